@@ -1,0 +1,35 @@
+"""Functional regularization for JAX and Flax.
+
+Every technique stands once, as a pure function that imports nothing but JAX, in the namespace named
+after the place of a training step where it acts:
+
+- ``dropout``: activations, ``(key, x) -> x``.
+- ``normalization``: activations with statistics, ``(x, stats) -> (y, stats)``.
+- ``penalties``, ``targets``: the loss, ``w -> scalar`` and ``logits, labels -> loss``.
+- ``proximal``, ``projections``: the update, ``w -> w``.
+- ``masks``: which parameters a regularizer touches.
+
+Adapters without mathematics lift them to a framework and are imported by name:
+``from jaxreg import linen`` and ``from jaxreg import nnx`` for Flax modules, ``transforms`` for Optax
+chains, ``training`` for what surrounds the step, ``study`` for measuring which regularizer helps, and
+``testing`` for holding a regularizer of your own to the same contract.
+
+>>> import jax.numpy as jnp
+>>> import jaxreg
+>>> print(jaxreg.penalties.l2(jnp.array([3.0, 4.0])))
+12.5
+"""
+
+from jaxreg import dropout, masks, normalization, penalties, projections, proximal, targets
+from jaxreg._version import __version__
+
+__all__ = [
+    "__version__",
+    "dropout",
+    "masks",
+    "normalization",
+    "penalties",
+    "projections",
+    "proximal",
+    "targets",
+]

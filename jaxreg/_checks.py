@@ -1,0 +1,109 @@
+"""Static argument checks with one wording: the argument, the rule, the value, the fix.
+
+A check looks at what is known before tracing ends: Python and NumPy numbers, shapes and dtypes. A
+JAX array is never read, so that no check waits for a device; strengths that arrive as arrays have a
+total definition in the function that takes them.
+"""
+
+import math
+import numbers
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+
+def is_static(value: object) -> bool:
+    """Tells whether ``value`` is a number on the host that a check may read."""
+    if isinstance(value, np.ndarray | np.generic):
+        return value.ndim == 0
+    return isinstance(value, numbers.Real)
+
+
+def is_static_zero(value: object) -> bool:
+    """Tells whether ``value`` is a host number equal to zero, so that it switches nothing on."""
+    return is_static(value) and value == 0
+
+
+def check_rate(rate: ArrayLike, name: str = "rate") -> None:
+    """Raises unless ``rate`` is a probability; arrays pass."""
+    check_between(rate, name, 0, 1, "a probability")
+
+
+def check_between(
+    value: ArrayLike, name: str, low: float, high: float, meaning: str = "a number"
+) -> None:
+    """Raises unless ``value`` lies in ``[low, high]``; arrays pass."""
+    if is_static(value) and not low <= float(value) <= high:  # pyright: ignore[reportArgumentType]
+        raise ValueError(f"`{name}` must be {meaning} in [{low}, {high}], got {value}.")
+
+
+def check_nonnegative(value: ArrayLike, name: str) -> None:
+    """Raises unless ``value`` is zero or positive (infinity included); arrays pass."""
+    if is_static(value) and not float(value) >= 0:  # pyright: ignore[reportArgumentType]
+        raise ValueError(f"`{name}` must be zero or positive, got {value}; zero switches it off.")
+
+
+def check_finite_nonnegative(value: ArrayLike, name: str) -> None:
+    """Raises unless ``value`` is zero or positive and finite; arrays pass."""
+    check_nonnegative(value, name)
+    if is_static(value) and math.isinf(float(value)):  # pyright: ignore[reportArgumentType]
+        raise ValueError(f"`{name}` must be finite, got {value}.")
+
+
+def check_floating(x: jax.Array, name: str) -> None:
+    """Raises unless ``x`` is an array of real or complex floating-point numbers."""
+    if not hasattr(x, "dtype"):
+        raise TypeError(f"`{name}` must be an array, got {type(x).__name__}; pass jnp.asarray(...)")
+    if not jnp.issubdtype(x.dtype, jnp.inexact):
+        raise TypeError(
+            f"`{name}` must have a floating-point dtype, got {x.dtype}; convert it first, "
+            f"for example with {name}.astype(jnp.float32)."
+        )
+
+
+def check_integer(x: jax.Array, name: str) -> None:
+    """Raises unless ``x`` is an array of integers."""
+    if not hasattr(x, "dtype"):
+        raise TypeError(f"`{name}` must be an array, got {type(x).__name__}; pass jnp.asarray(...)")
+    if not jnp.issubdtype(x.dtype, jnp.integer):
+        raise TypeError(f"`{name}` must hold integer class ids, got dtype {x.dtype}.")
+
+
+def check_key(key: jax.Array) -> None:
+    """Raises unless ``key`` is one PRNG key, typed or of the older ``uint32`` kind."""
+    fix = "make one with jax.random.key(seed)"
+    if not hasattr(key, "dtype"):
+        raise TypeError(f"`key` must be a PRNG key, got {type(key).__name__} {key!r}; {fix}.")
+    if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        if key.shape:
+            raise TypeError(
+                f"`key` must be a single PRNG key, got keys of shape {key.shape}; "
+                "map over them with jax.vmap."
+            )
+    elif key.dtype != jnp.uint32 or key.ndim == 0:
+        raise TypeError(
+            f"`key` must be a PRNG key, got an array of {key.dtype} and shape {key.shape}; {fix}."
+        )
+    elif key.ndim > 1:
+        raise TypeError(
+            f"`key` must be a single PRNG key, got a uint32 array of shape {key.shape}; "
+            "map over its first axis with jax.vmap."
+        )
+
+
+def canonical_axes(axis: int | tuple[int, ...], ndim: int, name: str = "axis") -> tuple[int, ...]:
+    """Returns ``axis`` as a sorted tuple of different numbers in ``[0, ndim)``.
+
+    Raises:
+      ValueError: An axis lies outside the array or stands twice.
+    """
+    axes = (axis,) if isinstance(axis, int) else tuple(axis)
+    for a in axes:
+        if not -ndim <= a < ndim:
+            raise ValueError(f"`{name}` must lie in [{-ndim}, {ndim}), got {a}.")
+    positive = tuple(sorted(a % ndim for a in axes))
+    if len(set(positive)) != len(positive):
+        raise ValueError(f"`{name}` must name each axis once, got {axis}.")
+    return positive

@@ -1,0 +1,50 @@
+"""The one numerics core: wide accumulation, one rounding, norms without NaN."""
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike, DTypeLike
+
+
+def wide_dtype(dtype: DTypeLike) -> jnp.dtype:
+    """Returns the dtype to compute in: float32, or ``dtype`` where that is wider."""
+    return jnp.promote_types(dtype, jnp.float32)
+
+
+def widen(x: jax.Array) -> jax.Array:
+    """Casts ``x`` to the dtype that sums and products of it are computed in."""
+    return x.astype(wide_dtype(x.dtype))
+
+
+def strength(value: ArrayLike, x: jax.Array) -> jax.Array:
+    """Casts a strength to the real dtype that a computation on ``x`` is done in.
+
+    The one conversion of every strength: a Python number, a weakly typed and a float32 array then
+    give the same program, and a narrow ``x`` does not round the strength.
+    """
+    return jnp.asarray(value, jnp.finfo(wide_dtype(x.dtype)).dtype)
+
+
+def safe_norm(x: jax.Array, *, axis: int | tuple[int, ...] | None) -> jax.Array:
+    r"""Euclidean norm whose value and derivatives are finite everywhere; keeps reduced axes.
+
+    .. math::
+
+      \|x\| = s \sqrt{\sum_i (x_i / s)^2}, \qquad s = \max_i |x_i|
+
+    The scale :math:`s` keeps the squares within range, so that vectors of size 1e-30 and 1e30 have
+    exact norms in float32. At zero the norm is 0 and so are its derivatives.
+    """
+    x = widen(x)
+    if x.size == 0:
+        return jnp.sqrt(jnp.sum(jnp.abs(x), axis=axis, keepdims=True))
+    peak = jax.lax.stop_gradient(jnp.max(jnp.abs(x), axis=axis, keepdims=True))
+    scale = jnp.where((peak > 0) & jnp.isfinite(peak), peak, jnp.ones_like(peak))
+    total = jnp.sum(square(x / scale), axis=axis, keepdims=True)
+    positive = total > 0
+    root = jnp.sqrt(jnp.where(positive, total, jnp.ones_like(total)))
+    return jnp.where(positive, scale * root, jnp.zeros_like(total))
+
+
+def square(x: jax.Array) -> jax.Array:
+    """Squared magnitude, real for complex input too."""
+    return (x * x.conj()).real

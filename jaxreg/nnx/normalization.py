@@ -1,0 +1,135 @@
+"""NNX modules that normalize, with the variables of Flax."""
+
+import dataclasses
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+import jax
+from flax import nnx
+from flax.nnx.nn.dtypes import canonicalize_dtype
+from flax.typing import Dtype, Initializer
+from jax.typing import ArrayLike
+
+from jaxreg import normalization
+from jaxreg._numerics import widen
+
+
+@nnx.dataclass(eq=False)
+class BatchNorm(nnx.Module):
+    """NNX form of :func:`jaxreg.normalization.batch_norm`.
+
+    Arguments, defaults and variables (``scale``, ``bias``, ``mean``, ``var``) are those of
+    ``flax.nnx.BatchNorm``, so that checkpoints load both ways. The numbers agree where Flax's are
+    right; large means, masks and unequal counts across devices are exact.
+
+    Attributes:
+      num_features: Size of the feature axis, or sizes of the feature axes.
+      use_running_average: True in evaluation. Also set by ``model.eval()``, ``nnx.view`` or at the
+        call.
+      axis: Feature axes.
+      momentum: Weight of the past in the running statistics.
+      epsilon: Added to the variance.
+      dtype: Dtype of the result; by default that of the input and the parameters together.
+      param_dtype: Dtype of the parameters.
+      use_bias: Whether an offset is learned.
+      use_scale: Whether a factor is learned.
+      bias_init: Initializer of the offset.
+      scale_init: Initializer of the factor.
+      axis_name: Mesh axis to synchronize over, inside ``shard_map`` or ``pmap``; plain ``jit``
+        needs none.
+      rngs: Streams of keys for the initializers.
+      bias_metadata: Metadata of the offset's variable, such as its sharding.
+      scale_metadata: Metadata of the factor's variable.
+      stats_metadata: Metadata of the variables of the running statistics.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from flax import nnx as flax_nnx
+      >>> from jaxreg import nnx
+      >>> layer = nnx.BatchNorm(1, momentum=0.5, rngs=flax_nnx.Rngs(0))
+      >>> y = layer(jnp.array([[1.0], [3.0]]))
+      >>> print(layer.mean[...])
+      [1.]
+    """
+
+    num_features: int | tuple[int, ...]
+    _: dataclasses.KW_ONLY
+    use_running_average: bool = False
+    axis: int | tuple[int, ...] = -1
+    momentum: ArrayLike = 0.99
+    epsilon: ArrayLike = 1e-5
+    dtype: Dtype | None = None
+    param_dtype: Dtype = "float32"
+    use_bias: bool = True
+    use_scale: bool = True
+    bias_init: Initializer = nnx.initializers.zeros_init()
+    scale_init: Initializer = nnx.initializers.ones_init()
+    axis_name: str | tuple[str, ...] | None = None
+    rngs: dataclasses.InitVar[nnx.Rngs]
+    bias_metadata: dataclasses.InitVar[Mapping[str, Any]] = MappingProxyType({})
+    scale_metadata: dataclasses.InitVar[Mapping[str, Any]] = MappingProxyType({})
+    stats_metadata: dataclasses.InitVar[Mapping[str, Any]] = MappingProxyType({})
+
+    def __post_init__(
+        self,
+        rngs: nnx.Rngs,
+        bias_metadata: Mapping[str, Any],
+        scale_metadata: Mapping[str, Any],
+        stats_metadata: Mapping[str, Any],
+    ) -> None:
+        features = self.num_features
+        shape = (features,) if isinstance(features, int) else tuple(features)
+        stats = normalization.init_stats(shape)
+        self.mean = nnx.BatchStat(stats.mean, **stats_metadata)
+        self.var = nnx.BatchStat(stats.var, **stats_metadata)
+        self.scale = nnx.data(None)
+        self.bias = nnx.data(None)
+        if self.use_scale:
+            scale = self.scale_init(rngs.params(), shape, self.param_dtype)
+            self.scale = nnx.Param(scale, **scale_metadata)
+        if self.use_bias:
+            bias = self.bias_init(rngs.params(), shape, self.param_dtype)
+            self.bias = nnx.Param(bias, **bias_metadata)
+
+    def __call__(
+        self,
+        x: jax.Array,
+        use_running_average: bool | None = None,  # noqa: FBT001
+        *,
+        mask: jax.Array | None = None,
+    ) -> jax.Array:
+        """Normalizes ``x``, and updates the statistics in training.
+
+        Args:
+          x: Input array.
+          use_running_average: Overrides the attribute.
+          mask: Elements that enter the statistics, ``where`` of :mod:`jaxreg.normalization`.
+        """
+        evaluate = self.use_running_average if use_running_average is None else use_running_average
+        scale = None if self.scale is None else self.scale[...]
+        bias = None if self.bias is None else self.bias[...]
+        stats = normalization.BatchStats(self.mean[...], self.var[...])
+        affine = {"scale": scale, "bias": bias, "eps": self.epsilon, "axis": self.axis}
+        if evaluate:
+            y = normalization.batch_norm_inference(widen(x), stats, **affine)
+        else:
+            y, stats = normalization.batch_norm(
+                widen(x),
+                stats,
+                momentum=self.momentum,
+                where=mask,
+                axis_name=self.axis_name,
+                **affine,
+            )
+            self.mean[...], self.var[...] = stats
+        return y.astype(canonicalize_dtype(x, scale, bias, dtype=self.dtype))
+
+    def set_view(self, use_running_average: bool | None = None) -> None:  # noqa: FBT001
+        """Sets the mode; called by ``nnx.view``.
+
+        Args:
+          use_running_average: True in evaluation.
+        """
+        if use_running_average is not None:
+            self.use_running_average = use_running_average

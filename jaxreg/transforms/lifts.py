@@ -1,0 +1,219 @@
+"""Lifts of functions on one array to Optax transformations."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.typing import ArrayLike
+
+from jaxreg.transforms._steps import (
+    Schedule,
+    check_params,
+    check_strength,
+    init_carry,
+    is_floating,
+    map_steps,
+    strength_at,
+)
+
+
+class ProximalOperator(Protocol):
+    """Function ``w -> w`` that takes a threshold, such as :func:`jaxreg.proximal.l1`."""
+
+    def __call__(self, w: jax.Array, /, *, threshold: ArrayLike) -> jax.Array:
+        """Minimizes the penalty near ``w``."""
+        ...
+
+
+class PenaltyState(NamedTuple):
+    """Number of updates so far."""
+
+    count: jax.Array  # shape=(), int32
+
+
+class ProximalState(NamedTuple):
+    """Number of updates so far, and what rounding to narrow parameters lost."""
+
+    count: jax.Array  # shape=(), int32
+    carry: Any  # float32 leaves for narrow parameters, None for the others
+
+
+def add_penalty_gradient(
+    penalty: Callable[[jax.Array], jax.Array], weight: Schedule
+) -> optax.GradientTransformationExtraArgs:
+    r"""Adds the gradient of a penalty to the gradients.
+
+    .. math::
+
+      g \leftarrow g + \lambda \nabla R(w)
+
+    Chain it before the optimizer: that is regularization through the loss. Adam and its kin divide
+    that gradient by their running scale, so that :func:`jaxreg.penalties.l2` is not weight decay
+    there; :func:`decoupled_decay` is.
+
+    Args:
+      penalty: Function of one array, such as :func:`jaxreg.penalties.l2`.
+      weight: Weight :math:`\lambda`, zero or positive, or a schedule of it.
+
+    Returns:
+      A transformation; its update needs ``params``.
+
+    Raises:
+      ValueError: ``weight`` is a negative number, or the update got no ``params``.
+
+    Example:
+      >>> import jax.numpy as jnp, optax
+      >>> from jaxreg import penalties, transforms
+      >>> tx = optax.chain(transforms.add_penalty_gradient(penalties.l2, 0.1), optax.sgd(1.0))
+      >>> w = jnp.array([1.0, 2.0])
+      >>> updates, _ = tx.update(jnp.zeros(2), tx.init(w), w)
+      >>> print(updates)
+      [-0.1 -0.2]
+
+    References:
+      Krogh and Hertz, `A Simple Weight Decay Can Improve Generalization
+      <https://papers.nips.cc/paper/563-a-simple-weight-decay-can-improve-generalization>`_, 1991
+    """
+    check_strength(weight, "weight")
+
+    def init(params: Any) -> PenaltyState:
+        del params
+        return PenaltyState(jnp.zeros((), jnp.int32))
+
+    def update(
+        updates: Any, state: PenaltyState, params: Any = None, **extra_args: Any
+    ) -> tuple[Any, PenaltyState]:
+        del extra_args
+        check_params(params, "add_penalty_gradient")
+        factor = strength_at(weight, state.count)
+
+        def leaf(u: Any, w: Any) -> Any:
+            if not is_floating(w):
+                return u
+            gradient = jax.grad(lambda v: penalty(v).real)(w)
+            # The gradient of a complex parameter points along the conjugate of the steepest ascent.
+            return (u + factor.astype(gradient.real.dtype) * gradient.conj()).astype(u.dtype)
+
+        return jax.tree.map(leaf, updates, params), PenaltyState(
+            optax.safe_increment(state.count)
+        )
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def proximal(
+    prox: ProximalOperator, weight: Schedule, learning_rate: Schedule
+) -> optax.GradientTransformationExtraArgs:
+    r"""Takes a proximal step after the step of the optimizer.
+
+    .. math::
+
+      w \leftarrow \mathrm{prox}_{\eta_t \lambda R}(w + u)
+
+    Chain it after the optimizer, with the same learning rate :math:`\eta_t`, and inside
+    ``optax.MultiSteps``, so that it acts once per real step. With plain or momentum SGD the iteration
+    solves the penalized problem, and weights that the operator sets to zero are exactly zero. After
+    an adaptive optimizer such as Adam the step is taken in the Euclidean metric and not in that of
+    the optimizer: the zeros are as exact, but the solution is that of another problem.
+
+    Args:
+      prox: Proximal operator of one array, such as :func:`jaxreg.proximal.l1`.
+      weight: Weight :math:`\lambda` of the penalty, zero or positive, or a schedule of it.
+      learning_rate: Learning rate :math:`\eta_t` of the optimizer, or its schedule.
+
+    Returns:
+      A transformation; its update needs ``params``. Nothing that scales updates may follow it.
+
+    Raises:
+      ValueError: A number is negative, or the update got no ``params``.
+
+    Example:
+      >>> import jax.numpy as jnp, optax
+      >>> from jaxreg import proximal, transforms
+      >>> tx = optax.chain(optax.sgd(0.1), transforms.proximal(proximal.l1, 5.0, 0.1))
+      >>> w = jnp.array([1.0, 0.25])
+      >>> updates, _ = tx.update(jnp.zeros(2), tx.init(w), w)
+      >>> print(optax.apply_updates(w, updates))
+      [0.5 0. ]
+
+    References:
+      Parikh and Boyd, `Proximal Algorithms
+      <https://web.stanford.edu/~boyd/papers/prox_algs.html>`_, 2014, section 4.2
+    """
+    check_strength(weight, "weight")
+    check_strength(learning_rate, "learning_rate")
+
+    def init(params: Any) -> ProximalState:
+        return ProximalState(jnp.zeros((), jnp.int32), init_carry(params))
+
+    def update(
+        updates: Any, state: ProximalState, params: Any = None, **extra_args: Any
+    ) -> tuple[Any, ProximalState]:
+        del extra_args
+        check_params(params, "proximal")
+        rate = strength_at(learning_rate, state.count)
+        threshold = rate * strength_at(weight, state.count)
+        moved, carry = map_steps(
+            lambda w, u: prox(w + u, threshold=threshold) - w, updates, params, state.carry
+        )
+        return moved, ProximalState(optax.safe_increment(state.count), carry)
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def project(
+    projection: Callable[[jax.Array], jax.Array],
+) -> optax.GradientTransformationExtraArgs:
+    r"""Keeps every parameter inside a constraint set.
+
+    .. math::
+
+      w \leftarrow P(w + u)
+
+    Chain it last. Parameters that the optimizer leaves inside the set get the optimizer's update
+    to the bit.
+
+    Args:
+      projection: Projection of one array, such as
+        ``functools.partial(projections.max_norm, radius=2.0)``.
+
+    Returns:
+      A stateless transformation; its update needs ``params``.
+
+    Raises:
+      ValueError: The update got no ``params``.
+
+    Example:
+      >>> from functools import partial
+      >>> import jax.numpy as jnp, optax
+      >>> from jaxreg import projections, transforms
+      >>> ball = partial(projections.max_norm, radius=1.0)
+      >>> tx = optax.chain(optax.sgd(0.1), transforms.project(ball))
+      >>> w = jnp.array([[3.0], [4.0]])
+      >>> updates, _ = tx.update(jnp.zeros((2, 1)), tx.init(w), w)
+      >>> print(jnp.linalg.norm(optax.apply_updates(w, updates)).round(5))
+      1.0
+
+    References:
+      Bertsekas, `On the Goldstein-Levitin-Polyak Gradient Projection Method
+      <https://doi.org/10.1109/TAC.1976.1101194>`_, 1976
+    """
+
+    def update(
+        updates: Any, state: optax.EmptyState, params: Any = None, **extra_args: Any
+    ) -> tuple[Any, optax.EmptyState]:
+        del extra_args
+        check_params(params, "project")
+
+        def leaf(u: Any, w: Any) -> Any:
+            if not is_floating(w):
+                return u
+            moved = (w + u).astype(w.dtype)
+            inside = projection(moved)
+            return jnp.where(inside == moved, u, (inside - w).astype(u.dtype))
+
+        return jax.tree.map(leaf, updates, params), state
+
+    return optax.GradientTransformationExtraArgs(optax.init_empty_state, update)
