@@ -7,7 +7,7 @@ from jax.typing import ArrayLike, DTypeLike
 
 def wide_dtype(dtype: DTypeLike) -> jnp.dtype:
     """Returns the dtype to compute in: float32, or ``dtype`` where that is wider."""
-    return jnp.promote_types(dtype, jnp.float32)
+    return jnp.dtype(dtype) if jnp.finfo(dtype).bits >= 32 else jnp.dtype(jnp.float32)
 
 
 def widen(x: jax.Array) -> jax.Array:

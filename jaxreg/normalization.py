@@ -260,7 +260,7 @@ def align_mask(where: jax.Array, x: jax.Array) -> jax.Array:
     Raises:
       ValueError: The mask does not broadcast to ``x``.
     """
-    mask = jnp.asarray(where) != 0
+    mask = jnp.asarray(where).astype(bool)
     if mask.ndim < x.ndim:
         mask = mask.reshape(mask.shape + (1,) * (x.ndim - mask.ndim))
     fits = all(m in (1, n) for m, n in zip(mask.shape, x.shape, strict=False))

@@ -103,7 +103,7 @@ def smoothed_cross_entropy(
     logits, labels = widen(logits), labels.astype(jnp.int32)
     counted = _is_class(labels, logits.shape[-1])
     if where is not None:
-        counted &= where != 0
+        counted &= where.astype(bool)
     losses = jnp.where(counted, _losses(logits, labels, share), jnp.zeros((), logits.dtype))
     return jnp.sum(losses) / jnp.maximum(jnp.sum(counted), 1).astype(losses.dtype)
 

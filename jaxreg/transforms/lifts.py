@@ -212,8 +212,21 @@ def project(
                 return u
             moved = (w + u).astype(w.dtype)
             inside = projection(moved)
-            return jnp.where(inside == moved, u, (inside - w).astype(u.dtype))
+            return jnp.where(inside == moved, u, _step_within(w, inside).astype(u.dtype))
 
         return jax.tree.map(leaf, updates, params), state
 
     return optax.GradientTransformationExtraArgs(optax.init_empty_state, update)
+
+
+def _step_within(w: jax.Array, goal: jax.Array) -> jax.Array:
+    """Step from ``w`` that ends, elementwise, at ``goal`` or nearer to zero in spite of rounding.
+
+    Far from a small ball a step cannot be finer than the spacing of numbers at ``w``.
+    """
+    step = goal - w
+    if jnp.iscomplexobj(w):
+        return step
+    landed = w + step
+    inward = jnp.nextafter(step, -jnp.sign(landed) * jnp.array(jnp.inf, w.dtype))
+    return jnp.where(jnp.abs(landed) > jnp.abs(goal), inward, step)

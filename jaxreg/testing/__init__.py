@@ -1,0 +1,108 @@
+"""The contract that every technique keeps, for regularizers of your own.
+
+>>> import jax, jax.numpy as jnp
+>>> from jaxreg import dropout, testing
+>>> x = jnp.linspace(-2.0, 2.0, 64).reshape(16, 4)
+>>> testing.check_regularizer(
+...     dropout.dropout, (jax.random.key(0), x), strengths={"rate": 0.3}, off={"rate": 0.0}
+... )
+
+:func:`contract` gives the same checks one by one, to parametrize a test with.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from types import MappingProxyType
+from typing import Any
+
+import jax
+
+from jaxreg.testing import columns, devices
+from jaxreg.testing.subject import Subject
+
+__all__ = ["check_regularizer", "contract"]
+
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+def contract(
+    function: Callable[..., Any],
+    inputs: tuple[Any, ...],
+    *,
+    strengths: Mapping[str, float] = _NOTHING,
+    off: Mapping[str, float] = _NOTHING,
+) -> dict[str, Callable[[], None]]:
+    """Returns the checks of the contract by name; each raises ``AssertionError`` where it fails.
+
+    Args:
+      function: Pure function, called as ``function(*inputs, **strengths)``. Bind other options
+        first, with ``functools.partial``.
+      inputs: Its positional arguments in float32, at a point where it is differentiable. The first
+        may be a key; the first array of floats is the data. Arrays that share the first axis of the
+        data are sharded along with it; make that axis 16 long.
+      strengths: Numbers that may be traced.
+      off: Values of strengths at which the function returns its data unchanged, if there are such.
+
+    Returns:
+      Names like ``"jit[bfloat16]"`` and the functions that check them.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg import penalties, testing
+      >>> checks = testing.contract(penalties.l2, (jnp.linspace(1.0, 2.0, 16),))
+      >>> checks["jit[float32]"]()
+    """
+    subject = Subject(function, inputs, dict(strengths), dict(off))
+    return dict(_checks(subject))
+
+
+def check_regularizer(
+    function: Callable[..., Any],
+    inputs: tuple[Any, ...],
+    *,
+    strengths: Mapping[str, float] = _NOTHING,
+    off: Mapping[str, float] = _NOTHING,
+) -> None:
+    """Runs the whole contract on a function.
+
+    Signature, shape and dtype with strong float32 strengths, jit, jvp and grad against finite
+    differences, vmap, scan, remat, grad of scan, traced strengths without recompilation, identity
+    when off, use of keys, ``shard_map``, sharded arrays on Auto and Explicit meshes of all devices,
+    and lowering for CPU, GPU and TPU; in float32, bfloat16 and float16.
+
+    Args:
+      function: Pure function, see :func:`contract`.
+      inputs: Its positional arguments.
+      strengths: Numbers that may be traced.
+      off: Values of strengths at which the function returns its data unchanged, if there are such.
+
+    Raises:
+      AssertionError: A check fails; the message starts with its name.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg import testing
+      >>> def ridge(w, *, weight):
+      ...     return weight.astype(jnp.float32) * (w.astype(jnp.float32) ** 2).sum()
+      >>> testing.check_regularizer(
+      ...     ridge, (jnp.linspace(1.0, 2.0, 16),), strengths={"weight": jnp.float32(0.1)}
+      ... )
+    """
+    for name, check in contract(function, inputs, strengths=strengths, off=off).items():
+        try:
+            check()
+        except AssertionError as error:
+            raise AssertionError(f"{name}: {error}") from error
+
+
+def _checks(subject: Subject) -> Iterator[tuple[str, Callable[[], None]]]:
+    for check in columns.ONCE:
+        yield _name(check), partial(check, subject)
+    for dtype in ("float32", "bfloat16", "float16"):
+        at_dtype = subject.at(dtype)
+        for check in (*columns.PER_DTYPE, *devices.PER_DTYPE):
+            yield f"{_name(check)}[{dtype}]", partial(check, at_dtype)
+
+
+def _name(check: Callable[..., None]) -> str:
+    return check.__name__

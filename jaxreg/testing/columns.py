@@ -1,0 +1,223 @@
+"""Checks that need one device."""
+
+import inspect
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import export
+from jax.test_util import check_grads
+
+from jaxreg.testing.subject import Subject, assert_close, assert_same_bits, is_floating
+
+
+def signature(subject: Subject) -> None:
+    """Data first (a key before it), everything else keyword-only, nothing swallowed."""
+    parameters = list(inspect.signature(subject.function).parameters.values())
+    kinds = {p.kind for p in parameters}
+    assert inspect.Parameter.VAR_KEYWORD not in kinds, "takes **kwargs"
+    assert inspect.Parameter.VAR_POSITIONAL not in kinds, "takes *args"
+    names = [p.name for p in parameters]
+    if subject.is_random:
+        assert names[0] == "key", f"the first argument is `{names[0]}`, not `key`"
+    for p in parameters:
+        if p.name in subject.strengths:
+            assert p.kind is p.KEYWORD_ONLY, f"`{p.name}` is not keyword-only"
+
+
+def gradient(subject: Subject) -> None:
+    """Forward and reverse mode agree with finite differences in float64, to second order."""
+    with jax.enable_x64(True):
+        wide = subject.wide()
+        check_grads(jax.jit(wide.scalar_of_data), (wide.data,), order=2, modes=("fwd", "rev"))
+
+
+def gradient_of_strengths(subject: Subject) -> None:
+    """The gradient with respect to every strength is finite, and agrees in both modes."""
+
+    def of_strengths(strengths: dict[str, jax.Array]) -> jax.Array:
+        return partial(subject.function, **strengths)
+
+    def value(strengths: dict[str, jax.Array]) -> jax.Array:
+        result = subject.function(*subject.inputs, **strengths)
+        return sum((jnp.sum(a) for a in jax.tree.leaves(result) if is_floating(a)), jnp.zeros(()))
+
+    if not subject.strengths:
+        return
+    strengths = {k: jnp.asarray(v, jnp.float32) for k, v in subject.strengths.items()}
+    reverse, forward = jax.grad(value)(strengths), jax.jacfwd(value)(strengths)
+    for name in strengths:
+        assert np.isfinite(reverse[name]), f"the gradient of `{name}` is {reverse[name]}"
+        np.testing.assert_allclose(reverse[name], forward[name], rtol=1e-4, atol=1e-4)
+
+
+def shape_and_dtype(subject: Subject) -> None:
+    """Results like the data keep its dtype, all others are float32; strong strengths too."""
+    strong = {k: jnp.asarray(v, jnp.float32) for k, v in subject.strengths.items()}
+    result = jax.eval_shape(partial(subject.function, **strong), *subject.inputs)
+    plain = jax.eval_shape(subject, *subject.inputs)
+    assert jax.tree.map(_aval, result) == jax.tree.map(_aval, plain), "strong strengths promote"
+    for position, leaf in enumerate(jax.tree.leaves(result)):
+        if not is_floating(leaf):
+            continue
+        like_data = position == 0 and leaf.shape == subject.data.shape
+        expected = subject.data.dtype if like_data else jnp.float32
+        assert leaf.dtype == expected, f"output {position} is {leaf.dtype}, not {expected}"
+
+
+def jit(subject: Subject) -> None:
+    """Compiled and eager results agree."""
+    assert_close(
+        jax.jit(subject)(*subject.inputs), subject(*subject.inputs), dtype=subject.data.dtype.name
+    )
+
+
+def jvp(subject: Subject) -> None:
+    """The forward and the reverse derivative along a direction agree and are finite."""
+    direction = jnp.cos(jnp.arange(subject.data.size)).reshape(subject.data.shape)
+    direction = direction.astype(subject.data.dtype)
+    forward = jax.jvp(subject.scalar_of_data, (subject.data,), (direction,))[1]
+    gradient = jax.grad(subject.scalar_of_data)(subject.data)
+    assert np.isfinite(np.asarray(gradient, np.float64)).all(), "the gradient is not finite"
+    wide = partial(np.asarray, dtype=np.float64)
+    backward = np.sum(wide(gradient) * wide(direction))
+    bound = {"float32": 1e-4, "bfloat16": 0.1, "float16": 2e-2}[subject.data.dtype.name]
+    scale = 1 + np.sum(np.abs(wide(gradient) * wide(direction)))
+    np.testing.assert_allclose(wide(forward), backward, rtol=0, atol=bound * scale)
+
+
+def gradient_at_zero(subject: Subject) -> None:
+    """Value and gradient are finite where the data is zero."""
+    value, gradient = jax.value_and_grad(subject.scalar_of_data)(jnp.zeros_like(subject.data))
+    assert np.isfinite(value), "the value at zero is not finite"
+    assert np.isfinite(np.asarray(gradient, np.float64)).all(), "the gradient at zero is not finite"
+
+
+def vmap(subject: Subject) -> None:
+    """Mapping over stacked inputs is a loop over them."""
+    stacked = subject.variants(3)
+    assert_close(
+        jax.vmap(subject)(*stacked), subject.loop(stacked), dtype=subject.data.dtype.name
+    )
+
+
+def scan(subject: Subject) -> None:
+    """Scanning over stacked inputs is a loop over them."""
+    stacked = subject.variants(3)
+    _, result = jax.lax.scan(lambda carry, inputs: (carry, subject(*inputs)), 0, stacked)
+    assert_close(result, subject.loop(stacked), dtype=subject.data.dtype.name)
+
+
+def remat(subject: Subject) -> None:
+    """Recomputing in the backward pass changes no gradient."""
+    plain = jax.grad(subject.scalar_of_data)(subject.data)
+    again = jax.grad(jax.checkpoint(subject.scalar_of_data))(subject.data)
+    assert_close(again, plain, dtype=subject.data.dtype.name)
+
+
+def gradient_of_scan(subject: Subject) -> None:
+    """The gradient through a scan is the sum of the gradients of its steps."""
+    factors = jnp.linspace(0.5, 1.0, 3).astype(subject.data.dtype)
+
+    def step(data: jax.Array, factor: jax.Array) -> jax.Array:
+        return subject.scalar_of_data(data * factor)
+
+    def scanned(data: jax.Array) -> jax.Array:
+        def body(total: jax.Array, factor: jax.Array) -> tuple[jax.Array, None]:
+            return total + step(data, factor), None
+
+        return jax.lax.scan(body, jnp.zeros(()), factors)[0]
+
+    expected = sum(jax.grad(step)(subject.data, f).astype(jnp.float32) for f in factors)
+    actual = jax.grad(scanned)(subject.data).astype(jnp.float32)
+    assert_close(actual, expected, dtype=subject.data.dtype.name)
+
+
+def traced_strength(subject: Subject) -> None:
+    """Traced strengths give the result of static ones, and new values compile nothing."""
+    traces = []
+
+    @jax.jit
+    def call(strengths: dict[str, jax.Array]) -> Any:
+        traces.append(1)
+        return subject.function(*subject.inputs, **strengths)
+
+    for factor in (1.0, 0.75, 0.5):
+        values = {k: factor * v for k, v in subject.strengths.items()}
+        strengths = {k: jnp.asarray(v, jnp.float32) for k, v in values.items()}
+        expected = subject.function(*subject.inputs, **values)
+        assert_close(call(strengths), expected, dtype=subject.data.dtype.name)
+    assert len(traces) == 1, f"traced {len(traces)} times"
+
+
+def off(subject: Subject) -> None:
+    """The strengths that switch it off, static or traced, leave the data as it is, to the bit."""
+    if not subject.off:
+        return
+    special = jnp.array([0.0, -0.0, 1e-40, jnp.inf, -jnp.inf, jnp.nan], subject.data.dtype)
+    for data in (subject.data, jnp.resize(special, subject.data.shape)):
+        inputs = list(subject.inputs)
+        inputs[subject.data_position] = data
+        static = subject.function(*inputs, **{**subject.strengths, **subject.off})
+        traced_off = {k: jnp.asarray(v, jnp.float32) for k, v in subject.off.items()}
+        call = jax.jit(lambda strengths, inputs=inputs: subject.function(*inputs, **strengths))
+        traced = call({**subject.strengths, **traced_off})
+        assert_same_bits(static, data)
+        assert_same_bits(traced, data)
+
+
+def keys(subject: Subject) -> None:
+    """A key decides the result, is consumed once, and both kinds of key work."""
+    if not subject.is_random:
+        return
+    key, rest = subject.inputs[0], subject.inputs[1:]
+    expected = subject(key, *rest)
+    assert_close(subject(key, *rest), expected, dtype=subject.data.dtype.name)
+    other = subject(jax.random.fold_in(key, 1), *rest)
+    assert not np.array_equal(np.asarray(other), np.asarray(expected)), "the key is not used"
+    legacy = subject(jax.random.key_data(key), *rest)
+    assert_close(legacy, expected, dtype=subject.data.dtype.name)
+    with jax.debug_key_reuse(True):
+        jax.block_until_ready(jax.jit(subject)(jax.random.key(7), *rest))
+
+
+def strict(subject: Subject) -> None:
+    """No implicit promotion of ranks or dtypes."""
+    strong = {k: jnp.asarray(v, jnp.float32) for k, v in subject.strengths.items()}
+    with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
+        jax.eval_shape(partial(subject.function, **strong), *subject.inputs)
+        jax.eval_shape(jax.grad(subject.scalar_of_data), subject.data)
+
+
+def lowering(subject: Subject) -> None:
+    """The program and its gradient lower for CPU, GPU and TPU, without callbacks."""
+    for function, arguments in (
+        (subject, subject.inputs),
+        (jax.grad(subject.scalar_of_data), (subject.data,)),
+    ):
+        exported = export.export(jax.jit(function), platforms=("cpu", "cuda", "tpu"))(*arguments)
+        assert "callback" not in exported.mlir_module(), "calls back to the host"
+
+
+def _aval(leaf: Any) -> tuple[tuple[int, ...], str]:
+    return leaf.shape, str(leaf.dtype)
+
+
+ONCE = (signature, gradient, gradient_of_strengths)
+PER_DTYPE = (
+    shape_and_dtype,
+    jit,
+    jvp,
+    gradient_at_zero,
+    vmap,
+    scan,
+    remat,
+    gradient_of_scan,
+    traced_strength,
+    off,
+    keys,
+    strict,
+    lowering,
+)

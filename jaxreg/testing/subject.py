@@ -1,0 +1,125 @@
+"""What a check looks at: a function, its inputs at one dtype, and comparisons."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxreg._numerics import wide_dtype
+
+# Relative to the largest element: some roundings of each dtype.
+_TOLERANCE = {"float64": 1e-12, "float32": 2e-6, "bfloat16": 1.6e-2, "float16": 2e-3}
+
+
+def is_key(leaf: Any) -> bool:
+    """Tells whether a leaf is an array of typed keys."""
+    return jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key)
+
+
+def is_floating(leaf: Any) -> bool:
+    """Tells whether a leaf is an array of floating-point numbers."""
+    return jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Subject:
+    """A function under contract with inputs for it."""
+
+    function: Callable[..., Any]
+    inputs: tuple[Any, ...]
+    strengths: dict[str, Any]
+    off: dict[str, float]
+
+    def at(self, dtype: str) -> "Subject":
+        """The same subject with its data in another dtype; statistics and masks stay."""
+        inputs = list(self.inputs)
+        inputs[self.data_position] = self.data.astype(dtype)
+        return dataclasses.replace(self, inputs=tuple(inputs))
+
+    def wide(self) -> "Subject":
+        """The same subject in float64, for finite differences; needs ``jax.enable_x64``."""
+
+        def leaf(a: Any) -> Any:
+            return jnp.asarray(a, jnp.float64) if is_floating(a) else a
+
+        return dataclasses.replace(self, inputs=jax.tree.map(leaf, self.inputs))
+
+    @property
+    def is_random(self) -> bool:
+        """Whether the first input is a key."""
+        first = self.inputs[0]
+        return isinstance(first, jax.Array) and is_key(first)
+
+    @property
+    def data_position(self) -> int:
+        """Position of the first array of floats among the inputs."""
+        for position, argument in enumerate(self.inputs):
+            if hasattr(argument, "dtype") and is_floating(argument):
+                return position
+        raise ValueError("`inputs` must hold an array of floats, got none; pass float32 data.")
+
+    @property
+    def data(self) -> jax.Array:
+        """The first array of floats among the inputs."""
+        return self.inputs[self.data_position]
+
+    def __call__(self, *inputs: Any) -> Any:
+        return self.function(*inputs, **self.strengths)
+
+    def of_data(self, data: jax.Array) -> Any:
+        """Calls the function on other data."""
+        inputs = list(self.inputs)
+        inputs[self.data_position] = data
+        return self(*inputs)
+
+    def scalar_of_data(self, data: jax.Array) -> jax.Array:
+        """A sum of all outputs with weights that tell elements apart."""
+        return weighted_sum(self.of_data(data))
+
+    def variants(self, number: int) -> tuple[Any, ...]:
+        """Inputs stacked along a new first axis: other keys, other data, the same of the rest."""
+        stacked = jax.tree.map(lambda a: jnp.stack([a] * number), self.inputs)
+        inputs = list(stacked)
+        factors = jnp.linspace(1.0, 1.5, number).astype(self.data.dtype)
+        factors = factors.reshape((number,) + (1,) * self.data.ndim)
+        inputs[self.data_position] = inputs[self.data_position] * factors
+        if self.is_random:
+            inputs[0] = jax.random.split(self.inputs[0], number)
+        return tuple(inputs)
+
+    def loop(self, stacked: tuple[Any, ...]) -> Any:
+        """Calls the function on each of stacked inputs in turn and stacks the results."""
+        number = len(stacked[self.data_position])
+        results = [self(*jax.tree.map(lambda a: a[i], stacked)) for i in range(number)]  # noqa: B023
+        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *results)
+
+
+def weighted_sum(tree: Any) -> jax.Array:
+    """Sum of all floats in a tree, each with a weight of its own."""
+    total = jnp.zeros(())
+    for leaf in jax.tree.leaves(tree):
+        if is_floating(leaf):
+            dtype = wide_dtype(leaf.dtype)
+            weights = jnp.cos(jnp.arange(leaf.size, dtype=dtype)).reshape(leaf.shape)
+            term = jnp.sum(weights * leaf.astype(dtype))
+            total = total.astype(dtype) + term
+    return total
+
+
+def assert_close(actual: Any, expected: Any, *, dtype: str) -> None:
+    """Compares two trees: structure, shapes, dtypes, and values within roundings of ``dtype``."""
+    assert jax.tree.structure(actual) == jax.tree.structure(expected)
+    for a, e in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
+        assert a.dtype == e.dtype, f"dtype {a.dtype} is not {e.dtype}"
+        got, want = (np.asarray(v).astype(np.float64) for v in (a, e))
+        scale = max(1.0, float(np.abs(want[np.isfinite(want)]).max(initial=0.0)))
+        np.testing.assert_allclose(got, want, rtol=0, atol=_TOLERANCE[dtype] * scale)
+
+
+def assert_same_bits(actual: jax.Array, expected: jax.Array) -> None:
+    """Compares two arrays to the bit, signs of zeros and NaN included."""
+    assert actual.dtype == expected.dtype, f"dtype {actual.dtype} is not {expected.dtype}"
+    assert np.asarray(actual).tobytes() == np.asarray(expected).tobytes(), "bits differ"

@@ -1,0 +1,96 @@
+"""Who may import whom, and how large things may be."""
+
+import ast
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent / "jaxreg"
+FILES = sorted(ROOT.rglob("*.py"))
+PURE = sorted([*ROOT.glob("*.py"), *ROOT.glob("augment/*.py"), *ROOT.glob("testing/*.py")])
+ADAPTERS = sorted([*ROOT.glob("linen/*.py"), *ROOT.glob("nnx/*.py")])
+
+
+def imports(path):
+    """Full names of everything a file imports, at any depth."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def relative(path):
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("path", PURE, ids=relative)
+def test_the_core_knows_no_framework(path):
+    if path.name == "__main__.py":
+        return
+    strangers = {
+        name
+        for name in imports(path)
+        if name.split(".")[0] not in {"jax", "numpy", "jaxreg", *sys.stdlib_module_names}
+        or name.startswith(("jaxreg.linen", "jaxreg.nnx", "jaxreg.transforms", "jaxreg.study"))
+    }
+    assert not strangers, f"{relative(path)} imports {strangers}"
+
+
+@pytest.mark.parametrize("path", ADAPTERS, ids=relative)
+def test_adapters_hold_no_mathematics(path):
+    text = path.read_text()
+    mathematics = {
+        name for name in imports(path) if name.startswith(("jax.numpy", "jax.lax", "jax.random"))
+    }
+    assert not mathematics, f"{relative(path)} imports {mathematics}"
+    code = ast.unparse(without_docstrings(ast.parse(text)))
+    for word in ("jax.numpy", "jax.lax", "jax.random", "jnp."):
+        assert word not in code, f"{relative(path)} uses {word}"
+
+
+def test_transformations_know_no_flax():
+    for path in ROOT.glob("transforms/*.py"):
+        strangers = {n for n in imports(path) if n.startswith(("flax", "jaxreg.linen"))}
+        assert not strangers, f"{relative(path)} imports {strangers}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=relative)
+def test_files_and_functions_stay_small(path):
+    text = path.read_text()
+    assert text.count("\n") <= 400, f"{relative(path)} has over 400 lines: split it by topic"
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef):
+            body = node.body[1:] if ast.get_docstring(node) and len(node.body) > 1 else node.body
+            length = node.end_lineno - body[0].lineno + 1
+            assert length <= 50, f"{relative(path)} {node.name}: {length} lines"
+
+
+@pytest.mark.parametrize("path", FILES, ids=relative)
+def test_nothing_loads_code_from_data(path):
+    forbidden = {"pickle", "marshal", "shelve", "dill", "cloudpickle"}
+    assert not {name.split(".")[0] for name in imports(path)} & forbidden
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            assert node.func.id not in {"eval", "exec"}, f"{relative(path)} calls {node.func.id}"
+
+
+def test_importing_jaxreg_imports_no_framework():
+    code = (
+        "import sys, jaxreg; "
+        "print([m for m in ('flax', 'optax', 'sklearn', 'matplotlib', 'rich') if m in sys.modules])"
+    )
+    command = [sys.executable, "-c", code]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+def without_docstrings(tree):
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node):
+            node.body = node.body[1:] or [ast.Pass()]
+    return tree

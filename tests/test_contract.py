@@ -1,0 +1,133 @@
+"""Every row of ``cases.py`` through every column of the contract."""
+
+import inspect
+import types
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx as flax_nnx
+
+import jaxreg
+from jaxreg import dropout, linen, nnx, normalization, testing, training, transforms
+from tests import cases
+
+CELLS = {
+    f"{case.name}-{name}": check
+    for case in cases.FUNCTIONS
+    for name, check in testing.contract(
+        case.bound, case.inputs, strengths=case.strengths, off=case.off
+    ).items()
+}
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_contract(cell):
+    CELLS[cell]()
+
+
+def public_names(module):
+    return {getattr(module, name) for name in module.__all__}
+
+
+def test_every_public_name_has_a_row():
+    modules = [m for m in public_names(jaxreg) if isinstance(m, types.ModuleType)]
+    names = set().union(*map(public_names, [*modules, *public_names(training), transforms]))
+    rows = {case.function for case in cases.FUNCTIONS}
+    rows |= {case.factory for case in cases.TRANSFORMATIONS}
+    rows |= set(cases.ELSEWHERE)
+    assert names == rows
+
+
+def test_every_public_name_is_documented():
+    for name in {*cases.ELSEWHERE, *(c.function for c in cases.FUNCTIONS)}:
+        doc = inspect.getdoc(name) or ""
+        assert doc, f"{name} has no docstring"
+        if inspect.isfunction(name):
+            assert "Args:" in doc, f"{name} documents no arguments"
+            assert ">>>" in doc, f"{name} has no example"
+
+
+ERRORS = [(case, *error) for case in cases.FUNCTIONS for error in case.errors]
+
+
+@pytest.mark.parametrize(
+    ("case", "kind", "message", "wrong"), ERRORS, ids=[f"{e[0].name}-{[*e[3]][0]}" for e in ERRORS]
+)
+def test_wrong_arguments_are_named(case, kind, message, wrong):
+    with pytest.raises(kind, match=message):
+        case.function(*case.inputs, **{**case.options, **case.strengths, **wrong})
+
+
+@pytest.mark.parametrize("case", cases.FUNCTIONS, ids=lambda c: c.name)
+def test_integers_are_rejected(case):
+    position = next(
+        i for i, a in enumerate(case.inputs) if isinstance(a, jax.Array) and a.dtype == jnp.float32
+    )
+    inputs = list(case.inputs)
+    inputs[position] = jnp.ones(inputs[position].shape, jnp.int32)
+    if case.function is jaxreg.penalties.total:  # skips what is not floating-point
+        assert case.bound(*inputs) == 0
+        return
+    with pytest.raises(TypeError, match=r"floating-point dtype, got int32"):
+        case.bound(*inputs, **case.strengths)
+
+
+def test_dropout_modules_equal_the_function():
+    for options in ({}, {"broadcast_axes": (1,)}):
+        expected = dropout.dropout(cases.KEY, cases.X, rate=0.3, **options)
+        module = linen.Dropout(0.3, deterministic=False, **options)
+        np.testing.assert_array_equal(module.apply({}, cases.X, rng=cases.KEY), expected)
+        layer = nnx.Dropout(0.3, rngs=flax_nnx.Rngs(0), **options)
+        np.testing.assert_array_equal(layer(cases.X, rngs=cases.KEY), expected)
+
+
+@pytest.mark.parametrize("mask", [None, cases.MASK], ids=["all", "masked"])
+def test_batch_norm_modules_equal_the_function(mask):
+    scale, bias = jnp.linspace(0.5, 1.5, 6), jnp.linspace(-1, 1, 6)
+    expected, stats = normalization.batch_norm(
+        cases.X, cases.STATS, scale=scale, bias=bias, momentum=0.9, where=mask
+    )
+    module = linen.BatchNorm(use_running_average=False, momentum=0.9)
+    variables = {
+        "params": {"scale": scale, "bias": bias},
+        "batch_stats": cases.STATS._asdict(),
+    }
+    y, updated = module.apply(variables, cases.X, mask=mask, mutable=["batch_stats"])
+    np.testing.assert_array_equal(y, expected)
+    np.testing.assert_array_equal(updated["batch_stats"]["mean"], stats.mean)
+    np.testing.assert_array_equal(updated["batch_stats"]["var"], stats.var)
+
+    layer = nnx.BatchNorm(6, momentum=0.9, rngs=flax_nnx.Rngs(0))
+    layer.scale[...], layer.bias[...] = scale, bias
+    layer.mean[...], layer.var[...] = cases.STATS
+    np.testing.assert_array_equal(layer(cases.X, mask=mask), expected)
+    np.testing.assert_array_equal(layer.mean[...], stats.mean)
+    np.testing.assert_array_equal(layer.var[...], stats.var)
+
+
+def test_the_contract_can_fail():
+    def halves(x, *, rate):
+        return x * (1 - rate) if rate > 0 else x
+
+    with pytest.raises(Exception, match="Tracer"):
+        testing.check_regularizer(halves, (cases.X,), strengths={"rate": 0.5})
+
+    def promotes(x, *, rate):
+        return x * (1 - jnp.asarray(rate, jnp.float32))
+
+    with pytest.raises(AssertionError, match=r"^shape_and_dtype\[bfloat16\]"):
+        testing.check_regularizer(promotes, (cases.X,), strengths={"rate": 0.5})
+
+    def positional(x, rate):
+        return x
+
+    with pytest.raises(AssertionError, match="^signature: `rate` is not keyword-only"):
+        testing.check_regularizer(positional, (cases.X,), strengths={"rate": 0.5})
+
+    def rooted(w):
+        return jnp.linalg.norm(w if w.dtype == jnp.float64 else w.astype(jnp.float32))
+
+    with pytest.raises(AssertionError, match="gradient at zero"):
+        testing.check_regularizer(rooted, (cases.X,))

@@ -1,0 +1,200 @@
+"""Every transformation of ``cases.py`` through what Optax users do with one."""
+
+from functools import partial
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax import export
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from jaxreg import masks
+from tests import cases
+
+every_transformation = pytest.mark.parametrize("case", cases.TRANSFORMATIONS, ids=lambda c: c.name)
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+def parameters(dtype="float32"):
+    w = jnp.sin(jnp.arange(1.0, 8 * 4 + 1)).reshape(8, 4)
+    return {"kernel": w.astype(dtype), "bias": w[0].astype(dtype)}
+
+
+def gradients(params):
+    return jax.tree.map(lambda w: (0.1 * jnp.cos(w.astype(jnp.float32))).astype(w.dtype), params)
+
+
+def run(transformation, params, steps=3):
+    """Parameters after some steps of SGD with the transformation behind it, and its last state."""
+    tx = optax.chain(optax.sgd(0.1), transformation)
+    state = tx.init(params)
+    for _ in range(steps):
+        updates, state = tx.update(gradients(params), state, params)
+        params = optax.apply_updates(params, updates)
+    return params, state
+
+
+@every_transformation
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_compiled_steps_equal_eager_ones(case, dtype):
+    eager, _ = run(case.build(**case.strengths), parameters(dtype))
+    compiled, _ = jax.jit(lambda p: run(case.build(**case.strengths), p))(parameters(dtype))
+    tolerance = {"float32": 1e-6, "bfloat16": 2e-2, "float16": 2e-3}[dtype]
+    chex.assert_trees_all_close(compiled, eager, atol=tolerance)
+    chex.assert_trees_all_equal_shapes_and_dtypes(compiled, parameters(dtype))
+
+
+@every_transformation
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_shapes_and_dtypes_of_updates_and_state_are_stable(case, dtype):
+    strengths = {k: jnp.asarray(v, jnp.float32) for k, v in case.strengths.items()}
+    tx, params = case.build(**strengths), parameters(dtype)
+    state = tx.init(params)
+    updates, after = tx.update(gradients(params), state, params)
+    chex.assert_trees_all_equal_shapes_and_dtypes(updates, params)
+    chex.assert_trees_all_equal_shapes_and_dtypes(after, state)
+
+
+@every_transformation
+def test_a_scan_over_steps_is_a_loop(case):
+    tx = optax.chain(optax.sgd(0.1), case.build(**case.strengths))
+
+    def step(carry, _):
+        params, state = carry
+        updates, state = tx.update(gradients(params), state, params)
+        return (optax.apply_updates(params, updates), state), None
+
+    start = parameters(), tx.init(parameters())
+    (params, _), _ = jax.lax.scan(step, start, length=3)
+    chex.assert_trees_all_close(params, run(case.build(**case.strengths), parameters())[0], atol=1e-6)
+
+
+@every_transformation
+def test_many_strengths_train_in_one_program(case):
+    factors = jnp.linspace(0.25, 1.0, 4)
+
+    @jax.jit
+    @chex.assert_max_traces(n=1)
+    def train(factors):
+        def one(factor):
+            return run(case.build(**{k: v * factor for k, v in case.strengths.items()}), parameters())
+
+        return jax.vmap(lambda f: one(f)[0])(factors)
+
+    together = train(factors)
+    train(factors / 2)
+    for i, factor in enumerate(factors):
+        strengths = {k: v * float(factor) for k, v in case.strengths.items()}
+        alone, _ = run(case.build(**strengths), parameters())
+        chex.assert_trees_all_close(jax.tree.map(lambda a: a[i], together), alone, atol=1e-6)  # noqa: B023
+
+
+@every_transformation
+@pytest.mark.parametrize("wrap", [float, jnp.float32], ids=["static", "array"])
+def test_off_leaves_updates_to_the_bit(case, wrap):
+    tx = case.build(**{**case.strengths, **{k: wrap(v) for k, v in case.off.items()}})
+    params = parameters()
+    updates = gradients(params)
+    chex.assert_trees_all_close(tx.update(updates, tx.init(params), params)[0], updates, atol=1e-7)
+    resting = jax.tree.map(jnp.zeros_like, params)
+    moved, _ = tx.update(resting, tx.init(params), params)
+    chex.assert_trees_all_equal(optax.apply_updates(params, moved), params)
+
+
+@every_transformation
+def test_a_constant_schedule_is_its_constant(case):
+    if case.factory.__name__ == "project":
+        pytest.skip("a projection takes no schedule: its strength is bound to the function")
+    schedules = {k: optax.constant_schedule(v) for k, v in case.strengths.items()}
+    expected, _ = run(case.build(**case.strengths), parameters())
+    chex.assert_trees_all_equal(run(case.build(**schedules), parameters())[0], expected)
+
+
+@every_transformation
+def test_leaves_that_are_not_numbers_to_regularize_pass_through(case):
+    params = {
+        **parameters(),
+        "steps": jnp.arange(6).reshape(2, 3),
+        "key": jax.random.key(0),
+        "nothing": None,
+        "empty": jnp.zeros((0, 3)),
+        "scalar": jnp.float32(0.3),
+        "spectrum": jnp.ones((2, 2), jnp.complex64),
+    }
+    updates = {**gradients(parameters()), **{k: params[k] for k in [*params][2:]}}
+    updates["key"] = np.zeros((), jax.dtypes.float0)
+    tx = case.build(**case.strengths)
+    moved, _ = tx.update(updates, tx.init(params), params)
+    assert moved["nothing"] is None
+    np.testing.assert_array_equal(moved["steps"], updates["steps"])
+    assert moved["key"] is updates["key"]
+    assert moved["empty"].shape == (0, 3)
+    assert moved["spectrum"].dtype == jnp.complex64
+    assert np.isfinite(np.asarray(moved["spectrum"])).all()
+
+
+@every_transformation
+def test_it_composes_with_wrappers(case):
+    build = partial(case.build, **case.strengths)
+    masked, _ = run(optax.masked(build(), masks.kernels), parameters())
+    plain, _ = run(build(), parameters())
+    bare, _ = run(optax.identity(), parameters())
+    np.testing.assert_allclose(masked["kernel"], plain["kernel"], rtol=1e-6)
+    np.testing.assert_array_equal(masked["bias"], bare["bias"])
+    labels = {"kernel": "on", "bias": "off"}
+    split, _ = run(optax.partition({"on": build(), "off": optax.identity()}, labels), parameters())
+    chex.assert_trees_all_close(split, masked, rtol=1e-6)
+
+
+@every_transformation
+def test_a_step_with_nan_gradients_can_be_skipped(case):
+    params = parameters()
+    inner = optax.chain(optax.sgd(0.1), case.build(**case.strengths))
+    tx = optax.apply_if_finite(inner, max_consecutive_errors=3)
+    bad = jax.tree.map(lambda w: jnp.full_like(w, jnp.nan), params)
+    updates, state = tx.update(bad, tx.init(params), params)
+    chex.assert_trees_all_equal(optax.apply_updates(params, updates), params)
+    chex.assert_trees_all_equal(state.inner_state, tx.init(params).inner_state)
+
+
+@every_transformation
+def test_missing_params_are_named(case):
+    tx = case.build(**case.strengths)
+    params = {"kernel": jnp.ones((2, 2))}
+    with pytest.raises(ValueError, match=r"`params` must be given to the update of `\w+`, got None"):
+        tx.update(params, tx.init(params))
+
+
+@every_transformation
+def test_negative_strengths_are_named(case):
+    name = next(iter(case.strengths))
+    with pytest.raises(ValueError, match=rf"`{name}` must be zero or positive, got -1"):
+        run(case.build(**{**case.strengths, name: -1.0}), parameters())
+
+
+@every_transformation
+@pytest.mark.parametrize("axis_type", [AxisType.Auto, AxisType.Explicit], ids=["auto", "explicit"])
+@pytest.mark.parametrize("spec", [("device", None), (None, "device")], ids=["rows", "columns"])
+def test_sharded_parameters_take_the_same_steps(case, axis_type, spec):
+    expected, _ = run(case.build(**case.strengths), parameters())
+    mesh = jax.make_mesh((4,), ("device",), axis_types=(axis_type,), devices=jax.devices()[:4])
+    with jax.set_mesh(mesh):
+        params = {
+            "kernel": jax.device_put(
+                parameters()["kernel"], NamedSharding(mesh, PartitionSpec(*spec))
+            ),
+            "bias": jax.device_put(parameters()["bias"], NamedSharding(mesh, PartitionSpec())),
+        }
+        actual, _ = jax.jit(lambda p: run(case.build(**case.strengths), p))(params)
+        assert actual["kernel"].sharding.spec == params["kernel"].sharding.spec
+    chex.assert_trees_all_close(jax.device_get(actual), jax.device_get(expected), atol=1e-6)
+
+
+@every_transformation
+def test_it_lowers_for_every_platform(case):
+    step = jax.jit(lambda p: run(case.build(**case.strengths), p, steps=1)[0])
+    exported = export.export(step, platforms=("cpu", "cuda", "tpu"))(parameters())
+    assert "callback" not in exported.mlir_module()
