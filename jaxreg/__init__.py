@@ -10,9 +10,9 @@ after the place of a training step where it acts:
 - ``masks``: which parameters a regularizer touches.
 
 Adapters without mathematics lift them to a framework and are imported by name:
-``from jaxreg import linen`` and ``from jaxreg import nnx`` for Flax modules, ``transforms`` for Optax
-chains, ``training`` for what surrounds the step, ``study`` for measuring which regularizer helps, and
-``testing`` for holding a regularizer of your own to the same contract.
+``from jaxreg import linen`` and ``from jaxreg import nnx`` for Flax modules, ``transforms`` for
+Optax chains, ``training`` for what surrounds the step, ``study`` for measuring which regularizer
+helps, and ``testing`` for holding a regularizer of your own to the same contract.
 
 >>> import jax.numpy as jnp
 >>> import jaxreg

@@ -1,10 +1,10 @@
 """Dropout: functions ``(key, x) -> x`` that randomly remove parts of ``x``.
 
 All of them keep the shape and dtype of ``x`` and equal ``x`` in expectation. A ``rate`` is the
-probability of *dropping*; it may be a traced array. A rate of 0 is the identity to the bit, a rate of
-1 gives zeros and zero gradients. A Python or NumPy rate outside ``[0, 1]`` raises; an array is
-clipped to that range. Products are computed in float32 and rounded once, so that low precision is as
-unbiased as float32. The backward pass draws the mask again from the key and stores no mask.
+probability of *dropping*; it may be a traced array. A rate of 0 is the identity to the bit, a rate
+of 1 gives zeros and zero gradients. A Python or NumPy rate outside ``[0, 1]`` raises; an array is
+clipped to that range. Products are computed in float32 and rounded once, so that low precision is
+as unbiased as float32. The backward pass draws the mask again from the key and stores no mask.
 
 There is no evaluation mode: evaluation means not calling the function.
 """
@@ -71,7 +71,7 @@ def fold_in_axis(key: jax.Array, axis_name: str | tuple[str, ...]) -> jax.Array:
     """Gives every device of a named mesh axis its own key, inside ``shard_map`` or ``pmap``.
 
     Under plain ``jit`` nothing is needed: the mask is drawn for the global array. Inside
-    ``shard_map`` each device sees only its shard, and the same key would draw the same mask on each.
+    ``shard_map`` each device sees only its shard, and one key would draw the same mask on each.
 
     Args:
       key: PRNG key, the same on all devices.

@@ -1,8 +1,8 @@
 """Masks: functions from a parameter tree to a tree of booleans.
 
-They look at names and shapes alone, never at values, and work on the parameters of Linen, on an NNX
-state and on any other pytree. Hand them to ``optax.masked``, to :func:`jaxreg.penalties.total` or to
-the decays of :mod:`jaxreg.transforms`.
+They look at names and shapes alone, never at values, and work on the parameters of Linen, on an
+NNX state and on any other pytree. Hand them to ``optax.masked``, to :func:`jaxreg.penalties.total`
+or to the decays of :mod:`jaxreg.transforms`.
 """
 
 from typing import Any

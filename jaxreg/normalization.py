@@ -1,11 +1,11 @@
 """Normalization: functions ``(x, stats) -> (y, stats)`` of activations and their statistics.
 
-Statistics are computed in float32 or wider, in two passes, over the elements that ``where`` selects,
-and weighted by their number across devices. ``y`` has the dtype of ``x`` and is rounded
+Statistics are computed in float32 or wider, in two passes, over the elements that ``where``
+selects, and weighted by their number across devices. ``y`` has the dtype of ``x`` and is rounded
 once.
 
-A mask ``where`` may have any dtype (nonzero selects). With as many axes as ``x`` it broadcasts; with
-fewer, its axes are the first ones of ``x``, so that ``[batch, time]`` masks ``[batch, time,
+A mask ``where`` may have any dtype (nonzero selects). With as many axes as ``x`` it broadcasts;
+with fewer, its axes are the first ones of ``x``, so that ``[batch, time]`` masks ``[batch, time,
 channels]``. Elements outside the mask do not enter the statistics; they are normalized like the
 others, unless they are infinite or NaN: those count as 0, so that no NaN leaks into a gradient.
 """

@@ -1,7 +1,8 @@
 """Penalties: functions ``w -> scalar`` of one array, to be added to the loss.
 
-Sums are accumulated in float32 or wider and returned so. Every penalty is 0 with a gradient of 0 at
-``w = 0``. :func:`total` sums a penalty over the parameters of a model; a weight is a factor outside.
+Sums are accumulated in float32 or wider and returned so. Every penalty is 0 with a gradient of 0
+at ``w = 0``. :func:`total` sums a penalty over the parameters of a model; a weight is a factor
+outside.
 """
 
 from collections.abc import Callable
@@ -55,8 +56,8 @@ def l2(w: jax.Array) -> jax.Array:
 
       R(w) = \frac{1}{2} \sum_i w_i^2
 
-    Its gradient is ``w``, so that its weight is the ``weight_decay`` of Optax and torch. Keras omits
-    the factor one half: a Keras weight is half of ours.
+    Its gradient is ``w``, so that its weight is the ``weight_decay`` of Optax and torch. Keras
+    omits the factor one half: a Keras weight is half of ours.
 
     Args:
       w: Floating-point array of any shape.
@@ -114,7 +115,8 @@ def total(
     """
     leaves, tree = jax.tree.flatten(params)
     chosen = mask(params) if callable(mask) else mask
-    flags, mask_tree = jax.tree.flatten(chosen) if mask is not None else ([True] * len(leaves), tree)
+    everything = tree.unflatten([True] * len(leaves))
+    flags, mask_tree = jax.tree.flatten(everything if mask is None else chosen)
     if mask_tree != tree:
         raise ValueError(
             f"`mask` must have the tree structure of `params`, got {mask_tree} for {tree}."

@@ -12,7 +12,16 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxreg import dropout, masks, normalization, penalties, projections, proximal, targets, transforms
+from jaxreg import (
+    dropout,
+    masks,
+    normalization,
+    penalties,
+    projections,
+    proximal,
+    targets,
+    transforms,
+)
 from jaxreg.training import early_stopping
 
 

@@ -91,6 +91,7 @@ def test_importing_jaxreg_imports_no_framework():
 
 def without_docstrings(tree):
     for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node):
+        documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+        if documented and ast.get_docstring(node):
             node.body = node.body[1:] or [ast.Pass()]
     return tree

@@ -53,7 +53,9 @@ ERRORS = [(case, *error) for case in cases.FUNCTIONS for error in case.errors]
 
 
 @pytest.mark.parametrize(
-    ("case", "kind", "message", "wrong"), ERRORS, ids=[f"{e[0].name}-{[*e[3]][0]}" for e in ERRORS]
+    ("case", "kind", "message", "wrong"),
+    ERRORS,
+    ids=[f"{error[0].name}-{next(iter(error[3]))}" for error in ERRORS],
 )
 def test_wrong_arguments_are_named(case, kind, message, wrong):
     with pytest.raises(kind, match=message):
@@ -123,7 +125,7 @@ def test_the_contract_can_fail():
     def positional(x, rate):
         return x
 
-    with pytest.raises(AssertionError, match="^signature: `rate` is not keyword-only"):
+    with pytest.raises(AssertionError, match=r"^signature: `rate` is not keyword-only"):
         testing.check_regularizer(positional, (cases.X,), strengths={"rate": 0.5})
 
     def rooted(w):

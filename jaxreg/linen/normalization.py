@@ -80,8 +80,11 @@ class BatchNorm(nn.Module):
         shape = tuple(x.shape[a] for a in canonical_axes(self.axis, x.ndim))
         mean = self.variable("batch_stats", "mean", self.mean_init, None, shape, "float32")
         var = self.variable("batch_stats", "var", self.var_init, None, shape, "float32")
-        scale = self.param("scale", self.scale_init, shape, self.param_dtype) if self.use_scale else None
-        bias = self.param("bias", self.bias_init, shape, self.param_dtype) if self.use_bias else None
+        scale = bias = None
+        if self.use_scale:
+            scale = self.param("scale", self.scale_init, shape, self.param_dtype)
+        if self.use_bias:
+            bias = self.param("bias", self.bias_init, shape, self.param_dtype)
         stats = normalization.BatchStats(mean.value, var.value)
         affine = {"scale": scale, "bias": bias, "eps": self.epsilon, "axis": self.axis}
         if evaluate:

@@ -24,7 +24,8 @@ class Stochastic(nn.Module, kw_only=True):
       >>> class Sign(linen.Stochastic):
       ...     def transform(self, key, x):
       ...         return x * jax.random.rademacher(key, x.shape, x.dtype)
-      >>> y = Sign().apply({}, jnp.ones(8), deterministic=False, rngs={"dropout": jax.random.key(0)})
+      >>> keys = {"dropout": jax.random.key(0)}
+      >>> y = Sign().apply({}, jnp.ones(8), deterministic=False, rngs=keys)
       >>> print(abs(y))
       [1. 1. 1. 1. 1. 1. 1. 1.]
     """
@@ -38,7 +39,7 @@ class Stochastic(nn.Module, kw_only=True):
         raise NotImplementedError(f"{type(self).__name__} must define `transform(key, x)`.")
 
     def is_off(self) -> bool:
-        """Tells whether a static strength of zero makes this the identity, so that no key is needed."""
+        """Tells whether a static strength of zero makes this the identity: it needs no key."""
         return False
 
     def __call__(
@@ -70,7 +71,8 @@ class Dropout(Stochastic):
       >>> import jax, jax.numpy as jnp
       >>> from jaxreg import linen
       >>> layer = linen.Dropout(0.5)
-      >>> y = layer.apply({}, jnp.ones(100), deterministic=False, rngs={"dropout": jax.random.key(0)})
+      >>> keys = {"dropout": jax.random.key(0)}
+      >>> y = layer.apply({}, jnp.ones(100), deterministic=False, rngs=keys)
       >>> print(jnp.unique(y))
       [0. 2.]
     """

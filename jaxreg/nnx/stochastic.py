@@ -48,7 +48,7 @@ class Stochastic(nnx.Module):
         raise NotImplementedError(f"{type(self).__name__} must define `transform(key, x)`.")
 
     def is_off(self) -> bool:
-        """Tells whether a static strength of zero makes this the identity, so that no key is needed."""
+        """Tells whether a static strength of zero makes this the identity: it needs no key."""
         return False
 
     def __call__(

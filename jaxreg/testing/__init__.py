@@ -15,8 +15,6 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any
 
-import jax
-
 from jaxreg.testing import columns, devices
 from jaxreg.testing.subject import Subject
 

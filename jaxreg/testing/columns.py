@@ -98,9 +98,7 @@ def gradient_at_zero(subject: Subject) -> None:
 def vmap(subject: Subject) -> None:
     """Mapping over stacked inputs is a loop over them."""
     stacked = subject.variants(3)
-    assert_close(
-        jax.vmap(subject)(*stacked), subject.loop(stacked), dtype=subject.data.dtype.name
-    )
+    assert_close(jax.vmap(subject)(*stacked), subject.loop(stacked), dtype=subject.data.dtype.name)
 
 
 def scan(subject: Subject) -> None:

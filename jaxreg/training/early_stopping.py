@@ -1,9 +1,9 @@
 """Early stopping as a value: a pytree that works in ``jit``, ``scan`` and ``vmap``.
 
-One rule: training stops at the ``patience``-th value in a row that is no improvement (a patience of
-0 counts as 1). An improvement lies below the best value by more than ``min_delta``; the first number
-always is one, NaN never is. From then on the state is frozen, so that one of many runs in a ``vmap``
-can stop while its neighbours go on. ``state.best_params`` can be taken at any time.
+One rule: training stops at the ``patience``-th value in a row that is no improvement (a patience
+of 0 counts as 1). An improvement lies below the best value by more than ``min_delta``; the first
+number always is one, NaN never is. From then on the state is frozen, so that one of many runs in a
+``vmap`` can stop while its neighbours go on. ``state.best_params`` can be taken at any time.
 
 The decision belongs to the caller: ``if state.should_stop: break`` in Python, a ``jnp.where`` on
 ``state.should_stop`` in a scan. On several hosts pass a metric that is the same on all of them.
@@ -115,7 +115,8 @@ def update(
     check_nonnegative(min_delta, "min_delta")
     if jnp.ndim(metric) != 0:
         raise ValueError(
-            f"`metric` must be a scalar, got shape {jnp.shape(metric)}; map over runs with jax.vmap."
+            f"`metric` must be a scalar, got shape {jnp.shape(metric)}; "
+            "map over runs with jax.vmap."
         )
     metric = jnp.asarray(metric, jnp.float32)
     first = ~state.has_best & ~jnp.isnan(metric)

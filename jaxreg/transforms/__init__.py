@@ -4,9 +4,9 @@
   operator) and ``project`` (any projection), both after it.
 - Decay: ``decoupled_decay`` (as AdamW) and ``independent_decay`` (whatever the learning rate).
 
-Strengths are numbers, arrays (traced ones too) or Optax schedules. Leaves that are not floating-point
-pass through unchanged. Restrict a lift to some parameters with ``optax.masked``. Under
-``optax.inject_hyperparams`` name the arguments that are functions but not schedules in
+Strengths are numbers, arrays (traced ones too) or Optax schedules. Leaves that are not
+floating-point pass through unchanged. Restrict a lift to some parameters with ``optax.masked``.
+Under ``optax.inject_hyperparams`` name the arguments that are functions but not schedules in
 ``static_args``: ``("prox",)``, ``("penalty",)``, ``("mask",)``.
 
 Parameters in bfloat16 or float16 round small steps away: at 1.0, a step below 0.002 is lost. The

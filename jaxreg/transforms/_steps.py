@@ -39,7 +39,7 @@ def is_floating(leaf: Any) -> bool:
 
 
 def init_carry(params: Any) -> Any:
-    """Tree of what rounding lost so far: float32 zeros for narrow leaves, nothing for the others."""
+    """Tree of what rounding lost so far: float32 zeros for narrow leaves, else nothing."""
 
     def leaf(w: Any) -> jax.Array | None:
         narrow = is_floating(w) and jnp.result_type(w) != wide_dtype(jnp.result_type(w))

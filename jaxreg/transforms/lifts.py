@@ -96,9 +96,7 @@ def add_penalty_gradient(
             # The gradient of a complex parameter points along the conjugate of the steepest ascent.
             return (u + factor.astype(gradient.real.dtype) * gradient.conj()).astype(u.dtype)
 
-        return jax.tree.map(leaf, updates, params), PenaltyState(
-            optax.safe_increment(state.count)
-        )
+        return jax.tree.map(leaf, updates, params), PenaltyState(optax.safe_increment(state.count))
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -113,9 +111,9 @@ def proximal(
       w \leftarrow \mathrm{prox}_{\eta_t \lambda R}(w + u)
 
     Chain it after the optimizer, with the same learning rate :math:`\eta_t`, and inside
-    ``optax.MultiSteps``, so that it acts once per real step. With plain or momentum SGD the iteration
-    solves the penalized problem, and weights that the operator sets to zero are exactly zero. After
-    an adaptive optimizer such as Adam the step is taken in the Euclidean metric and not in that of
+    ``optax.MultiSteps``, so that it acts once per real step. With plain or momentum SGD the
+    iteration solves the penalized problem, and weights that the operator sets to zero are exactly
+    zero. After an adaptive optimizer such as Adam the step is taken in the Euclidean metric and not in that of
     the optimizer: the zeros are as exact, but the solution is that of another problem.
 
     Args:
