@@ -41,7 +41,8 @@ class Stochastic(nnx.Module):
     rngs: dataclasses.InitVar[nnx.Rngs | nnx.RngStream | None] = None
 
     def __post_init__(self, rngs: nnx.Rngs | nnx.RngStream | None) -> None:
-        self.rngs = nnx.data(None if rngs is None else self._stream(rngs).fork())
+        stream = None if rngs is None else self._stream(rngs).fork()
+        self.rngs = nnx.data(stream)  # pyright: ignore[reportAttributeAccessIssue]
 
     def transform(self, key: jax.Array, x: jax.Array) -> jax.Array:
         """Returns ``x`` changed at random; subclasses define it."""
@@ -68,7 +69,8 @@ class Stochastic(nnx.Module):
         evaluate = self.deterministic if deterministic is None else deterministic
         if evaluate or self.is_off():
             return x
-        source = self.rngs if rngs is None else rngs
+        own = self.rngs  # pyright: ignore[reportAttributeAccessIssue]
+        source = own if rngs is None else rngs
         if source is None:
             raise ValueError(
                 f"`rngs` must be given to {type(self).__name__} in its constructor or at the call; "

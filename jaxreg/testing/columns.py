@@ -37,9 +37,6 @@ def gradient(subject: Subject) -> None:
 def gradient_of_strengths(subject: Subject) -> None:
     """The gradient with respect to every strength is finite, and agrees in both modes."""
 
-    def of_strengths(strengths: dict[str, jax.Array]) -> jax.Array:
-        return partial(subject.function, **strengths)
-
     def value(strengths: dict[str, jax.Array]) -> jax.Array:
         result = subject.function(*subject.inputs, **strengths)
         return sum((jnp.sum(a) for a in jax.tree.leaves(result) if is_floating(a)), jnp.zeros(()))

@@ -24,6 +24,11 @@ def strength_at(value: Schedule, count: jax.Array) -> jax.Array:
     return jnp.asarray(value(count) if callable(value) else value, jnp.float32)
 
 
+def next_count(count: jax.Array) -> jax.Array:
+    """Counts one update, without overflow."""
+    return jnp.asarray(optax.safe_increment(count))
+
+
 def check_params(params: Any, name: str) -> None:
     """Raises where ``update`` was called without parameters."""
     if params is None:

@@ -14,6 +14,7 @@ from jaxreg.transforms._steps import (
     check_strength,
     init_carry,
     map_steps,
+    next_count,
     strength_at,
 )
 
@@ -127,7 +128,7 @@ def _masked_decay(
         return DecayState(jnp.zeros((), jnp.int32), init_carry(params))
 
     def update(
-        updates: Any, state: DecayState, params: Any = None, **extra_args: Any
+        updates: Any, state: Any, params: Any = None, **extra_args: Any
     ) -> tuple[Any, DecayState]:
         del extra_args
         check_params(params, name)
@@ -135,7 +136,7 @@ def _masked_decay(
         moved, carry = map_steps(
             lambda w, u: u - factor.astype(w.real.dtype) * w, updates, params, state.carry
         )
-        return moved, DecayState(optax.safe_increment(state.count), carry)
+        return moved, DecayState(next_count(state.count), carry)
 
     decay = optax.GradientTransformationExtraArgs(init, update)
     return decay if mask is None else optax.masked(decay, mask)

@@ -15,6 +15,7 @@ from jaxreg.transforms._steps import (
     init_carry,
     is_floating,
     map_steps,
+    next_count,
     strength_at,
 )
 
@@ -83,7 +84,7 @@ def add_penalty_gradient(
         return PenaltyState(jnp.zeros((), jnp.int32))
 
     def update(
-        updates: Any, state: PenaltyState, params: Any = None, **extra_args: Any
+        updates: Any, state: Any, params: Any = None, **extra_args: Any
     ) -> tuple[Any, PenaltyState]:
         del extra_args
         check_params(params, "add_penalty_gradient")
@@ -96,7 +97,7 @@ def add_penalty_gradient(
             # The gradient of a complex parameter points along the conjugate of the steepest ascent.
             return (u + factor.astype(gradient.real.dtype) * gradient.conj()).astype(u.dtype)
 
-        return jax.tree.map(leaf, updates, params), PenaltyState(optax.safe_increment(state.count))
+        return jax.tree.map(leaf, updates, params), PenaltyState(next_count(state.count))
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -113,8 +114,8 @@ def proximal(
     Chain it after the optimizer, with the same learning rate :math:`\eta_t`, and inside
     ``optax.MultiSteps``, so that it acts once per real step. With plain or momentum SGD the
     iteration solves the penalized problem, and weights that the operator sets to zero are exactly
-    zero. After an adaptive optimizer such as Adam the step is taken in the Euclidean metric and not in that of
-    the optimizer: the zeros are as exact, but the solution is that of another problem.
+    zero. After an adaptive optimizer such as Adam the step is taken in the Euclidean metric and
+    not in that of the optimizer: the zeros are as exact, but they solve another problem.
 
     Args:
       prox: Proximal operator of one array, such as :func:`jaxreg.proximal.l1`.
@@ -147,7 +148,7 @@ def proximal(
         return ProximalState(jnp.zeros((), jnp.int32), init_carry(params))
 
     def update(
-        updates: Any, state: ProximalState, params: Any = None, **extra_args: Any
+        updates: Any, state: Any, params: Any = None, **extra_args: Any
     ) -> tuple[Any, ProximalState]:
         del extra_args
         check_params(params, "proximal")
@@ -156,7 +157,7 @@ def proximal(
         moved, carry = map_steps(
             lambda w, u: prox(w + u, threshold=threshold) - w, updates, params, state.carry
         )
-        return moved, ProximalState(optax.safe_increment(state.count), carry)
+        return moved, ProximalState(next_count(state.count), carry)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -199,9 +200,7 @@ def project(
       <https://doi.org/10.1109/TAC.1976.1101194>`_, 1976
     """
 
-    def update(
-        updates: Any, state: optax.EmptyState, params: Any = None, **extra_args: Any
-    ) -> tuple[Any, optax.EmptyState]:
+    def update(updates: Any, state: Any, params: Any = None, **extra_args: Any) -> tuple[Any, Any]:
         del extra_args
         check_params(params, "project")
 
