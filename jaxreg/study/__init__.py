@@ -1,0 +1,63 @@
+"""Which regularizer, how strong, and is it real: measured over strengths and seeds.
+
+``jaxreg study`` on the command line is a thin layer over this package:
+
+- :func:`run` trains every recipe with every seed, runs of one structure in one compiled program.
+- :func:`compare` adds the protocol: strengths are chosen on validation and reported on test, and
+  differences to the baseline are paired by seed. :func:`best` and :func:`paired_difference` are
+  its two steps.
+- :class:`Recipe` holds a strength for every technique, :class:`Grid` the recipes of an arm (made by
+  :func:`grid`); :func:`combine` joins recipes, and :func:`optimizer` is what a recipe trains with.
+- Models come from a Linen module (:func:`from_linen`), an NNX one (:func:`from_nnx`), or your own
+  three functions (:class:`Model`); :func:`mlp` is the one of the command line.
+- Data is a function from a seed to a :class:`Split`; :func:`stratified` makes one from arrays.
+- :class:`Study`, :class:`Arm` and :class:`Interval` are what came out; ``report`` prints and writes
+  them.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jaxreg.study.data import Split, stratified
+    from jaxreg.study.models import MLP, Model, from_linen, from_nnx, mlp
+    from jaxreg.study.recipes import Grid, Recipe, combine, grid
+    from jaxreg.study.records import Arm, Interval, Study
+    from jaxreg.study.runner import Runs, optimizer, run
+    from jaxreg.study.selection import Comparison, best, compare, paired_difference
+
+__all__ = [
+    "MLP",
+    "Arm",
+    "Comparison",
+    "Grid",
+    "Interval",
+    "Model",
+    "Recipe",
+    "Runs",
+    "Split",
+    "Study",
+    "best",
+    "combine",
+    "compare",
+    "from_linen",
+    "from_nnx",
+    "grid",
+    "mlp",
+    "optimizer",
+    "paired_difference",
+    "run",
+    "stratified",
+]
+
+# The light ones first: a name is taken from the first module that has it.
+_MODULES = ("recipes", "records", "data", "models", "runner", "selection")
+
+
+def __getattr__(name: str) -> Any:
+    # Loaded on first use, so that the command line answers `--help` without importing Flax.
+    if name in __all__:
+        for module in (import_module(f"{__name__}.{module}") for module in _MODULES):
+            if hasattr(module, name):
+                return getattr(module, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

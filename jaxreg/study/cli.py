@@ -1,0 +1,260 @@
+"""The command line: ``jaxreg study`` and ``jaxreg list``, a thin layer over the package."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple, NoReturn
+
+from jaxreg._version import __version__
+from jaxreg.study.data import TASKS, Splitter, Task, extra
+from jaxreg.study.files import check_folder
+from jaxreg.study.recipes import ARM_NAMES, TECHNIQUES, Grid, grid
+from jaxreg.study.records import Study
+
+_USAGE_ERROR = 2
+_INTERRUPTED = 130
+
+
+class _Parser(argparse.ArgumentParser):
+    """Reports wrong input as an exception, so that it ends in one line like any other."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(f"{message}; see jaxreg --help")
+
+
+class _Order(NamedTuple):
+    """A checked command: everything that training needs."""
+
+    data: str
+    task: Task
+    split: Splitter
+    grids: tuple[Grid, ...]
+    combined: bool
+    seeds: int
+    epochs: int
+    out: Path
+    command: str
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line.
+
+    Args:
+      argv: Arguments; those of the process by default.
+
+    Returns:
+      The exit status: 0, 2 for wrong input, 130 when interrupted.
+
+    Example:
+      >>> from jaxreg.study.cli import main
+      >>> main(["study", "--data", "digits", "--arms", "baseline", "--seeds", "1"])
+      2
+    """
+    argv = sys.argv[1:] if argv is None else list(argv)
+    try:
+        args = _parser().parse_args(argv)
+        if args.command == "list":
+            return _list()
+        order = _order(args, shlex.join(["jaxreg", *argv]))
+    except SystemExit as ended:
+        # argparse ends `--help` and `--version` this way, with 0.
+        return int(ended.code or 0)
+    except (ValueError, ImportError, OSError) as error:
+        return _fail(error)
+    try:
+        return _study(order)
+    except KeyboardInterrupt:
+        print("jaxreg: interrupted; nothing was written.", file=sys.stderr)
+        return _INTERRUPTED
+    except OSError as error:
+        return _fail(error)
+
+
+def _fail(error: Exception) -> int:
+    print(f"jaxreg: {' '.join(str(error).split())}", file=sys.stderr)
+    return _USAGE_ERROR
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="jaxreg",
+        description="Measures which regularizer helps, how strong, and whether that is real.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"jaxreg {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands.add_parser("list", help="the arms of a study and the code behind each")
+    study = commands.add_parser(
+        "study",
+        help="train every arm over strengths and seeds, and name the recipe to use",
+        description="Trains every arm over strengths and seeds. Strengths are chosen on "
+        "validation and reported on test, with differences to the baseline paired by seed.",
+        allow_abbrev=False,
+    )
+    add = study.add_argument
+    add("--data", default="digits", metavar="NAME", help=f"{', '.join(TASKS)} (default: digits)")
+    add("--arms", default="all", metavar="NAME,NAME", help="arms of `jaxreg list` (default: all)")
+    add("--strengths", type=int, metavar="N", help="strengths of every arm (default: 5)")
+    add("--seeds", type=int, default=16, metavar="N", help="seeds of every arm (default: 16)")
+    add("--epochs", type=int, metavar="N", help="epochs (default: by data set)")
+    add("--train-size", type=int, metavar="N", help="training rows (default: by data set)")
+    add("--out", type=Path, default=Path("jaxreg-study"), metavar="DIR", help="folder of the "
+        "report (default: ./jaxreg-study)")  # fmt: skip
+    return parser
+
+
+def _list() -> int:
+    """Prints the arms, the code behind each and what it does."""
+    rows = [
+        ("baseline", "optax.adam", "no regularization"),
+        *((technique.name, technique.function, technique.summary) for technique in TECHNIQUES),
+        ("combined", "jaxreg.study.compare", "the best of the arms together"),
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
+    for name, function, summary in rows:
+        print(f"{name:{widths[0]}}  {function:{widths[1]}}  {summary}")
+    return 0
+
+
+def _order(args: argparse.Namespace, command: str) -> _Order:
+    """Checks the arguments; raises ValueError, ImportError or OSError with one line to print."""
+    if args.data not in TASKS:
+        raise ValueError(f"`--data` must be one of {', '.join(TASKS)}, got {args.data}.")
+    task = TASKS[args.data]
+    names = _arm_names(args.arms)
+    epochs = task.epochs if args.epochs is None else args.epochs
+    _check_least("--seeds", args.seeds, 2)
+    _check_least("--epochs", epochs, 1)
+    _check_least("--strengths", args.strengths, 1)
+    _check_least("--train-size", args.train_size, task.batch_size)
+    check_folder(args.out)
+    # The report needs them at the very end, which is too late to find them missing.
+    for module in ("sklearn", "matplotlib", "rich"):
+        extra(module)
+    try:
+        split = task.load(train_size=args.train_size or task.train_size)
+    except ValueError as error:
+        raise ValueError(str(error).replace("`train_size`", "`--train-size`")) from error
+    return _Order(
+        data=args.data,
+        task=task,
+        split=split,
+        grids=tuple(_grid(name, task, args.strengths) for name in names if name != "combined"),
+        combined="combined" in names,
+        seeds=args.seeds,
+        epochs=epochs,
+        out=args.out,
+        command=command,
+    )
+
+
+def _arm_names(text: str) -> tuple[str, ...]:
+    """Reads the arms: in the order of the table, once each, the baseline always among them."""
+    if text == "all":
+        return ARM_NAMES
+    asked = {name.strip() for name in text.split(",")}
+    unknown = sorted(asked - set(ARM_NAMES))
+    if unknown:
+        raise ValueError(
+            f"`--arms` must be all or some of {','.join(ARM_NAMES)}, got {','.join(unknown)!r}."
+        )
+    names = tuple(name for name in ARM_NAMES if name in asked | {"baseline"})
+    if "combined" in names and len(names) < 4:
+        raise ValueError(
+            f"`--arms` must name at least two techniques for `combined` to join, got {text}."
+        )
+    return names
+
+
+def _check_least(option: str, value: int | None, least: int) -> None:
+    if value is not None and value < least:
+        raise ValueError(f"`{option}` must be at least {least}, got {value}.")
+
+
+def _grid(name: str, task: Task, count: int | None) -> Grid:
+    if count is None:
+        return grid(name, strengths=task.strengths.get(name))
+    return grid(name, count=count)
+
+
+def _study(order: _Order) -> int:
+    """Trains, prints the table and writes the report."""
+    from rich.console import Console
+
+    _use_all_cores(order.seeds)
+    from jaxreg.study import report
+
+    start = time.monotonic()
+    console = Console()
+    study = _train(order)
+    report.print_table(study, console)
+    order.out.mkdir(parents=True, exist_ok=True)
+    report.write(study, order.out)
+    seconds = time.monotonic() - start
+    console.print(f"Wrote {order.out} in {seconds:.0f} s.", highlight=False, soft_wrap=True)
+    return 0
+
+
+def _use_all_cores(most: int) -> None:
+    """Gives every core a device, so that the cores share the runs."""
+    import jax
+
+    chosen = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+    # A number that somebody chose, or a backend that already runs, stays as it is.
+    current = jax.config.jax_num_cpu_devices  # pyright: ignore[reportAttributeAccessIssue]
+    if not chosen and current == -1:
+        with suppress(RuntimeError):
+            jax.config.update("jax_num_cpu_devices", min(os.cpu_count() or 1, most))
+
+
+def _train(order: _Order) -> Study:
+    from rich.console import Console
+
+    from jaxreg.study import models, progress, runner, selection
+
+    run = partial(
+        runner.run,
+        models.mlp(order.task.hidden, order.task.num_classes),
+        order.split,
+        seeds=order.seeds,
+        epochs=order.epochs,
+        batch_size=order.task.batch_size,
+        learning_rate=order.task.learning_rate,
+    )
+    with progress.Bar(Console(stderr=True)) as bar:
+        found = selection.compare(bar.watch(run), order.grids, combined=order.combined)
+    return Study(
+        data=order.data,
+        arms=found.arms,
+        chosen=found.chosen,
+        seeds=order.seeds,
+        epochs=order.epochs,
+        sizes=order.split(0).sizes,
+        command=order.command,
+        environment=_environment(),
+        notes=found.notes,
+    )
+
+
+def _environment() -> dict[str, str]:
+    import platform
+    from importlib.metadata import version
+
+    import jax
+
+    versions = {name: version(name) for name in ("jax", "flax", "optax")}
+    devices = jax.devices()
+    return {
+        "python": platform.python_version(),
+        **versions,
+        "jaxreg": __version__,
+        "device": f"{len(devices)} x {devices[0].device_kind}",
+    }

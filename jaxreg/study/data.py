@@ -1,0 +1,209 @@
+"""Data sets, and their splits into training, validation and test rows by seed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any, NamedTuple
+
+import numpy as np
+
+_LEAST_HELD_OUT = 50
+# NumPy's on the host, JAX's in a compiled program.
+Array = Any
+
+
+class Split(NamedTuple):
+    """Features, ``[rows, features]``, and integer labels, ``[rows]``, of the three sets."""
+
+    train_x: Array
+    train_y: Array
+    validation_x: Array
+    validation_y: Array
+    test_x: Array
+    test_y: Array
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """Rows of the training, validation and test sets."""
+        return len(self.train_y), len(self.validation_y), len(self.test_y)
+
+
+Splitter = Callable[[int], Split]
+
+
+def extra(module: str) -> Any:
+    """Imports a module that the ``study`` extra installs.
+
+    Args:
+      module: Its full name.
+
+    Returns:
+      The module.
+
+    Raises:
+      ImportError: It is not installed; the message says how to install it.
+    """
+    try:
+        return import_module(module)
+    except ImportError as error:
+        package = module.partition(".")[0]
+        raise ImportError(
+            f'a study needs {package}, which is not installed; write: pip install "jaxreg[study]"'
+        ) from error
+
+
+def stratified(x: np.ndarray, y: np.ndarray, *, train_size: int) -> Splitter:
+    """Returns the function from a seed to a split that keeps the share of every class.
+
+    Half of the rows that are left after training, but no more than ``train_size``, are the
+    validation set; all others are the test set. Features are standardized with the mean and the
+    standard deviation of the training rows.
+
+    Args:
+      x: Features, ``[rows, features]``.
+      y: Labels ``0, 1, ..., classes - 1``, ``[rows]``.
+      train_size: Number of training rows; at least 50 other rows must be left for each of the
+        validation and the test set.
+
+    Returns:
+      Function from a seed to a :class:`Split`.
+
+    Example:
+      >>> import numpy as np
+      >>> from jaxreg.study import stratified
+      >>> split = stratified(np.arange(400.0).reshape(200, 2), np.arange(200) % 2, train_size=60)
+      >>> split(0).sizes
+      (60, 60, 80)
+    """
+    model_selection = extra("sklearn.model_selection")
+    most = len(y) - 2 * _LEAST_HELD_OUT
+    if not 2 <= train_size <= most:
+        raise ValueError(
+            f"`train_size` must be from 2 to {most}, so that {_LEAST_HELD_OUT} rows are left for "
+            f"each of validation and test, got {train_size}."
+        )
+    x = np.asarray(x, np.float32)
+    y = np.asarray(y, np.int32)
+
+    def split(seed: int) -> Split:
+        train, rest = model_selection.train_test_split(
+            np.arange(len(y)), train_size=train_size, stratify=y, random_state=seed
+        )
+        validation, test = model_selection.train_test_split(
+            rest, train_size=min(train_size, len(rest) // 2), stratify=y[rest], random_state=seed
+        )
+        scaled = _standardize(x, x[train])
+        return Split(
+            scaled[train], y[train], scaled[validation], y[validation], scaled[test], y[test]
+        )
+
+    return split
+
+
+def _standardize(x: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    deviation = reference.std(axis=0)
+    # A feature that is constant in the training rows says nothing; dividing by one keeps it finite.
+    return (x - reference.mean(axis=0)) / np.where(deviation > 0, deviation, 1)
+
+
+def digits(*, train_size: int) -> Splitter:
+    """Scikit-learn's 1797 handwritten digits: 64 pixels, ten classes."""
+    x, y = extra("sklearn.datasets").load_digits(return_X_y=True)
+    return stratified(x, y, train_size=train_size)
+
+
+def breast_cancer(*, train_size: int) -> Splitter:
+    """Scikit-learn's 569 breast-cancer cases: 30 measurements, two classes."""
+    x, y = extra("sklearn.datasets").load_breast_cancer(return_X_y=True)
+    return stratified(x, y, train_size=train_size)
+
+
+def circles(*, train_size: int) -> Splitter:
+    r"""Points of a square, labelled by a circle that cuts its corners off.
+
+    .. math::
+
+      x \sim U([-2, 2]^2), \qquad y = [\, x_1^2 + x_2^2 > 5 \,]
+
+    The training rows are the first ``train_size`` of 1000 fixed points, the same for every seed;
+    validation and test are 1000 fresh points each.
+
+    Args:
+      train_size: Number of training rows, from 2 to 1000.
+
+    Returns:
+      Function from a seed to a :class:`Split`.
+    """
+    if not 2 <= train_size <= 1000:
+        raise ValueError(f"`train_size` must be from 2 to 1000, got {train_size}.")
+    # The legacy generator, because the published points were drawn with it.
+    points = np.random.RandomState(42).rand(1000, 2)[:train_size] * 4 - 2
+
+    def split(seed: int) -> Split:
+        fresh = np.random.default_rng(seed).random((2, 1000, 2)) * 4 - 2
+        return Split(*_labelled(points), *_labelled(fresh[0]), *_labelled(fresh[1]))
+
+    return split
+
+
+def _labelled(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return points.astype(np.float32), (np.square(points).sum(axis=1) > 5).astype(np.int32)
+
+
+@dataclass(frozen=True)
+class Task:
+    """A data set with the model and the training that suit it.
+
+    Attributes:
+      load: Function from ``train_size`` to a splitter.
+      num_classes: Number of classes.
+      train_size: Training rows unless the user asks for another number.
+      hidden: Widths of the hidden layers.
+      epochs: Epochs unless the user asks for another number.
+      batch_size: Rows of a batch.
+      learning_rate: Learning rate of Adam.
+      strengths: Grids that replace the default ones, by arm.
+    """
+
+    load: Callable[..., Splitter]
+    num_classes: int
+    train_size: int
+    hidden: tuple[int, ...]
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    strengths: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+
+
+TASKS: Mapping[str, Task] = {
+    "digits": Task(
+        load=digits,
+        num_classes=10,
+        train_size=300,
+        hidden=(128, 128),
+        epochs=60,
+        batch_size=50,
+        learning_rate=1e-3,
+    ),
+    "breast_cancer": Task(
+        load=breast_cancer,
+        num_classes=2,
+        train_size=150,
+        hidden=(128, 128),
+        epochs=60,
+        batch_size=50,
+        learning_rate=1e-3,
+    ),
+    "circles": Task(
+        load=circles,
+        num_classes=2,
+        train_size=1000,
+        hidden=(50, 50),
+        epochs=50,
+        batch_size=32,
+        learning_rate=1e-2,
+        strengths={"l1": (0.01,), "l2": (0.01,), "dropout": (0.5,)},
+    ),
+}

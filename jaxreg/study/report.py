@@ -1,0 +1,217 @@
+"""What a study hands over: the table on the terminal, and the files.
+
+:func:`print_table` prints the table; :func:`write` writes ``results.csv`` (the table in full
+precision), ``history.csv`` (the losses of every seed and epoch), ``report.html`` and ``recipe.py``.
+The same study gives the same text and the same bytes.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import textwrap
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from jaxreg.study import page, recipe_code, summary
+from jaxreg.study.files import write_whole
+from jaxreg.study.recipes import Recipe
+from jaxreg.study.records import Study
+from jaxreg.study.summary import Row
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+__all__ = ["print_table", "write"]
+
+_TEXT_WIDTH = 100
+_STYLES = {summary.HIGHER: "green", summary.LOWER: "red"}
+# A terminal narrower than the whole words need gets these, spelled out below the table.
+_SHORT = {summary.REFERENCE: "", summary.UNCLEAR: "n.d."}
+
+
+def print_table(study: Study, console: Console) -> None:
+    """Prints one row per arm, and what a reader must know to judge it.
+
+    Accuracies are percentages and differences percentage points. No line is wrapped or cut,
+    whatever the width of the console: without a terminal the text is always the same.
+
+    Args:
+      study: The study.
+      console: Console to print to.
+    """
+    rows = summary.rows(study)
+    ascii_only = console.options.ascii_only
+    table = _table(rows, study, ascii_only=ascii_only, spaces=1, marks={})
+    if console.is_terminal and table.width and console.width < table.width:
+        table = _table(rows, study, ascii_only=ascii_only, spaces=0, marks=_SHORT)
+    console.print(table, crop=False, no_wrap=True, overflow="ignore")
+    width = min(console.width, _TEXT_WIDTH) if console.is_terminal else _TEXT_WIDTH
+    for note in _notes(study, rows):
+        text = textwrap.fill(note, width, break_on_hyphens=False)
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def write(study: Study, folder: Path) -> None:
+    """Writes ``results.csv``, ``history.csv``, ``report.html`` and ``recipe.py``, each whole.
+
+    Args:
+      study: The study.
+      folder: An existing folder.
+    """
+    folder = Path(folder)
+    # All texts first: nothing is written if one of them cannot be made.
+    texts = {
+        "results.csv": _results(study),
+        "history.csv": _history(study),
+        "recipe.py": recipe_code.source(study),
+        "report.html": page.html(study),
+    }
+    for name, text in texts.items():
+        write_whole(folder / name, text)
+
+
+def _table(
+    rows: Sequence[Row], study: Study, *, ascii_only: bool, spaces: int, marks: dict[str, str]
+) -> Table:
+    """Lays out the table at its natural width."""
+    # Rich comes with the study extra.
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    published = any(row.published is not None for row in rows)
+    heads = ["arm", "strength", "train", "valid", "test", "gap", "difference"]
+    heads += ["published"] * published
+    table = Table(
+        box=box.ASCII if ascii_only else box.SIMPLE_HEAD,
+        padding=(0, spaces, 0, 0),
+        pad_edge=False,
+        show_edge=False,
+        title=Text(_title(study)),
+        title_justify="left",
+        title_style="bold",
+    )
+    for head in heads:
+        table.add_column(head, justify="left" if head == "arm" else "right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    for row in rows:
+        cells = _cells(row, plus_minus="+-" if ascii_only else "±")
+        cells += [_percent_or_nothing(row.published)] * published
+        mark = Text(marks.get(row.mark, row.mark), style=_STYLES.get(row.mark, "dim"))
+        table.add_row(*map(Text, cells), mark, style="bold" if row.chosen else "")
+    table.width = Console(width=10_000).measure(table).maximum
+    return table
+
+
+def _title(study: Study) -> str:
+    train, validation, test = study.sizes
+    return (
+        f"{study.data}: accuracy in %, mean of {study.seeds} seeds, {study.epochs} epochs, "
+        f"rows {train}/{validation}/{test}"
+    )
+
+
+def _cells(row: Row, *, plus_minus: str) -> list[str]:
+    reference = row.mark == summary.REFERENCE
+    half = summary.percent(row.test.high - row.test.mean)
+    return [
+        row.name,
+        summary.number(row.strength),
+        summary.percent(row.train),
+        summary.percent(row.validation),
+        f"{summary.percent(row.test.mean)} {plus_minus} {half}",
+        summary.percent(row.gap),
+        "" if reference else summary.interval_points(row.difference),
+    ]
+
+
+def _percent_or_nothing(value: float | None) -> str:
+    return "" if value is None else summary.percent(value)
+
+
+def _notes(study: Study, rows: Sequence[Row]) -> Iterable[str]:
+    yield ""
+    yield from summary.combinations(study)
+    yield from study.notes
+    yield (
+        "gap: train minus test. difference: test minus the baseline's, in points, paired by seed, "
+        "with its 95% interval."
+    )
+    if any(row.mark == summary.UNCLEAR for row in rows):
+        yield summary.UNCLEAR_NOTE.replace("not distinguishable:", "not distinguishable (n.d.):")
+    yield summary.SELECTION_NOTE
+    if any(row.published is not None for row in rows):
+        yield summary.PUBLISHED_NOTE
+    yield ""
+    yield summary.verdict(study)
+
+
+def _results(study: Study) -> str:
+    """The table in full precision, with the whole recipe of every arm."""
+    fields = [field.name for field in dataclasses.fields(Recipe)]
+    heads = [
+        "arm",
+        "strength",
+        "train",
+        "validation",
+        "test",
+        "test_low",
+        "test_high",
+        "gap",
+        "difference",
+        "difference_low",
+        "difference_high",
+        "verdict",
+        "chosen",
+        "published",
+    ]
+    lines = [
+        [
+            row.name,
+            row.strength,
+            row.train,
+            row.validation,
+            *row.test,
+            row.gap,
+            *row.difference,
+            row.mark,
+            row.chosen,
+            row.published,
+            *(getattr(arm.recipe, field) for field in fields),
+        ]
+        for row, arm in zip(summary.rows(study), study.arms, strict=True)
+    ]
+    return _csv([*heads, *(f"recipe_{field}" for field in fields)], lines)
+
+
+def _history(study: Study) -> str:
+    """The losses of every arm, epoch and seed; epochs and seeds count from 1 and 0."""
+    lines = (
+        [arm.name, epoch, seed, train, validation]
+        for arm in study.arms
+        for epoch, (trains, validations) in enumerate(
+            zip(arm.train_loss, arm.validation_loss, strict=True), start=1
+        )
+        for seed, (train, validation) in enumerate(zip(trains, validations, strict=True))
+    )
+    return _csv(["arm", "epoch", "seed", "train_loss", "validation_loss"], lines)
+
+
+def _csv(heads: Sequence[str], lines: Iterable[Sequence[Any]]) -> str:
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(heads)
+    writer.writerows([_exact(value) for value in line] for line in lines)
+    return stream.getvalue()
+
+
+def _exact(value: Any) -> Any:
+    """Writes a NumPy number with the digits that give back the same number of its own type."""
+    return str(value) if isinstance(value, np.generic) else value

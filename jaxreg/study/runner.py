@@ -1,0 +1,328 @@
+"""Training: one compiled program per structure trains every recipe and seed that share it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import linen as nn
+from jax.sharding import NamedSharding, PartitionSpec
+
+from jaxreg import masks, projections, proximal, targets, transforms
+from jaxreg.study.data import Array, Split, Splitter
+from jaxreg.study.models import Model, from_linen
+from jaxreg.study.recipes import Recipe, Structure
+from jaxreg.training import early_stopping
+
+MakeModel = Callable[[Recipe], nn.Module | Model]
+Progress = Callable[[Sequence[int], np.ndarray], None]
+
+# On an accelerator so many runs advance together; on a CPU one after the other is faster, because
+# the parameters of one run and its optimizer fit in the cache.
+_RUNS_TOGETHER = 128
+
+
+class Runs(NamedTuple):
+    """Results of all runs, in NumPy arrays.
+
+    Attributes:
+      train: Training accuracy at the end, ``[recipes, seeds]``.
+      validation: Validation accuracy at the end, ``[recipes, seeds]``.
+      test: Test accuracy at the end, ``[recipes, seeds]``.
+      loss: Validation loss at the end, ``[recipes, seeds]``.
+      train_loss: Mean training loss of each epoch, ``[recipes, epochs, seeds]``.
+      validation_loss: Validation loss after each epoch, ``[recipes, epochs, seeds]``.
+    """
+
+    train: Array
+    validation: Array
+    test: Array
+    loss: Array
+    train_loss: Array
+    validation_loss: Array
+
+
+class _Plan(NamedTuple):
+    """What the compiled program depends on besides its arguments."""
+
+    make_model: MakeModel
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    devices: tuple[Any, ...]
+    together: int
+    structure: Structure = Recipe().structure
+
+
+class _State(NamedTuple):
+    """A run between two epochs."""
+
+    variables: Any
+    optimizer: optax.OptState
+    stopping: Any
+    train_loss: jax.Array
+    validation_loss: jax.Array
+
+
+def optimizer(recipe: Recipe, learning_rate: float) -> optax.GradientTransformation:
+    """Adam, then the decay, the proximal step and the projection that a recipe asks for.
+
+    Args:
+      recipe: The recipe; its strengths may be traced.
+      learning_rate: Learning rate of Adam, of the decay and of the proximal step.
+
+    Returns:
+      The chain. A recipe that is off leaves Adam's updates as they are.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg.study import Recipe, optimizer
+      >>> params = {"kernel": jnp.ones((2, 2))}
+      >>> chain = optimizer(Recipe(l2=1.0), 0.5)
+      >>> updates, _ = chain.update({"kernel": jnp.zeros((2, 2))}, chain.init(params), params)
+      >>> print(updates["kernel"])
+      [[-0.5 -0.5]
+       [-0.5 -0.5]]
+    """
+    shrink = transforms.proximal(proximal.l1, recipe.l1, learning_rate)
+    bound = transforms.project(partial(projections.max_norm, radius=recipe.max_norm))
+    return optax.chain(
+        optax.adam(learning_rate),
+        transforms.decoupled_decay(recipe.l2, learning_rate=learning_rate),
+        optax.masked(shrink, masks.kernels),
+        optax.masked(bound, masks.kernels),
+    )
+
+
+def run(
+    make_model: MakeModel,
+    data: Splitter,
+    recipes: Sequence[Recipe],
+    *,
+    seeds: int,
+    epochs: int,
+    batch_size: int = 32,
+    learning_rate: float = 1e-3,
+    progress: Progress | None = None,
+) -> Runs:
+    """Trains every recipe with every seed.
+
+    A seed decides the split, the initial weights, the order of the batches and the noise, so two
+    recipes are paired by seed. Every epoch takes the rows in a new order and leaves out those
+    that do not fill a batch. A recipe with a finite patience is evaluated at its best validation
+    loss, any other at its end.
+
+    Args:
+      make_model: Function from a recipe, whose strengths are traced, to a Linen module called as
+        ``module(x, train=...)``, or to a :class:`jaxreg.study.Model`. A dropout rate that is off
+        is the Python number 0. Pass the same function again to reuse the compiled programs.
+      data: Function from a seed to its :class:`jaxreg.study.Split`, the same sizes for all.
+      recipes: The recipes, with Python numbers as strengths.
+      seeds: Number of seeds; the seeds are ``0, 1, ..., seeds - 1``.
+      epochs: Number of epochs.
+      batch_size: Rows of a batch, at most the training rows.
+      learning_rate: Learning rate.
+      progress: Called with the indices of the recipes just trained and their validation
+        accuracies, ``[indices, seeds]``.
+
+    Returns:
+      The results.
+    """
+    _check_counts(recipes=len(recipes), seeds=seeds, epochs=epochs, batch_size=batch_size)
+    devices = tuple(jax.local_devices())
+    together = 1 if devices[0].platform == "cpu" else _RUNS_TOGETHER
+    plan = _Plan(make_model, epochs, batch_size, learning_rate, devices, together)
+    splits = _splits(plan, data, seeds)
+    block_size = -(-together // seeds)
+    results: list[Any] = [None] * len(recipes)
+    for structure, block in _blocks(recipes, block_size):
+        rows = _train_block(
+            plan._replace(structure=structure),
+            [recipes[index] for index in block],
+            splits,
+            seeds,
+            block_size,
+        )
+        for place, index in enumerate(block):
+            results[index] = Runs(*(array[place] for array in rows))
+        if progress is not None:
+            progress(block, rows.validation[: len(block)])
+    return Runs(*map(np.stack, zip(*results, strict=True)))
+
+
+def _check_counts(**counts: int) -> None:
+    for name, count in counts.items():
+        if count < 1:
+            raise ValueError(f"`{name}` must be at least 1, got {count}.")
+
+
+def _splits(plan: _Plan, data: Splitter, seeds: int) -> Split:
+    """Stacks the splits of all seeds and puts a copy on every device, once for all blocks."""
+    splits = Split(*map(np.stack, zip(*map(data, range(seeds)), strict=True)))
+    rows = splits.train_y.shape[1]
+    if plan.batch_size > rows:
+        raise ValueError(
+            f"`batch_size` must be at most the {rows} training rows, got {plan.batch_size}."
+        )
+    return jax.device_put(splits, NamedSharding(_mesh(plan.devices), PartitionSpec()))
+
+
+def _blocks(recipes: Sequence[Recipe], size: int) -> Iterator[tuple[Structure, list[int]]]:
+    """Yields the indices of up to ``size`` recipes at a time that share a structure."""
+    groups: dict[Structure, list[int]] = {}
+    for index, recipe in enumerate(recipes):
+        groups.setdefault(recipe.structure, []).append(index)
+    for structure, indices in groups.items():
+        for start in range(0, len(indices), size):
+            yield structure, indices[start : start + size]
+
+
+def _mesh(devices: tuple[Any, ...]) -> jax.sharding.Mesh:
+    return jax.sharding.Mesh(np.array(devices), ("runs",))
+
+
+def _train_block(
+    plan: _Plan, recipes: Sequence[Recipe], splits: Split, seeds: int, block_size: int
+) -> Runs:
+    """Trains ``recipes``, filled up to ``block_size`` so that the program keeps its shapes."""
+    filled = [*recipes, *[recipes[-1]] * (block_size - len(recipes))]
+    stacked = jax.tree.map(
+        lambda *strengths: np.repeat(np.asarray(strengths, np.float32), seeds), *filled
+    )
+    count = block_size * seeds
+    # Every device gets the same number of runs; the surplus repeats the last one.
+    rows = np.minimum(np.arange(-(-count // len(plan.devices)) * len(plan.devices)), count - 1)
+    out = _train_runs(plan, jax.tree.map(lambda leaf: leaf[rows], stacked), rows % seeds, splits)
+
+    def unflatten(array):
+        array = np.asarray(array)[:count]
+        return np.moveaxis(array.reshape(block_size, seeds, *array.shape[1:]), 1, -1)
+
+    return jax.tree.map(unflatten, out)
+
+
+@partial(jax.jit, static_argnums=0)
+def _train_runs(plan: _Plan, recipes: Recipe, seeds: jax.Array, splits: Split) -> Runs:
+    """Trains one run per row of ``recipes`` and ``seeds``; the devices share the rows."""
+
+    def train_rows(recipes, seeds, splits):
+        def train_row(row):
+            recipe, seed = row
+            split = jax.tree.map(lambda array: array[seed], splits)
+            return _train(plan, recipe, split, jax.random.key(seed))
+
+        # A batch of one would turn the branch of a stopped run into a selection.
+        size = None if plan.together == 1 else plan.together
+        return jax.lax.map(train_row, (recipes, seeds), batch_size=size)
+
+    runs, everywhere = PartitionSpec("runs"), PartitionSpec()
+    return jax.shard_map(
+        train_rows,
+        mesh=_mesh(plan.devices),
+        in_specs=(runs, runs, everywhere),
+        out_specs=runs,
+        # Keys and zeros made inside a scan do not carry the mark that the check looks for.
+        check_vma=False,
+    )(recipes, seeds, splits)
+
+
+def _train(plan: _Plan, recipe: Recipe, split: Split, key: jax.Array) -> Runs:
+    """Trains one run from its initial weights to its results."""
+    if not plan.structure.dropout:
+        recipe = dataclasses.replace(recipe, dropout=0.0)
+    made = plan.make_model(recipe)
+    model = made if isinstance(made, Model) else from_linen(made)
+    chain = optimizer(recipe, plan.learning_rate)
+    init_key, epochs_key = jax.random.split(key)
+    variables = model.init(init_key, split.train_x[:1])
+    state = _State(
+        variables=variables,
+        optimizer=chain.init(variables["params"]),
+        stopping=early_stopping.init(variables),
+        train_loss=jnp.zeros(()),
+        validation_loss=jnp.zeros(()),
+    )
+
+    def epoch(state, key):
+        # A run that stopped stays as it is; alone on its device it also costs nothing any more.
+        state = jax.lax.cond(
+            state.stopping.should_stop,
+            lambda state: state,
+            lambda state: _epoch(plan, model, chain, recipe, split, state, key),
+            state,
+        )
+        return state, (state.train_loss, state.validation_loss)
+
+    state, losses = jax.lax.scan(epoch, state, jax.random.split(epochs_key, plan.epochs))
+    return _results(model, recipe, split, state, losses)
+
+
+def _results(
+    model: Model, recipe: Recipe, split: Split, state: _State, losses: tuple[jax.Array, jax.Array]
+) -> Runs:
+    patient = jnp.isinf(recipe.patience)
+    final = jax.tree.map(
+        lambda last, best: jnp.where(patient, last, best),
+        state.variables,
+        state.stopping.best_params,
+    )
+    _, train = _evaluate(model, final, split.train_x, split.train_y)
+    loss, validation = _evaluate(model, final, split.validation_x, split.validation_y)
+    _, test = _evaluate(model, final, split.test_x, split.test_y)
+    return Runs(train, validation, test, loss, *losses)
+
+
+def _evaluate(
+    model: Model, variables: Any, x: jax.Array, y: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    logits = model.predict(variables, x)
+    loss = targets.smoothed_cross_entropy(logits, y, alpha=0.0)
+    return loss, jnp.mean(logits.argmax(axis=-1) == y)
+
+
+def _epoch(
+    plan: _Plan,
+    model: Model,
+    chain: optax.GradientTransformation,
+    recipe: Recipe,
+    split: Split,
+    state: _State,
+    key: jax.Array,
+) -> _State:
+    """One pass over the training rows, then the validation loss."""
+    rows = split.train_y.shape[0]
+    steps = rows // plan.batch_size
+    order_key, noise_key = jax.random.split(key)
+    order = jax.random.permutation(order_key, rows)[: steps * plan.batch_size]
+
+    def loss(params, variables, batch, key):
+        logits, variables = model.train({**variables, "params": params}, split.train_x[batch], key)
+        value = targets.smoothed_cross_entropy(
+            logits, split.train_y[batch], alpha=recipe.label_smoothing
+        )
+        return value, variables
+
+    def step(carry, inputs):
+        variables, state = carry
+        grad = jax.value_and_grad(loss, has_aux=True)
+        params = variables["params"]
+        (value, variables), grads = grad(params, variables, *inputs)
+        updates, state = chain.update(grads, state, params)
+        return ({**variables, "params": optax.apply_updates(params, updates)}, state), value
+
+    (variables, optimizer_state), losses = jax.lax.scan(
+        step,
+        (state.variables, state.optimizer),
+        (order.reshape(steps, plan.batch_size), jax.random.split(noise_key, steps)),
+    )
+    validation_loss, _ = _evaluate(model, variables, split.validation_x, split.validation_y)
+    stopping = early_stopping.update(
+        state.stopping, validation_loss, variables, patience=recipe.patience
+    )
+    return _State(variables, optimizer_state, stopping, losses.mean(), validation_loss)

@@ -1,0 +1,179 @@
+"""The numbers and the sentences that the terminal, the page and the recipe have in common."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxreg.study.recipes import PUBLISHED, Recipe
+from jaxreg.study.records import Arm, Interval, Study
+
+REFERENCE = "reference"
+HIGHER = "higher"
+LOWER = "lower"
+UNCLEAR = "not distinguishable"
+
+UNCLEAR_NOTE = (
+    "not distinguishable: the 95% interval of the difference contains zero, so the arm may be "
+    "no better than the baseline."
+)
+SELECTION_NOTE = (
+    "Strengths and the final recipe were chosen on validation; the test rows took no part. The "
+    "intervals are not adjusted for the number of arms: the best of many arms looks better than "
+    "it is."
+)
+PUBLISHED_NOTE = (
+    "The published figures differ because their script evaluates on the points it trained on "
+    "(compare them with the train column); here L1 is a proximal step and L2 is decoupled decay, "
+    "and every figure is a mean over seeds."
+)
+
+
+class Row(NamedTuple):
+    """One arm of the table; accuracies are means over seeds, as fractions."""
+
+    name: str
+    strength: float | None
+    train: float
+    validation: float
+    test: Interval
+    gap: float
+    difference: Interval
+    mark: str
+    chosen: bool
+    published: float | None
+
+
+def rows(study: Study) -> list[Row]:
+    """Returns the table of a study, one row per arm, the baseline first."""
+    published = PUBLISHED.get(study.data, {})
+    return [
+        Row(
+            name=arm.name,
+            strength=arm.strength,
+            train=mean(arm.train),
+            validation=mean(arm.validation),
+            test=mean_interval(arm.test),
+            gap=mean(arm.train) - mean(arm.test),
+            difference=Interval(*map(float, arm.difference)),
+            mark=mark(arm, study),
+            chosen=arm.name == study.chosen,
+            published=published.get(arm.name),
+        )
+        for arm in study.arms
+    ]
+
+
+def mean_interval(values: np.ndarray) -> Interval:
+    """Returns the mean with its 95% Student interval over seeds (the mean alone for one seed)."""
+    # SciPy comes with scikit-learn, and only a finished study gets here.
+    from scipy import stats
+
+    center = mean(values)
+    if len(values) < 2:
+        return Interval(center, center, center)
+    error = float(np.std(values, ddof=1, dtype=np.float64)) / math.sqrt(len(values))
+    half = float(stats.t.ppf(0.975, len(values) - 1)) * error
+    return Interval(center, center - half, center + half)
+
+
+def mean(values: np.ndarray) -> float:
+    """Returns the mean over seeds, accumulated in float64."""
+    return float(np.mean(values, dtype=np.float64))
+
+
+def mark(arm: Arm, study: Study) -> str:
+    """Says on which side of the baseline an arm is, where its interval allows that."""
+    if arm is study.arms[0]:
+        return REFERENCE
+    if arm.difference.low > 0:
+        return HIGHER
+    if arm.difference.high < 0:
+        return LOWER
+    return UNCLEAR
+
+
+def chosen_arm(study: Study) -> Arm:
+    """Returns the arm that validation chose."""
+    return next(arm for arm in study.arms if arm.name == study.chosen)
+
+
+def techniques(recipe: Recipe) -> list[tuple[str, float | None]]:
+    """Lists what a recipe switches on, by arm name; None stands where there is no strength."""
+    found: list[tuple[str, float | None]] = [
+        (name, float(getattr(recipe, name)))
+        for name in ("l1", "l2", "dropout", "label_smoothing")
+        if getattr(recipe, name) > 0
+    ]
+    if math.isfinite(recipe.max_norm):
+        found.append(("max_norm", float(recipe.max_norm)))
+    if math.isfinite(recipe.patience):
+        found.append(("early_stopping", float(recipe.patience)))
+    if recipe.batch_norm:
+        found.append(("batch_norm", None))
+    return found
+
+
+def recipe_text(recipe: Recipe) -> str:
+    """Writes a recipe in one line.
+
+    Example:
+      >>> from jaxreg.study import Recipe
+      >>> print(recipe_text(Recipe(l2=0.5, batch_norm=True)))
+      l2 0.5 + batch_norm
+    """
+    parts = [f"{name} {number(value)}".strip() for name, value in techniques(recipe)]
+    return " + ".join(parts) if parts else "no regularization"
+
+
+def number(value: float | None) -> str:
+    """Writes a strength with three digits; nothing for None."""
+    return "" if value is None else f"{value:.3g}"
+
+
+def percent(value: float) -> str:
+    """Writes a fraction as a percentage with one decimal, without the sign."""
+    return f"{100 * value:.1f}"
+
+
+def points(value: float) -> str:
+    """Writes a difference of fractions in percentage points, always with its sign."""
+    return f"{100 * value:+.2f}"
+
+
+def interval_points(interval: Interval) -> str:
+    """Writes a difference and its interval in percentage points."""
+    return f"{points(interval.mean)} [{points(interval.low)}, {points(interval.high)}]"
+
+
+def verdict(study: Study) -> str:
+    """Says in one sentence what was chosen and how sure that is."""
+    arm = chosen_arm(study)
+    test = f"{percent(mean(arm.test))}% on test"
+    if arm is study.arms[0]:
+        return f"Validation chose the baseline: no technique did better there; {test}."
+    name = arm.name.replace("_", " ")
+    detail = number(arm.strength) or recipe_text(arm.recipe).replace("_", " ")
+    label = name if detail == name else f"{name} ({detail})"
+    low, high = points(arm.difference.low), points(arm.difference.high)
+    interval = f"(95% interval {low} to {high})"
+    side = {HIGHER: "above", LOWER: "below"}.get(mark(arm, study))
+    if side is None:
+        change = (
+            f"{points(arm.difference.mean)} points against the baseline {interval}, "
+            "which is not distinguishable from no difference"
+        )
+    else:
+        change = f"{abs(100 * arm.difference.mean):.2f} points {side} the baseline {interval}"
+    return f"Validation chose {label}: {test}, {change}."
+
+
+def combinations(study: Study) -> list[str]:
+    """Spells out the arms that mix techniques, one line each."""
+    return [
+        f"{arm.name} = {recipe_text(arm.recipe)}"
+        for arm in study.arms
+        if len(techniques(arm.recipe)) > 1
+    ]

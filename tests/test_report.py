@@ -1,0 +1,365 @@
+import ast
+import csv
+import dataclasses
+import io
+import itertools
+import math
+import os
+import pathlib
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from jaxreg.study import figures, page, recipe_code, report, summary
+from jaxreg.study.recipes import Recipe
+from jaxreg.study.records import Arm, Interval, Study
+
+SEEDS, EPOCHS = 4, 6
+VOID = {"meta", "br"}
+ALL_ON = Recipe(
+    l1=0.03, l2=0.5, dropout=0.25, label_smoothing=0.1, max_norm=2.0, patience=3.0, batch_norm=True
+)
+RECIPES = {
+    "off": Recipe(),
+    "all on": ALL_ON,
+    "noise": Recipe(dropout=0.5),
+    "statistics": Recipe(batch_norm=True, l2=1.0),
+    "stopping at once": Recipe(patience=0.0, label_smoothing=0.2),
+    "constraint": Recipe(max_norm=1.5),
+}
+
+
+def make_arm(name, gain, interval, *, recipe=None, strengths=(), seed=0):
+    rng = np.random.default_rng(seed)
+    accuracy = 0.9 + gain + rng.normal(0, 0.01, (3, SEEDS))
+    loss = rng.lognormal(-1, 0.1, (2, EPOCHS, SEEDS)).astype(np.float32)
+    grid = 0.9 + rng.normal(0, 0.01, (2, len(strengths), SEEDS))
+    return Arm(
+        name=name,
+        recipe=recipe or Recipe(),
+        strength=strengths[0] if strengths else None,
+        train=np.minimum(accuracy[0] + 0.1, 1),
+        validation=accuracy[1],
+        test=accuracy[2],
+        train_loss=loss[0],
+        validation_loss=loss[1],
+        strengths=strengths,
+        grid_validation=grid[0],
+        grid_test=grid[1],
+        difference=Interval(*interval),
+    )
+
+
+def make_study(data="digits", command="jaxreg study --seeds 4", name="l1", **changes):
+    arms = (
+        make_arm("baseline", 0, (0, 0, 0)),
+        make_arm(name, 0.01, (0.01, 0.004, 0.016), recipe=Recipe(l1=0.1), strengths=(0.1, 1.0),
+                 seed=1),
+        make_arm("max_norm", 0.0, (0.001, -0.01, 0.012), recipe=Recipe(max_norm=2.0),
+                 strengths=(2.0, math.inf), seed=2),
+        make_arm("batch_norm", -0.02, (-0.02, -0.03, -0.01), recipe=Recipe(batch_norm=True),
+                 seed=3),
+        make_arm("combined", 0.02, (0.02, 0.01, 0.03), recipe=ALL_ON, seed=4),
+    )  # fmt: skip
+    environment = {"python": "3.11", "jaxreg": "1.0", "device": "1 x cpu"}
+    fields = {"chosen": "combined", "notes": ("A remark on the way.",)} | changes
+    return Study(
+        data=data, arms=arms, seeds=SEEDS, epochs=EPOCHS, sizes=(300, 300, 1197),
+        command=command, environment=environment, **fields,
+    )  # fmt: skip
+
+
+def with_recipe(recipe, data="digits"):
+    study = make_study(data)
+    chosen = dataclasses.replace(study.arms[-1], recipe=recipe)
+    return dataclasses.replace(study, arms=(*study.arms[:-1], chosen))
+
+
+def printed(study, **options):
+    console = Console(file=io.StringIO(), **options)
+    report.print_table(study, console)
+    return console.file.getvalue()
+
+
+def table_rows(text):
+    table, *_ = text.split("\n\n")
+    return {line.split()[0]: line for line in table.splitlines()}
+
+
+class Page(HTMLParser):
+    """Checks the nesting of tags while it notes what the tests ask for."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.tags, self.text = [], [], []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes), tuple(self.open)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes), tuple(self.open)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+    def all(self, *names):
+        return [(attributes, inside) for tag, attributes, inside in self.tags if tag in names]
+
+
+@pytest.fixture(scope="module")
+def html():
+    return page.html(make_study())
+
+
+@pytest.fixture(scope="module")
+def parsed(html):
+    return Page(html)
+
+
+def test_every_reference_finds_its_only_target(parsed):
+    ids = [attributes["id"] for _, attributes, _ in parsed.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    for tag, attributes, _ in parsed.tags:
+        named = attributes.get("aria-labelledby", "").split()
+        links = [attributes["href"]] if "href" in attributes else []
+        clips = re.findall(r"url\(#([^)]*)\)", " ".join(map(str, attributes.values())))
+        assert {*named, *clips, *(link.removeprefix("#") for link in links)} <= set(ids), tag
+
+
+def test_every_picture_has_words(parsed):
+    pictures = [(a, inside) for a, inside in parsed.all("svg") if a.get("aria-hidden") != "true"]
+    assert len(pictures) == len(parsed.all("figure")) == len(parsed.all("figcaption"))
+    assert all(a["role"] == "img" and a["aria-labelledby"] for a, _ in pictures)
+    assert all("figure" in inside for _, inside in pictures)
+    assert len(parsed.all("desc")) == len(pictures)
+    assert not parsed.all("img")
+
+
+def test_headings_descend_one_level_at_a_time(parsed):
+    levels = [int(tag[1]) for tag, _, _ in parsed.tags if re.fullmatch(r"h[1-6]", tag)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after - before <= 1 for before, after in itertools.pairwise(levels))
+
+
+def test_the_page_is_one_file_without_scripts(html, parsed):
+    assert not parsed.all("script", "link", "iframe")
+    assert not any(name.startswith("on") for _, attributes, _ in parsed.tags for name in attributes)
+    assert "http" not in re.sub(r'xmlns(:xlink)?="[^"]*"', "", html)
+    # A style sheet inside a figure would restyle the whole page.
+    assert len(parsed.all("style")) == 1
+
+
+def test_the_table_is_marked_up_for_readers(parsed):
+    assert len(parsed.all("caption")) == 1
+    scopes = [attributes["scope"] for attributes, _ in parsed.all("th")]
+    assert scopes == ["col"] * 8 + ["row"] * 5
+    regions = [a for a, _ in parsed.all("div", "pre") if a.get("role") == "region"]
+    assert len(regions) == 3
+    assert all(a["tabindex"] == "0" for a in regions)
+    assert {"header", "main", "footer"} <= {tag for tag, _, _ in parsed.tags}
+    assert parsed.all("html")[0][0]["lang"] == "en"
+
+
+def test_every_arm_has_a_loss_curve_and_every_grid_a_strength_curve():
+    study = make_study()
+    assert [arm.name for arm, _ in figures.loss_curves(study)] == [arm.name for arm in study.arms]
+    assert [arm.name for arm, _ in figures.strength_curves(study)] == ["l1", "max_norm"]
+
+
+def test_the_baseline_alone_makes_a_page():
+    study = make_study()
+    study = dataclasses.replace(study, arms=study.arms[:1], chosen="baseline")
+    text = "".join(Page(page.html(study)).text)
+    assert "Validation chose the baseline" in text
+    assert "only arm" in text
+
+
+def test_losses_that_are_not_finite_leave_holes():
+    study = make_study()
+    loss = study.arms[1].train_loss.copy()
+    loss[2:] = np.nan
+    loss[1, 0] = np.inf
+    mean, low, high = figures.band(loss)
+    np.testing.assert_allclose(mean[:2], [loss[0].mean(), loss[1, 1:].mean()], rtol=1e-6)
+    np.testing.assert_array_equal(high[:2], [loss[0].max(), loss[1, 1:].max()])
+    assert np.isnan(low[2:]).all()
+    lost = dataclasses.replace(
+        study.arms[1], train_loss=loss, validation_loss=np.full_like(loss, np.nan)
+    )
+    text = page.html(dataclasses.replace(study, arms=(study.arms[0], lost), chosen="baseline"))
+    assert "nan" not in " ".join(re.findall(r' d="[^"]*"', text))
+
+
+def test_what_came_from_outside_is_escaped():
+    evil = '<script>alert("1")</script> & $x^2$ \N{CJK UNIFIED IDEOGRAPH-6B63} 0.123456'
+    study = make_study(data=evil, command=evil, name=evil, chosen=evil, notes=(evil,))
+    study = dataclasses.replace(study, environment={"python": evil, "jaxreg": evil})
+    parsed = Page(page.html(study))
+    assert not parsed.all("script")
+    assert evil in "".join(parsed.text)
+    assert ast.parse(recipe_code.source(study))
+    assert evil in printed(study)
+
+
+def test_figures_show_the_digits_of_the_data():
+    # The coordinates are shortened, the words are not.
+    (_, svg), *_ = figures.strength_curves(make_study(name='id="x" url(#y) <g> 0.12345678'))
+    assert "0.12345678" in "".join(Page(svg).text)
+    assert re.search(r"\d\.\d{3,}", re.sub(r">[^<]*<", "><", svg)) is None
+
+
+def test_the_same_study_gives_the_same_bytes(tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        report.write(make_study(), tmp_path / name)
+    one = {file.name: file.read_bytes() for file in (tmp_path / "one").iterdir()}
+    two = {file.name: file.read_bytes() for file in (tmp_path / "two").iterdir()}
+    assert one == two
+    assert set(one) == {"results.csv", "history.csv", "report.html", "recipe.py"}
+
+
+def test_csv_files_give_the_numbers_back(tmp_path):
+    study = make_study(name='with "quotes", comma\nand a new line')
+    report.write(study, tmp_path)
+    with (tmp_path / "results.csv").open(newline="", encoding="utf-8") as file:
+        results = list(csv.DictReader(file))
+    for row, arm in zip(results, study.arms, strict=True):
+        assert row["arm"] == arm.name
+        assert float(row["test"]) == arm.test.mean()
+        assert float(row["gap"]) == arm.train.mean() - arm.test.mean()
+        ends = (float(row[f"difference{end}"]) for end in ("", "_low", "_high"))
+        assert tuple(ends) == arm.difference
+        assert float(row["recipe_max_norm"]) == arm.recipe.max_norm
+    assert [row["chosen"] for row in results] == ["False"] * 4 + ["True"]
+    with (tmp_path / "history.csv").open(newline="", encoding="utf-8") as file:
+        history = list(csv.DictReader(file))
+    assert len(history) == len(study.arms) * EPOCHS * SEEDS
+    for column in ("train_loss", "validation_loss"):
+        read = np.array([row[column] for row in history], np.float32)
+        stored = np.stack([getattr(arm, column) for arm in study.arms])
+        np.testing.assert_array_equal(read.reshape(stored.shape), stored)
+    assert [history[SEEDS + 1][key] for key in ("epoch", "seed")] == ["2", "1"]
+
+
+def test_the_interval_over_seeds_is_students():
+    values = np.array([0.8, 0.9, 0.85, 0.95])
+    center, low, high = summary.mean_interval(values)
+    # 3.182 is the 97.5 % quantile of Student's distribution with three degrees of freedom.
+    half = 3.1824463 * values.std(ddof=1) / 2
+    np.testing.assert_allclose([center, low, high], [0.875, 0.875 - half, 0.875 + half], rtol=1e-7)
+    assert summary.mean_interval(values[:1]) == (0.8, 0.8, 0.8)
+
+
+def test_the_table_has_a_row_per_arm_and_says_what_is_noise():
+    text = printed(make_study())
+    rows = table_rows(text)
+    assert len(rows) == len(("title", "heads", "line")) + len(make_study().arms)
+    assert rows["baseline"].rstrip().endswith("reference")
+    assert "+1.00 [+0.40, +1.60]  higher" in rows["l1"]
+    assert "+0.10 [-1.00, +1.20]  not distinguishable" in rows["max_norm"]
+    assert "-2.00 [-3.00, -1.00]  lower" in rows["batch_norm"]
+    assert "not adjusted for the number of arms" in text.replace("\n", " ")
+    assert "A remark on the way." in text
+    assert "winner" not in text
+    assert "published" not in text
+
+
+@pytest.mark.parametrize("width", [40, 100, 300])
+def test_without_a_terminal_the_text_does_not_depend_on_the_width(width):
+    text = printed(make_study(), width=width)
+    assert text == printed(make_study())
+    assert "\x1b" not in text
+    assert "…" not in text
+
+
+def test_a_terminal_of_80_columns_is_enough():
+    text = printed(make_study(), width=80, force_terminal=True, color_system=None)
+    assert max(map(len, text.splitlines())) <= 80
+    assert "n.d." in text
+
+
+def test_output_that_is_not_unicode_gets_ascii():
+    file = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    report.print_table(make_study(), Console(file=file))
+    file.flush()
+    assert b"+- " in file.buffer.getvalue()
+
+
+def test_the_circles_stand_beside_the_published_figures():
+    text = printed(make_study("circles"))
+    rows = table_rows(text)
+    assert "published" in rows["arm"]
+    assert "97.5" in rows["baseline"]
+    assert "97.0" in rows["l1"]
+    assert "97.5" in "".join(Page(page.html(make_study("circles"))).text)
+    assert "published figures differ" in text
+
+
+def test_the_verdict_admits_what_it_does_not_know():
+    assert "not distinguishable" in summary.verdict(make_study(chosen="max_norm"))
+    assert "2.00 points below the baseline" in summary.verdict(make_study(chosen="batch_norm"))
+    assert "2.00 points above the baseline" in summary.verdict(make_study())
+
+
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
+def test_the_recipe_has_what_is_on_and_nothing_else(recipe):
+    code = recipe_code.source(with_recipe(recipe))
+    tree = ast.parse(code)
+    words = {
+        "decoupled_decay": recipe.l2 > 0,
+        "proximal": recipe.l1 > 0,
+        "Dropout": recipe.dropout > 0,
+        "smoothed_cross_entropy": recipe.label_smoothing > 0,
+        "max_norm": math.isfinite(recipe.max_norm),
+        "early_stopping": math.isfinite(recipe.patience),
+        "BatchNorm": recipe.batch_norm,
+    }
+    body = code.split("# Made by", 1)[1]
+    assert {word: word in body for word in words} == words
+    imported = [
+        alias.asname or alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+    ]
+    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    assert {name.split(".")[0] for name in imported} <= used
+    assert max(map(len, code.splitlines())) <= 100
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("recipe", "data"),
+    [
+        ("off", "circles"),
+        ("all on", "digits"),
+        ("noise", "breast_cancer"),
+        ("statistics", "data of my own\n\x00"),
+        ("stopping at once", "digits"),
+    ],
+)
+def test_the_recipe_runs_as_it_stands(recipe, data, tmp_path):
+    path = tmp_path / "recipe.py"
+    path.write_text(recipe_code.source(with_recipe(RECIPES[recipe], data)), encoding="utf-8")
+    root = str(pathlib.Path(report.__file__).parents[2])
+    environment = {**os.environ, "PYTHONPATH": root, "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-W", "error", str(path)]
+    result = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert result.returncode == 0, result.stderr
+    losses = [float(loss) for loss in re.findall(r"loss (\d+\.\d+)", result.stdout)]
+    assert losses
+    assert np.isfinite(losses).all()
