@@ -237,8 +237,10 @@ def test_the_compiled_program_holds_no_array_of_labels(transform):
         compiled = jax.jit(transform(function)).lower(logits, labels).compile()
         return compiled.memory_analysis().temp_size_in_bytes
 
-    assert scratch(dense) > 4 * batch * classes  # What the bound below has to tell apart.
-    assert scratch(lambda z, y: loss(z, y, 0.1)) < batch * classes
+    # One array of labels less, and in training none of that size at all.
+    array, ours = 4 * batch * classes, scratch(lambda z, y: loss(z, y, 0.1))
+    assert ours + array <= scratch(dense) + array / 100
+    assert transform is not jax.value_and_grad or ours < array / 100
 
 
 # The rows themselves.

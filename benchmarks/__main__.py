@@ -1,0 +1,94 @@
+"""Command line: ``python -m benchmarks [--small] [topic ...]``."""
+
+import argparse
+import datetime
+import os
+import platform
+import sys
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
+from importlib.metadata import version
+from importlib.util import find_spec
+from multiprocessing import get_context
+from pathlib import Path
+
+from benchmarks.measuring import Row, rows_of
+
+TOPICS = ("circles", "dropout", "batch_norm", "optimizer")
+RESULTS = Path(__file__).parent / "RESULTS.md"
+HEADINGS = ("work", "peer", "jaxreg", "peer's", "unit", "peer / jaxreg", "target", "")
+
+
+def main() -> None:
+    """Measures the topics asked for, prints the table, and writes it if it is the whole one."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("topics", nargs="*", metavar="topic", help=f"any of {', '.join(TOPICS)}")
+    parser.add_argument("--small", action="store_true", help="tiny sizes, to see that all runs")
+    options = parser.parse_args()
+    unknown = [topic for topic in options.topics if topic not in TOPICS]
+    if unknown:
+        parser.error(f"no topic is named {unknown[0]!r}; write any of {', '.join(TOPICS)}")
+    if find_spec("torch") is None:
+        parser.error("a peer is missing; run `pip install -r benchmarks/requirements.txt`")
+    rows = []
+    for topic in options.topics or TOPICS:
+        print(f"measuring {topic} ...", file=sys.stderr, flush=True)
+        # A process of its own, so that no topic finds the threads and devices of another.
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+            rows += pool.submit(rows_of, topic, small=options.small).result()
+    text = report(rows)
+    print(text)
+    if not options.topics and not options.small:
+        RESULTS.write_text(text, encoding="utf-8")
+
+
+def report(rows: Iterable[Row]) -> str:
+    """The machine, the versions, the date and the table, in Markdown."""
+    packages = ("jaxreg", "jax", "jaxlib", "flax", "optax", "torch")
+    versions = ", ".join(f"{name} {version(name)}" for name in packages)
+    lines = [
+        "# Benchmarks",
+        "",
+        f"- Date: {datetime.datetime.now(datetime.UTC).date()}",
+        f"- Machine: {processor()}, {os.cpu_count()} cores, {platform.system()}",
+        f"- Versions: Python {platform.python_version()}, {versions}",
+        "",
+        "Written by `python -m benchmarks`. The works of a row take turns in one process, and the",
+        "shortest turn counts. The ratio `peer / jaxreg` says how many times less ours takes:",
+        "above 1 ours is better. Times depend on the machine; ratios are what to look at.",
+        "",
+        *table([HEADINGS, *map(cells, rows)]),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def cells(row: Row) -> tuple[str, ...]:
+    """The columns of one row."""
+    target = "" if row.target is None else f"at least {row.target:.2f}"
+    numbers = (f"{row.ours:.4g}", f"{row.theirs:.4g}", row.unit, f"{row.ratio:.2f}")
+    return (row.work, row.peer, *numbers, target, row.verdict)
+
+
+def table(rows: list[tuple[str, ...]]) -> list[str]:
+    """Lines of a Markdown table whose columns are aligned."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "| " + " | ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)) + " |"
+        for row in rows
+    ]
+    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
+    return lines
+
+
+def processor() -> str:
+    """Name of the processor, as well as the system tells it."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.split(":", 1)[1].strip() for line in text.splitlines() if "model name" in line]
+    return names[0] if names else platform.machine()
+
+
+if __name__ == "__main__":
+    main()

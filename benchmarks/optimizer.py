@@ -1,0 +1,92 @@
+"""One step of Adam with decay, a proximal L1 step and a norm bound, beside ``optax.adamw``."""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from benchmarks.measuring import Row, Work, shortest
+from jaxreg import masks, projections, proximal, transforms
+
+LEARNING_RATE = 1e-3
+
+
+def measure(*, small: bool) -> list[Row]:
+    """Time and peak memory of a jitted step that gives up its old parameters and state."""
+    width, turns = (8, 2) if small else (447, 15)
+    tree = _params(width)
+    chains = {
+        "optax.adamw": optax.adamw(LEARNING_RATE, weight_decay=0.1, mask=masks.kernels),
+        # A norm has to be known before the first weight can be scaled, which fuses less.
+        "adam, decay, L1": optax.chain(*_shrinking()),
+        "adam, decay, L1, max-norm": optax.chain(*_shrinking(), _bounding()),
+    }
+    steps = {name: _compiled(tx, tree) for name, tx in chains.items()}
+    times = shortest(
+        {name: _steps(step, chains[name], tree) for name, step in steps.items()}, turns=turns
+    )
+    peaks = {name: _peak(step) / 2**20 for name, step in steps.items()}
+    size = sum(leaf.size for leaf in jax.tree.leaves(tree)) / 1e6
+    label = f"{size:.1f}M parameters in 100 leaves"
+    return [
+        *_rows(f"time, {label}", times, "ms", 1 / 1.15),
+        *_rows(f"peak memory, {label}", peaks, "MiB", 1.0),
+    ]
+
+
+def _rows(label: str, values: dict[str, float], unit: str, target: float) -> list[Row]:
+    peer = "optax.adamw"
+    return [
+        Row(f"{name}: {label}", peer, ours, values[peer], unit, target)
+        for name, ours in values.items()
+        if name != peer
+    ]
+
+
+def _params(width: int) -> Any:
+    layer = {"kernel": jnp.full((width, width), 0.01), "bias": jnp.zeros(width)}
+    return {f"layer_{i}": jax.tree.map(jnp.copy, layer) for i in range(50)}
+
+
+def _shrinking() -> list[optax.GradientTransformation]:
+    shrink = transforms.proximal(proximal.l1, 1e-3, LEARNING_RATE)
+    return [
+        optax.adam(LEARNING_RATE),
+        transforms.decoupled_decay(0.1, learning_rate=LEARNING_RATE),
+        optax.masked(shrink, masks.kernels),
+    ]
+
+
+def _bounding() -> optax.GradientTransformation:
+    return optax.masked(
+        transforms.project(partial(projections.max_norm, radius=3.0)), masks.kernels
+    )
+
+
+def _compiled(tx: optax.GradientTransformation, params: Any) -> Any:
+    def step(params, state, grads):
+        updates, state = tx.update(grads, state, params)
+        return optax.apply_updates(params, updates), state
+
+    state = tx.init(params)
+    return jax.jit(step, donate_argnums=(0, 1)).lower(params, state, params).compile()
+
+
+def _steps(step: Any, tx: optax.GradientTransformation, params: Any) -> Work:
+    """Work that takes the next step on parameters of its own."""
+    held = [jax.tree.map(jnp.copy, params), tx.init(params)]
+    grads = jax.tree.map(lambda w: jnp.full_like(w, 0.1), params)
+
+    def work():
+        held[:] = step(*held, grads)
+        return held
+
+    return work
+
+
+def _peak(step: Any) -> int:
+    memory = step.memory_analysis()
+    arguments_and_results = memory.argument_size_in_bytes + memory.output_size_in_bytes
+    return arguments_and_results + memory.temp_size_in_bytes - memory.alias_size_in_bytes
