@@ -65,7 +65,12 @@ def _turn(epochs: int) -> tuple[float, float, float]:
 def _ours(make_model: Callable, epochs: int) -> Runs:
     data = TASK.load(train_size=TASK.train_size)
     return run(
-        make_model, data, RECIPES, seeds=SEEDS, epochs=epochs, batch_size=TASK.batch_size,
+        make_model,
+        data,
+        RECIPES,
+        seeds=SEEDS,
+        epochs=epochs,
+        batch_size=TASK.batch_size,
         learning_rate=TASK.learning_rate,
     )
 

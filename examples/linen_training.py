@@ -63,8 +63,11 @@ def train_step(model, tx, x, y, carry, inputs):
 
     def loss(params):
         logits, updated = model.apply(
-            {**variables, "params": params}, x[rows], train=True,
-            rngs={"dropout": key}, mutable=["batch_stats"],
+            {**variables, "params": params},
+            x[rows],
+            train=True,
+            rngs={"dropout": key},
+            mutable=["batch_stats"],
         )
         return targets.smoothed_cross_entropy(logits, y[rows], alpha=0.05), updated
 

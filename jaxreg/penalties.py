@@ -46,7 +46,10 @@ def l1(w: jax.Array) -> jax.Array:
       <https://doi.org/10.1111/j.2517-6161.1996.tb02080.x>`_, 1996
     """
     check_floating(w, "w")
-    return jnp.sum(jnp.abs(widen(w)))
+    zero = w == 0
+    # The derivative that JAX gives the absolute value at zero is 1.
+    size = jnp.abs(widen(jnp.where(zero, jnp.ones_like(w), w)))
+    return jnp.sum(jnp.where(zero, jnp.zeros_like(size), size))
 
 
 def l2(w: jax.Array) -> jax.Array:

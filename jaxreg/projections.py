@@ -62,6 +62,8 @@ def max_norm(
     bound = jnp.maximum(strength(radius, w), 0)
     outside = norm > bound
     # Aimed a rounding inside the ball, so that a projected unit is never outside it again.
-    inner = bound * (1 - jnp.finfo(w.dtype).eps / 2 - 4 * jnp.finfo(norm.dtype).eps)
+    margin = jnp.finfo(w.dtype).eps / 2 + 4 * jnp.finfo(norm.dtype).eps
+    # An infinite radius is outside no unit, and stays out of the product for the gradient's sake.
+    inner = jnp.where(outside, bound, jnp.zeros_like(norm)) * (1 - margin)
     factor = inner / jnp.where(outside, norm, jnp.ones_like(norm))
     return jnp.where(outside, (widen(w) * factor).astype(w.dtype), w)

@@ -54,5 +54,5 @@ def l1(w: jax.Array, *, threshold: ArrayLike) -> jax.Array:
     t = jnp.maximum(strength(threshold, w), 0)
     wide = widen(w)
     size = jnp.abs(wide)
-    shrunk = jnp.where(size > t, wide - t * jnp.sign(wide), jnp.zeros_like(wide))
+    shrunk = jnp.where(size <= t, jnp.zeros_like(wide), wide - t * jnp.sign(wide))
     return jnp.where(t == 0, w, shrunk.astype(w.dtype))

@@ -49,9 +49,10 @@ def smooth_labels(labels: jax.Array, *, alpha: ArrayLike, num_classes: int) -> j
     if num_classes < 1:
         raise ValueError(f"`num_classes` must be at least 1, got {num_classes}.")
     share = jnp.clip(jnp.asarray(alpha, jnp.float32), 0, 1)
-    labels = labels.astype(jnp.int32)
+    labels = _widen_labels(labels)
     rows = _is_class(labels, num_classes)[..., None].astype(jnp.float32)
-    return (1 - share) * _one_hot(labels, num_classes) + rows * share / num_classes
+    # Labels out of range have an all-zero row.
+    return (1 - share) * jax.nn.one_hot(labels, num_classes) + rows * share / num_classes
 
 
 def smoothed_cross_entropy(
@@ -100,30 +101,27 @@ def smoothed_cross_entropy(
     check_between(alpha, "alpha", 0, 1, "the share of smoothing")
     _check_shapes(logits, labels, where)
     share = jnp.clip(strength(alpha, logits), 0, 1)
-    logits, labels = widen(logits), labels.astype(jnp.int32)
+    logits, labels = widen(logits), _widen_labels(labels)
     counted = _is_class(labels, logits.shape[-1])
     if where is not None:
         counted &= where.astype(bool)
+    # The examples that do not count may hold anything, and 0 * inf in their gradient would be NaN.
+    logits = jnp.where(counted[..., None], logits, jnp.zeros((), logits.dtype))
     losses = jnp.where(counted, _losses(logits, labels, share), jnp.zeros((), logits.dtype))
     return jnp.sum(losses) / jnp.maximum(jnp.sum(counted), 1).astype(losses.dtype)
 
 
 def _losses(logits: jax.Array, labels: jax.Array, share: jax.Array) -> jax.Array:
     num_classes = logits.shape[-1]
-    # A select that the sum absorbs: no one-hot array, and no 0 * inf for excluded classes.
-    own = jnp.where(_class_ids(labels, num_classes) == labels[..., None], logits, 0 * share)
+    own = jnp.take_along_axis(logits, jnp.clip(labels, 0, num_classes - 1)[..., None], axis=-1)
     mean = jnp.sum(logits, -1) / num_classes
     spread = jnp.where(share > 0, share * mean, jnp.zeros_like(mean))
-    return jax.nn.logsumexp(logits, axis=-1) - (1 - share) * jnp.sum(own, -1) - spread
+    return jax.nn.logsumexp(logits, axis=-1) - (1 - share) * jnp.squeeze(own, -1) - spread
 
 
-def _class_ids(labels: jax.Array, num_classes: int) -> jax.Array:
-    ids = jnp.arange(num_classes, dtype=labels.dtype)
-    return ids.reshape((1,) * labels.ndim + (num_classes,))
-
-
-def _one_hot(labels: jax.Array, num_classes: int) -> jax.Array:
-    return (_class_ids(labels, num_classes) == labels[..., None]).astype(jnp.float32)
+def _widen_labels(labels: jax.Array) -> jax.Array:
+    """Makes room for the number of classes in the dtype of the labels."""
+    return labels.astype(jnp.int32) if labels.dtype.itemsize < 4 else labels
 
 
 def _is_class(labels: jax.Array, num_classes: int) -> jax.Array:

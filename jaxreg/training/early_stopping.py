@@ -84,7 +84,7 @@ def update(
 
       \text{improved} = m < m_{\text{best}} - \delta, \qquad
       s' = \text{improved} \; ? \; 0 : s + 1, \qquad
-      \text{stop} = s' \geq \max(N, 1)
+      \text{stop} = \text{not improved and } s' \geq N
 
     Args:
       state: State from :func:`init` or the previous update.
@@ -130,7 +130,7 @@ def update(
         best_metric=jnp.where(improved, metric, state.best_metric),
         has_best=state.has_best | improved,
         stale=stale.astype(jnp.int32),
-        should_stop=state.should_stop | (~improved & (stale >= jnp.maximum(patience, 1))),
+        should_stop=state.should_stop | (~improved & (stale >= patience)),
     )
 
 

@@ -69,23 +69,41 @@ def map_steps(
     """
 
     def leaf(u: Any, w: Any, lost: jax.Array | None) -> tuple[Any, jax.Array | None]:
-        if not is_floating(w):
+        if u is None or not is_floating(w):
             return u, lost
         dtype = wide_dtype(jnp.result_type(w))
-        here, update = w.astype(dtype), u.astype(dtype)
+        here, update = jnp.asarray(w, dtype), jnp.asarray(u, dtype)
         if lost is None:
-            return step(here, update).astype(u.dtype), None
+            return step(here, update).astype(jnp.result_type(u)), None
         moved = step(here, update + lost)
         rounded = moved.astype(u.dtype)
         return rounded, here + moved - _round_to(w, here + rounded.astype(dtype))
 
-    leaves, tree = jax.tree.flatten(updates)
+    leaves, tree = jax.tree.flatten(updates, is_leaf=_is_none)
     columns = (leaves, tree.flatten_up_to(params), tree.flatten_up_to(carry))
     moved = [leaf(*row) for row in zip(*columns, strict=True)]
     return tree.unflatten([u for u, _ in moved]), tree.unflatten([lost for _, lost in moved])
 
 
+def map_leaves(function: Callable[[Any, Any], Any], updates: Any, params: Any) -> Any:
+    """Maps over the updates of floating-point parameters; all other updates stay, None too."""
+
+    def leaf(u: Any, w: Any) -> Any:
+        return u if u is None or not is_floating(w) else function(u, jnp.asarray(w))
+
+    return jax.tree.map(leaf, updates, params, is_leaf=_is_none)
+
+
+def _is_none(leaf: Any) -> bool:
+    return leaf is None
+
+
 def _round_to(w: jax.Array, value: jax.Array) -> jax.Array:
     """Rounds as a cast to the dtype of ``w`` does, in a form that compilers do not remove."""
     info = jnp.finfo(w.dtype)
-    return jax.lax.reduce_precision(value, info.nexp, info.nmant)
+    rounded = jax.lax.reduce_precision(value, info.nexp, info.nmant)
+    if info.tiny == jnp.finfo(value.dtype).tiny:
+        return rounded
+    # The reduction flushes numbers below the normal range of float16 to zero; a cast keeps them.
+    spacing = float(info.smallest_subnormal)
+    return jnp.where(jnp.abs(value) < info.tiny, jnp.round(value / spacing) * spacing, rounded)

@@ -13,7 +13,7 @@ from jaxreg.transforms._steps import (
     check_params,
     check_strength,
     init_carry,
-    is_floating,
+    map_leaves,
     map_steps,
     next_count,
     strength_at,
@@ -90,14 +90,12 @@ def add_penalty_gradient(
         check_params(params, "add_penalty_gradient")
         factor = strength_at(weight, state.count)
 
-        def leaf(u: Any, w: Any) -> Any:
-            if not is_floating(w):
-                return u
+        def leaf(u: jax.Array, w: jax.Array) -> jax.Array:
             gradient = jax.grad(lambda v: penalty(v).real)(w)
             # The gradient of a complex parameter points along the conjugate of the steepest ascent.
             return (u + factor.astype(gradient.real.dtype) * gradient.conj()).astype(u.dtype)
 
-        return jax.tree.map(leaf, updates, params), PenaltyState(next_count(state.count))
+        return map_leaves(leaf, updates, params), PenaltyState(next_count(state.count))
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -112,10 +110,12 @@ def proximal(
       w \leftarrow \mathrm{prox}_{\eta_t \lambda R}(w + u)
 
     Chain it after the optimizer, with the same learning rate :math:`\eta_t`, and inside
-    ``optax.MultiSteps``, so that it acts once per real step. With plain or momentum SGD the
-    iteration solves the penalized problem, and weights that the operator sets to zero are exactly
-    zero. After an adaptive optimizer such as Adam the step is taken in the Euclidean metric and
-    not in that of the optimizer: the zeros are as exact, but they solve another problem.
+    ``optax.MultiSteps``, so that it acts once per real step. With plain SGD the iteration solves
+    the penalized problem, and weights that the operator sets to zero are exactly zero. Momentum
+    :math:`\mu` multiplies the step of SGD in the long run: pass :math:`\eta_t / (1 - \mu)` here to
+    solve the same problem. After an adaptive optimizer such as Adam the step is taken in the
+    Euclidean metric and not in that of the optimizer: the zeros are as exact, but they solve
+    another problem.
 
     Args:
       prox: Proximal operator of one array, such as :func:`jaxreg.proximal.l1`.
@@ -204,14 +204,12 @@ def project(
         del extra_args
         check_params(params, "project")
 
-        def leaf(u: Any, w: Any) -> Any:
-            if not is_floating(w):
-                return u
+        def leaf(u: jax.Array, w: jax.Array) -> jax.Array:
             moved = (w + u).astype(w.dtype)
             inside = projection(moved)
             return jnp.where(inside == moved, u, _step_within(w, inside).astype(u.dtype))
 
-        return jax.tree.map(leaf, updates, params), state
+        return map_leaves(leaf, updates, params), state
 
     return optax.GradientTransformationExtraArgs(optax.init_empty_state, update)
 
