@@ -38,9 +38,12 @@ def safe_norm(x: jax.Array, *, axis: int | tuple[int, ...] | None) -> jax.Array:
     if x.size == 0:
         return jnp.sqrt(jnp.sum(jnp.abs(x), axis=axis, keepdims=True))
     peak = jax.lax.stop_gradient(jnp.max(jnp.abs(x), axis=axis, keepdims=True))
-    scale = jnp.where((peak > 0) & jnp.isfinite(peak), peak, jnp.ones_like(peak))
+    # Neither the scale nor its inverse may be subnormal, which many devices flush to zero.
+    least = 2 * jnp.finfo(peak.dtype).tiny
+    scale = jnp.clip(peak, least, 1 / least)
+    scale = jnp.where(jnp.isfinite(peak), scale, jnp.ones_like(scale))
     total = jnp.sum(square(x / scale), axis=axis, keepdims=True)
-    positive = total > 0
+    positive = total != 0
     root = jnp.sqrt(jnp.where(positive, total, jnp.ones_like(total)))
     return jnp.where(positive, scale * root, jnp.zeros_like(total))
 

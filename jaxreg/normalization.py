@@ -106,13 +106,15 @@ def moments(
     axes = canonical_axes(axis, x.ndim)
     x = widen(x)
     mask = None if where is None else align_mask(where, x)
-    total, count = _sum(x, axes, mask), _count(x, axes, mask)
+    count = _count(x, axes, mask)
+    total = jnp.sum(_select(x, mask), axes, keepdims=True)
     if axis_name is not None:
         total = jax.lax.psum(total, axis_name)
         count = _count_devices(count, mask, axis_name)
     divisor = jnp.maximum(count, 1).astype(total.real.dtype)
     mean = total / divisor
-    squares = _sum(square(x - mean), axes, mask)
+    # Masked before the square: what is left out may be NaN, and so would be 0 times its derivative.
+    squares = jnp.sum(square(_select(x - mean, mask)), axes, keepdims=True)
     if axis_name is not None:
         squares = jax.lax.psum(squares, axis_name)
     result = Moments(mean, squares / divisor, jnp.broadcast_to(count, mean.shape))
@@ -272,10 +274,8 @@ def align_mask(where: jax.Array, x: jax.Array) -> jax.Array:
     return mask
 
 
-def _sum(x: jax.Array, axes: tuple[int, ...], mask: jax.Array | None) -> jax.Array:
-    if mask is not None:
-        x = jnp.where(mask, x, jnp.zeros_like(x))
-    return jnp.sum(x, axes, keepdims=True)
+def _select(x: jax.Array, mask: jax.Array | None) -> jax.Array:
+    return x if mask is None else jnp.where(mask, x, jnp.zeros_like(x))
 
 
 def _count(x: jax.Array, axes: tuple[int, ...], mask: jax.Array | None) -> jax.Array:

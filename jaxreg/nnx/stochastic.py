@@ -91,7 +91,14 @@ class Stochastic(nnx.Module):
             self.deterministic = deterministic
 
     def _stream(self, rngs: nnx.Rngs | nnx.RngStream) -> nnx.RngStream:
-        return rngs[self.rng_collection] if isinstance(rngs, nnx.Rngs) else rngs
+        if isinstance(rngs, nnx.RngStream):
+            return rngs
+        if isinstance(rngs, nnx.Rngs):
+            return rngs[self.rng_collection]
+        raise TypeError(
+            f"`rngs` must be a PRNG key or streams, got {type(rngs).__name__}; "
+            "pass nnx.Rngs(seed)."
+        )
 
 
 @nnx.dataclass(eq=False)

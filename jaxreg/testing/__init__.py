@@ -1,13 +1,7 @@
 """The contract that every technique keeps, for regularizers of your own.
 
->>> import jax, jax.numpy as jnp
->>> from jaxreg import dropout, testing
->>> x = jnp.linspace(-2.0, 2.0, 64).reshape(16, 4)
->>> testing.check_regularizer(
-...     dropout.dropout, (jax.random.key(0), x), strengths={"rate": 0.3}, off={"rate": 0.0}
-... )
-
-:func:`contract` gives the same checks one by one, to parametrize a test with.
+:func:`check_regularizer` runs the whole contract on a function; :func:`contract` gives the same
+checks one by one, to parametrize a test with.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -80,10 +74,11 @@ def check_regularizer(
     Example:
       >>> import jax.numpy as jnp
       >>> from jaxreg import testing
-      >>> def ridge(w, *, weight):
-      ...     return weight.astype(jnp.float32) * (w.astype(jnp.float32) ** 2).sum()
+      >>> def shrink(w, *, weight):
+      ...     factor = 1 / (1 + jnp.asarray(weight, jnp.float32))
+      ...     return (w.astype(jnp.float32) * factor).astype(w.dtype)
       >>> testing.check_regularizer(
-      ...     ridge, (jnp.linspace(1.0, 2.0, 16),), strengths={"weight": jnp.float32(0.1)}
+      ...     shrink, (jnp.linspace(1.0, 2.0, 16),), strengths={"weight": 0.1}
       ... )
     """
     for name, check in contract(function, inputs, strengths=strengths, off=off).items():
