@@ -96,8 +96,7 @@ class Stochastic(nnx.Module):
         if isinstance(rngs, nnx.Rngs):
             return rngs[self.rng_collection]
         raise TypeError(
-            f"`rngs` must be a PRNG key or streams, got {type(rngs).__name__}; "
-            "pass nnx.Rngs(seed)."
+            f"`rngs` must be a PRNG key or streams, got {type(rngs).__name__}; pass nnx.Rngs(seed)."
         )
 
 
