@@ -5,8 +5,9 @@ JAX array is never read, so that no check waits for a device; strengths that arr
 total definition in the function that takes them.
 """
 
-import math
 import numbers
+import operator
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -27,14 +28,15 @@ def is_static_zero(value: object) -> bool:
 
 
 def check_rate(rate: ArrayLike, name: str = "rate") -> None:
-    """Raises unless ``rate`` is a probability; arrays pass."""
+    """Raises unless ``rate`` is one probability; arrays pass."""
     check_between(rate, name, 0, 1, "a probability")
 
 
 def check_between(
     value: ArrayLike, name: str, low: float, high: float, meaning: str = "a number"
 ) -> None:
-    """Raises unless ``value`` lies in ``[low, high]``; arrays pass."""
+    """Raises unless ``value`` is one number in ``[low, high]``; arrays pass."""
+    check_scalar(value, name)
     if is_static(value) and not low <= float(value) <= high:  # pyright: ignore[reportArgumentType]
         raise ValueError(f"`{name}` must be {meaning} in [{low}, {high}], got {value}.")
 
@@ -42,21 +44,41 @@ def check_between(
 def check_nonnegative(value: ArrayLike, name: str) -> None:
     """Raises unless ``value`` is zero or positive (infinity included); arrays pass."""
     if is_static(value) and not float(value) >= 0:  # pyright: ignore[reportArgumentType]
-        raise ValueError(f"`{name}` must be zero or positive, got {value}; zero switches it off.")
+        raise ValueError(f"`{name}` must be zero or positive, got {value}.")
 
 
-def check_finite_nonnegative(value: ArrayLike, name: str) -> None:
-    """Raises unless ``value`` is zero or positive and finite; arrays pass."""
-    check_nonnegative(value, name)
-    if is_static(value) and math.isinf(float(value)):  # pyright: ignore[reportArgumentType]
-        raise ValueError(f"`{name}` must be finite, got {value}.")
+def is_floating(leaf: object) -> bool:
+    """Tells whether a leaf of a tree holds real or complex floating-point numbers."""
+    return jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)
+
+
+def check_scalar(value: ArrayLike, name: str) -> None:
+    """Raises unless ``value`` is a single number, traced or not."""
+    if jnp.ndim(value) != 0:
+        raise ValueError(
+            f"`{name}` must be a single number, got shape {jnp.shape(value)}; "
+            "map over several with jax.vmap."
+        )
+
+
+def check_broadcasts(value: ArrayLike, name: str, shape: tuple[int, ...]) -> None:
+    """Raises unless ``value`` broadcasts to ``shape`` and not beyond it."""
+    try:
+        fits = jnp.broadcast_shapes(jnp.shape(value), shape) == shape
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ValueError(
+            f"`{name}` must broadcast to shape {shape}, got shape {jnp.shape(value)}; "
+            "pass a number, or add axes of size 1."
+        )
 
 
 def check_floating(x: jax.Array, name: str) -> None:
     """Raises unless ``x`` is an array of real or complex floating-point numbers."""
     if not hasattr(x, "dtype"):
         raise TypeError(f"`{name}` must be an array, got {type(x).__name__}; pass jnp.asarray(...)")
-    if not jnp.issubdtype(x.dtype, jnp.inexact):
+    if not is_floating(x):
         raise TypeError(
             f"`{name}` must have a floating-point dtype, got {x.dtype}; convert it first, "
             f"for example with {name}.astype(jnp.float32)."
@@ -93,13 +115,13 @@ def check_key(key: jax.Array) -> None:
         )
 
 
-def canonical_axes(axis: int | tuple[int, ...], ndim: int, name: str = "axis") -> tuple[int, ...]:
+def canonical_axes(axis: int | Sequence[int], ndim: int, name: str = "axis") -> tuple[int, ...]:
     """Returns ``axis`` as a sorted tuple of different numbers in ``[0, ndim)``.
 
     Raises:
       ValueError: An axis lies outside the array or stands twice.
     """
-    axes = (axis,) if isinstance(axis, int) else tuple(axis)
+    axes = tuple(map(operator.index, axis if isinstance(axis, Sequence) else (axis,)))
     for a in axes:
         if not -ndim <= a < ndim:
             raise ValueError(f"`{name}` must lie in [{-ndim}, {ndim}), got {a}.")

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import AxisType
 from jax.typing import ArrayLike, DTypeLike
 
 
@@ -21,7 +22,20 @@ def strength(value: ArrayLike, x: jax.Array) -> jax.Array:
     The one conversion of every strength: a Python number, a weakly typed and a float32 array then
     give the same program, and a narrow ``x`` does not round the strength.
     """
-    return jnp.asarray(value, jnp.finfo(wide_dtype(x.dtype)).dtype)
+    return jnp.asarray(value, real_dtype(x))
+
+
+def real_dtype(x: jax.Array) -> jnp.dtype:
+    """Returns the dtype of real numbers, such as norms and counts, in computations on ``x``."""
+    return jnp.finfo(wide_dtype(x.dtype)).dtype
+
+
+def place_like(x: jax.Array, like: jax.Array) -> jax.Array:
+    """Gives ``x`` the sharding of ``like`` on an Explicit mesh, as a select asks for."""
+    sharding = jax.typeof(like).sharding
+    if AxisType.Explicit not in sharding.mesh.axis_types:
+        return x
+    return jax.sharding.reshard(x, sharding)
 
 
 def safe_norm(x: jax.Array, *, axis: int | tuple[int, ...] | None) -> jax.Array:

@@ -1,14 +1,15 @@
 """Dropout: functions ``(key, x) -> x`` that randomly remove parts of ``x``.
 
-All of them keep the shape and dtype of ``x`` and equal ``x`` in expectation. A ``rate`` is the
-probability of *dropping*; it may be a traced array. A rate of 0 is the identity to the bit, a rate
-of 1 gives zeros and zero gradients. A Python or NumPy rate outside ``[0, 1]`` raises; an array is
-clipped to that range. Products are computed in float32 and rounded once, so that low precision is
-as unbiased as float32. The backward pass draws the mask again from the key and stores no mask.
+All of them keep the shape and dtype of ``x``. A ``rate`` is the probability of *dropping*; it may
+be a traced array. A rate of 0 is the identity to the bit. A Python or NumPy rate outside ``[0, 1]``
+raises; an array is clipped to that range. Products are computed in float32 and rounded once, so
+that low precision is as unbiased as float32. The backward pass draws the mask again from the key
+and stores no mask.
 
 There is no evaluation mode: evaluation means not calling the function.
 """
 
+from collections.abc import Sequence
 from functools import partial
 
 import jax
@@ -27,7 +28,7 @@ def dropout(
     x: jax.Array,
     *,
     rate: ArrayLike,
-    broadcast_axes: int | tuple[int, ...] = (),
+    broadcast_axes: int | Sequence[int] = (),
 ) -> jax.Array:
     r"""Drops elements at random and scales the others up (inverted dropout).
 
@@ -38,11 +39,12 @@ def dropout(
     Args:
       key: PRNG key.
       x: Floating-point array of any shape.
-      rate: Probability :math:`p` of dropping an element, in ``[0, 1]``.
+      rate: Probability :math:`p` of dropping an element, in ``[0, 1]``; a rate of 1 gives zeros
+        and zero gradients.
       broadcast_axes: Axes along which one decision is shared.
 
     Returns:
-      Array with the shape and dtype of ``x``.
+      Array with the shape and dtype of ``x``, equal to it in expectation.
 
     Raises:
       TypeError: ``x`` is not floating-point, or ``key`` is not one key.

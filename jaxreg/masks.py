@@ -10,6 +10,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxreg._checks import is_floating
+
 __all__ = ["kernels"]
 
 # The names that Flax, Haiku and common practice give to what is added to or scales an activation.
@@ -42,8 +44,7 @@ def _is_kernel(path: tuple[Any, ...], leaf: Any) -> bool:
     # Boxes of NNX and of partition metadata add a `value` below the parameter's own name.
     names = [str(_name(key)) for key in path]
     own = next((name for name in reversed(names) if name != "value"), "")
-    floating = jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)
-    return bool(floating and jnp.ndim(leaf) >= 2 and own not in _OFFSETS_AND_SCALES)
+    return bool(is_floating(leaf) and jnp.ndim(leaf) >= 2 and own not in _OFFSETS_AND_SCALES)
 
 
 def _name(key: Any) -> Any:

@@ -17,8 +17,14 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxreg._checks import canonical_axes, check_between, check_floating, check_nonnegative
-from jaxreg._numerics import square, strength, widen
+from jaxreg._checks import (
+    canonical_axes,
+    check_between,
+    check_floating,
+    check_nonnegative,
+    check_scalar,
+)
+from jaxreg._numerics import place_like, real_dtype, square, strength, widen
 
 __all__ = [
     "BatchStats",
@@ -82,7 +88,7 @@ def moments(
 
     Args:
       x: Floating-point array.
-      axis: Axis or axes to reduce.
+      axis: Axis or axes to reduce (the norms' ``axis`` names those that stay).
       where: Mask of the elements to use, see the module's docstring.
       axis_name: Mesh axis to synchronize over, inside ``shard_map``, ``pmap`` or ``vmap``. Under
         plain ``jit`` a sharded ``x`` needs none: its statistics are global.
@@ -105,7 +111,7 @@ def moments(
     check_floating(x, "x")
     axes = canonical_axes(axis, x.ndim)
     x = widen(x)
-    mask = None if where is None else align_mask(where, x)
+    mask = None if where is None else _align_mask(where, x)
     count = _count(x, axes, mask)
     total = jnp.sum(_select(x, mask), axes, keepdims=True)
     if axis_name is not None:
@@ -117,7 +123,8 @@ def moments(
     squares = jnp.sum(square(_select(x - mean, mask)), axes, keepdims=True)
     if axis_name is not None:
         squares = jax.lax.psum(squares, axis_name)
-    result = Moments(mean, squares / divisor, jnp.broadcast_to(count, mean.shape))
+    count = place_like(jnp.broadcast_to(count, mean.shape), mean)
+    result = Moments(mean, squares / divisor, count)
     return jax.tree.map(lambda a: jnp.squeeze(a, axes), result)
 
 
@@ -151,7 +158,7 @@ def batch_norm(
       scale: Factor :math:`\gamma` of the shape of the feature axes; 1 if absent.
       bias: Offset :math:`\beta` of the same shape; 0 if absent.
       momentum: Weight :math:`m` of the past, in ``[0, 1]``.
-      eps: Added to the variance, zero or positive.
+      eps: Added to the variance, zero or positive. With 0 a constant feature becomes 0.
       axis: Feature axes, which keep statistics of their own; all others are reduced.
       where: Mask of the elements that enter the statistics, see the module's docstring.
       axis_name: Mesh axis to synchronize over, see :func:`moments`.
@@ -183,15 +190,12 @@ def batch_norm(
     batch = moments(x, axis=reduced, where=where, axis_name=axis_name)
     _check_shapes([x.shape[a] for a in features], mean=stats.mean, var=stats.var)
     known, spread = batch.count > 0, batch.count > 1
-    used = BatchStats(
-        jnp.where(known, batch.mean, stats.mean), jnp.where(known, batch.var, stats.var)
-    )
-    if where is not None:
-        x = jnp.where(align_mask(where, x) | jnp.isfinite(x), x, jnp.zeros_like(x))
-    y = batch_norm_inference(x, used, scale=scale, bias=bias, eps=eps, axis=axis)
+    old = BatchStats(*(place_like(a.astype(batch.mean.dtype), batch.mean) for a in stats))
+    used = BatchStats(jnp.where(known, batch.mean, old.mean), jnp.where(known, batch.var, old.var))
+    y = batch_norm_inference(x, used, scale=scale, bias=bias, eps=eps, axis=axis, where=where)
     past = strength(momentum, batch.mean)
-    mean = jnp.where(known, past * stats.mean + (1 - past) * batch.mean, stats.mean)
-    var = jnp.where(spread, past * stats.var + (1 - past) * batch.var, stats.var)
+    mean = jnp.where(known, past * old.mean + (1 - past) * batch.mean, old.mean)
+    var = jnp.where(spread, past * old.var + (1 - past) * batch.var, old.var)
     return y, BatchStats(mean.astype(stats.mean.dtype), var.astype(stats.var.dtype))
 
 
@@ -203,6 +207,7 @@ def batch_norm_inference(
     bias: jax.Array | None = None,
     eps: ArrayLike = 1e-5,
     axis: Axes = -1,
+    where: jax.Array | None = None,
 ) -> jax.Array:
     r"""Normalizes with given statistics, which it leaves as they are.
 
@@ -217,6 +222,7 @@ def batch_norm_inference(
       bias: Offset :math:`\beta` of the same shape; 0 if absent.
       eps: Added to the variance, zero or positive.
       axis: Feature axes.
+      where: Mask; what is infinite or NaN outside it counts as 0.
 
     Returns:
       Array with the shape and dtype of ``x``.
@@ -237,17 +243,20 @@ def batch_norm_inference(
       Internal Covariate Shift <https://arxiv.org/abs/1502.03167>`_, 2015
     """
     check_floating(x, "x")
+    check_scalar(eps, "eps")
     check_nonnegative(eps, "eps")
     features = canonical_axes(axis, x.ndim)
     arrays = {"mean": stats.mean, "var": stats.var, "scale": scale, "bias": bias}
     _check_shapes([x.shape[a] for a in features], **arrays)
     reduced = tuple(a for a in range(x.ndim) if a not in features)
     wide = {
-        name: jnp.expand_dims(a, reduced).astype(strength(0, x).dtype)
+        name: jnp.expand_dims(a, reduced).astype(real_dtype(x))
         for name, a in arrays.items()
         if a is not None
     }
-    gain = jax.lax.rsqrt(wide["var"] + strength(eps, x))
+    gain = _inverse_root(wide["var"] + strength(eps, x))
+    if where is not None:
+        x = jnp.where(_align_mask(where, x) | jnp.isfinite(x), x, jnp.zeros_like(x))
     if scale is not None:
         gain = gain * wide["scale"]
     y = (widen(x) - wide["mean"]) * gain
@@ -256,7 +265,7 @@ def batch_norm_inference(
     return y.astype(x.dtype)
 
 
-def align_mask(where: jax.Array, x: jax.Array) -> jax.Array:
+def _align_mask(where: jax.Array, x: jax.Array) -> jax.Array:
     """Turns a mask of any dtype into booleans with as many axes as ``x``.
 
     Raises:
@@ -278,9 +287,16 @@ def _select(x: jax.Array, mask: jax.Array | None) -> jax.Array:
     return x if mask is None else jnp.where(mask, x, jnp.zeros_like(x))
 
 
+def _inverse_root(x: jax.Array) -> jax.Array:
+    """Inverse square root, and 0 at 0, where a constant feature has nothing to scale."""
+    positive = x > 0
+    root = jax.lax.rsqrt(jnp.where(positive, x, jnp.ones_like(x)))
+    return jnp.where(positive, root, jnp.zeros_like(x))
+
+
 def _count(x: jax.Array, axes: tuple[int, ...], mask: jax.Array | None) -> jax.Array:
     """Number of selected elements, which axes of size 1 in the mask multiply."""
-    dtype = strength(0, x).dtype
+    dtype = real_dtype(x)
     if mask is None:
         shape = tuple(1 if a in axes else n for a, n in enumerate(x.shape))
         return jnp.full(shape, math.prod(x.shape[a] for a in axes), dtype)

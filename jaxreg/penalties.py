@@ -1,17 +1,18 @@
 """Penalties: functions ``w -> scalar`` of one array, to be added to the loss.
 
-Sums are accumulated in float32 or wider and returned so. Every penalty is 0 with a gradient of 0
-at ``w = 0``. :func:`total` sums a penalty over the parameters of a model; a weight is a factor
-outside.
+Sums are accumulated in float32 or wider and returned so. Where a penalty has a kink the gradient
+is the subgradient nearest to zero. :func:`total` sums a penalty over the parameters of a model; a
+weight is a factor outside.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from jaxreg._checks import check_floating
+from jaxreg._checks import check_floating, is_floating
 from jaxreg._numerics import square, widen
 
 __all__ = ["l1", "l2", "total"]
@@ -125,8 +126,14 @@ def total(
             f"`mask` must have the tree structure of `params`, got {mask_tree} for {tree}."
         )
     terms = [
-        penalty(w)
+        penalty(jnp.asarray(w))
         for w, use in zip(leaves, flags, strict=True)
-        if use and jnp.issubdtype(jnp.result_type(w), jnp.inexact)
+        if use and is_floating(w)
     ]
-    return sum(terms, start=jnp.zeros((), jnp.float32))
+    return functools.reduce(_add_wide, terms, jnp.zeros((), jnp.float32))
+
+
+def _add_wide(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Adds sums of arrays of different dtypes in the widest of them."""
+    dtype = max(a.dtype, b.dtype, key=lambda d: d.itemsize)
+    return a.astype(dtype) + b.astype(dtype)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxreg._checks import canonical_axes, check_floating, check_nonnegative
+from jaxreg._checks import canonical_axes, check_broadcasts, check_floating, check_nonnegative
 from jaxreg._numerics import safe_norm, strength, widen
 
 __all__ = ["max_norm"]
@@ -25,7 +25,8 @@ def max_norm(
 
     Args:
       w: Floating-point array.
-      radius: Radius :math:`c`, zero or positive; infinity constrains nothing.
+      radius: Radius :math:`c`, zero or positive; infinity constrains nothing. One number, or one
+        for each unit, with the reduced axes of size 1.
       axis: Axes that the norm of one unit runs over. By default all but the last, which holds the
         units of a dense or convolution kernel. The query, key and value kernels of attention,
         ``[features, heads, depth]``, need ``axis=0``; their output kernel, ``[heads, depth,
@@ -33,11 +34,13 @@ def max_norm(
 
     Returns:
       Array with the shape and dtype of ``w``. Units inside the ball are left as they are, to the
-      bit; the others end on its surface, or one rounding inside it.
+      bit; the others end on its surface or a few roundings inside it (at most 1e-6 of the
+      radius in float32, and no unit outside).
 
     Raises:
       TypeError: ``w`` is not floating-point.
-      ValueError: ``radius`` is a negative number or ``axis`` lies outside ``w``.
+      ValueError: ``radius`` is a negative number or has another shape, or ``axis`` lies outside
+        ``w``.
 
     Example:
       >>> import jax.numpy as jnp
@@ -58,6 +61,8 @@ def max_norm(
     check_nonnegative(radius, "radius")
     default = tuple(range(w.ndim - 1))
     axes = default if axis is None else canonical_axes(axis, w.ndim)
+    per_unit = tuple(1 if a in axes else n for a, n in enumerate(w.shape))
+    check_broadcasts(radius, "radius", per_unit)
     norm = safe_norm(w, axis=axes)
     bound = jnp.maximum(strength(radius, w), 0)
     outside = norm > bound

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxreg._checks import check_floating, check_nonnegative
+from jaxreg._checks import check_broadcasts, check_floating, check_nonnegative
 from jaxreg._numerics import strength, widen
 
 __all__ = ["l1"]
@@ -37,7 +37,7 @@ def l1(w: jax.Array, *, threshold: ArrayLike) -> jax.Array:
 
     Raises:
       TypeError: ``w`` is not floating-point.
-      ValueError: ``threshold`` is a negative number.
+      ValueError: ``threshold`` is a negative number or does not broadcast to ``w``.
 
     Example:
       >>> import jax.numpy as jnp
@@ -51,8 +51,18 @@ def l1(w: jax.Array, *, threshold: ArrayLike) -> jax.Array:
     """
     check_floating(w, "w")
     check_nonnegative(threshold, "threshold")
+    check_broadcasts(threshold, "threshold", w.shape)
     t = jnp.maximum(strength(threshold, w), 0)
     wide = widen(w)
     size = jnp.abs(wide)
-    shrunk = jnp.where(size <= t, jnp.zeros_like(wide), wide - t * jnp.sign(wide))
+    shrunk = jnp.where(size <= t, jnp.zeros_like(wide), wide - t * _sign(wide))
     return jnp.where(t == 0, w, shrunk.astype(w.dtype))
+
+
+def _sign(w: jax.Array) -> jax.Array:
+    """Direction of each number; that of a complex one turns with it, which JAX's sign does not."""
+    if not jnp.iscomplexobj(w):
+        return jnp.sign(w)
+    zero = w == 0
+    safe = jnp.where(zero, jnp.ones_like(w), w)
+    return jnp.where(zero, w, safe / jnp.abs(safe))

@@ -52,7 +52,9 @@ def smooth_labels(labels: jax.Array, *, alpha: ArrayLike, num_classes: int) -> j
     labels = _widen_labels(labels)
     rows = _is_class(labels, num_classes)[..., None].astype(jnp.float32)
     # Labels out of range have an all-zero row.
-    return (1 - share) * jax.nn.one_hot(labels, num_classes) + rows * share / num_classes
+    return (1 - share) * jax.nn.one_hot(
+        labels, num_classes, dtype=jnp.float32
+    ) + rows * share / num_classes
 
 
 def smoothed_cross_entropy(
@@ -113,10 +115,21 @@ def smoothed_cross_entropy(
 
 def _losses(logits: jax.Array, labels: jax.Array, share: jax.Array) -> jax.Array:
     num_classes = logits.shape[-1]
-    own = jnp.take_along_axis(logits, jnp.clip(labels, 0, num_classes - 1)[..., None], axis=-1)
+    own = _own_logits(logits, labels)
     mean = jnp.sum(logits, -1) / num_classes
     spread = jnp.where(share > 0, share * mean, jnp.zeros_like(mean))
-    return jax.nn.logsumexp(logits, axis=-1) - (1 - share) * jnp.squeeze(own, -1) - spread
+    return jax.nn.logsumexp(logits, axis=-1) - (1 - share) * own - spread
+
+
+def _own_logits(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """The logits of the labels, without a one-hot array."""
+    if jax.typeof(logits).sharding.spec[-1] is None:
+        safe = jnp.clip(labels, 0, logits.shape[-1] - 1)
+        return jnp.squeeze(jnp.take_along_axis(logits, safe[..., None], axis=-1), -1)
+    # A gather cannot cross the devices that share the classes of an Explicit mesh.
+    ids = jax.lax.broadcasted_iota(labels.dtype, logits.shape, logits.ndim - 1)
+    chosen = jnp.where(ids == labels[..., None], logits, jnp.zeros((), logits.dtype))
+    return jnp.sum(chosen, axis=-1)
 
 
 def _widen_labels(labels: jax.Array) -> jax.Array:

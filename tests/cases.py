@@ -14,12 +14,15 @@ import optax
 
 from jaxreg import (
     dropout,
+    linen,
     masks,
+    nnx,
     normalization,
     penalties,
     projections,
     proximal,
     targets,
+    testing,
     transforms,
 )
 from jaxreg.training import early_stopping
@@ -68,9 +71,9 @@ class Transformation:
 
 
 KEY = jax.random.key(0)
-X = jnp.sin(jnp.arange(1.0, 16 * 6 + 1)).reshape(16, 6)
+X = jnp.sin(jnp.arange(1.0, 16 * 8 + 1)).reshape(16, 8)
 MASK = (jnp.arange(16) % 3 != 0)[:, None]
-STATS = normalization.BatchStats(jnp.full(6, 0.1), jnp.full(6, 0.9))
+STATS = normalization.BatchStats(jnp.full(8, 0.1), jnp.full(8, 0.9))
 LABELS = jnp.arange(16, dtype=jnp.int32) % 7 - 1
 
 
@@ -99,7 +102,10 @@ FUNCTIONS = (
         (KEY, X),
         {"rate": 0.3},
         {"rate": 0.0},
-        errors=((ValueError, r"`rate`.*\[0, 1\].*1\.5", {"rate": 1.5}),),
+        errors=(
+            (ValueError, r"`rate`.*\[0, 1\].*1\.5", {"rate": 1.5}),
+            (ValueError, r"`rate` must be a single number, got shape \(8,\)", {"rate": X[0]}),
+        ),
     ),
     Case(dropout.dropout, (KEY, X), {"rate": 0.3}, {"rate": 0.0}, {"broadcast_axes": (1,)}),
     Case(
@@ -116,13 +122,13 @@ FUNCTIONS = (
         errors=(
             (ValueError, r"`momentum`.*\[0, 1\].*1\.1", {"momentum": 1.1}),
             (ValueError, r"`eps`.*got -1", {"eps": -1.0}),
-            (ValueError, r"`scale`.*\(6,\).*\(5,\)", {"scale": jnp.ones(5)}),
+            (ValueError, r"`scale`.*\(8,\).*\(5,\)", {"scale": jnp.ones(5)}),
             (ValueError, r"`where`.*\(3,\)", {"where": jnp.ones(3)}),
         ),
     ),
     Case(
         normalization.batch_norm,
-        (X, STATS, MASK, jnp.linspace(0.5, 1.5, 6), jnp.linspace(-1, 1, 6)),
+        (X, STATS, MASK, jnp.linspace(0.5, 1.5, 8), jnp.linspace(-1, 1, 8)),
         {"momentum": 0.9, "eps": 1e-3},
         call=_masked_batch_norm,
     ),
@@ -141,14 +147,20 @@ FUNCTIONS = (
         (X,),
         {"threshold": 0.3},
         {"threshold": 0.0},
-        errors=((ValueError, r"`threshold`.*got -1", {"threshold": -1.0}),),
+        errors=(
+            (ValueError, r"`threshold`.*got -1", {"threshold": -1.0}),
+            (ValueError, r"`threshold` must broadcast.*\(5, 1\)", {"threshold": jnp.ones((5, 1))}),
+        ),
     ),
     Case(
         projections.max_norm,
         (X,),
         {"radius": 1.5},
         {"radius": float("inf")},
-        errors=((ValueError, r"`radius`.*got -1", {"radius": -1.0}),),
+        errors=(
+            (ValueError, r"`radius`.*got -1", {"radius": -1.0}),
+            (ValueError, r"`radius` must broadcast.*\(16, 1\)", {"radius": jnp.ones((16, 1))}),
+        ),
     ),
     Case(projections.max_norm, (X,), {"radius": 1.5}, {"radius": float("inf")}, {"axis": 1}),
 )
@@ -193,12 +205,20 @@ ELSEWHERE = {
     early_stopping.init: "test_early_stopping.py",
     early_stopping.update: "test_early_stopping.py",
     early_stopping.update_maximizing: "test_early_stopping.py",
+    linen.BatchNorm: "test_contract.py, test_linen.py",
+    linen.Dropout: "test_contract.py, test_linen.py",
+    linen.Stochastic: "test_linen.py",
     masks.kernels: "test_masks.py",
+    nnx.BatchNorm: "test_contract.py, test_nnx.py",
+    nnx.Dropout: "test_contract.py, test_nnx.py",
+    nnx.Stochastic: "test_nnx.py",
     normalization.BatchStats: "test_normalization.py",
     normalization.Moments: "test_normalization.py",
     normalization.init_stats: "test_normalization.py",
     targets.smooth_labels: "test_targets.py",
-    transforms.DecayState: "test_decay.py",
-    transforms.PenaltyState: "test_lifts.py",
-    transforms.ProximalState: "test_lifts.py",
+    testing.check_regularizer: "test_contract.py",
+    testing.contract: "test_contract.py",
+    transforms.CompensationState: "test_rounding.py",
+    transforms.StepState: "test_lifts.py",
+    transforms.compensate_rounding: "test_rounding.py",
 }

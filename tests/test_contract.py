@@ -33,7 +33,8 @@ def public_names(module):
 
 def test_every_public_name_has_a_row():
     modules = [m for m in public_names(jaxreg) if isinstance(m, types.ModuleType)]
-    names = set().union(*map(public_names, [*modules, *public_names(training), transforms]))
+    modules += [*public_names(training), transforms, linen, nnx, testing]
+    names = set().union(*map(public_names, modules))
     rows = {case.function for case in cases.FUNCTIONS}
     rows |= {case.factory for case in cases.TRANSFORMATIONS}
     rows |= set(cases.ELSEWHERE)
@@ -41,12 +42,22 @@ def test_every_public_name_has_a_row():
 
 
 def test_every_public_name_is_documented():
-    for name in {*cases.ELSEWHERE, *(c.function for c in cases.FUNCTIONS)}:
+    rows = [c.function for c in cases.FUNCTIONS] + [c.factory for c in cases.TRANSFORMATIONS]
+    for name in {*cases.ELSEWHERE, *rows}:
         doc = inspect.getdoc(name) or ""
         assert doc, f"{name} has no docstring"
         if inspect.isfunction(name):
             assert "Args:" in doc, f"{name} documents no arguments"
             assert ">>>" in doc, f"{name} has no example"
+
+
+@pytest.mark.parametrize("case", cases.FUNCTIONS, ids=lambda c: c.name)
+def test_float64_needs_no_implicit_promotion(case):
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("strict"):
+        inputs = jax.tree.map(
+            lambda a: a.astype(jnp.float64) if a.dtype == jnp.float32 else a, case.inputs
+        )
+        jax.eval_shape(lambda *inputs: case.bound(*inputs, **case.strengths), *inputs)
 
 
 ERRORS = [(case, *error) for case in cases.FUNCTIONS for error in case.errors]
@@ -77,17 +88,17 @@ def test_integers_are_rejected(case):
 
 
 def test_dropout_modules_equal_the_function():
-    for options in ({}, {"broadcast_axes": (1,)}):
-        expected = dropout.dropout(cases.KEY, cases.X, rate=0.3, **options)
-        module = linen.Dropout(0.3, deterministic=False, **options)
+    for axes in ((), (1,)):
+        expected = dropout.dropout(cases.KEY, cases.X, rate=0.3, broadcast_axes=axes)
+        module = linen.Dropout(0.3, deterministic=False, broadcast_dims=axes)
         np.testing.assert_array_equal(module.apply({}, cases.X, rng=cases.KEY), expected)
-        layer = nnx.Dropout(0.3, rngs=flax_nnx.Rngs(0), **options)
+        layer = nnx.Dropout(0.3, rngs=flax_nnx.Rngs(0), broadcast_dims=axes)
         np.testing.assert_array_equal(layer(cases.X, rngs=cases.KEY), expected)
 
 
 @pytest.mark.parametrize("mask", [None, cases.MASK], ids=["all", "masked"])
 def test_batch_norm_modules_equal_the_function(mask):
-    scale, bias = jnp.linspace(0.5, 1.5, 6), jnp.linspace(-1, 1, 6)
+    scale, bias = jnp.linspace(0.5, 1.5, 8), jnp.linspace(-1, 1, 8)
     expected, stats = normalization.batch_norm(
         cases.X, cases.STATS, scale=scale, bias=bias, momentum=0.9, where=mask
     )
@@ -101,7 +112,7 @@ def test_batch_norm_modules_equal_the_function(mask):
     np.testing.assert_array_equal(updated["batch_stats"]["mean"], stats.mean)
     np.testing.assert_array_equal(updated["batch_stats"]["var"], stats.var)
 
-    layer = nnx.BatchNorm(6, momentum=0.9, rngs=flax_nnx.Rngs(0))
+    layer = nnx.BatchNorm(8, momentum=0.9, rngs=flax_nnx.Rngs(0))
     layer.scale[...], layer.bias[...] = scale, bias
     layer.mean[...], layer.var[...] = cases.STATS
     np.testing.assert_array_equal(layer(cases.X, mask=mask), expected)

@@ -71,7 +71,7 @@ def test_a_wrong_rate_raises_in_the_constructor(rate):
 
 def test_a_key_at_the_call():
     expected = dropout.dropout(KEY, ONES, rate=0.5, broadcast_axes=0)
-    module = linen.Dropout(0.5, broadcast_axes=0, deterministic=False)
+    module = linen.Dropout(0.5, broadcast_dims=0, deterministic=False)
     np.testing.assert_array_equal(module.apply({}, ONES, rng=KEY), expected)
 
 

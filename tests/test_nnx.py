@@ -128,7 +128,7 @@ def source_key(rngs):
 
 @pytest.mark.parametrize("key", [KEY, jax.random.PRNGKey(3)], ids=["typed", "legacy"])
 def test_a_key_at_the_call(key):
-    layer = nnx.Dropout(0.5, rngs=fnx.Rngs(0), broadcast_axes=-1)
+    layer = nnx.Dropout(0.5, rngs=fnx.Rngs(0), broadcast_dims=-1)
     expected = dropout.dropout(key, ONES, rate=0.5, broadcast_axes=-1)
     np.testing.assert_array_equal(layer(ONES, rngs=key), expected)
     np.testing.assert_array_equal(jax.jit(lambda key: layer(ONES, rngs=key))(key), expected)

@@ -7,16 +7,18 @@ from flax.typing import Dtype, Initializer
 from jax.typing import ArrayLike
 
 from jaxreg import normalization
-from jaxreg._checks import canonical_axes
+from jaxreg._checks import canonical_axes, check_floating
 from jaxreg._numerics import widen
 
 
 class BatchNorm(nn.Module):
     """Linen form of :func:`jaxreg.normalization.batch_norm`.
 
-    Fields, defaults, parameters (``scale``, ``bias``) and statistics (``batch_stats/mean`` and
-    ``var``) are those of ``flax.linen.BatchNorm``, so that checkpoints load both ways. The numbers
-    agree where Flax's are right; large means, masks and unequal counts across devices are exact.
+    Defaults, parameters (``scale``, ``bias``) and statistics (``batch_stats/mean`` and ``var``) are
+    those of ``flax.linen.BatchNorm``, so that checkpoints load both ways. The numbers agree where
+    Flax's are right; large means, masks and unequal counts across devices are right too. Flax's
+    ``use_fast_variance`` and ``force_float32_reductions`` have no counterpart, since statistics are
+    always accurate ones in float32; nor has ``axis_index_groups``: name a mesh axis per group.
 
     Attributes:
       use_running_average: True in evaluation. Set here or at the call.
@@ -77,6 +79,7 @@ class BatchNorm(nn.Module):
         evaluate = nn.merge_param(
             "use_running_average", self.use_running_average, use_running_average
         )
+        check_floating(x, "x")
         shape = tuple(x.shape[a] for a in canonical_axes(self.axis, x.ndim))
         mean = self.variable("batch_stats", "mean", self.mean_init, None, shape, "float32")
         var = self.variable("batch_stats", "var", self.var_init, None, shape, "float32")
@@ -88,7 +91,7 @@ class BatchNorm(nn.Module):
         stats = normalization.BatchStats(mean.value, var.value)
         affine = {"scale": scale, "bias": bias, "eps": self.epsilon, "axis": self.axis}
         if evaluate:
-            y = normalization.batch_norm_inference(widen(x), stats, **affine)
+            y = normalization.batch_norm_inference(widen(x), stats, where=mask, **affine)
         else:
             y, stats = normalization.batch_norm(
                 widen(x),

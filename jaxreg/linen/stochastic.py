@@ -1,5 +1,8 @@
 """Linen modules that apply a function ``(key, x) -> x`` in training."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import jax
 from flax import linen as nn
 from jax.typing import ArrayLike
@@ -9,9 +12,10 @@ from jaxreg._checks import check_rate, is_static_zero
 
 
 class Stochastic(nn.Module, kw_only=True):
-    """Applies ``transform(key, x)`` in training and returns ``x`` in evaluation.
+    """Applies ``transform(key, x)`` in training and ``evaluate(x)``, the identity, in evaluation.
 
     Subclass it to lift a function of your own: fields hold its strengths, ``transform`` calls it.
+    The input may be any pytree.
 
     Attributes:
       deterministic: True in evaluation. Set here or at the call.
@@ -34,26 +38,33 @@ class Stochastic(nn.Module, kw_only=True):
     rng_collection: str = "dropout"
     axis_name: str | tuple[str, ...] | None = None
 
-    def transform(self, key: jax.Array, x: jax.Array) -> jax.Array:
+    def transform(self, key: jax.Array, x: Any) -> Any:
         """Returns ``x`` changed at random; subclasses define it."""
         raise NotImplementedError(f"{type(self).__name__} must define `transform(key, x)`.")
+
+    def evaluate(self, x: Any) -> Any:
+        """Returns what evaluation makes of ``x``: ``x``, unless a subclass defines otherwise."""
+        return x
 
     def is_off(self) -> bool:
         """Tells whether a static strength of zero makes this the identity: it needs no key."""
         return False
 
     def __call__(
-        self, x: jax.Array, *, deterministic: bool | None = None, rng: jax.Array | None = None
-    ) -> jax.Array:
+        self,
+        x: Any,
+        deterministic: bool | None = None,  # noqa: FBT001
+        rng: jax.Array | None = None,
+    ) -> Any:
         """Applies the transform.
 
         Args:
-          x: Input array.
+          x: Input.
           deterministic: True in evaluation; needed here or in the constructor.
           rng: PRNG key to use in place of one from the stream.
         """
         if nn.merge_param("deterministic", self.deterministic, deterministic) or self.is_off():
-            return x
+            return self.evaluate(x)
         key = self.make_rng(self.rng_collection) if rng is None else rng
         if self.axis_name is not None and not self.is_initializing():
             key = dropout.fold_in_axis(key, self.axis_name)
@@ -65,7 +76,7 @@ class Dropout(Stochastic):
 
     Attributes:
       rate: Probability of dropping.
-      broadcast_axes: Axes along which one decision is shared.
+      broadcast_dims: Axes along which one decision is shared.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -78,14 +89,18 @@ class Dropout(Stochastic):
     """
 
     rate: ArrayLike
-    broadcast_axes: int | tuple[int, ...] = ()
+    broadcast_dims: int | Sequence[int] = ()
 
     def __post_init__(self) -> None:
         check_rate(self.rate)
         super().__post_init__()
 
+    def evaluate(self, x: Any) -> Any:
+        """Returns what evaluation makes of ``x``: ``x``, unless a subclass defines otherwise."""
+        return x
+
     def is_off(self) -> bool:
         return is_static_zero(self.rate)
 
     def transform(self, key: jax.Array, x: jax.Array) -> jax.Array:
-        return dropout.dropout(key, x, rate=self.rate, broadcast_axes=self.broadcast_axes)
+        return dropout.dropout(key, x, rate=self.rate, broadcast_axes=self.broadcast_dims)

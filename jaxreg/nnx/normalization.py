@@ -12,6 +12,7 @@ from flax.typing import Dtype, Initializer
 from jax.typing import ArrayLike
 
 from jaxreg import normalization
+from jaxreg._checks import check_floating
 from jaxreg._numerics import widen
 
 
@@ -19,9 +20,11 @@ from jaxreg._numerics import widen
 class BatchNorm(nnx.Module):
     """NNX form of :func:`jaxreg.normalization.batch_norm`.
 
-    Arguments, defaults and variables (``scale``, ``bias``, ``mean``, ``var``) are those of
+    Defaults and variables (``scale``, ``bias``, ``mean``, ``var``) are those of
     ``flax.nnx.BatchNorm``, so that checkpoints load both ways. The numbers agree where Flax's are
-    right; large means, masks and unequal counts across devices are exact.
+    right; large means, masks and unequal counts across devices are right too. Flax's
+    ``use_fast_variance`` and ``promote_dtype`` have no counterpart, since statistics are always
+    accurate ones in float32; nor has ``axis_index_groups``: name a mesh axis per group.
 
     Attributes:
       num_features: Size of the feature axis, or sizes of the feature axes.
@@ -106,13 +109,14 @@ class BatchNorm(nnx.Module):
           use_running_average: Overrides the attribute.
           mask: Elements that enter the statistics, ``where`` of :mod:`jaxreg.normalization`.
         """
+        check_floating(x, "x")
         evaluate = self.use_running_average if use_running_average is None else use_running_average
         scale = None if self.scale is None else self.scale[...]
         bias = None if self.bias is None else self.bias[...]
         stats = normalization.BatchStats(self.mean[...], self.var[...])
         affine = {"scale": scale, "bias": bias, "eps": self.epsilon, "axis": self.axis}
         if evaluate:
-            y = normalization.batch_norm_inference(widen(x), stats, **affine)
+            y = normalization.batch_norm_inference(widen(x), stats, where=mask, **affine)
         else:
             y, stats = normalization.batch_norm(
                 widen(x),

@@ -1,6 +1,8 @@
 """NNX modules that apply a function ``(key, x) -> x`` in training."""
 
 import dataclasses
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 from flax import nnx
@@ -12,9 +14,10 @@ from jaxreg._checks import check_rate, is_static_zero
 
 @nnx.dataclass(eq=False)
 class Stochastic(nnx.Module):
-    """Applies ``transform(key, x)`` in training and returns ``x`` in evaluation.
+    """Applies ``transform(key, x)`` in training and ``evaluate(x)``, the identity, in evaluation.
 
     Subclass it to lift a function of your own: fields hold its strengths, ``transform`` calls it.
+    The input may be any pytree.
 
     Attributes:
       deterministic: True in evaluation. Also set by ``model.eval()``, ``nnx.view`` or at the call.
@@ -44,9 +47,13 @@ class Stochastic(nnx.Module):
         stream = None if rngs is None else self._stream(rngs).fork()
         self.rngs = nnx.data(stream)  # pyright: ignore[reportAttributeAccessIssue]
 
-    def transform(self, key: jax.Array, x: jax.Array) -> jax.Array:
+    def transform(self, key: jax.Array, x: Any) -> Any:
         """Returns ``x`` changed at random; subclasses define it."""
         raise NotImplementedError(f"{type(self).__name__} must define `transform(key, x)`.")
+
+    def evaluate(self, x: Any) -> Any:
+        """Returns what evaluation makes of ``x``: ``x``, unless a subclass defines otherwise."""
+        return x
 
     def is_off(self) -> bool:
         """Tells whether a static strength of zero makes this the identity: it needs no key."""
@@ -54,21 +61,21 @@ class Stochastic(nnx.Module):
 
     def __call__(
         self,
-        x: jax.Array,
+        x: Any,
         *,
         deterministic: bool | None = None,
         rngs: nnx.Rngs | nnx.RngStream | jax.Array | None = None,
-    ) -> jax.Array:
+    ) -> Any:
         """Applies the transform.
 
         Args:
-          x: Input array.
+          x: Input.
           deterministic: Overrides the attribute.
           rngs: Key, stream or streams to use in place of the module's own.
         """
         evaluate = self.deterministic if deterministic is None else deterministic
         if evaluate or self.is_off():
-            return x
+            return self.evaluate(x)
         own = self.rngs  # pyright: ignore[reportAttributeAccessIssue]
         source = own if rngs is None else rngs
         if source is None:
@@ -106,7 +113,7 @@ class Dropout(Stochastic):
 
     Attributes:
       rate: Probability of dropping.
-      broadcast_axes: Axes along which one decision is shared.
+      broadcast_dims: Axes along which one decision is shared.
 
     Example:
       >>> import jax.numpy as jnp
@@ -118,14 +125,18 @@ class Dropout(Stochastic):
     """
 
     rate: ArrayLike
-    broadcast_axes: int | tuple[int, ...] = ()
+    broadcast_dims: int | Sequence[int] = ()
 
     def __post_init__(self, rngs: nnx.Rngs | nnx.RngStream | None) -> None:
         check_rate(self.rate)
         super().__post_init__(rngs)
 
+    def evaluate(self, x: Any) -> Any:
+        """Returns what evaluation makes of ``x``: ``x``, unless a subclass defines otherwise."""
+        return x
+
     def is_off(self) -> bool:
         return is_static_zero(self.rate)
 
     def transform(self, key: jax.Array, x: jax.Array) -> jax.Array:
-        return dropout.dropout(key, x, rate=self.rate, broadcast_axes=self.broadcast_axes)
+        return dropout.dropout(key, x, rate=self.rate, broadcast_axes=self.broadcast_dims)

@@ -86,16 +86,24 @@ def check_regularizer(
             check()
         except AssertionError as error:
             raise AssertionError(f"{name}: {error}") from error
+        except Exception as error:
+            error.add_note(f"while checking {name}")
+            raise
 
 
 def _checks(subject: Subject) -> Iterator[tuple[str, Callable[[], None]]]:
-    for check in columns.ONCE:
-        yield _name(check), partial(check, subject)
+    """Yields the checks that apply: some need strengths, a way to switch off, or a key."""
+    once, per_dtype = [*columns.ONCE], [*columns.PER_DTYPE, *devices.PER_DTYPE]
+    if subject.strengths:
+        once += columns.ONCE_WITH_STRENGTHS
+        per_dtype += columns.PER_DTYPE_WITH_STRENGTHS
+    if subject.off:
+        per_dtype += columns.PER_DTYPE_WITH_OFF
+    if subject.is_random:
+        per_dtype += columns.PER_DTYPE_WITH_KEY
+    for check in once:
+        yield check.__name__, partial(check, subject)
     for dtype in ("float32", "bfloat16", "float16"):
         at_dtype = subject.at(dtype)
-        for check in (*columns.PER_DTYPE, *devices.PER_DTYPE):
-            yield f"{_name(check)}[{dtype}]", partial(check, at_dtype)
-
-
-def _name(check: Callable[..., None]) -> str:
-    return check.__name__
+        for check in per_dtype:
+            yield f"{check.__name__}[{dtype}]", partial(check, at_dtype)

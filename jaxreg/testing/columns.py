@@ -1,6 +1,7 @@
 """Checks that need one device."""
 
 import inspect
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -10,7 +11,8 @@ import numpy as np
 from jax import export
 from jax.test_util import check_grads
 
-from jaxreg.testing.subject import Subject, assert_close, assert_same_bits, is_floating
+from jaxreg._checks import is_floating
+from jaxreg.testing.subject import Subject, assert_close, assert_same_bits, weighted_sum
 
 
 def signature(subject: Subject) -> None:
@@ -32,26 +34,36 @@ def gradient(subject: Subject) -> None:
     with jax.enable_x64(True):
         wide = subject.wide()
         value = jax.jit(wide.scalar_of_data)
-        # A function that computes in float32 whatever its data needs larger differences.
-        keeps_float64 = bool(value(wide.data) != value(wide.data * (1 + 1e-12)))
-        steps = {} if keeps_float64 else {"eps": 1e-2, "atol": 1e-2, "rtol": 1e-2}
+        steps = _steps(value, wide.data)
         check_grads(value, (wide.data,), order=2, modes=("fwd", "rev"), **steps)
 
 
 def gradient_of_strengths(subject: Subject) -> None:
-    """The gradient with respect to every strength is finite, and agrees in both modes."""
+    """The gradient with respect to every strength agrees with finite differences."""
+    with jax.enable_x64(True):
+        wide = subject.wide()
 
-    def value(strengths: dict[str, jax.Array]) -> jax.Array:
-        result = subject.function(*subject.inputs, **strengths)
-        return sum((jnp.sum(a) for a in jax.tree.leaves(result) if is_floating(a)), jnp.zeros(()))
+        def value(strengths: dict[str, jax.Array]) -> jax.Array:
+            return weighted_sum(wide.function(*wide.inputs, **strengths))
 
-    if not subject.strengths:
-        return
-    strengths = {k: jnp.asarray(v, jnp.float32) for k, v in subject.strengths.items()}
-    reverse, forward = jax.grad(value)(strengths), jax.jacfwd(value)(strengths)
-    for name in strengths:
-        assert np.isfinite(reverse[name]), f"the gradient of `{name}` is {reverse[name]}"
-        np.testing.assert_allclose(reverse[name], forward[name], rtol=1e-4, atol=1e-4)
+        strengths = {k: jnp.asarray(v, jnp.float64) for k, v in subject.strengths.items()}
+        steps = _steps(value, strengths)
+        check_grads(value, (strengths,), order=1, modes=("fwd", "rev"), **steps)
+
+
+def float64(subject: Subject) -> None:
+    """Float64 data stays float64."""
+    with jax.enable_x64(True):
+        wide = subject.wide()
+        result = jax.eval_shape(wide, *wide.inputs)
+    assert jax.tree.leaves(result)[0].dtype == jnp.float64, "float64 is narrowed"
+
+
+def _steps(value: Callable[[Any], jax.Array], point: Any) -> dict[str, float]:
+    """Larger finite differences for a function that computes in float32 at a float64 point."""
+    nudged = jax.tree.map(lambda a: a * (1 + 1e-12), point)
+    keeps_float64 = bool(value(point) != value(nudged))
+    return {} if keeps_float64 else {"eps": 1e-2, "atol": 1e-2, "rtol": 1e-2}
 
 
 def shape_and_dtype(subject: Subject) -> None:
@@ -151,10 +163,21 @@ def traced_strength(subject: Subject) -> None:
     assert len(traces) == 1, f"traced {len(traces)} times"
 
 
+def mapped_strengths(subject: Subject) -> None:
+    """Mapping over strengths is a loop over them."""
+    factors = (1.0, 0.75, 0.5)
+    strengths = subject.strengths.items()
+    stacked = {k: jnp.stack([jnp.float32(v * f) for f in factors]) for k, v in strengths}
+    mapped = jax.vmap(lambda values: subject.function(*subject.inputs, **values))(stacked)
+    singles = [
+        subject.function(*subject.inputs, **{k: v * f for k, v in strengths}) for f in factors
+    ]
+    expected = jax.tree.map(lambda *leaves: jnp.stack(leaves), *singles)
+    assert_close(mapped, expected, dtype=subject.data.dtype.name)
+
+
 def off(subject: Subject) -> None:
     """The strengths that switch it off, static or traced, leave the data as it is, to the bit."""
-    if not subject.off:
-        return
     special = jnp.array([0.0, -0.0, 1e-40, jnp.inf, -jnp.inf, jnp.nan], subject.data.dtype)
     for data in (subject.data, jnp.resize(special, subject.data.shape)):
         inputs = list(subject.inputs)
@@ -169,8 +192,6 @@ def off(subject: Subject) -> None:
 
 def keys(subject: Subject) -> None:
     """A key decides the result, is consumed once, and both kinds of key work."""
-    if not subject.is_random:
-        return
     key, rest = subject.inputs[0], subject.inputs[1:]
     expected = subject(key, *rest)
     assert_close(subject(key, *rest), expected, dtype=subject.data.dtype.name)
@@ -204,7 +225,8 @@ def _aval(leaf: Any) -> tuple[tuple[int, ...], str]:
     return leaf.shape, str(leaf.dtype)
 
 
-ONCE = (signature, gradient, gradient_of_strengths)
+ONCE = (signature, gradient, float64)
+ONCE_WITH_STRENGTHS = (gradient_of_strengths,)
 PER_DTYPE = (
     shape_and_dtype,
     jit,
@@ -214,9 +236,9 @@ PER_DTYPE = (
     scan,
     remat,
     gradient_of_scan,
-    traced_strength,
-    off,
-    keys,
     strict,
     lowering,
 )
+PER_DTYPE_WITH_STRENGTHS = (traced_strength, mapped_strengths)
+PER_DTYPE_WITH_OFF = (off,)
+PER_DTYPE_WITH_KEY = (keys,)

@@ -20,10 +20,7 @@ def shard_map(subject: Subject) -> None:
     def on_shard(*inputs: Any) -> Any:
         return jax.tree.map(lambda leaf: leaf[None], subject(*inputs))
 
-    # A replicated key has no varying axis for the checker to follow through random bits.
-    mapped = jax.shard_map(
-        on_shard, mesh=mesh, in_specs=specs, out_specs=PartitionSpec(_AXIS), check_vma=False
-    )
+    mapped = jax.shard_map(on_shard, mesh=mesh, in_specs=specs, out_specs=PartitionSpec(_AXIS))
     shards = [
         subject(*jax.tree.map(lambda a, s: _shard(a, s, i, mesh.size), subject.inputs, specs))  # noqa: B023
         for i in range(mesh.size)
@@ -34,22 +31,31 @@ def shard_map(subject: Subject) -> None:
 
 def auto_mesh(subject: Subject) -> None:
     """Sharded data gives the result and the gradient of one device, in Auto mode."""
-    _compare_sharded(subject, AxisType.Auto)
+    _compare_sharded(subject, AxisType.Auto, _specs(subject))
 
 
 def explicit_mesh(subject: Subject) -> None:
     """Sharded data gives the result and the gradient of one device, in Explicit mode."""
-    _compare_sharded(subject, AxisType.Explicit)
+    _compare_sharded(subject, AxisType.Explicit, _specs(subject))
 
 
-def _compare_sharded(subject: Subject, axis_type: AxisType) -> None:
+def explicit_mesh_last_axis(subject: Subject) -> None:
+    """The same with the data sharded along its last axis, alone among the inputs."""
+    data = subject.data
+    specs = list(jax.tree.map(lambda _: PartitionSpec(), subject.inputs))
+    if data.ndim > 1 and data.shape[-1] % jax.device_count() == 0:
+        specs[subject.data_position] = PartitionSpec(*[None] * (data.ndim - 1), _AXIS)
+    _compare_sharded(subject, AxisType.Explicit, tuple(specs))
+
+
+def _compare_sharded(subject: Subject, axis_type: AxisType, specs: tuple[Any, ...]) -> None:
     mesh = _mesh(axis_type)
     expected = jax.jit(_value_and_gradient(subject))(*subject.inputs)
     with jax.set_mesh(mesh):
         inputs = jax.tree.map(
             lambda a, spec: jax.device_put(a, NamedSharding(mesh, spec)),
             subject.inputs,
-            _specs(subject),
+            specs,
         )
         actual = jax.jit(_value_and_gradient(subject))(*inputs)
     assert_close(actual, expected, dtype=subject.data.dtype.name)
@@ -89,4 +95,4 @@ def _shard(a: jax.Array, spec: PartitionSpec, index: int, number: int) -> jax.Ar
     return jnp.split(a, number)[index] if len(spec) else a
 
 
-PER_DTYPE = (shard_map, auto_mesh, explicit_mesh)
+PER_DTYPE = (shard_map, auto_mesh, explicit_mesh, explicit_mesh_last_axis)

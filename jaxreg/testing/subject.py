@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxreg._checks import is_floating
 from jaxreg._numerics import wide_dtype
 
 # Relative to the largest element: some roundings of each dtype.
@@ -17,11 +18,6 @@ _TOLERANCE = {"float64": 1e-12, "float32": 2e-6, "bfloat16": 1.6e-2, "float16": 
 def is_key(leaf: Any) -> bool:
     """Tells whether a leaf is an array of typed keys."""
     return jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key)
-
-
-def is_floating(leaf: Any) -> bool:
-    """Tells whether a leaf is an array of floating-point numbers."""
-    return jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -115,7 +111,8 @@ def assert_close(actual: Any, expected: Any, *, dtype: str) -> None:
     for a, e in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
         assert a.dtype == e.dtype, f"dtype {a.dtype} is not {e.dtype}"
         got, want = (np.asarray(v).astype(np.float64) for v in (a, e))
-        scale = max(1.0, float(np.abs(want[np.isfinite(want)]).max(initial=0.0)))
+        assert np.isfinite(want).all(), "the expected values are not finite"
+        scale = max(1.0, float(np.abs(want).max(initial=0.0)))
         np.testing.assert_allclose(got, want, rtol=0, atol=_TOLERANCE[dtype] * scale)
 
 

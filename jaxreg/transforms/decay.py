@@ -1,31 +1,24 @@
 """Weight decay, in kinds that say their formula."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import optax
 
 from jaxreg import masks
 from jaxreg.transforms._steps import (
     Schedule,
+    StepState,
     check_params,
     check_strength,
-    init_carry,
+    init_state,
     map_steps,
-    next_count,
+    next_state,
     strength_at,
 )
 
 Mask = Any | Callable[[Any], Any] | None
-
-
-class DecayState(NamedTuple):
-    """Number of updates so far, and what rounding to narrow parameters lost."""
-
-    count: jax.Array  # shape=(), int32
-    carry: Any  # float32 leaves for narrow parameters, None for the others
 
 
 def decoupled_decay(
@@ -51,6 +44,7 @@ def decoupled_decay(
 
     Raises:
       ValueError: A number is negative, or the update got no ``params``.
+      TypeError: ``mask`` is an array.
 
     Example:
       >>> import jax.numpy as jnp, optax
@@ -69,8 +63,8 @@ def decoupled_decay(
     check_strength(weight, "weight")
     check_strength(learning_rate, "learning_rate")
 
-    def share(count: jax.Array) -> jax.Array:
-        return strength_at(learning_rate, count) * strength_at(weight, count)
+    def share(state: StepState) -> jax.Array:
+        return strength_at(learning_rate, state) * strength_at(weight, state)
 
     return _masked_decay(share, mask, "decoupled_decay")
 
@@ -97,6 +91,7 @@ def independent_decay(
 
     Raises:
       ValueError: ``weight`` is a negative number, or the update got no ``params``.
+      TypeError: ``mask`` is an array.
 
     Example:
       >>> import jax.numpy as jnp
@@ -113,30 +108,33 @@ def independent_decay(
     """
     check_strength(weight, "weight")
 
-    def share(count: jax.Array) -> jax.Array:
-        return strength_at(weight, count)
+    def share(state: StepState) -> jax.Array:
+        return strength_at(weight, state)
 
     return _masked_decay(share, mask, "independent_decay")
 
 
 def _masked_decay(
-    share: Callable[[jax.Array], jax.Array], mask: Mask, name: str
+    share: Callable[[StepState], jax.Array], mask: Mask, name: str
 ) -> optax.GradientTransformationExtraArgs:
-    """Subtracts ``share(count) * w`` from the weights that the mask selects."""
-
-    def init(params: Any) -> DecayState:
-        return DecayState(jnp.zeros((), jnp.int32), init_carry(params))
+    """Subtracts ``share(state) * w`` from the weights that the mask selects."""
+    if isinstance(mask, jax.Array):
+        raise TypeError(
+            f"`mask` must be a tree of booleans or a function of the parameters, got {mask}; "
+            'under optax.inject_hyperparams pass static_args=("mask",).'
+        )
 
     def update(
         updates: Any, state: Any, params: Any = None, **extra_args: Any
-    ) -> tuple[Any, DecayState]:
+    ) -> tuple[Any, StepState]:
         del extra_args
         check_params(params, name)
-        factor = share(state.count)
-        moved, carry = map_steps(
-            lambda w, u: u - factor.astype(w.real.dtype) * w, updates, params, state.carry
-        )
-        return moved, DecayState(next_count(state.count), carry)
+        factor = share(state)
 
-    decay = optax.GradientTransformationExtraArgs(init, update)
+        def step(w: jax.Array, u: jax.Array) -> jax.Array:
+            return u - factor.astype(w.real.dtype) * w
+
+        return map_steps(step, updates, params), next_state(state)
+
+    decay = optax.GradientTransformationExtraArgs(init_state, update)
     return decay if mask is None else optax.masked(decay, mask)

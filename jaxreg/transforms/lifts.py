@@ -1,21 +1,22 @@
 """Lifts of functions on one array to Optax transformations."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
+from jaxreg._checks import is_floating
 from jaxreg.transforms._steps import (
     Schedule,
+    StepState,
     check_params,
     check_strength,
-    init_carry,
-    map_leaves,
+    init_state,
     map_steps,
-    next_count,
+    next_state,
     strength_at,
 )
 
@@ -26,19 +27,6 @@ class ProximalOperator(Protocol):
     def __call__(self, w: jax.Array, /, *, threshold: ArrayLike) -> jax.Array:
         """Minimizes the penalty near ``w``."""
         ...
-
-
-class PenaltyState(NamedTuple):
-    """Number of updates so far."""
-
-    count: jax.Array  # shape=(), int32
-
-
-class ProximalState(NamedTuple):
-    """Number of updates so far, and what rounding to narrow parameters lost."""
-
-    count: jax.Array  # shape=(), int32
-    carry: Any  # float32 leaves for narrow parameters, None for the others
 
 
 def add_penalty_gradient(
@@ -79,25 +67,21 @@ def add_penalty_gradient(
     """
     check_strength(weight, "weight")
 
-    def init(params: Any) -> PenaltyState:
-        del params
-        return PenaltyState(jnp.zeros((), jnp.int32))
-
     def update(
         updates: Any, state: Any, params: Any = None, **extra_args: Any
-    ) -> tuple[Any, PenaltyState]:
+    ) -> tuple[Any, StepState]:
         del extra_args
         check_params(params, "add_penalty_gradient")
-        factor = strength_at(weight, state.count)
+        factor = strength_at(weight, state)
 
-        def leaf(u: jax.Array, w: jax.Array) -> jax.Array:
+        def step(w: jax.Array, u: jax.Array) -> jax.Array:
             gradient = jax.grad(lambda v: penalty(v).real)(w)
-            # The gradient of a complex parameter points along the conjugate of the steepest ascent.
-            return (u + factor.astype(gradient.real.dtype) * gradient.conj()).astype(u.dtype)
+            # The gradient of a complex parameter points along the conjugate of steepest ascent.
+            return u + factor.astype(w.real.dtype) * gradient.conj()
 
-        return map_leaves(leaf, updates, params), PenaltyState(next_count(state.count))
+        return map_steps(step, updates, params), next_state(state)
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return optax.GradientTransformationExtraArgs(init_state, update)
 
 
 def proximal(
@@ -144,22 +128,19 @@ def proximal(
     check_strength(weight, "weight")
     check_strength(learning_rate, "learning_rate")
 
-    def init(params: Any) -> ProximalState:
-        return ProximalState(jnp.zeros((), jnp.int32), init_carry(params))
-
     def update(
         updates: Any, state: Any, params: Any = None, **extra_args: Any
-    ) -> tuple[Any, ProximalState]:
+    ) -> tuple[Any, StepState]:
         del extra_args
         check_params(params, "proximal")
-        rate = strength_at(learning_rate, state.count)
-        threshold = rate * strength_at(weight, state.count)
-        moved, carry = map_steps(
-            lambda w, u: prox(w + u, threshold=threshold) - w, updates, params, state.carry
-        )
-        return moved, ProximalState(next_count(state.count), carry)
+        threshold = strength_at(learning_rate, state) * strength_at(weight, state)
 
-    return optax.GradientTransformationExtraArgs(init, update)
+        def step(w: jax.Array, u: jax.Array) -> jax.Array:
+            return prox(w + u, threshold=threshold) - w
+
+        return map_steps(step, updates, params), next_state(state)
+
+    return optax.GradientTransformationExtraArgs(init_state, update)
 
 
 def project(
@@ -204,12 +185,15 @@ def project(
         del extra_args
         check_params(params, "project")
 
-        def leaf(u: jax.Array, w: jax.Array) -> jax.Array:
+        def leaf(u: Any, w: Any) -> Any:
+            if u is None or not is_floating(w):
+                return u
+            w = jnp.asarray(w)
             moved = (w + u).astype(w.dtype)
             inside = projection(moved)
             return jnp.where(inside == moved, u, _step_within(w, inside).astype(u.dtype))
 
-        return map_leaves(leaf, updates, params), state
+        return jax.tree.map(leaf, updates, params, is_leaf=lambda u: u is None), state
 
     return optax.GradientTransformationExtraArgs(optax.init_empty_state, update)
 

@@ -1,0 +1,120 @@
+"""Narrow parameters that do not lose small steps."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxreg._checks import is_floating
+from jaxreg._numerics import wide_dtype
+from jaxreg.transforms._steps import check_params
+
+
+class CompensationState(NamedTuple):
+    """What rounding lost so far, and the state of the optimizer."""
+
+    lost: Any  # float32 leaves for bfloat16 and float16 parameters, None for the others
+    inner_state: Any
+
+
+def compensate_rounding(
+    inner: optax.GradientTransformation,
+) -> optax.GradientTransformationExtraArgs:
+    r"""Carries what rounding narrow parameters loses to the next step.
+
+    .. math::
+
+      v = w + c, \qquad w \leftarrow \mathrm{round}(v + u(v)), \qquad c \leftarrow v + u(v) - w
+
+    In bfloat16 a weight of 1 does not feel a step below 0.002, so that weight decay, a proximal
+    step or a small learning rate do nothing at all. Wrapped, the whole optimizer sees and moves the
+    float32 value :math:`v`, of which the parameter is the rounding. Parameters in float32 or wider
+    pass through, at no cost.
+
+    Args:
+      inner: The whole chain, so that each step is rounded once.
+
+    Returns:
+      A transformation; its update needs ``params``. Nothing that changes updates may follow it.
+
+    Raises:
+      ValueError: The update got no ``params``.
+
+    Example:
+      >>> import jax.numpy as jnp, optax
+      >>> from jaxreg import transforms
+      >>> decay = transforms.independent_decay(1e-3)
+      >>> for tx in (decay, transforms.compensate_rounding(decay)):
+      ...     w = jnp.ones((1, 1), jnp.bfloat16)
+      ...     state = tx.init(w)
+      ...     for _ in range(100):
+      ...         updates, state = tx.update(jnp.zeros_like(w), state, w)
+      ...         w = optax.apply_updates(w, updates)
+      ...     print(w[0, 0])
+      1
+      0.90625
+
+    References:
+      Zamirai et al., `Revisiting BFloat16 Training <https://arxiv.org/abs/2010.06192>`_, 2020,
+      algorithm 2 (Kahan summation)
+    """
+    inner = optax.with_extra_args_support(inner)
+
+    def init(params: Any) -> CompensationState:
+        weights, tree = jax.tree.flatten(params)
+        lost = [jnp.zeros_like(w, jnp.float32) if _is_narrow(w) else None for w in weights]
+        wide = tree.unflatten(map(_widen, weights, lost))
+        return CompensationState(tree.unflatten(lost), inner.init(wide))
+
+    def update(
+        updates: Any, state: Any, params: Any = None, **extra_args: Any
+    ) -> tuple[Any, CompensationState]:
+        check_params(params, "compensate_rounding")
+        weights, tree = jax.tree.flatten(params)
+        lost, given = tree.flatten_up_to(state.lost), tree.flatten_up_to(updates)
+        wide = list(map(_widen, weights, lost))
+        steps, inner_state = inner.update(
+            tree.unflatten(map(_widen_update, given, lost)),
+            state.inner_state,
+            tree.unflatten(wide),
+            **extra_args,
+        )
+        rows = zip(weights, wide, given, tree.flatten_up_to(steps), lost, strict=True)
+        rounded = [_round(*row) for row in rows]
+        carried = CompensationState(tree.unflatten([c for _, c in rounded]), inner_state)
+        return tree.unflatten([u for u, _ in rounded]), carried
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _is_narrow(w: Any) -> bool:
+    return is_floating(w) and jnp.result_type(w) != wide_dtype(jnp.result_type(w))
+
+
+def _widen(w: Any, lost: jax.Array | None) -> Any:
+    return w if lost is None else w.astype(jnp.float32) + lost
+
+
+def _widen_update(u: Any, lost: jax.Array | None) -> Any:
+    return u if u is None or lost is None else u.astype(jnp.float32)
+
+
+def _round(w: Any, wide: Any, given: Any, step: Any, lost: Any) -> tuple[Any, Any]:
+    """Update for a narrow parameter, and what the parameter then lacks; wide ones stay."""
+    if step is None or lost is None:
+        return step, lost
+    goal, here = wide + step, w.astype(jnp.float32)
+    update = (goal - here).astype(given.dtype)
+    return update, goal - _landing(w, here + update.astype(jnp.float32))
+
+
+def _landing(w: jax.Array, value: jax.Array) -> jax.Array:
+    """Rounds as a cast to the dtype of ``w`` does, in a form that compilers do not remove."""
+    info = jnp.finfo(w.dtype)
+    rounded = jax.lax.reduce_precision(value, info.nexp, info.nmant)
+    if info.tiny == jnp.finfo(value.dtype).tiny:
+        return rounded
+    # The reduction flushes numbers below the normal range of float16 to zero; a cast keeps them.
+    spacing = float(info.smallest_subnormal)
+    return jnp.where(jnp.abs(value) < info.tiny, jnp.round(value / spacing) * spacing, rounded)
