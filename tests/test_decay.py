@@ -193,6 +193,7 @@ def test_a_mask_of_ones_own():
 )
 def test_small_decays_reach_narrow_parameters(dtype, jit, tx):
     w = jnp.array([[1.0, -1.0, 0.3, 0.0]], dtype)
+    tx = transforms.compensate_rounding(tx)
     state, update = tx.init(w), jit(tx.update)
     for _ in range(1000):
         updates, state = update(jnp.zeros_like(w), state, w)
@@ -207,7 +208,9 @@ def test_small_decays_reach_narrow_parameters(dtype, jit, tx):
 @narrow
 def test_narrow_training_follows_the_float32_one(dtype):
     # Within one update loop too, where a compiler may keep more bits than the dtype has.
-    tx = optax.chain(optax.sgd(1e-2), transforms.independent_decay(1e-3, mask=None))
+    tx = transforms.compensate_rounding(
+        optax.chain(optax.sgd(1e-2), transforms.independent_decay(1e-3, mask=None))
+    )
 
     def loop(w):
         def body(_, carry):
@@ -224,7 +227,8 @@ def test_narrow_training_follows_the_float32_one(dtype):
 
 @pytest.mark.parametrize("size", [3e-5, 1e-6, 6e-8])
 def test_subnormal_float16_weights_never_grow(size):
-    w, tx = jnp.full((1, 2), size, jnp.float16), transforms.independent_decay(1e-4)
+    w = jnp.full((1, 2), size, jnp.float16)
+    tx = transforms.compensate_rounding(transforms.independent_decay(1e-4))
     state, start = tx.init(w), w
     for _ in range(20):
         updates, state = tx.update(jnp.zeros_like(w), state, w)
@@ -373,3 +377,10 @@ def test_negative_strengths_raise(value):
     ):
         with pytest.raises(ValueError, match=r"`learning_rate` must be zero or positive, got"):
             make()
+
+
+def test_a_mask_that_became_a_schedule_is_named():
+    # Optax takes every callable argument for a schedule.
+    tx = optax.inject_hyperparams(transforms.decoupled_decay)(weight=0.5, learning_rate=1.0)
+    with pytest.raises(TypeError, match=r"`mask` must be .*static_args"):
+        tx.init(jnp.ones((2, 2)))

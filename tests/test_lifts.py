@@ -162,7 +162,7 @@ def test_gradient_accumulation_takes_one_step_per_k_gradients():
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 def test_small_thresholds_reach_narrow_parameters(dtype):
     # One step of 1e-4 is below half the spacing of narrow numbers at 1, and rounds to nothing.
-    tx = transforms.proximal(proximal.l1, 1e-4, 1.0)
+    tx = transforms.compensate_rounding(transforms.proximal(proximal.l1, 1e-4, 1.0))
     w = jnp.array([1.0, -1.0, 0.25, 0.0], dtype)
     after = np.asarray(descend(tx, jnp.zeros_like, w, 1000), np.float64)
     ulp = float(jnp.finfo(dtype).eps) / 2

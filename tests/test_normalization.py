@@ -231,3 +231,10 @@ def test_integer_input_and_wrong_axes_raise():
         normalization.moments(jnp.ones((4, 2), jnp.int32), axis=0)
     with pytest.raises(ValueError, match=r"`axis` must lie in \[-2, 2\), got 2"):
         normalization.batch_norm(draw(4, 2), start(2), axis=2)
+
+
+def test_without_eps_a_constant_feature_becomes_zero():
+    x = jnp.array([[2.0, -1.0], [2.0, 1.0]])
+    f = lambda x: normalization.batch_norm(x, start(2), eps=0.0)[0]  # noqa: E731
+    np.testing.assert_allclose(f(x), [[0, -1], [0, 1]], rtol=1e-6)
+    assert np.isfinite(jax.grad(lambda x: (f(x) ** 3).sum())(x)).all()

@@ -5,9 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as flax_linen
+from flax import nnx as flax_nnx
 from jax.sharding import PartitionSpec as P
 
-from jaxreg import normalization
+from jaxreg import linen, nnx, normalization
 from jaxreg.normalization import BatchStats
 from tests.references import batch_norm as reference
 
@@ -240,3 +241,13 @@ def test_one_selected_element_leaves_the_variance():
     _, stats = normalization.batch_norm(x, start(), momentum=0.0, where=mask)
     np.testing.assert_array_equal(stats.mean, x[2])
     np.testing.assert_array_equal(stats.var, [1])
+
+
+def test_padding_does_not_leak_in_evaluation():
+    x = jnp.array([[1.0], [jnp.nan]])
+    mask = jnp.array([True, False])
+    variables = linen.BatchNorm().init(jax.random.key(0), x, True)
+    y = linen.BatchNorm().apply(variables, x, True, mask=mask)
+    np.testing.assert_allclose(y, [[1.0], [0.0]], rtol=1e-4)
+    layer = nnx.BatchNorm(1, use_running_average=True, rngs=flax_nnx.Rngs(0))
+    np.testing.assert_array_equal(layer(x, mask=mask), y)

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.test_util import check_grads
 
 from jaxreg import penalties, proximal
 
@@ -199,3 +200,15 @@ def test_integer_weights_raise():
         proximal.l1(jnp.arange(3), threshold=1.0)
     with pytest.raises(TypeError, match=r"`w` must be an array, got float"):
         proximal.l1(1.0, threshold=1.0)
+
+
+def test_the_derivative_for_complex_weights_turns_with_them():
+    direction = np.array([1 + 2j, 2 - 1j, 1j])
+
+    def value(w):
+        return jnp.real(proximal.l1(w, threshold=0.5) * direction).sum()
+
+    with jax.enable_x64(True):
+        w = jnp.array([3 + 4j, -1 + 0.5j, 0.1 + 0.2j])
+        check_grads(value, (w,), order=1, modes=("fwd", "rev"))
+        assert np.isfinite(jax.grad(value)(jnp.zeros_like(w))).all()

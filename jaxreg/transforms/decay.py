@@ -44,7 +44,7 @@ def decoupled_decay(
 
     Raises:
       ValueError: A number is negative, or the update got no ``params``.
-      TypeError: ``mask`` is an array.
+      TypeError: ``mask`` is a single boolean.
 
     Example:
       >>> import jax.numpy as jnp, optax
@@ -91,7 +91,7 @@ def independent_decay(
 
     Raises:
       ValueError: ``weight`` is a negative number, or the update got no ``params``.
-      TypeError: ``mask`` is an array.
+      TypeError: ``mask`` is a single boolean.
 
     Example:
       >>> import jax.numpy as jnp
@@ -118,10 +118,11 @@ def _masked_decay(
     share: Callable[[StepState], jax.Array], mask: Mask, name: str
 ) -> optax.GradientTransformationExtraArgs:
     """Subtracts ``share(state) * w`` from the weights that the mask selects."""
-    if isinstance(mask, jax.Array):
+    # Optax calls a mask that it takes for a schedule with the step, and gets one boolean.
+    if isinstance(mask, bool | jax.Array):
         raise TypeError(
-            f"`mask` must be a tree of booleans or a function of the parameters, got {mask}; "
-            'under optax.inject_hyperparams pass static_args=("mask",).'
+            f"`mask` must be a tree of booleans or a function of the parameters, got {mask}; pass "
+            'None for all, and under optax.inject_hyperparams static_args=("mask",).'
         )
 
     def update(
