@@ -43,6 +43,11 @@ def call(*arguments, cwd, **environment):
         ("study --seeds 1", "`--seeds` must be at least 2, got 1"),
         ("study --seeds many", "--seeds: invalid int value: 'many'"),
         ("study --epochs 0", "`--epochs` must be at least 1, got 0"),
+        ("study --seeds 1001", "`--seeds` must be at most 1000, got 1001"),
+        ("study --epochs 100001", "`--epochs` must be at most 100000, got 100001"),
+        ("study --strengths 101", "`--strengths` must be at most 100, got 101"),
+        ("study --out=", "`--out` must be a folder, got nothing"),
+        ("study --seeds many", "see jaxreg study --help"),
         ("study --strengths 0", "`--strengths` must be at least 1, got 0"),
         ("study --train-size 5", "`--train-size` must be at least 50, got 5"),
         ("study --train-size 1700", "`--train-size` must be from 2 to 1697, .*, got 1700"),
@@ -71,10 +76,43 @@ def test_wrong_input_is_the_same_in_a_process(tmp_path):
 
 
 def test_a_read_only_folder_ends_in_one_line(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(os, "access", lambda *_: False)
+    def refuse(**_):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(files.tempfile, "TemporaryFile", refuse)
     assert cli.main(["study", "--out", str(tmp_path / "report")]) == 2
-    assert "is read-only" in capsys.readouterr().err
+    assert "is not: Read-only file system" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_folders_that_cannot_take_a_report_raise(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "report.html").mkdir()
+    with pytest.raises(ValueError, match="is a link to nothing"):
+        files.check_folder(tmp_path / "link")
+    with pytest.raises(ValueError, match=r"for report\.html, got"):
+        files.check_folder(tmp_path)
+    with pytest.raises(ValueError, match="with a name in UTF-8"):
+        files.check_folder(tmp_path / os.fsdecode(b"\xff"))
+
+
+def test_a_backend_that_does_not_start_ends_in_one_line(tmp_path):
+    done = call("study", "--out", tmp_path / "a", cwd=tmp_path, JAX_PLATFORMS="nowhere")
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert done.stderr.startswith("jaxreg: JAX finds no device to train on: ")
+
+
+def test_a_closed_pipe_is_no_error(tmp_path):
+    code = f"{sys.executable} -W error -m jaxreg list | true; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(
+        ["bash", "-c", code],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == ("0\n", "")
 
 
 @pytest.mark.parametrize("name", ["sklearn", "matplotlib", "rich"])
@@ -139,6 +177,8 @@ def test_files_appear_whole_or_not_at_all(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="disk full"):
         files.write_whole(path, "third\n")
     assert path.read_text(encoding="utf-8") == "zweite Zeile: ä\n"
+    with pytest.raises(UnicodeEncodeError):
+        files.write_all(tmp_path, {"a": "whole", "results.csv": "\ud800"})
     assert [file.name for file in tmp_path.iterdir()] == ["results.csv"]
 
 
@@ -146,7 +186,7 @@ def table(done):
     """What a study printed, without the line that tells the folder and the time."""
     assert done.returncode == 0, done.stderr
     *lines, last = done.stdout.splitlines()
-    assert last.startswith("Wrote ")
+    assert re.fullmatch(r"Wrote .*: open report.html, paste recipe.py \(\d+ s\)\.", last)
     return lines
 
 
@@ -155,7 +195,7 @@ def test_a_small_study_prints_the_same_table_twice_and_writes_its_files(tmp_path
     first, second = (call(*arguments, "--out", tmp_path / name, cwd=tmp_path) for name in "ab")
     assert table(first) == table(second)
     text = first.stdout
-    assert all(figure in text for figure in ("97.5", "97.0", "97.2"))
+    assert "published" not in text
     assert [text.count(f"\n{name} ") for name in ("baseline", "l1", "l2")] == [1, 1, 1]
     # No terminal, so the progress is plain lines.
     assert first.stderr.splitlines()[0].startswith("1/3 no regularization: ")

@@ -3,12 +3,7 @@ import csv
 import dataclasses
 import io
 import itertools
-import math
-import os
-import pathlib
 import re
-import subprocess
-import sys
 from html.parser import HTMLParser
 
 import numpy as np
@@ -16,68 +11,10 @@ import pytest
 from rich.console import Console
 
 from jaxreg.study import figures, page, recipe_code, report, summary
-from jaxreg.study.recipes import Recipe
-from jaxreg.study.records import Arm, Interval, Study
+from jaxreg.study.data import TASKS
+from tests.studies import EPOCHS, SEEDS, make_study
 
-SEEDS, EPOCHS = 4, 6
 VOID = {"meta", "br"}
-ALL_ON = Recipe(
-    l1=0.03, l2=0.5, dropout=0.25, label_smoothing=0.1, max_norm=2.0, patience=3.0, batch_norm=True
-)
-RECIPES = {
-    "off": Recipe(),
-    "all on": ALL_ON,
-    "noise": Recipe(dropout=0.5),
-    "statistics": Recipe(batch_norm=True, l2=1.0),
-    "stopping at once": Recipe(patience=0.0, label_smoothing=0.2),
-    "constraint": Recipe(max_norm=1.5),
-}
-
-
-def make_arm(name, gain, interval, *, recipe=None, strengths=(), seed=0):
-    rng = np.random.default_rng(seed)
-    accuracy = 0.9 + gain + rng.normal(0, 0.01, (3, SEEDS))
-    loss = rng.lognormal(-1, 0.1, (2, EPOCHS, SEEDS)).astype(np.float32)
-    grid = 0.9 + rng.normal(0, 0.01, (2, len(strengths), SEEDS))
-    return Arm(
-        name=name,
-        recipe=recipe or Recipe(),
-        strength=strengths[0] if strengths else None,
-        train=np.minimum(accuracy[0] + 0.1, 1),
-        validation=accuracy[1],
-        test=accuracy[2],
-        train_loss=loss[0],
-        validation_loss=loss[1],
-        strengths=strengths,
-        grid_validation=grid[0],
-        grid_test=grid[1],
-        difference=Interval(*interval),
-    )
-
-
-def make_study(data="digits", command="jaxreg study --seeds 4", name="l1", **changes):
-    arms = (
-        make_arm("baseline", 0, (0, 0, 0)),
-        make_arm(name, 0.01, (0.01, 0.004, 0.016), recipe=Recipe(l1=0.1), strengths=(0.1, 1.0),
-                 seed=1),
-        make_arm("max_norm", 0.0, (0.001, -0.01, 0.012), recipe=Recipe(max_norm=2.0),
-                 strengths=(2.0, math.inf), seed=2),
-        make_arm("batch_norm", -0.02, (-0.02, -0.03, -0.01), recipe=Recipe(batch_norm=True),
-                 seed=3),
-        make_arm("combined", 0.02, (0.02, 0.01, 0.03), recipe=ALL_ON, seed=4),
-    )  # fmt: skip
-    environment = {"python": "3.11", "jaxreg": "1.0", "device": "1 x cpu"}
-    fields = {"chosen": "combined", "notes": ("A remark on the way.",)} | changes
-    return Study(
-        data=data, arms=arms, seeds=SEEDS, epochs=EPOCHS, sizes=(300, 300, 1197),
-        command=command, environment=environment, **fields,
-    )  # fmt: skip
-
-
-def with_recipe(recipe, data="digits"):
-    study = make_study(data)
-    chosen = dataclasses.replace(study.arms[-1], recipe=recipe)
-    return dataclasses.replace(study, arms=(*study.arms[:-1], chosen))
 
 
 def printed(study, **options):
@@ -184,8 +121,9 @@ def test_the_baseline_alone_makes_a_page():
     study = make_study()
     study = dataclasses.replace(study, arms=study.arms[:1], chosen="baseline")
     text = "".join(Page(page.html(study)).text)
-    assert "Validation chose the baseline" in text
-    assert "only arm" in text
+    assert "Validation chose" not in text
+    assert text.count("The baseline is the only arm") == 2
+    assert "The baseline is the only arm" in printed(study)
 
 
 def test_losses_that_are_not_finite_leave_holes():
@@ -202,6 +140,20 @@ def test_losses_that_are_not_finite_leave_holes():
     )
     text = page.html(dataclasses.replace(study, arms=(study.arms[0], lost), chosen="baseline"))
     assert "nan" not in " ".join(re.findall(r' d="[^"]*"', text))
+    assert "nan" not in "".join(Page(text).text)
+    assert "lowest validation loss none" in text
+
+
+def test_a_panel_says_how_many_seeds_diverged():
+    study = make_study()
+    loss = study.arms[1].validation_loss.copy()
+    loss[:, 0] = 0.25
+    loss[-1, 1:3] = np.inf
+    lost = dataclasses.replace(study.arms[1], validation_loss=loss)
+    text = page.html(dataclasses.replace(study, arms=(study.arms[0], lost), chosen="baseline"))
+    assert text.count("seeds diverged") == 1
+    assert f"</strong>, 2 of {SEEDS} seeds diverged<br>lowest validation loss 0.3" in text
+    assert "diverged" not in page.html(study)
 
 
 def test_what_came_from_outside_is_escaped():
@@ -272,7 +224,9 @@ def test_the_table_has_a_row_per_arm_and_says_what_is_noise():
     assert "+1.00 [+0.40, +1.60]  higher" in rows["l1"]
     assert "+0.10 [-1.00, +1.20]  not distinguishable" in rows["max_norm"]
     assert "-2.00 [-3.00, -1.00]  lower" in rows["batch_norm"]
-    assert "not adjusted for the number of arms" in text.replace("\n", " ")
+    words = text.replace("\n", " ")
+    assert "±: 95% interval of the mean over seeds" in words
+    assert "not over new test data, and are not adjusted for the number of arms" in words
     assert "A remark on the way." in text
     assert "winner" not in text
     assert "published" not in text
@@ -296,70 +250,55 @@ def test_output_that_is_not_unicode_gets_ascii():
     file = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     report.print_table(make_study(), Console(file=file))
     file.flush()
+    assert b"+-: 95% interval" in file.buffer.getvalue()
     assert b"+- " in file.buffer.getvalue()
 
 
-def test_the_circles_stand_beside_the_published_figures():
-    text = printed(make_study("circles"))
+def circles_as_published(*, strength=0.01, **changes):
+    task = TASKS["circles"]
+    fields = {"epochs": task.epochs, "sizes": (task.train_size, 1000, 1000)} | changes
+    study = make_study("circles", **fields)
+    arms = list(study.arms)
+    arms[1] = dataclasses.replace(arms[1], strength=strength)
+    return dataclasses.replace(study, arms=tuple(arms))
+
+
+def test_circles_run_as_published_stand_beside_the_published_figures():
+    study = circles_as_published()
+    text = printed(study)
     rows = table_rows(text)
     assert "published" in rows["arm"]
     assert "97.5" in rows["baseline"]
     assert "97.0" in rows["l1"]
-    assert "97.5" in "".join(Page(page.html(make_study("circles"))).text)
+    assert [row.published for row in summary.rows(study)] == [0.975, 0.970, None, None, None]
+    assert "97.5" in "".join(Page(page.html(study)).text)
     assert "published figures differ" in text
+
+
+@pytest.mark.parametrize("changes", [{"epochs": 1}, {"sizes": (200, 1000, 1000)}], ids=str)
+def test_circles_run_otherwise_stand_alone(changes):
+    study = circles_as_published(**changes)
+    assert {row.published for row in summary.rows(study)} == {None}
+    assert "published" not in printed(study).lower()
+    assert "published" not in "".join(Page(page.html(study)).text).lower()
+
+
+def test_an_arm_at_another_strength_has_no_published_figure():
+    rows = summary.rows(circles_as_published(strength=0.1))
+    assert [row.published for row in rows] == [0.975, None, None, None, None]
+
+
+def test_fewer_than_six_seeds_tell_nothing():
+    study = make_study(seeds=5)
+    assert [row.mark for row in summary.rows(study)] == [summary.REFERENCE] + [summary.UNCLEAR] * 4
+    note = "fewer than 6 seeds cannot tell an arm from the baseline"
+    assert note in printed(study)
+    assert note in "".join(Page(page.html(study)).text)
+    assert "not distinguishable" in summary.verdict(study)
+    assert note not in printed(make_study())
 
 
 def test_the_verdict_admits_what_it_does_not_know():
     assert "not distinguishable" in summary.verdict(make_study(chosen="max_norm"))
     assert "2.00 points below the baseline" in summary.verdict(make_study(chosen="batch_norm"))
     assert "2.00 points above the baseline" in summary.verdict(make_study())
-
-
-@pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
-def test_the_recipe_has_what_is_on_and_nothing_else(recipe):
-    code = recipe_code.source(with_recipe(recipe))
-    tree = ast.parse(code)
-    words = {
-        "decoupled_decay": recipe.l2 > 0,
-        "proximal": recipe.l1 > 0,
-        "Dropout": recipe.dropout > 0,
-        "smoothed_cross_entropy": recipe.label_smoothing > 0,
-        "max_norm": math.isfinite(recipe.max_norm),
-        "early_stopping": math.isfinite(recipe.patience),
-        "BatchNorm": recipe.batch_norm,
-    }
-    body = code.split("# Made by", 1)[1]
-    assert {word: word in body for word in words} == words
-    imported = [
-        alias.asname or alias.name
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Import | ast.ImportFrom)
-        for alias in node.names
-    ]
-    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
-    assert {name.split(".")[0] for name in imported} <= used
-    assert max(map(len, code.splitlines())) <= 100
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("recipe", "data"),
-    [
-        ("off", "circles"),
-        ("all on", "digits"),
-        ("noise", "breast_cancer"),
-        ("statistics", "data of my own\n\x00"),
-        ("stopping at once", "digits"),
-    ],
-)
-def test_the_recipe_runs_as_it_stands(recipe, data, tmp_path):
-    path = tmp_path / "recipe.py"
-    path.write_text(recipe_code.source(with_recipe(RECIPES[recipe], data)), encoding="utf-8")
-    root = str(pathlib.Path(report.__file__).parents[2])
-    environment = {**os.environ, "PYTHONPATH": root, "JAX_PLATFORMS": "cpu"}
-    command = [sys.executable, "-W", "error", str(path)]
-    result = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    assert result.returncode == 0, result.stderr
-    losses = [float(loss) for loss in re.findall(r"loss (\d+\.\d+)", result.stdout)]
-    assert losses
-    assert np.isfinite(losses).all()

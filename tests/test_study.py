@@ -13,15 +13,12 @@ from flax import nnx
 import jaxreg.nnx
 from jaxreg import targets
 from jaxreg.study import (
-    Grid,
     Recipe,
     Runs,
-    compare,
     data,
     models,
     recipes,
     runner,
-    selection,
     summary,
 )
 
@@ -70,6 +67,46 @@ def test_splits_are_disjoint_and_keep_the_share_of_every_class():
         np.testing.assert_allclose(np.bincount(labels) / len(labels), [1 / 6, 2 / 6, 3 / 6])
 
 
+@pytest.mark.parametrize("load", [data.digits, data.breast_cancer])
+def test_no_seed_chooses_on_the_test_rows_of_another(load):
+    # Undoing the scales is not exact, so rows are told apart by where they come from.
+    numbers = np.stack([np.arange(600.0), np.ones(600)], axis=1)
+    split = data.stratified(numbers, np.arange(600) % 3, train_size=120)
+    chosen, tested = set(), set()
+    for seed in range(8):
+        found = split(seed)
+        every = np.concatenate([found.train_x, found.validation_x, found.test_x])[:, 0]
+        rank = np.argsort(np.argsort(every))
+        chosen |= set(rank[:240].tolist())
+        tested |= set(rank[240:].tolist())
+    assert len(chosen) == 240
+    assert len(tested) == 360
+    assert not chosen & tested
+    first, second = load(train_size=100)(0), load(train_size=100)(1)
+    np.testing.assert_array_equal(first.test_y, second.test_y)
+
+
+def test_the_sizes_of_the_default_splits():
+    assert data.digits(train_size=300)(0).sizes == (300, 300, 1197)
+    assert data.breast_cancer(train_size=150)(0).sizes == (150, 150, 269)
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "message"),
+    [
+        (np.full((200, 2), np.nan), np.arange(200) % 2, "`x` must be finite, got 400 other"),
+        (np.full((200, 2), 1e300), np.arange(200) % 2, "`x` must be finite"),
+        (np.ones((200, 2)), np.arange(199) % 2, "`x` must be .rows, features. and `y` .rows."),
+        (np.ones((200, 2)), np.arange(200) % 2 / 1, "`y` must be integers, got float64"),
+        (np.ones((200, 2)), np.arange(200) % 2 + 1, "`y` must be labels from 0 .*, got 1, 2;"),
+        (np.ones((200, 2)), np.zeros(200, int), "`y` must have at least two classes, got 1"),
+    ],
+)
+def test_data_that_cannot_be_split_raises(x, y, message):
+    with pytest.raises(ValueError, match=message):
+        data.stratified(x, y, train_size=60)
+
+
 def test_features_are_standardized_with_the_training_rows_alone():
     x = np.random.default_rng(0).normal(5, 3, (300, 2)).astype(np.float32)
     x[:, 1] = 7
@@ -97,7 +134,9 @@ def test_circles_are_the_published_points():
     np.testing.assert_array_equal(first.train_y, points[:, 0] ** 2 + points[:, 1] ** 2 > 5)
     np.testing.assert_array_equal(first.train_x, second.train_x)
     assert first.sizes == (1000, 1000, 1000)
-    for one, other in ((first.validation_x, second.validation_x), (first.test_x, second.test_x)):
+    assert (first.validation_x != second.validation_x).all()
+    np.testing.assert_array_equal(first.test_x, second.test_x)
+    for one, other in ((first.validation_x, first.test_x), (first.train_x, first.test_x)):
         assert (one != other).all()
         assert abs(one).max() <= 2
     np.testing.assert_array_equal(first.test_y, (first.test_x.astype(float) ** 2).sum(axis=1) > 5)
@@ -285,6 +324,16 @@ def test_a_strong_regularizer_keeps_the_training_loss_up(recipe):
     assert (on > off).all()
 
 
+@pytest.mark.parametrize("technique", recipes.TECHNIQUES, ids=lambda technique: technique.name)
+def test_every_technique_changes_training(technique):
+    """An arm that did nothing would train the baseline."""
+    # The strongest: the largest strength, but the smallest bound and the least patience.
+    grid = recipes.grid(technique.name).recipes
+    strongest = grid[0 if technique.name in ("max_norm", "early_stopping") else -1]
+    off, on = TRAIN(MODEL, blobs, [Recipe(), strongest], epochs=20, learning_rate=0.1).loss
+    assert (off != on).any()
+
+
 def test_batch_normalization_is_in_the_model():
     variables = MODEL(Recipe(batch_norm=True)).init(
         jax.random.key(0), jnp.ones((2, 3)), train=False
@@ -327,97 +376,3 @@ def test_no_recipe_and_a_batch_too_large_raise():
         TRAIN(MODEL, blobs, [])
     with pytest.raises(ValueError, match="`batch_size` must be at most the 50 training rows, got"):
         TRAIN(MODEL, blobs, [Recipe()], batch_size=51)
-
-
-# Selection
-
-
-def made_up(validation, test, loss=None):
-    """A trainer whose results are looked up by the sum of the strengths of a recipe."""
-
-    def train(wanted):
-        keys = [round(recipe.l2 + 10 * recipe.l1 + 100 * recipe.dropout, 6) for recipe in wanted]
-        accuracies = np.array([validation[key] for key in keys])[:, None] + np.zeros(SEEDS)
-        tests = np.array([test[key] for key in keys])[:, None] + np.arange(SEEDS) / 100
-        losses = np.array([(loss or {}).get(key, 1.0) for key in keys])[:, None] + np.zeros(SEEDS)
-        curve = np.zeros((len(keys), EPOCHS, SEEDS))
-        return Runs(accuracies, accuracies, tests, losses, curve, curve)
-
-    return train
-
-
-BASELINE = recipes.grid("baseline")
-L2 = recipes.grid("l2", strengths=[1, 2, 3])
-L1 = recipes.grid("l1", strengths=[0.4, 0.5])
-DROPOUT = recipes.grid("dropout", strengths=[0.5])
-
-
-def test_strengths_and_arms_are_chosen_on_validation_not_on_test():
-    validation = {0: 0.7, 1: 0.8, 2: 0.9, 3: 0.6, 4: 0.75, 5: 0.5}
-    test = {0: 0.7, 1: 0.99, 2: 0.6, 3: 0.99, 4: 0.99, 5: 1.0}
-    found = compare(made_up(validation, test), [BASELINE, L2, L1])
-    assert [arm.strength for arm in found.arms] == [None, 2, 0.4]
-    assert found.chosen == "l2"
-    assert found.arms[1].recipe == Recipe(l2=2.0)
-    np.testing.assert_allclose(found.arms[1].test.mean(), 0.61)
-    np.testing.assert_allclose(found.arms[1].difference, [-0.1, -0.1, -0.1])
-    np.testing.assert_allclose(found.arms[1].grid_test[:, 0], [0.99, 0.6, 0.99])
-    np.testing.assert_array_equal(found.arms[0].difference, 0)
-    assert found.arms[0].grid_validation.shape == (0, SEEDS)
-
-
-def test_of_equal_accuracies_the_lower_loss_is_chosen():
-    validation = {0: 0.9, 1: 0.9, 2: 0.9, 3: 0.9}
-    found = compare(
-        made_up(validation, validation, {0: 0.5, 1: 0.4, 2: 0.2, 3: 0.3}), [BASELINE, L2]
-    )
-    assert found.arms[1].strength == 2
-    assert found.chosen == "l2"
-
-
-def test_a_loss_that_is_not_a_number_is_never_chosen():
-    assert selection.best(np.ones((2, 1)), np.array([[np.nan], [9.0]])) == 1
-
-
-def test_the_combined_arm_joins_those_that_beat_the_baseline():
-    validation = dict.fromkeys([0, 1, 3], 0.5) | {2: 0.8, 4: 0.5, 5: 0.7, 50: 0.6}
-    # The best two, l2 and l1, and all three of them.
-    validation |= {7: 0.85, 57: 0.95}
-    found = compare(made_up(validation, validation), [BASELINE, L2, L1, DROPOUT], combined=True)
-    assert found.arms[-1].name == found.chosen == "combined"
-    assert found.arms[-1].recipe == Recipe(l2=2.0, l1=0.5, dropout=0.5)
-    assert found.notes == ()
-
-
-def test_the_combined_arm_says_when_too_few_arms_beat_the_baseline():
-    validation = {0: 0.9, 1: 0.5, 2: 0.6, 3: 0.5, 4: 0.5, 5: 0.7, 7: 0.8}
-    found = compare(made_up(validation, validation), [BASELINE, L2, L1], combined=True)
-    assert found.arms[-1].recipe == Recipe(l2=2.0, l1=0.5)
-    assert found.chosen == "baseline"
-    assert "Fewer than two arms (0) beat the baseline" in found.notes[0]
-
-
-def test_comparisons_say_what_is_wrong():
-    with pytest.raises(ValueError, match="`grids` must start with the baseline, got"):
-        compare(made_up({}, {}), [L2])
-    with pytest.raises(ValueError, match="`combined` needs at least two techniques, got 1"):
-        compare(made_up({}, {}), [BASELINE, L2], combined=True)
-    assert isinstance(BASELINE, Grid)
-
-
-def test_the_interval_is_the_normal_one_where_that_is_known():
-    baseline = np.random.default_rng(1).normal(size=2000)
-    noise = np.random.default_rng(2).normal(0.5, 2.0, size=2000)
-    interval = selection.paired_difference(baseline + noise, baseline)
-    error = noise.std() / math.sqrt(2000)
-    np.testing.assert_allclose(interval.mean, noise.mean())
-    # 10,000 resamples know a quantile at 1.96 errors to about 0.03 errors.
-    np.testing.assert_allclose(interval.low, noise.mean() - 1.96 * error, atol=0.12 * error)
-    np.testing.assert_allclose(interval.high, noise.mean() + 1.96 * error, atol=0.12 * error)
-    assert interval == selection.paired_difference(baseline + noise, baseline)
-
-
-def test_pairing_takes_out_what_the_seeds_share():
-    shared = np.random.default_rng(0).normal(0, 100, size=16)
-    interval = selection.paired_difference(shared + 1, shared)
-    np.testing.assert_allclose(interval, 1, rtol=1e-9)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import shlex
 import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple, NoReturn
@@ -27,7 +29,14 @@ class _Parser(argparse.ArgumentParser):
     """Reports wrong input as an exception, so that it ends in one line like any other."""
 
     def error(self, message: str) -> NoReturn:
-        raise ValueError(f"{message}; see jaxreg --help")
+        raise ValueError(f"{message}; see {self.prog} --help")
+
+
+@dataclass
+class _Progress:
+    """How far a command came, which decides what an interrupt says."""
+
+    writing: bool = False
 
 
 class _Order(NamedTuple):
@@ -59,23 +68,43 @@ def main(argv: Sequence[str] | None = None) -> int:
       2
     """
     argv = sys.argv[1:] if argv is None else list(argv)
+    progress = _Progress()
+    try:
+        status = _run(argv, progress)
+        # Here, where a closed pipe can still be told from an error.
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _leave_pipe()
+        return 0
+    except SystemExit:
+        # Rich ends this way where a pipe closes: that of the table, or before it that of progress.
+        return 0 if progress.writing else _USAGE_ERROR
+    except KeyboardInterrupt:
+        remark = "" if progress.writing else "; nothing was written"
+        print(f"jaxreg: interrupted{remark}.", file=sys.stderr)
+        return _INTERRUPTED
+    except (ValueError, ImportError, OSError) as error:
+        return _fail(error)
+    return status
+
+
+def _run(argv: Sequence[str], progress: _Progress) -> int:
     try:
         args = _parser().parse_args(argv)
-        if args.command == "list":
-            return _list()
-        order = _order(args, shlex.join(["jaxreg", *argv]))
     except SystemExit as ended:
         # argparse ends `--help` and `--version` this way, with 0.
         return int(ended.code or 0)
-    except (ValueError, ImportError, OSError) as error:
-        return _fail(error)
-    try:
-        return _study(order)
-    except KeyboardInterrupt:
-        print("jaxreg: interrupted; nothing was written.", file=sys.stderr)
-        return _INTERRUPTED
-    except OSError as error:
-        return _fail(error)
+    if args.command == "list":
+        return _list()
+    return _study(_order(args, shlex.join(["jaxreg", *argv])), progress)
+
+
+def _leave_pipe() -> None:
+    """Sends the rest to nowhere, so that the end of the process does not fail on it again."""
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 def _fail(error: Exception) -> int:
@@ -102,11 +131,12 @@ def _parser() -> argparse.ArgumentParser:
     add = study.add_argument
     add("--data", default="digits", metavar="NAME", help=f"{', '.join(TASKS)} (default: digits)")
     add("--arms", default="all", metavar="NAME,NAME", help="arms of `jaxreg list` (default: all)")
-    add("--strengths", type=int, metavar="N", help="strengths of every arm (default: 5)")
+    add("--strengths", type=int, metavar="N", help="at most N strengths of every "
+        "arm (default: by data set)")  # fmt: skip
     add("--seeds", type=int, default=16, metavar="N", help="seeds of every arm (default: 16)")
     add("--epochs", type=int, metavar="N", help="epochs (default: by data set)")
     add("--train-size", type=int, metavar="N", help="training rows (default: by data set)")
-    add("--out", type=Path, default=Path("jaxreg-study"), metavar="DIR", help="folder of the "
+    add("--out", default="jaxreg-study", metavar="DIR", help="folder of the "
         "report (default: ./jaxreg-study)")  # fmt: skip
     return parser
 
@@ -131,10 +161,10 @@ def _order(args: argparse.Namespace, command: str) -> _Order:
     task = TASKS[args.data]
     names = _arm_names(args.arms)
     epochs = task.epochs if args.epochs is None else args.epochs
-    _check_least("--seeds", args.seeds, 2)
-    _check_least("--epochs", epochs, 1)
-    _check_least("--strengths", args.strengths, 1)
-    _check_least("--train-size", args.train_size, task.batch_size)
+    _check_range("--seeds", args.seeds, 2, 1000)
+    _check_range("--epochs", epochs, 1, 100_000)
+    _check_range("--strengths", args.strengths, 1, 100)
+    _check_range("--train-size", args.train_size, task.batch_size)
     check_folder(args.out)
     # The report needs them at the very end, which is too late to find them missing.
     for module in ("sklearn", "matplotlib", "rich"):
@@ -143,6 +173,8 @@ def _order(args: argparse.Namespace, command: str) -> _Order:
         split = task.load(train_size=args.train_size or task.train_size)
     except ValueError as error:
         raise ValueError(str(error).replace("`train_size`", "`--train-size`")) from error
+    _use_all_cores(args.seeds)
+    _check_devices()
     return _Order(
         data=args.data,
         task=task,
@@ -151,7 +183,7 @@ def _order(args: argparse.Namespace, command: str) -> _Order:
         combined="combined" in names,
         seeds=args.seeds,
         epochs=epochs,
-        out=args.out,
+        out=Path(args.out),
         command=command,
     )
 
@@ -174,9 +206,23 @@ def _arm_names(text: str) -> tuple[str, ...]:
     return names
 
 
-def _check_least(option: str, value: int | None, least: int) -> None:
-    if value is not None and value < least:
-        raise ValueError(f"`{option}` must be at least {least}, got {value}.")
+def _check_range(option: str, value: int | None, least: int, most: float = math.inf) -> None:
+    if value is not None and not least <= value <= most:
+        rule = f"at least {least}" if value < least else f"at most {most}"
+        raise ValueError(f"`{option}` must be {rule}, got {value}.")
+
+
+def _check_devices() -> None:
+    """Starts the backend, which fails where JAX is asked for a device that is not there."""
+    import jax
+
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(
+            f"JAX finds no device to train on: {str(error) or type(error).__name__}; "
+            "see the environment variable JAX_PLATFORMS."
+        ) from error
 
 
 def _grid(name: str, task: Task, count: int | None) -> Grid:
@@ -185,21 +231,23 @@ def _grid(name: str, task: Task, count: int | None) -> Grid:
     return grid(name, count=count)
 
 
-def _study(order: _Order) -> int:
-    """Trains, prints the table and writes the report."""
+def _study(order: _Order, progress: _Progress) -> int:
+    """Trains, writes the report and prints the table."""
     from rich.console import Console
 
-    _use_all_cores(order.seeds)
     from jaxreg.study import report
 
     start = time.monotonic()
     console = Console()
     study = _train(order)
-    report.print_table(study, console)
+    # The files first: a pipe that closes while the table is printed must not cost the report.
+    progress.writing = True
     order.out.mkdir(parents=True, exist_ok=True)
     report.write(study, order.out)
     seconds = time.monotonic() - start
-    console.print(f"Wrote {order.out} in {seconds:.0f} s.", highlight=False, soft_wrap=True)
+    report.print_table(study, console)
+    done = f"Wrote {order.out}: open report.html, paste recipe.py ({seconds:.0f} s)."
+    console.print(done, markup=False, highlight=False, soft_wrap=True)
     return 0
 
 

@@ -57,18 +57,24 @@ def extra(module: str) -> Any:
 def stratified(x: np.ndarray, y: np.ndarray, *, train_size: int) -> Splitter:
     """Returns the function from a seed to a split that keeps the share of every class.
 
-    Half of the rows that are left after training, but no more than ``train_size``, are the
-    validation set; all others are the test set. Features are standardized with the mean and the
-    standard deviation of the training rows.
+    The test rows are drawn once and are the same for every seed: choices are pooled over seeds, so
+    a row that one seed validates with must not be a row that another one tests with. A seed splits
+    the other rows into training and validation. Half of the rows that are not for training, but
+    no more than ``train_size``, are the validation set. Features are standardized with the mean and
+    the standard deviation of the training rows.
 
     Args:
-      x: Features, ``[rows, features]``.
-      y: Labels ``0, 1, ..., classes - 1``, ``[rows]``.
+      x: Finite features, ``[rows, features]``.
+      y: Integer labels ``0, 1, ..., classes - 1``, ``[rows]``; every one of at least two classes
+        occurs.
       train_size: Number of training rows; at least 50 other rows must be left for each of the
         validation and the test set.
 
     Returns:
       Function from a seed to a :class:`Split`.
+
+    Raises:
+      ValueError: An argument breaks its rule.
 
     Example:
       >>> import numpy as np
@@ -77,22 +83,22 @@ def stratified(x: np.ndarray, y: np.ndarray, *, train_size: int) -> Splitter:
       >>> split(0).sizes
       (60, 60, 80)
     """
-    model_selection = extra("sklearn.model_selection")
+    train_test_split = extra("sklearn.model_selection").train_test_split
+    x, y = _checked(x, y)
     most = len(y) - 2 * _LEAST_HELD_OUT
     if not 2 <= train_size <= most:
         raise ValueError(
             f"`train_size` must be from 2 to {most}, so that {_LEAST_HELD_OUT} rows are left for "
             f"each of validation and test, got {train_size}."
         )
-    x = np.asarray(x, np.float32)
-    y = np.asarray(y, np.int32)
+    pool_size = train_size + min(train_size, (len(y) - train_size) // 2)
+    pool, test = train_test_split(
+        np.arange(len(y)), train_size=pool_size, stratify=y, random_state=0
+    )
 
     def split(seed: int) -> Split:
-        train, rest = model_selection.train_test_split(
-            np.arange(len(y)), train_size=train_size, stratify=y, random_state=seed
-        )
-        validation, test = model_selection.train_test_split(
-            rest, train_size=min(train_size, len(rest) // 2), stratify=y[rest], random_state=seed
+        train, validation = train_test_split(
+            pool, train_size=train_size, stratify=y[pool], random_state=seed
         )
         scaled = _standardize(x, x[train])
         return Split(
@@ -100,6 +106,39 @@ def stratified(x: np.ndarray, y: np.ndarray, *, train_size: int) -> Splitter:
         )
 
     return split
+
+
+def _checked(x: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Returns features and labels in the types of a split, or raises ValueError."""
+    # A number too large for the type becomes infinite, which the check below reports.
+    with np.errstate(over="ignore"):
+        x = np.asarray(x, np.float32)
+    y = np.asarray(y)
+    if x.ndim != 2 or y.ndim != 1 or len(x) != len(y):
+        raise ValueError(
+            f"`x` must be [rows, features] and `y` [rows], got shapes {x.shape} and {y.shape}."
+        )
+    if not np.isfinite(x).all():
+        raise ValueError(
+            f"`x` must be finite, got {np.count_nonzero(~np.isfinite(x))} other numbers; "
+            "fill them in or leave out their rows."
+        )
+    if not np.issubdtype(y.dtype, np.integer):
+        raise ValueError(f"`y` must be integers, got {y.dtype}; convert it with `y.astype(int)`.")
+    classes = np.unique(y)
+    if not np.array_equal(classes, np.arange(len(classes))):
+        raise ValueError(
+            f"`y` must be labels from 0 to classes - 1 without a gap, got {_some(classes)}; "
+            "number them with `np.unique(y, return_inverse=True)[1]`."
+        )
+    if len(classes) < 2:
+        raise ValueError(f"`y` must have at least two classes, got {len(classes)}.")
+    return x, y.astype(np.int32)
+
+
+def _some(values: np.ndarray) -> str:
+    """Writes the first few of the values."""
+    return ", ".join(map(str, values[:5].tolist())) + (", ..." if len(values) > 5 else "")
 
 
 def _standardize(x: np.ndarray, reference: np.ndarray) -> np.ndarray:
@@ -127,8 +166,8 @@ def circles(*, train_size: int) -> Splitter:
 
       x \sim U([-2, 2]^2), \qquad y = [\, x_1^2 + x_2^2 > 5 \,]
 
-    The training rows are the first ``train_size`` of 1000 fixed points, the same for every seed;
-    validation and test are 1000 fresh points each.
+    The training rows are the first ``train_size`` of 1000 fixed points and the test rows are 1000
+    others, both the same for every seed; the seed draws 1000 points for validation.
 
     Args:
       train_size: Number of training rows, from 2 to 1000.
@@ -140,10 +179,12 @@ def circles(*, train_size: int) -> Splitter:
         raise ValueError(f"`train_size` must be from 2 to 1000, got {train_size}.")
     # The legacy generator, because the published points were drawn with it.
     points = np.random.RandomState(42).rand(1000, 2)[:train_size] * 4 - 2
+    test = np.random.default_rng(42).random((1000, 2)) * 4 - 2
 
     def split(seed: int) -> Split:
-        fresh = np.random.default_rng(seed).random((2, 1000, 2)) * 4 - 2
-        return Split(*_labelled(points), *_labelled(fresh[0]), *_labelled(fresh[1]))
+        # A second number in the seed keeps this stream apart from that of the test points.
+        validation = np.random.default_rng((seed, 1)).random((1000, 2)) * 4 - 2
+        return Split(*_labelled(points), *_labelled(validation), *_labelled(test))
 
     return split
 

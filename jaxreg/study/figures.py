@@ -158,8 +158,8 @@ def _loss_curve(arm: Arm, index: int, scale: tuple[float, float]) -> str:
     words = _Words(
         f"figure-loss-{index}",
         f"Loss of {arm.name} over epochs",
-        f"training loss from {train[0]:.3g} to {train[-1]:.3g}, validation loss from "
-        f"{validation[0]:.3g} to {validation[-1]:.3g}, lowest {np.min(validation):.3g}",
+        f"training loss from {_loss(train[0])} to {_loss(train[-1])}, validation loss from "
+        f"{_loss(validation[0])} to {_loss(validation[-1])}, lowest {lowest(arm)}",
     )
 
     def draw(axes: Axes) -> None:
@@ -221,6 +221,16 @@ def _strength_axis(axes: Axes, arm: Arm) -> None:
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xticks(shown, [f"{value:.2g}" for value in shown])
     axes.set_xlabel(_STRENGTH_LABELS.get(arm.name, "strength"), labelpad=2)
+
+
+def lowest(arm: Arm) -> str:
+    """Writes the lowest mean validation loss of an arm; losses that are not finite do not count."""
+    mean = band(arm.validation_loss)[0]
+    return _loss(min(mean[np.isfinite(mean)], default=math.nan))
+
+
+def _loss(value: float) -> str:
+    return f"{value:.3g}" if math.isfinite(value) else "none"
 
 
 def band(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -3,24 +3,48 @@
 from __future__ import annotations
 
 import os
+import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
+REPORT = "report.html"
 
-def check_folder(folder: Path) -> None:
+
+def check_folder(folder: str | Path) -> None:
     """Raises unless files can be written to a folder, which need not exist yet.
 
     Args:
-      folder: The folder; nothing is created.
+      folder: The folder; nothing is left in it.
+
+    Raises:
+      ValueError: Files cannot be written to it.
     """
+    if not str(folder):
+        raise ValueError("`--out` must be a folder, got nothing; write --out . for this one.")
+    shown = os.fsencode(folder).decode("utf-8", "backslashreplace")
+    if shown != str(folder):
+        raise ValueError(f"`--out` must be a folder with a name in UTF-8, got {shown}.")
+    folder = Path(folder)
     existing = folder
-    while not existing.exists() and existing != existing.parent:
+    # A link to nothing does not exist, yet no folder can be made in its place.
+    while not os.path.lexists(existing) and existing != existing.parent:
         existing = existing.parent
     if not existing.is_dir():
-        raise ValueError(f"`--out` must be a folder, got {folder}, but {existing} is a file.")
-    if not os.access(existing, os.W_OK | os.X_OK):
+        what = "a link to nothing" if existing.is_symlink() and not existing.exists() else "a file"
+        raise ValueError(f"`--out` must be a folder, got {folder}, but {existing} is {what}.")
+    if (folder / REPORT).is_dir():
         raise ValueError(
-            f"`--out` must be a folder to write to, got {folder}, but {existing} is read-only."
+            f"`--out` must be a folder for {REPORT}, got {folder}, where that is a folder itself."
         )
+    try:
+        # Permissions do not tell: a file system may be read-only, and root may write anywhere.
+        with tempfile.TemporaryFile(dir=existing):
+            pass
+    except OSError as error:
+        raise ValueError(
+            f"`--out` must be a folder to write to, got {folder}, but {existing} is not: "
+            f"{error.strerror or error}."
+        ) from error
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -30,12 +54,28 @@ def write_whole(path: Path, text: str) -> None:
       path: The file; its folder must exist. A file of that name is replaced.
       text: Its content, written as UTF-8.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    write_all(path.parent, {path.name: text})
+
+
+def write_all(folder: Path, texts: Mapping[str, str]) -> None:
+    """Writes text files: first all of them under other names, then each in its place.
+
+    So an error on the way, such as a full disk, leaves the files of before.
+
+    Args:
+      folder: An existing folder. Files of the same names are replaced.
+      texts: The contents by name, written as UTF-8.
+    """
+    contents = {name: text.encode("utf-8") for name, text in texts.items()}
+    partial = {name: folder / f".{name}.{os.getpid()}.partial" for name in contents}
     try:
-        with partial.open("w", encoding="utf-8", newline="") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
+        for name, content in contents.items():
+            with partial[name].open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        for name in contents:
+            partial[name].replace(folder / name)
     finally:
-        partial.unlink(missing_ok=True)
+        for path in partial.values():
+            path.unlink(missing_ok=True)

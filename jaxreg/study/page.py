@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from html import escape
 from importlib import resources
 
+import numpy as np
+
 from jaxreg.study import figures, recipe_code, summary
 from jaxreg.study.records import Arm, Study
 from jaxreg.study.summary import Row
@@ -123,13 +125,13 @@ def _table_row(row: Row, *, published: bool) -> str:
 
 def _differences(study: Study) -> str:
     caption = (
-        "Test accuracy against the baseline, paired by seed. A filled mark: the 95% interval "
-        "leaves out zero. A hollow one: not distinguishable from the baseline."
+        "Test accuracy against the baseline, paired by seed. A filled mark: higher or lower than "
+        "the baseline. A hollow one: not distinguishable from it."
     )
     if len(study.arms) > 1:
         body = _figure(figures.forest(study), caption)
     else:
-        body = "<p>The baseline is the only arm.</p>"
+        body = f"<p>{summary.ONLY_BASELINE}.</p>"
     return _section("differences", "Difference to the baseline", body, style="half")
 
 
@@ -146,7 +148,7 @@ def _losses(study: Study) -> str:
         ("validation loss", _SOLID, "validation"),
     )
     panels = [
-        _panel(svg, arm, f"lowest validation loss {_lowest(arm)}")
+        _panel(svg, arm, f"lowest validation loss {figures.lowest(arm)}", _diverged(arm))
         for arm, svg in figures.loss_curves(study)
     ]
     return _section(
@@ -183,11 +185,12 @@ def _strengths(study: Study) -> str:
 
 
 def _protocol(study: Study) -> str:
+    unclear = summary.unclear_note(study)
     notes = (
-        "A seed sets the rows that a run sees, its initial weights, its batches and its random "
-        "masks. All arms share the rows of a seed, so differences are paired.",
+        "A seed sets the training and validation rows of a run, its initial weights, its batches "
+        "and its random masks. All arms share the rows of a seed, so differences are paired.",
         summary.SELECTION_NOTE,
-        f"{summary.UNCLEAR_NOTE[0].upper()}{summary.UNCLEAR_NOTE[1:]}",
+        f"{unclear[0].upper()}{unclear[1:]}",
         f"Intervals describe {study.seeds} seeds on this data set. They say nothing about another "
         "data set or model.",
     )
@@ -221,9 +224,9 @@ def _figure(svg: str, caption: str) -> str:
     return f"<figure>\n<figcaption>{caption}</figcaption>\n{svg}\n</figure>"
 
 
-def _panel(svg: str, arm: Arm, detail: str) -> str:
+def _panel(svg: str, arm: Arm, detail: str, remark: str = "") -> str:
     label = f"{_words(arm.name)} {summary.number(arm.strength)}".strip()
-    return _figure(svg, f"<strong>{escape(label)}</strong><br>{escape(detail)}")
+    return _figure(svg, f"<strong>{escape(label)}</strong>{remark}<br>{escape(detail)}")
 
 
 def _key(entries: Iterable[tuple[str, str, str]]) -> str:
@@ -243,8 +246,11 @@ def _definitions(style: str, entries: Iterable[tuple[str, str]]) -> str:
     return f'<dl class="{style}">\n{_lines(pairs)}\n</dl>'
 
 
-def _lowest(arm: Arm) -> str:
-    return f"{figures.band(arm.validation_loss)[0].min():.3g}"
+def _diverged(arm: Arm) -> str:
+    """Says how many seeds lost their way, of which the curves show only the finite losses."""
+    finite = np.isfinite(arm.train_loss) & np.isfinite(arm.validation_loss)
+    count = int((~finite).any(axis=0).sum())
+    return f", {count} of {finite.shape[1]} seeds diverged" if count else ""
 
 
 def _spread(row: Row) -> str:

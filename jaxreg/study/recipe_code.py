@@ -20,7 +20,13 @@ class _Parts(NamedTuple):
     task: Task
     data: str
     train_size: int
+    validation_size: int
     epochs: int
+
+    @property
+    def watched(self) -> str:
+        """The rows that the loop evaluates on: those it stops on must not be the test rows."""
+        return "validation" if "early_stopping" in self.on else "test"
 
 
 def source(study: Study) -> str:
@@ -33,10 +39,11 @@ def source(study: Study) -> str:
         task=TASKS[data],
         data=data,
         train_size=study.sizes[0] if known else TASKS[data].train_size,
+        validation_size=study.sizes[1] if known else TASKS[data].train_size,
         epochs=study.epochs,
     )
     blocks = (
-        _head(study),
+        _head(study, parts),
         _imports(parts),
         _constants(parts),
         _model(parts),
@@ -45,7 +52,7 @@ def source(study: Study) -> str:
         _loss(parts),
         _step(parts),
         _evaluate(parts),
-        _LOADERS[data].format(train_size=parts.train_size),
+        _loader(parts),
         _main(parts),
         'if __name__ == "__main__":\n    main()',
     )
@@ -53,7 +60,7 @@ def source(study: Study) -> str:
     return "\n\n".join((*blocks[:2], text)) + "\n"
 
 
-def _head(study: Study) -> str:
+def _head(study: Study, parts: _Parts) -> str:
     arm = summary.chosen_arm(study)
     lines = [
         f"Data: {study.data}. Recipe: {summary.recipe_text(arm.recipe)}.",
@@ -68,12 +75,27 @@ def _head(study: Study) -> str:
         lines.append(f"The {_STAND_IN} stand in for the data, a small network for the model.")
     lines.append(f"Made by: {study.command}")
     lines = [part for line in lines for part in wrap(_one_line(line), 96)]
-    doc = (
-        '"""The regularization recipe that a study chose on validation, ready to paste.\n\n'
-        "Runs as it stands; for another model and other data keep `make_optimizer` and `loss`.\n"
-        '"""\n'
-    )
-    return doc + "\n" + "\n".join(f"# {line}" for line in lines)
+    doc = "\n".join(wrap(_use(parts), 96))
+    return (
+        f'"""The regularization recipe that a study chose on validation, ready to paste.\n\n{doc}\n'
+        '"""\n\n'
+    ) + "\n".join(f"# {line}" for line in lines)
+
+
+def _use(parts: _Parts) -> str:
+    """Says what of the program carries the recipe to another model and other data."""
+    on = parts.on
+    kept = ["`make_optimizer`"] * bool(on.keys() & {"l1", "l2", "max_norm"})
+    kept += ["`loss`"] * ("label_smoothing" in on or _has_modes(parts))
+    kept += ["`step`", "`evaluate`"] * _has_modes(parts)
+    kept += ["the dropout of `Model`"] * ("dropout" in on)
+    kept += ["the batch normalization of `Model`"] * ("batch_norm" in on)
+    kept += ["the stopping in `main`"] * ("early_stopping" in on)
+    if not kept:
+        return "Runs as it stands; no regularization is on."
+    *others, last = kept
+    listed = f"{', '.join(others)} and {last}" if others else last
+    return f"Runs as it stands; for another model and other data keep {listed}."
 
 
 def _one_line(text: str) -> str:
@@ -217,27 +239,59 @@ def evaluate(variables, x, labels):
     return value, jnp.mean(logits.argmax(axis=-1) == labels)"""
 
 
-# Data that looks like the study's. The braces are format fields.
-_SKLEARN = '''def load_data():
-    """Training and held-out rows; put your own data here."""
-    x, labels = load_{name}(return_X_y=True)
-    x, held_x, labels, held_labels = train_test_split(
-        x, labels, train_size={{train_size}}, stratify=labels, random_state=0
+def _loader(parts: _Parts) -> str:
+    """Writes the loader of data that looks like the study's."""
+    stops = "early_stopping" in parts.on
+    said = "Training, validation and test rows" if stops else "Training and test rows"
+    lines = _circles_lines(parts) if parts.data == "circles" else _sklearn_lines(parts)
+    return "\n    ".join(
+        ("def load_data():", f'"""{said}; put your own data here."""', *lines),
     )
-    scaler = StandardScaler().fit(x)
-    x, held_x = (jnp.asarray(scaler.transform(rows), jnp.float32) for rows in (x, held_x))
-    return x, jnp.asarray(labels), held_x, jnp.asarray(held_labels)'''
-_CIRCLES = '''def load_data():
-    """Training and held-out rows; put your own data here."""
-    x = np.random.RandomState(42).rand(2000, 2) * 4 - 2
-    labels = jnp.asarray((np.square(x).sum(axis=1) > 5).astype(np.int32))
-    x = jnp.asarray(x, jnp.float32)
-    return x[:{train_size}], labels[:{train_size}], x[1000:], labels[1000:]'''
-_LOADERS = {
-    "digits": _SKLEARN.format(name="digits"),
-    "breast_cancer": _SKLEARN.format(name="breast_cancer"),
-    "circles": _CIRCLES,
-}
+
+
+def _circles_lines(parts: _Parts) -> list[str]:
+    ends = [("", f":{parts.train_size}"), ("test_", "1000:")]
+    if "early_stopping" in parts.on:
+        ends[1:] = [("validation_", "1000:2000"), ("test_", "2000:")]
+    sets = [f"x[{rows}], labels[{rows}]" for _, rows in ends]
+    return [
+        f"x = np.random.RandomState(42).rand({1000 * len(ends)}, 2) * 4 - 2",
+        "labels = jnp.asarray((np.square(x).sum(axis=1) > 5).astype(np.int32))",
+        "x = jnp.asarray(x, jnp.float32)",
+        f"return {', '.join(sets)}",
+    ]
+
+
+def _sklearn_lines(parts: _Parts) -> list[str]:
+    split = [
+        f"x, labels = load_{parts.data}(return_X_y=True)",
+        "x, test_x, labels, test_labels = train_test_split(",
+        f"    x, labels, train_size={parts.train_size}, stratify=labels, random_state=0",
+        ")",
+    ]
+    scale = "jnp.asarray(scaler.transform(rows), jnp.float32)"
+    if "early_stopping" not in parts.on:
+        return [
+            *split,
+            "scaler = StandardScaler().fit(x)",
+            f"x, test_x = ({scale} for rows in (x, test_x))",
+            "return x, jnp.asarray(labels), test_x, jnp.asarray(test_labels)",
+        ]
+    size = parts.validation_size
+    return [
+        *split,
+        "validation_x, test_x, validation_labels, test_labels = train_test_split(",
+        f"    test_x, test_labels, train_size={size}, stratify=test_labels, random_state=0",
+        ")",
+        "scaler = StandardScaler().fit(x)",
+        "x, validation_x, test_x = (",
+        f"    {scale} for rows in (x, validation_x, test_x)",
+        ")",
+        "labels, validation_labels, test_labels = (",
+        "    jnp.asarray(column) for column in (labels, validation_labels, test_labels)",
+        ")",
+        "return x, labels, validation_x, validation_labels, test_x, test_labels",
+    ]
 
 
 def _main(parts: _Parts) -> str:
@@ -245,7 +299,7 @@ def _main(parts: _Parts) -> str:
     mode = ", train=False" if _has_modes(parts) else ""
     noise = ", noise_key" if dropout else ""
     lines = [
-        "x, labels, held_x, held_labels = load_data()",
+        *_load_lines(parts),
         f"variables = model.init(jax.random.key(0), x[:1]{mode})",
         'state = optimizer.init(variables["params"])',
         *(["stopping = early_stopping.init(variables)"] * stopping),
@@ -257,25 +311,42 @@ def _main(parts: _Parts) -> str:
         "    for rows in order.reshape(steps, BATCH_SIZE):",
         *(["        key, noise_key = jax.random.split(key)"] * dropout),
         f"        variables, state, value = step(variables, state, x[rows], labels[rows]{noise})",
-        "    held_loss, accuracy = evaluate(variables, held_x, held_labels)",
-        "    if epoch % 10 == 0 or epoch == EPOCHS:",
-        '        text = f"epoch {epoch}: loss {value:.4f}, held-out loss {held_loss:.4f}"',
-        '        print(f"{text}, accuracy {accuracy:.4f}")',
+        *_watch_lines(parts),
         *(_stopping_lines(parts) if stopping else []),
     ]
     return "def main():\n    " + "\n    ".join(lines)
+
+
+def _load_lines(parts: _Parts) -> list[str]:
+    if "early_stopping" not in parts.on:
+        return ["x, labels, test_x, test_labels = load_data()"]
+    return ["x, labels, validation_x, validation_labels, test_x, test_labels = load_data()"]
+
+
+def _watch_lines(parts: _Parts) -> list[str]:
+    rows = parts.watched
+    # The accuracy on the rows that the program stops on would flatter it.
+    stops = "early_stopping" in parts.on
+    value, shown = ("_", "") if stops else ("accuracy", ", test accuracy {accuracy:.4f}")
+    return [
+        f"    {rows}_loss, {value} = evaluate(variables, {rows}_x, {rows}_labels)",
+        "    if epoch % 10 == 0 or epoch == EPOCHS:",
+        '        text = f"epoch {epoch}: loss {value:.4f}"',
+        f'        print(f"{{text}}, {rows} loss {{{rows}_loss:.4f}}{shown}")',
+    ]
 
 
 def _stopping_lines(parts: _Parts) -> list[str]:
     patience = _literal(parts.on["early_stopping"])
     return [
         "    stopping = early_stopping.update("
-        f"stopping, held_loss, variables, patience={patience})",
+        f"stopping, validation_loss, variables, patience={patience})",
         "    if stopping.should_stop:",
         "        break",
         "variables = stopping.best_params",
-        "held_loss, accuracy = evaluate(variables, held_x, held_labels)",
-        'print(f"epoch {epoch}: best held-out loss {held_loss:.4f}, accuracy {accuracy:.4f}")',
+        "test_loss, accuracy = evaluate(variables, test_x, test_labels)",
+        'text = f"best validation loss {stopping.best_metric:.4f}"',
+        'print(f"{text}, test loss {test_loss:.4f}, test accuracy {accuracy:.4f}")',
     ]
 
 

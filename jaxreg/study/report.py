@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxreg.study import page, recipe_code, summary
-from jaxreg.study.files import write_whole
+from jaxreg.study.files import write_all
 from jaxreg.study.recipes import Recipe
 from jaxreg.study.records import Study
 from jaxreg.study.summary import Row
@@ -52,13 +52,13 @@ def print_table(study: Study, console: Console) -> None:
         table = _table(rows, study, ascii_only=ascii_only, spaces=0, marks=_SHORT)
     console.print(table, crop=False, no_wrap=True, overflow="ignore")
     width = min(console.width, _TEXT_WIDTH) if console.is_terminal else _TEXT_WIDTH
-    for note in _notes(study, rows):
+    for note in _notes(study, rows, plus_minus="+-" if ascii_only else "±"):
         text = textwrap.fill(note, width, break_on_hyphens=False)
         console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def write(study: Study, folder: Path) -> None:
-    """Writes ``results.csv``, ``history.csv``, ``report.html`` and ``recipe.py``, each whole.
+    """Writes ``results.csv``, ``history.csv``, ``report.html`` and ``recipe.py``, all or none.
 
     Args:
       study: The study.
@@ -72,8 +72,7 @@ def write(study: Study, folder: Path) -> None:
         "recipe.py": recipe_code.source(study),
         "report.html": page.html(study),
     }
-    for name, text in texts.items():
-        write_whole(folder / name, text)
+    write_all(folder, texts)
 
 
 def _table(
@@ -136,16 +135,18 @@ def _percent_or_nothing(value: float | None) -> str:
     return "" if value is None else summary.percent(value)
 
 
-def _notes(study: Study, rows: Sequence[Row]) -> Iterable[str]:
+def _notes(study: Study, rows: Sequence[Row], *, plus_minus: str) -> Iterable[str]:
     yield ""
     yield from summary.combinations(study)
     yield from study.notes
     yield (
-        "gap: train minus test. difference: test minus the baseline's, in points, paired by seed, "
-        "with its 95% interval."
+        f"{plus_minus}: 95% interval of the mean over seeds. gap: train minus test. difference: "
+        "test minus the baseline's, in points, paired by seed, with its 95% interval."
     )
     if any(row.mark == summary.UNCLEAR for row in rows):
-        yield summary.UNCLEAR_NOTE.replace("not distinguishable:", "not distinguishable (n.d.):")
+        yield summary.unclear_note(study).replace(
+            "not distinguishable:", "not distinguishable (n.d.):"
+        )
     yield summary.SELECTION_NOTE
     if any(row.published is not None for row in rows):
         yield summary.PUBLISHED_NOTE

@@ -133,6 +133,19 @@ def run(
 
     Returns:
       The results.
+
+    Raises:
+      ValueError: There is no recipe, a count is below 1, or a batch is larger than the training
+        set.
+
+    Example:
+      >>> import numpy as np
+      >>> from jaxreg.study import Recipe, mlp, run, stratified
+      >>> x = np.random.default_rng(0).normal(size=(200, 2))
+      >>> data = stratified(x, (x[:, 0] > 0).astype(int), train_size=60)
+      >>> runs = run(mlp((4,), 2), data, [Recipe(), Recipe(l2=1.0)], seeds=2, epochs=1)
+      >>> runs.test.shape
+      (2, 2)
     """
     _check_counts(recipes=len(recipes), seeds=seeds, epochs=epochs, batch_size=batch_size)
     devices = tuple(jax.local_devices())

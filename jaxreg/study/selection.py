@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxreg.study.data import extra
 from jaxreg.study.recipes import Grid, Recipe, combine
 from jaxreg.study.records import Arm, Interval
 from jaxreg.study.runner import Runs
@@ -14,6 +15,8 @@ from jaxreg.study.runner import Runs
 Train = Callable[[Sequence[Recipe]], Runs]
 
 _RESAMPLES = 10_000
+# Digits after the point that count: below the share of one row, above the error of float32.
+_DIGITS = 6
 
 
 class Comparison(NamedTuple):
@@ -26,6 +29,8 @@ class Comparison(NamedTuple):
 
 def best(validation: np.ndarray, loss: np.ndarray) -> int:
     """Returns the row with the best mean validation accuracy, of equal ones the lowest loss.
+
+    Means that agree in six digits after the point are equal; of rows equal in both the first wins.
 
     Args:
       validation: Validation accuracy, ``[rows, seeds]``.
@@ -40,21 +45,33 @@ def best(validation: np.ndarray, loss: np.ndarray) -> int:
       >>> selection.best(np.array([[0.8], [0.9], [0.9]]), np.array([[0.1], [0.4], [0.3]]))
       2
     """
-    # Sums of whole numbers of rows may differ in the last bit of a float for the same total.
-    accuracy = np.round(np.mean(validation, axis=1, dtype=np.float64), 9)
-    mean_loss = np.mean(loss, axis=1, dtype=np.float64)
+    # Accuracies come in float32, so the same number of rows may differ in the seventh digit.
+    accuracy = np.round(np.mean(validation, axis=1, dtype=np.float64), _DIGITS)
+    mean_loss = np.round(np.mean(loss, axis=1, dtype=np.float64), _DIGITS)
     return int(np.lexsort((np.nan_to_num(mean_loss, nan=np.inf), -accuracy))[0])
 
 
 def paired_difference(values: np.ndarray, baseline: np.ndarray) -> Interval:
-    """Mean of paired differences with a 95 % percentile bootstrap interval over the pairs.
+    r"""Mean of paired differences with a 95 % expanded percentile bootstrap interval.
+
+    The interval has its ends at the shares :math:`\alpha` and :math:`1 - \alpha` of the means of
+    resampled pairs. Resampling :math:`n` pairs makes the mean look more certain than it is, so
+    :math:`\alpha` lies further out than 0.025, by as much as Student's interval is wider than the
+    normal one (Hesterberg 2015, What Teachers Should Know About the Bootstrap):
+
+    .. math::
+
+      \alpha = \Phi\left(-\sqrt{n / (n - 1)} \; t_{0.975, n - 1}\right)
 
     Args:
-      values: One value per seed, ``[seeds]``.
+      values: One value per seed, ``[seeds]``; at least 2 seeds.
       baseline: Those of the baseline for the same seeds, ``[seeds]``.
 
     Returns:
       The interval; the same numbers always give the same one.
+
+    Raises:
+      ValueError: There are fewer than two seeds.
 
     Example:
       >>> import numpy as np
@@ -63,11 +80,23 @@ def paired_difference(values: np.ndarray, baseline: np.ndarray) -> Interval:
       >>> interval.low <= interval.mean == 2 <= interval.high
       True
     """
-    differences = np.asarray(values, np.float64) - np.asarray(baseline, np.float64)
+    # Rounded, so that runs with the same number of right answers differ by exactly nothing.
+    differences = np.round(
+        np.asarray(values, np.float64) - np.asarray(baseline, np.float64), _DIGITS
+    )
     count = len(differences)
+    if count < 2:
+        raise ValueError(f"`values` must have at least 2 seeds, got {count}.")
+    share = _expanded(count)
     picks = np.random.default_rng(0).integers(count, size=(_RESAMPLES, count))
-    low, high = np.quantile(differences[picks].mean(axis=1), [0.025, 0.975])
+    low, high = np.quantile(differences[picks].mean(axis=1), [share, 1 - share])
     return Interval(float(differences.mean()), float(low), float(high))
+
+
+def _expanded(count: int) -> float:
+    """Share of the resampled means to leave out at either end for ``count`` pairs."""
+    student, normal = extra("scipy.stats").t, extra("scipy.stats").norm
+    return float(normal.cdf(-np.sqrt(count / (count - 1)) * student.ppf(0.975, count - 1)))
 
 
 def compare(train: Train, grids: Sequence[Grid], *, combined: bool = False) -> Comparison:
@@ -86,6 +115,21 @@ def compare(train: Train, grids: Sequence[Grid], *, combined: bool = False) -> C
 
     Returns:
       The arms in the order of ``grids``, then the combined one.
+
+    Raises:
+      ValueError: The first grid is not the baseline, ``combined`` has fewer than two techniques to
+        join, or ``train`` used fewer than two seeds.
+
+    Example:
+      >>> from functools import partial
+      >>> import numpy as np
+      >>> from jaxreg.study import compare, grid, mlp, run, stratified
+      >>> x = np.random.default_rng(0).normal(size=(200, 2))
+      >>> split = stratified(x, (x[:, 0] > 0).astype(int), train_size=60)
+      >>> train = partial(run, mlp((4,), 2), split, seeds=2, epochs=1)
+      >>> found = compare(train, [grid("baseline"), grid("l2")])
+      >>> found.arms[1].grid_validation.shape
+      (5, 2)
     """
     if not grids or grids[0].name != "baseline":
         raise ValueError(f"`grids` must start with the baseline, got {[g.name for g in grids]}.")
@@ -133,14 +177,22 @@ def _choose(grid: Grid, rows: Runs, baseline: np.ndarray) -> tuple[Arm, np.ndarr
 def _candidates(arms: Sequence[Arm]) -> tuple[list[Recipe], tuple[str, ...]]:
     """Joins the best two, the best three, ... of the arms that beat the baseline."""
     baseline, *others = arms
-    gains = [float(np.mean(arm.validation - baseline.validation)) for arm in others]
-    ranked = [others[i] for i in np.argsort(gains, kind="stable")[::-1]]
-    beating = sum(gain > 0 for gain in gains)
-    notes: tuple[str, ...] = ()
+    gains = np.array([_gain(arm.validation, baseline.validation) for arm in others])
+    # Of equal gains the first in the table goes first.
+    ranked = [others[i] for i in np.argsort(-gains, kind="stable")]
+    beating = int((gains > 0).sum())
+    joined = [combine([arm.recipe for arm in ranked[:n]]) for n in range(2, max(beating, 2) + 1)]
+    plural = "s" if len(joined) > 1 else ""
+    notes = [f"combined: the best of {len(joined)} combination{plural} on validation."]
     if beating < 2:
-        notes = (
+        notes.append(
             f"Fewer than two arms ({beating}) beat the baseline on validation, so the combined arm "
-            f"joins the best two all the same: {ranked[0].name} and {ranked[1].name}.",
+            f"joins the best two all the same: {ranked[0].name} and {ranked[1].name}."
         )
-    last = max(beating, 2)
-    return [combine([arm.recipe for arm in ranked[:n]]) for n in range(2, last + 1)], notes
+    return joined, tuple(notes)
+
+
+def _gain(values: np.ndarray, baseline: np.ndarray) -> float:
+    """Mean difference, zero where only the error of float32 is left."""
+    difference = np.asarray(values, np.float64) - np.asarray(baseline, np.float64)
+    return float(np.round(difference.mean(), _DIGITS))

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxreg.study.data import TASKS
 from jaxreg.study.recipes import PUBLISHED, Recipe
 from jaxreg.study.records import Arm, Interval, Study
 
@@ -15,14 +16,22 @@ HIGHER = "higher"
 LOWER = "lower"
 UNCLEAR = "not distinguishable"
 
-UNCLEAR_NOTE = (
+ONLY_BASELINE = "The baseline is the only arm"
+# The fewest seeds with which all of them on one side of the baseline (probability 2 / 2^seeds if
+# the sides were coin flips) would be rarer than 5%.
+_LEAST_SEEDS = 6
+_UNCLEAR_NOTE = (
     "not distinguishable: the 95% interval of the difference contains zero, so the arm may be "
     "no better than the baseline."
 )
+_FEW_SEEDS_NOTE = (
+    f"not distinguishable: fewer than {_LEAST_SEEDS} seeds cannot tell an arm from the baseline."
+)
 SELECTION_NOTE = (
-    "Strengths and the final recipe were chosen on validation; the test rows took no part. The "
-    "intervals are not adjusted for the number of arms: the best of many arms looks better than "
-    "it is."
+    "Strengths, stopping epochs and the final recipe were chosen on validation; the test rows are "
+    "the same for all seeds and took no part in any choice. The intervals are over seeds (initial "
+    "weights, batches, and re-splits of training and validation rows), not over new test data, and "
+    "are not adjusted for the number of arms: the best of many arms looks better than it is."
 )
 PUBLISHED_NOTE = (
     "The published figures differ because their script evaluates on the points it trained on "
@@ -48,7 +57,6 @@ class Row(NamedTuple):
 
 def rows(study: Study) -> list[Row]:
     """Returns the table of a study, one row per arm, the baseline first."""
-    published = PUBLISHED.get(study.data, {})
     return [
         Row(
             name=arm.name,
@@ -60,10 +68,25 @@ def rows(study: Study) -> list[Row]:
             difference=Interval(*map(float, arm.difference)),
             mark=mark(arm, study),
             chosen=arm.name == study.chosen,
-            published=published.get(arm.name),
+            published=_published(arm, study),
         )
         for arm in study.arms
     ]
+
+
+def _published(arm: Arm, study: Study) -> float | None:
+    """Returns the published accuracy of an arm that ran as the published one did, else None."""
+    figure = PUBLISHED.get(study.data, {}).get(arm.name)
+    if figure is None:
+        return None
+    task = TASKS[study.data]
+    strength = () if arm.strength is None else (arm.strength,)
+    same = (study.epochs, study.sizes[0], strength) == (
+        task.epochs,
+        task.train_size,
+        task.strengths.get(arm.name, ()),
+    )
+    return figure if same else None
 
 
 def mean_interval(values: np.ndarray) -> Interval:
@@ -88,11 +111,18 @@ def mark(arm: Arm, study: Study) -> str:
     """Says on which side of the baseline an arm is, where its interval allows that."""
     if arm is study.arms[0]:
         return REFERENCE
+    if study.seeds < _LEAST_SEEDS:
+        return UNCLEAR
     if arm.difference.low > 0:
         return HIGHER
     if arm.difference.high < 0:
         return LOWER
     return UNCLEAR
+
+
+def unclear_note(study: Study) -> str:
+    """Says what the mark of an arm that may be no better than the baseline means."""
+    return _FEW_SEEDS_NOTE if study.seeds < _LEAST_SEEDS else _UNCLEAR_NOTE
 
 
 def chosen_arm(study: Study) -> Arm:
@@ -152,6 +182,8 @@ def verdict(study: Study) -> str:
     """Says in one sentence what was chosen and how sure that is."""
     arm = chosen_arm(study)
     test = f"{percent(mean(arm.test))}% on test"
+    if len(study.arms) == 1:
+        return f"{ONLY_BASELINE}: {test}."
     if arm is study.arms[0]:
         return f"Validation chose the baseline: no technique did better there; {test}."
     name = arm.name.replace("_", " ")

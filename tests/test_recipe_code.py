@@ -1,0 +1,126 @@
+import ast
+import math
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from jaxreg.study import recipe_code, summary
+from jaxreg.study.recipes import TECHNIQUES, Recipe
+from tests.studies import ALL_ON, with_recipe
+
+RECIPES = {
+    "off": Recipe(),
+    "all on": ALL_ON,
+    "noise": Recipe(dropout=0.5),
+    "statistics": Recipe(batch_norm=True, l2=1.0),
+    "stopping at once": Recipe(patience=0.0, label_smoothing=0.2),
+    "constraint": Recipe(max_norm=1.5),
+}
+
+
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
+def test_the_recipe_has_what_is_on_and_nothing_else(recipe):
+    code = recipe_code.source(with_recipe(recipe))
+    tree = ast.parse(code)
+    words = {
+        "decoupled_decay": recipe.l2 > 0,
+        "proximal": recipe.l1 > 0,
+        "Dropout": recipe.dropout > 0,
+        "smoothed_cross_entropy": recipe.label_smoothing > 0,
+        "max_norm": math.isfinite(recipe.max_norm),
+        "early_stopping": math.isfinite(recipe.patience),
+        "BatchNorm": recipe.batch_norm,
+    }
+    body = code.split("# Made by", 1)[1]
+    assert {word: word in body for word in words} == words
+    imported = [
+        alias.asname or alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+    ]
+    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    assert {name.split(".")[0] for name in imported} <= used
+    assert max(map(len, code.splitlines())) <= 100
+
+
+@pytest.mark.parametrize("technique", TECHNIQUES, ids=lambda technique: technique.name)
+def test_every_technique_is_named_and_has_its_code_in_the_recipe(technique):
+    recipe = technique.recipe(technique.low)
+    assert re.match(rf"{technique.name}\b", summary.recipe_text(recipe))
+    with_code, without = (
+        recipe_code.source(with_recipe(each)).split("# Made by", 1)[1]
+        for each in (recipe, Recipe())
+    )
+    addresses = re.findall(r"\bjaxreg\.([\w.]+)", technique.function)
+    assert addresses
+    for address in addresses:
+        # The last two parts, as the program imports the module of a function by its name.
+        name = ".".join(address.split(".")[-2:]).replace("training.", "")
+        assert re.search(rf"\b{name}\b", with_code), name
+        assert not re.search(rf"\b{name}\b", without), name
+    if technique.low is not None:
+        assert f"{technique.low:.4g}" in with_code
+
+
+@pytest.mark.parametrize(
+    ("recipe", "kept"),
+    [
+        (Recipe(), ()),
+        (Recipe(l2=1.0), ("`make_optimizer`",)),
+        (Recipe(label_smoothing=0.1), ("`loss`",)),
+        (Recipe(dropout=0.1), ("`loss`", "`step`", "`evaluate`", "the dropout of `Model`")),
+        (
+            Recipe(batch_norm=True),
+            ("`loss`", "`step`", "`evaluate`", "the batch normalization of `Model`"),
+        ),
+        (Recipe(patience=3.0), ("the stopping in `main`",)),
+    ],
+)
+def test_the_recipe_says_what_of_it_to_keep(recipe, kept):
+    text = ast.get_docstring(ast.parse(recipe_code.source(with_recipe(recipe))))
+    assert text is not None
+    _, _, listed = text.replace("\n", " ").partition(" keep ")
+    assert tuple(re.split(", | and ", listed.rstrip("."))) == (kept or ("",))
+
+
+@pytest.mark.parametrize("data", ["digits", "circles"])
+def test_the_recipe_reports_on_rows_that_it_did_not_stop_on(data):
+    code = recipe_code.source(with_recipe(ALL_ON, data))
+    main = code.split("def main():", 1)[1]
+    loop, _, end = main.partition("variables = stopping.best_params")
+    assert "evaluate(variables, validation_x, validation_labels)" in loop
+    assert "accuracy" not in loop
+    assert "test_" not in loop.split("load_data()", 1)[1]
+    assert "evaluate(variables, test_x, test_labels)" in end
+    assert "epoch" not in end
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("recipe", "data"),
+    [
+        ("off", "circles"),
+        ("all on", "digits"),
+        ("all on", "circles"),
+        ("noise", "breast_cancer"),
+        ("statistics", "data of my own\n\x00"),
+        ("stopping at once", "digits"),
+    ],
+)
+def test_the_recipe_runs_as_it_stands(recipe, data, tmp_path):
+    path = tmp_path / "recipe.py"
+    path.write_text(recipe_code.source(with_recipe(RECIPES[recipe], data)), encoding="utf-8")
+    root = str(pathlib.Path(recipe_code.__file__).parents[2])
+    environment = {**os.environ, "PYTHONPATH": root, "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-W", "error", str(path)]
+    result = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert result.returncode == 0, result.stderr
+    losses = [float(loss) for loss in re.findall(r"loss (\d+\.\d+)", result.stdout)]
+    assert losses
+    assert np.isfinite(losses).all()
