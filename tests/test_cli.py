@@ -207,9 +207,7 @@ def test_a_small_study_prints_the_same_table_twice_and_writes_its_files(tmp_path
 
 @pytest.mark.slow
 def test_the_default_study(tmp_path):
-    first, second = (call("study", "--out", tmp_path / name, cwd=tmp_path) for name in "ab")
-    assert table(first) == table(second)
-    assert "Traceback" not in first.stderr
+    assert "Traceback" not in call("study", "--out", tmp_path / "a", cwd=tmp_path).stderr
     results = io.StringIO((tmp_path / "a" / "results.csv").read_text(encoding="utf-8"))
     rows = {row["arm"]: row for row in csv.DictReader(results)}
     assert tuple(rows) == ARM_NAMES
