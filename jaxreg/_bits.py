@@ -1,12 +1,34 @@
-"""Random decisions from keys."""
+"""Random bits from keys and positions, and the decisions and variates made of them.
+
+Threefry costs some hundred integer operations for every element. Here the bits of an element are a
+hash of its position and the key: a handful of operations that fuse into the loop that uses them, so
+that nothing is stored and the backward pass draws the same bits again. They depend on the global
+position alone, not on devices or shardings. ``benchmarks/randomness.py`` holds the evidence that
+the hash is good enough, and what it was chosen from.
+"""
+
+import math
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.typing import DTypeLike
+
+Bits = Callable[[jax.Array, tuple[int, ...], DTypeLike], jax.Array]
+Index = tuple[jax.Array | None, jax.Array]
+
+_WORD = 2**32 - 1
 
 
 def bernoulli(
-    key: jax.Array, rate: jax.Array, shape: tuple[int, ...], *, like: jax.Array
+    key: jax.Array,
+    rate: jax.Array,
+    shape: tuple[int, ...],
+    *,
+    like: jax.Array,
+    bits: Bits | None = None,
 ) -> jax.Array:
     """Returns booleans that are true with probability ``rate``, in ``[0, 1]``.
 
@@ -19,10 +41,156 @@ def bernoulli(
       rate: Probability of true, an array of shape ``()``.
       shape: Shape of the result, that of ``like`` or 1 along some of its axes.
       like: Array on whose devices the bits are drawn.
+      bits: Source of the bits, see :func:`draw`.
     """
     threshold = (rate.astype(jnp.float32) * 2.0**32).astype(jnp.uint32)
-    bits = jax.random.bits(key, shape, jnp.uint32, out_sharding=_sharding(like, shape))
-    return (bits < threshold) | (rate >= 1)
+    return (draw(key, shape, like=like, bits=bits) < threshold) | (rate >= 1)
+
+
+def uniform(
+    key: jax.Array, shape: tuple[int, ...], *, like: jax.Array, bits: Bits | None = None
+) -> jax.Array:
+    """Returns float32 numbers evenly spread over ``(0, 1)``: the odd multiples of 2**-24."""
+    drawn = draw(key, shape, like=like, bits=bits) >> np.uint32(9)
+    return (drawn.astype(jnp.float32) + 0.5) * 2.0**-23
+
+
+def normal(
+    key: jax.Array, shape: tuple[int, ...], *, like: jax.Array, bits: Bits | None = None
+) -> jax.Array:
+    r"""Returns float32 standard normal numbers, up to 6.3 in magnitude.
+
+    One bit is the sign, the others a tail probability :math:`v` of which
+    :math:`\sqrt 2 \, \mathrm{erf}^{-1}(1 - v)` is the magnitude. With the small number :math:`v`
+    kept as it is, the logarithm loses nothing in the tail. The polynomials are those of Giles,
+    "Approximating the erfinv function", 2010, single precision.
+    """
+    drawn = draw(key, shape, like=like, bits=bits)
+    tail = ((drawn >> np.uint32(1)).astype(jnp.float32) + 0.5) * 2.0**-31
+    w = -jnp.log(tail * (2 - tail))
+    erfinv = jnp.where(
+        w < 5, _polynomial(_CENTRAL, w - 2.5), _polynomial(_TAIL, jnp.sqrt(w) - 3)
+    ) * (1 - tail)
+    magnitude = math.sqrt(2) * erfinv
+    return jnp.where((drawn & np.uint32(1)) == 0, magnitude, -magnitude)
+
+
+def draw(
+    key: jax.Array, shape: tuple[int, ...], *, like: jax.Array, bits: Bits | None = None
+) -> jax.Array:
+    """Returns 32 random bits for each position of ``shape``.
+
+    Args:
+      key: PRNG key.
+      shape: Shape of the result, that of ``like`` or 1 along some of its axes.
+      like: Array whose sharding the result takes on an Explicit mesh.
+      bits: Another source, called as ``bits(key, shape, jnp.uint32)`` like ``jax.random.bits``.
+    """
+    sharding = _sharding(like, shape)
+    if bits is None:
+        return counter_bits(key, shape, sharding)
+    drawn = bits(key, shape, jnp.uint32)
+    if drawn.shape != shape or drawn.dtype != jnp.uint32:
+        raise TypeError(
+            f"`bits` must return uint32 of shape {shape}, got {drawn.dtype} of shape "
+            f"{drawn.shape}; pass a function like jax.random.bits."
+        )
+    return drawn if sharding is None else jax.sharding.reshard(drawn, sharding)
+
+
+def counter_bits(
+    key: jax.Array, shape: tuple[int, ...], sharding: NamedSharding | None = None
+) -> jax.Array:
+    """Returns 32 bits for each position of ``shape``, hashed from the position and the key."""
+    if jax.config.jax_debug_key_reuse:  # type: ignore[attr-defined]
+        jax.random.bits(key)  # The checker does not count looking at a key's words as a use.
+    coordinates = [
+        jax.lax.broadcasted_iota(jnp.uint32, shape, axis, out_sharding=sharding)
+        for axis in range(len(shape))
+    ]
+    return hash_index(subkeys(key), flat_index(coordinates, shape))
+
+
+def subkeys(key: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Returns two words in which every bit depends on every bit of the key, and no two keys agree.
+
+    A Feistel network of four rounds is a permutation of pairs of words. Keys of more than two
+    words, as of the generator ``rbg``, pass through it pair by pair.
+    """
+    typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+    words = jax.random.key_data(key) if typed else key
+    left, right = np.uint32(0x243F6A88), np.uint32(0x85A308D3)  # The first digits of pi.
+    for start in range(0, words.shape[0], 2):
+        left = left ^ words[start]
+        if start + 1 < words.shape[0]:
+            right = right ^ words[start + 1]
+        for _ in range(2):
+            left = left ^ mix(right + np.uint32(0x9E3779B9))
+            right = right ^ mix(left + np.uint32(0x7F4A7C15))
+    return jnp.asarray(left), jnp.asarray(right)
+
+
+def flat_index(coordinates: Sequence[jax.Array], shape: tuple[int, ...]) -> Index:
+    """Returns the row-major index of elements as two words, the high one only where it is needed.
+
+    Args:
+      coordinates: Positions along every axis, ``uint32``.
+      shape: Lengths of the axes; their product is at most 2**64.
+    """
+    low = jnp.uint32(0)
+    high = jnp.uint32(0) if math.prod(shape) > 2**32 else None
+    for axis, position in enumerate(coordinates):
+        stride = math.prod(shape[axis + 1 :])
+        low_stride = np.uint32(stride & _WORD)
+        step = position * low_stride
+        if high is not None:
+            carried = (low + step < step).astype(jnp.uint32)
+            high_step = _high_product(position, low_stride) + position * np.uint32(stride >> 32)
+            high = high + high_step + carried
+        low = low + step
+    return high, low
+
+
+def hash_index(keys: tuple[jax.Array, jax.Array], index: Index) -> jax.Array:
+    """Hashes an index with two words of key.
+
+    The index enters both rounds, so that the result is not a permutation of the indices: values
+    repeat as often as in random numbers.
+    """
+    first, second = keys
+    high, low = index
+    if high is not None:
+        block = mix(high)  # Zero for the first 2**32 elements, which need no high word.
+        first, second = first ^ block, second ^ (block * np.uint32(0x9E3779B9))
+    return mix(mix(low + first) + (low ^ second))
+
+
+def mix(x: jax.Array) -> jax.Array:
+    """Permutes words so that every bit of the result depends on every bit of ``x``; keeps 0.
+
+    It is ``lowbias32`` of Wellons, "Prospecting for Hash Functions", 2018.
+    ``benchmarks/hashes.py`` compares it with others.
+    """
+    x = (x ^ (x >> np.uint32(16))) * np.uint32(0x7FEB352D)
+    x = (x ^ (x >> np.uint32(15))) * np.uint32(0x846CA68B)
+    return x ^ (x >> np.uint32(16))
+
+
+def _high_product(a: jax.Array, b: np.uint32) -> jax.Array:
+    """High word of the 64-bit product of two words, from their halves."""
+    half, low_half = np.uint32(16), np.uint32(0xFFFF)
+    a_high, a_low = a >> half, a & low_half
+    b_high, b_low = b >> half, b & low_half
+    middle = a_high * b_low + ((a_low * b_low) >> half)
+    crossed = a_low * b_high + (middle & low_half)
+    return a_high * b_high + (middle >> half) + (crossed >> half)
+
+
+def _polynomial(coefficients: Sequence[float], x: jax.Array) -> jax.Array:
+    value = jnp.float32(coefficients[0])
+    for coefficient in coefficients[1:]:
+        value = coefficient + value * x
+    return value
 
 
 def _sharding(like: jax.Array, shape: tuple[int, ...]) -> NamedSharding | None:
@@ -32,3 +200,27 @@ def _sharding(like: jax.Array, shape: tuple[int, ...]) -> NamedSharding | None:
         return None
     spec = (None if size == 1 else name for size, name in zip(shape, sharding.spec, strict=True))
     return NamedSharding(sharding.mesh, PartitionSpec(*spec))
+
+
+_CENTRAL = (
+    2.81022636e-08,
+    3.43273939e-07,
+    -3.5233877e-06,
+    -4.39150654e-06,
+    0.00021858087,
+    -0.00125372503,
+    -0.00417768164,
+    0.246640727,
+    1.50140941,
+)
+_TAIL = (
+    -0.000200214257,
+    0.000100950558,
+    0.00134934322,
+    -0.00367342844,
+    0.00573950773,
+    -0.0076224613,
+    0.00943887047,
+    1.00167406,
+    2.83297682,
+)

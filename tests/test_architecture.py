@@ -9,7 +9,9 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent / "jaxreg"
 FILES = sorted(ROOT.rglob("*.py"))
-PURE = sorted([*ROOT.glob("*.py"), *ROOT.glob("augment/*.py"), *ROOT.glob("testing/*.py")])
+PURE = sorted(
+    path for place in ("", "augment/", "dropout/", "testing/") for path in ROOT.glob(f"{place}*.py")
+)
 ADAPTERS = sorted([*ROOT.glob("linen/*.py"), *ROOT.glob("nnx/*.py")])
 
 

@@ -1,0 +1,142 @@
+"""Functions that could have made the random bits: how fast they are, and how well they mix.
+
+Every candidate hashes an index with two words of key. The one in use is ``_bits.hash_index``;
+``one round`` is the control that tests of randomness have to reject.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks.measuring import Row, shortest
+from jaxreg import _bits
+
+Words = tuple[jax.Array, jax.Array]
+Hash = Callable[[Words, _bits.Index], jax.Array]
+
+
+def measure(*, small: bool) -> list[Row]:
+    """Time of drawing a mask, the biases of one flipped bit, and repeated values."""
+    shape, turns = ((64, 128), 2) if small else ((2048, 4096), 15)
+    times = shortest({name: _work(hash_, shape) for name, hash_ in CANDIDATES.items()}, turns=turns)
+    ours = times.pop("two rounds")
+    rows = [Row("hash: mask of booleans", name, ours, time, "ms") for name, time in times.items()]
+    bias = {name: worst_bias(h, 2**10 if small else 2**18) for name, h in CANDIDATES.items()}
+    ours = bias.pop("two rounds")
+    rows += [Row("hash: largest bias, one bit flipped", n, ours, b, "") for n, b in bias.items()]
+    repeats = {name: repeated(h, 2**12 if small else 2**22) for name, h in CANDIDATES.items()}
+    ours = repeats.pop("two rounds")
+    work = "hash: repeats among 2**22 words, 2048 expected"
+    return rows + [Row(work, name, ours, count, "words") for name, count in repeats.items()]
+
+
+def one_round(keys: Words, index: _bits.Index) -> jax.Array:
+    """The mixing function in use, once: the control."""
+    first, second = keys
+    return _bits.mix((index[1] + first) ^ second)
+
+
+def two_rounds_of_murmur(keys: Words, index: _bits.Index) -> jax.Array:
+    """The finalizer of MurmurHash3 (Appleby, 2011) in place of ours."""
+    first, second = keys
+    low = index[1]
+    return _murmur(_murmur(low + first) + (low ^ second))
+
+
+def two_rounds_of_later_constants(keys: Words, index: _bits.Index) -> jax.Array:
+    """The same search's later find, whose bias over all inputs is smaller."""
+    first, second = keys
+    low = index[1]
+    return _later(_later(low + first) + (low ^ second))
+
+
+def triple(keys: Words, index: _bits.Index) -> jax.Array:
+    """One round of three multiplications (Wellons, 2018)."""
+    first, second = keys
+    x = (index[1] + first) ^ second
+    x = (x ^ (x >> np.uint32(17))) * np.uint32(0xED5AD4BB)
+    x = (x ^ (x >> np.uint32(11))) * np.uint32(0xAC4C1B51)
+    x = (x ^ (x >> np.uint32(15))) * np.uint32(0x31848BAB)
+    return x ^ (x >> np.uint32(14))
+
+
+def threefry(keys: Words, index: _bits.Index, *, rounds: int) -> jax.Array:
+    """Threefry-2x32 of fewer rounds (Salmon et al., 2011); JAX uses 20, 13 pass BigCrush."""
+    first, second = keys
+    schedule = (first, second, first ^ second ^ np.uint32(0x1BD11BDA))
+    left, right = jnp.zeros_like(index[1]) + first, index[1] + second
+    for number in range(rounds):
+        turn = np.uint32((13, 15, 26, 6, 17, 29, 16, 24)[number % 8])
+        left = left + right
+        right = ((right << turn) | (right >> (np.uint32(32) - turn))) ^ left
+        if number % 4 == 3:
+            step = number // 4 + 1
+            left = left + schedule[step % 3]
+            right = right + schedule[(step + 1) % 3] + np.uint32(step)
+    return left ^ right
+
+
+CANDIDATES: dict[str, Hash] = {
+    "two rounds": _bits.hash_index,
+    "one round": one_round,
+    "two rounds of murmur": two_rounds_of_murmur,
+    "two rounds, later constants": two_rounds_of_later_constants,
+    "triple": triple,
+    "threefry, 13 rounds": partial(threefry, rounds=13),
+    "threefry, 20 rounds": partial(threefry, rounds=20),
+}
+
+
+def worst_bias(hash_: Hash, samples: int) -> float:
+    """Largest deviation from 1/2 of the share of flips, over pairs of input and output bits.
+
+    The input is the key's two words and the index. Random input bits alone deviate by up to some
+    ``2 / sqrt(samples)``.
+    """
+    words = jax.random.bits(jax.random.key(1), (3, samples), jnp.uint32)
+
+    @jax.jit
+    def shares(words: jax.Array, flip: jax.Array) -> jax.Array:
+        def value(w: jax.Array) -> jax.Array:
+            return hash_((w[0], w[1]), (None, w[2]))
+
+        changed = value(words) ^ value(words ^ flip[:, None])
+        bits = (changed[:, None] >> jnp.arange(32, dtype=jnp.uint32)) & 1
+        return jnp.mean(bits, axis=0, dtype=jnp.float32)
+
+    flips = np.zeros((96, 3), np.uint32)
+    for place in range(96):
+        flips[place, place // 32] = 1 << (place % 32)
+    return float(jnp.max(jnp.abs(jax.lax.map(partial(shares, words), flips) - 0.5)))
+
+
+def repeated(hash_: Hash, number: int) -> int:
+    """How many of the words of consecutive indices came up before."""
+    keys = _bits.subkeys(jax.random.key(2))
+    words = np.asarray(hash_(keys, (None, jnp.arange(number, dtype=jnp.uint32))))
+    return number - np.unique(words).size
+
+
+def _murmur(x: jax.Array) -> jax.Array:
+    x = (x ^ (x >> np.uint32(16))) * np.uint32(0x85EBCA6B)
+    x = (x ^ (x >> np.uint32(13))) * np.uint32(0xC2B2AE35)
+    return x ^ (x >> np.uint32(16))
+
+
+def _later(x: jax.Array) -> jax.Array:
+    x = (x ^ (x >> np.uint32(16))) * np.uint32(0x21F0AAAD)
+    x = (x ^ (x >> np.uint32(15))) * np.uint32(0x735A2D97)
+    return x ^ (x >> np.uint32(15))
+
+
+def _work(hash_: Hash, shape: tuple[int, ...]) -> Callable[[], jax.Array]:
+    @jax.jit
+    def mask(key: jax.Array) -> jax.Array:
+        coordinates = [jax.lax.broadcasted_iota(jnp.uint32, shape, axis) for axis in (0, 1)]
+        index = _bits.flat_index(coordinates, shape)
+        return hash_(_bits.subkeys(key), index) < np.uint32(2**31)
+
+    return partial(mask, jax.random.key(0))

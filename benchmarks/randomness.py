@@ -1,0 +1,209 @@
+"""Random bits in front of dieharder: ``python -m benchmarks.randomness [options] [stream ...]``.
+
+Dieharder is a Debian package: ``apt-get install dieharder``. The complete set of its tests reads
+some 10**11 words of every stream, which takes an hour or more of one core. A stream walks through
+keys and positions in one direction, so that a pattern along that direction is a pattern in it. With
+``--one-round`` the words come from the control, which has to fail.
+
+Results are appended to ``benchmarks/randomness.csv``; ``benchmarks/RANDOMNESS.md`` is made of it.
+"""
+
+import argparse
+import csv
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks import hashes
+from jaxreg import _bits
+
+CSV = Path(__file__).parent / "randomness.csv"
+SUMMARY = Path(__file__).parent / "RANDOMNESS.md"
+COLUMNS = ("stream", "hash", "test", "ntuple", "tsamples", "psamples", "p", "assessment")
+CHUNK = 2**20  # Words made at a time.
+
+Stream = Callable[[hashes.Hash, jax.Array], jax.Array]
+
+
+def indices(hash_: hashes.Hash, chunk: jax.Array) -> jax.Array:
+    """Consecutive elements, one key for each 2**32 of them."""
+    key = _bits.subkeys(jax.random.fold_in(jax.random.key(1), chunk // 2**12))
+    return hash_(key, (None, _counter(chunk)))
+
+
+def rows(hash_: hashes.Hash, chunk: jax.Array) -> jax.Array:
+    """The elements of one column after another of an array ``[2**20, 4096]``."""
+    key = _bits.subkeys(jax.random.fold_in(jax.random.key(2), chunk // 2**12))
+    row = jnp.arange(CHUNK, dtype=jnp.uint32)
+    return hash_(key, (None, row * np.uint32(4096) + chunk % np.uint32(4096)))
+
+
+def columns(hash_: hashes.Hash, chunk: jax.Array) -> jax.Array:
+    """The elements of one row after another of arrays ``[1024, 1024]``, a key for each."""
+    key = _bits.subkeys(jax.random.fold_in(jax.random.key(3), chunk))
+    return hash_(key, (None, jnp.arange(CHUNK, dtype=jnp.uint32)))
+
+
+def keys(hash_: hashes.Hash, chunk: jax.Array) -> jax.Array:
+    """The first elements for consecutive seeds, whose keys differ in a bit or two."""
+
+    def first(seed: jax.Array) -> jax.Array:
+        return hash_(_bits.subkeys(jnp.stack([jnp.uint32(0), seed])), (None, chunk // 2**12))
+
+    return jax.vmap(first)(_counter(chunk))
+
+
+def splits(hash_: hashes.Hash, chunk: jax.Array) -> jax.Array:
+    """The first element for each of the keys that one split gives."""
+    split = jax.random.split(jax.random.fold_in(jax.random.key(4), chunk), CHUNK)
+    return jax.vmap(lambda key: hash_(_bits.subkeys(key), (None, jnp.uint32(0))))(split)
+
+
+def layers(hash_: hashes.Hash, chunk: jax.Array) -> jax.Array:
+    """The same element of 16 layers, then the next element; a step for each chunk."""
+    step = jax.random.fold_in(jax.random.key(5), chunk)
+    layer_keys = jax.vmap(partial(jax.random.fold_in, step))(jnp.arange(16))
+    subkeys = jax.vmap(_bits.subkeys)(layer_keys)
+    element = jnp.arange(CHUNK // 16, dtype=jnp.uint32)[:, None]
+    return hash_(subkeys, (None, element)).ravel()
+
+
+def steps(hash_: hashes.Hash, chunk: jax.Array) -> jax.Array:
+    """The same element for each of 2**16 consecutive steps, then the next element."""
+    first = (chunk // 2**10) * np.uint32(2**16)
+    step = first + jnp.arange(2**16, dtype=jnp.uint32)
+    step_keys = jax.vmap(partial(jax.random.fold_in, jax.random.key(6)))(step)
+    subkeys = jax.vmap(_bits.subkeys)(step_keys)
+    element = (chunk % 2**10) * np.uint32(16) + jnp.arange(16, dtype=jnp.uint32)[:, None]
+    return hash_(subkeys, (None, element)).ravel()
+
+
+STREAMS: dict[str, Stream] = {
+    f.__name__: f for f in (indices, rows, columns, keys, splits, layers, steps)
+}
+# What `dieharder -a` runs: numbers of the tests, and the sizes of tuples where a test has several.
+TESTS = [
+    *[(number, 0) for number in range(18)],
+    *[(100, 0), (101, 0), (102, 0)],
+    *[(200, size) for size in range(1, 13)],
+    *[(201, size) for size in range(2, 6)],
+    *[(202, size) for size in range(2, 6)],
+    *[(203, lag) for lag in range(33)],
+    *[(204, 0), (205, 0), (206, 256), (207, 32), (208, 0), (208, 1), (209, 12)],
+]
+
+
+def _counter(chunk: jax.Array) -> jax.Array:
+    return chunk * np.uint32(CHUNK) + jnp.arange(CHUNK, dtype=jnp.uint32)
+
+
+def main() -> None:
+    """Runs the complete set on each of the streams asked for, and writes what came out."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.randomness", description=__doc__)
+    parser.add_argument("streams", nargs="*", help=f"any of {', '.join(STREAMS)}; else all of them")
+    parser.add_argument("--one-round", action="store_true", help="the control in place of the hash")
+    parser.add_argument("--psamples", type=int, help="p-values of a test; else dieharder's number")
+    parser.add_argument("--jobs", type=int, default=1, help="tests that run at a time")
+    options = parser.parse_args()
+    unknown = [name for name in options.streams if name not in STREAMS]
+    if unknown:
+        parser.error(f"no stream is named {unknown[0]!r}; write any of {', '.join(STREAMS)}")
+    if shutil.which("dieharder") is None:
+        parser.error("dieharder is missing; run `apt-get install dieharder`")
+    name = "one round" if options.one_round else "two rounds"
+    for stream in options.streams or STREAMS:
+        with ThreadPoolExecutor(options.jobs) as pool:
+            run = partial(dieharder, stream, name, options.psamples)
+            for results in pool.map(run, TESTS):
+                append(results)
+    SUMMARY.write_text(summary(), encoding="utf-8")
+
+
+def dieharder(
+    stream: str, hash_name: str, psamples: int | None, test: tuple[int, int]
+) -> list[dict[str, str]]:
+    """Runs one test on a stream of its own and returns a row for each p-value."""
+    number, ntuple = test
+    command = ["dieharder", "-g", "200", "-d", str(number), "-n", str(ntuple), "-k", "2"]
+    command += ["-c", ",", *(["-p", str(psamples)] if psamples else [])]
+    for cell in ("test_name", "ntuple", "tsamples", "psamples", "pvalues", "assessment"):
+        command += ["-D", cell]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    with ThreadPoolExecutor(1) as reader:
+        output = reader.submit(process.stdout.read)
+        for words in chunks(stream, hash_name, start=TESTS.index(test) * 2**20):
+            try:
+                process.stdin.write(words.data)
+            except BrokenPipeError:
+                break
+        text = output.result().decode()
+    process.wait()
+    return list(parse(text, stream, hash_name))
+
+
+def chunks(stream: str, hash_name: str, *, start: int) -> Iterator[np.ndarray]:
+    """Yields the words of a stream, the next of which are made while the last are read."""
+    make = jax.jit(partial(STREAMS[stream], hashes.CANDIDATES[hash_name]))
+    number = start
+    coming = make(jnp.uint32(number))
+    while True:
+        number += 1
+        now, coming = coming, make(jnp.uint32(number))
+        yield np.asarray(now)
+
+
+def parse(text: str, stream: str, hash_name: str) -> Iterator[dict[str, str]]:
+    """Yields a row for each p-value that dieharder printed."""
+    for line in text.splitlines():
+        cells = [cell.strip() for cell in line.split(",")]
+        if cells[-1] in {"PASSED", "WEAK", "FAILED"}:
+            yield dict(zip(COLUMNS, (stream, hash_name, *cells), strict=True))
+
+
+def append(results: list[dict[str, str]]) -> None:
+    """Adds rows to the file of results."""
+    new = not CSV.exists()
+    with CSV.open("a", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        if new:
+            writer.writeheader()
+        writer.writerows(results)
+    for row in results:
+        print(",".join(row.values()), file=sys.stderr, flush=True)
+
+
+def summary() -> str:
+    """The file of results, counted by stream, in Markdown."""
+    with CSV.open(newline="", encoding="utf-8") as file:
+        results = list(csv.DictReader(file))
+    lines = [
+        "# Randomness of the bits",
+        "",
+        "Written by `python -m benchmarks.randomness` from `randomness.csv`: the complete set of",
+        "dieharder. A p-value within 1e-6 of 0 or 1 fails; one within 0.005 is called weak, as one",
+        "in a hundred is by chance.",
+        "",
+        "| stream | hash | p-values | passed | weak | failed | smallest p |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for stream, hash_name in dict.fromkeys((row["stream"], row["hash"]) for row in results):
+        mine = [r for r in results if (r["stream"], r["hash"]) == (stream, hash_name)]
+        counts = [sum(r["assessment"] == a for r in mine) for a in ("PASSED", "WEAK", "FAILED")]
+        least = min(min(float(r["p"]), 1 - float(r["p"])) for r in mine)
+        cells = (stream, hash_name, len(mine), *counts, f"{least:.2g}")
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()

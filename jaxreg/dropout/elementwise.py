@@ -1,0 +1,221 @@
+"""Techniques that treat every element by itself."""
+
+from collections.abc import Sequence
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from jaxreg import _bits
+from jaxreg._checks import canonical_axes, check_floating, check_key, check_rate, is_static
+from jaxreg._numerics import strength, widen
+from jaxreg.dropout._drop import check_arguments, clipped, inverted
+
+
+def dropout(
+    key: jax.Array,
+    x: jax.Array,
+    *,
+    rate: ArrayLike,
+    broadcast_axes: int | Sequence[int] = (),
+    bits: _bits.Bits | None = None,
+) -> jax.Array:
+    r"""Drops elements at random and scales the others up (inverted dropout).
+
+    .. math::
+
+      y_i = \frac{m_i}{1 - p} \, x_i, \qquad m_i \sim \mathrm{Bernoulli}(1 - p)
+
+    Args:
+      key: PRNG key.
+      x: Floating-point array of any shape.
+      rate: Probability :math:`p` of dropping an element, in ``[0, 1]``; a rate of 1 gives zeros
+        and zero gradients.
+      broadcast_axes: Axes along which one decision is shared.
+      bits: Source of random bits in place of the package's own, such as ``jax.random.bits``.
+
+    Returns:
+      Array with the shape and dtype of ``x``, equal to it in expectation.
+
+    Raises:
+      TypeError: ``x`` is not floating-point, or ``key`` is not one key.
+      ValueError: ``rate`` is a number outside ``[0, 1]``.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg import dropout
+      >>> y = dropout.dropout(jax.random.key(0), jnp.ones((100, 2)), rate=0.5)
+      >>> print(jnp.unique(y))
+      [0. 2.]
+
+    References:
+      Srivastava et al., `Dropout: A Simple Way to Prevent Neural Networks from Overfitting
+      <https://jmlr.org/papers/v15/srivastava14a.html>`_, 2014
+    """
+    check_floating(x, "x")
+    shared = canonical_axes(broadcast_axes, x.ndim, "broadcast_axes")
+    return inverted(key, x, rate=rate, shared=shared, bits=bits)
+
+
+def classical_dropout(
+    key: jax.Array, x: jax.Array, *, rate: ArrayLike, bits: _bits.Bits | None = None
+) -> jax.Array:
+    r"""Drops elements at random and leaves the others as they are.
+
+    .. math::
+
+      y_i = m_i x_i, \qquad m_i \sim \mathrm{Bernoulli}(1 - p)
+
+    Evaluation then needs :func:`classical_scale`. :func:`dropout` does both in training.
+
+    Args:
+      key: PRNG key.
+      x: Floating-point array of any shape.
+      rate: Probability :math:`p` of dropping an element, in ``[0, 1]``.
+      bits: Source of random bits in place of the package's own, such as ``jax.random.bits``.
+
+    Returns:
+      Array with the shape and dtype of ``x``, equal to ``(1 - rate) * x`` in expectation.
+
+    Raises:
+      TypeError: ``x`` is not floating-point, or ``key`` is not one key.
+      ValueError: ``rate`` is a number outside ``[0, 1]``.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg import dropout
+      >>> y = dropout.classical_dropout(jax.random.key(0), jnp.ones((100, 2)), rate=0.5)
+      >>> print(jnp.unique(y))
+      [0. 1.]
+
+    References:
+      Hinton et al., `Improving neural networks by preventing co-adaptation of feature detectors
+      <https://arxiv.org/abs/1207.0580>`_, 2012
+    """
+    check_arguments(key, x, rate)
+    return _classical(key, x, clipped(rate, x), bits)
+
+
+def classical_scale(x: jax.Array, *, rate: ArrayLike) -> jax.Array:
+    r"""Scales down by the rate of keeping: what :func:`classical_dropout` does in evaluation.
+
+    .. math::
+
+      y_i = (1 - p) \, x_i
+
+    Args:
+      x: Floating-point array of any shape.
+      rate: Probability :math:`p` of dropping in training, in ``[0, 1]``.
+
+    Returns:
+      Array with the shape and dtype of ``x``.
+
+    Raises:
+      TypeError: ``x`` is not floating-point.
+      ValueError: ``rate`` is a number outside ``[0, 1]``.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg import dropout
+      >>> print(dropout.classical_scale(jnp.array([2.0, 4.0]), rate=0.25))
+      [1.5 3. ]
+
+    References:
+      Hinton et al., `Improving neural networks by preventing co-adaptation of feature detectors
+      <https://arxiv.org/abs/1207.0580>`_, 2012
+    """
+    check_floating(x, "x")
+    check_rate(rate)
+    p = clipped(rate, x)
+    # A product with 0 would keep NaN and infinities that training drops for sure.
+    scaled = jnp.where(p == 1, jnp.zeros_like(x), (widen(x) * (1 - p)).astype(x.dtype))
+    return jnp.where(p == 0, x, scaled)
+
+
+def gaussian_dropout(
+    key: jax.Array, x: jax.Array, *, rate: ArrayLike, bits: _bits.Bits | None = None
+) -> jax.Array:
+    r"""Multiplies elements by Gaussian noise that has the variance of dropout.
+
+    .. math::
+
+      y_i = x_i (1 + \sigma \varepsilon_i), \qquad \varepsilon_i \sim \mathcal N(0, 1), \qquad
+      \sigma^2 = \frac{p}{1 - p}
+
+    Args:
+      key: PRNG key.
+      x: Floating-point array of any shape.
+      rate: Rate :math:`p` of the dropout that has this variance, in ``[0, 1)``. An array is clipped
+        to the largest float32 below 1.
+      bits: Source of random bits in place of the package's own, such as ``jax.random.bits``.
+
+    Returns:
+      Array with the shape and dtype of ``x``, equal to it in expectation.
+
+    Raises:
+      TypeError: ``x`` is not floating-point, or ``key`` is not one key.
+      ValueError: ``rate`` is a number outside ``[0, 1)``.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg import dropout
+      >>> y = dropout.gaussian_dropout(jax.random.key(0), jnp.ones(100_000), rate=0.2)
+      >>> print(jnp.round(jnp.var(y), 2))
+      0.25
+
+    References:
+      Srivastava et al., `Dropout: A Simple Way to Prevent Neural Networks from Overfitting
+      <https://jmlr.org/papers/v15/srivastava14a.html>`_, 2014, section 10
+    """
+    check_arguments(key, x, rate)
+    if is_static(rate) and float(rate) == 1:  # pyright: ignore[reportArgumentType]
+        raise ValueError(
+            f"`rate` of `gaussian_dropout` must be below 1, got {rate}: the variance would be "
+            "infinite; use a smaller rate."
+        )
+    largest = 1 - np.finfo(np.float32).epsneg
+    return _gaussian(key, x, jnp.clip(strength(rate, x), 0, largest), bits)
+
+
+def fold_in_axis(key: jax.Array, axis_name: str | tuple[str, ...]) -> jax.Array:
+    """Gives every device of a named mesh axis its own key, inside ``shard_map`` or ``pmap``.
+
+    Under plain ``jit`` nothing is needed: the mask is drawn for the global array. Inside
+    ``shard_map`` each device sees only its shard, and one key would draw the same mask on each.
+
+    Args:
+      key: PRNG key, the same on all devices.
+      axis_name: The mesh axis, or axes, over which the keys have to differ.
+
+    Returns:
+      A key that depends on the position along the axes.
+
+    Example:
+      >>> import jax
+      >>> from jaxreg import dropout
+      >>> def bits(key):
+      ...     return jax.random.bits(dropout.fold_in_axis(key, "device"))
+      >>> same_key = jax.vmap(bits, in_axes=None, axis_size=4, axis_name="device")
+      >>> len(set(same_key(jax.random.key(0)).tolist()))
+      4
+    """
+    check_key(key)
+    return jax.random.fold_in(key, jax.lax.axis_index(axis_name))
+
+
+@partial(jax.checkpoint, static_argnums=(3,))
+def _classical(key: jax.Array, x: jax.Array, rate: jax.Array, bits: _bits.Bits | None) -> jax.Array:
+    dropped = _bits.bernoulli(key, rate, x.shape, like=x, bits=bits)
+    kept = jnp.where(dropped, jnp.zeros_like(x), x)
+    return jnp.where(jnp.isnan(rate), jnp.full_like(x, jnp.nan), kept)
+
+
+@partial(jax.checkpoint, static_argnums=(3,))
+def _gaussian(key: jax.Array, x: jax.Array, rate: jax.Array, bits: _bits.Bits | None) -> jax.Array:
+    noise = _bits.normal(key, x.shape, like=x, bits=bits).astype(rate.dtype)
+    # The root of 0 has no derivative: a rate of 0 takes the other branch with a finite one.
+    odds = jnp.where(rate == 0, jnp.ones_like(rate), rate / (1 - rate))
+    noisy = (widen(x) * (1 + jnp.sqrt(odds) * noise)).astype(x.dtype)
+    return jnp.where(rate == 0, x, noisy)
