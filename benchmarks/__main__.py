@@ -14,7 +14,17 @@ from pathlib import Path
 
 from benchmarks.measuring import Row, rows_of
 
-TOPICS = ("circles", "dropout", "batch_norm", "optimizer")
+TOPICS = (
+    "circles",
+    "dropout",
+    "noise",
+    "dropout_family",
+    "stochastic_depth",
+    "hashes",
+    "batch_norm",
+    "optimizer",
+)
+PEERS = ("torch", "keras")
 RESULTS = Path(__file__).parent / "RESULTS.md"
 HEADINGS = ("work", "peer", "jaxreg", "peer's", "unit", "peer / jaxreg", "target", "")
 
@@ -28,7 +38,7 @@ def main() -> None:
     unknown = [topic for topic in options.topics if topic not in TOPICS]
     if unknown:
         parser.error(f"no topic is named {unknown[0]!r}; write any of {', '.join(TOPICS)}")
-    if find_spec("torch") is None:
+    if any(find_spec(peer) is None for peer in PEERS):
         parser.error("a peer is missing; run `pip install -r benchmarks/requirements.txt`")
     rows = []
     for topic in options.topics or TOPICS:
@@ -44,7 +54,7 @@ def main() -> None:
 
 def report(rows: Iterable[Row]) -> str:
     """The machine, the versions, the date and the table, in Markdown."""
-    packages = ("jaxreg", "jax", "jaxlib", "flax", "optax", "torch")
+    packages = ("jaxreg", "jax", "jaxlib", "flax", "optax", *PEERS)
     versions = ", ".join(f"{name} {version(name)}" for name in packages)
     lines = [
         "# Benchmarks",

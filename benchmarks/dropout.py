@@ -1,17 +1,15 @@
-"""Dropout, beside Flax, torch and the floor: a multiplication by a constant."""
-
-from collections.abc import Callable
+"""Dropout and spatial dropout, beside Flax, Keras, torch and the floor, a multiplication."""
 
 import jax
 import jax.numpy as jnp
-import torch
 from flax import linen as nn
+from torch.nn import functional
 
-from benchmarks.measuring import Row, Work, shortest
+from benchmarks.measuring import Row
+from benchmarks.peers import array, keras_layers, of_jax, of_keras, of_torch, rows
 from jaxreg import dropout
 
 RATE = 0.1
-_TORCH_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 # By dtype and peer: the least ratio of the peer's time to ours.
 _TARGETS = {
     "float32": {"flax.linen.Dropout": 6.0, "torch": 6.0, "multiply": 1 / 1.5},
@@ -21,61 +19,48 @@ _TARGETS = {
 
 def measure(*, small: bool) -> list[Row]:
     """Forward, and forward with the gradient, in two dtypes."""
-    shape, turns = ((64, 128), 2) if small else ((2048, 4096), 15)
-    rows = []
-    for dtype in _TORCH_DTYPES:
-        forward, gradient = _works(shape, dtype)
-        rows += _rows(f"dropout {RATE}, {dtype}, forward", forward, turns, _TARGETS[dtype])
-        rows += _rows(
-            f"dropout {RATE}, {dtype}, forward and gradient", gradient, turns, _TARGETS[dtype]
-        )
-    return rows
+    turns = 2 if small else 15
+    shape = (64, 128) if small else (2048, 4096)
+    images = (2, 4, 4, 8) if small else (64, 32, 32, 128)
+    result = []
+    for dtype in _TARGETS:
+        result += _elementwise(shape, dtype, turns)
+    for dtype in _TARGETS:
+        result += _spatial(images, dtype, turns)
+    return result
 
 
-def _rows(work: str, works: dict[str, Work], turns: int, targets: dict[str, float]) -> list[Row]:
-    times = shortest(works, turns=turns)
-    ours = times.pop("jaxreg")
-    return [Row(work, peer, ours, time, "ms", targets.get(peer)) for peer, time in times.items()]
+def multiply(key: jax.Array, x: jax.Array) -> jax.Array:
+    """Reads and writes the array once, which no dropout can avoid."""
+    del key
+    return x * jnp.asarray(1 / (1 - RATE), x.dtype)
 
 
-def _works(shape: tuple[int, ...], dtype: str) -> tuple[dict[str, Work], dict[str, Work]]:
-    key = jax.random.key(0)
-    x, cotangent = (jax.random.normal(jax.random.key(i), shape, dtype) for i in (1, 2))
-    layer = nn.Dropout(RATE, deterministic=False)
-    functions = {
-        "jaxreg": lambda key, x: dropout.dropout(key, x, rate=RATE),
-        "flax.linen.Dropout": lambda key, x: layer.apply({}, x, rngs={"dropout": key}),
-        "multiply": lambda key, x: x * jnp.asarray(1 / (1 - RATE), x.dtype),
+def _elementwise(shape: tuple[int, ...], dtype: str, turns: int) -> list[Row]:
+    x = array(shape, dtype)
+    flax = nn.Dropout(RATE, deterministic=False)
+    pairs = {
+        "jaxreg": of_jax(lambda key, x: dropout.dropout(key, x, rate=RATE), x),
+        "flax.linen.Dropout": of_jax(lambda key, x: flax.apply({}, x, rngs={"dropout": key}), x),
+        "keras.layers.Dropout": of_keras(keras_layers().Dropout(RATE, dtype=dtype), x),
+        "torch": of_torch(lambda x: functional.dropout(x, RATE), shape, dtype),
+        "multiply": of_jax(multiply, x),
     }
-    forward = {name: _bind(jax.jit(f), key, x) for name, f in functions.items()}
-    gradient = {
-        name: _bind(jax.jit(_with_gradient(f)), key, x, cotangent) for name, f in functions.items()
+    return rows(f"dropout {RATE}, {dtype}", pairs, turns=turns, targets=_TARGETS[dtype])
+
+
+def _spatial(shape: tuple[int, ...], dtype: str, turns: int) -> list[Row]:
+    x = array(shape, dtype)
+    batch, height, width, channels = shape
+    pairs = {
+        "jaxreg": of_jax(lambda key, x: dropout.spatial_dropout(key, x, rate=RATE), x),
+        "keras.layers.SpatialDropout2D": of_keras(
+            keras_layers().SpatialDropout2D(RATE, data_format="channels_last", dtype=dtype), x
+        ),
+        # Torch has the channels before the pixels.
+        "torch": of_torch(
+            lambda x: functional.dropout2d(x, RATE), (batch, channels, height, width), dtype
+        ),
+        "multiply": of_jax(multiply, x),
     }
-    forward["torch"], gradient["torch"] = _torch_works(shape, dtype)
-    return forward, gradient
-
-
-def _bind(function: Callable, *args: jax.Array) -> Work:
-    return lambda: function(*args)
-
-
-def _with_gradient(function: Callable) -> Callable:
-    def both(key, x, cotangent):
-        y, pull_back = jax.vjp(lambda x: function(key, x), x)
-        return y, pull_back(cotangent)
-
-    return both
-
-
-def _torch_works(shape: tuple[int, ...], dtype: str) -> tuple[Work, Work]:
-    x, cotangent = (torch.randn(shape).to(_TORCH_DTYPES[dtype]) for _ in range(2))
-    leaf = x.clone().requires_grad_()
-
-    def forward():
-        return torch.nn.functional.dropout(x, RATE, training=True)
-
-    def gradient():
-        y = torch.nn.functional.dropout(leaf, RATE, training=True)
-        return y, torch.autograd.grad(y, leaf, cotangent)
-
-    return forward, gradient
+    return rows(f"spatial dropout {RATE}, {dtype}", pairs, turns=turns)

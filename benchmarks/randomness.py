@@ -13,7 +13,7 @@ import csv
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -29,6 +29,22 @@ CSV = Path(__file__).parent / "randomness.csv"
 SUMMARY = Path(__file__).parent / "RANDOMNESS.md"
 COLUMNS = ("stream", "hash", "test", "ntuple", "tsamples", "psamples", "p", "assessment")
 CHUNK = 2**20  # Words made at a time.
+PAGE = """\
+# Randomness of the bits
+
+Written by `python -m benchmarks.randomness` from `randomness.csv`: the complete set of dieharder.
+A p-value within 1e-6 of 0 or 1 fails; one within 0.005 is called weak, as one in a hundred is by
+chance.
+
+{streams}
+
+The candidates of `hashes.py`. Bias: the largest deviation from 1/2 of the share of flips, over
+pairs of an input bit (index, two words of key) and an output bit, 2**20 samples each: up to 0.002
+is noise. Repeats: how many of the words of 2**22 indices came up before: 2048 are expected of
+random words, and none means a permutation. Times are in `RESULTS.md`.
+
+{candidates}
+"""
 
 Stream = Callable[[hashes.Hash, jax.Array], jax.Array]
 
@@ -40,14 +56,14 @@ def indices(hash_: hashes.Hash, chunk: jax.Array) -> jax.Array:
 
 
 def rows(hash_: hashes.Hash, chunk: jax.Array) -> jax.Array:
-    """The elements of one column after another of an array ``[2**20, 4096]``."""
+    """Elements along a column, 4096 apart, of an array ``[2**20, 4096]``."""
     key = _bits.subkeys(jax.random.fold_in(jax.random.key(2), chunk // 2**12))
     row = jnp.arange(CHUNK, dtype=jnp.uint32)
     return hash_(key, (None, row * np.uint32(4096) + chunk % np.uint32(4096)))
 
 
 def columns(hash_: hashes.Hash, chunk: jax.Array) -> jax.Array:
-    """The elements of one row after another of arrays ``[1024, 1024]``, a key for each."""
+    """Consecutive elements, along the rows, of arrays ``[1024, 1024]`` with a key for each."""
     key = _bits.subkeys(jax.random.fold_in(jax.random.key(3), chunk))
     return hash_(key, (None, jnp.arange(CHUNK, dtype=jnp.uint32)))
 
@@ -183,26 +199,33 @@ def append(results: list[dict[str, str]]) -> None:
 
 
 def summary() -> str:
-    """The file of results, counted by stream, in Markdown."""
+    """The file of results, counted by stream, and the candidates, in Markdown."""
     with CSV.open(newline="", encoding="utf-8") as file:
         results = list(csv.DictReader(file))
-    lines = [
-        "# Randomness of the bits",
-        "",
-        "Written by `python -m benchmarks.randomness` from `randomness.csv`: the complete set of",
-        "dieharder. A p-value within 1e-6 of 0 or 1 fails; one within 0.005 is called weak, as one",
-        "in a hundred is by chance.",
-        "",
-        "| stream | hash | p-values | passed | weak | failed | smallest p |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for stream, hash_name in dict.fromkeys((row["stream"], row["hash"]) for row in results):
-        mine = [r for r in results if (r["stream"], r["hash"]) == (stream, hash_name)]
-        counts = [sum(r["assessment"] == a for r in mine) for a in ("PASSED", "WEAK", "FAILED")]
-        least = min(min(float(r["p"]), 1 - float(r["p"])) for r in mine)
-        cells = (stream, hash_name, len(mine), *counts, f"{least:.2g}")
-        lines.append("| " + " | ".join(map(str, cells)) + " |")
-    return "\n".join(lines) + "\n"
+    counted = [counts(results, *pair) for pair in dict.fromkeys(map(pair_of, results))]
+    headings = ("stream", "hash", "p-values", "passed", "weak", "failed", "least p")
+    streams = table(*headings, rows=counted)
+    candidates = table("hash", "bias", "repeats", rows=hashes.quality())
+    return PAGE.format(streams=streams, candidates=candidates)
+
+
+def pair_of(result: dict[str, str]) -> tuple[str, str]:
+    """Stream and hash of a result."""
+    return result["stream"], result["hash"]
+
+
+def counts(results: list[dict[str, str]], stream: str, hash_name: str) -> tuple[str, ...]:
+    """A row of the summary."""
+    mine = [row for row in results if pair_of(row) == (stream, hash_name)]
+    verdicts = [sum(row["assessment"] == a for row in mine) for a in ("PASSED", "WEAK", "FAILED")]
+    least = min(min(float(row["p"]), 1 - float(row["p"])) for row in mine)
+    return (stream, hash_name, *map(str, (len(mine), *verdicts)), f"{least:.2g}")
+
+
+def table(*headings: str, rows: Iterable[tuple[str, ...]]) -> str:
+    """A Markdown table."""
+    lines = [headings, ("---",) * len(headings), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 Every technique stands once, as a pure function that imports nothing but JAX, in the namespace named
 after the place of a training step where it acts:
 
-- ``dropout``: activations, ``(key, x) -> x``.
+- ``dropout``, ``noise``: activations, ``(key, x) -> x``.
 - ``normalization``: activations with statistics, ``(x, stats) -> (y, stats)``.
 - ``penalties``, ``targets``: the loss, ``w -> scalar`` and ``logits, labels -> loss``.
 - ``proximal``, ``projections``: the update, ``w -> w``.
@@ -20,13 +20,14 @@ helps, and ``testing`` for holding a regularizer of your own to the same contrac
 12.5
 """
 
-from jaxreg import dropout, masks, normalization, penalties, projections, proximal, targets
+from jaxreg import dropout, masks, noise, normalization, penalties, projections, proximal, targets
 from jaxreg._version import __version__
 
 __all__ = [
     "__version__",
     "dropout",
     "masks",
+    "noise",
     "normalization",
     "penalties",
     "projections",

@@ -43,8 +43,13 @@ def bernoulli(
       like: Array on whose devices the bits are drawn.
       bits: Source of the bits, see :func:`draw`.
     """
-    threshold = (rate.astype(jnp.float32) * 2.0**32).astype(jnp.uint32)
-    return (draw(key, shape, like=like, bits=bits) < threshold) | (rate >= 1)
+    return below(draw(key, shape, like=like, bits=bits), rate)
+
+
+def below(words: jax.Array, rate: jax.Array) -> jax.Array:
+    """Tells which of random words lie in the lowest part ``rate`` of their range."""
+    rate = rate.astype(jnp.float32)
+    return (words < (rate * 2.0**32).astype(jnp.uint32)) | (rate >= 1)
 
 
 def uniform(
@@ -63,7 +68,8 @@ def normal(
     One bit is the sign, the others a tail probability :math:`v` of which
     :math:`\sqrt 2 \, \mathrm{erf}^{-1}(1 - v)` is the magnitude. With the small number :math:`v`
     kept as it is, the logarithm loses nothing in the tail. The polynomials are those of Giles,
-    "Approximating the erfinv function", 2010, single precision.
+    "Approximating the erfinv function", 2010, single precision: within 3e-6 up to a magnitude of
+    5.4, and within 3e-3 for the seven words in 10**8 beyond.
     """
     drawn = draw(key, shape, like=like, bits=bits)
     tail = ((drawn >> np.uint32(1)).astype(jnp.float32) + 0.5) * 2.0**-31
@@ -104,11 +110,13 @@ def counter_bits(
     """Returns 32 bits for each position of ``shape``, hashed from the position and the key."""
     if jax.config.jax_debug_key_reuse:  # type: ignore[attr-defined]
         jax.random.bits(key)  # The checker does not count looking at a key's words as a use.
-    coordinates = [
-        jax.lax.broadcasted_iota(jnp.uint32, shape, axis, out_sharding=sharding)
-        for axis in range(len(shape))
-    ]
-    return hash_index(subkeys(key), flat_index(coordinates, shape))
+    keys = subkeys(key)
+    # A loop over layers would keep an array of all indices if that did not depend on the key. With
+    # a start that is taken off again it does, and each step computes the index where it is used.
+    start = keys[0] if math.prod(shape) <= 2**32 else jnp.uint32(0)
+    coordinates = [_positions(shape, axis, sharding) for axis in range(len(shape))]
+    high, low = flat_index(coordinates, shape, start)
+    return hash_index(keys, (high, low - start))
 
 
 def subkeys(key: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -119,7 +127,7 @@ def subkeys(key: jax.Array) -> tuple[jax.Array, jax.Array]:
     """
     typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
     words = jax.random.key_data(key) if typed else key
-    left, right = np.uint32(0x243F6A88), np.uint32(0x85A308D3)  # The first digits of pi.
+    left, right = jnp.uint32(0x243F6A88), jnp.uint32(0x85A308D3)  # The first digits of pi.
     for start in range(0, words.shape[0], 2):
         left = left ^ words[start]
         if start + 1 < words.shape[0]:
@@ -127,17 +135,20 @@ def subkeys(key: jax.Array) -> tuple[jax.Array, jax.Array]:
         for _ in range(2):
             left = left ^ mix(right + np.uint32(0x9E3779B9))
             right = right ^ mix(left + np.uint32(0x7F4A7C15))
-    return jnp.asarray(left), jnp.asarray(right)
+    return left, right
 
 
-def flat_index(coordinates: Sequence[jax.Array], shape: tuple[int, ...]) -> Index:
+def flat_index(
+    coordinates: Sequence[jax.Array], shape: tuple[int, ...], start: jax.Array | int = 0
+) -> Index:
     """Returns the row-major index of elements as two words, the high one only where it is needed.
 
     Args:
-      coordinates: Positions along every axis, ``uint32``.
+      coordinates: Positions along every axis, ``uint32``, of shapes that broadcast.
       shape: Lengths of the axes; their product is at most 2**64.
+      start: What the low word counts from, modulo 2**32, where there is no high one.
     """
-    low = jnp.uint32(0)
+    low = jnp.asarray(start, jnp.uint32)
     high = jnp.uint32(0) if math.prod(shape) > 2**32 else None
     for axis, position in enumerate(coordinates):
         stride = math.prod(shape[axis + 1 :])
@@ -174,6 +185,15 @@ def mix(x: jax.Array) -> jax.Array:
     x = (x ^ (x >> np.uint32(16))) * np.uint32(0x7FEB352D)
     x = (x ^ (x >> np.uint32(15))) * np.uint32(0x846CA68B)
     return x ^ (x >> np.uint32(16))
+
+
+def _positions(shape: tuple[int, ...], axis: int, sharding: NamedSharding | None) -> jax.Array:
+    """Positions along one axis, of size 1 along the others."""
+    line = tuple(size if a == axis else 1 for a, size in enumerate(shape))
+    if sharding is not None:
+        spec = (name if a == axis else None for a, name in enumerate(sharding.spec))
+        sharding = NamedSharding(sharding.mesh, PartitionSpec(*spec))
+    return jax.lax.broadcasted_iota(jnp.uint32, line, axis, out_sharding=sharding)
 
 
 def _high_product(a: jax.Array, b: np.uint32) -> jax.Array:

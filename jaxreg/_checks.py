@@ -85,6 +85,16 @@ def check_floating(x: jax.Array, name: str) -> None:
         )
 
 
+def check_real(x: jax.Array, name: str) -> None:
+    """Raises unless ``x`` is an array of real floating-point numbers."""
+    check_floating(x, name)
+    if jnp.iscomplexobj(x):
+        raise TypeError(
+            f"`{name}` must have a real dtype, got {x.dtype}; pass its real and its imaginary part "
+            "by themselves."
+        )
+
+
 def check_integer(x: jax.Array, name: str) -> None:
     """Raises unless ``x`` is an array of integers."""
     if not hasattr(x, "dtype"):

@@ -1,6 +1,7 @@
 """Dropout: what it promises beyond the contract that every technique meets."""
 
 import math
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ import pytest
 from jax.sharding import PartitionSpec
 
 from jaxreg import _bits, dropout
+from tests.draws import always, assert_rate, residual_bytes
 
 KEY = jax.random.key(20)
 DTYPES = [jnp.float32, jnp.bfloat16, jnp.float16]
@@ -23,10 +25,6 @@ def dropped_fraction(rate, size, chunks=1):
 
     counts = jax.jit(lambda keys: jax.lax.map(count, keys))(jax.random.split(KEY, chunks))
     return int(counts.sum()) / (size * chunks)
-
-
-def assert_rate(measured, rate, samples):
-    assert abs(measured - rate) <= 5 * math.sqrt(rate * (1 - rate) / samples)
 
 
 def test_drops_at_the_rate():
@@ -54,14 +52,21 @@ def test_a_low_precision_rate_is_met(rate):
     assert_rate(dropped_fraction(rate, 2**21), float(rate), 2**21)
 
 
-def test_certain_decisions_hold_for_every_draw(monkeypatch):
+@pytest.mark.parametrize("word", [0, 2**32 - 1])
+@pytest.mark.parametrize("rate", [0, 1])
+def test_certain_decisions_hold_for_every_draw(word, rate):
     """The extreme draws, of probability 2**-32, that no sample would meet."""
-    for bits in (0, 2**32 - 1):
-        drawn = jnp.full(3, bits, jnp.uint32)
-        monkeypatch.setattr(jax.random, "bits", lambda *_, drawn=drawn, **__: drawn)
-        for rate in (0, 1):
-            dropped = _bits.bernoulli(KEY, jnp.float32(rate), (3,), like=jnp.ones(3))
-            np.testing.assert_array_equal(dropped, rate == 1)
+    draw = partial(_bits.bernoulli, KEY, shape=(3,), like=jnp.ones(3), bits=always(word))
+    np.testing.assert_array_equal(draw(jnp.float32(rate)), rate == 1)
+
+
+@pytest.mark.parametrize("rate", [2.0**-32, 0.3, 0.5, 1 - 2.0**-24])
+def test_decisions_compare_a_word_with_the_rate(rate):
+    """A word w is dropped if w < rate * 2**32: exactly so many words are, of all there are."""
+    threshold = int(float(np.float32(rate)) * 2**32)
+    for word, dropped in ((threshold - 1, True), (threshold, False)):
+        y = dropout.dropout(KEY, jnp.ones(3), rate=rate, bits=always(word))
+        np.testing.assert_array_equal(y == 0, dropped)
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
@@ -269,15 +274,6 @@ def test_fold_in_axis_gives_every_device_its_own_mask(axis_name):
 
     assert len(masks(same)) == 1
     assert len(masks(different)) == (4 if axis_name == "data" else 8)
-
-
-def residual_bytes(pull):
-    keys = jax.dtypes.prng_key
-    leaves = [
-        jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, keys) else leaf
-        for leaf in jax.tree.leaves(pull)
-    ]
-    return sum(leaf.nbytes for leaf in leaves)
 
 
 @pytest.mark.parametrize("key", [KEY, jax.random.PRNGKey(0)], ids=["typed", "legacy"])

@@ -13,6 +13,10 @@ The random bits of an element are a hash of the key and the element's position: 
 device and on many. Whoever wants JAX's own passes ``bits=jax.random.bits``, at ten times the cost.
 """
 
+from jaxreg.dropout.alpha import alpha_dropout, feature_alpha_dropout
+from jaxreg.dropout.block import drop_block
+from jaxreg.dropout.concrete import concrete_dropout, concrete_dropout_penalty
+from jaxreg.dropout.depth import drop_path_rates, stochastic_depth
 from jaxreg.dropout.elementwise import (
     classical_dropout,
     classical_scale,
@@ -20,6 +24,7 @@ from jaxreg.dropout.elementwise import (
     fold_in_axis,
     gaussian_dropout,
 )
+from jaxreg.dropout.recurrent import zoneout, zoneout_mean
 from jaxreg.dropout.shared import (
     drop_connect,
     drop_path,
@@ -27,16 +32,42 @@ from jaxreg.dropout.shared import (
     locked_dropout,
     spatial_dropout,
 )
+from jaxreg.dropout.tokens import every_patch, patch_dropout
+from jaxreg.dropout.variational import (
+    variational_dense,
+    variational_dense_inference,
+    variational_dropout,
+    variational_dropout_kl,
+    variational_log_alpha,
+    variational_prune,
+)
 
 __all__ = [
+    "alpha_dropout",
     "classical_dropout",
     "classical_scale",
+    "concrete_dropout",
+    "concrete_dropout_penalty",
+    "drop_block",
     "drop_connect",
     "drop_path",
+    "drop_path_rates",
     "dropout",
     "embedding_dropout",
+    "every_patch",
+    "feature_alpha_dropout",
     "fold_in_axis",
     "gaussian_dropout",
     "locked_dropout",
+    "patch_dropout",
     "spatial_dropout",
+    "stochastic_depth",
+    "variational_dense",
+    "variational_dense_inference",
+    "variational_dropout",
+    "variational_dropout_kl",
+    "variational_log_alpha",
+    "variational_prune",
+    "zoneout",
+    "zoneout_mean",
 ]

@@ -175,7 +175,7 @@ def gaussian_dropout(
             f"`rate` of `gaussian_dropout` must be below 1, got {rate}: the variance would be "
             "infinite; use a smaller rate."
         )
-    largest = 1 - np.finfo(np.float32).epsneg
+    largest = 1 - float(np.finfo(np.float32).epsneg)
     return _gaussian(key, x, jnp.clip(strength(rate, x), 0, largest), bits)
 
 

@@ -5,7 +5,7 @@ from jax.typing import ArrayLike
 
 from jaxreg import _bits
 from jaxreg._checks import canonical_axes, check_floating
-from jaxreg.dropout._drop import inverted
+from jaxreg.dropout._drop import check_axes, inverted
 
 
 def spatial_dropout(
@@ -45,7 +45,7 @@ def spatial_dropout(
       <https://arxiv.org/abs/1411.4280>`_, 2015
     """
     check_floating(x, "x")
-    _check_axes(x, 2, "[batch, *spatial, channels]")
+    check_axes(x, 2, "[batch, *spatial, channels]")
     return inverted(key, x, rate=rate, shared=range(1, x.ndim - 1), bits=bits)
 
 
@@ -87,7 +87,7 @@ def drop_path(
       <https://arxiv.org/abs/1605.07648>`_, 2017
     """
     check_floating(x, "x")
-    _check_axes(x, 1, "[batch, ...]")
+    check_axes(x, 1, "[batch, ...]")
     return inverted(key, x, rate=rate, shared=range(1, x.ndim), bits=bits)
 
 
@@ -170,7 +170,7 @@ def embedding_dropout(
       Networks <https://arxiv.org/abs/1512.05287>`_, 2016, section 4.2
     """
     check_floating(table, "table")
-    _check_axes(table, 1, "[vocabulary, ...]", "table")
+    check_axes(table, 1, "[vocabulary, ...]", "table")
     return inverted(key, table, rate=rate, shared=range(1, table.ndim), bits=bits, name="table")
 
 
@@ -211,8 +211,3 @@ def drop_connect(
       <https://proceedings.mlr.press/v28/wan13.html>`_, 2013
     """
     return inverted(key, w, rate=rate, shared=(), bits=bits, name="w")
-
-
-def _check_axes(x: jax.Array, least: int, layout: str, name: str = "x") -> None:
-    if x.ndim < least:
-        raise ValueError(f"`{name}` must have the axes {layout}, got shape {x.shape}.")

@@ -1,6 +1,58 @@
 """Flax Linen forms of the techniques: fields and one call each, the mathematics is in the core."""
 
+from jaxreg.linen.depth import StochasticDepth
+from jaxreg.linen.dropout import (
+    AlphaDropout,
+    ClassicalDropout,
+    ConcreteDropout,
+    DropBlock,
+    Dropout,
+    DropPath,
+    EmbeddingDropout,
+    FeatureAlphaDropout,
+    GaussianDropout,
+    LockedDropout,
+    PatchDropout,
+    SpatialDropout,
+    Zoneout,
+)
+from jaxreg.linen.noise import GaussianNoise, SaltAndPepper, UniformNoise
 from jaxreg.linen.normalization import BatchNorm
-from jaxreg.linen.stochastic import Dropout, Stochastic
+from jaxreg.linen.recurrent import LockedDropoutCell, ZoneoutCell
+from jaxreg.linen.stochastic import Stochastic
+from jaxreg.linen.weights import (
+    DropConnect,
+    DropConnectConv,
+    DropConnectDense,
+    Perturb,
+    VariationalDense,
+)
 
-__all__ = ["BatchNorm", "Dropout", "Stochastic"]
+__all__ = [
+    "AlphaDropout",
+    "BatchNorm",
+    "ClassicalDropout",
+    "ConcreteDropout",
+    "DropBlock",
+    "DropConnect",
+    "DropConnectConv",
+    "DropConnectDense",
+    "DropPath",
+    "Dropout",
+    "EmbeddingDropout",
+    "FeatureAlphaDropout",
+    "GaussianDropout",
+    "GaussianNoise",
+    "LockedDropout",
+    "LockedDropoutCell",
+    "PatchDropout",
+    "Perturb",
+    "SaltAndPepper",
+    "SpatialDropout",
+    "Stochastic",
+    "StochasticDepth",
+    "UniformNoise",
+    "VariationalDense",
+    "Zoneout",
+    "ZoneoutCell",
+]

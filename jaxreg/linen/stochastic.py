@@ -1,13 +1,12 @@
 """Linen modules that apply a function ``(key, x) -> x`` in training."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import jax
 from flax import linen as nn
 from jax.typing import ArrayLike
 
-from jaxreg import dropout
+from jaxreg import _bits, dropout
 from jaxreg._checks import check_rate, is_static_zero
 
 
@@ -21,6 +20,7 @@ class Stochastic(nn.Module, kw_only=True):
       deterministic: True in evaluation. Set here or at the call.
       rng_collection: Name of the stream of keys.
       axis_name: Mesh axis over which the keys have to differ, inside ``shard_map`` or ``pmap``.
+      bits: Source of random bits in place of the package's own, such as ``jax.random.bits``.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -37,6 +37,7 @@ class Stochastic(nn.Module, kw_only=True):
     deterministic: bool | None = None
     rng_collection: str = "dropout"
     axis_name: str | tuple[str, ...] | None = None
+    bits: _bits.Bits | None = None
 
     def transform(self, key: jax.Array, x: Any) -> Any:
         """Returns ``x`` changed at random; subclasses define it."""
@@ -47,7 +48,7 @@ class Stochastic(nn.Module, kw_only=True):
         return x
 
     def is_off(self) -> bool:
-        """Tells whether a static strength of zero makes this the identity: it needs no key."""
+        """Tells whether nothing is drawn, as with a static strength of zero: it needs no key."""
         return False
 
     def __call__(
@@ -63,6 +64,10 @@ class Stochastic(nn.Module, kw_only=True):
           deterministic: True in evaluation; needed here or in the constructor.
           rng: PRNG key to use in place of one from the stream.
         """
+        return self._apply(x, deterministic=deterministic, rng=rng)
+
+    def _apply(self, x: Any, *, deterministic: bool | None, rng: jax.Array | None) -> Any:
+        """The call, for subclasses whose calls take other arguments."""
         if nn.merge_param("deterministic", self.deterministic, deterministic) or self.is_off():
             return self.evaluate(x)
         key = self.make_rng(self.rng_collection) if rng is None else rng
@@ -71,36 +76,67 @@ class Stochastic(nn.Module, kw_only=True):
         return self.transform(key, x)
 
 
-class Dropout(Stochastic):
-    """Linen form of :func:`jaxreg.dropout.dropout`.
+class Rated(Stochastic):
+    """What modules with one ``rate`` share.
 
     Attributes:
       rate: Probability of dropping.
-      broadcast_dims: Axes along which one decision is shared.
-
-    Example:
-      >>> import jax, jax.numpy as jnp
-      >>> from jaxreg import linen
-      >>> layer = linen.Dropout(0.5)
-      >>> keys = {"dropout": jax.random.key(0)}
-      >>> y = layer.apply({}, jnp.ones(100), deterministic=False, rngs=keys)
-      >>> print(jnp.unique(y))
-      [0. 2.]
     """
 
     rate: ArrayLike
-    broadcast_dims: int | Sequence[int] = ()
 
     def __post_init__(self) -> None:
         check_rate(self.rate)
         super().__post_init__()
 
-    def evaluate(self, x: Any) -> Any:
-        """Returns what evaluation makes of ``x``: ``x``, unless a subclass defines otherwise."""
-        return x
+    def is_off(self) -> bool:
+        return is_static_zero(self.rate) or super().is_off()
+
+
+class Parametric(Stochastic):
+    """What modules with parameters share: nothing is drawn where those are initialized.
+
+    The parameters are thus those of training and of evaluation, and of the layer in Flax.
+    """
 
     def is_off(self) -> bool:
-        return is_static_zero(self.rate)
+        return self.is_initializing() or super().is_off()
 
-    def transform(self, key: jax.Array, x: jax.Array) -> jax.Array:
-        return dropout.dropout(key, x, rate=self.rate, broadcast_axes=self.broadcast_dims)
+
+class Wrapper(Parametric):
+    """A transform of what a layer does; the variables are those of the layer by itself.
+
+    Attributes:
+      layer: Linen module, called with the positional arguments of the call.
+    """
+
+    layer: nn.Module
+
+    def setup(self) -> None:
+        share_scope(self, self.layer)
+
+    def evaluate(self, x: tuple[Any, ...]) -> Any:
+        return self.layer(*x)  # pyright: ignore[reportCallIssue]
+
+    def __call__(
+        self, *inputs: Any, deterministic: bool | None = None, rng: jax.Array | None = None
+    ) -> Any:
+        """Applies the layer.
+
+        Args:
+          *inputs: Inputs of the layer.
+          deterministic: True in evaluation; needed here or in the constructor. The layer does not
+            see it.
+          rng: PRNG key to use in place of one from the stream.
+        """
+        return self._apply(inputs, deterministic=deterministic, rng=rng)
+
+
+def share_scope(module: nn.Module, wrapped: nn.Module) -> None:
+    """Makes the variables of a module those of the one that it wraps, at any depth of wrapping."""
+    assert module.scope is not None
+    assert wrapped.scope is not None
+    if wrapped.scope.parent is module.scope:
+        # The name of the scope that is given up, which a wrapper inside needs for its own.
+        module.scope.reservations.pop(wrapped.scope.name, None)  # type: ignore[arg-type]
+    nn.share_scope(module, wrapped)

@@ -1,6 +1,53 @@
 """Flax NNX forms of the techniques: fields and one call each, the mathematics is in the core."""
 
+from jaxreg.nnx.depth import StochasticDepth
+from jaxreg.nnx.dropout import (
+    AlphaDropout,
+    ClassicalDropout,
+    ConcreteDropout,
+    DropBlock,
+    Dropout,
+    DropPath,
+    EmbeddingDropout,
+    FeatureAlphaDropout,
+    GaussianDropout,
+    LockedDropout,
+    PatchDropout,
+    SpatialDropout,
+    Zoneout,
+)
+from jaxreg.nnx.layers import DropConnectConv, DropConnectDense
+from jaxreg.nnx.noise import GaussianNoise, SaltAndPepper, UniformNoise
 from jaxreg.nnx.normalization import BatchNorm
-from jaxreg.nnx.stochastic import Dropout, Stochastic
+from jaxreg.nnx.recurrent import LockedDropoutCell, ZoneoutCell
+from jaxreg.nnx.stochastic import Stochastic
+from jaxreg.nnx.weights import DropConnect, Perturb, VariationalDense
 
-__all__ = ["BatchNorm", "Dropout", "Stochastic"]
+__all__ = [
+    "AlphaDropout",
+    "BatchNorm",
+    "ClassicalDropout",
+    "ConcreteDropout",
+    "DropBlock",
+    "DropConnect",
+    "DropConnectConv",
+    "DropConnectDense",
+    "DropPath",
+    "Dropout",
+    "EmbeddingDropout",
+    "FeatureAlphaDropout",
+    "GaussianDropout",
+    "GaussianNoise",
+    "LockedDropout",
+    "LockedDropoutCell",
+    "PatchDropout",
+    "Perturb",
+    "SaltAndPepper",
+    "SpatialDropout",
+    "Stochastic",
+    "StochasticDepth",
+    "UniformNoise",
+    "VariationalDense",
+    "Zoneout",
+    "ZoneoutCell",
+]

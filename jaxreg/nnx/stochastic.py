@@ -1,15 +1,16 @@
 """NNX modules that apply a function ``(key, x) -> x`` in training."""
 
 import dataclasses
-from collections.abc import Sequence
 from typing import Any
 
 import jax
 from flax import nnx
 from jax.typing import ArrayLike
 
-from jaxreg import dropout
+from jaxreg import _bits, dropout
 from jaxreg._checks import check_rate, is_static_zero
+
+Source = nnx.Rngs | nnx.RngStream | jax.Array
 
 
 @nnx.dataclass(eq=False)
@@ -17,12 +18,14 @@ class Stochastic(nnx.Module):
     """Applies ``transform(key, x)`` in training and ``evaluate(x)``, the identity, in evaluation.
 
     Subclass it to lift a function of your own: fields hold its strengths, ``transform`` calls it.
-    The input may be any pytree.
+    The input may be any pytree. Under ``nnx.jit`` every call draws anew; plain ``jax.jit`` over a
+    module repeats the masks of its first call, since the stream does not advance.
 
     Attributes:
       deterministic: True in evaluation. Also set by ``model.eval()``, ``nnx.view`` or at the call.
       rng_collection: Name of the stream of keys.
       axis_name: Mesh axis over which the keys have to differ, inside ``shard_map`` or ``pmap``.
+      bits: Source of random bits in place of the package's own, such as ``jax.random.bits``.
       rngs: Streams of keys; a stream of this module's own is forked from them. Without them every
         call in training needs ``rngs``.
 
@@ -41,6 +44,7 @@ class Stochastic(nnx.Module):
     deterministic: bool = False
     rng_collection: str = "dropout"
     axis_name: str | tuple[str, ...] | None = None
+    bits: _bits.Bits | None = None
     rngs: dataclasses.InitVar[nnx.Rngs | nnx.RngStream | None] = None
 
     def __post_init__(self, rngs: nnx.Rngs | nnx.RngStream | None) -> None:
@@ -60,11 +64,7 @@ class Stochastic(nnx.Module):
         return False
 
     def __call__(
-        self,
-        x: Any,
-        *,
-        deterministic: bool | None = None,
-        rngs: nnx.Rngs | nnx.RngStream | jax.Array | None = None,
+        self, x: Any, *, deterministic: bool | None = None, rngs: Source | None = None
     ) -> Any:
         """Applies the transform.
 
@@ -76,6 +76,17 @@ class Stochastic(nnx.Module):
         evaluate = self.deterministic if deterministic is None else deterministic
         if evaluate or self.is_off():
             return self.evaluate(x)
+        return self.transform(self.make_key(rngs), x)
+
+    def make_key(self, rngs: Source | None = None) -> jax.Array:
+        """Returns the next key.
+
+        Args:
+          rngs: Key, stream or streams to use in place of the module's own.
+
+        Raises:
+          ValueError: Neither the constructor nor this call got ``rngs``.
+        """
         own = self.rngs  # pyright: ignore[reportAttributeAccessIssue]
         source = own if rngs is None else rngs
         if source is None:
@@ -84,9 +95,7 @@ class Stochastic(nnx.Module):
                 "pass rngs=nnx.Rngs(seed), or deterministic=True in evaluation."
             )
         key = source if isinstance(source, jax.Array) else self._stream(source)()
-        if self.axis_name is not None:
-            key = dropout.fold_in_axis(key, self.axis_name)
-        return self.transform(key, x)
+        return key if self.axis_name is None else dropout.fold_in_axis(key, self.axis_name)
 
     def set_view(self, deterministic: bool | None = None) -> None:  # noqa: FBT001
         """Sets the mode; called by ``nnx.view``.
@@ -107,36 +116,56 @@ class Stochastic(nnx.Module):
         )
 
 
-@nnx.dataclass(eq=False)
-class Dropout(Stochastic):
-    """NNX form of :func:`jaxreg.dropout.dropout`.
+class Rated(Stochastic):
+    """A transform with a rate, which is checked, and of which a static zero needs no key.
+
+    Each subclass declares the field, where it stands among its own.
 
     Attributes:
       rate: Probability of dropping.
-      broadcast_dims: Axes along which one decision is shared.
-
-    Example:
-      >>> import jax.numpy as jnp
-      >>> from flax import nnx as flax_nnx
-      >>> from jaxreg import nnx
-      >>> layer = nnx.Dropout(0.5, rngs=flax_nnx.Rngs(0))
-      >>> print(jnp.unique(layer(jnp.ones(100))))
-      [0. 2.]
     """
 
     rate: ArrayLike
-    broadcast_dims: int | Sequence[int] = ()
 
     def __post_init__(self, rngs: nnx.Rngs | nnx.RngStream | None) -> None:
         check_rate(self.rate)
         super().__post_init__(rngs)
 
-    def evaluate(self, x: Any) -> Any:
-        """Returns what evaluation makes of ``x``: ``x``, unless a subclass defines otherwise."""
-        return x
-
     def is_off(self) -> bool:
         return is_static_zero(self.rate)
 
-    def transform(self, key: jax.Array, x: jax.Array) -> jax.Array:
-        return dropout.dropout(key, x, rate=self.rate, broadcast_axes=self.broadcast_dims)
+
+@nnx.dataclass(eq=False)
+class Wrapper(Stochastic):
+    """What modules around a layer share; ``transform`` and ``evaluate`` get a tuple of inputs.
+
+    Attributes:
+      layer: Module to call.
+    """
+
+    layer: nnx.Module
+
+    def __call__(
+        self, *inputs: Any, deterministic: bool | None = None, rngs: Source | None = None
+    ) -> Any:
+        """Calls the layer.
+
+        Args:
+          *inputs: Arguments of the layer.
+          deterministic: Overrides the attribute.
+          rngs: Key, stream or streams to use in place of the module's own.
+        """
+        return super().__call__(inputs, deterministic=deterministic, rngs=rngs)
+
+    def evaluate(self, x: tuple[Any, ...]) -> Any:
+        return self.layer(*x)  # pyright: ignore[reportCallIssue]
+
+
+def check_streams(module: nnx.Module, rngs: nnx.Rngs | nnx.RngStream | None) -> nnx.Rngs:
+    """Returns ``rngs``, or raises where they cannot give keys to the initializers of ``module``."""
+    if isinstance(rngs, nnx.Rngs):
+        return rngs
+    raise TypeError(
+        f"`rngs` of {type(module).__name__}, which has parameters, must be nnx.Rngs, got "
+        f"{type(rngs).__name__}; pass nnx.Rngs(seed)."
+    )

@@ -1,0 +1,45 @@
+"""Random functions of arrays, applied to the leaves of a tree."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from jaxreg import masks
+from jaxreg._checks import check_key
+
+
+def map_with_keys(function: Callable[..., jax.Array], key: jax.Array, tree: Any, *rest: Any) -> Any:
+    """Returns the tree of ``function(leaf_key, leaf, *leaves)``, every leaf with its own key.
+
+    Args:
+      function: Random function of arrays.
+      key: PRNG key. That of a leaf depends on its position among the leaves.
+      tree: Pytree of arrays.
+      *rest: Trees of the structure of ``tree``, whose leaves are further arguments.
+    """
+    check_key(key)
+    leaves, treedef = jax.tree.flatten(tree)
+    others = [treedef.flatten_up_to(other) for other in rest]
+    results = [
+        function(jax.random.fold_in(key, position), *arguments)
+        for position, arguments in enumerate(zip(leaves, *others, strict=True))
+    ]
+    return treedef.unflatten(results)
+
+
+def map_kernels(
+    function: Callable[[jax.Array, jax.Array], jax.Array], key: jax.Array, params: Any
+) -> Any:
+    """Returns ``params`` with ``function(own_key, w)`` in place of every kernel ``w``.
+
+    Args:
+      function: Random function of an array.
+      key: PRNG key.
+      params: Parameter tree; :func:`jaxreg.masks.kernels` tells which leaves are kernels.
+    """
+
+    def change(own_key: jax.Array, w: Any, selected: bool) -> Any:  # noqa: FBT001
+        return function(own_key, w) if selected else w
+
+    return map_with_keys(change, key, params, masks.kernels(params))

@@ -1,0 +1,139 @@
+"""Dropout for self-normalizing networks: dropped values become the value that SELU tends to."""
+
+from collections.abc import Collection
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from jaxreg import _bits
+from jaxreg._checks import check_floating
+from jaxreg._numerics import strength, widen
+from jaxreg.dropout._drop import check_arguments, check_axes, clipped, decisions
+
+# Constants of SELU by Klambauer et al., equation 14, with the digits of their appendix.
+_SELU_ALPHA = 1.6732632423543772848170429916717
+_SELU_SCALE = 1.0507009873554804934193349852946
+_SATURATION = -_SELU_SCALE * _SELU_ALPHA
+
+
+def alpha_dropout(
+    key: jax.Array, x: jax.Array, *, rate: ArrayLike, bits: _bits.Bits | None = None
+) -> jax.Array:
+    r"""Sets elements at random to the negative saturation of SELU, keeping mean and variance.
+
+    .. math::
+
+      y_i = a \, (m_i x_i + (1 - m_i) \alpha' - p \, \alpha'), \qquad
+      m_i \sim \mathrm{Bernoulli}(1 - p), \qquad
+      a = \bigl((1 - p) (1 + p \, \alpha'^2)\bigr)^{-1/2}
+
+    with :math:`\alpha' = \lim_{x \to -\infty} \mathrm{selu}(x) \approx -1.7581`. Input of mean 0
+    and variance 1 keeps both; to keep the variance, the mean over masks is not ``x`` but
+    :math:`a (1 - p) \, x`.
+
+    Args:
+      key: PRNG key.
+      x: Floating-point array of any shape, such as the output of ``jax.nn.selu``.
+      rate: Probability :math:`p` of dropping an element, in ``[0, 1]``; a rate of 1 gives zeros
+        and zero gradients.
+      bits: Source of random bits in place of the package's own, such as ``jax.random.bits``.
+
+    Returns:
+      Array with the shape and dtype of ``x``.
+
+    Raises:
+      TypeError: ``x`` is not floating-point, or ``key`` is not one key.
+      ValueError: ``rate`` is a number outside ``[0, 1]``.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg import dropout
+      >>> x = jax.random.normal(jax.random.key(0), (400_000,))
+      >>> y = dropout.alpha_dropout(jax.random.key(1), x, rate=0.3)
+      >>> print(abs(jnp.round(jnp.mean(y), 1)), jnp.round(jnp.var(y), 1))
+      0.0 1.0
+
+    References:
+      Klambauer et al., `Self-Normalizing Neural Networks
+      <https://arxiv.org/abs/1706.02515>`_, 2017
+    """
+    return _checked(key, x, rate, (), bits)
+
+
+def feature_alpha_dropout(
+    key: jax.Array, x: jax.Array, *, rate: ArrayLike, bits: _bits.Bits | None = None
+) -> jax.Array:
+    r"""Alpha dropout of whole channels of each example.
+
+    .. math::
+
+      y_{n s c} = a \, (m_{n c} x_{n s c} + (1 - m_{n c}) \alpha' - p \, \alpha'), \qquad
+      m_{n c} \sim \mathrm{Bernoulli}(1 - p)
+
+    with :math:`a` and :math:`\alpha'` as in :func:`alpha_dropout`: what :func:`spatial_dropout` is
+    to :func:`dropout`.
+
+    Args:
+      key: PRNG key.
+      x: Floating-point array ``[batch, *spatial, channels]``.
+      rate: Probability :math:`p` of dropping a channel, in ``[0, 1]``; a rate of 1 gives zeros
+        and zero gradients.
+      bits: Source of random bits in place of the package's own, such as ``jax.random.bits``.
+
+    Returns:
+      Array with the shape and dtype of ``x``.
+
+    Raises:
+      TypeError: ``x`` is not floating-point, or ``key`` is not one key.
+      ValueError: ``rate`` is a number outside ``[0, 1]``, or ``x`` has less than two axes.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg import dropout
+      >>> x = jnp.zeros((4, 8, 8, 32))
+      >>> y = dropout.feature_alpha_dropout(jax.random.key(0), x, rate=0.5)
+      >>> print(jnp.all(y == y[:, :1, :1]), jnp.unique(y).size)
+      True 2
+
+    References:
+      Klambauer et al., `Self-Normalizing Neural Networks
+      <https://arxiv.org/abs/1706.02515>`_, 2017; Tompson et al., `Efficient Object Localization
+      Using Convolutional Networks <https://arxiv.org/abs/1411.4280>`_, 2015
+    """
+    check_floating(x, "x")
+    check_axes(x, 2, "[batch, *spatial, channels]")
+    return _checked(key, x, rate, range(1, x.ndim - 1), bits)
+
+
+def _checked(
+    key: jax.Array,
+    x: jax.Array,
+    rate: ArrayLike,
+    shared: Collection[int],
+    bits: _bits.Bits | None,
+) -> jax.Array:
+    check_arguments(key, x, rate)
+    return _saturated(key, x, clipped(rate, x), decisions(x, shared), bits)
+
+
+@partial(jax.checkpoint, static_argnums=(3, 4))
+def _saturated(
+    key: jax.Array,
+    x: jax.Array,
+    rate: jax.Array,
+    shape: tuple[int, ...],
+    bits: _bits.Bits | None,
+) -> jax.Array:
+    dropped = _bits.bernoulli(key, rate, shape, like=x, bits=bits)
+    saturation = strength(_SATURATION, x)
+    # A rate of 1 gives zeros; its infinite slope is that of a rate of 0 here, to be finite.
+    certain = rate >= 1
+    p = jnp.where(certain, jnp.zeros_like(rate), rate)
+    slope = 1 / jnp.sqrt((1 - p) * (1 + p * saturation**2))
+    # The difference of the equation, taken by hand, loses no digits at a rate close to 1.
+    low = slope * (1 - p) * saturation
+    kept = slope * (widen(x) - p * saturation)
+    y = jnp.where(dropped, low.astype(kept.dtype), kept).astype(x.dtype)
+    return jnp.where(rate == 0, x, jnp.where(certain, jnp.zeros_like(x), y))

@@ -1,0 +1,221 @@
+"""Inverted dropout of contiguous blocks of a map, with the rate met exactly in expectation."""
+
+import numbers
+from collections.abc import Sequence
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from jaxreg import _bits
+from jaxreg._checks import canonical_axes, is_static
+from jaxreg._numerics import place_like, widen
+from jaxreg.dropout._drop import check_arguments, clipped, decisions
+from jaxreg.dropout._sharding import whole_along
+
+# Reaches float32 precision from 1e-6 to 1 - 2**-24, for up to 64 x 64 x 64 blocks; 7 would do.
+_NEWTON_STEPS = 8
+
+
+class _Draw(NamedTuple):
+    """Static description of a mask: a block of some length along each of the block axes."""
+
+    shape: tuple[int, ...]  # of the decisions
+    sizes: tuple[tuple[int, int], ...]  # pairs of axis and length of a block
+
+    @property
+    def starts(self) -> tuple[int, ...]:
+        """Shape of the positions at which a block can start and still lie within the map."""
+        size = dict(self.sizes)
+        return tuple(n - size.get(axis, 1) + 1 for axis, n in enumerate(self.shape))
+
+
+def drop_block(
+    key: jax.Array,
+    x: jax.Array,
+    *,
+    rate: ArrayLike,
+    block_size: int | Sequence[int],
+    axis: int | Sequence[int] | None = None,
+    broadcast_axes: int | Sequence[int] = (),
+    bits: _bits.Bits | None = None,
+) -> jax.Array:
+    r"""Drops contiguous blocks of each channel of each example and scales the rest up (DropBlock).
+
+    .. math::
+
+      y_i = \frac{N}{\sum_j m_j} \, m_i x_i, \qquad m_i = \prod_{k \in K_i} (1 - s_k), \qquad
+      s_k \sim \mathrm{Bernoulli}(\gamma), \qquad
+      \frac 1 N \sum_i (1 - \gamma)^{|K_i|} = 1 - p
+
+    Blocks start independently at the positions :math:`k` where they lie within the map, and
+    :math:`K_i` are the starts whose block covers position :math:`i`. The paper approximates
+    :math:`\gamma`; here it solves the last equation, so that the expected share of dropped elements
+    is :math:`p` for every size of map and block, odd or even. The scale makes the mean of the mask
+    over an example 1; :math:`N` counts the elements of an example, not of the batch, so that no
+    example depends on another. It is one scale for a whole example: border elements, which fewer
+    blocks cover and drop, are above ``x`` in expectation, and central ones below.
+
+    A block of size 1 is elementwise dropout, a block of the whole map spatial dropout. For block
+    dropout of features use ``axis=-1`` on ``[batch, features]``.
+
+    Args:
+      key: PRNG key.
+      x: Floating-point array ``[batch, *spatial, channels]``.
+      rate: Expected share :math:`p` of dropped elements, in ``[0, 1]``; a rate of 1 gives zeros and
+        zero gradients.
+      block_size: Length of a block along each of the block axes, or one length for all of them.
+      axis: The one, two or three block axes; all but the first and the last by default.
+      broadcast_axes: Axes along which one decision is shared; ``-1`` drops the same blocks of all
+        channels.
+      bits: Source of random bits in place of the package's own, such as ``jax.random.bits``.
+
+    Returns:
+      Array with the shape and dtype of ``x``; an example of which nothing is left is zero.
+
+    Raises:
+      TypeError: ``x`` is not floating-point, or ``key`` is not one key.
+      ValueError: ``rate`` is a number outside ``[0, 1]``, a block does not fit into its axis, or
+        the axes are not one to three axes other than the first.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg import dropout
+      >>> x = jnp.ones((100, 14, 14, 8))
+      >>> y = dropout.drop_block(jax.random.key(0), x, rate=0.1, block_size=4)
+      >>> print(f"{jnp.mean(y == 0):.2f}", jnp.allclose(jnp.mean(y, axis=(1, 2, 3)), 1))
+      0.10 True
+
+    References:
+      Ghiasi et al., `DropBlock: A regularization method for convolutional networks
+      <https://arxiv.org/abs/1810.12890>`_, 2018
+    """
+    check_arguments(key, x, rate)
+    sizes = _block_sizes(x, axis, block_size)
+    shared = canonical_axes(broadcast_axes, x.ndim, "broadcast_axes")
+    for a, _ in sizes:
+        if a in shared:
+            raise ValueError(
+                f"`broadcast_axes` must not hold the block axis {a}, got {broadcast_axes}; "
+                "a longer `block_size` drops more along it."
+            )
+    draw = _Draw(decisions(x, shared), sizes)
+    p = clipped(rate, x)
+    # The compiler folds the unrolled steps of a static rate into a constant.
+    start_rate = _start_rate(p, draw, unroll=is_static(rate))
+    return _scaled(key, x, p, start_rate, draw, bits)
+
+
+def _block_sizes(
+    x: jax.Array, axis: int | Sequence[int] | None, block_size: int | Sequence[int]
+) -> tuple[tuple[int, int], ...]:
+    """Checked pairs of a block axis and the length of a block along it."""
+    given = range(1, x.ndim - 1) if axis is None else axis
+    axes = canonical_axes(given, x.ndim)
+    if not 1 <= len(axes) <= 3 or 0 in axes:
+        raise ValueError(
+            "`axis` must name one, two or three axes other than the batch axis 0, got "
+            f"{axes} for `x` of shape {x.shape}; pass axis=-1 for [batch, features]."
+        )
+    if not isinstance(block_size, Sequence):
+        return tuple((a, _fitting(block_size, a, x)) for a in axes)
+    order = given if isinstance(given, Sequence) else (given,)
+    if len(block_size) != len(axes):
+        raise ValueError(
+            f"`block_size` must be one length, or one for each of the {len(axes)} block axes, got "
+            f"{block_size}."
+        )
+    return tuple((a % x.ndim, _fitting(b, a, x)) for a, b in zip(order, block_size, strict=True))
+
+
+def _fitting(size: int, axis: int, x: jax.Array) -> int:
+    """Checked length of a block along an axis."""
+    if not isinstance(size, numbers.Integral):
+        raise TypeError(
+            f"`block_size` must be an integer, got {type(size).__name__} {size!r}; it shapes the "
+            "program and cannot be an array."
+        )
+    if not 1 <= size <= x.shape[axis]:
+        raise ValueError(
+            f"`block_size` must be in [1, {x.shape[axis]}], the length of axis {axis} of `x`, got "
+            f"{size}."
+        )
+    return int(size)
+
+
+@partial(jax.checkpoint, static_argnums=(4, 5))
+def _scaled(
+    key: jax.Array,
+    x: jax.Array,
+    rate: jax.Array,
+    start_rate: jax.Array,
+    draw: _Draw,
+    bits: _bits.Bits | None,
+) -> jax.Array:
+    whole = whole_along(x, [axis for axis, _ in draw.sizes])
+    starts = _bits.bernoulli(key, start_rate, draw.starts, like=whole, bits=bits)
+    dropped = _covered(starts, draw.sizes)
+    of_example = tuple(range(1, x.ndim))
+    lost = jnp.sum(dropped, axis=of_example, keepdims=True, dtype=jnp.int32)
+    number = int(np.prod(draw.shape[1:]))
+    # Where nothing is left, dividing by 1 instead of 0 keeps NaN out of the gradient.
+    left = jnp.maximum(number - lost, 1).astype(rate.dtype)
+    scaled = (widen(x) * (number / left)).astype(x.dtype)
+    dropped = place_like(jnp.broadcast_to(dropped, x.shape), x)
+    y = jnp.where(dropped, jnp.zeros_like(x), scaled)
+    y = jnp.where(jnp.isnan(rate), jnp.full_like(x, jnp.nan), y)
+    return jnp.where(rate == 0, x, y)
+
+
+def _covered(starts: jax.Array, sizes: tuple[tuple[int, int], ...]) -> jax.Array:
+    """Marks every position of the blocks that start at the marked positions."""
+    for axis, size in sizes:
+        # One axis after the other: the work grows with the edge of a block, not with its volume.
+        window = [1] * starts.ndim
+        padding = [(0, 0)] * starts.ndim
+        window[axis], padding[axis] = size, (size - 1, size - 1)
+        ones = [1] * starts.ndim
+        starts = jax.lax.reduce_window(starts, False, jax.lax.bitwise_or, window, ones, padding)
+    return starts
+
+
+def _start_rate(rate: jax.Array, draw: _Draw, *, unroll: bool) -> jax.Array:
+    r"""Probability that a block starts at a position, such that elements are dropped at ``rate``.
+
+    With :math:`s = -\log(1 - \gamma)` and :math:`n_i` blocks that could cover position :math:`i`,
+    it solves :math:`\log \mathrm{mean}_i \exp(-s n_i) = \log(1 - p)`. The left side is convex and
+    falls, and by Jensen's inequality lies above :math:`-s \, \mathrm{mean}_i n_i`: Newton's method
+    started at the root of that line approaches the solution from the left.
+    """
+    numbers, shares = _coverage(draw)
+    n, share = jnp.asarray(numbers, rate.dtype), jnp.asarray(shares, rate.dtype)
+    rate = jax.lax.stop_gradient(rate)
+    target = jnp.log1p(-jnp.minimum(rate, 1 - jnp.finfo(rate.dtype).epsneg))
+
+    def step(_: int, s: jax.Array) -> jax.Array:
+        free = jnp.exp(-s * n)
+        kept = jnp.sum(share * free)
+        # The smaller of two numbers that add to 1 is a sum of its own, exact when tiny.
+        lost = -jnp.sum(share * jnp.expm1(-s * n))
+        log_kept = jnp.where(lost < 0.5, jnp.log1p(-lost), jnp.log(kept))
+        return s + (log_kept - target) * kept / jnp.sum(share * n * free)
+
+    first = -target / float(numbers @ shares)
+    s = jax.lax.fori_loop(0, _NEWTON_STEPS, step, first, unroll=unroll)
+    return jnp.where(rate >= 1, jnp.ones_like(rate), -jnp.expm1(-s))
+
+
+def _coverage(draw: _Draw) -> tuple[np.ndarray, np.ndarray]:
+    """The different numbers of blocks that can cover a position, and their shares of the map."""
+    numbers, shares = np.ones(1), np.ones(1)
+    for axis, size in draw.sizes:
+        length = draw.shape[axis]
+        position = np.arange(length)
+        last, first = np.minimum(position, length - size), np.maximum(position - size + 1, 0)
+        along, count = np.unique(last - first + 1, return_counts=True)
+        numbers, inverse = np.unique(np.outer(numbers, along).ravel(), return_inverse=True)
+        shares = np.bincount(inverse, np.outer(shares, count / length).ravel())
+    return numbers, shares

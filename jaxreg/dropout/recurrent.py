@@ -1,0 +1,121 @@
+"""Dropout between the states of a recurrent network."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from jaxreg import _bits
+from jaxreg._checks import check_floating, check_rate
+from jaxreg._numerics import place_like, widen
+from jaxreg.dropout._drop import check_arguments, clipped
+
+
+def zoneout(
+    key: jax.Array,
+    new: jax.Array,
+    old: jax.Array,
+    *,
+    rate: ArrayLike,
+    bits: _bits.Bits | None = None,
+) -> jax.Array:
+    r"""Keeps the old state of units at random instead of dropping it to zero.
+
+    .. math::
+
+      h_i = m_i h^\text{old}_i + (1 - m_i) h^\text{new}_i, \qquad m_i \sim \mathrm{Bernoulli}(p)
+
+    Through the units that keep their state, information and gradients pass the time step unchanged.
+    The states of an LSTM take a call, a key and a rate each. Evaluation uses :func:`zoneout_mean`.
+
+    Args:
+      key: PRNG key, another one for each time step.
+      new: State that the cell has computed, a floating-point array of any shape.
+      old: State before that, of the same shape and dtype.
+      rate: Probability :math:`p` that a unit keeps its old state, in ``[0, 1]``.
+      bits: Source of random bits in place of the package's own, such as ``jax.random.bits``.
+
+    Returns:
+      Array with the shape and dtype of ``new``: at a rate of 0 it is ``new``, at 1 ``old``, both to
+      the bit.
+
+    Raises:
+      TypeError: ``new`` is not floating-point, ``old`` has another dtype, or ``key`` is not one
+        key.
+      ValueError: ``rate`` is a number outside ``[0, 1]``, or ``old`` has another shape.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg import dropout
+      >>> new, old = jnp.ones(100), jnp.full(100, 2.0)
+      >>> print(jnp.unique(dropout.zoneout(jax.random.key(0), new, old, rate=0.1)))
+      [1. 2.]
+
+    References:
+      Krueger et al., `Zoneout: Regularizing RNNs by Randomly Preserving Hidden Activations
+      <https://arxiv.org/abs/1606.01305>`_, 2017
+    """
+    check_arguments(key, new, rate, "new")
+    _check_alike(new, old)
+    return _zoneout(key, new, old, clipped(rate, new), bits)
+
+
+def zoneout_mean(new: jax.Array, old: jax.Array, *, rate: ArrayLike) -> jax.Array:
+    r"""The mean of :func:`zoneout` over its masks: what takes its place in evaluation.
+
+    .. math::
+
+      h_i = p \, h^\text{old}_i + (1 - p) \, h^\text{new}_i
+
+    Args:
+      new: State that the cell has computed, a floating-point array of any shape.
+      old: State before that, of the same shape and dtype.
+      rate: Probability :math:`p` in training that a unit keeps its old state, in ``[0, 1]``.
+
+    Returns:
+      Array with the shape and dtype of ``new``: at a rate of 0 it is ``new``, at 1 ``old``, both to
+      the bit.
+
+    Raises:
+      TypeError: ``new`` is not floating-point, or ``old`` has another dtype.
+      ValueError: ``rate`` is a number outside ``[0, 1]``, or ``old`` has another shape.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg import dropout
+      >>> print(dropout.zoneout_mean(jnp.array([4.0]), jnp.array([8.0]), rate=0.25))
+      [5.]
+
+    References:
+      Krueger et al., `Zoneout: Regularizing RNNs by Randomly Preserving Hidden Activations
+      <https://arxiv.org/abs/1606.01305>`_, 2017
+    """
+    check_floating(new, "new")
+    _check_alike(new, old)
+    check_rate(rate)
+    p = clipped(rate, new)
+    old = place_like(old, new)
+    mean = (p * widen(old) + (1 - p) * widen(new)).astype(new.dtype)
+    # A product with 0 would keep NaN and infinities of the state that is not used.
+    return jnp.where(p == 0, new, jnp.where(p == 1, old, mean))
+
+
+@partial(jax.checkpoint, static_argnums=(4,))
+def _zoneout(
+    key: jax.Array, new: jax.Array, old: jax.Array, rate: jax.Array, bits: _bits.Bits | None
+) -> jax.Array:
+    kept = _bits.bernoulli(key, rate, new.shape, like=new, bits=bits)
+    state = jnp.where(kept, place_like(old, new), new)
+    return jnp.where(jnp.isnan(rate), jnp.full_like(new, jnp.nan), state)
+
+
+def _check_alike(new: jax.Array, old: jax.Array) -> None:
+    check_floating(old, "old")
+    if old.dtype != new.dtype:
+        raise TypeError(
+            f"`old` must have the dtype of `new`, {new.dtype}, got {old.dtype}; "
+            "convert it with old.astype(new.dtype)."
+        )
+    if old.shape != new.shape:
+        raise ValueError(f"`old` must have the shape of `new`, {new.shape}, got {old.shape}.")

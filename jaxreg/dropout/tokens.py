@@ -1,0 +1,162 @@
+"""Dropout of tokens: a part of them goes on, so that what follows has less to compute."""
+
+import math
+import numbers
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from jaxreg import _bits
+from jaxreg._checks import check_floating, check_key, check_rate, is_static
+from jaxreg.dropout._drop import check_axes
+from jaxreg.dropout._sharding import whole_along
+
+_LAYOUT = "[batch, tokens, ...]"
+
+
+def patch_dropout(
+    key: jax.Array,
+    x: jax.Array,
+    *,
+    rate: float,
+    prefix: int = 1,
+    bits: _bits.Bits | None = None,
+) -> tuple[jax.Array, jax.Array]:
+    r"""Keeps a random part of the tokens of each example, in their order (PatchDropout).
+
+    .. math::
+
+      y_n = (x_{n i})_{i \in S_n}, \qquad S_n \sim \mathrm{Uniform}
+      \{ S \subseteq \{1, \dots, N\} : |S| = k \}, \qquad k = \max(1, \lfloor N (1 - p) \rfloor)
+
+    Nothing is scaled: attention averages over the tokens that are there. Add position embeddings
+    before, or take those of the returned indices.
+
+    Args:
+      key: PRNG key.
+      x: Floating-point array ``[batch, tokens, ...]``.
+      rate: Share :math:`p` of the :math:`N` tokens after the prefix that is dropped, a Python or
+        NumPy number in ``[0, 1]``. It decides the shape of the result, so that it cannot be traced.
+        At least one token stays.
+      prefix: Number of leading tokens, such as a class token, that always stay.
+      bits: Source of random bits in place of the package's own, such as ``jax.random.bits``.
+
+    Returns:
+      The kept tokens ``[batch, prefix + k, ...]`` with the dtype of ``x``, and their positions in
+      ``x``, ``int32[batch, prefix + k]``, prefix included. A rate of 0 returns ``x``.
+
+    Raises:
+      TypeError: ``x`` is not floating-point, ``key`` is not one key, ``rate`` is an array of JAX,
+        or ``prefix`` is not an integer.
+      ValueError: ``rate`` is outside ``[0, 1]``, ``x`` has less than two axes, or ``prefix`` is
+        more than the tokens.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg import dropout
+      >>> x = jnp.ones((4, 1 + 196, 32))
+      >>> kept, indices = dropout.patch_dropout(jax.random.key(0), x, rate=0.5)
+      >>> print(kept.shape, jnp.all(indices[:, 0] == 0), jnp.all(jnp.diff(indices) > 0))
+      (4, 99, 32) True True
+
+    References:
+      Liu et al., `PatchDropout: Economizing Vision Transformers Using Patch Dropout
+      <https://arxiv.org/abs/2208.07220>`_, 2023
+    """
+    check_key(key)
+    check_floating(x, "x")
+    check_axes(x, 2, _LAYOUT)
+    _check_static(rate)
+    _check_prefix(prefix, x)
+    number = x.shape[1] - prefix
+    count = min(number, _kept(number, rate))
+    if count == number:
+        return every_patch(x)
+    whole = whole_along(x, [1])
+    shape = x.shape[:2] + (1,) * (x.ndim - 2)
+    words = _bits.draw(key, shape, like=whole, bits=bits).reshape(x.shape[:2])
+    # The smallest words of an example stand at random positions, after those of the prefix: among
+    # equal words the first come first.
+    words = jnp.where(_positions(whole) < prefix, jnp.zeros_like(words), words)
+    chosen = jnp.argsort(words, axis=1)[:, : prefix + count]
+    chosen = jnp.sort(chosen, axis=1).astype(jnp.int32)
+    return jax.vmap(_take)(whole, chosen), chosen
+
+
+def every_patch(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    r"""Keeps all tokens: what :func:`patch_dropout` does in evaluation.
+
+    .. math::
+
+      y_n = (x_{n i})_{i = 0, \dots, T - 1}
+
+    Args:
+      x: Floating-point array ``[batch, tokens, ...]``.
+
+    Returns:
+      ``x``, and the positions of its tokens, ``int32[batch, tokens]``.
+
+    Raises:
+      TypeError: ``x`` is not floating-point.
+      ValueError: ``x`` has less than two axes.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg import dropout
+      >>> x, indices = dropout.every_patch(jnp.ones((2, 3, 8)))
+      >>> print(indices)
+      [[0 1 2]
+       [0 1 2]]
+    """
+    check_floating(x, "x")
+    check_axes(x, 2, _LAYOUT)
+    return x, _positions(x)
+
+
+def _positions(x: jax.Array) -> jax.Array:
+    """Position of every token, sharded as ``x``."""
+    sharding = jax.typeof(x).sharding
+    explicit = AxisType.Explicit in sharding.mesh.axis_types
+    spec = PartitionSpec(*sharding.spec[:2])
+    return jax.lax.broadcasted_iota(
+        jnp.int32,
+        x.shape[:2],
+        dimension=1,
+        out_sharding=NamedSharding(sharding.mesh, spec) if explicit else None,
+    )
+
+
+def _take(tokens: jax.Array, chosen: jax.Array) -> jax.Array:
+    """Tokens of one example; the hints spare bounds checks and atomic additions of gradients."""
+    return tokens.at[chosen].get(
+        mode="promise_in_bounds", unique_indices=True, indices_are_sorted=True
+    )
+
+
+def _kept(number: int, rate: float) -> int:
+    """Number of tokens kept, at least one; a rate is met as it is written, 10 * (1 - 0.9) is 1."""
+    rounding = number * 2.0**-22  # Four roundings of a float32 rate.
+    return max(1, math.floor(number * (1 - float(rate)) + rounding))
+
+
+def _check_static(rate: float) -> None:
+    """Raises unless ``rate`` is a probability on the host."""
+    if not is_static(rate):
+        raise TypeError(
+            "`rate` of `patch_dropout` must be a Python or NumPy number, got "
+            f"{type(rate).__name__}: it decides the number of kept tokens, which is a shape; pass "
+            "it as a static argument of jax.jit."
+        )
+    check_rate(rate)
+
+
+def _check_prefix(prefix: int, x: jax.Array) -> None:
+    """Raises unless there are so many tokens."""
+    if not isinstance(prefix, numbers.Integral):
+        raise TypeError(f"`prefix` must be an integer, got {type(prefix).__name__} {prefix!r}.")
+    if not 0 <= prefix <= x.shape[1]:
+        raise ValueError(
+            f"`prefix` must be in [0, {x.shape[1]}], the number of tokens of `x`, got {prefix}; "
+            "pass the number of class tokens."
+        )

@@ -1,0 +1,364 @@
+r"""Dropout whose rates are learned, and the sparse layers that this leads to.
+
+A weight is a Gaussian :math:`w \sim \mathcal N(\theta, \alpha \theta^2)`, the noise of
+``gaussian_dropout`` at the rate :math:`\alpha / (1 + \alpha)`. Each :math:`\alpha` is a parameter,
+held in check by the divergence of :func:`variational_dropout_kl`; where it grows large the weight
+is noise alone and can go.
+"""
+
+import math
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from jaxreg import _bits
+from jaxreg._checks import (
+    check_between,
+    check_broadcasts,
+    check_floating,
+    check_key,
+    check_real,
+    is_static,
+)
+from jaxreg._numerics import strength, wide_dtype, widen
+
+# Where alpha / (1 + alpha) rounds to 1 in float32; `gaussian_dropout` clips its rate to the same.
+_LARGEST = 24 * math.log(2)
+# Bounds the gradient of the logarithm by 1e4, within the range of float16.
+_EPS = 1e-8
+
+
+def variational_dropout(
+    key: jax.Array, x: jax.Array, *, log_alpha: ArrayLike, bits: _bits.Bits | None = None
+) -> jax.Array:
+    r"""Multiplies elements by Gaussian noise whose variance can be learned.
+
+    .. math::
+
+      y_i = x_i (1 + \sqrt{\alpha_i} \, \varepsilon_i), \qquad \varepsilon_i \sim \mathcal N(0, 1)
+
+    The gradient with respect to ``log_alpha`` is that of this equation for the noise drawn. Add
+    :func:`variational_dropout_kl` to the loss, or the rates only shrink.
+
+    Args:
+      key: PRNG key.
+      x: Floating-point array of any shape.
+      log_alpha: Logarithm of the variance :math:`\alpha` relative to ``x``: a number, or an array
+        that broadcasts to ``x``. Minus infinity is the identity to the bit. At most 16.6, the
+        variance of a dropout whose rate rounds to 1; more counts as that.
+      bits: Source of random bits in place of the package's own, such as ``jax.random.bits``.
+
+    Returns:
+      Array with the shape and dtype of ``x``, equal to it in expectation.
+
+    Raises:
+      TypeError: ``x`` is not floating-point, or ``key`` is not one key.
+      ValueError: ``log_alpha`` is NaN or infinity, or does not broadcast to ``x``.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg import dropout
+      >>> x = jnp.ones(100_000)
+      >>> y = dropout.variational_dropout(jax.random.key(0), x, log_alpha=jnp.log(0.25))
+      >>> print(jnp.round(jnp.var(y), 2))
+      0.25
+
+    References:
+      Kingma et al., `Variational Dropout and the Local Reparameterization Trick
+      <https://arxiv.org/abs/1506.02557>`_, 2015
+    """
+    check_key(key)
+    check_floating(x, "x")
+    if is_static(log_alpha) and not float(log_alpha) < math.inf:  # pyright: ignore[reportArgumentType]
+        raise ValueError(
+            f"`log_alpha` must be below infinity, got {log_alpha}; -inf switches the noise off."
+        )
+    check_broadcasts(log_alpha, "log_alpha", x.shape)
+    log_alpha = strength(log_alpha, x)
+    log_alpha = jax.lax.expand_dims(log_alpha, range(x.ndim - log_alpha.ndim))
+    return _noisy(key, x, log_alpha, bits)
+
+
+def variational_dropout_kl(log_alpha: jax.Array) -> jax.Array:
+    r"""Divergence of weights :math:`\mathcal N(\theta, \alpha \theta^2)` from a log-uniform prior.
+
+    .. math::
+
+      \mathrm{KL} \approx \sum_i k_1 \sigma(-k_2 - k_3 \log \alpha_i)
+        + \tfrac{1}{2} \log(1 + \alpha_i^{-1})
+
+    with :math:`k = (0.63576, 1.8732, 1.48695)`, within 0.0094 of the exact integral for each
+    element. The constant that the improper prior leaves open is such that the divergence ends at 0
+    as :math:`\alpha` grows. Added to a loss that is a mean over :math:`N` examples, its weight is
+    :math:`1 / N`, often raised from zero during the first epochs.
+
+    Args:
+      log_alpha: Logarithms of :math:`\alpha`, floating-point, of any shape.
+
+    Returns:
+      Scalar, float32 or wider, zero or positive. It is infinite where an element is minus infinity;
+      the gradient is finite even there.
+
+    Raises:
+      TypeError: ``log_alpha`` is not real floating-point.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg import dropout
+      >>> print(jnp.round(dropout.variational_dropout_kl(jnp.zeros(2)), 1))
+      0.9
+
+    References:
+      Molchanov et al., `Variational Dropout Sparsifies Deep Neural Networks
+      <https://arxiv.org/abs/1701.05369>`_, 2017
+    """
+    check_real(log_alpha, "log_alpha")
+    wide = widen(log_alpha)
+    # As the paper writes it, two numbers near k1 are subtracted from each other.
+    tail = 0.63576 * jax.nn.sigmoid(-1.8732 - 1.48695 * wide)
+    return jnp.sum(tail + jax.nn.softplus(-wide) / 2)
+
+
+def variational_log_alpha(kernel: jax.Array, log_variance: ArrayLike) -> jax.Array:
+    r"""Logarithm of the variance of weights relative to their squared mean.
+
+    .. math::
+
+      \log \alpha_{i j} = \log \sigma^2_{i j} - \log(\theta_{i j}^2 + 10^{-8})
+
+    Learning the variance and the mean instead of :math:`\alpha` keeps gradients quiet (the additive
+    parametrization). The summand of 1e-8 keeps the result and the gradient finite at a mean of
+    zero; it shows for means below 1e-3.
+
+    Args:
+      kernel: Means :math:`\theta` of the weights, floating-point, of any shape.
+      log_variance: Logarithms of their variances :math:`\sigma^2`, broadcasting to ``kernel``.
+
+    Returns:
+      Array with the shape and dtype of ``kernel``.
+
+    Raises:
+      TypeError: ``kernel`` is not real floating-point.
+      ValueError: ``log_variance`` does not broadcast to ``kernel``.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg import dropout
+      >>> print(dropout.variational_log_alpha(jnp.array([1.0, -1.0]), jnp.array([-2.0, 0.0])))
+      [-2.  0.]
+
+    References:
+      Molchanov et al., `Variational Dropout Sparsifies Deep Neural Networks
+      <https://arxiv.org/abs/1701.05369>`_, 2017
+    """
+    check_real(kernel, "kernel")
+    return _wide_log_alpha(kernel, log_variance).astype(kernel.dtype)
+
+
+def variational_dense(
+    key: jax.Array,
+    x: jax.Array,
+    kernel: jax.Array,
+    log_variance: ArrayLike,
+    *,
+    bias: ArrayLike | None = None,
+    bits: _bits.Bits | None = None,
+) -> jax.Array:
+    r"""Dense layer with Gaussian weights, sampled by its outputs (local reparametrization).
+
+    .. math::
+
+      y_{n j} = \sum_i x_{n i} \theta_{i j} + b_j
+        + \varepsilon_{n j} \sqrt{\sum_i x_{n i}^2 \sigma^2_{i j}}, \qquad
+      \varepsilon_{n j} \sim \mathcal N(0, 1)
+
+    Each output is distributed as with weights :math:`w_{i j} \sim \mathcal N(\theta_{i j},
+    \sigma^2_{i j})` drawn for each example by itself. Products have the dtype of ``x``, squares and
+    variances one with the range of float32, and sums are accumulated in float32 or wider. The
+    backward pass draws the noise again and holds the variances of the outputs, which would take a
+    product of matrices to compute.
+
+    Args:
+      key: PRNG key.
+      x: Inputs ``[..., in]``.
+      kernel: Means :math:`\theta` of the weights ``[in, out]``.
+      log_variance: Logarithms of their variances :math:`\sigma^2`, broadcasting to ``kernel``; more
+        than 16.6 counts as that.
+      bias: Array that broadcasts to ``[out]``, without noise.
+      bits: Source of random bits in place of the package's own, such as ``jax.random.bits``.
+
+    Returns:
+      Array ``[..., out]`` with the dtype of ``x``.
+
+    Raises:
+      TypeError: ``x`` or ``kernel`` is not real floating-point, or ``key`` is not one key.
+      ValueError: The shapes of ``x`` and ``kernel`` do not match, or ``log_variance`` or ``bias``
+        does not broadcast.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg import dropout
+      >>> x, kernel, log_variance = jnp.ones((100_000, 4)), jnp.full((4, 1), 0.5), jnp.log(0.25)
+      >>> y = dropout.variational_dense(jax.random.key(0), x, kernel, log_variance)
+      >>> print(jnp.round(jnp.mean(y), 1), jnp.round(jnp.var(y), 1))
+      2.0 1.0
+
+    References:
+      Kingma et al., `Variational Dropout and the Local Reparameterization Trick
+      <https://arxiv.org/abs/1506.02557>`_, 2015
+    """
+    check_key(key)
+    _check_dense(x, kernel, bias)
+    check_broadcasts(log_variance, "log_variance", kernel.shape)
+    return _dense(key, x, kernel, strength(log_variance, kernel), bias, bits)
+
+
+def variational_dense_inference(
+    x: jax.Array,
+    kernel: jax.Array,
+    log_variance: ArrayLike,
+    *,
+    bias: ArrayLike | None = None,
+    threshold: ArrayLike = 3.0,
+) -> jax.Array:
+    r"""Dense layer with the means of the weights that are not noise alone.
+
+    .. math::
+
+      y_{n j} = \sum_{i: \log \alpha_{i j} \le t} x_{n i} \theta_{i j} + b_j
+
+    What evaluation makes of :func:`variational_dense`, see :func:`variational_prune`.
+
+    Args:
+      x: Inputs ``[..., in]``.
+      kernel: Means :math:`\theta` of the weights ``[in, out]``.
+      log_variance: Logarithms of their variances, broadcasting to ``kernel``.
+      bias: Array that broadcasts to ``[out]``.
+      threshold: Largest :math:`\log \alpha` of a weight that is used.
+
+    Returns:
+      Array ``[..., out]`` with the dtype of ``x``.
+
+    Raises:
+      TypeError: ``x`` or ``kernel`` is not real floating-point.
+      ValueError: The shapes of ``x`` and ``kernel`` do not match, ``log_variance`` or ``bias`` does
+        not broadcast, or ``threshold`` is NaN.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg import dropout
+      >>> kernel, log_variance = jnp.array([[2.0], [0.01]]), jnp.full((2, 1), -1.0)
+      >>> print(dropout.variational_dense_inference(jnp.ones(2), kernel, log_variance))
+      [2.]
+
+    References:
+      Molchanov et al., `Variational Dropout Sparsifies Deep Neural Networks
+      <https://arxiv.org/abs/1701.05369>`_, 2017
+    """
+    _check_dense(x, kernel, bias)
+    pruned = variational_prune(kernel, log_variance, threshold=threshold)
+    return _affine(x, pruned, bias).astype(x.dtype)
+
+
+def variational_prune(
+    kernel: jax.Array, log_variance: ArrayLike, *, threshold: ArrayLike = 3.0
+) -> jax.Array:
+    r"""Sets weights to zero that are little but noise.
+
+    .. math::
+
+      \theta'_{i j} = \begin{cases} \theta_{i j} & \log \alpha_{i j} \le t \\ 0 & \text{else}
+        \end{cases}
+
+    The default is the paper's: a weight with :math:`\log \alpha = 3` is dropped at a rate of 0.95.
+
+    Args:
+      kernel: Means :math:`\theta` of the weights, floating-point, of any shape.
+      log_variance: Logarithms of their variances, broadcasting to ``kernel``.
+      threshold: Largest :math:`\log \alpha`, as of :func:`variational_log_alpha`, of a weight that
+        stays; infinity is the identity to the bit.
+
+    Returns:
+      Array with the shape and dtype of ``kernel``.
+
+    Raises:
+      TypeError: ``kernel`` is not real floating-point.
+      ValueError: ``log_variance`` does not broadcast to ``kernel``, or ``threshold`` is NaN.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg import dropout
+      >>> print(dropout.variational_prune(jnp.array([2.0, 0.01]), jnp.array([-1.0, -1.0])))
+      [2. 0.]
+
+    References:
+      Molchanov et al., `Variational Dropout Sparsifies Deep Neural Networks
+      <https://arxiv.org/abs/1701.05369>`_, 2017
+    """
+    check_real(kernel, "kernel")
+    check_between(threshold, "threshold", -math.inf, math.inf)
+    noise = _wide_log_alpha(kernel, log_variance) > strength(threshold, kernel)
+    return jnp.where(noise, jnp.zeros_like(kernel), kernel)
+
+
+@partial(jax.checkpoint, static_argnums=(3,))
+def _noisy(
+    key: jax.Array, x: jax.Array, log_alpha: jax.Array, bits: _bits.Bits | None
+) -> jax.Array:
+    noise = _bits.normal(key, x.shape, like=x, bits=bits).astype(log_alpha.dtype)
+    stddev = jnp.exp(jnp.minimum(log_alpha, _LARGEST) / 2)
+    noisy = (widen(x) * (1 + stddev * noise)).astype(x.dtype)
+    return jnp.where(log_alpha == -jnp.inf, x, noisy)
+
+
+@partial(jax.checkpoint, static_argnums=(5,), policy=jax.checkpoint_policies.dots_saveable)
+def _dense(
+    key: jax.Array,
+    x: jax.Array,
+    kernel: jax.Array,
+    log_variance: jax.Array,
+    bias: ArrayLike | None,
+    bits: _bits.Bits | None,
+) -> jax.Array:
+    mean = _affine(x, kernel, bias)
+    variances = jnp.broadcast_to(jnp.exp(jnp.minimum(log_variance, _LARGEST)), kernel.shape)
+    # Float16 has not the range for squares and variances; bfloat16 has.
+    dtype = x.dtype if x.dtype == jnp.bfloat16 else mean.dtype
+    squares = jnp.square(widen(x)).astype(dtype)
+    variance = jnp.matmul(squares, variances.astype(dtype), preferred_element_type=mean.dtype)
+    # The root of 0 has no derivative: inputs of zero take the other branch.
+    zero = variance == 0
+    root = jnp.sqrt(jnp.where(zero, jnp.ones_like(variance), variance))
+    stddev = jnp.where(zero, jnp.zeros_like(root), root)
+    noise = _bits.normal(key, mean.shape, like=mean, bits=bits).astype(mean.dtype)
+    return (mean + stddev * noise).astype(x.dtype)
+
+
+def _affine(x: jax.Array, kernel: jax.Array, bias: ArrayLike | None) -> jax.Array:
+    """Product with a kernel, and a bias added to it, both as wide as sums are accumulated."""
+    y = jnp.matmul(x, kernel.astype(x.dtype), preferred_element_type=wide_dtype(x.dtype))
+    if bias is None:
+        return y
+    bias = jnp.asarray(bias, y.dtype)
+    return y + jax.lax.expand_dims(bias, range(y.ndim - bias.ndim))
+
+
+def _wide_log_alpha(kernel: jax.Array, log_variance: ArrayLike) -> jax.Array:
+    check_broadcasts(log_variance, "log_variance", kernel.shape)
+    log_variance = strength(log_variance, kernel)
+    log_variance = jax.lax.expand_dims(log_variance, range(kernel.ndim - log_variance.ndim))
+    return log_variance - jnp.log(jnp.square(widen(kernel)) + _EPS)
+
+
+def _check_dense(x: jax.Array, kernel: jax.Array, bias: ArrayLike | None) -> None:
+    check_real(x, "x")
+    check_real(kernel, "kernel")
+    if kernel.ndim != 2 or x.ndim == 0 or x.shape[-1] != kernel.shape[0]:
+        raise ValueError(
+            "`kernel` must have the axes [in, out] and `x` [..., in], got shapes "
+            f"{kernel.shape} and {x.shape}."
+        )
+    if bias is not None:
+        check_broadcasts(bias, "bias", kernel.shape[1:])

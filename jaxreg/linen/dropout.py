@@ -1,0 +1,324 @@
+"""Linen modules that drop parts of activations."""
+
+import math
+from collections.abc import Sequence
+
+import jax
+from flax import linen as nn
+from jax.typing import ArrayLike
+
+from jaxreg import dropout
+from jaxreg.linen.stochastic import Rated, Stochastic
+
+
+class Dropout(Rated):
+    """Linen form of :func:`jaxreg.dropout.dropout`.
+
+    Attributes:
+      rate: Probability of dropping.
+      broadcast_dims: Axes along which one decision is shared.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg import linen
+      >>> layer = linen.Dropout(0.5)
+      >>> keys = {"dropout": jax.random.key(0)}
+      >>> y = layer.apply({}, jnp.ones(100), deterministic=False, rngs=keys)
+      >>> print(jnp.unique(y))
+      [0. 2.]
+    """
+
+    broadcast_dims: int | Sequence[int] = ()
+
+    def transform(self, key: jax.Array, x: jax.Array) -> jax.Array:
+        shared = self.broadcast_dims
+        return dropout.dropout(key, x, rate=self.rate, broadcast_axes=shared, bits=self.bits)
+
+
+class ClassicalDropout(Rated):
+    """Linen form of :func:`jaxreg.dropout.classical_dropout` and, in evaluation, its scale.
+
+    Attributes:
+      rate: Probability of dropping.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg import linen
+      >>> layer = linen.ClassicalDropout(0.25, deterministic=True)
+      >>> print(layer.apply({}, jnp.array([2.0, 4.0])))
+      [1.5 3. ]
+    """
+
+    def transform(self, key: jax.Array, x: jax.Array) -> jax.Array:
+        return dropout.classical_dropout(key, x, rate=self.rate, bits=self.bits)
+
+    def evaluate(self, x: jax.Array) -> jax.Array:
+        return dropout.classical_scale(x, rate=self.rate)
+
+
+class SpatialDropout(Rated):
+    """Linen form of :func:`jaxreg.dropout.spatial_dropout`.
+
+    Attributes:
+      rate: Probability of dropping a channel.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg import linen
+      >>> layer = linen.SpatialDropout(0.5)
+      >>> keys = {"dropout": jax.random.key(0)}
+      >>> y = layer.apply({}, jnp.ones((4, 8, 8, 32)), deterministic=False, rngs=keys)
+      >>> print(jnp.all(y == y[:, :1, :1]), jnp.unique(y))
+      True [0. 2.]
+    """
+
+    def transform(self, key: jax.Array, x: jax.Array) -> jax.Array:
+        return dropout.spatial_dropout(key, x, rate=self.rate, bits=self.bits)
+
+
+class GaussianDropout(Rated):
+    """Linen form of :func:`jaxreg.dropout.gaussian_dropout`.
+
+    Attributes:
+      rate: Rate of the dropout that has the variance of this noise, below 1.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg import linen
+      >>> layer = linen.GaussianDropout(0.2)
+      >>> keys = {"dropout": jax.random.key(0)}
+      >>> y = layer.apply({}, jnp.ones(100_000), deterministic=False, rngs=keys)
+      >>> print(jnp.round(jnp.var(y), 2))
+      0.25
+    """
+
+    def transform(self, key: jax.Array, x: jax.Array) -> jax.Array:
+        return dropout.gaussian_dropout(key, x, rate=self.rate, bits=self.bits)
+
+
+class AlphaDropout(Rated):
+    """Linen form of :func:`jaxreg.dropout.alpha_dropout`.
+
+    Attributes:
+      rate: Probability of dropping.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg import linen
+      >>> layer = linen.AlphaDropout(0.5)
+      >>> keys = {"dropout": jax.random.key(0)}
+      >>> y = layer.apply({}, jnp.ones(100), deterministic=False, rngs=keys)
+      >>> print(jnp.unique(y).size)
+      2
+    """
+
+    def transform(self, key: jax.Array, x: jax.Array) -> jax.Array:
+        return dropout.alpha_dropout(key, x, rate=self.rate, bits=self.bits)
+
+
+class FeatureAlphaDropout(Rated):
+    """Linen form of :func:`jaxreg.dropout.feature_alpha_dropout`.
+
+    Attributes:
+      rate: Probability of dropping a channel.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg import linen
+      >>> layer = linen.FeatureAlphaDropout(0.5)
+      >>> keys = {"dropout": jax.random.key(0)}
+      >>> y = layer.apply({}, jnp.ones((4, 8, 8, 32)), deterministic=False, rngs=keys)
+      >>> print(jnp.all(y == y[:, :1, :1]), jnp.unique(y).size)
+      True 2
+    """
+
+    def transform(self, key: jax.Array, x: jax.Array) -> jax.Array:
+        return dropout.feature_alpha_dropout(key, x, rate=self.rate, bits=self.bits)
+
+
+class DropPath(Rated):
+    """Linen form of :func:`jaxreg.dropout.drop_path`.
+
+    Attributes:
+      rate: Probability of dropping an example.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg import linen
+      >>> layer = linen.DropPath(0.5)
+      >>> keys = {"dropout": jax.random.key(0)}
+      >>> y = layer.apply({}, jnp.ones((100, 2)), deterministic=False, rngs=keys)
+      >>> print(jnp.all(y[:, 0] == y[:, 1]), jnp.unique(y))
+      True [0. 2.]
+    """
+
+    def transform(self, key: jax.Array, x: jax.Array) -> jax.Array:
+        return dropout.drop_path(key, x, rate=self.rate, bits=self.bits)
+
+
+class DropBlock(Rated):
+    """Linen form of :func:`jaxreg.dropout.drop_block`.
+
+    Attributes:
+      rate: Fraction of elements to drop.
+      block_size: Length of the side of a block.
+      axis: Axes along which blocks extend; by default the spatial ones.
+      broadcast_dims: Axes along which one decision is shared.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg import linen
+      >>> layer = linen.DropBlock(0.2, 3)
+      >>> keys = {"dropout": jax.random.key(0)}
+      >>> y = layer.apply({}, jnp.ones((2, 16, 16, 4)), deterministic=False, rngs=keys)
+      >>> print(y.shape)
+      (2, 16, 16, 4)
+    """
+
+    block_size: int | Sequence[int]
+    axis: int | Sequence[int] | None = None
+    broadcast_dims: int | Sequence[int] = ()
+
+    def transform(self, key: jax.Array, x: jax.Array) -> jax.Array:
+        return dropout.drop_block(
+            key,
+            x,
+            rate=self.rate,
+            block_size=self.block_size,
+            axis=self.axis,
+            broadcast_axes=self.broadcast_dims,
+            bits=self.bits,
+        )
+
+
+class LockedDropout(Rated):
+    """Linen form of :func:`jaxreg.dropout.locked_dropout`.
+
+    Attributes:
+      rate: Probability of dropping.
+      time_axis: The axis along which the decision is the same.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg import linen
+      >>> layer = linen.LockedDropout(0.5)
+      >>> keys = {"dropout": jax.random.key(0)}
+      >>> y = layer.apply({}, jnp.ones((4, 50, 32)), deterministic=False, rngs=keys)
+      >>> print(jnp.all(y == y[:, :1]), jnp.unique(y))
+      True [0. 2.]
+    """
+
+    time_axis: int = 1
+
+    def transform(self, key: jax.Array, x: jax.Array) -> jax.Array:
+        strengths = {"rate": self.rate, "time_axis": self.time_axis}
+        return dropout.locked_dropout(key, x, **strengths, bits=self.bits)
+
+
+class EmbeddingDropout(Rated):
+    """Linen form of :func:`jaxreg.dropout.embedding_dropout`: its input is the table.
+
+    Attributes:
+      rate: Probability of dropping a row.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg import linen
+      >>> layer = linen.EmbeddingDropout(0.5)
+      >>> keys = {"dropout": jax.random.key(0)}
+      >>> table = layer.apply({}, jnp.ones((100, 8)), deterministic=False, rngs=keys)
+      >>> print(jnp.all(table == table[:, :1]), jnp.unique(table))
+      True [0. 2.]
+    """
+
+    def transform(self, key: jax.Array, x: jax.Array) -> jax.Array:
+        return dropout.embedding_dropout(key, x, rate=self.rate, bits=self.bits)
+
+
+class PatchDropout(Rated):
+    """Linen form of :func:`jaxreg.dropout.patch_dropout` and, in evaluation, ``every_patch``.
+
+    Attributes:
+      rate: Fraction of patches to drop, a Python number.
+      prefix: Number of leading tokens that are always kept.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg import linen
+      >>> layer = linen.PatchDropout(0.5)
+      >>> keys = {"dropout": jax.random.key(0)}
+      >>> kept, indices = layer.apply({}, jnp.ones((2, 17, 8)), deterministic=False, rngs=keys)
+      >>> print(kept.shape, indices.shape)
+      (2, 9, 8) (2, 9)
+    """
+
+    prefix: int = 1
+
+    def transform(self, key: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        options = {"rate": self.rate, "prefix": self.prefix}
+        return dropout.patch_dropout(key, x, **options, bits=self.bits)
+
+    def evaluate(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return dropout.every_patch(x)
+
+
+class Zoneout(Rated):
+    """Linen form of :func:`jaxreg.dropout.zoneout` and, in evaluation, ``zoneout_mean``.
+
+    The input is the pair of the new and the old state. :class:`ZoneoutCell` does it to a cell.
+
+    Attributes:
+      rate: Probability of keeping an old value.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg import linen
+      >>> layer = linen.Zoneout(0.25, deterministic=True)
+      >>> print(layer.apply({}, (jnp.ones(3), jnp.zeros(3))))
+      [0.75 0.75 0.75]
+    """
+
+    def transform(self, key: jax.Array, x: tuple[jax.Array, jax.Array]) -> jax.Array:
+        new, old = x
+        return dropout.zoneout(key, new, old, rate=self.rate, bits=self.bits)
+
+    def evaluate(self, x: tuple[jax.Array, jax.Array]) -> jax.Array:
+        new, old = x
+        return dropout.zoneout_mean(new, old, rate=self.rate)
+
+
+class ConcreteDropout(Stochastic):
+    """Linen form of :func:`jaxreg.dropout.concrete_dropout`, whose rate is learned.
+
+    The parameter ``logit`` is the logit of the rate.
+
+    Attributes:
+      init_rate: Rate at the start of training, between 0 and 1.
+      temperature: How far decisions are from 0 and 1.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg import linen
+      >>> layer = linen.ConcreteDropout(init_rate=0.5)
+      >>> print(layer.init(jax.random.key(0), jnp.ones(3), deterministic=True))
+      {'params': {'logit': Array(0., dtype=float32)}}
+    """
+
+    init_rate: float = 0.1
+    temperature: ArrayLike = 0.1
+
+    def __post_init__(self) -> None:
+        if not 0 < self.init_rate < 1:
+            raise ValueError(
+                f"`init_rate` must be a probability in (0, 1), got {self.init_rate}; the logit of "
+                "0 and of 1 is infinite."
+            )
+        super().__post_init__()
+
+    def setup(self) -> None:
+        logit = math.log(self.init_rate) - math.log1p(-self.init_rate)
+        self.logit = self.param("logit", nn.initializers.constant(logit), (), "float32")
+
+    def transform(self, key: jax.Array, x: jax.Array) -> jax.Array:
+        strengths = {"logit": self.logit, "temperature": self.temperature}
+        return dropout.concrete_dropout(key, x, **strengths, bits=self.bits)

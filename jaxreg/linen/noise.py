@@ -1,0 +1,92 @@
+"""Linen modules that add noise to activations."""
+
+import jax
+from jax.typing import ArrayLike
+
+from jaxreg import noise
+from jaxreg._checks import check_nonnegative, is_static_zero
+from jaxreg.linen.stochastic import Rated, Stochastic
+
+
+class GaussianNoise(Stochastic):
+    """Linen form of :func:`jaxreg.noise.gaussian_noise`.
+
+    Attributes:
+      stddev: Standard deviation: a number, or an array that broadcasts to the input.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg import linen
+      >>> layer = linen.GaussianNoise(0.5)
+      >>> keys = {"dropout": jax.random.key(0)}
+      >>> y = layer.apply({}, jnp.ones(100_000), deterministic=False, rngs=keys)
+      >>> print(jnp.round(jnp.std(y), 2))
+      0.5
+    """
+
+    stddev: ArrayLike
+
+    def __post_init__(self) -> None:
+        check_nonnegative(self.stddev, "stddev")
+        super().__post_init__()
+
+    def is_off(self) -> bool:
+        return is_static_zero(self.stddev)
+
+    def transform(self, key: jax.Array, x: jax.Array) -> jax.Array:
+        return noise.gaussian_noise(key, x, stddev=self.stddev, bits=self.bits)
+
+
+class UniformNoise(Stochastic):
+    """Linen form of :func:`jaxreg.noise.uniform_noise`.
+
+    Attributes:
+      limit: Largest magnitude: a number, or an array that broadcasts to the input.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg import linen
+      >>> layer = linen.UniformNoise(0.5)
+      >>> keys = {"dropout": jax.random.key(0)}
+      >>> y = layer.apply({}, jnp.zeros(100), deterministic=False, rngs=keys)
+      >>> print(jnp.all(abs(y) <= 0.5))
+      True
+    """
+
+    limit: ArrayLike
+
+    def __post_init__(self) -> None:
+        check_nonnegative(self.limit, "limit")
+        super().__post_init__()
+
+    def is_off(self) -> bool:
+        return is_static_zero(self.limit)
+
+    def transform(self, key: jax.Array, x: jax.Array) -> jax.Array:
+        return noise.uniform_noise(key, x, limit=self.limit, bits=self.bits)
+
+
+class SaltAndPepper(Rated):
+    """Linen form of :func:`jaxreg.noise.salt_and_pepper`.
+
+    Attributes:
+      rate: Probability of replacing an element.
+      low: Value of pepper.
+      high: Value of salt.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg import linen
+      >>> layer = linen.SaltAndPepper(0.1)
+      >>> keys = {"dropout": jax.random.key(0)}
+      >>> y = layer.apply({}, jnp.full((40, 40), 0.5), deterministic=False, rngs=keys)
+      >>> print(jnp.unique(y))
+      [0.  0.5 1. ]
+    """
+
+    low: ArrayLike = 0.0
+    high: ArrayLike = 1.0
+
+    def transform(self, key: jax.Array, x: jax.Array) -> jax.Array:
+        strengths = {"rate": self.rate, "low": self.low, "high": self.high}
+        return noise.salt_and_pepper(key, x, **strengths, bits=self.bits)

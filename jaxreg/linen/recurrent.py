@@ -1,0 +1,227 @@
+"""Linen cells that regularize the recurrence of another cell."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+from flax import linen as nn
+from jax.typing import ArrayLike
+
+from jaxreg import dropout
+from jaxreg._checks import check_rate, is_floating, is_static_zero
+from jaxreg._trees import map_with_keys
+from jaxreg.linen.stochastic import Parametric, Rated, share_scope
+
+
+class Cell(Parametric, nn.RNNCellBase):
+    """A transform of what a cell does; the variables are those of the cell by itself.
+
+    Attributes:
+      cell: Cell of Linen.
+    """
+
+    cell: nn.RNNCellBase
+
+    def setup(self) -> None:
+        share_scope(self, self.cell)
+
+    @property
+    def keys_differ_by_step(self) -> bool:
+        """Whether every time step needs a key of its own."""
+        raise NotImplementedError
+
+    @property
+    def split_rngs(self) -> dict[str, bool]:
+        """What ``nn.RNN`` has to be told about the keys of this cell and of those inside of it."""
+        inside = self.cell.split_rngs if isinstance(self.cell, Cell) else {"params": False}
+        name, split = self.rng_collection, self.keys_differ_by_step
+        if inside.get(name, split) != split:
+            raise ValueError(
+                f"`rng_collection` of {type(self).__name__} must differ from that of its cell, got "
+                f"{name!r} twice: one needs a key per step, the other one for all steps; pass "
+                'rng_collection="zoneout" to one and add that key to `rngs`.'
+            )
+        return {**inside, name: split}
+
+    @nn.nowrap
+    def initialize_carry(self, rng: jax.Array, input_shape: tuple[int, ...]) -> Any:
+        return self.cell.initialize_carry(rng, input_shape)
+
+    @property
+    def num_feature_axes(self) -> int:
+        return self.cell.num_feature_axes
+
+    def evaluate(self, x: tuple[Any, Any]) -> tuple[Any, Any]:
+        carry, inputs = x
+        return self.cell(carry, inputs)  # pyright: ignore[reportCallIssue]
+
+    def __call__(
+        self,
+        carry: Any,
+        inputs: Any,
+        deterministic: bool | None = None,  # noqa: FBT001
+        rng: jax.Array | None = None,
+    ) -> tuple[Any, Any]:
+        """Makes one time step.
+
+        Args:
+          carry: State of the cell.
+          inputs: Inputs of this step.
+          deterministic: True in evaluation; needed here or, under ``nn.RNN``, in the constructor.
+          rng: PRNG key to use in place of one from the stream.
+        """
+        return self._apply((carry, inputs), deterministic=deterministic, rng=rng)
+
+
+class LockedDropoutCell(Cell):
+    """Drops inputs and hidden state, the same ones at all time steps of a sequence.
+
+    The masks are those of :func:`jaxreg.dropout.dropout`; the next call draws new ones. They lie
+    on what the layers of the cell read, as in the paper: the cell state of an LSTM and the direct
+    path of a GRU from state to state stay whole. That needs a state of one array that the cell
+    hands to its layers as it is, or a state whose last array is read by the gates alone; the cells
+    of Flax are of these kinds.
+
+    All steps need the same key. ``nn.RNN`` passes it on with ``split_rngs=cell.split_rngs``, which
+    is ``{"params": False, "dropout": False}``. Without it there is an error for want of a key;
+    with ``"dropout": True`` every step would have its own mask.
+
+    Attributes:
+      cell: Cell of Linen, such as ``nn.LSTMCell``.
+      input_rate: Probability of dropping an input.
+      state_rate: Probability of dropping an element of the hidden state.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from flax import linen as nn
+      >>> from jaxreg import linen
+      >>> cell = linen.LockedDropoutCell(nn.LSTMCell(8), 0.2, 0.2, deterministic=False)
+      >>> rnn = nn.RNN(cell, split_rngs=cell.split_rngs)
+      >>> x = jnp.ones((4, 50, 3))
+      >>> variables = rnn.init(jax.random.key(0), x)
+      >>> print(rnn.apply(variables, x, rngs={"dropout": jax.random.key(1)}).shape)
+      (4, 50, 8)
+
+    References:
+      Gal and Ghahramani, `A Theoretically Grounded Application of Dropout in Recurrent Neural
+      Networks <https://arxiv.org/abs/1512.05287>`_, 2016, equation 7
+    """
+
+    input_rate: ArrayLike
+    state_rate: ArrayLike
+
+    def __post_init__(self) -> None:
+        check_rate(self.input_rate, "input_rate")
+        check_rate(self.state_rate, "state_rate")
+        super().__post_init__()
+
+    @property
+    def keys_differ_by_step(self) -> bool:
+        return False
+
+    def is_off(self) -> bool:
+        static = is_static_zero(self.input_rate) and is_static_zero(self.state_rate)
+        return static or super().is_off()
+
+    def transform(self, key: jax.Array, x: tuple[Any, Any]) -> tuple[Any, Any]:
+        carry, inputs = x
+        leaves, tree = jax.tree.flatten(carry)
+        *memory, hidden = leaves
+        seen, dropped = map_with_keys(
+            self._drop, key, (inputs, hidden), (self.input_rate, self.state_rate)
+        )
+        if memory:
+            return self.evaluate((tree.unflatten([*memory, dropped]), seen))
+        show = _Showing(hidden, dropped)
+        with nn.intercept_methods(show):
+            result = self.evaluate((carry, seen))
+        if not show.seen:
+            raise ValueError(
+                f"`cell` must hand its state to layers of its own as it is, but no layer of "
+                f"{type(self.cell).__name__} has read it; drop the state inside of the cell."
+            )
+        return result
+
+    def _drop(self, key: jax.Array, x: jax.Array, rate: ArrayLike) -> jax.Array:
+        return dropout.dropout(key, x, rate=rate, bits=self.bits)
+
+
+class ZoneoutCell(Rated, Cell):
+    """Keeps elements of the state as they were, other ones at each time step.
+
+    Every floating-point array of the state goes through :func:`jaxreg.dropout.zoneout`, in
+    evaluation through ``zoneout_mean``. An output that is an array of the new state, as with the
+    cells of Flax, is that array after zoneout.
+
+    Each step needs its own key. ``nn.RNN`` makes it with ``split_rngs=cell.split_rngs``, which is
+    ``{"params": False, "dropout": True}``. Without it there is an error for want of a key; with
+    ``"dropout": False`` all steps would keep the same elements, for ever.
+
+    Attributes:
+      cell: Cell of Linen, such as ``nn.LSTMCell``.
+      rate: Probability of keeping an old value.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from flax import linen as nn
+      >>> from jaxreg import linen
+      >>> cell = linen.ZoneoutCell(nn.LSTMCell(8), 0.1, deterministic=False)
+      >>> rnn = nn.RNN(cell, split_rngs=cell.split_rngs)
+      >>> x = jnp.ones((4, 50, 3))
+      >>> variables = rnn.init(jax.random.key(0), x)
+      >>> print(rnn.apply(variables, x, rngs={"dropout": jax.random.key(1)}).shape)
+      (4, 50, 8)
+
+    References:
+      Krueger et al., `Zoneout: Regularizing RNNs by Randomly Preserving Hidden Activations
+      <https://arxiv.org/abs/1606.01305>`_, 2017
+    """
+
+    @property
+    def keys_differ_by_step(self) -> bool:
+        return True
+
+    def transform(self, key: jax.Array, x: tuple[Any, Any]) -> tuple[Any, Any]:
+        def mix(key: jax.Array, new: jax.Array, old: jax.Array) -> jax.Array:
+            if not is_floating(new):
+                return new
+            return dropout.zoneout(key, new, old, rate=self.rate, bits=self.bits)
+
+        return self._step(x, partial(map_with_keys, mix, key))
+
+    def evaluate(self, x: tuple[Any, Any]) -> tuple[Any, Any]:
+        def mix(new: jax.Array, old: jax.Array) -> jax.Array:
+            return dropout.zoneout_mean(new, old, rate=self.rate) if is_floating(new) else new
+
+        return self._step(x, partial(jax.tree.map, mix))
+
+    def _step(self, x: tuple[Any, Any], mix: Callable[[Any, Any], Any]) -> tuple[Any, Any]:
+        carry, output = super().evaluate(x)
+        mixed = mix(carry, x[0])
+        pairs = zip(jax.tree.leaves(carry), jax.tree.leaves(mixed), strict=True)
+        return mixed, next((after for before, after in pairs if before is output), output)
+
+
+class _Showing:
+    """Interceptor that gives the layers of a cell, but no cell, ``shown`` in place of ``hidden``.
+
+    A cell inside passes the state on to layers of its own, beside paths that have to stay whole.
+    """
+
+    def __init__(self, hidden: jax.Array, shown: jax.Array) -> None:
+        self.hidden = hidden
+        self.shown = shown
+        self.seen = False
+
+    def __call__(
+        self,
+        call: Callable[..., Any],
+        inputs: Any,
+        keywords: Any,
+        context: nn.module.InterceptorContext,
+    ) -> Any:
+        if not isinstance(context.module, nn.RNNCellBase):
+            self.seen = self.seen or any(value is self.hidden for value in inputs)
+            inputs = tuple(self.shown if value is self.hidden else value for value in inputs)
+        return call(*inputs, **keywords)

@@ -1,0 +1,221 @@
+"""Linen modules whose weights are random in training."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+from flax import linen as nn
+from flax.typing import Dtype, Initializer
+from jax.typing import ArrayLike
+
+from jaxreg import dropout, noise
+from jaxreg._checks import check_floating, check_nonnegative, check_scalar, is_static_zero
+from jaxreg._trees import map_kernels
+from jaxreg.linen.stochastic import Parametric, Rated, Wrapper
+
+
+class DropConnect(Rated, Wrapper):
+    """Applies a layer with :func:`jaxreg.dropout.drop_connect` on its kernels.
+
+    What is a kernel, :func:`jaxreg.masks.kernels` tells; each one has a key of its own. One call
+    draws one mask: around ``nn.RNN`` it stays the same for all time steps. The layer is called with
+    the positional arguments of the call.
+
+    Attributes:
+      layer: Linen module, whose variables are those of the layer by itself.
+      rate: Probability of dropping a weight.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from flax import linen as nn
+      >>> from jaxreg import linen
+      >>> layer = linen.DropConnect(nn.Dense(100, kernel_init=nn.initializers.ones), 0.5)
+      >>> x, keys = jnp.ones((1, 1)), {"dropout": jax.random.key(0)}
+      >>> variables = layer.init(jax.random.key(1), x, deterministic=True)
+      >>> print(jnp.unique(layer.apply(variables, x, deterministic=False, rngs=keys)))
+      [0. 2.]
+
+    References:
+      Merity et al., `Regularizing and Optimizing LSTM Language Models
+      <https://arxiv.org/abs/1708.02182>`_, 2018
+    """
+
+    def transform(self, key: jax.Array, x: tuple[Any, ...]) -> Any:
+        function = partial(dropout.drop_connect, rate=self.rate, bits=self.bits)
+        return _with_params(_call, partial(map_kernels, function, key), self.layer, *x)
+
+
+class Perturb(Wrapper):
+    """Applies a layer with :func:`jaxreg.noise.perturb` on its parameters.
+
+    One call draws the noise once: around ``nn.RNN`` it stays the same for all time steps. The layer
+    is called with the positional arguments of the call.
+
+    Attributes:
+      layer: Linen module, whose variables are those of the layer by itself.
+      stddev: Standard deviation of the noise.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from flax import linen as nn
+      >>> from jaxreg import linen
+      >>> layer = linen.Perturb(nn.Embed(1, 100_000, embedding_init=nn.initializers.ones), 0.5)
+      >>> x, keys = jnp.zeros(1, jnp.int32), {"dropout": jax.random.key(0)}
+      >>> variables = layer.init(jax.random.key(1), x, deterministic=True)
+      >>> y = layer.apply(variables, x, deterministic=False, rngs=keys)
+      >>> print(jnp.round(jnp.std(y), 2))
+      0.5
+    """
+
+    stddev: ArrayLike
+
+    def __post_init__(self) -> None:
+        check_scalar(self.stddev, "stddev")
+        check_nonnegative(self.stddev, "stddev")
+        super().__post_init__()
+
+    def is_off(self) -> bool:
+        return is_static_zero(self.stddev) or super().is_off()
+
+    def transform(self, key: jax.Array, x: tuple[Any, ...]) -> Any:
+        function = partial(noise.perturb, key, stddev=self.stddev, bits=self.bits)
+        return _with_params(_call, function, self.layer, *x)
+
+
+class DropConnectDense(Rated, Parametric, nn.Dense, kw_only=True):
+    """``flax.linen.Dense`` with :func:`jaxreg.dropout.drop_connect` on its kernel.
+
+    All fields of ``flax.linen.Dense`` work, and checkpoints load both ways.
+
+    Attributes:
+      rate: Probability of dropping a weight.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from flax import linen as nn
+      >>> from jaxreg import linen
+      >>> layer = linen.DropConnectDense(100, rate=0.5, kernel_init=nn.initializers.ones)
+      >>> x, keys = jnp.ones((1, 1)), {"dropout": jax.random.key(0)}
+      >>> variables = layer.init(jax.random.key(1), x, deterministic=True)
+      >>> print(jnp.unique(layer.apply(variables, x, deterministic=False, rngs=keys)))
+      [0. 2.]
+    """
+
+    rate: ArrayLike
+
+    def transform(self, key: jax.Array, x: jax.Array) -> jax.Array:
+        return _with_params(nn.Dense.__call__, partial(_drop_kernel, self, key), self, x)
+
+    def evaluate(self, x: jax.Array) -> jax.Array:
+        return nn.Dense.__call__(self, x)
+
+
+class DropConnectConv(Rated, Parametric, nn.Conv, kw_only=True):
+    """``flax.linen.Conv`` with :func:`jaxreg.dropout.drop_connect` on its kernel.
+
+    All fields of ``flax.linen.Conv`` work, and checkpoints load both ways.
+
+    Attributes:
+      rate: Probability of dropping a weight.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from flax import linen as nn
+      >>> from jaxreg import linen
+      >>> layer = linen.DropConnectConv(100, (1, 1), rate=0.5, kernel_init=nn.initializers.ones)
+      >>> x, keys = jnp.ones((1, 4, 4, 1)), {"dropout": jax.random.key(0)}
+      >>> variables = layer.init(jax.random.key(1), x, deterministic=True)
+      >>> print(jnp.unique(layer.apply(variables, x, deterministic=False, rngs=keys)))
+      [0. 2.]
+    """
+
+    rate: ArrayLike
+
+    def transform(self, key: jax.Array, x: jax.Array) -> jax.Array:
+        return _with_params(nn.Conv.__call__, partial(_drop_kernel, self, key), self, x)
+
+    def evaluate(self, x: jax.Array) -> jax.Array:
+        return nn.Conv.__call__(self, x)
+
+
+class VariationalDense(Parametric):
+    """Linen form of :func:`jaxreg.dropout.variational_dense`; evaluation prunes the weights.
+
+    Parameters are ``kernel``, ``bias`` and ``log_variance``. Add
+    :func:`jaxreg.dropout.variational_dropout_kl` to the loss.
+
+    Attributes:
+      features: Number of outputs.
+      use_bias: Whether an offset is learned.
+      param_dtype: Dtype of the parameters; the result has that of the input.
+      kernel_init: Initializer of the means of the weights.
+      bias_init: Initializer of the offset.
+      log_variance_init: Initializer of the logarithms of the variances of the weights.
+      threshold: Weights with a larger ``log_alpha`` count as zero in evaluation.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg import linen
+      >>> layer = linen.VariationalDense(4, deterministic=True)
+      >>> variables = layer.init(jax.random.key(0), jnp.ones((2, 3)))
+      >>> print(jax.tree.map(jnp.shape, variables["params"]))
+      {'bias': (4,), 'kernel': (3, 4), 'log_variance': (3, 4)}
+    """
+
+    features: int
+    use_bias: bool = True
+    param_dtype: Dtype = "float32"
+    kernel_init: Initializer = nn.linear.default_kernel_init
+    bias_init: Initializer = nn.initializers.zeros
+    log_variance_init: Initializer = nn.initializers.constant(-10.0)
+    threshold: ArrayLike = 3.0
+
+    def transform(self, key: jax.Array, x: Any) -> jax.Array:
+        *arguments, bias = x
+        return dropout.variational_dense(key, *arguments, bias=bias, bits=self.bits)
+
+    def evaluate(self, x: Any) -> jax.Array:
+        *arguments, bias = x
+        return dropout.variational_dense_inference(*arguments, bias=bias, threshold=self.threshold)
+
+    @nn.compact
+    def __call__(
+        self,
+        x: jax.Array,
+        deterministic: bool | None = None,  # noqa: FBT001
+        rng: jax.Array | None = None,
+    ) -> jax.Array:
+        """Applies the layer.
+
+        Args:
+          x: Inputs ``[..., in]``.
+          deterministic: True in evaluation; needed here or in the constructor.
+          rng: PRNG key to use in place of one from the stream.
+        """
+        check_floating(x, "x")
+        shape = (x.shape[-1], self.features)
+        kernel = self.param("kernel", self.kernel_init, shape, self.param_dtype)
+        log_variance = self.param("log_variance", self.log_variance_init, shape, self.param_dtype)
+        bias = None
+        if self.use_bias:
+            bias = self.param("bias", self.bias_init, shape[1:], self.param_dtype)
+        return self._apply((x, kernel, log_variance, bias), deterministic=deterministic, rng=rng)
+
+
+def _with_params(
+    call: Callable[..., Any], change: Callable[[Any], Any], layer: nn.Module, *inputs: Any
+) -> Any:
+    """Calls a layer that sees ``change(params)``; other variables are as ever."""
+    return nn.map_variables(call, "params", change)(layer, *inputs)
+
+
+def _call(layer: Callable[..., Any], *inputs: Any) -> Any:
+    return layer(*inputs)
+
+
+def _drop_kernel(layer: Any, key: jax.Array, variables: Any) -> Any:
+    """Drops elements of the kernel of a layer that has no other parameters but a bias."""
+    drop = partial(dropout.drop_connect, key, rate=layer.rate, bits=layer.bits)
+    params = variables["params"]
+    return {"params": {**params, "kernel": jax.tree.map(drop, params["kernel"])}}

@@ -1,0 +1,65 @@
+"""NNX module that skips a layer at random."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from flax import nnx
+from jax.typing import ArrayLike
+
+from jaxreg import dropout
+from jaxreg.nnx.stochastic import Rated, Wrapper
+
+
+@nnx.dataclass(eq=False)
+class StochasticDepth(Rated, Wrapper):
+    """NNX form of :func:`jaxreg.dropout.stochastic_depth`.
+
+    It adds the layer to its input, ``x + layer(x)`` in evaluation. When skipped, the layer takes no
+    time, and its variables such as batch statistics stay as they are. It cannot ``sow``
+    intermediates, which have no value when it is skipped.
+
+    Attributes:
+      layer: Module whose result is like its first input. Further inputs are passed on to it.
+      rate: Probability of skipping the layer for the whole batch.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from flax import nnx as flax_nnx
+      >>> from jaxreg import nnx
+      >>> linear = flax_nnx.Linear(3, 3, rngs=flax_nnx.Rngs(0))
+      >>> layer = nnx.StochasticDepth(linear, 1.0, rngs=flax_nnx.Rngs(1))
+      >>> print(layer(jnp.ones((2, 3))))
+      [[1. 1. 1.]
+       [1. 1. 1.]]
+    """
+
+    rate: ArrayLike
+
+    def evaluate(self, x: tuple[Any, ...]) -> Any:
+        return x[0] + super().evaluate(x)
+
+    def transform(self, key: jax.Array, x: tuple[Any, ...]) -> Any:
+        first, *rest = x
+        # Parameters are only read and may come from outside; the others may change in the branch.
+        graph, params, others = nnx.split(self.layer, nnx.Param, ...)
+        variables = [others]
+
+        def block(first: jax.Array) -> Any:
+            return nnx.merge(graph, params, variables[-1])(first, *rest)
+
+        def lifted(branch: Callable[[jax.Array], jax.Array]) -> Callable[..., jax.Array]:
+            def run(inside: nnx.State, first: jax.Array) -> jax.Array:
+                variables.append(inside)
+                result = branch(first)
+                variables.pop()
+                return result
+
+            return run
+
+        def cond(kept: jax.Array, yes: Any, no: Any, first: jax.Array) -> jax.Array:
+            return nnx.cond(kept, lifted(yes), lifted(no), others, first)
+
+        return dropout.stochastic_depth(
+            key, block, first, rate=self.rate, cond=cond, bits=self.bits
+        )

@@ -1,0 +1,355 @@
+"""NNX modules that drop parts of activations."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+from flax import nnx
+from jax.typing import ArrayLike
+
+from jaxreg import dropout
+from jaxreg.nnx.stochastic import Rated, Stochastic
+
+
+@nnx.dataclass(eq=False)
+class Dropout(Rated):
+    """NNX form of :func:`jaxreg.dropout.dropout`.
+
+    Attributes:
+      rate: Probability of dropping.
+      broadcast_dims: Axes along which one decision is shared.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from flax import nnx as flax_nnx
+      >>> from jaxreg import nnx
+      >>> layer = nnx.Dropout(0.5, rngs=flax_nnx.Rngs(0))
+      >>> print(jnp.unique(layer(jnp.ones(100))))
+      [0. 2.]
+    """
+
+    rate: ArrayLike
+    broadcast_dims: int | Sequence[int] = ()
+
+    def transform(self, key: jax.Array, x: jax.Array) -> jax.Array:
+        return dropout.dropout(
+            key, x, rate=self.rate, broadcast_axes=self.broadcast_dims, bits=self.bits
+        )
+
+
+@nnx.dataclass(eq=False)
+class ClassicalDropout(Rated):
+    """NNX form of :func:`jaxreg.dropout.classical_dropout` and, in evaluation, ``classical_scale``.
+
+    Attributes:
+      rate: Probability of dropping.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from flax import nnx as flax_nnx
+      >>> from jaxreg import nnx
+      >>> layer = nnx.ClassicalDropout(0.5, rngs=flax_nnx.Rngs(0))
+      >>> x = jnp.ones(100)
+      >>> print(jnp.unique(layer(x)), jnp.unique(layer(x, deterministic=True)))
+      [0. 1.] [0.5]
+    """
+
+    rate: ArrayLike
+
+    def transform(self, key: jax.Array, x: jax.Array) -> jax.Array:
+        return dropout.classical_dropout(key, x, rate=self.rate, bits=self.bits)
+
+    def evaluate(self, x: jax.Array) -> jax.Array:
+        return dropout.classical_scale(x, rate=self.rate)
+
+
+@nnx.dataclass(eq=False)
+class SpatialDropout(Rated):
+    """NNX form of :func:`jaxreg.dropout.spatial_dropout`.
+
+    Attributes:
+      rate: Probability of dropping a channel.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from flax import nnx as flax_nnx
+      >>> from jaxreg import nnx
+      >>> y = nnx.SpatialDropout(0.5, rngs=flax_nnx.Rngs(0))(jnp.ones((4, 8, 8, 32)))
+      >>> print(jnp.all(y == y[:, :1, :1]), jnp.unique(y))
+      True [0. 2.]
+    """
+
+    rate: ArrayLike
+
+    def transform(self, key: jax.Array, x: jax.Array) -> jax.Array:
+        return dropout.spatial_dropout(key, x, rate=self.rate, bits=self.bits)
+
+
+@nnx.dataclass(eq=False)
+class GaussianDropout(Rated):
+    """NNX form of :func:`jaxreg.dropout.gaussian_dropout`.
+
+    Attributes:
+      rate: Rate of the dropout that has this variance, below 1.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from flax import nnx as flax_nnx
+      >>> from jaxreg import nnx
+      >>> layer = nnx.GaussianDropout(0.2, rngs=flax_nnx.Rngs(0))
+      >>> print(jnp.round(jnp.std(layer(jnp.ones(100_000))), 2))
+      0.5
+    """
+
+    rate: ArrayLike
+
+    def transform(self, key: jax.Array, x: jax.Array) -> jax.Array:
+        return dropout.gaussian_dropout(key, x, rate=self.rate, bits=self.bits)
+
+
+@nnx.dataclass(eq=False)
+class AlphaDropout(Rated):
+    """NNX form of :func:`jaxreg.dropout.alpha_dropout`.
+
+    Attributes:
+      rate: Probability of dropping.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from flax import nnx as flax_nnx
+      >>> from jaxreg import nnx
+      >>> layer = nnx.AlphaDropout(0.5, rngs=flax_nnx.Rngs(0))
+      >>> print(jnp.unique(layer(jnp.ones(100))).size)
+      2
+    """
+
+    rate: ArrayLike
+
+    def transform(self, key: jax.Array, x: jax.Array) -> jax.Array:
+        return dropout.alpha_dropout(key, x, rate=self.rate, bits=self.bits)
+
+
+@nnx.dataclass(eq=False)
+class FeatureAlphaDropout(Rated):
+    """NNX form of :func:`jaxreg.dropout.feature_alpha_dropout`.
+
+    Attributes:
+      rate: Probability of dropping a channel.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from flax import nnx as flax_nnx
+      >>> from jaxreg import nnx
+      >>> y = nnx.FeatureAlphaDropout(0.5, rngs=flax_nnx.Rngs(0))(jnp.ones((4, 8, 8, 32)))
+      >>> print(jnp.all(y == y[:, :1, :1]), jnp.unique(y).size)
+      True 2
+    """
+
+    rate: ArrayLike
+
+    def transform(self, key: jax.Array, x: jax.Array) -> jax.Array:
+        return dropout.feature_alpha_dropout(key, x, rate=self.rate, bits=self.bits)
+
+
+@nnx.dataclass(eq=False)
+class DropPath(Rated):
+    """NNX form of :func:`jaxreg.dropout.drop_path`; ``x + layer(branch(x))`` is a residual block.
+
+    Attributes:
+      rate: Probability of dropping an example.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from flax import nnx as flax_nnx
+      >>> from jaxreg import nnx
+      >>> y = nnx.DropPath(0.5, rngs=flax_nnx.Rngs(0))(jnp.ones((100, 2)))
+      >>> print(jnp.all(y[:, 0] == y[:, 1]), jnp.unique(y))
+      True [0. 2.]
+    """
+
+    rate: ArrayLike
+
+    def transform(self, key: jax.Array, x: jax.Array) -> jax.Array:
+        return dropout.drop_path(key, x, rate=self.rate, bits=self.bits)
+
+
+@nnx.dataclass(eq=False)
+class DropBlock(Rated):
+    """NNX form of :func:`jaxreg.dropout.drop_block`.
+
+    Attributes:
+      rate: Probability of dropping an element.
+      block_size: Length of a block, or lengths along each axis.
+      axis: Axes that blocks extend over; by default all but the first and the last.
+      broadcast_dims: Axes along which one decision is shared.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from flax import nnx as flax_nnx
+      >>> from jaxreg import nnx
+      >>> layer = nnx.DropBlock(0.0, 3)  # A rate of zero needs no key.
+      >>> print(jnp.unique(layer(jnp.ones((4, 16, 16, 2)))))
+      [1.]
+    """
+
+    rate: ArrayLike
+    block_size: int | Sequence[int]
+    axis: int | Sequence[int] | None = None
+    broadcast_dims: int | Sequence[int] = ()
+
+    def transform(self, key: jax.Array, x: jax.Array) -> jax.Array:
+        return dropout.drop_block(
+            key,
+            x,
+            rate=self.rate,
+            block_size=self.block_size,
+            axis=self.axis,
+            broadcast_axes=self.broadcast_dims,
+            bits=self.bits,
+        )
+
+
+@nnx.dataclass(eq=False)
+class LockedDropout(Rated):
+    """NNX form of :func:`jaxreg.dropout.locked_dropout`.
+
+    Attributes:
+      rate: Probability of dropping.
+      time_axis: The axis along which the decision is the same.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from flax import nnx as flax_nnx
+      >>> from jaxreg import nnx
+      >>> y = nnx.LockedDropout(0.5, rngs=flax_nnx.Rngs(0))(jnp.ones((4, 50, 32)))
+      >>> print(jnp.all(y == y[:, :1]), jnp.unique(y))
+      True [0. 2.]
+    """
+
+    rate: ArrayLike
+    time_axis: int = 1
+
+    def transform(self, key: jax.Array, x: jax.Array) -> jax.Array:
+        return dropout.locked_dropout(
+            key, x, rate=self.rate, time_axis=self.time_axis, bits=self.bits
+        )
+
+
+@nnx.dataclass(eq=False)
+class EmbeddingDropout(Rated):
+    """NNX form of :func:`jaxreg.dropout.embedding_dropout`; call it on the table.
+
+    Attributes:
+      rate: Probability of dropping a row.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from flax import nnx as flax_nnx
+      >>> from jaxreg import nnx
+      >>> table = nnx.EmbeddingDropout(0.5, rngs=flax_nnx.Rngs(0))(jnp.ones((100, 8)))
+      >>> print(jnp.all(table == table[:, :1]), jnp.unique(table))
+      True [0. 2.]
+    """
+
+    rate: ArrayLike
+
+    def transform(self, key: jax.Array, x: jax.Array) -> jax.Array:
+        return dropout.embedding_dropout(key, x, rate=self.rate, bits=self.bits)
+
+
+@nnx.dataclass(eq=False)
+class PatchDropout(Rated):
+    """NNX form of :func:`jaxreg.dropout.patch_dropout` and, in evaluation, ``every_patch``.
+
+    Attributes:
+      rate: Share of the patches to drop, a Python number.
+      prefix: Number of leading tokens that always stay, such as a class token.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from flax import nnx as flax_nnx
+      >>> from jaxreg import nnx
+      >>> layer = nnx.PatchDropout(0.75, rngs=flax_nnx.Rngs(0))
+      >>> kept, indices = layer(jnp.ones((2, 1 + 16, 8)))
+      >>> print(kept.shape, indices.shape)
+      (2, 5, 8) (2, 5)
+    """
+
+    rate: float
+    prefix: int = 1
+
+    def transform(self, key: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return dropout.patch_dropout(key, x, rate=self.rate, prefix=self.prefix, bits=self.bits)
+
+    def evaluate(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return dropout.every_patch(x)
+
+
+@nnx.dataclass(eq=False)
+class Zoneout(Rated):
+    """NNX form of :func:`jaxreg.dropout.zoneout` and, in evaluation, ``zoneout_mean``.
+
+    Its input is the pair ``(new, old)``. :class:`ZoneoutCell` applies it inside ``nnx.RNN``.
+
+    Attributes:
+      rate: Probability of keeping an old element.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from flax import nnx as flax_nnx
+      >>> from jaxreg import nnx
+      >>> layer = nnx.Zoneout(0.25, rngs=flax_nnx.Rngs(0))
+      >>> pair = jnp.ones(100), jnp.zeros(100)
+      >>> print(jnp.unique(layer(pair)), jnp.unique(layer(pair, deterministic=True)))
+      [0. 1.] [0.75]
+    """
+
+    rate: ArrayLike
+
+    def transform(self, key: jax.Array, x: tuple[jax.Array, jax.Array]) -> jax.Array:
+        new, old = x
+        return dropout.zoneout(key, new, old, rate=self.rate, bits=self.bits)
+
+    def evaluate(self, x: tuple[jax.Array, jax.Array]) -> jax.Array:
+        new, old = x
+        return dropout.zoneout_mean(new, old, rate=self.rate)
+
+
+@nnx.dataclass(eq=False)
+class ConcreteDropout(Stochastic):
+    """NNX form of :func:`jaxreg.dropout.concrete_dropout`, whose rate is learned.
+
+    Its parameter ``logit`` is the log odds of dropping.
+
+    Attributes:
+      init_rate: Probability of dropping at the start.
+      temperature: Softness of the decisions.
+
+    Example:
+      >>> import jax
+      >>> from flax import nnx as flax_nnx
+      >>> from jaxreg import nnx
+      >>> layer = nnx.ConcreteDropout(0.5, rngs=flax_nnx.Rngs(0))
+      >>> print(jax.nn.sigmoid(layer.logit[...]))
+      0.5
+    """
+
+    init_rate: float = 0.1
+    temperature: ArrayLike = 0.1
+
+    def __post_init__(self, rngs: nnx.Rngs | nnx.RngStream | None) -> None:
+        if not 0 < self.init_rate < 1:
+            raise ValueError(
+                f"`init_rate` must be a probability in (0, 1), got {self.init_rate}: its log odds "
+                "are learned; start from a small rate instead of 0."
+            )
+        logit = math.log(self.init_rate) - math.log1p(-self.init_rate)
+        constant = nnx.initializers.constant(logit)
+        self.logit = nnx.Param(constant(None, (), "float32"))  # pyright: ignore[reportArgumentType]
+        super().__post_init__(rngs)
+
+    def transform(self, key: jax.Array, x: jax.Array) -> Any:
+        return dropout.concrete_dropout(
+            key, x, logit=self.logit[...], temperature=self.temperature, bits=self.bits
+        )

@@ -1,0 +1,95 @@
+"""NNX forms of the noise that is added to activations; ``Perturb`` adds it to weights."""
+
+import jax
+from flax import nnx
+from jax.typing import ArrayLike
+
+from jaxreg import noise
+from jaxreg._checks import check_nonnegative, is_static_zero
+from jaxreg.nnx.stochastic import Rated, Stochastic
+
+
+@nnx.dataclass(eq=False)
+class GaussianNoise(Stochastic):
+    """NNX form of :func:`jaxreg.noise.gaussian_noise`.
+
+    Attributes:
+      stddev: Standard deviation.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from flax import nnx as flax_nnx
+      >>> from jaxreg import nnx
+      >>> layer = nnx.GaussianNoise(0.5, rngs=flax_nnx.Rngs(0))
+      >>> print(jnp.round(jnp.std(layer(jnp.ones(100_000))), 2))
+      0.5
+    """
+
+    stddev: ArrayLike
+
+    def __post_init__(self, rngs: nnx.Rngs | nnx.RngStream | None) -> None:
+        check_nonnegative(self.stddev, "stddev")
+        super().__post_init__(rngs)
+
+    def is_off(self) -> bool:
+        return is_static_zero(self.stddev)
+
+    def transform(self, key: jax.Array, x: jax.Array) -> jax.Array:
+        return noise.gaussian_noise(key, x, stddev=self.stddev, bits=self.bits)
+
+
+@nnx.dataclass(eq=False)
+class UniformNoise(Stochastic):
+    """NNX form of :func:`jaxreg.noise.uniform_noise`.
+
+    Attributes:
+      limit: Largest magnitude of the noise.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from flax import nnx as flax_nnx
+      >>> from jaxreg import nnx
+      >>> layer = nnx.UniformNoise(0.5, rngs=flax_nnx.Rngs(0))
+      >>> print(jnp.all(abs(layer(jnp.zeros(1000))) <= 0.5))
+      True
+    """
+
+    limit: ArrayLike
+
+    def __post_init__(self, rngs: nnx.Rngs | nnx.RngStream | None) -> None:
+        check_nonnegative(self.limit, "limit")
+        super().__post_init__(rngs)
+
+    def is_off(self) -> bool:
+        return is_static_zero(self.limit)
+
+    def transform(self, key: jax.Array, x: jax.Array) -> jax.Array:
+        return noise.uniform_noise(key, x, limit=self.limit, bits=self.bits)
+
+
+@nnx.dataclass(eq=False)
+class SaltAndPepper(Rated):
+    """NNX form of :func:`jaxreg.noise.salt_and_pepper`.
+
+    Attributes:
+      rate: Probability of replacing an element.
+      low: Value of pepper.
+      high: Value of salt.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from flax import nnx as flax_nnx
+      >>> from jaxreg import nnx
+      >>> layer = nnx.SaltAndPepper(0.1, rngs=flax_nnx.Rngs(0))
+      >>> print(jnp.unique(layer(jnp.full((40, 40), 0.5))))
+      [0.  0.5 1. ]
+    """
+
+    rate: ArrayLike
+    low: ArrayLike = 0.0
+    high: ArrayLike = 1.0
+
+    def transform(self, key: jax.Array, x: jax.Array) -> jax.Array:
+        return noise.salt_and_pepper(
+            key, x, rate=self.rate, low=self.low, high=self.high, bits=self.bits
+        )

@@ -1,0 +1,269 @@
+"""NNX cells that regularize the recurrence of another cell, inside ``flax.nnx.RNN`` or by hand."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+from flax import nnx
+from jax.typing import ArrayLike
+
+from jaxreg import dropout
+from jaxreg._checks import check_rate, is_floating, is_static_zero
+from jaxreg._trees import map_with_keys
+from jaxreg.nnx.stochastic import Rated, Source, Stochastic
+
+
+@nnx.dataclass(eq=False)
+class Cell(Stochastic, nnx.RNNCellBase):
+    """A transform of what a cell does.
+
+    Attributes:
+      cell: Cell of NNX.
+    """
+
+    cell: nnx.RNNCellBase
+
+    def initialize_carry(
+        self,
+        input_shape: tuple[int, ...],
+        rngs: nnx.Rngs | nnx.RngStream | None = None,
+        carry_init: nnx.Initializer | None = None,
+    ) -> Any:
+        """Returns the carry of the first time step.
+
+        Args:
+          input_shape: Shape of the input of one time step.
+          rngs: Streams for the carry of the cell.
+          carry_init: Initializer of the carry of the cell.
+        """
+        return self.cell.initialize_carry(input_shape, rngs, carry_init)
+
+    @property
+    def num_feature_axes(self) -> int:
+        return self.cell.num_feature_axes
+
+    def evaluate(self, x: tuple[Any, Any]) -> tuple[Any, Any]:
+        return self.cell(*x)
+
+
+class LockedCarry(NamedTuple):
+    """Carry of a :class:`LockedDropoutCell`.
+
+    Attributes:
+      cell: Carry of the cell inside.
+      keys: Keys of the masks of inputs and of states, one for each example; none in evaluation.
+    """
+
+    cell: Any
+    keys: tuple[jax.Array, jax.Array] | None
+
+
+@nnx.dataclass(eq=False)
+class LockedDropoutCell(Cell):
+    """Drops inputs and hidden state, the same ones at all time steps of a sequence.
+
+    The masks are those of :func:`jaxreg.dropout.dropout`, with a key for each example. They lie on
+    what the layers of the cell read, as in the paper: the cell state of an LSTM and the direct path
+    of a GRU from state to state stay whole.
+
+    The carry is a tuple of the carry of the cell and the keys. ``initialize_carry`` draws them from
+    the stream of this module, so that every call of ``nnx.RNN`` has new masks, whatever its
+    ``broadcast_rngs`` and ``state_axes`` are. An ``initial_carry`` that an earlier call returned
+    goes on with the masks of that call. To start from a state of your own, pass
+    ``cell.initialize_carry(shape, rngs)._replace(cell=state)``.
+
+    Attributes:
+      cell: Cell of NNX, such as ``nnx.LSTMCell``.
+      input_rate: Probability of dropping an input.
+      state_rate: Probability of dropping an element of the hidden state.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from flax import nnx as flax_nnx
+      >>> from jaxreg import nnx
+      >>> rngs = flax_nnx.Rngs(0)
+      >>> cell = nnx.LockedDropoutCell(flax_nnx.LSTMCell(3, 8, rngs=rngs), 0.2, 0.2, rngs=rngs)
+      >>> print(flax_nnx.RNN(cell)(jnp.ones((4, 50, 3))).shape)
+      (4, 50, 8)
+
+    References:
+      Gal and Ghahramani, `A Theoretically Grounded Application of Dropout in Recurrent Neural
+      Networks <https://arxiv.org/abs/1512.05287>`_, 2016, equation 7
+    """
+
+    input_rate: ArrayLike
+    state_rate: ArrayLike
+
+    def __post_init__(self, rngs: nnx.Rngs | nnx.RngStream | None) -> None:
+        check_rate(self.input_rate, "input_rate")
+        check_rate(self.state_rate, "state_rate")
+        super().__post_init__(rngs)
+
+    def is_off(self) -> bool:
+        return is_static_zero(self.input_rate) and is_static_zero(self.state_rate)
+
+    def initialize_carry(
+        self,
+        input_shape: tuple[int, ...],
+        rngs: nnx.Rngs | nnx.RngStream | None = None,
+        carry_init: nnx.Initializer | None = None,
+    ) -> LockedCarry:
+        carry = super().initialize_carry(input_shape, rngs, carry_init)
+        if self.deterministic or self.is_off():
+            return LockedCarry(carry, None)
+        # Not from `rngs`: that which `nnx.RNN` passes has the same seed in all layers.
+        examples = input_shape[: -self.num_feature_axes]
+        return LockedCarry(carry, (self._keys(examples), self._keys(examples)))
+
+    def __call__(self, carry: LockedCarry, inputs: jax.Array) -> tuple[LockedCarry, Any]:
+        """Makes one time step.
+
+        Args:
+          carry: What ``initialize_carry`` or the step before returned.
+          inputs: Inputs of this step.
+        """
+        if not isinstance(carry, LockedCarry):
+            raise TypeError(
+                f"`carry` must come from `initialize_carry` of LockedDropoutCell, got "
+                f"{type(carry).__name__}; for a state of your own pass "
+                "cell.initialize_carry(shape, rngs)._replace(cell=state)."
+            )
+        x = (carry.cell, inputs)
+        if self.deterministic or self.is_off():
+            state, output = self.evaluate(x)
+        elif carry.keys is None:
+            raise ValueError(
+                "`carry` must hold keys in training, got one that was made in evaluation; make it "
+                "with `initialize_carry` after model.train()."
+            )
+        else:
+            state, output = self.transform(carry.keys, x)
+        return carry._replace(cell=state), output
+
+    def transform(
+        self, key: tuple[jax.Array, jax.Array], x: tuple[Any, jax.Array]
+    ) -> tuple[Any, Any]:
+        carry, inputs = x
+        states = jax.tree.leaves(carry)
+        dropped = {}
+
+        def show(value: Any) -> Any:
+            if not any(value is state for state in states):
+                return value
+            if id(value) not in dropped:
+                dropped[id(value)] = self._drop(key[1], value, self.state_rate)
+            return dropped[id(value)]
+
+        result = _reading(self.cell, show)(carry, self._drop(key[0], inputs, self.input_rate))
+        if not dropped:
+            raise ValueError(
+                f"`cell` must hand its state to layers of its own as it is, but no layer of "
+                f"{type(self.cell).__name__} has read it; drop the state inside of the cell."
+            )
+        return result
+
+    def _keys(self, examples: tuple[int, ...]) -> jax.Array:
+        """Keys of a mask, which stay with their examples wherever a carry is cut or sorted."""
+        return nnx.RngStream(self.make_key(), tag=self.rng_collection).split(examples).key[...]
+
+    def _drop(self, keys: jax.Array, x: jax.Array, rate: ArrayLike) -> jax.Array:
+        drop = partial(dropout.dropout, rate=rate, bits=self.bits)
+        for _ in keys.shape:
+            drop = jax.vmap(drop)
+        return x if is_static_zero(rate) else drop(keys, x)
+
+
+@nnx.dataclass(eq=False)
+class ZoneoutCell(Rated, Cell):
+    """Keeps elements of the state as they were, other ones at each time step.
+
+    Every array of the state goes through :func:`jaxreg.dropout.zoneout`, in evaluation through
+    ``zoneout_mean``. An output that is an array of the new state, as with the cells of Flax, is
+    that array after zoneout.
+
+    Each step draws its own key from the stream of this module. ``nnx.RNN`` advances it, unless its
+    ``broadcast_rngs`` selects it: then all steps would keep the same elements, for ever.
+
+    Attributes:
+      cell: Cell of NNX, such as ``nnx.LSTMCell``.
+      rate: Probability of keeping an old value.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from flax import nnx as flax_nnx
+      >>> from jaxreg import nnx
+      >>> rngs = flax_nnx.Rngs(0)
+      >>> cell = nnx.ZoneoutCell(flax_nnx.LSTMCell(3, 8, rngs=rngs), 0.1, rngs=rngs)
+      >>> print(flax_nnx.RNN(cell)(jnp.ones((4, 50, 3))).shape)
+      (4, 50, 8)
+
+    References:
+      Krueger et al., `Zoneout: Regularizing RNNs by Randomly Preserving Hidden Activations
+      <https://arxiv.org/abs/1606.01305>`_, 2017
+    """
+
+    rate: ArrayLike
+
+    def __call__(
+        self,
+        carry: Any,
+        inputs: jax.Array,
+        *,
+        deterministic: bool | None = None,
+        rngs: Source | None = None,
+    ) -> tuple[Any, Any]:
+        """Makes one time step.
+
+        Args:
+          carry: State of the cell.
+          inputs: Inputs of this step.
+          deterministic: Overrides the attribute.
+          rngs: Key, stream or streams to use in place of the module's own.
+        """
+        return super().__call__((carry, inputs), deterministic=deterministic, rngs=rngs)
+
+    def transform(self, key: jax.Array, x: tuple[Any, jax.Array]) -> tuple[Any, Any]:
+        def mix(key: jax.Array, new: jax.Array, old: jax.Array) -> jax.Array:
+            if not is_floating(new):
+                return new
+            return dropout.zoneout(key, new, old, rate=self.rate, bits=self.bits)
+
+        return self._step(x, partial(map_with_keys, mix, key))
+
+    def evaluate(self, x: tuple[Any, jax.Array]) -> tuple[Any, Any]:
+        def mix(new: jax.Array, old: jax.Array) -> jax.Array:
+            return dropout.zoneout_mean(new, old, rate=self.rate) if is_floating(new) else new
+
+        return self._step(x, partial(jax.tree.map, mix))
+
+    def _step(self, x: tuple[Any, Any], mix: Callable[[Any, Any], Any]) -> tuple[Any, Any]:
+        carry, output = super().evaluate(x)
+        mixed = mix(carry, x[0])
+        pairs = zip(jax.tree.leaves(carry), jax.tree.leaves(mixed), strict=True)
+        return mixed, next((after for before, after in pairs if before is output), output)
+
+
+class _Reader(nnx.Module):
+    """Calls a layer with ``show(x)`` in place of each input ``x``."""
+
+    def __init__(self, layer: Callable[..., Any], show: Callable[[Any], Any]) -> None:
+        self.layer = layer
+        self.show = show
+
+    def __call__(self, *inputs: Any, **options: Any) -> Any:
+        return self.layer(*map(self.show, inputs), **options)
+
+
+def _reading(cell: nnx.RNNCellBase, show: Callable[[Any], Any]) -> nnx.RNNCellBase:
+    """Returns a cell whose layers, but no cells in it, are behind a reader; variables are shared.
+
+    A cell in it passes its state on to layers of its own, beside paths that have to stay whole.
+    """
+    copy = nnx.clone(cell, variables=False)
+    for name, child in list(vars(copy).items()):
+        if isinstance(child, nnx.RNNCellBase):
+            setattr(copy, name, _reading(child, show))
+        elif isinstance(child, nnx.Module):
+            setattr(copy, name, _Reader(child, show))
+    return copy

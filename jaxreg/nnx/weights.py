@@ -1,0 +1,155 @@
+"""NNX modules whose weights are random in training."""
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+from flax import nnx
+from flax.typing import Dtype, Initializer
+from jax.typing import ArrayLike
+
+from jaxreg import dropout, noise
+from jaxreg._checks import check_nonnegative, check_scalar, is_static_zero
+from jaxreg._trees import map_kernels
+from jaxreg.nnx.stochastic import Rated, Stochastic, Wrapper, check_streams
+
+
+@nnx.dataclass(eq=False)
+class DropConnect(Rated, Wrapper):
+    """Calls a layer with :func:`jaxreg.dropout.drop_connect` on its kernels.
+
+    What is a kernel, :func:`jaxreg.masks.kernels` tells; each one has a key of its own. The stored
+    ones stay as they are. One call draws one mask: around ``nnx.RNN`` it stays the same for all
+    time steps. The layer is called with the positional arguments of the call.
+
+    Attributes:
+      layer: Module to call.
+      rate: Probability of dropping a weight.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from flax import nnx as flax_nnx
+      >>> from jaxreg import nnx
+      >>> rngs, ones = flax_nnx.Rngs(0), flax_nnx.initializers.ones
+      >>> linear = flax_nnx.Linear(1, 100, kernel_init=ones, rngs=rngs)
+      >>> layer = nnx.DropConnect(linear, 0.5, rngs=rngs)
+      >>> print(jnp.unique(layer(jnp.ones((1, 1)))), jnp.unique(linear.kernel[...]))
+      [0. 2.] [1.]
+    """
+
+    rate: ArrayLike
+
+    def transform(self, key: jax.Array, x: tuple[Any, ...]) -> Any:
+        function = partial(dropout.drop_connect, rate=self.rate, bits=self.bits)
+        return _with_params(self.layer, partial(map_kernels, function, key))(*x)
+
+
+@nnx.dataclass(eq=False)
+class Perturb(Wrapper):
+    """Calls a layer with :func:`jaxreg.noise.perturb` on its parameters.
+
+    The stored ones stay as they are. One call draws the noise once: around ``nnx.RNN`` it stays the
+    same for all time steps. The layer is called with the positional arguments of the call.
+
+    Attributes:
+      layer: Module to call.
+      stddev: Standard deviation of the noise.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from flax import nnx as flax_nnx
+      >>> from jaxreg import nnx
+      >>> rngs, ones = flax_nnx.Rngs(0), flax_nnx.initializers.ones
+      >>> linear = flax_nnx.Linear(1, 100_000, kernel_init=ones, rngs=rngs)
+      >>> layer = nnx.Perturb(linear, 0.5, rngs=rngs)
+      >>> print(jnp.round(jnp.std(layer(jnp.ones((1, 1)))), 2))
+      0.5
+    """
+
+    stddev: ArrayLike
+
+    def __post_init__(self, rngs: nnx.Rngs | nnx.RngStream | None) -> None:
+        check_scalar(self.stddev, "stddev")
+        check_nonnegative(self.stddev, "stddev")
+        super().__post_init__(rngs)
+
+    def is_off(self) -> bool:
+        return is_static_zero(self.stddev)
+
+    def transform(self, key: jax.Array, x: tuple[Any, ...]) -> Any:
+        function = partial(noise.perturb, key, stddev=self.stddev, bits=self.bits)
+        return _with_params(self.layer, function)(*x)
+
+
+@nnx.dataclass(eq=False)
+class VariationalDense(Stochastic):
+    """NNX form of :func:`jaxreg.dropout.variational_dense`; evaluation prunes the weights.
+
+    Parameters are ``kernel``, ``bias`` and ``log_variance``. Add
+    :func:`jaxreg.dropout.variational_dropout_kl` to the loss.
+
+    Attributes:
+      in_features: Number of inputs.
+      out_features: Number of outputs.
+      use_bias: Whether an offset is learned.
+      param_dtype: Dtype of the parameters; the result has that of the input.
+      kernel_init: Initializer of the means of the weights.
+      bias_init: Initializer of the offset.
+      log_variance_init: Initializer of the logarithms of the variances of the weights.
+      threshold: Weights with a larger ``log_alpha`` count as zero in evaluation.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from flax import nnx as flax_nnx
+      >>> from jaxreg import nnx
+      >>> layer = nnx.VariationalDense(3, 4, rngs=flax_nnx.Rngs(0))
+      >>> params = flax_nnx.to_pure_dict(flax_nnx.state(layer, flax_nnx.Param))
+      >>> print(jax.tree.map(jnp.shape, params))
+      {'bias': (4,), 'kernel': (3, 4), 'log_variance': (3, 4)}
+    """
+
+    in_features: int
+    out_features: int
+    _: dataclasses.KW_ONLY
+    use_bias: bool = True
+    param_dtype: Dtype = "float32"
+    kernel_init: Initializer = nnx.initializers.lecun_normal()
+    bias_init: Initializer = nnx.initializers.zeros_init()
+    log_variance_init: Initializer = nnx.initializers.constant(-10.0)
+    threshold: ArrayLike = 3.0
+
+    def __post_init__(self, rngs: nnx.Rngs | nnx.RngStream | None) -> None:
+        streams = check_streams(self, rngs)
+        shape = (self.in_features, self.out_features)
+        self.kernel = nnx.Param(self.kernel_init(streams.params(), shape, self.param_dtype))
+        self.bias = nnx.data(None)
+        if self.use_bias:
+            self.bias = nnx.Param(self.bias_init(streams.params(), shape[1:], self.param_dtype))
+        variances = self.log_variance_init(streams.params(), shape, self.param_dtype)
+        self.log_variance = nnx.Param(variances)
+        super().__post_init__(rngs)
+
+    def transform(self, key: jax.Array, x: jax.Array) -> jax.Array:
+        kernel, log_variance, bias = self._params()
+        return dropout.variational_dense(key, x, kernel, log_variance, bias=bias, bits=self.bits)
+
+    def evaluate(self, x: jax.Array) -> jax.Array:
+        kernel, log_variance, bias = self._params()
+        return dropout.variational_dense_inference(
+            x, kernel, log_variance, bias=bias, threshold=self.threshold
+        )
+
+    def _params(self) -> tuple[jax.Array, jax.Array, jax.Array | None]:
+        bias = None if self.bias is None else self.bias[...]
+        return self.kernel[...], self.log_variance[...], bias
+
+
+def _with_params(layer: nnx.Module, change: Callable[[nnx.State], nnx.State]) -> Any:
+    """Returns a layer with changed parameters that shares all other variables with ``layer``.
+
+    What it updates, such as statistics and streams, is therefore updated in ``layer``.
+    """
+    graph, params, others = nnx.split(layer, nnx.Param, ...)
+    return nnx.merge(graph, change(params), others)

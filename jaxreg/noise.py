@@ -1,0 +1,274 @@
+"""Noise: functions ``(key, x) -> x`` that add random numbers to ``x`` or put them in its place.
+
+All of them keep the shape and dtype of ``x``, which may be the input of a model, an activation or,
+with :func:`perturb`, a tree of weights. A strength may be a traced array. A strength of 0 is the
+identity to the bit. A negative Python or NumPy strength raises; negative elements of an array count
+as 0. Noise is sampled and added in float32 and rounded once, so that low precision is as unbiased
+as float32. The backward pass draws the noise again from the key and stores none.
+
+There is no evaluation mode: evaluation means not calling the function.
+
+The random bits of an element are a hash of the key and the element's position: the same on one
+device and on many. Whoever wants JAX's own passes ``bits=jax.random.bits``, at ten times the cost.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from jaxreg import _bits
+from jaxreg._checks import (
+    check_broadcasts,
+    check_floating,
+    check_key,
+    check_nonnegative,
+    check_rate,
+    check_real,
+    check_scalar,
+    is_floating,
+)
+from jaxreg._numerics import place_like, strength, widen
+from jaxreg._trees import map_with_keys
+
+__all__ = ["gaussian_noise", "perturb", "salt_and_pepper", "uniform_noise"]
+
+
+def gaussian_noise(
+    key: jax.Array, x: jax.Array, *, stddev: ArrayLike, bits: _bits.Bits | None = None
+) -> jax.Array:
+    r"""Adds normal noise.
+
+    .. math::
+
+      y_i = x_i + \sigma_i \varepsilon_i, \qquad \varepsilon_i \sim \mathcal N(0, 1)
+
+    Args:
+      key: PRNG key.
+      x: Real floating-point array of any shape.
+      stddev: Standard deviation :math:`\sigma`, zero or positive: a number, or an array that
+        broadcasts to ``x``.
+      bits: Source of random bits in place of the package's own, such as ``jax.random.bits``.
+
+    Returns:
+      Array with the shape and dtype of ``x``, equal to it in expectation.
+
+    Raises:
+      TypeError: ``x`` is not real floating-point, or ``key`` is not one key.
+      ValueError: ``stddev`` is a negative number or does not broadcast to ``x``.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg import noise
+      >>> y = noise.gaussian_noise(jax.random.key(0), jnp.ones(100_000), stddev=0.5)
+      >>> print(jnp.round(jnp.mean(y), 1), jnp.round(jnp.std(y), 2))
+      1.0 0.5
+
+    References:
+      Bishop, `Training with Noise is Equivalent to Tikhonov Regularization
+      <https://doi.org/10.1162/neco.1995.7.1.108>`_, 1995
+    """
+    check_key(key)
+    check_real(x, "x")
+    return _add(key, x, _spread(stddev, "stddev", x), _bits.normal, bits)
+
+
+def uniform_noise(
+    key: jax.Array, x: jax.Array, *, limit: ArrayLike, bits: _bits.Bits | None = None
+) -> jax.Array:
+    r"""Adds noise that is uniform between two limits.
+
+    .. math::
+
+      y_i = x_i + r_i u_i, \qquad u_i \sim \mathrm{U}(-1, 1)
+
+    Its standard deviation is :math:`r / \sqrt 3`.
+
+    Args:
+      key: PRNG key.
+      x: Real floating-point array of any shape.
+      limit: Largest magnitude :math:`r` of the noise, zero or positive: a number, or an array that
+        broadcasts to ``x``.
+      bits: Source of random bits in place of the package's own, such as ``jax.random.bits``.
+
+    Returns:
+      Array with the shape and dtype of ``x``, equal to it in expectation.
+
+    Raises:
+      TypeError: ``x`` is not real floating-point, or ``key`` is not one key.
+      ValueError: ``limit`` is a negative number or does not broadcast to ``x``.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg import noise
+      >>> y = noise.uniform_noise(jax.random.key(0), jnp.zeros(100_000), limit=0.5)
+      >>> print(jnp.all(abs(y) <= 0.5), jnp.round(jnp.std(y) * jnp.sqrt(3), 2))
+      True 0.5
+
+    References:
+      Sietsma and Dow, `Creating artificial neural networks that generalize
+      <https://doi.org/10.1016/0893-6080(91)90033-2>`_, 1991
+    """
+    check_key(key)
+    check_real(x, "x")
+    return _add(key, x, _spread(limit, "limit", x), _symmetric, bits)
+
+
+def salt_and_pepper(
+    key: jax.Array,
+    x: jax.Array,
+    *,
+    rate: ArrayLike,
+    low: ArrayLike = 0.0,
+    high: ArrayLike = 1.0,
+    bits: _bits.Bits | None = None,
+) -> jax.Array:
+    r"""Replaces elements at random by the lowest or the highest value.
+
+    .. math::
+
+      y_i = \begin{cases}
+        l & \text{with probability } p / 2 \\
+        h & \text{with probability } p / 2 \\
+        x_i & \text{otherwise}
+      \end{cases}
+
+    Args:
+      key: PRNG key.
+      x: Floating-point array of any shape.
+      rate: Probability :math:`p` of replacing an element, in ``[0, 1]``.
+      low: Value of pepper: a number, or an array that broadcasts to ``x``.
+      high: Value of salt, likewise.
+      bits: Source of random bits in place of the package's own, such as ``jax.random.bits``.
+
+    Returns:
+      Array with the shape and dtype of ``x``.
+
+    Raises:
+      TypeError: ``x`` is not floating-point, or ``key`` is not one key.
+      ValueError: ``rate`` is a number outside ``[0, 1]``, or ``low`` or ``high`` does not
+        broadcast to ``x``.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg import noise
+      >>> y = noise.salt_and_pepper(jax.random.key(0), jnp.full((40, 40), 0.5), rate=0.1)
+      >>> print(jnp.unique(y))
+      [0.  0.5 1. ]
+
+    References:
+      Vincent et al., `Stacked Denoising Autoencoders
+      <https://jmlr.org/papers/v11/vincent10a.html>`_, 2010, section 3.3
+    """
+    check_key(key)
+    check_floating(x, "x")
+    check_rate(rate)
+    check_broadcasts(low, "low", x.shape)
+    check_broadcasts(high, "high", x.shape)
+    p = jnp.clip(strength(rate, x), 0, 1)
+    return _replace(key, x, p, _aligned(low, x), _aligned(high, x), bits)
+
+
+def perturb(
+    key: jax.Array, params: Any, *, stddev: ArrayLike, bits: _bits.Bits | None = None
+) -> Any:
+    r"""Adds normal noise to every weight of a tree.
+
+    .. math::
+
+      w'_i = w_i + \sigma \varepsilon_i, \qquad \varepsilon_i \sim \mathcal N(0, 1)
+
+    Compute the loss at the perturbed weights and apply its gradient to ``params``. The noise of a
+    leaf depends on its position among the leaves.
+
+    Args:
+      key: PRNG key.
+      params: Any pytree: Linen parameters, an NNX state, a list of arrays. Leaves that are not
+        floating-point (counters, keys) pass through.
+      stddev: Standard deviation :math:`\sigma`, zero or positive.
+      bits: Source of random bits in place of the package's own, such as ``jax.random.bits``.
+
+    Returns:
+      Tree like ``params``, equal to it in expectation.
+
+    Raises:
+      TypeError: A leaf of ``params`` is complex, or ``key`` is not one key.
+      ValueError: ``stddev`` is negative or not a single number.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg import noise
+      >>> params = {"kernel": jnp.ones((200, 300)), "step": 3}
+      >>> noisy = noise.perturb(jax.random.key(0), params, stddev=0.5)
+      >>> print(jnp.round(jnp.std(noisy["kernel"]), 1), noisy["step"])
+      0.5 3
+
+    References:
+      Graves, `Practical Variational Inference for Neural Networks
+      <https://papers.nips.cc/paper/4329-practical-variational-inference-for-neural-networks>`_,
+      2011
+    """
+    check_scalar(stddev, "stddev")
+    check_nonnegative(stddev, "stddev")
+
+    def noisy(own_key: jax.Array, w: Any) -> Any:
+        if not is_floating(w):
+            return w
+        w = jnp.asarray(w)
+        check_real(w, "params")
+        return _add(own_key, w, jnp.maximum(strength(stddev, w), 0), _bits.normal, bits)
+
+    return map_with_keys(noisy, key, params)
+
+
+def _spread(value: ArrayLike, name: str, x: jax.Array) -> jax.Array:
+    """Checks the size of noise and returns it aligned with ``x``, without negative elements."""
+    check_nonnegative(value, name)
+    check_broadcasts(value, name, x.shape)
+    return jnp.maximum(_aligned(value, x), 0)
+
+
+def _aligned(value: ArrayLike, x: jax.Array) -> jax.Array:
+    """A strength as it is if it is one number, else at the shape and the sharding of ``x``."""
+    value = strength(value, x)
+    if value.ndim == 0:
+        return value
+    return place_like(jnp.broadcast_to(value, x.shape), x)
+
+
+def _symmetric(
+    key: jax.Array, shape: tuple[int, ...], *, like: jax.Array, bits: _bits.Bits | None
+) -> jax.Array:
+    """Numbers evenly spread over ``(-1, 1)``, each as likely as its negative."""
+    return 2 * _bits.uniform(key, shape, like=like, bits=bits) - 1
+
+
+@partial(jax.checkpoint, static_argnums=(3, 4))
+def _add(
+    key: jax.Array,
+    x: jax.Array,
+    size: jax.Array,
+    sample: Callable[..., jax.Array],
+    bits: _bits.Bits | None,
+) -> jax.Array:
+    sampled = sample(key, x.shape, like=x, bits=bits)
+    noisy = (widen(x) + size * sampled.astype(size.dtype)).astype(x.dtype)
+    return jnp.where(size == 0, x, noisy)
+
+
+@partial(jax.checkpoint, static_argnums=(5,))
+def _replace(
+    key: jax.Array,
+    x: jax.Array,
+    rate: jax.Array,
+    low: jax.Array,
+    high: jax.Array,
+    bits: _bits.Bits | None,
+) -> jax.Array:
+    words = _bits.draw(key, x.shape, like=x, bits=bits)
+    value = jnp.where(_bits.below(words, rate / 2), low, high).astype(x.dtype)
+    replaced = jnp.where(_bits.below(words, rate), value, x)
+    return jnp.where(jnp.isnan(rate), jnp.full_like(x, jnp.nan), replaced)

@@ -1,0 +1,65 @@
+"""One of two processes with two devices each: ``python -m tests.two_processes PORT FOLDER NUMBER``.
+
+Draws masks for global arrays and compares the shards of this process with files in the folder,
+which a single process wrote.
+"""
+
+import pathlib
+import sys
+from functools import partial
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from jaxreg import dropout
+
+KEY = np.array([3, 4], np.uint32)
+X = np.cos(np.arange(8 * 4 * 12, dtype=np.float32)).reshape(8, 4, 12)
+CASES = {
+    "dropout": (partial(dropout.dropout, rate=0.3), X),
+    "spatial": (partial(dropout.spatial_dropout, rate=0.3), X),
+    "gaussian": (partial(dropout.gaussian_dropout, rate=0.3), X),
+}
+SPECS = (
+    PartitionSpec("process", None, "device"),
+    PartitionSpec(None, "device", "process"),
+    PartitionSpec(None, ("process", "device"), None),
+)
+_COLLECTIVES = ("all-gather", "all-reduce", "all-to-all", "collective-permute", "reduce-scatter")
+
+
+def collectives(compiled):
+    """Names of the communication in a compiled program."""
+    return [name for name in _COLLECTIVES if name in compiled.as_text()]
+
+
+def main(port, folder, number):
+    """Joins the other process and compares."""
+    jax.config.update("jax_num_cpu_devices", 2)
+    jax.distributed.initialize(f"localhost:{port}", 2, int(number), initialization_timeout=120)
+    assert (jax.process_count(), jax.device_count()) == (2, 4)
+    for name, (function, x) in CASES.items():
+        expected = np.load(pathlib.Path(folder) / f"{name}.npy")
+        for kind in (AxisType.Auto, AxisType.Explicit):
+            mesh = jax.make_mesh((2, 2), ("process", "device"), axis_types=(kind,) * 2)
+            for spec in SPECS:
+                compare(function, x, expected, NamedSharding(mesh, spec))
+    jax.distributed.shutdown()
+
+
+def compare(function, x, expected, sharding):
+    """Draws on the mesh of both processes; each looks at the shards that it holds."""
+    with jax.set_mesh(sharding.mesh):
+        spread = jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
+        compiled = jax.jit(function).lower(KEY, spread).compile()
+        result = compiled(KEY, spread)
+    assert not collectives(compiled)
+    assert not result.is_fully_addressable
+    for shard in result.addressable_shards:
+        np.testing.assert_array_equal(shard.data, expected[shard.index])
+    print(f"compared {len(result.addressable_shards)} shards", flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
