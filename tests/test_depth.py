@@ -175,10 +175,16 @@ def test_low_precision_rounds_once(dtype):
     np.testing.assert_array_equal(y, wide.astype(dtype))
 
 
-@pytest.mark.parametrize("mapped", [False, True], ids=["cond", "select"])
-def test_rate_one_returns_the_input_with_finite_gradients(mapped):
+def select(predicate, true_function, false_function, x):
+    """A cond that computes both sides, as under vmap, without care for gradients."""
+    return jnp.where(predicate, true_function(x), false_function(x))
+
+
+@pytest.mark.parametrize("mapped", [False, True], ids=["single", "mapped"])
+@pytest.mark.parametrize("cond", [jax.lax.cond, select])
+def test_rate_one_returns_the_input_with_finite_gradients(cond, mapped):
     def add(rate, x, w):
-        return dropout.stochastic_depth(KEY, lambda x: x @ w, x, rate=rate)
+        return dropout.stochastic_depth(KEY, lambda x: x @ w, x, rate=rate, cond=cond)
 
     def loss(rates, x, w):
         y = jax.vmap(add, (0, None, None))(rates, x, w) if mapped else add(rates[0], x, w)[None]

@@ -131,7 +131,7 @@ def stochastic_depth(
 
 def _sum(x: jax.Array, branch: jax.Array, rate: jax.Array) -> jax.Array:
     """Returns ``x + branch / (1 - rate)`` with one rounding."""
-    # Under vmap both sides of the cond are computed: dividing by 1 keeps NaN out of the gradient.
+    # Where a select computes both sides, dividing by 1 instead of 0 keeps NaN out of the gradient.
     keep_rate = jnp.where(rate >= 1, jnp.ones_like(rate), 1 - rate)
     branch = widen(branch)
     branch = jnp.where(rate == 0, branch, branch / keep_rate)

@@ -107,7 +107,7 @@ def variational_dropout_kl(log_alpha: jax.Array) -> jax.Array:
     Example:
       >>> import jax.numpy as jnp
       >>> from jaxreg import dropout
-      >>> print(jnp.round(dropout.variational_dropout_kl(jnp.zeros(2)), 1))
+      >>> print(f"{dropout.variational_dropout_kl(jnp.zeros(2)):.1f}")
       0.9
 
     References:

@@ -61,10 +61,10 @@ class Perturb(Wrapper):
       >>> import jax.numpy as jnp
       >>> from flax import nnx as flax_nnx
       >>> from jaxreg import nnx
-      >>> rngs, ones = flax_nnx.Rngs(0), flax_nnx.initializers.ones
-      >>> linear = flax_nnx.Linear(1, 100_000, kernel_init=ones, rngs=rngs)
+      >>> rngs = flax_nnx.Rngs(0)
+      >>> linear = flax_nnx.Linear(1, 100_000, use_bias=False, rngs=rngs)
       >>> layer = nnx.Perturb(linear, 0.5, rngs=rngs)
-      >>> print(jnp.round(jnp.std(layer(jnp.ones((1, 1)))), 2))
+      >>> print(jnp.round(jnp.std(layer(jnp.ones((1, 1))) - linear(jnp.ones((1, 1)))), 2))
       0.5
     """
 
