@@ -32,9 +32,9 @@ CHUNK = 2**20  # Words made at a time.
 PAGE = """\
 # Randomness of the bits
 
-Written by `python -m benchmarks.randomness` from `randomness.csv`: the complete set of dieharder.
-A p-value within 1e-6 of 0 or 1 fails; one within 0.005 is called weak, as one in a hundred is by
-chance.
+Written by `python -m benchmarks.randomness` from `randomness.csv`: the complete set of dieharder,
+96 pairs of a test and a size of its tuples; a stream with fewer was stopped on the way. A p-value
+within 1e-6 of 0 or 1 fails; one within 0.005 is called weak, as one in a hundred is by chance.
 
 {streams}
 
@@ -203,7 +203,7 @@ def summary() -> str:
     with CSV.open(newline="", encoding="utf-8") as file:
         results = list(csv.DictReader(file))
     counted = [counts(results, *pair) for pair in dict.fromkeys(map(pair_of, results))]
-    headings = ("stream", "hash", "p-values", "passed", "weak", "failed", "least p")
+    headings = ("stream", "hash", "tests", "p-values", "passed", "weak", "failed", "least p")
     streams = table(*headings, rows=counted)
     candidates = table("hash", "bias", "repeats", rows=hashes.quality())
     return PAGE.format(streams=streams, candidates=candidates)
@@ -219,7 +219,8 @@ def counts(results: list[dict[str, str]], stream: str, hash_name: str) -> tuple[
     mine = [row for row in results if pair_of(row) == (stream, hash_name)]
     verdicts = [sum(row["assessment"] == a for row in mine) for a in ("PASSED", "WEAK", "FAILED")]
     least = min(min(float(row["p"]), 1 - float(row["p"])) for row in mine)
-    return (stream, hash_name, *map(str, (len(mine), *verdicts)), f"{least:.2g}")
+    tests = {(row["test"], row["ntuple"]) for row in mine}
+    return (stream, hash_name, *map(str, (len(tests), len(mine), *verdicts)), f"{least:.2g}")
 
 
 def table(*headings: str, rows: Iterable[tuple[str, ...]]) -> str:

@@ -38,6 +38,14 @@ def place_like(x: jax.Array, like: jax.Array) -> jax.Array:
     return jax.sharding.reshard(x, sharding)
 
 
+def aligned(value: ArrayLike, x: jax.Array) -> jax.Array:
+    """A strength as it is if it is one number, else at the shape and the sharding of ``x``."""
+    value = strength(value, x)
+    if value.ndim == 0:
+        return value
+    return place_like(jnp.broadcast_to(value, x.shape), x)
+
+
 def safe_norm(x: jax.Array, *, axis: int | tuple[int, ...] | None) -> jax.Array:
     r"""Euclidean norm whose value and derivatives are finite everywhere; keeps reduced axes.
 

@@ -9,7 +9,8 @@ as float32. The backward pass draws the noise again from the key and stores none
 There is no evaluation mode: evaluation means not calling the function.
 
 The random bits of an element are a hash of the key and the element's position: the same on one
-device and on many. Whoever wants JAX's own passes ``bits=jax.random.bits``, at ten times the cost.
+device and on many. Whoever wants JAX's own passes ``bits=jax.random.bits``, at several times
+the cost.
 """
 
 from collections.abc import Callable
@@ -31,7 +32,7 @@ from jaxreg._checks import (
     check_scalar,
     is_floating,
 )
-from jaxreg._numerics import place_like, strength, widen
+from jaxreg._numerics import aligned, strength, widen
 from jaxreg._trees import map_with_keys
 
 __all__ = ["gaussian_noise", "perturb", "salt_and_pepper", "uniform_noise"]
@@ -169,7 +170,7 @@ def salt_and_pepper(
     check_broadcasts(low, "low", x.shape)
     check_broadcasts(high, "high", x.shape)
     p = jnp.clip(strength(rate, x), 0, 1)
-    return _replace(key, x, p, _aligned(low, x), _aligned(high, x), bits)
+    return _replace(key, x, p, aligned(low, x), aligned(high, x), bits)
 
 
 def perturb(
@@ -228,15 +229,7 @@ def _spread(value: ArrayLike, name: str, x: jax.Array) -> jax.Array:
     """Checks the size of noise and returns it aligned with ``x``, without negative elements."""
     check_nonnegative(value, name)
     check_broadcasts(value, name, x.shape)
-    return jnp.maximum(_aligned(value, x), 0)
-
-
-def _aligned(value: ArrayLike, x: jax.Array) -> jax.Array:
-    """A strength as it is if it is one number, else at the shape and the sharding of ``x``."""
-    value = strength(value, x)
-    if value.ndim == 0:
-        return value
-    return place_like(jnp.broadcast_to(value, x.shape), x)
+    return jnp.maximum(aligned(value, x), 0)
 
 
 def _symmetric(

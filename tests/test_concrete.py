@@ -276,3 +276,21 @@ def test_the_penalty_is_summed_in_float32(dtype):
 def test_the_penalty_of_less_than_a_matrix_raises(shape):
     with pytest.raises(ValueError, match=r"`w` must have the axes \[\.\.\., in, out\], got shape"):
         dropout.concrete_dropout_penalty(jnp.ones(shape), logit=0.0, weight=1.0, entropy_weight=1.0)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x, value: dropout.concrete_dropout(KEY, x, logit=value, temperature=0.5),
+        lambda x, value: dropout.variational_dropout(KEY, x, log_alpha=value),
+    ],
+    ids=["concrete_dropout", "variational_dropout"],
+)
+def test_a_strength_for_each_element_of_sharded_data(function):
+    """On an Explicit mesh a select wants its arguments sharded alike."""
+    x, value = jnp.ones((16, 8)), jnp.linspace(-2.0, 1.0, 128).reshape(16, 8)
+    mesh = jax.make_mesh((8,), ("device",), axis_types=(jax.sharding.AxisType.Explicit,))
+    expected = jax.jit(function)(x, value)
+    with jax.set_mesh(mesh):
+        sharded = jax.device_put(x, jax.NamedSharding(mesh, jax.P("device")))
+        np.testing.assert_allclose(jax.jit(function)(sharded, value), expected, rtol=1e-6)

@@ -316,6 +316,17 @@ def test_both_around_one_cell_need_two_streams():
         assert np.any(y != other)
 
 
+def test_locked_dropout_lies_inside_of_zoneout():
+    """The other way round, zoneout would keep what is dropped as the old state."""
+    inside = linen.ZoneoutCell(nn.LSTMCell(HIDDEN), 0.5, rng_collection="zoneout")
+    cell = linen.LockedDropoutCell(inside, 0.5, 0.5, deterministic=False)
+    carry = cell.initialize_carry(KEY, X[:, 0].shape)
+    keys = {"params": KEY, "dropout": KEY, "zoneout": KEY}
+    variables = nn.LSTMCell(HIDDEN).init(KEY, carry, X[:, 0])
+    with pytest.raises(ValueError, match=r"`cell` .* must not be a ZoneoutCell .*; put"):
+        cell.apply(variables, carry, X[:, 0], rngs=keys)
+
+
 def test_the_cells_work_as_others_do():
     """Sequences of different lengths, both directions, the state of ``ConvLSTMCell``."""
     locked, zoned = wrappers(nn.LSTMCell(HIDDEN), deterministic=False)

@@ -10,7 +10,8 @@ There is no evaluation mode: evaluation means not calling the function. The few 
 something in evaluation have a second function for it.
 
 The random bits of an element are a hash of the key and the element's position: the same on one
-device and on many. Whoever wants JAX's own passes ``bits=jax.random.bits``, at ten times the cost.
+device and on many. Whoever wants JAX's own passes ``bits=jax.random.bits``, at several times
+the cost.
 """
 
 from jaxreg.dropout.alpha import alpha_dropout, feature_alpha_dropout

@@ -17,7 +17,7 @@ from jaxreg._checks import (
     check_scalar,
     is_static,
 )
-from jaxreg._numerics import square, strength, widen
+from jaxreg._numerics import aligned, square, strength, widen
 
 # Beyond these logits nothing changes but what overflows.
 _LOGITS = (-1000.0, 60.0)
@@ -52,8 +52,8 @@ def concrete_dropout(
       key: PRNG key.
       x: Floating-point array of any shape.
       logit: Logit :math:`l` of the rate: a number, or an array that broadcasts to ``x``. Minus
-        infinity is the identity to the bit; more than 60 counts as that.
-      temperature: Temperature :math:`T`, positive; less than 1e-6 counts as that.
+        infinity is the identity to the bit; more than 60 counts as 60.
+      temperature: Temperature :math:`T`, positive; less than 1e-6 counts as 1e-6.
       bits: Source of random bits in place of the package's own, such as ``jax.random.bits``.
 
     Returns:
@@ -82,9 +82,7 @@ def concrete_dropout(
     check_scalar(temperature, "temperature")
     if is_static(temperature) and not float(temperature) > 0:  # pyright: ignore[reportArgumentType]
         raise ValueError(f"`temperature` must be positive, got {temperature}; the paper has 0.1.")
-    logit = strength(logit, x)
-    logit = jax.lax.expand_dims(logit, range(x.ndim - logit.ndim))
-    return _concrete(key, x, logit, strength(temperature, x), bits)
+    return _concrete(key, x, aligned(logit, x), strength(temperature, x), bits)
 
 
 def concrete_dropout_penalty(
@@ -109,7 +107,7 @@ def concrete_dropout_penalty(
       w: Weights of the layer that follows, floating-point, ``[..., in, out]``; its inputs are the
         :math:`K` along the last axis but one.
       logit: Logit :math:`l` of the rate, one number or one for each input; more than 60 counts as
-        that.
+        60.
       weight: Factor :math:`\lambda` of the squares, zero or positive.
       entropy_weight: Factor :math:`\eta` of the negative entropies, zero or positive.
 

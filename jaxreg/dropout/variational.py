@@ -22,7 +22,7 @@ from jaxreg._checks import (
     check_real,
     is_static,
 )
-from jaxreg._numerics import strength, wide_dtype, widen
+from jaxreg._numerics import aligned, strength, wide_dtype, widen
 
 # Where alpha / (1 + alpha) rounds to 1 in float32; `gaussian_dropout` clips its rate to the same.
 _LARGEST = 24 * math.log(2)
@@ -76,9 +76,7 @@ def variational_dropout(
             f"`log_alpha` must be below infinity, got {log_alpha}; -inf switches the noise off."
         )
     check_broadcasts(log_alpha, "log_alpha", x.shape)
-    log_alpha = strength(log_alpha, x)
-    log_alpha = jax.lax.expand_dims(log_alpha, range(x.ndim - log_alpha.ndim))
-    return _noisy(key, x, log_alpha, bits)
+    return _noisy(key, x, aligned(log_alpha, x), bits)
 
 
 def variational_dropout_kl(log_alpha: jax.Array) -> jax.Array:
@@ -185,7 +183,7 @@ def variational_dense(
       x: Inputs ``[..., in]``.
       kernel: Means :math:`\theta` of the weights ``[in, out]``.
       log_variance: Logarithms of their variances :math:`\sigma^2`, broadcasting to ``kernel``; more
-        than 16.6 counts as that.
+        than 16.6 counts as 16.6.
       bias: Array that broadcasts to ``[out]``, without noise.
       bits: Source of random bits in place of the package's own, such as ``jax.random.bits``.
 

@@ -290,7 +290,9 @@ class Zoneout(Rated):
 class ConcreteDropout(Stochastic):
     """Linen form of :func:`jaxreg.dropout.concrete_dropout`, whose rate is learned.
 
-    The parameter ``logit`` is the logit of the rate.
+    The parameter ``logit`` is the logit of the rate. Add
+    :func:`jaxreg.dropout.concrete_dropout_penalty` of it and of the kernel of the next layer to the
+    loss; without it the rate goes to zero.
 
     Attributes:
       init_rate: Rate at the start of training, between 0 and 1.

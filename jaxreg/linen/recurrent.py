@@ -128,6 +128,12 @@ class LockedDropoutCell(Cell):
         carry, inputs = x
         leaves, tree = jax.tree.flatten(carry)
         *memory, hidden = leaves
+        if memory and isinstance(self.cell, Cell):
+            raise ValueError(
+                f"`cell` of LockedDropoutCell must not be a {type(self.cell).__name__} with a "
+                "state of several arrays, which would take what is dropped for its old state; put "
+                "LockedDropoutCell inside, around the cell of Flax."
+            )
         seen, dropped = map_with_keys(
             self._drop, key, (inputs, hidden), (self.input_rate, self.state_rate)
         )

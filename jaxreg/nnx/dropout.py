@@ -320,7 +320,9 @@ class Zoneout(Rated):
 class ConcreteDropout(Stochastic):
     """NNX form of :func:`jaxreg.dropout.concrete_dropout`, whose rate is learned.
 
-    Its parameter ``logit`` is the log odds of dropping.
+    The parameter ``logit`` is the logit of the rate. Add
+    :func:`jaxreg.dropout.concrete_dropout_penalty` of it and of the kernel of the next layer to the
+    loss; without it the rate goes to zero.
 
     Attributes:
       init_rate: Probability of dropping at the start.

@@ -65,7 +65,11 @@ class LockedDropoutCell(Cell):
 
     The masks are those of :func:`jaxreg.dropout.dropout`, with a key for each example. They lie on
     what the layers of the cell read, as in the paper: the cell state of an LSTM and the direct path
-    of a GRU from state to state stay whole.
+    of a GRU from state to state stay whole. That needs a cell that hands its state to layers of its
+    own as it is, as the cells of Flax do.
+
+    The mode is that of the constructor, ``model.eval()`` or ``nnx.view``: the keys are drawn with
+    the first carry, so that no single step can have another.
 
     The carry is a tuple of the carry of the cell and the keys. ``initialize_carry`` draws them from
     the stream of this module, so that every call of ``nnx.RNN`` has new masks, whatever its

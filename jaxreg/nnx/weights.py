@@ -87,8 +87,10 @@ class Perturb(Wrapper):
 class VariationalDense(Stochastic):
     """NNX form of :func:`jaxreg.dropout.variational_dense`; evaluation prunes the weights.
 
-    Parameters are ``kernel``, ``bias`` and ``log_variance``. Add
-    :func:`jaxreg.dropout.variational_dropout_kl` to the loss.
+    Parameters are ``kernel``, ``bias`` and ``log_variance``. The noise of a weight is measured by
+    ``log_alpha = variational_log_alpha(kernel, log_variance)``; add the sum over all layers of
+    ``variational_dropout_kl(log_alpha)``, divided by the number of examples, to the mean loss. Both
+    are functions of :mod:`jaxreg.dropout`.
 
     Attributes:
       in_features: Number of inputs.
