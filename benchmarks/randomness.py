@@ -1,9 +1,9 @@
 """Random bits in front of dieharder: ``python -m benchmarks.randomness [options] [stream ...]``.
 
-Dieharder is a Debian package: ``apt-get install dieharder``. The complete set of its tests reads
-some 10**11 words of every stream, which takes an hour or more of one core. A stream walks through
-keys and positions in one direction, so that a pattern along that direction is a pattern in it. With
-``--one-round`` the words come from the control, which has to fail.
+Dieharder is a Debian package: ``apt-get install dieharder``. The complete set of its tests took
+25 minutes for one stream on a busy machine. A stream walks through keys and positions in one
+direction, so that a pattern along that direction is a pattern in it. With ``--one-round`` the words
+come from the control, which has to fail.
 
 Results are appended to ``benchmarks/randomness.csv``; ``benchmarks/RANDOMNESS.md`` is made of it.
 """

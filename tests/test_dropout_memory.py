@@ -39,25 +39,35 @@ def written_out(layer, x, inputs):
     return x, None
 
 
-def loss(kernels, x, rate, *, drop, wrap=plain, loop=written_out, activation=jnp.tanh):
-    """Loss of a network of equal layers, each with dropout and a key of its own, and an output.
+def dense(x, kernels):
+    """An output layer without dropout, as networks have."""
+    return x @ kernels[-1]
 
-    The output has the last kernel again and no dropout: where dropout feeds the loss itself, the
-    compiler of jax 0.12 holds one more activation, however many layers there are.
-    """
+
+def dropped(x, kernels):
+    """No output layer: dropout feeds the loss."""
+    return x
+
+
+def loss(
+    kernels, x, rate, *, drop, wrap=plain, loop=written_out, activation=jnp.tanh, output=dense
+):
+    """Loss of a network of equal layers, each with dropout and a key of its own, and an output."""
 
     def layer(x, inputs):
         kernel, key = inputs
         return drop(key, activation(x @ kernel), rate=rate), None
 
     inputs = kernels, jax.random.split(KEY, LAYERS)
-    return jnp.mean((loop(wrap(layer), x, inputs)[0] @ kernels[-1]) ** 2)
+    return jnp.mean(output(loop(wrap(layer), x, inputs)[0], kernels) ** 2)
 
 
 @cache
-def temporary_bytes(drop, *, wrap, loop, of=jax.grad):
+def temporary_bytes(drop, *, wrap, loop, of=jax.grad, output=dense):
     """Bytes that a compiled program takes beside its inputs and its result."""
-    compute = of(partial(loss, drop=drop, wrap=wrap, loop=loop, activation=jax.nn.relu))
+    compute = of(
+        partial(loss, drop=drop, wrap=wrap, loop=loop, activation=jax.nn.relu, output=output)
+    )
     kernels, x = jnp.zeros((LAYERS, WIDTH, WIDTH)), jnp.zeros((BATCH, WIDTH))
     return jax.jit(compute).lower(kernels, x, 0.1).compile().memory_analysis().temp_size_in_bytes
 
@@ -70,6 +80,17 @@ def test_the_gradient_takes_the_memory_that_it_takes_without_dropout(drop, wrap,
     without = temporary_bytes(nothing, wrap=wrap, loop=loop)
     extra = temporary_bytes(drop, wrap=wrap, loop=loop) - without
     assert abs(extra) <= 0.01 * ACTIVATIONS
+
+
+@pytest.mark.parametrize("loop", [written_out, jax.lax.scan], ids=["unrolled", "scan"])
+@pytest.mark.parametrize("wrap", [plain, jax.checkpoint], ids=["plain", "remat"])
+@pytest.mark.parametrize("drop", FUNCTIONS, ids=lambda drop: drop.__name__)
+def test_dropout_that_feeds_the_loss_takes_at_most_one_activation(drop, wrap, loop):
+    """Nothing for each layer; the compiler of jax 0.12 holds one output more, that of 0.10 none."""
+    without = temporary_bytes(nothing, wrap=wrap, loop=loop, output=dropped)
+    extra = temporary_bytes(drop, wrap=wrap, loop=loop, output=dropped) - without
+    newer = tuple(map(int, jax.__version__.split(".")[:2])) > (0, 10)
+    assert abs(extra) <= 0.01 * ACTIVATIONS + newer * ACTIVATIONS / LAYERS
 
 
 @pytest.mark.parametrize("wrap", [plain, jax.checkpoint], ids=["plain", "remat"])

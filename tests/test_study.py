@@ -357,12 +357,11 @@ class NnxMLP(nnx.Module):
 
 def test_nnx_models_train_too():
     make_model = models.from_nnx(NnxMLP)
-    grid = [Recipe(dropout=0.1), Recipe(dropout=0.8), Recipe(dropout=0.1, l2=20.0)]
+    grid = [Recipe(dropout=0.1), Recipe(dropout=0.8), Recipe(dropout=0.1, l2=100.0)]
     runs = TRAIN(make_model, blobs, grid)
     assert (runs.train_loss[0, -1] < runs.train_loss[0, 0]).all()
-    # Noise in training, none in evaluation, and every strength has its effect over the seeds.
-    ends = runs.train_loss[:, -1].mean(axis=1)
-    assert (ends[1:] > ends[0]).all()
+    # Noise in training, none in evaluation, and every strength has its effect.
+    assert (runs.train_loss[1:, -1] > runs.train_loss[0, -1]).all()
     assert_same(runs, TRAIN(make_model, blobs, grid))
 
 
