@@ -13,8 +13,10 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec
 from jax.typing import DTypeLike
+
+from jaxreg._sharding import sharding_like
 
 Bits = Callable[[jax.Array, tuple[int, ...], DTypeLike], jax.Array]
 Index = tuple[jax.Array | None, jax.Array]
@@ -92,7 +94,7 @@ def draw(
       like: Array whose sharding the result takes on an Explicit mesh.
       bits: Another source, called as ``bits(key, shape, jnp.uint32)`` like ``jax.random.bits``.
     """
-    sharding = _sharding(like, shape)
+    sharding = sharding_like(like, shape)
     if bits is None:
         return counter_bits(key, shape, sharding)
     drawn = bits(key, shape, jnp.uint32)
@@ -211,15 +213,6 @@ def _polynomial(coefficients: Sequence[float], x: jax.Array) -> jax.Array:
     for coefficient in coefficients[1:]:
         value = coefficient + value * x
     return value
-
-
-def _sharding(like: jax.Array, shape: tuple[int, ...]) -> NamedSharding | None:
-    """Sharding of ``like`` for ``shape``, or nothing where the compiler decides on it."""
-    sharding = jax.typeof(like).sharding
-    if AxisType.Explicit not in sharding.mesh.axis_types:
-        return None
-    spec = (None if size == 1 else name for size, name in zip(shape, sharding.spec, strict=True))
-    return NamedSharding(sharding.mesh, PartitionSpec(*spec))
 
 
 _CENTRAL = (

@@ -103,6 +103,15 @@ def check_integer(x: jax.Array, name: str) -> None:
         raise TypeError(f"`{name}` must hold integer class ids, got dtype {x.dtype}.")
 
 
+def check_static_integer(value: int, name: str) -> None:
+    """Raises unless ``value`` is an integer on the host."""
+    if not isinstance(value, numbers.Integral):
+        raise TypeError(
+            f"`{name}` must be an integer, got {type(value).__name__} {value!r}; it shapes the "
+            "program and cannot be an array."
+        )
+
+
 def check_key(key: jax.Array) -> None:
     """Raises unless ``key`` is one PRNG key, typed or of the older ``uint32`` kind."""
     fix = "make one with jax.random.key(seed)"

@@ -24,7 +24,8 @@ from jaxreg._checks import (
     check_nonnegative,
     check_scalar,
 )
-from jaxreg._numerics import place_like, real_dtype, square, strength, widen
+from jaxreg._numerics import real_dtype, square, strength, widen
+from jaxreg._sharding import place_like
 
 __all__ = [
     "BatchStats",

@@ -138,6 +138,10 @@ def _stochastic_depth(key: jax.Array, x: jax.Array, *, rate: Any) -> jax.Array:
     return dropout.stochastic_depth(key, jnp.tanh, x, rate=rate)
 
 
+def _full_depth(x: jax.Array) -> jax.Array:
+    return dropout.full_depth(jnp.tanh, x)
+
+
 def _patch_dropout(key: jax.Array, x: jax.Array) -> jax.Array:
     """One array of both results; the contract wants float32 where the shape is another."""
     kept, indices = dropout.patch_dropout(key, x, rate=0.4)
@@ -212,6 +216,7 @@ FUNCTIONS = (
         {"block_size": 3, "axis": -1},
     ),
     Case(dropout.stochastic_depth, (KEEPING_KEY, X), {"rate": 0.4}, call=_stochastic_depth),
+    Case(dropout.full_depth, (X,), call=_full_depth),
     Case(
         dropout.patch_dropout,
         (KEY, SERIES),

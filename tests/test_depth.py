@@ -255,6 +255,8 @@ def test_a_lifted_cond_is_called_like_that_of_jax():
 def test_a_block_that_changes_the_array_raises(block, kind, message, rate):
     with pytest.raises(kind, match=message):
         dropout.stochastic_depth(KEY, block, X, rate=rate)
+    with pytest.raises(kind, match=message):
+        dropout.full_depth(block, X)
 
 
 @pytest.mark.parametrize(

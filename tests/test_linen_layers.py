@@ -315,6 +315,9 @@ def test_stochastic_depth_equals_its_function():
         assert_equal(y, dropout.stochastic_depth(key, block, FLAT, rate=0.5))
     evaluated = module.apply(variables, FLAT, deterministic=True)
     np.testing.assert_array_equal(evaluated, FLAT + block(FLAT))
+    narrow = linen.StochasticDepth(nn.Dense(8, dtype=jnp.bfloat16), 0.5)
+    with pytest.raises(TypeError, match="`block` must return the dtype of `x`"):
+        narrow.apply(variables, FLAT, deterministic=True)
     off = linen.StochasticDepth(layer, 0.0).apply(variables, FLAT, deterministic=False)
     np.testing.assert_array_equal(off, evaluated)
 

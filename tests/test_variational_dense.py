@@ -143,7 +143,8 @@ def test_values_and_gradients_are_finite_at_the_ends(log_variance):
 
 
 def test_nan_is_not_taken_for_no_noise():
-    assert jnp.isnan(dropout.variational_dense(KEY, jnp.ones(6), jnp.ones((6, 4)), jnp.nan)).all()
+    y = dropout.variational_dense(KEY, jnp.ones(6), jnp.ones((6, 4)), jnp.float32(jnp.nan))
+    assert jnp.isnan(y).all()
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
@@ -190,7 +191,7 @@ def test_the_backward_pass_has_the_matrix_products_it_needs():
 
 
 @pytest.mark.parametrize("name", ["random", "inference"])
-def test_shapes_that_do_not_match_raise(name):
+def test_wrong_arguments_raise(name):
     def call(x, kernel, log_variance=0.0):
         if name == "random":
             return dropout.variational_dense(KEY, x, kernel, log_variance)
@@ -201,6 +202,8 @@ def test_shapes_that_do_not_match_raise(name):
             call(jnp.ones(x), jnp.ones(kernel))
     with pytest.raises(ValueError, match=r"`log_variance` must broadcast .*\(3, 4\).*\(3,\)"):
         call(jnp.ones((2, 3)), jnp.ones((3, 4)), jnp.ones(3))
+    with pytest.raises(ValueError, match=r"`log_variance` must be a number, got nan; -inf is no"):
+        call(jnp.ones((2, 3)), jnp.ones((3, 4)), float("nan"))
     with pytest.raises(TypeError, match=r"`kernel` must have a floating-point dtype"):
         call(jnp.ones((2, 3)), jnp.ones((3, 4), jnp.int32))
     with pytest.raises(TypeError, match=r"`x` must have a real dtype, got complex64"):

@@ -17,7 +17,7 @@ the cost.
 from jaxreg.dropout.alpha import alpha_dropout, feature_alpha_dropout
 from jaxreg.dropout.block import drop_block
 from jaxreg.dropout.concrete import concrete_dropout, concrete_dropout_penalty
-from jaxreg.dropout.depth import drop_path_rates, stochastic_depth
+from jaxreg.dropout.depth import drop_path_rates, full_depth, stochastic_depth
 from jaxreg.dropout.elementwise import (
     classical_dropout,
     classical_scale,
@@ -58,6 +58,7 @@ __all__ = [
     "every_patch",
     "feature_alpha_dropout",
     "fold_in_axis",
+    "full_depth",
     "gaussian_dropout",
     "locked_dropout",
     "patch_dropout",

@@ -9,7 +9,7 @@ from jax.typing import ArrayLike
 
 from jaxreg import _bits
 from jaxreg._checks import check_floating, check_key, check_rate, is_static
-from jaxreg._numerics import strength, widen
+from jaxreg._numerics import divide, strength
 
 
 def inverted(
@@ -57,8 +57,7 @@ def kept(rate: ArrayLike, x: jax.Array) -> jax.Array:
     """The probability of keeping in the dtype of computations on ``x``; NaN stays."""
     if not is_static(rate):
         return 1 - clipped(rate, x)
-    # In float32, 1 - 0.9 is 2e-7 too large. Ten times a bfloat16 number is often halfway between
-    # two others: divided by that, all of them would round toward zero.
+    # In float32, 1 - 0.9 is 2e-7 too large and 1 - 0.999 is 1e-5.
     return strength(1 - float(rate), x)  # pyright: ignore[reportArgumentType]
 
 
@@ -79,6 +78,6 @@ def _scaled(
     dropped = _bits.bernoulli(key, rate, shape, like=x, bits=bits)
     # A rate of 1 drops everything: dividing by 1 instead of 0 keeps NaN out of the gradient.
     keep_rate = jnp.where(rate >= 1, jnp.ones_like(rate), keep_rate)
-    scaled = (widen(x) / keep_rate).astype(x.dtype)
+    scaled = divide(x, keep_rate)
     # Not even a division by 1 is exact where subnormal numbers are flushed to zero.
     return jnp.where(rate == 0, x, jnp.where(dropped, jnp.zeros_like(x), scaled))

@@ -1,6 +1,5 @@
 """Inverted dropout of contiguous blocks of a map, with the rate met exactly in expectation."""
 
-import numbers
 from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
@@ -11,10 +10,10 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from jaxreg import _bits
-from jaxreg._checks import canonical_axes, is_static
-from jaxreg._numerics import place_like, widen
+from jaxreg._checks import canonical_axes, check_static_integer, is_static
+from jaxreg._numerics import widen
+from jaxreg._sharding import place_like, whole_along
 from jaxreg.dropout._drop import check_arguments, clipped, decisions
-from jaxreg.dropout._sharding import whole_along
 
 # Reaches float32 precision from 1e-6 to 1 - 2**-24, for up to 64 x 64 x 64 blocks; 7 would do.
 _NEWTON_STEPS = 8
@@ -133,11 +132,7 @@ def _block_sizes(
 
 def _fitting(size: int, axis: int, x: jax.Array) -> int:
     """Checked length of a block along an axis."""
-    if not isinstance(size, numbers.Integral):
-        raise TypeError(
-            f"`block_size` must be an integer, got {type(size).__name__} {size!r}; it shapes the "
-            "program and cannot be an array."
-        )
+    check_static_integer(size, "block_size")
     if not 1 <= size <= x.shape[axis]:
         raise ValueError(
             f"`block_size` must be in [1, {x.shape[axis]}], the length of axis {axis} of `x`, got "

@@ -1,6 +1,5 @@
 """Stochastic depth of the whole batch, and the ramp of rates along the depth of a network."""
 
-import numbers
 from collections.abc import Callable
 from typing import Any
 
@@ -9,9 +8,15 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxreg import _bits
-from jaxreg._checks import check_floating, check_rate, is_static, is_static_zero
+from jaxreg._checks import (
+    check_floating,
+    check_rate,
+    check_static_integer,
+    is_static,
+    is_static_zero,
+)
 from jaxreg._numerics import widen
-from jaxreg.dropout._drop import check_arguments, clipped
+from jaxreg.dropout._drop import check_arguments, clipped, kept
 
 Block = Callable[[jax.Array], jax.Array]
 
@@ -51,11 +56,7 @@ def drop_path_rates(final_rate: ArrayLike, depth: int) -> tuple[ArrayLike, ...]:
       <https://arxiv.org/abs/2201.03545>`_, 2022
     """
     check_rate(final_rate, "final_rate")
-    if not isinstance(depth, numbers.Integral):
-        raise TypeError(
-            f"`depth` must be an integer, got {type(depth).__name__} {depth!r}; pass the number of "
-            "blocks."
-        )
+    check_static_integer(depth, "depth")
     if depth < 1:
         raise ValueError(f"`depth` must be at least 1, got {depth}; pass the number of blocks.")
     last: Any = final_rate
@@ -84,8 +85,8 @@ def stochastic_depth(
     The one decision stands in a ``cond``: where :math:`m = 0` neither the block nor its backward
     pass is computed. ``jax.vmap`` over keys, rates or ``x`` turns a ``cond`` into a select, which
     computes the block each time. :func:`drop_path` decides for every example and always computes.
-    On a CPU, XLA computes the gradients of convolutions in a conditional ten times slower than
-    elsewhere, which is more than skipping saves; dense blocks are not affected.
+    On a CPU, XLA computes convolutions in a conditional some ten times slower than elsewhere, which
+    is more than skipping saves; dense blocks are not affected. :func:`full_depth` is evaluation.
 
     Args:
       key: PRNG key.
@@ -119,22 +120,54 @@ def stochastic_depth(
       <https://arxiv.org/abs/1603.09382>`_, 2016
     """
     check_arguments(key, x, rate)
+    if is_static_zero(rate):
+        return full_depth(block, x)
     p = clipped(rate, x)
 
     def added(x: jax.Array) -> jax.Array:
-        return _sum(x, _checked(block(x), x), p)
+        return _sum(x, _checked(block(x), x), p, kept(rate, x))
 
-    if is_static_zero(rate):
-        return added(x)
     skipped = _bits.bernoulli(key, p, (), like=p, bits=bits)
     # A rate of NaN takes the branch that returns NaN; what it decides depends on the platform.
     return cond(~skipped | jnp.isnan(p), added, lambda x: x, x)
 
 
-def _sum(x: jax.Array, branch: jax.Array, rate: jax.Array) -> jax.Array:
-    """Returns ``x + branch / (1 - rate)`` with one rounding."""
+def full_depth(block: Block, x: jax.Array) -> jax.Array:
+    r"""Adds a residual block: what evaluation makes of :func:`stochastic_depth`.
+
+    .. math::
+
+      y = x + f(x)
+
+    Args:
+      block: The function :math:`f`, without the shortcut; its result is like ``x``.
+      x: Floating-point array of any shape.
+
+    Returns:
+      Array with the shape and dtype of ``x``.
+
+    Raises:
+      TypeError: ``x`` is not floating-point, or ``block`` does not return an array of its dtype.
+      ValueError: ``block`` changes the shape.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg import dropout
+      >>> print(dropout.full_depth(jnp.square, jnp.array([1.0, 3.0])))
+      [ 2. 12.]
+
+    References:
+      Huang et al., `Deep Networks with Stochastic Depth
+      <https://arxiv.org/abs/1603.09382>`_, 2016
+    """
+    check_floating(x, "x")
+    return x + _checked(block(x), x)
+
+
+def _sum(x: jax.Array, branch: jax.Array, rate: jax.Array, keep_rate: jax.Array) -> jax.Array:
+    """Returns ``x + branch / keep_rate`` with one rounding."""
     # Where a select computes both sides, dividing by 1 instead of 0 keeps NaN out of the gradient.
-    keep_rate = jnp.where(rate >= 1, jnp.ones_like(rate), 1 - rate)
+    keep_rate = jnp.where(rate >= 1, jnp.ones_like(rate), keep_rate)
     branch = widen(branch)
     branch = jnp.where(rate == 0, branch, branch / keep_rate)
     return (widen(x) + branch).astype(x.dtype)

@@ -8,7 +8,8 @@ from jax.typing import ArrayLike
 
 from jaxreg import _bits
 from jaxreg._checks import check_floating, check_rate
-from jaxreg._numerics import place_like, widen
+from jaxreg._numerics import widen
+from jaxreg._sharding import place_like
 from jaxreg.dropout._drop import check_arguments, clipped
 
 

@@ -1,16 +1,15 @@
 """Dropout of tokens: a part of them goes on, so that what follows has less to compute."""
 
 import math
-import numbers
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxreg import _bits
-from jaxreg._checks import check_floating, check_key, check_rate, is_static
+from jaxreg._checks import check_floating, check_key, check_rate, check_static_integer, is_static
+from jaxreg._sharding import explicit_sharding, whole_along
 from jaxreg.dropout._drop import check_axes
-from jaxreg.dropout._sharding import whole_along
 
 _LAYOUT = "[batch, tokens, ...]"
 
@@ -116,15 +115,10 @@ def every_patch(x: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 def _positions(x: jax.Array) -> jax.Array:
     """Position of every token, sharded as ``x``."""
-    sharding = jax.typeof(x).sharding
-    explicit = AxisType.Explicit in sharding.mesh.axis_types
-    spec = PartitionSpec(*sharding.spec[:2])
-    return jax.lax.broadcasted_iota(
-        jnp.int32,
-        x.shape[:2],
-        dimension=1,
-        out_sharding=NamedSharding(sharding.mesh, spec) if explicit else None,
-    )
+    sharding = explicit_sharding(x)
+    if sharding is not None:
+        sharding = NamedSharding(sharding.mesh, PartitionSpec(*sharding.spec[:2]))
+    return jax.lax.broadcasted_iota(jnp.int32, x.shape[:2], dimension=1, out_sharding=sharding)
 
 
 def _take(tokens: jax.Array, chosen: jax.Array) -> jax.Array:
@@ -153,8 +147,7 @@ def _check_static(rate: float) -> None:
 
 def _check_prefix(prefix: int, x: jax.Array) -> None:
     """Raises unless there are so many tokens."""
-    if not isinstance(prefix, numbers.Integral):
-        raise TypeError(f"`prefix` must be an integer, got {type(prefix).__name__} {prefix!r}.")
+    check_static_integer(prefix, "prefix")
     if not 0 <= prefix <= x.shape[1]:
         raise ValueError(
             f"`prefix` must be in [0, {x.shape[1]}], the number of tokens of `x`, got {prefix}; "

@@ -139,7 +139,7 @@ def variational_log_alpha(kernel: jax.Array, log_variance: ArrayLike) -> jax.Arr
 
     Raises:
       TypeError: ``kernel`` is not real floating-point.
-      ValueError: ``log_variance`` does not broadcast to ``kernel``.
+      ValueError: ``log_variance`` is NaN or does not broadcast to ``kernel``.
 
     Example:
       >>> import jax.numpy as jnp
@@ -193,7 +193,7 @@ def variational_dense(
     Raises:
       TypeError: ``x`` or ``kernel`` is not real floating-point, or ``key`` is not one key.
       ValueError: The shapes of ``x`` and ``kernel`` do not match, or ``log_variance`` or ``bias``
-        does not broadcast.
+        does not broadcast, or ``log_variance`` is NaN.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -209,7 +209,7 @@ def variational_dense(
     """
     check_key(key)
     _check_dense(x, kernel, bias)
-    check_broadcasts(log_variance, "log_variance", kernel.shape)
+    _check_log_variance(log_variance, kernel)
     return _dense(key, x, kernel, strength(log_variance, kernel), bias, bits)
 
 
@@ -242,7 +242,7 @@ def variational_dense_inference(
     Raises:
       TypeError: ``x`` or ``kernel`` is not real floating-point.
       ValueError: The shapes of ``x`` and ``kernel`` do not match, ``log_variance`` or ``bias`` does
-        not broadcast, or ``threshold`` is NaN.
+        not broadcast, or ``log_variance`` or ``threshold`` is NaN.
 
     Example:
       >>> import jax.numpy as jnp
@@ -283,7 +283,7 @@ def variational_prune(
 
     Raises:
       TypeError: ``kernel`` is not real floating-point.
-      ValueError: ``log_variance`` does not broadcast to ``kernel``, or ``threshold`` is NaN.
+      ValueError: ``log_variance`` does not broadcast to ``kernel``, or it or ``threshold`` is NaN.
 
     Example:
       >>> import jax.numpy as jnp
@@ -344,10 +344,16 @@ def _affine(x: jax.Array, kernel: jax.Array, bias: ArrayLike | None) -> jax.Arra
 
 
 def _wide_log_alpha(kernel: jax.Array, log_variance: ArrayLike) -> jax.Array:
-    check_broadcasts(log_variance, "log_variance", kernel.shape)
+    _check_log_variance(log_variance, kernel)
     log_variance = strength(log_variance, kernel)
     log_variance = jax.lax.expand_dims(log_variance, range(kernel.ndim - log_variance.ndim))
     return log_variance - jnp.log(jnp.square(widen(kernel)) + _EPS)
+
+
+def _check_log_variance(log_variance: ArrayLike, kernel: jax.Array) -> None:
+    if is_static(log_variance) and math.isnan(log_variance):  # pyright: ignore[reportArgumentType]
+        raise ValueError("`log_variance` must be a number, got nan; -inf is no noise.")
+    check_broadcasts(log_variance, "log_variance", kernel.shape)
 
 
 def _check_dense(x: jax.Array, kernel: jax.Array, bias: ArrayLike | None) -> None:

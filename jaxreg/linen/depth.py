@@ -14,7 +14,7 @@ from jaxreg.linen.stochastic import Rated, Wrapper
 class StochasticDepth(Rated, Wrapper):
     """Linen form of :func:`jaxreg.dropout.stochastic_depth`.
 
-    It adds the layer to its input, ``x + layer(x)`` in evaluation. A layer that is skipped takes no
+    It adds the layer to its input; evaluation is ``full_depth``. A layer that is skipped takes no
     time, and its variables such as ``batch_stats`` stay as they are. What it would ``sow`` as
     ``intermediates`` is left out in training, since there is nothing to sow when it is skipped.
 
@@ -35,7 +35,8 @@ class StochasticDepth(Rated, Wrapper):
     """
 
     def evaluate(self, x: tuple[Any, ...]) -> Any:
-        return x[0] + super().evaluate(x)
+        first, *rest = x
+        return dropout.full_depth(lambda first: self.layer(first, *rest), first)
 
     def transform(self, key: jax.Array, x: tuple[Any, ...]) -> Any:
         first, *rest = x

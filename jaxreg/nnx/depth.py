@@ -15,7 +15,7 @@ from jaxreg.nnx.stochastic import Rated, Wrapper
 class StochasticDepth(Rated, Wrapper):
     """NNX form of :func:`jaxreg.dropout.stochastic_depth`.
 
-    It adds the layer to its input, ``x + layer(x)`` in evaluation. When skipped, the layer takes no
+    It adds the layer to its input; evaluation is ``full_depth``. When skipped, the layer takes no
     time, and its variables such as batch statistics stay as they are. It cannot ``sow``
     intermediates, which have no value when it is skipped.
 
@@ -37,7 +37,8 @@ class StochasticDepth(Rated, Wrapper):
     rate: ArrayLike
 
     def evaluate(self, x: tuple[Any, ...]) -> Any:
-        return x[0] + super().evaluate(x)
+        first, *rest = x
+        return dropout.full_depth(lambda first: self.layer(first, *rest), first)
 
     def transform(self, key: jax.Array, x: tuple[Any, ...]) -> Any:
         first, *rest = x

@@ -1,0 +1,36 @@
+"""Where arrays lie on an Explicit mesh; on other meshes the compiler sees to it."""
+
+from collections.abc import Collection
+
+import jax
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+
+def explicit_sharding(x: jax.Array) -> NamedSharding | None:
+    """Sharding of ``x`` on an Explicit mesh, or nothing where the compiler decides on it."""
+    sharding = jax.typeof(x).sharding
+    return sharding if AxisType.Explicit in sharding.mesh.axis_types else None
+
+
+def sharding_like(like: jax.Array, shape: tuple[int, ...]) -> NamedSharding | None:
+    """That of ``like`` for a ``shape`` which is that of ``like`` or 1 along some of its axes."""
+    sharding = explicit_sharding(like)
+    if sharding is None:
+        return None
+    spec = (None if size == 1 else name for size, name in zip(shape, sharding.spec, strict=True))
+    return NamedSharding(sharding.mesh, PartitionSpec(*spec))
+
+
+def place_like(x: jax.Array, like: jax.Array) -> jax.Array:
+    """Gives ``x`` the sharding of ``like``, as a select asks for."""
+    sharding = explicit_sharding(like)
+    return x if sharding is None else jax.sharding.reshard(x, sharding)
+
+
+def whole_along(x: jax.Array, axes: Collection[int]) -> jax.Array:
+    """Gathers ``x`` along ``axes``, for a function that works across them."""
+    sharding = explicit_sharding(x)
+    if sharding is None or all(sharding.spec[axis] is None for axis in axes):
+        return x
+    spec = (None if axis in axes else name for axis, name in enumerate(sharding.spec))
+    return jax.sharding.reshard(x, NamedSharding(sharding.mesh, PartitionSpec(*spec)))
