@@ -10,7 +10,9 @@ import pytest
 ROOT = pathlib.Path(__file__).parent.parent / "jaxreg"
 FILES = sorted(ROOT.rglob("*.py"))
 PURE = sorted(
-    path for place in ("", "augment/", "dropout/", "testing/") for path in ROOT.glob(f"{place}*.py")
+    path
+    for place in ("", "augment/", "dropout/", "normalization/", "testing/")
+    for path in ROOT.glob(f"{place}*.py")
 )
 ADAPTERS = sorted([*ROOT.glob("linen/*.py"), *ROOT.glob("nnx/*.py")])
 

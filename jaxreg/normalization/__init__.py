@@ -1,0 +1,23 @@
+"""Normalization: functions ``(x, stats) -> (y, stats)`` of activations and their statistics.
+
+Statistics are computed in float32 or wider, as accurately as in two passes, over the elements that
+``where`` selects, and weighted by their number across devices. ``y`` has the dtype of ``x`` and is
+rounded once.
+
+A mask ``where`` may have any dtype (nonzero selects). With as many axes as ``x`` it broadcasts;
+with fewer, its axes are the first ones of ``x``, so that ``[batch, time]`` masks ``[batch, time,
+channels]``. Elements outside the mask do not enter the statistics; they are normalized like the
+others, unless they are infinite or NaN: those count as 0, so that no NaN leaks into a gradient.
+"""
+
+from jaxreg.normalization.batch import BatchStats, batch_norm, batch_norm_inference, init_stats
+from jaxreg.normalization.statistics import Moments, moments
+
+__all__ = [
+    "BatchStats",
+    "Moments",
+    "batch_norm",
+    "batch_norm_inference",
+    "init_stats",
+    "moments",
+]

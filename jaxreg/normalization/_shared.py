@@ -1,0 +1,90 @@
+"""What the norms share: masks, shapes, and the affine map that statistics make."""
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from jaxreg._checks import check_nonnegative, check_scalar
+from jaxreg._numerics import real_dtype, strength, widen
+
+Axes = int | tuple[int, ...]
+
+
+def align_mask(where: jax.Array, x: jax.Array) -> jax.Array:
+    """Turns a mask of any dtype into booleans with as many axes as ``x``.
+
+    Raises:
+      ValueError: The mask does not broadcast to ``x``.
+    """
+    mask = jnp.asarray(where).astype(bool)
+    if mask.ndim < x.ndim:
+        mask = mask.reshape(mask.shape + (1,) * (x.ndim - mask.ndim))
+    fits = all(m in (1, n) for m, n in zip(mask.shape, x.shape, strict=False))
+    if mask.ndim != x.ndim or not fits:
+        raise ValueError(
+            f"`where` must broadcast to `x` from its first axes, got shape {jnp.shape(where)} for "
+            f"{x.shape}; add axes of size 1 where they are missing."
+        )
+    return mask
+
+
+def select(x: jax.Array, mask: jax.Array | None) -> jax.Array:
+    """``x`` with 0 outside the mask."""
+    return x if mask is None else jnp.where(mask, x, jnp.zeros_like(x))
+
+
+def inverse_root(x: jax.Array) -> jax.Array:
+    """Inverse square root, and 0 at 0, where a constant feature has nothing to scale."""
+    positive = x > 0
+    root = jax.lax.rsqrt(jnp.where(positive, x, jnp.ones_like(x)))
+    return jnp.where(positive, root, jnp.zeros_like(x))
+
+
+def affine(
+    x: jax.Array,
+    mean: jax.Array | None,
+    var: jax.Array,
+    *,
+    scale: jax.Array | None,
+    bias: jax.Array | None,
+    eps: ArrayLike,
+    features: tuple[int, ...],
+    where: jax.Array | None,
+) -> jax.Array:
+    """Returns ``scale * (x - mean) / sqrt(var + eps) + bias`` in the dtype of ``x``.
+
+    Args:
+      x: Floating-point array.
+      mean: Array that broadcasts to ``x``; 0 if absent.
+      var: Array of the shape of ``mean``.
+      scale: Factor, of the shape of the feature axes.
+      bias: Offset of the same shape.
+      eps: Added to the variance.
+      features: Feature axes, sorted numbers in ``[0, ndim)``.
+      where: Mask; what is infinite or NaN outside it counts as 0.
+    """
+    others = tuple(a for a in range(x.ndim) if a not in features)
+    gain = inverse_root(var + strength(eps, x))
+    if where is not None:
+        x = jnp.where(align_mask(where, x) | jnp.isfinite(x), x, jnp.zeros_like(x))
+    if scale is not None:
+        gain = gain * jnp.expand_dims(scale, others).astype(real_dtype(x))
+    y = (widen(x) if mean is None else widen(x) - mean) * gain
+    if bias is not None:
+        y = y + jnp.expand_dims(bias, others).astype(real_dtype(x))
+    return y.astype(x.dtype)
+
+
+def check_eps(eps: ArrayLike) -> None:
+    """Raises unless ``eps`` is one number, zero or positive."""
+    check_scalar(eps, "eps")
+    check_nonnegative(eps, "eps")
+
+
+def check_shapes(shape: list[int], **arrays: jax.Array | None) -> None:
+    """Raises unless the arrays have the shape of the feature axes."""
+    for name, a in arrays.items():
+        if a is not None and a.shape != tuple(shape):
+            raise ValueError(
+                f"`{name}` must have the shape of the feature axes, {tuple(shape)}, got {a.shape}."
+            )
