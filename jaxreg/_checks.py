@@ -148,3 +148,18 @@ def canonical_axes(axis: int | Sequence[int], ndim: int, name: str = "axis") -> 
     if len(set(positive)) != len(positive):
         raise ValueError(f"`{name}` must name each axis once, got {axis}.")
     return positive
+
+
+def group_count(num_groups: int | None, group_size: int | None, channels: int) -> int:
+    """Number of groups of channels, of which one argument gives the number or the size."""
+    if (num_groups is None) == (group_size is None):
+        raise ValueError(
+            "One of `num_groups` and `group_size` must be None, got "
+            f"{num_groups} and {group_size}; pass num_groups=None with a size."
+        )
+    if num_groups is not None:
+        return num_groups
+    check_static_integer(group_size, "group_size")  # pyright: ignore[reportArgumentType]
+    if group_size < 1 or channels % group_size:  # pyright: ignore
+        raise ValueError(f"`group_size` must divide the {channels} channels, got {group_size}.")
+    return channels // group_size  # pyright: ignore

@@ -14,6 +14,7 @@ def wide_dtype(dtype: DTypeLike) -> jnp.dtype:
 
 def widen(x: jax.Array) -> jax.Array:
     """Casts ``x`` to the dtype that sums and products of it are computed in."""
+    x = jnp.asarray(x)  # Else the sums of a NumPy array would be NumPy's.
     return x.astype(wide_dtype(x.dtype))
 
 

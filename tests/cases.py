@@ -84,6 +84,8 @@ LOG_VARIANCE = jnp.linspace(-3.0, 1.0, 64).reshape(8, 8)
 # No draw for X is within 0.02 of 0.3: what decides by comparing with that rate is constant there.
 STEADY_KEY = jax.random.key(81)
 MASK = (jnp.arange(16) % 3 != 0)[:, None]
+TIMES = (jnp.arange(64) % 3 != 0).reshape(16, 4)
+WEIGHT = jnp.linspace(0.5, 1.5, 8)
 STATS = normalization.BatchStats(jnp.full(8, 0.1), jnp.full(8, 0.9))
 LABELS = jnp.arange(16, dtype=jnp.int32) % 7 - 1
 
@@ -107,10 +109,25 @@ def _masked_batch_norm(
     )
 
 
+def _masked_layer_norm(x: jax.Array, where: jax.Array, *, eps: Any) -> jax.Array:
+    return normalization.layer_norm(
+        x, where=where, eps=eps, reduction_axes=(1, 2), scale=WEIGHT.astype(x.dtype)
+    )
+
+
+def _masked_rms_norm(x: jax.Array, where: jax.Array, *, eps: Any) -> jax.Array:
+    return normalization.rms_norm(x, where=where, eps=eps, reduction_axes=(1, 2))
+
+
+def _masked_group_norm(x: jax.Array, where: jax.Array, *, eps: Any) -> jax.Array:
+    return normalization.group_norm(x, groups=2, where=where, eps=eps)
+
+
 def _floats(_key: jax.Array, shape: tuple[int, ...], _dtype: Any) -> jax.Array:
     return jnp.zeros(shape, jnp.float32)
 
 
+_WRONG_EPS = ((ValueError, r"`eps` must be zero or positive, got -1\.0", {"eps": -1.0}),)
 _WRONG_BITS = (TypeError, r"`bits` must return uint32 of shape .* got float32", {"bits": _floats})
 _WRONG_RATES = (
     (ValueError, r"`rate`.*\[0, 1\].*1\.5", {"rate": 1.5}),
@@ -403,6 +420,36 @@ FUNCTIONS = (
         call=_masked_batch_norm,
     ),
     Case(normalization.batch_norm_inference, (X, STATS), {"eps": 1e-3}),
+    Case(normalization.layer_norm, (X,), {"eps": 1e-3}, errors=_WRONG_EPS),
+    Case(normalization.layer_norm, (SERIES, TIMES), {"eps": 1e-3}, call=_masked_layer_norm),
+    Case(normalization.rms_norm, (X,), {"eps": 1e-3}, errors=_WRONG_EPS),
+    Case(normalization.rms_norm, (SERIES, TIMES), {"eps": 1e-3}, call=_masked_rms_norm),
+    Case(
+        normalization.group_norm,
+        (MAPS,),
+        {"eps": 1e-3},
+        options={"groups": 4},
+        errors=(
+            *_WRONG_EPS,
+            (ValueError, r"`groups` must divide the 8 channels of `x`, got 3", {"groups": 3}),
+            (TypeError, r"`groups` must be an integer, got float 2\.0", {"groups": 2.0}),
+            (
+                ValueError,
+                r"`reduction_axes` must name the last axis, the channels, got \(1, 2\)",
+                {"reduction_axes": (1, 2)},
+            ),
+        ),
+    ),
+    Case(normalization.group_norm, (SERIES, TIMES), {"eps": 1e-3}, call=_masked_group_norm),
+    Case(
+        normalization.instance_norm,
+        (SERIES,),
+        {"eps": 1e-3},
+        errors=(
+            *_WRONG_EPS,
+            (ValueError, r"`feature_axes` must not name the first axis", {"feature_axes": (0, 2)}),
+        ),
+    ),
     Case(penalties.l1, (X,)),
     Case(penalties.l2, (X,)),
     Case(penalties.total, (X,), options={"penalty": penalties.l1}),
@@ -490,6 +537,10 @@ ELSEWHERE = {
     linen.FeatureAlphaDropout: "test_linen_dropout.py",
     linen.GaussianDropout: "test_linen_dropout.py",
     linen.GaussianNoise: "test_linen_dropout.py",
+    linen.GroupNorm: "test_flax_norms.py, test_layer_norms.py",
+    linen.InstanceNorm: "test_flax_norms.py, test_layer_norms.py",
+    linen.LayerNorm: "test_flax_norms.py, test_layer_norms.py",
+    linen.RMSNorm: "test_flax_norms.py, test_layer_norms.py",
     linen.LockedDropout: "test_linen_dropout.py",
     linen.LockedDropoutCell: "test_linen_recurrent.py",
     linen.PatchDropout: "test_linen_dropout.py",
@@ -517,6 +568,10 @@ ELSEWHERE = {
     nnx.FeatureAlphaDropout: "test_nnx_dropout.py",
     nnx.GaussianDropout: "test_nnx_dropout.py",
     nnx.GaussianNoise: "test_nnx_dropout.py",
+    nnx.GroupNorm: "test_flax_norms.py, test_layer_norms.py",
+    nnx.InstanceNorm: "test_flax_norms.py, test_layer_norms.py",
+    nnx.LayerNorm: "test_flax_norms.py, test_layer_norms.py",
+    nnx.RMSNorm: "test_flax_norms.py, test_layer_norms.py",
     nnx.LockedDropout: "test_nnx_dropout.py",
     nnx.LockedDropoutCell: "test_nnx_recurrent.py",
     nnx.PatchDropout: "test_nnx_dropout.py",

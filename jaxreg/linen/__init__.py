@@ -16,6 +16,7 @@ from jaxreg.linen.dropout import (
     SpatialDropout,
     Zoneout,
 )
+from jaxreg.linen.layer_norms import GroupNorm, InstanceNorm, LayerNorm, RMSNorm
 from jaxreg.linen.noise import GaussianNoise, SaltAndPepper, UniformNoise
 from jaxreg.linen.normalization import BatchNorm
 from jaxreg.linen.recurrent import LockedDropoutCell, ZoneoutCell
@@ -43,10 +44,14 @@ __all__ = [
     "FeatureAlphaDropout",
     "GaussianDropout",
     "GaussianNoise",
+    "GroupNorm",
+    "InstanceNorm",
+    "LayerNorm",
     "LockedDropout",
     "LockedDropoutCell",
     "PatchDropout",
     "Perturb",
+    "RMSNorm",
     "SaltAndPepper",
     "SpatialDropout",
     "Stochastic",

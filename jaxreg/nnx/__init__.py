@@ -16,6 +16,7 @@ from jaxreg.nnx.dropout import (
     SpatialDropout,
     Zoneout,
 )
+from jaxreg.nnx.layer_norms import GroupNorm, InstanceNorm, LayerNorm, RMSNorm
 from jaxreg.nnx.layers import DropConnectConv, DropConnectDense
 from jaxreg.nnx.noise import GaussianNoise, SaltAndPepper, UniformNoise
 from jaxreg.nnx.normalization import BatchNorm
@@ -38,10 +39,14 @@ __all__ = [
     "FeatureAlphaDropout",
     "GaussianDropout",
     "GaussianNoise",
+    "GroupNorm",
+    "InstanceNorm",
+    "LayerNorm",
     "LockedDropout",
     "LockedDropoutCell",
     "PatchDropout",
     "Perturb",
+    "RMSNorm",
     "SaltAndPepper",
     "SpatialDropout",
     "Stochastic",

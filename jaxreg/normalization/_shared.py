@@ -34,10 +34,13 @@ def select(x: jax.Array, mask: jax.Array | None) -> jax.Array:
 
 
 def inverse_root(x: jax.Array) -> jax.Array:
-    """Inverse square root, and 0 at 0, where a constant feature has nothing to scale."""
-    positive = x > 0
-    root = jax.lax.rsqrt(jnp.where(positive, x, jnp.ones_like(x)))
-    return jnp.where(positive, root, jnp.zeros_like(x))
+    """Inverse square root, and 0 at 0, where a constant feature has nothing to scale.
+
+    At infinity, a variance that overflowed, it is 0 too, with derivatives that are not NaN.
+    """
+    flat = (x <= 0) | (x == jnp.inf)
+    root = jax.lax.rsqrt(jnp.where(flat, jnp.ones_like(x), x))
+    return jnp.where(flat, jnp.zeros_like(x), root)
 
 
 def affine(

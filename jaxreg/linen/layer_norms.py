@@ -1,0 +1,267 @@
+"""Linen modules that normalize each example by itself, with the variable trees of Flax."""
+
+from typing import Any
+
+import jax
+from flax import linen as nn
+from flax.linen.dtypes import canonicalize_dtype
+from flax.typing import Dtype, Initializer
+from jax.typing import ArrayLike
+
+from jaxreg import normalization
+from jaxreg._checks import canonical_axes, check_floating, group_count
+from jaxreg._numerics import widen
+
+
+class LayerNorm(nn.Module):
+    """Linen form of :func:`jaxreg.normalization.layer_norm`.
+
+    Defaults and parameters are those of ``flax.linen.LayerNorm``, and so are the numbers where
+    Flax's are right; large means, masks and rows without a selected element are right too.
+
+    Attributes:
+      epsilon: Added to the variance.
+      dtype: Dtype of the result; by default that of the input and the parameters together.
+      param_dtype: Dtype of the parameters.
+      use_bias: Whether an offset is learned.
+      use_scale: Whether a factor is learned.
+      bias_init: Initializer of the offset.
+      scale_init: Initializer of the factor.
+      reduction_axes: Axes that are normalized together.
+      feature_axes: Axes along which the parameters differ.
+      axis_name: Mesh axis over which the normalized axes are sharded, inside ``shard_map`` or
+        ``pmap``; plain ``jit`` needs none.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg import linen
+      >>> x = jnp.array([[1.0, 3.0], [2.0, 6.0]])
+      >>> layer = linen.LayerNorm(epsilon=0.0)
+      >>> print(layer.apply(layer.init(jax.random.key(0), x), x))
+      [[-1.  1.]
+       [-1.  1.]]
+    """
+
+    epsilon: ArrayLike = 1e-6
+    dtype: Dtype | None = None
+    param_dtype: Dtype = "float32"
+    use_bias: bool = True
+    use_scale: bool = True
+    bias_init: Initializer = nn.initializers.zeros
+    scale_init: Initializer = nn.initializers.ones
+    reduction_axes: int | tuple[int, ...] = -1
+    feature_axes: int | tuple[int, ...] = -1
+    axis_name: str | tuple[str, ...] | None = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
+        """Normalizes ``x``.
+
+        Args:
+          x: Input array.
+          mask: Elements that enter the statistics, ``where`` of :mod:`jaxreg.normalization`.
+        """
+        parameters = affine_params(self, feature_shape(x, self.feature_axes))
+        y = normalization.layer_norm(
+            widen(x),
+            eps=self.epsilon,
+            reduction_axes=self.reduction_axes,
+            feature_axes=self.feature_axes,
+            where=mask,
+            axis_name=None if self.is_initializing() else self.axis_name,
+            **parameters,
+        )
+        return y.astype(canonicalize_dtype(x, *parameters.values(), dtype=self.dtype))
+
+
+class RMSNorm(nn.Module):
+    """Linen form of :func:`jaxreg.normalization.rms_norm`.
+
+    Defaults and parameters are those of ``flax.linen.RMSNorm``, and so are the numbers where
+    Flax's are right; masks and rows without a selected element are right too.
+
+    Attributes:
+      epsilon: Added to the mean square.
+      dtype: Dtype of the result; by default that of the input and the parameters together.
+      param_dtype: Dtype of the parameters.
+      use_scale: Whether a factor is learned.
+      scale_init: Initializer of the factor.
+      reduction_axes: Axes that are normalized together.
+      feature_axes: Axes along which the factor differs.
+      axis_name: Mesh axis over which the normalized axes are sharded, inside ``shard_map`` or
+        ``pmap``; plain ``jit`` needs none.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg import linen
+      >>> x = jnp.array([[3.0, 3.0, -3.0]])
+      >>> layer = linen.RMSNorm(epsilon=0.0)
+      >>> print(layer.apply(layer.init(jax.random.key(0), x), x))
+      [[ 1.  1. -1.]]
+    """
+
+    epsilon: ArrayLike = 1e-6
+    dtype: Dtype | None = None
+    param_dtype: Dtype = "float32"
+    use_scale: bool = True
+    scale_init: Initializer = nn.initializers.ones
+    reduction_axes: int | tuple[int, ...] = -1
+    feature_axes: int | tuple[int, ...] = -1
+    axis_name: str | tuple[str, ...] | None = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
+        """Normalizes ``x``.
+
+        Args:
+          x: Input array.
+          mask: Elements that enter the statistics, ``where`` of :mod:`jaxreg.normalization`.
+        """
+        parameters = affine_params(self, feature_shape(x, self.feature_axes))
+        y = normalization.rms_norm(
+            widen(x),
+            eps=self.epsilon,
+            reduction_axes=self.reduction_axes,
+            feature_axes=self.feature_axes,
+            where=mask,
+            axis_name=None if self.is_initializing() else self.axis_name,
+            **parameters,
+        )
+        return y.astype(canonicalize_dtype(x, *parameters.values(), dtype=self.dtype))
+
+
+class GroupNorm(nn.Module):
+    """Linen form of :func:`jaxreg.normalization.group_norm`.
+
+    Defaults and parameters are those of ``flax.linen.GroupNorm``, and so are the numbers where
+    Flax's are right; large means, any number of batch axes and masks without the channels are too.
+
+    Attributes:
+      num_groups: Number of groups; None where ``group_size`` is given.
+      group_size: Number of channels in a group, in place of ``num_groups``.
+      epsilon: Added to the variance.
+      dtype: Dtype of the result; by default that of the input and the parameters together.
+      param_dtype: Dtype of the parameters.
+      use_bias: Whether an offset is learned.
+      use_scale: Whether a factor is learned.
+      bias_init: Initializer of the offset.
+      scale_init: Initializer of the factor.
+      reduction_axes: Axes that are normalized together, among them the last; all but the first
+        by default.
+      axis_name: Mesh axis over which the normalized axes are sharded, inside ``shard_map`` or
+        ``pmap``; plain ``jit`` needs none.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg import linen
+      >>> x = jnp.array([[1.0, 3.0, 10.0, 30.0]])
+      >>> layer = linen.GroupNorm(num_groups=2, epsilon=0.0)
+      >>> print(layer.apply(layer.init(jax.random.key(0), x), x))
+      [[-1.  1. -1.  1.]]
+    """
+
+    num_groups: int | None = 32
+    group_size: int | None = None
+    epsilon: ArrayLike = 1e-6
+    dtype: Dtype | None = None
+    param_dtype: Dtype = "float32"
+    use_bias: bool = True
+    use_scale: bool = True
+    bias_init: Initializer = nn.initializers.zeros
+    scale_init: Initializer = nn.initializers.ones
+    reduction_axes: int | tuple[int, ...] | None = None
+    axis_name: str | tuple[str, ...] | None = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
+        """Normalizes ``x``.
+
+        Args:
+          x: Input array.
+          mask: Elements that enter the statistics, ``where`` of :mod:`jaxreg.normalization`.
+        """
+        parameters = affine_params(self, x.shape[-1:])
+        y = normalization.group_norm(
+            widen(x),
+            groups=group_count(self.num_groups, self.group_size, x.shape[-1]),
+            eps=self.epsilon,
+            reduction_axes=self.reduction_axes,
+            where=mask,
+            axis_name=None if self.is_initializing() else self.axis_name,
+            **parameters,
+        )
+        return y.astype(canonicalize_dtype(x, *parameters.values(), dtype=self.dtype))
+
+
+class InstanceNorm(nn.Module):
+    """Linen form of :func:`jaxreg.normalization.instance_norm`.
+
+    Defaults and parameters are those of ``flax.linen.InstanceNorm``, and so are the numbers where
+    Flax's are right; large means, masks and rows without a selected element are right too.
+
+    Attributes:
+      epsilon: Added to the variance.
+      dtype: Dtype of the result; by default that of the input and the parameters together.
+      param_dtype: Dtype of the parameters.
+      use_bias: Whether an offset is learned.
+      use_scale: Whether a factor is learned.
+      bias_init: Initializer of the offset.
+      scale_init: Initializer of the factor.
+      feature_axes: Axes of the channels.
+      axis_name: Mesh axis over which the normalized axes are sharded, inside ``shard_map`` or
+        ``pmap``; plain ``jit`` needs none.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg import linen
+      >>> x = jnp.array([[[1.0], [3.0]]])
+      >>> layer = linen.InstanceNorm(epsilon=0.0)
+      >>> print(layer.apply(layer.init(jax.random.key(0), x), x))
+      [[[-1.]
+        [ 1.]]]
+    """
+
+    epsilon: ArrayLike = 1e-6
+    dtype: Dtype | None = None
+    param_dtype: Dtype = "float32"
+    use_bias: bool = True
+    use_scale: bool = True
+    bias_init: Initializer = nn.initializers.zeros
+    scale_init: Initializer = nn.initializers.ones
+    feature_axes: int | tuple[int, ...] = -1
+    axis_name: str | tuple[str, ...] | None = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
+        """Normalizes ``x``.
+
+        Args:
+          x: Input array.
+          mask: Elements that enter the statistics, ``where`` of :mod:`jaxreg.normalization`.
+        """
+        parameters = affine_params(self, feature_shape(x, self.feature_axes))
+        y = normalization.instance_norm(
+            widen(x),
+            eps=self.epsilon,
+            feature_axes=self.feature_axes,
+            where=mask,
+            axis_name=None if self.is_initializing() else self.axis_name,
+            **parameters,
+        )
+        return y.astype(canonicalize_dtype(x, *parameters.values(), dtype=self.dtype))
+
+
+def affine_params(module: Any, shape: tuple[int, ...]) -> dict[str, jax.Array]:
+    """The parameters of a norm, those of ``scale`` and ``bias`` that it has."""
+    params = {}
+    if module.use_scale:
+        params["scale"] = module.param("scale", module.scale_init, shape, module.param_dtype)
+    if getattr(module, "use_bias", False):
+        params["bias"] = module.param("bias", module.bias_init, shape, module.param_dtype)
+    return params
+
+
+def feature_shape(x: jax.Array, axes: int | tuple[int, ...]) -> tuple[int, ...]:
+    """Sizes of the feature axes of an input."""
+    check_floating(x, "x")
+    return tuple(x.shape[a] for a in canonical_axes(axes, x.ndim, "feature_axes"))

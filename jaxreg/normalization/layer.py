@@ -1,0 +1,209 @@
+"""Norms of each example by itself: over its features, or the positions of each of its channels."""
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from jaxreg._checks import canonical_axes, check_floating
+from jaxreg._numerics import square, widen
+from jaxreg.normalization._shared import (
+    Axes,
+    affine,
+    align_mask,
+    check_eps,
+    check_shapes,
+    select,
+)
+from jaxreg.normalization.statistics import Moments, count_along, moments_along
+
+
+def layer_norm(
+    x: jax.Array,
+    *,
+    scale: jax.Array | None = None,
+    bias: jax.Array | None = None,
+    eps: ArrayLike = 1e-6,
+    reduction_axes: Axes = -1,
+    feature_axes: Axes = -1,
+    where: jax.Array | None = None,
+    axis_name: str | tuple[str, ...] | None = None,
+) -> jax.Array:
+    r"""Normalizes each example over its features.
+
+    .. math::
+
+      y = \gamma \, \frac{x - \mu}{\sqrt{\sigma^2 + \epsilon}} + \beta
+
+    with the mean :math:`\mu` and the variance :math:`\sigma^2` of the selected elements along
+    ``reduction_axes``. Where nothing is selected they are 0 and 1.
+
+    Args:
+      x: Floating-point array; commonly ``[batch, ..., features]``.
+      scale: Factor :math:`\gamma` of the shape of the feature axes; 1 if absent.
+      bias: Offset :math:`\beta` of the same shape; 0 if absent.
+      eps: Added to the variance, zero or positive. With 0 a constant example becomes 0.
+      reduction_axes: Axes that are normalized together.
+      feature_axes: Axes along which ``scale`` and ``bias`` differ.
+      where: Mask of the elements that enter the statistics, see the package's docstring.
+      axis_name: Mesh axis over which the features are sharded, inside ``shard_map`` or ``pmap``.
+
+    Returns:
+      Array with the shape and dtype of ``x``.
+
+    Raises:
+      TypeError: ``x`` is not floating-point.
+      ValueError: An argument is out of its range or does not have the shape of the feature axes.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg import normalization
+      >>> print(normalization.layer_norm(jnp.array([[1.0, 3.0], [10.0, 30.0]]), eps=0.0))
+      [[-1.  1.]
+       [-1.  1.]]
+
+    References:
+      Ba, Kiros and Hinton, `Layer Normalization <https://arxiv.org/abs/1607.06450>`_, 2016
+    """
+    check_floating(x, "x")
+    axes = canonical_axes(reduction_axes, x.ndim, "reduction_axes")
+    features = canonical_axes(feature_axes, x.ndim, "feature_axes")
+    check_eps(eps)
+    check_shapes([x.shape[a] for a in features], scale=scale, bias=bias)
+    mask = None if where is None else align_mask(where, x)
+    mean, var = or_standard(moments_along(widen(x), mask, axes, axis_name))
+    return affine(x, mean, var, scale=scale, bias=bias, eps=eps, features=features, where=where)
+
+
+def instance_norm(
+    x: jax.Array,
+    *,
+    scale: jax.Array | None = None,
+    bias: jax.Array | None = None,
+    eps: ArrayLike = 1e-6,
+    feature_axes: Axes = -1,
+    where: jax.Array | None = None,
+    axis_name: str | tuple[str, ...] | None = None,
+) -> jax.Array:
+    r"""Normalizes each channel of each example over its positions.
+
+    .. math::
+
+      y = \gamma \, \frac{x - \mu}{\sqrt{\sigma^2 + \epsilon}} + \beta
+
+    with the mean :math:`\mu` and the variance :math:`\sigma^2` of the selected elements along all
+    axes but the first and ``feature_axes``. Where nothing is selected they are 0 and 1. A single
+    position is normalized to 0.
+
+    Args:
+      x: Floating-point array ``[batch, *spatial, channels]``.
+      scale: Factor :math:`\gamma` of the shape of the feature axes; 1 if absent.
+      bias: Offset :math:`\beta` of the same shape; 0 if absent.
+      eps: Added to the variance, zero or positive.
+      feature_axes: Axes of the channels, not the first one.
+      where: Mask of the elements that enter the statistics, see the package's docstring.
+      axis_name: Mesh axis over which the positions are sharded, inside ``shard_map`` or ``pmap``.
+
+    Returns:
+      Array with the shape and dtype of ``x``.
+
+    Raises:
+      TypeError: ``x`` is not floating-point.
+      ValueError: An argument is out of its range or does not have the shape of the feature axes.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg import normalization
+      >>> x = jnp.array([[[1.0, 5.0], [3.0, 9.0]]])
+      >>> print(normalization.instance_norm(x, eps=0.0))
+      [[[-1. -1.]
+        [ 1.  1.]]]
+
+    References:
+      Ulyanov, Vedaldi and Lempitsky, `Instance Normalization: The Missing Ingredient for Fast
+      Stylization <https://arxiv.org/abs/1607.08022>`_, 2016
+    """
+    check_floating(x, "x")
+    features = canonical_axes(feature_axes, x.ndim, "feature_axes")
+    if 0 in features:
+        raise ValueError(
+            f"`feature_axes` must not name the first axis, the batch, got {feature_axes}; move the "
+            "batch to the front."
+        )
+    spatial = tuple(a for a in range(1, x.ndim) if a not in features)
+    return layer_norm(
+        x,
+        scale=scale,
+        bias=bias,
+        eps=eps,
+        reduction_axes=spatial,
+        feature_axes=features,
+        where=where,
+        axis_name=axis_name,
+    )
+
+
+def rms_norm(
+    x: jax.Array,
+    *,
+    scale: jax.Array | None = None,
+    eps: ArrayLike = 1e-6,
+    reduction_axes: Axes = -1,
+    feature_axes: Axes = -1,
+    where: jax.Array | None = None,
+    axis_name: str | tuple[str, ...] | None = None,
+) -> jax.Array:
+    r"""Divides each example by the root of the mean square of its features.
+
+    .. math::
+
+      y = \gamma \, \frac{x}{\sqrt{\frac{1}{n} \sum_i x_i^2 + \epsilon}}
+
+    The sum runs over the :math:`n` selected elements along ``reduction_axes``; where there are
+    none, the mean square is 1.
+
+    Args:
+      x: Floating-point array; commonly ``[batch, ..., features]``.
+      scale: Factor :math:`\gamma` of the shape of the feature axes; 1 if absent.
+      eps: Added to the mean square, zero or positive. With 0 an example of zeros stays 0.
+      reduction_axes: Axes that are normalized together.
+      feature_axes: Axes along which ``scale`` differs.
+      where: Mask of the elements that enter the mean square, see the package's docstring.
+      axis_name: Mesh axis over which the features are sharded, inside ``shard_map`` or ``pmap``.
+
+    Returns:
+      Array with the shape and dtype of ``x``.
+
+    Raises:
+      TypeError: ``x`` is not floating-point.
+      ValueError: An argument is out of its range or does not have the shape of the feature axes.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg import normalization
+      >>> print(normalization.rms_norm(jnp.array([3.0, 3.0, -3.0]), eps=0.0))
+      [ 1.  1. -1.]
+
+    References:
+      Zhang and Sennrich, `Root Mean Square Layer Normalization
+      <https://arxiv.org/abs/1910.07467>`_, 2019
+    """
+    check_floating(x, "x")
+    axes = canonical_axes(reduction_axes, x.ndim, "reduction_axes")
+    features = canonical_axes(feature_axes, x.ndim, "feature_axes")
+    check_eps(eps)
+    check_shapes([x.shape[a] for a in features], scale=scale)
+    mask = None if where is None else align_mask(where, x)
+    total = jnp.sum(square(widen(select(x, mask))), axes, keepdims=True)
+    count = count_along(x, axes, mask)
+    if axis_name is not None:
+        total, count = jax.lax.psum((total, count), axis_name)
+    known = count > 0
+    mean_square = jnp.where(known, total / jnp.where(known, count, 1), 1)
+    return affine(
+        x, None, mean_square, scale=scale, bias=None, eps=eps, features=features, where=where
+    )
+
+
+def or_standard(moments: Moments) -> tuple[jax.Array, jax.Array]:
+    """Mean and variance, 0 and 1 where nothing was selected: then ``x`` stays as it is."""
+    return moments.mean, jnp.where(moments.count > 0, moments.var, jnp.ones_like(moments.var))
