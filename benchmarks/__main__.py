@@ -21,7 +21,7 @@ TOPICS = (
     "dropout_family",
     "stochastic_depth",
     "hashes",
-    "batch_norm",
+    "norms",
     "optimizer",
 )
 PEERS = ("torch", "keras")

@@ -202,9 +202,11 @@ def _from_each(a: jax.Array, axis_name: str | tuple[str, ...]) -> jax.Array:
 
 def count_along(x: jax.Array, axes: tuple[int, ...], mask: jax.Array | None) -> jax.Array:
     """Number of selected elements, which axes of size 1 in the mask multiply."""
-    dtype = real_dtype(x)
+    dtype, most = real_dtype(x), math.prod(x.shape[a] for a in axes)
     if mask is None:
         shape = tuple(1 if a in axes else n for a, n in enumerate(x.shape))
-        return jnp.full(shape, math.prod(x.shape[a] for a in axes), dtype)
+        return jnp.full(shape, most, dtype)
     repeats = math.prod(x.shape[a] for a in axes if mask.shape[a] == 1)
-    return jnp.sum(mask, axes, keepdims=True, dtype=jnp.int32).astype(dtype) * repeats
+    # Float32 counts up to here exactly, and one collective then adds up counts and sums.
+    counter = dtype if most <= 2**24 else jnp.int32
+    return jnp.sum(mask, axes, keepdims=True, dtype=counter).astype(dtype) * repeats
