@@ -1,5 +1,7 @@
 """What the norms share: masks, shapes, and the affine map that statistics make."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
@@ -72,10 +74,29 @@ def affine(
         x = jnp.where(align_mask(where, x) | jnp.isfinite(x), x, jnp.zeros_like(x))
     if scale is not None:
         gain = gain * jnp.expand_dims(scale, others).astype(real_dtype(x))
-    y = (widen(x) if mean is None else widen(x) - mean) * gain
-    if bias is not None:
-        y = y + jnp.expand_dims(bias, others).astype(real_dtype(x))
-    return y.astype(x.dtype)
+    if mean is None:
+        return (widen(x) * gain).astype(x.dtype)
+    if bias is None:
+        offset = jnp.zeros_like(mean)
+    else:
+        offset = jnp.expand_dims(bias, others).astype(real_dtype(x))
+    return _affine(widen(x), mean, gain, offset).astype(x.dtype)
+
+
+@jax.custom_jvp
+def _affine(x: jax.Array, mean: jax.Array, gain: jax.Array, bias: jax.Array) -> jax.Array:
+    return (x - mean) * gain + bias
+
+
+@_affine.defjvp
+def _affine_jvp(primals: tuple[jax.Array, ...], tangents: tuple[jax.Array, ...]) -> tuple[Any, Any]:
+    """Offsets of one shape come together first: backward, one sum serves the mean and the bias."""
+    (x, mean, gain, bias), (dx, dmean, dgain, dbias) = primals, tangents
+    if mean.shape == bias.shape == gain.shape:
+        moved = dx * gain + (dbias - dmean * gain)
+    else:
+        moved = (dx - dmean) * gain + dbias
+    return _affine(*primals), moved + (x - mean) * dgain
 
 
 def check_eps(eps: ArrayLike) -> None:
