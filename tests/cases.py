@@ -107,6 +107,22 @@ def _masked_batch_norm(
     )
 
 
+def _fold_batch_norm(
+    kernel: jax.Array,
+    stats: normalization.BatchStats,
+    layer_bias: jax.Array,
+    scale: jax.Array,
+    bias: jax.Array,
+    *,
+    eps: Any,
+) -> Any:
+    """The bias in float32: the contract wants that of what has another shape than the data."""
+    kernel, offset = normalization.fold_batch_norm(
+        kernel, stats, layer_bias=layer_bias, scale=scale, bias=bias, eps=eps
+    )
+    return kernel, widen(offset)
+
+
 def _floats(_key: jax.Array, shape: tuple[int, ...], _dtype: Any) -> jax.Array:
     return jnp.zeros(shape, jnp.float32)
 
@@ -403,6 +419,24 @@ FUNCTIONS = (
         call=_masked_batch_norm,
     ),
     Case(normalization.batch_norm_inference, (X, STATS), {"eps": 1e-3}),
+    Case(
+        normalization.fold_batch_norm,
+        (X, STATS, *(jnp.linspace(low, 1.5, 8) for low in (-1.0, 0.5, -0.5))),
+        {"eps": 1e-3},
+        call=_fold_batch_norm,
+    ),
+    Case(
+        normalization.fold_batch_norm,
+        (X, STATS),
+        {"eps": 1e-3},
+        errors=(
+            (ValueError, r"`eps`.*got -1", {"eps": -1.0}),
+            (ValueError, r"`axis`.*got 2", {"axis": 2}),
+            (ValueError, r"`layer_bias`.*\(8,\).*\(5,\)", {"layer_bias": jnp.ones(5)}),
+            (ValueError, r"`scale`.*\(8,\).*\(5,\)", {"scale": jnp.ones(5)}),
+            (ValueError, r"`bias`.*\(8,\).*\(5,\)", {"bias": jnp.ones(5)}),
+        ),
+    ),
     Case(penalties.l1, (X,)),
     Case(penalties.l2, (X,)),
     Case(penalties.total, (X,), options={"penalty": penalties.l1}),
