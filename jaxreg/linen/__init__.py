@@ -16,6 +16,7 @@ from jaxreg.linen.dropout import (
     SpatialDropout,
     Zoneout,
 )
+from jaxreg.linen.fold import fold_batch_norm
 from jaxreg.linen.noise import GaussianNoise, SaltAndPepper, UniformNoise
 from jaxreg.linen.normalization import BatchNorm
 from jaxreg.linen.recurrent import LockedDropoutCell, ZoneoutCell
@@ -55,4 +56,5 @@ __all__ = [
     "VariationalDense",
     "Zoneout",
     "ZoneoutCell",
+    "fold_batch_norm",
 ]

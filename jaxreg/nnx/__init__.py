@@ -16,6 +16,7 @@ from jaxreg.nnx.dropout import (
     SpatialDropout,
     Zoneout,
 )
+from jaxreg.nnx.fold import FoldedBatchNorm, fold_batch_norm
 from jaxreg.nnx.layers import DropConnectConv, DropConnectDense
 from jaxreg.nnx.noise import GaussianNoise, SaltAndPepper, UniformNoise
 from jaxreg.nnx.normalization import BatchNorm
@@ -36,6 +37,7 @@ __all__ = [
     "Dropout",
     "EmbeddingDropout",
     "FeatureAlphaDropout",
+    "FoldedBatchNorm",
     "GaussianDropout",
     "GaussianNoise",
     "LockedDropout",
@@ -50,4 +52,5 @@ __all__ = [
     "VariationalDense",
     "Zoneout",
     "ZoneoutCell",
+    "fold_batch_norm",
 ]
