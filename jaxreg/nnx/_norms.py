@@ -1,5 +1,7 @@
 """What is a batch norm, in which mode a call of one is, and another module in its place."""
 
+import functools
+import types
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,11 +31,32 @@ def named_modules(model: nnx.Module) -> dict[str, Any]:
     return {"/".join(map(str, path)): module for path, module in nnx.iter_modules(model)}
 
 
+def put_before(module: nnx.Module, mark: type[nnx.Module]) -> None:
+    """Makes a class come before that of a module, which keeps its place and its variables."""
+    object.__setattr__(module, "__class__", _marked(mark, type(module)))
+
+
+@functools.cache  # JAX keeps every class of modules for good: there may not be one per call.
+def _marked(mark: type, kind: type) -> type:
+    return types.new_class(kind.__name__, (mark, kind))
+
+
 def replace(model: nnx.Module, new: Mapping[str, nnx.Module]) -> None:
-    """Puts other modules in the place of those with the given paths, wherever these stand."""
+    """Puts other modules in the place of those with the given paths, wherever these stand.
+
+    Raises:
+      ValueError: One of them is no attribute of a module.
+    """
     modules = named_modules(model)
-    by_id = {id(modules[path]): module for path, module in new.items()}
+    by_id = {id(modules[path]): path for path in new}
+    replaced = set()
     for parent in modules.values():
         for name, child in list(vars(parent).items()):
-            if id(child) in by_id:
-                setattr(parent, name, by_id[id(child)])
+            if path := by_id.get(id(child)):
+                setattr(parent, name, new[path])
+                replaced.add(path)
+    if missing := sorted(set(new) - replaced):
+        raise ValueError(
+            f"`model` must hold its norms as attributes or in nnx.List and nnx.Dict, got one at "
+            f"{missing[0]!r}."
+        )

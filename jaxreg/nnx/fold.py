@@ -1,8 +1,6 @@
 """Folding the batch norms of an NNX model into the layers before them."""
 
-import functools
 import operator
-import types
 from collections.abc import Callable, Collection
 from typing import Any, TypeVar
 
@@ -12,7 +10,7 @@ from jax.typing import DTypeLike
 
 from jaxreg import normalization
 from jaxreg._folding import Norm, Tape, find_pairs
-from jaxreg.nnx._norms import evaluates, is_batch_norm, named_modules, replace
+from jaxreg.nnx._norms import evaluates, is_batch_norm, named_modules, put_before, replace
 
 _LAYERS = (nnx.Linear, nnx.LinearGeneral, nnx.Conv, nnx.ConvTranspose)
 _CALLS = tuple(layer.__call__ for layer in _LAYERS)
@@ -154,19 +152,13 @@ class _MarkedNorm(nnx.Module):
         return y
 
 
-@functools.cache  # JAX keeps every class of modules for good, so there may not be one per trace.
-def _marked(mark: type, kind: type) -> type:
-    return types.new_class(kind.__name__, (mark, kind))
-
-
 def _copy_with_marks(model: Model, tape: Tape) -> Model:
     """Copy of a model whose layers and norms leave marks, with all variables where they were."""
     copy = nnx.clone(model)
     for name, module in named_modules(copy).items():
         axis = _output_axes(module)
         if axis or is_batch_norm(module):
-            kind = _marked(_MarkedLayer if axis else _MarkedNorm, type(module))
-            object.__setattr__(module, "__class__", kind)
+            put_before(module, _MarkedLayer if axis else _MarkedNorm)
             module.marks_tape, module.marks_name, module.marks_axis = tape, name, axis
     return copy
 
