@@ -27,7 +27,7 @@ from jaxreg import (
     transforms,
 )
 from jaxreg._numerics import widen
-from jaxreg.training import early_stopping
+from jaxreg.training import early_stopping, statistics
 
 
 @dataclasses.dataclass(frozen=True)
@@ -536,6 +536,7 @@ ELSEWHERE = {
     linen.VariationalDense: "test_linen_layers.py",
     linen.Zoneout: "test_linen_dropout.py",
     linen.ZoneoutCell: "test_linen_recurrent.py",
+    linen.fold_batch_norm: "test_fold.py",
     masks.kernels: "test_masks.py",
     nnx.AlphaDropout: "test_nnx_dropout.py",
     nnx.BatchNorm: "test_contract.py, test_nnx.py",
@@ -549,6 +550,7 @@ ELSEWHERE = {
     nnx.Dropout: "test_contract.py, test_nnx.py, test_nnx_dropout.py",
     nnx.EmbeddingDropout: "test_nnx_dropout.py",
     nnx.FeatureAlphaDropout: "test_nnx_dropout.py",
+    nnx.FoldedBatchNorm: "test_fold.py",
     nnx.GaussianDropout: "test_nnx_dropout.py",
     nnx.GaussianNoise: "test_nnx_dropout.py",
     nnx.LockedDropout: "test_nnx_dropout.py",
@@ -563,9 +565,12 @@ ELSEWHERE = {
     nnx.VariationalDense: "test_nnx_dropout.py, test_nnx_layers.py",
     nnx.Zoneout: "test_nnx_dropout.py",
     nnx.ZoneoutCell: "test_nnx_dropout.py, test_nnx_recurrent.py",
+    nnx.fold_batch_norm: "test_fold.py",
     normalization.BatchStats: "test_normalization.py",
     normalization.Moments: "test_normalization.py",
     normalization.init_stats: "test_normalization.py",
+    statistics.recalibrate: "test_statistics.py",
+    statistics.recalibrate_model: "test_statistics.py",
     targets.smooth_labels: "test_targets.py",
     testing.check_regularizer: "test_contract.py",
     testing.contract: "test_contract.py",

@@ -36,7 +36,7 @@ def trains(module):
 
 
 def assert_close(stats, mean, var, rtol=1e-5):
-    np.testing.assert_allclose(stats["mean"], mean, rtol=rtol)
+    np.testing.assert_allclose(stats["mean"], mean, rtol=rtol, atol=1e-6)
     np.testing.assert_allclose(stats["var"], var, rtol=rtol)
 
 
