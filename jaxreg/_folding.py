@@ -70,8 +70,8 @@ def find_pairs(
     marks = _trace(function, inputs)
     if not tape.norms:
         raise ValueError(
-            "`norms` cannot be empty: the model called no BatchNorm of Flax or jaxreg. If it has "
-            "one, pass a model or a function that is not compiled, without jax.jit or nnx.jit."
+            "`norms` must be batch norms of the model, but it called none of Flax or jaxreg; if it "
+            "has one, pass the model or the function without jax.jit and nnx.jit."
         )
     chosen = tuple(tape.norms if norms is None else norms)
     for name in chosen:

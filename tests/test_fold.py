@@ -405,12 +405,40 @@ def test_names_of_norms():
 
 
 def test_a_model_without_a_norm():
-    message = r"`norms` cannot be empty: the model called no BatchNorm"
+    message = r"`norms` must be batch norms of the model, but it called none of Flax or jaxreg"
     model = flax_linen.Dense(4)
     with pytest.raises(ValueError, match=message):
         linen.fold_batch_norm(model.apply, model.init(KEY, IMAGES), IMAGES)
     with pytest.raises(ValueError, match=message):
         nnx.fold_batch_norm(flax_nnx.Linear(4, 4, rngs=flax_nnx.Rngs(0)), IMAGES)
+
+
+def test_a_norm_in_a_container_that_cannot_change_is_refused():
+    class Pair(flax_nnx.Module):
+        def __init__(self, rngs):
+            norm = nnx.BatchNorm(4, use_running_average=True, rngs=rngs)
+            self.pair = flax_nnx.data((LINEAR(rngs=rngs), norm))
+
+        def __call__(self, x):
+            return self.pair[1](self.pair[0](x))
+
+    with pytest.raises(ValueError, match=r"`model` must hold norms .* got 'pair/1' in another"):
+        nnx.fold_batch_norm(Pair(flax_nnx.Rngs(0)), IMAGES)
+
+
+@pytest.mark.parametrize("lift", [flax_linen.jit, flax_linen.remat])
+def test_what_is_lifted_is_refused_and_stays_as_it_was(lift):
+    class Outer(flax_linen.Module):
+        @flax_linen.compact
+        def __call__(self, x):
+            return lift(Net)(plain)(x)
+
+    variables = trained(Outer().init(KEY, IMAGES))
+    expected = Net(plain).apply({k: next(iter(v.values())) for k, v in variables.items()}, IMAGES)
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"called 0 times outside of scan|it called none"):
+            linen.fold_batch_norm(Outer().apply, variables, IMAGES)
+        np.testing.assert_allclose(Outer().apply(variables, IMAGES), expected, rtol=1e-5)
 
 
 def test_a_compiled_model_is_refused_and_stays_as_it_was():
@@ -421,7 +449,7 @@ def test_a_compiled_model_is_refused_and_stays_as_it_was():
         compiled = jax.jit(Net(plain).apply)
         if warm:
             compiled(variables, IMAGES)
-        message = "called no BatchNorm" if warm else "called 0 times outside of scan, remat and jit"
+        message = "it called none" if warm else "called 0 times outside of scan, remat and jit"
         with pytest.raises(ValueError, match=message):
             linen.fold_batch_norm(compiled, variables, IMAGES)
         np.testing.assert_allclose(compiled(variables, IMAGES), expected, rtol=1e-5)

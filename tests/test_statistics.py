@@ -76,6 +76,22 @@ def test_many_batches_lose_nothing():
         assert_close(stats, data.mean(0), data.var(0), rtol=2e-5)
 
 
+def test_old_statistics_do_not_matter():
+    """Not even where they were lost."""
+    batches = some_batches(3)
+    data = np.concatenate(batches).astype(np.float64)
+    module = linen.BatchNorm(use_running_average=False)
+    variables = module.init(KEY, batches[0])
+    layer = nnx.BatchNorm(3, rngs=flax_nnx.Rngs(0))
+    for old in (jnp.full(3, 1e8), jnp.full(3, jnp.nan)):
+        lost = {**variables, "batch_stats": {"mean": old, "var": old}}
+        new = statistics.recalibrate(trains(module), lost, batches)["batch_stats"]
+        assert_close(new, data.mean(0), data.var(0))
+        layer.mean[...] = layer.var[...] = old
+        found = statistics.recalibrate_model(layer, batches)
+        assert_close({"mean": found.mean[...], "var": found.var[...]}, data.mean(0), data.var(0))
+
+
 def masked(batches):
     """Some elements of each batch: none of the second one, all of the third."""
     rates = (0.5, 1.1, -0.1, 0.2)

@@ -23,12 +23,13 @@ def fold_batch_norm(
     *inputs: Any,
     norms: Collection[str] | None = None,
 ) -> tuple[Callable[..., Any], dict[str, Any]]:
-    """Folds batch norms into the layers before them, see :func:`normalization.fold_batch_norm`.
+    """Folds batch norms into layers by :func:`jaxreg.normalization.fold_batch_norm`.
 
     For a trained model in evaluation. The model is traced once, to see that each norm reads the
     output of a ``Dense``, ``DenseGeneral``, ``Conv`` or ``ConvTranspose`` and that nothing else
-    does. The norms may be those of Flax or of jaxreg. In the new variables a folded layer has a new
-    kernel and a bias, and a folded norm has nothing; the new ``apply`` passes by the norm.
+    does, outside of scan, remat and jit. The norms may be those of Flax or of jaxreg. In the new
+    variables a folded layer has a new kernel and a bias, and a folded norm has nothing; the new
+    ``apply`` passes by the norm.
 
     Args:
       apply: Function ``(variables, *inputs)`` that calls ``model.apply`` in evaluation, without

@@ -57,6 +57,6 @@ def replace(model: nnx.Module, new: Mapping[str, nnx.Module]) -> None:
                 replaced.add(path)
     if missing := sorted(set(new) - replaced):
         raise ValueError(
-            f"`model` must hold its norms as attributes or in nnx.List and nnx.Dict, got one at "
-            f"{missing[0]!r}."
+            f"`model` must hold norms as attributes or in nnx.List or nnx.Dict, got {missing[0]!r} "
+            "in another container; put it into one of these."
         )

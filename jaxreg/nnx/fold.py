@@ -14,8 +14,6 @@ from jaxreg.nnx._norms import evaluates, is_batch_norm, named_modules, put_befor
 
 _LAYERS = (nnx.Linear, nnx.LinearGeneral, nnx.Conv, nnx.ConvTranspose)
 _CALLS = tuple(layer.__call__ for layer in _LAYERS)
-
-
 Model = TypeVar("Model", bound=nnx.Module)
 
 
@@ -72,12 +70,13 @@ def fold_batch_norm(
     call: Callable[..., Any] = operator.call,
     norms: Collection[str] | None = None,
 ) -> Model:
-    """Folds batch norms into the layers before them, see :func:`normalization.fold_batch_norm`.
+    """Folds batch norms into layers by :func:`jaxreg.normalization.fold_batch_norm`.
 
     For a trained model in evaluation. The model is traced once, to see that each norm reads the
     output of a ``Linear``, ``LinearGeneral``, ``Conv`` or ``ConvTranspose`` and that nothing else
-    does. The norms may be those of Flax or of jaxreg. In the new model a folded layer has a new
-    kernel and a bias, and a :class:`FoldedBatchNorm` stands in the place of the norm.
+    does, outside of scan, remat and jit. The norms may be those of Flax or of jaxreg. In the new
+    model a folded layer has a new kernel and a bias, and a :class:`FoldedBatchNorm` stands in the
+    place of the norm.
 
     Args:
       model: Model in evaluation, after ``model.eval()``; it stays as it is.
