@@ -27,7 +27,7 @@ from jaxreg import (
     transforms,
 )
 from jaxreg._numerics import widen
-from jaxreg.training import early_stopping
+from jaxreg.training import early_stopping, statistics
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,6 +121,20 @@ def _masked_rms_norm(x: jax.Array, where: jax.Array, *, eps: Any) -> jax.Array:
 
 def _masked_group_norm(x: jax.Array, where: jax.Array, *, eps: Any) -> jax.Array:
     return normalization.group_norm(x, groups=2, where=where, eps=eps)
+def _fold_batch_norm(
+    kernel: jax.Array,
+    stats: normalization.BatchStats,
+    layer_bias: jax.Array,
+    scale: jax.Array,
+    bias: jax.Array,
+    *,
+    eps: Any,
+) -> Any:
+    """The bias in float32: the contract wants that of what has another shape than the data."""
+    kernel, offset = normalization.fold_batch_norm(
+        kernel, stats, layer_bias=layer_bias, scale=scale, bias=bias, eps=eps
+    )
+    return kernel, widen(offset)
 
 
 def _floats(_key: jax.Array, shape: tuple[int, ...], _dtype: Any) -> jax.Array:
@@ -450,6 +464,24 @@ FUNCTIONS = (
             (ValueError, r"`feature_axes` must not name the first axis", {"feature_axes": (0, 2)}),
         ),
     ),
+    Case(
+        normalization.fold_batch_norm,
+        (X, STATS, *(jnp.linspace(low, 1.5, 8) for low in (-1.0, 0.5, -0.5))),
+        {"eps": 1e-3},
+        call=_fold_batch_norm,
+    ),
+    Case(
+        normalization.fold_batch_norm,
+        (X, STATS),
+        {"eps": 1e-3},
+        errors=(
+            (ValueError, r"`eps`.*got -1", {"eps": -1.0}),
+            (ValueError, r"`axis`.*got 2", {"axis": 2}),
+            (ValueError, r"`layer_bias`.*\(8,\).*\(5,\)", {"layer_bias": jnp.ones(5)}),
+            (ValueError, r"`scale`.*\(8,\).*\(5,\)", {"scale": jnp.ones(5)}),
+            (ValueError, r"`bias`.*\(8,\).*\(5,\)", {"bias": jnp.ones(5)}),
+        ),
+    ),
     Case(penalties.l1, (X,)),
     Case(penalties.l2, (X,)),
     Case(penalties.total, (X,), options={"penalty": penalties.l1}),
@@ -553,6 +585,7 @@ ELSEWHERE = {
     linen.VariationalDense: "test_linen_layers.py",
     linen.Zoneout: "test_linen_dropout.py",
     linen.ZoneoutCell: "test_linen_recurrent.py",
+    linen.fold_batch_norm: "test_fold.py, test_fold_refusals.py",
     masks.kernels: "test_masks.py",
     nnx.AlphaDropout: "test_nnx_dropout.py",
     nnx.BatchNorm: "test_contract.py, test_nnx.py",
@@ -566,6 +599,7 @@ ELSEWHERE = {
     nnx.Dropout: "test_contract.py, test_nnx.py, test_nnx_dropout.py",
     nnx.EmbeddingDropout: "test_nnx_dropout.py",
     nnx.FeatureAlphaDropout: "test_nnx_dropout.py",
+    nnx.FoldedBatchNorm: "test_fold.py, test_fold_refusals.py",
     nnx.GaussianDropout: "test_nnx_dropout.py",
     nnx.GaussianNoise: "test_nnx_dropout.py",
     nnx.GroupNorm: "test_flax_norms.py, test_layer_norms.py",
@@ -584,9 +618,12 @@ ELSEWHERE = {
     nnx.VariationalDense: "test_nnx_dropout.py, test_nnx_layers.py",
     nnx.Zoneout: "test_nnx_dropout.py",
     nnx.ZoneoutCell: "test_nnx_dropout.py, test_nnx_recurrent.py",
+    nnx.fold_batch_norm: "test_fold.py, test_fold_refusals.py",
     normalization.BatchStats: "test_normalization.py",
     normalization.Moments: "test_normalization.py",
     normalization.init_stats: "test_normalization.py",
+    statistics.recalibrate: "test_statistics.py",
+    statistics.recalibrate_model: "test_statistics.py",
     targets.smooth_labels: "test_targets.py",
     testing.check_regularizer: "test_contract.py",
     testing.contract: "test_contract.py",

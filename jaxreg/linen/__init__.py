@@ -16,6 +16,7 @@ from jaxreg.linen.dropout import (
     SpatialDropout,
     Zoneout,
 )
+from jaxreg.linen.fold import fold_batch_norm
 from jaxreg.linen.layer_norms import GroupNorm, InstanceNorm, LayerNorm, RMSNorm
 from jaxreg.linen.noise import GaussianNoise, SaltAndPepper, UniformNoise
 from jaxreg.linen.normalization import BatchNorm
@@ -60,4 +61,5 @@ __all__ = [
     "VariationalDense",
     "Zoneout",
     "ZoneoutCell",
+    "fold_batch_norm",
 ]

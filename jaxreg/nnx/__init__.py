@@ -16,6 +16,7 @@ from jaxreg.nnx.dropout import (
     SpatialDropout,
     Zoneout,
 )
+from jaxreg.nnx.fold import FoldedBatchNorm, fold_batch_norm
 from jaxreg.nnx.layer_norms import GroupNorm, InstanceNorm, LayerNorm, RMSNorm
 from jaxreg.nnx.layers import DropConnectConv, DropConnectDense
 from jaxreg.nnx.noise import GaussianNoise, SaltAndPepper, UniformNoise
@@ -37,6 +38,7 @@ __all__ = [
     "Dropout",
     "EmbeddingDropout",
     "FeatureAlphaDropout",
+    "FoldedBatchNorm",
     "GaussianDropout",
     "GaussianNoise",
     "GroupNorm",
@@ -55,4 +57,5 @@ __all__ = [
     "VariationalDense",
     "Zoneout",
     "ZoneoutCell",
+    "fold_batch_norm",
 ]

@@ -11,6 +11,7 @@ others, unless they are infinite or NaN: those count as 0, so that no NaN leaks 
 """
 
 from jaxreg.normalization.batch import BatchStats, batch_norm, batch_norm_inference, init_stats
+from jaxreg.normalization.fold import fold_batch_norm
 from jaxreg.normalization.group import group_norm
 from jaxreg.normalization.layer import instance_norm, layer_norm, rms_norm
 from jaxreg.normalization.statistics import Moments, moments
@@ -20,6 +21,7 @@ __all__ = [
     "Moments",
     "batch_norm",
     "batch_norm_inference",
+    "fold_batch_norm",
     "group_norm",
     "init_stats",
     "instance_norm",

@@ -1,0 +1,162 @@
+"""Folding the batch norms of a Linen model into the layers before them."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from flax import linen as nn
+from flax import traverse_util
+from flax.core import meta
+from jax.typing import DTypeLike
+
+from jaxreg import normalization
+from jaxreg._folding import Norm, Tape, find_pairs
+from jaxreg.linen._norms import evaluates, is_batch_norm
+
+_LAYERS = (nn.Dense, nn.DenseGeneral, nn.Conv, nn.ConvTranspose)
+_CALLS = tuple(layer.__call__ for layer in _LAYERS)
+
+
+def fold_batch_norm(
+    apply: Callable[..., Any],
+    variables: Mapping[str, Any],
+    *inputs: Any,
+    norms: Collection[str] | None = None,
+) -> tuple[Callable[..., Any], dict[str, Any]]:
+    """Folds batch norms into layers by :func:`jaxreg.normalization.fold_batch_norm`.
+
+    For a trained model in evaluation. The model is traced once, to see that each norm reads the
+    output of a ``Dense``, ``DenseGeneral``, ``Conv`` or ``ConvTranspose`` and that nothing else
+    does, outside of scan, remat and jit. The norms may be those of Flax or of jaxreg. In the new
+    variables a folded layer has a new kernel and a bias, and a folded norm has nothing; the new
+    ``apply`` passes by the norm.
+
+    Args:
+      apply: Function ``(variables, *inputs)`` that calls ``model.apply`` in evaluation, without
+        ``jax.jit``, such as ``functools.partial(model.apply, train=False)``.
+      variables: Variables of the model, with ``params`` and ``batch_stats``; they stay as they are.
+      *inputs: Arrays to trace ``apply`` with; their values do not matter.
+      norms: Paths of the norms to fold, such as ``"Block_0/BatchNorm_0"``; all by default.
+
+    Returns:
+      The functions ``apply``, to be compiled as you like, and ``variables`` of the folded model.
+
+    Raises:
+      ValueError: The model has no batch norm, or one of ``norms`` cannot be folded: what it reads
+        is no layer's output or is used elsewhere too, the feature axes differ, or it trains. The
+        message names the norm and the layer.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from flax import linen as nn
+      >>> from jaxreg import linen
+      >>> model = nn.Sequential([nn.Dense(4), linen.BatchNorm(use_running_average=True), nn.relu])
+      >>> x = jnp.ones((1, 3))
+      >>> variables = model.init(jax.random.key(0), x)
+      >>> apply, folded = linen.fold_batch_norm(model.apply, variables, x)
+      >>> print(jax.tree.map(jnp.shape, folded))
+      {'params': {'layers_0': {'bias': (4,), 'kernel': (3, 4)}}}
+      >>> print(jnp.allclose(apply(folded, x), model.apply(variables, x)))
+      True
+
+    References:
+      Jacob et al., `Quantization and Training of Neural Networks for Efficient
+      Integer-Arithmetic-Only Inference <https://arxiv.org/abs/1712.05877>`_, 2018, section 3.2
+    """
+    tape = Tape()
+    marked = _intercepted(apply, partial(_mark, tape))
+    pairs = find_pairs(tape, marked, (variables, *inputs), norms)
+    dtypes = {name: tape.norms[name].dtype for name in pairs}
+    skipping = partial(_pass_by, frozenset(pairs.values()), dtypes)
+    return _intercepted(apply, skipping), _fold(variables, pairs, tape)
+
+
+def _intercepted(apply: Callable[..., Any], interceptor: Callable[..., Any]) -> Callable[..., Any]:
+    def intercepted(variables: Mapping[str, Any], *inputs: Any) -> Any:
+        with nn.intercept_methods(interceptor):
+            return apply(variables, *inputs)
+
+    return intercepted
+
+
+def _mark(tape: Tape, call: Callable[..., Any], args: Any, kwargs: Any, context: Any) -> Any:
+    """Interceptor that marks layers and norms, and changes no value."""
+    module: Any = context.module
+    if context.method_name != "__call__" or not args:
+        return call(*args, **kwargs)
+    if is_batch_norm(module):
+        name = "/".join(module.path)
+        y = call(tape.norm(name, args[0]), *args[1:], **kwargs)
+        trains = not evaluates(module, args, kwargs)
+        tape.norms[name] = Norm(module.axis, y.ndim, module.epsilon, y.dtype, trains)
+        return y
+    y = call(*args, **kwargs)
+    if axis := _output_axes(module):
+        kernel = meta.unbox(module.get_variable("params", "kernel"))
+        y = tape.layer("/".join(module.path), kernel, y, axis)
+    return y
+
+
+def _output_axes(layer: Any) -> tuple[int, ...]:
+    """Output axes of a layer's kernel; none for what cannot take a norm."""
+    if not isinstance(layer, _LAYERS) or type(layer).__call__ not in _CALLS:
+        return ()
+    if isinstance(layer, nn.DenseGeneral):
+        several = isinstance(layer.features, Sequence)
+        number = len(layer.features) if several else 1  # pyright: ignore[reportArgumentType]
+        return () if layer.batch_dims else tuple(range(-number, 0))
+    return (-2,) if getattr(layer, "transpose_kernel", False) else (-1,)
+
+
+def _pass_by(
+    layers: Collection[str],
+    norms: Mapping[str, DTypeLike],
+    call: Callable[..., Any],
+    args: Any,
+    kwargs: Any,
+    context: Any,
+) -> Any:
+    """Interceptor that gives folded layers a bias and makes folded norms the identity."""
+    module: Any = context.module
+    if context.method_name != "__call__" or not args:
+        return call(*args, **kwargs)
+    if is_batch_norm(module) and (name := "/".join(module.path)) in norms:
+        if not evaluates(module, args, kwargs):
+            raise ValueError(
+                f"`use_running_average` must be true for {name!r}, which was folded, got False; "
+                "train the model that was not."
+            )
+        return args[0].astype(norms[name])
+    if isinstance(module, _LAYERS) and not module.use_bias and "/".join(module.path) in layers:
+        return module.clone(parent=module.scope, use_bias=True)(*args, **kwargs)
+    return call(*args, **kwargs)
+
+
+def _fold(variables: Mapping[str, Any], pairs: Mapping[str, str], tape: Tape) -> dict[str, Any]:
+    """Variables with new kernels and biases and without those of the norms."""
+    flat: dict[Any, Any] = traverse_util.flatten_dict(variables, sep="/")
+    for norm, layer in pairs.items():
+        mean, var, scale, bias = (
+            meta.unbox(flat.pop(f"{place}/{norm}/{name}", None))
+            for place, name in (
+                ("batch_stats", "mean"),
+                ("batch_stats", "var"),
+                ("params", "scale"),
+                ("params", "bias"),
+            )
+        )
+        names = [f"params/{layer}/{name}" for name in ("kernel", "bias")]
+        old = [flat.get(name) for name in names]
+        kernel, layer_bias = (meta.unbox(value) for value in old)
+        new = normalization.fold_batch_norm(
+            kernel,
+            normalization.BatchStats(mean, var),
+            layer_bias=layer_bias,
+            scale=scale,
+            bias=bias,
+            eps=tape.norms[norm].eps,
+            axis=tape.layers[layer].axis,
+        )
+        for name, box, value in zip(names, old, new, strict=True):
+            flat[name] = value if box is None else meta.replace_boxed(box, value)
+    return traverse_util.unflatten_dict(flat, sep="/")

@@ -1,0 +1,193 @@
+"""Folding the batch norms of an NNX model into the layers before them."""
+
+import operator
+from collections.abc import Callable, Collection
+from typing import Any, TypeVar
+
+import jax
+from flax import nnx
+from jax.typing import DTypeLike
+
+from jaxreg import normalization
+from jaxreg._folding import Norm, Tape, find_pairs
+from jaxreg.nnx._norms import evaluates, is_batch_norm, named_modules, put_before, replace
+
+_LAYERS = (nnx.Linear, nnx.LinearGeneral, nnx.Conv, nnx.ConvTranspose)
+_CALLS = tuple(layer.__call__ for layer in _LAYERS)
+Model = TypeVar("Model", bound=nnx.Module)
+
+
+class FoldedBatchNorm(nnx.Module):
+    """What stands in the place of a batch norm that was folded: the identity.
+
+    Attributes:
+      dtype: Dtype of the result, that of the norm's.
+      use_running_average: True; as False it raises, since there is nothing left to train.
+    """
+
+    def __init__(self, dtype: DTypeLike):
+        self.dtype = dtype
+        self.use_running_average = True
+
+    def __call__(
+        self,
+        x: jax.Array,
+        use_running_average: bool | None = None,  # noqa: FBT001
+        *,
+        mask: jax.Array | None = None,
+    ) -> jax.Array:
+        """Returns ``x`` in the dtype of the norm's result.
+
+        Args:
+          x: Input array.
+          use_running_average: True, as in evaluation.
+          mask: Elements that would enter the statistics.
+
+        Raises:
+          ValueError: ``use_running_average`` is false.
+        """
+        del mask  # A norm in evaluation has no use for it either.
+        if not evaluates(self, use_running_average):
+            raise ValueError(
+                "`use_running_average` must be true for a batch norm that was folded, got False; "
+                "train the model that was not."
+            )
+        return x.astype(self.dtype)
+
+    def set_view(self, use_running_average: bool | None = None) -> None:  # noqa: FBT001
+        """Sets the mode; called by ``nnx.view``.
+
+        Args:
+          use_running_average: True in evaluation.
+        """
+        if use_running_average is not None:
+            self.use_running_average = use_running_average
+
+
+def fold_batch_norm(
+    model: Model,
+    *inputs: Any,
+    call: Callable[..., Any] = operator.call,
+    norms: Collection[str] | None = None,
+) -> Model:
+    """Folds batch norms into layers by :func:`jaxreg.normalization.fold_batch_norm`.
+
+    For a trained model in evaluation. The model is traced once, to see that each norm reads the
+    output of a ``Linear``, ``LinearGeneral``, ``Conv`` or ``ConvTranspose`` and that nothing else
+    does, outside of scan, remat and jit. The norms may be those of Flax or of jaxreg. In the new
+    model a folded layer has a new kernel and a bias, and a :class:`FoldedBatchNorm` stands in the
+    place of the norm.
+
+    Args:
+      model: Model in evaluation, after ``model.eval()``; it stays as it is.
+      *inputs: Arrays to trace the model with; their values do not matter.
+      call: How the model is called, ``call(model, *inputs)`` without ``nnx.jit``; by default
+        ``model(*inputs)``.
+      norms: Paths of the norms to fold, such as ``"blocks/0/norm"``; all by default.
+
+    Returns:
+      The folded model, which shares no variable with ``model``.
+
+    Raises:
+      ValueError: The model has no batch norm, or one of ``norms`` cannot be folded: what it reads
+        is no layer's output or is used elsewhere too, the feature axes differ, or it trains. The
+        message names the norm and the layer.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from flax import nnx as flax_nnx
+      >>> from jaxreg import nnx
+      >>> rngs = flax_nnx.Rngs(0)
+      >>> linear = flax_nnx.Linear(3, 4, use_bias=False, rngs=rngs)
+      >>> model = flax_nnx.Sequential(linear, nnx.BatchNorm(4, rngs=rngs))
+      >>> model.eval()
+      >>> x = jnp.ones((1, 3))
+      >>> folded = nnx.fold_batch_norm(model, x)
+      >>> print(jnp.allclose(folded(x), model(x)), folded.layers[0].bias.shape)
+      True (4,)
+
+    References:
+      Jacob et al., `Quantization and Training of Neural Networks for Efficient
+      Integer-Arithmetic-Only Inference <https://arxiv.org/abs/1712.05877>`_, 2018, section 3.2
+    """
+    tape = Tape()
+    graph, state = nnx.split(_copy_with_marks(model, tape))
+
+    def run(state: Any, *inputs: Any) -> Any:
+        return call(nnx.merge(graph, state), *inputs)
+
+    pairs = find_pairs(tape, run, (state, *inputs), norms)
+    folded = nnx.clone(model)
+    modules = named_modules(folded)
+    for norm, layer in pairs.items():
+        _fold(modules[layer], modules[norm], tape.layers[layer].axis)
+    replace(folded, {name: FoldedBatchNorm(tape.norms[name].dtype) for name in pairs})
+    return folded
+
+
+class _MarkedLayer(nnx.Module):
+    """What is put before the class of a layer, so that it marks its kernel and its result."""
+
+    def __call__(self: Any, x: jax.Array, *args: Any, **kwargs: Any) -> jax.Array:
+        y = super().__call__(x, *args, **kwargs)  # pyright: ignore[reportAttributeAccessIssue]
+        return self.marks_tape.layer(self.marks_name, self.kernel[...], y, self.marks_axis)
+
+
+class _MarkedNorm(nnx.Module):
+    """What is put before the class of a batch norm, so that it marks its input."""
+
+    def __call__(
+        self: Any,
+        x: jax.Array,
+        use_running_average: bool | None = None,  # noqa: FBT001
+        *,
+        mask: jax.Array | None = None,
+    ) -> jax.Array:
+        tape, name = self.marks_tape, self.marks_name
+        call = super().__call__  # pyright: ignore[reportAttributeAccessIssue]
+        y = call(tape.norm(name, x), use_running_average, mask=mask)
+        trains = not evaluates(self, use_running_average)
+        tape.norms[name] = Norm(self.axis, y.ndim, self.epsilon, y.dtype, trains)
+        return y
+
+
+def _copy_with_marks(model: Model, tape: Tape) -> Model:
+    """Copy of a model whose layers and norms leave marks, with all variables where they were."""
+    copy = nnx.clone(model)
+    for name, module in named_modules(copy).items():
+        axis = _output_axes(module)
+        if axis or is_batch_norm(module):
+            put_before(module, _MarkedLayer if axis else _MarkedNorm)
+            module.marks_tape, module.marks_name, module.marks_axis = tape, name, axis
+    return copy
+
+
+def _output_axes(layer: Any) -> tuple[int, ...]:
+    """Output axes of a layer's kernel; none for what cannot take a norm."""
+    if not isinstance(layer, _LAYERS) or type(layer).__call__ not in _CALLS:
+        return ()
+    if isinstance(layer, nnx.LinearGeneral):
+        return () if layer.batch_axis else tuple(range(-len(layer.out_features), 0))
+    return (-2,) if getattr(layer, "transpose_kernel", False) else (-1,)
+
+
+def _fold(layer: Any, norm: Any, axis: tuple[int, ...]) -> None:
+    """Gives a layer the kernel and the bias with which it does what the norm does too."""
+    values = (
+        None if variable is None else variable[...]
+        for variable in (layer.bias, norm.scale, norm.bias)
+    )
+    layer_bias, scale, bias = values
+    layer.kernel[...], new_bias = normalization.fold_batch_norm(
+        layer.kernel[...],
+        normalization.BatchStats(norm.mean[...], norm.var[...]),
+        layer_bias=layer_bias,
+        scale=scale,
+        bias=bias,
+        eps=norm.epsilon,
+        axis=axis,
+    )
+    if layer.bias is None:
+        layer.bias, layer.use_bias = nnx.Param(new_bias), True
+    else:
+        layer.bias[...] = new_bias

@@ -1,0 +1,79 @@
+"""Batch normalization with given statistics, folded into the layer before it."""
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from jaxreg._checks import canonical_axes, check_floating
+from jaxreg._numerics import real_dtype, strength, widen
+from jaxreg.normalization._shared import Axes, check_eps, check_shapes, inverse_root
+from jaxreg.normalization.batch import BatchStats
+
+
+def fold_batch_norm(
+    kernel: jax.Array,
+    stats: BatchStats,
+    *,
+    layer_bias: jax.Array | None = None,
+    scale: jax.Array | None = None,
+    bias: jax.Array | None = None,
+    eps: ArrayLike = 1e-5,
+    axis: Axes = -1,
+) -> tuple[jax.Array, jax.Array]:
+    r"""Kernel and bias of a layer that does what the layer and a batch norm after it do.
+
+    .. math::
+
+      W' = W \, \frac{\gamma}{\sqrt{\sigma^2 + \epsilon}}, \qquad
+      b' = (b - \mu) \, \frac{\gamma}{\sqrt{\sigma^2 + \epsilon}} + \beta
+
+    For any layer that is linear in its kernel: dense, convolution (grouped ones too) and transposed
+    convolution. Nothing may stand between the layer and the norm. Computed in float32 or wider and
+    rounded once, to the dtype of the kernel.
+
+    Args:
+      kernel: Weights :math:`W` of the layer.
+      stats: Running statistics :math:`\mu, \sigma^2` of the norm, of the shape of the output axes.
+      layer_bias: Offset :math:`b` of the layer, of the same shape; 0 if absent.
+      scale: Factor :math:`\gamma` of the norm; 1 if absent.
+      bias: Offset :math:`\beta` of the norm; 0 if absent.
+      eps: The norm's, added to the variance; zero or positive.
+      axis: Output axes of the kernel: the last in Flax, several for ``DenseGeneral``, and ``-2``
+        for ``ConvTranspose`` with ``transpose_kernel=True``.
+
+    Returns:
+      The kernel :math:`W'` and the bias :math:`b'`, which a layer without a bias gets too.
+
+    Raises:
+      TypeError: ``kernel`` is not floating-point.
+      ValueError: ``eps`` is negative, ``axis`` lies outside the kernel, or an array does not have
+        the shape of the output axes.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg import normalization
+      >>> stats = normalization.BatchStats(jnp.array([1.0]), jnp.array([4.0]))
+      >>> print(normalization.fold_batch_norm(jnp.array([[6.0]]), stats, eps=0.0))
+      (Array([[3.]], dtype=float32), Array([-0.5], dtype=float32))
+
+    References:
+      Jacob et al., `Quantization and Training of Neural Networks for Efficient
+      Integer-Arithmetic-Only Inference <https://arxiv.org/abs/1712.05877>`_, 2018, section 3.2
+    """
+    check_floating(kernel, "kernel")
+    check_eps(eps)
+    outputs = canonical_axes(axis, kernel.ndim)
+    arrays = {"mean": stats.mean, "var": stats.var, "scale": scale, "bias": bias}
+    check_shapes([kernel.shape[a] for a in outputs], layer_bias=layer_bias, **arrays)
+    wide, dtype = widen(kernel), real_dtype(kernel)
+    gain = inverse_root(stats.var.astype(dtype) + strength(eps, kernel))
+    if scale is not None:
+        gain = gain * scale.astype(dtype)
+    offset = -stats.mean.astype(dtype)
+    if layer_bias is not None:
+        offset = layer_bias.astype(wide.dtype) + offset
+    offset = offset * gain
+    if bias is not None:
+        offset = offset + bias.astype(dtype)
+    folded = wide * jnp.expand_dims(gain, [a for a in range(kernel.ndim) if a not in outputs])
+    return folded.astype(kernel.dtype), offset.astype(kernel.dtype)
