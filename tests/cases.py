@@ -121,6 +121,8 @@ def _masked_rms_norm(x: jax.Array, where: jax.Array, *, eps: Any) -> jax.Array:
 
 def _masked_group_norm(x: jax.Array, where: jax.Array, *, eps: Any) -> jax.Array:
     return normalization.group_norm(x, groups=2, where=where, eps=eps)
+
+
 def _fold_batch_norm(
     kernel: jax.Array,
     stats: normalization.BatchStats,
