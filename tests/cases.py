@@ -85,6 +85,10 @@ LOG_VARIANCE = jnp.linspace(-3.0, 1.0, 64).reshape(8, 8)
 STEADY_KEY = jax.random.key(81)
 MASK = (jnp.arange(16) % 3 != 0)[:, None]
 STATS = normalization.BatchStats(jnp.full(8, 0.1), jnp.full(8, 0.9))
+# So far from X, and so narrow, that both corrections of batch renorm are at their limits: within
+# them its gradient is by design not that of its values.
+FAR_STATS = normalization.BatchStats(jnp.full(8, -5.0), jnp.full(8, 0.01))
+FEATURES = {"scale": jnp.linspace(0.5, 1.5, 8), "bias": jnp.linspace(-1, 1, 8)}
 LABELS = jnp.arange(16, dtype=jnp.int32) % 7 - 1
 
 
@@ -105,6 +109,35 @@ def _masked_batch_norm(
     return normalization.batch_norm(
         x, stats, where=where, scale=scale, bias=bias, momentum=momentum, eps=eps
     )
+
+
+def _masked_ghost_batch_norm(
+    x: jax.Array, stats: normalization.BatchStats, where: jax.Array, *, momentum: Any, eps: Any
+) -> Any:
+    return normalization.ghost_batch_norm(
+        x, stats, ghost_batch_size=2, where=where, momentum=momentum, eps=eps, **FEATURES
+    )
+
+
+def _masked_batch_renorm(
+    x: jax.Array,
+    stats: normalization.BatchStats,
+    where: jax.Array,
+    *,
+    r_max: Any,
+    d_max: Any,
+    momentum: Any,
+    eps: Any,
+) -> Any:
+    return normalization.batch_renorm(
+        x, stats, r_max=r_max, d_max=d_max, where=where, momentum=momentum, eps=eps, **FEATURES
+    )
+
+
+def _masked_adaptive_instance_norm(
+    x: jax.Array, style_mean: jax.Array, style_std: jax.Array, where: jax.Array, *, eps: Any
+) -> jax.Array:
+    return normalization.adaptive_instance_norm(x, style_mean, style_std, where=where, eps=eps)
 
 
 def _floats(_key: jax.Array, shape: tuple[int, ...], _dtype: Any) -> jax.Array:
@@ -403,6 +436,86 @@ FUNCTIONS = (
         call=_masked_batch_norm,
     ),
     Case(normalization.batch_norm_inference, (X, STATS), {"eps": 1e-3}),
+    Case(
+        normalization.ghost_batch_norm,
+        (X, STATS),
+        {"momentum": 0.9, "eps": 0.1},
+        options={"ghost_batch_size": 2},
+        errors=(
+            (ValueError, r"`ghost_batch_size` must divide.*5 for 16", {"ghost_batch_size": 5}),
+            (ValueError, r"`ghost_batch_size` must be positive, got 0", {"ghost_batch_size": 0}),
+            (TypeError, r"`ghost_batch_size`.*integer.*2\.0", {"ghost_batch_size": 2.0}),
+            (ValueError, r"`momentum`.*\[0, 1\].*1\.1", {"momentum": 1.1}),
+            (ValueError, r"`eps`.*got -1", {"eps": -1.0}),
+            (ValueError, r"`scale`.*\(8,\).*\(5,\)", {"scale": jnp.ones(5)}),
+            (ValueError, r"`where`.*\(3,\)", {"where": jnp.ones(3)}),
+        ),
+    ),
+    Case(
+        normalization.ghost_batch_norm,
+        (X, STATS, MASK),
+        {"momentum": 0.9, "eps": 0.1},
+        call=_masked_ghost_batch_norm,
+    ),
+    Case(
+        normalization.batch_renorm,
+        (X, FAR_STATS),
+        {"r_max": 4.0, "d_max": 0.5, "momentum": 0.9, "eps": 1e-3},
+        errors=(
+            (ValueError, r"`r_max` must be .*\[1, inf\], got 0\.5", {"r_max": 0.5}),
+            (ValueError, r"`r_max` must be a single number", {"r_max": X[0]}),
+            (ValueError, r"`d_max` must be zero or positive, got -1", {"d_max": -1.0}),
+            (ValueError, r"`d_max` must be a single number", {"d_max": X[0]}),
+            (ValueError, r"`momentum`.*\[0, 1\].*1\.1", {"momentum": 1.1}),
+            (ValueError, r"`eps`.*got -1", {"eps": -1.0}),
+            (ValueError, r"`bias`.*\(8,\).*\(5,\)", {"bias": jnp.ones(5)}),
+            (ValueError, r"`where`.*\(3,\)", {"where": jnp.ones(3)}),
+            (ValueError, r"`axis` must lie in \[-2, 2\), got 2", {"axis": 2}),
+        ),
+    ),
+    Case(
+        normalization.batch_renorm,
+        (X, FAR_STATS, MASK),
+        {"r_max": 4.0, "d_max": 0.5, "momentum": 0.9, "eps": 1e-3},
+        call=_masked_batch_renorm,
+    ),
+    Case(
+        normalization.adaptive_instance_norm,
+        (SERIES, X, 2 + X),
+        {"eps": 1e-3},
+        errors=(
+            (ValueError, r"`eps`.*got -1", {"eps": -1.0}),
+            (ValueError, r"`where`.*\(3,\)", {"where": jnp.ones(3)}),
+        ),
+    ),
+    Case(
+        normalization.adaptive_instance_norm,
+        (SERIES, X, 2 + X, jnp.arange(16 * 4).reshape(16, 4) % 5 != 0),
+        {"eps": 1e-3},
+        call=_masked_adaptive_instance_norm,
+    ),
+    Case(
+        normalization.filter_response_norm,
+        (SERIES,),
+        {"eps": 1e-3},
+        errors=(
+            (ValueError, r"`eps` must broadcast.*\(8,\).*\(5,\)", {"eps": jnp.ones(5)}),
+            (ValueError, r"`scale`.*\(8,\).*\(5,\)", {"scale": jnp.ones(5)}),
+            (ValueError, r"`bias`.*\(8,\).*\(5,\)", {"bias": jnp.ones(5)}),
+            (ValueError, r"`threshold`.*\(8,\).*\(5,\)", {"threshold": jnp.ones(5)}),
+        ),
+    ),
+    Case(
+        normalization.filter_response_norm,
+        (MAPS,),
+        options={**FEATURES, "threshold": jnp.linspace(-1, 0.5, 8), "eps": jnp.full(8, -0.1)},
+    ),
+    Case(
+        normalization.l2_normalize,
+        (X,),
+        errors=((ValueError, r"`axis` must lie in \[-2, 2\), got 2", {"axis": 2}),),
+    ),
+    Case(normalization.l2_normalize, (SERIES,), options={"axis": (0, 1)}),
     Case(penalties.l1, (X,)),
     Case(penalties.l2, (X,)),
     Case(penalties.total, (X,), options={"penalty": penalties.l1}),
