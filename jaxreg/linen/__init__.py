@@ -16,10 +16,12 @@ from jaxreg.linen.dropout import (
     SpatialDropout,
     Zoneout,
 )
+from jaxreg.linen.ghost import BatchRenorm, GhostBatchNorm
 from jaxreg.linen.noise import GaussianNoise, SaltAndPepper, UniformNoise
 from jaxreg.linen.normalization import BatchNorm
 from jaxreg.linen.recurrent import LockedDropoutCell, ZoneoutCell
 from jaxreg.linen.stochastic import Stochastic
+from jaxreg.linen.style import AdaptiveInstanceNorm, FilterResponseNorm
 from jaxreg.linen.weights import (
     DropConnect,
     DropConnectConv,
@@ -29,8 +31,10 @@ from jaxreg.linen.weights import (
 )
 
 __all__ = [
+    "AdaptiveInstanceNorm",
     "AlphaDropout",
     "BatchNorm",
+    "BatchRenorm",
     "ClassicalDropout",
     "ConcreteDropout",
     "DropBlock",
@@ -41,8 +45,10 @@ __all__ = [
     "Dropout",
     "EmbeddingDropout",
     "FeatureAlphaDropout",
+    "FilterResponseNorm",
     "GaussianDropout",
     "GaussianNoise",
+    "GhostBatchNorm",
     "LockedDropout",
     "LockedDropoutCell",
     "PatchDropout",

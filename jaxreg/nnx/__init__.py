@@ -16,16 +16,20 @@ from jaxreg.nnx.dropout import (
     SpatialDropout,
     Zoneout,
 )
+from jaxreg.nnx.ghost import BatchRenorm, GhostBatchNorm
 from jaxreg.nnx.layers import DropConnectConv, DropConnectDense
 from jaxreg.nnx.noise import GaussianNoise, SaltAndPepper, UniformNoise
 from jaxreg.nnx.normalization import BatchNorm
 from jaxreg.nnx.recurrent import LockedDropoutCell, ZoneoutCell
 from jaxreg.nnx.stochastic import Stochastic
+from jaxreg.nnx.style import AdaptiveInstanceNorm, FilterResponseNorm
 from jaxreg.nnx.weights import DropConnect, Perturb, VariationalDense
 
 __all__ = [
+    "AdaptiveInstanceNorm",
     "AlphaDropout",
     "BatchNorm",
+    "BatchRenorm",
     "ClassicalDropout",
     "ConcreteDropout",
     "DropBlock",
@@ -36,8 +40,10 @@ __all__ = [
     "Dropout",
     "EmbeddingDropout",
     "FeatureAlphaDropout",
+    "FilterResponseNorm",
     "GaussianDropout",
     "GaussianNoise",
+    "GhostBatchNorm",
     "LockedDropout",
     "LockedDropoutCell",
     "PatchDropout",
