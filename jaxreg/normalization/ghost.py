@@ -105,12 +105,13 @@ def ghost_batch_norm(
 def _average(old: jax.Array, values: jax.Array, counts: jax.Array, past: jax.Array) -> jax.Array:
     """Running average after one update for each of the ``values`` that count, in their order."""
     counts = whole_along(counts, (0,))
-    ones = counts.astype(past.dtype)
-    later = jax.lax.cumsum(ones, axis=0, reverse=True) - ones
-    shares = jnp.where(counts, (1 - past) * past**later, jnp.zeros_like(ones))
-    sums = jnp.sum(shares * values, axis=0)
+    factors = jnp.where(counts, past, jnp.ones((), past.dtype))
+    # A product, for the slope of a power at 0 is NaN.
+    after = jnp.concatenate([factors[1:], jnp.ones_like(factors[:1])])
+    shares = (1 - past) * jax.lax.cumprod(after, axis=0, reverse=True)
+    sums = jnp.sum(jnp.where(counts, shares, jnp.zeros_like(shares)) * values, axis=0)
     start = place_like(old.astype(sums.dtype), sums)
-    moved = past ** jnp.sum(ones, axis=0) * start + sums
+    moved = jnp.prod(factors, axis=0) * start + sums
     # What no ghost batch has seen keeps its bits, the sign of a zero too.
     changed = place_like(jnp.any(counts, axis=0), moved)
     return jnp.where(changed, moved, start).astype(old.dtype)
