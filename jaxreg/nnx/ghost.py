@@ -82,8 +82,9 @@ class BatchRenorm(BatchNorm):
     Variables are those of :class:`BatchNorm`, so that its states load; so are all other attributes.
 
     Attributes:
-      r_max: Bound of the change of the deviation, 1 or more. Set it anew to follow a schedule.
-      d_max: Bound of the change of the mean, zero or positive.
+      r_max: Bound of the change of the deviation, 1 or more. Start with an array, and replace it by
+        others, to follow a schedule without recompilation.
+      d_max: Bound of the change of the mean, zero or positive; the same holds.
 
     Example:
       >>> import jax.numpy as jnp
