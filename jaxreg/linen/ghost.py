@@ -15,8 +15,8 @@ from jaxreg.linen.normalization import BatchNorm, RunningNorm
 class GhostBatchNorm(RunningNorm):
     """Linen form of :func:`jaxreg.normalization.ghost_batch_norm`.
 
-    Parameters and statistics are those of :class:`BatchNorm`, so that its checkpoints load. The last
-    axis holds the features. The input of ``init`` may have any number of examples.
+    Parameters and statistics are those of :class:`BatchNorm`, so that its checkpoints load. The
+    last axis holds the features. The input of ``init`` may have any number of examples.
 
     Attributes:
       ghost_batch_size: Examples in a ghost batch, a divisor of the batch in training.
