@@ -12,6 +12,7 @@ from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 from jaxreg import linen, normalization
+from jaxreg.linen.normalization import RunningNorm
 from jaxreg.normalization import BatchStats
 
 KEY = jax.random.key(11)
@@ -149,8 +150,6 @@ def test_batch_norm_has_the_fields_of_flax_in_their_order():
 
 
 def test_a_running_norm_without_a_function_raises():
-    from jaxreg.linen.normalization import RunningNorm
-
     with pytest.raises(NotImplementedError):
         RunningNorm().in_training()
 

@@ -9,6 +9,7 @@ from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 from jaxreg import linen, nnx, normalization
+from jaxreg.nnx.normalization import RunningNorm
 from jaxreg.normalization import BatchStats
 
 KEY = jax.random.key(11)
@@ -174,8 +175,6 @@ def test_renorm_over_several_axes_and_devices():
 
 
 def test_a_running_norm_without_a_function_raises():
-    from jaxreg.nnx.normalization import RunningNorm
-
     with pytest.raises(NotImplementedError):
         RunningNorm().in_training()
 

@@ -85,16 +85,13 @@ def ghost_batch_norm(
     ghosts = _split(x, ghost_batch_size)
     inner = tuple(range(1, x.ndim))
     batch = moments(ghosts, axis=inner, where=mask)
-    shape = batch.mean.shape
-    old = (
-        place_like(jnp.broadcast_to(a, shape).astype(batch.mean.dtype), batch.mean) for a in stats
-    )
-    known = batch.count > 0
+    known, like = batch.count > 0, batch.mean
+    old = (place_like(jnp.broadcast_to(a, like.shape).astype(like.dtype), like) for a in stats)
     used = (jnp.where(known, a, b) for a, b in zip(batch, old, strict=False))
     mean, var = (jnp.expand_dims(a, inner) for a in used)
     features = (x.ndim,)
     y = affine(ghosts, mean, var, scale=scale, bias=bias, eps=eps, features=features, where=mask)
-    past = strength(momentum, batch.mean)
+    past = strength(momentum, like)
     new = BatchStats(
         _average(stats.mean, batch.mean, known, past),
         _average(stats.var, batch.var, batch.count > 1, past),
@@ -102,18 +99,18 @@ def ghost_batch_norm(
     return jax.lax.reshape(y, x.shape, out_sharding=explicit_sharding(x)), new
 
 
-def _average(old: jax.Array, values: jax.Array, counts: jax.Array, past: jax.Array) -> jax.Array:
-    """Running average after one update for each of the ``values`` that count, in their order."""
-    counts = whole_along(counts, (0,))
-    factors = jnp.where(counts, past, jnp.ones((), past.dtype))
+def _average(old: jax.Array, values: jax.Array, counted: jax.Array, past: jax.Array) -> jax.Array:
+    """Running average after one update for each of the values that are counted, in order."""
+    counted = whole_along(counted, (0,))
+    factors = jnp.where(counted, past, jnp.ones((), past.dtype))
     # A product, for the slope of a power at 0 is NaN.
     after = jnp.concatenate([factors[1:], jnp.ones_like(factors[:1])])
     shares = (1 - past) * jax.lax.cumprod(after, axis=0, reverse=True)
-    sums = jnp.sum(jnp.where(counts, shares, jnp.zeros_like(shares)) * values, axis=0)
+    sums = jnp.sum(jnp.where(counted, shares, jnp.zeros_like(shares)) * values, axis=0)
     start = place_like(old.astype(sums.dtype), sums)
     moved = jnp.prod(factors, axis=0) * start + sums
     # What no ghost batch has seen keeps its bits, the sign of a zero too.
-    changed = place_like(jnp.any(counts, axis=0), moved)
+    changed = place_like(jnp.any(counted, axis=0), moved)
     return jnp.where(changed, moved, start).astype(old.dtype)
 
 
