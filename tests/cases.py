@@ -87,6 +87,10 @@ MASK = (jnp.arange(16) % 3 != 0)[:, None]
 TIMES = (jnp.arange(64) % 3 != 0).reshape(16, 4)
 WEIGHT = jnp.linspace(0.5, 1.5, 8)
 STATS = normalization.BatchStats(jnp.full(8, 0.1), jnp.full(8, 0.9))
+# So far from X, and so narrow, that both corrections of batch renorm are at their limits: within
+# them its gradient is by design not that of its values.
+FAR_STATS = normalization.BatchStats(jnp.full(8, -5.0), jnp.full(8, 0.01))
+FEATURES = {"scale": jnp.linspace(0.5, 1.5, 8), "bias": jnp.linspace(-1, 1, 8)}
 LABELS = jnp.arange(16, dtype=jnp.int32) % 7 - 1
 
 
@@ -137,6 +141,35 @@ def _fold_batch_norm(
         kernel, stats, layer_bias=layer_bias, scale=scale, bias=bias, eps=eps
     )
     return kernel, widen(offset)
+
+
+def _masked_ghost_batch_norm(
+    x: jax.Array, stats: normalization.BatchStats, where: jax.Array, *, momentum: Any, eps: Any
+) -> Any:
+    return normalization.ghost_batch_norm(
+        x, stats, ghost_batch_size=2, where=where, momentum=momentum, eps=eps, **FEATURES
+    )
+
+
+def _masked_batch_renorm(
+    x: jax.Array,
+    stats: normalization.BatchStats,
+    where: jax.Array,
+    *,
+    r_max: Any,
+    d_max: Any,
+    momentum: Any,
+    eps: Any,
+) -> Any:
+    return normalization.batch_renorm(
+        x, stats, r_max=r_max, d_max=d_max, where=where, momentum=momentum, eps=eps, **FEATURES
+    )
+
+
+def _masked_adaptive_instance_norm(
+    x: jax.Array, style_mean: jax.Array, style_std: jax.Array, where: jax.Array, *, eps: Any
+) -> jax.Array:
+    return normalization.adaptive_instance_norm(x, style_mean, style_std, where=where, eps=eps)
 
 
 def _floats(_key: jax.Array, shape: tuple[int, ...], _dtype: Any) -> jax.Array:
@@ -484,6 +517,86 @@ FUNCTIONS = (
             (ValueError, r"`bias`.*\(8,\).*\(5,\)", {"bias": jnp.ones(5)}),
         ),
     ),
+    Case(
+        normalization.ghost_batch_norm,
+        (X, STATS),
+        {"momentum": 0.9, "eps": 0.1},
+        options={"ghost_batch_size": 2},
+        errors=(
+            (ValueError, r"`ghost_batch_size` must divide.*5 for 16", {"ghost_batch_size": 5}),
+            (ValueError, r"`ghost_batch_size` must be positive, got 0", {"ghost_batch_size": 0}),
+            (TypeError, r"`ghost_batch_size`.*integer.*2\.0", {"ghost_batch_size": 2.0}),
+            (ValueError, r"`momentum`.*\[0, 1\].*1\.1", {"momentum": 1.1}),
+            (ValueError, r"`eps`.*got -1", {"eps": -1.0}),
+            (ValueError, r"`scale`.*\(8,\).*\(5,\)", {"scale": jnp.ones(5)}),
+            (ValueError, r"`where`.*\(3,\)", {"where": jnp.ones(3)}),
+        ),
+    ),
+    Case(
+        normalization.ghost_batch_norm,
+        (X, STATS, MASK),
+        {"momentum": 0.9, "eps": 0.1},
+        call=_masked_ghost_batch_norm,
+    ),
+    Case(
+        normalization.batch_renorm,
+        (X, FAR_STATS),
+        {"r_max": 4.0, "d_max": 0.5, "momentum": 0.9, "eps": 1e-3},
+        errors=(
+            (ValueError, r"`r_max` must be .*\[1, inf\], got 0\.5", {"r_max": 0.5}),
+            (ValueError, r"`r_max` must be a single number", {"r_max": X[0]}),
+            (ValueError, r"`d_max` must be zero or positive, got -1", {"d_max": -1.0}),
+            (ValueError, r"`d_max` must be a single number", {"d_max": X[0]}),
+            (ValueError, r"`momentum`.*\[0, 1\].*1\.1", {"momentum": 1.1}),
+            (ValueError, r"`eps`.*got -1", {"eps": -1.0}),
+            (ValueError, r"`bias`.*\(8,\).*\(5,\)", {"bias": jnp.ones(5)}),
+            (ValueError, r"`where`.*\(3,\)", {"where": jnp.ones(3)}),
+            (ValueError, r"`axis` must lie in \[-2, 2\), got 2", {"axis": 2}),
+        ),
+    ),
+    Case(
+        normalization.batch_renorm,
+        (X, FAR_STATS, MASK),
+        {"r_max": 4.0, "d_max": 0.5, "momentum": 0.9, "eps": 1e-3},
+        call=_masked_batch_renorm,
+    ),
+    Case(
+        normalization.adaptive_instance_norm,
+        (SERIES, X, 2 + X),
+        {"eps": 1e-3},
+        errors=(
+            (ValueError, r"`eps`.*got -1", {"eps": -1.0}),
+            (ValueError, r"`where`.*\(3,\)", {"where": jnp.ones(3)}),
+        ),
+    ),
+    Case(
+        normalization.adaptive_instance_norm,
+        (SERIES, X, 2 + X, jnp.arange(16 * 4).reshape(16, 4) % 5 != 0),
+        {"eps": 1e-3},
+        call=_masked_adaptive_instance_norm,
+    ),
+    Case(
+        normalization.filter_response_norm,
+        (SERIES,),
+        {"eps": 1e-3},
+        errors=(
+            (ValueError, r"`eps` must broadcast.*\(8,\).*\(5,\)", {"eps": jnp.ones(5)}),
+            (ValueError, r"`scale`.*\(8,\).*\(5,\)", {"scale": jnp.ones(5)}),
+            (ValueError, r"`bias`.*\(8,\).*\(5,\)", {"bias": jnp.ones(5)}),
+            (ValueError, r"`threshold`.*\(8,\).*\(5,\)", {"threshold": jnp.ones(5)}),
+        ),
+    ),
+    Case(
+        normalization.filter_response_norm,
+        (MAPS,),
+        options={**FEATURES, "threshold": jnp.linspace(-1, 0.5, 8), "eps": jnp.full(8, -0.1)},
+    ),
+    Case(
+        normalization.l2_normalize,
+        (X,),
+        errors=((ValueError, r"`axis` must lie in \[-2, 2\), got 2", {"axis": 2}),),
+    ),
+    Case(normalization.l2_normalize, (SERIES,), options={"axis": (0, 1)}),
     Case(penalties.l1, (X,)),
     Case(penalties.l2, (X,)),
     Case(penalties.total, (X,), options={"penalty": penalties.l1}),
@@ -557,8 +670,10 @@ ELSEWHERE = {
     early_stopping.init: "test_early_stopping.py",
     early_stopping.update: "test_early_stopping.py",
     early_stopping.update_maximizing: "test_early_stopping.py",
+    linen.AdaptiveInstanceNorm: "test_linen_norm_variants.py",
     linen.AlphaDropout: "test_linen_dropout.py",
     linen.BatchNorm: "test_contract.py, test_linen.py",
+    linen.BatchRenorm: "test_linen_norm_variants.py",
     linen.ClassicalDropout: "test_linen_dropout.py",
     linen.ConcreteDropout: "test_linen_layers.py",
     linen.DropBlock: "test_linen_dropout.py",
@@ -569,12 +684,14 @@ ELSEWHERE = {
     linen.Dropout: "test_contract.py, test_linen.py, test_linen_dropout.py",
     linen.EmbeddingDropout: "test_linen_dropout.py",
     linen.FeatureAlphaDropout: "test_linen_dropout.py",
+    linen.FilterResponseNorm: "test_linen_norm_variants.py",
     linen.GaussianDropout: "test_linen_dropout.py",
     linen.GaussianNoise: "test_linen_dropout.py",
     linen.GroupNorm: "test_flax_norms.py, test_layer_norms.py",
     linen.InstanceNorm: "test_flax_norms.py, test_layer_norms.py",
     linen.LayerNorm: "test_flax_norms.py, test_layer_norms.py",
     linen.RMSNorm: "test_flax_norms.py, test_layer_norms.py",
+    linen.GhostBatchNorm: "test_linen_norm_variants.py",
     linen.LockedDropout: "test_linen_dropout.py",
     linen.LockedDropoutCell: "test_linen_recurrent.py",
     linen.PatchDropout: "test_linen_dropout.py",
@@ -589,8 +706,10 @@ ELSEWHERE = {
     linen.ZoneoutCell: "test_linen_recurrent.py",
     linen.fold_batch_norm: "test_fold.py, test_fold_refusals.py",
     masks.kernels: "test_masks.py",
+    nnx.AdaptiveInstanceNorm: "test_nnx_norm_variants.py",
     nnx.AlphaDropout: "test_nnx_dropout.py",
     nnx.BatchNorm: "test_contract.py, test_nnx.py",
+    nnx.BatchRenorm: "test_nnx_norm_variants.py",
     nnx.ClassicalDropout: "test_nnx_dropout.py",
     nnx.ConcreteDropout: "test_nnx_dropout.py, test_nnx_layers.py",
     nnx.DropBlock: "test_nnx_dropout.py",
@@ -602,12 +721,14 @@ ELSEWHERE = {
     nnx.EmbeddingDropout: "test_nnx_dropout.py",
     nnx.FeatureAlphaDropout: "test_nnx_dropout.py",
     nnx.FoldedBatchNorm: "test_fold.py, test_fold_refusals.py",
-    nnx.GaussianDropout: "test_nnx_dropout.py",
-    nnx.GaussianNoise: "test_nnx_dropout.py",
     nnx.GroupNorm: "test_flax_norms.py, test_layer_norms.py",
     nnx.InstanceNorm: "test_flax_norms.py, test_layer_norms.py",
     nnx.LayerNorm: "test_flax_norms.py, test_layer_norms.py",
     nnx.RMSNorm: "test_flax_norms.py, test_layer_norms.py",
+    nnx.FilterResponseNorm: "test_nnx_norm_variants.py",
+    nnx.GaussianDropout: "test_nnx_dropout.py",
+    nnx.GaussianNoise: "test_nnx_dropout.py",
+    nnx.GhostBatchNorm: "test_nnx_norm_variants.py",
     nnx.LockedDropout: "test_nnx_dropout.py",
     nnx.LockedDropoutCell: "test_nnx_recurrent.py",
     nnx.PatchDropout: "test_nnx_dropout.py",

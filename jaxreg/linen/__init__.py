@@ -17,11 +17,13 @@ from jaxreg.linen.dropout import (
     Zoneout,
 )
 from jaxreg.linen.fold import fold_batch_norm
+from jaxreg.linen.ghost import BatchRenorm, GhostBatchNorm
 from jaxreg.linen.layer_norms import GroupNorm, InstanceNorm, LayerNorm, RMSNorm
 from jaxreg.linen.noise import GaussianNoise, SaltAndPepper, UniformNoise
 from jaxreg.linen.normalization import BatchNorm
 from jaxreg.linen.recurrent import LockedDropoutCell, ZoneoutCell
 from jaxreg.linen.stochastic import Stochastic
+from jaxreg.linen.style import AdaptiveInstanceNorm, FilterResponseNorm
 from jaxreg.linen.weights import (
     DropConnect,
     DropConnectConv,
@@ -31,8 +33,10 @@ from jaxreg.linen.weights import (
 )
 
 __all__ = [
+    "AdaptiveInstanceNorm",
     "AlphaDropout",
     "BatchNorm",
+    "BatchRenorm",
     "ClassicalDropout",
     "ConcreteDropout",
     "DropBlock",
@@ -43,8 +47,10 @@ __all__ = [
     "Dropout",
     "EmbeddingDropout",
     "FeatureAlphaDropout",
+    "FilterResponseNorm",
     "GaussianDropout",
     "GaussianNoise",
+    "GhostBatchNorm",
     "GroupNorm",
     "InstanceNorm",
     "LayerNorm",

@@ -1,7 +1,5 @@
 """Linen modules that normalize each example by itself, with the variable trees of Flax."""
 
-from typing import Any
-
 import jax
 from flax import linen as nn
 from flax.linen.dtypes import canonicalize_dtype
@@ -9,8 +7,9 @@ from flax.typing import Dtype, Initializer
 from jax.typing import ArrayLike
 
 from jaxreg import normalization
-from jaxreg._checks import canonical_axes, check_floating, group_count
+from jaxreg._checks import group_count
 from jaxreg._numerics import widen
+from jaxreg.linen.normalization import affine_params, feature_shape
 
 
 class LayerNorm(nn.Module):
@@ -249,19 +248,3 @@ class InstanceNorm(nn.Module):
             **parameters,
         )
         return y.astype(canonicalize_dtype(x, *parameters.values(), dtype=self.dtype))
-
-
-def affine_params(module: Any, shape: tuple[int, ...]) -> dict[str, jax.Array]:
-    """The parameters of a norm, those of ``scale`` and ``bias`` that it has."""
-    params = {}
-    if module.use_scale:
-        params["scale"] = module.param("scale", module.scale_init, shape, module.param_dtype)
-    if getattr(module, "use_bias", False):
-        params["bias"] = module.param("bias", module.bias_init, shape, module.param_dtype)
-    return params
-
-
-def feature_shape(x: jax.Array, axes: int | tuple[int, ...]) -> tuple[int, ...]:
-    """Sizes of the feature axes of an input."""
-    check_floating(x, "x")
-    return tuple(x.shape[a] for a in canonical_axes(axes, x.ndim, "feature_axes"))

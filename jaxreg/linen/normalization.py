@@ -1,5 +1,8 @@
 """Linen modules that normalize, with the variable trees of Flax."""
 
+from collections.abc import Callable
+from functools import partial
+
 import jax
 from flax import linen as nn
 from flax.linen.dtypes import canonicalize_dtype
@@ -11,7 +14,52 @@ from jaxreg._checks import canonical_axes, check_floating
 from jaxreg._numerics import widen
 
 
-class BatchNorm(nn.Module):
+class RunningNorm(nn.Module):
+    """Base of the norms with running statistics.
+
+    Fields are annotated in the norms alone, since their order is that of Flax.
+    """
+
+    axis = -1
+
+    def in_training(self) -> Callable[..., tuple[jax.Array, normalization.BatchStats]]:
+        """Returns the function of input and statistics, the one thing in which they differ."""
+        raise NotImplementedError
+
+    @nn.compact
+    def __call__(
+        self,
+        x: jax.Array,
+        use_running_average: bool | None = None,  # noqa: FBT001
+        *,
+        mask: jax.Array | None = None,
+    ) -> jax.Array:
+        """Normalizes ``x``, and updates the statistics in training.
+
+        Args:
+          x: Input array.
+          use_running_average: True in evaluation; needed here or in the constructor.
+          mask: Elements that enter the statistics, ``where`` of :mod:`jaxreg.normalization`.
+        """
+        evaluate = nn.merge_param(
+            "use_running_average", self.use_running_average, use_running_average
+        )
+        shape = feature_shape(x, self.axis)
+        mean = self.variable("batch_stats", "mean", self.mean_init, None, shape, "float32")
+        var = self.variable("batch_stats", "var", self.var_init, None, shape, "float32")
+        params = affine_params(self, shape)
+        stats, given = normalization.BatchStats(mean.value, var.value), {**params, "where": mask}
+        if evaluate:
+            fields = {"eps": self.epsilon, "axis": self.axis}
+            y = normalization.batch_norm_inference(widen(x), stats, **given, **fields)
+        else:
+            y, stats = self.in_training()(widen(x), stats, **given)
+            if not self.is_initializing():
+                mean.value, var.value = stats
+        return y.astype(canonicalize_dtype(x, *params.values(), dtype=self.dtype))
+
+
+class BatchNorm(RunningNorm):
     """Linen form of :func:`jaxreg.normalization.batch_norm`.
 
     Defaults, parameters (``scale``, ``bias``) and statistics (``batch_stats/mean`` and ``var``) are
@@ -61,46 +109,27 @@ class BatchNorm(nn.Module):
     var_init: Initializer = nn.initializers.ones
     axis_name: str | tuple[str, ...] | None = None
 
-    @nn.compact
-    def __call__(
-        self,
-        x: jax.Array,
-        use_running_average: bool | None = None,  # noqa: FBT001
-        *,
-        mask: jax.Array | None = None,
-    ) -> jax.Array:
-        """Normalizes ``x``, and updates the statistics in training.
-
-        Args:
-          x: Input array.
-          use_running_average: True in evaluation; needed here or in the constructor.
-          mask: Elements that enter the statistics, ``where`` of :mod:`jaxreg.normalization`.
-        """
-        evaluate = nn.merge_param(
-            "use_running_average", self.use_running_average, use_running_average
+    def in_training(self) -> Callable[..., tuple[jax.Array, normalization.BatchStats]]:
+        return partial(
+            normalization.batch_norm,
+            momentum=self.momentum,
+            eps=self.epsilon,
+            axis=self.axis,
+            axis_name=None if self.is_initializing() else self.axis_name,
         )
-        check_floating(x, "x")
-        shape = tuple(x.shape[a] for a in canonical_axes(self.axis, x.ndim))
-        mean = self.variable("batch_stats", "mean", self.mean_init, None, shape, "float32")
-        var = self.variable("batch_stats", "var", self.var_init, None, shape, "float32")
-        scale = bias = None
-        if self.use_scale:
-            scale = self.param("scale", self.scale_init, shape, self.param_dtype)
-        if self.use_bias:
-            bias = self.param("bias", self.bias_init, shape, self.param_dtype)
-        stats = normalization.BatchStats(mean.value, var.value)
-        affine = {"scale": scale, "bias": bias, "eps": self.epsilon, "axis": self.axis}
-        if evaluate:
-            y = normalization.batch_norm_inference(widen(x), stats, where=mask, **affine)
-        else:
-            y, stats = normalization.batch_norm(
-                widen(x),
-                stats,
-                momentum=self.momentum,
-                where=mask,
-                axis_name=None if self.is_initializing() else self.axis_name,
-                **affine,
-            )
-            if not self.is_initializing():
-                mean.value, var.value = stats
-        return y.astype(canonicalize_dtype(x, scale, bias, dtype=self.dtype))
+
+
+def affine_params(module: Any, shape: tuple[int, ...]) -> dict[str, jax.Array]:
+    """The parameters of a norm, those of ``scale`` and ``bias`` that it has."""
+    params = {}
+    if module.use_scale:
+        params["scale"] = module.param("scale", module.scale_init, shape, module.param_dtype)
+    if getattr(module, "use_bias", False):
+        params["bias"] = module.param("bias", module.bias_init, shape, module.param_dtype)
+    return params
+
+
+def feature_shape(x: jax.Array, axes: int | tuple[int, ...]) -> tuple[int, ...]:
+    """Sizes of the feature axes of an input."""
+    check_floating(x, "x")
+    return tuple(x.shape[a] for a in canonical_axes(axes, x.ndim))

@@ -17,17 +17,21 @@ from jaxreg.nnx.dropout import (
     Zoneout,
 )
 from jaxreg.nnx.fold import FoldedBatchNorm, fold_batch_norm
+from jaxreg.nnx.ghost import BatchRenorm, GhostBatchNorm
 from jaxreg.nnx.layer_norms import GroupNorm, InstanceNorm, LayerNorm, RMSNorm
 from jaxreg.nnx.layers import DropConnectConv, DropConnectDense
 from jaxreg.nnx.noise import GaussianNoise, SaltAndPepper, UniformNoise
 from jaxreg.nnx.normalization import BatchNorm
 from jaxreg.nnx.recurrent import LockedDropoutCell, ZoneoutCell
 from jaxreg.nnx.stochastic import Stochastic
+from jaxreg.nnx.style import AdaptiveInstanceNorm, FilterResponseNorm
 from jaxreg.nnx.weights import DropConnect, Perturb, VariationalDense
 
 __all__ = [
+    "AdaptiveInstanceNorm",
     "AlphaDropout",
     "BatchNorm",
+    "BatchRenorm",
     "ClassicalDropout",
     "ConcreteDropout",
     "DropBlock",
@@ -38,9 +42,11 @@ __all__ = [
     "Dropout",
     "EmbeddingDropout",
     "FeatureAlphaDropout",
+    "FilterResponseNorm",
     "FoldedBatchNorm",
     "GaussianDropout",
     "GaussianNoise",
+    "GhostBatchNorm",
     "GroupNorm",
     "InstanceNorm",
     "LayerNorm",

@@ -14,6 +14,7 @@ from jax.typing import ArrayLike
 from jaxreg import normalization
 from jaxreg._checks import group_count
 from jaxreg._numerics import widen
+from jaxreg.nnx.normalization import affine_values, set_affine_params
 
 
 @nnx.dataclass(eq=False)
@@ -304,21 +305,3 @@ class InstanceNorm(nnx.Module):
             **parameters,
         )
         return y.astype(canonicalize_dtype(x, *parameters.values(), dtype=self.dtype))
-
-
-def set_affine_params(module: Any, rngs: nnx.Rngs, metadata: dict[str, Mapping[str, Any]]) -> None:
-    """Gives a norm the parameters, of those in ``metadata``, that it has; the others are None."""
-    features = module.num_features
-    shape = (features,) if isinstance(features, int) else tuple(features)
-    for name, given in metadata.items():
-        setattr(module, name, nnx.data(None))
-        if getattr(module, f"use_{name}"):
-            init = getattr(module, f"{name}_init")
-            value = init(rngs.params(), shape, module.param_dtype)
-            setattr(module, name, nnx.Param(value, **given))
-
-
-def affine_values(module: Any) -> dict[str, jax.Array]:
-    """The parameters of a norm as arrays, those of ``scale`` and ``bias`` that it has."""
-    params = {name: getattr(module, name, None) for name in ("scale", "bias")}
-    return {name: param[...] for name, param in params.items() if param is not None}

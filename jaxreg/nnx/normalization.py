@@ -1,7 +1,8 @@
 """NNX modules that normalize, with the variables of Flax."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -16,8 +17,78 @@ from jaxreg._checks import check_floating
 from jaxreg._numerics import widen
 
 
+class RunningNorm(nnx.Module):
+    """Base of the norms with running statistics.
+
+    It is no dataclass, and so its annotations no fields: the order of these is that of Flax.
+    """
+
+    num_features: int | tuple[int, ...]
+    use_running_average: bool
+    axis: int | tuple[int, ...] = -1
+    epsilon: ArrayLike
+    dtype: Dtype | None
+    param_dtype: Dtype
+    use_bias: bool
+    use_scale: bool
+    bias_init: Initializer
+    scale_init: Initializer
+
+    def __post_init__(
+        self,
+        rngs: nnx.Rngs,
+        bias_metadata: Mapping[str, Any],
+        scale_metadata: Mapping[str, Any],
+        stats_metadata: Mapping[str, Any],
+    ) -> None:
+        stats = normalization.init_stats(self.num_features)
+        self.mean = nnx.BatchStat(stats.mean, **stats_metadata)
+        self.var = nnx.BatchStat(stats.var, **stats_metadata)
+        set_affine_params(self, rngs, {"scale": scale_metadata, "bias": bias_metadata})
+
+    def in_training(self) -> Callable[..., tuple[jax.Array, normalization.BatchStats]]:
+        """Returns the function of input and statistics, the one thing in which they differ."""
+        raise NotImplementedError
+
+    def __call__(
+        self,
+        x: jax.Array,
+        use_running_average: bool | None = None,  # noqa: FBT001
+        *,
+        mask: jax.Array | None = None,
+    ) -> jax.Array:
+        """Normalizes ``x``, and updates the statistics in training.
+
+        Args:
+          x: Input array.
+          use_running_average: Overrides the attribute.
+          mask: Elements that enter the statistics, ``where`` of :mod:`jaxreg.normalization`.
+        """
+        check_floating(x, "x")
+        evaluate = self.use_running_average if use_running_average is None else use_running_average
+        params = affine_values(self)
+        stats = normalization.BatchStats(self.mean[...], self.var[...])
+        given = {**params, "where": mask}
+        if evaluate:
+            fields = {"eps": self.epsilon, "axis": self.axis}
+            y = normalization.batch_norm_inference(widen(x), stats, **given, **fields)
+        else:
+            y, stats = self.in_training()(widen(x), stats, **given)
+            self.mean[...], self.var[...] = stats
+        return y.astype(canonicalize_dtype(x, *params.values(), dtype=self.dtype))
+
+    def set_view(self, use_running_average: bool | None = None) -> None:  # noqa: FBT001
+        """Sets the mode; called by ``nnx.view``.
+
+        Args:
+          use_running_average: True in evaluation.
+        """
+        if use_running_average is not None:
+            self.use_running_average = use_running_average
+
+
 @nnx.dataclass(eq=False)
-class BatchNorm(nnx.Module):
+class BatchNorm(RunningNorm):
     """NNX form of :func:`jaxreg.normalization.batch_norm`.
 
     Defaults and variables (``scale``, ``bias``, ``mean``, ``var``) are those of
@@ -74,66 +145,29 @@ class BatchNorm(nnx.Module):
     scale_metadata: dataclasses.InitVar[Mapping[str, Any]] = MappingProxyType({})
     stats_metadata: dataclasses.InitVar[Mapping[str, Any]] = MappingProxyType({})
 
-    def __post_init__(
-        self,
-        rngs: nnx.Rngs,
-        bias_metadata: Mapping[str, Any],
-        scale_metadata: Mapping[str, Any],
-        stats_metadata: Mapping[str, Any],
-    ) -> None:
-        features = self.num_features
-        shape = (features,) if isinstance(features, int) else tuple(features)
-        stats = normalization.init_stats(shape)
-        self.mean = nnx.BatchStat(stats.mean, **stats_metadata)
-        self.var = nnx.BatchStat(stats.var, **stats_metadata)
-        self.scale = nnx.data(None)
-        self.bias = nnx.data(None)
-        if self.use_scale:
-            scale = self.scale_init(rngs.params(), shape, self.param_dtype)
-            self.scale = nnx.Param(scale, **scale_metadata)
-        if self.use_bias:
-            bias = self.bias_init(rngs.params(), shape, self.param_dtype)
-            self.bias = nnx.Param(bias, **bias_metadata)
+    def in_training(self) -> Callable[..., tuple[jax.Array, normalization.BatchStats]]:
+        return partial(
+            normalization.batch_norm,
+            momentum=self.momentum,
+            eps=self.epsilon,
+            axis=self.axis,
+            axis_name=self.axis_name,
+        )
 
-    def __call__(
-        self,
-        x: jax.Array,
-        use_running_average: bool | None = None,  # noqa: FBT001
-        *,
-        mask: jax.Array | None = None,
-    ) -> jax.Array:
-        """Normalizes ``x``, and updates the statistics in training.
 
-        Args:
-          x: Input array.
-          use_running_average: Overrides the attribute.
-          mask: Elements that enter the statistics, ``where`` of :mod:`jaxreg.normalization`.
-        """
-        check_floating(x, "x")
-        evaluate = self.use_running_average if use_running_average is None else use_running_average
-        scale = None if self.scale is None else self.scale[...]
-        bias = None if self.bias is None else self.bias[...]
-        stats = normalization.BatchStats(self.mean[...], self.var[...])
-        affine = {"scale": scale, "bias": bias, "eps": self.epsilon, "axis": self.axis}
-        if evaluate:
-            y = normalization.batch_norm_inference(widen(x), stats, where=mask, **affine)
-        else:
-            y, stats = normalization.batch_norm(
-                widen(x),
-                stats,
-                momentum=self.momentum,
-                where=mask,
-                axis_name=self.axis_name,
-                **affine,
-            )
-            self.mean[...], self.var[...] = stats
-        return y.astype(canonicalize_dtype(x, scale, bias, dtype=self.dtype))
+def set_affine_params(module: Any, rngs: nnx.Rngs, metadata: dict[str, Mapping[str, Any]]) -> None:
+    """Gives a norm the parameters, of those in ``metadata``, that it has; the others are None."""
+    features = module.num_features
+    shape = (features,) if isinstance(features, int) else tuple(features)
+    for name, given in metadata.items():
+        setattr(module, name, nnx.data(None))
+        if getattr(module, f"use_{name}"):
+            init = getattr(module, f"{name}_init")
+            value = init(rngs.params(), shape, module.param_dtype)
+            setattr(module, name, nnx.Param(value, **given))
 
-    def set_view(self, use_running_average: bool | None = None) -> None:  # noqa: FBT001
-        """Sets the mode; called by ``nnx.view``.
 
-        Args:
-          use_running_average: True in evaluation.
-        """
-        if use_running_average is not None:
-            self.use_running_average = use_running_average
+def affine_values(module: Any) -> dict[str, jax.Array]:
+    """The parameters of a norm as arrays, those of ``scale`` and ``bias`` that it has."""
+    params = {name: getattr(module, name, None) for name in ("scale", "bias")}
+    return {name: param[...] for name, param in params.items() if param is not None}

@@ -12,19 +12,28 @@ others, unless they are infinite or NaN: those count as 0, so that no NaN leaks 
 
 from jaxreg.normalization.batch import BatchStats, batch_norm, batch_norm_inference, init_stats
 from jaxreg.normalization.fold import fold_batch_norm
+from jaxreg.normalization.ghost import ghost_batch_norm
 from jaxreg.normalization.group import group_norm
 from jaxreg.normalization.layer import instance_norm, layer_norm, rms_norm
+from jaxreg.normalization.renorm import batch_renorm
+from jaxreg.normalization.response import filter_response_norm, l2_normalize
 from jaxreg.normalization.statistics import Moments, moments
+from jaxreg.normalization.style import adaptive_instance_norm
 
 __all__ = [
     "BatchStats",
     "Moments",
+    "adaptive_instance_norm",
     "batch_norm",
     "batch_norm_inference",
+    "batch_renorm",
+    "filter_response_norm",
     "fold_batch_norm",
+    "ghost_batch_norm",
     "group_norm",
     "init_stats",
     "instance_norm",
+    "l2_normalize",
     "layer_norm",
     "moments",
     "rms_norm",

@@ -1,0 +1,101 @@
+"""Linen modules of variants of batch norm, with its variable trees."""
+
+from collections.abc import Callable
+from functools import partial
+
+import jax
+from flax import linen as nn
+from flax.typing import Dtype, Initializer
+from jax.typing import ArrayLike
+
+from jaxreg import normalization
+from jaxreg.linen.normalization import BatchNorm, RunningNorm
+
+
+class GhostBatchNorm(RunningNorm):
+    """Linen form of :func:`jaxreg.normalization.ghost_batch_norm`.
+
+    Parameters and statistics are those of :class:`BatchNorm`, so that its checkpoints load. The
+    last axis holds the features. The input of ``init`` may have any number of examples.
+
+    Attributes:
+      ghost_batch_size: Examples in a ghost batch, a divisor of the batch in training.
+      use_running_average: True in evaluation. Set here or at the call.
+      momentum: Weight of the past in the running statistics, for each ghost batch.
+      epsilon: Added to the variance.
+      dtype: Dtype of the result; by default that of the input and the parameters together.
+      param_dtype: Dtype of the parameters.
+      use_bias: Whether an offset is learned.
+      use_scale: Whether a factor is learned.
+      bias_init: Initializer of the offset.
+      scale_init: Initializer of the factor.
+      mean_init: Initializer of the running mean, called without a key.
+      var_init: Initializer of the running variance, called without a key.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg import linen
+      >>> layer = linen.GhostBatchNorm(2, use_running_average=False, epsilon=0.0)
+      >>> x = jnp.array([[1.0], [3.0], [10.0], [30.0]])
+      >>> variables = layer.init(jax.random.key(0), x[:1])
+      >>> y, updated = layer.apply(variables, x, mutable=["batch_stats"])
+      >>> print(y.ravel())
+      [-1.  1. -1.  1.]
+    """
+
+    ghost_batch_size: int
+    use_running_average: bool | None = None
+    momentum: ArrayLike = 0.99
+    epsilon: ArrayLike = 1e-5
+    dtype: Dtype | None = None
+    param_dtype: Dtype = "float32"
+    use_bias: bool = True
+    use_scale: bool = True
+    bias_init: Initializer = nn.initializers.zeros
+    scale_init: Initializer = nn.initializers.ones
+    mean_init: Initializer = nn.initializers.zeros
+    var_init: Initializer = nn.initializers.ones
+
+    def in_training(self) -> Callable[..., tuple[jax.Array, normalization.BatchStats]]:
+        shared = {"momentum": self.momentum, "eps": self.epsilon}
+        if self.is_initializing():
+            return partial(normalization.batch_norm, **shared)
+        return partial(
+            normalization.ghost_batch_norm, ghost_batch_size=self.ghost_batch_size, **shared
+        )
+
+
+class BatchRenorm(BatchNorm, kw_only=True):
+    """Linen form of :func:`jaxreg.normalization.batch_renorm`.
+
+    Parameters and statistics are those of :class:`BatchNorm`, so that its checkpoints load; so are
+    all other attributes.
+
+    Attributes:
+      r_max: Bound of the change of the deviation, 1 or more; the value of a schedule, say.
+      d_max: Bound of the change of the mean, zero or positive.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg import linen
+      >>> layer = linen.BatchRenorm(use_running_average=False, r_max=3.0, d_max=5.0, epsilon=0.0)
+      >>> x = jnp.array([[1.0], [3.0]])
+      >>> variables = layer.init(jax.random.key(0), x)
+      >>> y, updated = layer.apply(variables, x, mutable=["batch_stats"])
+      >>> print(y.ravel())
+      [1. 3.]
+    """
+
+    r_max: ArrayLike
+    d_max: ArrayLike
+
+    def in_training(self) -> Callable[..., tuple[jax.Array, normalization.BatchStats]]:
+        return partial(
+            normalization.batch_renorm,
+            r_max=self.r_max,
+            d_max=self.d_max,
+            momentum=self.momentum,
+            eps=self.epsilon,
+            axis=self.axis,
+            axis_name=None if self.is_initializing() else self.axis_name,
+        )

@@ -1,0 +1,99 @@
+"""Linen modules of norms within an example."""
+
+import jax
+from flax import linen as nn
+from flax.linen.dtypes import canonicalize_dtype
+from flax.typing import Dtype, Initializer
+from jax.typing import ArrayLike
+
+from jaxreg import normalization
+from jaxreg._checks import check_floating
+from jaxreg._numerics import widen
+
+
+class AdaptiveInstanceNorm(nn.Module):
+    """Linen form of :func:`jaxreg.normalization.adaptive_instance_norm`; it has no variables.
+
+    Attributes:
+      epsilon: Added to the variance.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg import linen
+      >>> x, mean, std = jnp.array([[[1.0], [3.0]]]), jnp.array([[10.0]]), jnp.array([[4.0]])
+      >>> print(linen.AdaptiveInstanceNorm(epsilon=0.0).apply({}, x, mean, std).ravel())
+      [ 6. 14.]
+    """
+
+    epsilon: ArrayLike = 1e-5
+
+    def __call__(
+        self,
+        x: jax.Array,
+        style_mean: jax.Array,
+        style_std: jax.Array,
+        *,
+        mask: jax.Array | None = None,
+    ) -> jax.Array:
+        """Gives ``x`` the statistics of a style.
+
+        Args:
+          x: Content, ``[batch, *spatial, channels]``.
+          style_mean: Mean of the style, ``[batch, channels]``.
+          style_std: Deviation of the style, ``[batch, channels]``.
+          mask: Elements that enter the statistics, ``where`` of :mod:`jaxreg.normalization`.
+        """
+        return normalization.adaptive_instance_norm(
+            x, style_mean, style_std, eps=self.epsilon, where=mask
+        )
+
+
+class FilterResponseNorm(nn.Module):
+    """Linen form of :func:`jaxreg.normalization.filter_response_norm`.
+
+    Parameters are ``scale``, ``bias`` and ``threshold``. No activation belongs after the threshold.
+
+    Attributes:
+      epsilon: Its magnitude is added to the mean square.
+      dtype: Dtype of the result; by default that of the input and the parameters together.
+      param_dtype: Dtype of the parameters.
+      use_threshold: Whether a threshold is learned and applied.
+      bias_init: Initializer of the offset.
+      scale_init: Initializer of the factor.
+      threshold_init: Initializer of the threshold.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg import linen
+      >>> x = jnp.array([[[3.0], [-3.0]]])
+      >>> layer = linen.FilterResponseNorm(epsilon=0.0)
+      >>> print(layer.apply(layer.init(jax.random.key(0), x), x).ravel())
+      [1. 0.]
+    """
+
+    epsilon: ArrayLike = 1e-6
+    dtype: Dtype | None = None
+    param_dtype: Dtype = "float32"
+    use_threshold: bool = True
+    bias_init: Initializer = nn.initializers.zeros
+    scale_init: Initializer = nn.initializers.ones
+    threshold_init: Initializer = nn.initializers.zeros
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Normalizes ``x``.
+
+        Args:
+          x: Input array, ``[batch, *spatial, channels]``.
+        """
+        check_floating(x, "x")
+        shape = x.shape[-1:]
+        scale = self.param("scale", self.scale_init, shape, self.param_dtype)
+        bias = self.param("bias", self.bias_init, shape, self.param_dtype)
+        threshold = None
+        if self.use_threshold:
+            threshold = self.param("threshold", self.threshold_init, shape, self.param_dtype)
+        y = normalization.filter_response_norm(
+            widen(x), scale=scale, bias=bias, threshold=threshold, eps=self.epsilon
+        )
+        return y.astype(canonicalize_dtype(x, scale, bias, threshold, dtype=self.dtype))

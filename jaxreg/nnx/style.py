@@ -1,0 +1,130 @@
+"""NNX modules of norms within an example."""
+
+import dataclasses
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+import jax
+from flax import nnx
+from flax.nnx.nn.dtypes import canonicalize_dtype
+from flax.typing import Dtype, Initializer
+from jax.typing import ArrayLike
+
+from jaxreg import normalization
+from jaxreg._checks import check_floating
+from jaxreg._numerics import widen
+
+
+@nnx.dataclass(eq=False)
+class AdaptiveInstanceNorm(nnx.Module):
+    """NNX form of :func:`jaxreg.normalization.adaptive_instance_norm`; it has no variables.
+
+    Attributes:
+      epsilon: Added to the variance.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg import nnx
+      >>> x, mean, std = jnp.array([[[1.0], [3.0]]]), jnp.array([[10.0]]), jnp.array([[4.0]])
+      >>> print(nnx.AdaptiveInstanceNorm(epsilon=0.0)(x, mean, std).ravel())
+      [ 6. 14.]
+    """
+
+    _: dataclasses.KW_ONLY
+    epsilon: ArrayLike = 1e-5
+
+    def __call__(
+        self,
+        x: jax.Array,
+        style_mean: jax.Array,
+        style_std: jax.Array,
+        *,
+        mask: jax.Array | None = None,
+    ) -> jax.Array:
+        """Gives ``x`` the statistics of a style.
+
+        Args:
+          x: Content, ``[batch, *spatial, channels]``.
+          style_mean: Mean of the style, ``[batch, channels]``.
+          style_std: Deviation of the style, ``[batch, channels]``.
+          mask: Elements that enter the statistics, ``where`` of :mod:`jaxreg.normalization`.
+        """
+        return normalization.adaptive_instance_norm(
+            x, style_mean, style_std, eps=self.epsilon, where=mask
+        )
+
+
+@nnx.dataclass(eq=False)
+class FilterResponseNorm(nnx.Module):
+    """NNX form of :func:`jaxreg.normalization.filter_response_norm`.
+
+    Parameters are ``scale``, ``bias`` and ``threshold``. No activation belongs after the threshold.
+
+    Attributes:
+      num_features: Number of channels.
+      epsilon: Its magnitude is added to the mean square.
+      dtype: Dtype of the result; by default that of the input and the parameters together.
+      param_dtype: Dtype of the parameters.
+      use_threshold: Whether a threshold is learned and applied.
+      bias_init: Initializer of the offset.
+      scale_init: Initializer of the factor.
+      threshold_init: Initializer of the threshold.
+      rngs: Streams of keys for the initializers.
+      bias_metadata: Metadata of the offset's variable, such as its sharding.
+      scale_metadata: Metadata of the factor's variable.
+      threshold_metadata: Metadata of the threshold's variable.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from flax import nnx as flax_nnx
+      >>> from jaxreg import nnx
+      >>> layer = nnx.FilterResponseNorm(1, epsilon=0.0, rngs=flax_nnx.Rngs(0))
+      >>> print(layer(jnp.array([[[3.0], [-3.0]]])).ravel())
+      [1. 0.]
+    """
+
+    num_features: int
+    _: dataclasses.KW_ONLY
+    epsilon: ArrayLike = 1e-6
+    dtype: Dtype | None = None
+    param_dtype: Dtype = "float32"
+    use_threshold: bool = True
+    bias_init: Initializer = nnx.initializers.zeros_init()
+    scale_init: Initializer = nnx.initializers.ones_init()
+    threshold_init: Initializer = nnx.initializers.zeros_init()
+    rngs: dataclasses.InitVar[nnx.Rngs]
+    bias_metadata: dataclasses.InitVar[Mapping[str, Any]] = MappingProxyType({})
+    scale_metadata: dataclasses.InitVar[Mapping[str, Any]] = MappingProxyType({})
+    threshold_metadata: dataclasses.InitVar[Mapping[str, Any]] = MappingProxyType({})
+
+    def __post_init__(
+        self,
+        rngs: nnx.Rngs,
+        bias_metadata: Mapping[str, Any],
+        scale_metadata: Mapping[str, Any],
+        threshold_metadata: Mapping[str, Any],
+    ) -> None:
+        shape, dtype = (self.num_features,), self.param_dtype
+        scale = self.scale_init(rngs.params(), shape, dtype)
+        self.scale = nnx.Param(scale, **scale_metadata)
+        bias = self.bias_init(rngs.params(), shape, dtype)
+        self.bias = nnx.Param(bias, **bias_metadata)
+        self.threshold = nnx.data(None)
+        if self.use_threshold:
+            threshold = self.threshold_init(rngs.params(), shape, dtype)
+            self.threshold = nnx.Param(threshold, **threshold_metadata)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Normalizes ``x``.
+
+        Args:
+          x: Input array, ``[batch, *spatial, channels]``.
+        """
+        check_floating(x, "x")
+        scale, bias = self.scale[...], self.bias[...]
+        threshold = None if self.threshold is None else self.threshold[...]
+        y = normalization.filter_response_norm(
+            widen(x), scale=scale, bias=bias, threshold=threshold, eps=self.epsilon
+        )
+        return y.astype(canonicalize_dtype(x, scale, bias, threshold, dtype=self.dtype))

@@ -1,0 +1,143 @@
+"""Ghost batch normalization: each part of a large batch by its own statistics."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import NamedSharding, PartitionSpec
+from jax.typing import ArrayLike
+
+from jaxreg._checks import check_between, check_floating, check_static_integer
+from jaxreg._numerics import strength
+from jaxreg._sharding import explicit_sharding, place_like, whole_along
+from jaxreg.normalization._shared import affine, align_mask, check_eps, check_shapes
+from jaxreg.normalization.batch import BatchStats
+from jaxreg.normalization.statistics import moments
+
+
+def ghost_batch_norm(
+    x: jax.Array,
+    stats: BatchStats,
+    *,
+    ghost_batch_size: int,
+    scale: jax.Array | None = None,
+    bias: jax.Array | None = None,
+    momentum: ArrayLike = 0.99,
+    eps: ArrayLike = 1e-5,
+    where: jax.Array | None = None,
+) -> tuple[jax.Array, BatchStats]:
+    r"""Normalizes every ghost batch with its own statistics and averages these in their order.
+
+    Ghost batch :math:`k` of :math:`K` holds ``ghost_batch_size`` consecutive examples:
+
+    .. math::
+
+      y_k = \gamma \, \frac{x_k - \mu_k}{\sqrt{\sigma_k^2 + \epsilon}} + \beta, \qquad
+      \mu' = m^K \mu_0 + (1 - m) \sum_{k=1}^{K} m^{K-k} \mu_k
+
+    and the same for the variance: what :func:`batch_norm` makes of the ghost batches one after the
+    other. So a momentum for small batches is right here too, whatever the size of the large one.
+    (The paper averages deviations; these are variances, so that the statistics are those of batch
+    norm.) A ghost batch without a selected element is normalized with the running statistics and
+    does not count as one; nor does one with a single element count for the variance.
+
+    Evaluation is :func:`batch_norm_inference`. Inside ``shard_map`` each device has ghost batches
+    and running statistics of its own; under ``jit`` a sharded batch has those of the whole batch.
+
+    Args:
+      x: Floating-point array ``[batch, *spatial, features]``.
+      stats: Running statistics :math:`\mu_0, \sigma_0^2`, ``[features]``.
+      ghost_batch_size: Examples in a ghost batch, a divisor of the batch.
+      scale: Factor :math:`\gamma`, ``[features]``; 1 if absent.
+      bias: Offset :math:`\beta`, ``[features]``; 0 if absent.
+      momentum: Weight :math:`m` of the past in each of the updates, in ``[0, 1]``.
+      eps: Added to the variance, zero or positive.
+      where: Mask of the elements that enter the statistics, see the module's docstring.
+
+    Returns:
+      The normalized array, with the shape and dtype of ``x``, and the new running statistics.
+
+    Raises:
+      TypeError: ``x`` is not floating-point, or ``ghost_batch_size`` not an integer.
+      ValueError: An argument is out of its range or does not have the shape of the features, or
+        the batch is no multiple of ``ghost_batch_size``.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg import normalization
+      >>> x = jnp.array([[1.0], [3.0], [10.0], [30.0]])
+      >>> y, stats = normalization.ghost_batch_norm(
+      ...     x, normalization.init_stats(1), ghost_batch_size=2, momentum=0.5, eps=0.0
+      ... )
+      >>> print(y.ravel(), stats.mean)
+      [-1.  1. -1.  1.] [10.5]
+
+    References:
+      Hoffer et al., `Train longer, generalize better: closing the generalization gap in large batch
+      training of neural networks <https://arxiv.org/abs/1705.08741>`_, 2017
+    """
+    check_floating(x, "x")
+    check_between(momentum, "momentum", 0, 1, "the weight of the past")
+    check_eps(eps)
+    _check_sizes(x, ghost_batch_size)
+    check_shapes([x.shape[-1]], mean=stats.mean, var=stats.var, scale=scale, bias=bias)
+    mask = None if where is None else _split(align_mask(where, x), ghost_batch_size)
+    ghosts = _split(x, ghost_batch_size)
+    inner = tuple(range(1, x.ndim))
+    batch = moments(ghosts, axis=inner, where=mask)
+    known, like = batch.count > 0, batch.mean
+    old = (place_like(jnp.broadcast_to(a, like.shape).astype(like.dtype), like) for a in stats)
+    used = (jnp.where(known, a, b) for a, b in zip(batch, old, strict=False))
+    mean, var = (jnp.expand_dims(a, inner) for a in used)
+    features = (x.ndim,)
+    y = affine(ghosts, mean, var, scale=scale, bias=bias, eps=eps, features=features, where=mask)
+    past = strength(momentum, like)
+    new = BatchStats(
+        _average(stats.mean, batch.mean, known, past),
+        _average(stats.var, batch.var, batch.count > 1, past),
+    )
+    return jax.lax.reshape(y, x.shape, out_sharding=explicit_sharding(x)), new
+
+
+def _average(old: jax.Array, values: jax.Array, counted: jax.Array, past: jax.Array) -> jax.Array:
+    """Running average after one update for each of the values that are counted, in order."""
+    counted = whole_along(counted, (0,))
+    factors = jnp.where(counted, past, jnp.ones((), past.dtype))
+    # A product, for the slope of a power at 0 is NaN.
+    after = jnp.concatenate([factors[1:], jnp.ones_like(factors[:1])])
+    shares = (1 - past) * jax.lax.cumprod(after, axis=0, reverse=True)
+    sums = jnp.sum(jnp.where(counted, shares, jnp.zeros_like(shares)) * values, axis=0)
+    start = place_like(old.astype(sums.dtype), sums)
+    moved = jnp.prod(factors, axis=0) * start + sums
+    # What no ghost batch has seen keeps its bits, the sign of a zero too.
+    changed = place_like(jnp.any(counted, axis=0), moved)
+    return jnp.where(changed, moved, start).astype(old.dtype)
+
+
+def _split(x: jax.Array, size: int) -> jax.Array:
+    """Splits the first axis into ghost batches and examples; one of size 1 becomes two of them."""
+    if x.shape[0] == 1:
+        return x[None]
+    number = x.shape[0] // size
+    sharding = explicit_sharding(x)
+    if sharding is not None:
+        first, *rest = sharding.spec
+        names = first if isinstance(first, tuple) else () if first is None else (first,)
+        whole = number % math.prod(sharding.mesh.shape[name] for name in names) == 0
+        spec = PartitionSpec(first if whole else None, None, *rest)
+        sharding = NamedSharding(sharding.mesh, spec)
+    return jax.lax.reshape(x, (number, size, *x.shape[1:]), out_sharding=sharding)
+
+
+def _check_sizes(x: jax.Array, ghost_batch_size: int) -> None:
+    if x.ndim < 2:
+        raise ValueError(f"`x` must be [batch, *spatial, features], got shape {x.shape}.")
+    check_static_integer(ghost_batch_size, "ghost_batch_size")
+    if ghost_batch_size < 1:
+        raise ValueError(f"`ghost_batch_size` must be positive, got {ghost_batch_size}.")
+    if x.shape[0] % ghost_batch_size:
+        raise ValueError(
+            f"`ghost_batch_size` must divide the batch, got {ghost_batch_size} for "
+            f"{x.shape[0]} examples; take a divisor, or pad the batch and mask the padding with "
+            "`where`."
+        )

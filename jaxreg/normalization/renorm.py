@@ -1,0 +1,130 @@
+"""Batch renormalization: batch normalization that is corrected toward the running statistics."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from jaxreg._checks import (
+    canonical_axes,
+    check_between,
+    check_nonnegative,
+    check_real,
+    check_scalar,
+)
+from jaxreg._numerics import strength
+from jaxreg._sharding import place_like
+from jaxreg.normalization._shared import Axes, check_eps, check_shapes, inverse_root
+from jaxreg.normalization.batch import BatchStats, batch_norm
+from jaxreg.normalization.statistics import Moments, moments
+
+
+def batch_renorm(
+    x: jax.Array,
+    stats: BatchStats,
+    *,
+    r_max: ArrayLike,
+    d_max: ArrayLike,
+    scale: jax.Array | None = None,
+    bias: jax.Array | None = None,
+    momentum: ArrayLike = 0.99,
+    eps: ArrayLike = 1e-5,
+    axis: Axes = -1,
+    where: jax.Array | None = None,
+    axis_name: str | tuple[str, ...] | None = None,
+) -> tuple[jax.Array, BatchStats]:
+    r"""Batch normalization whose result is about that of evaluation, for small or odd batches.
+
+    .. math::
+
+      y = \gamma \left( \frac{x - \mu_B}{\sigma_B} \, r + d \right) + \beta, \qquad
+      r = \mathrm{clip}\left( \frac{\sigma_B}{\sigma}, \frac{1}{r_{max}}, r_{max} \right), \quad
+      d = \mathrm{clip}\left( \frac{\mu_B - \mu}{\sigma}, -d_{max}, d_{max} \right)
+
+    with :math:`\sigma = \sqrt{\sigma^2 + \epsilon}` of the batch :math:`B` and of the running
+    statistics before it. No gradient flows into :math:`r` and :math:`d` through the statistics.
+    Without limits this is the normalization of evaluation, with the gradient of training. With
+    ``r_max=1`` and ``d_max=0`` it is :func:`batch_norm`, where the paper starts; it then moves to 3
+    and 5 by a schedule, whose values may be traced.
+
+    Statistics are updated as by :func:`batch_norm` (the paper averages deviations, not variances),
+    and evaluation is :func:`batch_norm_inference`. A feature with no selected element is normalized
+    with, and keeps, its running statistics; one with a single element keeps its running variance.
+
+    Args:
+      x: Real floating-point array; commonly ``[batch, *spatial, features]``.
+      stats: Running statistics :math:`\mu, \sigma^2`, of the shape of the feature axes.
+      r_max: Bound :math:`r_{max}` of the change of the deviation, 1 or more; infinity is none.
+      d_max: Bound :math:`d_{max}` of the change of the mean, zero or positive.
+      scale: Factor :math:`\gamma` of the shape of the feature axes; 1 if absent.
+      bias: Offset :math:`\beta` of the same shape; 0 if absent.
+      momentum: Weight of the past in the running statistics, in ``[0, 1]``.
+      eps: Added to the variance, zero or positive.
+      axis: Feature axes, which keep statistics of their own; all others are reduced.
+      where: Mask of the elements that enter the statistics, see the module's docstring.
+      axis_name: Mesh axis to synchronize over, see :func:`moments`.
+
+    Returns:
+      The normalized array, with the shape and dtype of ``x``, and the new running statistics.
+
+    Raises:
+      TypeError: ``x`` is not real floating-point.
+      ValueError: An argument is out of its range or does not have the shape of the feature axes.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg import normalization
+      >>> stats = normalization.BatchStats(jnp.array([1.0]), jnp.array([4.0]))
+      >>> y, _ = normalization.batch_renorm(
+      ...     jnp.array([[5.0], [7.0]]), stats, r_max=3.0, d_max=5.0, eps=0.0
+      ... )
+      >>> print(y.ravel())
+      [2. 3.]
+
+    References:
+      Ioffe, `Batch Renormalization: Towards Reducing Minibatch Dependence in Batch-Normalized
+      Models <https://arxiv.org/abs/1702.03275>`_, 2017
+    """
+    check_real(x, "x")
+    check_between(r_max, "r_max", 1, math.inf, "the largest change of the deviation")
+    check_scalar(d_max, "d_max")
+    check_nonnegative(d_max, "d_max")
+    check_eps(eps)
+    features = canonical_axes(axis, x.ndim)
+    arrays = {"mean": stats.mean, "var": stats.var, "scale": scale, "bias": bias}
+    check_shapes([x.shape[a] for a in features], **arrays)
+    reduced = tuple(a for a in range(x.ndim) if a not in features)
+    # Those of `batch_norm` below once more, which XLA merges; their sums cross devices once.
+    batch = moments(x, axis=reduced, where=where, axis_name=axis_name)
+    limits = (strength(r_max, batch.mean), strength(d_max, batch.mean))
+    r, d = _corrections(*jax.lax.stop_gradient((batch, stats, eps)), *limits)
+    gain, shift = r, d
+    if scale is not None:
+        gain, shift = (a * place_like(scale.astype(a.dtype), a) for a in (r, d))
+    if bias is not None:
+        shift = shift + place_like(bias.astype(shift.dtype), shift)
+    return batch_norm(
+        x,
+        stats,
+        scale=gain,
+        bias=shift,
+        momentum=momentum,
+        eps=eps,
+        axis=axis,
+        where=where,
+        axis_name=axis_name,
+    )
+
+
+def _corrections(
+    batch: Moments, stats: BatchStats, eps: ArrayLike, r_max: jax.Array, d_max: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Factor and offset that turn batch norm into evaluation, within their limits."""
+    eps, r_max, d_max = strength(eps, batch.mean), jnp.maximum(r_max, 1), jnp.maximum(d_max, 0)
+    mean, var = (place_like(a.astype(batch.mean.dtype), batch.mean) for a in stats)
+    known, inverse = batch.count > 0, inverse_root(var + eps)
+    # A running deviation of 0 is one of a constant feature, and nothing to correct toward.
+    r = jnp.where(known & (inverse > 0), jnp.sqrt(batch.var + eps) * inverse, jnp.ones_like(var))
+    d = jnp.where(known, (batch.mean - mean) * inverse, jnp.zeros_like(mean))
+    return jnp.clip(r, 1 / r_max, r_max), jnp.clip(d, -d_max, d_max)

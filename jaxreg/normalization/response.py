@@ -1,0 +1,134 @@
+"""Norms without a mean and without a batch: filter response and Euclidean length."""
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from jaxreg._checks import canonical_axes, check_broadcasts, check_floating, check_real
+from jaxreg._numerics import real_dtype, safe_norm, square, strength, widen
+from jaxreg.normalization._shared import Axes, check_shapes, inverse_root
+
+
+def filter_response_norm(
+    x: jax.Array,
+    *,
+    scale: jax.Array | None = None,
+    bias: jax.Array | None = None,
+    threshold: jax.Array | None = None,
+    eps: ArrayLike = 1e-6,
+) -> jax.Array:
+    r"""Divides every channel of every example by its root mean square; then a learned threshold.
+
+    .. math::
+
+      y = \max\left( \gamma \, \frac{x}{\sqrt{\nu^2 + |\epsilon|}} + \beta, \; \tau \right), \qquad
+      \nu^2 = \frac{1}{N} \sum_i x_i^2
+
+    over the :math:`N` elements of the spatial axes, all but the first and the last. The maximum is
+    the thresholded linear unit, which takes the place of the activation; without ``threshold``
+    there is none. Where :math:`N = 1` the paper learns :math:`\epsilon`, hence its magnitude.
+
+    Args:
+      x: Real floating-point array ``[batch, *spatial, channels]``.
+      scale: Factor :math:`\gamma`, ``[channels]``; 1 if absent.
+      bias: Offset :math:`\beta`, ``[channels]``; 0 if absent.
+      threshold: Lower bound :math:`\tau`, ``[channels]``; none if absent.
+      eps: A number or ``[channels]``, of which the magnitude is added to the mean square.
+
+    Returns:
+      Array with the shape and dtype of ``x``.
+
+    Raises:
+      TypeError: ``x`` is not real floating-point.
+      ValueError: ``x`` has no batch and channel axis, or an argument is not ``[channels]``.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg import normalization
+      >>> x = jnp.array([[[3.0], [-3.0]]])
+      >>> y = normalization.filter_response_norm(x, threshold=jnp.array([-0.5]), eps=0.0)
+      >>> print(y.ravel())
+      [ 1.  -0.5]
+
+    References:
+      Singh and Krishnan, `Filter Response Normalization Layer: Eliminating Batch Dependence in the
+      Training of Deep Neural Networks <https://arxiv.org/abs/1911.09737>`_, 2020
+    """
+    check_real(x, "x")
+    if x.ndim < 2:
+        raise ValueError(f"`x` must be [batch, *spatial, channels], got shape {x.shape}.")
+    check_shapes([x.shape[-1]], scale=scale, bias=bias, threshold=threshold)
+    check_broadcasts(eps, "eps", x.shape[-1:])
+    if x.size == 0:
+        return x
+    wide, eps = widen(x), jnp.abs(strength(eps, x))
+    spatial = tuple(range(1, x.ndim - 1))
+    # In units of the largest number, an element or the root of `eps`, no square overflows, and one
+    # that underflows does not count. The result does not depend on the unit.
+    fixed, floor = jax.lax.stop_gradient((wide, eps))
+    peak = jnp.max(jnp.abs(fixed), axis=spatial, keepdims=True)
+    unit = _within_range(jnp.maximum(peak, _along(jnp.sqrt(floor), x)))
+    scaled = wide / unit
+    mean_square = jnp.mean(square(scaled), axis=spatial, keepdims=True)
+    y = scaled * inverse_root(mean_square + _along(eps, x) / unit / unit)
+    if scale is not None:
+        y = y * _along(scale, x)
+    if bias is not None:
+        y = y + _along(bias, x)
+    if threshold is not None:
+        y = jnp.maximum(y, _along(threshold, x))
+    return y.astype(x.dtype)
+
+
+def l2_normalize(x: jax.Array, *, axis: Axes = -1) -> jax.Array:
+    r"""Divides vectors by their Euclidean length; a zero vector stays zero.
+
+    .. math::
+
+      y = \frac{x}{\sqrt{\sum_i |x_i|^2}}
+
+    Value and gradient are right for vectors of size 1e-30 and 1e30 too, so that no ``eps`` is
+    needed; at zero the gradient is zero.
+
+    Args:
+      x: Floating-point array.
+      axis: Axis or axes of the vectors.
+
+    Returns:
+      Array with the shape and dtype of ``x``.
+
+    Raises:
+      TypeError: ``x`` is not floating-point.
+      ValueError: ``axis`` lies outside ``x``.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg import normalization
+      >>> x = jnp.array([[0.0, 0.0], [3e30, 4e30]])
+      >>> print(normalization.l2_normalize(x).round(3))
+      [[0.  0. ]
+       [0.6 0.8]]
+
+    References:
+      Liu et al., `ParseNet: Looking Wider to See Better <https://arxiv.org/abs/1506.04579>`_, 2015
+    """
+    check_floating(x, "x")
+    axes = canonical_axes(axis, x.ndim)
+    # The result does not depend on what comes first, so the gradient need not pass through it. It
+    # passes through the factor, which is about 1, or 0.
+    length = _within_range(safe_norm(jax.lax.stop_gradient(x), axis=axes))
+    unit = widen(x) / length
+    factor = inverse_root(jnp.sum(square(unit), axis=axes, keepdims=True))
+    return (unit * factor).astype(x.dtype)
+
+
+def _within_range(size: jax.Array) -> jax.Array:
+    """A positive number to divide by, whose inverse is no subnormal one either."""
+    least = 2 * jnp.finfo(size.dtype).tiny
+    return jnp.clip(size, least, 1 / least)
+
+
+def _along(value: jax.Array, x: jax.Array) -> jax.Array:
+    """Puts a number, or one per channel, along the last axis of ``x``, in the dtype it needs."""
+    value = value.astype(real_dtype(x))
+    return value if value.ndim == 0 else jnp.expand_dims(value, tuple(range(x.ndim - 1)))

@@ -1,0 +1,74 @@
+"""Adaptive instance normalization: the statistics of a style on the structure of the content."""
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from jaxreg._checks import check_real
+from jaxreg._sharding import place_like
+from jaxreg.normalization._shared import affine, check_eps, check_shapes
+from jaxreg.normalization.statistics import moments
+
+
+def adaptive_instance_norm(
+    x: jax.Array,
+    style_mean: jax.Array,
+    style_std: jax.Array,
+    *,
+    eps: ArrayLike = 1e-5,
+    where: jax.Array | None = None,
+) -> jax.Array:
+    r"""Gives every channel of every example the mean and the deviation of a style.
+
+    .. math::
+
+      y_{nc} = s_{nc} \, \frac{x_{nc} - \mu_{nc}}{\sqrt{\sigma_{nc}^2 + \epsilon}} + m_{nc}
+
+    with mean and biased variance over the spatial axes, all but the first and the last. A channel
+    of one element, or of a constant, or with nothing selected, becomes the mean of the style.
+
+    Args:
+      x: Content, a real floating-point array ``[batch, *spatial, channels]``.
+      style_mean: Mean :math:`m` of the style, ``[batch, channels]``.
+      style_std: Deviation :math:`s` of the style, ``[batch, channels]``.
+      eps: Added to the variance, zero or positive.
+      where: Mask of the elements that enter the statistics, see the module's docstring.
+
+    Returns:
+      Array with the shape and dtype of ``x``.
+
+    Raises:
+      TypeError: ``x`` is not real floating-point.
+      ValueError: ``x`` has no spatial axis, ``eps`` is negative, or a style is not
+        ``[batch, channels]``.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg import normalization
+      >>> x = jnp.array([[[1.0], [3.0]]])
+      >>> mean, std = jnp.array([[10.0]]), jnp.array([[4.0]])
+      >>> print(normalization.adaptive_instance_norm(x, mean, std, eps=0.0).ravel())
+      [ 6. 14.]
+
+    References:
+      Huang and Belongie, `Arbitrary Style Transfer in Real-time with Adaptive Instance
+      Normalization <https://arxiv.org/abs/1703.06868>`_, 2017
+    """
+    check_real(x, "x")
+    check_eps(eps)
+    if x.ndim < 3:
+        raise ValueError(
+            f"`x` must be [batch, *spatial, channels], got shape {x.shape}; a feature without "
+            "spatial axes has no statistics of its own."
+        )
+    check_shapes([x.shape[0], x.shape[-1]], style_mean=style_mean, style_std=style_std)
+    spatial = tuple(range(1, x.ndim - 1))
+    batch = moments(x, axis=spatial, where=where)
+    style_std = place_like(style_std.astype(batch.mean.dtype), batch.mean)
+    # Nothing is known of a content without elements: its style alone is left.
+    known_std = jnp.where(batch.count > 0, style_std, jnp.zeros_like(style_std))
+    mean, var = (jnp.expand_dims(a, spatial) for a in (batch.mean, batch.var))
+    features = (0, x.ndim - 1)
+    return affine(
+        x, mean, var, scale=known_std, bias=style_mean, eps=eps, features=features, where=where
+    )
