@@ -5,6 +5,7 @@ after the place of a training step where it acts:
 
 - ``dropout``, ``noise``: activations, ``(key, x) -> x``.
 - ``normalization``: activations with statistics, ``(x, stats) -> (y, stats)``.
+- ``reparam``: weights in place of parameters, ``w -> w``.
 - ``penalties``, ``targets``: the loss, ``w -> scalar`` and ``logits, labels -> loss``.
 - ``proximal``, ``projections``: the update, ``w -> w``.
 - ``masks``: which parameters a regularizer touches.
@@ -20,7 +21,17 @@ helps, and ``testing`` for holding a regularizer of your own to the same contrac
 12.5
 """
 
-from jaxreg import dropout, masks, noise, normalization, penalties, projections, proximal, targets
+from jaxreg import (
+    dropout,
+    masks,
+    noise,
+    normalization,
+    penalties,
+    projections,
+    proximal,
+    reparam,
+    targets,
+)
 from jaxreg._version import __version__
 
 __all__ = [
@@ -32,5 +43,6 @@ __all__ = [
     "penalties",
     "projections",
     "proximal",
+    "reparam",
     "targets",
 ]

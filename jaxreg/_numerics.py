@@ -66,15 +66,40 @@ def safe_norm(x: jax.Array, *, axis: int | tuple[int, ...] | None) -> jax.Array:
     x = widen(x)
     if x.size == 0:
         return jnp.sqrt(jnp.sum(jnp.abs(x), axis=axis, keepdims=True))
+    scale = _peak(x, axis)
+    return scale * _root_of_squares(x / scale, axis)
+
+
+def unit(x: jax.Array, *, axis: int | tuple[int, ...] | None) -> jax.Array:
+    r"""Returns :math:`x / \|x\|` in float32 or wider; at zero it is 0 and so are its derivatives.
+
+    The peak divides before the norm does, since the derivative of a division squares the divisor.
+    """
+    x = widen(x)
+    if x.size == 0:
+        return x
+    x = x / _peak(x, axis)
+    norm = _root_of_squares(x, axis)
+    positive = norm > 0
+    return jnp.where(positive, x, jnp.zeros_like(x)) / jnp.where(
+        positive, norm, jnp.ones_like(norm)
+    )
+
+
+def _peak(x: jax.Array, axis: int | tuple[int, ...] | None) -> jax.Array:
+    """Largest magnitude as a constant to divide by, so that squares of quotients are in range."""
     peak = jax.lax.stop_gradient(jnp.max(jnp.abs(x), axis=axis, keepdims=True))
     # Neither the scale nor its inverse may be subnormal, which many devices flush to zero.
     least = 2 * jnp.finfo(peak.dtype).tiny
-    scale = jnp.clip(peak, least, 1 / least)
-    scale = jnp.where(jnp.isfinite(peak), scale, jnp.ones_like(scale))
-    total = jnp.sum(square(x / scale), axis=axis, keepdims=True)
+    return jnp.where(jnp.isfinite(peak), jnp.clip(peak, least, 1 / least), jnp.ones_like(peak))
+
+
+def _root_of_squares(x: jax.Array, axis: int | tuple[int, ...] | None) -> jax.Array:
+    """Root of the sum of squares; at zero it is 0 and so are its derivatives."""
+    total = jnp.sum(square(x), axis=axis, keepdims=True)
     positive = total != 0
     root = jnp.sqrt(jnp.where(positive, total, jnp.ones_like(total)))
-    return jnp.where(positive, scale * root, jnp.zeros_like(total))
+    return jnp.where(positive, root, jnp.zeros_like(total))
 
 
 def square(x: jax.Array) -> jax.Array:

@@ -1,4 +1,4 @@
-"""Random functions of arrays, applied to the leaves of a tree."""
+"""Functions of arrays, applied to the leaves of a tree."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,6 +7,10 @@ import jax
 
 from jaxreg import masks
 from jaxreg._checks import check_key
+from jaxreg._paths import path_names
+
+Axes = int | tuple[int, ...]
+FeatureAxes = Axes | Callable[[tuple[str, ...], jax.Array], Axes]
 
 
 def map_with_keys(function: Callable[..., jax.Array], key: jax.Array, tree: Any, *rest: Any) -> Any:
@@ -43,3 +47,25 @@ def map_kernels(
         return function(own_key, w) if selected else w
 
     return map_with_keys(change, key, params, masks.kernels(params))
+
+
+def map_named_kernels(
+    function: Callable[[str, jax.Array, Axes], jax.Array], params: Any, feature_axes: FeatureAxes
+) -> Any:
+    """Returns ``params`` with ``function(name, w, axis)`` in place of every kernel ``w``.
+
+    Args:
+      function: Function of the name of a kernel, such as ``query/kernel``, the kernel and its
+        output axes.
+      params: Parameter tree; :func:`jaxreg.masks.kernels` tells which leaves are kernels.
+      feature_axes: The axes, or a function of the names and the kernel that tells them.
+    """
+
+    def change(path: tuple[Any, ...], w: Any, selected: bool) -> Any:  # noqa: FBT001
+        if not selected:
+            return w
+        names = path_names(path)
+        axis = feature_axes(names, w) if callable(feature_axes) else feature_axes
+        return function("/".join(names), w, axis)
+
+    return jax.tree_util.tree_map_with_path(change, params, masks.kernels(params))

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxreg._checks import is_floating
+from jaxreg._paths import path_names
 
 __all__ = ["kernels"]
 
@@ -41,12 +42,5 @@ def kernels(params: Any) -> Any:
 
 
 def _is_kernel(path: tuple[Any, ...], leaf: Any) -> bool:
-    # Boxes of NNX and of partition metadata add a `value` below the parameter's own name.
-    names = [str(_name(key)) for key in path]
-    own = next((name for name in reversed(names) if name != "value"), "")
+    own = "".join(path_names(path)[-1:])
     return bool(is_floating(leaf) and jnp.ndim(leaf) >= 2 and own not in _OFFSETS_AND_SCALES)
-
-
-def _name(key: Any) -> Any:
-    """Name inside a pytree path entry, which has one of three spellings."""
-    return getattr(key, "key", getattr(key, "name", getattr(key, "idx", key)))

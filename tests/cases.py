@@ -22,6 +22,7 @@ from jaxreg import (
     penalties,
     projections,
     proximal,
+    reparam,
     targets,
     testing,
     transforms,
@@ -91,6 +92,7 @@ STATS = normalization.BatchStats(jnp.full(8, 0.1), jnp.full(8, 0.9))
 # them its gradient is by design not that of its values.
 FAR_STATS = normalization.BatchStats(jnp.full(8, -5.0), jnp.full(8, 0.01))
 FEATURES = {"scale": jnp.linspace(0.5, 1.5, 8), "bias": jnp.linspace(-1, 1, 8)}
+VECTOR = jnp.full(8, 8**-0.5)  # a unit vector
 LABELS = jnp.arange(16, dtype=jnp.int32) % 7 - 1
 
 
@@ -627,6 +629,59 @@ FUNCTIONS = (
         ),
     ),
     Case(projections.max_norm, (X,), {"radius": 1.5}, {"radius": float("inf")}, {"axis": 1}),
+    Case(
+        reparam.weight_norm,
+        (X,),
+        {"scale": 1.5},
+        errors=(
+            (
+                ValueError,
+                r"`scale` must broadcast.*\(8,\).*\(16, 1\)",
+                {"scale": jnp.ones((16, 1))},
+            ),
+            (ValueError, r"`axis`.*got 2", {"axis": 2}),
+        ),
+    ),
+    Case(
+        reparam.weight_norm,
+        (SERIES,),
+        options={"scale": jnp.linspace(0.5, 2, 32).reshape(4, 8), "axis": (-2, -1)},
+    ),
+    Case(reparam.weight_norm_scale, (X,), errors=((ValueError, r"`axis`.*got 2", {"axis": 2}),)),
+    # With more steps the gradient is not that of the value: test_reparam.py has the other columns.
+    Case(
+        reparam.spectral_norm,
+        (X, VECTOR),
+        options={"steps": 0},
+        errors=(
+            (ValueError, r"`steps` must be at least 0, got -1", {"steps": -1}),
+            (TypeError, r"`steps` must be an integer, got float 1\.0", {"steps": 1.0}),
+            (ValueError, r"`axis`.*got 2", {"axis": 2}),
+            (ValueError, r"`u` must have .* \(16,\), got \(8,\)", {"axis": 0}),
+        ),
+    ),
+    Case(
+        reparam.spectral_norm_sigma,
+        (X, VECTOR),
+        errors=((ValueError, r"`u` must have .* \(16,\), got \(8,\)", {"axis": 0}),),
+    ),
+    Case(
+        reparam.weight_standardization,
+        (X,),
+        {"scale": 1.5, "eps": 1e-3},
+        errors=(
+            (ValueError, r"`scale` must broadcast.*\(8,\).*\(5,\)", {"scale": jnp.ones(5)}),
+            (ValueError, r"`eps`.*got -1", {"eps": -1.0}),
+            (ValueError, r"`axis`.*got 2", {"axis": 2}),
+        ),
+    ),
+    Case(
+        reparam.weight_standardization,
+        (SERIES,),
+        {"eps": 1e-3},
+        {},
+        {"scale": jnp.linspace(0.5, 2, 32).reshape(4, 8), "axis": (-2, -1)},
+    ),
 )
 
 
@@ -699,9 +754,12 @@ ELSEWHERE = {
     linen.SaltAndPepper: "test_linen_dropout.py",
     linen.SpatialDropout: "test_linen_dropout.py",
     linen.Stochastic: "test_linen.py",
+    linen.SpectralNorm: "test_linen_reparam.py",
     linen.StochasticDepth: "test_linen_layers.py",
     linen.UniformNoise: "test_linen_dropout.py",
     linen.VariationalDense: "test_linen_layers.py",
+    linen.WeightNorm: "test_linen_reparam.py",
+    linen.WeightStandardization: "test_linen_reparam.py",
     linen.Zoneout: "test_linen_dropout.py",
     linen.ZoneoutCell: "test_linen_recurrent.py",
     linen.fold_batch_norm: "test_fold.py, test_fold_refusals.py",
@@ -735,10 +793,13 @@ ELSEWHERE = {
     nnx.Perturb: "test_nnx_dropout.py, test_nnx_layers.py",
     nnx.SaltAndPepper: "test_nnx_dropout.py",
     nnx.SpatialDropout: "test_nnx_dropout.py",
+    nnx.SpectralNorm: "test_nnx_reparam.py",
     nnx.Stochastic: "test_nnx.py",
     nnx.StochasticDepth: "test_nnx_dropout.py, test_nnx_layers.py",
     nnx.UniformNoise: "test_nnx_dropout.py",
     nnx.VariationalDense: "test_nnx_dropout.py, test_nnx_layers.py",
+    nnx.WeightNorm: "test_nnx_reparam.py",
+    nnx.WeightStandardization: "test_nnx_reparam.py",
     nnx.Zoneout: "test_nnx_dropout.py",
     nnx.ZoneoutCell: "test_nnx_dropout.py, test_nnx_recurrent.py",
     nnx.fold_batch_norm: "test_fold.py, test_fold_refusals.py",
@@ -747,6 +808,9 @@ ELSEWHERE = {
     normalization.init_stats: "test_normalization.py",
     statistics.recalibrate: "test_statistics.py",
     statistics.recalibrate_model: "test_statistics.py",
+    reparam.output_axes: "test_reparam.py",
+    reparam.spectral_norm_vector: "test_reparam.py",
+    reparam.weight_standardization_scale: "test_reparam.py",
     targets.smooth_labels: "test_targets.py",
     testing.check_regularizer: "test_contract.py",
     testing.contract: "test_contract.py",

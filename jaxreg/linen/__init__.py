@@ -22,6 +22,7 @@ from jaxreg.linen.layer_norms import GroupNorm, InstanceNorm, LayerNorm, RMSNorm
 from jaxreg.linen.noise import GaussianNoise, SaltAndPepper, UniformNoise
 from jaxreg.linen.normalization import BatchNorm
 from jaxreg.linen.recurrent import LockedDropoutCell, ZoneoutCell
+from jaxreg.linen.reparam import SpectralNorm, WeightNorm, WeightStandardization
 from jaxreg.linen.stochastic import Stochastic
 from jaxreg.linen.style import AdaptiveInstanceNorm, FilterResponseNorm
 from jaxreg.linen.weights import (
@@ -61,10 +62,13 @@ __all__ = [
     "RMSNorm",
     "SaltAndPepper",
     "SpatialDropout",
+    "SpectralNorm",
     "Stochastic",
     "StochasticDepth",
     "UniformNoise",
     "VariationalDense",
+    "WeightNorm",
+    "WeightStandardization",
     "Zoneout",
     "ZoneoutCell",
     "fold_batch_norm",

@@ -23,6 +23,7 @@ from jaxreg.nnx.layers import DropConnectConv, DropConnectDense
 from jaxreg.nnx.noise import GaussianNoise, SaltAndPepper, UniformNoise
 from jaxreg.nnx.normalization import BatchNorm
 from jaxreg.nnx.recurrent import LockedDropoutCell, ZoneoutCell
+from jaxreg.nnx.reparam import SpectralNorm, WeightNorm, WeightStandardization
 from jaxreg.nnx.stochastic import Stochastic
 from jaxreg.nnx.style import AdaptiveInstanceNorm, FilterResponseNorm
 from jaxreg.nnx.weights import DropConnect, Perturb, VariationalDense
@@ -57,10 +58,13 @@ __all__ = [
     "RMSNorm",
     "SaltAndPepper",
     "SpatialDropout",
+    "SpectralNorm",
     "Stochastic",
     "StochasticDepth",
     "UniformNoise",
     "VariationalDense",
+    "WeightNorm",
+    "WeightStandardization",
     "Zoneout",
     "ZoneoutCell",
     "fold_batch_norm",

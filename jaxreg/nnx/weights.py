@@ -43,7 +43,7 @@ class DropConnect(Rated, Wrapper):
 
     def transform(self, key: jax.Array, x: tuple[Any, ...]) -> Any:
         function = partial(dropout.drop_connect, rate=self.rate, bits=self.bits)
-        return _with_params(self.layer, partial(map_kernels, function, key))(*x)
+        return with_params(self.layer, partial(map_kernels, function, key))(*x)
 
 
 @nnx.dataclass(eq=False)
@@ -80,7 +80,7 @@ class Perturb(Wrapper):
 
     def transform(self, key: jax.Array, x: tuple[Any, ...]) -> Any:
         function = partial(noise.perturb, key, stddev=self.stddev, bits=self.bits)
-        return _with_params(self.layer, function)(*x)
+        return with_params(self.layer, function)(*x)
 
 
 @nnx.dataclass(eq=False)
@@ -148,7 +148,7 @@ class VariationalDense(Stochastic):
         return self.kernel[...], self.log_variance[...], bias
 
 
-def _with_params(layer: nnx.Module, change: Callable[[nnx.State], nnx.State]) -> Any:
+def with_params(layer: nnx.Module, change: Callable[[nnx.State], nnx.State]) -> Any:
     """Returns a layer with changed parameters that shares all other variables with ``layer``.
 
     What it updates, such as statistics and streams, is therefore updated in ``layer``.

@@ -1,0 +1,27 @@
+"""Reparametrizations: functions ``w -> w`` of a weight that a layer uses in place of its parameter.
+
+The parameter stays what the optimizer sees; the weight is computed anew at every call. ``axis``
+names the axes of a kernel that hold its outputs, the last one in Flax (see :func:`output_axes` for
+attention); all others are reduced. Norms and statistics are computed in float32 or wider, a weight
+has the dtype of its parameter and is rounded once, and kernels may be sharded along any axis.
+"""
+
+from jaxreg.reparam._shared import output_axes
+from jaxreg.reparam.spectral import spectral_norm, spectral_norm_sigma, spectral_norm_vector
+from jaxreg.reparam.units import (
+    weight_norm,
+    weight_norm_scale,
+    weight_standardization,
+    weight_standardization_scale,
+)
+
+__all__ = [
+    "output_axes",
+    "spectral_norm",
+    "spectral_norm_sigma",
+    "spectral_norm_vector",
+    "weight_norm",
+    "weight_norm_scale",
+    "weight_standardization",
+    "weight_standardization_scale",
+]

@@ -1,0 +1,192 @@
+"""Spectral normalization: a weight over its largest singular value."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+
+from jaxreg._checks import check_key, check_real, check_static_integer
+from jaxreg._numerics import real_dtype, safe_norm, square, unit, widen
+from jaxreg._sharding import place_like
+from jaxreg.normalization._shared import check_shapes
+from jaxreg.reparam._shared import Axes, split_axes
+
+
+def spectral_norm(
+    w: jax.Array, u: jax.Array, *, steps: int = 1, axis: Axes = -1
+) -> tuple[jax.Array, jax.Array]:
+    r"""Divides a weight by its largest singular value, found by power iteration.
+
+    .. math::
+
+      v \leftarrow \frac{W^\top u}{\|W^\top u\|}, \quad u \leftarrow \frac{W v}{\|W v\|}
+      \quad \text{(steps times)}, \qquad \bar W = \frac{W}{\sigma}, \quad \sigma = \|W^\top u\|
+
+    :math:`W` is the matrix ``[outputs, everything else]``. In training pass the vector that this
+    returns to the next call; evaluation is ``steps=0``, which leaves it as it is and gives the
+    weight of the training step that stored it. As in the paper no gradient flows through the
+    iteration. (That of :math:`\|W^\top u\|` is the paper's :math:`u v^\top`.)
+
+    A weight of zeros stays zero, with the gradient of :math:`\bar W = W`. It leaves ``u`` as it is,
+    as one does that is not finite, so that the iteration goes on when good weights return.
+
+    Args:
+      w: Real floating-point array.
+      u: Unit vector, of the shape of the output axes; :func:`spectral_norm_vector` gives the first.
+      steps: Number of power iterations, at least 0.
+      axis: Output axes.
+
+    Returns:
+      Array with the shape and dtype of ``w``, and the new ``u``.
+
+    Raises:
+      TypeError: ``w`` or ``u`` is not real and floating-point, or ``steps`` is not an integer.
+      ValueError: ``steps`` is negative, ``axis`` lies outside ``w``, or ``u`` has another shape.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> import numpy as np
+      >>> from jaxreg import reparam
+      >>> w = jnp.diag(jnp.array([5.0, 0.5, 0.0]))
+      >>> u = reparam.spectral_norm_vector(jax.random.key(0), w)
+      >>> normalized, u = reparam.spectral_norm(w, u)
+      >>> print(np.diag(normalized).round(4))
+      [1.  0.1 0. ]
+
+    References:
+      Miyato et al., `Spectral Normalization for Generative Adversarial Networks
+      <https://arxiv.org/abs/1802.05957>`_, 2018, algorithm 1
+    """
+    check_static_integer(steps, "steps")
+    if steps < 0:
+        raise ValueError(f"`steps` must be at least 0, got {steps}; 0 evaluates with `u` as it is.")
+    old, (outputs, others) = u, _check_spectral(w, u, axis)
+    fixed = jax.lax.stop_gradient(widen(w))
+    u = jnp.expand_dims(jax.lax.stop_gradient(u).astype(fixed.dtype), others)
+    step = partial(_power_iteration, fixed, outputs=outputs, others=others)
+    # The first step gives `u` the sharding that the other ones keep.
+    u = step(u) if steps > 0 else u
+    u = jax.lax.fori_loop(1, steps, lambda _, u: step(u), u) if steps > 1 else u
+    sigma = _sigma(w, u, outputs, others)
+    sigma = jnp.where(sigma > 0, sigma, jnp.ones_like(sigma))
+    # The constant divides first, since the derivative of a division squares the divisor.
+    constant = jax.lax.stop_gradient(sigma)
+    normalized = widen(w) / constant / (sigma / constant)
+    u = place_like(jnp.squeeze(u, others).astype(old.dtype), old)
+    return normalized.astype(w.dtype), u
+
+
+def spectral_norm_sigma(w: jax.Array, u: jax.Array, *, axis: Axes = -1) -> jax.Array:
+    r"""Estimates the largest singular value, by which :func:`spectral_norm` divides.
+
+    .. math::
+
+      \sigma = \|W^\top u\|
+
+    It is never above the largest singular value, and equal to it if ``u`` is its left vector.
+
+    Args:
+      w: Real floating-point array.
+      u: Unit vector, of the shape of the output axes.
+      axis: Output axes.
+
+    Returns:
+      One number, in float32 or wider; no gradient flows to ``u``.
+
+    Raises:
+      TypeError: ``w`` or ``u`` is not real and floating-point.
+      ValueError: ``axis`` lies outside ``w``, or ``u`` has another shape.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg import reparam
+      >>> w = jnp.array([[3.0, 0.0], [4.0, 1.0]])
+      >>> print(reparam.spectral_norm_sigma(w, jnp.array([1.0, 0.0])))
+      5.0
+
+    References:
+      Miyato et al., `Spectral Normalization for Generative Adversarial Networks
+      <https://arxiv.org/abs/1802.05957>`_, 2018
+    """
+    outputs, others = _check_spectral(w, u, axis)
+    u = jax.lax.stop_gradient(u).astype(widen(w).dtype)
+    return jnp.squeeze(_sigma(w, jnp.expand_dims(u, others), outputs, others))
+
+
+def spectral_norm_vector(
+    key: jax.Array, w: jax.Array, *, steps: int = 15, axis: Axes = -1
+) -> jax.Array:
+    r"""Draws the first vector of :func:`spectral_norm` and iterates it on the first weight.
+
+    .. math::
+
+      u \leftarrow \frac{W W^\top u}{\|W W^\top u\|} \quad \text{(steps times, from a random one)}
+
+    Args:
+      key: PRNG key.
+      w: Real floating-point array, the weight before training.
+      steps: Number of power iterations; 15 as in torch and Equinox.
+      axis: Output axes.
+
+    Returns:
+      Unit vector of the shape of the output axes, in float32 or wider.
+
+    Raises:
+      TypeError: ``w`` is not real and floating-point, or ``steps`` is not an integer.
+      ValueError: ``steps`` is negative, or ``axis`` lies outside ``w``.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg import reparam
+      >>> w = jnp.diag(jnp.array([5.0, 0.5, 0.0]))
+      >>> print(abs(reparam.spectral_norm_vector(jax.random.key(0), w)).round(4))
+      [1. 0. 0.]
+
+    References:
+      Miyato et al., `Spectral Normalization for Generative Adversarial Networks
+      <https://arxiv.org/abs/1802.05957>`_, 2018
+    """
+    check_key(key)
+    check_real(w, "w")
+    outputs, _ = split_axes(w, axis)
+    u = jax.random.normal(key, [w.shape[a] for a in outputs], real_dtype(w))
+    return spectral_norm(w, unit(u, axis=None), steps=steps, axis=axis)[1]
+
+
+def _check_spectral(
+    w: jax.Array, u: jax.Array, axis: Axes
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Checks a weight and its vector; returns the output axes and all others."""
+    check_real(w, "w")
+    check_real(u, "u")
+    outputs, others = split_axes(w, axis)
+    check_shapes([w.shape[a] for a in outputs], u=u)
+    return outputs, others
+
+
+def _power_iteration(
+    w: jax.Array, u: jax.Array, outputs: tuple[int, ...], others: tuple[int, ...]
+) -> jax.Array:
+    """One step from ``u``, which stays as it is if the weight is zero or not finite."""
+    v = unit(_sum(w * u, outputs), axis=None)
+    # A vector orthogonal to all weights, as when its outputs were pruned, would stay so for ever.
+    restart = jnp.cos(jnp.arange(v.size, dtype=w.dtype)).reshape(v.shape)
+    v = jnp.where(_is_unit(v), v, place_like(restart, v))
+    new = unit(_sum(w * v, others), axis=None)
+    return jnp.where(_is_unit(new), new, place_like(u, new))
+
+
+def _sigma(
+    w: jax.Array, u: jax.Array, outputs: tuple[int, ...], others: tuple[int, ...]
+) -> jax.Array:
+    return safe_norm(_sum(widen(w) * u, outputs), axis=None)
+
+
+def _sum(products: jax.Array, axes: tuple[int, ...]) -> jax.Array:
+    """Sum of products; a matrix product would round to bfloat16 on TPU and gather shards."""
+    return jnp.sum(products, axes, keepdims=True)
+
+
+def _is_unit(x: jax.Array) -> jax.Array:
+    """Tells a unit vector from zeros, infinities and NaN."""
+    return jnp.sum(square(x), keepdims=True) > 0.5
