@@ -6,15 +6,15 @@ Run as ``python tests/references/layer_norms_torch.py`` where torch is installed
 import json
 import pathlib
 
-import torch
-from torch.nn import functional
-
 EPS = 1e-5
 FEATURES = 6
 
 
 def main() -> None:
     """Computes in torch's layout, channels first, and stores with channels last."""
+    import torch
+    from torch.nn import functional
+
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(3, 5, FEATURES, generator=generator, dtype=torch.float64) * 2 + 1
     dy = torch.randn(3, 5, FEATURES, generator=generator, dtype=torch.float64)
