@@ -90,9 +90,10 @@ def test_nothing_loads_code_from_data(path):
             assert node.func.id not in {"eval", "exec"}, f"{relative(path)} calls {node.func.id}"
 
 
-def test_importing_jaxreg_imports_no_framework():
+@pytest.mark.parametrize("place", ["jaxreg", "jaxreg.training.early_stopping"])
+def test_importing_jaxreg_imports_no_framework(place):
     code = (
-        "import sys, jaxreg; "
+        f"import sys, {place}; "
         "print([m for m in ('flax', 'optax', 'sklearn', 'matplotlib', 'rich') if m in sys.modules])"
     )
     command = [sys.executable, "-c", code]

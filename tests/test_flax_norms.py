@@ -1,5 +1,6 @@
 """Linen and NNX norms of each example are Flax's: variables, defaults, numbers, metadata."""
 
+import inspect
 import itertools
 
 import flax
@@ -92,16 +93,25 @@ def test_nnx_norms_are_those_of_flax(name, fields, features):
         assert_close(ours(x), theirs(x))
 
 
-@pytest.mark.parametrize(("name", "_fields", "_features"), KINDS[::2])
-def test_defaults_are_those_of_flax(name, _fields, _features):
-    for place, theirs in ((linen, nn), (nnx, fnx)):
-        ours = {f.name: f.default for f in getattr(place, name).__dataclass_fields__.values()}
-        if theirs is nn:
-            flaxs = {f.name: f.default for f in nn.__dict__[name].__dataclass_fields__.values()}
-            shared = set(ours) & set(flaxs) - {"parent", "name", "param_dtype"}
-            assert {key: ours[key] for key in shared} == {key: flaxs[key] for key in shared}
-            left = set(flaxs) - set(ours)
-            assert left == {"axis_index_groups", "use_fast_variance", "force_float32_reductions"}
+def defaults(cls):
+    return {p.name: p.default for p in inspect.signature(cls.__init__).parameters.values()}
+
+
+@pytest.mark.parametrize("name", ["LayerNorm", "RMSNorm", "GroupNorm", "InstanceNorm"])
+@pytest.mark.parametrize(("place", "flaxs"), [(linen, nn), (nnx, fnx)], ids=["linen", "nnx"])
+def test_defaults_are_those_of_flax(place, flaxs, name):
+    """Every argument that both have; initializers by what they make."""
+    ours, theirs = defaults(getattr(place, name)), defaults(getattr(flaxs, name))
+    missing = {"axis_index_groups", "use_fast_variance"}
+    missing |= {"force_float32_reductions"} if place is linen else {"promote_dtype"}
+    assert set(theirs) - set(ours) == missing
+    assert set(ours) <= set(theirs)
+    for key in set(ours) - {"param_dtype"}:
+        values = ours[key], theirs[key]
+        if key.endswith("_init"):
+            values = tuple(init(KEY, (2,), jnp.float32).tolist() for init in values)
+        assert values[0] == values[1], key
+    assert jnp.dtype(ours["param_dtype"]) == jnp.dtype(theirs["param_dtype"])
 
 
 @pytest.mark.parametrize("name", ["LayerNorm", "RMSNorm", "GroupNorm", "InstanceNorm"])

@@ -77,7 +77,7 @@ def test_masks_of_any_dtype(name, kind):
     """B3.6: NNX asks for booleans (flax 0.12.8)."""
     x, mask = draw(3, 5, 4, 6), MASKS["bool"]
     np.testing.assert_array_equal(
-        NORMS[name](x, where=mask.astype(kind) / kind(1)), NORMS[name](x, where=mask)
+        NORMS[name](x, where=mask.astype(kind)), NORMS[name](x, where=mask)
     )
     with pytest.raises(ValueError, match="where"):
         fnx.LayerNorm(6, rngs=fnx.Rngs(0))(x, mask=np.broadcast_to(mask, x.shape).astype(kind))

@@ -1,9 +1,10 @@
 """Around the training loop: values with an ``update`` function, and what comes after training.
 
 - ``early_stopping``: when to stop, and the best parameters so far.
-- ``statistics``: population statistics for batch norms.
+- ``statistics``: population statistics for batch norms; it needs Flax and is imported by name,
+  ``from jaxreg.training import statistics``.
 """
 
-from jaxreg.training import early_stopping, statistics
+from jaxreg.training import early_stopping
 
-__all__ = ["early_stopping", "statistics"]
+__all__ = ["early_stopping"]
