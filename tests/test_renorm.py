@@ -272,7 +272,7 @@ def test_an_explicit_mesh_within_the_limits(spec):
 
 
 @pytest.mark.parametrize("differentiate", [False, True])
-def test_the_second_look_at_the_moments_costs_no_collective(differentiate):
+def test_the_corrections_cost_no_collective(differentiate):
     mesh = jax.make_mesh((8,), ("d",), (AxisType.Auto,))
 
     def count(function):

@@ -14,7 +14,7 @@ from jaxreg._checks import (
 from jaxreg._numerics import real_dtype, strength
 from jaxreg._sharding import place_like
 from jaxreg.normalization._shared import Axes, affine, check_eps, check_shapes
-from jaxreg.normalization.statistics import moments
+from jaxreg.normalization.statistics import Moments, moments
 
 
 class BatchStats(NamedTuple):
@@ -102,14 +102,28 @@ def batch_norm(
     reduced = tuple(a for a in range(x.ndim) if a not in features)
     batch = moments(x, axis=reduced, where=where, axis_name=axis_name)
     check_shapes([x.shape[a] for a in features], mean=stats.mean, var=stats.var)
-    known, spread = batch.count > 0, batch.count > 1
-    old = BatchStats(*(place_like(a.astype(batch.mean.dtype), batch.mean) for a in stats))
-    used = BatchStats(jnp.where(known, batch.mean, old.mean), jnp.where(known, batch.var, old.var))
+    used = or_running(batch, stats)
     y = batch_norm_inference(x, used, scale=scale, bias=bias, eps=eps, axis=axis, where=where)
-    past = strength(momentum, batch.mean)
-    mean = jnp.where(known, past * old.mean + (1 - past) * batch.mean, old.mean)
-    var = jnp.where(spread, past * old.var + (1 - past) * batch.var, old.var)
-    return y, BatchStats(mean.astype(stats.mean.dtype), var.astype(stats.var.dtype))
+    return y, averaged(stats, batch, momentum)
+
+
+def or_running(batch: Moments, stats: BatchStats) -> BatchStats:
+    """Statistics to normalize with: those of the batch, or the running ones where it is empty."""
+    known, old = batch.count > 0, _like(stats, batch)
+    return BatchStats(jnp.where(known, batch.mean, old.mean), jnp.where(known, batch.var, old.var))
+
+
+def averaged(stats: BatchStats, batch: Moments, momentum: ArrayLike) -> BatchStats:
+    """Running statistics after a batch; one element has a mean but no variance."""
+    old, past = _like(stats, batch), strength(momentum, batch.mean)
+    mean = jnp.where(batch.count > 0, past * old.mean + (1 - past) * batch.mean, old.mean)
+    var = jnp.where(batch.count > 1, past * old.var + (1 - past) * batch.var, old.var)
+    return BatchStats(mean.astype(stats.mean.dtype), var.astype(stats.var.dtype))
+
+
+def _like(stats: BatchStats, batch: Moments) -> BatchStats:
+    """The running statistics in the dtype and the sharding of those of a batch."""
+    return BatchStats(*(place_like(a.astype(batch.mean.dtype), batch.mean) for a in stats))
 
 
 def batch_norm_inference(

@@ -16,7 +16,12 @@ from jaxreg._checks import (
 from jaxreg._numerics import strength
 from jaxreg._sharding import place_like
 from jaxreg.normalization._shared import Axes, check_eps, check_shapes, inverse_root
-from jaxreg.normalization.batch import BatchStats, batch_norm
+from jaxreg.normalization.batch import (
+    BatchStats,
+    averaged,
+    batch_norm_inference,
+    or_running,
+)
 from jaxreg.normalization.statistics import Moments, moments
 
 
@@ -87,6 +92,7 @@ def batch_renorm(
       Models <https://arxiv.org/abs/1702.03275>`_, 2017
     """
     check_real(x, "x")
+    check_between(momentum, "momentum", 0, 1, "the weight of the past")
     check_between(r_max, "r_max", 1, math.inf, "the largest change of the deviation")
     check_scalar(d_max, "d_max")
     check_nonnegative(d_max, "d_max")
@@ -95,7 +101,6 @@ def batch_renorm(
     arrays = {"mean": stats.mean, "var": stats.var, "scale": scale, "bias": bias}
     check_shapes([x.shape[a] for a in features], **arrays)
     reduced = tuple(a for a in range(x.ndim) if a not in features)
-    # Those of `batch_norm` below once more, which XLA merges; their sums cross devices once.
     batch = moments(x, axis=reduced, where=where, axis_name=axis_name)
     limits = (strength(r_max, batch.mean), strength(d_max, batch.mean))
     r, d = _corrections(*jax.lax.stop_gradient((batch, stats, eps)), *limits)
@@ -104,17 +109,9 @@ def batch_renorm(
         gain, shift = (a * place_like(scale.astype(a.dtype), a) for a in (r, d))
     if bias is not None:
         shift = shift + place_like(bias.astype(shift.dtype), shift)
-    return batch_norm(
-        x,
-        stats,
-        scale=gain,
-        bias=shift,
-        momentum=momentum,
-        eps=eps,
-        axis=axis,
-        where=where,
-        axis_name=axis_name,
-    )
+    used = or_running(batch, stats)
+    y = batch_norm_inference(x, used, scale=gain, bias=shift, eps=eps, axis=axis, where=where)
+    return y, averaged(stats, batch, momentum)
 
 
 def _corrections(
