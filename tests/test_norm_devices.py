@@ -75,6 +75,14 @@ def sharded(mesh):
     return call
 
 
+def assert_same(actual, expected, *, spacing=0.0):
+    """Results within 1e-6 and 4 spacings of x; gradients, sums of 64 products, 2e-6 and 20."""
+    limits = (1e-6, 4), (1e-6, 4), (2e-6, 20)
+    for ours, theirs, (bound, spacings) in zip(actual, expected, limits, strict=True):
+        for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+            np.testing.assert_allclose(a, b, rtol=bound, atol=bound + spacings * spacing)
+
+
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("mode", MODES)
 def test_batch_norm_under_jit(mode, masked):
@@ -89,8 +97,7 @@ def test_batch_norm_under_jit(mode, masked):
         both, _ = collectives(gradients(batch_norm), x, SCALE, BIAS, where, dy)
     assert (len(forward), len(taken), len(both)) == (2, 1, 3)
     assert numbers_sent(both) <= 7 * 16
-    for ours, theirs in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=2e-6, atol=2e-6)
+    assert_same(actual, expected)
 
 
 @pytest.mark.parametrize("mean", [1.0, 1e4])
@@ -105,9 +112,8 @@ def test_batch_norm_in_shard_map(masked, mean):
     forward, _ = collectives(sharded(mesh), x, SCALE, BIAS, where)
     both, _ = collectives(gradients(sharded(mesh)), x, SCALE, BIAS, where, dy)
     assert (len(forward), len(both)) == (1, 2)
-    tolerance = 2e-6 * mean
-    for ours, theirs in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=2e-6, atol=tolerance)
+    # Neighbours of 1e4 in float32 are 1e-3 apart, and the means of the two may be such.
+    assert_same(actual, expected, spacing=1e-3 if mean > 1 else 0.0)
 
 
 def test_many_devices_add_up_instead(monkeypatch):
