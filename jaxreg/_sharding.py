@@ -34,3 +34,10 @@ def whole_along(x: jax.Array, axes: Collection[int]) -> jax.Array:
         return x
     spec = (None if axis in axes else name for axis, name in enumerate(sharding.spec))
     return jax.sharding.reshard(x, NamedSharding(sharding.mesh, PartitionSpec(*spec)))
+
+
+def varying_axes(x: jax.Array) -> list[str]:
+    """The mesh axes of ``shard_map`` along which ``x`` is not known to be the same."""
+    # The attribute has had other names, and a check is not worth failing without it.
+    kind = getattr(jax.typeof(x), "manual_axis_type", None)
+    return sorted(getattr(kind, "varying", ()))

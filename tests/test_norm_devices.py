@@ -1,7 +1,9 @@
 """Norms of sharded arrays: their numbers, and the collectives that they take."""
 
 import re
+from functools import partial
 
+import flax.linen
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -48,6 +50,13 @@ def batch_norm(x, scale, bias, where, axis_name=None):
     stats = normalization.init_stats(16)
     return normalization.batch_norm(
         x, stats, scale=scale, bias=bias, where=where, axis_name=axis_name, momentum=0.0
+    )
+
+
+def renorm(x, scale, bias, axis_name=None):
+    stats = normalization.init_stats(16)
+    return normalization.batch_renorm(
+        x, stats, scale=scale, bias=bias, r_max=2.0, d_max=2.0, axis_name=axis_name
     )
 
 
@@ -114,6 +123,28 @@ def test_batch_norm_in_shard_map(masked, mean):
     assert (len(forward), len(both)) == (1, 2)
     # Neighbours of 1e4 in float32 are 1e-3 apart, and the means of the two may be such.
     assert_same(actual, expected, spacing=1e-3 if mean > 1 else 0.0)
+
+
+@pytest.mark.parametrize("train", [partial(batch_norm, where=None), renorm])
+def test_row_19_an_axis_that_was_forgotten(train):
+    """Flax 0.12.8, here too, normalizes each device's examples by themselves and says nothing."""
+    mesh = jax.make_mesh((8,), ("d",), (AxisType.Auto,))
+    x = draw(64, 16, mean=1)
+
+    def local(function):
+        return jax.shard_map(function, mesh=mesh, in_specs=P("d"), out_specs=P("d"))
+
+    with pytest.raises(ValueError, match=r"`axis_name` must be given .* along \['d'\]; pass"):
+        local(lambda x: train(x, SCALE, BIAS)[0])(x)
+    own = local(lambda x: train(x, SCALE, BIAS, axis_name=())[0])(x)
+    expected = jnp.concatenate([train(part, SCALE, BIAS)[0] for part in jnp.split(x, 8)])
+    np.testing.assert_allclose(own, expected, rtol=1e-6, atol=1e-6)
+
+    layer = flax.linen.BatchNorm(use_running_average=False)
+    variables = layer.init(jax.random.key(0), x)
+    flax_own = local(lambda x: layer.apply(variables, x, mutable=["batch_stats"])[0])(x)
+    flax_all = layer.apply(variables, x, mutable=["batch_stats"])[0]
+    assert np.abs(flax_own - flax_all).max() > 0.5
 
 
 def test_many_devices_add_up_instead(monkeypatch):

@@ -103,7 +103,7 @@ def test_statistics_of_a_narrow_batch_are_float32(dtype):
     np.testing.assert_allclose(*(np.asarray(a, "f4") for a in (y, once.astype(dtype))), rtol=2e-2)
 
 
-def test_three_steps_of_torch():
+def test_row_18_ten_steps_of_torch():
     """torch keeps n / (n - 1) times the variance and calls the weight of the new one momentum."""
     torch = json.loads(TORCH.read_text())
     scale, bias = jnp.array(torch["scale"]), jnp.array(torch["bias"])

@@ -187,29 +187,39 @@ def test_spectral_norm_is_power_iteration(shape, axis, dtype, steps):
     np.testing.assert_allclose(wide(normalized), wide(w) / sigma, rtol=2 * ROUNDING[dtype])
 
 
-@pytest.mark.parametrize("shape", [(64, 64), (256, 10), (128, 1), (3, 3, 3, 64), (3, 3, 32, 64)])
-def test_sigma_against_the_singular_value_decomposition(shape):
-    """Singular values of Gaussian matrices are close: 15 steps reach some percent, 300 all."""
+SHAPES = [(64, 64), (784, 128), (256, 10), (128, 1), (3, 3, 3, 64), (3, 3, 64, 128), (512, 512)]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("magnitude", [1, 1e30, 1e-30])
+def test_sigma_against_the_singular_value_decomposition(shape, magnitude):
+    """After the 15 steps of initialization; power iteration is 1 to 2% off with these kernels."""
     for seed in range(3):
         w = draw(shape, seed) - 0.3
-        exact = np.linalg.svd(matrix(w, -1), compute_uv=False)[0]
-        reached = []
-        for steps in (15, 300):
-            u = vector(KEY, w, steps=steps)
-            reached.append(float(reparam.spectral_norm_sigma(w, u)))
-            assert reached[-1] <= exact * (1 + 1e-6)
-        np.testing.assert_allclose(reached[0], exact, rtol=0.1)
-        np.testing.assert_allclose(reached[1], exact, rtol=1e-3)
+        exact = np.linalg.svd(matrix(w, -1), compute_uv=False)[0] * magnitude
+        reached = reparam.spectral_norm_sigma(w * magnitude, vector(KEY, w * magnitude))
+        np.testing.assert_allclose(reached, exact, rtol=1e-3)
+        assert reached <= exact * (1 + 1e-6)
 
 
-@pytest.mark.parametrize("shape", [(64, 32), (3, 3, 8, 16)])
-def test_sigma_is_exact_after_the_first_15_steps_where_it_stands_out(shape):
-    """As in trained networks: the second singular value is 3/4 of the first."""
-    left, values, right = np.linalg.svd(matrix(draw(shape), -1), full_matrices=False)
-    values[0] = values[1] / 0.75
-    w = jnp.asarray(((left * values) @ right).T.reshape(shape), jnp.float32)
-    u = reparam.spectral_norm_vector(KEY, w)
-    np.testing.assert_allclose(reparam.spectral_norm_sigma(w, u), values[0], rtol=1e-3)
+def test_sigma_of_power_iteration_is_further_off():
+    """The control of the test above, and what 300 steps of training on one weight come to."""
+    w = draw((256, 256)) - 0.3
+    exact = np.linalg.svd(matrix(w, -1), compute_uv=False)[0]
+    u = vector(KEY, w, steps=0)
+    iterated = [reparam.spectral_norm(w, u, steps=steps)[1] for steps in (15, 300)]
+    reached = [reparam.spectral_norm_sigma(w, u) for u in iterated]
+    assert reached[0] < exact * (1 - 5e-3)
+    np.testing.assert_allclose(reached[1], exact, rtol=1e-3)
+
+
+@pytest.mark.parametrize("bad", [0.0, jnp.nan, jnp.inf])
+def test_the_first_vector_of_a_bad_weight_is_random(bad):
+    w = jnp.full((6, 5), bad)
+    np.testing.assert_array_equal(
+        reparam.spectral_norm_vector(KEY, w), reparam.spectral_norm_vector(KEY, 0 * draw((6, 5)))
+    )
+    np.testing.assert_allclose(np.linalg.norm(vector(KEY, w)), 1, rtol=1e-6)
 
 
 def test_row_5_spectral_norm_recovers_after_a_weight_of_zeros():

@@ -97,5 +97,5 @@ class BatchRenorm(BatchNorm, kw_only=True):
             momentum=self.momentum,
             eps=self.epsilon,
             axis=self.axis,
-            axis_name=None if self.is_initializing() else self.axis_name,
+            axis_name=() if self.is_initializing() else self.axis_name,
         )

@@ -83,7 +83,8 @@ class BatchNorm(RunningNorm):
       mean_init: Initializer of the running mean, called without a key.
       var_init: Initializer of the running variance, called without a key.
       axis_name: Mesh axis to synchronize over, inside ``shard_map`` or ``pmap``; plain ``jit``
-        needs none.
+        needs none. Training inside ``shard_map`` asks for it; an empty tuple gives each device
+        statistics of its own.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -116,7 +117,7 @@ class BatchNorm(RunningNorm):
             momentum=self.momentum,
             eps=self.epsilon,
             axis=self.axis,
-            axis_name=None if self.is_initializing() else self.axis_name,
+            axis_name=() if self.is_initializing() else self.axis_name,
         )
 
 

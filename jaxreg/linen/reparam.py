@@ -79,8 +79,8 @@ class SpectralNorm(Reparametrized):
     """Calls a layer with :func:`jaxreg.reparam.spectral_norm` of its kernels.
 
     The vector ``u`` and the singular value ``sigma`` of each kernel stand in ``batch_stats`` as
-    those of ``flax.linen.SpectralNorm``, and checkpoints load both ways. Initialization takes 15
-    power iterations; training updates both variables and needs ``mutable=["batch_stats"]``;
+    those of ``flax.linen.SpectralNorm``, and checkpoints load both ways. Block Lanczos finds
+    them at initialization; training updates both and needs ``mutable=["batch_stats"]``;
     evaluation reads ``u`` alone and uses the weights that training used last. (Flax iterates on
     from ``u`` in evaluation, and does not store where it got.) Flax's ``epsilon``, ``dtype``,
     ``param_dtype`` and ``error_on_non_matrix`` have no counterpart.

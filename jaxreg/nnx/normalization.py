@@ -111,7 +111,8 @@ class BatchNorm(RunningNorm):
       bias_init: Initializer of the offset.
       scale_init: Initializer of the factor.
       axis_name: Mesh axis to synchronize over, inside ``shard_map`` or ``pmap``; plain ``jit``
-        needs none.
+        needs none. Training inside ``shard_map`` asks for it; an empty tuple gives each device
+        statistics of its own.
       rngs: Streams of keys for the initializers.
       bias_metadata: Metadata of the offset's variable, such as its sharding.
       scale_metadata: Metadata of the factor's variable.

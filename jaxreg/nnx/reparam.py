@@ -104,8 +104,8 @@ class SpectralNorm(Reparametrized):
     """Calls a layer with :func:`jaxreg.reparam.spectral_norm` of its kernels.
 
     The vector ``u`` and the singular value ``sigma`` of each kernel are ``nnx.BatchStat`` by its
-    names, ``batch_stats["kernel/u"]``. The constructor takes 15 power iterations; training updates
-    both variables; evaluation reads ``u`` alone and uses the weights that training used last.
+    names, ``batch_stats["kernel/u"]``. Block Lanczos finds them in the constructor; training
+    updates both; evaluation reads ``u`` alone and uses the weights that training used last.
 
     Attributes:
       layer_instance: Module, called with the positional arguments of the call.

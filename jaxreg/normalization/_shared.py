@@ -8,6 +8,7 @@ from jax.typing import ArrayLike
 
 from jaxreg._checks import check_nonnegative, check_scalar
 from jaxreg._numerics import real_dtype, strength, widen
+from jaxreg._sharding import varying_axes
 
 Axes = int | tuple[int, ...]
 
@@ -28,6 +29,16 @@ def align_mask(where: jax.Array, x: jax.Array) -> jax.Array:
             f"{x.shape}; add axes of size 1 where they are missing."
         )
     return mask
+
+
+def check_synchronized(x: jax.Array, axis_name: str | tuple[str, ...] | None) -> None:
+    """Raises where the statistics of a batch would be those of one device, and nobody said so."""
+    varying = varying_axes(x)
+    if varying and axis_name is None:
+        raise ValueError(
+            f"`axis_name` must be given inside `shard_map`, where `x` varies along {varying}; pass "
+            f"the axes of the batch for its statistics, or () for those of each device."
+        )
 
 
 def select(x: jax.Array, mask: jax.Array | None) -> jax.Array:

@@ -13,7 +13,7 @@ from jaxreg._checks import (
 )
 from jaxreg._numerics import real_dtype, strength
 from jaxreg._sharding import place_like
-from jaxreg.normalization._shared import Axes, affine, check_eps, check_shapes
+from jaxreg.normalization._shared import Axes, affine, check_eps, check_shapes, check_synchronized
 from jaxreg.normalization.statistics import Moments, moments
 
 
@@ -74,14 +74,16 @@ def batch_norm(
       eps: Added to the variance, zero or positive. With 0 a constant feature becomes 0.
       axis: Feature axes, which keep statistics of their own; all others are reduced.
       where: Mask of the elements that enter the statistics, see the module's docstring.
-      axis_name: Mesh axis to synchronize over, see :func:`moments`.
+      axis_name: Mesh axis to synchronize over, see :func:`moments`. It is needed inside
+        ``shard_map``; an empty tuple gives each device statistics of its own.
 
     Returns:
       The normalized array, with the shape and dtype of ``x``, and the new running statistics.
 
     Raises:
       TypeError: ``x`` is not floating-point.
-      ValueError: An argument is out of its range or does not have the shape of the feature axes.
+      ValueError: An argument is out of its range or does not have the shape of the feature axes, or
+        ``axis_name`` is not given where ``x`` varies along an axis of ``shard_map``.
 
     Example:
       >>> import jax.numpy as jnp
@@ -100,6 +102,7 @@ def batch_norm(
     check_between(momentum, "momentum", 0, 1, "the weight of the past")
     features = canonical_axes(axis, x.ndim)
     reduced = tuple(a for a in range(x.ndim) if a not in features)
+    check_synchronized(x, axis_name)
     batch = moments(x, axis=reduced, where=where, axis_name=axis_name)
     check_shapes([x.shape[a] for a in features], mean=stats.mean, var=stats.var)
     used = or_running(batch, stats)

