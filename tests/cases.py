@@ -709,6 +709,27 @@ FUNCTIONS = (
         ),
     ),
     Case(
+        proximal.l2,
+        (X,),
+        {"threshold": 0.3},
+        {"threshold": 0.0},
+        errors=((ValueError, r"`threshold`.*got -1", {"threshold": -1.0}),),
+    ),
+    Case(
+        proximal.elastic_net,
+        (X,),
+        {"l1": 0.6, "l2": 0.8, "threshold": 0.5},
+        {"threshold": 0.0},
+        errors=tuple(
+            error
+            for name in ("l1", "l2", "threshold")
+            for error in (
+                (ValueError, rf"`{name}` must be zero or positive, got -1", {name: -1.0}),
+                (ValueError, rf"`{name}` must broadcast.*\(5, 1\)", {name: jnp.ones((5, 1))}),
+            )
+        ),
+    ),
+    Case(
         projections.max_norm,
         (X,),
         {"radius": 1.5},
@@ -815,6 +836,7 @@ ELSEWHERE = {
     early_stopping.init: "test_early_stopping.py",
     early_stopping.update: "test_early_stopping.py",
     early_stopping.update_maximizing: "test_early_stopping.py",
+    linen.ActivityPenalty: "test_activity_penalties.py",
     linen.AdaptiveInstanceNorm: "test_linen_norm_variants.py",
     linen.AlphaDropout: "test_linen_dropout.py",
     linen.BatchNorm: "test_contract.py, test_linen.py",
@@ -852,8 +874,10 @@ ELSEWHERE = {
     linen.WeightStandardization: "test_linen_reparam.py",
     linen.Zoneout: "test_linen_dropout.py",
     linen.ZoneoutCell: "test_linen_recurrent.py",
+    linen.pop_penalties: "test_activity_penalties.py",
     linen.fold_batch_norm: "test_fold.py, test_fold_refusals.py",
     masks.kernels: "test_masks.py",
+    nnx.ActivityPenalty: "test_activity_penalties.py",
     nnx.AdaptiveInstanceNorm: "test_nnx_norm_variants.py",
     nnx.AlphaDropout: "test_nnx_dropout.py",
     nnx.BatchNorm: "test_contract.py, test_nnx.py",
@@ -892,6 +916,8 @@ ELSEWHERE = {
     nnx.WeightStandardization: "test_nnx_reparam.py",
     nnx.Zoneout: "test_nnx_dropout.py",
     nnx.ZoneoutCell: "test_nnx_dropout.py, test_nnx_recurrent.py",
+    nnx.Penalty: "test_activity_penalties.py",
+    nnx.with_penalties: "test_activity_penalties.py",
     nnx.fold_batch_norm: "test_fold.py, test_fold_refusals.py",
     normalization.BatchStats: "test_normalization.py",
     normalization.Moments: "test_normalization.py",

@@ -81,8 +81,8 @@ def elastic_net(w: jax.Array, *, l1: ArrayLike, l2: ArrayLike) -> jax.Array:
       R(w) = \sum_i \lambda_{1 i} |w_i| + \frac{1}{2} \sum_i \lambda_{2 i} w_i^2
 
     In the words of scikit-learn, ``l1`` is ``alpha * l1_ratio`` and ``l2`` is ``alpha * (1 -
-    l1_ratio)``. Keras' ``L1L2`` omits the factor one half: its ``l2`` is half of ours. Gradient steps
-    on this never land on zeros; :func:`jaxreg.proximal.elastic_net` does.
+    l1_ratio)``. Keras' ``L1L2`` omits the factor one half: its ``l2`` is half of ours. Gradients of
+    this never land on zeros; :func:`jaxreg.proximal.elastic_net` does.
 
     Args:
       w: Floating-point array of any shape.
