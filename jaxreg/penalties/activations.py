@@ -1,5 +1,6 @@
 """Penalties of activations."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 
@@ -112,8 +113,8 @@ def decorrelation(x: jax.Array) -> jax.Array:
     if x.ndim < 2:
         raise ValueError(f"`x` must have the axes [batch, features], got shape {x.shape}.")
     x = whole_along(widen(x), range(x.ndim))
-    examples = x.reshape(-1, x.shape[-1])
-    number = max(len(examples), 1)
+    number = math.prod(x.shape[:-1])
+    examples, number = x.reshape(number, x.shape[-1]), max(number, 1)
     centered = examples - jnp.sum(examples, axis=0, keepdims=True) / number
     covariances = gram(centered) / number
     own = jnp.eye(x.shape[-1], dtype=bool)
