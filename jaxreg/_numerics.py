@@ -66,7 +66,7 @@ def safe_norm(x: jax.Array, *, axis: int | tuple[int, ...] | None) -> jax.Array:
     x = widen(x)
     if x.size == 0:
         return jnp.sqrt(jnp.sum(jnp.abs(x), axis=axis, keepdims=True))
-    scale = _peak(x, axis)
+    scale = peak(x, axis=axis)
     return scale * _root_of_squares(x / scale, axis)
 
 
@@ -78,7 +78,7 @@ def unit(x: jax.Array, *, axis: int | tuple[int, ...] | None) -> jax.Array:
     x = widen(x)
     if x.size == 0:
         return x
-    x = x / _peak(x, axis)
+    x = x / peak(x, axis=axis)
     norm = _root_of_squares(x, axis)
     positive = norm > 0
     return jnp.where(positive, x, jnp.zeros_like(x)) / jnp.where(
@@ -86,12 +86,14 @@ def unit(x: jax.Array, *, axis: int | tuple[int, ...] | None) -> jax.Array:
     )
 
 
-def _peak(x: jax.Array, axis: int | tuple[int, ...] | None) -> jax.Array:
+def peak(x: jax.Array, *, axis: int | tuple[int, ...] | None) -> jax.Array:
     """Largest magnitude as a constant to divide by, so that squares of quotients are in range."""
-    peak = jax.lax.stop_gradient(jnp.max(jnp.abs(x), axis=axis, keepdims=True))
+    largest = jax.lax.stop_gradient(jnp.max(jnp.abs(x), axis=axis, keepdims=True))
     # Neither the scale nor its inverse may be subnormal, which many devices flush to zero.
-    least = 2 * jnp.finfo(peak.dtype).tiny
-    return jnp.where(jnp.isfinite(peak), jnp.clip(peak, least, 1 / least), jnp.ones_like(peak))
+    least = 2 * jnp.finfo(largest.dtype).tiny
+    return jnp.where(
+        jnp.isfinite(largest), jnp.clip(largest, least, 1 / least), jnp.ones_like(largest)
+    )
 
 
 def _root_of_squares(x: jax.Array, axis: int | tuple[int, ...] | None) -> jax.Array:

@@ -92,6 +92,8 @@ STATS = normalization.BatchStats(jnp.full(8, 0.1), jnp.full(8, 0.9))
 # them its gradient is by design not that of its values.
 FAR_STATS = normalization.BatchStats(jnp.full(8, -5.0), jnp.full(8, 0.01))
 FEATURES = {"scale": jnp.linspace(0.5, 1.5, 8), "bias": jnp.linspace(-1, 1, 8)}
+# Of full rank with singular values apart, which X is not.
+MATRIX = jnp.sin(jnp.arange(1.0, 16 * 8 + 1) ** 2).reshape(16, 8)
 VECTOR = jnp.full(8, 8**-0.5)  # a unit vector
 LABELS = jnp.arange(16, dtype=jnp.int32) % 7 - 1
 
@@ -183,6 +185,19 @@ _WRONG_BITS = (TypeError, r"`bits` must return uint32 of shape .* got float32", 
 _WRONG_RATES = (
     (ValueError, r"`rate`.*\[0, 1\].*1\.5", {"rate": 1.5}),
     (ValueError, r"`rate` must be a single number, got shape \(8,\)", {"rate": X[0]}),
+)
+
+
+_WRONG_ENDS = (
+    (ValueError, r"`low` must be negative, got 0\.0", {"low": 0.0}),
+    (ValueError, r"`low` must be a single number.*\(8,\)", {"low": X[0]}),
+    (ValueError, r"`high` must be above 1, got 1\.0", {"high": 1.0}),
+    (ValueError, r"`high` must be a single number.*\(8,\)", {"high": X[0]}),
+)
+_WRONG_GATES = (
+    (ValueError, r"`temperature` must be positive, got 0\.0", {"temperature": 0.0}),
+    (ValueError, r"`temperature` must be a single number.*\(8,\)", {"temperature": X[0]}),
+    *_WRONG_ENDS,
 )
 
 
@@ -599,8 +614,83 @@ FUNCTIONS = (
         errors=((ValueError, r"`axis` must lie in \[-2, 2\), got 2", {"axis": 2}),),
     ),
     Case(normalization.l2_normalize, (SERIES,), options={"axis": (0, 1)}),
+    Case(
+        dropout.hard_concrete,
+        (KEY, 2 * X),
+        {"temperature": 0.7, "low": -0.4, "high": 2.2},
+        errors=(*_WRONG_GATES, _WRONG_BITS),
+    ),
+    Case(
+        dropout.hard_concrete_inference,
+        (2 * X,),
+        {"low": -0.4, "high": 2.2},
+        errors=_WRONG_ENDS,
+    ),
     Case(penalties.l1, (X,)),
     Case(penalties.l2, (X,)),
+    Case(
+        penalties.elastic_net,
+        (X,),
+        {"l1": 0.3, "l2": 0.5},
+        errors=tuple(
+            error
+            for name in ("l1", "l2")
+            for error in (
+                (ValueError, rf"`{name}` must be zero or positive, got -1", {name: -1.0}),
+                (ValueError, rf"`{name}` must broadcast.*\(5,\)", {name: jnp.ones(5)}),
+            )
+        ),
+    ),
+    Case(penalties.elastic_net, (X,), {"l2": 0.5}, options={"l1": jnp.linspace(0, 1, 8)}),
+    Case(penalties.distance, (X, X[::-1])),
+    Case(
+        penalties.group_lasso,
+        (X,),
+        errors=((ValueError, r"`axis` must lie in \[-2, 2\), got 2", {"axis": 2}),),
+    ),
+    Case(penalties.group_lasso, (SERIES,), options={"axis": (0, 2)}),
+    *(
+        Case(
+            function,
+            (MAPS,),
+            options={"axis": (1, 2)},
+            errors=(
+                (ValueError, r"`axis` must lie in \[-4, 4\), got 4", {"axis": 4}),
+                (ValueError, r"`axis` must name at least one axis, got \(\)", {"axis": ()}),
+            ),
+        )
+        for function in (penalties.total_variation, penalties.isotropic_total_variation)
+    ),
+    *(
+        Case(
+            function,
+            (MATRIX,),
+            errors=((ValueError, r"`axis` must lie in \[-2, 2\), got 2", {"axis": 2}),),
+        )
+        for function in (penalties.orthogonality, penalties.spectral, penalties.nuclear)
+    ),
+    # More outputs than inputs.
+    *(
+        Case(function, (MATRIX.reshape(16, 2, 4),), options={"axis": (0, 1)})
+        for function in (penalties.orthogonality, penalties.spectral, penalties.nuclear)
+    ),
+    Case(
+        penalties.hard_concrete_l0,
+        (X,),
+        {"temperature": 0.7, "low": -0.4, "high": 2.2},
+        errors=_WRONG_GATES,
+    ),
+    Case(
+        penalties.activity,
+        (X,),
+        {"weight": 0.3},
+        options={"penalty": penalties.l1},
+        errors=(
+            (ValueError, r"`weight` must be zero or positive, got -1", {"weight": -1.0}),
+            (ValueError, r"`weight` must be a single number.*\(8,\)", {"weight": X[0]}),
+        ),
+    ),
+    Case(penalties.decorrelation, (X,)),
     Case(penalties.total, (X,), options={"penalty": penalties.l1}),
     Case(
         targets.smoothed_cross_entropy,
@@ -616,6 +706,27 @@ FUNCTIONS = (
         errors=(
             (ValueError, r"`threshold`.*got -1", {"threshold": -1.0}),
             (ValueError, r"`threshold` must broadcast.*\(5, 1\)", {"threshold": jnp.ones((5, 1))}),
+        ),
+    ),
+    Case(
+        proximal.l2,
+        (X,),
+        {"threshold": 0.3},
+        {"threshold": 0.0},
+        errors=((ValueError, r"`threshold`.*got -1", {"threshold": -1.0}),),
+    ),
+    Case(
+        proximal.elastic_net,
+        (X,),
+        {"l1": 0.6, "l2": 0.8, "threshold": 0.5},
+        {"threshold": 0.0},
+        errors=tuple(
+            error
+            for name in ("l1", "l2", "threshold")
+            for error in (
+                (ValueError, rf"`{name}` must be zero or positive, got -1", {name: -1.0}),
+                (ValueError, rf"`{name}` must broadcast.*\(5, 1\)", {name: jnp.ones((5, 1))}),
+            )
         ),
     ),
     Case(
@@ -725,6 +836,7 @@ ELSEWHERE = {
     early_stopping.init: "test_early_stopping.py",
     early_stopping.update: "test_early_stopping.py",
     early_stopping.update_maximizing: "test_early_stopping.py",
+    linen.ActivityPenalty: "test_activity_penalties.py",
     linen.AdaptiveInstanceNorm: "test_linen_norm_variants.py",
     linen.AlphaDropout: "test_linen_dropout.py",
     linen.BatchNorm: "test_contract.py, test_linen.py",
@@ -762,8 +874,10 @@ ELSEWHERE = {
     linen.WeightStandardization: "test_linen_reparam.py",
     linen.Zoneout: "test_linen_dropout.py",
     linen.ZoneoutCell: "test_linen_recurrent.py",
+    linen.pop_penalties: "test_activity_penalties.py",
     linen.fold_batch_norm: "test_fold.py, test_fold_refusals.py",
     masks.kernels: "test_masks.py",
+    nnx.ActivityPenalty: "test_activity_penalties.py",
     nnx.AdaptiveInstanceNorm: "test_nnx_norm_variants.py",
     nnx.AlphaDropout: "test_nnx_dropout.py",
     nnx.BatchNorm: "test_contract.py, test_nnx.py",
@@ -802,12 +916,15 @@ ELSEWHERE = {
     nnx.WeightStandardization: "test_nnx_reparam.py",
     nnx.Zoneout: "test_nnx_dropout.py",
     nnx.ZoneoutCell: "test_nnx_dropout.py, test_nnx_recurrent.py",
+    nnx.Penalty: "test_activity_penalties.py",
+    nnx.with_penalties: "test_activity_penalties.py",
     nnx.fold_batch_norm: "test_fold.py, test_fold_refusals.py",
     normalization.BatchStats: "test_normalization.py",
     normalization.Moments: "test_normalization.py",
     normalization.init_stats: "test_normalization.py",
     statistics.recalibrate: "test_statistics.py",
     statistics.recalibrate_model: "test_statistics.py",
+    penalties.per_example: "test_activity_penalties.py",
     reparam.output_axes: "test_reparam.py",
     reparam.spectral_norm_vector: "test_reparam.py",
     reparam.weight_standardization_scale: "test_reparam.py",

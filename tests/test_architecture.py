@@ -9,9 +9,10 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent / "jaxreg"
 FILES = sorted(ROOT.rglob("*.py"))
+FOLDERS = ("augment", "dropout", "normalization", "penalties", "reparam", "testing")
 PURE = sorted(
     path
-    for place in ("", "augment/", "dropout/", "normalization/", "reparam/", "testing/")
+    for place in ("", *(f"{folder}/" for folder in FOLDERS))
     for path in ROOT.glob(f"{place}*.py")
 )
 ADAPTERS = sorted([*ROOT.glob("linen/*.py"), *ROOT.glob("nnx/*.py")])

@@ -25,6 +25,7 @@ from jaxreg.dropout.elementwise import (
     fold_in_axis,
     gaussian_dropout,
 )
+from jaxreg.dropout.gates import hard_concrete, hard_concrete_inference
 from jaxreg.dropout.recurrent import zoneout, zoneout_mean
 from jaxreg.dropout.shared import (
     drop_connect,
@@ -60,6 +61,8 @@ __all__ = [
     "fold_in_axis",
     "full_depth",
     "gaussian_dropout",
+    "hard_concrete",
+    "hard_concrete_inference",
     "locked_dropout",
     "patch_dropout",
     "spatial_dropout",

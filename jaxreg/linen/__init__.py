@@ -1,5 +1,6 @@
 """Flax Linen forms of the techniques: fields and one call each, the mathematics is in the core."""
 
+from jaxreg.linen.activity import ActivityPenalty, pop_penalties
 from jaxreg.linen.depth import StochasticDepth
 from jaxreg.linen.dropout import (
     AlphaDropout,
@@ -34,6 +35,7 @@ from jaxreg.linen.weights import (
 )
 
 __all__ = [
+    "ActivityPenalty",
     "AdaptiveInstanceNorm",
     "AlphaDropout",
     "BatchNorm",
@@ -72,4 +74,5 @@ __all__ = [
     "Zoneout",
     "ZoneoutCell",
     "fold_batch_norm",
+    "pop_penalties",
 ]

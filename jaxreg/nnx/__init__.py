@@ -1,5 +1,6 @@
 """Flax NNX forms of the techniques: fields and one call each, the mathematics is in the core."""
 
+from jaxreg.nnx.activity import ActivityPenalty, Penalty, with_penalties
 from jaxreg.nnx.depth import StochasticDepth
 from jaxreg.nnx.dropout import (
     AlphaDropout,
@@ -29,6 +30,7 @@ from jaxreg.nnx.style import AdaptiveInstanceNorm, FilterResponseNorm
 from jaxreg.nnx.weights import DropConnect, Perturb, VariationalDense
 
 __all__ = [
+    "ActivityPenalty",
     "AdaptiveInstanceNorm",
     "AlphaDropout",
     "BatchNorm",
@@ -54,6 +56,7 @@ __all__ = [
     "LockedDropout",
     "LockedDropoutCell",
     "PatchDropout",
+    "Penalty",
     "Perturb",
     "RMSNorm",
     "SaltAndPepper",
@@ -68,4 +71,5 @@ __all__ = [
     "Zoneout",
     "ZoneoutCell",
     "fold_batch_norm",
+    "with_penalties",
 ]

@@ -1,0 +1,141 @@
+"""Hard concrete gates: random factors in [0, 1] that are exactly 0 or 1 with some probability."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from jaxreg import _bits
+from jaxreg._checks import check_key, check_real, check_scalar, is_static
+from jaxreg._numerics import strength, widen
+
+_COLDEST = 1e-6
+# The distribution of the paper, section 4.
+TEMPERATURE, LOW, HIGH = 2 / 3, -0.1, 1.1
+
+
+def hard_concrete(
+    key: jax.Array,
+    log_alpha: jax.Array,
+    *,
+    temperature: ArrayLike = TEMPERATURE,
+    low: ArrayLike = LOW,
+    high: ArrayLike = HIGH,
+    bits: _bits.Bits | None = None,
+) -> jax.Array:
+    r"""Draws gates whose probabilities of being exactly 0 can be learned.
+
+    .. math::
+
+      z_i = \min(1, \max(0, \gamma + (\zeta - \gamma) s_i)), \qquad
+      s_i = \sigma\left(\frac{\log u_i - \log(1 - u_i) + \log \alpha_i}{\beta}\right), \qquad
+      u_i \sim \mathcal U(0, 1)
+
+    Multiply weights, or what comes out of a unit, by the gates, and add
+    :func:`jaxreg.penalties.hard_concrete_l0` of the same arguments to the loss. The gate of a group
+    of weights has the shape ``[groups, 1]`` or the like. In evaluation take
+    :func:`hard_concrete_inference`.
+
+    Args:
+      key: PRNG key.
+      log_alpha: Real floating-point parameters :math:`\log \alpha`, one for each gate.
+      temperature: Temperature :math:`\beta`, positive; less than 1e-6 counts as 1e-6.
+      low: Lower end :math:`\gamma` before the gate is cut to ``[0, 1]``, negative.
+      high: Upper end :math:`\zeta`, above 1. The defaults are the paper's.
+      bits: Source of random bits in place of the package's own, such as ``jax.random.bits``.
+
+    Returns:
+      Gates with the shape and dtype of ``log_alpha``.
+
+    Raises:
+      TypeError: ``log_alpha`` is not real and floating-point, or ``key`` is not one key.
+      ValueError: ``temperature`` is a number that is not positive, ``low`` one that is not
+        negative, or ``high`` one that is not above 1.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg import dropout
+      >>> gates = dropout.hard_concrete(jax.random.key(0), jnp.array([-20.0, 20.0]))
+      >>> print(gates)
+      [0. 1.]
+
+    References:
+      Louizos, Welling and Kingma, `Learning Sparse Neural Networks through L0 Regularization
+      <https://arxiv.org/abs/1712.01312>`_, 2018, equations 10 and 11
+    """
+    check_key(key)
+    heat, ends = gate_strengths(log_alpha, temperature, low, high)
+    return _gates(key, log_alpha, heat, ends, bits)
+
+
+def hard_concrete_inference(
+    log_alpha: jax.Array, *, low: ArrayLike = LOW, high: ArrayLike = HIGH
+) -> jax.Array:
+    r"""Gates of :func:`hard_concrete` for evaluation, without noise.
+
+    .. math::
+
+      \hat z_i = \min(1, \max(0, \gamma + (\zeta - \gamma) \, \sigma(\log \alpha_i)))
+
+    Args:
+      log_alpha: Real floating-point parameters :math:`\log \alpha`, one for each gate.
+      low: Lower end :math:`\gamma`, negative.
+      high: Upper end :math:`\zeta`, above 1.
+
+    Returns:
+      Gates with the shape and dtype of ``log_alpha``.
+
+    Raises:
+      TypeError: ``log_alpha`` is not real and floating-point.
+      ValueError: ``low`` is a number that is not negative, or ``high`` one that is not above 1.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg import dropout
+      >>> print(dropout.hard_concrete_inference(jnp.array([-3.0, 0.0, 3.0])))
+      [0.  0.5 1. ]
+
+    References:
+      Louizos, Welling and Kingma, `Learning Sparse Neural Networks through L0 Regularization
+      <https://arxiv.org/abs/1712.01312>`_, 2018, equation 13
+    """
+    _, ends = gate_strengths(log_alpha, TEMPERATURE, low, high)
+    return _cut(jax.nn.sigmoid(widen(log_alpha)), ends).astype(log_alpha.dtype)
+
+
+def gate_strengths(
+    log_alpha: jax.Array, temperature: ArrayLike, low: ArrayLike, high: ArrayLike
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    """Checks the arguments of gates, and brings traced ones into their ranges."""
+    check_real(log_alpha, "log_alpha")
+    for value, name in ((temperature, "temperature"), (low, "low"), (high, "high")):
+        check_scalar(value, name)
+    if is_static(temperature) and not float(temperature) > 0:  # pyright: ignore[reportArgumentType]
+        raise ValueError(f"`temperature` must be positive, got {temperature}; the paper has 2/3.")
+    if is_static(low) and not float(low) < 0:  # pyright: ignore[reportArgumentType]
+        raise ValueError(f"`low` must be negative, got {low}; the paper has -0.1.")
+    if is_static(high) and not float(high) > 1:  # pyright: ignore[reportArgumentType]
+        raise ValueError(f"`high` must be above 1, got {high}; the paper has 1.1.")
+    heat, bottom, top = (strength(v, log_alpha) for v in (temperature, low, high))
+    tiny = jnp.finfo(bottom.dtype).tiny
+    return jnp.maximum(heat, _COLDEST), (jnp.minimum(bottom, -tiny), jnp.maximum(top, 1))
+
+
+@partial(jax.checkpoint, static_argnums=(4,))
+def _gates(
+    key: jax.Array,
+    log_alpha: jax.Array,
+    heat: jax.Array,
+    ends: tuple[jax.Array, jax.Array],
+    bits: _bits.Bits | None,
+) -> jax.Array:
+    logits = widen(log_alpha)
+    u = _bits.uniform(key, log_alpha.shape, like=log_alpha, bits=bits).astype(logits.dtype)
+    noise = jnp.log(u) - jnp.log1p(-u)
+    return _cut(jax.nn.sigmoid((logits + noise) / heat), ends).astype(log_alpha.dtype)
+
+
+def _cut(soft: jax.Array, ends: tuple[jax.Array, jax.Array]) -> jax.Array:
+    low, high = ends
+    return jnp.clip(low + (high - low) * soft, 0, 1)

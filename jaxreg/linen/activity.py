@@ -1,0 +1,89 @@
+"""Linen form of penalties of activations, collected in the collection ``losses``."""
+
+import operator
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+from flax import linen as nn
+from jax.typing import ArrayLike
+
+from jaxreg import penalties
+from jaxreg._checks import check_nonnegative
+from jaxreg.penalties.trees import summed
+
+_COLLECTION = "losses"
+
+
+class ActivityPenalty(nn.Module):
+    """Linen form of :func:`jaxreg.penalties.activity`: passes ``x`` on and sows its penalty.
+
+    The penalty is computed where ``apply`` has ``mutable=["losses"]``, so that evaluation is free
+    of it, and ``init`` holds none. :func:`pop_penalties` takes the sum over a model; what several
+    calls of one module sow is added. In ``nn.scan`` give ``variable_axes={"losses": 0}``.
+
+    Attributes:
+      penalty: Function of the whole batch, such as :func:`jaxreg.penalties.decorrelation`; sums
+        over it become means with :func:`jaxreg.penalties.per_example`, as in Keras.
+      weight: Factor, zero or positive.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from flax import linen as nn
+      >>> from jaxreg import linen, penalties
+      >>> sparse = linen.ActivityPenalty(penalties.per_example(penalties.l1), weight=0.5)
+      >>> model = nn.Sequential([nn.relu, sparse])
+      >>> y, updated = model.apply({}, jnp.ones((4, 3)), mutable=["losses"])
+      >>> penalty, updated = linen.pop_penalties(updated)
+      >>> print(penalty, updated)
+      1.5 {}
+    """
+
+    penalty: Callable[[jax.Array], jax.Array]
+    weight: ArrayLike
+
+    def __post_init__(self) -> None:
+        check_nonnegative(self.weight, "weight")
+        super().__post_init__()
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Returns ``x``.
+
+        Args:
+          x: Activations, ``[batch, ...]``.
+        """
+        if self.is_mutable_collection(_COLLECTION) and not self.is_initializing():
+            value = penalties.activity(x, penalty=self.penalty, weight=self.weight)
+            self.sow(_COLLECTION, "activity", value, init_fn=float, reduce_fn=operator.add)
+        return x
+
+
+def pop_penalties(variables: Mapping[str, Any]) -> tuple[jax.Array, dict[str, Any]]:
+    """Takes the collection ``losses`` out of variables.
+
+    Left among the variables of the next step it would be added to what that step sows.
+
+    Args:
+      variables: What ``apply`` returned beside the output.
+
+    Returns:
+      The sum of the collection, float32 or wider, to add to the loss; and the other collections.
+
+    Raises:
+      ValueError: There is no collection ``losses``.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg import linen
+      >>> updated = {"losses": {"a": jnp.array(1.0), "b": jnp.array(2.0)}, "batch_stats": {}}
+      >>> penalty, updated = linen.pop_penalties(updated)
+      >>> print(penalty, updated)
+      3.0 {'batch_stats': {}}
+    """
+    if _COLLECTION not in variables:
+        raise ValueError(
+            f"`variables` must hold the collection 'losses', got {sorted(variables)}; pass "
+            "mutable=['losses'] to `apply` of a model with an ActivityPenalty."
+        )
+    others = {name: values for name, values in variables.items() if name != _COLLECTION}
+    return summed(variables[_COLLECTION]), others

@@ -1,0 +1,97 @@
+"""NNX form of penalties of activations, collected by ``nnx.capture``."""
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from flax import nnx
+from jax.typing import ArrayLike
+
+from jaxreg import penalties
+from jaxreg._checks import check_nonnegative
+from jaxreg.penalties.trees import summed
+
+
+class Penalty(nnx.Intermediate):
+    """Type of the variables that :class:`ActivityPenalty` sows and ``nnx.capture`` collects.
+
+    Example:
+      >>> from flax import nnx as flax_nnx
+      >>> from jaxreg import nnx
+      >>> print(issubclass(nnx.Penalty, flax_nnx.Intermediate))
+      True
+    """
+
+
+@nnx.dataclass(eq=False)
+class ActivityPenalty(nnx.Module):
+    """NNX form of :func:`jaxreg.penalties.activity`: passes ``x`` on and sows its penalty.
+
+    The penalty is computed inside :func:`with_penalties`, or ``nnx.capture`` of :class:`Penalty`,
+    alone: evaluation is free of it, and nothing stays in the model. What several calls of one
+    module sow is added.
+
+    Attributes:
+      penalty: Function of the whole batch, such as :func:`jaxreg.penalties.decorrelation`; sums
+        over it become means with :func:`jaxreg.penalties.per_example`, as in Keras.
+      weight: Factor, zero or positive.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from flax import nnx as flax_nnx
+      >>> from jaxreg import nnx, penalties
+      >>> sparse = nnx.ActivityPenalty(penalties.per_example(penalties.l1), weight=0.5)
+      >>> model = flax_nnx.Sequential(jax.nn.relu, sparse)
+      >>> y, penalty = nnx.with_penalties(model)(jnp.ones((4, 3)))
+      >>> print(penalty)
+      1.5
+    """
+
+    penalty: Callable[[jax.Array], jax.Array]
+    weight: ArrayLike
+
+    def __post_init__(self) -> None:
+        check_nonnegative(self.weight, "weight")
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Returns ``x``.
+
+        Args:
+          x: Activations, ``[batch, ...]``.
+        """
+        # Sowing outside of a capture is deprecated, and would add up over steps.
+        if hasattr(self, "__captures__"):
+            value = penalties.activity(x, penalty=self.penalty, weight=self.weight)
+            self.sow(Penalty, "activity", value, init_fn=float, reduce_fn=operator.add)
+        return x
+
+
+def with_penalties(call: Callable[..., Any]) -> Callable[..., tuple[Any, jax.Array]]:
+    """Makes a forward pass return the sum of its penalties beside its output.
+
+    Use it inside the loss function. ``nnx.jit``, ``nnx.remat`` and ``nnx.scan`` may be inside of
+    ``call`` or around this.
+
+    Args:
+      call: NNX module, a method of one, or a function whose first argument is one.
+
+    Returns:
+      Function with the arguments of ``call`` that returns its result and a scalar, float32 or
+      wider: the sum of what every :class:`ActivityPenalty` sowed, 0 without any.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg import nnx, penalties
+      >>> layer = nnx.ActivityPenalty(penalties.l2, weight=2.0)
+      >>> y, penalty = nnx.with_penalties(layer)(jnp.ones((4, 3)))
+      >>> print(penalty)
+      12.0
+    """
+    captured = nnx.capture(call, Penalty)
+
+    def both(*args: Any, **kwargs: Any) -> tuple[Any, jax.Array]:
+        result, sown = captured(*args, **kwargs)
+        return result, summed(sown)
+
+    return both

@@ -1,0 +1,107 @@
+"""Norms of singular values, with derivatives that stay finite where those repeat or vanish.
+
+Both are linear along rays, so that they are the product of a matrix with their own gradient, a sum
+of :math:`g_i u_i v_i^T` over singular pairs. What differs is the factors :math:`g`.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+
+from jaxreg._numerics import peak
+
+_exact = partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
+
+
+def gram(x: jax.Array) -> jax.Array:
+    """Products of all pairs of columns, in full precision."""
+    return _exact(x.conj().T, x)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def along(direction: Callable[[jax.Array], jax.Array], w: jax.Array) -> jax.Array:
+    """The norm whose gradient is ``direction(w)``."""
+    return jnp.sum(w * direction(w))
+
+
+@along.defjvp
+def _along_jvp(direction, primals, tangents):
+    (w,), (tangent,) = primals, tangents
+    slope = direction(w)
+    return jnp.sum(w * slope), jnp.sum(slope * tangent)
+
+
+@jax.custom_jvp
+def largest_direction(w: jax.Array) -> jax.Array:
+    """Gradient of the largest singular value of a tall matrix."""
+    if w.size == 0:
+        return w
+    w = w / peak(w, axis=None)
+    # Of the largest values the Gram matrix loses no digits, and costs several times less.
+    squares, vectors = jnp.linalg.eigh(gram(w))
+    values = jnp.sqrt(jnp.maximum(squares, 0))
+    return _exact(_exact(w, vectors * _over(_largest(values), values)[None]), vectors.T)
+
+
+@jax.custom_jvp
+def every_direction(w: jax.Array) -> jax.Array:
+    """Gradient of the sum of singular values of a tall matrix."""
+    if w.size == 0:
+        return w
+    left, values, right = jnp.linalg.svd(w / peak(w, axis=None), full_matrices=False)
+    return _exact(left * _nonzero(values, len(w))[None], right)
+
+
+@largest_direction.defjvp
+def _largest_jvp(primals, tangents):
+    (w,), (tangent,) = primals, tangents
+    return largest_direction(w), _turn(w, tangent, _largest)
+
+
+@every_direction.defjvp
+def _every_jvp(primals, tangents):
+    (w,), (tangent,) = primals, tangents
+    return every_direction(w), _turn(w, tangent, lambda values: _nonzero(values, len(w)))
+
+
+def _turn(w: jax.Array, tangent: jax.Array, factors: Callable[[jax.Array], jax.Array]) -> jax.Array:
+    """Derivative of the sum of :math:`g_i u_i v_i^T` along ``tangent``, by Daleckii and Krein.
+
+    Pairs with the same factor turn into each other without effect, so that no gap between their
+    singular values divides.
+    """
+    if w.size == 0:
+        return tangent
+    scale = peak(w, axis=None)
+    w, tangent = w / scale, tangent / scale
+    left, values, right = jnp.linalg.svd(w, full_matrices=False)
+    g = factors(values)
+    moved = _exact(tangent, right.T)
+    inner = _exact(left.T, moved)
+    apart = _over(g[:, None] - g[None], values[:, None] - values[None])
+    together = _over(g[:, None] + g[None], values[:, None] + values[None])
+    turned = apart * (inner + inner.T) / 2 + together * (inner - inner.T) / 2
+    outside = (moved - _exact(left, inner)) * _over(g, values)[None]
+    return _exact(_exact(left, turned) + outside, right)
+
+
+def _largest(values: jax.Array) -> jax.Array:
+    """Factors of the largest singular value: its share each for those that are equal to it."""
+    top = jnp.max(values)
+    near = values >= top * (1 - len(values) * jnp.finfo(values.dtype).eps)
+    shares = near.astype(values.dtype) / jnp.sum(near).astype(values.dtype)
+    return jnp.where(top == 0, jnp.zeros_like(shares), shares)
+
+
+def _nonzero(values: jax.Array, rows: int) -> jax.Array:
+    """One for each singular value that is not zero up to rounding."""
+    least = rows * jnp.finfo(values.dtype).eps * jnp.max(values)
+    return jnp.where(values <= least, jnp.zeros_like(values), jnp.ones_like(values))
+
+
+def _over(x: jax.Array, by: jax.Array) -> jax.Array:
+    """Returns ``x / by``, and 0 where ``x`` is 0."""
+    zero = x == 0
+    return jnp.where(zero, x, x / jnp.where(zero, jnp.ones_like(by), by))

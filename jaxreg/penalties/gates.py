@@ -1,0 +1,54 @@
+"""The number of gates that are open."""
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from jaxreg._numerics import widen
+from jaxreg.dropout.gates import HIGH, LOW, TEMPERATURE, gate_strengths
+
+
+def hard_concrete_l0(
+    log_alpha: jax.Array,
+    *,
+    temperature: ArrayLike = TEMPERATURE,
+    low: ArrayLike = LOW,
+    high: ArrayLike = HIGH,
+) -> jax.Array:
+    r"""Expected number of gates of :func:`jaxreg.dropout.hard_concrete` that are not zero.
+
+    .. math::
+
+      R(\alpha) = \sum_i P(z_i \ne 0)
+        = \sum_i \sigma\left(\log \alpha_i - \beta \log \frac{-\gamma}{\zeta}\right)
+
+    It counts gates. To count the weights behind them, give it the number of weights of a gate as a
+    factor. The paper adds :math:`\lambda` times the count to the mean of the losses.
+
+    Args:
+      log_alpha: Real floating-point parameters :math:`\log \alpha`, one for each gate.
+      temperature: Temperature :math:`\beta`, positive; less than 1e-6 counts as 1e-6.
+      low: Lower end :math:`\gamma`, negative.
+      high: Upper end :math:`\zeta`, above 1. The defaults are the paper's.
+
+    Returns:
+      Scalar, float32 or wider.
+
+    Raises:
+      TypeError: ``log_alpha`` is not real and floating-point.
+      ValueError: ``temperature`` is a number that is not positive, ``low`` one that is not
+        negative, or ``high`` one that is not above 1.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg import penalties
+      >>> print(penalties.hard_concrete_l0(jnp.array([-50.0, 50.0, 50.0])))
+      2.0
+
+    References:
+      Louizos, Welling and Kingma, `Learning Sparse Neural Networks through L0 Regularization
+      <https://arxiv.org/abs/1712.01312>`_, 2018, equation 12
+    """
+    heat, (bottom, top) = gate_strengths(log_alpha, temperature, low, high)
+    shift = heat * (jnp.log(-bottom) - jnp.log(top))
+    return jnp.sum(jax.nn.sigmoid(widen(log_alpha) - shift))

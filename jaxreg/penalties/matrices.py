@@ -1,0 +1,146 @@
+"""Penalties of kernels as matrices, ``[everything else, outputs]``."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from jaxreg._checks import check_floating, check_real
+from jaxreg._numerics import square, widen
+from jaxreg._sharding import whole_along
+from jaxreg.penalties._singular import along, every_direction, gram, largest_direction
+from jaxreg.reparam._shared import Axes, split_axes
+
+
+def orthogonality(w: jax.Array, *, axis: Axes = -1) -> jax.Array:
+    r"""Squared distance of the Gram matrix from the identity (soft orthogonality).
+
+    .. math::
+
+      R(W) = \|W^\top W - I\|_F^2, \qquad W \in \mathbb R^{m \times n}, \; m \ge n
+
+    :math:`W` is the matrix ``[everything else, outputs]`` where it has more rows than columns, so
+    that the outputs become orthonormal; else its transpose, since more outputs than inputs cannot
+    be: then the rows do. It is zero at orthonormal ones alone. The double form :math:`\|W^\top W -
+    I\|_F^2 + \|W W^\top - I\|_F^2` is twice this plus the constant :math:`m - n`.
+
+    Args:
+      w: Floating-point array with at least two axes; of complex ones the Gram matrix is
+        :math:`W^H W`.
+      axis: Output axes: ``(-2, -1)`` for the query, key and value kernels of attention,
+        ``[features, heads, depth]``.
+
+    Returns:
+      Scalar, float32 or wider.
+
+    Raises:
+      TypeError: ``w`` is not floating-point.
+      ValueError: ``w`` has less than two axes, or ``axis`` lies outside it.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg import penalties
+      >>> print(penalties.orthogonality(jnp.eye(4, 2)), penalties.orthogonality(jnp.zeros((4, 2))))
+      0.0 2.0
+
+    References:
+      Bansal, Chen and Wang, `Can We Gain More from Orthogonality Regularizations in Training Deep
+      CNNs? <https://arxiv.org/abs/1810.09102>`_, 2018
+    """
+    check_floating(w, "w")
+    matrix = _tall_matrix(w, axis)
+    return jnp.sum(square(gram(matrix) - jnp.eye(matrix.shape[1], dtype=matrix.dtype)))
+
+
+def spectral(w: jax.Array, *, axis: Axes = -1) -> jax.Array:
+    r"""Largest singular value (spectral norm).
+
+    .. math::
+
+      R(W) = \sigma_1, \qquad \nabla R = u_1 v_1^\top
+
+    The paper's penalty is half of its square: ``jnp.square(spectral(w)) / 2``. The value is exact
+    and needs no state, unlike that of :func:`jaxreg.reparam.spectral_norm_sigma`: it comes from the
+    eigenvalues of the smaller Gram matrix, :math:`\min(m, n)^3` operations; a power iteration from
+    anew takes hundreds of steps to be as exact.
+
+    Where the largest singular value is repeated, up to rounding, the gradient is the mean of
+    :math:`u v^\top` over its pairs; at zero it is 0. Those are the subgradients nearest to zero.
+
+    Args:
+      w: Real floating-point array with at least two axes, the matrix ``[everything else,
+        outputs]``.
+      axis: Output axes.
+
+    Returns:
+      Scalar, float32 or wider.
+
+    Raises:
+      TypeError: ``w`` is not real and floating-point.
+      ValueError: ``w`` has less than two axes, or ``axis`` lies outside it.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg import penalties
+      >>> w = jnp.diag(jnp.array([5.0, 2.0]))
+      >>> print(penalties.spectral(w))
+      5.0
+      >>> print(jax.grad(penalties.spectral)(w))
+      [[1. 0.]
+       [0. 0.]]
+
+    References:
+      Yoshida and Miyato, `Spectral Norm Regularization for Improving the Generalizability of Deep
+      Learning <https://arxiv.org/abs/1705.10941>`_, 2017
+    """
+    check_real(w, "w")
+    return along(largest_direction, _tall_matrix(w, axis))
+
+
+def nuclear(w: jax.Array, *, axis: Axes = -1) -> jax.Array:
+    r"""Sum of the singular values (nuclear or trace norm), which favors low rank.
+
+    .. math::
+
+      R(W) = \sum_i \sigma_i, \qquad \nabla R = \sum_{\sigma_i > 0} u_i v_i^\top
+
+    Where the rank is deficient, up to rounding, the gradient is the subgradient nearest to zero,
+    and second derivatives are those along matrices of the same rank.
+
+    Args:
+      w: Real floating-point array with at least two axes, the matrix ``[everything else,
+        outputs]``.
+      axis: Output axes.
+
+    Returns:
+      Scalar, float32 or wider.
+
+    Raises:
+      TypeError: ``w`` is not real and floating-point.
+      ValueError: ``w`` has less than two axes, or ``axis`` lies outside it.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg import penalties
+      >>> print(penalties.nuclear(jnp.diag(jnp.array([5.0, -2.0]))))
+      7.0
+
+    References:
+      Recht, Fazel and Parrilo, `Guaranteed Minimum-Rank Solutions of Linear Matrix Equations via
+      Nuclear Norm Minimization <https://arxiv.org/abs/0706.4138>`_, 2010
+    """
+    check_real(w, "w")
+    return along(every_direction, _tall_matrix(w, axis))
+
+
+def _tall_matrix(w: jax.Array, axis: Axes) -> jax.Array:
+    """The matrix ``[everything else, outputs]``, or its transpose if that has more rows."""
+    if w.ndim < 2:
+        raise ValueError(
+            f"`w` must have at least two axes, got shape {w.shape}; masks.kernels selects what has."
+        )
+    outputs, others = split_axes(w, axis)
+    rows, columns = (math.prod(w.shape[a] for a in axes) for axes in (others, outputs))
+    wide = whole_along(widen(w), range(w.ndim))
+    matrix = jnp.transpose(wide, (*others, *outputs)).reshape(rows, columns)
+    return matrix.T if rows < columns else matrix
