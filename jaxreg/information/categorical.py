@@ -65,8 +65,8 @@ def symmetric_kl(logits_p: jax.Array, logits_q: jax.Array) -> jax.Array:
       logits_q: Those of :math:`q`, of the same shape.
 
     Returns:
-      Array ``[...]``, float32 or wider, never negative; infinite where one distribution excludes a
-      class that the other has.
+      Array ``[...]``, float32 or wider, never negative. Where one distribution excludes a class
+      that the other has it is infinite and its gradient that of the other classes.
 
     Raises:
       TypeError: The logits are not real floating-point.
@@ -132,12 +132,12 @@ def _expected(
 
     An infinite difference is added as a constant: multiplied it would make the gradient NaN.
     """
-    finite = counts & jnp.isfinite(log_p) & jnp.isfinite(log_q)
-    zero = jnp.zeros_like(log_p)
-    difference = jnp.where(finite, log_p, zero) - jnp.where(finite, log_q, zero)
+    excluded = (log_p == -jnp.inf) | (log_q == -jnp.inf)
+    used, zero = counts & ~excluded, jnp.zeros_like(log_p)
+    difference = jnp.where(used, log_p, zero) - jnp.where(used, log_q, zero)
     total = jnp.sum(weights * difference, axis=-1)
-    excluded = jnp.any(counts & ~finite, axis=-1)
-    return total + jnp.where(excluded, jnp.full_like(total, jnp.inf), jnp.zeros_like(total))
+    infinite = jnp.any(counts & excluded, axis=-1)
+    return total + jnp.where(infinite, jnp.full_like(total, jnp.inf), jnp.zeros_like(total))
 
 
 def _log_probabilities(logits_p: jax.Array, logits_q: jax.Array) -> tuple[jax.Array, jax.Array]:
