@@ -6,7 +6,8 @@ after the place of a training step where it acts:
 - ``dropout``, ``noise``: activations, ``(key, x) -> x``.
 - ``normalization``: activations with statistics, ``(x, stats) -> (y, stats)``.
 - ``reparam``: weights in place of parameters, ``w -> w``.
-- ``penalties``, ``targets``: the loss, ``w -> scalar`` and ``logits, labels -> loss``.
+- ``penalties``, ``information``, ``targets``: the loss, ``w -> scalar``, ``mean, log_var -> kl``
+  and ``logits, labels -> loss``.
 - ``proximal``, ``projections``: the update, ``w -> w``.
 - ``masks``: which parameters a regularizer touches.
 
@@ -23,6 +24,7 @@ helps, and ``testing`` for holding a regularizer of your own to the same contrac
 
 from jaxreg import (
     dropout,
+    information,
     masks,
     noise,
     normalization,
@@ -37,6 +39,7 @@ from jaxreg._version import __version__
 __all__ = [
     "__version__",
     "dropout",
+    "information",
     "masks",
     "noise",
     "normalization",

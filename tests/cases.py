@@ -14,6 +14,7 @@ import optax
 
 from jaxreg import (
     dropout,
+    information,
     linen,
     masks,
     nnx,
@@ -81,6 +82,7 @@ X = jnp.sin(jnp.arange(1.0, 16 * 8 + 1)).reshape(16, 8)
 SERIES = jnp.sin(jnp.arange(1.0, 16 * 4 * 8 + 1)).reshape(16, 4, 8)
 MAPS = jnp.sin(jnp.arange(1.0, 16 * 6 * 5 * 8 + 1)).reshape(16, 6, 5, 8)
 KERNEL = jnp.cos(jnp.arange(8.0 * 8)).reshape(8, 8)
+LOG_VARIANCES = 2 * jnp.cos(jnp.arange(16.0 * 8)).reshape(16, 8)
 LOG_VARIANCE = jnp.linspace(-3.0, 1.0, 64).reshape(8, 8)
 # No draw for X is within 0.02 of 0.3: what decides by comparing with that rate is constant there.
 STEADY_KEY = jax.random.key(81)
@@ -235,6 +237,38 @@ def _patch_dropout(key: jax.Array, x: jax.Array) -> jax.Array:
 def _every_patch(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     kept, indices = dropout.every_patch(x)
     return kept, indices.astype(jnp.float32)
+
+
+def _rate_of_vae(mean: jax.Array, log_var: jax.Array, distortion: jax.Array, *, beta: Any) -> Any:
+    return information.beta_vae_loss(distortion, mean, log_var, beta=beta)
+
+
+def _masked_vae(
+    mean: jax.Array, log_var: jax.Array, distortion: jax.Array, where: jax.Array, *, beta: Any
+) -> Any:
+    return information.beta_vae_loss(distortion, mean, log_var, beta=beta, where=where)
+
+
+def _rate_of_bottleneck(
+    mean: jax.Array,
+    log_var: jax.Array,
+    logits: jax.Array,
+    labels: jax.Array,
+    where: jax.Array,
+    *,
+    beta: Any,
+) -> Any:
+    return information.bottleneck_loss(logits, labels, mean, log_var, beta=beta, where=where)
+
+
+def _masked_free_bits(kl: jax.Array, where: jax.Array, *, level: Any) -> jax.Array:
+    return information.free_bits(kl, level=level, where=where)
+
+
+def _mixed_per_example(
+    logits: jax.Array, a: jax.Array, b: jax.Array, lam: jax.Array, where: jax.Array, *, alpha: Any
+) -> jax.Array:
+    return targets.mixed_cross_entropy(logits, a, b, lam=lam, alpha=alpha, where=where)
 
 
 FUNCTIONS = (
@@ -626,6 +660,67 @@ FUNCTIONS = (
         {"low": -0.4, "high": 2.2},
         errors=_WRONG_ENDS,
     ),
+        information.beta_vae_loss,
+        (X[:, 0], X, LOG_VARIANCES),
+        {"beta": 0.3},
+        errors=(
+            (ValueError, r"`beta` must be zero or positive, got -1", {"beta": -1.0}),
+            (ValueError, r"`beta` must be a single number.*\(8,\)", {"beta": X[0]}),
+            (
+                ValueError,
+                r"`where` .* of `distortion`, \(16,\), got \(3,\)",
+                {"where": MASK[:3, 0]},
+            ),
+        ),
+    ),
+    Case(
+        information.beta_vae_loss,
+        (X, LOG_VARIANCES, X[:, 0]),
+        {"beta": 0.3},
+        call=_rate_of_vae,
+    ),
+    Case(
+        information.beta_vae_loss,
+        (X, LOG_VARIANCES, X[:, 0], MASK[:, 0]),
+        {"beta": 0.3},
+        call=_masked_vae,
+    ),
+    Case(
+        information.bottleneck_loss,
+        (X, LABELS, X[::-1], LOG_VARIANCES),
+        {"beta": 0.3},
+        errors=(
+            (ValueError, r"`beta` must be zero or positive, got -1", {"beta": -1.0}),
+            (ValueError, r"`beta` must be a single number.*\(8,\)", {"beta": X[0]}),
+            (ValueError, r"`where` .* of `labels`, \(16,\), got \(3,\)", {"where": MASK[:3, 0]}),
+        ),
+    ),
+    Case(
+        information.bottleneck_loss,
+        (X, LOG_VARIANCES, X[::-1], LABELS, MASK[:, 0]),
+        {"beta": 0.3},
+        call=_rate_of_bottleneck,
+    ),
+    Case(information.categorical_kl, (X, X[::-1])),
+    Case(information.confidence_penalty, (X,)),
+    Case(
+        information.free_bits,
+        (1 + X,),
+        {"level": 0.95},
+        errors=(
+            (ValueError, r"`level` must be .* in \[0, inf\], got -1", {"level": -1.0}),
+            (ValueError, r"`level` must be a single number.*\(8,\)", {"level": X[0]}),
+            (
+                ValueError,
+                r"`where` .* of `kl` without its last axis, \(16,\), got \(16, 1\)",
+                {"where": MASK},
+            ),
+        ),
+    ),
+    Case(information.free_bits, (1 + X, MASK[:, 0]), {"level": 0.95}, call=_masked_free_bits),
+    Case(information.gaussian_kl, (X, LOG_VARIANCES)),
+    Case(information.sample_gaussian, (KEY, X, LOG_VARIANCES), errors=(_WRONG_BITS,)),
+    Case(information.symmetric_kl, (X, X[::-1])),
     Case(penalties.l1, (X,)),
     Case(penalties.l2, (X,)),
     Case(
@@ -697,6 +792,33 @@ FUNCTIONS = (
         (X, LABELS),
         {"alpha": 0.1},
         errors=((ValueError, r"`alpha`.*\[0, 1\].*2", {"alpha": 2.0}),),
+    ),
+    Case(
+        targets.mixed_cross_entropy,
+        (X, LABELS, LABELS[::-1]),
+        {"lam": 0.3, "alpha": 0.1},
+        errors=(
+            (ValueError, r"`lam` must be the share .* in \[0, 1\], got 1\.5", {"lam": 1.5}),
+            (ValueError, r"`lam` must broadcast to shape \(16,\).*\(5,\)", {"lam": X[0, :5]}),
+            (ValueError, r"`alpha`.*\[0, 1\].*2", {"alpha": 2.0}),
+            (ValueError, r"`where` .* of `labels_a`, \(16,\), got \(16, 1\)", {"where": MASK}),
+        ),
+    ),
+    Case(
+        targets.mixed_cross_entropy,
+        (X, LABELS, LABELS[::-1], jnp.linspace(0.1, 0.9, 16), MASK[:, 0]),
+        {"alpha": 0.1},
+        call=_mixed_per_example,
+    ),
+    Case(
+        targets.flood,
+        (X,),
+        {"level": 0.3},
+        {"level": -float("inf")},
+        errors=(
+            (ValueError, r"`level` must be a number in .*got nan", {"level": float("nan")}),
+            (ValueError, r"`level` must be a single number.*\(8,\)", {"level": X[0]}),
+        ),
     ),
     Case(
         proximal.l1,
@@ -929,6 +1051,7 @@ ELSEWHERE = {
     reparam.spectral_norm_vector: "test_reparam.py",
     reparam.weight_standardization_scale: "test_reparam.py",
     targets.smooth_labels: "test_targets.py",
+    targets.smooth_labels_excluding: "test_targets.py",
     testing.check_regularizer: "test_contract.py",
     testing.contract: "test_contract.py",
     transforms.CompensationState: "test_rounding.py",

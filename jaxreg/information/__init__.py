@@ -1,0 +1,21 @@
+"""Information: divergences, entropies, and losses that bound what a representation may hold.
+
+Divergences and entropies are in nats; they sum over the last axis and keep the others, one value
+for each example. Losses are means over the examples that count. All of them are computed in float32
+or wider and returned so, and a weight is a factor outside unless it is an argument.
+"""
+
+from jaxreg.information.categorical import categorical_kl, confidence_penalty, symmetric_kl
+from jaxreg.information.gaussian import gaussian_kl, sample_gaussian
+from jaxreg.information.losses import beta_vae_loss, bottleneck_loss, free_bits
+
+__all__ = [
+    "beta_vae_loss",
+    "bottleneck_loss",
+    "categorical_kl",
+    "confidence_penalty",
+    "free_bits",
+    "gaussian_kl",
+    "sample_gaussian",
+    "symmetric_kl",
+]

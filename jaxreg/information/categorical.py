@@ -1,0 +1,154 @@
+"""Categorical distributions, given by their logits."""
+
+import jax
+import jax.numpy as jnp
+
+from jaxreg._labels import check_logits
+from jaxreg._numerics import widen
+from jaxreg._sharding import place_like
+
+
+def categorical_kl(logits_p: jax.Array, logits_q: jax.Array) -> jax.Array:
+    r"""Divergence of one categorical distribution from another.
+
+    .. math::
+
+      \mathrm{KL}(p \,\|\, q) = \sum_k p_k (\log p_k - \log q_k), \qquad
+      p = \mathrm{softmax}(z_p), \quad q = \mathrm{softmax}(z_q)
+
+    A class without probability in :math:`p` contributes nothing. Where :math:`q` excludes a class
+    that :math:`p` has, the divergence is infinite and its gradient that of the other classes. For a
+    teacher without gradient pass ``jax.lax.stop_gradient(logits_p)``.
+
+    Args:
+      logits_p: Unnormalized log probabilities of :math:`p`, ``[..., num_classes]``; minus infinity
+        excludes a class, as long as one is left.
+      logits_q: Those of :math:`q`, of the same shape.
+
+    Returns:
+      Array ``[...]``, float32 or wider.
+
+    Raises:
+      TypeError: The logits are not real floating-point.
+      ValueError: Their shapes differ or have no class.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg import information
+      >>> p, q = jnp.array([0.0, -jnp.inf]), jnp.array([0.0, 0.0])
+      >>> print(jnp.allclose(information.categorical_kl(p, q), jnp.log(2)))
+      True
+
+    References:
+      Kullback and Leibler, `On Information and Sufficiency
+      <https://doi.org/10.1214/aoms/1177729694>`_, 1951
+    """
+    log_p, log_q = _log_probabilities(logits_p, logits_q)
+    p = jnp.exp(log_p)
+    return _expected(p, p > 0, log_p, log_q)
+
+
+def symmetric_kl(logits_p: jax.Array, logits_q: jax.Array) -> jax.Array:
+    r"""Mean of the divergences of two categorical distributions from each other (R-Drop).
+
+    .. math::
+
+      \frac{1}{2} \left(\mathrm{KL}(p \,\|\, q) + \mathrm{KL}(q \,\|\, p)\right)
+        = \frac{1}{2} \sum_k (p_k - q_k) (\log p_k - \log q_k)
+
+    R-Drop takes the logits of two passes with different dropout keys and adds this to the mean of
+    their losses. It is half of Jeffreys' divergence.
+
+    Args:
+      logits_p: Unnormalized log probabilities of :math:`p`, ``[..., num_classes]``; minus infinity
+        excludes a class, as long as one is left.
+      logits_q: Those of :math:`q`, of the same shape.
+
+    Returns:
+      Array ``[...]``, float32 or wider, never negative. Where one distribution excludes a class
+      that the other has it is infinite and its gradient that of the other classes.
+
+    Raises:
+      TypeError: The logits are not real floating-point.
+      ValueError: Their shapes differ or have no class.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg import information
+      >>> z = jnp.array([[0.0, 1.0], [3.0, -1.0]])
+      >>> print(information.symmetric_kl(z, z + 5))
+      [0. 0.]
+
+    References:
+      Liang et al., `R-Drop: Regularized Dropout for Neural Networks
+      <https://arxiv.org/abs/2106.14448>`_, 2021
+    """
+    log_p, log_q = _log_probabilities(logits_p, logits_q)
+    p, q = jnp.exp(log_p), jnp.exp(log_q)
+    return _expected(p - q, (p > 0) | (q > 0), log_p, log_q) / 2
+
+
+def confidence_penalty(logits: jax.Array) -> jax.Array:
+    r"""Negative entropy of a categorical distribution.
+
+    .. math::
+
+      -H(p) = \sum_k p_k \log p_k, \qquad p = \mathrm{softmax}(z)
+
+    Added to the loss with a positive weight it holds predictions back from certainty.
+
+    Args:
+      logits: Unnormalized log probabilities :math:`z`, ``[..., num_classes]``; minus infinity
+        excludes a class, as long as one is left.
+
+    Returns:
+      Array ``[...]`` of values in ``[-log(num_classes), 0]``, float32 or wider.
+
+    Raises:
+      TypeError: ``logits`` are not real floating-point.
+      ValueError: ``logits`` have no class.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg import information
+      >>> value = information.confidence_penalty(jnp.zeros(4))
+      >>> print(jnp.allclose(value, -jnp.log(4)))
+      True
+
+    References:
+      Pereyra et al., `Regularizing Neural Networks by Penalizing Confident Output Distributions
+      <https://arxiv.org/abs/1701.06548>`_, 2017
+    """
+    check_logits(logits, "logits")
+    log_p = jax.nn.log_softmax(widen(logits))
+    p = jnp.exp(log_p)
+    return _expected(p, p > 0, log_p, jnp.zeros_like(log_p))
+
+
+def _expected(
+    weights: jax.Array, counts: jax.Array, log_p: jax.Array, log_q: jax.Array
+) -> jax.Array:
+    """Sum of weighted differences over the classes that count.
+
+    An infinite difference is added as a constant: multiplied it would make the gradient NaN.
+    """
+    excluded = (log_p == -jnp.inf) | (log_q == -jnp.inf)
+    used, zero = counts & ~excluded, jnp.zeros_like(log_p)
+    difference = jnp.where(used, log_p, zero) - jnp.where(used, log_q, zero)
+    total = jnp.sum(weights * difference, axis=-1)
+    infinite = jnp.any(counts & excluded, axis=-1)
+    return total + jnp.where(infinite, jnp.full_like(total, jnp.inf), jnp.zeros_like(total))
+
+
+def _log_probabilities(logits_p: jax.Array, logits_q: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Both in the wider of their dtypes."""
+    check_logits(logits_p, "logits_p")
+    check_logits(logits_q, "logits_q")
+    if logits_p.shape != logits_q.shape:
+        raise ValueError(
+            f"`logits_q` must have the shape of `logits_p`, {logits_p.shape}, got {logits_q.shape}."
+        )
+    p, q = widen(logits_p), widen(logits_q)
+    dtype = jnp.promote_types(p.dtype, q.dtype)
+    p, q = p.astype(dtype), place_like(q.astype(dtype), p)
+    return jax.nn.log_softmax(p), jax.nn.log_softmax(q)

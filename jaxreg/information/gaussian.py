@@ -1,0 +1,123 @@
+"""Latent variables with a diagonal normal distribution."""
+
+import math
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from jaxreg import _bits
+from jaxreg._checks import check_broadcasts, check_key, check_real, is_static
+from jaxreg._numerics import aligned, square, strength, widen
+
+# The noise of this variance is still within the range of float16.
+_LARGEST = 24 * math.log(2)
+
+
+def gaussian_kl(mean: jax.Array, log_var: ArrayLike) -> jax.Array:
+    r"""Divergence of normal distributions from the standard normal one.
+
+    .. math::
+
+      \mathrm{KL}_i = \frac{1}{2} \sum_j \left(\mu_{ij}^2 + e^{l_{ij}} - 1 - l_{ij}\right)
+
+    It is finite, and so is its gradient, for every finite log variance: beyond 16.6 the exponential
+    goes on along its tangent. A variance of 0 costs infinity, with a finite gradient.
+
+    Args:
+      mean: Means :math:`\mu`, real floating-point, ``[..., latent]``.
+      log_var: Logarithms :math:`l` of the variances: a number, or an array that broadcasts to
+        ``mean``.
+
+    Returns:
+      Array ``[...]``, float32 or wider. For the divergence of each latent by itself, as
+      :func:`free_bits` takes it, pass ``mean[..., None]`` and ``log_var[..., None]``.
+
+    Raises:
+      TypeError: ``mean`` is not real floating-point.
+      ValueError: ``mean`` has no axis, or ``log_var`` is NaN or does not broadcast to it.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg import information
+      >>> print(information.gaussian_kl(jnp.array([[0.0, 0.0], [2.0, 0.0]]), jnp.zeros(2)))
+      [0. 2.]
+
+    References:
+      Kingma and Welling, `Auto-Encoding Variational Bayes <https://arxiv.org/abs/1312.6114>`_, 2014
+    """
+    check_gaussian(mean, log_var)
+    log_var = aligned(log_var, mean)
+    # Past the largest both parts are linear, so that no infinity is multiplied.
+    low = jnp.minimum(log_var, _LARGEST)
+    beyond = jnp.maximum(log_var - _LARGEST, 0)
+    spread = jnp.expm1(low) - low + math.expm1(_LARGEST) * beyond
+    return jnp.sum(square(widen(mean)) + spread, axis=-1) / 2
+
+
+def sample_gaussian(
+    key: jax.Array, mean: jax.Array, log_var: ArrayLike, *, bits: _bits.Bits | None = None
+) -> jax.Array:
+    r"""Draws from normal distributions, differentiably in both parameters (reparametrization).
+
+    .. math::
+
+      z_i = \mu_i + e^{l_i / 2} \varepsilon_i, \qquad \varepsilon_i \sim \mathcal N(0, 1)
+
+    The noise is a hash of the key and the position, as in :mod:`jaxreg.noise`; the backward pass
+    draws it again and stores none. In evaluation use ``mean``, or the average over several keys.
+
+    Args:
+      key: PRNG key.
+      mean: Means :math:`\mu`, real floating-point, of any shape.
+      log_var: Logarithms :math:`l` of the variances: a number, or an array that broadcasts to
+        ``mean``. Minus infinity is the identity to the bit; more than 16.6 counts as 16.6.
+      bits: Source of random bits in place of the package's own, such as ``jax.random.bits``.
+
+    Returns:
+      Array with the shape and dtype of ``mean``.
+
+    Raises:
+      TypeError: ``mean`` is not real floating-point, or ``key`` is not one key.
+      ValueError: ``log_var`` is NaN or does not broadcast to ``mean``.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg import information
+      >>> z = information.sample_gaussian(jax.random.key(0), jnp.full(100_000, 2.0), jnp.log(0.25))
+      >>> print(jnp.round(jnp.mean(z), 1), jnp.round(jnp.std(z), 2))
+      2.0 0.5
+
+    References:
+      Kingma and Welling, `Auto-Encoding Variational Bayes <https://arxiv.org/abs/1312.6114>`_, 2014
+    """
+    check_key(key)
+    check_real(mean, "mean")
+    _check_log_var(log_var, mean)
+    return _sample(key, mean, strength(log_var, mean), bits)
+
+
+def check_gaussian(mean: jax.Array, log_var: ArrayLike) -> None:
+    """Raises unless there are the parameters of one distribution along the last axis."""
+    check_real(mean, "mean")
+    if mean.ndim == 0:
+        raise ValueError("`mean` must have the axes [..., latent], got a scalar; add an axis.")
+    _check_log_var(log_var, mean)
+
+
+def _check_log_var(log_var: ArrayLike, mean: jax.Array) -> None:
+    if is_static(log_var) and math.isnan(log_var):  # pyright: ignore[reportArgumentType]
+        raise ValueError("`log_var` must be a number, got nan; 0 is a variance of one.")
+    check_broadcasts(log_var, "log_var", mean.shape)
+
+
+@partial(jax.checkpoint, static_argnums=(3,))
+def _sample(
+    key: jax.Array, mean: jax.Array, log_var: jax.Array, bits: _bits.Bits | None
+) -> jax.Array:
+    log_var = aligned(log_var, mean)
+    noise = _bits.normal(key, mean.shape, like=mean, bits=bits).astype(log_var.dtype)
+    stddev = jnp.exp(jnp.minimum(log_var, _LARGEST) / 2)
+    sample = (widen(mean) + stddev * noise).astype(mean.dtype)
+    return jnp.where(log_var == -jnp.inf, mean, sample)

@@ -1,0 +1,217 @@
+"""Losses that weigh what a representation holds against what it is good for."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from jaxreg._checks import check_between, check_nonnegative, check_real, check_scalar
+from jaxreg._labels import (
+    check_labels,
+    check_where,
+    counted_examples,
+    cross_entropies,
+    only,
+)
+from jaxreg._numerics import aligned, mean_of, strength, weighted, widen
+from jaxreg.information.gaussian import check_gaussian, gaussian_kl
+
+
+def beta_vae_loss(
+    distortion: jax.Array,
+    mean: jax.Array,
+    log_var: ArrayLike,
+    *,
+    beta: ArrayLike,
+    where: jax.Array | None = None,
+) -> jax.Array:
+    r"""Negative evidence lower bound with a weight on the divergence from the prior.
+
+    .. math::
+
+      L = \frac{1}{n} \sum_i \Big(d_i + \beta \, \mathrm{KL}\big(\mathcal N(\mu_i, e^{l_i})
+          \,\|\, \mathcal N(0, 1)\big)\Big)
+
+    With ``beta`` 1 and :math:`d_i = -\log p(x_i \mid z_i)`, summed over all of the example as the
+    divergence is, it is the loss of a variational autoencoder; with 0 it is the mean distortion.
+    The mean runs over the :math:`n` examples with a nonzero ``where``; with none of them the loss
+    and its gradient are 0.
+
+    Args:
+      distortion: How badly each example is reconstructed :math:`d`, real floating-point, ``[...]``.
+      mean: Means :math:`\mu` of the latents, real floating-point, ``[..., latent]``.
+      log_var: Logarithms :math:`l` of their variances, broadcasting to ``mean``, see
+        :func:`gaussian_kl`.
+      beta: Weight :math:`\beta` of the divergence, zero or positive.
+      where: Mask of the examples that count, of any dtype and the shape of ``distortion``.
+
+    Returns:
+      Scalar, float32 or wider.
+
+    Raises:
+      TypeError: ``distortion`` or ``mean`` is not real floating-point.
+      ValueError: ``beta`` is a negative number or not a single one, ``log_var`` is NaN, or the
+        shapes do not fit.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg import information
+      >>> d, mean = jnp.ones(2), jnp.full((2, 3), 2.0)
+      >>> print(information.beta_vae_loss(d, mean, jnp.zeros((2, 3)), beta=0.5))
+      4.0
+
+    References:
+      Higgins et al., `beta-VAE: Learning Basic Visual Concepts with a Constrained Variational
+      Framework <https://openreview.net/forum?id=Sy2fzU9gl>`_, 2017
+    """
+    check_real(distortion, "distortion")
+    _check_rate(mean, log_var, beta, distortion.shape, "distortion")
+    check_where(where, distortion.shape, "distortion")
+    counted = jnp.ones_like(distortion, bool) if where is None else where.astype(bool)
+    return _lagrangian(widen(distortion), mean, log_var, beta, counted)
+
+
+def bottleneck_loss(
+    logits: jax.Array,
+    labels: jax.Array,
+    mean: jax.Array,
+    log_var: ArrayLike,
+    *,
+    beta: ArrayLike,
+    where: jax.Array | None = None,
+) -> jax.Array:
+    r"""Cross entropy of a classifier that sees its input through a noisy code of bounded rate.
+
+    .. math::
+
+      L = \frac{1}{n} \sum_i \Big(-\log \mathrm{softmax}(z_i)_{y_i} + \beta \, \mathrm{KL}\big(
+          \mathcal N(\mu_i, e^{l_i}) \,\|\, \mathcal N(0, 1)\big)\Big)
+
+    The variational bound of the information bottleneck: the divergence bounds from above what the
+    code tells of the input, the cross entropy from below what it tells of the label. The logits are
+    made of a code drawn by :func:`sample_gaussian`. The mean runs over the :math:`n` examples with
+    a label in range and a nonzero ``where``; with none of them the loss and its gradient are 0.
+    With ``beta`` 0 it is the cross entropy.
+
+    Args:
+      logits: Unnormalized log probabilities :math:`z`, ``[..., num_classes]``.
+      labels: Integer class ids :math:`y`, ``[...]``.
+      mean: Means :math:`\mu` of the codes, real floating-point, ``[..., latent]``.
+      log_var: Logarithms :math:`l` of their variances, broadcasting to ``mean``, see
+        :func:`gaussian_kl`.
+      beta: Weight :math:`\beta` of the divergence, zero or positive; the paper's best are around
+        0.001.
+      where: Mask of the examples that count, of any dtype and the shape of ``labels``.
+
+    Returns:
+      Scalar, float32 or wider.
+
+    Raises:
+      TypeError: ``logits`` or ``mean`` is not real floating-point, or ``labels`` not integers.
+      ValueError: ``beta`` is a negative number or not a single one, ``log_var`` is NaN, or the
+        shapes do not fit.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg import information
+      >>> mean, log_var = jnp.full((2, 3), 2.0), jnp.zeros((2, 3))
+      >>> loss = information.bottleneck_loss(
+      ...     jnp.zeros((2, 4)), jnp.array([0, 3]), mean, log_var, beta=0.5
+      ... )
+      >>> print(jnp.allclose(loss, jnp.log(4) + 3))
+      True
+
+    References:
+      Alemi et al., `Deep Variational Information Bottleneck <https://arxiv.org/abs/1612.00410>`_,
+      2017
+    """
+    check_labels(logits, labels)
+    _check_rate(mean, log_var, beta, labels.shape, "labels")
+    check_where(where, labels.shape)
+    counted = counted_examples(labels, logits.shape[-1], where)
+    logits = only(counted, widen(logits))
+    distortion = cross_entropies(logits, labels, jnp.zeros((), logits.dtype))
+    return _lagrangian(distortion, mean, log_var, beta, counted)
+
+
+def free_bits(kl: jax.Array, *, level: ArrayLike, where: jax.Array | None = None) -> jax.Array:
+    r"""Divergence of which every group of latents has an amount for free.
+
+    .. math::
+
+      R = \sum_g \max\Big(\lambda, \; \frac{1}{n} \sum_i \mathrm{KL}_{ig}\Big)
+
+    A group whose mean divergence is at most the level has no gradient, so that nothing pushes it to
+    the prior. With ``level`` 0 it is the sum of the means. The mean runs over the :math:`n`
+    examples with a nonzero ``where``; with none of them it is 0.
+
+    Args:
+      kl: Divergence of each example and group, real floating-point, ``[..., groups]``; every latent
+        is a group by itself with ``gaussian_kl(mean[..., None], log_var[..., None])``.
+      level: What each group has for free :math:`\lambda`, in nats, zero or positive.
+      where: Mask of the examples that count, of any dtype and the shape of ``kl`` without its last
+        axis.
+
+    Returns:
+      Scalar, float32 or wider.
+
+    Raises:
+      TypeError: ``kl`` is not real floating-point.
+      ValueError: ``kl`` has no axis, ``level`` is a negative number or not a single one, or the
+        shape of ``where`` does not fit.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg import information
+      >>> mean, log_var = jnp.array([[2.0, 0.1], [2.0, -0.1]]), jnp.zeros((2, 2))
+      >>> kl = information.gaussian_kl(mean[..., None], log_var[..., None])
+      >>> print(information.free_bits(kl, level=0.5))
+      2.5
+
+    References:
+      Kingma et al., `Improving Variational Inference with Inverse Autoregressive Flow
+      <https://arxiv.org/abs/1606.04934>`_, 2016, appendix C.8
+    """
+    check_real(kl, "kl")
+    if kl.ndim == 0:
+        raise ValueError("`kl` must have the axes [..., groups], got a scalar; add an axis.")
+    check_between(level, "level", 0, math.inf)
+    examples = kl.shape[:-1]
+    if where is not None and where.shape != examples:
+        raise ValueError(
+            f"`where` must have the shape of `kl` without its last axis, {examples}, got "
+            f"{where.shape}."
+        )
+    counted = jnp.ones(examples, bool) if where is None else where.astype(bool)
+    axes = tuple(range(kl.ndim - 1))
+    number = jnp.maximum(jnp.sum(counted), 1)
+    kl = widen(kl) if where is None else only(counted, widen(kl))
+    means = jnp.sum(kl, axis=axes) / number.astype(kl.dtype)
+    level = strength(level, kl)
+    return jnp.sum(jnp.where(means <= level, level, means))
+
+
+def _lagrangian(
+    distortion: jax.Array, mean: jax.Array, log_var: ArrayLike, beta: ArrayLike, counted: jax.Array
+) -> jax.Array:
+    """Mean of distortion and weighted rate over the examples that count."""
+    log_var = only(counted, aligned(log_var, mean))
+    rate = gaussian_kl(only(counted, mean), log_var)
+    beta = jnp.maximum(strength(beta, mean), 0)
+    dtype = jnp.promote_types(distortion.dtype, rate.dtype)
+    rate = weighted(beta, rate)
+    return mean_of(distortion.astype(dtype) + rate.astype(dtype), counted)
+
+
+def _check_rate(
+    mean: jax.Array, log_var: ArrayLike, beta: ArrayLike, examples: tuple[int, ...], name: str
+) -> None:
+    check_gaussian(mean, log_var)
+    if mean.shape[:-1] != examples:
+        raise ValueError(
+            f"`mean` must have the shape of `{name}` and a last axis of latents, got {mean.shape} "
+            f"for {name} of shape {examples}; reshape it so that an example has one row."
+        )
+    check_scalar(beta, "beta")
+    check_nonnegative(beta, "beta")
