@@ -660,6 +660,7 @@ FUNCTIONS = (
         {"low": -0.4, "high": 2.2},
         errors=_WRONG_ENDS,
     ),
+    Case(
         information.beta_vae_loss,
         (X[:, 0], X, LOG_VARIANCES),
         {"beta": 0.3},
