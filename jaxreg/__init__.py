@@ -6,7 +6,8 @@ after the place of a training step where it acts:
 - ``dropout``, ``noise``: activations, ``(key, x) -> x``.
 - ``normalization``: activations with statistics, ``(x, stats) -> (y, stats)``.
 - ``reparam``: weights in place of parameters, ``w -> w``.
-- ``penalties``, ``targets``: the loss, ``w -> scalar`` and ``logits, labels -> loss``.
+- ``penalties``, ``smoothness``, ``targets``: the loss, ``w -> scalar``, ``(f, x) -> scalar`` and
+  ``logits, labels -> loss``.
 - ``proximal``, ``projections``: the update, ``w -> w``.
 - ``masks``: which parameters a regularizer touches.
 
@@ -30,6 +31,7 @@ from jaxreg import (
     projections,
     proximal,
     reparam,
+    smoothness,
     targets,
 )
 from jaxreg._version import __version__
@@ -44,5 +46,6 @@ __all__ = [
     "projections",
     "proximal",
     "reparam",
+    "smoothness",
     "targets",
 ]
