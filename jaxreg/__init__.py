@@ -6,8 +6,8 @@ after the place of a training step where it acts:
 - ``dropout``, ``noise``: activations, ``(key, x) -> x``.
 - ``normalization``: activations with statistics, ``(x, stats) -> (y, stats)``.
 - ``reparam``: weights in place of parameters, ``w -> w``.
-- ``penalties``, ``information``, ``targets``: the loss, ``w -> scalar``, ``mean, log_var -> kl``
-  and ``logits, labels -> loss``.
+- ``penalties``, ``smoothness``, ``information``, ``targets``: the loss, ``w -> scalar``,
+  ``(f, x) -> scalar``, ``mean, log_var -> kl`` and ``logits, labels -> loss``.
 - ``proximal``, ``projections``: the update, ``w -> w``.
 - ``masks``: which parameters a regularizer touches.
 
@@ -32,6 +32,7 @@ from jaxreg import (
     projections,
     proximal,
     reparam,
+    smoothness,
     targets,
 )
 from jaxreg._version import __version__
@@ -47,5 +48,6 @@ __all__ = [
     "projections",
     "proximal",
     "reparam",
+    "smoothness",
     "targets",
 ]

@@ -9,7 +9,10 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent / "jaxreg"
 FILES = sorted(ROOT.rglob("*.py"))
-FOLDERS = ("augment", "dropout", "information", "normalization", "penalties", "reparam", "testing")
+FOLDERS = (
+    "augment", "dropout", "information", "normalization", "penalties", "reparam", "smoothness",
+    "testing",
+)  # fmt: skip
 PURE = sorted(
     path
     for place in ("", *(f"{folder}/" for folder in FOLDERS))

@@ -1,0 +1,218 @@
+"""Manifold regularization: predictions that change little between similar examples."""
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from jaxreg._checks import check_between, check_scalar, check_static_integer, is_static
+from jaxreg._numerics import square, strength, widen
+from jaxreg._sharding import whole_along
+from jaxreg.smoothness._shared import check_batch
+
+# The square of a shorter length is too small to divide by.
+_SHORTEST = 1e-6
+# Differences of coordinates that are held at a time, 64 MiB in float32.
+_BLOCK = 2**24
+
+
+class Neighbors(NamedTuple):
+    """Affinities of each example to a few others, all others being zero.
+
+    Attributes:
+      indices: Which the others are, integer, ``[n, neighbors]``.
+      weights: The affinities, floating-point, ``[n, neighbors]``.
+    """
+
+    indices: jax.Array
+    weights: jax.Array
+
+
+def graph_laplacian(predictions: jax.Array, affinity: jax.Array | Neighbors) -> jax.Array:
+    r"""Weighted squared differences between predictions for similar examples.
+
+    .. math::
+
+      \sum_{i=1}^n \sum_{j=1}^n w_{ij} \|f_i - f_j\|^2
+
+    The sum runs over ordered pairs, so that each pair counts twice where :math:`w` is symmetric; it
+    is :math:`2 \operatorname{tr}(f^\top L f)` then, with :math:`L` the Laplacian of the graph. The
+    paper divides by :math:`n^2`. No labels are needed: unlabeled examples count like others. It is
+    computed from differences, exactly zero where predictions agree, whatever their size.
+
+    Args:
+      predictions: Real floating-point predictions :math:`f`, ``[n, ...]``: logits, probabilities or
+        features.
+      affinity: The weights :math:`w`, zero or positive: an array ``[n, n]``, as from
+        :func:`rbf_affinity`, or :class:`Neighbors`, as from :func:`knn_affinity`, where the sum over
+        :math:`j` is one over the neighbors of :math:`i`.
+
+    Returns:
+      Scalar, float32 or wider.
+
+    Raises:
+      TypeError: ``predictions`` are not floating-point.
+      ValueError: ``affinity`` has not ``n`` rows, or is not square.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg import smoothness
+      >>> predictions, affinity = jnp.array([[0.0], [3.0]]), jnp.ones((2, 2))
+      >>> print(smoothness.graph_laplacian(predictions, affinity))
+      18.0
+
+    References:
+      Belkin, Niyogi and Sindhwani, `Manifold Regularization
+      <https://www.jmlr.org/papers/v7/belkin06a.html>`_, 2006
+    """
+    check_batch(predictions, "predictions")
+    rows = predictions.shape[0]
+    if isinstance(affinity, Neighbors):
+        _check_neighbors(affinity, rows)
+        weights, others = affinity.weights, affinity.indices
+    else:
+        if affinity.shape != (rows, rows):
+            raise ValueError(
+                f"`affinity` must have shape {(rows, rows)} for {rows} predictions, got "
+                f"{affinity.shape}."
+            )
+        weights, others = affinity, None
+    return jnp.sum(weights.astype(widen(predictions).dtype) * _distances(predictions, others))
+
+
+def rbf_affinity(x: jax.Array, *, length_scale: ArrayLike) -> jax.Array:
+    r"""Similarity of all pairs of examples, falling with their distance.
+
+    .. math::
+
+      w_{ij} = \exp\left(-\frac{\|x_i - x_j\|^2}{2 \sigma^2}\right)
+
+    Args:
+      x: Real floating-point examples, ``[n, ...]``, labeled or not.
+      length_scale: Distance :math:`\sigma`, positive; less than 1e-6 counts as 1e-6. Infinity makes
+        all weights 1.
+
+    Returns:
+      Array ``[n, n]``, symmetric, float32 or wider, with ones where examples are identical.
+
+    Raises:
+      TypeError: ``x`` is not floating-point.
+      ValueError: ``length_scale`` is a number that is not positive.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg import smoothness
+      >>> x = jnp.array([[0.0, 0.0], [0.0, 0.0], [3.0, 4.0]])
+      >>> print(smoothness.rbf_affinity(x, length_scale=1.0).round(2))
+      [[1. 1. 0.]
+       [1. 1. 0.]
+       [0. 0. 1.]]
+
+    References:
+      Belkin and Niyogi, `Laplacian Eigenmaps for Dimensionality Reduction and Data Representation
+      <https://doi.org/10.1162/089976603321780317>`_, 2003
+    """
+    check_batch(x, "x")
+    _check_length_scale(length_scale)
+    return _similarity(_distances(x, None), length_scale)
+
+
+def knn_affinity(x: jax.Array, *, neighbors: int, length_scale: ArrayLike) -> Neighbors:
+    r"""Similarity of every example to its nearest others.
+
+    .. math::
+
+      w_{ij} = \exp\left(-\frac{\|x_i - x_j\|^2}{2 \sigma^2}\right)
+        \quad \text{for } j \in N(i), \qquad 0 \text{ otherwise}
+
+    An example is not its own neighbor, but one that is identical to it is. Of several at one
+    distance the first come first. The relation is not symmetric; :func:`graph_laplacian` counts
+    a pair once for each side that names it. The search takes time :math:`n^2`, so make it once for
+    a data set; memory beyond ``x`` grows with :math:`n` alone.
+
+    Args:
+      x: Real floating-point examples, ``[n, ...]``, labeled or not.
+      neighbors: How many others there are in :math:`N(i)`, from 1 to ``n - 1``.
+      length_scale: Distance :math:`\sigma`, positive; less than 1e-6 counts as 1e-6. Infinity makes
+        all weights 1.
+
+    Returns:
+      :class:`Neighbors` of int32 and of float32 or wider, nearest first.
+
+    Raises:
+      TypeError: ``x`` is not floating-point, or ``neighbors`` is not an integer.
+      ValueError: There are not so many others, or ``length_scale`` is a number that is not
+        positive.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg import smoothness
+      >>> x = jnp.array([[0.0], [1.0], [3.0]])
+      >>> found = smoothness.knn_affinity(x, neighbors=1, length_scale=jnp.inf)
+      >>> print(found.indices.ravel(), found.weights.ravel())
+      [1 0 1] [1. 1. 1.]
+
+    References:
+      Belkin and Niyogi, `Laplacian Eigenmaps for Dimensionality Reduction and Data Representation
+      <https://doi.org/10.1162/089976603321780317>`_, 2003
+    """
+    check_batch(x, "x")
+    check_static_integer(neighbors, "neighbors")
+    if not 1 <= neighbors < len(x):
+        raise ValueError(
+            f"`neighbors` must be in [1, {len(x) - 1}] for {len(x)} examples, got {neighbors}; an "
+            "example is not its own neighbor."
+        )
+    _check_length_scale(length_scale)
+    x = whole_along(x, range(x.ndim))
+    indices = _nearest(jax.lax.stop_gradient(widen(x)).reshape(len(x), -1), neighbors)
+    return Neighbors(indices, _similarity(_distances(x, indices), length_scale))
+
+
+@jax.checkpoint
+def _distances(x: jax.Array, others: jax.Array | None) -> jax.Array:
+    """Squared distances of each row to all, or to those with the indices ``others``.
+
+    Under ``jax.jit`` the differences are not held, and computed again for the gradient.
+    """
+    flat = widen(x).reshape(len(x), -1)
+    whole = whole_along(flat, (0,))
+    compared = whole[None] if others is None else whole[others]
+    return jnp.sum(square(flat[:, None] - compared), axis=-1)
+
+
+def _nearest(flat: jax.Array, neighbors: int) -> jax.Array:
+    """Indices of the nearest others of each row, some rows at a time."""
+
+    def search(item: tuple[jax.Array, jax.Array]) -> jax.Array:
+        row, own = item
+        distances = jnp.sum(square(flat - row[None]), axis=-1)
+        distances = jnp.where(jnp.arange(len(flat)) == own, jnp.inf, distances)
+        return jax.lax.top_k(-distances, neighbors)[1]
+
+    rows_at_a_time = max(1, min(len(flat), _BLOCK // max(flat.size, 1)))
+    items = (flat, jnp.arange(len(flat)))
+    return jax.lax.map(search, items, batch_size=rows_at_a_time).astype(jnp.int32)
+
+
+def _similarity(distances: jax.Array, length_scale: ArrayLike) -> jax.Array:
+    length = jnp.maximum(strength(length_scale, distances), _SHORTEST)
+    return jnp.exp(-distances / (2 * square(length)))
+
+
+def _check_length_scale(length_scale: ArrayLike) -> None:
+    check_scalar(length_scale, "length_scale")
+    check_between(length_scale, "length_scale", 0, math.inf)
+    if is_static(length_scale) and float(length_scale) == 0:  # pyright: ignore[reportArgumentType]
+        raise ValueError("`length_scale` must be positive, got 0; try the median distance.")
+
+
+def _check_neighbors(affinity: Neighbors, rows: int) -> None:
+    indices, weights = affinity
+    if indices.shape != weights.shape or indices.shape[:1] != (rows,) or indices.ndim != 2:
+        raise ValueError(
+            f"`affinity` must hold two arrays [{rows}, neighbors] for {rows} predictions, got "
+            f"{indices.shape} and {weights.shape}."
+        )

@@ -1,0 +1,229 @@
+"""Squared Frobenius norms of Jacobians, estimated and exact."""
+
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from jaxreg import _bits
+from jaxreg._checks import check_key, check_static_integer
+from jaxreg._numerics import unit, widen
+from jaxreg.smoothness._shared import (
+    Function,
+    check_batch,
+    check_outputs,
+    example_axes,
+    sum_of_squares,
+    tangent,
+)
+
+# So many passes are written out, more are a loop. XLA for CPUs has its fast convolutions only
+# outside of loops, where it is three times faster; compilation time grows with each pass.
+_WRITTEN_OUT = 16
+
+
+def jacobian(f: Function, x: jax.Array, *, key: jax.Array, probes: int = 1) -> jax.Array:
+    r"""Estimates the mean squared Frobenius norm of the Jacobian, by random directions of inputs.
+
+    .. math::
+
+      \frac{1}{n m} \sum_{i=1}^n \sum_{k=1}^m \|J_i v_{ik}\|^2
+        \approx \frac{1}{n} \sum_i \|J_i\|_F^2, \qquad
+      J_i = \frac{\partial f(x)_i}{\partial x_i}, \qquad v_{ik} \sim \mathcal N(0, I)
+
+    Unbiased. A forward derivative gives :math:`J_i v`, so a training step needs no second reverse
+    pass and costs less than with :func:`jacobian_projected`. The variance of an example is :math:`2
+    \|J^\top J\|_F^2 / m`, that of Gaussian projections of the outputs. The unit projections of
+    :func:`jacobian_projected` have :math:`(C - r) / (C + 2)` of it, where :math:`C` is the number
+    of outputs and :math:`r = \|J\|_F^4 / \|J^\top J\|_F^2 \in [1, C]` their effective rank. More
+    than 16 probes are drawn in a loop.
+
+    On an encoder this is the penalty of the contractive autoencoder (Rifai et al., 2011).
+
+    Args:
+      f: Function of a batch, ``[batch, ...] -> [batch, ...]``, one example at a time. It needs a
+        forward derivative, which a ``jax.custom_vjp`` has not.
+      x: Real floating-point inputs, ``[batch, ...]``.
+      key: PRNG key.
+      probes: Number :math:`m` of directions for each example, at least 1.
+
+    Returns:
+      Scalar, float32 or wider; 0 for an empty batch.
+
+    Raises:
+      TypeError: ``x`` or the result of ``f`` is not floating-point, ``key`` is not one key, or
+        ``probes`` is not an integer.
+      ValueError: ``probes`` is less than 1, or ``f`` does not return one row for each example.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg import smoothness
+      >>> x, key = jnp.ones((10_000, 3)), jax.random.key(0)
+      >>> print(smoothness.jacobian(lambda x: 2 * x, x, key=key).round())
+      12.0
+
+    References:
+      Hoffman, Roberts and Yaida, `Robust Learning with Jacobian Regularization
+      <https://arxiv.org/abs/1908.02729>`_, 2019; Rifai et al., `Contractive Auto-Encoders
+      <https://icml.cc/2011/papers/455_icmlpaper.pdf>`_, 2011
+    """
+    keys = _probe_keys(x, key, probes)
+    y, along = jax.linearize(f, x)
+    check_outputs(y, x, "f")
+
+    def term(key: jax.Array) -> jax.Array:
+        v = _bits.normal(key, x.shape, like=x)
+        return sum_of_squares(along(tangent(v, x)))
+
+    return _sum_over(term, keys) / (max(len(x), 1) * probes)
+
+
+def jacobian_projected(f: Function, x: jax.Array, *, key: jax.Array, probes: int = 1) -> jax.Array:
+    r"""Estimates the mean squared Frobenius norm of the Jacobian as published, by its rows.
+
+    .. math::
+
+      \frac{C}{n m} \sum_{i=1}^n \sum_{k=1}^m \|u_{ik}^\top J_i\|^2
+        \approx \frac{1}{n} \sum_i \|J_i\|_F^2, \qquad
+      u_{ik} \text{ uniform on the unit sphere of the } C \text{ outputs}
+
+    Unbiased, and exact for one output. :func:`jacobian` costs less for one probe and has a larger
+    variance; see there. This one also serves functions with a ``jax.custom_vjp``.
+
+    Args:
+      f: Function of a batch, ``[batch, ...] -> [batch, ...]``, one example at a time.
+      x: Real floating-point inputs, ``[batch, ...]``.
+      key: PRNG key.
+      probes: Number :math:`m` of projections for each example, at least 1.
+
+    Returns:
+      Scalar, float32 or wider; 0 for an empty batch.
+
+    Raises:
+      TypeError: ``x`` or the result of ``f`` is not floating-point, ``key`` is not one key, or
+        ``probes`` is not an integer.
+      ValueError: ``probes`` is less than 1, or ``f`` does not return one row for each example.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg import smoothness
+      >>> x, key = jnp.ones((4, 3)), jax.random.key(0)
+      >>> print(smoothness.jacobian_projected(lambda x: x.sum(axis=1), x, key=key))
+      3.0
+
+    References:
+      Hoffman, Roberts and Yaida, `Robust Learning with Jacobian Regularization
+      <https://arxiv.org/abs/1908.02729>`_, 2019, algorithm 1
+    """
+    keys = _probe_keys(x, key, probes)
+    y, pull_back = jax.vjp(f, x)
+    check_outputs(y, x, "f")
+
+    def term(key: jax.Array) -> jax.Array:
+        u = unit(_bits.normal(key, y.shape, like=y), axis=example_axes(y))
+        return sum_of_squares(pull_back(tangent(u, y))[0])
+
+    outputs = math.prod(y.shape[1:])
+    return _sum_over(term, keys) * outputs / (max(len(x), 1) * probes)
+
+
+def jacobian_exact(f: Function, x: jax.Array) -> jax.Array:
+    r"""Mean squared Frobenius norm of the Jacobian.
+
+    .. math::
+
+      \frac{1}{n} \sum_{i=1}^n \|J_i\|_F^2, \qquad
+      J_i = \frac{\partial f(x)_i}{\partial x_i}
+
+    Takes as many passes as an example has outputs, in reverse, or inputs, forward, whichever are
+    less. Passes share the derivative at ``x``; more than 16 are a loop, whose memory does not grow
+    with their number.
+
+    Args:
+      f: Function of a batch, ``[batch, ...] -> [batch, ...]``, one example at a time. It needs a
+        forward derivative, which a ``jax.custom_vjp`` has not.
+      x: Real floating-point inputs, ``[batch, ...]``.
+
+    Returns:
+      Scalar, float32 or wider; 0 for an empty batch.
+
+    Raises:
+      TypeError: ``x`` or the result of ``f`` is not floating-point.
+      ValueError: ``f`` does not return one row for each example.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg import smoothness
+      >>> print(smoothness.jacobian_exact(lambda x: 2 * x, jnp.ones((10, 3))))
+      12.0
+
+    References:
+      Hoffman, Roberts and Yaida, `Robust Learning with Jacobian Regularization
+      <https://arxiv.org/abs/1908.02729>`_, 2019; Sokolic et al., `Robust Large Margin Deep Neural
+      Networks <https://arxiv.org/abs/1605.08254>`_, 2017
+    """
+    check_batch(x, "x")
+    y, along = jax.linearize(f, x)
+    check_outputs(y, x, "f")
+    inputs, outputs = math.prod(x.shape[1:]), math.prod(y.shape[1:])
+
+    def column(index: jax.Array) -> jax.Array:
+        return sum_of_squares(along(_one_hot(index, x)))
+
+    def row(index: jax.Array) -> jax.Array:
+        return _squares_of_row(along, _one_hot(index, y), x)
+
+    term, passes = (column, inputs) if inputs < outputs else (row, outputs)
+    return _sum_over(term, jnp.arange(passes)) / max(len(x), 1)
+
+
+def _squares_of_row(along: Function, w: jax.Array, x: jax.Array) -> jax.Array:
+    r"""Returns :math:`\|J^\top w\|^2` for the derivative ``along`` of a function at ``x``.
+
+    JAX would derive this by reversing the reverse pass. With :math:`u = J^\top w` the derivative
+    is also that of :math:`2 w^\top J u`, which reverses a forward pass: the reverse pass for
+    :math:`w` is at hand, and the gradients of kernels are those of an ordinary training step. XLA
+    for CPUs has no fast convolution for the others.
+    """
+
+    @jax.custom_jvp
+    def squares(along: Function, w: jax.Array) -> jax.Array:
+        return sum_of_squares(jax.linear_transpose(along, x)(w)[0])
+
+    @squares.defjvp
+    def rule(primals, tangents):
+        along, w = primals
+        (u,) = jax.linear_transpose(along, x)(w)
+        _, pull_back = jax.vjp(lambda along: along(u), along)
+        pairs = zip(jax.tree.leaves(pull_back(w)), jax.tree.leaves(tangents[0]), strict=True)
+        terms = [jnp.sum(widen(g) * widen(t)) for g, t in pairs if g.dtype != jax.dtypes.float0]
+        return sum_of_squares(u), 2 * sum(terms)
+
+    return squares(along, w)
+
+
+def _sum_over(term: Callable[[jax.Array], jax.Array], items: jax.Array) -> jax.Array:
+    """Sum of ``term(item)``."""
+    if len(items) <= _WRITTEN_OUT:
+        return sum((term(item) for item in items), start=jnp.zeros(()))
+    again = jax.checkpoint(term, prevent_cse=False)
+    _, terms = jax.lax.scan(lambda _, item: (None, again(item)), None, items)
+    return jnp.sum(terms)
+
+
+def _one_hot(index: jax.Array, like: jax.Array) -> jax.Array:
+    """Examples of the shape of ``like`` with a one at ``index`` and zeros elsewhere."""
+    example = like.shape[1:]
+    one = jax.nn.one_hot(index, math.prod(example), dtype=like.dtype)
+    return tangent(one.reshape(1, *example), like)
+
+
+def _probe_keys(x: jax.Array, key: jax.Array, probes: int) -> jax.Array:
+    """Checks the arguments of an estimate and returns a key for each probe."""
+    check_batch(x, "x")
+    check_key(key)
+    check_static_integer(probes, "probes")
+    if probes < 1:
+        raise ValueError(f"`probes` must be at least 1, got {probes}; leave the penalty out.")
+    return jax.random.split(key, probes)
