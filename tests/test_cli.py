@@ -12,7 +12,7 @@ import pytest
 
 from jaxreg import __version__
 from jaxreg.study import cli, files
-from jaxreg.study.recipes import ARM_NAMES
+from jaxreg.study.techniques import ARM_NAMES, DEFAULT_ARMS
 
 ROOT = pathlib.Path(__file__).parent.parent
 FILES = {"results.csv", "history.csv", "report.html", "recipe.py"}
@@ -37,8 +37,8 @@ def call(*arguments, cwd, **environment):
         ("stdy", "invalid choice: 'stdy'"),
         ("study --dat digits", "unrecognized arguments: --dat"),
         ("study --data mnist", "`--data` must be one of digits, .*, got mnist"),
-        ("study --arms baseline,ridge", "`--arms` must be all or some of .*, got 'ridge'"),
-        ("study --arms=", "`--arms` must be all or some of .*, got ''"),
+        ("study --arms baseline,ridge", "`--arms` must be all, default or some of .*, got 'ridge'"),
+        ("study --arms=", "`--arms` must be all, default or some of .*, got ''"),
         ("study --arms l2,combined", "`--arms` must name at least two techniques"),
         ("study --seeds 1", "`--seeds` must be at least 2, got 1"),
         ("study --seeds many", "--seeds: invalid int value: 'many'"),
@@ -210,7 +210,7 @@ def test_the_default_study(tmp_path):
     assert "Traceback" not in call("study", "--out", tmp_path / "a", cwd=tmp_path).stderr
     results = io.StringIO((tmp_path / "a" / "results.csv").read_text(encoding="utf-8"))
     rows = {row["arm"]: row for row in csv.DictReader(results)}
-    assert tuple(rows) == ARM_NAMES
+    assert tuple(rows) == DEFAULT_ARMS
     baseline = rows.pop("baseline")
     assert float(baseline["train"]) == 1.0
     assert float(baseline["test"]) < 0.97

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from jaxreg.study import Grid, Recipe, Runs, compare, recipes, selection
+from jaxreg.study import Grid, Recipe, Runs, compare, selection, techniques
 
 SEEDS, EPOCHS = 3, 4
 
@@ -24,10 +24,10 @@ def made_up(validation, test, loss=None):
     return train
 
 
-BASELINE = recipes.grid("baseline")
-L2 = recipes.grid("l2", strengths=[1, 2, 3])
-L1 = recipes.grid("l1", strengths=[0.4, 0.5])
-DROPOUT = recipes.grid("dropout", strengths=[0.5])
+BASELINE = techniques.grid("baseline")
+L2 = techniques.grid("l2", strengths=[1, 2, 3])
+L1 = techniques.grid("l1", strengths=[0.4, 0.5])
+DROPOUT = techniques.grid("dropout", strengths=[0.5])
 
 
 def test_strengths_and_arms_are_chosen_on_validation_not_on_test():

@@ -8,10 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import linen as nn
 from flax import nnx
 
+import jaxreg.linen
 import jaxreg.nnx
-from jaxreg import targets
+from jaxreg import penalties, targets
 from jaxreg.study import (
     Recipe,
     Runs,
@@ -20,11 +22,13 @@ from jaxreg.study import (
     recipes,
     runner,
     summary,
+    techniques,
 )
 
 SEEDS, EPOCHS = 3, 4
 TRAIN = partial(runner.run, seeds=SEEDS, epochs=EPOCHS, batch_size=20, learning_rate=0.03)
 MODEL = models.mlp((8,), 2)
+DEFAULT = techniques.DEFAULT_ARMS
 EVERYTHING = Recipe(
     l1=0.01, l2=0.1, dropout=0.2, label_smoothing=0.1, max_norm=2.0, patience=2, batch_norm=True
 )
@@ -169,14 +173,14 @@ def test_a_strength_out_of_range_raises(name, value):
 
 
 def test_the_leaves_of_a_recipe_are_its_strengths():
-    assert len(jax.tree.leaves(Recipe())) == 6
+    assert len(jax.tree.leaves(Recipe())) == 22
     assert jax.tree.structure(Recipe()) == jax.tree.structure(Recipe(l2=1.0, dropout=0.5))
     assert jax.tree.structure(Recipe()) != jax.tree.structure(Recipe(batch_norm=True))
 
 
-@pytest.mark.parametrize("technique", recipes.TECHNIQUES, ids=lambda technique: technique.name)
+@pytest.mark.parametrize("technique", techniques.TECHNIQUES, ids=lambda technique: technique.name)
 def test_every_arm_has_a_grid_that_sets_its_technique_alone(technique):
-    arm = recipes.grid(technique.name, count=4)
+    arm = techniques.grid(technique.name, count=4)
     assert arm.strengths == tuple(sorted(arm.strengths))
     assert len(arm.recipes) == max(len(arm.strengths), 1)
     assert len(arm.strengths) in (0, 4)
@@ -184,19 +188,19 @@ def test_every_arm_has_a_grid_that_sets_its_technique_alone(technique):
         changed = [
             name for name in vars(recipe) if getattr(recipe, name) != getattr(Recipe(), name)
         ]
-        assert changed == [technique.field]
+        assert set(changed) == {technique.field, *dict(technique.needs)}
 
 
 def test_one_strength_is_the_middle_of_the_range():
-    assert recipes.grid("l2", count=1).strengths == (1.0,)
-    assert recipes.grid("l2", strengths=[3, 2, 3]).strengths == (2.0, 3.0)
+    assert techniques.grid("l2", count=1).strengths == (1.0,)
+    assert techniques.grid("l2", strengths=[3, 2, 3]).strengths == (2.0, 3.0)
 
 
 def test_grids_say_what_is_wrong():
     with pytest.raises(ValueError, match=r"`name` must be one of baseline, .*, got ridge"):
-        recipes.grid("ridge")
+        techniques.grid("ridge")
     with pytest.raises(ValueError, match="`count` must be at least 1, got 0"):
-        recipes.grid("l2", count=0)
+        techniques.grid("l2", count=0)
 
 
 def test_combining_switches_everything_on():
@@ -324,14 +328,67 @@ def test_a_strong_regularizer_keeps_the_training_loss_up(recipe):
     assert (on > off).all()
 
 
-@pytest.mark.parametrize("technique", recipes.TECHNIQUES, ids=lambda technique: technique.name)
+@pytest.mark.parametrize(
+    "technique",
+    [
+        pytest.param(each, id=each.name, marks=[pytest.mark.slow] * (each.name not in DEFAULT))
+        for each in techniques.TECHNIQUES
+    ],
+)
 def test_every_technique_changes_training(technique):
     """An arm that did nothing would train the baseline."""
     # The strongest: the largest strength, but the smallest bound and the least patience.
-    grid = recipes.grid(technique.name).recipes
+    grid = techniques.grid(technique.name).recipes
     strongest = grid[0 if technique.name in ("max_norm", "early_stopping") else -1]
     off, on = TRAIN(MODEL, blobs, [Recipe(), strongest], epochs=20, learning_rate=0.1).loss
     assert (off != on).any()
+
+
+def _trained(make_model, weight):
+    """Training losses of the first epoch of a model that penalizes itself."""
+    return TRAIN(lambda recipe: make_model(weight), blobs, [Recipe()], epochs=1).train_loss
+
+
+class _Sowing(nn.Module):
+    weight: float
+
+    @nn.compact
+    def __call__(self, x, *, train):
+        x = jaxreg.linen.ActivityPenalty(penalties.l2, self.weight)(nn.Dense(4)(x))
+        return nn.Dense(2)(nn.relu(x))
+
+
+def _sowing_nnx(weight):
+    def make(recipe, rngs):
+        return nnx.Sequential(
+            nnx.Linear(3, 4, rngs=rngs),
+            jaxreg.nnx.ActivityPenalty(penalties.l2, weight),
+            nnx.relu,
+            nnx.Linear(4, 2, rngs=rngs),
+        )
+
+    return models.from_nnx(make)(Recipe())
+
+
+@pytest.mark.parametrize("make_model", [_Sowing, _sowing_nnx])
+def test_penalties_that_a_model_sows_are_trained(make_model):
+    off, on = _trained(make_model, 0.0), _trained(make_model, 0.1)
+    assert (on > off + 0.1).all()
+
+
+def test_a_flooded_loss_stays_up():
+    flooded = TRAIN(MODEL, blobs, [Recipe(flood=0.6)], epochs=20).train_loss[0, -5:]
+    plain = TRAIN(MODEL, blobs, [Recipe()], epochs=20).train_loss[0, -5:]
+    assert plain.mean() < 0.55
+    np.testing.assert_allclose(flooded.mean(), 0.6, atol=0.03)
+
+
+def test_what_is_off_is_left_out():
+    recipe = jax.tree.map(jnp.asarray, Recipe(l2=1.0, l0=0.1, dropout=0.5)).only(("l0",))
+    assert (recipe.dropout, recipe.jacobian) == (0.0, 0.0)
+    assert isinstance(recipe.l0, jax.Array)
+    assert isinstance(recipe.l2, jax.Array)
+    assert models.mlp((4,), 2)(recipe).dropout is None
 
 
 def test_batch_normalization_is_in_the_model():

@@ -18,8 +18,8 @@ from typing import NamedTuple, NoReturn
 from jaxreg._version import __version__
 from jaxreg.study.data import TASKS, Splitter, Task, extra
 from jaxreg.study.files import check_folder
-from jaxreg.study.recipes import ARM_NAMES, TECHNIQUES, Grid, grid
 from jaxreg.study.records import Study
+from jaxreg.study.techniques import ARM_NAMES, DEFAULT_ARMS, TECHNIQUES, Grid, grid
 
 _USAGE_ERROR = 2
 _INTERRUPTED = 130
@@ -130,7 +130,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = study.add_argument
     add("--data", default="digits", metavar="NAME", help=f"{', '.join(TASKS)} (default: digits)")
-    add("--arms", default="all", metavar="NAME,NAME", help="arms of `jaxreg list` (default: all)")
+    add("--arms", default="default", metavar="NAME,NAME", help="all, default, or arms of "
+        "`jaxreg list` (default: default)")  # fmt: skip
     add("--strengths", type=int, metavar="N", help="at most N strengths of every "
         "arm (default: by data set)")  # fmt: skip
     add("--seeds", type=int, default=16, metavar="N", help="seeds of every arm (default: 16)")
@@ -190,13 +191,14 @@ def _order(args: argparse.Namespace, command: str) -> _Order:
 
 def _arm_names(text: str) -> tuple[str, ...]:
     """Reads the arms: in the order of the table, once each, the baseline always among them."""
-    if text == "all":
-        return ARM_NAMES
+    if text in ("all", "default"):
+        return ARM_NAMES if text == "all" else DEFAULT_ARMS
     asked = {name.strip() for name in text.split(",")}
     unknown = sorted(asked - set(ARM_NAMES))
     if unknown:
         raise ValueError(
-            f"`--arms` must be all or some of {','.join(ARM_NAMES)}, got {','.join(unknown)!r}."
+            f"`--arms` must be all, default or some of {','.join(ARM_NAMES)}, "
+            f"got {','.join(unknown)!r}."
         )
     names = tuple(name for name in ARM_NAMES if name in asked | {"baseline"})
     if "combined" in names and len(names) < 4:

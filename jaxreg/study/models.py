@@ -9,7 +9,8 @@ import jax
 from flax import linen as nn
 from flax import nnx
 
-from jaxreg.linen import BatchNorm, Dropout
+from jaxreg import dropout, information, linen, penalties
+from jaxreg.nnx import with_penalties
 from jaxreg.study.recipes import Recipe
 
 Variables = dict[str, Any]
@@ -20,7 +21,8 @@ class Model(NamedTuple):
 
     Attributes:
       init: ``(key, x) -> variables``.
-      train: ``(variables, x, key) -> (logits, variables)``, with batch statistics and noise.
+      train: ``(variables, x, key) -> (logits, variables)``, with batch statistics and noise. What
+        stands in ``variables["losses"]``, if anything, is added to the loss and dropped.
       predict: ``(variables, x) -> logits``.
     """
 
@@ -33,8 +35,9 @@ def from_linen(module: nn.Module) -> Model:
     """Wraps a Linen module that is called as ``module(x, train=...)``.
 
     Args:
-      module: Module that returns logits, ``[batch, classes]``. It may keep ``batch_stats`` and
-        draw from the ``"dropout"`` stream.
+      module: Module that returns logits, ``[batch, classes]``. It may keep ``batch_stats``, sow
+        penalties in ``losses``, as :class:`jaxreg.linen.ActivityPenalty` does, and draw from the
+        ``"dropout"`` stream.
 
     Returns:
       The model.
@@ -45,7 +48,7 @@ def from_linen(module: nn.Module) -> Model:
 
     def train(variables, x, key):
         logits, updates = module.apply(
-            variables, x, train=True, rngs={"dropout": key}, mutable=["batch_stats"]
+            variables, x, train=True, rngs={"dropout": key}, mutable=["batch_stats", "losses"]
         )
         return logits, {**variables, **updates}
 
@@ -88,8 +91,8 @@ def from_nnx(make: Callable[[Recipe, nnx.Rngs], nnx.Module]) -> Callable[[Recipe
             module = merged(variables)
             module.train()
             nnx.reseed(module, dropout=key)
-            logits = module(x)
-            return logits, variables_of(module)
+            logits, penalty = with_penalties(module)(x)
+            return logits, {**variables_of(module), "losses": penalty}
 
         def predict(variables, x):
             module = merged(variables)
@@ -101,19 +104,62 @@ def from_nnx(make: Callable[[Recipe, nnx.Rngs], nnx.Module]) -> Callable[[Recipe
     return make_model
 
 
+class Gates(nn.Module):
+    """Multiplies units by hard concrete gates and penalizes the expected number of open ones."""
+
+    weight: Any
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        log_alpha = self.param("log_alpha", nn.initializers.constant(2.0), x.shape[-1:])
+        counted = linen.ActivityPenalty(penalties.hard_concrete_l0, self.weight)(log_alpha)
+        if train:
+            return x * dropout.hard_concrete(self.make_rng("dropout"), counted)
+        return x * dropout.hard_concrete_inference(counted)
+
+
+class Bottleneck(nn.Module):
+    """Samples a Gaussian code and penalizes its rate; in evaluation the code is its mean."""
+
+    features: int
+    weight: Any
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        mean = nn.Dense(self.features)(x)
+        log_var = nn.Dense(self.features)(x)
+
+        def rate(mean: jax.Array) -> jax.Array:
+            return information.gaussian_kl(mean, log_var).mean()
+
+        mean = linen.ActivityPenalty(rate, self.weight)(mean)
+        if not train:
+            return mean
+        return information.sample_gaussian(self.make_rng("dropout"), mean, log_var)
+
+
 class MLP(nn.Module):
     """Dense layers with the layers a recipe asks for in between.
 
     Attributes:
       hidden: Widths of the hidden layers.
       num_classes: Number of logits.
-      dropout: Rate of the dropout after every hidden layer; None leaves the layer out.
+      dropout: Rate of the dropout after every hidden layer; None leaves the layer out, as of what
+        follows.
+      activity_l1: Weight of the absolute activations of every hidden layer.
+      decorrelation: Weight of the covariances of every hidden layer.
+      l0: Weight of the gates on every hidden layer.
+      bottleneck: Weight of the rate of a Gaussian bottleneck, as wide as the last hidden layer.
       batch_norm: Whether every hidden layer is batch-normalized.
     """
 
     hidden: Sequence[int]
     num_classes: int
     dropout: Any = None
+    activity_l1: Any = None
+    decorrelation: Any = None
+    l0: Any = None
+    bottleneck: Any = None
     batch_norm: bool = False
 
     @nn.compact
@@ -121,10 +167,19 @@ class MLP(nn.Module):
         for width in self.hidden:
             x = nn.Dense(width)(x)
             if self.batch_norm:
-                x = BatchNorm(use_running_average=not train)(x)
+                x = linen.BatchNorm(use_running_average=not train)(x)
             x = nn.relu(x)
+            if self.l0 is not None:
+                x = Gates(self.l0)(x, train=train)
+            if self.activity_l1 is not None:
+                penalty = penalties.per_example(penalties.l1)
+                x = linen.ActivityPenalty(penalty, self.activity_l1)(x)
+            if self.decorrelation is not None:
+                x = linen.ActivityPenalty(penalties.decorrelation, self.decorrelation)(x)
             if self.dropout is not None:
-                x = Dropout(self.dropout, deterministic=not train)(x)
+                x = linen.Dropout(self.dropout, deterministic=not train)(x)
+        if self.bottleneck is not None:
+            x = Bottleneck(self.hidden[-1], self.bottleneck)(x, train=train)
         return nn.Dense(self.num_classes)(x)
 
 
@@ -145,8 +200,12 @@ def mlp(hidden: Sequence[int], num_classes: int) -> Callable[[Recipe], MLP]:
     """
 
     def make_model(recipe: Recipe) -> MLP:
-        off = isinstance(recipe.dropout, int | float) and recipe.dropout == 0
-        rate = None if off else recipe.dropout
-        return MLP(hidden, num_classes, dropout=rate, batch_norm=recipe.batch_norm)
+        def strength(name: str) -> Any:
+            value = getattr(recipe, name)
+            return None if isinstance(value, int | float) and value == 0 else value
+
+        layers = ("dropout", "activity_l1", "decorrelation", "l0", "bottleneck")
+        chosen = {name: strength(name) for name in layers}
+        return MLP(hidden, num_classes, **chosen, batch_norm=recipe.batch_norm)
 
     return make_model

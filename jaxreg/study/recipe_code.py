@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from textwrap import wrap
-from typing import NamedTuple
 
-from jaxreg.study import summary
-from jaxreg.study.data import TASKS, Task
+from jaxreg.study import models, recipe_loss, summary
+from jaxreg.study.data import TASKS
+from jaxreg.study.recipe_parts import Parts, literal
 from jaxreg.study.records import Study
 
 # Data of the user's own is not in reach of a program to paste.
 _STAND_IN = "digits"
-
-
-class _Parts(NamedTuple):
-    """What the program consists of, which follows from the recipe and the data."""
-
-    on: dict[str, float | None]
-    task: Task
-    data: str
-    train_size: int
-    validation_size: int
-    epochs: int
-
-    @property
-    def watched(self) -> str:
-        """The rows that the loop evaluates on: those it stops on must not be the test rows."""
-        return "validation" if "early_stopping" in self.on else "test"
+_PURE = (
+    "dropout", "information", "linen", "masks", "penalties", "projections", "proximal",
+    "smoothness", "targets", "transforms",
+)  # fmt: skip
 
 
 def source(study: Study) -> str:
@@ -34,7 +24,7 @@ def source(study: Study) -> str:
     arm = summary.chosen_arm(study)
     known = study.data in TASKS
     data = study.data if known else _STAND_IN
-    parts = _Parts(
+    parts = Parts(
         on=dict(summary.techniques(arm.recipe)),
         task=TASKS[data],
         data=data,
@@ -42,25 +32,24 @@ def source(study: Study) -> str:
         validation_size=study.sizes[1] if known else TASKS[data].train_size,
         epochs=study.epochs,
     )
-    blocks = (
-        _head(study, parts),
-        _imports(parts),
+    blocks = [
         _constants(parts),
+        *_layers(parts),
         _model(parts),
         _optimizer(parts),
         "model = Model()\noptimizer = make_optimizer()",
-        _loss(parts),
+        recipe_loss.loss(parts),
         _step(parts),
         _evaluate(parts),
         _loader(parts),
         _main(parts),
         'if __name__ == "__main__":\n    main()',
-    )
-    text = "\n\n\n".join(blocks[2:])
-    return "\n\n".join((*blocks[:2], text)) + "\n"
+    ]
+    body = "\n\n\n".join(blocks)
+    return "\n\n".join((_head(study, parts), _imports(parts, body), body)) + "\n"
 
 
-def _head(study: Study, parts: _Parts) -> str:
+def _head(study: Study, parts: Parts) -> str:
     arm = summary.chosen_arm(study)
     lines = [
         f"Data: {study.data}. Recipe: {summary.recipe_text(arm.recipe)}.",
@@ -82,14 +71,17 @@ def _head(study: Study, parts: _Parts) -> str:
     ) + "\n".join(f"# {line}" for line in lines)
 
 
-def _use(parts: _Parts) -> str:
+def _use(parts: Parts) -> str:
     """Says what of the program carries the recipe to another model and other data."""
     on = parts.on
     kept = ["`make_optimizer`"] * bool(on.keys() & {"l1", "l2", "max_norm"})
-    kept += ["`loss`"] * ("label_smoothing" in on or _has_modes(parts))
-    kept += ["`step`", "`evaluate`"] * _has_modes(parts)
+    kept += ["`loss`"] * bool(
+        on.keys() & {"label_smoothing", "flood"} or parts.terms or parts.modes
+    )
+    kept += ["`step`"] * bool(parts.modes or parts.arguments) + ["`evaluate`"] * parts.modes
     kept += ["the dropout of `Model`"] * ("dropout" in on)
     kept += ["the batch normalization of `Model`"] * ("batch_norm" in on)
+    kept += ["the penalties in `Model`"] * parts.sown
     kept += ["the stopping in `main`"] * ("early_stopping" in on)
     if not kept:
         return "Runs as it stands; no regularization is on."
@@ -103,19 +95,13 @@ def _one_line(text: str) -> str:
     return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
-def _imports(parts: _Parts) -> str:
-    on = parts.on
-    pure = {
-        "linen": on.keys() & {"dropout", "batch_norm"},
-        "masks": on.keys() & {"l1", "max_norm"},
-        "projections": "max_norm" in on,
-        "proximal": "l1" in on,
-        "targets": "label_smoothing" in on,
-        "transforms": on.keys() & {"l1", "l2", "max_norm"},
-    }
-    lines = ["from functools import partial\n"] if "max_norm" in on else []
-    lines += ["import jax", "import jax.numpy as jnp"]
-    lines += ["import numpy as np"] if parts.data == "circles" else []
+def _imports(parts: Parts, body: str) -> str:
+    """Imports what the program uses."""
+    ours = [name for name in _PURE if re.search(rf"\b{name}\.", body)]
+    lines = ["from functools import partial"] * ("partial(" in body)
+    lines += ["from typing import Any"] * ("Any" in body)
+    lines += [""] * bool(lines) + ["import jax", "import jax.numpy as jnp"]
+    lines += ["import numpy as np"] * (parts.data == "circles")
     lines += ["import optax", "from flax import linen as nn"]
     if parts.data != "circles":
         lines += [
@@ -123,13 +109,15 @@ def _imports(parts: _Parts) -> str:
             "from sklearn.model_selection import train_test_split",
             "from sklearn.preprocessing import StandardScaler",
         ]
-    names = ", ".join(name for name, used in pure.items() if used)
-    ours = [f"from jaxreg import {names}"] if names else []
-    ours += ["from jaxreg.training import early_stopping"] * ("early_stopping" in on)
-    return "\n".join(lines + [""] * bool(ours) + ours)
+    names = ", ".join(ours)
+    # The line would be longer than most formatters have it.
+    names = names if len(names) <= 80 else "(\n    " + ",\n    ".join(ours) + ",\n)"
+    added = [f"from jaxreg import {names}"] * bool(ours)
+    added += ["from jaxreg.training import early_stopping"] * ("early_stopping" in parts.on)
+    return "\n".join(lines + [""] * bool(added) + added)
 
 
-def _constants(parts: _Parts) -> str:
+def _constants(parts: Parts) -> str:
     batch = min(parts.task.batch_size, parts.train_size)
     return (
         f"LEARNING_RATE = {parts.task.learning_rate:g}\n"
@@ -138,16 +126,34 @@ def _constants(parts: _Parts) -> str:
     )
 
 
-def _model(parts: _Parts) -> str:
+def _layers(parts: Parts) -> list[str]:
+    """Layers of the study's model that are in no framework, as they stand there."""
+    used = {"l0": models.Gates, "bottleneck": models.Bottleneck}
+    return [inspect.getsource(layer).rstrip() for name, layer in used.items() if name in parts.on]
+
+
+def _model(parts: Parts) -> str:
+    on = {name: literal(value) for name, value in parts.on.items() if value is not None}
     layers = ["x = nn.Dense(width)(x)"]
     if "batch_norm" in parts.on:
         layers.append("x = linen.BatchNorm(use_running_average=not train)(x)")
     layers.append("x = nn.relu(x)")
-    if "dropout" in parts.on:
-        rate = _literal(parts.on["dropout"])
-        layers.append(f"x = linen.Dropout({rate}, deterministic=not train)(x)")
+    if "l0" in on:
+        layers.append(f"x = Gates({on['l0']})(x, train=train)")
+    if "activity_l1" in on:
+        penalty = "penalties.per_example(penalties.l1)"
+        layers.append(f"x = linen.ActivityPenalty({penalty}, {on['activity_l1']})(x)")
+    if "decorrelation" in on:
+        weight = on["decorrelation"]
+        layers.append(f"x = linen.ActivityPenalty(penalties.decorrelation, {weight})(x)")
+    if "dropout" in on:
+        layers.append(f"x = linen.Dropout({on['dropout']}, deterministic=not train)(x)")
+    last = ""
+    if "bottleneck" in on:
+        code = f"Bottleneck(self.hidden[-1], {on['bottleneck']})(x, train=train)"
+        last = f"        x = {code}\n"
     # A model without noise and statistics is the same in training and in evaluation.
-    signature = "self, x, *, train" if _has_modes(parts) else "self, x"
+    signature = "self, x, *, train" if parts.modes else "self, x"
     body = "\n            ".join(layers)
     return f"""class Model(nn.Module):
     hidden: tuple[int, ...] = {parts.task.hidden}
@@ -157,23 +163,23 @@ def _model(parts: _Parts) -> str:
     def __call__({signature}):
         for width in self.hidden:
             {body}
-        return nn.Dense(self.num_classes)(x)"""
+{last}        return nn.Dense(self.num_classes)(x)"""
 
 
-def _optimizer(parts: _Parts) -> str:
+def _optimizer(parts: Parts) -> str:
     on = parts.on
     links = ["optax.adam(LEARNING_RATE)"]
     lines = []
     if "l2" in on:
         links.append(
-            f"transforms.decoupled_decay({_literal(on['l2'])}, learning_rate=LEARNING_RATE)"
+            f"transforms.decoupled_decay({literal(on['l2'])}, learning_rate=LEARNING_RATE)"
         )
     if "l1" in on:
-        weight = _literal(on["l1"])
+        weight = literal(on["l1"])
         lines.append(f"shrink = transforms.proximal(proximal.l1, {weight}, LEARNING_RATE)")
         links.append("optax.masked(shrink, masks.kernels)")
     if "max_norm" in on:
-        radius = _literal(on["max_norm"])
+        radius = literal(on["max_norm"])
         lines.append(f"max_norm = partial(projections.max_norm, radius={radius})")
         links.append("optax.masked(transforms.project(max_norm), masks.kernels)")
     if len(links) == 1:
@@ -184,62 +190,34 @@ def _optimizer(parts: _Parts) -> str:
     return "def make_optimizer():\n    " + "\n    ".join(lines)
 
 
-_CROSS_ENTROPY = "optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()"
-
-
-def _loss(parts: _Parts) -> str:
-    value = _CROSS_ENTROPY
-    if "label_smoothing" in parts.on:
-        alpha = _literal(parts.on["label_smoothing"])
-        value = f"targets.smoothed_cross_entropy(logits, labels, alpha={alpha})"
-    noise = ', rngs={"dropout": key}' if "dropout" in parts.on else ""
-    key = ", key" if noise else ""
-    if "batch_norm" in parts.on:
-        call = f'model.apply(variables, x, train=True{noise}, mutable=["batch_stats"])'
-        if noise:
-            call = call.replace("(", "(\n        ", 1)[:-1] + "\n    )"
-        return (
-            f"def loss(params, variables, x, labels{key}):\n"
-            '    variables = {**variables, "params": params}\n'
-            f"    logits, statistics = {call}\n"
-            f"    return {value}, statistics"
-        )
-    train = ", train=True" if noise else ""
-    return (
-        f"def loss(params, x, labels{key}):\n"
-        f'    logits = model.apply({{"params": params}}, x{train}{noise})\n'
-        f"    return {value}"
-    )
-
-
-def _step(parts: _Parts) -> str:
-    key = ", key" if "dropout" in parts.on else ""
+def _step(parts: Parts) -> str:
+    given = parts.arguments
     if "batch_norm" in parts.on:
         return f"""@jax.jit
-def step(variables, state, x, labels{key}):
+def step(variables, state, x, labels{given}):
     params = variables["params"]
     gradient = jax.value_and_grad(loss, has_aux=True)
-    (value, statistics), grads = gradient(params, variables, x, labels{key})
+    (value, statistics), grads = gradient(params, variables, x, labels{given})
     updates, state = optimizer.update(grads, state, params)
     return {{"params": optax.apply_updates(params, updates), **statistics}}, state, value"""
     return f"""@jax.jit
-def step(variables, state, x, labels{key}):
+def step(variables, state, x, labels{given}):
     params = variables["params"]
-    value, grads = jax.value_and_grad(loss)(params, x, labels{key})
+    value, grads = jax.value_and_grad(loss)(params, x, labels{given})
     updates, state = optimizer.update(grads, state, params)
     return {{"params": optax.apply_updates(params, updates)}}, state, value"""
 
 
-def _evaluate(parts: _Parts) -> str:
-    mode = ", train=False" if _has_modes(parts) else ""
+def _evaluate(parts: Parts) -> str:
+    mode = ", train=False" if parts.modes else ""
     return f"""@jax.jit
 def evaluate(variables, x, labels):
     logits = model.apply(variables, x{mode})
-    value = {_CROSS_ENTROPY}
+    value = {recipe_loss.CROSS_ENTROPY}
     return value, jnp.mean(logits.argmax(axis=-1) == labels)"""
 
 
-def _loader(parts: _Parts) -> str:
+def _loader(parts: Parts) -> str:
     """Writes the loader of data that looks like the study's."""
     stops = "early_stopping" in parts.on
     said = "Training, validation and test rows" if stops else "Training and test rows"
@@ -249,7 +227,7 @@ def _loader(parts: _Parts) -> str:
     )
 
 
-def _circles_lines(parts: _Parts) -> list[str]:
+def _circles_lines(parts: Parts) -> list[str]:
     ends = [("", f":{parts.train_size}"), ("test_", "1000:")]
     if "early_stopping" in parts.on:
         ends[1:] = [("validation_", "1000:2000"), ("test_", "2000:")]
@@ -262,7 +240,7 @@ def _circles_lines(parts: _Parts) -> list[str]:
     ]
 
 
-def _sklearn_lines(parts: _Parts) -> list[str]:
+def _sklearn_lines(parts: Parts) -> list[str]:
     split = [
         f"x, labels = load_{parts.data}(return_X_y=True)",
         "x, test_x, labels, test_labels = train_test_split(",
@@ -294,36 +272,39 @@ def _sklearn_lines(parts: _Parts) -> list[str]:
     ]
 
 
-def _main(parts: _Parts) -> str:
-    dropout, stopping = "dropout" in parts.on, "early_stopping" in parts.on
-    mode = ", train=False" if _has_modes(parts) else ""
-    noise = ", noise_key" if dropout else ""
+def _main(parts: Parts) -> str:
+    stopping = "early_stopping" in parts.on
+    mode = ", train=False" if parts.modes else ""
+    given = parts.arguments.replace("key", "noise_key")
     lines = [
         *_load_lines(parts),
         f"variables = model.init(jax.random.key(0), x[:1]{mode})",
         'state = optimizer.init(variables["params"])',
         *(["stopping = early_stopping.init(variables)"] * stopping),
+        *(['start = variables["params"]'] * ("start" in given)),
         "key = jax.random.key(1)",
         "steps = len(x) // BATCH_SIZE",
         "for epoch in range(1, EPOCHS + 1):",
         "    key, order_key = jax.random.split(key)",
         "    order = jax.random.permutation(order_key, len(x))[: steps * BATCH_SIZE]",
         "    for rows in order.reshape(steps, BATCH_SIZE):",
-        *(["        key, noise_key = jax.random.split(key)"] * dropout),
-        f"        variables, state, value = step(variables, state, x[rows], labels[rows]{noise})",
+        *(["        key, noise_key = jax.random.split(key)"] * ("key" in given)),
+        "        variables, state, value = step(",
+        f"            variables, state, x[rows], labels[rows]{given}",
+        "        )",
         *_watch_lines(parts),
         *(_stopping_lines(parts) if stopping else []),
     ]
     return "def main():\n    " + "\n    ".join(lines)
 
 
-def _load_lines(parts: _Parts) -> list[str]:
+def _load_lines(parts: Parts) -> list[str]:
     if "early_stopping" not in parts.on:
         return ["x, labels, test_x, test_labels = load_data()"]
     return ["x, labels, validation_x, validation_labels, test_x, test_labels = load_data()"]
 
 
-def _watch_lines(parts: _Parts) -> list[str]:
+def _watch_lines(parts: Parts) -> list[str]:
     rows = parts.watched
     # The accuracy on the rows that the program stops on would flatter it.
     stops = "early_stopping" in parts.on
@@ -336,8 +317,8 @@ def _watch_lines(parts: _Parts) -> list[str]:
     ]
 
 
-def _stopping_lines(parts: _Parts) -> list[str]:
-    patience = _literal(parts.on["early_stopping"])
+def _stopping_lines(parts: Parts) -> list[str]:
+    patience = literal(parts.on["early_stopping"])
     return [
         "    stopping = early_stopping.update("
         f"stopping, validation_loss, variables, patience={patience})",
@@ -348,12 +329,3 @@ def _stopping_lines(parts: _Parts) -> list[str]:
         'text = f"best validation loss {stopping.best_metric:.4f}"',
         'print(f"{text}, test loss {test_loss:.4f}, test accuracy {accuracy:.4f}")',
     ]
-
-
-def _has_modes(parts: _Parts) -> bool:
-    return bool(parts.on.keys() & {"dropout", "batch_norm"})
-
-
-def _literal(value: float | None) -> str:
-    """Writes a strength with four digits, which no training run can tell from all of them."""
-    return f"{value:.4g}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -15,6 +14,7 @@ from flax import linen as nn
 from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxreg import masks, projections, proximal, targets, transforms
+from jaxreg.study import terms
 from jaxreg.study.data import Array, Split, Splitter
 from jaxreg.study.models import Model, from_linen
 from jaxreg.study.recipes import Recipe, Structure
@@ -57,7 +57,7 @@ class _Plan(NamedTuple):
     learning_rate: float
     devices: tuple[Any, ...]
     together: int
-    structure: Structure = Recipe().structure
+    structure: Structure = ()
 
 
 class _State(NamedTuple):
@@ -66,6 +66,7 @@ class _State(NamedTuple):
     variables: Any
     optimizer: optax.OptState
     stopping: Any
+    start: Any
     train_loss: jax.Array
     validation_loss: jax.Array
 
@@ -120,8 +121,9 @@ def run(
 
     Args:
       make_model: Function from a recipe, whose strengths are traced, to a Linen module called as
-        ``module(x, train=...)``, or to a :class:`jaxreg.study.Model`. A dropout rate that is off
-        is the Python number 0. Pass the same function again to reuse the compiled programs.
+        ``module(x, train=...)``, or to a :class:`jaxreg.study.Model`. A strength that is off and
+        would cost something is the Python number 0. Pass the same function again to reuse the
+        compiled programs.
       data: Function from a seed to its :class:`jaxreg.study.Split`, the same sizes for all.
       recipes: The recipes, with Python numbers as strengths.
       seeds: Number of seeds; the seeds are ``0, 1, ..., seeds - 1``.
@@ -247,8 +249,7 @@ def _train_runs(plan: _Plan, recipes: Recipe, seeds: jax.Array, splits: Split) -
 
 def _train(plan: _Plan, recipe: Recipe, split: Split, key: jax.Array) -> Runs:
     """Trains one run from its initial weights to its results."""
-    if not plan.structure.dropout:
-        recipe = dataclasses.replace(recipe, dropout=0.0)
+    recipe = recipe.only(plan.structure)
     made = plan.make_model(recipe)
     model = made if isinstance(made, Model) else from_linen(made)
     chain = optimizer(recipe, plan.learning_rate)
@@ -258,6 +259,7 @@ def _train(plan: _Plan, recipe: Recipe, split: Split, key: jax.Array) -> Runs:
         variables=variables,
         optimizer=chain.init(variables["params"]),
         stopping=early_stopping.init(variables),
+        start=variables["params"] if "distance" in plan.structure else None,
         train_loss=jnp.zeros(()),
         validation_loss=jnp.zeros(()),
     )
@@ -299,6 +301,37 @@ def _evaluate(
     return loss, jnp.mean(logits.argmax(axis=-1) == y)
 
 
+def _loss(
+    plan: _Plan,
+    model: Model,
+    recipe: Recipe,
+    variables: Any,
+    rows: tuple[jax.Array, jax.Array],
+    start: Any,
+    key: jax.Array,
+) -> tuple[jax.Array, Any]:
+    """Cross entropy of a batch, with what the recipe and the model add; and the new variables."""
+    x, y = rows
+    logits, updated = model.train(variables, x, key)
+    penalties = jax.tree.leaves(updated.get("losses"))
+    value = targets.smoothed_cross_entropy(logits, y, alpha=recipe.label_smoothing)
+    probe_key, again_key = jax.random.split(jax.random.fold_in(key, 1))
+    twice = "r_drop" in plan.structure
+    view = terms.View(
+        params=variables["params"],
+        start=start,
+        x=x,
+        logits=logits,
+        predict=lambda x: model.predict(variables, x),
+        again=model.train(variables, x, again_key)[0] if twice else None,
+        key=probe_key,
+    )
+    value = terms.added(sum(penalties, start=value), recipe, plan.structure, view)
+    if "flood" in plan.structure:
+        value = targets.flood(value, level=recipe.flood)
+    return value, {name: kept for name, kept in updated.items() if name != "losses"}
+
+
 def _epoch(
     plan: _Plan,
     model: Model,
@@ -315,11 +348,9 @@ def _epoch(
     order = jax.random.permutation(order_key, rows)[: steps * plan.batch_size]
 
     def loss(params, variables, batch, key):
-        logits, variables = model.train({**variables, "params": params}, split.train_x[batch], key)
-        value = targets.smoothed_cross_entropy(
-            logits, split.train_y[batch], alpha=recipe.label_smoothing
-        )
-        return value, variables
+        variables = {**variables, "params": params}
+        rows = split.train_x[batch], split.train_y[batch]
+        return _loss(plan, model, recipe, variables, rows, state.start, key)
 
     def step(carry, inputs):
         variables, state = carry
@@ -338,4 +369,4 @@ def _epoch(
     stopping = early_stopping.update(
         state.stopping, validation_loss, variables, patience=recipe.patience
     )
-    return _State(variables, optimizer_state, stopping, losses.mean(), validation_loss)
+    return _State(variables, optimizer_state, stopping, state.start, losses.mean(), validation_loss)

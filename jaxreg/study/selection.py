@@ -8,9 +8,10 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxreg.study.data import extra
-from jaxreg.study.recipes import Grid, Recipe, combine
+from jaxreg.study.recipes import Recipe, combine
 from jaxreg.study.records import Arm, Interval
 from jaxreg.study.runner import Runs
+from jaxreg.study.techniques import Grid
 
 Train = Callable[[Sequence[Recipe]], Runs]
 

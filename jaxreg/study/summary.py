@@ -8,8 +8,9 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxreg.study.data import TASKS
-from jaxreg.study.recipes import PUBLISHED, Recipe
+from jaxreg.study.recipes import Recipe
 from jaxreg.study.records import Arm, Interval, Study
+from jaxreg.study.techniques import PUBLISHED, TECHNIQUES
 
 REFERENCE = "reference"
 HIGHER = "higher"
@@ -132,18 +133,10 @@ def chosen_arm(study: Study) -> Arm:
 
 def techniques(recipe: Recipe) -> list[tuple[str, float | None]]:
     """Lists what a recipe switches on, by arm name; None stands where there is no strength."""
-    found: list[tuple[str, float | None]] = [
-        (name, float(getattr(recipe, name)))
-        for name in ("l1", "l2", "dropout", "label_smoothing")
-        if getattr(recipe, name) > 0
-    ]
-    if math.isfinite(recipe.max_norm):
-        found.append(("max_norm", float(recipe.max_norm)))
-    if math.isfinite(recipe.patience):
-        found.append(("early_stopping", float(recipe.patience)))
-    if recipe.batch_norm:
-        found.append(("batch_norm", None))
-    return found
+    off = Recipe()
+    on = [each for each in TECHNIQUES if getattr(recipe, each.field) != getattr(off, each.field)]
+    with_strength = [(each.name, float(getattr(recipe, each.field))) for each in on if each.low]
+    return [*with_strength, *((each.name, None) for each in on if not each.low)]
 
 
 def recipe_text(recipe: Recipe) -> str:

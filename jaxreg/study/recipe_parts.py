@@ -1,0 +1,57 @@
+"""What the program that a study hands over consists of."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from jaxreg.study.data import Task
+from jaxreg.study.terms import TERMS
+
+SOWING = {"activity_l1", "decorrelation", "l0", "bottleneck"}
+
+
+class Parts(NamedTuple):
+    """What the program consists of, which follows from the recipe and the data."""
+
+    on: dict[str, float | None]
+    task: Task
+    data: str
+    train_size: int
+    validation_size: int
+    epochs: int
+
+    @property
+    def terms(self) -> list[str]:
+        """What is added to the loss, in the order of the study."""
+        return [name for name in TERMS if name in self.on]
+
+    @property
+    def sown(self) -> bool:
+        """Whether layers of the model sow penalties."""
+        return bool(self.on.keys() & SOWING)
+
+    @property
+    def noisy(self) -> bool:
+        """Whether layers of the model draw from the stream of noise."""
+        return bool(self.on.keys() & {"dropout", "l0", "bottleneck"})
+
+    @property
+    def modes(self) -> bool:
+        """Whether the model is another one in training than in evaluation."""
+        return self.noisy or self.sown or "batch_norm" in self.on
+
+    @property
+    def arguments(self) -> str:
+        """What the loss takes besides the batch."""
+        keyed = self.noisy or any("key=" in TERMS[name].code for name in self.terms)
+        return ", key" * keyed + ", start" * ("distance" in self.on)
+
+    @property
+    def watched(self) -> str:
+        """The rows that the loop evaluates on: those it stops on must not be the test rows."""
+        return "validation" if "early_stopping" in self.on else "test"
+
+
+def literal(value: float | None) -> str:
+    """Writes a strength with four digits, which no training run can tell from all of them."""
+    return f"{value:.4g}"

@@ -1,0 +1,288 @@
+"""The techniques of a study, and the arms: what each sets in a recipe, over which strengths."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from jaxreg.study.recipes import Recipe
+
+
+@dataclass(frozen=True)
+class Technique:
+    """One technique of a study: what it sets in a recipe, and where its code stands.
+
+    Attributes:
+      name: Name of the arm.
+      field: Field of :class:`Recipe` that it sets.
+      function: Address of the code behind it.
+      summary: What it does, in a few words.
+      low: Smallest strength of the default grid; None where there is nothing to choose.
+      high: Largest strength of the default grid; None likewise.
+      needs: What else its recipes set.
+    """
+
+    name: str
+    field: str
+    function: str
+    summary: str
+    low: float | None = None
+    high: float | None = None
+    needs: tuple[tuple[str, float], ...] = ()
+
+    def recipe(self, strength: float | None = None) -> Recipe:
+        """The recipe with this technique alone; without a strength where there is none."""
+        changed: dict[str, Any] = dict(self.needs)
+        changed[self.field] = True if strength is None else strength
+        return Recipe(**changed)
+
+
+TECHNIQUES = (
+    Technique(
+        name="l1",
+        field="l1",
+        function="jaxreg.transforms.proximal(jaxreg.proximal.l1, ...)",
+        summary="soft-threshold step after the optimizer",
+        low=0.02,
+        high=0.6,
+    ),
+    Technique(
+        name="l2",
+        field="l2",
+        function="jaxreg.transforms.decoupled_decay",
+        summary="decay of the weights, decoupled from the gradient",
+        low=0.1,
+        high=10.0,
+    ),
+    Technique(
+        name="dropout",
+        field="dropout",
+        function="jaxreg.linen.Dropout",
+        summary="inverted dropout after every hidden layer",
+        low=0.1,
+        high=0.6,
+    ),
+    Technique(
+        name="batch_norm",
+        field="batch_norm",
+        function="jaxreg.linen.BatchNorm",
+        summary="batch normalization before every nonlinearity",
+    ),
+    Technique(
+        name="max_norm",
+        field="max_norm",
+        function="jaxreg.transforms.project(jaxreg.projections.max_norm)",
+        summary="bound on the norm of the weights into a unit",
+        low=0.5,
+        high=2.0,
+    ),
+    Technique(
+        name="label_smoothing",
+        field="label_smoothing",
+        function="jaxreg.targets.smoothed_cross_entropy",
+        summary="targets mixed with the uniform distribution",
+        low=0.02,
+        high=0.5,
+    ),
+    Technique(
+        name="early_stopping",
+        field="patience",
+        function="jaxreg.training.early_stopping",
+        summary="stop, and go back to the best validation loss",
+        low=2.0,
+        high=20.0,
+    ),
+    Technique(
+        name="elastic_net",
+        field="elastic_net",
+        function="jaxreg.penalties.elastic_net",
+        summary="half L1, half L2, in the loss",
+        low=0.0001,
+        high=0.01,
+    ),
+    Technique(
+        name="group_lasso",
+        field="group_lasso",
+        function="jaxreg.penalties.group_lasso",
+        summary="norms of all weights into a unit, in the loss",
+        low=1e-05,
+        high=0.001,
+    ),
+    Technique(
+        name="orthogonality",
+        field="orthogonality",
+        function="jaxreg.penalties.orthogonality",
+        summary="kernels near orthogonal ones",
+        low=0.0001,
+        high=0.1,
+    ),
+    Technique(
+        name="spectral",
+        field="spectral",
+        function="jaxreg.penalties.spectral",
+        summary="largest singular values of the kernels",
+        low=0.001,
+        high=0.3,
+    ),
+    Technique(
+        name="nuclear",
+        field="nuclear",
+        function="jaxreg.penalties.nuclear",
+        summary="sums of singular values of the kernels",
+        low=0.0001,
+        high=0.03,
+    ),
+    Technique(
+        name="distance",
+        field="distance",
+        function="jaxreg.penalties.distance",
+        summary="distance to the initial weights",
+        low=0.0001,
+        high=0.1,
+    ),
+    Technique(
+        name="decorrelation",
+        field="decorrelation",
+        function="jaxreg.penalties.decorrelation",
+        summary="covariances of the units of a hidden layer",
+        low=0.0001,
+        high=0.1,
+    ),
+    Technique(
+        name="activity_l1",
+        field="activity_l1",
+        function="jaxreg.linen.ActivityPenalty",
+        summary="absolute activations of the hidden units",
+        low=0.0001,
+        high=0.1,
+    ),
+    Technique(
+        name="l0",
+        field="l0",
+        function="jaxreg.penalties.hard_concrete_l0",
+        summary="gates on the hidden units that close for good",
+        low=1e-05,
+        high=0.01,
+    ),
+    Technique(
+        name="jacobian",
+        field="jacobian",
+        function="jaxreg.smoothness.jacobian",
+        summary="derivatives of the logits by the inputs",
+        low=0.0001,
+        high=0.1,
+    ),
+    Technique(
+        name="virtual_adversarial",
+        field="virtual_adversarial",
+        function="jaxreg.smoothness.virtual_adversarial",
+        summary="change of the prediction in the worst direction",
+        low=0.1,
+        high=10.0,
+    ),
+    Technique(
+        name="graph_laplacian",
+        field="graph_laplacian",
+        function="jaxreg.smoothness.graph_laplacian",
+        summary="predictions of near rows near each other",
+        low=0.1,
+        high=30.0,
+    ),
+    Technique(
+        name="bottleneck",
+        field="bottleneck",
+        function="jaxreg.information.gaussian_kl",
+        summary="bits that the last hidden layer may keep",
+        low=0.0001,
+        high=0.1,
+    ),
+    Technique(
+        name="confidence_penalty",
+        field="confidence_penalty",
+        function="jaxreg.information.confidence_penalty",
+        summary="entropy of the predictions",
+        low=0.02,
+        high=1.0,
+    ),
+    Technique(
+        name="r_drop",
+        field="r_drop",
+        function="jaxreg.information.symmetric_kl",
+        summary="two passes with different dropout agree",
+        low=0.1,
+        high=5.0,
+        needs=(("dropout", 0.3),),
+    ),
+    Technique(
+        name="flood",
+        field="flood",
+        function="jaxreg.targets.flood",
+        summary="the loss does not fall below a level",
+        low=0.005,
+        high=0.2,
+    ),
+)
+ARM_NAMES = ("baseline", *(technique.name for technique in TECHNIQUES), "combined")
+# What a first look at a data set takes; the others are asked for.
+DEFAULT_ARMS = ("baseline", *(technique.name for technique in TECHNIQUES[:7]), "combined")
+
+
+class Grid(NamedTuple):
+    """An arm before training: its recipes, one per strength.
+
+    Attributes:
+      name: Name of the arm.
+      strengths: Strengths, ascending; empty where there is none to choose.
+      recipes: One recipe per strength, or the only recipe.
+    """
+
+    name: str
+    strengths: tuple[float, ...]
+    recipes: tuple[Recipe, ...]
+
+
+def grid(name: str, *, count: int = 5, strengths: Sequence[float] | None = None) -> Grid:
+    """Returns the recipes of an arm over its strengths.
+
+    Args:
+      name: Name of the arm: one of :data:`ARM_NAMES` but ``"combined"``, which only a study has.
+      count: Number of strengths, spaced evenly on a logarithmic scale, at least 1.
+      strengths: The strengths themselves, to replace the spaced ones.
+
+    Returns:
+      The grid.
+
+    Example:
+      >>> from jaxreg.study import grid
+      >>> grid("l2", count=3).strengths
+      (0.1, 1.0, 10.0)
+    """
+    if count < 1:
+        raise ValueError(f"`count` must be at least 1, got {count}; one strength is the least.")
+    if name == "baseline":
+        return Grid(name, (), (Recipe(),))
+    found = [technique for technique in TECHNIQUES if technique.name == name]
+    if not found:
+        raise ValueError(f"`name` must be one of {', '.join(ARM_NAMES[:-1])}, got {name}.")
+    technique = found[0]
+    if technique.low is None or technique.high is None:
+        return Grid(name, (), (technique.recipe(),))
+    if strengths is None:
+        strengths = _spaced(technique.low, technique.high, count)
+        if technique.field == "patience":
+            strengths = [round(strength) for strength in strengths]
+    chosen = tuple(sorted({float(strength) for strength in strengths}))
+    return Grid(name, chosen, tuple(technique.recipe(strength) for strength in chosen))
+
+
+def _spaced(low: float, high: float, count: int) -> list[float]:
+    """Spaces ``count`` numbers evenly on a logarithmic scale; one alone is the middle."""
+    shares = [(i + 0.5) / count if count == 1 else i / (count - 1) for i in range(count)]
+    return [float(f"{low * (high / low) ** share:.2g}") for share in shares]
+
+
+# Accuracies of the circle example as published, where training and evaluation share the points.
+PUBLISHED: Mapping[str, Mapping[str, float]] = {
+    "circles": {"baseline": 0.975, "l1": 0.970, "l2": 0.972, "dropout": 0.968},
+}
