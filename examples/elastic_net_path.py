@@ -74,7 +74,13 @@ def draw(alphas, ours, theirs, names: list[str], file: str) -> None:
     top.set(ylabel="coefficient", title="The path of the elastic net on the diabetes data")
     top.legend(ncols=2, fontsize="small")
     bottom.step(alphas, (ours != 0).sum(1))
-    bottom.set(xscale="log", xlabel=r"$\alpha$", ylabel="features", ylim=(0, 10.5))
+    bottom.set(
+        xscale="log",
+        xlabel=r"$\alpha$",
+        xlim=(alphas[-1], alphas[0]),
+        ylabel="features",
+        ylim=(0, 10.5),
+    )
     figure.savefig(file, dpi=120)
 
 
