@@ -254,6 +254,15 @@ def test_spectral_is_exact_where_a_power_iteration_is_slow():
     np.testing.assert_allclose(slope, np.outer(left[:, 0], right[0]), atol=1e-4)
 
 
+def test_spectral_takes_the_mean_of_values_that_are_equal_up_to_rounding():
+    # As those of the orthogonal initializer: the gradient of one pair would be noise.
+    q = float32(2 * np.linalg.qr(weights(30, 20))[0])
+    assert len(np.unique(np.linalg.svd(np.float64(q))[1])) > 1
+    value, slope = jax.value_and_grad(penalties.spectral)(q)
+    np.testing.assert_allclose(value, 2, rtol=1e-6)
+    np.testing.assert_allclose(slope, q / 2 / 20, atol=1e-6)
+
+
 def test_nuclear_pulls_to_low_rank():
     w = weights(6, 4)
     slope = jax.grad(penalties.nuclear)(float32(w))
