@@ -189,6 +189,103 @@ def test_float64():
         np.testing.assert_allclose(v, want, rtol=1e-14, atol=1e-17)
 
 
+def minimizes(prox, penalty, w, dtype, **strengths):
+    """Whether no step along an axis or at random lowers the objective of the operator."""
+    v = float64(prox(jnp.asarray(w, dtype), threshold=0.5, **strengths))
+    w = float64(jnp.asarray(w, dtype))
+
+    def objective(u):
+        return (u - w) ** 2 / 2 + 0.5 * penalty(u)
+
+    steps = [s * d for s in (1e-1, 1e-2, 1e-3) for d in (1, -1)]
+    candidates = [*(v + s for s in steps), 0 * v, w]
+    slack = float(jnp.finfo(dtype).eps) ** 2 * (1 + w**2)
+    return all((objective(v) <= objective(u) + slack).all() for u in candidates)
+
+
+@every_dtype
+def test_l2_and_elastic_net_minimize_their_objectives(dtype):
+    w = weights(shape=(50,))
+    assert minimizes(proximal.l2, lambda u: u**2 / 2, w, dtype)
+
+    def penalty(u):
+        return 0.6 * np.abs(u) + 0.8 * u**2 / 2
+
+    assert minimizes(proximal.elastic_net, penalty, w, dtype, l1=0.6, l2=0.8)
+
+
+@every_dtype
+def test_zero_lies_in_the_subdifferential_of_the_elastic_net(dtype):
+    # v - w + t * (l1 * subdifferential |v| + l2 * v), with v and w exact in float64.
+    w, t, l1, l2 = jnp.asarray(weights(), dtype), 0.5, 0.75, 1.5
+    v = float64(proximal.elastic_net(w, l1=l1, l2=l2, threshold=t))
+    residual = float64(w) - v - t * l2 * v
+    rounding = 2 * float(jnp.finfo(dtype).eps) * (np.abs(float64(w)) + t)
+    at_zero = v == 0
+    assert 0 < at_zero.sum() < 400
+    assert (np.abs(residual[at_zero]) <= t * l1 + rounding[at_zero]).all()
+    assert (np.abs(residual - t * l1 * np.sign(v))[~at_zero] <= rounding[~at_zero]).all()
+
+
+def test_the_envelope_of_the_elastic_net_has_the_residual_as_its_gradient():
+    w, t, strengths = jnp.asarray(weights()), 0.7, {"l1": 0.6, "l2": 0.8}
+
+    def envelope(w):
+        v = proximal.elastic_net(w, threshold=t, **strengths)
+        return penalties.l2(v - w) + t * penalties.elastic_net(v, **strengths)
+
+    residual = w - proximal.elastic_net(w, threshold=t, **strengths)
+    np.testing.assert_allclose(jax.grad(envelope)(w), residual, atol=1e-6)
+
+
+def test_the_elastic_net_joins_l1_and_l2():
+    w = jnp.asarray(weights())
+    both = proximal.elastic_net(w, l1=0.6, l2=0.8, threshold=0.5)
+    in_turn = proximal.l2(proximal.l1(w, threshold=0.3), threshold=0.4)
+    np.testing.assert_allclose(both, in_turn, rtol=1e-6)
+    only = proximal.elastic_net(w, l1=1.0, l2=0.0, threshold=0.5)
+    np.testing.assert_array_equal(only, proximal.l1(w, threshold=0.5))
+    only = proximal.elastic_net(w, l1=0.0, l2=1.0, threshold=0.5)
+    np.testing.assert_array_equal(only, proximal.l2(w, threshold=0.5))
+
+
+@pytest.mark.parametrize("strengths", [(0, 0, 1), (0, 0, np.inf), (np.inf, np.inf, 0)], ids=str)
+def test_an_elastic_net_of_nothing_is_the_identity_to_the_bit(strengths):
+    w = jnp.asarray(HARD_TO_KEEP, jnp.float32)
+    l1, l2, threshold = map(float, strengths)
+    same = proximal.elastic_net(w, l1=l1, l2=l2, threshold=threshold)
+    np.testing.assert_array_equal(bits(same), bits(w))
+
+
+def test_infinite_thresholds_leave_zeros():
+    w = jnp.array([1e30, -1.0, 0.0])
+    for prox in (
+        proximal.l2,
+        lambda w, threshold: proximal.elastic_net(w, l1=1.0, l2=0.0, threshold=threshold),
+        lambda w, threshold: proximal.elastic_net(w, l1=0.0, l2=1.0, threshold=threshold),
+    ):
+        np.testing.assert_array_equal(prox(w, threshold=jnp.inf), np.zeros(3))
+
+
+def test_thresholds_and_weights_of_the_elastic_net_may_be_arrays():
+    w = jnp.array([[3.0, 3.0, -3.0], [1.0, -1.0, 1.0]])
+    v = proximal.elastic_net(
+        w,
+        l1=jnp.array([0.0, 1.0, -2.0]),
+        l2=jnp.array([[1.0], [0.0]]),
+        threshold=jnp.array([1.0, 2.0, 1.0]),
+    )
+    np.testing.assert_allclose(v, [[1.5, 1 / 3, -1.5], [1, 0, 1]], rtol=1e-6)
+    halved = proximal.l2(w, threshold=jnp.array([[0.0], [1.0]]))
+    np.testing.assert_array_equal(halved, [[3, 3, -3], [0.5, -0.5, 0.5]])
+
+
+def test_complex_weights_shrink_along_their_phase_in_the_elastic_net():
+    w = jnp.array([3.0 + 4.0j, 0.3 + 0.4j], jnp.complex64)
+    v = proximal.elastic_net(w, l1=1.0, l2=1.0, threshold=1.0)
+    np.testing.assert_allclose(v, [1.2 + 1.6j, 0], rtol=1e-6)
+
+
 @pytest.mark.parametrize("threshold", [-1e-9, -1, np.float32(-2), -np.inf, np.nan])
 def test_a_negative_threshold_raises(threshold):
     with pytest.raises(ValueError, match=r"`threshold` must be zero or positive, got"):

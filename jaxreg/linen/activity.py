@@ -54,7 +54,8 @@ class ActivityPenalty(nn.Module):
         """
         if self.is_mutable_collection(_COLLECTION) and not self.is_initializing():
             value = penalties.activity(x, penalty=self.penalty, weight=self.weight)
-            self.sow(_COLLECTION, "activity", value, init_fn=float, reduce_fn=operator.add)
+            add: Callable[[Any, Any], Any] = operator.add
+            self.sow(_COLLECTION, "activity", value, init_fn=float, reduce_fn=add)
         return x
 
 

@@ -63,7 +63,8 @@ class ActivityPenalty(nnx.Module):
         # Sowing outside of a capture is deprecated, and would add up over steps.
         if hasattr(self, "__captures__"):
             value = penalties.activity(x, penalty=self.penalty, weight=self.weight)
-            self.sow(Penalty, "activity", value, init_fn=float, reduce_fn=operator.add)
+            add: Callable[[Any, Any], Any] = operator.add
+            self.sow(Penalty, "activity", value, init_fn=float, reduce_fn=add)
         return x
 
 

@@ -3,7 +3,8 @@
 Sums are accumulated in float32 or wider and returned so. Where a penalty has a kink the gradient
 is the subgradient nearest to zero, and second derivatives are finite. :func:`total` sums a penalty
 over the parameters of a model, and passes over what is not floating-point; a weight is a factor
-outside. Penalties of matrices take kernels as Flax lays them out, with the outputs last.
+outside. Complex weights count by their magnitude, where a function does not ask for real ones.
+Penalties of matrices take kernels as Flax lays them out, with the outputs last.
 
 The same functions are penalties of activations: they sum over the whole batch, unless
 :func:`per_example` makes the mean over examples of them.

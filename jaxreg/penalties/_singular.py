@@ -50,6 +50,7 @@ def every_direction(w: jax.Array) -> jax.Array:
     """Gradient of the sum of singular values of a tall matrix."""
     if w.size == 0:
         return w
+    # Scaled, so that what a routine squares stays within range.
     left, values, right = jnp.linalg.svd(w / peak(w, axis=None), full_matrices=False)
     return _exact(left * _nonzero(values, len(w))[None], right)
 
