@@ -211,6 +211,8 @@ def test_excluded_classes_contribute_nothing():
 def test_nan_is_not_hidden(function):
     value = function(jnp.array([[0.0, 1.0, jnp.nan], [0.0, 1.0, 2.0]]))
     assert np.isnan(value[0])
+    # The other row has the NaN in its second distribution.
+    assert np.isnan(value[1]) or function is CATEGORICAL[2]
 
 
 def test_a_class_that_q_excludes_costs_infinity_with_a_finite_gradient():
