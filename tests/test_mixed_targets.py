@@ -85,6 +85,8 @@ def test_rows_of_labels_out_of_range_are_zero(smooth, dtype):
     rows = smooth(jnp.array([0, *bad], dtype), alpha=0.5, num_classes=100)
     np.testing.assert_allclose(rows.sum(-1), [1] + [0] * len(bad), rtol=1e-5)
     assert smooth(jnp.array([300, 0]), alpha=0.0, num_classes=301)[0, 300] == 1
+    row = smooth(jnp.array([50], dtype), alpha=0.0, num_classes=310)
+    np.testing.assert_array_equal(row[0], np.arange(310) == 50)
     assert smooth(jnp.zeros(0, dtype), alpha=0.5, num_classes=3).shape == (0, 3)
 
 
@@ -292,6 +294,12 @@ def test_flooding_is_the_equation_of_the_paper(dtype):
     np.testing.assert_array_equal(np.float32(value), [1.0, 0.875, 0.5, 0.75, 3.0])
     (gradient,) = pullback(jnp.ones_like(value))
     np.testing.assert_array_equal(np.float32(gradient), [-1, -1, 0, 1, 1])
+
+
+def test_a_narrow_loss_is_rounded_once():
+    loss = jnp.linspace(0, 0.29, 50).astype(jnp.bfloat16)
+    want = (0.6 - loss.astype(jnp.float32)).astype(jnp.bfloat16)
+    np.testing.assert_array_equal(targets.flood(loss, level=0.3), want)
 
 
 def test_above_the_level_the_loss_stays_to_the_bit():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxreg import _checks
-from jaxreg._numerics import safe_norm, strength, widen
+from jaxreg._numerics import mean_of, safe_norm, strength, weighted, widen
 
 
 def float64_norm(x, axis):
@@ -204,3 +204,22 @@ def test_axes_become_sorted_and_positive(axis, expected):
 def test_wrong_axes_raise(axis, message):
     with pytest.raises(ValueError, match=message):
         _checks.canonical_axes(axis, 3)
+
+
+def test_weighted_is_the_product_but_zero_times_infinity_is_zero():
+    weight = jnp.array([0.0, 0.0, 0.0, 2.0, 2.0, 0.5])
+    x = jnp.array([jnp.inf, jnp.nan, 3.0, -jnp.inf, jnp.nan, 3.0])
+    np.testing.assert_array_equal(weighted(weight, x), [0, 0, 0, -np.inf, np.nan, 1.5])
+    of_weight, of_x = jax.grad(lambda w, x: weighted(w, x).sum(), (0, 1))(weight, x)
+    np.testing.assert_array_equal(of_weight[:3], [0, 0, 3])
+    np.testing.assert_array_equal(of_x, weight)
+
+
+def test_mean_of_what_counts():
+    x = jnp.array([[jnp.nan, 2.0], [4.0, 6.0]])
+    value, gradient = jax.value_and_grad(mean_of)(x, jnp.array([[False, True], [True, False]]))
+    assert value == 3
+    np.testing.assert_array_equal(gradient, [[0, 0.5], [0.5, 0]])
+    value, gradient = jax.value_and_grad(mean_of)(x, jnp.zeros((2, 2), bool))
+    assert value == 0
+    np.testing.assert_array_equal(gradient, np.zeros((2, 2)))

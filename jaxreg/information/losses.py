@@ -100,8 +100,7 @@ def bottleneck_loss(
       mean: Means :math:`\mu` of the codes, real floating-point, ``[..., latent]``.
       log_var: Logarithms :math:`l` of their variances, broadcasting to ``mean``, see
         :func:`gaussian_kl`.
-      beta: Weight :math:`\beta` of the divergence, zero or positive; the paper's best are around
-        0.001.
+      beta: Weight :math:`\beta` of the divergence, zero or positive; on MNIST the paper has 0.001.
       where: Mask of the examples that count, of any dtype and the shape of ``labels``.
 
     Returns:
@@ -171,7 +170,7 @@ def free_bits(kl: jax.Array, *, level: ArrayLike, where: jax.Array | None = None
 
     References:
       Kingma et al., `Improving Variational Inference with Inverse Autoregressive Flow
-      <https://arxiv.org/abs/1606.04934>`_, 2016, appendix C.8
+      <https://arxiv.org/abs/1606.04934>`_, 2016
     """
     check_real(kl, "kl")
     if kl.ndim == 0:
