@@ -663,7 +663,9 @@ FUNCTIONS = (
     Case(penalties.l1, (X,)),
     Case(penalties.l2, (X,)),
     Case(penalties.total, (X,), options={"penalty": penalties.l1}),
-    Case(smoothness.gradient_penalty, (KEY, X, 2 * X[::-1]), {"target": 0.7}, call=_gradient_penalty),
+    Case(
+        smoothness.gradient_penalty, (KEY, X, 2 * X[::-1]), {"target": 0.7}, call=_gradient_penalty
+    ),
     Case(smoothness.graph_laplacian, (X,), call=_dense_laplacian),
     Case(
         smoothness.graph_laplacian,
@@ -905,7 +907,7 @@ ELSEWHERE = {
     normalization.Moments: "test_normalization.py",
     normalization.init_stats: "test_normalization.py",
     smoothness.Neighbors: "test_graphs.py",
-    smoothness.virtual_adversarial: "test_smoothness.py",
+    smoothness.virtual_adversarial: "test_virtual_adversarial.py",
     statistics.recalibrate: "test_statistics.py",
     statistics.recalibrate_model: "test_statistics.py",
     reparam.output_axes: "test_reparam.py",

@@ -11,7 +11,15 @@ ROOT = pathlib.Path(__file__).parent.parent / "jaxreg"
 FILES = sorted(ROOT.rglob("*.py"))
 PURE = sorted(
     path
-    for place in ("", "augment/", "dropout/", "normalization/", "reparam/", "smoothness/", "testing/")
+    for place in (
+        "",
+        "augment/",
+        "dropout/",
+        "normalization/",
+        "reparam/",
+        "smoothness/",
+        "testing/",
+    )
     for path in ROOT.glob(f"{place}*.py")
 )
 ADAPTERS = sorted([*ROOT.glob("linen/*.py"), *ROOT.glob("nnx/*.py")])

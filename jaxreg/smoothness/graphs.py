@@ -171,11 +171,12 @@ def knn_affinity(x: jax.Array, *, neighbors: int, length_scale: ArrayLike) -> Ne
     return Neighbors(indices, _similarity(_distances(x, indices), length_scale))
 
 
+@jax.jit
 @jax.checkpoint
 def _distances(x: jax.Array, others: jax.Array | None) -> jax.Array:
     """Squared distances of each row to all, or to those with the indices ``others``.
 
-    Under ``jax.jit`` the differences are not held, and computed again for the gradient.
+    Compiled, the differences are not held, and computed again for the gradient.
     """
     flat = widen(x).reshape(len(x), -1)
     whole = whole_along(flat, (0,))
