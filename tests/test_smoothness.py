@@ -85,7 +85,7 @@ def test_exact_differentiates_like_the_naive_jacobian(outputs):
 
         for derivative in (jax.grad, jax.hessian):
             for argument in (0, 1):
-                got, want = (derivative(f, argument)(params, x) for f in (ours, expected))
+                got, want = (jax.jit(derivative(f, argument))(params, x) for f in (ours, expected))
                 for g, w in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
                     np.testing.assert_allclose(g, w, rtol=1e-10, atol=1e-12)
         # A scale in front and a power behind: the rule is linear in its cotangent.
@@ -116,9 +116,7 @@ def test_estimates_are_unbiased(estimate, probes):
     params, x = small()
     exact = naive(params, x)
     for factor in (1.0, 0.9):
-        values = estimates(
-            estimate, lambda x, a=factor: network(params, a * x / a) * a, x, 4000, probes
-        )
+        values = estimates(estimate, lambda x, a=factor: a * network(params, x), x, 4000, probes)
         z = (values.mean() - exact) / (values.std() / np.sqrt(len(values)))
         assert (abs(z) < 5) == (factor == 1.0), z
 
@@ -214,7 +212,7 @@ def test_a_function_that_does_not_change_costs_nothing(penalty, dtype):
     assert value(w) == 0
     assert value(w).dtype == jnp.float32
     assert np.array_equal(jax.grad(value)(w), np.zeros((4, 2)))
-    assert np.isfinite(np.asarray(jax.hessian(value)(w), np.float32)).all()
+    assert np.isfinite(np.asarray(jax.jit(jax.hessian(value))(w), np.float32)).all()
 
 
 @every
@@ -259,14 +257,16 @@ def test_functions_may_close_over_keys_and_modules(penalty):
     assert np.abs(gradient[...]).min() > 0
 
 
-def test_exact_repeats_no_reverse_pass_in_its_gradient():
-    """The compiled gradient multiplies no more than three passes for each output ask for."""
-    params, x = small(8, 16)
+def test_the_gradient_of_exact_counts_no_more_products_than_it_needs():
+    """Per output two products pull back, two push forward, and two are gradients of kernels.
+
+    Reversing the reverse pass would need as many, but with convolutions that XLA has no fast code
+    for; not sharing the reverse pass would need one more. The first layer's inputs need none.
+    """
+    params, x = small(3, 16)
     f = jax.jit(jax.grad(lambda p: smoothness.jacobian_exact(lambda x: network(p, x), x)))
-    products = f.lower([params[0], params[1][:, :3]], x=None) if False else f.lower(params)
-    text = products.compile().as_text()
-    forward = 2
-    assert text.count(" dot(") <= forward + 4 + 3 * 2 * 4
+    products = f.lower(params).compile().as_text().count(" dot(")
+    assert products <= 2 + 3 + 3 * 6
 
 
 def test_batch_norm_in_training_breaks_the_meaning():
