@@ -11,9 +11,7 @@ from tests import cases
 from tests.test_smoothness import draw
 
 KEY = jax.random.key(5)
-penalty = jax.jit(
-    smoothness.virtual_adversarial, static_argnames=("logits_fn", "steps")
-)
+penalty = jax.jit(smoothness.virtual_adversarial, static_argnames=("logits_fn", "steps"))
 
 
 def divergence(w, x, moved):
