@@ -59,7 +59,7 @@ def generate(params, key: jax.Array, number: int) -> jax.Array:
 
 
 def distance(critic, real: jax.Array, fake: jax.Array) -> jax.Array:
-    """How far apart the critic sees the two: the Wasserstein distance, if its slope is at most 1."""
+    """How far apart the critic sees the two, in units of its slope."""
     return CRITIC.apply(critic, real).mean() - CRITIC.apply(critic, fake).mean()
 
 

@@ -68,6 +68,15 @@ def test_exact_takes_any_axes():
     value = smoothness.jacobian_exact(f, jnp.ones((5, 3, 4)))
     np.testing.assert_allclose(value, np.sum(w**2), rtol=1e-5)
     assert smoothness.jacobian_exact(lambda x: 3 * x, jnp.ones(7)) == 9
+    assert smoothness.jacobian_exact(lambda x: x[:, :0], jnp.ones((5, 2))) == 0
+    assert jax.grad(lambda x: smoothness.jacobian_exact(lambda x: 3 * x, x))(jnp.ones(1)) == 0
+
+
+def test_float32_stays_float32_beside_float64():
+    with jax.enable_x64(True):
+        x = jnp.ones((3, 2), jnp.float32)
+        for penalty in EVERY:
+            assert penalty(lambda x: x * x, x).dtype == jnp.float32
 
 
 @pytest.mark.parametrize("outputs", [2, 5], ids=["rows", "columns"])
