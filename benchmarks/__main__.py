@@ -22,6 +22,7 @@ TOPICS = (
     "stochastic_depth",
     "hashes",
     "norms",
+    "smoothness",
     "optimizer",
 )
 PEERS = ("torch", "keras")

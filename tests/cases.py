@@ -1146,7 +1146,7 @@ ELSEWHERE = {
     normalization.Moments: "test_normalization.py",
     normalization.init_stats: "test_normalization.py",
     smoothness.Neighbors: "test_graphs.py",
-    smoothness.virtual_adversarial: "test_smoothness.py",
+    smoothness.virtual_adversarial: "test_virtual_adversarial.py",
     statistics.recalibrate: "test_statistics.py",
     statistics.recalibrate_model: "test_statistics.py",
     penalties.per_example: "test_activity_penalties.py",

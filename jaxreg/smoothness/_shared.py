@@ -52,5 +52,5 @@ def example_axes(x: jax.Array) -> tuple[int, ...]:
 
 
 def tangent(v: jax.Array, x: jax.Array) -> jax.Array:
-    """Broadcasts ``v`` to a direction at ``x``: its shape, dtype and place, in ``shard_map`` too."""
+    """Broadcasts ``v`` to a direction at ``x``, of its shape, dtype and place on a mesh."""
     return jnp.zeros_like(x) + v.astype(x.dtype)

@@ -88,11 +88,16 @@ def _steepest(
 ) -> jax.Array:
     """Unit vectors near the first eigenvectors of the curvature, as constants."""
     axes = example_axes(x)
-    d = unit(_bits.normal(key, x.shape, like=x).astype(widen(x).dtype), axis=axes)
+    along = jax.tree.map(jax.lax.stop_gradient, along)
     pull_back = jax.linear_transpose(along, x)
-    for _ in range(steps):
+
+    def step(d: jax.Array) -> jax.Array:
         change = along(tangent(d, x))
         fisher = p * (widen(change) - jnp.sum(p * widen(change), axis=-1, keepdims=True))
         new = unit(pull_back(fisher.astype(change.dtype))[0], axis=axes)
-        d = jnp.where(jnp.any(new != 0, axis=axes, keepdims=True), new, d)
-    return jax.lax.stop_gradient(d)
+        return jnp.where(jnp.any(new != 0, axis=axes, keepdims=True), new, d)
+
+    d = unit(_bits.normal(key, x.shape, like=x).astype(widen(x).dtype), axis=axes)
+    # The first step gives `d` the place that the other ones keep.
+    d = step(d) if steps > 0 else d
+    return jax.lax.fori_loop(1, steps, lambda _, d: step(d), d) if steps > 1 else d

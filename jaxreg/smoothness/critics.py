@@ -83,8 +83,7 @@ def zero_centered_penalty(critic: Function, x: jax.Array) -> jax.Array:
 
       \frac{1}{n} \sum_{i=1}^n \|\nabla D(x_i)\|^2
 
-    On real examples this is R1, on generated ones R2. The paper's weight is :math:`\gamma / 2`, with
-    :math:`\gamma = 10` for most of its images.
+    On real examples this is R1, on generated ones R2. The paper's weight is :math:`\gamma / 2`.
 
     Args:
       critic: Function of a batch, ``[batch, ...] -> [batch]`` or ``[batch, 1]``, one example at a

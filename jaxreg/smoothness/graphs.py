@@ -12,8 +12,8 @@ from jaxreg._numerics import square, strength, widen
 from jaxreg._sharding import whole_along
 from jaxreg.smoothness._shared import check_batch
 
-# The square of a shorter length is too small to divide by.
-_SHORTEST = 1e-6
+# The squares of other lengths are too small or too large to divide by.
+_LENGTHS = (1e-6, 1e15)
 # Differences of coordinates that are held at a time, 64 MiB in float32.
 _BLOCK = 2**24
 
@@ -46,8 +46,8 @@ def graph_laplacian(predictions: jax.Array, affinity: jax.Array | Neighbors) -> 
       predictions: Real floating-point predictions :math:`f`, ``[n, ...]``: logits, probabilities or
         features.
       affinity: The weights :math:`w`, zero or positive: an array ``[n, n]``, as from
-        :func:`rbf_affinity`, or :class:`Neighbors`, as from :func:`knn_affinity`, where the sum over
-        :math:`j` is one over the neighbors of :math:`i`.
+        :func:`rbf_affinity`, or :class:`Neighbors`, as from :func:`knn_affinity`, where :math:`j`
+        runs over the neighbors of :math:`i`.
 
     Returns:
       Scalar, float32 or wider.
@@ -91,8 +91,8 @@ def rbf_affinity(x: jax.Array, *, length_scale: ArrayLike) -> jax.Array:
 
     Args:
       x: Real floating-point examples, ``[n, ...]``, labeled or not.
-      length_scale: Distance :math:`\sigma`, positive; less than 1e-6 counts as 1e-6. Infinity makes
-        all weights 1.
+      length_scale: Distance :math:`\sigma`, positive; less than 1e-6 counts as 1e-6, more than 1e15
+        as 1e15. Infinity makes all weights 1.
 
     Returns:
       Array ``[n, n]``, symmetric, float32 or wider, with ones where examples are identical.
@@ -135,8 +135,8 @@ def knn_affinity(x: jax.Array, *, neighbors: int, length_scale: ArrayLike) -> Ne
     Args:
       x: Real floating-point examples, ``[n, ...]``, labeled or not.
       neighbors: How many others there are in :math:`N(i)`, from 1 to ``n - 1``.
-      length_scale: Distance :math:`\sigma`, positive; less than 1e-6 counts as 1e-6. Infinity makes
-        all weights 1.
+      length_scale: Distance :math:`\sigma`, positive; less than 1e-6 counts as 1e-6, more than 1e15
+        as 1e15. Infinity makes all weights 1.
 
     Returns:
       :class:`Neighbors` of int32 and of float32 or wider, nearest first.
@@ -171,11 +171,12 @@ def knn_affinity(x: jax.Array, *, neighbors: int, length_scale: ArrayLike) -> Ne
     return Neighbors(indices, _similarity(_distances(x, indices), length_scale))
 
 
+@jax.jit
 @jax.checkpoint
 def _distances(x: jax.Array, others: jax.Array | None) -> jax.Array:
     """Squared distances of each row to all, or to those with the indices ``others``.
 
-    Under ``jax.jit`` the differences are not held, and computed again for the gradient.
+    Compiled, the differences are not held, and computed again for the gradient.
     """
     flat = widen(x).reshape(len(x), -1)
     whole = whole_along(flat, (0,))
@@ -198,7 +199,7 @@ def _nearest(flat: jax.Array, neighbors: int) -> jax.Array:
 
 
 def _similarity(distances: jax.Array, length_scale: ArrayLike) -> jax.Array:
-    length = jnp.maximum(strength(length_scale, distances), _SHORTEST)
+    length = jnp.clip(strength(length_scale, distances), *_LENGTHS)
     return jnp.exp(-distances / (2 * square(length)))
 
 

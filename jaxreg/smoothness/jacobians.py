@@ -198,7 +198,8 @@ def _squares_of_row(along: Function, w: jax.Array, x: jax.Array) -> jax.Array:
         _, pull_back = jax.vjp(lambda along: along(u), along)
         pairs = zip(jax.tree.leaves(pull_back(w)), jax.tree.leaves(tangents[0]), strict=True)
         terms = [jnp.sum(widen(g) * widen(t)) for g, t in pairs if g.dtype != jax.dtypes.float0]
-        return sum_of_squares(u), 2 * sum(terms)
+        value = sum_of_squares(u)
+        return value, 2 * sum(terms, start=jnp.zeros_like(value))
 
     return squares(along, w)
 
@@ -206,7 +207,8 @@ def _squares_of_row(along: Function, w: jax.Array, x: jax.Array) -> jax.Array:
 def _sum_over(term: Callable[[jax.Array], jax.Array], items: jax.Array) -> jax.Array:
     """Sum of ``term(item)``."""
     if len(items) <= _WRITTEN_OUT:
-        return sum((term(item) for item in items), start=jnp.zeros(()))
+        terms = [term(item) for item in items]
+        return sum(terms[1:], start=terms[0]) if terms else jnp.zeros((), jnp.float32)
     again = jax.checkpoint(term, prevent_cse=False)
     _, terms = jax.lax.scan(lambda _, item: (None, again(item)), None, items)
     return jnp.sum(terms)
