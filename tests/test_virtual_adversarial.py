@@ -171,14 +171,14 @@ def test_contract(cell):
 def test_errors_name_the_argument():
     x = jnp.ones((3, 4))
     with pytest.raises(ValueError, match=r"`radius` must be a number in \[0, inf\], got -1"):
-        penalty(jnp.sin, x, key=KEY, radius=-1.0)
+        smoothness.virtual_adversarial(jnp.sin, x, key=KEY, radius=-1.0)
     with pytest.raises(ValueError, match=r"`steps` must be at least 0, got -1"):
-        penalty(jnp.sin, x, key=KEY, radius=1.0, steps=-1)
+        smoothness.virtual_adversarial(jnp.sin, x, key=KEY, radius=1.0, steps=-1)
     with pytest.raises(TypeError, match=r"`steps` must be an integer, got float 1\.0"):
-        penalty(jnp.sin, x, key=KEY, radius=1.0, steps=1.0)
+        smoothness.virtual_adversarial(jnp.sin, x, key=KEY, radius=1.0, steps=1.0)
     with pytest.raises(ValueError, match=r"`logits_fn` must return \[batch, \.\.\., classes\]"):
-        penalty(lambda x: x.sum(axis=1), x, key=KEY, radius=1.0)
+        smoothness.virtual_adversarial(lambda x: x.sum(axis=1), x, key=KEY, radius=1.0)
     with pytest.raises(TypeError, match=r"`key` must be a PRNG key"):
-        penalty(jnp.sin, x, key=0, radius=1.0)
+        smoothness.virtual_adversarial(jnp.sin, x, key=0, radius=1.0)
     with pytest.raises(TypeError, match=r"floating-point dtype, got int32"):
-        penalty(jnp.sin, x.astype(jnp.int32), key=KEY, radius=1.0)
+        smoothness.virtual_adversarial(jnp.sin, x.astype(jnp.int32), key=KEY, radius=1.0)
