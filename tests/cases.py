@@ -236,8 +236,9 @@ def _patch_dropout(key: jax.Array, x: jax.Array) -> jax.Array:
 
 
 def _outputs(x: jax.Array) -> jax.Array:
-    """Three smooth outputs of every example."""
-    return jnp.tanh(x @ KERNEL[:, :3].astype(x.dtype))
+    """Three smooth outputs of every example, rounded once."""
+    wide = widen(x)
+    return jnp.tanh(wide @ KERNEL[:, :3].astype(wide.dtype)).astype(x.dtype)
 
 
 def _scores(x: jax.Array) -> jax.Array:

@@ -189,6 +189,15 @@ def test_more_probes_divide_the_variance(estimate):
     assert 3.4 < ratio < 4.7  # The standard error of the ratio is about 0.13.
 
 
+@every_estimate
+def test_every_example_has_directions_of_its_own(estimate):
+    """Sixteen identical examples have a sixteenth of the variance of one."""
+    params, x = small(3, 1)
+    f = lambda x: network(params, x)  # noqa: E731
+    many = estimates(estimate, f, jnp.repeat(x, 16, axis=0), 4000)
+    assert 13 < estimates(estimate, f, x, 4000).var() / many.var() < 19
+
+
 def test_projections_of_one_output_are_exact():
     """Row 6 of the failure modes asks for one class, too: one pass, whatever the key."""
     params, x = small(1)
@@ -264,6 +273,14 @@ def test_functions_may_close_over_keys_and_modules(penalty):
     np.testing.assert_allclose(penalty(model, x), 4 * before, rtol=1e-5)
     gradient = nnx.grad(lambda model: penalty(model, x))(model)["kernel"]
     assert np.abs(gradient[...]).min() > 0
+
+
+@pytest.mark.parametrize("shape", [(12, 3), (3, 12)], ids=["rows", "columns"])
+def test_exact_takes_the_order_with_fewer_passes(shape):
+    """One product for the value, and one for each of three rows or three columns."""
+    w = jnp.ones(shape)
+    program = jax.make_jaxpr(lambda x: smoothness.jacobian_exact(lambda x: x @ w, x))
+    assert str(program(jnp.ones((5, shape[0])))).count("dot_general") == 1 + 3
 
 
 def test_the_gradient_of_exact_counts_no_more_products_than_it_needs():
