@@ -1,7 +1,7 @@
 r"""Kernels as matrices, and what moves their singular values, with finite derivatives.
 
-The derivative of :math:`U f(S) V^T` is that of Daleckii and Krein. Its divided differences are known
-in closed form here, so that repeated and vanishing singular values divide nothing.
+The derivative of :math:`U f(S) V^T` is that of Daleckii and Krein. Its divided differences are
+known in closed form here, so that repeated and vanishing singular values divide nothing.
 """
 
 import math
