@@ -122,7 +122,7 @@ def unit_norm(w: jax.Array, *, axis: int | tuple[int, ...] | None = None) -> jax
     check_floating(w, "w")
     axes, _ = _units(w, axis)
     norm = safe_norm(w, axis=axes)
-    near = jnp.abs(norm - 1) <= 2 * _rounding(w, norm)
+    near = ~(jnp.abs(norm - 1) > 2 * _rounding(w, norm))  # NaN shows.
     direction = unit(w, axis=axes).astype(w.dtype)
     # The value of one and the derivative of the other: moves off the sphere have no effect.
     kept = jax.lax.stop_gradient(w) - (jax.lax.stop_gradient(direction) - direction)
@@ -335,7 +335,8 @@ def non_negative(w: jax.Array) -> jax.Array:
       Constraints <https://doi.org/10.1109/TNNLS.2014.2310059>`_, 2015
     """
     check_real(w, "w")
-    return jnp.where(w < 0, jnp.zeros_like(w), w)
+    # A comparison with zero alone is compiled to a maximum, which flushes subnormal numbers.
+    return jnp.where(jnp.sign(w) < 0, jnp.zeros_like(w), w)
 
 
 def _units(
