@@ -10,14 +10,13 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
+from jaxreg._matrices import exact, over
 from jaxreg._numerics import peak
-
-_exact = partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
 
 
 def gram(x: jax.Array) -> jax.Array:
     """Products of all pairs of columns, in full precision."""
-    return _exact(x.conj().T, x)
+    return exact(x.conj().T, x)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
@@ -42,7 +41,7 @@ def largest_direction(w: jax.Array) -> jax.Array:
     # Of the largest values the Gram matrix loses no digits, and costs several times less.
     squares, vectors = jnp.linalg.eigh(gram(w))
     values = jnp.sqrt(jnp.maximum(squares, 0))
-    return _exact(_exact(w, vectors * _over(_largest(values), values)[None]), vectors.T)
+    return exact(exact(w, vectors * over(_largest(values), values)[None]), vectors.T)
 
 
 @jax.custom_jvp
@@ -52,7 +51,7 @@ def every_direction(w: jax.Array) -> jax.Array:
         return w
     # Scaled, so that what a routine squares stays within range.
     left, values, right = jnp.linalg.svd(w / peak(w, axis=None), full_matrices=False)
-    return _exact(left * _nonzero(values, len(w))[None], right)
+    return exact(left * _nonzero(values, len(w))[None], right)
 
 
 @largest_direction.defjvp
@@ -79,13 +78,13 @@ def _turn(w: jax.Array, tangent: jax.Array, factors: Callable[[jax.Array], jax.A
     w, tangent = w / scale, tangent / scale
     left, values, right = jnp.linalg.svd(w, full_matrices=False)
     g = factors(values)
-    moved = _exact(tangent, right.T)
-    inner = _exact(left.T, moved)
-    apart = _over(g[:, None] - g[None], values[:, None] - values[None])
-    together = _over(g[:, None] + g[None], values[:, None] + values[None])
+    moved = exact(tangent, right.T)
+    inner = exact(left.T, moved)
+    apart = over(g[:, None] - g[None], values[:, None] - values[None])
+    together = over(g[:, None] + g[None], values[:, None] + values[None])
     turned = apart * (inner + inner.T) / 2 + together * (inner - inner.T) / 2
-    outside = (moved - _exact(left, inner)) * _over(g, values)[None]
-    return _exact(_exact(left, turned) + outside, right)
+    outside = (moved - exact(left, inner)) * over(g, values)[None]
+    return exact(exact(left, turned) + outside, right)
 
 
 def _largest(values: jax.Array) -> jax.Array:
@@ -100,9 +99,3 @@ def _nonzero(values: jax.Array, rows: int) -> jax.Array:
     """One for each singular value that is not zero up to rounding."""
     least = rows * jnp.finfo(values.dtype).eps * jnp.max(values)
     return jnp.where(values <= least, jnp.zeros_like(values), jnp.ones_like(values))
-
-
-def _over(x: jax.Array, by: jax.Array) -> jax.Array:
-    """Returns ``x / by``, and 0 where ``x`` is 0."""
-    zero = x == 0
-    return jnp.where(zero, x, x / jnp.where(zero, jnp.ones_like(by), by))

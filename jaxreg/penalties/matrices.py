@@ -1,15 +1,13 @@
 """Penalties of kernels as matrices, ``[everything else, outputs]``."""
 
-import math
-
 import jax
 import jax.numpy as jnp
 
 from jaxreg._checks import check_floating, check_real
-from jaxreg._numerics import square, widen
-from jaxreg._sharding import whole_along
+from jaxreg._matrices import tall_matrix
+from jaxreg._numerics import square
 from jaxreg.penalties._singular import along, every_direction, gram, largest_direction
-from jaxreg.reparam._shared import Axes, split_axes
+from jaxreg.reparam._shared import Axes
 
 
 def orthogonality(w: jax.Array, *, axis: Axes = -1) -> jax.Array:
@@ -48,7 +46,7 @@ def orthogonality(w: jax.Array, *, axis: Axes = -1) -> jax.Array:
       CNNs? <https://arxiv.org/abs/1810.09102>`_, 2018
     """
     check_floating(w, "w")
-    matrix = _tall_matrix(w, axis)
+    matrix = tall_matrix(w, axis)
     return jnp.sum(square(gram(matrix) - jnp.eye(matrix.shape[1], dtype=matrix.dtype)))
 
 
@@ -94,7 +92,7 @@ def spectral(w: jax.Array, *, axis: Axes = -1) -> jax.Array:
       Learning <https://arxiv.org/abs/1705.10941>`_, 2017
     """
     check_real(w, "w")
-    return along(largest_direction, _tall_matrix(w, axis))
+    return along(largest_direction, tall_matrix(w, axis))
 
 
 def nuclear(w: jax.Array, *, axis: Axes = -1) -> jax.Array:
@@ -130,17 +128,4 @@ def nuclear(w: jax.Array, *, axis: Axes = -1) -> jax.Array:
       Nuclear Norm Minimization <https://arxiv.org/abs/0706.4138>`_, 2010
     """
     check_real(w, "w")
-    return along(every_direction, _tall_matrix(w, axis))
-
-
-def _tall_matrix(w: jax.Array, axis: Axes) -> jax.Array:
-    """The matrix ``[everything else, outputs]``, or its transpose if that has more rows."""
-    if w.ndim < 2:
-        raise ValueError(
-            f"`w` must have at least two axes, got shape {w.shape}; masks.kernels selects what has."
-        )
-    outputs, others = split_axes(w, axis)
-    rows, columns = (math.prod(w.shape[a] for a in axes) for axes in (others, outputs))
-    wide = whole_along(widen(w), range(w.ndim))
-    matrix = jnp.transpose(wide, (*others, *outputs)).reshape(rows, columns)
-    return matrix.T if rows < columns else matrix
+    return along(every_direction, tall_matrix(w, axis))

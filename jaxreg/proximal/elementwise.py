@@ -1,22 +1,17 @@
-r"""Proximal operators: functions ``w -> w`` that minimize a penalty near ``w``.
-
-.. math::
-
-  \mathrm{prox}_{t R}(w) = \arg\min_v \; \tfrac{1}{2} \|v - w\|^2 + t \, R(v)
-
-The threshold :math:`t` is a number or an array that broadcasts to ``w``, zero or positive; negative
-elements of an array count as 0. A threshold of 0 is the identity to the bit.
-:func:`jaxreg.transforms.proximal` takes such a step after each step of an optimizer.
-"""
+"""Proximal operators of one weight at a time, and what all of them share."""
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxreg._checks import check_broadcasts, check_floating, check_nonnegative
+from jaxreg._checks import (
+    check_broadcasts,
+    check_floating,
+    check_nonnegative,
+    check_real,
+    is_static,
+)
 from jaxreg._numerics import aligned, widen
-
-__all__ = ["elastic_net", "l1", "l2"]
 
 
 def l1(w: jax.Array, *, threshold: ArrayLike) -> jax.Array:
@@ -49,8 +44,8 @@ def l1(w: jax.Array, *, threshold: ArrayLike) -> jax.Array:
       Parikh and Boyd, `Proximal Algorithms
       <https://web.stanford.edu/~boyd/papers/prox_algs.html>`_, 2014, section 6.5.2
     """
-    t = _check_threshold(w, threshold)
-    return jnp.where(t == 0, w, _soft(widen(w), t).astype(w.dtype))
+    t = check_threshold(w, threshold)
+    return jnp.where(t == 0, w, soft(widen(w), t).astype(w.dtype))
 
 
 def l2(w: jax.Array, *, threshold: ArrayLike) -> jax.Array:
@@ -84,7 +79,7 @@ def l2(w: jax.Array, *, threshold: ArrayLike) -> jax.Array:
       Parikh and Boyd, `Proximal Algorithms
       <https://web.stanford.edu/~boyd/papers/prox_algs.html>`_, 2014, section 6.1.1
     """
-    t = _check_threshold(w, threshold)
+    t = check_threshold(w, threshold)
     return jnp.where(t == 0, w, (widen(w) / (1 + t)).astype(w.dtype))
 
 
@@ -124,14 +119,99 @@ def elastic_net(w: jax.Array, *, l1: ArrayLike, l2: ArrayLike, threshold: ArrayL
       Parikh and Boyd, `Proximal Algorithms
       <https://web.stanford.edu/~boyd/papers/prox_algs.html>`_, 2014, section 6.5.3
     """
-    t = _check_threshold(w, threshold)
-    cut = _times(t, _check_threshold(w, l1, "l1"))
-    shrink = _times(t, _check_threshold(w, l2, "l2"))
-    moved = (_soft(widen(w), cut) / (1 + shrink)).astype(w.dtype)
+    t = check_threshold(w, threshold)
+    cut = times(t, check_threshold(w, l1, "l1"))
+    shrink = times(t, check_threshold(w, l2, "l2"))
+    moved = (soft(widen(w), cut) / (1 + shrink)).astype(w.dtype)
     return jnp.where((cut == 0) & (shrink == 0), w, moved)
 
 
-def _check_threshold(w: jax.Array, value: ArrayLike, name: str = "threshold") -> jax.Array:
+def l0(w: jax.Array, *, threshold: ArrayLike) -> jax.Array:
+    r"""Hard threshold, a proximal operator of the number of weights that are not zero.
+
+    .. math::
+
+      \mathrm{prox}(w)_i = w_i \text{ if } |w_i| > \sqrt{2 t}, \text{ else } 0
+
+    A weight costs :math:`t` however large it is, and half of its square to remove: those of a
+    magnitude up to :math:`\sqrt{2 t}` become exactly zero, the others stay as they are, to the bit.
+    The penalty is not convex: at :math:`\sqrt{2 t}` itself both are minima, and a small change of a
+    weight there makes a large one. The derivative by the threshold is 0.
+
+    Args:
+      w: Floating-point array of any shape.
+      threshold: Threshold :math:`t`, zero or positive.
+
+    Returns:
+      Array with the shape and dtype of ``w``.
+
+    Raises:
+      TypeError: ``w`` is not floating-point.
+      ValueError: ``threshold`` is a negative number or does not broadcast to ``w``.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg import proximal
+      >>> print(proximal.l0(jnp.array([3.0, 0.5, 1.0, -1.25]), threshold=0.5))
+      [ 3.    0.    0.   -1.25]
+
+    References:
+      Blumensath and Davies, `Iterative Thresholding for Sparse Approximations
+      <https://doi.org/10.1007/s00041-008-9035-z>`_, 2008
+    """
+    t = check_threshold(w, threshold)
+    cut = 2 * jnp.sqrt(t / 2)  # Doubling the threshold instead could overflow.
+    cut = jax.lax.stop_gradient(cut)
+    return jnp.where((jnp.abs(widen(w)) <= cut) & (t != 0), jnp.zeros_like(w), w)
+
+
+def box(w: jax.Array, *, low: ArrayLike, high: ArrayLike, threshold: ArrayLike) -> jax.Array:
+    r"""Proximal operator of a penalty that is 0 in a box and infinite outside: the projection.
+
+    .. math::
+
+      \mathrm{prox}(w)_i = \min(\max(w_i, a_i), b_i)
+
+    A multiple of infinity is infinity, so that every positive threshold does the same; one of 0
+    switches the box off, as a learning rate of 0 does in :func:`jaxreg.transforms.proximal`.
+
+    Args:
+      w: Real floating-point array of any shape.
+      low: Lower bounds :math:`a`, broadcasting to ``w``; minus infinity bounds nothing.
+      high: Upper bounds :math:`b`, likewise; in arrays they win over lower ones above them.
+      threshold: Zero or positive.
+
+    Returns:
+      Array with the shape and dtype of ``w``; what is inside stays as it is, to the bit.
+
+    Raises:
+      TypeError: ``w`` is not real and floating-point.
+      ValueError: ``low`` is larger than ``high``, ``threshold`` is a negative number, or one of
+        them does not broadcast to ``w``.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg import proximal
+      >>> print(proximal.box(jnp.array([3.0, 0.5, -2.0]), low=0.0, high=1.0, threshold=0.1))
+      [1.  0.5 0. ]
+
+    References:
+      Parikh and Boyd, `Proximal Algorithms
+      <https://web.stanford.edu/~boyd/papers/prox_algs.html>`_, 2014, section 6.2.4
+    """
+    check_real(w, "w")
+    t = check_threshold(w, threshold)
+    for value, name in ((low, "low"), (high, "high")):
+        check_broadcasts(value, name, w.shape)
+    if is_static(low) and is_static(high) and not low <= high:  # pyright: ignore
+        raise ValueError(f"`low` must be at most `high`, got {low} and {high}; swap them.")
+    a, b, wide = aligned(low, w), aligned(high, w), widen(w)
+    raised = jnp.where(wide < a, a, wide)
+    moved = jnp.where(raised > b, b, raised)
+    return jnp.where((moved == wide) | jnp.isnan(wide) | (t == 0), w, moved.astype(w.dtype))
+
+
+def check_threshold(w: jax.Array, value: ArrayLike, name: str = "threshold") -> jax.Array:
     """Checks a threshold or a factor of it; what is traced and negative counts as 0."""
     check_floating(w, "w")
     check_nonnegative(value, name)
@@ -139,13 +219,13 @@ def _check_threshold(w: jax.Array, value: ArrayLike, name: str = "threshold") ->
     return jnp.maximum(aligned(value, w), 0)
 
 
-def _times(threshold: jax.Array, factor: jax.Array) -> jax.Array:
+def times(threshold: jax.Array, factor: jax.Array) -> jax.Array:
     """Product in which a zero wins over infinity."""
     nothing = (threshold == 0) | (factor == 0)
     return jnp.where(nothing, jnp.zeros_like(nothing, factor.dtype), threshold * factor)
 
 
-def _soft(wide: jax.Array, t: jax.Array) -> jax.Array:
+def soft(wide: jax.Array, t: jax.Array) -> jax.Array:
     """Soft threshold."""
     return jnp.where(jnp.abs(wide) <= t, jnp.zeros_like(wide), wide - t * _sign(wide))
 

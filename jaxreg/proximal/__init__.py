@@ -1,0 +1,25 @@
+r"""Proximal operators: functions ``w -> w`` that minimize a penalty near ``w``.
+
+.. math::
+
+  \mathrm{prox}_{t R}(w) = \arg\min_v \; \tfrac{1}{2} \|v - w\|^2 + t \, R(v)
+
+The threshold :math:`t` is a number or an array that broadcasts to ``w``, zero or positive; negative
+elements of an array count as 0. A threshold of 0 is the identity to the bit.
+:func:`jaxreg.transforms.proximal` takes such a step after each step of an optimizer.
+"""
+
+from jaxreg.proximal.elementwise import box, elastic_net, l0, l1, l2
+from jaxreg.proximal.groups import group_lasso, sparse_group_lasso
+from jaxreg.proximal.matrices import nuclear
+
+__all__ = [
+    "box",
+    "elastic_net",
+    "group_lasso",
+    "l0",
+    "l1",
+    "l2",
+    "nuclear",
+    "sparse_group_lasso",
+]

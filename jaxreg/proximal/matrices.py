@@ -1,0 +1,57 @@
+"""Proximal operators of kernels as matrices, ``[everything else, outputs]``."""
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from jaxreg._checks import check_nonnegative, check_real, check_scalar
+from jaxreg._matrices import soften, tall_matrix
+from jaxreg._numerics import strength
+from jaxreg.reparam._shared import Axes
+
+
+def nuclear(w: jax.Array, *, threshold: ArrayLike, axis: Axes = -1) -> jax.Array:
+    r"""Singular value threshold, the proximal operator of :func:`jaxreg.penalties.nuclear`.
+
+    .. math::
+
+      \mathrm{prox}(W) = \sum_i \max(\sigma_i - t, 0) \, u_i v_i^\top
+
+    The rank falls by the number of singular values up to :math:`t`; what remains of them is
+    rounding, as the product of the other pairs. If all are, the result is exactly zero. It takes a
+    singular value decomposition, about :math:`20 m n^2` operations for :math:`m \ge n`.
+
+    First derivatives hold where singular values repeat or vanish, second ones are finite there.
+
+    Args:
+      w: Real floating-point array with at least two axes, the matrix ``[everything else,
+        outputs]``.
+      threshold: Threshold :math:`t`, one number, zero or positive.
+      axis: Output axes: ``(-2, -1)`` for the query, key and value kernels of attention,
+        ``[features, heads, depth]``.
+
+    Returns:
+      Array with the shape and dtype of ``w``.
+
+    Raises:
+      TypeError: ``w`` is not real and floating-point.
+      ValueError: ``threshold`` is negative or not one number, ``w`` has less than two axes, or
+        ``axis`` lies outside it.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg import proximal
+      >>> v = proximal.nuclear(jnp.diag(jnp.array([5.0, -0.5])), threshold=1.0)
+      >>> print(jnp.diag(v).round(5) + 0)
+      [4. 0.]
+
+    References:
+      Cai, Candès and Shen, `A Singular Value Thresholding Algorithm for Matrix Completion
+      <https://arxiv.org/abs/0810.3286>`_, 2010
+    """
+    check_real(w, "w")
+    check_nonnegative(threshold, "threshold")
+    check_scalar(threshold, "threshold")
+    t = jnp.maximum(strength(threshold, w), 0)
+    matrix, restore = jax.vjp(lambda w: tall_matrix(w, axis), w)
+    return jnp.where(t == 0, w, restore(soften(matrix, t))[0])
