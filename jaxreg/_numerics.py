@@ -92,7 +92,7 @@ def unit(x: jax.Array, *, axis: int | tuple[int, ...] | None) -> jax.Array:
         return x
     x = x / peak(x, axis=axis)
     norm = _root_of_squares(x, axis)
-    positive = norm > 0
+    positive = norm != 0
     return jnp.where(positive, x, jnp.zeros_like(x)) / jnp.where(
         positive, norm, jnp.ones_like(norm)
     )

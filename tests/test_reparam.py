@@ -107,6 +107,13 @@ def test_row_4_a_zero_column_stays_zero_without_a_gradient(dtype):
     assert np.all(wide(of_v)[:, others] != 0)
 
 
+def test_a_column_that_is_not_finite_is_not_hidden():
+    """Zeros in its place would let a training go on that has diverged."""
+    v = draw((4, 3)).at[1, 2].set(jnp.nan)
+    w = reparam.weight_norm(v, scale=jnp.ones(3))
+    np.testing.assert_array_equal(np.isnan(w), [[False, False, True]] * 4)
+
+
 def test_row_8_float16_kernels_of_200():
     """Flax: the norm overflows in float16, and the output is 0 in place of 2."""
     v = jnp.full((400, 3), 200, jnp.float16)
