@@ -116,7 +116,7 @@ def _masked_batch_norm(
     eps: Any,
 ) -> Any:
     return normalization.batch_norm(
-        x, stats, where=where, scale=scale, bias=bias, momentum=momentum, eps=eps
+        x, stats, where=where, scale=scale, bias=bias, momentum=momentum, eps=eps, axis_name=()
     )
 
 
@@ -169,7 +169,15 @@ def _masked_batch_renorm(
     eps: Any,
 ) -> Any:
     return normalization.batch_renorm(
-        x, stats, r_max=r_max, d_max=d_max, where=where, momentum=momentum, eps=eps, **FEATURES
+        x,
+        stats,
+        r_max=r_max,
+        d_max=d_max,
+        where=where,
+        momentum=momentum,
+        eps=eps,
+        axis_name=(),
+        **FEATURES,
     )
 
 
@@ -568,6 +576,8 @@ FUNCTIONS = (
         normalization.batch_norm,
         (X, STATS),
         {"momentum": 0.9, "eps": 1e-3},
+        # Each device with statistics of its own, for what `shard_map` does to a function.
+        options={"axis_name": ()},
         errors=(
             (ValueError, r"`momentum`.*\[0, 1\].*1\.1", {"momentum": 1.1}),
             (ValueError, r"`eps`.*got -1", {"eps": -1.0}),
@@ -655,6 +665,7 @@ FUNCTIONS = (
         normalization.batch_renorm,
         (X, FAR_STATS),
         {"r_max": 4.0, "d_max": 0.5, "momentum": 0.9, "eps": 1e-3},
+        options={"axis_name": ()},
         errors=(
             (ValueError, r"`r_max` must be .*\[1, inf\], got 0\.5", {"r_max": 0.5}),
             (ValueError, r"`r_max` must be a single number", {"r_max": X[0]}),

@@ -13,6 +13,8 @@ from flax import linen as nn
 from jaxreg import dropout, linen, masks, noise
 from jaxreg._trees import map_kernels, map_with_keys
 
+pytestmark = pytest.mark.slow
+
 KEY = jax.random.key(5)
 KEYS = {"params": jax.random.key(6), "dropout": KEY}
 X = jnp.asarray(np.random.default_rng(0).normal(1, 1, (4, 6, 6, 8)), jnp.float32)

@@ -11,6 +11,8 @@ from flax import linen as nn
 
 from jaxreg import linen
 
+pytestmark = pytest.mark.slow
+
 KEY = jax.random.key(5)
 BATCH, STEPS, FEATURES, HIDDEN = 4, 7, 3, 16
 X = jnp.asarray(np.random.default_rng(0).normal(1, 1, (BATCH, STEPS, FEATURES)), jnp.float32)

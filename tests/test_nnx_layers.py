@@ -12,6 +12,8 @@ from flax import nnx as fnx
 from jaxreg import dropout, nnx
 from tests.nnx_rows import CONV, KERNEL_KEY, KEY, LINEAR, X, assert_equal, conv, different
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("init_rate", [0.0, 1.0, -0.5, float("nan")])
 def test_a_wrong_rate_to_start_from(init_rate):

@@ -11,6 +11,8 @@ from flax import nnx as fnx
 from jaxreg import dropout, nnx
 from tests.nnx_rows import X, assert_equal, different
 
+pytestmark = pytest.mark.slow
+
 
 class Passes(fnx.Module):
     """A layer that does nothing."""

@@ -132,7 +132,7 @@ def test_row_19_an_axis_that_was_forgotten(train):
     x = draw(64, 16, mean=1)
 
     def local(function):
-        return jax.shard_map(function, mesh=mesh, in_specs=P("d"), out_specs=P("d"))
+        return jax.jit(jax.shard_map(function, mesh=mesh, in_specs=P("d"), out_specs=P("d")))
 
     with pytest.raises(ValueError, match=r"`axis_name` must be given .* along \['d'\]; pass"):
         local(lambda x: train(x, SCALE, BIAS)[0])(x)

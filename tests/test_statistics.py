@@ -13,6 +13,8 @@ from jax.sharding import PartitionSpec as P
 from jaxreg import linen, nnx
 from jaxreg.training import statistics
 
+pytestmark = pytest.mark.slow
+
 KEY = jax.random.key(4)
 SIZES = (7, 32, 1, 20)
 NORMS = {"flax": flax_linen.BatchNorm, "jaxreg": linen.BatchNorm}
