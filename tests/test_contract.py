@@ -16,7 +16,12 @@ from tests import cases
 
 NARROW = ("[bfloat16]", "[float16]")
 # What other columns show in part: these compile most for what they find.
-LONG = ("gradient_of_scan[float32]", "remat[float32]", "explicit_mesh_last_axis[float32]")
+LONG = (
+    "gradient_of_scan[float32]",
+    "remat[float32]",
+    "auto_mesh[float32]",
+    "explicit_mesh_last_axis[float32]",
+)
 
 
 def cells():

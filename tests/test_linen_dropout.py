@@ -14,6 +14,8 @@ from flax import linen as nn
 
 from jaxreg import dropout, linen, noise
 
+pytestmark = pytest.mark.slow
+
 KEY = jax.random.key(5)
 KEYS = {"params": jax.random.key(6), "dropout": KEY}
 X = jnp.asarray(np.random.default_rng(0).normal(1, 1, (4, 6, 6, 8)), jnp.float32)

@@ -12,6 +12,8 @@ from flax import linen as nn
 
 from jaxreg import linen, masks, reparam
 
+pytestmark = pytest.mark.slow
+
 KEY = jax.random.key(3)
 X = jnp.asarray(np.random.default_rng(0).normal(size=(2, 6, 6, 8)), jnp.float32)
 SERIES = X[:, 0]

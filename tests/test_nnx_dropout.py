@@ -11,6 +11,8 @@ from flax import nnx as fnx
 from jaxreg import nnx
 from tests.nnx_rows import KEY, ROWS, assert_equal, different, zoneout_cell
 
+pytestmark = pytest.mark.slow
+
 every_row = pytest.mark.parametrize("row", ROWS, ids=str)
 
 

@@ -14,6 +14,8 @@ from flax import nnx as fnx
 from jaxreg import linen, masks, nnx, reparam
 from jaxreg._paths import path_names
 
+pytestmark = pytest.mark.slow
+
 X = jnp.asarray(np.random.default_rng(0).normal(size=(2, 6, 6, 8)), jnp.float32)
 SERIES = X[:, 0]
 LAYERS = {

@@ -386,6 +386,7 @@ SHARDED = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=lambda k: k.name)
 @pytest.mark.parametrize(("shape", "axis", "spec"), SHARDED, ids=str)
 def test_kernels_may_be_sharded(shape, axis, spec, kind):
