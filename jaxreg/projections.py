@@ -291,13 +291,14 @@ def l1_ball(
     if w.size == 0:
         return w
     size = jnp.abs(widen(w))
-    scale = peak(w, axis=axes)
+    scale = peak(size, axis=axes)
     total = jnp.sum(size / scale, axis=axes, keepdims=True)
     bound = jnp.maximum(aligned(radius, total), 0) / scale
     outside = total > bound
     numbers = math.prod(w.shape[a] for a in axes)
     # Aimed inside, by what rounding the result and adding it up may come to.
-    margin = jnp.finfo(w.dtype).eps / 2 + (8 + math.sqrt(numbers)) * jnp.finfo(total.dtype).eps
+    margin = float(jnp.finfo(w.dtype).eps) / 2
+    margin += (8 + math.sqrt(numbers)) * float(jnp.finfo(total.dtype).eps)
     inner = jnp.where(outside, bound, jnp.zeros_like(bound)) * (1 - margin)
     # Differences from the largest magnitude are exact where many are large and nearly equal.
     below = (size - jax.lax.stop_gradient(jnp.max(size, axis=axes, keepdims=True))) / scale

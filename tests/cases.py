@@ -1057,7 +1057,7 @@ FUNCTIONS = (
     Case(
         projections.l1_ball,
         (X,),
-        {"radius": 1.5},
+        {"radius": 2.5},
         {"radius": float("inf")},
         errors=(
             (ValueError, r"`radius`.*got -1", {"radius": -1.0}),
