@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxreg._checks import check_key, check_real, check_static_integer
-from jaxreg._numerics import safe_norm, square, unit, widen
+from jaxreg._numerics import peak, safe_norm, square, unit, widen
 from jaxreg._sharding import place_like, whole_along
 from jaxreg.normalization._shared import check_shapes
 from jaxreg.reparam._shared import Axes, split_axes
@@ -159,7 +159,8 @@ def spectral_norm_vector(
     w = whole_along(jax.lax.stop_gradient(widen(w)), range(w.ndim))
     rows = jnp.transpose(w, (*others, *outputs)).reshape(-1, math.prod(shape))
     start = jax.random.normal(key, (rows.shape[1], min(4, rows.shape[1])), rows.dtype)
-    u, sigma = _largest(_below_one(rows), start, steps)
+    # Scaled, so that squares neither overflow nor vanish.
+    u, sigma = _largest(rows / peak(rows, axis=None), start, steps)
     return jnp.where(sigma > 0, u, unit(start[:, 0], axis=None)).reshape(shape)
 
 
@@ -183,12 +184,6 @@ def _largest(rows: jax.Array, start: jax.Array, steps: int) -> tuple[jax.Array, 
     image = product(rows, basis)
     values, vectors = jnp.linalg.eigh(product(image.T, image))
     return unit(product(basis, vectors[:, -1]), axis=None), values[-1]
-
-
-def _below_one(w: jax.Array) -> jax.Array:
-    """Divides by the largest value, so that squares neither overflow nor vanish."""
-    peak = jnp.max(jnp.abs(w))
-    return w / jnp.where(peak > 0, peak, 1)
 
 
 def _check_steps(steps: int, zero: str) -> None:
