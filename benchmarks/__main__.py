@@ -24,6 +24,7 @@ TOPICS = (
     "norms",
     "smoothness",
     "optimizer",
+    "bandwidth",
 )
 PEERS = ("torch", "keras")
 RESULTS = Path(__file__).parent / "RESULTS.md"
