@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import nnx
 from jax import export
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
@@ -163,6 +164,83 @@ def test_a_step_with_nan_gradients_can_be_skipped(case):
     updates, state = tx.update(bad, tx.init(params), params)
     chex.assert_trees_all_equal(optax.apply_updates(params, updates), params)
     chex.assert_trees_all_equal(state.inner_state, tx.init(params).inner_state)
+
+
+@every_transformation
+def test_accumulated_gradients_take_one_step_in_k(case):
+    params, tx = parameters(), optax.chain(optax.sgd(0.1), case.build(**case.strengths))
+    accumulating = optax.MultiSteps(tx, every_k_schedule=2)
+    state, moved = accumulating.init(params), params
+    for part in (0.5, 1.5, 0.5, 1.5):
+        before = moved
+        shares = jax.tree.map(lambda g: part * g, gradients(before))  # noqa: B023
+        updates, state = accumulating.update(shares, state, moved)
+        moved = optax.apply_updates(moved, updates)
+        if part == 0.5:
+            chex.assert_trees_all_equal(moved, before)
+    expected, _ = run(case.build(**case.strengths), params, steps=2)
+    chex.assert_trees_all_close(moved, expected, atol=1e-6)
+
+
+@every_transformation
+def test_injected_strengths_may_change_without_a_new_trace(case):
+    injected = optax.inject_hyperparams(case.build)(**case.strengths)
+    params = parameters()
+    updates, state = gradients(params), injected.init(params)
+    chex.clear_trace_counter()
+    update = jax.jit(chex.assert_max_traces(injected.update, n=1))
+    first, _ = update(updates, state, params)
+    plain = case.build(**case.strengths)
+    expected, _ = plain.update(updates, plain.init(params), params)
+    chex.assert_trees_all_close(first, expected, atol=1e-6)
+    state.hyperparams.update({k: jnp.float32(v) for k, v in case.off.items()})
+    second, _ = update(updates, state, params)
+    chex.assert_trees_all_close(second, updates, atol=1e-7)
+
+
+@every_transformation
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_parameters_and_state_may_be_donated(case, dtype):
+    tx = optax.chain(optax.sgd(0.1), case.build(**case.strengths))
+
+    @partial(jax.jit, donate_argnums=(0, 1))
+    def step(params, state):
+        updates, state = tx.update(gradients(params), state, params)
+        return optax.apply_updates(params, updates), state
+
+    params = parameters(dtype)
+    state = tx.init(params)
+    for _ in range(3):
+        params, state = step(params, state)
+    expected, _ = jax.jit(lambda p: run(case.build(**case.strengths), p))(parameters(dtype))
+    tolerance = {"float32": 1e-6, "bfloat16": 2e-2, "float16": 2e-3}[dtype]
+    chex.assert_trees_all_close(params, expected, atol=tolerance)
+
+
+@every_transformation
+def test_every_leaf_keeps_its_own_dtype(case):
+    wide, narrow = parameters(), parameters("bfloat16")
+    mixed, _ = run(case.build(**case.strengths), {"wide": wide, "narrow": narrow})
+    alone = {
+        "wide": run(case.build(**case.strengths), wide)[0],
+        "narrow": run(case.build(**case.strengths), narrow)[0],
+    }
+    chex.assert_trees_all_equal(mixed, alone)
+    chex.assert_trees_all_equal_shapes_and_dtypes(mixed, {"wide": wide, "narrow": narrow})
+
+
+@every_transformation
+def test_a_state_of_nnx_takes_the_same_steps(case):
+    dense = nnx.state(nnx.Linear(4, 4, rngs=nnx.Rngs(0)), nnx.Param)
+    for name, leaf in parameters().items():
+        dense[name].set_value(leaf)
+    updates = jax.tree.map(lambda g: -0.1 * g, gradients(dense))
+    tx = case.build(**case.strengths)
+    moved, _ = tx.update(updates, tx.init(dense), dense)
+    expected, _ = run(case.build(**case.strengths), parameters(), steps=1)
+    after = optax.apply_updates(dense, moved)
+    assert isinstance(after, nnx.State)
+    chex.assert_trees_all_close(nnx.to_pure_dict(after), expected, atol=1e-6)
 
 
 @every_transformation
