@@ -11,6 +11,7 @@ from jax.typing import ArrayLike
 
 from jaxreg._checks import check_between, check_nonnegative, is_floating, is_static
 from jaxreg._numerics import wide_dtype
+from jaxreg._paths import path_names
 from jaxreg.transforms._steps import Schedule, StepState, check_params, strength_at
 
 
@@ -225,7 +226,8 @@ def averaged(state: Any, params: Any) -> Any:
       New parameters, with the structure and the dtypes of ``params``.
 
     Raises:
-      ValueError: ``state`` has no average, or several of one parameter.
+      ValueError: ``state`` has no average, or several of one parameter, or one of a parameter that
+        ``params`` lacks.
 
     Example:
       >>> import jax.numpy as jnp, optax
@@ -235,24 +237,18 @@ def averaged(state: Any, params: Any) -> Any:
       >>> print(transforms.averaged(tx.init(w), w))
       [1 1]
     """
-    found = [s.average for s in jax.tree.leaves(state, is_leaf=_holds_average) if _holds_average(s)]
-    if not found:
+    averages = _averages(state)
+    unknown = averages.keys() - _by_name(params).keys()
+    if unknown:
         raise ValueError(
-            "`state` must hold an average of the parameters, got none; chain "
-            "transforms.exponential_average or transforms.stochastic_weight_average."
+            "`params` must be shaped like those of the optimizer, got none at "
+            f"{'/'.join(min(unknown)) or 'the root'}."
         )
 
-    def leaf(w: Any, *averages: Any) -> Any:
-        held = [a for a in averages if not isinstance(a, optax.MaskedNode)]
-        if len(held) > 1:
-            raise ValueError(
-                f"`state` must hold one average of each parameter, got {len(held)}; pass the part "
-                "of it that belongs to one transformation."
-            )
-        value = held[0] if held else w
-        return jnp.array(value, jnp.result_type(w), copy=True)
+    def leaf(path: tuple[Any, ...], w: Any) -> jax.Array:
+        return jnp.array(averages.get(path_names(path), w), jnp.result_type(w), copy=True)
 
-    return jax.tree.map(leaf, params, *found)
+    return jax.tree_util.tree_map_with_path(leaf, params)
 
 
 def _average(
@@ -316,6 +312,34 @@ def _wide_copy(w: Any) -> Any:
     if w is None:
         return None
     return jnp.array(w, wide_dtype(jnp.result_type(w)) if is_floating(w) else None, copy=True)
+
+
+def _averages(state: Any) -> dict[tuple[str, ...], Any]:
+    """Averages by the names of their parameters.
+
+    Raises:
+      ValueError: There are none, or several of one parameter.
+    """
+    states = [s for s in jax.tree.leaves(state, is_leaf=_holds_average) if _holds_average(s)]
+    if not states:
+        raise ValueError(
+            "`state` must hold an average of the parameters, got none; chain "
+            "transforms.exponential_average or transforms.stochastic_weight_average."
+        )
+    found: dict[tuple[str, ...], Any] = {}
+    for average in (_by_name(s.average) for s in states):
+        if found.keys() & average.keys():
+            raise ValueError(
+                "`state` must hold one average of each parameter, got several; pass the part of it "
+                "that belongs to one transformation."
+            )
+        found |= average
+    return found
+
+
+def _by_name(tree: Any) -> dict[tuple[str, ...], Any]:
+    """Leaves by name, whatever boxes they are in: an NNX optimizer has its own for its state."""
+    return {path_names(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 
 
 def _holds_average(state: Any) -> bool:

@@ -39,7 +39,7 @@ def sam_perturbation(gradients: Any, *, radius: ArrayLike) -> Any:
     infinite or NaN give NaN.
 
     Args:
-      gradients: Tree of gradients; None and leaves that are not floating-point stay.
+      gradients: Tree of gradients; None stays, and integers become zero.
       radius: Radius :math:`\rho` of the ball, zero or positive.
 
     Returns:
@@ -78,7 +78,7 @@ def asam_perturbation(
     :math:`T g` is zero, as for ``eta=0`` at zero weights, so is the perturbation.
 
     Args:
-      gradients: Tree of gradients; None and leaves that are not floating-point stay.
+      gradients: Tree of gradients; None stays, and integers become zero.
       params: Tree of parameters.
       radius: Radius :math:`\rho`, zero or positive.
       eta: What is added to magnitudes, so that zeros move too; zero or positive.
@@ -261,6 +261,7 @@ def _perturb(
     """Perturbation of every floating-point leaf, whose magnitudes have the given scale."""
     leaves, tree = jax.tree.flatten(gradients, is_leaf=lambda g: g is None)
     weights = tree.flatten_up_to(params)
+    leaves = [_rest(g) for g in leaves]
     moved = [i for i, g in enumerate(leaves) if g is not None and is_floating(g)]
     wide = [widen(leaves[i]) for i in moved]
     scales = [scale(weights[i], g).astype(g.dtype) for i, g in zip(moved, wide, strict=True)]
@@ -269,6 +270,12 @@ def _perturb(
         size = jnp.maximum(strength(radius, direction), 0).astype(direction.dtype)
         leaves[i] = (size * s * direction).astype(leaves[i].dtype)
     return tree.unflatten(leaves)
+
+
+def _rest(g: Any) -> Any:
+    """Zero in place of an integer, which would move a counter; all others stay."""
+    counts = g is not None and jnp.issubdtype(jnp.result_type(g), jnp.integer)
+    return jnp.zeros_like(g) if counts else g
 
 
 def _unit(leaves: Sequence[jax.Array]) -> list[jax.Array]:
