@@ -42,14 +42,22 @@ def _centralize(inner):
 
 WRAPPERS = {
     "exponential_average": Wrapper(_exponential, {"decay": 0.9, "initial_weight": 0.5}),
-    "stochastic_weight_average": Wrapper(_equal, {"start": 1, "period": 2}, (1.0, 2.0, 3.0)),
+    "stochastic_weight_average": Wrapper(_equal, {"start": 1, "period": 1}, (1.0, 2.0, 3.0)),
     "lookahead": Wrapper(transforms.lookahead, {"period": 2, "step_size": 0.4}, (0.5, 1.0, 2.0)),
     "sam": Wrapper(transforms.sam, {"radius": 0.5}, needs_all=True),
     "asam": Wrapper(transforms.asam, {"radius": 0.8, "eta": 0.1}, needs_all=True),
     "centralize": Wrapper(_centralize, {}),
 }
-every_wrapper = pytest.mark.parametrize("case", WRAPPERS.values(), ids=WRAPPERS)
-DTYPES = ("float32", "bfloat16", "float16")
+# What ASAM does other than SAM is in test_sharpness.py.
+every_wrapper = pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, marks=[pytest.mark.slow] * (name == "asam"), id=name)
+        for name, case in WRAPPERS.items()
+    ],
+)
+NARROW = [pytest.param(dtype, marks=pytest.mark.slow) for dtype in ("bfloat16", "float16")]
+every_dtype = pytest.mark.parametrize("dtype", ["float32", *NARROW])
 TOLERANCE = {"float32": 1e-6, "bfloat16": 2e-2, "float16": 2e-3}
 
 
@@ -83,7 +91,7 @@ def take(tx, params, state, gradients=None):
     return optax.apply_updates(params, updates), state
 
 
-def run(tx, params, steps=3):
+def run(tx, params, steps=2):
     state = tx.init(params)
     for _ in range(steps):
         params, state = take(tx, params, state)
@@ -96,7 +104,7 @@ def built(case, factor=1, inner=None):
 
 
 @every_wrapper
-@pytest.mark.parametrize("dtype", DTYPES)
+@every_dtype
 def test_compiled_steps_equal_eager_ones(case, dtype):
     params = parameters(dtype)
     eager = run(built(case), params)
@@ -106,7 +114,7 @@ def test_compiled_steps_equal_eager_ones(case, dtype):
 
 
 @every_wrapper
-@pytest.mark.parametrize("dtype", DTYPES)
+@every_dtype
 @pytest.mark.parametrize("wrap", [lambda v: v, jnp.float32], ids=["static", "array"])
 def test_shapes_and_dtypes_of_updates_and_state_are_stable(case, dtype, wrap):
     tx = case.build(base(), **{k: wrap(v) for k, v in case.strengths.items()})
@@ -248,7 +256,7 @@ def test_every_leaf_keeps_its_own_dtype(case):
 
 
 @every_wrapper
-@pytest.mark.parametrize("dtype", DTYPES)
+@every_dtype
 def test_parameters_and_state_may_be_donated(case, dtype):
     tx = built(case)
 
@@ -258,7 +266,7 @@ def test_parameters_and_state_may_be_donated(case, dtype):
 
     params = {**parameters(dtype), "steps": jnp.arange(3)}
     state = tx.init(params)
-    for _ in range(3):
+    for _ in range(2):
         params, state = step(params, state)
     expected, _ = jax.jit(lambda p: run(tx, p))({**parameters(dtype), "steps": jnp.arange(3)})
     chex.assert_trees_all_close(params, expected, atol=TOLERANCE[dtype])
@@ -342,7 +350,7 @@ def test_it_composes_with_masks(case):
             run(optax.masked(built(case), masks.kernels), parameters())
         assert np.isfinite(run(masked, parameters())[0]["kernel"]).all()
         return
-    masked, state = run(optax.masked(built(case), masks.kernels), parameters())
+    masked, _ = run(optax.masked(built(case), masks.kernels), parameters())
     alone, _ = run(built(case), {"kernel": parameters()["kernel"]})
     chex.assert_trees_all_close(masked["kernel"], alone["kernel"], atol=1e-6)
     split = optax.partition({"on": built(case), "off": base()}, frozen)
@@ -355,19 +363,29 @@ def test_it_composes_with_masks(case):
 def test_narrow_parameters_with_compensation_follow_wide_ones(case):
     narrow, wide = parameters("bfloat16"), parameters("bfloat16")
     wide = jax.tree.map(lambda a: a.astype(jnp.float32), wide)
-    compensated = transforms.compensate_rounding(built(case, inner=optax.sgd(1e-3)))
-    moved, _ = jax.jit(lambda p: run(compensated, p, 20))(narrow)
-    expected, _ = jax.jit(lambda p: run(built(case, inner=optax.sgd(1e-3)), p, 20))(wide)
+    tx = built(case, inner=optax.sgd(1e-3))
+
+    def many(tx, params):
+        def body(_, carry):
+            return take(tx, *carry)
+
+        return jax.lax.fori_loop(0, 20, body, (params, tx.init(params)))[0]
+
+    moved, expected = many(transforms.compensate_rounding(tx), narrow), many(tx, wide)
     for name, leaf in expected.items():
         actual = np.asarray(moved[name], np.float32)
         np.testing.assert_allclose(actual, leaf, rtol=5e-3, atol=1e-5)
 
 
+MESHES = [pytest.param(AxisType.Auto, marks=pytest.mark.slow), AxisType.Explicit]
+SPECS = [("device", None), pytest.param((None, "device"), marks=pytest.mark.slow)]
+
+
 @every_wrapper
-@pytest.mark.parametrize("axis_type", [AxisType.Auto, AxisType.Explicit], ids=["auto", "explicit"])
-@pytest.mark.parametrize("spec", [("device", None), (None, "device")], ids=["rows", "columns"])
+@pytest.mark.parametrize("axis_type", MESHES, ids=["auto", "explicit"])
+@pytest.mark.parametrize("spec", SPECS, ids=["rows", "columns"])
 def test_sharded_parameters_take_the_same_steps(case, axis_type, spec):
-    tx, params = built(case), {"kernel": jnp.tile(parameters()["kernel"], 2)}
+    tx, params = built(case), {"kernel": jnp.tile(parameters()["kernel"], (1, 2))}
     expected = run(tx, params)
     mesh = jax.make_mesh((8,), ("device",), axis_types=(axis_type,))
     with jax.set_mesh(mesh):
