@@ -19,9 +19,7 @@ TORCH, KERAS = (
 
 
 def coupled(optimizer, rate=RATE, weight=WEIGHT):
-    return optax.chain(
-        optimizer, transforms.decoupled_decay(weight, learning_rate=rate, mask=None)
-    )
+    return optax.chain(optimizer, transforms.decoupled_decay(weight, learning_rate=rate, mask=None))
 
 
 def independent(optimizer, weight=WEIGHT):

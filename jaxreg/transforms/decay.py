@@ -44,7 +44,7 @@ def decoupled_decay(
       A transformation; its update needs ``params``. Nothing that scales updates may follow it.
 
     Raises:
-      ValueError: A number is negative, or the update got no ``params``.
+      ValueError: A number is negative, the update got no ``params``, or ``mask`` another tree.
       TypeError: ``mask`` is a single boolean.
 
     Example:
@@ -91,7 +91,7 @@ def independent_decay(
       A transformation; its update needs ``params``. Nothing that scales updates may follow it.
 
     Raises:
-      ValueError: ``weight`` is a negative number, or the update got no ``params``.
+      ValueError: ``weight`` is negative, the update got no ``params``, or ``mask`` another tree.
       TypeError: ``mask`` is a single boolean.
 
     Example:
@@ -140,7 +140,7 @@ def cautious_decay(
       A transformation; its update needs ``params``.
 
     Raises:
-      ValueError: A number is negative, or the update got no ``params``.
+      ValueError: A number is negative, the update got no ``params``, or ``mask`` another tree.
       TypeError: ``mask`` is a single boolean.
 
     Example:
@@ -196,10 +196,19 @@ def _masked_decay(
         check_params(params, name)
         factor = share(state)
 
-        def step(w: jax.Array, u: jax.Array) -> jax.Array:
-            return u - factor.astype(w.real.dtype) * part(w, u)
+        def step(w: jax.Array, u: jax.Array, selected: bool) -> jax.Array:  # noqa: FBT001
+            return u - factor.astype(w.real.dtype) * part(w, u) if selected else u
 
-        return map_steps(step, updates, params), next_state(state)
+        return map_steps(step, updates, params, _selected(mask, params)), next_state(state)
 
-    decay = optax.GradientTransformationExtraArgs(init_state, update)
-    return decay if mask is None else optax.masked(decay, mask)
+    return optax.GradientTransformationExtraArgs(init_state, update)
+
+
+def _selected(mask: Mask, params: Any) -> Any:
+    """Tree of booleans shaped like the parameters."""
+    # Not optax.masked, which makes the mask of the updates, and those may be absent.
+    chosen = mask(params) if callable(mask) else True if mask is None else mask
+    try:
+        return jax.tree.broadcast(chosen, params)
+    except ValueError as error:
+        raise ValueError(f"`mask` must have the tree of the parameters: {error}") from error
