@@ -115,8 +115,9 @@ def test_a_trust_ratio_takes_the_size_of_the_weight_away(name, trust):
         np.testing.assert_allclose(share(OPTAX[name][0](weight)), RATE * trust, rtol=1e-5)
 
 
-def test_adadelta_takes_what_it_takes_of_any_gradient():
-    small, large = (share(OPTAX["adadelta"][0](weight)) for weight in (0.2, 0.4))
+@pytest.mark.parametrize("optimizer", [optax.adadelta, optax.adam], ids=lambda o: o.__name__)
+def test_an_optimizer_that_divides_by_gradients_takes_what_it_takes_of_any(optimizer):
+    small, large = (share(through_the_gradient(optimizer(RATE), weight)) for weight in (0.2, 0.4))
     np.testing.assert_allclose(small, large, rtol=1e-4)
     assert small.max() / small.min() > 1.2  # Its steps have one size, whatever the weight.
 
