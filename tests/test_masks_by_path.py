@@ -163,7 +163,7 @@ def test_what_is_no_expression_is_named(regex):
 def test_a_factory_handed_over_as_the_mask_is_named():
     tx = transforms.independent_decay(0.5, mask=masks.match)
     with pytest.raises(TypeError, match=r"`regex` must give .* strings, got dict; masks.match"):
-        tx.init(PARAMS)
+        tx.update(PARAMS, tx.init(PARAMS), PARAMS)
 
 
 # Depth.

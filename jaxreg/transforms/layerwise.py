@@ -28,10 +28,10 @@ def layerwise_scale(
 
       u \leftarrow \gamma_t^{L - d} \, u
 
-    for a parameter at depth :math:`d`, where :math:`L` is the largest depth of the model: a learning
-    rate for each layer. Chain it after the optimizer. It scales what stands before it, so that a
-    :func:`decoupled_decay` before it is layer-wise too, as in BEiT and timm, and one after it is not.
-    A chain of decays, each with the mask of its layer, is layer-wise by itself.
+    for a parameter at depth :math:`d`, where :math:`L` is the largest depth of the model: a
+    learning rate for each layer. Chain it after the optimizer. It scales what stands before it, so
+    that a :func:`decoupled_decay` before it is layer-wise too, as in BEiT and timm, and one after
+    it is not. A chain of decays, each with the mask of its layer, is layer-wise by itself.
 
     Args:
       factor: Factor :math:`\gamma_t` for one layer, zero or positive, or a schedule of it. With 1
