@@ -12,7 +12,7 @@ from flax import nnx
 from jax import export
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from jaxreg import masks
+from jaxreg import masks, proximal, transforms
 from tests import cases
 
 every_transformation = pytest.mark.parametrize("case", cases.TRANSFORMATIONS, ids=lambda c: c.name)
@@ -282,3 +282,28 @@ def test_it_lowers_for_every_platform(case):
     step = jax.jit(lambda p: run(case.build(**case.strengths), p, steps=1)[0])
     exported = export.export(step, platforms=("cpu", "cuda", "tpu"))(parameters())
     assert "callback" not in exported.mlir_module()
+
+
+def test_decay_and_a_proximal_step_cost_adam_neither_memory_nor_traffic():
+    params = {f"layer_{i}": {"kernel": jnp.ones((64, 64)), "bias": jnp.ones(64)} for i in range(8)}
+
+    def compiled(tx):
+        def step(params, state, grads):
+            updates, state = tx.update(grads, state, params)
+            return optax.apply_updates(params, updates), state
+
+        step = jax.jit(step, donate_argnums=(0, 1))
+        return step.lower(params, tx.init(params), params).compile()
+
+    shrink = transforms.proximal(proximal.l1, 1e-3, 0.1)
+    chain = optax.chain(
+        optax.adam(0.1),
+        transforms.decoupled_decay(0.1, learning_rate=0.1),
+        optax.masked(shrink, masks.kernels),
+    )
+    adamw = compiled(optax.adamw(0.1, weight_decay=0.1, mask=masks.kernels))
+    ours = compiled(chain)
+    assert ours.cost_analysis()["bytes accessed"] <= 1.01 * adamw.cost_analysis()["bytes accessed"]
+    memory, expected = ours.memory_analysis(), adamw.memory_analysis()
+    assert memory.temp_size_in_bytes <= expected.temp_size_in_bytes + 1024
+    assert memory.alias_size_in_bytes >= expected.alias_size_in_bytes
