@@ -67,11 +67,11 @@ def test_the_warm_up_of_timm_is_a_schedule():
     walk = path(30)
 
     def schedule(t):
-        return jnp.minimum(0.95, 1 - (1 + t) ** (-2 / 3))
+        return jnp.minimum(0.95, 1 - (1 + t / 0.5) ** (-2 / 3))
 
     expected = walk[0]
     for step, newest in enumerate(walk[1:], start=1):
-        decay = min(0.95, 1 - (1 + (step - 1)) ** (-2 / 3)) if step > 1 else 0.0
+        decay = min(0.95, 1 - (1 + (step - 1) / 0.5) ** (-2 / 3)) if step > 1 else 0.0
         expected = decay * expected + (1 - decay) * newest
     for initial_weight in (0.0, 1.0):  # The first step leaves nothing of the start.
         tx = transforms.exponential_average(schedule, initial_weight=initial_weight)

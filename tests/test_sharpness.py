@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import nnx
 
 from jaxreg import transforms
 
@@ -332,3 +333,19 @@ def test_an_inner_optimizer_gets_the_other_extra_arguments(build):
     tx = build(inner, 0.5)
     updates, _ = tx.update(w, tx.init(w), w, grad_fn=lambda w: w, value=1.0)
     assert np.isfinite(updates).all()
+
+
+def test_an_nnx_optimizer_passes_the_gradient_function_on():
+    model, x = nnx.Linear(3, 2, rngs=nnx.Rngs(0)), jnp.ones((4, 3))
+    optimizer = nnx.Optimizer(model, transforms.sam(optax.sgd(0.1), 0.5), wrt=nnx.Param)
+
+    def loss(model):
+        return jnp.mean(model(x) ** 4)
+
+    graph, params = nnx.split(model)
+    slope = jax.grad(lambda params: loss(nnx.merge(graph, params)))
+    there = optax.apply_updates(params, transforms.sam_perturbation(slope(params), radius=0.5))
+    expected = optax.apply_updates(params, jax.tree.map(lambda g: -0.1 * g, slope(there)))
+    optimizer.update(model, nnx.grad(loss)(model), grad_fn=slope)
+    np.testing.assert_allclose(model.kernel[...], expected["kernel"][...], rtol=1e-6)
+    np.testing.assert_allclose(model.bias[...], expected["bias"][...], atol=1e-6)

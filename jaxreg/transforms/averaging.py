@@ -46,7 +46,7 @@ def exponential_average(
     :math:`z_t` is Adam's correction of the bias. With ``initial_weight=1`` it is 1 throughout: the
     average then starts at the initial parameters, as in timm, Keras and
     ``optax.incremental_update``, whose step size is :math:`1 - d`. The warm-up of timm is the
-    schedule ``lambda t: jnp.minimum(0.9999, 1 - (1 + t) ** (-2 / 3))``.
+    schedule ``lambda t: jnp.minimum(0.9999, 1 - (1 + t / gamma) ** (-2 / 3))``.
 
     After training run :func:`jaxreg.training.statistics.recalibrate` on the averaged parameters of
     a model with batch norms. The average of sparse parameters is zero only where all of them were;

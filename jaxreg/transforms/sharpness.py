@@ -274,8 +274,9 @@ def _perturb(
 
 def _rest(g: Any) -> Any:
     """Zero in place of an integer, which would move a counter; all others stay."""
-    counts = g is not None and jnp.issubdtype(jnp.result_type(g), jnp.integer)
-    return jnp.zeros_like(g) if counts else g
+    if g is None or not jnp.issubdtype(jnp.result_type(g), jnp.integer):
+        return g
+    return jnp.zeros_like(g)
 
 
 def _unit(leaves: Sequence[jax.Array]) -> list[jax.Array]:
