@@ -109,7 +109,7 @@ def test_compiled_steps_equal_eager_ones(case, dtype):
     params = parameters(dtype)
     eager = run(built(case), params)
     compiled = jax.jit(lambda p: run(built(case), p))(params)
-    chex.assert_trees_all_close(compiled, eager, atol=TOLERANCE[dtype])
+    chex.assert_trees_all_close(compiled, eager, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
     chex.assert_trees_all_equal_shapes_and_dtypes(compiled[0], params)
 
 
