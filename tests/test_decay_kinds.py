@@ -220,6 +220,13 @@ def test_a_mask_of_another_tree_is_named(make):
 
 
 @every_decay
+@pytest.mark.parametrize("mask", [True, jnp.array(True)], ids=type)
+def test_a_single_boolean_is_no_mask(make, mask):
+    with pytest.raises(TypeError, match=r"`mask` must be a tree of booleans or a function.*None"):
+        make(mask=mask)
+
+
+@every_decay
 def test_a_mask_may_be_a_prefix(make):
     params = {"a": [jnp.ones(1), jnp.ones(1)], "b": jnp.ones(1), "none": None}
     zeros = jax.tree.map(jnp.zeros_like, params)
