@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import linen
 
 from jaxreg import masks, transforms
 
@@ -232,6 +233,19 @@ def test_a_mask_may_be_a_prefix(make):
     zeros = jax.tree.map(jnp.zeros_like, params)
     after = one_step(make(mask={"a": True, "b": False, "none": None}), zeros, params)
     assert [float(w[0]) < 1 for w in jax.tree.leaves(after)] == [True, True, False]
+
+
+@every_decay
+def test_masks_where_optax_shows_a_part_and_in_boxes(make):
+    box = lambda w: linen.Partitioned(w, names=("x",) * w.ndim)  # noqa: E731
+    params = {"a": {"kernel": box(jnp.ones((2, 2))), "bias": box(jnp.ones(2))}}
+    params["b"] = jnp.ones((2, 2))
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    for mask in (masks.kernels, masks.kernels(params)):
+        tx = optax.masked(make(mask=mask), {"a": True, "b": False})
+        after = one_step(tx, zeros, params)
+        assert after["a"]["kernel"].value.max() < 1
+        assert after["a"]["bias"].value.min() == after["b"].min() == 1
 
 
 @every_decay
