@@ -3,12 +3,14 @@
 - Lifts: ``add_penalty_gradient`` (any penalty, before the optimizer), ``proximal`` (any proximal
   operator) and ``project`` (any projection), both after it.
 - Decay: ``decoupled_decay`` (as AdamW) and ``independent_decay`` (whatever the learning rate).
-- A wrapper: ``compensate_rounding``, for parameters in bfloat16 and float16.
+- Wrappers: ``preconditioned_proximal``, the proximal step in the metric of Adam, RMSProp or Adagrad
+  (``adam_metric``, ``rmsprop_metric``, ``adagrad_metric``), and ``compensate_rounding``, for
+  parameters in bfloat16 and float16.
 
 Strengths are numbers, arrays (traced ones too) or Optax schedules. Leaves that are not
 floating-point pass through unchanged. Restrict a lift to some parameters with ``optax.masked``.
 Under ``optax.inject_hyperparams`` name the arguments that are functions but not schedules in
-``static_args``: ``("prox",)``, ``("penalty",)``, ``("mask",)``.
+``static_args``: ``("prox",)``, ``("penalty",)``, ``("mask",)``, ``("inner", "prox", "metric")``.
 
 Parameters in bfloat16 or float16 round small steps away: at 1.0, a step below 0.002 is lost.
 ``compensate_rounding`` around the whole chain keeps what rounding lost for the next step.
@@ -17,15 +19,27 @@ Parameters in bfloat16 or float16 round small steps away: at 1.0, a step below 0
 from jaxreg.transforms._steps import StepState
 from jaxreg.transforms.decay import decoupled_decay, independent_decay
 from jaxreg.transforms.lifts import add_penalty_gradient, project, proximal
+from jaxreg.transforms.metrics import (
+    PreconditionedState,
+    adagrad_metric,
+    adam_metric,
+    preconditioned_proximal,
+    rmsprop_metric,
+)
 from jaxreg.transforms.rounding import CompensationState, compensate_rounding
 
 __all__ = [
     "CompensationState",
+    "PreconditionedState",
     "StepState",
+    "adagrad_metric",
+    "adam_metric",
     "add_penalty_gradient",
     "compensate_rounding",
     "decoupled_decay",
     "independent_decay",
+    "preconditioned_proximal",
     "project",
     "proximal",
+    "rmsprop_metric",
 ]

@@ -50,23 +50,25 @@ def check_params(params: Any, name: str) -> None:
         )
 
 
-def map_steps(step: Callable[[jax.Array, jax.Array], jax.Array], updates: Any, params: Any) -> Any:
+def map_steps(step: Callable[..., jax.Array], updates: Any, params: Any, *others: Any) -> Any:
     """Replaces the updates of floating-point parameters, computing in float32 or wider.
 
     Args:
       step: Function of a parameter and its update, both wide, to the new update.
       updates: Tree of updates; None, and those of counters and keys, stay.
       params: Tree of parameters.
+      *others: Trees of further arguments of ``step``; the updates of what they leave out stay.
 
     Returns:
       The new updates, with the dtypes of the given ones.
     """
 
-    def leaf(u: Any, w: Any) -> Any:
-        if u is None or not is_floating(w):
+    def leaf(u: Any, w: Any, *rest: Any) -> Any:
+        left_out = any(a is None or isinstance(a, optax.MaskedNode) for a in (u, *rest))
+        if left_out or not is_floating(w):
             return u
         dtype = wide_dtype(jnp.result_type(w))
-        moved = step(jnp.asarray(w, dtype), jnp.asarray(u, dtype))
+        moved = step(jnp.asarray(w, dtype), jnp.asarray(u, dtype), *rest)
         return moved.astype(jnp.result_type(u))
 
-    return jax.tree.map(leaf, updates, params, is_leaf=lambda u: u is None)
+    return jax.tree.map(leaf, updates, params, *others, is_leaf=lambda u: u is None)
