@@ -1029,7 +1029,7 @@ FUNCTIONS = (
         {"threshold": 0.0},
         errors=(
             (ValueError, r"`threshold`.*got -1", {"threshold": -1.0}),
-            (ValueError, r"`threshold`.* single number.*\(2,\).*metric", {"threshold": jnp.ones(2)}),
+            (ValueError, r"`threshold` .*single.*\(2,\).*metric", {"threshold": jnp.ones(2)}),
             (ValueError, r"`axis` must lie in \[-2, 2\), got 2", {"axis": 2}),
         ),
     ),

@@ -10,6 +10,7 @@ import pytest
 
 from jaxreg import masks, penalties, projections, proximal, transforms
 
+
 def descend(tx, gradient, w, steps):
     """Parameters after some steps of an optimizer, in one compiled loop."""
 

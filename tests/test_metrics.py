@@ -87,10 +87,10 @@ def test_the_metric_of_adam_with_momentum_is_that_of_the_paper():
         np.testing.assert_allclose(d, np.sqrt(second / (1 - 0.9**t)) + 1e-8, rtol=1e-5)
 
 
-def preconditioned(inner=None, prox=proximal.l1, weight=0.5, rate=RATE, metric=None):
+def preconditioned(inner=None, prox=proximal.l1, weight=0.5, rate=RATE, metric=None, mask=None):
     inner = optax.adam(rate) if inner is None else inner
     metric = transforms.adam_metric() if metric is None else metric
-    return transforms.preconditioned_proximal(inner, prox, weight, rate, metric=metric)
+    return transforms.preconditioned_proximal(inner, prox, weight, rate, metric=metric, mask=mask)
 
 
 BUILDERS = {
@@ -302,6 +302,26 @@ def test_it_composes_with_masks_and_partitions(name):
     np.testing.assert_array_equal(split["bias"], plain["bias"])
 
 
+@pytest.mark.parametrize(
+    "mask",
+    [
+        masks.kernels,
+        {"layer": {"kernel": True, "bias": False}, "head": False},
+        {"layer": {"kernel": jnp.array(True), "bias": jnp.array(False)}, "head": False},
+    ],
+    ids=["function", "prefix", "arrays"],
+)
+def test_a_mask_is_for_the_proximal_step_alone(mask):
+    params = {"layer": parameters(), "head": {"bias": jnp.ones(3)}}
+    after, _ = run(preconditioned(mask=mask, weight=3.0), params)
+    alone, _ = run(optax.adam(RATE), params)
+    everywhere, _ = run(preconditioned(weight=3.0), params)
+    chex.assert_trees_all_equal(after["head"], alone["head"])
+    np.testing.assert_array_equal(after["layer"]["bias"], alone["layer"]["bias"])
+    np.testing.assert_array_equal(after["layer"]["kernel"], everywhere["layer"]["kernel"])
+    assert (after["layer"]["kernel"] == 0).any()
+
+
 @every_builder
 def test_gradient_accumulation_takes_one_step_per_k_gradients(name):
     tx = optax.MultiSteps(BUILDERS[name](0.5, RATE), 3).gradient_transformation()
@@ -356,7 +376,7 @@ def test_hyperparameters_can_be_injected():
     updates, _ = tx.update(gradients(parameters()), state, parameters())
     chex.assert_trees_all_equal(optax.apply_updates(parameters(), updates), parameters())
     lift = optax.inject_hyperparams(
-        transforms.preconditioned_proximal, static_args=("inner", "prox", "metric")
+        transforms.preconditioned_proximal, static_args=("inner", "prox", "metric", "mask")
     )
     tx = lift(
         optax.adam(RATE), proximal.l1, weight=0.5, learning_rate=RATE,
@@ -445,9 +465,7 @@ def test_a_metric_of_zero_takes_the_minimum_of_the_penalty(prox):
 def test_a_metric_of_your_own():
     inner = optax.amsgrad(RATE, b1=0.0)
     w = jnp.zeros(5)
-    tx = preconditioned(
-        inner, metric=lambda s: jax.tree.map(jnp.sqrt, optax.tree.get(s, "nu_max"))
-    )
+    tx = preconditioned(inner, metric=lambda s: jax.tree.map(jnp.sqrt, optax.tree.get(s, "nu_max")))
     updates, _ = tx.update(jnp.asarray(GRADIENTS[0]), tx.init(w), w)
     d, gradient = abs(GRADIENTS[0]), GRADIENTS[0]
     want = proximal.l1(jnp.asarray(-RATE * gradient / d), threshold=RATE * 0.5 / d)
@@ -493,6 +511,8 @@ def test_wrong_arguments_are_named():
         preconditioned(weight=-1.0)
     with pytest.raises(ValueError, match=r"`learning_rate` must be zero or positive, got -0.1"):
         preconditioned(optax.adam(0.1), rate=-0.1)
+    with pytest.raises(TypeError, match=r"`mask` must be a tree of booleans .* got True"):
+        preconditioned(mask=True)
     params = {"w": jnp.ones(3)}
     tx = preconditioned(metric=lambda _: {"v": jnp.ones(3)})
     with pytest.raises(ValueError, match=r"`metric` must return a tree .* got PyTreeDef"):

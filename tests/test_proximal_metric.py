@@ -305,5 +305,5 @@ def test_odd_shapes(name, shape):
 
 
 def test_the_nuclear_norm_has_no_such_step():
-    with pytest.raises(ValueError, match=r"`threshold` must be a single number, got shape \(6, 5\)"):
+    with pytest.raises(ValueError, match=r"`threshold` must be a single number, got .*\(6, 5\)"):
         proximal.nuclear(jnp.asarray(weights(shape=(6, 5))), threshold=jnp.ones((6, 5)))

@@ -1,8 +1,7 @@
 r"""Proximal operators of groups of weights.
 
-One threshold for a group has a closed form. One for each weight, :math:`t_i = s / d_i`, is the step
-in the metric of a diagonal :math:`d`, as :func:`jaxreg.transforms.preconditioned_proximal` takes it:
-the radius :math:`r` of the result is the root of an equation, found by Newton's method.
+With one threshold for a group they have a closed form. With one for each weight, the step in a
+diagonal metric, the norm of the result is the root of an equation, found by Newton's method.
 """
 
 import math

@@ -55,8 +55,9 @@ def nuclear(w: jax.Array, *, threshold: ArrayLike, axis: Axes = -1) -> jax.Array
     check_nonnegative(threshold, "threshold")
     if jnp.ndim(threshold) != 0:
         raise ValueError(
-            f"`threshold` must be a single number, got shape {jnp.shape(threshold)}; singular values "
-            "have no step in a metric of single weights: take transforms.proximal after the optimizer."
+            f"`threshold` must be a single number, got shape {jnp.shape(threshold)}; singular "
+            "values have no step in a metric of single weights: take transforms.proximal, chained "
+            "after the optimizer."
         )
     t = jnp.maximum(strength(threshold, w), 0)
     matrix, restore = jax.vjp(lambda w: tall_matrix(w, axis), w)

@@ -10,7 +10,8 @@
 Strengths are numbers, arrays (traced ones too) or Optax schedules. Leaves that are not
 floating-point pass through unchanged. Restrict a lift to some parameters with ``optax.masked``.
 Under ``optax.inject_hyperparams`` name the arguments that are functions but not schedules in
-``static_args``: ``("prox",)``, ``("penalty",)``, ``("mask",)``, ``("inner", "prox", "metric")``.
+``static_args``: ``("prox",)``, ``("penalty",)``, ``("mask",)``, and for the first wrapper
+``("inner", "prox", "metric", "mask")``.
 
 Parameters in bfloat16 or float16 round small steps away: at 1.0, a step below 0.002 is lost.
 ``compensate_rounding`` around the whole chain keeps what rounding lost for the next step.

@@ -11,6 +11,7 @@ from jaxreg._checks import check_nonnegative, is_floating
 from jaxreg._numerics import wide_dtype
 
 Schedule = optax.ScalarOrSchedule
+Mask = Any | Callable[[Any], Any] | None
 
 
 class StepState(NamedTuple):
@@ -47,6 +48,16 @@ def check_params(params: Any, name: str) -> None:
         raise ValueError(
             f"`params` must be given to the update of `{name}`, got None; "
             "call update(updates, state, params)."
+        )
+
+
+def check_mask(mask: Mask) -> None:
+    """Raises for a single boolean, in place of a tree of them."""
+    # Optax calls a mask that it takes for a schedule with the step, and gets one boolean.
+    if isinstance(mask, bool | jax.Array):
+        raise TypeError(
+            f"`mask` must be a tree of booleans or a function of the parameters, got {mask}; pass "
+            'None for all, and under optax.inject_hyperparams static_args=("mask",).'
         )
 
 

@@ -8,8 +8,10 @@ import optax
 
 from jaxreg import masks
 from jaxreg.transforms._steps import (
+    Mask,
     Schedule,
     StepState,
+    check_mask,
     check_params,
     check_strength,
     init_state,
@@ -17,8 +19,6 @@ from jaxreg.transforms._steps import (
     next_state,
     strength_at,
 )
-
-Mask = Any | Callable[[Any], Any] | None
 
 
 def decoupled_decay(
@@ -118,12 +118,7 @@ def _masked_decay(
     share: Callable[[StepState], jax.Array], mask: Mask, name: str
 ) -> optax.GradientTransformationExtraArgs:
     """Subtracts ``share(state) * w`` from the weights that the mask selects."""
-    # Optax calls a mask that it takes for a schedule with the step, and gets one boolean.
-    if isinstance(mask, bool | jax.Array):
-        raise TypeError(
-            f"`mask` must be a tree of booleans or a function of the parameters, got {mask}; pass "
-            'None for all, and under optax.inject_hyperparams static_args=("mask",).'
-        )
+    check_mask(mask)
 
     def update(
         updates: Any, state: Any, params: Any = None, **extra_args: Any

@@ -1,8 +1,8 @@
 r"""Proximal steps in the metric of an adaptive optimizer.
 
-Adam, RMSProp and Adagrad divide the step of each weight by its own :math:`d_i`. After a proximal step
-that knows nothing of it, that of :func:`jaxreg.transforms.proximal`, the weights come to rest where
-the penalty balances :math:`g_i / d_i`, and not the gradient :math:`g_i`.
+Adam, RMSProp and Adagrad divide the step of each weight by its own :math:`d_i`. With a proximal
+step that knows nothing of it, that of :func:`jaxreg.transforms.proximal`, the weights come to rest
+where the penalty balances :math:`g_i / d_i`, and not the gradient :math:`g_i`.
 """
 
 from collections.abc import Callable
@@ -16,8 +16,10 @@ from jax.typing import ArrayLike
 from jaxreg._checks import check_broadcasts
 from jaxreg._numerics import square, strength, widen
 from jaxreg.transforms._steps import (
+    Mask,
     Schedule,
     StepState,
+    check_mask,
     check_params,
     check_strength,
     init_state,
@@ -44,6 +46,7 @@ def preconditioned_proximal(
     learning_rate: Schedule,
     *,
     metric: Metric,
+    mask: Mask = None,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Takes a proximal step after each step of an adaptive optimizer, in the metric of it.
 
@@ -62,8 +65,7 @@ def preconditioned_proximal(
     skip or delay steps go around it, such as ``optax.MultiSteps`` and ``optax.apply_if_finite``.
     What else scales the step inside, such as momentum after RMSProp, belongs into
     ``learning_rate``. Parameters that ``metric`` leaves out, as ``optax.MaskedNode`` or None, have
-    no proximal step; for a penalty on some parameters alone, wrap the optimizer of these in
-    ``optax.partition``. Lion and other sign methods have no metric: take :func:`proximal`, which is
+    no proximal step. Lion and other sign methods have no metric: take :func:`proximal`, which is
     Euclidean.
 
     Args:
@@ -74,6 +76,9 @@ def preconditioned_proximal(
       learning_rate: Learning rate :math:`\eta_t` of the optimizer, or its schedule.
       metric: Function of the state of ``inner``, after its update, to the tree of the diagonals
         :math:`d`: :func:`adam_metric`, :func:`rmsprop_metric`, :func:`adagrad_metric`, or yours.
+      mask: Tree of booleans shaped like the parameters, or a function that makes one, such as
+        :func:`jaxreg.masks.kernels`: the optimizer moves all, and the proximal step is for these
+        alone. None is for all.
 
     Returns:
       A transformation; its update needs ``params``. Nothing that scales updates may follow it.
@@ -81,6 +86,7 @@ def preconditioned_proximal(
     Raises:
       ValueError: A number is negative, the update got no ``params``, or ``metric`` finds no state,
         several, or has another structure than the parameters.
+      TypeError: ``mask`` is a single boolean.
 
     Example:
       >>> import jax.numpy as jnp, optax
@@ -99,17 +105,18 @@ def preconditioned_proximal(
     """
     check_strength(weight, "weight")
     check_strength(learning_rate, "learning_rate")
+    check_mask(mask)
     inner = optax.with_extra_args_support(inner)
 
     def init(params: Any) -> PreconditionedState:
         return PreconditionedState(init_state(params), inner.init(params))
 
     def update(
-        updates: Any, state: PreconditionedState, params: Any = None, **extra_args: Any
+        updates: Any, state: Any, params: Any = None, **extra_args: Any
     ) -> tuple[Any, PreconditionedState]:
         check_params(params, "preconditioned_proximal")
         updates, inner_state = inner.update(updates, state.inner_state, params, **extra_args)
-        diagonals = _check_structure(metric(inner_state), updates)
+        diagonals = _check_structure(_select(metric(inner_state), mask, params), updates)
         factor = strength_at(learning_rate, state.step) * strength_at(weight, state.step)
 
         def step(w: jax.Array, u: jax.Array, d: jax.Array) -> jax.Array:
@@ -297,6 +304,18 @@ def _corrected(moment: jax.Array, decay: ArrayLike, count: jax.Array | None) -> 
 def _from_first_step(d: jax.Array, count: jax.Array | None) -> jax.Array:
     """Holds weights where they are until the optimizer has taken a step, as it does itself."""
     return d if count is None else jnp.where(count == 0, jnp.full_like(d, jnp.inf), d)
+
+
+def _select(diagonals: Any, mask: Mask, params: Any) -> Any:
+    """Leaves out what the mask does not select."""
+    if mask is None:
+        return diagonals
+    selected = mask(params) if callable(mask) else mask
+
+    def choose(keep: Any, below: Any) -> Any:
+        return below if keep else jax.tree.map(lambda _: None, below)
+
+    return jax.tree.map(choose, selected, diagonals)
 
 
 def _thresholds(factor: jax.Array, d: jax.Array) -> jax.Array:
