@@ -82,16 +82,22 @@ def test_a_learning_rate_of_zero_leaves_parameters_as_they_are():
         assert np.asarray(landed).tobytes() == np.asarray(narrow).tobytes()
 
 
-def test_gradient_accumulation_takes_one_step_per_k_gradients():
-    # Inside MultiSteps the threshold of 0.1 acts once in three calls; outside, at each.
+@pytest.mark.parametrize(
+    ("lift", "trajectory"),
+    [
+        (transforms.proximal(proximal.l1, 0.1, 1.0), 1 - 0.1 * np.arange(1, 7)),
+        (transforms.independent_decay(0.1, mask=None), 0.9 ** np.arange(1, 7)),
+        (transforms.decoupled_decay(0.1, learning_rate=1.0, mask=None), 0.9 ** np.arange(1, 7)),
+    ],
+    ids=["proximal", "independent_decay", "decoupled_decay"],
+)
+def test_gradient_accumulation_takes_one_step_per_k_gradients(lift, trajectory):
+    # Inside MultiSteps a threshold or a decay acts once in three calls; outside, at each.
     gradient, w = jnp.zeros(2), jnp.array([1.0, 0.25])
-    prox = transforms.proximal(proximal.l1, 0.1, 1.0)
-    inside = optax.MultiSteps(optax.chain(optax.sgd(1.0), prox), 3).gradient_transformation()
-    outside = optax.chain(optax.MultiSteps(optax.sgd(1.0), 3).gradient_transformation(), prox)
-    for tx, want in (
-        (inside, [1, 1, 0.9, 0.9, 0.9, 0.8]),
-        (outside, [0.9, 0.8, 0.7, 0.6, 0.5, 0.4]),
-    ):
+    inside = optax.MultiSteps(optax.chain(optax.sgd(1.0), lift), 3).gradient_transformation()
+    outside = optax.chain(optax.MultiSteps(optax.sgd(1.0), 3).gradient_transformation(), lift)
+    once = [1, 1, trajectory[0], trajectory[0], trajectory[0], trajectory[1]]
+    for tx, want in ((inside, once), (outside, trajectory)):
         v, state, update = w, tx.init(w), jax.jit(tx.update)
         for step in range(6):
             updates, state = update(gradient, state, v)

@@ -18,7 +18,7 @@ from jaxreg._checks import (
     check_floating,
     check_nonnegative,
 )
-from jaxreg._numerics import aligned, peak, safe_norm, square, strength, widen
+from jaxreg._numerics import aligned, peak, square, strength, widen
 from jaxreg.proximal.elementwise import soft, times
 
 
@@ -155,7 +155,7 @@ def _shrink(wide: jax.Array, t: jax.Array, axes: tuple[int, ...]) -> jax.Array:
     """Block soft threshold, the identity where ``t`` is 0."""
     if wide.size == 0:
         return wide
-    # From the largest element, since the derivative of a division squares the divisor.
+    # In units of the largest element: squares are in range, also those of divisors in derivatives.
     scale = peak(wide, axis=axes)
     cut = t * math.sqrt(math.prod(wide.shape[a] for a in axes)) / scale
     if not _one_each(cut, wide.ndim, axes):
@@ -169,9 +169,9 @@ def _factor_of_groups(
     w: jax.Array, cut: jax.Array, axes: tuple[int, ...]
 ) -> tuple[jax.Array, jax.Array]:
     """Which groups vanish, and the factor of the others, from one threshold for each."""
-    norm = safe_norm(w, axis=axes)
-    within = norm <= cut
-    norm = jnp.where(within, jnp.ones_like(norm), norm)
+    total = jnp.sum(square(w), axis=axes, keepdims=True)
+    within = jnp.sqrt(jax.lax.stop_gradient(total)) <= cut
+    norm = jnp.sqrt(jnp.where(within, jnp.ones_like(total), total))
     return within, (norm - jnp.where(within, jnp.zeros_like(norm), cut)) / norm
 
 
