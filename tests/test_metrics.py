@@ -14,6 +14,8 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jaxreg import masks, proximal, transforms
 
 RATE = 0.1
+DTYPES = ["float32", "bfloat16", pytest.param("float16", marks=pytest.mark.slow)]
+ROWS = pytest.param(("device", None), id="rows", marks=pytest.mark.slow)
 GRADIENTS = np.random.default_rng(0).normal(0, 1, (4, 5)).astype(np.float32)
 GRADIENTS[:, 4] *= 1e-3
 
@@ -155,7 +157,7 @@ def test_the_step_is_the_soft_threshold_divided_by_the_metric():
 
 
 @every_builder
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("off", ["rate", "weight"])
 def test_zero_is_the_optimizer_alone_to_the_bit(name, off, dtype):
     params = parameters(dtype)
@@ -172,7 +174,7 @@ def test_zero_is_the_optimizer_alone_to_the_bit(name, off, dtype):
 
 
 @every_builder
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_compiled_steps_equal_eager_ones(name, dtype):
     tx = BUILDERS[name](3.0, RATE)
     eager, _ = run(tx, parameters(dtype))
@@ -414,7 +416,7 @@ def test_small_steps_reach_narrow_parameters(dtype):
 
 @every_builder
 @pytest.mark.parametrize("axis_type", [AxisType.Auto, AxisType.Explicit], ids=["auto", "explicit"])
-@pytest.mark.parametrize("spec", [("device", None), (None, "device")], ids=["rows", "columns"])
+@pytest.mark.parametrize("spec", [ROWS, pytest.param((None, "device"), id="columns")])
 def test_sharded_parameters_take_the_same_steps(name, axis_type, spec):
     def wide(params):
         return {"kernel": jnp.tile(params["kernel"], (1, 2)), "bias": params["bias"]}

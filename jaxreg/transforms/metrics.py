@@ -140,8 +140,9 @@ def adam_metric(
 
     It reads the state of ``optax.adam``, ``adamw``, ``nadam``, ``nadamw`` and ``scale_by_adam``,
     wherever that stands in the chain, and with ``eps=1e-3`` that of ``optax.yogi``. Adamax and
-    RAdam keep a state of the same name and have other metrics. The decay of AdamW stays what it is
-    in :func:`decoupled_decay`.
+    RAdam keep a state of the same name and have other metrics. Decoupled decay, that of AdamW too,
+    is not divided by the metric and so no part of the penalized problem;
+    :func:`jaxreg.proximal.elastic_net` has the squares in it.
 
     Args:
       b2: Decay :math:`\beta_2` of the second moment, as in the optimizer.
