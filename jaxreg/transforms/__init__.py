@@ -6,12 +6,15 @@
   ``cautious_decay`` (where the optimizer does not enlarge a weight). The module
   :mod:`jaxreg.transforms.decay` tells which of them the known optimizers have.
 - Steps by depth: ``layerwise_scale``.
-- A wrapper: ``compensate_rounding``, for parameters in bfloat16 and float16.
+- Wrappers: ``preconditioned_proximal``, the proximal step in the metric of Adam, RMSProp or Adagrad
+  (``adam_metric``, ``rmsprop_metric``, ``adagrad_metric``), and ``compensate_rounding``, for
+  parameters in bfloat16 and float16.
 
 Strengths are numbers, arrays (traced ones too) or Optax schedules. Leaves that are not
 floating-point pass through unchanged. Restrict a lift to some parameters with ``optax.masked``.
 Under ``optax.inject_hyperparams`` name the arguments that are functions but not schedules in
-``static_args``: ``("prox",)``, ``("penalty",)``, ``("mask",)``, ``("depth",)``.
+``static_args``: ``("prox",)``, ``("penalty",)``, ``("mask",)``, ``("depth",)``, and for the first
+wrapper ``("inner", "prox", "metric", "mask")``.
 
 Parameters in bfloat16 or float16 round small steps away: at 1.0, a step below 0.002 is lost, and so
 a decay with a smaller share, such as a weight of 0.1 with a learning rate of 0.001, does nothing.
@@ -22,17 +25,29 @@ from jaxreg.transforms._steps import StepState
 from jaxreg.transforms.decay import cautious_decay, decoupled_decay, independent_decay
 from jaxreg.transforms.layerwise import layerwise_scale
 from jaxreg.transforms.lifts import add_penalty_gradient, project, proximal
+from jaxreg.transforms.metrics import (
+    PreconditionedState,
+    adagrad_metric,
+    adam_metric,
+    preconditioned_proximal,
+    rmsprop_metric,
+)
 from jaxreg.transforms.rounding import CompensationState, compensate_rounding
 
 __all__ = [
     "CompensationState",
+    "PreconditionedState",
     "StepState",
+    "adagrad_metric",
+    "adam_metric",
     "add_penalty_gradient",
     "cautious_decay",
     "compensate_rounding",
     "decoupled_decay",
     "independent_decay",
     "layerwise_scale",
+    "preconditioned_proximal",
     "project",
     "proximal",
+    "rmsprop_metric",
 ]
