@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import linen
 
 from jaxreg import masks, transforms
 
@@ -220,11 +221,31 @@ def test_a_mask_of_another_tree_is_named(make):
 
 
 @every_decay
+@pytest.mark.parametrize("mask", [True, jnp.array(True)], ids=type)
+def test_a_single_boolean_is_no_mask(make, mask):
+    with pytest.raises(TypeError, match=r"`mask` must be a tree of booleans or a function.*None"):
+        make(mask=mask)
+
+
+@every_decay
 def test_a_mask_may_be_a_prefix(make):
     params = {"a": [jnp.ones(1), jnp.ones(1)], "b": jnp.ones(1), "none": None}
     zeros = jax.tree.map(jnp.zeros_like, params)
     after = one_step(make(mask={"a": True, "b": False, "none": None}), zeros, params)
     assert [float(w[0]) < 1 for w in jax.tree.leaves(after)] == [True, True, False]
+
+
+@every_decay
+def test_masks_where_optax_shows_a_part_and_in_boxes(make):
+    box = lambda w: linen.Partitioned(w, names=("x",) * w.ndim)  # noqa: E731
+    params = {"a": {"kernel": box(jnp.ones((2, 2))), "bias": box(jnp.ones(2))}}
+    params["b"] = jnp.ones((2, 2))
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    for mask in (masks.kernels, masks.kernels(params)):
+        tx = optax.masked(make(mask=mask), {"a": True, "b": False})
+        after = one_step(tx, zeros, params)
+        assert after["a"]["kernel"].value.max() < 1
+        assert after["a"]["bias"].value.min() == after["b"].min() == 1
 
 
 @every_decay

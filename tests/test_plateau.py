@@ -203,6 +203,17 @@ def test_the_best_metric_is_float32_whatever_comes_in():
     assert state.strength == 1
 
 
+def test_the_state_keeps_its_dtypes_among_float64():
+    with jax.enable_x64(True):
+        wide = {"factor": jnp.float64(2), "minimum": jnp.float64(0), "maximum": np.float64(3)}
+        state = plateau.update(plateau.init(1.0), jnp.float64(1), patience=jnp.int64(2), **wide)
+        new = plateau.update(state, 2.0, patience=1, relief=jnp.float64(1), **wide)
+    for before, after in zip(state, new, strict=True):
+        assert before.dtype == after.dtype
+    assert new.strength.dtype == new.best_metric.dtype == jnp.float32
+    assert new.strength == 2
+
+
 # The strength of a decay, in a whole run that is one scan.
 
 NOISE = jax.random.normal(jax.random.key(0), (60, 8))

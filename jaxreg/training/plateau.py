@@ -137,7 +137,7 @@ def update(
     metric = scalar_metric(metric)
     improved = is_improvement(metric, state.best_metric, state.has_best, min_delta)
     stale = jnp.where(improved, 0, state.stale + 1)
-    reached = ~improved & (stale >= patience)
+    reached = stale >= patience
     change = jnp.where(improved, relief, jnp.where(reached, factor, 1.0))
     strength = jnp.clip(state.strength * change, minimum, maximum)
     return Plateau(

@@ -35,17 +35,18 @@ import optax
 
 from jaxreg import masks
 from jaxreg.transforms._steps import (
+    Mask,
     Schedule,
     StepState,
+    check_mask,
     check_params,
     check_strength,
     init_state,
     map_steps,
     next_state,
+    selected,
     strength_at,
 )
-
-Mask = Any | Callable[[Any], Any] | None
 
 
 def decoupled_decay(
@@ -213,12 +214,7 @@ def _masked_decay(
     part: Callable[[jax.Array, jax.Array], jax.Array] = _all_of,
 ) -> optax.GradientTransformationExtraArgs:
     """Subtracts ``share(state) * part(w, u)`` from the weights that the mask selects."""
-    # Optax calls a mask that it takes for a schedule with the step, and gets one boolean.
-    if isinstance(mask, bool | jax.Array):
-        raise TypeError(
-            f"`mask` must be a tree of booleans or a function of the parameters, got {mask}; pass "
-            'None for all, and under optax.inject_hyperparams static_args=("mask",).'
-        )
+    check_mask(mask)
 
     def update(
         updates: Any, state: Any, params: Any = None, **extra_args: Any
@@ -227,19 +223,9 @@ def _masked_decay(
         check_params(params, name)
         factor = share(state)
 
-        def step(w: jax.Array, u: jax.Array, selected: bool) -> jax.Array:  # noqa: FBT001
-            return u - factor.astype(w.real.dtype) * part(w, u) if selected else u
+        def step(w: jax.Array, u: jax.Array, chosen: bool) -> jax.Array:  # noqa: FBT001
+            return u - factor.astype(w.real.dtype) * part(w, u) if chosen else u
 
-        return map_steps(step, updates, params, _selected(mask, params)), next_state(state)
+        return map_steps(step, updates, params, selected(mask, params)), next_state(state)
 
     return optax.GradientTransformationExtraArgs(init_state, update)
-
-
-def _selected(mask: Mask, params: Any) -> Any:
-    """Tree of booleans shaped like the parameters."""
-    # Not optax.masked, which makes the mask of the updates, and those may be absent.
-    chosen = mask(params) if callable(mask) else True if mask is None else mask
-    try:
-        return jax.tree.broadcast(chosen, params)
-    except ValueError as error:
-        raise ValueError(f"`mask` must have the tree of the parameters: {error}") from error
