@@ -181,6 +181,13 @@ def test_narrow_gradients_are_summed_in_float32(dtype, value):
     np.testing.assert_allclose(np.asarray(step, np.float32), 1, rtol=4e-3)
 
 
+def test_narrow_weights_and_gradients_are_multiplied_in_float32():
+    """300 times 300 is infinite in float16."""
+    big = jnp.full(4, 300.0, jnp.float16)
+    step = transforms.asam_perturbation(big, big, radius=0.5, eta=0.0)
+    np.testing.assert_allclose(np.asarray(step, np.float64), 0.5 * 300 / 2, rtol=1e-3)
+
+
 @every_build
 @pytest.mark.parametrize("wrap", [float, jnp.float32, optax.constant_schedule])
 def test_a_radius_of_zero_is_the_optimizer_to_the_bit(build, wrap):
