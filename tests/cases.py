@@ -30,7 +30,7 @@ from jaxreg import (
     transforms,
 )
 from jaxreg._numerics import widen
-from jaxreg.training import early_stopping, statistics
+from jaxreg.training import early_stopping, plateau, statistics
 
 
 @dataclasses.dataclass(frozen=True)
@@ -1149,6 +1149,20 @@ def _independent(*, weight: Any) -> optax.GradientTransformationExtraArgs:
     return transforms.independent_decay(weight)
 
 
+def _cautious(*, weight: Any, learning_rate: Any) -> optax.GradientTransformationExtraArgs:
+    return transforms.cautious_decay(weight, learning_rate=learning_rate)
+
+
+def _layerwise(*, factor: Any) -> optax.GradientTransformationExtraArgs:
+    # The tree has to be known beforehand, and the tests have several: the kernel is deepest in all.
+    def update(updates: Any, state: Any, params: Any = None) -> Any:
+        depth = jax.tree.map(jnp.ndim, params)
+        return transforms.layerwise_scale(factor, depth).update(updates, state, params)
+
+    start = transforms.layerwise_scale(factor, {}).init
+    return optax.GradientTransformationExtraArgs(start, update)  # pyright: ignore
+
+
 def _gradient(*, weight: Any) -> optax.GradientTransformationExtraArgs:
     return transforms.add_penalty_gradient(penalties.l2, weight)
 
@@ -1162,6 +1176,13 @@ TRANSFORMATIONS = (
         transforms.decoupled_decay, _decay, {"weight": 0.5, "learning_rate": 0.2}, {"weight": 0.0}
     ),
     Transformation(transforms.independent_decay, _independent, {"weight": 0.1}, {"weight": 0.0}),
+    Transformation(
+        transforms.cautious_decay,
+        _cautious,
+        {"weight": 0.5, "learning_rate": 0.2},
+        {"weight": 0.0},
+    ),
+    Transformation(transforms.layerwise_scale, _layerwise, {"factor": 0.75}, {"factor": 1.0}),
     Transformation(transforms.add_penalty_gradient, _gradient, {"weight": 0.1}, {"weight": 0.0}),
 )
 
@@ -1213,7 +1234,10 @@ ELSEWHERE = {
     linen.ZoneoutCell: "test_linen_recurrent.py",
     linen.pop_penalties: "test_activity_penalties.py",
     linen.fold_batch_norm: "test_fold.py, test_fold_refusals.py",
+    masks.depth: "test_masks_by_path.py",
     masks.kernels: "test_masks.py",
+    masks.match: "test_masks_by_path.py",
+    masks.no_bias_or_norm: "test_masks_by_path.py",
     nnx.ActivityPenalty: "test_activity_penalties.py",
     nnx.AdaptiveInstanceNorm: "test_nnx_norm_variants.py",
     nnx.AlphaDropout: "test_nnx_dropout.py",
@@ -1259,6 +1283,10 @@ ELSEWHERE = {
     normalization.BatchStats: "test_normalization.py",
     normalization.Moments: "test_normalization.py",
     normalization.init_stats: "test_normalization.py",
+    plateau.Plateau: "test_plateau.py",
+    plateau.init: "test_plateau.py",
+    plateau.update: "test_plateau.py",
+    plateau.update_maximizing: "test_plateau.py",
     smoothness.Neighbors: "test_graphs.py",
     smoothness.virtual_adversarial: "test_virtual_adversarial.py",
     statistics.recalibrate: "test_statistics.py",

@@ -15,7 +15,8 @@ Parameters in bfloat16 or float16 round small steps away: at 1.0, a step below 0
 """
 
 from jaxreg.transforms._steps import StepState
-from jaxreg.transforms.decay import decoupled_decay, independent_decay
+from jaxreg.transforms.decay import cautious_decay, decoupled_decay, independent_decay
+from jaxreg.transforms.layerwise import layerwise_scale
 from jaxreg.transforms.lifts import add_penalty_gradient, project, proximal
 from jaxreg.transforms.rounding import CompensationState, compensate_rounding
 
@@ -23,9 +24,11 @@ __all__ = [
     "CompensationState",
     "StepState",
     "add_penalty_gradient",
+    "cautious_decay",
     "compensate_rounding",
     "decoupled_decay",
     "independent_decay",
+    "layerwise_scale",
     "project",
     "proximal",
 ]

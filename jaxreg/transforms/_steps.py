@@ -50,23 +50,26 @@ def check_params(params: Any, name: str) -> None:
         )
 
 
-def map_steps(step: Callable[[jax.Array, jax.Array], jax.Array], updates: Any, params: Any) -> Any:
+def map_steps(step: Callable[..., jax.Array], updates: Any, params: Any, *rest: Any) -> Any:
     """Replaces the updates of floating-point parameters, computing in float32 or wider.
 
     Args:
-      step: Function of a parameter and its update, both wide, to the new update.
+      step: Function of a parameter and its update, both wide, and of the leaves of ``rest``, to the
+        new update.
       updates: Tree of updates; None, and those of counters and keys, stay.
       params: Tree of parameters.
+      *rest: Trees shaped like the parameters; what Optax masks elsewhere may stand in them.
 
     Returns:
       The new updates, with the dtypes of the given ones.
     """
 
-    def leaf(u: Any, w: Any) -> Any:
-        if u is None or not is_floating(w):
+    def leaf(u: Any, w: Any, *others: Any) -> Any:
+        if u is None or isinstance(u, optax.MaskedNode) or not is_floating(w):
             return u
         dtype = wide_dtype(jnp.result_type(w))
-        moved = step(jnp.asarray(w, dtype), jnp.asarray(u, dtype))
+        moved = step(jnp.asarray(w, dtype), jnp.asarray(u, dtype), *others)
         return moved.astype(jnp.result_type(u))
 
-    return jax.tree.map(leaf, updates, params, is_leaf=lambda u: u is None)
+    absent = (type(None), optax.MaskedNode)
+    return jax.tree.map(leaf, updates, params, *rest, is_leaf=lambda u: isinstance(u, absent))
