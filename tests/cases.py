@@ -1130,6 +1130,21 @@ FUNCTIONS = (
         {},
         {"scale": jnp.linspace(0.5, 2, 32).reshape(4, 8), "axis": (-2, -1)},
     ),
+    Case(
+        transforms.sam_perturbation,
+        (X,),
+        {"radius": 0.5},
+        errors=((ValueError, r"`radius` must be zero or positive, got -1", {"radius": -1.0}),),
+    ),
+    Case(
+        transforms.asam_perturbation,
+        (X, jnp.cos(X)),
+        {"radius": 0.5, "eta": 0.01},
+        errors=(
+            (ValueError, r"`radius` must be zero or positive, got -1", {"radius": -1.0}),
+            (ValueError, r"`eta` must be zero or positive, got -1", {"eta": -1.0}),
+        ),
+    ),
 )
 
 
@@ -1299,7 +1314,17 @@ ELSEWHERE = {
     targets.smooth_labels_excluding: "test_targets.py",
     testing.check_regularizer: "test_contract.py",
     testing.contract: "test_contract.py",
+    transforms.AverageState: "test_averaging.py",
     transforms.CompensationState: "test_rounding.py",
+    transforms.LookaheadState: "test_averaging.py",
+    transforms.SharpnessState: "test_sharpness.py",
     transforms.StepState: "test_lifts.py",
+    transforms.asam: "test_sharpness.py, test_wrappers.py",
+    transforms.averaged: "test_averaging.py, test_wrappers.py",
+    transforms.centralize: "test_centralization.py, test_wrappers.py",
     transforms.compensate_rounding: "test_rounding.py",
+    transforms.exponential_average: "test_averaging.py, test_wrappers.py",
+    transforms.lookahead: "test_averaging.py, test_wrappers.py",
+    transforms.sam: "test_sharpness.py, test_wrappers.py",
+    transforms.stochastic_weight_average: "test_averaging.py, test_wrappers.py",
 }
