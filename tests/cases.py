@@ -90,6 +90,7 @@ STEADY_KEY = jax.random.key(81)
 MASK = (jnp.arange(16) % 3 != 0)[:, None]
 TIMES = (jnp.arange(64) % 3 != 0).reshape(16, 4)
 WEIGHT = jnp.linspace(0.5, 1.5, 8)
+THRESHOLDS = 0.2 + 0.1 * jnp.cos(jnp.arange(16.0 * 8)).reshape(16, 8)
 STATS = normalization.BatchStats(jnp.full(8, 0.1), jnp.full(8, 0.9))
 # So far from X, and so narrow, that both corrections of batch renorm are at their limits: within
 # them its gradient is by design not that of its values.
@@ -339,6 +340,16 @@ def _mixed_per_example(
     logits: jax.Array, a: jax.Array, b: jax.Array, lam: jax.Array, where: jax.Array, *, alpha: Any
 ) -> jax.Array:
     return targets.mixed_cross_entropy(logits, a, b, lam=lam, alpha=alpha, where=where)
+
+
+def _group_lasso_in_a_metric(w: jax.Array, thresholds: jax.Array) -> jax.Array:
+    return proximal.group_lasso(w, threshold=thresholds)
+
+
+def _sparse_group_lasso_in_a_metric(
+    w: jax.Array, thresholds: jax.Array, *, l1_share: Any
+) -> jax.Array:
+    return proximal.sparse_group_lasso(w, threshold=thresholds, l1_share=l1_share)
 
 
 FUNCTIONS = (
@@ -989,11 +1000,12 @@ FUNCTIONS = (
         {"threshold": 0.0},
         errors=(
             (ValueError, r"`threshold`.*got -1", {"threshold": -1.0}),
-            (ValueError, r"`threshold` must broadcast.*\(16, 1\)", {"threshold": X[:, :1]}),
+            (ValueError, r"`threshold` must broadcast.*\(5, 1\)", {"threshold": jnp.ones((5, 1))}),
             (ValueError, r"`axis` must lie in \[-2, 2\), got 2", {"axis": 2}),
         ),
     ),
     Case(proximal.group_lasso, (SERIES,), {"threshold": 0.3}, options={"axis": (0, 2)}),
+    Case(proximal.group_lasso, (X, THRESHOLDS), call=_group_lasso_in_a_metric),
     Case(
         proximal.sparse_group_lasso,
         (X,),
@@ -1005,13 +1017,19 @@ FUNCTIONS = (
         ),
     ),
     Case(
+        proximal.sparse_group_lasso,
+        (X, THRESHOLDS),
+        {"l1_share": 0.4},
+        call=_sparse_group_lasso_in_a_metric,
+    ),
+    Case(
         proximal.nuclear,
         (MATRIX,),
         {"threshold": 0.5},
         {"threshold": 0.0},
         errors=(
             (ValueError, r"`threshold`.*got -1", {"threshold": -1.0}),
-            (ValueError, r"`threshold` must be a single number", {"threshold": jnp.ones(2)}),
+            (ValueError, r"`threshold` .*single.*\(2,\).*metric", {"threshold": jnp.ones(2)}),
             (ValueError, r"`axis` must lie in \[-2, 2\), got 2", {"axis": 2}),
         ),
     ),
@@ -1316,15 +1334,20 @@ ELSEWHERE = {
     testing.contract: "test_contract.py",
     transforms.AverageState: "test_averaging.py",
     transforms.CompensationState: "test_rounding.py",
-    transforms.LookaheadState: "test_averaging.py",
-    transforms.SharpnessState: "test_sharpness.py",
-    transforms.StepState: "test_lifts.py",
+    transforms.adagrad_metric: "test_metrics.py",
+    transforms.adam_metric: "test_metrics.py",
     transforms.asam: "test_sharpness.py, test_wrappers.py",
     transforms.averaged: "test_averaging.py, test_wrappers.py",
     transforms.centralize: "test_centralization.py, test_wrappers.py",
     transforms.compensate_rounding: "test_rounding.py",
     transforms.exponential_average: "test_averaging.py, test_wrappers.py",
     transforms.lookahead: "test_averaging.py, test_wrappers.py",
+    transforms.LookaheadState: "test_averaging.py",
+    transforms.preconditioned_proximal: "test_metrics.py, test_optimality.py",
+    transforms.PreconditionedState: "test_metrics.py",
+    transforms.rmsprop_metric: "test_metrics.py",
     transforms.sam: "test_sharpness.py, test_wrappers.py",
+    transforms.SharpnessState: "test_sharpness.py",
+    transforms.StepState: "test_lifts.py",
     transforms.stochastic_weight_average: "test_averaging.py, test_wrappers.py",
 }

@@ -132,12 +132,12 @@ def update(
     numbers = {"patience": patience, "factor": factor, "relief": relief, "min_delta": min_delta}
     for name, value in (numbers | {"minimum": minimum, "maximum": maximum}).items():
         check_nonnegative(value, name)
-    if is_static(minimum) and is_static(maximum) and minimum > maximum:
+    if is_static(minimum) and is_static(maximum) and float(minimum) > float(maximum):  # pyright: ignore
         raise ValueError(f"`minimum` must be at most `maximum`, got {minimum} and {maximum}.")
     metric = scalar_metric(metric)
     improved = is_improvement(metric, state.best_metric, state.has_best, min_delta)
     stale = jnp.where(improved, 0, state.stale + 1)
-    reached = ~improved & (stale >= patience)
+    reached = stale >= patience
     change = jnp.where(improved, relief, jnp.where(reached, factor, 1.0))
     strength = jnp.clip(state.strength * change, minimum, maximum)
     return Plateau(

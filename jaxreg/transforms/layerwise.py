@@ -28,10 +28,10 @@ def layerwise_scale(
 
       u \leftarrow \gamma_t^{L - d} \, u
 
-    for a parameter at depth :math:`d`, where :math:`L` is the largest depth of the model: layer-wise
-    learning rate decay, for fine-tuning. Chain it after the optimizer. It scales what stands before
-    it in the chain, so a :func:`decoupled_decay` before it is layer-wise too, as in BEiT and timm,
-    and one after it is not.
+    for a parameter at depth :math:`d`, where :math:`L` is the largest depth of the model: a
+    learning rate for each layer. Chain it after the optimizer. It scales what stands before it, so
+    that a :func:`decoupled_decay` before it is layer-wise too, as in BEiT and timm, and one after
+    it is not. A chain of decays, each with the mask of its layer, is layer-wise by itself.
 
     Args:
       factor: Factor :math:`\gamma_t` for one layer, zero or positive, or a schedule of it. With 1
@@ -57,6 +57,16 @@ def layerwise_scale(
       >>> updates, _ = tx.update(params, tx.init(params), params)
       >>> print(updates["embed"], updates["block"], updates["head"])
       [-0.25 -0.25] [-0.5 -0.5] [-1. -1.]
+      >>> weights = {"embed": 0.5, "block": 0.25}
+      >>> tx = optax.chain(
+      ...     *(
+      ...         transforms.independent_decay(weight, mask=masks.match(name))
+      ...         for name, weight in weights.items()
+      ...     )
+      ... )
+      >>> updates, _ = tx.update({k: 0 * w for k, w in params.items()}, tx.init(params), params)
+      >>> print(updates["embed"], updates["block"], updates["head"])
+      [-0.5 -0.5] [-0.25 -0.25] [0. 0.]
 
     References:
       - Clark et al., `ELECTRA <https://arxiv.org/abs/2003.10555>`_, 2020
