@@ -32,7 +32,7 @@ SOME = {"l1": 0.01, "elastic_net": 1e-3, "distance": 1e-3, "flood": 0.01}
 TERMS = dict.fromkeys((name for name in terms.TERMS if name != "r_drop"), 1e-3)
 LAYERS = dict.fromkeys(("activity_l1", "decorrelation", "l0", "bottleneck"), 1e-3)
 LINKS = {"centralize": True, "cautious_decay": 0.1, "independent_decay": 1e-3, "sparse_units": 0.1}
-WRAPPERS = {"lookahead": 0.5, "average_steps": 30.0, "sam": 0.05, "asam": 0.5}
+WRAPPERS = {"adaptive_l1": 1e-3, "lookahead": 0.5, "average_steps": 30.0, "sam": 0.05, "asam": 0.5}
 RECIPES = {
     "some terms": Recipe(**SOME),
     "all terms": Recipe(**TERMS),
@@ -58,7 +58,7 @@ def test_the_recipe_has_what_is_on_and_nothing_else(recipe):
     tree = ast.parse(code)
     words = {
         "decoupled_decay": recipe.l2 > 0,
-        "proximal": recipe.l1 > 0 or recipe.sparse_units > 0,
+        "proximal": max(recipe.l1, recipe.sparse_units, recipe.adaptive_l1) > 0,
         "Dropout": recipe.dropout > 0,
         "smoothed_cross_entropy": recipe.label_smoothing > 0,
         "max_norm": math.isfinite(recipe.max_norm),

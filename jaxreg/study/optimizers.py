@@ -30,11 +30,11 @@ class Wrapper(NamedTuple):
     """What is built around a whole optimizer, and the same as an expression over ``inner``.
 
     Attributes:
-      make: Function of the optimizer and of the strength.
+      make: Function of the optimizer, of the strength and of the learning rate.
       code: The expression; ``{strength}`` stands for the strength.
     """
 
-    make: Callable[[Optimizer, Any], Optimizer]
+    make: Callable[[Optimizer, Any, Any], Optimizer]
     code: str
 
 
@@ -80,18 +80,50 @@ AFTER: Mapping[str, Link] = {
 )""",
     ),
 }
+
+
+def _average_over(steps: Any) -> Optimizer:
+    return transforms.exponential_average(1 - 1 / steps)
+
+
 # From the inside out: an average is of what all the steps inside lead to.
 AROUND: Mapping[str, Wrapper] = {
+    "adaptive_l1": Wrapper(
+        lambda inner, weight, rate: transforms.preconditioned_proximal(
+            inner,
+            proximal.l1,
+            weight,
+            rate,
+            metric=transforms.adam_metric(),
+            mask=masks.kernels,
+        ),
+        """transforms.preconditioned_proximal(
+    inner,
+    proximal.l1,
+    {strength},
+    LEARNING_RATE,
+    metric=transforms.adam_metric(),
+    mask=masks.kernels,
+)""",
+    ),
     "lookahead": Wrapper(
-        lambda inner, size: transforms.lookahead(inner, period=5, step_size=size),
+        lambda inner, size, rate: transforms.lookahead(inner, period=5, step_size=size),
         "transforms.lookahead(inner, period=5, step_size={strength})",
     ),
     "average_steps": Wrapper(
-        lambda inner, steps: optax.chain(inner, transforms.exponential_average(1 - 1 / steps)),
+        lambda inner, steps, rate: optax.chain(
+            inner, transforms.exponential_average(1 - 1 / steps)
+        ),
         "optax.chain(inner, transforms.exponential_average(1 - 1 / {strength}))",
     ),
-    "asam": Wrapper(transforms.asam, "transforms.asam(inner, {strength})"),
-    "sam": Wrapper(transforms.sam, "transforms.sam(inner, {strength})"),
+    "asam": Wrapper(
+        lambda inner, radius, rate: transforms.asam(inner, radius),
+        "transforms.asam(inner, {strength})",
+    ),
+    "sam": Wrapper(
+        lambda inner, radius, rate: transforms.sam(inner, radius),
+        "transforms.sam(inner, {strength})",
+    ),
 }
 SHARPNESS = ("asam", "sam")
 AVERAGING = ("lookahead", "average_steps")
@@ -129,7 +161,7 @@ def optimizer(recipe: Recipe, learning_rate: float) -> optax.GradientTransformat
     inner = optax.chain(*links(BEFORE), optax.adam(learning_rate), *links(AFTER))
     for name, wrapper in AROUND.items():
         if recipe.has(name):
-            inner = wrapper.make(inner, getattr(recipe, name))
+            inner = wrapper.make(inner, getattr(recipe, name), learning_rate)
     return optax.with_extra_args_support(inner)
 
 

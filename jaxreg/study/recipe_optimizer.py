@@ -18,7 +18,8 @@ def optimizer(parts: Parts) -> str:
         made = f"optax.chain(\n{chain},\n    )"
     stages = [made]
     for name in parts.wrappers:
-        stages.append(AROUND[name].code.format(strength=_strength(parts, name)))
+        code = AROUND[name].code.format(strength=_strength(parts, name))
+        stages.append(code.replace("\n", "\n    "))
     lines = [*(f"inner = {stage}" for stage in stages[:-1]), f"return {stages[-1]}"]
     return "def make_optimizer():\n    " + "\n    ".join(lines)
 

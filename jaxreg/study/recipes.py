@@ -52,6 +52,7 @@ class Recipe:
       cautious_decay: Weight of :func:`jaxreg.transforms.cautious_decay`.
       independent_decay: Weight of the decay that the learning rate does not scale.
       sparse_units: Weight of the proximal step that closes all weights into a unit together.
+      adaptive_l1: Weight of the proximal L1 step in the metric of Adam.
       average_steps: Number of steps :math:`1 / (1 - d)` that the running average of the parameters
         looks back on, ``>= 1``; it is evaluated, batch statistics are of the newest ones. 0 is off.
       lookahead: Step size of the slow weights, in ``[0, 1]``, every 5 steps; they are evaluated.
@@ -91,6 +92,7 @@ class Recipe:
     cautious_decay: Any = 0.0
     independent_decay: Any = 0.0
     sparse_units: Any = 0.0
+    adaptive_l1: Any = 0.0
     average_steps: Any = 0.0
     lookahead: Any = 0.0
     sam: Any = 0.0
