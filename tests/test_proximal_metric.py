@@ -180,6 +180,8 @@ def test_a_group_vanishes_at_its_bound_and_not_above():
     np.testing.assert_array_equal(bits(v[:, :2]), 0)
     assert (v[:, 2] > 0).all()
     np.testing.assert_allclose(v[:, 2], 0.001 * w[:, 2], rtol=1e-3)
+    at_bound = jnp.array([[2.0], [0.0], [0.0], [0.0]])  # Without any rounding.
+    np.testing.assert_array_equal(proximal.group_lasso(at_bound, threshold=jnp.ones((4, 1))), 0)
 
 
 @every_dtype
