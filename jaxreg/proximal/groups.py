@@ -211,7 +211,6 @@ def _radius(w: jax.Array, cut: jax.Array, axes: tuple[int, ...]) -> jax.Array:
         squares = square(w * inverse)
         total = jnp.sum(squares, axis=axes, keepdims=True)
         slope = jnp.sum(squares * inverse, axis=axes, keepdims=True)
-        slope = jnp.where(slope == 0, jnp.ones_like(slope), slope)
         excess = jnp.sqrt(total) - 1
         return count + 1, jnp.maximum(radius + excess * (total / slope), start), excess
 
@@ -227,4 +226,4 @@ def _radius_jvp(axes: tuple[int, ...], primals: tuple, tangents: tuple) -> tuple
     v = w * inverse
     moved = jnp.sum(((v.conj() * by_w).real - square(v) * by_cut) * inverse, axes, keepdims=True)
     slope = jnp.sum(square(v) * inverse, axes, keepdims=True)
-    return radius, moved / jnp.where(slope == 0, jnp.ones_like(slope), slope)
+    return radius, moved / slope
