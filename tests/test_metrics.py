@@ -324,6 +324,14 @@ def test_a_mask_is_for_the_proximal_step_alone(mask):
     assert (after["layer"]["kernel"] == 0).any()
 
 
+def test_a_mask_is_a_function_of_the_parameters():
+    params = {"new": jnp.array([0.01, 1.0]), "old": jnp.array([0.01, 1.0])}
+    tx = preconditioned(weight=1.0, mask=lambda p: {k: p[k] is params["new"] for k in p})
+    updates, _ = tx.update(jax.tree.map(jnp.ones_like, params), tx.init(params), params)
+    np.testing.assert_allclose(updates["new"], [-0.01, -0.2], rtol=1e-5)
+    np.testing.assert_allclose(updates["old"], [-0.1, -0.1], rtol=1e-5)
+
+
 @every_builder
 def test_gradient_accumulation_takes_one_step_per_k_gradients(name):
     tx = optax.MultiSteps(BUILDERS[name](0.5, RATE), 3).gradient_transformation()
@@ -484,6 +492,8 @@ def test_extra_arguments_reach_the_optimizer():
     tx = preconditioned(inner, metric=lambda _: jnp.ones(2))
     updates, _ = tx.update(jnp.ones(2), tx.init(w), w, factor=0.25)
     np.testing.assert_allclose(updates, [-0.3, -0.3], rtol=1e-6)
+    tx = preconditioned(optax.scale_by_adam())  # It takes none.
+    tx.update(jnp.ones(2), tx.init(w), w, factor=0.25)
 
 
 @pytest.mark.parametrize("inner", [optax.lion(RATE), optax.sgd(RATE, momentum=0.9)])

@@ -171,6 +171,14 @@ def test_the_shape_of_a_threshold_says_what_it_is_for():
         proximal.group_lasso(w, threshold=t)
 
 
+@pytest.mark.parametrize("shape", [(), (5,), (1, 5), (1, 1)], ids=str)
+@every_grouped
+def test_one_threshold_for_a_group_is_a_closed_form(name, shape):
+    program = jax.make_jaxpr(lambda w, t: GROUPED[name](w, threshold=t))
+    assert "while" not in str(program(jnp.ones((4, 5)), jnp.ones(shape)))
+    assert "while" in str(program(jnp.ones((4, 5)), jnp.ones((4, 1))))
+
+
 def test_a_group_vanishes_at_its_bound_and_not_above():
     w = jnp.array([[3.0, 3.0, 3.0], [4.0, 4.0, 4.0]])
     # The dual norm of the first is 0.6^2 + 0.8^2 = 1, that of the others a little less and more.
@@ -180,6 +188,8 @@ def test_a_group_vanishes_at_its_bound_and_not_above():
     np.testing.assert_array_equal(bits(v[:, :2]), 0)
     assert (v[:, 2] > 0).all()
     np.testing.assert_allclose(v[:, 2], 0.001 * w[:, 2], rtol=1e-3)
+    at_bound = jnp.array([[2.0], [0.0], [0.0], [0.0]])  # Without any rounding.
+    np.testing.assert_array_equal(proximal.group_lasso(at_bound, threshold=jnp.ones((4, 1))), 0)
 
 
 @every_dtype
