@@ -2,7 +2,6 @@
 
 from functools import partial
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -293,19 +292,6 @@ def test_an_absent_update_stays_absent(name):
 
 
 @every_transformation
-def test_masked_and_partition(name):
-    params = example()
-    masked = optax.masked(TRANSFORMATIONS[name](), masks.kernels)
-    labels = {"dense": {"kernel": "on", "bias": "off"}, "norm": {"scale": "off"}}
-    parts = optax.partition({"on": TRANSFORMATIONS[name](), "off": optax.identity()}, labels)
-    zeros = jax.tree.map(jnp.zeros_like, params)
-    after = one_step(masked, zeros, params)
-    assert same_bits(after, one_step(parts, zeros, params))
-    assert same_bits(after["norm"], params["norm"])
-    assert abs(after["dense"]["kernel"] - params["dense"]["kernel"]).max() > 0.01
-
-
-@every_transformation
 def test_a_gradient_that_is_not_finite_changes_nothing(name):
     tx = optax.apply_if_finite(optax.chain(optax.adam(0.1), TRANSFORMATIONS[name]()), 5)
     params = example()
@@ -316,55 +302,7 @@ def test_a_gradient_that_is_not_finite_changes_nothing(name):
     assert same_bits(after.inner_state, state.inner_state)
 
 
-INJECTED = {
-    "proximal": (("prox",), {"prox": proximal.l1, "weight": 0.5, "learning_rate": 1.0}),
-    "add_penalty_gradient": (("penalty",), {"penalty": penalties.l2, "weight": 0.5}),
-    "decoupled_decay": (("mask",), {"weight": 0.5, "learning_rate": 1.0}),
-    "independent_decay": (("mask",), {"weight": 0.5}),
-    "cautious_decay": (("mask",), {"weight": 0.5, "learning_rate": 1.0}),
-}
-
-
-@pytest.mark.parametrize("name", list(INJECTED))
-def test_hyperparameters_can_be_injected(name):
-    static, arguments = INJECTED[name]
-    tx = optax.inject_hyperparams(getattr(transforms, name), static_args=static)(**arguments)
-    w = jnp.full((2, 2), 4.0)
-    state = tx.init(w)
-    chex.clear_trace_counter()
-    update = jax.jit(chex.assert_max_traces(tx.update, n=1))
-    first, state = update(jnp.zeros_like(w), state, w)
-    state.hyperparams["weight"] = jnp.float32(0.25)
-    second, _ = update(jnp.zeros_like(w), state, w)
-    assert abs(first).max() > 0
-    np.testing.assert_allclose(second, first / 2, rtol=1e-6)
-
-
-@every_transformation
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-def test_donated_buffers(name, dtype):
-    tx = optax.chain(optax.adam(0.1), TRANSFORMATIONS[name]())
-
-    @partial(jax.jit, donate_argnums=(0, 1))
-    def step(params, state):
-        updates, state = tx.update(jax.tree.map(jnp.ones_like, params), state, params)
-        return optax.apply_updates(params, updates), state
-
-    params = jax.tree.map(lambda w: w.astype(dtype), example())
-    state = tx.init(params)
-    for _ in range(3):
-        params, state = step(params, state)
-    assert all(jnp.isfinite(w).all() for w in jax.tree.leaves(params))
-
-
 # Errors.
-
-
-@every_transformation
-def test_an_update_without_parameters_raises(name):
-    tx = TRANSFORMATIONS[name]()
-    with pytest.raises(ValueError, match=rf"`params` must be given to the update of `{name}`"):
-        tx.update(jnp.ones(2), tx.init(jnp.ones(2)))
 
 
 @pytest.mark.parametrize("value", [-1e-3, np.float32(-1), np.nan], ids=str)
