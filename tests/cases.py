@@ -1346,7 +1346,7 @@ ELSEWHERE = {
     transforms.compensate_rounding: "test_rounding.py",
     transforms.exponential_average: "test_averaging.py, test_wrappers.py",
     transforms.lookahead: "test_averaging.py, test_wrappers.py",
-    transforms.preconditioned_proximal: "test_metrics.py, test_optimality.py",
+    transforms.preconditioned_proximal: "test_metrics.py, test_metric_conventions.py, test_optimality.py",
     transforms.rmsprop_metric: "test_metrics.py",
     transforms.sam: "test_sharpness.py, test_wrappers.py",
     transforms.stochastic_weight_average: "test_averaging.py, test_wrappers.py",
