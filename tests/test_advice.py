@@ -2,6 +2,7 @@
 
 import importlib
 import itertools
+import pathlib
 import re
 
 import pytest
@@ -10,6 +11,7 @@ from jaxreg.training import _advice_rows, _advice_starts, _changes
 from jaxreg.training._advice_rows import ARCHITECTURES, NEEDS, ROWS, TASKS
 from jaxreg.training._advice_starts import PLANNED, STARTS
 from jaxreg.training.advice import LARGE_ROWS, SMALL_BATCH, SMALL_ROWS, advise
+from tests import advice_table
 
 SIZES = {"": None, "small": SMALL_ROWS - 1, "large": LARGE_ROWS}
 BATCHES = {"": None, "small": SMALL_BATCH - 1, "large": SMALL_BATCH}
@@ -212,3 +214,10 @@ def test_data_holds_no_code():
     for module in (_advice_rows, _advice_starts):
         assert not [n for n, v in vars(module).items() if callable(v) and not isinstance(v, type)
                     and n != "dataclass"]  # fmt: skip
+
+
+def test_the_readme_has_the_table_of_the_data():
+    readme = (pathlib.Path(__file__).parent.parent / "README.md").read_text()
+    head = readme.index(advice_table.HEAD[0])
+    found = readme[head:].partition("\n\n")[0].splitlines()
+    assert found == advice_table.table(), "write what `python -m tests.advice_table` prints"
