@@ -184,6 +184,25 @@ def test_small_batches_rule_batch_norm_out_of_classification():
     assert "batch_norm" not in use
 
 
+def test_what_is_said_against_a_technique_holds():
+    """Batch norm is for classification with large batches, and not for recurrent networks."""
+    use, avoid = names(task="classification", architecture="rnn", batch_size=128)
+    assert "batch_norm" in avoid
+    assert "batch_norm" not in use
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_the_strongest_statement_ranks_first(architecture):
+    answer = advise(architecture=architecture, task="classification", rows=100, batch_size=64)
+    strongest = [
+        max(row.weight for row in ROWS if row.technique == a.technique and row.reason in a.reasons)
+        for a in answer
+        if not a.avoid
+    ]
+    assert strongest == sorted(strongest, reverse=True)
+    assert len(set(strongest)) > 1
+
+
 def test_text_has_where_how_strong_and_why():
     decay = next(a for a in advise(architecture="transformer") if a.technique == "decay")
     text = str(decay)

@@ -26,6 +26,23 @@ def healthy_power(epochs):
     return train, 1.04 * train + 0.01
 
 
+def hard(epochs):
+    """A gap that is small beside a loss that noise in the labels keeps up."""
+    return decay(epochs, 1, 0.3, 0.15), decay(epochs, 1, 0.36, 0.15)
+
+
+def drifting(epochs):
+    """A rise of the validation loss that is less than 5% of its minimum."""
+    time = np.linspace(0, 1, epochs)
+    return decay(epochs, 1, 0.46, 0.05), decay(epochs, 1, 0.475, 0.04) + 0.029 * time**2
+
+
+def nearly_done(epochs):
+    """A loss that still falls as fast as ever, and is low already."""
+    line = np.linspace(1, 0.1, epochs)
+    return line, line + 0.01
+
+
 def turning(epochs):
     """A validation loss with a minimum in the first third, as of a model that memorizes."""
     time = np.linspace(0, 1, epochs)
@@ -75,6 +92,13 @@ def oscillating(epochs):
     return 0.6 + waves, 0.65 + waves
 
 
+def rattling(epochs):
+    """Losses that scatter, by less at once than what counts as a jump."""
+    waves = 0.12 * (-1.0) ** np.arange(epochs)
+    train = decay(epochs, 1, 0.3, 0.15)
+    return train + waves, train + 0.03 - waves
+
+
 def diverging(epochs):
     time = np.linspace(0, 1, epochs)
     curve = decay(epochs, 1, 0.2, 0.1) + 3 * np.maximum(time - 0.5, 0) ** 2
@@ -103,6 +127,8 @@ def spiking(epochs):
 FAMILIES = {
     healthy: Verdict.HEALTHY,
     healthy_power: Verdict.HEALTHY,
+    hard: Verdict.HEALTHY,
+    nearly_done: Verdict.HEALTHY,
     turning: Verdict.OVERFITTING,
     turning_slowly: Verdict.OVERFITTING,
     plateau: Verdict.TOO_LITTLE,
@@ -113,6 +139,7 @@ FAMILIES = {
     burdened: Verdict.TOO_MUCH,
     overtaken: Verdict.TOO_MUCH,
     oscillating: Verdict.UNSTABLE,
+    rattling: Verdict.UNSTABLE,
     diverging: Verdict.UNSTABLE,
     breaking: Verdict.UNSTABLE,
     overflowing: Verdict.UNSTABLE,
@@ -142,7 +169,7 @@ def test_verdicts_on_curves_of_every_kind(family, look):
 
 
 # Losses below the floor have no level and no scale: poor or scattered ones look like any others.
-LEVELS = (stuck, burdened, overtaken, oscillating)
+LEVELS = (stuck, burdened, overtaken, oscillating, hard, nearly_done, rattling)
 
 
 @pytest.mark.parametrize("shift", [-0.5, -5.0, -1e3])
@@ -155,6 +182,22 @@ def test_verdicts_on_negative_losses(family, shift):
     same = diagnose({"train_loss": train + shift, "validation_loss": validation + shift},
                     floor=shift)  # fmt: skip
     assert same.verdict == FAMILIES[family], same
+
+
+def test_a_small_rise_is_no_overfitting():
+    history = as_history(drifting(100))
+    found = diagnose(history)
+    assert found.verdict == Verdict.HEALTHY, found
+    assert found.evidence.rise > 0.9 * Thresholds().rise
+    strict = Thresholds(rise=0.015, relative_rise=0.0)
+    assert diagnose(history, thresholds=strict).verdict == Verdict.OVERFITTING
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_noise_is_no_overfitting(seed):
+    train, validation = healthy(60)
+    history = as_history((noisy(train, 0.01, seed), noisy(validation, 0.04, 100 + seed)))
+    assert diagnose(history).verdict == Verdict.HEALTHY, diagnose(history)
 
 
 @pytest.mark.parametrize(
@@ -214,8 +257,8 @@ def test_kinds_of_histories_agree():
     mapping = {"train_loss": train, "validation_loss": validation, "epoch": range(40)}
     want = diagnose(mapping)
     runs = SimpleNamespace(
-        train_loss=np.stack([train - 0.01, train + 0.01], axis=1),
-        validation_loss=np.stack([validation + 0.02, validation - 0.02], axis=1),
+        train_loss=np.stack([train - 0.2, train + 0.2], axis=1),
+        validation_loss=np.stack([validation + 0.3, validation - 0.3], axis=1),
     )
     lists = {"train_loss": train.tolist(), "validation_loss": validation.tolist()}
     narrow = {"train_loss": jnp.asarray(train, jnp.bfloat16),
