@@ -12,6 +12,7 @@ from flax import nnx
 from jaxreg import linen, masks, penalties, projections, proximal, transforms
 from jaxreg import nnx as regularized
 from jaxreg.training import _effects, _flow, _probe
+from jaxreg.training._invariance import scale_invariant
 from jaxreg.training.explain import explain
 
 RATE = 1e-3
@@ -55,6 +56,13 @@ CHAINS = {
         {"decay": 0.1 * 0.01},
     ),
     "proximal": (optax.chain(ADAM, SHRINK), {"proximal step to exact zeros": RATE * 0.01}),
+    "l1 of sgd": (
+        optax.chain(
+            optax.masked(transforms.add_penalty_gradient(penalties.l1, 0.01), masks.kernels),
+            optax.sgd(0.1),
+        ),
+        {"gradient of an L1 or group penalty": 0.1 * 0.01},
+    ),
     "project": (optax.chain(ADAM, BOUND), {"projection": 3.0}),
     "all three": (
         optax.chain(ADAM, DECAY, SHRINK, BOUND),
@@ -309,6 +317,18 @@ def test_saturating_functions_are_no_norms():
             return nn.softmax(nn.Dense(3)(nn.tanh(nn.Dense(8)(x))))
 
     assert where(Saturating(), optax.chain(ADAM, DECAY)) == {}
+
+
+def test_invariance_is_to_all_scales_and_not_for_want_of_use():
+    w = jnp.array([[1.0, -1.0], [1.0, 1.0]])
+
+    def found(function):
+        return scale_invariant(lambda params: function(params["w"]), {"w": w}, ["w"])
+
+    assert found(lambda w: w / jnp.linalg.norm(w)) == ["w"]
+    assert found(jnp.tanh) == []
+    assert found(lambda w: 10 + w / jnp.linalg.norm(w) + 0.1 * jnp.log(jnp.sum(w**2))) == []
+    assert found(lambda w: jnp.ones(3) + 0 * w[0, 0]) == []
 
 
 def test_modules_are_listed_with_their_strengths():
