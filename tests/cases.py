@@ -30,7 +30,7 @@ from jaxreg import (
     transforms,
 )
 from jaxreg._numerics import widen
-from jaxreg.training import advice, diagnosis, early_stopping, explain, statistics
+from jaxreg.training import advice, diagnosis, early_stopping, explain, plateau, statistics
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,6 +90,7 @@ STEADY_KEY = jax.random.key(81)
 MASK = (jnp.arange(16) % 3 != 0)[:, None]
 TIMES = (jnp.arange(64) % 3 != 0).reshape(16, 4)
 WEIGHT = jnp.linspace(0.5, 1.5, 8)
+THRESHOLDS = 0.2 + 0.1 * jnp.cos(jnp.arange(16.0 * 8)).reshape(16, 8)
 STATS = normalization.BatchStats(jnp.full(8, 0.1), jnp.full(8, 0.9))
 # So far from X, and so narrow, that both corrections of batch renorm are at their limits: within
 # them its gradient is by design not that of its values.
@@ -339,6 +340,16 @@ def _mixed_per_example(
     logits: jax.Array, a: jax.Array, b: jax.Array, lam: jax.Array, where: jax.Array, *, alpha: Any
 ) -> jax.Array:
     return targets.mixed_cross_entropy(logits, a, b, lam=lam, alpha=alpha, where=where)
+
+
+def _group_lasso_in_a_metric(w: jax.Array, thresholds: jax.Array) -> jax.Array:
+    return proximal.group_lasso(w, threshold=thresholds)
+
+
+def _sparse_group_lasso_in_a_metric(
+    w: jax.Array, thresholds: jax.Array, *, l1_share: Any
+) -> jax.Array:
+    return proximal.sparse_group_lasso(w, threshold=thresholds, l1_share=l1_share)
 
 
 FUNCTIONS = (
@@ -989,11 +1000,12 @@ FUNCTIONS = (
         {"threshold": 0.0},
         errors=(
             (ValueError, r"`threshold`.*got -1", {"threshold": -1.0}),
-            (ValueError, r"`threshold` must broadcast.*\(16, 1\)", {"threshold": X[:, :1]}),
+            (ValueError, r"`threshold` must broadcast.*\(5, 1\)", {"threshold": jnp.ones((5, 1))}),
             (ValueError, r"`axis` must lie in \[-2, 2\), got 2", {"axis": 2}),
         ),
     ),
     Case(proximal.group_lasso, (SERIES,), {"threshold": 0.3}, options={"axis": (0, 2)}),
+    Case(proximal.group_lasso, (X, THRESHOLDS), call=_group_lasso_in_a_metric),
     Case(
         proximal.sparse_group_lasso,
         (X,),
@@ -1005,13 +1017,19 @@ FUNCTIONS = (
         ),
     ),
     Case(
+        proximal.sparse_group_lasso,
+        (X, THRESHOLDS),
+        {"l1_share": 0.4},
+        call=_sparse_group_lasso_in_a_metric,
+    ),
+    Case(
         proximal.nuclear,
         (MATRIX,),
         {"threshold": 0.5},
         {"threshold": 0.0},
         errors=(
             (ValueError, r"`threshold`.*got -1", {"threshold": -1.0}),
-            (ValueError, r"`threshold` must be a single number", {"threshold": jnp.ones(2)}),
+            (ValueError, r"`threshold` .*single.*\(2,\).*metric", {"threshold": jnp.ones(2)}),
             (ValueError, r"`axis` must lie in \[-2, 2\), got 2", {"axis": 2}),
         ),
     ),
@@ -1130,6 +1148,21 @@ FUNCTIONS = (
         {},
         {"scale": jnp.linspace(0.5, 2, 32).reshape(4, 8), "axis": (-2, -1)},
     ),
+    Case(
+        transforms.sam_perturbation,
+        (X,),
+        {"radius": 0.5},
+        errors=((ValueError, r"`radius` must be zero or positive, got -1", {"radius": -1.0}),),
+    ),
+    Case(
+        transforms.asam_perturbation,
+        (X, jnp.cos(X)),
+        {"radius": 0.5, "eta": 0.01},
+        errors=(
+            (ValueError, r"`radius` must be zero or positive, got -1", {"radius": -1.0}),
+            (ValueError, r"`eta` must be zero or positive, got -1", {"eta": -1.0}),
+        ),
+    ),
 )
 
 
@@ -1149,6 +1182,20 @@ def _independent(*, weight: Any) -> optax.GradientTransformationExtraArgs:
     return transforms.independent_decay(weight)
 
 
+def _cautious(*, weight: Any, learning_rate: Any) -> optax.GradientTransformationExtraArgs:
+    return transforms.cautious_decay(weight, learning_rate=learning_rate)
+
+
+def _layerwise(*, factor: Any) -> optax.GradientTransformationExtraArgs:
+    # The tree has to be known beforehand, and the tests have several: the kernel is deepest in all.
+    def update(updates: Any, state: Any, params: Any = None) -> Any:
+        depth = jax.tree.map(jnp.ndim, params)
+        return transforms.layerwise_scale(factor, depth).update(updates, state, params)
+
+    start = transforms.layerwise_scale(factor, {}).init
+    return optax.GradientTransformationExtraArgs(start, update)  # pyright: ignore
+
+
 def _gradient(*, weight: Any) -> optax.GradientTransformationExtraArgs:
     return transforms.add_penalty_gradient(penalties.l2, weight)
 
@@ -1162,6 +1209,13 @@ TRANSFORMATIONS = (
         transforms.decoupled_decay, _decay, {"weight": 0.5, "learning_rate": 0.2}, {"weight": 0.0}
     ),
     Transformation(transforms.independent_decay, _independent, {"weight": 0.1}, {"weight": 0.0}),
+    Transformation(
+        transforms.cautious_decay,
+        _cautious,
+        {"weight": 0.5, "learning_rate": 0.2},
+        {"weight": 0.0},
+    ),
+    Transformation(transforms.layerwise_scale, _layerwise, {"factor": 0.75}, {"factor": 1.0}),
     Transformation(transforms.add_penalty_gradient, _gradient, {"weight": 0.1}, {"weight": 0.0}),
 )
 
@@ -1225,7 +1279,10 @@ ELSEWHERE = {
     linen.ZoneoutCell: "test_linen_recurrent.py",
     linen.pop_penalties: "test_activity_penalties.py",
     linen.fold_batch_norm: "test_fold.py, test_fold_refusals.py",
+    masks.depth: "test_masks_by_path.py",
     masks.kernels: "test_masks.py",
+    masks.match: "test_masks_by_path.py",
+    masks.no_bias_or_norm: "test_masks_by_path.py",
     nnx.ActivityPenalty: "test_activity_penalties.py",
     nnx.AdaptiveInstanceNorm: "test_nnx_norm_variants.py",
     nnx.AlphaDropout: "test_nnx_dropout.py",
@@ -1271,6 +1328,10 @@ ELSEWHERE = {
     normalization.BatchStats: "test_normalization.py",
     normalization.Moments: "test_normalization.py",
     normalization.init_stats: "test_normalization.py",
+    plateau.Plateau: "test_plateau.py",
+    plateau.init: "test_plateau.py",
+    plateau.update: "test_plateau.py",
+    plateau.update_maximizing: "test_plateau.py",
     smoothness.Neighbors: "test_graphs.py",
     smoothness.virtual_adversarial: "test_virtual_adversarial.py",
     statistics.recalibrate: "test_statistics.py",
@@ -1283,7 +1344,22 @@ ELSEWHERE = {
     targets.smooth_labels_excluding: "test_targets.py",
     testing.check_regularizer: "test_contract.py",
     testing.contract: "test_contract.py",
+    transforms.AverageState: "test_averaging.py",
     transforms.CompensationState: "test_rounding.py",
+    transforms.LookaheadState: "test_averaging.py",
+    transforms.PreconditionedState: "test_metrics.py",
+    transforms.SharpnessState: "test_sharpness.py",
     transforms.StepState: "test_lifts.py",
+    transforms.adagrad_metric: "test_metrics.py",
+    transforms.adam_metric: "test_metrics.py",
+    transforms.asam: "test_sharpness.py, test_wrappers.py",
+    transforms.averaged: "test_averaging.py, test_wrappers.py",
+    transforms.centralize: "test_centralization.py, test_wrappers.py",
     transforms.compensate_rounding: "test_rounding.py",
+    transforms.exponential_average: "test_averaging.py, test_wrappers.py",
+    transforms.lookahead: "test_averaging.py, test_wrappers.py",
+    transforms.preconditioned_proximal: "test_metrics.py, test_optimality.py",
+    transforms.rmsprop_metric: "test_metrics.py",
+    transforms.sam: "test_sharpness.py, test_wrappers.py",
+    transforms.stochastic_weight_average: "test_averaging.py, test_wrappers.py",
 }

@@ -16,6 +16,7 @@ NARROW = [jnp.bfloat16, jnp.float16]
 TRANSFORMATIONS = {
     "decoupled_decay": lambda: transforms.decoupled_decay(0.5, learning_rate=0.1, mask=None),
     "independent_decay": lambda: transforms.independent_decay(0.05, mask=None),
+    "cautious_decay": lambda: transforms.cautious_decay(0.5, learning_rate=0.1, mask=None),
     "proximal": lambda: transforms.proximal(proximal.l1, 0.5, 0.1),
     "add_penalty_gradient": lambda: transforms.add_penalty_gradient(penalties.l2, 0.5),
     "project": lambda: transforms.project(partial(projections.max_norm, radius=0.5)),
@@ -99,7 +100,9 @@ def test_decay_of_everything_is_the_default_of_optax():
     lambda weight: transforms.independent_decay(weight),
     lambda weight: transforms.decoupled_decay(weight, learning_rate=1.0),
     lambda weight: transforms.decoupled_decay(1.0, learning_rate=weight),
-], ids=["independent", "weight", "learning_rate"])  # fmt: skip
+    lambda weight: transforms.cautious_decay(weight, learning_rate=1.0),
+    lambda weight: transforms.cautious_decay(1.0, learning_rate=weight),
+], ids=["independent", "weight", "learning_rate", "cautious", "cautious_rate"])  # fmt: skip
 def test_every_strength_may_be_a_schedule_a_number_or_an_array(make):
     schedule = optax.piecewise_constant_schedule(0.5, {1: 0.5, 2: 0.0})
     w, tx = jnp.full((1, 1), 8.0), make(schedule)
@@ -318,6 +321,7 @@ INJECTED = {
     "add_penalty_gradient": (("penalty",), {"penalty": penalties.l2, "weight": 0.5}),
     "decoupled_decay": (("mask",), {"weight": 0.5, "learning_rate": 1.0}),
     "independent_decay": (("mask",), {"weight": 0.5}),
+    "cautious_decay": (("mask",), {"weight": 0.5, "learning_rate": 1.0}),
 }
 
 
@@ -367,6 +371,7 @@ def test_an_update_without_parameters_raises(name):
 def test_negative_strengths_raise(value):
     for make in (
         lambda: transforms.decoupled_decay(value, learning_rate=0.1),
+        lambda: transforms.cautious_decay(value, learning_rate=0.1),
         lambda: transforms.independent_decay(value),
         lambda: transforms.proximal(proximal.l1, value, 0.1),
         lambda: transforms.add_penalty_gradient(penalties.l2, value),
@@ -375,6 +380,7 @@ def test_negative_strengths_raise(value):
             make()
     for make in (
         lambda: transforms.decoupled_decay(0.1, learning_rate=value),
+        lambda: transforms.cautious_decay(0.1, learning_rate=value),
         lambda: transforms.proximal(proximal.l1, 0.1, value),
     ):
         with pytest.raises(ValueError, match=r"`learning_rate` must be zero or positive, got"):

@@ -11,10 +11,19 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
-from jaxreg import information, masks, penalties, smoothness
-from jaxreg.study import recipe_code, summary, terms
+from jaxreg import information, masks, penalties, projections, proximal, smoothness, transforms
+from jaxreg.study import (
+    optimizers,
+    recipe_code,
+    recipe_optimizer,
+    recipe_parts,
+    summary,
+    terms,
+)
+from jaxreg.study.data import TASKS
 from jaxreg.study.recipes import Recipe
 from jaxreg.study.techniques import TECHNIQUES
 from tests.studies import ALL_ON, with_recipe
@@ -22,6 +31,8 @@ from tests.studies import ALL_ON, with_recipe
 SOME = {"l1": 0.01, "elastic_net": 1e-3, "distance": 1e-3, "flood": 0.01}
 TERMS = dict.fromkeys((name for name in terms.TERMS if name != "r_drop"), 1e-3)
 LAYERS = dict.fromkeys(("activity_l1", "decorrelation", "l0", "bottleneck"), 1e-3)
+LINKS = {"centralize": True, "cautious_decay": 0.1, "independent_decay": 1e-3, "sparse_units": 0.1}
+WRAPPERS = {"adaptive_l1": 1e-3, "lookahead": 0.5, "average_steps": 30.0, "sam": 0.05, "asam": 0.5}
 RECIPES = {
     "some terms": Recipe(**SOME),
     "all terms": Recipe(**TERMS),
@@ -35,6 +46,9 @@ RECIPES = {
     "statistics": Recipe(batch_norm=True, l2=1.0),
     "stopping at once": Recipe(patience=0.0, label_smoothing=0.2),
     "constraint": Recipe(max_norm=1.5),
+    "links": Recipe(**LINKS),
+    "wrappers": Recipe(**WRAPPERS),
+    "the optimizer": dataclasses.replace(ALL_ON, **LINKS, **WRAPPERS),
 }
 
 
@@ -44,7 +58,7 @@ def test_the_recipe_has_what_is_on_and_nothing_else(recipe):
     tree = ast.parse(code)
     words = {
         "decoupled_decay": recipe.l2 > 0,
-        "proximal": recipe.l1 > 0,
+        "proximal": max(recipe.l1, recipe.sparse_units, recipe.adaptive_l1) > 0,
         "Dropout": recipe.dropout > 0,
         "smoothed_cross_entropy": recipe.label_smoothing > 0,
         "max_norm": math.isfinite(recipe.max_norm),
@@ -139,6 +153,33 @@ def test_a_term_of_the_program_is_that_of_the_study(name):
     assert eval(f"({term.code})", {**names, **view._asdict()}) == expected
 
 
+@pytest.mark.parametrize("name", [*optimizers.BEFORE, *optimizers.AFTER, *optimizers.AROUND])
+def test_a_link_of_the_program_is_that_of_the_study(name):
+    params = {"kernel": jnp.sin(jnp.arange(12.0)).reshape(3, 4), "bias": jnp.ones(4)}
+    strengths = {"centralize": True, "average_steps": 5.0}
+    recipe = Recipe(**{name: strengths.get(name, 0.5)})
+
+    def gradient(params):
+        return jax.tree.map(lambda w: 0.1 * jnp.cos(3 * w), params)
+
+    def train(tx, recipe):
+        now, state = params, tx.init(params)
+        for _ in range(6):
+            updates, state = tx.update(gradient(now), state, now, grad_fn=gradient)
+            now = optax.apply_updates(now, updates)
+        return optimizers.evaluated(recipe, state, now)
+
+    parts = recipe_parts.Parts(dict(summary.techniques(recipe)), TASKS["digits"], "digits", 9, 9, 1)
+    modules = {"masks": masks, "optax": optax, "projections": projections, "proximal": proximal}
+    names = {**modules, "partial": partial, "transforms": transforms, "LEARNING_RATE": 0.1}
+    exec(recipe_optimizer.optimizer(parts), names)
+    written = optax.with_extra_args_support(names["make_optimizer"]())
+    expected = train(optimizers.optimizer(recipe, 0.1), recipe)
+    jax.tree.map(np.testing.assert_array_equal, train(written, recipe), expected)
+    plain = train(optimizers.optimizer(Recipe(), 0.1), Recipe())
+    assert (np.abs(expected["kernel"] - plain["kernel"]) > 1e-4).any()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("recipe", "data"),
@@ -155,6 +196,9 @@ def test_a_term_of_the_program_is_that_of_the_study(name):
         ("layers", "digits"),
         ("layers and statistics", "circles"),
         ("everything", "digits"),
+        ("links", "circles"),
+        ("wrappers", "circles"),
+        ("the optimizer", "digits"),
     ],
 )
 def test_the_recipe_runs_as_it_stands(recipe, data, tmp_path):

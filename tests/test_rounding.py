@@ -47,6 +47,24 @@ def test_narrow_parameters_follow_float32_ones_within_a_rounding(name, steps, dt
     np.testing.assert_allclose(actual, expected, rtol=float(jnp.finfo(dtype).eps) * 0.6)
 
 
+@pytest.mark.parametrize("dtype", NARROW)
+def test_steps_in_one_program_without_a_loop_are_rounded_too(dtype):
+    """The compiler drops a cast to bfloat16 and back, of which the compensation must not know."""
+    tx = transforms.compensate_rounding(optax.sgd(1e-3))
+    start = jnp.array([0.813, 0.13, -0.75], dtype)
+
+    @jax.jit
+    def steps(w):
+        state = tx.init(w)
+        for _ in range(20):
+            updates, state = tx.update(2 * w, state, w)
+            w = optax.apply_updates(w, updates)
+        return w
+
+    expected = np.asarray(start, np.float64) * 0.998**20
+    np.testing.assert_allclose(np.asarray(steps(start), np.float64), expected, rtol=5e-3)
+
+
 def test_without_it_they_do_not_move():
     w = jnp.ones((2, 3), jnp.bfloat16)
     for name in ("decay", "prox", "adamw"):

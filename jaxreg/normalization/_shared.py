@@ -1,5 +1,6 @@
 """What the norms share: masks, shapes, and the affine map that statistics make."""
 
+import math
 from typing import Any
 
 import jax
@@ -74,24 +75,29 @@ def affine(
       mean: Array that broadcasts to ``x``; 0 if absent.
       var: Array of the shape of ``mean``.
       scale: Factor, of the shape of the feature axes.
-      bias: Offset of the same shape.
+      bias: Offset of the same shape; only where there is a mean.
       eps: Added to the variance.
       features: Feature axes, sorted numbers in ``[0, ndim)``.
       where: Mask; what is infinite or NaN outside it counts as 0.
     """
     others = tuple(a for a in range(x.ndim) if a not in features)
+
+    def expanded(a: jax.Array | None) -> jax.Array | None:
+        return None if a is None else jnp.expand_dims(a, others).astype(real_dtype(x))
+
+    scale, bias = expanded(scale), expanded(bias)
     gain = inverse_root(var + strength(eps, x))
     if where is not None:
         x = jnp.where(align_mask(where, x) | jnp.isfinite(x), x, jnp.zeros_like(x))
-    if scale is not None:
-        gain = gain * jnp.expand_dims(scale, others).astype(real_dtype(x))
-    if mean is None:
-        return (widen(x) * gain).astype(x.dtype)
-    if bias is None:
-        offset = jnp.zeros_like(mean)
-    else:
-        offset = jnp.expand_dims(bias, others).astype(real_dtype(x))
-    return _affine(widen(x), mean, gain, offset).astype(x.dtype)
+    # One factor in place of two, unless it would be as large as the input and its gradient with it.
+    late = scale is not None and math.prod(jnp.broadcast_shapes(gain.shape, scale.shape)) >= x.size
+    if scale is not None and not late:
+        gain = gain * scale
+    offset = bias if bias is not None and not late else jnp.zeros_like(gain)
+    y = widen(x) * gain if mean is None else _affine(widen(x), mean, gain, offset)
+    if scale is not None and late:
+        y = y * scale if bias is None else y * scale + bias
+    return y.astype(x.dtype)
 
 
 @jax.custom_jvp

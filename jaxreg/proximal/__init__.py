@@ -7,6 +7,15 @@ r"""Proximal operators: functions ``w -> w`` that minimize a penalty near ``w``.
 The threshold :math:`t` is a number or an array that broadcasts to ``w``, zero or positive; negative
 elements of an array count as 0. A threshold of 0 is the identity to the bit.
 :func:`jaxreg.transforms.proximal` takes such a step after each step of an optimizer.
+
+A threshold :math:`t_i = s / d_i` for each weight is the step in the metric of a diagonal :math:`d`:
+
+.. math::
+
+  \arg\min_v \; \sum_i \tfrac{d_i}{2} (v_i - w_i)^2 + s \, R(v)
+
+All operators but :func:`nuclear` take one. :func:`jaxreg.transforms.preconditioned_proximal` passes
+the diagonal of an adaptive optimizer.
 """
 
 from jaxreg.proximal.elementwise import box, elastic_net, l0, l1, l2

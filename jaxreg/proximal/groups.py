@@ -1,6 +1,12 @@
-"""Proximal operators of groups of weights."""
+r"""Proximal operators of groups of weights.
+
+With one threshold for a group they have a closed form. With one for each weight, the step in a
+diagonal metric, the norm of the result is the root of an equation, found by Newton's method.
+"""
 
 import math
+from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +19,7 @@ from jaxreg._checks import (
     check_floating,
     check_nonnegative,
 )
-from jaxreg._numerics import aligned, peak, safe_norm, strength, widen
+from jaxreg._numerics import aligned, peak, square, strength, widen
 from jaxreg.proximal.elementwise import soft, times
 
 
@@ -27,12 +33,18 @@ def group_lasso(
       \mathrm{prox}(w)_g = w_g \max\left(0, 1 - \frac{t \sqrt{p_g}}{\|w_g\|}\right)
 
     Groups of a norm up to :math:`t \sqrt{p_g}`, with :math:`p_g` the group size, become exactly
-    zero as a whole, in every dtype; the others keep their direction.
+    zero as a whole, in every dtype; the others keep their direction. With a threshold for each
+    weight, :math:`t_i = s / d_i`, it minimizes in the metric :math:`d`:
+
+    .. math::
+
+      \arg\min_v \sum_i \frac{d_i}{2} (v_i - w_i)^2 + s \sqrt{p_g} \, \|v\|, \qquad
+      v_i = \frac{r \, w_i}{r + t_i \sqrt{p_g}}, \quad r = \|v\|
 
     Args:
       w: Floating-point array.
-      threshold: Threshold :math:`t`, zero or positive: one number, or one for each group, with the
-        reduced axes of size 1.
+      threshold: Threshold :math:`t`, zero or positive: one number, one for each group, with the
+        reduced axes of size 1, or one for each weight.
       axis: Axes that one group runs over. By default all but the last, so that a group is what
         comes into a unit; with ``axis=-1`` it is what goes out of an input.
 
@@ -41,8 +53,8 @@ def group_lasso(
 
     Raises:
       TypeError: ``w`` is not floating-point.
-      ValueError: ``threshold`` is a negative number or has another shape, or ``axis`` lies outside
-        ``w``.
+      ValueError: ``threshold`` is a negative number or does not broadcast to ``w``, or ``axis``
+        lies outside ``w``.
 
     Example:
       >>> import jax.numpy as jnp
@@ -58,7 +70,9 @@ def group_lasso(
       Yuan and Lin, `Model Selection and Estimation in Regression with Grouped Variables
       <https://doi.org/10.1111/j.1467-9868.2005.00532.x>`_, 2006;
       Parikh and Boyd, `Proximal Algorithms
-      <https://web.stanford.edu/~boyd/papers/prox_algs.html>`_, 2014, section 6.5.4
+      <https://web.stanford.edu/~boyd/papers/prox_algs.html>`_, 2014, section 6.5.4;
+      Yun, Lozano and Yang, `A General Family of Stochastic Proximal Gradient Methods for Deep
+      Learning <https://arxiv.org/abs/2007.07484>`_, 2020
     """
     t, axes = _check_groups(w, threshold, axis)
     wide = widen(w)
@@ -79,14 +93,15 @@ def sparse_group_lasso(
       R(w) = \alpha \|w\|_1 + (1 - \alpha) \sum_g \sqrt{p_g} \, \|w_g\|
 
     Whole groups become exactly zero, and single weights inside of those that remain. A share of 1
-    makes it :func:`l1`, and one of 0 :func:`group_lasso`. Bind the share for
-    :func:`jaxreg.transforms.proximal`: ``partial(sparse_group_lasso, l1_share=0.5)``.
+    makes it :func:`l1`, and one of 0 :func:`group_lasso`; a threshold for each weight is the step
+    in a diagonal metric here too. Bind the share for :func:`jaxreg.transforms.proximal`:
+    ``partial(sparse_group_lasso, l1_share=0.5)``.
 
     Args:
       w: Floating-point array.
       l1_share: Share :math:`\alpha` of the absolute values, in [0, 1]; an array is clipped to it.
-      threshold: Threshold, zero or positive: one number, or one for each group, with the reduced
-        axes of size 1.
+      threshold: Threshold, zero or positive: one number, one for each group, with the reduced axes
+        of size 1, or one for each weight.
       axis: Axes that one group runs over, by default all but the last.
 
     Returns:
@@ -94,8 +109,8 @@ def sparse_group_lasso(
 
     Raises:
       TypeError: ``w`` is not floating-point.
-      ValueError: ``l1_share`` is outside [0, 1], ``threshold`` is a negative number or has another
-        shape, or ``axis`` lies outside ``w``.
+      ValueError: ``l1_share`` is outside [0, 1], ``threshold`` is a negative number or does not
+        broadcast to ``w``, or ``axis`` lies outside ``w``.
 
     Example:
       >>> import jax.numpy as jnp
@@ -121,25 +136,94 @@ def sparse_group_lasso(
 def _check_groups(
     w: jax.Array, threshold: ArrayLike, axis: int | tuple[int, ...] | None
 ) -> tuple[jax.Array, tuple[int, ...]]:
-    """Checks the threshold of every group; what is traced and negative counts as 0."""
+    """Checks the thresholds of groups or weights; what is traced and negative counts as 0."""
     check_floating(w, "w")
     check_nonnegative(threshold, "threshold")
     axes = tuple(range(w.ndim - 1)) if axis is None else canonical_axes(axis, w.ndim)
-    per_group = tuple(1 if a in axes else n for a, n in enumerate(w.shape))
-    check_broadcasts(threshold, "threshold", per_group)
-    like = jnp.sum(w.real, axis=axes, keepdims=True)
+    check_broadcasts(threshold, "threshold", w.shape)
+    like = jnp.sum(w.real, axis=axes, keepdims=True) if _one_each(threshold, w.ndim, axes) else w
     return jnp.maximum(aligned(threshold, like), 0), axes
+
+
+def _one_each(threshold: ArrayLike, ndim: int, axes: tuple[int, ...]) -> bool:
+    """Tells whether a threshold is the same for all weights of a group."""
+    shape = jnp.shape(threshold)
+    shape = (1,) * (ndim - len(shape)) + shape
+    return all(shape[a] == 1 for a in axes)
 
 
 def _shrink(wide: jax.Array, t: jax.Array, axes: tuple[int, ...]) -> jax.Array:
     """Block soft threshold, the identity where ``t`` is 0."""
     if wide.size == 0:
         return wide
-    # From the largest element, since the derivative of a division squares the divisor.
+    # In units of the largest element: squares are in range, also those of divisors in derivatives.
     scale = peak(wide, axis=axes)
-    norm = safe_norm(wide / scale, axis=axes)
     cut = t * math.sqrt(math.prod(wide.shape[a] for a in axes)) / scale
-    within = norm <= cut
-    norm = jnp.where(within, jnp.ones_like(norm), norm)
-    factor = (norm - jnp.where(within, jnp.zeros_like(norm), cut)) / norm
+    if not _one_each(cut, wide.ndim, axes):
+        within, factor = _factor_of_weights(wide / scale, cut, axes)
+    else:
+        within, factor = _factor_of_groups(wide / scale, cut, axes)
     return jnp.where(t == 0, wide, jnp.where(within, jnp.zeros_like(wide), wide * factor))
+
+
+def _factor_of_groups(
+    w: jax.Array, cut: jax.Array, axes: tuple[int, ...]
+) -> tuple[jax.Array, jax.Array]:
+    """Which groups vanish, and the factor of the others, from one threshold for each."""
+    total = jnp.sum(square(w), axis=axes, keepdims=True)
+    within = jnp.sqrt(jax.lax.stop_gradient(total)) <= cut
+    norm = jnp.sqrt(jnp.where(within, jnp.ones_like(total), total))
+    return within, (norm - jnp.where(within, jnp.zeros_like(norm), cut)) / norm
+
+
+def _factor_of_weights(
+    w: jax.Array, cut: jax.Array, axes: tuple[int, ...]
+) -> tuple[jax.Array, jax.Array]:
+    """Which groups vanish, and the factors in the others, from one threshold for each weight."""
+    size, fixed = jnp.abs(jax.lax.stop_gradient(w)), jax.lax.stop_gradient(cut)
+    dual = jnp.where(size == 0, jnp.zeros_like(size), size / fixed)
+    within = jnp.sum(square(dual), axis=axes, keepdims=True) <= 1
+    w = jnp.where(within, jnp.ones_like(w), w)
+    cut = jnp.where(within, jnp.zeros_like(cut), cut)
+    radius = _radius(w, cut, axes)
+    return within, radius / (radius + cut)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(2,))
+def _radius(w: jax.Array, cut: jax.Array, axes: tuple[int, ...]) -> jax.Array:
+    r"""Root :math:`r` of :math:`\sum_i |w_i|^2 / (r + c_i)^2 = 1`, for ``w`` with a peak of 1.
+
+    The inverse of the root of that sum is a concave function of the radius, so that Newton's method
+    rises to where it is 1. It starts where no quotient is above 1.
+    """
+    smallest = jnp.finfo(cut.dtype).tiny ** 0.75  # Its inverse, times many weights, is in range.
+    start = jnp.maximum(jnp.max(jnp.abs(w) - cut, axis=axes, keepdims=True), smallest)
+
+    def moves(state: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
+        count, _, excess = state
+        # A step leaves a few times the square of its excess. Thresholds over 30 decades in one
+        # group took 12 steps in float32, and 20 in float64.
+        return (count < 20) & jnp.any(excess > jnp.finfo(cut.dtype).eps ** 0.6)
+
+    def step(state: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[Any, ...]:
+        count, radius, _ = state
+        inverse = 1 / (radius + cut)
+        squares = square(w * inverse)
+        total = jnp.sum(squares, axis=axes, keepdims=True)
+        slope = jnp.sum(squares * inverse, axis=axes, keepdims=True)
+        excess = jnp.sqrt(total) - 1
+        return count + 1, jnp.maximum(radius + excess * (total / slope), start), excess
+
+    return jax.lax.while_loop(moves, step, (0, start, jnp.full_like(start, jnp.inf)))[1]
+
+
+@_radius.defjvp
+def _radius_jvp(axes: tuple[int, ...], primals: tuple, tangents: tuple) -> tuple:
+    """Differentiates the equation, not the steps to its root."""
+    (w, cut), (by_w, by_cut) = primals, tangents
+    radius = _radius(w, cut, axes)
+    inverse = 1 / (radius + cut)
+    v = w * inverse
+    moved = jnp.sum(((v.conj() * by_w).real - square(v) * by_cut) * inverse, axes, keepdims=True)
+    slope = jnp.sum(square(v) * inverse, axes, keepdims=True)
+    return radius, moved / slope

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxreg._checks import check_nonnegative, check_real, check_scalar
+from jaxreg._checks import check_nonnegative, check_real
 from jaxreg._matrices import soften, tall_matrix
 from jaxreg._numerics import strength
 from jaxreg.reparam._shared import Axes
@@ -20,6 +20,8 @@ def nuclear(w: jax.Array, *, threshold: ArrayLike, axis: Axes = -1) -> jax.Array
     The rank falls by the number of singular values up to :math:`t`; what remains of them is
     rounding, as the product of the other pairs. If all are, the result is exactly zero. It takes a
     singular value decomposition, about :math:`20 m n^2` operations for :math:`m \ge n`.
+
+    It has no form in the metric of an adaptive optimizer, which scales single weights.
 
     First derivatives hold where singular values repeat or vanish, second ones are finite there.
 
@@ -51,7 +53,12 @@ def nuclear(w: jax.Array, *, threshold: ArrayLike, axis: Axes = -1) -> jax.Array
     """
     check_real(w, "w")
     check_nonnegative(threshold, "threshold")
-    check_scalar(threshold, "threshold")
+    if jnp.ndim(threshold) != 0:
+        raise ValueError(
+            f"`threshold` must be a single number, got shape {jnp.shape(threshold)}; singular "
+            "values have no step in a metric of single weights: take transforms.proximal, chained "
+            "after the optimizer."
+        )
     t = jnp.maximum(strength(threshold, w), 0)
     matrix, restore = jax.vjp(lambda w: tall_matrix(w, axis), w)
     return jnp.where(t == 0, w, restore(soften(matrix, t))[0])

@@ -21,9 +21,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from jaxreg.study.data import Split, stratified
     from jaxreg.study.models import MLP, Model, from_linen, from_nnx, mlp
+    from jaxreg.study.optimizers import optimizer
     from jaxreg.study.recipes import Recipe, combine
     from jaxreg.study.records import Arm, Interval, Study
-    from jaxreg.study.runner import Runs, optimizer, run
+    from jaxreg.study.runner import Runs, run
     from jaxreg.study.selection import Comparison, best, compare, paired_difference
     from jaxreg.study.techniques import Grid, grid
 
@@ -52,7 +53,16 @@ __all__ = [
 ]
 
 # The light ones first: a name is taken from the first module that has it.
-_MODULES = ("recipes", "techniques", "records", "data", "models", "runner", "selection")
+_MODULES = (
+    "recipes",
+    "techniques",
+    "records",
+    "data",
+    "models",
+    "optimizers",
+    "runner",
+    "selection",
+)
 
 
 def __getattr__(name: str) -> Any:

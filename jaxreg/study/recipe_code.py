@@ -6,7 +6,7 @@ import inspect
 import re
 from textwrap import wrap
 
-from jaxreg.study import models, recipe_loss, summary
+from jaxreg.study import models, recipe_loss, recipe_optimizer, summary
 from jaxreg.study.data import TASKS
 from jaxreg.study.recipe_parts import Parts, literal
 from jaxreg.study.records import Study
@@ -36,10 +36,10 @@ def source(study: Study) -> str:
         _constants(parts),
         *_layers(parts),
         _model(parts),
-        _optimizer(parts),
+        recipe_optimizer.optimizer(parts),
         "model = Model()\noptimizer = make_optimizer()",
         recipe_loss.loss(parts),
-        _step(parts),
+        recipe_optimizer.step(parts),
         _evaluate(parts),
         _loader(parts),
         _main(parts),
@@ -74,14 +74,16 @@ def _head(study: Study, parts: Parts) -> str:
 def _use(parts: Parts) -> str:
     """Says what of the program carries the recipe to another model and other data."""
     on = parts.on
-    kept = ["`make_optimizer`"] * bool(on.keys() & {"l1", "l2", "max_norm"})
+    kept = ["`make_optimizer`"] * bool(parts.links or parts.wrappers)
     kept += ["`loss`"] * bool(
         on.keys() & {"label_smoothing", "flood"} or parts.terms or parts.modes
     )
-    kept += ["`step`"] * bool(parts.modes or parts.arguments) + ["`evaluate`"] * parts.modes
+    kept += ["`step`"] * bool(parts.modes or parts.arguments or parts.perturbed)
+    kept += ["`evaluate`"] * parts.modes
     kept += ["the dropout of `Model`"] * ("dropout" in on)
     kept += ["the batch normalization of `Model`"] * ("batch_norm" in on)
     kept += ["the penalties in `Model`"] * parts.sown
+    kept += ["the average in `main`"] * parts.averaging
     kept += ["the stopping in `main`"] * ("early_stopping" in on)
     if not kept:
         return "Runs as it stands; no regularization is on."
@@ -164,48 +166,6 @@ def _model(parts: Parts) -> str:
         for width in self.hidden:
             {body}
 {last}        return nn.Dense(self.num_classes)(x)"""
-
-
-def _optimizer(parts: Parts) -> str:
-    on = parts.on
-    links = ["optax.adam(LEARNING_RATE)"]
-    lines = []
-    if "l2" in on:
-        links.append(
-            f"transforms.decoupled_decay({literal(on['l2'])}, learning_rate=LEARNING_RATE)"
-        )
-    if "l1" in on:
-        weight = literal(on["l1"])
-        lines.append(f"shrink = transforms.proximal(proximal.l1, {weight}, LEARNING_RATE)")
-        links.append("optax.masked(shrink, masks.kernels)")
-    if "max_norm" in on:
-        radius = literal(on["max_norm"])
-        lines.append(f"max_norm = partial(projections.max_norm, radius={radius})")
-        links.append("optax.masked(transforms.project(max_norm), masks.kernels)")
-    if len(links) == 1:
-        lines.append(f"return {links[0]}")
-    else:
-        chain = "".join(f"\n        {link}," for link in links)
-        lines.append(f"return optax.chain({chain}\n    )")
-    return "def make_optimizer():\n    " + "\n    ".join(lines)
-
-
-def _step(parts: Parts) -> str:
-    given = parts.arguments
-    if "batch_norm" in parts.on:
-        return f"""@jax.jit
-def step(variables, state, x, labels{given}):
-    params = variables["params"]
-    gradient = jax.value_and_grad(loss, has_aux=True)
-    (value, statistics), grads = gradient(params, variables, x, labels{given})
-    updates, state = optimizer.update(grads, state, params)
-    return {{"params": optax.apply_updates(params, updates), **statistics}}, state, value"""
-    return f"""@jax.jit
-def step(variables, state, x, labels{given}):
-    params = variables["params"]
-    value, grads = jax.value_and_grad(loss)(params, x, labels{given})
-    updates, state = optimizer.update(grads, state, params)
-    return {{"params": optax.apply_updates(params, updates)}}, state, value"""
 
 
 def _evaluate(parts: Parts) -> str:
@@ -310,18 +270,23 @@ def _watch_lines(parts: Parts) -> list[str]:
     stops = "early_stopping" in parts.on
     value, shown = ("_", "") if stops else ("accuracy", ", test accuracy {accuracy:.4f}")
     return [
-        f"    {rows}_loss, {value} = evaluate(variables, {rows}_x, {rows}_labels)",
+        *(recipe_optimizer.average(parts) if parts.averaging else []),
+        f"    {rows}_loss, {value} = evaluate({_evaluated(parts)}, {rows}_x, {rows}_labels)",
         "    if epoch % 10 == 0 or epoch == EPOCHS:",
         '        text = f"epoch {epoch}: loss {value:.4f}"',
         f'        print(f"{{text}}, {rows} loss {{{rows}_loss:.4f}}{shown}")',
     ]
 
 
+def _evaluated(parts: Parts) -> str:
+    return "average" if parts.averaging else "variables"
+
+
 def _stopping_lines(parts: Parts) -> list[str]:
     patience = literal(parts.on["early_stopping"])
     return [
         "    stopping = early_stopping.update("
-        f"stopping, validation_loss, variables, patience={patience})",
+        f"stopping, validation_loss, {_evaluated(parts)}, patience={patience})",
         "    if stopping.should_stop:",
         "        break",
         "variables = stopping.best_params",

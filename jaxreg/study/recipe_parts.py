@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from jaxreg.study.data import Task
+from jaxreg.study.optimizers import AFTER, AROUND, AVERAGING, BEFORE, SHARPNESS
 from jaxreg.study.terms import TERMS
 
 SOWING = {"activity_l1", "decorrelation", "l0", "bottleneck"}
@@ -24,6 +25,26 @@ class Parts(NamedTuple):
     def terms(self) -> list[str]:
         """What is added to the loss, in the order of the study."""
         return [name for name in TERMS if name in self.on]
+
+    @property
+    def links(self) -> list[str]:
+        """What stands before and after Adam in the chain."""
+        return [name for name in (*BEFORE, *AFTER) if name in self.on]
+
+    @property
+    def wrappers(self) -> list[str]:
+        """What is built around the chain, from the inside out."""
+        return [name for name in AROUND if name in self.on]
+
+    @property
+    def perturbed(self) -> bool:
+        """Whether the optimizer asks for gradients elsewhere."""
+        return bool(self.on.keys() & SHARPNESS)
+
+    @property
+    def averaging(self) -> bool:
+        """Whether an average of the parameters is evaluated in their place."""
+        return bool(self.on.keys() & AVERAGING)
 
     @property
     def sown(self) -> bool:

@@ -20,9 +20,9 @@ class Recipe:
     """A strength for every technique; the defaults switch everything off.
 
     A pytree whose leaves are the strengths, so a whole grid of recipes is one recipe with array
-    leaves. ``batch_norm`` alone is static: it decides which layers the model has. Penalties without
-    a reference are those of the same name in :mod:`jaxreg.penalties`, summed over the kernels, and
-    weights are ``>= 0``.
+    leaves. What has no strength is static: ``batch_norm`` decides which layers the model has,
+    ``centralize`` which links the optimizer. Penalties without a reference are those of the same
+    name in :mod:`jaxreg.penalties`, summed over the kernels, and weights are ``>= 0``.
 
     Attributes:
       l1: Weight of the proximal L1 step, ``>= 0``.
@@ -49,7 +49,17 @@ class Recipe:
       confidence_penalty: Weight of the negative entropy of the predictions.
       r_drop: Weight of the divergence of two passes with different noise; needs a dropout.
       flood: Level that the loss does not fall below, ``>= 0``.
+      cautious_decay: Weight of :func:`jaxreg.transforms.cautious_decay`.
+      independent_decay: Weight of the decay that the learning rate does not scale.
+      sparse_units: Weight of the proximal step that closes all weights into a unit together.
+      adaptive_l1: Weight of the proximal L1 step in the metric of Adam.
+      average_steps: Number of steps :math:`1 / (1 - d)` that the running average of the parameters
+        looks back on, ``>= 1``; it is evaluated, batch statistics are of the newest ones. 0 is off.
+      lookahead: Step size of the slow weights, in ``[0, 1]``, every 5 steps; they are evaluated.
+      sam: Radius of :func:`jaxreg.transforms.sam`.
+      asam: Radius of :func:`jaxreg.transforms.asam`.
       batch_norm: Whether every hidden layer is batch-normalized.
+      centralize: Whether the gradients of the kernels lose their mean.
 
     Example:
       >>> from jaxreg.study import Recipe
@@ -79,7 +89,16 @@ class Recipe:
     confidence_penalty: Any = 0.0
     r_drop: Any = 0.0
     flood: Any = 0.0
+    cautious_decay: Any = 0.0
+    independent_decay: Any = 0.0
+    sparse_units: Any = 0.0
+    adaptive_l1: Any = 0.0
+    average_steps: Any = 0.0
+    lookahead: Any = 0.0
+    sam: Any = 0.0
+    asam: Any = 0.0
     batch_norm: bool = dataclasses.field(default=False, metadata={"static": True})
+    centralize: bool = dataclasses.field(default=False, metadata={"static": True})
 
     def __post_init__(self) -> None:
         """Checks the strengths that are Python numbers; arrays and tracers pass."""
@@ -91,12 +110,13 @@ class Recipe:
     @property
     def structure(self) -> Structure:
         """Names of what changes the program and is on (needs Python numbers)."""
-        return (
-            tuple(
-                name for name in strength_names() if name not in _ALWAYS and getattr(self, name) > 0
-            )
-            + ("batch_norm",) * self.batch_norm
-        )
+        names = (*strength_names(), *_SWITCHES)
+        return tuple(name for name in names if name not in _ALWAYS and getattr(self, name) > 0)
+
+    def has(self, name: str) -> bool:
+        """Whether a program has a place for a technique; a traced strength may turn out to be 0."""
+        value = getattr(self, name)
+        return name in _ALWAYS or not (isinstance(value, bool | int | float) and value == 0)
 
     def only(self, structure: Structure) -> Recipe:
         """The recipe with a Python 0 for all that is not in ``structure``.
@@ -109,17 +129,20 @@ class Recipe:
 
 def strength_names() -> tuple[str, ...]:
     """Names of all strengths of a recipe."""
-    return tuple(f.name for f in dataclasses.fields(Recipe) if f.name != "batch_norm")
+    return tuple(f.name for f in dataclasses.fields(Recipe) if f.name not in _SWITCHES)
 
 
 # They cost next to nothing where they are off, and recipes with and without share a program.
 _ALWAYS = ("l1", "l2", "label_smoothing", "max_norm", "patience")
+_SWITCHES = ("batch_norm", "centralize")
 _WEIGHT = ("finite and at least 0", lambda v: 0 <= v < math.inf)
 _RULES = {
     "dropout": ("in [0, 1)", lambda v: 0 <= v < 1),
     "label_smoothing": ("in [0, 1]", lambda v: 0 <= v <= 1),
     "max_norm": ("above 0", lambda v: v > 0),
     "patience": ("at least 0", lambda v: v >= 0),
+    "average_steps": ("finite and at least 1, or 0", lambda v: v == 0 or 1 <= v < math.inf),
+    "lookahead": ("in [0, 1]", lambda v: 0 <= v <= 1),
 }
 
 

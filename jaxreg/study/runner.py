@@ -13,10 +13,11 @@ import optax
 from flax import linen as nn
 from jax.sharding import NamedSharding, PartitionSpec
 
-from jaxreg import masks, projections, proximal, targets, transforms
+from jaxreg import targets
 from jaxreg.study import terms
 from jaxreg.study.data import Array, Split, Splitter
 from jaxreg.study.models import Model, from_linen
+from jaxreg.study.optimizers import evaluated, optimizer
 from jaxreg.study.recipes import Recipe, Structure
 from jaxreg.training import early_stopping
 
@@ -69,36 +70,6 @@ class _State(NamedTuple):
     start: Any
     train_loss: jax.Array
     validation_loss: jax.Array
-
-
-def optimizer(recipe: Recipe, learning_rate: float) -> optax.GradientTransformation:
-    """Adam, then the decay, the proximal step and the projection that a recipe asks for.
-
-    Args:
-      recipe: The recipe; its strengths may be traced.
-      learning_rate: Learning rate of Adam, of the decay and of the proximal step.
-
-    Returns:
-      The chain. A recipe that is off leaves Adam's updates as they are.
-
-    Example:
-      >>> import jax.numpy as jnp
-      >>> from jaxreg.study import Recipe, optimizer
-      >>> params = {"kernel": jnp.ones((2, 2))}
-      >>> chain = optimizer(Recipe(l2=1.0), 0.5)
-      >>> updates, _ = chain.update({"kernel": jnp.zeros((2, 2))}, chain.init(params), params)
-      >>> print(updates["kernel"])
-      [[-0.5 -0.5]
-       [-0.5 -0.5]]
-    """
-    shrink = transforms.proximal(proximal.l1, recipe.l1, learning_rate)
-    bound = transforms.project(partial(projections.max_norm, radius=recipe.max_norm))
-    return optax.chain(
-        optax.adam(learning_rate),
-        transforms.decoupled_decay(recipe.l2, learning_rate=learning_rate),
-        optax.masked(shrink, masks.kernels),
-        optax.masked(bound, masks.kernels),
-    )
 
 
 def run(
@@ -284,13 +255,17 @@ def _results(
     patient = jnp.isinf(recipe.patience)
     final = jax.tree.map(
         lambda last, best: jnp.where(patient, last, best),
-        state.variables,
+        _to_evaluate(recipe, state.variables, state.optimizer),
         state.stopping.best_params,
     )
     _, train = _evaluate(model, final, split.train_x, split.train_y)
     loss, validation = _evaluate(model, final, split.validation_x, split.validation_y)
     _, test = _evaluate(model, final, split.test_x, split.test_y)
     return Runs(train, validation, test, loss, *losses)
+
+
+def _to_evaluate(recipe: Recipe, variables: Any, state: optax.OptState) -> Any:
+    return {**variables, "params": evaluated(recipe, state, variables["params"])}
 
 
 def _evaluate(
@@ -335,7 +310,7 @@ def _loss(
 def _epoch(
     plan: _Plan,
     model: Model,
-    chain: optax.GradientTransformation,
+    chain: optax.GradientTransformationExtraArgs,
     recipe: Recipe,
     split: Split,
     state: _State,
@@ -356,17 +331,20 @@ def _epoch(
         variables, state = carry
         grad = jax.value_and_grad(loss, has_aux=True)
         params = variables["params"]
-        (value, variables), grads = grad(params, variables, *inputs)
-        updates, state = chain.update(grads, state, params)
-        return ({**variables, "params": optax.apply_updates(params, updates)}, state), value
+        (value, updated), grads = grad(params, variables, *inputs)
+        updates, state = chain.update(
+            grads, state, params, grad_fn=lambda params: grad(params, variables, *inputs)[1]
+        )
+        return ({**updated, "params": optax.apply_updates(params, updates)}, state), value
 
     (variables, optimizer_state), losses = jax.lax.scan(
         step,
         (state.variables, state.optimizer),
         (order.reshape(steps, plan.batch_size), jax.random.split(noise_key, steps)),
     )
-    validation_loss, _ = _evaluate(model, variables, split.validation_x, split.validation_y)
+    shown = _to_evaluate(recipe, variables, optimizer_state)
+    validation_loss, _ = _evaluate(model, shown, split.validation_x, split.validation_y)
     stopping = early_stopping.update(
-        state.stopping, validation_loss, variables, patience=recipe.patience
+        state.stopping, validation_loss, shown, patience=recipe.patience
     )
     return _State(variables, optimizer_state, stopping, state.start, losses.mean(), validation_loss)

@@ -1,6 +1,7 @@
 """Around the training loop: values with an ``update`` function, and what tells how it goes.
 
 - ``early_stopping``: when to stop, and the best parameters so far.
+- ``plateau``: a strength that follows a metric.
 - ``diagnosis``: what the loss curves of a run tell, and what to change.
 - ``advice``: which technique to begin with, for a task, a model and data.
 - ``explain``: what regularizes each parameter and activation, and what does not go together; it
@@ -9,6 +10,6 @@
   ``from jaxreg.training import statistics``.
 """
 
-from jaxreg.training import advice, diagnosis, early_stopping
+from jaxreg.training import advice, diagnosis, early_stopping, plateau
 
-__all__ = ["advice", "diagnosis", "early_stopping"]
+__all__ = ["advice", "diagnosis", "early_stopping", "plateau"]

@@ -32,6 +32,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxreg._checks import check_nonnegative
+from jaxreg.training._metrics import is_improvement, scalar_metric
 
 __all__ = ["EarlyStopping", "init", "update", "update_maximizing"]
 
@@ -113,15 +114,9 @@ def update(
     """
     check_nonnegative(patience, "patience")
     check_nonnegative(min_delta, "min_delta")
-    if jnp.ndim(metric) != 0:
-        raise ValueError(
-            f"`metric` must be a scalar, got shape {jnp.shape(metric)}; "
-            "map over runs with jax.vmap."
-        )
-    metric = jnp.asarray(metric, jnp.float32)
-    first = ~state.has_best & ~jnp.isnan(metric)
-    better = metric < state.best_metric - jnp.asarray(min_delta, jnp.float32)
-    improved = (first | better) & ~state.should_stop
+    metric = scalar_metric(metric)
+    better = is_improvement(metric, state.best_metric, state.has_best, min_delta)
+    improved = better & ~state.should_stop
     stale = jnp.where(improved, 0, state.stale + jnp.where(state.should_stop, 0, 1))
     return EarlyStopping(
         best_params=jax.tree.map(

@@ -2,30 +2,85 @@
 
 - Lifts: ``add_penalty_gradient`` (any penalty, before the optimizer), ``proximal`` (any proximal
   operator) and ``project`` (any projection), both after it.
-- Decay: ``decoupled_decay`` (as AdamW) and ``independent_decay`` (whatever the learning rate).
-- A wrapper: ``compensate_rounding``, for parameters in bfloat16 and float16.
+- Decay: ``decoupled_decay`` (as AdamW), ``independent_decay`` (whatever the learning rate) and
+  ``cautious_decay`` (where the optimizer does not enlarge a weight). The module
+  :mod:`jaxreg.transforms.decay` tells which of them the known optimizers have.
+- Steps by depth: ``layerwise_scale``.
+- Gradients: ``centralize`` takes off the mean of each unit, before the optimizer.
+- Averages: ``exponential_average`` (EMA) and ``stochastic_weight_average`` (SWA) at the end of a
+  chain, ``lookahead`` around it; ``averaged`` reads them for evaluation.
+- Flat minima: ``sam`` and ``asam`` around the optimizer, whose update takes a ``grad_fn``;
+  ``sam_perturbation`` and ``asam_perturbation`` for a loop of your own.
+- Wrappers: ``preconditioned_proximal``, the proximal step in the metric of Adam, RMSProp or Adagrad
+  (``adam_metric``, ``rmsprop_metric``, ``adagrad_metric``), and ``compensate_rounding``, for
+  parameters in bfloat16 and float16.
 
 Strengths are numbers, arrays (traced ones too) or Optax schedules. Leaves that are not
 floating-point pass through unchanged. Restrict a lift to some parameters with ``optax.masked``.
 Under ``optax.inject_hyperparams`` name the arguments that are functions but not schedules in
-``static_args``: ``("prox",)``, ``("penalty",)``, ``("mask",)``.
+``static_args``: ``("prox",)``, ``("penalty",)``, ``("mask",)``, ``("depth",)``, ``("inner",)``, and
+``("inner", "prox", "metric", "mask")`` for ``preconditioned_proximal``.
 
-Parameters in bfloat16 or float16 round small steps away: at 1.0, a step below 0.002 is lost.
+Parameters in bfloat16 or float16 round small steps away: at 1.0, a step below 0.002 is lost, and so
+a decay with a smaller share, such as a weight of 0.1 with a learning rate of 0.001, does nothing.
 ``compensate_rounding`` around the whole chain keeps what rounding lost for the next step.
 """
 
 from jaxreg.transforms._steps import StepState
-from jaxreg.transforms.decay import decoupled_decay, independent_decay
+from jaxreg.transforms.averaging import (
+    AverageState,
+    LookaheadState,
+    averaged,
+    exponential_average,
+    lookahead,
+    stochastic_weight_average,
+)
+from jaxreg.transforms.centralization import centralize
+from jaxreg.transforms.decay import cautious_decay, decoupled_decay, independent_decay
+from jaxreg.transforms.layerwise import layerwise_scale
 from jaxreg.transforms.lifts import add_penalty_gradient, project, proximal
+from jaxreg.transforms.metrics import (
+    PreconditionedState,
+    adagrad_metric,
+    adam_metric,
+    preconditioned_proximal,
+    rmsprop_metric,
+)
 from jaxreg.transforms.rounding import CompensationState, compensate_rounding
+from jaxreg.transforms.sharpness import (
+    SharpnessState,
+    asam,
+    asam_perturbation,
+    sam,
+    sam_perturbation,
+)
 
 __all__ = [
+    "AverageState",
     "CompensationState",
+    "LookaheadState",
+    "PreconditionedState",
+    "SharpnessState",
     "StepState",
+    "adagrad_metric",
+    "adam_metric",
     "add_penalty_gradient",
+    "asam",
+    "asam_perturbation",
+    "averaged",
+    "cautious_decay",
+    "centralize",
     "compensate_rounding",
     "decoupled_decay",
+    "exponential_average",
     "independent_decay",
+    "layerwise_scale",
+    "lookahead",
+    "preconditioned_proximal",
     "project",
     "proximal",
+    "rmsprop_metric",
+    "sam",
+    "sam_perturbation",
+    "stochastic_weight_average",
 ]

@@ -1,24 +1,52 @@
-"""Weight decay, in kinds that say their formula."""
+r"""Weight decay, in kinds that say their formula.
+
+What the known optimizers do, with a learning rate :math:`\eta_t` that starts from or peaks at
+:math:`\eta`, and what it is here; each line is a test in ``tests/test_decay_conversions.py``:
+
+- :math:`w \leftarrow w + u - \eta_t \lambda w`: ``optax.adamw``, ``nadamw``, ``adamaxw``, ``lion``,
+  ``adan`` and ``contrib.muon``, torch ``AdamW``, timm, and every Keras optimizer with
+  ``weight_decay``. After the same optimizer without decay,
+  ``decoupled_decay(weight, learning_rate=rate)``; with ``mask=None``, since Optax and torch decay
+  biases and norms too unless told otherwise.
+- :math:`w \leftarrow w + u - \eta_t^2 \lambda w / \eta`: timm with ``corrected_weight_decay``.
+  ``decoupled_decay(lambda t: weight * rate(t) / peak, learning_rate=rate)``.
+- :math:`w \leftarrow w + u - \eta_t \lambda w / \eta`, with the schedule and without the base rate:
+  ``wd`` of big_vision, ``DecoupledAdamW`` of MosaicML.
+  ``decoupled_decay(weight / peak, learning_rate=rate)``.
+- :math:`w \leftarrow w + u - \lambda w`: ``optax.adafactor``. ``independent_decay(weight)``.
+- Through the gradient, :math:`g + \lambda w`: torch ``SGD`` and ``Adam`` with ``weight_decay``,
+  ``optax.add_decayed_weights`` before ``optax.sgd``, ``optax.adadelta`` and ``optax.lars``.
+  ``add_penalty_gradient(penalties.l2, weight)`` before the optimizer. It is decay for SGD alone: an
+  optimizer that divides by the size of gradients divides it too.
+- Inside the trust ratio: ``optax.lamb``. ``add_penalty_gradient(penalties.l2, weight)`` between
+  ``optax.scale_by_adam`` and ``optax.scale_by_trust_ratio``. With a gradient of zero the size of
+  :math:`\lambda` cancels, as it does in ``optax.lars``.
+
+A decay for each layer is a chain of decays, each with the mask of its layer:
+``independent_decay(0.1, mask=masks.match("block_0/.*kernel"))``.
+"""
 
 from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from jaxreg import masks
 from jaxreg.transforms._steps import (
+    Mask,
     Schedule,
     StepState,
+    check_mask,
     check_params,
     check_strength,
     init_state,
     map_steps,
     next_state,
+    selected,
     strength_at,
 )
-
-Mask = Any | Callable[[Any], Any] | None
 
 
 def decoupled_decay(
@@ -40,10 +68,11 @@ def decoupled_decay(
         By default :func:`jaxreg.masks.kernels`: biases and the scales of norms do not decay.
 
     Returns:
-      A transformation; its update needs ``params``. Nothing that scales updates may follow it.
+      A transformation; its update needs ``params``. Nothing that scales updates may follow it, but
+      for :func:`layerwise_scale` where the decay is to depend on the layer too.
 
     Raises:
-      ValueError: A number is negative, or the update got no ``params``.
+      ValueError: A number is negative, the update got no ``params``, or ``mask`` another tree.
       TypeError: ``mask`` is a single boolean.
 
     Example:
@@ -79,7 +108,10 @@ def independent_decay(
       w \leftarrow w + u - \lambda_t \, w
 
     Chain it after the optimizer. The weight is smaller than that of :func:`decoupled_decay` by the
-    factor of the learning rate, and stays right when the learning rate is tuned.
+    factor of the learning rate. When the learning rate is tuned, the share that decays in a step
+    stays, and with it the angle by which the steps of Adam turn the weights before a norm. Their
+    length is then in proportion to the learning rate; under :func:`decoupled_decay` both length and
+    angle go with its root.
 
     Args:
       weight: Decay :math:`\lambda_t`, zero or positive, or a schedule of it.
@@ -90,7 +122,7 @@ def independent_decay(
       A transformation; its update needs ``params``. Nothing that scales updates may follow it.
 
     Raises:
-      ValueError: ``weight`` is a negative number, or the update got no ``params``.
+      ValueError: ``weight`` is negative, the update got no ``params``, or ``mask`` another tree.
       TypeError: ``mask`` is a single boolean.
 
     Example:
@@ -103,8 +135,9 @@ def independent_decay(
       [-0.5 -0.5]
 
     References:
-      Loshchilov and Hutter, `Decoupled Weight Decay Regularization
-      <https://arxiv.org/abs/1711.05101>`_, 2019, algorithm 2 with a schedule multiplier of 1
+      - Loshchilov and Hutter, `Decoupled Weight Decay Regularization
+        <https://arxiv.org/abs/1711.05101>`_, 2019, algorithm 2 with a schedule multiplier of 1
+      - Kosson et al., `Rotational Equilibrium <https://arxiv.org/abs/2305.17212>`_, 2024
     """
     check_strength(weight, "weight")
 
@@ -114,16 +147,74 @@ def independent_decay(
     return _masked_decay(share, mask, "independent_decay")
 
 
-def _masked_decay(
-    share: Callable[[StepState], jax.Array], mask: Mask, name: str
+def cautious_decay(
+    weight: Schedule, *, learning_rate: Schedule, mask: Mask = masks.kernels
 ) -> optax.GradientTransformationExtraArgs:
-    """Subtracts ``share(state) * w`` from the weights that the mask selects."""
-    # Optax calls a mask that it takes for a schedule with the step, and gets one boolean.
-    if isinstance(mask, bool | jax.Array):
-        raise TypeError(
-            f"`mask` must be a tree of booleans or a function of the parameters, got {mask}; pass "
-            'None for all, and under optax.inject_hyperparams static_args=("mask",).'
-        )
+    r"""Shrinks only the weights that the optimizer does not enlarge.
+
+    .. math::
+
+      w_i \leftarrow w_i + u_i - \eta_t \lambda_t \, \mathbb{1}[u_i w_i \leq 0] \, w_i
+
+    Chain it right after the optimizer: it looks at the signs of the steps :math:`u` before it. A
+    weight whose step is zero decays. With the step :math:`-\eta u` of the paper the condition is
+    :math:`u_i w_i \geq 0`. A complex weight decays where the step does not lead away from zero,
+    :math:`\mathrm{Re}(\bar w_i u_i) \leq 0`.
+
+    Args:
+      weight: Decay :math:`\lambda_t`, zero or positive, or a schedule of it: that of
+        :func:`decoupled_decay` without tuning, as the paper has it.
+      learning_rate: Learning rate :math:`\eta_t` of the optimizer, or its schedule.
+      mask: Tree of booleans shaped like the parameters, a function that makes one, or None for all.
+        By default :func:`jaxreg.masks.kernels`: biases and the scales of norms do not decay.
+
+    Returns:
+      A transformation; its update needs ``params``.
+
+    Raises:
+      ValueError: A number is negative, the update got no ``params``, or ``mask`` another tree.
+      TypeError: ``mask`` is a single boolean.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg import transforms
+      >>> tx = transforms.cautious_decay(0.5, learning_rate=1.0)
+      >>> w = jnp.ones((1, 3))
+      >>> updates, _ = tx.update(jnp.array([[-0.25, 0.0, 0.25]]), tx.init(w), w)
+      >>> print(updates)
+      [[-0.75 -0.5   0.25]]
+
+    References:
+      Chen et al., `Cautious Weight Decay <https://arxiv.org/abs/2510.12402>`_, 2025
+    """
+    check_strength(weight, "weight")
+    check_strength(learning_rate, "learning_rate")
+
+    def share(state: StepState) -> jax.Array:
+        return strength_at(learning_rate, state) * strength_at(weight, state)
+
+    return _masked_decay(share, mask, "cautious_decay", _not_enlarged)
+
+
+def _all_of(w: jax.Array, u: jax.Array) -> jax.Array:
+    del u
+    return w
+
+
+def _not_enlarged(w: jax.Array, u: jax.Array) -> jax.Array:
+    # Signs, since the product of two small numbers is zero.
+    enlarged = (jnp.sign(u) * jnp.sign(w).conj()).real > 0
+    return jnp.where(enlarged, jnp.zeros_like(w), w)
+
+
+def _masked_decay(
+    share: Callable[[StepState], jax.Array],
+    mask: Mask,
+    name: str,
+    part: Callable[[jax.Array, jax.Array], jax.Array] = _all_of,
+) -> optax.GradientTransformationExtraArgs:
+    """Subtracts ``share(state) * part(w, u)`` from the weights that the mask selects."""
+    check_mask(mask)
 
     def update(
         updates: Any, state: Any, params: Any = None, **extra_args: Any
@@ -132,10 +223,9 @@ def _masked_decay(
         check_params(params, name)
         factor = share(state)
 
-        def step(w: jax.Array, u: jax.Array) -> jax.Array:
-            return u - factor.astype(w.real.dtype) * w
+        def step(w: jax.Array, u: jax.Array, chosen: bool) -> jax.Array:  # noqa: FBT001
+            return u - factor.astype(w.real.dtype) * part(w, u) if chosen else u
 
-        return map_steps(step, updates, params), next_state(state)
+        return map_steps(step, updates, params, selected(mask, params)), next_state(state)
 
-    decay = optax.GradientTransformationExtraArgs(init_state, update)
-    return decay if mask is None else optax.masked(decay, mask)
+    return optax.GradientTransformationExtraArgs(init_state, update)

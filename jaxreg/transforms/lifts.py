@@ -99,7 +99,13 @@ def proximal(
     :math:`\mu` multiplies the step of SGD in the long run: pass :math:`\eta_t / (1 - \mu)` here to
     solve the same problem. After an adaptive optimizer such as Adam the step is taken in the
     Euclidean metric and not in that of the optimizer: the zeros are as exact, but they solve
-    another problem.
+    another problem, and :func:`preconditioned_proximal` this one. After Lion and other sign methods
+    there is no such problem.
+
+    The zeros are exact. Other weights are within a rounding of the proximal point, as no update
+    is finer than the spacing of numbers at the weight; for the point to the bit, leave the step out
+    of the chain and take it on the parameters after ``optax.apply_updates``:
+    ``jax.tree.map(partial(proximal.l1, threshold=t), params)``.
 
     Args:
       prox: Proximal operator of one array, such as :func:`jaxreg.proximal.l1`.

@@ -93,7 +93,7 @@ def _is_narrow(w: Any) -> bool:
 
 
 def _widen(w: Any, lost: jax.Array | None) -> Any:
-    return w if lost is None else w.astype(jnp.float32) + lost
+    return w if lost is None else _exactly(w) + lost
 
 
 def _widen_update(u: Any, lost: jax.Array | None) -> Any:
@@ -104,9 +104,14 @@ def _round(w: Any, wide: Any, given: Any, step: Any, lost: Any) -> tuple[Any, An
     """Update for a narrow parameter, and what the parameter then lacks; wide ones stay."""
     if step is None or lost is None:
         return step, lost
-    goal, here = wide + step, w.astype(jnp.float32)
+    goal, here = wide + step, _exactly(w)
     update = (goal - here).astype(given.dtype)
     return update, goal - _landing(w, here + update.astype(jnp.float32))
+
+
+def _exactly(w: jax.Array) -> jax.Array:
+    """A narrow parameter in float32, without the digits that compilers keep across two casts."""
+    return _landing(w, w.astype(jnp.float32))
 
 
 def _landing(w: jax.Array, value: jax.Array) -> jax.Array:

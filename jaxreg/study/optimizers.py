@@ -1,0 +1,185 @@
+"""The optimizer of a recipe: what stands before Adam, after it and around it, each also as code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+import optax
+
+from jaxreg import masks, projections, proximal, transforms
+from jaxreg.study.recipes import Recipe
+
+Optimizer = optax.GradientTransformation
+
+
+class Link(NamedTuple):
+    """One link of the chain, and the same as an expression for a program.
+
+    Attributes:
+      make: Function of the strength and of the learning rate.
+      code: The expression; ``{strength}`` stands for the strength.
+    """
+
+    make: Callable[[Any, Any], Optimizer]
+    code: str
+
+
+class Wrapper(NamedTuple):
+    """What is built around a whole optimizer, and the same as an expression over ``inner``.
+
+    Attributes:
+      make: Function of the optimizer, of the strength and of the learning rate.
+      code: The expression; ``{strength}`` stands for the strength.
+    """
+
+    make: Callable[[Optimizer, Any, Any], Optimizer]
+    code: str
+
+
+BEFORE: Mapping[str, Link] = {
+    "centralize": Link(lambda _, rate: transforms.centralize(), "transforms.centralize()"),
+}
+# The first looks at the signs of Adam's steps, the last has the last word.
+AFTER: Mapping[str, Link] = {
+    "cautious_decay": Link(
+        lambda weight, rate: transforms.cautious_decay(weight, learning_rate=rate),
+        "transforms.cautious_decay({strength}, learning_rate=LEARNING_RATE)",
+    ),
+    "l2": Link(
+        lambda weight, rate: transforms.decoupled_decay(weight, learning_rate=rate),
+        "transforms.decoupled_decay({strength}, learning_rate=LEARNING_RATE)",
+    ),
+    "independent_decay": Link(
+        lambda weight, rate: transforms.independent_decay(weight),
+        "transforms.independent_decay({strength})",
+    ),
+    "l1": Link(
+        lambda weight, rate: optax.masked(
+            transforms.proximal(proximal.l1, weight, rate), masks.kernels
+        ),
+        """optax.masked(
+    transforms.proximal(proximal.l1, {strength}, LEARNING_RATE), masks.kernels
+)""",
+    ),
+    "sparse_units": Link(
+        lambda weight, rate: optax.masked(
+            transforms.proximal(proximal.group_lasso, weight, rate), masks.kernels
+        ),
+        """optax.masked(
+    transforms.proximal(proximal.group_lasso, {strength}, LEARNING_RATE), masks.kernels
+)""",
+    ),
+    "max_norm": Link(
+        lambda radius, rate: optax.masked(
+            transforms.project(partial(projections.max_norm, radius=radius)), masks.kernels
+        ),
+        """optax.masked(
+    transforms.project(partial(projections.max_norm, radius={strength})), masks.kernels
+)""",
+    ),
+}
+
+
+def _average_over(steps: Any) -> Optimizer:
+    return transforms.exponential_average(1 - 1 / steps)
+
+
+# From the inside out: an average is of what all the steps inside lead to.
+AROUND: Mapping[str, Wrapper] = {
+    "adaptive_l1": Wrapper(
+        lambda inner, weight, rate: transforms.preconditioned_proximal(
+            inner,
+            proximal.l1,
+            weight,
+            rate,
+            metric=transforms.adam_metric(),
+            mask=masks.kernels,
+        ),
+        """transforms.preconditioned_proximal(
+    inner,
+    proximal.l1,
+    {strength},
+    LEARNING_RATE,
+    metric=transforms.adam_metric(),
+    mask=masks.kernels,
+)""",
+    ),
+    "lookahead": Wrapper(
+        lambda inner, size, rate: transforms.lookahead(inner, period=5, step_size=size),
+        "transforms.lookahead(inner, period=5, step_size={strength})",
+    ),
+    "average_steps": Wrapper(
+        lambda inner, steps, rate: optax.chain(
+            inner, transforms.exponential_average(1 - 1 / steps)
+        ),
+        "optax.chain(inner, transforms.exponential_average(1 - 1 / {strength}))",
+    ),
+    "asam": Wrapper(
+        lambda inner, radius, rate: transforms.asam(inner, radius),
+        "transforms.asam(inner, {strength})",
+    ),
+    "sam": Wrapper(
+        lambda inner, radius, rate: transforms.sam(inner, radius),
+        "transforms.sam(inner, {strength})",
+    ),
+}
+SHARPNESS = ("asam", "sam")
+AVERAGING = ("lookahead", "average_steps")
+
+
+def optimizer(recipe: Recipe, learning_rate: float) -> optax.GradientTransformationExtraArgs:
+    """Adam, with what a recipe asks for before, after and around it.
+
+    Args:
+      recipe: The recipe; its strengths may be traced.
+      learning_rate: Learning rate of Adam, of the decays and of the proximal steps.
+
+    Returns:
+      The optimizer. A recipe that is off leaves Adam's updates as they are. With `sam` or `asam`
+      its update needs a ``grad_fn``; any other takes one and leaves it.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg.study import Recipe, optimizer
+      >>> params = {"kernel": jnp.ones((2, 2))}
+      >>> chain = optimizer(Recipe(l2=1.0), 0.5)
+      >>> updates, _ = chain.update({"kernel": jnp.zeros((2, 2))}, chain.init(params), params)
+      >>> print(updates["kernel"])
+      [[-0.5 -0.5]
+       [-0.5 -0.5]]
+    """
+
+    def links(table: Mapping[str, Link]) -> list[Optimizer]:
+        return [
+            link.make(getattr(recipe, name), learning_rate)
+            for name, link in table.items()
+            if recipe.has(name)
+        ]
+
+    inner = optax.chain(*links(BEFORE), optax.adam(learning_rate), *links(AFTER))
+    for name, wrapper in AROUND.items():
+        if recipe.has(name):
+            inner = wrapper.make(inner, getattr(recipe, name), learning_rate)
+    return optax.with_extra_args_support(inner)
+
+
+def evaluated(recipe: Recipe, state: Any, params: Any) -> Any:
+    """Parameters to evaluate: the average, where a recipe keeps one, or else the newest ones.
+
+    Args:
+      recipe: The recipe.
+      state: State of its optimizer.
+      params: Newest parameters.
+
+    Returns:
+      Parameters.
+    """
+    if not any(recipe.has(name) for name in AVERAGING):
+        return params
+    for _ in filter(recipe.has, SHARPNESS):
+        state = state.inner_state
+    # Lookahead inside an average has one of its own.
+    average = state[-1] if recipe.has("average_steps") else state
+    return transforms.averaged(average, params)

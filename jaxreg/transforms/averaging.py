@@ -1,0 +1,366 @@
+"""Averages of the parameters along the path of an optimizer."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.typing import ArrayLike
+
+from jaxreg._checks import check_between, check_nonnegative, is_floating, is_static
+from jaxreg._numerics import wide_dtype
+from jaxreg._paths import path_names
+from jaxreg.transforms._steps import Schedule, StepState, check_params, strength_at
+
+
+class AverageState(NamedTuple):
+    """Average of the parameters, which :func:`averaged` reads, and what continues it."""
+
+    count: jax.Array  # shape=(), int32: updates so far
+    total: jax.Array  # shape=(): weight of all parameters in the average
+    average: Any  # float32 or wider; leaves that are not floating-point are the newest ones
+
+
+class LookaheadState(NamedTuple):
+    """Slow weights, which :func:`averaged` reads, and the state of the optimizer."""
+
+    count: jax.Array  # shape=(), int32: updates so far
+    average: Any  # the slow weights, in float32 or wider
+    inner_state: Any
+
+
+def exponential_average(
+    decay: Schedule, *, initial_weight: ArrayLike = 0.0
+) -> optax.GradientTransformationExtraArgs:
+    r"""Keeps the exponential moving average (EMA) of the parameters in its state.
+
+    .. math::
+
+      z_t = d_t z_{t-1} + 1 - d_t, \qquad
+      \bar w \leftarrow \bar w + \frac{1 - d_t}{z_t} (w + u - \bar w)
+
+    Updates pass through; the average is of the parameters that they lead to, so chain it last, and
+    inside ``optax.MultiSteps``. :func:`averaged` reads it. Dividing by the sum of weights
+    :math:`z_t` is Adam's correction of the bias. With ``initial_weight=1`` it is 1 throughout: the
+    average then starts at the initial parameters, as in timm, Keras and
+    ``optax.incremental_update``, whose step size is :math:`1 - d`. The warm-up of timm is the
+    schedule ``lambda t: jnp.minimum(0.9999, 1 - (1 + t / gamma) ** (-2 / 3))``.
+
+    After training run :func:`jaxreg.training.statistics.recalibrate` on the averaged parameters of
+    a model with batch norms. The average of sparse parameters is zero only where all of them were;
+    a last proximal step with the threshold of the training steps restores the zeros, as in
+    ``jax.tree.map(partial(proximal.l1, threshold=learning_rate * weight), average)``.
+
+    Args:
+      decay: Decay :math:`d_t` in [0, 1], or a schedule of it; arrays are clipped.
+      initial_weight: Weight :math:`z_0` of the initial parameters, in [0, 1].
+
+    Returns:
+      A transformation; its update needs ``params``.
+
+    Raises:
+      ValueError: An argument lies outside its range, or the update got no ``params``.
+
+    Example:
+      >>> import jax.numpy as jnp, optax
+      >>> from jaxreg import transforms
+      >>> tx = optax.chain(optax.sgd(1.0), transforms.exponential_average(0.5))
+      >>> w = jnp.zeros(1)
+      >>> state = tx.init(w)
+      >>> for _ in range(2):
+      ...     updates, state = tx.update(-jnp.ones(1), state, w)
+      ...     w = optax.apply_updates(w, updates)
+      >>> print(transforms.averaged(state, w).round(4))  # (0.5 * 2 + 0.25 * 1) / 0.75
+      [1.6667]
+
+    References:
+      Polyak and Juditsky, `Acceleration of Stochastic Approximation by Averaging
+      <https://doi.org/10.1137/0330046>`_, 1992;
+      Kingma and Ba, `Adam <https://arxiv.org/abs/1412.6980>`_, 2015, sections 3 and 7.2
+    """
+    if not callable(decay):
+        _check_share(decay, "decay")
+    _check_share(initial_weight, "initial_weight")
+
+    def share(count: jax.Array, total: jax.Array) -> tuple[jax.Array, jax.Array]:
+        kept = jnp.clip(strength_at(decay, StepState(count)), 0, 1)
+        total = kept * total + (1 - kept)
+        return _divide(1 - kept, total), total
+
+    return _average(share, initial_weight, "exponential_average")
+
+
+def stochastic_weight_average(
+    *, start: ArrayLike, period: ArrayLike
+) -> optax.GradientTransformationExtraArgs:
+    r"""Keeps the equal-weight average of the parameters in its state (SWA).
+
+    .. math::
+
+      \bar w = \frac{1}{n} \sum_{i=0}^{n-1} w_{s + i c}
+
+    Of the parameters :math:`w_t` after :math:`t` updates it counts those from ``start`` on, one in
+    every ``period``; before ``start`` it holds the newest ones. A start of 0 counts the initial
+    parameters. Updates pass through: chain it last, and inside ``optax.MultiSteps``, with a
+    learning rate that is constant or cyclic from ``start`` on. :func:`averaged` reads the average.
+    What :func:`exponential_average` says on batch norms and on sparsity holds here too.
+
+    Args:
+      start: Number of updates :math:`s` before the first parameters that count.
+      period: Number of updates :math:`c` from one to the next, at least 1.
+
+    Returns:
+      A transformation; its update needs ``params``.
+
+    Raises:
+      ValueError: ``start`` is negative, ``period`` below 1, or the update got no ``params``.
+
+    Example:
+      >>> import jax.numpy as jnp, optax
+      >>> from jaxreg import transforms
+      >>> average = transforms.stochastic_weight_average(start=2, period=3)
+      >>> tx = optax.chain(optax.sgd(1.0), average)
+      >>> w = jnp.zeros(1)
+      >>> state = tx.init(w)
+      >>> for _ in range(9):
+      ...     updates, state = tx.update(-jnp.ones(1), state, w)
+      ...     w = optax.apply_updates(w, updates)
+      >>> print(transforms.averaged(state, w))  # (2 + 5 + 8) / 3
+      [5.]
+
+    References:
+      Izmailov et al., `Averaging Weights Leads to Wider Optima and Better Generalization
+      <https://arxiv.org/abs/1803.05407>`_, 2018
+    """
+    check_nonnegative(start, "start")
+    _check_period(period)
+
+    def share(count: jax.Array, total: jax.Array) -> tuple[jax.Array, jax.Array]:
+        since = count + 1 - _integer(start)
+        counted = (since >= 0) & (since % _integer(period, least=1) == 0)
+        counted = counted.astype(total.dtype)
+        total = total + counted
+        return jnp.where(since < 0, 1, counted / jnp.maximum(total, 1)), total
+
+    return _average(share, jnp.where(_integer(start) == 0, 1.0, 0.0), "stochastic_weight_average")
+
+
+def lookahead(
+    inner: optax.GradientTransformation, *, period: ArrayLike, step_size: Schedule
+) -> optax.GradientTransformationExtraArgs:
+    r"""Takes steps of an optimizer, and every few of them goes back part of the way (Lookahead).
+
+    .. math::
+
+      \phi \leftarrow \phi + \alpha (w - \phi), \qquad w \leftarrow \phi
+      \qquad \text{after every } k \text{ steps}
+
+    The parameters are the fast weights :math:`w`. The slow weights :math:`\phi` start with them and
+    are kept in the state; :func:`averaged` reads them for evaluation. The state of the optimizer
+    goes on unchanged, as in the paper's experiments.
+
+    Args:
+      inner: The optimizer, with everything that moves the parameters.
+      period: Number of steps :math:`k`, at least 1.
+      step_size: Step size :math:`\alpha` of the slow weights, in [0, 1], or a schedule of it;
+        arrays are clipped. With 1 the steps are those of ``inner``, to the bit.
+
+    Returns:
+      A transformation; its update needs ``params``. Nothing that changes updates may follow it.
+
+    Raises:
+      ValueError: An argument lies outside its range, or the update got no ``params``.
+
+    Example:
+      >>> import jax.numpy as jnp, optax
+      >>> from jaxreg import transforms
+      >>> tx = transforms.lookahead(optax.sgd(1.0), period=4, step_size=0.5)
+      >>> w = jnp.zeros(1)
+      >>> state = tx.init(w)
+      >>> for _ in range(6):
+      ...     updates, state = tx.update(-jnp.ones(1), state, w)
+      ...     w = optax.apply_updates(w, updates)
+      >>> print(w, transforms.averaged(state, w))
+      [4.] [2.]
+
+    References:
+      Zhang et al., `Lookahead Optimizer: k steps forward, 1 step back
+      <https://arxiv.org/abs/1907.08610>`_, 2019
+    """
+    _check_period(period)
+    if not callable(step_size):
+        _check_share(step_size, "step_size")
+    inner = optax.with_extra_args_support(inner)
+
+    def init(params: Any) -> LookaheadState:
+        slow = jax.tree.map(_wide_copy, params)
+        return LookaheadState(jnp.zeros((), jnp.int32), slow, inner.init(params))
+
+    def update(
+        updates: Any, state: Any, params: Any = None, **extra_args: Any
+    ) -> tuple[Any, LookaheadState]:
+        check_params(params, "lookahead")
+        steps, inner_state = inner.update(updates, state.inner_state, params, **extra_args)
+        count = jnp.asarray(optax.safe_increment(state.count))
+        back = count % _integer(period, least=1) == 0
+        size = jnp.clip(strength_at(step_size, StepState(state.count)), 0, 1)
+        share = jnp.where(back, size, 0)
+        slow = _map_leaves(partial(_blend, share), steps, params, state.average)
+        rejoin = partial(_rejoin, back & (size != 1))
+        return _map_leaves(rejoin, steps, params, slow), LookaheadState(count, slow, inner_state)
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def averaged(state: Any, params: Any) -> Any:
+    """Reads the average of the parameters from the state of an optimizer.
+
+    Args:
+      state: State of a chain, wrapped or not, that has :func:`exponential_average`,
+        :func:`stochastic_weight_average` or :func:`lookahead` in it, once for any parameter.
+      params: Newest parameters; they give the dtypes, and the leaves that were masked out.
+
+    Returns:
+      New parameters, with the structure and the dtypes of ``params``.
+
+    Raises:
+      ValueError: ``state`` has no average, or several of one parameter, or one of a parameter that
+        ``params`` lacks.
+
+    Example:
+      >>> import jax.numpy as jnp, optax
+      >>> from jaxreg import transforms
+      >>> tx = optax.chain(optax.adam(0.1), transforms.exponential_average(0.999))
+      >>> w = jnp.ones(2, jnp.bfloat16)
+      >>> print(transforms.averaged(tx.init(w), w))
+      [1 1]
+    """
+    averages = _averages(state)
+    unknown = averages.keys() - _by_name(params).keys()
+    if unknown:
+        raise ValueError(
+            "`params` must be shaped like those of the optimizer, got none at "
+            f"{'/'.join(min(unknown)) or 'the root'}."
+        )
+
+    def leaf(path: tuple[Any, ...], w: Any) -> jax.Array:
+        return jnp.array(averages.get(path_names(path), w), jnp.result_type(w), copy=True)
+
+    return jax.tree_util.tree_map_with_path(leaf, params)
+
+
+def _average(
+    share: Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]],
+    initial_weight: ArrayLike,
+    name: str,
+) -> optax.GradientTransformationExtraArgs:
+    """Average that goes toward the newest parameters by ``share(count, total)`` of the way."""
+
+    def init(params: Any) -> AverageState:
+        total = jnp.clip(jnp.asarray(initial_weight, jnp.result_type(float)), 0, 1)
+        return AverageState(jnp.zeros((), jnp.int32), total, jax.tree.map(_wide_copy, params))
+
+    def update(
+        updates: Any, state: Any, params: Any = None, **extra_args: Any
+    ) -> tuple[Any, AverageState]:
+        del extra_args
+        check_params(params, name)
+        part, total = share(state.count, state.total)
+        average = _map_leaves(partial(_blend, part), updates, params, state.average)
+        count = jnp.asarray(optax.safe_increment(state.count))
+        return updates, AverageState(count, total, average)
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _map_leaves(function: Callable[..., Any], updates: Any, *trees: Any) -> Any:
+    """Maps over leaves, of which updates may be None where parameters are not."""
+    return jax.tree.map(function, updates, *trees, is_leaf=lambda u: u is None)
+
+
+def _blend(share: jax.Array, u: Any, w: Any, average: Any) -> Any:
+    """Moves the average of one leaf toward its newest value."""
+    newest = _newest(w, u)
+    if newest is None or not is_floating(newest):
+        return _wide_copy(newest)
+    newest = jnp.asarray(newest, average.dtype)
+    moved = average + share.astype(average.real.dtype) * (newest - average)
+    # The ends are exact, and what is infinite or NaN has no part in an average that rests.
+    return jnp.where(share == 1, newest, jnp.where(share == 0, average, moved))
+
+
+def _rejoin(back: jax.Array, u: Any, w: Any, slow: Any) -> Any:
+    """Update to the slow weights, or that of the optimizer."""
+    if u is None or not is_floating(w):
+        return u
+    return jnp.where(back, (slow - jnp.asarray(w, slow.dtype)).astype(jnp.result_type(u)), u)
+
+
+def _newest(w: Any, u: Any) -> Any:
+    """Value of a parameter after its update, rounded as ``optax.apply_updates`` does."""
+    if w is None or u is None or not jnp.issubdtype(jnp.result_type(w), jnp.number):
+        return w
+    if getattr(u, "dtype", None) == jax.dtypes.float0:
+        return w
+    return jnp.asarray(w + u).astype(jnp.result_type(w))
+
+
+def _wide_copy(w: Any) -> Any:
+    """Copy, since parameters and states are often donated together; floats in float32 or wider."""
+    if w is None:
+        return None
+    return jnp.array(w, wide_dtype(jnp.result_type(w)) if is_floating(w) else None, copy=True)
+
+
+def _averages(state: Any) -> dict[tuple[str, ...], Any]:
+    """Averages by the names of their parameters.
+
+    Raises:
+      ValueError: There are none, or several of one parameter.
+    """
+    states = [s for s in jax.tree.leaves(state, is_leaf=_holds_average) if _holds_average(s)]
+    if not states:
+        raise ValueError(
+            "`state` must hold an average of the parameters, got none; chain "
+            "transforms.exponential_average or transforms.stochastic_weight_average."
+        )
+    found: dict[tuple[str, ...], Any] = {}
+    for average in (_by_name(s.average) for s in states):
+        if found.keys() & average.keys():
+            raise ValueError(
+                "`state` must hold one average of each parameter, got several; pass the part of it "
+                "that belongs to one transformation."
+            )
+        found |= average
+    return found
+
+
+def _by_name(tree: Any) -> dict[tuple[str, ...], Any]:
+    """Leaves by name, whatever boxes they are in: an NNX optimizer has its own for its state."""
+    return {path_names(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def _holds_average(state: Any) -> bool:
+    return isinstance(state, AverageState | LookaheadState)
+
+
+def _divide(part: jax.Array, total: jax.Array) -> jax.Array:
+    """Share of the total, which is zero only if the part is."""
+    return jnp.where(total > 0, part / jnp.where(total > 0, total, jnp.ones_like(total)), 0)
+
+
+def _integer(value: ArrayLike, least: int = 0) -> jax.Array:
+    """Number of steps, at least ``least``, from whatever dtype a search gave it."""
+    return jnp.maximum(jnp.asarray(value).astype(jnp.int32), least)
+
+
+def _check_share(value: ArrayLike, name: str) -> None:
+    check_between(value, name, 0, 1)
+
+
+def _check_period(period: ArrayLike) -> None:
+    """Raises for a number below 1; arrays pass."""
+    if is_static(period) and not float(period) >= 1:  # pyright: ignore[reportArgumentType]
+        raise ValueError(f"`period` must be a number of steps, at least 1, got {period}.")

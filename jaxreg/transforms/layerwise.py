@@ -1,0 +1,124 @@
+"""Steps that depend on how deep a parameter stands."""
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import optax
+
+from jaxreg.transforms._steps import (
+    Schedule,
+    StepState,
+    check_params,
+    check_strength,
+    init_state,
+    map_steps,
+    next_state,
+    strength_at,
+)
+
+
+def layerwise_scale(
+    factor: Schedule, depth: Any | Callable[[Any], Any]
+) -> optax.GradientTransformationExtraArgs:
+    r"""Scales updates by a power of how far a parameter is from the output.
+
+    .. math::
+
+      u \leftarrow \gamma_t^{L - d} \, u
+
+    for a parameter at depth :math:`d`, where :math:`L` is the largest depth of the model: a
+    learning rate for each layer. Chain it after the optimizer. It scales what stands before it, so
+    that a :func:`decoupled_decay` before it is layer-wise too, as in BEiT and timm, and one after
+    it is not. A chain of decays, each with the mask of its layer, is layer-wise by itself.
+
+    Args:
+      factor: Factor :math:`\gamma_t` for one layer, zero or positive, or a schedule of it. With 1
+        nothing happens; with 0 only the last layer is trained.
+      depth: Tree of integers shaped like the parameters, or a function of them that makes one, such
+        as :func:`jaxreg.masks.depth` with its ``order``.
+
+    Returns:
+      A transformation; its update needs ``params``.
+
+    Raises:
+      ValueError: ``factor`` is a negative number, the update got no ``params``, ``depth`` lacks an
+        integer for one of them, or a function for ``depth`` sees a part of the model only.
+      TypeError: ``depth`` is a single number.
+
+    Example:
+      >>> from functools import partial
+      >>> import jax.numpy as jnp, optax
+      >>> from jaxreg import masks, transforms
+      >>> depth = partial(masks.depth, order=("embed", "block", "head"))
+      >>> tx = optax.chain(optax.sgd(1.0), transforms.layerwise_scale(0.5, depth))
+      >>> params = {"embed": jnp.ones(2), "block": jnp.ones(2), "head": jnp.ones(2)}
+      >>> updates, _ = tx.update(params, tx.init(params), params)
+      >>> print(updates["embed"], updates["block"], updates["head"])
+      [-0.25 -0.25] [-0.5 -0.5] [-1. -1.]
+      >>> weights = {"embed": 0.5, "block": 0.25}
+      >>> tx = optax.chain(
+      ...     *(
+      ...         transforms.independent_decay(weight, mask=masks.match(name))
+      ...         for name, weight in weights.items()
+      ...     )
+      ... )
+      >>> updates, _ = tx.update({k: 0 * w for k, w in params.items()}, tx.init(params), params)
+      >>> print(updates["embed"], updates["block"], updates["head"])
+      [-0.5 -0.5] [-0.25 -0.25] [0. 0.]
+
+    References:
+      - Clark et al., `ELECTRA <https://arxiv.org/abs/2003.10555>`_, 2020
+      - Bao et al., `BEiT <https://arxiv.org/abs/2106.08254>`_, 2022
+    """
+    check_strength(factor, "factor")
+    if isinstance(depth, int | jax.Array):
+        raise TypeError(
+            f"`depth` must be a tree of integers or a function of the parameters, got {depth}; "
+            'under optax.inject_hyperparams pass static_args=("depth",).'
+        )
+
+    def update(
+        updates: Any, state: Any, params: Any = None, **extra_args: Any
+    ) -> tuple[Any, StepState]:
+        del extra_args
+        check_params(params, "layerwise_scale")
+        depths = _depths(depth, params)
+        deepest = max(jax.tree.leaves(depths), default=0)
+        scale = strength_at(factor, state)
+
+        def step(_: jax.Array, u: jax.Array, d: int) -> jax.Array:
+            return (scale ** (deepest - d)).astype(u.real.dtype) * u
+
+        return map_steps(step, updates, params, depths), next_state(state)
+
+    return optax.GradientTransformationExtraArgs(init_state, update)
+
+
+def _depths(depth: Any, params: Any) -> Any:
+    """Tree of depths, from a function only where that sees the deepest parameter."""
+    if callable(depth):
+        if any(map(_is_masked, jax.tree.leaves(params, is_leaf=_is_masked))):
+            raise ValueError(
+                "`depth` must be a tree where optax.masked or optax.partition shows "
+                f"`layerwise_scale` a part of the model, got the function {depth}; pass what it "
+                "returns for all parameters."
+            )
+        depth = depth(params)
+    try:
+        jax.tree.map(_check_depth, params, depth, is_leaf=_is_masked)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"`depth` must have an integer for each parameter, got {depth}: {error}"
+        ) from error
+    return depth
+
+
+def _check_depth(w: Any, d: Any) -> None:
+    if not _is_masked(w):
+        operator.index(d)
+
+
+def _is_masked(leaf: Any) -> bool:
+    return isinstance(leaf, optax.MaskedNode)

@@ -1,0 +1,337 @@
+r"""Proximal steps in the metric of an adaptive optimizer.
+
+Adam, RMSProp and Adagrad divide the step of each weight by its own :math:`d_i`. With a proximal
+step that knows nothing of it, that of :func:`jaxreg.transforms.proximal`, the weights come to rest
+where the penalty balances :math:`g_i / d_i`, and not the gradient :math:`g_i`.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.typing import ArrayLike
+
+from jaxreg._checks import check_broadcasts
+from jaxreg._numerics import square, strength, widen
+from jaxreg.transforms._steps import (
+    Mask,
+    Schedule,
+    StepState,
+    check_mask,
+    check_params,
+    check_strength,
+    init_state,
+    map_steps,
+    next_state,
+    selected,
+    strength_at,
+)
+from jaxreg.transforms.lifts import ProximalOperator
+
+Metric = Callable[[Any], Any]
+
+
+class PreconditionedState(NamedTuple):
+    """Number of updates so far, and the state of the optimizer."""
+
+    step: StepState
+    inner_state: Any
+
+
+def preconditioned_proximal(
+    inner: optax.GradientTransformation,
+    prox: ProximalOperator,
+    weight: Schedule,
+    learning_rate: Schedule,
+    *,
+    metric: Metric,
+    mask: Mask = None,
+) -> optax.GradientTransformationExtraArgs:
+    r"""Takes a proximal step after each step of an adaptive optimizer, in the metric of it.
+
+    .. math::
+
+      w \leftarrow \arg\min_v \; \sum_i \frac{d_i}{2} \left(v_i - (w + u)_i\right)^2
+        + \eta_t \lambda \, R(v), \qquad u = - \eta_t \, d^{-1} m
+
+    The operator gets the thresholds :math:`\eta_t \lambda / d_i`, one for each weight. Once the
+    optimizer is at rest, with a momentum :math:`m` that is the gradient, the weights solve the
+    penalized problem: the one that :func:`proximal` solves after SGD, and misses after Adam. A
+    weight without any gradient has almost no metric: the first step takes it to the minimum of the
+    penalty.
+
+    It is a wrapper, since in a chain no transformation sees the state of another. Wrappers that
+    skip or delay steps go around it, such as ``optax.MultiSteps`` and ``optax.apply_if_finite``.
+    What else scales the step inside, such as momentum after RMSProp, belongs into
+    ``learning_rate``. Parameters that ``metric`` leaves out, as ``optax.MaskedNode`` or None, have
+    no proximal step. Lion and other sign methods have no metric: take :func:`proximal`, which is
+    Euclidean.
+
+    Args:
+      inner: The optimizer.
+      prox: Proximal operator of one array that takes a threshold for each weight: all those of
+        :mod:`jaxreg.proximal` but ``nuclear``.
+      weight: Weight :math:`\lambda` of the penalty, zero or positive, or a schedule of it.
+      learning_rate: Learning rate :math:`\eta_t` of the optimizer, or its schedule.
+      metric: Function of the state of ``inner``, after its update, to the tree of the diagonals
+        :math:`d`: :func:`adam_metric`, :func:`rmsprop_metric`, :func:`adagrad_metric`, or yours.
+      mask: Tree of booleans shaped like the parameters, or a function that makes one, such as
+        :func:`jaxreg.masks.kernels`: the optimizer moves all, and the proximal step is for these
+        alone. None is for all.
+
+    Returns:
+      A transformation; its update needs ``params``. Nothing that scales updates may follow it.
+
+    Raises:
+      ValueError: A number is negative, the update got no ``params``, or ``metric`` finds no state,
+        several, or has another structure than the parameters.
+      TypeError: ``mask`` is a single boolean.
+
+    Example:
+      >>> import jax.numpy as jnp, optax
+      >>> from jaxreg import proximal, transforms
+      >>> tx = transforms.preconditioned_proximal(
+      ...     optax.adam(0.5), proximal.l1, 2.0, 0.5, metric=transforms.adam_metric()
+      ... )
+      >>> w, state = jnp.array([3.0, 3.0]), tx.init(jnp.zeros(2))
+      >>> updates, _ = tx.update(jnp.array([-1.0, -0.25]), state, w)  # Adam moves both by 0.5.
+      >>> print(optax.apply_updates(w, updates).round(5) + 0)
+      [2.5 0. ]
+
+    References:
+      Yun, Lozano and Yang, `A General Family of Stochastic Proximal Gradient Methods for Deep
+      Learning <https://arxiv.org/abs/2007.07484>`_, 2020
+    """
+    check_strength(weight, "weight")
+    check_strength(learning_rate, "learning_rate")
+    check_mask(mask)
+    inner = optax.with_extra_args_support(inner)
+
+    def init(params: Any) -> PreconditionedState:
+        return PreconditionedState(init_state(params), inner.init(params))
+
+    def update(
+        updates: Any, state: Any, params: Any = None, **extra_args: Any
+    ) -> tuple[Any, PreconditionedState]:
+        check_params(params, "preconditioned_proximal")
+        updates, inner_state = inner.update(updates, state.inner_state, params, **extra_args)
+        diagonals = _check_structure(_select(metric(inner_state), mask, params), updates)
+        factor = strength_at(learning_rate, state.step) * strength_at(weight, state.step)
+
+        def step(w: jax.Array, u: jax.Array, d: jax.Array) -> jax.Array:
+            check_broadcasts(d, "metric", w.shape)
+            return prox(w + u, threshold=_thresholds(factor.astype(w.real.dtype), d)) - w
+
+        moved = map_steps(step, updates, params, diagonals)
+        return moved, PreconditionedState(next_state(state.step), inner_state)
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def adam_metric(
+    *, b2: ArrayLike = 0.999, eps: ArrayLike = 1e-8, eps_root: ArrayLike = 0.0
+) -> Metric:
+    r"""Metric of Adam, for :func:`preconditioned_proximal`.
+
+    .. math::
+
+      d = \sqrt{\frac{\nu}{1 - \beta_2^t} + \epsilon_\mathrm{root}} + \epsilon
+
+    It reads the state of ``optax.adam``, ``adamw``, ``nadam``, ``nadamw`` and ``scale_by_adam``,
+    wherever that stands in the chain, and with ``eps=1e-3`` that of ``optax.yogi``. Adamax and
+    RAdam keep a state of the same name and have other metrics. Decoupled decay, that of AdamW too,
+    is not divided by the metric and so no part of the penalized problem;
+    :func:`jaxreg.proximal.elastic_net` has the squares in it.
+
+    Args:
+      b2: Decay :math:`\beta_2` of the second moment, as in the optimizer.
+      eps: Term :math:`\epsilon` outside of the root, likewise.
+      eps_root: Term inside the root, likewise.
+
+    Returns:
+      Function of the state of an optimizer to the tree of the diagonals, in float32 or wider.
+
+    Raises:
+      ValueError: The returned function finds no state of Adam, or several.
+
+    Example:
+      >>> import jax.numpy as jnp, optax
+      >>> from jaxreg import transforms
+      >>> tx, w = optax.adam(0.1, b2=0.75), jnp.zeros(2)
+      >>> _, state = tx.update(jnp.array([3.0, -4.0]), tx.init(w), w)
+      >>> print(transforms.adam_metric(b2=0.75)(state).round(5))
+      [3. 4.]
+
+    References:
+      Kingma and Ba, `Adam: A Method for Stochastic Optimization
+      <https://arxiv.org/abs/1412.6980>`_, 2015
+    """
+
+    def metric(state: Any) -> Any:
+        found = _find(state, "Adam", ("ScaleByAdamState",))
+
+        def diagonal(second: jax.Array) -> jax.Array:
+            v = _corrected(second, b2, found.count).real
+            d = jnp.sqrt(v + strength(eps_root, v)) + strength(eps, v)
+            return _from_first_step(d, found.count)
+
+        return jax.tree.map(diagonal, found.nu)
+
+    return metric
+
+
+def rmsprop_metric(
+    *, decay: ArrayLike = 0.9, eps: ArrayLike = 1e-8, eps_outside: ArrayLike = 0.0
+) -> Metric:
+    r"""Metric of RMSProp, for :func:`preconditioned_proximal`.
+
+    .. math::
+
+      d = \sqrt{\nu + \epsilon} + \epsilon_\mathrm{outside}
+
+    It reads the state of ``optax.rmsprop``, ``scale_by_rms`` and ``scale_by_stddev``. From that it
+    knows whether the moments are centered, :math:`\nu - |\mu|^2`, and whether their bias is
+    corrected. With ``momentum=b``, pass ``learning_rate / (1 - b)`` to the proximal step.
+
+    Args:
+      decay: Decay of the moments, as in the optimizer; it counts where bias is corrected.
+      eps: Term :math:`\epsilon` inside the root, likewise.
+      eps_outside: Term outside of it. With ``eps_in_sqrt=False``, Optax has its ``eps`` there, and
+        0 inside.
+
+    Returns:
+      Function of the state of an optimizer to the tree of the diagonals, in float32 or wider.
+
+    Raises:
+      ValueError: The returned function finds no state of RMSProp, or several.
+
+    Example:
+      >>> import jax.numpy as jnp, optax
+      >>> from jaxreg import transforms
+      >>> tx, w = optax.rmsprop(0.1, decay=0.75), jnp.zeros(2)
+      >>> _, state = tx.update(jnp.array([3.0, -4.0]), tx.init(w), w)
+      >>> print(transforms.rmsprop_metric(decay=0.75)(state).round(5))
+      [1.5 2. ]
+
+    References:
+      Tieleman and Hinton, `Lecture 6.5: RMSProp
+      <https://www.cs.toronto.edu/~tijmen/csc321/slides/lecture_slides_lec6.pdf>`_, 2012
+    """
+    kinds = ("ScaleByRmsState", "ScaleByRStdDevState")
+    counted = ("ScaleByRmsWithCountState", "ScaleByRStdDevWithCountState")
+
+    def metric(state: Any) -> Any:
+        found = _find(state, "RMSProp", kinds + counted)
+        count = found.count if "count" in found._fields else None
+
+        def diagonal(second: jax.Array, first: jax.Array | None = None) -> jax.Array:
+            v = _corrected(second, decay, count).real
+            if first is not None:
+                v = jnp.maximum(v - square(_corrected(first, decay, count)), 0)
+            d = jnp.sqrt(v + strength(eps, v)) + strength(eps_outside, v)
+            return _from_first_step(d, count)
+
+        first = (found.mu,) if "mu" in found._fields else ()
+        return jax.tree.map(diagonal, found.nu, *first)
+
+    return metric
+
+
+def adagrad_metric(*, eps: ArrayLike = 1e-7) -> Metric:
+    r"""Metric of Adagrad, for :func:`preconditioned_proximal`.
+
+    .. math::
+
+      d = \sqrt{\textstyle\sum_t g_t^2 + \epsilon}
+
+    It reads the state of ``optax.adagrad`` and ``scale_by_rss``, whose sums start at
+    ``initial_accumulator_value``. Optax holds a weight of sum 0 where it is: its :math:`d` is
+    infinite.
+
+    Args:
+      eps: Term :math:`\epsilon` inside the root, as in the optimizer.
+
+    Returns:
+      Function of the state of an optimizer to the tree of the diagonals, in float32 or wider.
+
+    Raises:
+      ValueError: The returned function finds no state of Adagrad, or several.
+
+    Example:
+      >>> import jax.numpy as jnp, optax
+      >>> from jaxreg import transforms
+      >>> tx, w = optax.adagrad(0.1, initial_accumulator_value=0.0), jnp.zeros(3)
+      >>> _, state = tx.update(jnp.array([3.0, -4.0, 0.0]), tx.init(w), w)
+      >>> print(transforms.adagrad_metric()(state).round(5))
+      [ 3.  4. inf]
+
+    References:
+      Duchi, Hazan and Singer, `Adaptive Subgradient Methods for Online Learning and Stochastic
+      Optimization <https://jmlr.org/papers/v12/duchi11a.html>`_, 2011
+    """
+
+    def diagonal(total: jax.Array) -> jax.Array:
+        total = widen(total).real
+        root = jnp.sqrt(total + strength(eps, total))
+        return jnp.where(total > 0, root, jnp.full_like(root, jnp.inf))
+
+    def metric(state: Any) -> Any:
+        return jax.tree.map(diagonal, _find(state, "Adagrad", ("ScaleByRssState",)).sum_of_squares)
+
+    return metric
+
+
+def _find(state: Any, optimizer: str, names: tuple[str, ...]) -> Any:
+    """The one state of these names, at any depth."""
+    found = [s for name in names for _, s in optax.tree.get_all_with_path(state, name)]
+    if len(found) != 1:
+        raise ValueError(
+            f"`metric` must find one state of {optimizer} in that of `inner`, got {len(found)}; "
+            "pass the metric of the optimizer that was wrapped, and wrap those of optax.partition "
+            "one by one."
+        )
+    return found[0]
+
+
+def _corrected(moment: jax.Array, decay: ArrayLike, count: jax.Array | None) -> jax.Array:
+    """Moment without the bias of its start at 0, by the arithmetic of Optax."""
+    wide = widen(moment)
+    if count is None:
+        return wide
+    return optax.tree.bias_correction(wide, decay, jnp.maximum(count, 1))
+
+
+def _from_first_step(d: jax.Array, count: jax.Array | None) -> jax.Array:
+    """Holds weights where they are until the optimizer has taken a step, as it does itself."""
+    return d if count is None else jnp.where(count == 0, jnp.full_like(d, jnp.inf), d)
+
+
+def _select(diagonals: Any, mask: Mask, params: Any) -> Any:
+    """Leaves out what the mask does not select."""
+    if mask is None:
+        return diagonals
+
+    def choose(keep: Any, below: Any) -> Any:
+        return below if keep else jax.tree.map(lambda _: None, below)
+
+    return jax.tree.map(choose, selected(mask, params), diagonals)
+
+
+def _thresholds(factor: jax.Array, d: jax.Array) -> jax.Array:
+    """Quotient in which a factor of 0 wins over a metric of 0."""
+    quotient = factor / jnp.asarray(d, factor.dtype)
+    return jnp.where(factor == 0, jnp.zeros_like(quotient), quotient)
+
+
+def _check_structure(diagonals: Any, updates: Any) -> Any:
+    """Raises unless there is a diagonal, or what stands for none, for every update."""
+    try:
+        jax.tree.map(lambda *_: None, updates, diagonals, is_leaf=lambda u: u is None)
+    except ValueError:
+        raise ValueError(
+            "`metric` must return a tree with the structure of the parameters, got "
+            f"{jax.tree.structure(diagonals)}; leave parameters out as optax.MaskedNode()."
+        ) from None
+    return diagonals
