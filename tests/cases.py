@@ -30,7 +30,7 @@ from jaxreg import (
     transforms,
 )
 from jaxreg._numerics import widen
-from jaxreg.training import early_stopping, plateau, statistics
+from jaxreg.training import advice, diagnosis, early_stopping, explain, plateau, statistics
 
 
 @dataclasses.dataclass(frozen=True)
@@ -1221,12 +1221,24 @@ TRANSFORMATIONS = (
 
 # Public names that are not functions of data with strengths, and the tests that hold them.
 ELSEWHERE = {
+    advice.Advice: "test_advice.py",
+    advice.advise: "test_advice.py",
+    diagnosis.Change: "test_diagnosis.py",
+    diagnosis.Diagnosis: "test_diagnosis.py",
+    diagnosis.Evidence: "test_diagnosis.py",
+    diagnosis.Thresholds: "test_diagnosis.py",
+    diagnosis.Verdict: "test_diagnosis.py",
+    diagnosis.diagnose: "test_diagnosis.py",
     dropout.drop_path_rates: "test_depth.py",
     dropout.fold_in_axis: "test_dropout.py",
     early_stopping.EarlyStopping: "test_early_stopping.py",
     early_stopping.init: "test_early_stopping.py",
     early_stopping.update: "test_early_stopping.py",
     early_stopping.update_maximizing: "test_early_stopping.py",
+    explain.Conflict: "test_explain.py",
+    explain.Effect: "test_explain.py",
+    explain.Explanation: "test_explain.py",
+    explain.explain: "test_explain.py",
     linen.ActivityPenalty: "test_activity_penalties.py",
     linen.AdaptiveInstanceNorm: "test_linen_norm_variants.py",
     linen.AlphaDropout: "test_linen_dropout.py",

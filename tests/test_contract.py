@@ -11,7 +11,7 @@ from flax import nnx as flax_nnx
 
 import jaxreg
 from jaxreg import dropout, linen, nnx, normalization, testing, training, transforms
-from jaxreg.training import statistics
+from jaxreg.training import explain, statistics
 from tests import cases
 
 NARROW = ("[bfloat16]", "[float16]")
@@ -59,7 +59,7 @@ def public_names(module):
 
 def test_every_public_name_has_a_row():
     modules = [m for m in public_names(jaxreg) if isinstance(m, types.ModuleType)]
-    modules += [*public_names(training), statistics, transforms, linen, nnx, testing]
+    modules += [*public_names(training), explain, statistics, transforms, linen, nnx, testing]
     names = set().union(*map(public_names, modules))
     rows = {case.function for case in cases.FUNCTIONS}
     rows |= {case.factory for case in cases.TRANSFORMATIONS}

@@ -1,4 +1,4 @@
-"""The command line: ``jaxreg study`` and ``jaxreg list``, a thin layer over the package."""
+"""The command line of ``jaxreg``, a thin layer over the package."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 from jaxreg._version import __version__
+from jaxreg.study import advice_cli
 from jaxreg.study.data import TASKS, Splitter, Task, extra
 from jaxreg.study.files import check_folder
 from jaxreg.study.records import Study
@@ -96,6 +97,8 @@ def _run(argv: Sequence[str], progress: _Progress) -> int:
         return int(ended.code or 0)
     if args.command == "list":
         return _list()
+    if args.command != "study":
+        return advice_cli.run(args)
     return _study(_order(args, shlex.join(["jaxreg", *argv])), progress)
 
 
@@ -121,6 +124,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"jaxreg {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("list", help="the arms of a study and the code behind each")
+    advice_cli.add_commands(commands)
     study = commands.add_parser(
         "study",
         help="train every arm over strengths and seeds, and name the recipe to use",

@@ -1,11 +1,15 @@
-"""Around the training loop: values with an ``update`` function, and what comes after training.
+"""Around the training loop: values with an ``update`` function, and what tells how it goes.
 
 - ``early_stopping``: when to stop, and the best parameters so far.
 - ``plateau``: a strength that follows a metric.
+- ``diagnosis``: what the loss curves of a run tell, and what to change.
+- ``advice``: which technique to begin with, for a task, a model and data.
+- ``explain``: what regularizes each parameter and activation, and what does not go together; it
+  needs Flax and Optax and is imported by name, ``from jaxreg.training import explain``.
 - ``statistics``: population statistics for batch norms; it needs Flax and is imported by name,
   ``from jaxreg.training import statistics``.
 """
 
-from jaxreg.training import early_stopping, plateau
+from jaxreg.training import advice, diagnosis, early_stopping, plateau
 
-__all__ = ["early_stopping", "plateau"]
+__all__ = ["advice", "diagnosis", "early_stopping", "plateau"]

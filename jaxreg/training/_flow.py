@@ -1,0 +1,90 @@
+"""Which marked values depend on which others, read from the trace of a function."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+from jax.ad_checkpoint import checkpoint_name
+
+_SOURCE, _TARGET = "jaxreg.flow: from ", "jaxreg.flow: to "
+_LOOPS = ("scan", "while")
+_NONE: frozenset[str] = frozenset()
+
+
+def mark_source(name: str, tree: Any) -> Any:
+    """Returns the arrays of ``tree``, so marked that a trace shows where they go."""
+    return jax.tree.map(lambda x: checkpoint_name(x, _SOURCE + name), tree)
+
+
+def mark_target(name: str, tree: Any) -> Any:
+    """Returns the arrays of ``tree``, so marked that a trace shows where they come from."""
+    return jax.tree.map(lambda x: checkpoint_name(x, _TARGET + name), tree)
+
+
+def reached(function: Callable[..., Any], *inputs: Any) -> set[tuple[str, str]]:
+    """Pairs of a source and a target that depends on it, by the names of their marks.
+
+    Inside of loops and branches all outputs count as depending on all inputs.
+    """
+    program = jax.make_jaxpr(function)(*inputs).jaxpr
+    pairs: set[tuple[str, str]] = set()
+    _walk(program, [_NONE] * len(program.invars), pairs)
+    return pairs
+
+
+def _walk(
+    program: Any, given: Sequence[frozenset[str]], pairs: set[tuple[str, str]]
+) -> list[frozenset[str]]:
+    """Sources that each output depends on; adds to ``pairs`` what reaches targets."""
+    known = dict(zip(program.invars, given, strict=True))
+
+    def sources(variable: Any) -> frozenset[str]:
+        # Literals cannot be looked up, and depend on nothing.
+        return _NONE if hasattr(variable, "val") else known.get(variable, _NONE)
+
+    for equation in program.eqns:
+        ins = [sources(variable) for variable in equation.invars]
+        outs = _through(equation, ins, pairs)
+        label = equation.params.get("name", "") if equation.primitive.name == "name" else ""
+        if label.startswith(_TARGET):
+            pairs |= {(source, label.removeprefix(_TARGET)) for source in outs[0]}
+        if label.startswith(_SOURCE):
+            outs = [out | {label.removeprefix(_SOURCE)} for out in outs]
+        known |= dict(zip(equation.outvars, outs, strict=True))
+    return [sources(variable) for variable in program.outvars]
+
+
+def _through(
+    equation: Any, ins: list[frozenset[str]], pairs: set[tuple[str, str]]
+) -> list[frozenset[str]]:
+    """Sources that the outputs of one equation depend on."""
+    everything = _NONE.union(*ins)
+    inner = list(_programs(equation.params.values()))
+    if len(inner) == 1 and equation.primitive.name not in _LOOPS:
+        outs = _walk(inner[0], _arguments(inner[0], ins, everything), pairs)
+        if len(outs) == len(equation.outvars):
+            return outs
+    # What a loop carries comes back to its beginning.
+    for _ in range(2):
+        for program in inner:
+            given = [everything] * len(program.invars)
+            everything = everything.union(*_walk(program, given, pairs))
+    return [everything] * len(equation.outvars)
+
+
+def _arguments(
+    program: Any, ins: list[frozenset[str]], everything: frozenset[str]
+) -> list[frozenset[str]]:
+    count = len(program.invars)
+    return ins if len(ins) == count else [everything] * count
+
+
+def _programs(values: Any) -> Any:
+    """Programs among the parameters of an equation."""
+    for value in values:
+        if isinstance(value, list | tuple):
+            yield from _programs(value)
+        elif hasattr(value, "jaxpr"):
+            yield value.jaxpr
+        elif hasattr(value, "eqns"):
+            yield value

@@ -1,0 +1,256 @@
+r"""What an optimizer does to each parameter besides following the gradient, found by trying.
+
+An update with zero gradients at weights :math:`s w` moves them by :math:`D(s)`. What matters is the
+share :math:`c(s) = -\langle D(s), w \rangle / (s \langle w, w \rangle)` that it removes, over
+many orders of magnitude of :math:`s`: decay removes the same share of all weights, a proximal step
+all of small ones, a constraint nearly all of large ones, and the gradient of a norm more and more
+than all of small ones. Nothing is read from inside of the transformations.
+"""
+
+import warnings
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxreg._checks import is_floating
+from jaxreg._paths import path_names
+
+STEPS = (0, 1, 10, 100, 1_000, 10_000, 100_000)
+EXPONENTS = tuple(range(-10, 8))
+SCALES = tuple(10.0**exponent for exponent in EXPONENTS)
+_MOST_MINI_STEPS = 1024
+# Shares are computed in float64; what is exact comes out to many more digits than this.
+EXACT = 1e-6
+_PAST = 1e6
+# Far from zero: there the step of momentum does not reach across it, where a proximal step stops.
+_FAR = 1e3
+
+
+class Response(NamedTuple):
+    """How one leaf moves without a gradient."""
+
+    weights: np.ndarray  # the weights w that were tried
+    moves: tuple[np.ndarray, ...]  # D(s) for every scale
+    again: np.ndarray  # what a second update adds at the scale 10^6
+    in_mini_step: float  # share removed where accumulation passes no gradient on
+    before: float  # share removed from large weights at first
+    after: float  # share removed from large weights after large gradients
+    follows: bool  # whether the gradient moves it
+
+    @property
+    def shares(self) -> np.ndarray:
+        """The share ``c(s)`` for every scale."""
+        return np.array(
+            [share(m, self.weights, s) for m, s in zip(self.moves, SCALES, strict=True)]
+        )
+
+
+class Probed(NamedTuple):
+    """What was found out about an optimizer."""
+
+    responses: dict[str, Response]  # by leaf; None and integers are left out
+    step: int  # the step of STEPS at which it was tried
+    mini_steps: int  # gradients that are accumulated to one step
+    is_adaptive: bool  # whether steps do not grow with small gradients
+    is_bounded: bool  # whether steps do not grow with large ones
+
+
+def share(move: np.ndarray, weights: np.ndarray, scale: float) -> float:
+    """Share of the weights that a move takes away."""
+    size = scale * float(np.vdot(weights, weights).real)
+    return -float(np.vdot(weights, move).real) / size if size else 0.0
+
+
+def leaf_names(tree: Any) -> dict[str, Any]:
+    """Leaves of a tree by their names, such as ``Dense_0/kernel``."""
+    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+    return {"/".join(path_names(path)) or "params": leaf for path, leaf in leaves}
+
+
+def weights_like(params: Any) -> Any:
+    """Parameters of the same shapes, of either sign and away from zero, in double precision."""
+    rng = np.random.default_rng(0)
+
+    def draw(leaf: Any) -> Any:
+        if not is_floating(leaf):
+            return leaf
+        shape = np.shape(leaf)
+        signs = np.resize([1.0, -1.0], max(np.size(leaf), 1))
+        values = rng.uniform(0.5, 1.5, shape) * rng.permutation(signs)[: np.size(leaf)].reshape(
+            shape
+        )
+        return jnp.asarray(values, jnp.promote_types(jnp.result_type(leaf), jnp.float64))
+
+    return jax.tree.map(draw, params)
+
+
+def probe(optimizer: Any, params: Any) -> Probed:
+    """Tries an optimizer at made-up weights of the shapes of the parameters.
+
+    Args:
+      optimizer: Optax transformation, ``optax.MultiSteps``, or what holds one as ``tx``.
+      params: Tree of parameters, of which the shapes and the dtypes count.
+
+    Raises:
+      TypeError: ``optimizer`` is no Optax transformation.
+    """
+    tx = getattr(optimizer, "tx", optimizer)
+    if not (hasattr(tx, "init") and hasattr(tx, "update")):
+        raise TypeError(
+            f"`optimizer` must be an Optax transformation, got {type(optimizer).__name__}."
+        )
+    # Double precision tells a share of 1e-9 from rounding; narrow weights would hide even decay.
+    with jax.enable_x64(True), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return _probe(_Trial(tx, weights_like(params)))
+
+
+class _Trial:
+    """An optimizer, weights, and the state from which every update starts."""
+
+    def __init__(self, tx: Any, weights: Any):
+        tx = optax.with_extra_args_support(tx)
+        # What waits for a metric gets one.
+        self.update = jax.jit(lambda g, w, state: tx.update(g, state, w, value=jnp.ones(())))
+        self.weights = weights
+        self.zeros = _scaled(weights, 0.0)
+        self.signs = jax.tree.map(lambda w: jnp.ones_like(w) if is_floating(w) else w, weights)
+        self.first = jax.tree.map(jnp.asarray, tx.init(weights))
+        self.mini_steps = self._count_mini_steps()
+        self.start = self.at(STEPS[0])
+
+    def move(self, params: Any, state: Any = None) -> Any:
+        """The updates without a gradient."""
+        return self.update(self.zeros, params, self.start if state is None else state)[0]
+
+    def at(self, step: int) -> Any:
+        """State at a step of the schedules, where the next gradient is passed on."""
+        counts = {"count": step, "mini_step": self.mini_steps - 1}
+        return _with_counts(self.first, counts)
+
+    def _count_mini_steps(self) -> int:
+        if "mini_step" not in _counters(self.first):
+            return 1
+        state = self.first
+        for number in range(1, _MOST_MINI_STEPS + 1):
+            _, state = self.update(self.zeros, self.weights, state)
+            if _counters(state)["mini_step"] == 0:
+                return number
+        return _MOST_MINI_STEPS
+
+
+def _probe(trial: _Trial) -> Probed:
+    pulls = [_size(trial.move(trial.weights, trial.at(step))) for step in STEPS]
+    # The first one that is not just the beginning of a warm-up.
+    step = STEPS[int(np.argmax(np.array(pulls) >= 0.3 * max(pulls)))]
+    trial.start = trial.at(step)
+    scaled = [_scaled(trial.weights, scale) for scale in SCALES]
+    moves = [leaf_names(trial.move(params)) for params in scaled]
+    large = scaled[EXPONENTS.index(6)]
+    landed = optax.apply_updates(large, trial.move(large))
+    again = leaf_names(trial.move(landed))
+    waiting = _with_counts(trial.start, {"mini_step": 0})
+    in_mini_step = leaf_names(trial.move(trial.weights, waiting))
+    before, after = (leaf_names(m) for m in _before_and_after(trial))
+    gradient = leaf_names(trial.update(trial.signs, trial.weights, trial.start)[0])
+    found = {}
+    for name, weights in leaf_names(trial.weights).items():
+        if not is_floating(weights) or np.size(weights) == 0:
+            continue
+        w = np.asarray(weights)
+        found[name] = Response(
+            weights=w,
+            moves=tuple(np.asarray(move[name]) for move in moves),
+            again=np.asarray(again[name]),
+            in_mini_step=share(np.asarray(in_mini_step[name]), w, 1.0)
+            if trial.mini_steps > 1
+            else 0.0,
+            before=share(np.asarray(before[name]), w, _FAR),
+            after=share(np.asarray(after[name]), w, _FAR),
+            follows=bool(
+                np.any(np.asarray(gradient[name]) != np.asarray(moves[EXPONENTS.index(0)][name]))
+            ),
+        )
+    adaptive, bounded = (_is_adaptive(trial, size) for size in (1e-6, 1e2))
+    return Probed(found, step, trial.mini_steps, adaptive, bounded)
+
+
+def _before_and_after(trial: _Trial) -> tuple[Any, Any]:
+    """What pulls at large weights, at first and after large gradients.
+
+    What comes before the preconditioner of the optimizer is divided by the size of past gradients.
+    Half of the difference of both signs of the weights leaves momentum out.
+    """
+    far, opposite = (_scaled(trial.weights, s) for s in (_FAR, -_FAR))
+    past = _scaled(trial.signs, _PAST)
+    state = trial.start
+    for _ in range(3):
+        _, state = trial.update(past, far, state)
+        state = _with_counts(state, {"mini_step": trial.mini_steps - 1})
+    return tuple(
+        jax.tree.map(lambda a, b: (a - b) / 2, trial.move(far, s), trial.move(opposite, s))
+        for s in (trial.start, state)
+    )  # pyright: ignore[reportReturnType]
+
+
+def _is_adaptive(trial: _Trial, size: float) -> bool:
+    """Whether a hundredfold gradient makes a step less than ten times as large."""
+    sizes = []
+    for gradient in (size, 100 * size):
+        params = _scaled(trial.weights, 0.0)
+        updates, _ = trial.update(_scaled(trial.signs, gradient), params, trial.start)
+        still = trial.move(params)
+        sizes.append(_size(jax.tree.map(lambda a, b: a - b, updates, still)))
+    return bool(0 < sizes[1] < 10 * sizes[0])
+
+
+def _size(tree: Any) -> float:
+    return sum(float(jnp.sum(jnp.abs(leaf))) for leaf in jax.tree.leaves(tree) if is_floating(leaf))
+
+
+def _scaled(tree: Any, factor: float) -> Any:
+    return jax.tree.map(lambda leaf: leaf * factor if is_floating(leaf) else leaf, tree)
+
+
+def _counters(state: Any) -> dict[str, int]:
+    """Single integers in a state by their own names."""
+    return {
+        name.rpartition("/")[2]: int(leaf)
+        for name, leaf in leaf_names(state).items()
+        if _is_counter(leaf)
+    }
+
+
+def _is_counter(leaf: Any) -> bool:
+    return jnp.ndim(leaf) == 0 and jnp.issubdtype(jnp.result_type(leaf), jnp.integer)
+
+
+def _with_counts(state: Any, counts: dict[str, int]) -> Any:
+    """The state with other values of the counters of these names."""
+
+    def put(path: Any, leaf: Any) -> Any:
+        own = "".join(path_names(path)[-1:])
+        if own in counts and _is_counter(leaf):
+            return jnp.asarray(counts[own], jnp.result_type(leaf))
+        return leaf
+
+    return jax.tree_util.tree_map_with_path(put, state)
+
+
+def probe_penalty(penalty: Callable[[Any], Any], params: Any) -> dict[str, Response]:
+    """How the gradient of a penalty pulls at each leaf, as a step of SGD with learning rate 1."""
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        del updates
+        gradients = jax.grad(penalty, allow_int=True)(params)
+
+        def step(w: Any, g: Any) -> Any:
+            return -g if is_floating(w) else jnp.zeros_like(w)
+
+        return jax.tree.map(step, params, gradients), state
+
+    return probe(optax.GradientTransformation(optax.init_empty_state, update), params).responses

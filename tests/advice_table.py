@@ -1,0 +1,53 @@
+"""The README's table of what to use where, from the data of the advice.
+
+``python -m tests.advice_table`` prints it, to be put in the README after a change of the data.
+"""
+
+from jaxreg.training._advice_rows import ROWS
+from jaxreg.training._advice_starts import PLANNED, STARTS
+
+HEAD = ["| technique | for | not for | start with | source |", "|---|---|---|---|---|"]
+
+
+def condition(row):
+    """The conditions of a row in words."""
+    parts = [" or ".join(row.architectures), " or ".join(row.tasks)]
+    parts += [f"{row.rows} data"] * bool(row.rows) + [f"{row.batch} batches"] * bool(row.batch)
+    parts += [row.need.replace("_", " ")] * bool(row.need)
+    return ", ".join(filter(None, parts)) or "anything"
+
+
+def conditions(rows):
+    return "; ".join(dict.fromkeys(condition(row) for row in rows))
+
+
+def link(source):
+    """The first published work of a source as a link."""
+    name, _, address = source.partition(", https://")
+    return f"[{name}](https://{address})"
+
+
+def start(technique):
+    given = STARTS[technique]
+    where = f"`{given.address.removeprefix('jaxreg.')}`"
+    where += " (planned)" * (given.address in PLANNED)
+    if not given.argument:
+        return where
+    ends = f"{given.low:g}" if given.low == given.high else f"{given.low:g} to {given.high:g}"
+    return f"{where}, `{given.argument}` {ends}"
+
+
+def table():
+    """The lines of the table, one per technique."""
+    lines = []
+    for technique in dict.fromkeys(row.technique for row in ROWS):
+        rows = [row for row in ROWS if row.technique == technique]
+        sources = "; ".join(dict.fromkeys(link(row.source) for row in rows))
+        use, avoid = ([row for row in rows if row.avoid == sign] for sign in (False, True))
+        cells = [technique.replace("_", " "), conditions(use), conditions(avoid)]
+        lines.append(f"| {' | '.join([*cells, start(technique), sources])} |")
+    return [*HEAD, *lines]
+
+
+if __name__ == "__main__":
+    print("\n".join(table()))

@@ -1,0 +1,391 @@
+"""The diagnosis of histories whose verdicts are known, and of histories that say nothing."""
+
+import math
+from types import SimpleNamespace
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxreg.training.diagnosis import Thresholds, Verdict, diagnose
+
+NAN, INF = math.nan, math.inf
+
+
+def decay(epochs, start, goal, time):
+    """An exponential approach, as of a quadratic problem; ``time`` is a share of the run."""
+    return goal + (start - goal) * np.exp(-np.arange(epochs) / (time * epochs))
+
+
+def healthy(epochs):
+    return decay(epochs, 1, 0.1, 0.15), decay(epochs, 1, 0.13, 0.15)
+
+
+def healthy_power(epochs):
+    train = (1 + np.arange(epochs) * 60 / epochs) ** -0.6
+    return train, 1.04 * train + 0.01
+
+
+def hard(epochs):
+    """A gap that is small beside a loss that noise in the labels keeps up."""
+    return decay(epochs, 1, 0.3, 0.15), decay(epochs, 1, 0.36, 0.15)
+
+
+def drifting(epochs):
+    """A rise of the validation loss that is less than 5% of its minimum."""
+    time = np.linspace(0, 1, epochs)
+    return decay(epochs, 1, 0.46, 0.05), decay(epochs, 1, 0.475, 0.04) + 0.029 * time**2
+
+
+def nearly_done(epochs):
+    """A loss that still falls as fast as ever, and is low already."""
+    line = np.linspace(1, 0.1, epochs)
+    return line, line + 0.01
+
+
+def turning(epochs):
+    """A validation loss with a minimum in the first third, as of a model that memorizes."""
+    time = np.linspace(0, 1, epochs)
+    return decay(epochs, 1, 0.01, 0.12), decay(epochs, 1, 0.3, 0.08) + 0.5 * time**1.5
+
+
+def turning_slowly(epochs):
+    time = np.linspace(0, 1, epochs)
+    return decay(epochs, 1, 0.02, 0.2), 0.45 + 0.55 * (1 - time / 0.55) ** 2
+
+
+def plateau(epochs):
+    """A validation loss that stays far above the training loss without a minimum."""
+    return decay(epochs, 1, 0.03, 0.12), decay(epochs, 1, 0.4, 0.12)
+
+
+def low_plateau(epochs):
+    return decay(epochs, 1, 0.02, 0.15), decay(epochs, 1, 0.13, 0.12)
+
+
+def stuck(epochs):
+    return decay(epochs, 1, 0.8, 0.2), decay(epochs, 1, 0.82, 0.2)
+
+
+def flat(epochs):
+    return np.full(epochs, 1.0), np.full(epochs, 1.01)
+
+
+def hasty(epochs):
+    line = np.linspace(1, 0.4, epochs)
+    return line, line + 0.02
+
+
+def burdened(epochs):
+    """Dropout of so many units that training is far worse than evaluation."""
+    return decay(epochs, 1, 0.7, 0.15), decay(epochs, 1, 0.55, 0.15)
+
+
+def overtaken(epochs):
+    """Decay that grows until it undoes what was learned."""
+    lost = 0.2 * np.linspace(0, 1, epochs) ** 2
+    return decay(epochs, 1, 0.2, 0.08) + lost, decay(epochs, 1, 0.22, 0.08) + lost
+
+
+def oscillating(epochs):
+    waves = 0.4 * (-1.0) ** np.arange(epochs) * np.linspace(0.5, 1, epochs)
+    return 0.6 + waves, 0.65 + waves
+
+
+def rattling(epochs):
+    """Losses that scatter, by less at once than what counts as a jump."""
+    waves = 0.12 * (-1.0) ** np.arange(epochs)
+    train = decay(epochs, 1, 0.3, 0.15)
+    return train + waves, train + 0.03 - waves
+
+
+def diverging(epochs):
+    time = np.linspace(0, 1, epochs)
+    curve = decay(epochs, 1, 0.2, 0.1) + 3 * np.maximum(time - 0.5, 0) ** 2
+    return curve, curve + 0.02
+
+
+def breaking(epochs):
+    train, validation = (curve.copy() for curve in healthy(epochs))
+    train[int(0.6 * epochs) :] = NAN
+    validation[int(0.6 * epochs) :] = NAN
+    return train, validation
+
+
+def overflowing(epochs):
+    train, validation = (curve.copy() for curve in healthy(epochs))
+    train[-2] = INF
+    return train, validation
+
+
+def spiking(epochs):
+    train, validation = (curve.copy() for curve in healthy(epochs))
+    train[int(0.7 * epochs)] += 2.0
+    return train, validation
+
+
+FAMILIES = {
+    healthy: Verdict.HEALTHY,
+    healthy_power: Verdict.HEALTHY,
+    hard: Verdict.HEALTHY,
+    nearly_done: Verdict.HEALTHY,
+    turning: Verdict.OVERFITTING,
+    turning_slowly: Verdict.OVERFITTING,
+    plateau: Verdict.TOO_LITTLE,
+    low_plateau: Verdict.TOO_LITTLE,
+    stuck: Verdict.UNDERFITTING,
+    flat: Verdict.UNDERFITTING,
+    hasty: Verdict.UNDERFITTING,
+    burdened: Verdict.TOO_MUCH,
+    overtaken: Verdict.TOO_MUCH,
+    oscillating: Verdict.UNSTABLE,
+    rattling: Verdict.UNSTABLE,
+    diverging: Verdict.UNSTABLE,
+    breaking: Verdict.UNSTABLE,
+    overflowing: Verdict.UNSTABLE,
+    spiking: Verdict.UNSTABLE,
+}
+# Epochs, loss at the start, noise.
+LOOKS = ((12, 2.3, 0.0), (60, 1.0, 0.01), (60, 1e4, 0.02), (200, 1e-6, 0.01), (500, 0.69, 0.005))
+
+
+def noisy(curve, amount, seed):
+    return curve + amount * np.random.default_rng(seed).normal(size=curve.size)
+
+
+@pytest.mark.parametrize("look", LOOKS, ids=str)
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda f: f.__name__)
+def test_verdicts_on_curves_of_every_kind(family, look):
+    epochs, scale, amount = look
+    train, validation = family(epochs)
+    history = {
+        "train_loss": scale * noisy(train, amount, 0),
+        "validation_loss": scale * noisy(validation, amount, 1),
+    }
+    found = diagnose(history)
+    assert found.verdict == FAMILIES[family], found
+    assert any(character.isdigit() for reason in found.reasons for character in reason)
+    assert found.changes
+
+
+# Losses below the floor have no level and no scale: poor or scattered ones look like any others.
+LEVELS = (stuck, burdened, overtaken, oscillating, hard, nearly_done, rattling)
+
+
+@pytest.mark.parametrize("shift", [-0.5, -5.0, -1e3])
+@pytest.mark.parametrize("family", [f for f in FAMILIES if f not in LEVELS],
+                         ids=lambda f: f.__name__)  # fmt: skip
+def test_verdicts_on_negative_losses(family, shift):
+    train, validation = (noisy(curve, 0.003, seed) for seed, curve in enumerate(family(80)))
+    found = diagnose({"train_loss": train + shift, "validation_loss": validation + shift})
+    assert found.verdict == FAMILIES[family], found
+    same = diagnose({"train_loss": train + shift, "validation_loss": validation + shift},
+                    floor=shift)  # fmt: skip
+    assert same.verdict == FAMILIES[family], same
+
+
+def test_a_small_rise_is_no_overfitting():
+    history = as_history(drifting(100))
+    found = diagnose(history)
+    assert found.verdict == Verdict.HEALTHY, found
+    assert found.evidence.rise > 0.9 * Thresholds().rise
+    strict = Thresholds(rise=0.015, relative_rise=0.0)
+    assert diagnose(history, thresholds=strict).verdict == Verdict.OVERFITTING
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_noise_is_no_overfitting(seed):
+    train, validation = healthy(60)
+    history = as_history((noisy(train, 0.01, seed), noisy(validation, 0.04, 100 + seed)))
+    assert diagnose(history).verdict == Verdict.HEALTHY, diagnose(history)
+
+
+@pytest.mark.parametrize(
+    ("history", "epochs"),
+    [
+        ({}, 0),
+        ({"train_loss": []}, 0),
+        ({"train_loss": [], "validation_loss": []}, 0),
+        ({"train_loss": [NAN] * 9, "validation_loss": [NAN] * 9}, 0),
+        ({"train_loss": [1.0], "validation_loss": [1.0]}, 1),
+        ({"train_loss": [1.0, 0.5, 0.4, 0.3], "validation_loss": [1.0, 0.5, 0.4, 0.3]}, 4),
+        ({"train_loss": np.linspace(1, 0.1, 20)}, 20),
+        ({"train_loss": np.linspace(1, 0.1, 8), "validation_loss": [NAN] * 8}, 8),
+        ({"train_loss": np.zeros((0, 3)), "validation_loss": np.zeros((0, 3))}, 0),
+        ({"train_loss": np.zeros((4, 0))}, 0),
+    ],
+)
+def test_too_little_to_say_is_answered(history, epochs):
+    found = diagnose(history)
+    assert found.verdict == Verdict.NOT_ENOUGH
+    assert found.evidence.epochs == epochs
+    assert str(epochs) in found.reasons[0]
+    assert "epoch" in str(found)
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, -3.0, 1e-30, 1e30])
+def test_constant_curves_are_answered(value):
+    found = diagnose({"train_loss": [value] * 9, "validation_loss": [value] * 9})
+    perfect = {0.0: Verdict.HEALTHY}
+    assert found.verdict == perfect.get(value, Verdict.UNDERFITTING)
+    assert "nan" not in str(found)
+
+
+@pytest.mark.parametrize("tail", [[INF], [-INF], [NAN], [INF, NAN, NAN]])
+@pytest.mark.parametrize("head", [1, 3, 8])
+def test_a_run_that_breaks_is_unstable_however_short(head, tail):
+    losses = [*np.linspace(1, 0.5, head), *tail]
+    found = diagnose({"train_loss": losses, "validation_loss": losses})
+    assert found.verdict == Verdict.UNSTABLE
+    assert f"from epoch {head + 1} on" in found.reasons[0]
+
+
+def test_what_was_measured_now_and_then_is_no_break():
+    train, validation = healthy(43)
+    sparse = np.where(np.arange(43) % 5 == 0, validation, NAN)
+    found = diagnose({"train_loss": train, "validation_loss": sparse})
+    assert found.verdict == Verdict.HEALTHY
+    train, validation = turning(43)
+    sparse = np.where(np.arange(43) % 5 == 0, validation, NAN)
+    found = diagnose({"train_loss": train, "validation_loss": sparse})
+    assert found.verdict == Verdict.OVERFITTING
+    assert found.evidence.best_epoch % 5 == 1
+
+
+def test_kinds_of_histories_agree():
+    train, validation = turning(40)
+    mapping = {"train_loss": train, "validation_loss": validation, "epoch": range(40)}
+    want = diagnose(mapping)
+    runs = SimpleNamespace(
+        train_loss=np.stack([train - 0.2, train + 0.2], axis=1),
+        validation_loss=np.stack([validation + 0.3, validation - 0.3], axis=1),
+    )
+    lists = {"train_loss": train.tolist(), "validation_loss": validation.tolist()}
+    narrow = {"train_loss": jnp.asarray(train, jnp.bfloat16),
+              "validation_loss": jnp.asarray(validation)}  # fmt: skip
+    for history in (runs, lists, narrow):
+        found = diagnose(history)
+        assert (found.verdict, found.changes) == (want.verdict, want.changes)
+        assert found.evidence.gap == pytest.approx(want.evidence.gap, abs=0.01)
+
+
+def test_numbers_of_the_evidence():
+    """The definitions of the module, written out for one curve."""
+    train = np.array([4.0, 2.0, 1.0, 0.8, 0.6, 0.5, 0.4, 0.4, 0.4, 0.4])
+    validation = np.array([4.2, 2.4, 2.0, 2.2, 2.4, 2.6, 2.8, 3.0, 3.0, 3.0])
+    found = diagnose({"train_loss": train, "validation_loss": validation}).evidence
+    assert (found.epochs, found.initial, found.train, found.validation) == (10, 4.0, 0.4, 3.0)
+    assert found.level == pytest.approx(0.1)
+    assert found.gap == pytest.approx(2.6 / 4)
+    assert found.excess == pytest.approx(2.6 / 3)
+    # The median of 2.4, 2.0 and 2.2 is 2.2.
+    assert (found.best_epoch, found.rise) == (3, pytest.approx(0.8 / 4))
+    assert found.relative_rise == pytest.approx(0.8 / 2.2)
+    raised = diagnose({"train_loss": train + 1, "validation_loss": validation + 1}, floor=1.0)
+    assert raised.evidence.level == pytest.approx(found.level)
+    assert raised.evidence.relative_rise == pytest.approx(found.relative_rise)
+
+
+def test_noise_is_measured_about_the_trend():
+    values = 3 + 10 * np.exp(-np.arange(2000) / 300) + np.random.default_rng(0).normal(0, 0.1, 2000)
+    found = diagnose({"train_loss": values, "validation_loss": values}).evidence
+    # The standard error of a deviation by medians from 2000 second differences is near 3%.
+    assert found.noise * found.initial == pytest.approx(0.1, rel=0.1)
+
+
+def test_perfect_training_accuracy_tells_what_the_losses_hide():
+    train, validation = healthy(30)
+    history = {"train_loss": train, "validation_loss": validation}
+    accuracies = {"train_accuracy": np.full(30, 1.0), "validation_accuracy": np.full(30, 0.9)}
+    assert diagnose(history).verdict == Verdict.HEALTHY
+    found = diagnose({**history, **accuracies})
+    assert found.verdict == Verdict.OVERFITTING
+    assert "1.000" in found.reasons[0]
+    assert "0.900" in found.reasons[0]
+    accuracies["validation_accuracy"] = np.full(30, 0.97)
+    assert diagnose({**history, **accuracies}).verdict == Verdict.HEALTHY
+
+
+def as_history(curves):
+    return dict(zip(("train_loss", "validation_loss"), curves, strict=True))
+
+
+def test_a_baseline_tells_whose_fault_a_poor_training_loss_is():
+    poor = as_history(stuck(60))
+    good = as_history(healthy(60))
+    assert diagnose(poor).verdict == Verdict.UNDERFITTING
+    assert diagnose(poor, baseline=poor).verdict == Verdict.UNDERFITTING
+    found = diagnose(poor, baseline=good)
+    assert found.verdict == Verdict.TOO_MUCH
+    assert found.evidence.cost == pytest.approx(0.7, abs=0.02)
+    # What costs training and pays in validation is what regularization is for.
+    paid = as_history((decay(60, 1, 0.25, 0.15), decay(60, 1, 0.28, 0.15)))
+    assert diagnose(paid, baseline=as_history(plateau(60))).verdict == Verdict.HEALTHY
+
+
+def test_overfitting_beside_a_baseline_is_too_little_regularization():
+    curves = as_history(turning(60))
+    assert diagnose(curves).verdict == Verdict.OVERFITTING
+    assert diagnose(curves, baseline=curves).verdict == Verdict.TOO_LITTLE
+    assert diagnose(curves, baseline={}).verdict == Verdict.OVERFITTING
+
+
+def test_thresholds_are_arguments():
+    history = as_history(low_plateau(60))
+    assert diagnose(history).verdict == Verdict.TOO_LITTLE
+    assert diagnose(history, thresholds=Thresholds(gap=0.3)).verdict == Verdict.HEALTHY
+    assert diagnose(history, thresholds=Thresholds(epochs=61)).verdict == Verdict.NOT_ENOUGH
+
+
+@pytest.mark.parametrize(
+    ("history", "error", "message"),
+    [
+        ({"loss": [1.0]}, ValueError, r"`history` must have a `train_loss`, .* got \['loss'\]"),
+        ([1.0, 0.5], ValueError, r"`history` must have a `train_loss`, .* got list"),
+        ({"train_loss": ["low"]}, TypeError, "`train_loss` must hold numbers"),
+        ({"train_loss": np.ones((2, 2, 2))}, ValueError, r"\[epochs, runs\], got \(2, 2, 2\)"),
+        (
+            {"train_loss": [1.0, 0.5], "validation_loss": [1.0]},
+            ValueError,
+            "`validation_loss` must have one number per epoch .* got 1 and 2; put NaN",
+        ),
+    ],
+)
+def test_what_is_no_history_is_refused(history, error, message):
+    with pytest.raises(error, match=message):
+        diagnose(history)
+
+
+def test_text_has_verdict_numbers_and_changes():
+    first, *rest = str(diagnose(as_history(turning(60)))).splitlines()
+    assert first == "overfitting"
+    assert rest[0].startswith("  because the validation loss ends 0.")
+    assert "  try: stop at the best validation loss (jaxreg.training.early_stopping)" in rest
+
+
+@pytest.mark.slow
+def test_verdicts_on_real_training():
+    """Small networks on the handwritten digits: memorizing, decayed, too fast, healthy, slow."""
+    from jaxreg.study import Recipe, mlp, run
+    from jaxreg.study.data import TASKS
+
+    def train(rows, learning_rate, epochs, *recipes):
+        split = TASKS["digits"].load(train_size=rows)
+        runs = run(mlp((64,), 10), split, recipes, seeds=2, epochs=epochs,
+                   learning_rate=learning_rate)  # fmt: skip
+        return [
+            as_history((runs.train_loss[i], runs.validation_loss[i])) for i in range(len(recipes))
+        ]
+
+    memorizing, decayed, dropped = train(
+        100, 1e-2, 60, Recipe(), Recipe(l2=30.0), Recipe(dropout=0.9)
+    )
+    assert diagnose(memorizing).verdict in (Verdict.TOO_LITTLE, Verdict.OVERFITTING)
+    assert diagnose(decayed, baseline=memorizing).verdict == Verdict.TOO_MUCH
+    assert diagnose(decayed).verdict == Verdict.UNDERFITTING
+    assert diagnose(dropped).verdict == Verdict.TOO_MUCH
+    longer = train(100, 5e-2, 300, Recipe())[0]
+    assert diagnose(longer).verdict == Verdict.OVERFITTING, diagnose(longer)
+    assert diagnose(train(100, 3.0, 30, Recipe())[0]).verdict == Verdict.UNSTABLE
+    assert diagnose(train(1200, 1e-3, 15, Recipe())[0]).verdict == Verdict.HEALTHY
+    assert diagnose(train(300, 1e-5, 15, Recipe())[0]).verdict == Verdict.UNDERFITTING
