@@ -1,6 +1,5 @@
 """Rows of the contract for the namespace ``augment``."""
 
-import math
 from typing import Any
 
 import jax
@@ -20,8 +19,6 @@ HOMOGRAPHIES = MATRICES.at[:, 2, 0].set(0.03)
 POINTS = jnp.stack([jnp.linspace(-1.0, 5.0, 6)] * 16)[:, None] + jnp.array([[0.1], [0.2]])
 SHAPES = {"size": (3, 2)}
 
-_IMAGE = (ValueError, r"`matrix` must be of shape \[..., 3, 3\], got \(\)", {"matrix": 1.0})
-
 
 def _negative(name: str) -> Any:
     return (ValueError, rf"`{name}` must be zero or positive, got -1\.0", {name: -1.0})
@@ -36,11 +33,13 @@ def _outside(name: str, value: float = 1.5) -> Any:
     return (ValueError, rf"`{name}` must be .* in \[0, .*\], got {value}", {name: value})
 
 
-def _size(*args: Any) -> Any:
+def _size() -> Any:
     return (ValueError, r"`size` must be at most the 5 x 4 pixels .*got 6 x 2", {"size": (6, 2)})
 
 
-def row(function: Any, *more: jax.Array, errors: Any = (), off: Any = None, **strengths: Any) -> Any:
+def row(
+    function: Any, *more: jax.Array, errors: Any = (), off: Any = None, **strengths: Any
+) -> Any:
     """A row ``function(images, *more, **strengths)``."""
     return {
         "function": function,
@@ -234,8 +233,7 @@ COLOR = (
         errors=[_PROBABILITY],
     ),
     random(augment.random_sharpness, amount=0.1, errors=_AMOUNT),
-    random(augment.random_gaussian_blur)
-    | {"options": {"sigma": (0.3, 0.9), "radius": 2}},
+    random(augment.random_gaussian_blur) | {"options": {"sigma": (0.3, 0.9), "radius": 2}},
     random(
         augment.random_color_jitter,
         brightness=0.1,

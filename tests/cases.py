@@ -31,6 +31,7 @@ from jaxreg import (
 )
 from jaxreg._numerics import widen
 from jaxreg.training import early_stopping, statistics
+from tests import augment_rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -1153,6 +1154,8 @@ def _gradient(*, weight: Any) -> optax.GradientTransformationExtraArgs:
     return transforms.add_penalty_gradient(penalties.l2, weight)
 
 
+FUNCTIONS += tuple(Case(**row) for row in augment_rows.ROWS)
+
 TRANSFORMATIONS = (
     Transformation(
         transforms.proximal, _proximal, {"weight": 0.5, "learning_rate": 0.2}, {"weight": 0.0}
@@ -1167,6 +1170,7 @@ TRANSFORMATIONS = (
 
 # Public names that are not functions of data with strengths, and the tests that hold them.
 ELSEWHERE = {
+    **augment_rows.ELSEWHERE,
     dropout.drop_path_rates: "test_depth.py",
     dropout.fold_in_axis: "test_dropout.py",
     early_stopping.EarlyStopping: "test_early_stopping.py",

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import NamedSharding, PartitionSpec
 from jax.typing import ArrayLike
 
 from jaxreg import _bits
@@ -16,7 +17,7 @@ from jaxreg._checks import (
     check_static_integer,
 )
 from jaxreg._numerics import real_dtype, strength
-from jaxreg._sharding import place_like, whole_along
+from jaxreg._sharding import explicit_sharding, place_like, whole_along
 
 Size = tuple[int, int]
 
@@ -115,6 +116,16 @@ def chosen(key: jax.Array, image: jax.Array, probability: ArrayLike) -> jax.Arra
     check_key(key)
     rate = jnp.clip(strength(probability, image), 0, 1)
     return _bits.bernoulli(key, rate, (*image.shape[:-3], 1, 1, 1), like=image)
+
+
+def place_by_example(value: jax.Array, image: jax.Array) -> jax.Array:
+    """Gives ``value``, whose first axes are the leading ones of ``image``, their sharding."""
+    sharding = explicit_sharding(image)
+    if sharding is None:
+        return value
+    lead = image.ndim - 3
+    spec = PartitionSpec(*sharding.spec[:lead], *[None] * (value.ndim - lead))
+    return jax.sharding.reshard(value, NamedSharding(sharding.mesh, spec))
 
 
 def select(condition: jax.Array, on: jax.Array, off: jax.Array) -> jax.Array:

@@ -370,7 +370,8 @@ def _resampled(
     if size is not None and tuple(size) != image.shape[-3:-1]:
         return warped
     rows, lead = moves.shape[-2], image.ndim - 3
-    still = jnp.all(moves == jnp.eye(3, dtype=moves.dtype)[:rows], axis=(-2, -1))
+    unmoved = jnp.broadcast_to(jnp.eye(3, dtype=moves.dtype)[:rows], moves.shape)
+    still = jnp.all(moves == unmoved, axis=(-2, -1))
     still = still.reshape((1,) * (lead - still.ndim) + still.shape + (1, 1, 1))
     return select(still, image, warped)
 

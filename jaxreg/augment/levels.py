@@ -6,11 +6,11 @@ image give, after ``to_uint8``, exactly what PIL gives.
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 
 from jaxreg._checks import check_between, check_real
 from jaxreg._numerics import real_dtype, widen
+from jaxreg._sharding import place_like
 from jaxreg.augment._shared import checked, per_example, select
 
 
@@ -178,20 +178,19 @@ def _histogram(levels: jax.Array) -> jax.Array:
     The product of the high and the low halves of the levels, one-hot, needs no scatter. Counts are
     exact in float32 below ``2**24``.
     """
-    high, low = (
-        (half[..., None] == np.arange(16, dtype=np.int32)).astype(jnp.float32)
-        for half in (levels >> 4, levels & 15)
-    )
+    high, low = (jax.nn.one_hot(half, 16, dtype=jnp.float32) for half in (levels >> 4, levels & 15))
     counts = jnp.einsum("...ni,...nj->...ij", high, low, precision=jax.lax.Precision.HIGHEST)
     return counts.reshape((*counts.shape[:-2], 256)).astype(jnp.int32)
 
 
 def _equalizing(counts: jax.Array) -> jax.Array:
     """New levels of the old ones, from how often they occur, in PIL's integer arithmetic."""
-    level = np.arange(256, dtype=np.int32)
-    last = jnp.max(jnp.where(counts > 0, level, np.int32(0)), axis=-1, keepdims=True)
+    level = jnp.broadcast_to(jnp.arange(256, dtype=jnp.int32), counts.shape)
+    level = place_like(level, counts)
+    last = jnp.max(level * (counts > 0).astype(jnp.int32), axis=-1, keepdims=True)
     total = jnp.sum(counts, axis=-1, keepdims=True)
-    step = (total - jnp.sum(jnp.where(level == last, counts, 0), axis=-1, keepdims=True)) // 255
+    of_last = jnp.sum(counts * (level == last).astype(jnp.int32), axis=-1, keepdims=True)
+    step = (total - of_last) // 255
     below = jnp.cumsum(counts, axis=-1) - counts
     table = jnp.minimum((step // 2 + below) // jnp.maximum(step, 1), 255)
-    return jnp.where(step > 0, table, level)
+    return select(step > 0, table, level)

@@ -207,6 +207,7 @@ def random_affine(
       True
     """
     check_key(key)
+    image = checked(image)
     keys = jax.random.split(key, 4)
     limit(shear, "shear", image)
     limit(shift, "shift", image)

@@ -14,6 +14,7 @@ from jax.typing import ArrayLike
 
 from jaxreg._checks import check_between, check_key, check_rate
 from jaxreg._numerics import real_dtype, strength
+from jaxreg._sharding import place_like
 from jaxreg.augment import matrices
 from jaxreg.augment._shared import (
     between,
@@ -215,16 +216,16 @@ def random_quadrilateral(key: jax.Array, image: jax.Array, *, distortion: ArrayL
     image = checked(image)
     share = jnp.clip(strength(distortion, image), 0, 1)
     lead, (height, width) = image.shape[:-3], image.shape[-3:-1]
-    # The axes of the draw stand where those of the image are whole on a device.
     keys = jax.random.split(key, 8)
     moved = jnp.stack([between(k, image, 0, share) for k in keys], axis=-1)
     signs = jnp.array([[-1, -1], [1, -1], [1, 1], [-1, 1]], moved.dtype)
-    corners = signs * jnp.array([width / 2, height / 2], moved.dtype)
+    corners = signs * jnp.array([[width / 2, height / 2]], moved.dtype)
     corners = corners.reshape((1,) * len(lead) + (4, 2))
     matrix = matrices.quadrilateral(
         corners * (1 - moved.reshape(*lead, 4, 2)), size=(height, width)
     )
-    return jnp.where(share == 0, jnp.eye(3, dtype=matrix.dtype), matrix)
+    still = place_like(jnp.broadcast_to(jnp.eye(3, dtype=matrix.dtype), matrix.shape), matrix)
+    return jnp.where(share == 0, still, matrix)
 
 
 def random_window(
@@ -281,7 +282,7 @@ def draw_window(
     aspect = jnp.exp(_attempts(ratio_key, image, jnp.log(ratio[0]), jnp.log(ratio[1])))
     w, h = jnp.round(jnp.sqrt(area * aspect)), jnp.round(jnp.sqrt(area / aspect))
     fits = (w >= 1) & (w <= width) & (h >= 1) & (h <= height)
-    first = fits & (jnp.cumsum(fits.astype(jnp.int32), axis=-1) == 1)
+    first = (fits & (jnp.cumsum(fits.astype(jnp.int32), axis=-1) == 1)).astype(w.dtype)
     found = jnp.any(fits, axis=-1)
     aspect = jnp.clip(width / height, *ratio).astype(w.dtype)
     w = jnp.where(

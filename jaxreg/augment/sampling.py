@@ -12,7 +12,7 @@ from jax.typing import ArrayLike
 
 from jaxreg._checks import check_broadcasts
 from jaxreg._numerics import real_dtype, strength, widen
-from jaxreg.augment._shared import checked
+from jaxreg.augment._shared import checked, place_by_example, select
 
 Border = Callable[[jax.Array, int], jax.Array]
 Sampler = Callable[..., jax.Array]
@@ -113,8 +113,7 @@ def nearest(
     value = _gather(image, row, column)
     if border is None:
         filling = jnp.broadcast_to(_filling(fill, image).astype(image.dtype), value.shape)
-        inside = jnp.broadcast_to((row_inside & column_inside)[..., None], value.shape)
-        value = jnp.where(inside, value, filling)
+        value = select((row_inside & column_inside)[..., None], value, filling)
     return value
 
 
@@ -190,9 +189,9 @@ def extended(
         padding = [(0, 0)] * (image.ndim - 3) + [rows, columns, (0, 0)]
         inside = jnp.pad(jnp.ones((height, width, 1), bool), padding[-3:])
         padded = jnp.pad(image, padding)
-        inside = jnp.broadcast_to(inside, padded.shape)
+        inside = inside.reshape((1,) * (image.ndim - 3) + inside.shape)
         filling = jnp.broadcast_to(_filling(fill, image).astype(image.dtype), padded.shape)
-        return jnp.where(inside, padded, filling)
+        return select(inside, padded, filling)
     for axis, length, (before, after) in ((-3, height, rows), (-2, width, columns)):
         if before or after:
             index = border(jnp.arange(-before, length + after), length)
@@ -242,7 +241,8 @@ def _points(image: jax.Array, x: jax.Array, y: jax.Array) -> tuple[jax.Array, ja
                 f"`{name}` must be of shape {(*image.shape[:-3], 'rows', 'columns')}, got "
                 f"{jnp.shape(points)}; broadcast it over the leading axes of `image`."
             )
-    return image, strength(x, image), strength(y, image)
+    x, y = (place_by_example(strength(points, image), image) for points in (x, y))
+    return image, x, y
 
 
 def _filling(fill: ArrayLike, image: jax.Array) -> jax.Array:

@@ -8,7 +8,7 @@ from jax.typing import ArrayLike
 
 from jaxreg._checks import check_static_integer
 from jaxreg._numerics import widen
-from jaxreg.augment._shared import check_fits, check_size, checked, per_example
+from jaxreg.augment._shared import check_fits, check_size, checked, per_example, place_by_example
 from jaxreg.augment.sampling import Border, extended
 
 
@@ -138,7 +138,8 @@ def crop(image: jax.Array, *, top: ArrayLike, left: ArrayLike, size: Sequence[in
                 f"`{name}` must be an integer, got {jnp.result_type(value)}; between pixels use "
                 "augment.resized_crop."
             )
-        starts.append(jnp.broadcast_to(jnp.asarray(value, jnp.int32), image.shape[:-3]))
+        start = jnp.broadcast_to(jnp.asarray(value, jnp.int32), image.shape[:-3])
+        starts.append(place_by_example(start, image))
 
     def cut(image: jax.Array, top: jax.Array, left: jax.Array) -> jax.Array:
         return jax.lax.dynamic_slice(image, (top, left, 0), (*size, image.shape[-1]))
