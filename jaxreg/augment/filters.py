@@ -97,7 +97,7 @@ def sharpness(image: jax.Array, *, factor: ArrayLike) -> jax.Array:
     inner = inner & ((columns > 0) & (columns < width - 1))[None, :, None]
     inner = inner.reshape((1,) * (image.ndim - 3) + inner.shape)
     smooth = select(inner, smooth, x)
-    y = jnp.clip(f * x + (1 - f) * smooth, 0, 1).astype(image.dtype)
+    y = jnp.clip(x + (f - 1) * (x - smooth), 0, 1).astype(image.dtype)
     return select(f == 1, image, y)
 
 
@@ -161,8 +161,8 @@ def random_sharpness(key: jax.Array, image: jax.Array, *, amount: ArrayLike) -> 
 
 def _gaussian(sigma: jax.Array, radius: int) -> list[jax.Array]:
     """Weights of the pixels from ``-radius`` to ``radius``, which sum to 1."""
-    safe = jnp.where(sigma == 0, jnp.ones_like(sigma), sigma)
-    # In units of sigma, whose square may be too small a number to divide by.
+    # Below, all weights but the middle one are 0 already, and squares get too small to divide by.
+    safe = jnp.maximum(sigma, 0.01)
     powers = [jnp.exp(-0.5 * (distance / safe) ** 2) for distance in range(radius + 1)]
     total = powers[0] + 2 * sum(powers[1:], start=jnp.zeros_like(safe))
     return [powers[abs(offset)] / total for offset in range(-radius, radius + 1)]
