@@ -69,7 +69,7 @@ def _bilinear(image: jax.Array, x: jax.Array, y: jax.Array) -> jax.Array:
 
 
 def _crop(image: jax.Array) -> jax.Array:
-    return widen(augment.crop(image, top=1, left=jnp.arange(16) % 3, **SHAPES))
+    return widen(augment.crop(image, top=1, left=jnp.arange(len(image)) % 3, **SHAPES))
 
 
 def _center_crop(image: jax.Array) -> jax.Array:
@@ -243,8 +243,94 @@ COLOR = (
         errors=[_negative(name) for name in ("brightness", "contrast", "saturation")],
     ),
 )
-ROWS = (*GEOMETRY, *RANDOM_GEOMETRY, *COLOR)
+_BOX = {"row": 2.2, "column": 1.3, "height": 2.1, "width": 1.9}
+ERASE = (
+    row(augment.cutout, **_BOX, errors=[_negative("height"), _misfit("row")]),
+    row(augment.grid_mask, spacing=3.3, ratio=0.4, off={"ratio": 0.0}, errors=[_outside("ratio")]),
+    random(augment.random_cutout, height=2.3, width=1.7, errors=[_negative("height")]),
+    random(
+        augment.random_erasing, probability=0.5, off={"probability": 0.0}, errors=[_PROBABILITY]
+    ),
+    random(augment.random_grid_mask, ratio=0.4, off={"ratio": 0.0}, errors=[_outside("ratio")])
+    | {"options": {"spacing": (2.0, 4.0)}},
+)
+LABELS = jnp.arange(16, dtype=jnp.int32) % 7 - 1
+CLASSES = {"num_classes": 7}
+
+
+def _mixup(x: jax.Array, labels: jax.Array, *, share: Any) -> Any:
+    return augment.mixup(x, labels, jnp.flip(x, 1), labels % 3, share=share, num_classes=7)
+
+
+def _mixed_images(x: jax.Array, labels: jax.Array, *, share: Any) -> Any:
+    return _mixup(x, labels, share=share).x
+
+
+def _cutmix(x: jax.Array, labels: jax.Array, *, share: Any) -> Any:
+    options = {"center": (2.1, 1.3), "num_classes": 7}
+    return augment.cutmix(x, labels, jnp.flip(x, 1), labels % 3, share=share, **options)
+
+
+def _cut_images(x: jax.Array, labels: jax.Array, *, share: Any) -> Any:
+    return _cutmix(x, labels, share=share).x
+
+
+def _random_mixup(key: jax.Array, x: jax.Array, labels: jax.Array) -> Any:
+    return augment.random_mixup(key, x, labels, alpha=0.8, **CLASSES)
+
+
+def _random_cutmix(key: jax.Array, x: jax.Array, labels: jax.Array) -> Any:
+    return augment.random_cutmix(key, x, labels, alpha=0.8, **CLASSES)
+
+
+_NO_CLASSES = (ValueError, r"`num_classes` must be given", {"num_classes": None})
+_SHARE = (_outside("share"), _misfit("share"))
+_ALPHA = (_negative("alpha"), _misfit("alpha"), _NO_CLASSES)
+_OTHER = {"other": IMAGES, "other_labels": LABELS, **CLASSES}
+MIX = (
+    row(augment.mixup, LABELS, share=0.7, errors=_SHARE) | {"call": _mixup, "options": _OTHER},
+    row(augment.mixup, LABELS, share=0.7, off={"share": 1.0}) | {"call": _mixed_images},
+    row(augment.cutmix, LABELS, share=0.7, errors=_SHARE)
+    | {"call": _cutmix, "options": _OTHER | {"center": (2.1, 1.3)}},
+    row(augment.cutmix, LABELS, share=0.7, off={"share": 1.0}) | {"call": _cut_images},
+    row(augment.random_mixup, errors=_ALPHA)
+    | {
+        "inputs": (KEY, IMAGES, LABELS),
+        "call": _random_mixup,
+        "options": {"alpha": 0.8, **CLASSES},
+    },
+    row(augment.random_cutmix, errors=_ALPHA)
+    | {
+        "inputs": (KEY, IMAGES, LABELS),
+        "call": _random_cutmix,
+        "options": {"alpha": 0.8, **CLASSES},
+    },
+)
+CORNERS = jnp.tile(jnp.array([[0.5, 0.6, 2.3, 3.1]]), (16, 2, 1)) + IMAGES[:, :2, 0, :1]
+FOLLOWING = (
+    row(augment.keypoints) | {"inputs": (CORNERS[..., :2], MATRICES)},
+    row(augment.boxes) | {"inputs": (CORNERS, MATRICES)},
+)
+ROWS = (
+    *GEOMETRY,
+    *RANDOM_GEOMETRY,
+    *COLOR,
+    *ERASE,
+    *MIX,
+    *({**one, "options": {"image_size": (5, 4)}} for one in FOLLOWING),
+)
 ELSEWHERE = {
+    augment.Mixed: "test_mix.py",
+    augment.affine_labels: "test_compose.py",
+    augment.for_each: "test_compose.py",
+    augment.one_of: "test_compose.py",
+    augment.reversal: "test_mix.py",
+    augment.sequence: "test_compose.py",
+    augment.share_of_batch: "test_mix.py",
+    augment.share_of_example: "test_mix.py",
+    augment.shuffled: "test_mix.py",
+    augment.with_probability: "test_compose.py",
+    augment.within: "test_mix.py",
     augment.chain: "test_geometry.py",
     augment.edge: "test_geometry.py",
     augment.quadrilateral: "test_geometry.py",

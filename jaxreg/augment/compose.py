@@ -125,7 +125,8 @@ def for_each(function: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
     The functions of this package take batches as they are; this is for those of others.
 
     Args:
-      function: Function of a key and one image ``[height, width, channels]``, and of further arrays.
+      function: Function of a key and one image ``[height, width, channels]``, and of further
+        arrays.
 
     Returns:
       Function of a key and a batch, and of batches of the further arrays.

@@ -1,8 +1,8 @@
 """What belongs to an image follows it: labels of pixels, points and boxes, by the same matrix.
 
 Sample one matrix, and give it to :func:`affine` and to these. Points and boxes are in pixels from
-the corner of the image at the top left, so that an image spans ``[0, width]`` by ``[0, height]`` and
-the middle of its first pixel is ``(0.5, 0.5)``.
+the corner of the image at the top left, so that an image spans ``[0, width]`` by ``[0, height]``
+and the middle of its first pixel is ``(0.5, 0.5)``.
 """
 
 from collections.abc import Sequence
