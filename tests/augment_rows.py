@@ -9,8 +9,11 @@ from jaxreg import augment
 from jaxreg._numerics import widen
 
 KEY = jax.random.key(0)
-# Away from 0 and 1, where color clips, and from the halves between levels.
-IMAGES = 0.5 + 0.3 * jnp.sin(jnp.arange(1.0, 16 * 5 * 4 * 3 + 1)).reshape(16, 5, 4, 3)
+# Away from 0 and 1, where color clips, with no two channels alike, and of whole levels, so that no
+# value is close to a half between two.
+SPREAD = (jnp.arange(3.0) + jnp.arange(20.0).reshape(5, 4, 1)) % 3 - 1
+IMAGES = 0.5 + 0.2 * SPREAD + 0.08 * jnp.sin(jnp.arange(1.0, 961)).reshape(16, 5, 4, 3)
+IMAGES = jnp.round(IMAGES * 255) / 255
 # With as many channels as devices, so that they can be sharded.
 DEEP = jnp.sin(jnp.arange(1.0, 16 * 3 * 4 * 8 + 1)).reshape(16, 3, 4, 8)
 SQUARE = IMAGES[:, :4]
@@ -164,8 +167,8 @@ RANDOM_GEOMETRY = (
         augment.random_affine,
         degrees=15.0,
         shift=1.0,
-        scale=0.3,
-        shear=0.2,
+        scale=0.25,
+        shear=0.15,
         errors=[_negative(name) for name in ("degrees", "shift", "shear")],
     ),
     random(augment.random_perspective, distortion=0.4, errors=[_outside("distortion")]),

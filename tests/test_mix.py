@@ -40,7 +40,7 @@ def test_labels_go_with_their_images(kind):
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 9), (9, 1), (4, 4), (7, 7), (32, 20)])
 def test_the_share_of_cutmix_is_the_area_that_stays(shape):
-    """Keras is off by up to 0.43 on 4 by 4 images, timm without its correction by 0.27 on 7 by 7."""
+    """Keras is off by up to 0.43 on 4 by 4 images, uncorrected timm by 0.27 on 7 by 7."""
     number = 500
     old, new = jnp.zeros((number, *shape, 3)), jnp.ones((number, *shape, 3))
     share = jnp.linspace(0, 1, number)

@@ -3,7 +3,7 @@ r"""Mixing: examples of a batch with others of it, and their labels in the same 
 Labels are integer class ids ``[batch]``, which need ``num_classes``, or distributions
 ``[batch, num_classes]``. The partners of a batch are :func:`shuffled` unless told, which on a
 sharded batch sends every example everywhere; :func:`reversal` sends each to one device, and
-:func:`within` groups that lie on one device nothing at all. Any function ``(key, x) -> x`` that
+:func:`within` groups that lie on one device none at all. Any function ``(key, x) -> x`` that
 depends on the key and on nothing but positions will do. Shares are drawn for each example, or with
 :func:`share_of_batch` once for all.
 """

@@ -58,7 +58,7 @@ def reversal(key: jax.Array, x: jax.Array) -> jax.Array:
 def within(size: int) -> Partners:
     """Partners in reverse order within groups of neighbours, for sharded batches.
 
-    Where groups do not reach across devices nothing is sent.
+    Where groups do not reach across devices no example is sent.
 
     Args:
       size: Examples of a group, which divides the batch.

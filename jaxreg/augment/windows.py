@@ -142,9 +142,8 @@ def crop(image: jax.Array, *, top: ArrayLike, left: ArrayLike, size: Sequence[in
         starts.append(place_by_example(start, image))
 
     def cut(image: jax.Array, top: jax.Array, left: jax.Array) -> jax.Array:
-        return jax.lax.dynamic_slice(
-            image, (top, left, jnp.zeros_like(top)), (*size, image.shape[-1])
-        )
+        starts = (top, left, jnp.zeros_like(top))
+        return jax.lax.dynamic_slice(image, starts, (*size, image.shape[-1]))
 
     for _ in range(image.ndim - 3):
         cut = jax.vmap(cut)
