@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxreg._checks import check_between, check_key, check_rate
+from jaxreg._checks import check_between, check_key, check_nonnegative, check_rate
+from jaxreg._numerics import widen
 from jaxreg.augment import color, levels
 from jaxreg.augment._shared import between, checked, chosen, limit, select, symmetric
 
@@ -302,10 +303,14 @@ def color_jitter(
       >>> print(augment.color_jitter(red, brightness=2.0, hue=0.5))
       [[[0. 1. 1.]]]
     """
-    y = color.brightness(image, factor=brightness)
+    factors = {"brightness": brightness, "contrast": contrast, "saturation": saturation}
+    for name, factor in factors.items():
+        check_nonnegative(factor, name)
+    image = checked(image)
+    y = color.brightness(widen(image), factor=brightness)  # Rounded once, at the end.
     y = color.contrast(y, factor=contrast)
     y = color.saturation(y, factor=saturation)
-    return color.hue(y, shift=hue)
+    return color.hue(y, shift=hue).astype(image.dtype)
 
 
 def random_color_jitter(

@@ -188,9 +188,14 @@ def _equalizing(counts: jax.Array) -> jax.Array:
     level = jnp.broadcast_to(jnp.arange(256, dtype=jnp.int32), counts.shape)
     level = place_like(level, counts)
     last = jnp.max(level * (counts > 0).astype(jnp.int32), axis=-1, keepdims=True)
-    total = jnp.sum(counts, axis=-1, keepdims=True)
-    of_last = jnp.sum(counts * (level == last).astype(jnp.int32), axis=-1, keepdims=True)
+    total = jnp.sum(counts, axis=-1, keepdims=True, dtype=jnp.int32)
+    of_last = jnp.sum(
+        jnp.where(level == last, counts, jnp.zeros_like(counts)),
+        axis=-1,
+        keepdims=True,
+        dtype=jnp.int32,
+    )
     step = (total - of_last) // 255
-    below = jnp.cumsum(counts, axis=-1) - counts
+    below = jnp.cumsum(counts, axis=-1, dtype=jnp.int32) - counts
     table = jnp.minimum((step // 2 + below) // jnp.maximum(step, 1), 255)
     return select(step > 0, table, level)
