@@ -25,8 +25,9 @@ TOPICS = (
     "smoothness",
     "optimizer",
     "bandwidth",
+    "augment",
 )
-PEERS = ("torch", "keras")
+PEERS = ("torch", "keras", "augmax", "dm_pix", "kornia")
 RESULTS = Path(__file__).parent / "RESULTS.md"
 HEADINGS = ("work", "peer", "jaxreg", "peer's", "unit", "peer / jaxreg", "target", "")
 

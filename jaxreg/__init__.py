@@ -9,6 +9,7 @@ after the place of a training step where it acts:
 - ``penalties``, ``smoothness``, ``information``, ``targets``: the loss, ``w -> scalar``,
   ``(f, x) -> scalar``, ``mean, log_var -> kl`` and ``logits, labels -> loss``.
 - ``proximal``, ``projections``: the update, ``w -> w``.
+- ``augment``: the data, ``image -> image`` and ``(key, image) -> image``.
 - ``masks``: which parameters a regularizer touches.
 
 Adapters without mathematics lift them to a framework and are imported by name:
@@ -23,6 +24,7 @@ helps, and ``testing`` for holding a regularizer of your own to the same contrac
 """
 
 from jaxreg import (
+    augment,
     dropout,
     information,
     masks,
@@ -39,6 +41,7 @@ from jaxreg._version import __version__
 
 __all__ = [
     "__version__",
+    "augment",
     "dropout",
     "information",
     "masks",

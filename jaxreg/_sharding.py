@@ -27,6 +27,15 @@ def place_like(x: jax.Array, like: jax.Array) -> jax.Array:
     return x if sharding is None else jax.sharding.reshard(x, sharding)
 
 
+def place_first(value: jax.Array, like: jax.Array) -> jax.Array:
+    """Gives ``value`` the sharding of ``like`` along the first axis, which they share."""
+    sharding = explicit_sharding(like)
+    if sharding is None:
+        return value
+    spec = PartitionSpec(sharding.spec[0], *[None] * (value.ndim - 1))
+    return jax.sharding.reshard(value, NamedSharding(sharding.mesh, spec))
+
+
 def whole_along(x: jax.Array, axes: Collection[int]) -> jax.Array:
     """Gathers ``x`` along ``axes``, for a function that works across them."""
     sharding = explicit_sharding(x)

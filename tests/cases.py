@@ -31,6 +31,7 @@ from jaxreg import (
 )
 from jaxreg._numerics import widen
 from jaxreg.training import advice, diagnosis, early_stopping, explain, plateau, statistics
+from tests import augment_rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -1200,6 +1201,8 @@ def _gradient(*, weight: Any) -> optax.GradientTransformationExtraArgs:
     return transforms.add_penalty_gradient(penalties.l2, weight)
 
 
+FUNCTIONS += tuple(Case(**row) for row in augment_rows.ROWS)
+
 TRANSFORMATIONS = (
     Transformation(
         transforms.proximal, _proximal, {"weight": 0.5, "learning_rate": 0.2}, {"weight": 0.0}
@@ -1221,6 +1224,7 @@ TRANSFORMATIONS = (
 
 # Public names that are not functions of data with strengths, and the tests that hold them.
 ELSEWHERE = {
+    **augment_rows.ELSEWHERE,
     advice.Advice: "test_advice.py",
     advice.advise: "test_advice.py",
     diagnosis.Change: "test_diagnosis.py",
@@ -1358,7 +1362,7 @@ ELSEWHERE = {
     transforms.compensate_rounding: "test_rounding.py",
     transforms.exponential_average: "test_averaging.py, test_wrappers.py",
     transforms.lookahead: "test_averaging.py, test_wrappers.py",
-    transforms.preconditioned_proximal: "test_metrics.py, test_metric_conventions.py, test_optimality.py",
+    transforms.preconditioned_proximal: "test_metric_conventions.py, test_optimality.py",
     transforms.rmsprop_metric: "test_metrics.py",
     transforms.sam: "test_sharpness.py, test_wrappers.py",
     transforms.stochastic_weight_average: "test_averaging.py, test_wrappers.py",

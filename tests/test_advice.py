@@ -42,9 +42,7 @@ def test_every_address_leads_to_code(name):
 def test_only_the_named_ones_are_planned():
     assert {start.address for start in STARTS.values()} >= PLANNED
     # May shrink, never grow.
-    assert {
-        "jaxreg.augment.random_crop", "jaxreg.augment.mixup", "jaxreg.augment.random_deletion",
-    } >= PLANNED  # fmt: skip
+    assert {"jaxreg.augment.random_deletion"} >= PLANNED
 
 
 def test_addresses_in_the_text_lead_to_code():

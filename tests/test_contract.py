@@ -24,6 +24,23 @@ LONG = (
 )
 
 
+# What draws strengths and calls a row of its own: the columns that a draw can break.
+DRAWS = ("augment.random_", "augment.jitter.", "augment.filters.random_", "augment.erase.random_")
+OF_A_DRAW = (
+    "-signature",
+    "strict[float32]",
+    "off[float32]",
+    "keys[float32]",
+    "shape_and_dtype[float32]",
+)
+
+
+def is_long(cell):
+    """Whether other fast cells show the most of it."""
+    draws = cell.startswith(DRAWS) and not cell.endswith(OF_A_DRAW)
+    return cell in OTHERS or cell.endswith(NARROW + LONG) or draws
+
+
 def cells():
     """Checks by name of the first rows of functions, and of the others, those in float32 alone."""
     first, others = {}, {}
@@ -42,10 +59,7 @@ def cells():
 FIRST, OTHERS = cells()
 CELLS = FIRST | OTHERS
 # What is narrow differs in its roundings and its range alone, and makes two thirds of the cells.
-MARKED = [
-    pytest.param(cell, marks=[pytest.mark.slow] * (cell in OTHERS or cell.endswith(NARROW + LONG)))
-    for cell in CELLS
-]
+MARKED = [pytest.param(cell, marks=[pytest.mark.slow] * is_long(cell)) for cell in CELLS]
 
 
 @pytest.mark.parametrize("cell", MARKED)

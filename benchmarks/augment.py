@@ -1,0 +1,124 @@
+"""Images per second of a usual training pipeline, beside augmax, dm-pix and kornia.
+
+:func:`pipeline` is meant to be copied: a random resized crop, a flip from left to right, a rotation
+and color jitter, for each image its own, with one resampling and one pass for the colors and the
+mean they need.
+"""
+
+import importlib
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from benchmarks.measuring import Row, Work, shortest
+from jaxreg import augment
+
+SIZES = ((256, 32), (32, 224))
+DEGREES = 15.0
+STRENGTHS = {"brightness": 0.2, "contrast": 0.2, "saturation": 0.2, "hue": 0.1}
+_LEAST = {"augmax": 4.0, "dm-pix": None, "kornia": 3.0}
+
+
+@jax.jit
+def pipeline(key: jax.Array, images: jax.Array) -> jax.Array:
+    """Augments float images ``[batch, height, width, 3]`` in ``[0, 1]``."""
+    crop, flip, turn, color = jax.random.split(key, 4)
+    size = images.shape[1:3]
+    matrix = augment.chain(
+        augment.random_window(crop, images, size=size),
+        augment.random_reflection(flip, images, probability=0.5),
+        augment.random_rotation(turn, images, degrees=DEGREES),
+    )
+    return augment.random_color_jitter(color, augment.affine(images, matrix), **STRENGTHS)
+
+
+def measure(*, small: bool) -> list[Row]:
+    """Time of one batch at two sizes, in one run."""
+    sizes, turns = (((4, 16),), 2) if small else (SIZES, 15)
+    return [row for batch, side in sizes for row in _rows(batch, side, turns)]
+
+
+def _rows(batch: int, side: int, turns: int) -> list[Row]:
+    images = jax.random.uniform(jax.random.key(1), (batch, side, side, 3))
+    works = {
+        "jaxreg": _keyed(pipeline, images),
+        "augmax": _keyed(_augmax(side), images),
+        "dm-pix": _keyed(_dm_pix, images),
+        "kornia": _kornia(images),
+    }
+    times = shortest(works, turns=turns)
+    ours = times.pop("jaxreg")
+    label = f"crop, flip, rotation, jitter, {batch} images of {side} x {side}"
+    return [Row(label, peer, ours, time, "ms", _LEAST[peer]) for peer, time in times.items()]
+
+
+def _keyed(function: Callable[..., Any], images: jax.Array) -> Work:
+    return partial(function, jax.random.key(0), images)
+
+
+def _augmax(side: int) -> Callable[..., Any]:
+    """Geometry in one resampling, too; its zoom is what comes next to a resized crop."""
+    augmax = importlib.import_module("augmax")
+    colors = [STRENGTHS[name] for name in ("brightness", "contrast", "saturation", "hue")]
+    chain = augmax.Chain(
+        augmax.RandomSizedCrop(side, side),
+        augmax.HorizontalFlip(),
+        augmax.Rotate((-DEGREES, DEGREES), p=1.0),
+        augmax.ColorJitter(*colors, p=1.0),
+    )
+
+    @jax.jit
+    def work(key: jax.Array, images: jax.Array) -> Any:
+        return jax.vmap(chain)(jax.random.split(key, len(images)), images)
+
+    return work
+
+
+@jax.jit
+def _dm_pix(key: jax.Array, images: jax.Array) -> jax.Array:
+    """It has no resized crop: the crop's part is ``jax.image.scale_and_translate``."""
+    pix = importlib.import_module("dm_pix")
+
+    def one(key: jax.Array, image: jax.Array) -> jax.Array:
+        keys = jax.random.split(key, 7)
+        side = image.shape[0]
+        zoom = jax.random.uniform(keys[0], (), minval=1.0, maxval=3.5)
+        shift = -(zoom - 1) * side * jax.random.uniform(keys[1], (2,))
+        scales = jnp.stack([zoom, zoom])
+        image = jax.image.scale_and_translate(
+            image, image.shape, (0, 1), scales, shift, "linear", antialias=False
+        )
+        image = pix.random_flip_left_right(keys[2], image)
+        angle = jnp.deg2rad(jax.random.uniform(keys[3], (), minval=-DEGREES, maxval=DEGREES))
+        image = pix.rotate(image, angle)
+        image = pix.random_brightness(keys[4], image, STRENGTHS["brightness"])
+        low, high = 1 - STRENGTHS["contrast"], 1 + STRENGTHS["contrast"]
+        image = pix.random_contrast(keys[5], image, low, high)
+        image = pix.random_saturation(keys[6], image, low, high)
+        return jnp.clip(pix.random_hue(jax.random.fold_in(key, 7), image, STRENGTHS["hue"]), 0, 1)
+
+    return jax.vmap(one)(jax.random.split(key, len(images)), images)
+
+
+def _kornia(images: jax.Array) -> Work:
+    """Its layout is channels first, in which the images are there already."""
+    kornia = importlib.import_module("kornia.augmentation")
+    torch = importlib.import_module("torch")
+    numpy = importlib.import_module("numpy")
+    side = images.shape[1]
+    chain = torch.nn.Sequential(
+        kornia.RandomResizedCrop((side, side), ratio=(3 / 4, 4 / 3)),
+        kornia.RandomHorizontalFlip(),
+        kornia.RandomRotation(DEGREES, p=1.0),
+        kornia.ColorJitter(*STRENGTHS.values(), p=1.0),
+    )
+    tensor = torch.from_numpy(numpy.array(images).transpose(0, 3, 1, 2).copy())
+
+    def work() -> Any:
+        with torch.no_grad():
+            return chain(tensor).numpy()
+
+    return work

@@ -1,0 +1,134 @@
+"""What the augmentations share: checks of their arguments, and one draw for each example."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import NamedSharding, PartitionSpec
+from jax.typing import ArrayLike
+
+from jaxreg import _bits
+from jaxreg._checks import (
+    check_broadcasts,
+    check_key,
+    check_nonnegative,
+    check_real,
+    check_scalar,
+    check_static_integer,
+)
+from jaxreg._numerics import real_dtype, strength
+from jaxreg._sharding import explicit_sharding, place_like, whole_along
+
+Size = tuple[int, int]
+
+
+def checked(image: jax.Array, name: str = "image") -> jax.Array:
+    """Returns ``image`` with every example whole on its device.
+
+    Raises:
+      TypeError: It is not real floating-point.
+      ValueError: It lacks one of the axes height, width and channels.
+    """
+    if getattr(image, "dtype", None) == jnp.uint8:
+        raise TypeError(
+            f"`{name}` must have a floating-point dtype, got uint8; convert it first with "
+            f"augment.to_float({name}), and back with augment.to_uint8."
+        )
+    check_real(image, name)
+    check_axes(image, name)
+    return whole_along(image, range(image.ndim - 3, image.ndim))
+
+
+def check_axes(image: jax.Array, name: str = "image") -> None:
+    """Raises unless ``image`` has the axes height, width and channels."""
+    if image.ndim < 3:
+        raise ValueError(
+            f"`{name}` must have the shape [..., height, width, channels], got {image.shape}; add "
+            f"an axis of one channel with {name}[..., None]."
+        )
+
+
+def check_size(size: Sequence[int], name: str = "size") -> Size:
+    """Returns a pair of height and width.
+
+    Raises:
+      TypeError: One of them is not an integer.
+      ValueError: There are not two of them, or one is not positive.
+    """
+    if not isinstance(size, Sequence) or len(size) != 2:
+        raise ValueError(f"`{name}` must be a pair (height, width), got {size}.")
+    for length in size:
+        check_static_integer(length, name)
+        if length < 1:
+            raise ValueError(f"`{name}` must be positive, got {size}.")
+    return int(size[0]), int(size[1])
+
+
+def check_fits(size: Size, image: jax.Array) -> None:
+    """Raises unless a crop of ``size`` lies within ``image``."""
+    height, width = image.shape[-3:-1]
+    if size[0] > height or size[1] > width:
+        raise ValueError(
+            f"`size` must be at most the {height} x {width} pixels of `image`, got "
+            f"{size[0]} x {size[1]}; enlarge it first with augment.pad or augment.resize."
+        )
+
+
+def per_example(value: ArrayLike, name: str, image: jax.Array) -> jax.Array:
+    """A strength as one number, or as one for each example with axes for its elements."""
+    lead = image.shape[:-3]
+    check_broadcasts(value, name, lead)
+    value = strength(value, image)
+    if value.ndim == 0:
+        return value
+    return value.reshape((1,) * (len(lead) - value.ndim) + value.shape + (1, 1, 1))
+
+
+def limit(value: ArrayLike, name: str, image: jax.Array) -> jax.Array:
+    """The checked bound of a random strength: one number, zero or positive."""
+    check_scalar(value, name)
+    check_nonnegative(value, name)
+    return jnp.maximum(strength(value, image), 0)
+
+
+def between(key: jax.Array, image: jax.Array, low: ArrayLike, high: ArrayLike) -> jax.Array:
+    """One number evenly spread over an interval for each example, of shape ``[...]``."""
+    share = uniform(key, image)
+    low, high = strength(low, image), strength(high, image)
+    return low + (high - low) * share
+
+
+def uniform(key: jax.Array, image: jax.Array) -> jax.Array:
+    """One number evenly spread over ``(0, 1)`` for each example, of shape ``[...]``."""
+    check_key(key)
+    lead = image.shape[:-3]
+    drawn = _bits.uniform(key, (*lead, 1, 1, 1), like=image)
+    return drawn.reshape(lead).astype(real_dtype(image))
+
+
+def symmetric(key: jax.Array, image: jax.Array, bound: jax.Array) -> jax.Array:
+    """One number evenly spread over ``(-bound, bound)`` for each example."""
+    return bound * (2 * uniform(key, image) - 1)
+
+
+def chosen(key: jax.Array, image: jax.Array, probability: ArrayLike) -> jax.Array:
+    """One decision for each example, of shape ``[..., 1, 1, 1]``."""
+    check_key(key)
+    rate = jnp.clip(strength(probability, image), 0, 1)
+    return _bits.bernoulli(key, rate, (*image.shape[:-3], 1, 1, 1), like=image)
+
+
+def place_by_example(value: jax.Array, image: jax.Array) -> jax.Array:
+    """Gives ``value``, whose first axes are the leading ones of ``image``, their sharding."""
+    sharding = explicit_sharding(image)
+    if sharding is None:
+        return value
+    lead = image.ndim - 3
+    spec = PartitionSpec(*sharding.spec[:lead], *[None] * (value.ndim - lead))
+    return jax.sharding.reshard(value, NamedSharding(sharding.mesh, spec))
+
+
+def select(condition: jax.Array, on: jax.Array, off: jax.Array) -> jax.Array:
+    """``jnp.where`` whose condition, one for each example, is spread over it."""
+    condition = place_like(jnp.broadcast_to(condition, on.shape), on)
+    return jnp.where(condition, on, place_like(off, on))

@@ -1,0 +1,349 @@
+r"""Color: functions of images in ``[0, 1]``, which keep to that range.
+
+A factor means what it does in PIL and torchvision: 1 is the identity, to the bit, and 0 takes all
+brightness, contrast or color away. Grey is :math:`0.299 r + 0.587 g + 0.114 b`.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from jaxreg._checks import check_broadcasts, check_nonnegative
+from jaxreg._numerics import real_dtype, strength, widen
+from jaxreg.augment._shared import checked, per_example, select
+
+_LUMA = (0.299, 0.587, 0.114)
+
+
+def brightness(image: jax.Array, *, factor: ArrayLike) -> jax.Array:
+    r"""Scales all values.
+
+    .. math::
+
+      v = \mathrm{clip}(f u, 0, 1)
+
+    Args:
+      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``.
+      factor: Factor :math:`f`, zero or positive, one for all or one for each example.
+
+    Returns:
+      Array with the shape and dtype of ``image``.
+
+    Raises:
+      TypeError: ``image`` is not real floating-point.
+      ValueError: ``factor`` is negative or does not broadcast to the leading axes.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg import augment
+      >>> print(augment.brightness(jnp.array([[[0.2, 0.4, 0.8]]]), factor=2.0))
+      [[[0.4 0.8 1. ]]]
+    """
+    return _blend(image, factor, jnp.zeros_like)
+
+
+def contrast(image: jax.Array, *, factor: ArrayLike) -> jax.Array:
+    r"""Moves all values away from the mean :math:`m` of the grey image, or toward it.
+
+    .. math::
+
+      v = \mathrm{clip}(f u + (1 - f) m, 0, 1)
+
+    Args:
+      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]`` of one channel or
+        three.
+      factor: Factor :math:`f`, zero or positive, one for all or one for each example.
+
+    Returns:
+      Array with the shape and dtype of ``image``. PIL rounds the mean to a whole level of 255.
+
+    Raises:
+      TypeError: ``image`` is not real floating-point.
+      ValueError: ``factor`` is negative or does not broadcast to the leading axes, or ``image`` has
+        not one or three channels.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg import augment
+      >>> print(augment.contrast(jnp.array([[[0.25], [0.75]]]), factor=0.0)[0, :, 0])
+      [0.5 0.5]
+    """
+    return _blend(image, factor, _mean_grey)
+
+
+def saturation(image: jax.Array, *, factor: ArrayLike) -> jax.Array:
+    r"""Moves colors away from their grey :math:`g`, or toward it.
+
+    .. math::
+
+      v = \mathrm{clip}(f u + (1 - f) g, 0, 1)
+
+    Unless it clips, the hue stays and the largest minus the smallest channel is multiplied.
+
+    Args:
+      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]`` of three
+        channels; one of a single channel is grey and stays.
+      factor: Factor :math:`f`, zero or positive, one for all or one for each example.
+
+    Returns:
+      Array with the shape and dtype of ``image``.
+
+    Raises:
+      TypeError: ``image`` is not real floating-point.
+      ValueError: ``factor`` is negative or does not broadcast to the leading axes, or ``image`` has
+        not one or three channels.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg import augment
+      >>> print(jnp.ptp(augment.saturation(jnp.array([[[0.0, 0.5, 1.0]]]), factor=0.0)))
+      0.0
+    """
+    return _blend(image, factor, _grey)
+
+
+def hue(image: jax.Array, *, shift: ArrayLike) -> jax.Array:
+    r"""Turns the hue of HSV, keeping saturation and value.
+
+    With :math:`c` the largest minus the smallest channel and :math:`h` the hue in sixths of a turn,
+    :math:`c h` needs no division, and grey, where the hue is not defined, is :math:`c = 0`:
+
+    .. math::
+
+      v_n = \max u - \mathrm{clip}\bigl(2 c - \bigl| |k - 5 c| - 3 c \bigr|, 0, c\bigr),
+      \qquad k = c h + c \, ((n + 6 s) \bmod 6), \qquad n = 5, 3, 1
+
+    Args:
+      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]`` of three
+        channels; one of a single channel is grey and stays.
+      shift: Turn :math:`s`, of which 1 is the whole circle, one for all or one for each example.
+
+    Returns:
+      Array with the shape and dtype of ``image``, with finite gradients at grey, too.
+
+    Raises:
+      TypeError: ``image`` is not real floating-point.
+      ValueError: ``shift`` does not broadcast to the leading axes, or ``image`` has not one or
+        three channels.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg import augment
+      >>> print(augment.hue(jnp.array([[[1.0, 0.5, 0.0]]]), shift=1 / 3).round(3))
+      [[[0.  1.  0.5]]]
+
+    References:
+      Smith, `Color Gamut Transform Pairs <https://doi.org/10.1145/800248.807361>`_, 1978
+    """
+    image = _colored(image)
+    turn = per_example(shift, "shift", image)
+    if image.shape[-1] == 1:
+        return image
+    x = widen(image)
+    r, g, b = _planes(x)
+    most, least = jnp.maximum(jnp.maximum(r, g), b), jnp.minimum(jnp.minimum(r, g), b)
+    chroma = most - least
+    scaled_hue = jnp.where(
+        most == r, g - b, jnp.where(most == g, 2 * chroma + b - r, 4 * chroma + r - g)
+    )
+
+    def turned(n: int) -> jax.Array:
+        k = scaled_hue + chroma * jnp.mod(n + 6 * turn, 6)
+        return most - jnp.clip(2 * chroma - abs(abs(k - 5 * chroma) - 3 * chroma), 0, chroma)
+
+    y = jnp.concatenate([turned(n) for n in (5, 3, 1)], axis=-1).astype(image.dtype)
+    return select(turn == 0, image, y)
+
+
+def gamma(image: jax.Array, *, gamma: ArrayLike) -> jax.Array:
+    r"""Raises all values to a power.
+
+    .. math::
+
+      v = u^\gamma
+
+    Args:
+      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``; what is below
+        counts as 0, where the gradient is 0, too.
+      gamma: Power :math:`\gamma`, positive, one for all or one for each example; 1 is the identity
+        to the bit.
+
+    Returns:
+      Array with the shape and dtype of ``image``.
+
+    Raises:
+      TypeError: ``image`` is not real floating-point.
+      ValueError: ``gamma`` is negative or does not broadcast to the leading axes.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg import augment
+      >>> print(augment.gamma(jnp.array([[[0.0, 0.25, 1.0]]]), gamma=0.5))
+      [[[0.  0.5 1. ]]]
+    """
+    image = checked(image)
+    check_nonnegative(gamma, "gamma")
+    power = per_example(gamma, "gamma", image)
+    x = jnp.minimum(widen(image), 1)
+    positive = x > 0
+    base = jnp.where(positive, x, jnp.ones_like(x))
+    y = jnp.where(positive, base**power, jnp.zeros_like(x)).astype(image.dtype)
+    return select(power == 1, image, y)
+
+
+def grayscale(image: jax.Array) -> jax.Array:
+    """Takes all color away and keeps the channels.
+
+    Args:
+      image: Floating-point array ``[..., height, width, channels]`` of one channel or three.
+
+    Returns:
+      Array with the shape and dtype of ``image``.
+
+    Raises:
+      TypeError: ``image`` is not real floating-point.
+      ValueError: ``image`` has not one or three channels.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg import augment
+      >>> print(augment.grayscale(jnp.array([[[0.0, 1.0, 0.0]]])).round(3))
+      [[[0.587 0.587 0.587]]]
+    """
+    image = _colored(image)
+    if image.shape[-1] == 1:
+        return image
+    return jnp.broadcast_to(_grey(widen(image)), image.shape).astype(image.dtype)
+
+
+def invert(image: jax.Array) -> jax.Array:
+    """Exchanges light and dark.
+
+    Args:
+      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``.
+
+    Returns:
+      Array with the shape and dtype of ``image``, ``1 - image``.
+
+    Raises:
+      TypeError: ``image`` is not real floating-point.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg import augment
+      >>> print(augment.invert(jnp.array([[[0.0, 0.25, 1.0]]])))
+      [[[1.   0.75 0.  ]]]
+    """
+    return 1 - checked(image)
+
+
+def solarize(image: jax.Array, *, threshold: ArrayLike) -> jax.Array:
+    r"""Inverts what is light.
+
+    .. math::
+
+      v = \begin{cases} u & u < t \\ 1 - u & \text{otherwise} \end{cases}
+
+    Args:
+      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``.
+      threshold: Least value :math:`t` that is inverted, one for all or one for each example; above
+        1 is the identity.
+
+    Returns:
+      Array with the shape and dtype of ``image``.
+
+    Raises:
+      TypeError: ``image`` is not real floating-point.
+      ValueError: ``threshold`` does not broadcast to the leading axes.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg import augment
+      >>> print(augment.solarize(jnp.array([[[0.25, 0.5, 1.0]]]), threshold=0.5))
+      [[[0.25 0.5  0.  ]]]
+    """
+    image = checked(image)
+    light = widen(image) >= per_example(threshold, "threshold", image)
+    return jnp.where(light, 1 - image, image)
+
+
+def normalize(image: jax.Array, *, mean: ArrayLike, std: ArrayLike) -> jax.Array:
+    r"""Subtracts a mean and divides by a standard deviation.
+
+    .. math::
+
+      v = (u - \mu) / \sigma
+
+    Args:
+      image: Floating-point array ``[..., height, width, channels]``.
+      mean: Mean :math:`\mu`: a number, or one for each channel.
+      std: Standard deviation :math:`\sigma`, positive, likewise.
+
+    Returns:
+      Array with the shape and dtype of ``image``.
+
+    Raises:
+      TypeError: ``image`` is not real floating-point.
+      ValueError: ``mean`` or ``std`` is not one number or one for each channel, or ``std`` is a
+        number that is not positive.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg import augment
+      >>> print(augment.normalize(jnp.array([[[0.0, 0.5, 1.0]]]), mean=0.5, std=0.5))
+      [[[-1.  0.  1.]]]
+    """
+    image = checked(image)
+    check_nonnegative(std, "std")
+    shape = (1,) * (image.ndim - 1)
+    for value, name in ((mean, "mean"), (std, "std")):
+        check_broadcasts(value, name, image.shape[-1:])
+    mean, std = (
+        v if v.ndim == 0 else v.reshape(shape + v.shape)
+        for v in (strength(mean, image), strength(std, image))
+    )
+    return ((widen(image) - mean) / std).astype(image.dtype)
+
+
+def _blend(image: jax.Array, factor: ArrayLike, other: Callable) -> jax.Array:
+    """``factor`` of the image and the rest of another, within ``[0, 1]``."""
+    image = checked(image) if other is jnp.zeros_like else _colored(image)
+    check_nonnegative(factor, "factor")
+    f = jnp.maximum(per_example(factor, "factor", image), 0)
+    x = widen(image)
+    y = jnp.clip(f * x + (1 - f) * other(x), 0, 1).astype(image.dtype)
+    return select(f == 1, image, y)
+
+
+def _colored(image: jax.Array) -> jax.Array:
+    """Returns the image; raises unless it has one channel or three."""
+    image = checked(image)
+    if image.shape[-1] not in (1, 3):
+        raise ValueError(
+            f"`image` must have one channel or three, red, green and blue, got {image.shape[-1]}; "
+            "pass image[..., :3] and keep the others."
+        )
+    return image
+
+
+def _planes(x: jax.Array) -> list[jax.Array]:
+    """The channels, each with an axis of size 1 left of them."""
+    return [x[..., i : i + 1] for i in range(x.shape[-1])]
+
+
+def _grey(x: jax.Array) -> jax.Array:
+    """The grey image, of one channel."""
+    if x.shape[-1] == 1:
+        return x
+    return sum(
+        (weight * plane for weight, plane in zip(_LUMA, _planes(x), strict=True)),
+        start=jnp.zeros((), real_dtype(x)),
+    )
+
+
+def _mean_grey(x: jax.Array) -> jax.Array:
+    """The mean of the grey image, one number for each example."""
+    total = jnp.sum(_grey(x), axis=(-3, -2, -1), keepdims=True)
+    return total / max(x.shape[-3] * x.shape[-2], 1)

@@ -1,0 +1,185 @@
+"""Filters: functions of the pixels around a pixel. A constant image is a fixed point of them."""
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from jaxreg._checks import check_nonnegative, check_static_integer
+from jaxreg._numerics import widen
+from jaxreg.augment._shared import between, checked, limit, per_example, select
+from jaxreg.augment.sampling import Border, edge, extended
+
+
+def gaussian_blur(
+    image: jax.Array, *, sigma: ArrayLike, radius: int, border: Border = edge
+) -> jax.Array:
+    r"""Blurs an image with a Gaussian.
+
+    .. math::
+
+      k_d \propto \exp\!\left(-\frac{d^2}{2 \sigma^2}\right), \qquad |d| \le r
+
+    Args:
+      image: Floating-point array ``[..., height, width, channels]``.
+      sigma: Standard deviation :math:`\sigma` in pixels, one for all or one for each example; 0 is
+        the identity to the bit.
+      radius: Pixels :math:`r` after which the kernel is cut off; it shapes the program. torchvision
+        counts ``2 * radius + 1``.
+      border: What stands beyond the border: :func:`edge`, :func:`reflect` (torchvision's),
+        :func:`wrap` or a function like them.
+
+    Returns:
+      Array with the shape and dtype of ``image``.
+
+    Raises:
+      TypeError: ``image`` is not real floating-point, or ``radius`` not an integer.
+      ValueError: ``sigma`` or ``radius`` is negative.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg import augment
+      >>> image = jnp.zeros((5, 5, 1)).at[2, 2].set(1.0)
+      >>> blurred = augment.gaussian_blur(image, sigma=1.0, radius=2)
+      >>> print(jnp.allclose(blurred.sum(), 1), blurred.argmax())
+      True 12
+    """
+    image = checked(image)
+    check_static_integer(radius, "radius")
+    if radius < 0:
+        raise ValueError(f"`radius` must be zero or positive, got {radius}.")
+    check_nonnegative(sigma, "sigma")
+    width = jnp.maximum(per_example(sigma, "sigma", image), 0)
+    taps = _gaussian(width, radius)
+    y = _along(widen(image), -3, taps, border)
+    y = _along(y, -2, taps, border).astype(image.dtype)
+    return select(width == 0, image, y)
+
+
+def sharpness(image: jax.Array, *, factor: ArrayLike) -> jax.Array:
+    r"""Blends an image with a smoothed one, PIL's ``ImageEnhance.Sharpness``.
+
+    .. math::
+
+      v = \mathrm{clip}\!\left(f u + (1 - f) \, s * u, \, 0, 1\right), \qquad
+      s = \frac{1}{13} \begin{pmatrix} 1 & 1 & 1 \\ 1 & 5 & 1 \\ 1 & 1 & 1 \end{pmatrix}
+
+    The pixels at the border are not smoothed.
+
+    Args:
+      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``.
+      factor: Weight :math:`f` of the image, one for all or one for each example: 0 smooths, 1 is
+        the identity to the bit, more sharpens.
+
+    Returns:
+      Array with the shape and dtype of ``image``.
+
+    Raises:
+      TypeError: ``image`` is not real floating-point.
+      ValueError: ``factor`` is negative or does not broadcast to the leading axes.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg import augment
+      >>> image = jnp.zeros((3, 3, 1)).at[1, 1].set(0.5)
+      >>> print(augment.sharpness(image, factor=2.0)[1, 1, 0].round(3))
+      0.808
+    """
+    image = checked(image)
+    check_nonnegative(factor, "factor")
+    f = jnp.maximum(per_example(factor, "factor", image), 0)
+    x = widen(image)
+    ones = [jnp.ones((), x.dtype)] * 3
+    around = _along(_along(x, -3, ones, edge), -2, ones, edge)
+    smooth = (around + 4 * x) / 13
+    height, width = image.shape[-3:-1]
+    rows, columns = jnp.arange(height), jnp.arange(width)
+    inner = ((rows > 0) & (rows < height - 1))[:, None, None]
+    inner = inner & ((columns > 0) & (columns < width - 1))[None, :, None]
+    inner = inner.reshape((1,) * (image.ndim - 3) + inner.shape)
+    smooth = select(inner, smooth, x)
+    y = jnp.clip(x + (f - 1) * (x - smooth), 0, 1).astype(image.dtype)
+    return select(f == 1, image, y)
+
+
+def random_gaussian_blur(
+    key: jax.Array, image: jax.Array, *, sigma: tuple[ArrayLike, ArrayLike], radius: int
+) -> jax.Array:
+    """Blurs an image with a Gaussian of random width.
+
+    Args:
+      key: PRNG key.
+      image: Floating-point array ``[..., height, width, channels]``.
+      sigma: Least and largest standard deviation in pixels.
+      radius: Pixels after which the kernel is cut off.
+
+    Returns:
+      Array with the shape and dtype of ``image``.
+
+    Raises:
+      TypeError: ``image`` is not real floating-point, or ``key`` is not one key.
+      ValueError: A standard deviation is negative or not a single number.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg import augment
+      >>> key, image = jax.random.key(0), jnp.ones((2, 5, 5, 1))
+      >>> blurred = augment.random_gaussian_blur(key, image, sigma=(0.1, 2.0), radius=3)
+      >>> print(jnp.allclose(blurred, 1))
+      True
+    """
+    image = checked(image)
+    low, high = (limit(value, "sigma", image) for value in sigma)
+    return gaussian_blur(image, sigma=between(key, image, low, high), radius=radius)
+
+
+def random_sharpness(key: jax.Array, image: jax.Array, *, amount: ArrayLike) -> jax.Array:
+    """Smooths or sharpens an image at random.
+
+    Args:
+      key: PRNG key.
+      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``.
+      amount: Largest distance of the factor of :func:`sharpness` from 1; the factor is at least 0.
+
+    Returns:
+      Array with the shape and dtype of ``image``.
+
+    Raises:
+      TypeError: ``image`` is not real floating-point, or ``key`` is not one key.
+      ValueError: ``amount`` is negative or not a single number.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg import augment
+      >>> key, image = jax.random.key(0), jnp.full((2, 5, 5, 1), 0.5)
+      >>> print(jnp.allclose(augment.random_sharpness(key, image, amount=0.9), 0.5))
+      True
+    """
+    image = checked(image)
+    amount = limit(amount, "amount", image)
+    return sharpness(image, factor=between(key, image, jnp.maximum(1 - amount, 0), 1 + amount))
+
+
+def _gaussian(sigma: jax.Array, radius: int) -> list[jax.Array]:
+    """Weights of the pixels from ``-radius`` to ``radius``, which sum to 1."""
+    # Below, all weights but the middle one are 0 already, and squares get too small to divide by.
+    safe = jnp.maximum(sigma, 0.01)
+    powers = [jnp.exp(-0.5 * (distance / safe) ** 2) for distance in range(radius + 1)]
+    total = powers[0] + 2 * sum(powers[1:], start=jnp.zeros_like(safe))
+    return [powers[abs(offset)] / total for offset in range(-radius, radius + 1)]
+
+
+def _along(x: jax.Array, axis: int, taps: list[jax.Array], border: Border) -> jax.Array:
+    """Correlation with a kernel along the axis of heights or of widths."""
+    radius, length = len(taps) // 2, x.shape[axis]
+    if length == 0:
+        return x
+    around = (radius, radius)
+    rows, columns = (around, (0, 0)) if axis == -3 else ((0, 0), around)
+    padded = extended(x, rows, columns, border=border)
+    shifts = (
+        jax.lax.slice_in_dim(padded, start, start + length, axis=x.ndim + axis)
+        for start in range(len(taps))
+    )
+    return sum(
+        (tap * part for tap, part in zip(taps, shifts, strict=True)), start=jnp.zeros_like(x)
+    )

@@ -1,0 +1,395 @@
+"""One resampling for any geometry that is a matrix: affine maps, perspectives, and their members.
+
+An angle turns counter-clockwise, as with PIL and torchvision's ``rotate``; pixels are squares about
+their centres. A geometry that moves nothing is the identity to the bit.
+"""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from jaxreg._checks import check_broadcasts
+from jaxreg._numerics import strength
+from jaxreg.augment import matrices
+from jaxreg.augment._shared import Size, check_size, checked, select
+from jaxreg.augment.sampling import Border, Sampler, bilinear
+
+
+def affine(
+    image: jax.Array,
+    matrix: jax.Array,
+    *,
+    size: Sequence[int] | None = None,
+    fill: ArrayLike = 0.0,
+    border: Border | None = None,
+    sample: Sampler = bilinear,
+) -> jax.Array:
+    r"""Moves every point of an image by an affine map, in one resampling.
+
+    .. math::
+
+      v(A p + t) = u(p)
+
+    Build the matrix of several steps with :func:`chain`; :func:`keypoints`, :func:`boxes` and
+    :func:`affine_labels` move what belongs to the image by the same matrix.
+
+    Args:
+      image: Floating-point array ``[..., height, width, channels]``.
+      matrix: Matrices ``[..., 3, 3]`` of :math:`A` and :math:`t`, one for all or one for each
+        example, as :func:`rotation` and :func:`window` make them; the last row is not read.
+      size: Height and width of the result, those of ``image`` by default. The centre stays the
+        centre.
+      fill: Value beyond the border: a number, or one for each channel.
+      border: What stands beyond the border instead: :func:`edge`, :func:`reflect`, :func:`wrap` or
+        a function like them.
+      sample: How to read between pixels: :func:`bilinear`, :func:`nearest` or a function like them.
+
+    Returns:
+      Array ``[..., *size, channels]`` of the dtype of ``image``. It averages no more pixels where
+      it shrinks; :func:`resize` does.
+
+    Raises:
+      TypeError: ``image`` is not real floating-point.
+      ValueError: ``matrix`` is not of shape ``[..., 3, 3]``, or ``size`` no pair.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg import augment
+      >>> image = jnp.arange(16.0).reshape(4, 4, 1)
+      >>> turned = augment.chain(augment.rotation(30.0), augment.rotation(60.0))
+      >>> print(jnp.allclose(augment.affine(image, turned), jnp.rot90(image), atol=1e-4))
+      True
+    """
+    image = checked(image)
+    matrix = strength(matrix, image)
+    sizes = _sizes(image, size)
+    x, y = affine_positions(matrix, image.shape[:-3], *sizes)
+    warped = sample(image, x, y, fill=fill, border=border)
+    return _resampled(image, warped, matrix[..., :2, :], size)
+
+
+def perspective(
+    image: jax.Array,
+    matrix: jax.Array,
+    *,
+    size: Sequence[int] | None = None,
+    fill: ArrayLike = 0.0,
+    border: Border | None = None,
+    sample: Sampler = bilinear,
+) -> jax.Array:
+    r"""Moves every point of an image by a perspective map, in one resampling.
+
+    .. math::
+
+      v(x' / w', y' / w') = u(x, y), \qquad (x', y', w') = M (x, y, 1)
+
+    Args:
+      image: Floating-point array ``[..., height, width, channels]``.
+      matrix: Matrices :math:`M`, ``[..., 3, 3]``, as :func:`quadrilateral` makes them.
+      size: Height and width of the result, those of ``image`` by default.
+      fill: Value beyond the border and the horizon: a number, or one for each channel.
+      border: What stands beyond the border instead, as in :func:`affine`.
+      sample: How to read between pixels, as in :func:`affine`.
+
+    Returns:
+      Array ``[..., *size, channels]`` of the dtype of ``image``.
+
+    Raises:
+      TypeError: ``image`` is not real floating-point.
+      ValueError: ``matrix`` is not of shape ``[..., 3, 3]``, or ``size`` no pair.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg import augment
+      >>> image = jnp.ones((4, 4, 1))
+      >>> print((augment.perspective(image, jnp.eye(3)) == image).all())
+      True
+    """
+    image = checked(image)
+    matrix = strength(matrix, image)
+    sizes = _sizes(image, size)
+    x, y = perspective_positions(matrix, image.shape[:-3], *sizes)
+    warped = sample(image, x, y, fill=fill, border=border)
+    return _resampled(image, warped, matrix, size)
+
+
+def rotate(
+    image: jax.Array, *, degrees: ArrayLike, fill: ArrayLike = 0.0, border: Border | None = None
+) -> jax.Array:
+    """Turns an image about its centre, counter-clockwise.
+
+    Args:
+      image: Floating-point array ``[..., height, width, channels]``.
+      degrees: Angle, one for all or one for each example.
+      fill: Value beyond the border: a number, or one for each channel.
+      border: What stands beyond the border instead, as in :func:`affine`.
+
+    Returns:
+      Array with the shape and dtype of ``image``.
+
+    Raises:
+      TypeError: ``image`` is not real floating-point.
+      ValueError: ``degrees`` does not broadcast to the leading axes of ``image``.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg import augment
+      >>> image = jnp.arange(9.0).reshape(3, 3, 1)
+      >>> turned = augment.rotate(image, degrees=90.0)
+      >>> print(jnp.allclose(turned, jnp.rot90(image), atol=1e-5))
+      True
+    """
+    image = checked(image)
+    matrix = matrices.rotation(_one_each(degrees, "degrees", image))
+    return affine(image, matrix, fill=fill, border=border)
+
+
+def translate(
+    image: jax.Array,
+    *,
+    x: ArrayLike,
+    y: ArrayLike,
+    fill: ArrayLike = 0.0,
+    border: Border | None = None,
+) -> jax.Array:
+    """Shifts an image.
+
+    Args:
+      image: Floating-point array ``[..., height, width, channels]``.
+      x: Pixels to the right, one number for all or one for each example.
+      y: Pixels downward, likewise.
+      fill: Value beyond the border: a number, or one for each channel.
+      border: What stands beyond the border instead, as in :func:`affine`.
+
+    Returns:
+      Array with the shape and dtype of ``image``.
+
+    Raises:
+      TypeError: ``image`` is not real floating-point.
+      ValueError: ``x`` or ``y`` does not broadcast to the leading axes of ``image``.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg import augment
+      >>> image = jnp.arange(4.0).reshape(1, 4, 1)
+      >>> print(augment.translate(image, x=1.0, y=0.0)[0, :, 0])
+      [0. 0. 1. 2.]
+    """
+    image = checked(image)
+    matrix = matrices.translation(_one_each(x, "x", image), _one_each(y, "y", image))
+    return affine(image, matrix, fill=fill, border=border)
+
+
+def scale(
+    image: jax.Array,
+    *,
+    x: ArrayLike,
+    y: ArrayLike,
+    fill: ArrayLike = 0.0,
+    border: Border | None = None,
+) -> jax.Array:
+    """Enlarges an image about its centre, within its size.
+
+    Args:
+      image: Floating-point array ``[..., height, width, channels]``.
+      x: Factor of widths, one for all or one for each example; below 1 shrinks.
+      y: Factor of heights, likewise.
+      fill: Value beyond the border: a number, or one for each channel.
+      border: What stands beyond the border instead, as in :func:`affine`.
+
+    Returns:
+      Array with the shape and dtype of ``image``.
+
+    Raises:
+      TypeError: ``image`` is not real floating-point.
+      ValueError: ``x`` or ``y`` does not broadcast to the leading axes of ``image``.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg import augment
+      >>> image = jnp.array([0.0, 1.0, 2.0, 3.0]).reshape(1, 4, 1)
+      >>> print(augment.scale(image, x=2.0, y=1.0)[0, :, 0])
+      [0.75 1.25 1.75 2.25]
+    """
+    image = checked(image)
+    matrix = matrices.scaling(_one_each(x, "x", image), _one_each(y, "y", image))
+    return affine(image, matrix, fill=fill, border=border)
+
+
+def shear(
+    image: jax.Array,
+    *,
+    x: ArrayLike,
+    y: ArrayLike,
+    fill: ArrayLike = 0.0,
+    border: Border | None = None,
+) -> jax.Array:
+    r"""Shears an image about its centre.
+
+    .. math::
+
+      x' = x + s_x y, \qquad y' = y + s_y x
+
+    Args:
+      image: Floating-point array ``[..., height, width, channels]``.
+      x: Shear :math:`s_x`, the tangent of an angle, one for all or one for each example.
+      y: Shear :math:`s_y`, likewise.
+      fill: Value beyond the border: a number, or one for each channel.
+      border: What stands beyond the border instead, as in :func:`affine`.
+
+    Returns:
+      Array with the shape and dtype of ``image``.
+
+    Raises:
+      TypeError: ``image`` is not real floating-point.
+      ValueError: ``x`` or ``y`` does not broadcast to the leading axes of ``image``.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg import augment
+      >>> image = jnp.array([[0.0, 1.0, 0.0]] * 3)[..., None]
+      >>> print(augment.shear(image, x=1.0, y=0.0)[..., 0])
+      [[1. 0. 0.]
+       [0. 1. 0.]
+       [0. 0. 1.]]
+    """
+    image = checked(image)
+    matrix = matrices.shearing(_one_each(x, "x", image), _one_each(y, "y", image))
+    return affine(image, matrix, fill=fill, border=border)
+
+
+def elastic(
+    image: jax.Array,
+    displacement: jax.Array,
+    *,
+    fill: ArrayLike = 0.0,
+    border: Border | None = None,
+    sample: Sampler = bilinear,
+) -> jax.Array:
+    r"""Reads every pixel from a place of its own.
+
+    .. math::
+
+      v(x, y) = u(x + d_x(x, y), \; y + d_y(x, y))
+
+    Args:
+      image: Floating-point array ``[..., height, width, channels]``.
+      displacement: Pixels :math:`(d_x, d_y)`, ``[..., height, width, 2]``.
+      fill: Value beyond the border: a number, or one for each channel.
+      border: What stands beyond the border instead, as in :func:`affine`.
+      sample: How to read between pixels, as in :func:`affine`.
+
+    Returns:
+      Array with the shape and dtype of ``image``.
+
+    Raises:
+      TypeError: ``image`` is not real floating-point.
+      ValueError: ``displacement`` does not broadcast to ``[..., height, width, 2]``.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg import augment
+      >>> image = jnp.arange(4.0).reshape(1, 4, 1)
+      >>> right = jnp.array([1.0, 0.0])
+      >>> print(augment.elastic(image, right, border=augment.edge)[0, :, 0])
+      [1. 2. 3. 3.]
+
+    References:
+      Simard et al., `Best Practices for Convolutional Neural Networks Applied to Visual Document
+      Analysis <https://doi.org/10.1109/ICDAR.2003.1227801>`_, 2003
+    """
+    image = checked(image)
+    shape = (*image.shape[:-1], 2)
+    check_broadcasts(displacement, "displacement", shape)
+    moved = jnp.broadcast_to(strength(displacement, image), shape)
+    x, y = _grid(_sizes(image, None)[0], image.ndim - 1, moved.dtype)
+    warped = sample(image, x + moved[..., 0], y + moved[..., 1], fill=fill, border=border)
+    still = jnp.all(moved == 0, axis=(-3, -2, -1), keepdims=True)
+    return select(still, image, warped)
+
+
+def affine_positions(
+    matrix: jax.Array, lead: tuple[int, ...], image_size: Size, size: Size
+) -> tuple[jax.Array, jax.Array]:
+    """Where the pixels of a result of ``size`` are read from, ``[*lead, *size]``."""
+    matrix = _check_matrix(matrix, lead)
+    (a, b, t), (c, d, u) = (
+        tuple(matrix[..., i, j, None, None] for j in range(3)) for i in range(2)
+    )
+    x, y = _centred_grid(size, matrix)
+    x, y = x - t, y - u
+    determinant = a * d - b * c
+    a, b, c, d = (entry / determinant for entry in (a, b, c, d))
+    return _placed((d * x - b * y, a * y - c * x), lead, image_size, size)
+
+
+def perspective_positions(
+    matrix: jax.Array, lead: tuple[int, ...], image_size: Size, size: Size
+) -> tuple[jax.Array, jax.Array]:
+    """Where the pixels of a result of ``size`` are read from; NaN is behind the horizon."""
+    matrix = _check_matrix(matrix, lead)
+    back = matrices.adjugate(matrix)
+    x, y, w = matrices.apply(back, *_centred_grid(size, back))
+    determinant = jnp.sum(matrix[..., 0, :] * back[..., :, 0], axis=-1)[..., None, None]
+    seen = w * determinant > 0
+    w = jnp.where(seen, w, jnp.ones_like(w))
+    x, y = (jnp.where(seen, place / w, jnp.full_like(w, jnp.nan)) for place in (x, y))
+    return _placed((x, y), lead, image_size, size)
+
+
+def _check_matrix(matrix: jax.Array, lead: tuple[int, ...]) -> jax.Array:
+    """The matrices with as many leading axes as there are in ``lead``."""
+    if jnp.ndim(matrix) < 2 or matrix.shape[-2:] != (3, 3):
+        raise ValueError(f"`matrix` must be of shape [..., 3, 3], got {jnp.shape(matrix)}.")
+    check_broadcasts(matrix[..., 0, 0], "matrix", lead)
+    return matrix.reshape((1,) * (len(lead) + 2 - matrix.ndim) + matrix.shape)
+
+
+def _placed(
+    places: tuple[jax.Array, jax.Array], lead: tuple[int, ...], image_size: Size, size: Size
+) -> tuple[jax.Array, jax.Array]:
+    """Points counted from the centre as columns and rows of an image."""
+    x, y = (
+        jnp.broadcast_to(place + (length - 1) / 2, (*lead, *size))
+        for place, length in zip(places, reversed(image_size), strict=True)
+    )
+    return x, y
+
+
+def _centred_grid(size: Size, like: jax.Array) -> tuple[jax.Array, jax.Array]:
+    x, y = _grid(size, like.ndim, like.dtype)
+    return x - (size[1] - 1) / 2, y - (size[0] - 1) / 2
+
+
+def _resampled(
+    image: jax.Array, warped: jax.Array, moves: jax.Array, size: Sequence[int] | None
+) -> jax.Array:
+    """The resampled image, and that itself to the bit where nothing moves."""
+    if size is not None and tuple(size) != image.shape[-3:-1]:
+        return warped
+    rows, lead = moves.shape[-2], image.ndim - 3
+    unmoved = jnp.broadcast_to(jnp.eye(3, dtype=moves.dtype)[:rows], moves.shape)
+    still = jnp.all(moves == unmoved, axis=(-2, -1))
+    still = still.reshape((1,) * (lead - still.ndim) + still.shape + (1, 1, 1))
+    return select(still, image, warped)
+
+
+def _sizes(image: jax.Array, size: Sequence[int] | None) -> tuple[Size, Size]:
+    own = (image.shape[-3], image.shape[-2])
+    return own, own if size is None else check_size(size)
+
+
+def _grid(size: Size, ndim: int, dtype: jnp.dtype) -> tuple[jax.Array, jax.Array]:
+    """Columns and rows of all pixels, as arrays of ``ndim`` axes."""
+    lead = (1,) * (ndim - 2)
+    x = jnp.arange(size[1], dtype=dtype).reshape((*lead, 1, size[1]))
+    y = jnp.arange(size[0], dtype=dtype).reshape((*lead, size[0], 1))
+    return x, y
+
+
+def _one_each(value: ArrayLike, name: str, image: jax.Array) -> jax.Array:
+    """A strength of shape ``[...]``, one number or one for each example."""
+    check_broadcasts(value, name, image.shape[:-3])
+    return strength(value, image)

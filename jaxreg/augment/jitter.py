@@ -1,0 +1,371 @@
+"""Random color, with a draw for each example of a batch.
+
+An amount is the largest distance of a factor from 1, and 0 is the identity to the bit.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from jaxreg._checks import check_between, check_key, check_nonnegative, check_rate
+from jaxreg._numerics import widen
+from jaxreg.augment import color, levels
+from jaxreg.augment._shared import between, checked, chosen, limit, select, symmetric
+
+
+def random_brightness(key: jax.Array, image: jax.Array, *, amount: ArrayLike) -> jax.Array:
+    """Scales all values by a random factor.
+
+    Args:
+      key: PRNG key.
+      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``.
+      amount: Largest distance of the factor of :func:`brightness` from 1; the factor is at least 0.
+
+    Returns:
+      Array with the shape and dtype of ``image``.
+
+    Raises:
+      TypeError: ``image`` is not real floating-point, or ``key`` is not one key.
+      ValueError: ``amount`` is negative or not a single number.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg import augment
+      >>> key, image = jax.random.key(0), jnp.full((50, 1, 1, 1), 0.5)
+      >>> lit = augment.random_brightness(key, image, amount=0.2)
+      >>> print(jnp.all((lit >= 0.4) & (lit <= 0.6)), jnp.unique(lit).size)
+      True 50
+    """
+    return color.brightness(image, factor=_factor(key, image, amount, "amount"))
+
+
+def random_contrast(key: jax.Array, image: jax.Array, *, amount: ArrayLike) -> jax.Array:
+    """Moves all values away from their mean, or toward it, at random.
+
+    Args:
+      key: PRNG key.
+      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]`` of one channel or
+        three.
+      amount: Largest distance of the factor of :func:`contrast` from 1; the factor is at least 0.
+
+    Returns:
+      Array with the shape and dtype of ``image``.
+
+    Raises:
+      TypeError: ``image`` is not real floating-point, or ``key`` is not one key.
+      ValueError: ``amount`` is negative or not a single number.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg import augment
+      >>> key, image = jax.random.key(0), jnp.array([[[0.25], [0.75]]])
+      >>> print(augment.random_contrast(key, image, amount=0.5).mean().round(3))
+      0.5
+    """
+    return color.contrast(image, factor=_factor(key, image, amount, "amount"))
+
+
+def random_saturation(key: jax.Array, image: jax.Array, *, amount: ArrayLike) -> jax.Array:
+    """Moves colors away from grey, or toward it, at random.
+
+    Args:
+      key: PRNG key.
+      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]`` of one channel or
+        three.
+      amount: Largest distance of the factor of :func:`saturation` from 1; the factor is at least 0.
+
+    Returns:
+      Array with the shape and dtype of ``image``.
+
+    Raises:
+      TypeError: ``image`` is not real floating-point, or ``key`` is not one key.
+      ValueError: ``amount`` is negative or not a single number.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg import augment
+      >>> key, grey = jax.random.key(0), jnp.full((2, 2, 3), 0.5)
+      >>> print(jnp.allclose(augment.random_saturation(key, grey, amount=0.9), grey))
+      True
+    """
+    return color.saturation(image, factor=_factor(key, image, amount, "amount"))
+
+
+def random_hue(key: jax.Array, image: jax.Array, *, shift: ArrayLike) -> jax.Array:
+    """Turns the hue at random, evenly spread over both directions.
+
+    Args:
+      key: PRNG key.
+      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]`` of one channel or
+        three.
+      shift: Largest turn, of which 1 is the whole circle.
+
+    Returns:
+      Array with the shape and dtype of ``image``.
+
+    Raises:
+      TypeError: ``image`` is not real floating-point, or ``key`` is not one key.
+      ValueError: ``shift`` is negative or not a single number.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg import augment
+      >>> key, red = jax.random.key(0), jnp.array([[[1.0, 0.0, 0.0]]])
+      >>> print(augment.random_hue(key, red, shift=0.5).max(axis=-1))
+      [[1.]]
+    """
+    return color.hue(image, shift=symmetric(key, checked(image), limit(shift, "shift", image)))
+
+
+def random_gamma(key: jax.Array, image: jax.Array, *, amount: ArrayLike) -> jax.Array:
+    r"""Raises all values to a random power, each as likely as its inverse.
+
+    .. math::
+
+      \gamma = (1 + r)^u, \qquad u \sim \mathrm U(-1, 1)
+
+    Args:
+      key: PRNG key.
+      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``.
+      amount: Limit :math:`r`: 0.25 is a power between 0.8 and 1.25.
+
+    Returns:
+      Array with the shape and dtype of ``image``.
+
+    Raises:
+      TypeError: ``image`` is not real floating-point, or ``key`` is not one key.
+      ValueError: ``amount`` is negative or not a single number.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg import augment
+      >>> key, image = jax.random.key(0), jnp.array([[[0.0], [1.0]]])
+      >>> print((augment.random_gamma(key, image, amount=0.5) == image).all())
+      True
+    """
+    image = checked(image)
+    exponent = symmetric(key, image, jnp.log1p(limit(amount, "amount", image)))
+    return color.gamma(image, gamma=jnp.exp(exponent))
+
+
+def random_grayscale(key: jax.Array, image: jax.Array, *, probability: ArrayLike) -> jax.Array:
+    """Takes all color away, or leaves the image.
+
+    Args:
+      key: PRNG key.
+      image: Floating-point array ``[..., height, width, channels]`` of one channel or three.
+      probability: Of taking it away, in ``[0, 1]``.
+
+    Returns:
+      Array with the shape and dtype of ``image``.
+
+    Raises:
+      TypeError: ``image`` is not real floating-point, or ``key`` is not one key.
+      ValueError: ``probability`` is a number outside ``[0, 1]``.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg import augment
+      >>> red = jnp.tile(jnp.array([1.0, 0.0, 0.0]), (50, 1, 1, 1))
+      >>> y = augment.random_grayscale(jax.random.key(0), red, probability=0.5)
+      >>> print(jnp.unique(y[..., 1] > 0))
+      [False  True]
+    """
+    check_rate(probability, "probability")
+    grey = color.grayscale(image)
+    image = checked(image)
+    return select(chosen(key, image, probability), grey, image)
+
+
+def random_invert(key: jax.Array, image: jax.Array, *, probability: ArrayLike) -> jax.Array:
+    """Exchanges light and dark, or leaves the image.
+
+    Args:
+      key: PRNG key.
+      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``.
+      probability: Of exchanging them, in ``[0, 1]``.
+
+    Returns:
+      Array with the shape and dtype of ``image``.
+
+    Raises:
+      TypeError: ``image`` is not real floating-point, or ``key`` is not one key.
+      ValueError: ``probability`` is a number outside ``[0, 1]``.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg import augment
+      >>> black = jnp.zeros((50, 1, 1, 1))
+      >>> print(jnp.unique(augment.random_invert(jax.random.key(0), black, probability=0.5)))
+      [0. 1.]
+    """
+    check_rate(probability, "probability")
+    image = checked(image)
+    return select(chosen(key, image, probability), color.invert(image), image)
+
+
+def random_solarize(
+    key: jax.Array, image: jax.Array, *, threshold: ArrayLike, probability: ArrayLike
+) -> jax.Array:
+    """Inverts what is light, or leaves the image.
+
+    Args:
+      key: PRNG key.
+      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``.
+      threshold: Least value that is inverted, one for all or one for each example.
+      probability: Of inverting, in ``[0, 1]``.
+
+    Returns:
+      Array with the shape and dtype of ``image``.
+
+    Raises:
+      TypeError: ``image`` is not real floating-point, or ``key`` is not one key.
+      ValueError: ``probability`` is a number outside ``[0, 1]``.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg import augment
+      >>> key, light = jax.random.key(0), jnp.ones((50, 1, 1, 1))
+      >>> y = augment.random_solarize(key, light, threshold=0.5, probability=0.5)
+      >>> print(jnp.unique(y))
+      [0. 1.]
+    """
+    check_rate(probability, "probability")
+    image = checked(image)
+    solarized = color.solarize(image, threshold=threshold)
+    return select(chosen(key, image, probability), solarized, image)
+
+
+def random_posterize(
+    key: jax.Array, image: jax.Array, *, bits: ArrayLike, probability: ArrayLike
+) -> jax.Array:
+    """Keeps the highest bits of the levels, or leaves the image.
+
+    Args:
+      key: PRNG key.
+      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``.
+      bits: How many bits, 0 to 8, one for all or one for each example.
+      probability: Of posterizing, in ``[0, 1]``.
+
+    Returns:
+      Array with the shape and dtype of ``image``.
+
+    Raises:
+      TypeError: ``image`` is not real floating-point, or ``key`` is not one key.
+      ValueError: ``probability`` is a number outside ``[0, 1]``.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg import augment
+      >>> key, image = jax.random.key(0), jnp.full((50, 1, 1, 1), 0.25)
+      >>> y = augment.random_posterize(key, image, bits=1, probability=0.5)
+      >>> print(jnp.unique(y))
+      [0.   0.25]
+    """
+    check_rate(probability, "probability")
+    image = checked(image)
+    posterized = levels.posterize(image, bits=bits)
+    return select(chosen(key, image, probability), posterized, image)
+
+
+def color_jitter(
+    image: jax.Array,
+    *,
+    brightness: ArrayLike = 1.0,
+    contrast: ArrayLike = 1.0,
+    saturation: ArrayLike = 1.0,
+    hue: ArrayLike = 0.0,
+) -> jax.Array:
+    """Changes brightness, contrast, saturation and hue, in this order.
+
+    The compiler makes two passes of it: one for the mean that contrast needs, and one for all else.
+
+    Args:
+      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]`` of one channel or
+        three.
+      brightness: Factor of :func:`brightness`, one for all or one for each example.
+      contrast: Factor of :func:`contrast`, likewise.
+      saturation: Factor of :func:`saturation`, likewise.
+      hue: Shift of :func:`hue`, likewise.
+
+    Returns:
+      Array with the shape and dtype of ``image``.
+
+    Raises:
+      TypeError: ``image`` is not real floating-point.
+      ValueError: A strength does not broadcast to the leading axes, a factor is negative, or
+        ``image`` has not one or three channels.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg import augment
+      >>> red = jnp.array([[[0.5, 0.0, 0.0]]])
+      >>> print(augment.color_jitter(red, brightness=2.0, hue=0.5))
+      [[[0. 1. 1.]]]
+    """
+    factors = {"brightness": brightness, "contrast": contrast, "saturation": saturation}
+    for name, factor in factors.items():
+        check_nonnegative(factor, name)
+    image = checked(image)
+    y = color.brightness(widen(image), factor=brightness)  # Rounded once, at the end.
+    y = color.contrast(y, factor=contrast)
+    y = color.saturation(y, factor=saturation)
+    return color.hue(y, shift=hue).astype(image.dtype)
+
+
+def random_color_jitter(
+    key: jax.Array,
+    image: jax.Array,
+    *,
+    brightness: ArrayLike = 0.0,
+    contrast: ArrayLike = 0.0,
+    saturation: ArrayLike = 0.0,
+    hue: ArrayLike = 0.0,
+) -> jax.Array:
+    """Changes brightness, contrast, saturation and hue at random, in this order.
+
+    torchvision draws the order, too.
+
+    Args:
+      key: PRNG key.
+      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]`` of one channel or
+        three.
+      brightness: Largest distance of the factor of :func:`brightness` from 1.
+      contrast: Largest distance of the factor of :func:`contrast` from 1.
+      saturation: Largest distance of the factor of :func:`saturation` from 1.
+      hue: Largest turn of the hue, in ``[0, 0.5]``.
+
+    Returns:
+      Array with the shape and dtype of ``image``.
+
+    Raises:
+      TypeError: ``image`` is not real floating-point, or ``key`` is not one key.
+      ValueError: A limit is negative or not a single number, or ``image`` has not one or three
+        channels.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg import augment
+      >>> key, image = jax.random.key(0), jnp.full((2, 4, 4, 3), 0.5)
+      >>> y = augment.random_color_jitter(key, image, brightness=0.4, hue=0.1)
+      >>> print(jnp.ptp(y[0]) < 1e-6, y[0, 0, 0, 0] != y[1, 0, 0, 0])
+      True True
+    """
+    check_key(key)
+    image = checked(image)
+    check_between(hue, "hue", 0, 0.5)
+    keys = jax.random.split(key, 4)
+    return color_jitter(
+        image,
+        brightness=_factor(keys[0], image, brightness, "brightness"),
+        contrast=_factor(keys[1], image, contrast, "contrast"),
+        saturation=_factor(keys[2], image, saturation, "saturation"),
+        hue=symmetric(keys[3], image, limit(hue, "hue", image)),
+    )
+
+
+def _factor(key: jax.Array, image: jax.Array, amount: ArrayLike, name: str) -> jax.Array:
+    """A factor for each example, evenly spread about 1 and not below 0."""
+    image = checked(image)
+    amount = limit(amount, name, image)
+    return between(key, image, jnp.maximum(1 - amount, 0), 1 + amount)

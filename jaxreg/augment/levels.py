@@ -1,0 +1,201 @@
+"""The 256 levels of ``uint8`` images: conversion, and what looks at how often a level occurs.
+
+A float of ``[0, 1]`` stands for the level it is nearest to. Values from ``to_float`` of a ``uint8``
+image give, after ``to_uint8``, exactly what PIL gives.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike, DTypeLike
+
+from jaxreg._checks import check_between, check_real
+from jaxreg._numerics import real_dtype, widen
+from jaxreg._sharding import place_like
+from jaxreg.augment._shared import checked, per_example, select
+
+
+def to_float(image: jax.Array, *, dtype: DTypeLike = jnp.float32) -> jax.Array:
+    """Converts levels to floats in ``[0, 1]``.
+
+    Args:
+      image: Array of ``uint8`` of any shape.
+      dtype: Floating-point dtype of the result. ``bfloat16`` cannot tell all levels apart.
+
+    Returns:
+      Array of the same shape, ``image / 255``.
+
+    Raises:
+      TypeError: ``image`` is not ``uint8``, or ``dtype`` not floating-point.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg import augment
+      >>> levels = jnp.arange(256, dtype=jnp.uint8)
+      >>> print((augment.to_uint8(augment.to_float(levels)) == levels).all())
+      True
+    """
+    if getattr(image, "dtype", None) != jnp.uint8:
+        kind = getattr(image, "dtype", type(image).__name__)
+        raise TypeError(
+            f"`image` must be an array of uint8, got {kind}; floats need no conversion."
+        )
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise TypeError(f"`dtype` must be floating-point, got {jnp.dtype(dtype)}.")
+    wide = jnp.promote_types(dtype, jnp.float32)
+    return (jnp.asarray(image).astype(wide) / 255).astype(dtype)
+
+
+def to_uint8(image: jax.Array) -> jax.Array:
+    """Converts floats in ``[0, 1]`` to the nearest levels.
+
+    Args:
+      image: Floating-point array of any shape.
+
+    Returns:
+      Array of ``uint8`` of the same shape; what lies outside ``[0, 1]`` is the nearest end of it,
+      and NaN is 0.
+
+    Raises:
+      TypeError: ``image`` is not real floating-point.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg import augment
+      >>> print(augment.to_uint8(jnp.array([[[-1.0, 0.5, 2.0]]])))
+      [[[  0 128 255]]]
+    """
+    check_real(image, "image")
+    return _levels(image).astype(jnp.uint8)
+
+
+def posterize(image: jax.Array, *, bits: ArrayLike) -> jax.Array:
+    """Keeps the highest bits of the levels.
+
+    Args:
+      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``.
+      bits: How many bits, 0 to 8, rounded; one for all or one for each example. 8 is the identity
+        to the bit.
+
+    Returns:
+      Array with the shape and dtype of ``image``; its gradient is 0.
+
+    Raises:
+      TypeError: ``image`` is not real floating-point.
+      ValueError: ``bits`` is a number outside ``[0, 8]`` or does not broadcast to the leading axes.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg import augment
+      >>> print(augment.posterize(jnp.array([[[0.2, 0.6, 0.9]]]), bits=1) * 255)
+      [[[  0. 128. 128.]]]
+    """
+    image = checked(image)
+    if jnp.ndim(bits) == 0:
+        check_between(bits, "bits", 0, 8)
+    kept = jnp.clip(jnp.round(per_example(bits, "bits", image)), 0, 8)
+    lost = (8 - jnp.where(jnp.isnan(kept), jnp.zeros_like(kept), kept)).astype(jnp.int32)
+    levels = _levels(image)
+    lost = jnp.broadcast_to(lost, levels.shape)
+    y = _values((levels >> lost) << lost, image)
+    return select(kept == 8, image, y)
+
+
+def equalize(image: jax.Array) -> jax.Array:
+    """Spreads the levels of each channel so that all occur about as often, PIL's ``equalize``.
+
+    Args:
+      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``, of fewer than
+        ``2**24`` pixels.
+
+    Returns:
+      Array with the shape and dtype of ``image``; its gradient is 0. A channel of a single level
+      keeps it.
+
+    Raises:
+      TypeError: ``image`` is not real floating-point.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg import augment
+      >>> image = jnp.linspace(0.4, 0.6, 1600).reshape(40, 40, 1)
+      >>> print(augment.equalize(image).min(), augment.equalize(image).max())
+      0.0 1.0
+    """
+    image = checked(image)
+    levels = jnp.moveaxis(_levels(image), -1, -3)
+    flat = levels.reshape((*levels.shape[:-2], levels.shape[-2] * levels.shape[-1]))
+    table = _equalizing(_histogram(flat))
+    looked_up = jnp.take_along_axis(table, flat, axis=-1, mode="clip")
+    equalized = jnp.moveaxis(looked_up.reshape(levels.shape), -3, -1)
+    return _values(equalized, image)
+
+
+def autocontrast(image: jax.Array) -> jax.Array:
+    r"""Stretches the values of each channel over the whole range.
+
+    .. math::
+
+      v = \frac{u - \min u}{\max u - \min u}
+
+    Args:
+      image: Floating-point array ``[..., height, width, channels]``.
+
+    Returns:
+      Array with the shape and dtype of ``image``; a channel of a single value keeps it.
+
+    Raises:
+      TypeError: ``image`` is not real floating-point.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg import augment
+      >>> print(augment.autocontrast(jnp.array([[[0.25], [0.5], [0.75]]]))[0, :, 0])
+      [0.  0.5 1. ]
+    """
+    image = checked(image)
+    if image.size == 0:
+        return image
+    x = widen(image)
+    low, high = (reduce(x, axis=(-3, -2), keepdims=True) for reduce in (jnp.min, jnp.max))
+    flat = high == low
+    stretched = (x - low) / jnp.where(flat, jnp.ones_like(low), high - low)
+    return select(flat, image, stretched.astype(image.dtype))
+
+
+def _levels(image: jax.Array) -> jax.Array:
+    """The nearest levels, as 32-bit integers."""
+    level = jnp.round(jnp.clip(widen(image), 0, 1) * 255)
+    return jnp.where(jnp.isnan(level), jnp.zeros_like(level), level).astype(jnp.int32)
+
+
+def _values(levels: jax.Array, image: jax.Array) -> jax.Array:
+    return (levels.astype(real_dtype(image)) / 255).astype(image.dtype)
+
+
+def _histogram(levels: jax.Array) -> jax.Array:
+    """How often each of 256 levels occurs along the last axis.
+
+    The product of the high and the low halves of the levels, one-hot, needs no scatter. Counts are
+    exact in float32 below ``2**24``.
+    """
+    high, low = (jax.nn.one_hot(half, 16, dtype=jnp.float32) for half in (levels >> 4, levels & 15))
+    counts = jnp.einsum("...ni,...nj->...ij", high, low, precision=jax.lax.Precision.HIGHEST)
+    return counts.reshape((*counts.shape[:-2], 256)).astype(jnp.int32)
+
+
+def _equalizing(counts: jax.Array) -> jax.Array:
+    """New levels of the old ones, from how often they occur, in PIL's integer arithmetic."""
+    level = jnp.broadcast_to(jnp.arange(256, dtype=jnp.int32), counts.shape)
+    level = place_like(level, counts)
+    last = jnp.max(level * (counts > 0).astype(jnp.int32), axis=-1, keepdims=True)
+    total = jnp.sum(counts, axis=-1, keepdims=True, dtype=jnp.int32)
+    of_last = jnp.sum(
+        jnp.where(level == last, counts, jnp.zeros_like(counts)),
+        axis=-1,
+        keepdims=True,
+        dtype=jnp.int32,
+    )
+    step = (total - of_last) // 255
+    below = jnp.cumsum(counts, axis=-1, dtype=jnp.int32) - counts
+    table = jnp.minimum((step // 2 + below) // jnp.maximum(step, 1), 255)
+    return select(step > 0, table, level)

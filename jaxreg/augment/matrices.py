@@ -1,0 +1,255 @@
+r"""Geometry as 3 by 3 matrices: nouns, which compose before anything is resampled.
+
+A matrix maps a point :math:`(x, y, 1)` of the image to where it goes. Points are counted in pixels
+from the centre of the image, :math:`x` to the right and :math:`y` downward, so that a matrix means
+the same for every size. Arguments of shape ``[...]`` give matrices ``[..., 3, 3]``, in float32 or
+wider.
+"""
+
+from collections.abc import Sequence
+from functools import reduce
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from jaxreg.augment._shared import check_size
+
+
+def rotation(degrees: ArrayLike) -> jax.Array:
+    r"""Matrix of a rotation about the centre, counter-clockwise as seen.
+
+    .. math::
+
+      \begin{pmatrix} \cos a & \sin a & 0 \\ -\sin a & \cos a & 0 \\ 0 & 0 & 1 \end{pmatrix}
+
+    Args:
+      degrees: Angle :math:`a` of any shape.
+
+    Returns:
+      Matrices ``[..., 3, 3]``.
+
+    Example:
+      >>> from jaxreg import augment
+      >>> print(augment.rotation(30.0)[0, 1], augment.rotation(30.0)[1, 0])
+      0.5 -0.5
+    """
+    (degrees,) = _wide(degrees)
+    angle = jnp.deg2rad(degrees)
+    cos, sin = jnp.cos(angle), jnp.sin(angle)
+    return _matrix((cos, sin, 0), (-sin, cos, 0))
+
+
+def translation(x: ArrayLike, y: ArrayLike) -> jax.Array:
+    """Matrix of a shift by ``x`` pixels to the right and ``y`` pixels down.
+
+    Args:
+      x: Shift to the right, of any shape.
+      y: Shift downward, of a shape that broadcasts with that of ``x``.
+
+    Returns:
+      Matrices ``[..., 3, 3]``.
+
+    Example:
+      >>> from jaxreg import augment
+      >>> print(augment.translation(2.0, -1.0)[:2, 2])
+      [ 2. -1.]
+    """
+    x, y = _wide(x, y)
+    return _matrix((1, 0, x), (0, 1, y))
+
+
+def scaling(x: ArrayLike, y: ArrayLike) -> jax.Array:
+    """Matrix that enlarges about the centre; a factor of -1 flips.
+
+    Args:
+      x: Factor of widths, of any shape.
+      y: Factor of heights, of a shape that broadcasts with that of ``x``.
+
+    Returns:
+      Matrices ``[..., 3, 3]``.
+
+    Example:
+      >>> from jaxreg import augment
+      >>> left_right = augment.scaling(-1.0, 1.0)
+      >>> print(augment.chain(left_right, left_right))
+      [[1. 0. 0.]
+       [0. 1. 0.]
+       [0. 0. 1.]]
+    """
+    x, y = _wide(x, y)
+    return _matrix((x, 0, 0), (0, y, 0))
+
+
+def shearing(x: ArrayLike, y: ArrayLike) -> jax.Array:
+    r"""Matrix of a shear about the centre.
+
+    .. math::
+
+      x' = x + s_x y, \qquad y' = y + s_y x
+
+    Args:
+      x: Shear :math:`s_x`, the tangent of an angle, of any shape.
+      y: Shear :math:`s_y`, of a shape that broadcasts with that of ``x``.
+
+    Returns:
+      Matrices ``[..., 3, 3]``.
+
+    Example:
+      >>> from jaxreg import augment
+      >>> print(augment.shearing(0.5, 0.0)[0])
+      [1.  0.5 0. ]
+    """
+    x, y = _wide(x, y)
+    return _matrix((1, x, 0), (y, 1, 0))
+
+
+def window(
+    top: ArrayLike,
+    left: ArrayLike,
+    height: ArrayLike,
+    width: ArrayLike,
+    *,
+    image_size: Sequence[int],
+    size: Sequence[int],
+) -> jax.Array:
+    """Matrix that spreads a window of an image over the whole of another.
+
+    Args:
+      top: Rows above the window.
+      left: Columns to its left.
+      height: Height of the window, positive.
+      width: Its width, positive.
+      image_size: Height and width of the image that is cropped.
+      size: Height and width of the result.
+
+    Returns:
+      Matrices ``[..., 3, 3]``.
+
+    Raises:
+      ValueError: A size is not a pair of positive integers.
+
+    Example:
+      >>> from jaxreg import augment
+      >>> print(augment.window(0, 0, 4, 4, image_size=(4, 8), size=(8, 8))[0])
+      [2. 0. 4.]
+    """
+    image_size, size = check_size(image_size, "image_size"), check_size(size)
+    top, left, height, width = _wide(top, left, height, width)
+    x_scale, y_scale = size[1] / width, size[0] / height
+    x = left + width / 2 - image_size[1] / 2
+    y = top + height / 2 - image_size[0] / 2
+    return _matrix((x_scale, 0, -x_scale * x), (0, y_scale, -y_scale * y))
+
+
+def quadrilateral(corners: jax.Array, *, size: Sequence[int]) -> jax.Array:
+    """Matrix of the perspective that moves the corners of an image to given points.
+
+    Args:
+      corners: Points ``[..., 4, 2]``, :math:`x` before :math:`y`, in pixels from the centre: where
+        the corners top left, top right, bottom right and bottom left go.
+      size: Height and width of the image.
+
+    Returns:
+      Matrices ``[..., 3, 3]``.
+
+    Raises:
+      ValueError: ``corners`` is not of shape ``[..., 4, 2]``.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg import augment
+      >>> same = jnp.array([[-3.0, -2.0], [3.0, -2.0], [3.0, 2.0], [-3.0, 2.0]])
+      >>> print(jnp.allclose(augment.quadrilateral(same, size=(4, 6)), jnp.eye(3)))
+      True
+
+    References:
+      Heckbert, `Fundamentals of Texture Mapping and Image Warping
+      <https://www2.eecs.berkeley.edu/Pubs/TechRpts/1989/5504.html>`_, 1989, section 2.2.3
+    """
+    if jnp.shape(corners)[-2:] != (4, 2):
+        raise ValueError(f"`corners` must be of shape [..., 4, 2], got {jnp.shape(corners)}.")
+    height, width = check_size(size)
+    (corners,) = _wide(corners)
+    x, y = jnp.moveaxis(corners[..., 0], -1, 0), jnp.moveaxis(corners[..., 1], -1, 0)
+    along_x, along_y, across_x, across_y = (x[1] - x[2], y[1] - y[2], x[3] - x[2], y[3] - y[2])
+    rest_x, rest_y = x[0] - x[1] + x[2] - x[3], y[0] - y[1] + y[2] - y[3]
+    area = along_x * across_y - across_x * along_y
+    g = (rest_x * across_y - across_x * rest_y) / area
+    h = (along_x * rest_y - rest_x * along_y) / area
+    from_unit_square = _matrix(
+        (x[1] - x[0] + g * x[1], x[3] - x[0] + h * x[3], x[0]),
+        (y[1] - y[0] + g * y[1], y[3] - y[0] + h * y[3], y[0]),
+        (g, h, 1),
+    )
+    to_unit_square = chain(translation(width / 2, height / 2), scaling(1 / width, 1 / height))
+    moved = chain(to_unit_square.astype(corners.dtype), from_unit_square)
+    return moved / moved[..., 2:, 2:]
+
+
+def chain(first: jax.Array, *others: jax.Array) -> jax.Array:
+    """Matrix of several geometries, one after the other, the first of them first.
+
+    It is the product of the matrices in reverse, accurate on devices whose products are not.
+
+    Args:
+      first: Matrices ``[..., 3, 3]``.
+      *others: Further ones, of shapes that broadcast.
+
+    Returns:
+      Matrices ``[..., 3, 3]``.
+
+    Example:
+      >>> from jaxreg import augment
+      >>> moved = augment.chain(augment.translation(1.0, 0.0), augment.scaling(2.0, 2.0))
+      >>> print(moved[0])
+      [2. 0. 2.]
+    """
+
+    def then(before: jax.Array, after: jax.Array) -> jax.Array:
+        ndim = max(before.ndim, after.ndim)
+        before, after = (m.reshape((1,) * (ndim - m.ndim) + m.shape) for m in (before, after))
+        return jnp.sum(after[..., :, :, None] * before[..., None, :, :], axis=-2)
+
+    return reduce(then, others, first)
+
+
+def adjugate(matrix: jax.Array) -> jax.Array:
+    """The inverse times the determinant, which as a perspective is the inverse."""
+    a, b, c = matrix[..., 0, :], matrix[..., 1, :], matrix[..., 2, :]
+    return jnp.stack([_cross(b, c), _cross(c, a), _cross(a, b)], axis=-1)
+
+
+def apply(matrix: jax.Array, x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Homogeneous coordinates of points ``[..., rows, columns]`` after a matrix ``[..., 3, 3]``."""
+
+    def row(i: int) -> jax.Array:
+        p, q, r = (matrix[..., i, j, None, None] for j in range(3))
+        return p * x + q * y + r
+
+    return row(0), row(1), row(2)
+
+
+def _cross(a: jax.Array, b: jax.Array) -> jax.Array:
+    (a0, a1, a2), (b0, b1, b2) = jnp.moveaxis(a, -1, 0), jnp.moveaxis(b, -1, 0)
+    return jnp.stack([a1 * b2 - a2 * b1, a2 * b0 - a0 * b2, a0 * b1 - a1 * b0], axis=-1)
+
+
+def _wide(*values: ArrayLike) -> tuple[jax.Array, ...]:
+    """Arrays of one shape and one floating dtype, float32 or wider."""
+    arrays = [v if isinstance(v, jax.Array) else jnp.asarray(v) for v in values]
+    is_double = any(a.dtype == jnp.float64 and not a.weak_type for a in arrays)
+    dtype = jnp.float64 if is_double else jnp.float32
+    shape = jnp.broadcast_shapes(*(a.shape for a in arrays))
+    return tuple(jnp.broadcast_to(a.astype(dtype), shape) for a in arrays)
+
+
+def _matrix(*rows: tuple[jax.Array | int, ...]) -> jax.Array:
+    """Matrices of entries that are arrays of one shape, or the same numbers for all."""
+    rows = rows if len(rows) == 3 else (*rows, (0, 0, 1))
+    like = next(entry for row in rows for entry in row if isinstance(entry, jax.Array))
+    full = [
+        [entry if isinstance(entry, jax.Array) else jnp.full_like(like, entry) for entry in row]
+        for row in rows
+    ]
+    return jnp.stack([jnp.stack(row, axis=-1) for row in full], axis=-2)

@@ -1,0 +1,361 @@
+r"""Mixing: examples of a batch with others of it, and their labels in the same shares.
+
+Labels are integer class ids ``[batch]``, which need ``num_classes``, or distributions
+``[batch, num_classes]``. The partners of a batch are :func:`shuffled` unless told, which on a
+sharded batch sends every example everywhere; :func:`reversal` sends each to one device, and
+:func:`within` groups that lie on one device none at all. Any function ``(key, x) -> x`` that
+depends on the key and on nothing but positions will do. Shares are drawn for each example, or with
+:func:`share_of_batch` once for all.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from jaxreg._checks import (
+    check_broadcasts,
+    check_key,
+    check_nonnegative,
+    check_rate,
+    check_real,
+    check_scalar,
+    check_static_integer,
+)
+from jaxreg._labels import widen_labels
+from jaxreg._numerics import strength, widen
+from jaxreg._sharding import place_first, place_like
+from jaxreg.augment._shared import between, checked, select
+from jaxreg.augment.erase import box
+from jaxreg.augment.partners import Draw, Partners, share_of_example, shuffled
+
+
+class Mixed(NamedTuple):
+    """A mixed batch, the distributions of its labels, and the share of the first part.
+
+    ``labels`` are of shape ``[batch, num_classes]`` and ``share`` of shape ``[batch]``, in float32
+    or wider.
+
+    >>> import jax.numpy as jnp
+    >>> from jaxreg import augment
+    >>> x, labels = jnp.array([[1.0], [2.0]]), jnp.array([0, 1])
+    >>> mixed = augment.mixup(x, labels, x[::-1], labels[::-1], share=0.75, num_classes=2)
+    >>> print(mixed.labels)
+    [[0.75 0.25]
+     [0.25 0.75]]
+    """
+
+    x: jax.Array
+    labels: jax.Array
+    share: jax.Array
+
+
+def mixup(
+    x: jax.Array,
+    labels: jax.Array,
+    other: jax.Array,
+    other_labels: jax.Array,
+    *,
+    share: ArrayLike,
+    num_classes: int | None = None,
+) -> Mixed:
+    r"""Averages examples with others, and their labels.
+
+    .. math::
+
+      v_i = \lambda_i u_i + (1 - \lambda_i) u'_i, \qquad
+      q_i = \lambda_i y_i + (1 - \lambda_i) y'_i
+
+    On hidden activations instead of inputs it is manifold mixup.
+
+    Args:
+      x: Floating-point array :math:`u`, ``[batch, ...]``.
+      labels: Class ids ``[batch]`` or distributions ``[batch, num_classes]``, :math:`y`.
+      other: What is mixed in, :math:`u'`, of the shape and dtype of ``x``.
+      other_labels: Its labels :math:`y'`, of the shape of ``labels``.
+      share: Share :math:`\lambda` in ``[0, 1]`` of ``x``, one for all or one for each example; 1 is
+        the identity to the bit.
+      num_classes: Number of classes, for class ids; an id out of range has zeros.
+
+    Returns:
+      The mixed batch, with the shape and dtype of ``x``, its labels and its shares.
+
+    Raises:
+      TypeError: ``x`` is not real floating-point.
+      ValueError: The shapes do not fit, ``share`` is a number outside ``[0, 1]``, or class ids come
+        without ``num_classes``.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg import augment
+      >>> x, labels = jnp.array([[0.0], [1.0]]), jnp.eye(2)
+      >>> print(augment.mixup(x, labels, x[::-1], labels[::-1], share=0.75).x[:, 0])
+      [0.25 0.75]
+
+    References:
+      Zhang et al., `mixup: Beyond Empirical Risk Minimization
+      <https://arxiv.org/abs/1710.09412>`_, 2017
+      Verma et al., `Manifold Mixup <https://arxiv.org/abs/1806.05236>`_, 2018
+    """
+    check_real(x, "x")
+    _check_partner(x, other, "other")
+    own_share = _shares(share, x)
+    column = own_share.reshape(own_share.shape + (1,) * (x.ndim - 1))
+    y = (column * widen(x) + (1 - column) * widen(other)).astype(x.dtype)
+    mixed_labels = _mix_labels(x, labels, other_labels, own_share, num_classes)
+    return Mixed(select(column == 1, x, y), mixed_labels, own_share)
+
+
+def cutmix(
+    image: jax.Array,
+    labels: jax.Array,
+    other: jax.Array,
+    other_labels: jax.Array,
+    *,
+    share: ArrayLike,
+    center: tuple[ArrayLike, ArrayLike],
+    num_classes: int | None = None,
+) -> Mixed:
+    r"""Pastes a box of other images, and mixes the labels by its area.
+
+    .. math::
+
+      \frac{h}{H} = \frac{w}{W} = \sqrt{1 - \lambda}, \qquad
+      \tilde \lambda = 1 - \frac{\text{pixels pasted}}{H W}, \qquad
+      q = \tilde \lambda y + (1 - \tilde \lambda) y'
+
+    The box is rounded to whole pixels and cut off at the border, and the labels go by what is left
+    of it. On an image of one row or column, such as a series, the box spans it, and the other side
+    is :math:`1 - \lambda`.
+
+    Args:
+      image: Floating-point array ``[batch, height, width, channels]``.
+      labels: Class ids ``[batch]`` or distributions ``[batch, num_classes]``, :math:`y`.
+      other: What is pasted, of the shape and dtype of ``image``.
+      other_labels: Its labels :math:`y'`, of the shape of ``labels``.
+      share: Share :math:`\lambda` in ``[0, 1]`` of ``image`` that is asked for, one for all or one
+        for each example; 1 is the identity to the bit.
+      center: Row and column of the middle of the box, from 0 to the height and the width, likewise.
+      num_classes: Number of classes, for class ids; an id out of range has zeros.
+
+    Returns:
+      The mixed batch, its labels, and the shares :math:`\tilde \lambda` of pixels that stay.
+
+    Raises:
+      TypeError: ``image`` is not real floating-point.
+      ValueError: The shapes do not fit, ``share`` is a number outside ``[0, 1]``, or class ids come
+        without ``num_classes``.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg import augment
+      >>> image, labels = jnp.zeros((2, 4, 4, 1)), jnp.array([0, 1])
+      >>> mixed = augment.cutmix(
+      ...     image, labels, image + 1, labels[::-1], share=0.75, center=(0, 2), num_classes=2
+      ... )
+      >>> print(mixed.share, mixed.x[0, ..., 0].mean())
+      [0.875 0.875] 0.125
+
+    References:
+      Yun et al., `CutMix: Regularization Strategy to Train Strong Classifiers with Localizable
+      Features <https://arxiv.org/abs/1905.04899>`_, 2019
+    """
+    image = checked(image)
+    _check_images(image)
+    _check_partner(image, other, "other")
+    asked = _shares(share, image)
+    height, width = image.shape[-3:-1]
+    part = (1 - asked) ** (0.5 if min(height, width) > 1 else 1.0)
+    sides = (part * n if n > 1 else jnp.full_like(part, 2.0) for n in (height, width))
+    pasted = box(image, *(_shares(c, image, "center", clip=False) for c in center), *sides)
+    pasted = pasted & (part > 0).reshape(-1, 1, 1, 1)
+    area = jnp.sum(pasted, axis=(1, 2, 3), dtype=jnp.int32).astype(asked.dtype)
+    own_share = 1 - area / max(height * width, 1)
+    mixed_labels = _mix_labels(image, labels, other_labels, own_share, num_classes)
+    return Mixed(select(pasted, place_like(other, image), image), mixed_labels, own_share)
+
+
+def random_mixup(
+    key: jax.Array,
+    x: jax.Array,
+    labels: jax.Array,
+    *,
+    alpha: ArrayLike,
+    num_classes: int | None = None,
+    partners: Partners | None = None,
+    draw: Draw | None = None,
+) -> Mixed:
+    r"""Averages examples with others of the batch by random shares, and their labels.
+
+    .. math::
+
+      \lambda_i \sim \mathrm{Beta}(\alpha, \alpha)
+
+    Args:
+      key: PRNG key.
+      x: Floating-point array ``[batch, ...]``: inputs, or hidden activations for manifold mixup.
+      labels: Class ids ``[batch]`` or distributions ``[batch, num_classes]``.
+      alpha: Parameter :math:`\alpha`, zero or positive; 0 mixes nothing in, to the bit.
+      num_classes: Number of classes, for class ids.
+      partners: Which examples are mixed in; :func:`shuffled` by default.
+      draw: How shares are drawn: :func:`share_of_example` by default.
+
+    Returns:
+      The mixed batch, see :func:`mixup`.
+
+    Raises:
+      TypeError: ``x`` is not real floating-point, or ``key`` is not one key.
+      ValueError: ``alpha`` is negative or not a single number, or what :func:`mixup` says.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg import augment
+      >>> x, labels = jnp.arange(4.0)[:, None], jnp.arange(4)
+      >>> mixed = augment.random_mixup(jax.random.key(0), x, labels, alpha=1.0, num_classes=4)
+      >>> print(jnp.allclose(mixed.labels @ jnp.arange(4.0), mixed.x[:, 0], atol=1e-6))
+      True
+    """
+    check_real(x, "x")
+    share, other, other_labels = _partnered(key, x, labels, alpha, partners, draw)
+    return mixup(x, labels, other, other_labels, share=share, num_classes=num_classes)
+
+
+def random_cutmix(
+    key: jax.Array,
+    image: jax.Array,
+    labels: jax.Array,
+    *,
+    alpha: ArrayLike,
+    num_classes: int | None = None,
+    partners: Partners | None = None,
+    draw: Draw | None = None,
+) -> Mixed:
+    r"""Pastes random boxes of other images of the batch, and mixes the labels by their areas.
+
+    .. math::
+
+      \lambda_i \sim \mathrm{Beta}(\alpha, \alpha)
+
+    Args:
+      key: PRNG key.
+      image: Floating-point array ``[batch, height, width, channels]``.
+      labels: Class ids ``[batch]`` or distributions ``[batch, num_classes]``.
+      alpha: Parameter :math:`\alpha`, zero or positive; 0 pastes nothing.
+      num_classes: Number of classes, for class ids.
+      partners: Which images are pasted from; :func:`shuffled` by default.
+      draw: How shares are drawn: :func:`share_of_example` by default.
+
+    Returns:
+      The mixed batch, see :func:`cutmix`. Boxes lie about a point that is anywhere with the same
+      probability, for each example its own.
+
+    Raises:
+      TypeError: ``image`` is not real floating-point, or ``key`` is not one key.
+      ValueError: ``alpha`` is negative or not a single number, or what :func:`cutmix` says.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg import augment
+      >>> image, labels = jnp.eye(4)[:, None, None] * jnp.ones((4, 8, 8, 4)), jnp.arange(4)
+      >>> mixed = augment.random_cutmix(jax.random.key(0), image, labels, alpha=1.0, num_classes=4)
+      >>> print(jnp.allclose(mixed.x.mean(axis=(1, 2)), mixed.labels))
+      True
+    """
+    check_key(key)
+    image = checked(image)
+    _check_images(image)
+    key, row_key, column_key = jax.random.split(key, 3)
+    share, other, other_labels = _partnered(key, image, labels, alpha, partners, draw)
+    center = (
+        between(row_key, image, 0, image.shape[-3]),
+        between(column_key, image, 0, image.shape[-2]),
+    )
+    return cutmix(
+        image, labels, other, other_labels, share=share, center=center, num_classes=num_classes
+    )
+
+
+def _partnered(
+    key: jax.Array,
+    x: jax.Array,
+    labels: jax.Array,
+    alpha: ArrayLike,
+    partners: Partners | None,
+    draw: Draw | None,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Shares, and the partners of examples and of labels."""
+    check_key(key)
+    check_scalar(alpha, "alpha")
+    check_nonnegative(alpha, "alpha")
+    _check_batch(x)
+    share_key, partner_key = jax.random.split(key)
+    partners = shuffled if partners is None else partners
+    share = (share_of_example if draw is None else draw)(share_key, x, strength(alpha, x))
+    return share, partners(partner_key, x), partners(partner_key, labels)
+
+
+def _check_batch(x: jax.Array) -> None:
+    if x.ndim < 1:
+        raise ValueError(f"`x` must have a batch axis, got shape {x.shape}.")
+
+
+def _check_images(image: jax.Array) -> None:
+    if image.ndim != 4:
+        raise ValueError(
+            f"`image` must have the shape [batch, height, width, channels], got {image.shape}."
+        )
+
+
+def _check_partner(x: jax.Array, other: jax.Array, name: str) -> None:
+    if x.ndim < 1 or x.shape != other.shape or x.dtype != other.dtype:
+        raise ValueError(
+            f"`{name}` must have the shape and dtype of its partner, [batch, ...], got "
+            f"{other.dtype} of shape {other.shape} for {x.dtype} of shape {x.shape}."
+        )
+
+
+def _shares(value: ArrayLike, x: jax.Array, name: str = "share", *, clip: bool = True) -> jax.Array:
+    """Numbers ``[batch]``, one for each example."""
+    check_broadcasts(value, name, x.shape[:1])
+    if clip and jnp.ndim(value) == 0:
+        check_rate(value, name)
+    value = jnp.broadcast_to(strength(value, x), x.shape[:1])
+    value = jnp.clip(value, 0, 1) if clip else value
+    return place_first(value, x)
+
+
+def _mix_labels(
+    x: jax.Array,
+    labels: jax.Array,
+    other: jax.Array,
+    share: jax.Array,
+    num_classes: int | None,
+) -> jax.Array:
+    first, second = (_rows(x, y, share.dtype, num_classes) for y in (labels, other))
+    if labels.shape != other.shape:
+        raise ValueError(
+            f"`other_labels` must have the shape of `labels`, {labels.shape}, got {other.shape}."
+        )
+    share = share[:, None]
+    return share * first + (1 - share) * second
+
+
+def _rows(x: jax.Array, labels: jax.Array, dtype: jnp.dtype, num_classes: int | None) -> jax.Array:
+    """Labels as distributions ``[batch, num_classes]``."""
+    integer = jnp.issubdtype(labels.dtype, jnp.integer)
+    if labels.shape[:1] != x.shape[:1] or labels.ndim != (1 if integer else 2):
+        raise ValueError(
+            f"`labels` must be class ids of shape {x.shape[:1]} or distributions of shape "
+            f"({x.shape[0]}, num_classes), got {labels.dtype} of shape {labels.shape}."
+        )
+    if not integer:
+        return labels.astype(dtype)
+    if num_classes is None:
+        raise ValueError(
+            "`num_classes` must be given with integer labels; pass it, or one-hot labels."
+        )
+    check_static_integer(num_classes, "num_classes")
+    ids = widen_labels(labels)[:, None]
+    classes = jax.lax.broadcasted_iota(ids.dtype, (1, num_classes), 1)
+    return (ids == classes).astype(dtype)

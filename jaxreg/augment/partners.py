@@ -1,0 +1,135 @@
+"""Which examples of a batch are mixed with which, and in what shares."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from jaxreg._checks import check_static_integer
+from jaxreg._numerics import real_dtype, strength
+from jaxreg._sharding import place_like, whole_along
+
+Partners = Callable[[jax.Array, jax.Array], jax.Array]
+Draw = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
+
+
+def shuffled(key: jax.Array, x: jax.Array) -> jax.Array:
+    """Partners in random order, the same for all arrays of one length and key.
+
+    Args:
+      key: PRNG key.
+      x: Array ``[batch, ...]``.
+
+    Returns:
+      Array of the shape and dtype of ``x``.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg import augment
+      >>> print(jnp.sort(augment.shuffled(jax.random.key(0), jnp.arange(4))))
+      [0 1 2 3]
+    """
+    order = jax.random.permutation(key, x.shape[0])
+    return place_like(jnp.take(whole_along(x, [0]), order, axis=0, mode="clip"), x)
+
+
+def reversal(key: jax.Array, x: jax.Array) -> jax.Array:
+    """Partners in reverse order, for batches that are in random order already.
+
+    Args:
+      key: Not read.
+      x: Array ``[batch, ...]``.
+
+    Returns:
+      Array of the shape and dtype of ``x``. The example in the middle of an odd number is its own
+      partner.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg import augment
+      >>> print(augment.reversal(None, jnp.arange(4)))
+      [3 2 1 0]
+    """
+    del key
+    return place_like(jnp.flip(whole_along(x, [0]), axis=0), x)
+
+
+def within(size: int) -> Partners:
+    """Partners in reverse order within groups of neighbours, for sharded batches.
+
+    Where groups do not reach across devices no example is sent.
+
+    Args:
+      size: Examples of a group, which divides the batch.
+
+    Returns:
+      Function of a key, which it does not read, and an array ``[batch, ...]``.
+
+    Raises:
+      ValueError: ``size`` does not divide the batch.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg import augment
+      >>> print(augment.within(2)(None, jnp.arange(4)))
+      [1 0 3 2]
+    """
+    check_static_integer(size, "size")
+
+    def partners(key: jax.Array, x: jax.Array) -> jax.Array:
+        del key
+        if size < 1 or x.shape[0] % size:
+            raise ValueError(f"`size` must divide the batch of {x.shape[0]}, got {size}.")
+        groups = x.reshape((x.shape[0] // size, size, *x.shape[1:]))
+        return jnp.flip(groups, axis=1).reshape(x.shape)
+
+    return partners
+
+
+def share_of_example(key: jax.Array, x: jax.Array, alpha: jax.Array) -> jax.Array:
+    """A share from ``Beta(alpha, alpha)`` for each example; 1 where ``alpha`` is 0.
+
+    Args:
+      key: PRNG key.
+      x: Array ``[batch, ...]``.
+      alpha: Parameter of the distribution, zero or positive.
+
+    Returns:
+      Array ``[batch]``, float32 or wider.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg import augment
+      >>> print(augment.share_of_example(jax.random.key(0), jnp.ones((3, 2)), 0.0))
+      [1. 1. 1.]
+    """
+    return _beta(key, x, alpha, (x.shape[0],))
+
+
+def share_of_batch(key: jax.Array, x: jax.Array, alpha: jax.Array) -> jax.Array:
+    """One share from ``Beta(alpha, alpha)`` for all; 1 where ``alpha`` is 0.
+
+    Args:
+      key: PRNG key.
+      x: Array ``[batch, ...]``.
+      alpha: Parameter of the distribution, zero or positive.
+
+    Returns:
+      Scalar, float32 or wider.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg import augment
+      >>> print(augment.share_of_batch(jax.random.key(0), jnp.ones((3, 2)), 0.0))
+      1.0
+    """
+    return _beta(key, x, alpha, ())
+
+
+def _beta(key: jax.Array, x: jax.Array, alpha: ArrayLike, shape: tuple[int, ...]) -> jax.Array:
+    alpha = strength(alpha, x)
+    positive = alpha > 0
+    safe = jnp.where(positive, alpha, jnp.ones_like(alpha))
+    drawn = jax.random.beta(key, safe, safe, shape, dtype=real_dtype(x))
+    return jnp.where(positive, drawn, jnp.ones_like(drawn))

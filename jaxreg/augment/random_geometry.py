@@ -1,0 +1,311 @@
+"""Random geometry: functions ``(key, image) -> image`` with a draw for each example of a batch.
+
+A limit is the largest magnitude of what the function without ``random_`` takes, and 0 is the
+identity to the bit.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from jaxreg import _bits
+from jaxreg._checks import check_key
+from jaxreg._numerics import real_dtype
+from jaxreg.augment import matrices, random_matrices
+from jaxreg.augment._shared import (
+    checked,
+    limit,
+)
+from jaxreg.augment.filters import gaussian_blur
+from jaxreg.augment.geometry import affine, elastic, perspective
+from jaxreg.augment.sampling import Border
+
+
+def random_rotate(
+    key: jax.Array,
+    image: jax.Array,
+    *,
+    degrees: ArrayLike,
+    fill: ArrayLike = 0.0,
+    border: Border | None = None,
+) -> jax.Array:
+    """Turns an image by a random angle, evenly spread over both directions.
+
+    Args:
+      key: PRNG key.
+      image: Floating-point array ``[..., height, width, channels]``.
+      degrees: Largest angle, zero or positive.
+      fill: Value beyond the border: a number, or one for each channel.
+      border: What stands beyond the border instead, as in :func:`affine`.
+
+    Returns:
+      Array with the shape and dtype of ``image``.
+
+    Raises:
+      TypeError: ``image`` is not real floating-point, or ``key`` is not one key.
+      ValueError: ``degrees`` is negative or not a single number.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg import augment
+      >>> key, image = jax.random.key(0), jnp.ones((2, 9, 9, 1))
+      >>> turned = augment.random_rotate(key, image, degrees=15.0)
+      >>> print(turned[:, 4, 4, 0], jnp.all(turned[:, 0, 0, 0] < 1))
+      [1. 1.] True
+    """
+    matrix = random_matrices.random_rotation(key, image, degrees=degrees)
+    return affine(image, matrix, fill=fill, border=border)
+
+
+def random_translate(
+    key: jax.Array,
+    image: jax.Array,
+    *,
+    x: ArrayLike,
+    y: ArrayLike,
+    fill: ArrayLike = 0.0,
+    border: Border | None = None,
+) -> jax.Array:
+    """Shifts an image by random distances, evenly spread over both directions.
+
+    Args:
+      key: PRNG key.
+      image: Floating-point array ``[..., height, width, channels]``.
+      x: Most pixels to the right or to the left.
+      y: Most pixels up or down.
+      fill: Value beyond the border: a number, or one for each channel.
+      border: What stands beyond the border instead, as in :func:`affine`.
+
+    Returns:
+      Array with the shape and dtype of ``image``.
+
+    Raises:
+      TypeError: ``image`` is not real floating-point, or ``key`` is not one key.
+      ValueError: A limit is negative or not a single number.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg import augment
+      >>> image = jnp.ones((2, 9, 9, 1))
+      >>> shifted = augment.random_translate(jax.random.key(0), image, x=2.0, y=2.0)
+      >>> print(shifted.shape, shifted[:, 4, 4, 0])
+      (2, 9, 9, 1) [1. 1.]
+    """
+    matrix = random_matrices.random_translation(key, image, x=x, y=y)
+    return affine(image, matrix, fill=fill, border=border)
+
+
+def random_scale(
+    key: jax.Array,
+    image: jax.Array,
+    *,
+    x: ArrayLike,
+    y: ArrayLike,
+    fill: ArrayLike = 0.0,
+    border: Border | None = None,
+) -> jax.Array:
+    """Enlarges or shrinks an image within its size, by factors each as likely as its inverse.
+
+    Args:
+      key: PRNG key.
+      image: Floating-point array ``[..., height, width, channels]``.
+      x: Limit of widths: 0.25 is a factor between 0.8 and 1.25.
+      y: Limit of heights.
+      fill: Value beyond the border: a number, or one for each channel.
+      border: What stands beyond the border instead, as in :func:`affine`.
+
+    Returns:
+      Array with the shape and dtype of ``image``.
+
+    Raises:
+      TypeError: ``image`` is not real floating-point, or ``key`` is not one key.
+      ValueError: A limit is negative or not a single number.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg import augment
+      >>> image = jnp.ones((2, 9, 9, 1))
+      >>> print(augment.random_scale(jax.random.key(0), image, x=0.5, y=0.5)[:, 4, 4, 0])
+      [1. 1.]
+    """
+    matrix = random_matrices.random_scaling(key, image, x=x, y=y)
+    return affine(image, matrix, fill=fill, border=border)
+
+
+def random_shear(
+    key: jax.Array,
+    image: jax.Array,
+    *,
+    x: ArrayLike,
+    y: ArrayLike,
+    fill: ArrayLike = 0.0,
+    border: Border | None = None,
+) -> jax.Array:
+    """Shears an image at random, evenly spread over both directions.
+
+    Args:
+      key: PRNG key.
+      image: Floating-point array ``[..., height, width, channels]``.
+      x: Largest shear of columns, the tangent of an angle.
+      y: Largest shear of rows.
+      fill: Value beyond the border: a number, or one for each channel.
+      border: What stands beyond the border instead, as in :func:`affine`.
+
+    Returns:
+      Array with the shape and dtype of ``image``.
+
+    Raises:
+      TypeError: ``image`` is not real floating-point, or ``key`` is not one key.
+      ValueError: A limit is negative or not a single number.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg import augment
+      >>> image = jnp.ones((2, 9, 9, 1))
+      >>> print(augment.random_shear(jax.random.key(0), image, x=0.3, y=0.3)[:, 4, 4, 0])
+      [1. 1.]
+    """
+    matrix = random_matrices.random_shearing(key, image, x=x, y=y)
+    return affine(image, matrix, fill=fill, border=border)
+
+
+def random_affine(
+    key: jax.Array,
+    image: jax.Array,
+    *,
+    degrees: ArrayLike = 0.0,
+    shift: ArrayLike = 0.0,
+    scale: ArrayLike = 0.0,
+    shear: ArrayLike = 0.0,
+    fill: ArrayLike = 0.0,
+    border: Border | None = None,
+) -> jax.Array:
+    """Shears, enlarges, turns and shifts an image at random, in one resampling.
+
+    Args:
+      key: PRNG key.
+      image: Floating-point array ``[..., height, width, channels]``.
+      degrees: Largest angle.
+      shift: Most pixels along each axis.
+      scale: Limit of a factor that is common to both axes: 0.25 is one between 0.8 and 1.25.
+      shear: Largest shear of columns, the tangent of an angle.
+      fill: Value beyond the border: a number, or one for each channel.
+      border: What stands beyond the border instead, as in :func:`affine`.
+
+    Returns:
+      Array with the shape and dtype of ``image``.
+
+    Raises:
+      TypeError: ``image`` is not real floating-point, or ``key`` is not one key.
+      ValueError: A limit is negative or not a single number.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg import augment
+      >>> image = jnp.arange(9.0).reshape(3, 3, 1)
+      >>> print((augment.random_affine(jax.random.key(0), image) == image).all())
+      True
+    """
+    check_key(key)
+    image = checked(image)
+    keys = jax.random.split(key, 4)
+    limit(shear, "shear", image)
+    limit(shift, "shift", image)
+    factor = random_matrices.random_scaling(keys[1], image, x=scale, y=0.0)[..., 0, 0]
+    matrix = matrices.chain(
+        random_matrices.random_shearing(keys[0], image, x=shear, y=0.0),
+        matrices.scaling(factor, factor),
+        random_matrices.random_rotation(keys[2], image, degrees=degrees),
+        random_matrices.random_translation(keys[3], image, x=shift, y=shift),
+    )
+    return affine(image, matrix, fill=fill, border=border)
+
+
+def random_perspective(
+    key: jax.Array,
+    image: jax.Array,
+    *,
+    distortion: ArrayLike,
+    fill: ArrayLike = 0.0,
+    border: Border | None = None,
+) -> jax.Array:
+    """Shows an image from a random angle: every corner moves inward.
+
+    Args:
+      key: PRNG key.
+      image: Floating-point array ``[..., height, width, channels]``.
+      distortion: Most that a corner moves along each axis, as a share in ``[0, 1]`` of half of the
+        height and of the width, as in torchvision.
+      fill: Value beyond the border: a number, or one for each channel.
+      border: What stands beyond the border instead, as in :func:`affine`.
+
+    Returns:
+      Array with the shape and dtype of ``image``.
+
+    Raises:
+      TypeError: ``image`` is not real floating-point, or ``key`` is not one key.
+      ValueError: ``distortion`` is a number outside ``[0, 1]``.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg import augment
+      >>> image = jnp.ones((2, 9, 9, 1))
+      >>> print(augment.random_perspective(jax.random.key(0), image, distortion=0.5)[:, 4, 4, 0])
+      [1. 1.]
+    """
+    matrix = random_matrices.random_quadrilateral(key, image, distortion=distortion)
+    return perspective(image, matrix, fill=fill, border=border)
+
+
+def random_elastic(
+    key: jax.Array,
+    image: jax.Array,
+    *,
+    strength: ArrayLike,
+    sigma: ArrayLike,
+    radius: int,
+    fill: ArrayLike = 0.0,
+    border: Border | None = None,
+) -> jax.Array:
+    r"""Displaces every pixel by smoothed noise.
+
+    .. math::
+
+      d = \alpha \, G_\sigma * u, \qquad u \sim \mathrm U(-1, 1)
+
+    Args:
+      key: PRNG key.
+      image: Floating-point array ``[..., height, width, channels]``.
+      strength: Factor :math:`\alpha` of the displacement, in pixels.
+      sigma: Standard deviation of the Gaussian, in pixels.
+      radius: Pixels after which it is cut off, such as three or four times ``sigma``.
+      fill: Value beyond the border: a number, or one for each channel.
+      border: What stands beyond the border instead, as in :func:`affine`.
+
+    Returns:
+      Array with the shape and dtype of ``image``.
+
+    Raises:
+      TypeError: ``image`` is not real floating-point, or ``key`` is not one key.
+      ValueError: ``strength`` or ``sigma`` is negative or not a single number.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg import augment
+      >>> key, image = jax.random.key(0), jnp.arange(9.0).reshape(3, 3, 1)
+      >>> same = augment.random_elastic(key, image, strength=0.0, sigma=1.0, radius=3)
+      >>> print((same == image).all())
+      True
+
+    References:
+      Simard et al., `Best Practices for Convolutional Neural Networks Applied to Visual Document
+      Analysis <https://doi.org/10.1109/ICDAR.2003.1227801>`_, 2003
+    """
+    check_key(key)
+    image = checked(image)
+    factor = limit(strength, "strength", image)
+    shape = (*image.shape[:-1], 1)
+    noise = [2 * _bits.uniform(own, shape, like=image) - 1 for own in jax.random.split(key)]
+    both = jnp.concatenate(noise, axis=-1).astype(real_dtype(image))
+    displacement = factor * gaussian_blur(both, sigma=sigma, radius=radius)
+    return elastic(image, displacement, fill=fill, border=border)

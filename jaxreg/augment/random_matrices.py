@@ -1,0 +1,322 @@
+"""Random matrices, one for each example of a batch: the random forms of the nouns.
+
+``image`` gives the leading axes, the size and the dtype; its pixels are not read. A limit is the
+largest magnitude of what the function without ``random_`` takes, and 0 is exactly the unit matrix.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from jaxreg._checks import check_between, check_key, check_rate
+from jaxreg._numerics import real_dtype, strength
+from jaxreg._sharding import place_like
+from jaxreg.augment import matrices
+from jaxreg.augment._shared import (
+    between,
+    checked,
+    chosen,
+    limit,
+    symmetric,
+)
+
+_ATTEMPTS = 10
+
+
+class Window(NamedTuple):
+    """A part of an image, one for each example."""
+
+    top: jax.Array
+    left: jax.Array
+    height: jax.Array
+    width: jax.Array
+
+
+def random_rotation(key: jax.Array, image: jax.Array, *, degrees: ArrayLike) -> jax.Array:
+    """Matrix of a rotation by a random angle, evenly spread over both directions.
+
+    Args:
+      key: PRNG key.
+      image: Floating-point array ``[..., height, width, channels]``.
+      degrees: Largest angle, zero or positive.
+
+    Returns:
+      Matrices ``[..., 3, 3]`` for :func:`affine`.
+
+    Raises:
+      TypeError: ``image`` is not real floating-point, or ``key`` is not one key.
+      ValueError: ``degrees`` is negative or not a single number.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg import augment
+      >>> images = jnp.zeros((5, 4, 4, 1))
+      >>> matrix = augment.random_rotation(jax.random.key(0), images, degrees=15.0)
+      >>> print(matrix.shape, jnp.allclose(jnp.linalg.det(matrix), 1))
+      (5, 3, 3) True
+    """
+    checked(image)
+    return matrices.rotation(symmetric(key, image, limit(degrees, "degrees", image)))
+
+
+def random_translation(
+    key: jax.Array, image: jax.Array, *, x: ArrayLike, y: ArrayLike
+) -> jax.Array:
+    """Matrix of a random shift, evenly spread over both directions.
+
+    Args:
+      key: PRNG key.
+      image: Floating-point array ``[..., height, width, channels]``.
+      x: Most pixels to the right or to the left.
+      y: Most pixels up or down.
+
+    Returns:
+      Matrices ``[..., 3, 3]`` for :func:`affine`.
+
+    Raises:
+      TypeError: ``image`` is not real floating-point, or ``key`` is not one key.
+      ValueError: A limit is negative or not a single number.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg import augment
+      >>> images = jnp.zeros((5, 4, 4, 1))
+      >>> matrix = augment.random_translation(jax.random.key(0), images, x=2.0, y=0.0)
+      >>> print(jnp.all(abs(matrix[:, 0, 2]) < 2), jnp.all(matrix[:, 1, 2] == 0))
+      True True
+    """
+    checked(image)
+    x, y = _pair(key, image, limit(x, "x", image), limit(y, "y", image))
+    return matrices.translation(x, y)
+
+
+def random_scaling(key: jax.Array, image: jax.Array, *, x: ArrayLike, y: ArrayLike) -> jax.Array:
+    r"""Matrix that enlarges or shrinks by random factors, each as likely as its inverse.
+
+    .. math::
+
+      f = (1 + r)^{u}, \qquad u \sim \mathrm U(-1, 1)
+
+    Args:
+      key: PRNG key.
+      image: Floating-point array ``[..., height, width, channels]``.
+      x: Limit :math:`r` of widths: 0.25 is a factor between 0.8 and 1.25.
+      y: Limit of heights.
+
+    Returns:
+      Matrices ``[..., 3, 3]`` for :func:`affine`.
+
+    Raises:
+      TypeError: ``image`` is not real floating-point, or ``key`` is not one key.
+      ValueError: A limit is negative or not a single number.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg import augment
+      >>> images = jnp.zeros((5, 4, 4, 1))
+      >>> matrix = augment.random_scaling(jax.random.key(0), images, x=0.25, y=0.0)
+      >>> print(jnp.all(abs(jnp.log(matrix[:, 0, 0])) < jnp.log(1.25)), matrix[0, 1, 1])
+      True 1.0
+    """
+    checked(image)
+    x, y = (jnp.log1p(limit(value, name, image)) for value, name in ((x, "x"), (y, "y")))
+    x, y = _pair(key, image, x, y)
+    return matrices.scaling(jnp.exp(x), jnp.exp(y))
+
+
+def random_shearing(key: jax.Array, image: jax.Array, *, x: ArrayLike, y: ArrayLike) -> jax.Array:
+    """Matrix of a random shear, evenly spread over both directions.
+
+    Args:
+      key: PRNG key.
+      image: Floating-point array ``[..., height, width, channels]``.
+      x: Largest shear of columns, the tangent of an angle.
+      y: Largest shear of rows.
+
+    Returns:
+      Matrices ``[..., 3, 3]`` for :func:`affine`.
+
+    Raises:
+      TypeError: ``image`` is not real floating-point, or ``key`` is not one key.
+      ValueError: A limit is negative or not a single number.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg import augment
+      >>> images = jnp.zeros((5, 4, 4, 1))
+      >>> matrix = augment.random_shearing(jax.random.key(0), images, x=0.3, y=0.0)
+      >>> print(jnp.all(abs(matrix[:, 0, 1]) < 0.3), jnp.all(matrix[:, 1, 0] == 0))
+      True True
+    """
+    checked(image)
+    x, y = _pair(key, image, limit(x, "x", image), limit(y, "y", image))
+    return matrices.shearing(x, y)
+
+
+def random_reflection(key: jax.Array, image: jax.Array, *, probability: ArrayLike) -> jax.Array:
+    """Matrix that mirrors left to right, or does nothing.
+
+    Args:
+      key: PRNG key.
+      image: Floating-point array ``[..., height, width, channels]``.
+      probability: Of mirroring, in ``[0, 1]``.
+
+    Returns:
+      Matrices ``[..., 3, 3]`` for :func:`affine`.
+
+    Raises:
+      TypeError: ``image`` is not real floating-point, or ``key`` is not one key.
+      ValueError: ``probability`` is a number outside ``[0, 1]``.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg import augment
+      >>> images = jnp.zeros((50, 4, 4, 1))
+      >>> matrix = augment.random_reflection(jax.random.key(0), images, probability=0.5)
+      >>> print(jnp.unique(matrix[:, 0, 0]))
+      [-1.  1.]
+    """
+    check_rate(probability, "probability")
+    image = checked(image)
+    mirrored = chosen(key, image, probability).reshape(image.shape[:-3])
+    x = 1 - 2 * mirrored.astype(real_dtype(image))
+    return matrices.scaling(x, jnp.ones_like(x))
+
+
+def random_quadrilateral(key: jax.Array, image: jax.Array, *, distortion: ArrayLike) -> jax.Array:
+    """Matrix of a perspective that moves every corner inward at random.
+
+    Args:
+      key: PRNG key.
+      image: Floating-point array ``[..., height, width, channels]``.
+      distortion: Most that a corner moves along each axis, as a share in ``[0, 1]`` of half of the
+        height and of the width.
+
+    Returns:
+      Matrices ``[..., 3, 3]`` for :func:`perspective`.
+
+    Raises:
+      TypeError: ``image`` is not real floating-point, or ``key`` is not one key.
+      ValueError: ``distortion`` is a number outside ``[0, 1]``.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg import augment
+      >>> images = jnp.zeros((5, 4, 4, 1))
+      >>> matrix = augment.random_quadrilateral(jax.random.key(0), images, distortion=0.5)
+      >>> print(matrix.shape, jnp.all(matrix[:, 2, 2] == 1))
+      (5, 3, 3) True
+    """
+    check_between(distortion, "distortion", 0, 1)
+    check_key(key)
+    image = checked(image)
+    share = jnp.clip(strength(distortion, image), 0, 1)
+    lead, (height, width) = image.shape[:-3], image.shape[-3:-1]
+    keys = jax.random.split(key, 8)
+    moved = jnp.stack([between(k, image, 0, share) for k in keys], axis=-1)
+    signs = jnp.array([[-1, -1], [1, -1], [1, 1], [-1, 1]], moved.dtype)
+    corners = signs * jnp.array([[width / 2, height / 2]], moved.dtype)
+    corners = corners.reshape((1,) * len(lead) + (4, 2))
+    matrix = matrices.quadrilateral(
+        corners * (1 - moved.reshape(*lead, 4, 2)), size=(height, width)
+    )
+    still = place_like(jnp.broadcast_to(jnp.eye(3, dtype=matrix.dtype), matrix.shape), matrix)
+    return jnp.where(share == 0, still, matrix)
+
+
+def random_window(
+    key: jax.Array,
+    image: jax.Array,
+    *,
+    size: Sequence[int],
+    scale: tuple[ArrayLike, ArrayLike] = (0.08, 1.0),
+    ratio: tuple[ArrayLike, ArrayLike] = (3 / 4, 4 / 3),
+) -> jax.Array:
+    """Matrix that spreads a random window over an image of ``size``.
+
+    The window is that of :func:`random_resized_crop` with the same key.
+
+    Args:
+      key: PRNG key.
+      image: Floating-point array ``[..., height, width, channels]``.
+      size: Height and width of the result.
+      scale: Least and largest share of the area of ``image``.
+      ratio: Least and largest ratio of width to height.
+
+    Returns:
+      Matrices ``[..., 3, 3]`` for :func:`affine`, to be called with the same ``size``.
+
+    Raises:
+      TypeError: ``image`` is not real floating-point, or ``key`` is not one key.
+      ValueError: ``size`` is not a pair of positive integers, or a limit is not positive.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg import augment
+      >>> images = jnp.zeros((5, 8, 8, 1))
+      >>> matrix = augment.random_window(jax.random.key(0), images, size=(4, 4))
+      >>> print(jnp.all(jnp.linalg.det(matrix) >= 0.25))
+      True
+    """
+    image = checked(image)
+    drawn = draw_window(key, image, scale, ratio)
+    return matrices.window(*drawn, image_size=image.shape[-3:-1], size=size)
+
+
+def draw_window(
+    key: jax.Array,
+    image: jax.Array,
+    scale: tuple[ArrayLike, ArrayLike],
+    ratio: tuple[ArrayLike, ArrayLike],
+) -> Window:
+    """The first of ten random windows that fits, else the largest central one, as torchvision."""
+    check_key(key)
+    height, width = image.shape[-3:-1]
+    scale, ratio = _range(scale, "scale", image), _range(ratio, "ratio", image)
+    area_key, ratio_key, top_key, left_key = jax.random.split(key, 4)
+    area = height * width * _attempts(area_key, image, *scale)
+    aspect = jnp.exp(_attempts(ratio_key, image, jnp.log(ratio[0]), jnp.log(ratio[1])))
+    w, h = jnp.round(jnp.sqrt(area * aspect)), jnp.round(jnp.sqrt(area / aspect))
+    fits = (w >= 1) & (w <= width) & (h >= 1) & (h <= height)
+    first = (fits & (jnp.cumsum(fits.astype(jnp.int32), axis=-1) == 1)).astype(w.dtype)
+    found = jnp.any(fits, axis=-1)
+    aspect = jnp.clip(width / height, *ratio).astype(w.dtype)
+    w = jnp.where(
+        found, jnp.sum(w * first, axis=-1), jnp.round(jnp.minimum(width, height * aspect))
+    )
+    h = jnp.where(
+        found, jnp.sum(h * first, axis=-1), jnp.round(jnp.minimum(height, width / aspect))
+    )
+    w, h = jnp.maximum(w, 1), jnp.maximum(h, 1)
+    top = jnp.floor(between(top_key, image, 0, 1) * (height - h + 1))
+    left = jnp.floor(between(left_key, image, 0, 1) * (width - w + 1))
+    middle_top, middle_left = jnp.floor((height - h) / 2), jnp.floor((width - w) / 2)
+    return Window(jnp.where(found, top, middle_top), jnp.where(found, left, middle_left), h, w)
+
+
+def _attempts(key: jax.Array, image: jax.Array, low: jax.Array, high: jax.Array) -> jax.Array:
+    """Several draws between two limits for each example."""
+    keys = jax.random.split(key, _ATTEMPTS)
+    return jnp.stack([between(k, image, low, high) for k in keys], axis=-1)
+
+
+def _range(
+    limits: tuple[ArrayLike, ArrayLike], name: str, image: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    for value in limits:
+        check_between(value, name, 0, math.inf)
+    tiny = jnp.finfo(real_dtype(image)).tiny
+    low, high = (jnp.maximum(strength(value, image), tiny) for value in limits)
+    return low, high
+
+
+def _pair(
+    key: jax.Array, image: jax.Array, x: jax.Array, y: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    check_key(key)
+    x_key, y_key = jax.random.split(key)
+    return symmetric(x_key, image, x), symmetric(y_key, image, y)

@@ -1,0 +1,188 @@
+"""Random flips, quarter turns and crops, with a draw for each example of a batch."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from jaxreg import _bits
+from jaxreg._checks import check_key, check_rate
+from jaxreg.augment import random_matrices
+from jaxreg.augment._shared import (
+    check_fits,
+    check_size,
+    checked,
+    chosen,
+    select,
+    uniform,
+)
+from jaxreg.augment.windows import crop, flip_left_right, flip_up_down, resized_crop, rot90
+
+
+def random_flip_left_right(
+    key: jax.Array, image: jax.Array, *, probability: ArrayLike
+) -> jax.Array:
+    """Mirrors an image left to right, or leaves it.
+
+    Args:
+      key: PRNG key.
+      image: Floating-point array ``[..., height, width, channels]``.
+      probability: Of mirroring, in ``[0, 1]``.
+
+    Returns:
+      Array with the shape and dtype of ``image``.
+
+    Raises:
+      TypeError: ``image`` is not real floating-point, or ``key`` is not one key.
+      ValueError: ``probability`` is a number outside ``[0, 1]``.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg import augment
+      >>> images = jnp.tile(jnp.array([0.0, 1.0])[:, None], (50, 1, 1, 1))
+      >>> flipped = augment.random_flip_left_right(jax.random.key(0), images, probability=0.5)
+      >>> print(jnp.unique(flipped[:, 0, 0, 0]))
+      [0. 1.]
+    """
+    check_rate(probability, "probability")
+    image = checked(image)
+    return select(chosen(key, image, probability), flip_left_right(image), image)
+
+
+def random_flip_up_down(key: jax.Array, image: jax.Array, *, probability: ArrayLike) -> jax.Array:
+    """Mirrors an image top to bottom, or leaves it.
+
+    Args:
+      key: PRNG key.
+      image: Floating-point array ``[..., height, width, channels]``.
+      probability: Of mirroring, in ``[0, 1]``.
+
+    Returns:
+      Array with the shape and dtype of ``image``.
+
+    Raises:
+      TypeError: ``image`` is not real floating-point, or ``key`` is not one key.
+      ValueError: ``probability`` is a number outside ``[0, 1]``.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg import augment
+      >>> images = jnp.tile(jnp.array([0.0, 1.0])[:, None, None], (50, 1, 1, 1))
+      >>> flipped = augment.random_flip_up_down(jax.random.key(0), images, probability=0.5)
+      >>> print(jnp.unique(flipped[:, 0, 0, 0]))
+      [0. 1.]
+    """
+    check_rate(probability, "probability")
+    image = checked(image)
+    return select(chosen(key, image, probability), flip_up_down(image), image)
+
+
+def random_rot90(key: jax.Array, image: jax.Array) -> jax.Array:
+    """Turns a square image by none to three right angles, each as likely.
+
+    Args:
+      key: PRNG key.
+      image: Floating-point array ``[..., size, size, channels]``.
+
+    Returns:
+      Array with the shape and dtype of ``image``.
+
+    Raises:
+      TypeError: ``image`` is not real floating-point, or ``key`` is not one key.
+      ValueError: ``image`` is not square, so that its shape would be random.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg import augment
+      >>> images = jnp.tile(jnp.arange(4.0).reshape(2, 2, 1), (50, 1, 1, 1))
+      >>> print(jnp.unique(augment.random_rot90(jax.random.key(0), images)[:, 0, 0, 0]))
+      [0. 1. 2. 3.]
+    """
+    check_key(key)
+    image = checked(image)
+    if image.shape[-3] != image.shape[-2]:
+        raise ValueError(
+            f"`image` must be square, got {image.shape[-3]} x {image.shape[-2]}; crop it first, or "
+            "turn it by 180 degrees with both flips."
+        )
+    words = _bits.draw(key, (*image.shape[:-3], 1, 1, 1), like=image)
+    turns = words >> 30
+    half = select(turns >= 2, rot90(image, turns=2), image)
+    return select(turns % 2 == 1, rot90(half, turns=1), half)
+
+
+def random_crop(key: jax.Array, image: jax.Array, *, size: Sequence[int]) -> jax.Array:
+    """Cuts out a window of whole pixels, every place as likely.
+
+    Args:
+      key: PRNG key.
+      image: Floating-point array ``[..., height, width, channels]``; :func:`pad` it first where
+        crops shall reach beyond the border.
+      size: Height and width of the result, at most those of ``image``.
+
+    Returns:
+      Array ``[..., *size, channels]`` of the dtype of ``image``.
+
+    Raises:
+      TypeError: ``image`` is not real floating-point, or ``key`` is not one key.
+      ValueError: ``image`` is smaller than ``size``.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg import augment
+      >>> images = jnp.tile(jnp.arange(4.0)[:, None], (50, 1, 1, 1))
+      >>> cut = augment.random_crop(jax.random.key(0), images, size=(1, 2))
+      >>> print(jnp.unique(cut[:, 0, 0, 0]))
+      [0. 1. 2.]
+    """
+    check_key(key)
+    image, size = checked(image), check_size(size)
+    check_fits(size, image)
+    top, left = (
+        jnp.floor(uniform(own, image) * (length - part + 1)).astype(jnp.int32)
+        for own, length, part in zip(jax.random.split(key), image.shape[-3:-1], size, strict=True)
+    )
+    return crop(image, top=top, left=left, size=size)
+
+
+def random_resized_crop(
+    key: jax.Array,
+    image: jax.Array,
+    *,
+    size: Sequence[int],
+    scale: tuple[ArrayLike, ArrayLike] = (0.08, 1.0),
+    ratio: tuple[ArrayLike, ArrayLike] = (3 / 4, 4 / 3),
+) -> jax.Array:
+    """Cuts out a window of random area, shape and place, and gives it a size.
+
+    The draws are those of torchvision: the first of ten windows that fits, else the largest in the
+    middle whose ratio is allowed; sides are whole pixels.
+
+    Args:
+      key: PRNG key.
+      image: Floating-point array ``[..., height, width, channels]``.
+      size: Height and width of the result.
+      scale: Least and largest share of the area of ``image``.
+      ratio: Least and largest ratio of width to height, of which the logarithm is evenly spread.
+
+    Returns:
+      Array ``[..., *size, channels]`` of the dtype of ``image``, see :func:`resized_crop`.
+
+    Raises:
+      TypeError: ``image`` is not real floating-point, or ``key`` is not one key.
+      ValueError: ``size`` is not a pair of positive integers, or a limit is negative.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg import augment
+      >>> images = jnp.ones((2, 8, 8, 3))
+      >>> print(augment.random_resized_crop(jax.random.key(0), images, size=(4, 4)).shape)
+      (2, 4, 4, 3)
+
+    References:
+      Szegedy et al., `Going Deeper with Convolutions <https://arxiv.org/abs/1409.4842>`_, 2014
+    """
+    image = checked(image)
+    top, left, height, width = random_matrices.draw_window(key, image, scale, ratio)
+    return resized_crop(image, top=top, left=left, height=height, width=width, size=size)

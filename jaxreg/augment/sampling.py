@@ -1,0 +1,263 @@
+r"""Reading an image between its pixels and beyond its border.
+
+The centre of pixel :math:`(i, j)` of row :math:`i` is at :math:`y = i, x = j`. What lies beyond the
+border is ``fill``, unless a border function leads back into the image.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from jaxreg._checks import check_broadcasts
+from jaxreg._numerics import real_dtype, strength, widen
+from jaxreg.augment._shared import checked, place_by_example, select
+
+Border = Callable[[jax.Array, int], jax.Array]
+Sampler = Callable[..., jax.Array]
+
+_FAR = 2.0**24
+
+
+def bilinear(
+    image: jax.Array,
+    x: jax.Array,
+    y: jax.Array,
+    *,
+    fill: ArrayLike = 0.0,
+    border: Border | None = None,
+) -> jax.Array:
+    r"""Reads an image between its pixels, weighting the four around a point.
+
+    .. math::
+
+      v(x, y) = \sum_{i, j} \max(0, 1 - |y - i|) \, \max(0, 1 - |x - j|) \, u_{ij}
+
+    Gathers, since on a processor they take a fifth of the time of products with matrices of
+    weights. :func:`resize` and :func:`resized_crop`, which are separable, gather nothing.
+
+    Args:
+      image: Pixels :math:`u`, ``[..., height, width, channels]``.
+      x: Columns of the points, ``[..., rows, columns]`` with the leading axes of ``image``.
+      y: Their rows, of the same shape.
+      fill: Value beyond the border: a number, or one for each channel.
+      border: What stands beyond the border instead, such as :func:`edge`: a function of integer
+        indices and the length of an axis that returns indices within it.
+
+    Returns:
+      Array ``[..., rows, columns, channels]`` of the dtype of ``image``; a NaN coordinate reads
+      ``fill``.
+
+    Raises:
+      TypeError: ``image`` is not real floating-point.
+      ValueError: The shapes do not fit, or ``image`` has no pixels.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg import augment
+      >>> image = jnp.arange(4.0).reshape(2, 2, 1)
+      >>> print(augment.bilinear(image, jnp.array([[0.5]]), jnp.array([[0.5]]))[0, 0, 0])
+      1.5
+    """
+    image, x, y = _points(image, x, y)
+    height, width = image.shape[-3:-1]
+    rows, columns = _taps(y, height, border), _taps(x, width, border)
+    total = jnp.zeros((), real_dtype(image))
+    for row, row_weight in rows:
+        for column, column_weight in columns:
+            weight = row_weight * column_weight
+            total = total + weight[..., None] * widen(_gather(image, row, column))
+    if border is None:
+        inside = (rows[0][1] + rows[1][1]) * (columns[0][1] + columns[1][1])
+        total = total + (1 - inside)[..., None] * _filling(fill, image)
+    return total.astype(image.dtype)
+
+
+def nearest(
+    image: jax.Array,
+    x: jax.Array,
+    y: jax.Array,
+    *,
+    fill: ArrayLike = 0.0,
+    border: Border | None = None,
+) -> jax.Array:
+    """Reads the pixels of an image that are nearest to points; halves round up.
+
+    Args:
+      image: Pixels ``[..., height, width, channels]``.
+      x: Columns of the points, ``[..., rows, columns]`` with the leading axes of ``image``.
+      y: Their rows, of the same shape.
+      fill: Value beyond the border: a number, or one for each channel.
+      border: What stands beyond the border instead, as in :func:`bilinear`.
+
+    Returns:
+      Array ``[..., rows, columns, channels]`` of the dtype of ``image``; a NaN coordinate reads
+      ``fill``.
+
+    Raises:
+      TypeError: ``image`` is not real floating-point.
+      ValueError: The shapes do not fit, or ``image`` has no pixels.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg import augment
+      >>> image = jnp.arange(4.0).reshape(2, 2, 1)
+      >>> print(augment.nearest(image, jnp.array([[0.7]]), jnp.array([[0.2]]))[0, 0, 0])
+      1.0
+    """
+    image, x, y = _points(image, x, y)
+    height, width = image.shape[-3:-1]
+    row, row_inside = nearest_index(y, height, border)
+    column, column_inside = nearest_index(x, width, border)
+    value = _gather(image, row, column)
+    if border is None:
+        filling = jnp.broadcast_to(_filling(fill, image).astype(image.dtype), value.shape)
+        value = select((row_inside & column_inside)[..., None], value, filling)
+    return value
+
+
+def edge(index: jax.Array, size: int) -> jax.Array:
+    """Repeats the pixels at the border: ``aaa|abcd|ddd``.
+
+    Args:
+      index: Integers.
+      size: Length of the axis.
+
+    Returns:
+      Integers in ``[0, size)`` of the same shape.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg import augment
+      >>> print(augment.edge(jnp.arange(-2, 6), 4))
+      [0 0 0 1 2 3 3 3]
+    """
+    return jnp.clip(index, 0, size - 1)
+
+
+def reflect(index: jax.Array, size: int) -> jax.Array:
+    """Reflects about the centres of the pixels at the border: ``dcb|abcd|cba``.
+
+    Args:
+      index: Integers.
+      size: Length of the axis.
+
+    Returns:
+      Integers in ``[0, size)`` of the same shape.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg import augment
+      >>> print(augment.reflect(jnp.arange(-2, 6), 4))
+      [2 1 0 1 2 3 2 1]
+    """
+    last = size - 1
+    return last - abs(last - index % max(2 * last, 1))
+
+
+def wrap(index: jax.Array, size: int) -> jax.Array:
+    """Repeats the image: ``bcd|abcd|abc``.
+
+    Args:
+      index: Integers.
+      size: Length of the axis.
+
+    Returns:
+      Integers in ``[0, size)`` of the same shape.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg import augment
+      >>> print(augment.wrap(jnp.arange(-2, 6), 4))
+      [2 3 0 1 2 3 0 1]
+    """
+    return index % size
+
+
+def extended(
+    image: jax.Array,
+    rows: tuple[int, int],
+    columns: tuple[int, int],
+    *,
+    fill: ArrayLike = 0.0,
+    border: Border | None = None,
+) -> jax.Array:
+    """The image with so many rows before and after it, and columns likewise."""
+    height, width = image.shape[-3:-1]
+    if border is None:
+        padding = [(0, 0)] * (image.ndim - 3) + [rows, columns, (0, 0)]
+        inside = jnp.pad(jnp.ones((height, width, 1), bool), padding[-3:])
+        padded = jnp.pad(image, padding)
+        inside = inside.reshape((1,) * (image.ndim - 3) + inside.shape)
+        filling = jnp.broadcast_to(_filling(fill, image).astype(image.dtype), padded.shape)
+        return select(inside, padded, filling)
+    for axis, length, (before, after) in ((-3, height, rows), (-2, width, columns)):
+        if before or after:
+            index = border(jnp.arange(-before, length + after), length)
+            image = jnp.take(image, index, axis=axis, mode="clip")
+    return image
+
+
+def nearest_index(
+    position: jax.Array, length: int, border: Border | None
+) -> tuple[jax.Array, jax.Array]:
+    """Index of the pixel nearest to a position along an axis, and whether it lies within."""
+    index = jnp.floor(_bounded(position) + 0.5).astype(jnp.int32)
+    inside = (index >= 0) & (index < length)
+    return (edge if border is None else border)(index, length), inside
+
+
+def _taps(
+    position: jax.Array, length: int, border: Border | None
+) -> tuple[tuple[jax.Array, jax.Array], ...]:
+    """The two pixels around a position along an axis, each with its weight."""
+    position = _bounded(position)
+    low = jnp.floor(position)
+    share = position - low
+    low = low.astype(jnp.int32)
+    if border is not None:
+        return (border(low, length), 1 - share), (border(low + 1, length), share)
+    zero = jnp.zeros_like(share)
+    return (
+        (edge(low, length), jnp.where((low >= 0) & (low < length), 1 - share, zero)),
+        (edge(low + 1, length), jnp.where((low >= -1) & (low < length - 1), share, zero)),
+    )
+
+
+def _bounded(position: jax.Array) -> jax.Array:
+    """Positions that integers hold; beyond the border where they are NaN."""
+    position = jnp.where(jnp.isnan(position), jnp.full_like(position, -_FAR), position)
+    return jnp.clip(position, -_FAR, _FAR)
+
+
+def _points(image: jax.Array, x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    image = checked(image)
+    if 0 in image.shape[-3:-1]:
+        raise ValueError(f"`image` must have pixels, got shape {image.shape}.")
+    for points, name in ((x, "x"), (y, "y")):
+        if jnp.ndim(points) != image.ndim - 1 or jnp.shape(points)[:-2] != image.shape[:-3]:
+            raise ValueError(
+                f"`{name}` must be of shape {(*image.shape[:-3], 'rows', 'columns')}, got "
+                f"{jnp.shape(points)}; broadcast it over the leading axes of `image`."
+            )
+    x, y = (place_by_example(strength(points, image), image) for points in (x, y))
+    return image, x, y
+
+
+def _filling(fill: ArrayLike, image: jax.Array) -> jax.Array:
+    """The value beyond the border, with as many axes as ``image``."""
+    check_broadcasts(fill, "fill", image.shape[-1:])
+    fill = strength(fill, image)
+    return fill if fill.ndim == 0 else fill.reshape((1,) * (image.ndim - 1) + fill.shape)
+
+
+def _gather(image: jax.Array, row: jax.Array, column: jax.Array) -> jax.Array:
+    """The pixels at indices within the image."""
+
+    def take(image: jax.Array, row: jax.Array, column: jax.Array) -> jax.Array:
+        return image.at[row, column].get(mode="clip")
+
+    for _ in range(image.ndim - 3):
+        take = jax.vmap(take)
+    return take(image, row, column)

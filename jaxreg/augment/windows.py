@@ -1,0 +1,303 @@
+"""Flips, quarter turns, crops and sizes: geometry that keeps to the axes and gathers nothing."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from jaxreg._checks import check_static_integer
+from jaxreg._numerics import widen
+from jaxreg.augment._shared import check_fits, check_size, checked, per_example, place_by_example
+from jaxreg.augment.sampling import Border, extended
+
+
+def flip_left_right(image: jax.Array) -> jax.Array:
+    """Mirrors an image, left to right.
+
+    Args:
+      image: Floating-point array ``[..., height, width, channels]``.
+
+    Returns:
+      Array with the shape and dtype of ``image``.
+
+    Raises:
+      TypeError: ``image`` is not real floating-point.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg import augment
+      >>> print(augment.flip_left_right(jnp.arange(3.0).reshape(1, 3, 1))[0, :, 0])
+      [2. 1. 0.]
+    """
+    return jnp.flip(checked(image), axis=-2)
+
+
+def flip_up_down(image: jax.Array) -> jax.Array:
+    """Mirrors an image, top to bottom.
+
+    Args:
+      image: Floating-point array ``[..., height, width, channels]``.
+
+    Returns:
+      Array with the shape and dtype of ``image``.
+
+    Raises:
+      TypeError: ``image`` is not real floating-point.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg import augment
+      >>> print(augment.flip_up_down(jnp.arange(3.0).reshape(3, 1, 1))[:, 0, 0])
+      [2. 1. 0.]
+    """
+    return jnp.flip(checked(image), axis=-3)
+
+
+def rot90(image: jax.Array, *, turns: int) -> jax.Array:
+    """Turns an image counter-clockwise by right angles.
+
+    Args:
+      image: Floating-point array ``[..., height, width, channels]``.
+      turns: How many right angles, an integer of either sign.
+
+    Returns:
+      Array of the dtype of ``image``; an odd number exchanges height and width.
+
+    Raises:
+      TypeError: ``image`` is not real floating-point, or ``turns`` not an integer.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg import augment
+      >>> print(augment.rot90(jnp.arange(4.0).reshape(2, 2, 1), turns=1)[..., 0])
+      [[1. 3.]
+       [0. 2.]]
+    """
+    check_static_integer(turns, "turns")
+    image = checked(image)
+    return jnp.rot90(image, turns, axes=(image.ndim - 3, image.ndim - 2))
+
+
+def center_crop(image: jax.Array, *, size: Sequence[int]) -> jax.Array:
+    """Cuts out the middle of an image.
+
+    Args:
+      image: Floating-point array ``[..., height, width, channels]``.
+      size: Height and width of the result, at most those of ``image``. Where the middle is between
+        pixels, half of it rounds to the even pixel, as in torchvision.
+
+    Returns:
+      Array ``[..., *size, channels]`` of the dtype of ``image``.
+
+    Raises:
+      TypeError: ``image`` is not real floating-point.
+      ValueError: ``image`` is smaller than ``size``.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg import augment
+      >>> print(augment.center_crop(jnp.arange(4.0).reshape(1, 4, 1), size=(1, 2))[0, :, 0])
+      [1. 2.]
+    """
+    image, size = checked(image), check_size(size)
+    check_fits(size, image)
+    top, left = round((image.shape[-3] - size[0]) / 2), round((image.shape[-2] - size[1]) / 2)
+    return image[..., top : top + size[0], left : left + size[1], :]
+
+
+def crop(image: jax.Array, *, top: ArrayLike, left: ArrayLike, size: Sequence[int]) -> jax.Array:
+    """Cuts a window of whole pixels out of an image.
+
+    Args:
+      image: Floating-point array ``[..., height, width, channels]``.
+      top: Rows above the window, an integer, one for all or one for each example. A window that
+        would pass the border is shifted to it.
+      left: Columns to its left, likewise.
+      size: Height and width of the result, at most those of ``image``.
+
+    Returns:
+      Array ``[..., *size, channels]`` of the dtype of ``image``.
+
+    Raises:
+      TypeError: ``image`` is not real floating-point, or ``top`` or ``left`` not an integer.
+      ValueError: ``image`` is smaller than ``size``.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg import augment
+      >>> print(augment.crop(jnp.arange(4.0).reshape(1, 4, 1), top=0, left=1, size=(1, 2))[0, :, 0])
+      [1. 2.]
+    """
+    image, size = checked(image), check_size(size)
+    check_fits(size, image)
+    starts = []
+    for value, name in ((top, "top"), (left, "left")):
+        if not jnp.issubdtype(jnp.result_type(value), jnp.integer):
+            raise TypeError(
+                f"`{name}` must be an integer, got {jnp.result_type(value)}; between pixels use "
+                "augment.resized_crop."
+            )
+        start = jnp.broadcast_to(jnp.asarray(value, jnp.int32), image.shape[:-3])
+        starts.append(place_by_example(start, image))
+
+    def cut(image: jax.Array, top: jax.Array, left: jax.Array) -> jax.Array:
+        starts = (top, left, jnp.zeros_like(top))
+        return jax.lax.dynamic_slice(image, starts, (*size, image.shape[-1]))
+
+    for _ in range(image.ndim - 3):
+        cut = jax.vmap(cut)
+    return cut(image, *starts)
+
+
+def resize(image: jax.Array, *, size: Sequence[int]) -> jax.Array:
+    r"""Changes the size of an image, averaging where it shrinks.
+
+    .. math::
+
+      v_o = \frac{\sum_i k_{oi} u_i}{\sum_i k_{oi}}, \qquad
+      k_{oi} = \max\!\left(0, 1 - \frac{|i - s_o|}{\max(1, r)}\right), \qquad
+      s_o = (o + \tfrac 1 2) r - \tfrac 1 2
+
+    along each axis, with the ratio :math:`r` of the old size to the new one: PIL's and, with
+    ``antialias``, torchvision's bilinear filter, as a product with a matrix along each axis.
+
+    Args:
+      image: Floating-point array ``[..., height, width, channels]``.
+      size: Height and width of the result.
+
+    Returns:
+      Array ``[..., *size, channels]`` of the dtype of ``image``.
+
+    Raises:
+      TypeError: ``image`` is not real floating-point.
+      ValueError: ``size`` is not a pair of positive integers, or ``image`` has no pixels.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg import augment
+      >>> print(augment.resize(jnp.array([0.0, 1.0]).reshape(1, 2, 1), size=(1, 4))[0, :, 0])
+      [0.   0.25 0.75 1.  ]
+    """
+    image, size = checked(image), check_size(size)
+    height, width = image.shape[-3:-1]
+    if size == (height, width):
+        return image
+    return resized_crop(image, top=0, left=0, height=height, width=width, size=size)
+
+
+def resized_crop(
+    image: jax.Array,
+    *,
+    top: ArrayLike,
+    left: ArrayLike,
+    height: ArrayLike,
+    width: ArrayLike,
+    size: Sequence[int],
+) -> jax.Array:
+    """Changes the size of a window of an image, averaging where it shrinks.
+
+    PIL's ``resize`` with its bilinear filter and a ``box``: at the border of the window the filter
+    reads the pixels beyond it, where there are any. A negative width or height, with ``left`` or
+    ``top`` at the other end, flips.
+
+    Args:
+      image: Floating-point array ``[..., height, width, channels]``.
+      top: Rows above the window, not necessarily whole, one number for all or one for each example.
+      left: Columns to its left, likewise.
+      height: Height of the window, likewise.
+      width: Its width, likewise.
+      size: Height and width of the result.
+
+    Returns:
+      Array ``[..., *size, channels]`` of the dtype of ``image``. Outside the image the border is
+      repeated.
+
+    Raises:
+      TypeError: ``image`` is not real floating-point.
+      ValueError: A number does not broadcast to the leading axes of ``image``, which has no pixels,
+        or ``size`` is no pair of positive integers.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg import augment
+      >>> image = jnp.arange(4.0).reshape(1, 4, 1)
+      >>> flipped = augment.resized_crop(image, top=0, height=1, left=4, width=-4, size=(1, 4))
+      >>> print(flipped[0, :, 0])
+      [3. 2. 1. 0.]
+    """
+    image, size = checked(image), check_size(size)
+    if 0 in image.shape[-3:-1]:
+        raise ValueError(f"`image` must have pixels, got shape {image.shape}.")
+    names = ("top", "left", "height", "width")
+    values = (top, left, height, width)
+    top, left, height, width = (
+        per_example(value, name, image) for value, name in zip(values, names, strict=True)
+    )
+    rows = _weights(top, height, image.shape[-3], size[0])
+    columns = _weights(left, width, image.shape[-2], size[1])
+    y = _product("oh", rows, "hwc", widen(image), "owc")
+    return _product("ow", columns, "hwc", y, "hoc").astype(image.dtype)
+
+
+def pad(
+    image: jax.Array,
+    *,
+    width: int | Sequence[int],
+    fill: ArrayLike = 0.0,
+    border: Border | None = None,
+) -> jax.Array:
+    """Surrounds an image.
+
+    Args:
+      image: Floating-point array ``[..., height, width, channels]``.
+      width: Pixels on every side, or at the top, the bottom, the left and the right.
+      fill: Value of the new pixels: a number, or one for each channel.
+      border: Which pixels stand there instead: :func:`edge`, :func:`reflect`, :func:`wrap` or a
+        function like them.
+
+    Returns:
+      The larger array, of the dtype of ``image``.
+
+    Raises:
+      TypeError: ``image`` is not real floating-point, or a width not an integer.
+      ValueError: A width is negative, or there are not one or four of them.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg import augment
+      >>> image = jnp.arange(4.0).reshape(1, 4, 1)
+      >>> print(augment.pad(image, width=(0, 0, 2, 1), border=augment.reflect)[0, :, 0])
+      [2. 1. 0. 1. 2. 3. 2.]
+    """
+    image = checked(image)
+    widths = tuple(width) if isinstance(width, Sequence) else (width,) * 4
+    for value in widths:
+        check_static_integer(value, "width")
+    if len(widths) != 4 or min(widths) < 0:
+        raise ValueError(
+            "`width` must be one number, zero or positive, or four of them (top, bottom, left, "
+            f"right), got {width}."
+        )
+    return extended(image, widths[:2], widths[2:], fill=fill, border=border)
+
+
+def _weights(start: jax.Array, extent: jax.Array, length: int, size: int) -> jax.Array:
+    """Weights ``[..., size, length]`` of the pixels along an axis, which sum to 1."""
+    start, extent = (v.reshape((*v.shape[:-3], 1, 1)) if v.ndim else v for v in (start, extent))
+    step = extent / size
+    ndim = max(start.ndim, 2)
+    out = jnp.arange(size, dtype=step.dtype).reshape((1,) * (ndim - 2) + (size, 1))
+    pixel = jnp.arange(length, dtype=step.dtype).reshape((1,) * (ndim - 1) + (length,))
+    source = jnp.clip(start + (out + 0.5) * step, 0.5, length - 0.5) - 0.5
+    weights = jnp.maximum(1 - abs(pixel - source) / jnp.maximum(abs(step), 1), 0)
+    return weights / jnp.sum(weights, axis=-1, keepdims=True)
+
+
+def _product(
+    weight_axes: str, weights: jax.Array, axes: str, x: jax.Array, result: str
+) -> jax.Array:
+    lead = "abdefgijklmn"[: x.ndim - 3]
+    weight_lead = lead if weights.ndim > 2 else ""
+    form = f"{weight_lead}{weight_axes},{lead}{axes}->{lead}{result}"
+    return jnp.einsum(form, weights, x, precision=jax.lax.Precision.HIGHEST)
