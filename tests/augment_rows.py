@@ -14,6 +14,8 @@ KEY = jax.random.key(0)
 SPREAD = (jnp.arange(3.0) + jnp.arange(20.0).reshape(5, 4, 1)) % 3 - 1
 IMAGES = 0.5 + 0.2 * SPREAD + 0.08 * jnp.sin(jnp.arange(1.0, 961)).reshape(16, 5, 4, 3)
 IMAGES = jnp.round(IMAGES * 255) / 255
+# One darkest and one lightest pixel in every channel, since at ties their derivative is a choice.
+STRETCHED = IMAGES.at[:, 0, 0].set(0.02).at[:, 1, 1].set(0.98)
 # With as many channels as devices, so that they can be sharded.
 DEEP = jnp.sin(jnp.arange(1.0, 16 * 3 * 4 * 8 + 1)).reshape(16, 3, 4, 8)
 SQUARE = IMAGES[:, :4]
@@ -199,7 +201,7 @@ COLOR = (
     row(augment.invert),
     row(augment.solarize, threshold=0.51, errors=[_misfit("threshold")]),
     row(augment.normalize, mean=0.4, std=0.3, errors=[_negative("std")]),
-    row(augment.autocontrast),
+    row(augment.autocontrast) | {"inputs": (STRETCHED,)},
     row(augment.equalize),
     row(augment.posterize, bits=3.0, off={"bits": 8.0}, errors=[_outside("bits", 9.5)]),
     row(augment.sharpness, factor=1.1, off={"factor": 1.0}, errors=_FACTOR),

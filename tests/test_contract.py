@@ -18,6 +18,10 @@ NARROW = ("[bfloat16]", "[float16]")
 # What other columns show in part: these compile most for what they find.
 LONG = (
     "gradient_of_scan[float32]",
+    "-scan[float32]",
+    "jvp[float32]",
+    "mapped_strengths[float32]",
+    "shard_map[float32]",
     "remat[float32]",
     "auto_mesh[float32]",
     "explicit_mesh_last_axis[float32]",

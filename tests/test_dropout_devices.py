@@ -16,6 +16,8 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jaxreg import dropout
 from tests import two_processes
 
+pytestmark = pytest.mark.slow
+
 KEY = jax.random.key(12)
 FUNCTIONS = (dropout.dropout, dropout.spatial_dropout, dropout.gaussian_dropout)
 # The bits of all functions are sharded by the same lines; one of them is enough at first.

@@ -12,6 +12,8 @@ from jax.sharding import PartitionSpec as P
 
 from jaxreg import linen, nnx, normalization
 
+pytestmark = pytest.mark.slow
+
 KEY = jax.random.key(3)
 IMAGES = jax.random.normal(KEY, (2, 6, 6, 4))
 NORMS = {"flax": flax_linen.BatchNorm, "jaxreg": linen.BatchNorm}

@@ -21,6 +21,8 @@ from tests.metric_chains import (
     run,
 )
 
+pytestmark = pytest.mark.slow
+
 DTYPES = ["float32", "bfloat16", pytest.param("float16", marks=pytest.mark.slow)]
 ROWS = pytest.param(("device", None), id="rows", marks=pytest.mark.slow)
 every_builder = pytest.mark.parametrize("name", BUILDERS)

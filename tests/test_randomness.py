@@ -11,9 +11,12 @@ from functools import cache, partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from scipy import stats
 
 from jaxreg import _bits
+
+pytestmark = pytest.mark.slow
 
 RATES = (0.01, 0.1, 0.5)
 LAGS = (1, 2, 3, 4, 8, 16, 32, 64, 128, 256, 512, 784, 1000, 1024, 4096, 2**16)
