@@ -292,7 +292,9 @@ def _partnered(
     share_key, partner_key = jax.random.split(key)
     partners = shuffled if partners is None else partners
     share = (share_of_example if draw is None else draw)(share_key, x, strength(alpha, x))
-    return share, partners(partner_key, x), partners(partner_key, labels)
+    # On purpose the same key again: labels have the partners of their examples.
+    other_labels = partners(jax.random.clone(partner_key), labels)
+    return share, partners(partner_key, x), other_labels
 
 
 def _check_batch(x: jax.Array) -> None:
