@@ -219,7 +219,8 @@ COLOR = (
     random(augment.random_brightness, amount=0.1, errors=_AMOUNT),
     random(augment.random_contrast, amount=0.1, errors=_AMOUNT),
     random(augment.random_saturation, amount=0.1, errors=_AMOUNT),
-    random(augment.random_hue, shift=0.3, errors=[_negative("shift")]),
+    # A turn so small that no hue of the images comes near a multiple of 60 degrees, a kink.
+    random(augment.random_hue, shift=0.025, errors=[_negative("shift")]),
     random(augment.random_gamma, amount=0.3, errors=_AMOUNT),
     random(augment.random_grayscale, probability=0.5, errors=[_PROBABILITY]),
     random(augment.random_invert, probability=0.5, errors=[_PROBABILITY]),
