@@ -278,7 +278,7 @@ def color_jitter(
 ) -> jax.Array:
     """Changes brightness, contrast, saturation and hue, in this order.
 
-    The compiler makes two passes of it: one for the mean that contrast needs, and one for all else.
+    Between the steps nothing is rounded to the dtype of the image.
 
     Args:
       image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]`` of one channel or
