@@ -1,10 +1,10 @@
 """Linen: a training loop that can be killed at any moment and goes on to the same bits.
 
-Start it with ``--directory checkpoints``, kill it, and start it again. All that a step depends on is
-one pytree, which Orbax saves while training goes on: parameters, batch statistics, the optimizer,
-early stopping with the best parameters, a strength that follows a plateau, the key, and the number
-of the step, from which the order of the data and the keys of dropout follow. Digests are saved with
-it; a checkpoint that does not have them is damaged, and the one before it is taken.
+Start it with ``--directory checkpoints``, kill it, and start it again. All that a step depends on
+is one pytree: parameters, batch statistics, the optimizer, early stopping with the best parameters,
+a strength that follows a plateau, the key, and the number of the step, from which the order of the
+data and the keys of dropout follow. Orbax saves it while training goes on, and its digests with it;
+where they tell that a checkpoint was damaged, the one before is taken.
 """
 
 import argparse

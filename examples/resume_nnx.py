@@ -1,11 +1,11 @@
 """NNX: a training loop that can be killed at any moment and goes on to the same bits.
 
-Start it with ``--directory checkpoints``, kill it, and start it again. All that a step depends on is
-in one module: the model with its batch statistics and the keys and counts of its dropout, the
+Start it with ``--directory checkpoints``, kill it, and start it again. All that a step depends on
+is one module: the model with its batch statistics and the keys and counts of its dropout, the
 optimizer, early stopping with the best parameters, a strength that follows a plateau, and the
 number of the step, from which the order of the data follows. Orbax saves its state while training
-goes on, and digests with it; a checkpoint that does not have them is damaged, and the one before it
-is taken.
+goes on, and its digests with it; where they tell that a checkpoint was damaged, the one before is
+taken.
 """
 
 import argparse
@@ -15,7 +15,6 @@ import tempfile
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 import orbax.checkpoint as ocp

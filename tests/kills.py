@@ -1,7 +1,8 @@
 """Kills the examples that resume at random moments, and looks at what they make of it.
 
-``python -m tests.kills 50`` kills each of them 25 times and prints the figures. A third of the kills
-comes at any moment after the start of a process, a third while it trains, and a third while it saves.
+``python -m tests.kills 50`` kills each of them 25 times and prints the figures. A third of the
+kills comes at any moment after the start of a process, a third while it trains, a third while it
+saves.
 """
 
 import dataclasses
@@ -71,19 +72,16 @@ def wait_until(process, condition):
     return process.poll() is None
 
 
-def kill(process, folder, kind, moment):
-    """Kills a process at a moment of a kind; tells whether it was alive until then.
+def kill(process, folder, kind, seconds):
+    """Kills a process some seconds after its start or, but for ``any``, its first checkpoint.
 
-    The moment is a number in [0, 1) of the eight seconds that a process takes to start, or of the
-    two seconds after it began to save.
+    Tells whether it was alive until then.
     """
-    begin, before = time.monotonic(), complete(folder)
-    if kind == "any":
-        wait_until(process, lambda: time.monotonic() > begin + 8 * moment)
-    else:
+    before = complete(folder)
+    if kind != "any":
         wait_until(process, lambda: complete(folder) - before)
-        begin = time.monotonic()
-        wait_until(process, lambda: time.monotonic() > begin + 2 * moment)
+    limit = time.monotonic() + seconds
+    wait_until(process, lambda: time.monotonic() > limit)
     if kind == "saving":
         wait_until(process, lambda: any(folder.glob(TEMPORARY)))
     alive = process.poll() is None
@@ -100,13 +98,13 @@ def half_deleted(folder):
     )
 
 
-def run_through(example, folder, steps, kinds, generator, expected, figures):
-    """One training from its start to its end, killed once for each kind that is taken."""
+def run_through(example, folder, steps, moments, expected, figures):
+    """One training from its start to its end, killed at each moment while there are any."""
     newest = None
     while True:
-        kind = next(kinds, None)
+        moment = next(moments, None)
         process = start(example, folder, steps)
-        if kind is not None and kill(process, folder, kind, generator.random()):
+        if moment and kill(process, folder, *moment):
             figures.kills += 1
             figures.saving += any(folder.glob(TEMPORARY))
         output, errors = process.communicate()
@@ -128,14 +126,21 @@ def run_through(example, folder, steps, kinds, generator, expected, figures):
 def kill_often(example, kills, *, steps, seed, log=lambda figures: None):
     """Trains again and again until it was killed often enough, and then to the end."""
     figures, generator = Figures(), random.Random(seed)
+    begin = time.monotonic()
     expected = uninterrupted(example, steps)
-    cycle = itertools.cycle(("saving", "training", "any"))
+    longest = {"saving": 2.0, "training": 2.0, "any": time.monotonic() - begin}
+    kinds = itertools.cycle(longest)
+
+    def moments():
+        while figures.kills < kills:
+            kind = next(kinds)
+            yield kind, generator.uniform(0, longest[kind])
+
     while figures.kills < kills:
-        kinds = iter(lambda: next(cycle) if figures.kills < kills else None, None)
         with tempfile.TemporaryDirectory() as parent:
             folder = Path(parent) / "checkpoints"
             folder.mkdir()
-            run_through(example, folder, steps, kinds, generator, expected, figures)
+            run_through(example, folder, steps, moments(), expected, figures)
         log(figures)
     return figures
 

@@ -2,11 +2,11 @@
 
 A bit that flips on a disk or on the way to it is silent: Orbax notices it in its own records, and
 loads array data as they come. So store the digests of a state beside it, and verify what you load.
-They are strings in a flat dictionary, ``{"params/dense/kernel": "float32[64,10] 9f86d0..."}``, which
-JSON holds, and which name every leaf that changed, is missing, was added, or came back in another
-shape or dtype.
+They are strings in a flat dictionary, ``{"dense/kernel": "float32[64,10] 9f86d0..."}``, that JSON
+holds, and they tell which leaves changed, are missing, were added, or came back in another shape or
+dtype.
 
-Digests guard against accidents. They are no signature: whoever can write the state can write them.
+They guard against accidents, and are no signature: whoever can write the state can write them.
 
 Example:
   >>> import jax, jax.numpy as jnp
@@ -28,6 +28,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxreg._paths import path_names
@@ -98,9 +99,7 @@ def verify(tree: Any, digests: Mapping[str, str]) -> None:
       >>> digests.verify({"a": np.zeros(2), "b": 1}, taken)
     """
     if not isinstance(digests, Mapping):
-        raise TypeError(
-            f"`digests` must be a mapping from `digest`, got {type(digests).__name__}."
-        )
+        raise TypeError(f"`digests` must be a mapping from `digest`, got {type(digests).__name__}.")
     found = digest(tree)
     names = sorted(found.keys() | digests.keys())
     differences = [
@@ -115,10 +114,10 @@ def verify(tree: Any, digests: Mapping[str, str]) -> None:
         )
 
 
-def _content(name: str, leaf: Any) -> tuple[str, bytes | np.ndarray]:
+def _content(name: str, leaf: Any) -> tuple[str, bytes | memoryview]:
     """Dtype and shape of a leaf, and its bytes, the same on every machine."""
     match leaf:
-        case jax.Array() if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        case jax.Array() if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             return _kind(leaf), _bytes(np.asarray(jax.random.key_data(leaf)))
         case jax.Array() | np.ndarray() | np.generic() if not np.dtype(leaf.dtype).hasobject:
             return _kind(leaf), _bytes(np.asarray(leaf))
@@ -139,10 +138,10 @@ def _kind(leaf: Any) -> str:
     return f"{leaf.dtype.name}[{','.join(map(str, leaf.shape))}]"
 
 
-def _bytes(array: np.ndarray) -> np.ndarray:
+def _bytes(array: np.ndarray) -> memoryview:
     """The elements in order, with the lowest byte first."""
     ordered = array.astype(array.dtype.newbyteorder("<"), copy=False)
-    return np.ascontiguousarray(ordered).reshape(-1).view(np.uint8)
+    return np.ascontiguousarray(ordered).reshape(-1).view(np.uint8).data
 
 
 def _difference(name: str, found: str | None, expected: Any) -> str:
