@@ -7,20 +7,31 @@ saves.
 
 import dataclasses
 import itertools
+import os
 import random
 import re
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 EXAMPLES = [
     Path(__file__).parent.parent / "examples" / f"resume_{framework}.py"
     for framework in ("linen", "nnx")
 ]
 TEMPORARY = "*.orbax-checkpoint-tmp*"
-PATIENCE = 120.0  # seconds for one process to do anything at all
+PATIENCE = 600.0  # seconds for one process to do anything at all
+
+
+class Moment(NamedTuple):
+    """When to kill a process."""
+
+    checkpoints: int  # number of them that it saved
+    seconds: float  # after that
+    saving: bool  # and when it saves next
 
 
 @dataclasses.dataclass
@@ -72,18 +83,20 @@ def wait_until(process, condition):
     return process.poll() is None
 
 
-def kill(process, folder, kind, seconds):
-    """Kills a process some seconds after its start or, but for ``any``, its first checkpoint.
-
-    Tells whether it was alive until then.
-    """
-    before = complete(folder)
-    if kind != "any":
-        wait_until(process, lambda: complete(folder) - before)
-    limit = time.monotonic() + seconds
+def kill(process, folder, moment):
+    """Kills a process at a moment; tells whether it was alive until then."""
+    if moment.checkpoints:
+        goal = max(complete(folder), default=0) + moment.checkpoints
+        wait_until(process, lambda: max(complete(folder), default=0) >= goal)
+    limit = time.monotonic() + moment.seconds
     wait_until(process, lambda: time.monotonic() > limit)
-    if kind == "saving":
-        wait_until(process, lambda: any(folder.glob(TEMPORARY)))
+    while moment.saving and wait_until(process, lambda: any(folder.glob(TEMPORARY))):
+        # Stopped first, so that the checkpoint is not complete before the signal arrives.
+        process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+        if any(folder.glob(TEMPORARY)):
+            break
+        process.send_signal(signal.SIGCONT)
     alive = process.poll() is None
     process.kill()
     return alive
@@ -104,7 +117,7 @@ def run_through(example, folder, steps, moments, expected, figures):
     while True:
         moment = next(moments, None)
         process = start(example, folder, steps)
-        if moment and kill(process, folder, *moment):
+        if moment and kill(process, folder, moment):
             figures.kills += 1
             figures.saving += any(folder.glob(TEMPORARY))
         output, errors = process.communicate()
@@ -128,13 +141,17 @@ def kill_often(example, kills, *, steps, seed, log=lambda figures: None):
     figures, generator = Figures(), random.Random(seed)
     begin = time.monotonic()
     expected = uninterrupted(example, steps)
-    longest = {"saving": 2.0, "training": 2.0, "any": time.monotonic() - begin}
-    kinds = itertools.cycle(longest)
+    duration = time.monotonic() - begin
+    numbers = itertools.count()
 
     def moments():
         while figures.kills < kills:
-            kind = next(kinds)
-            yield kind, generator.uniform(0, longest[kind])
+            kind = next(numbers) % 3
+            if kind == 2:
+                yield Moment(0, generator.uniform(0, duration), saving=False)
+            else:
+                checkpoints = generator.randint(1, min(steps // 4, 20))
+                yield Moment(checkpoints, generator.uniform(0, 0.1), saving=kind == 0)
 
     while figures.kills < kills:
         with tempfile.TemporaryDirectory() as parent:

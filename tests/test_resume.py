@@ -57,6 +57,9 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(example, tmp_path, cap
     assert "checkpoint 6 cannot be used: `tree` must have the given digests, but `" in told
     assert "checkpoint 4 cannot be used: " in told
     assert "resumed after step 2" in told
+    change_a_digest(tmp_path / "damaged" / "8")
+    assert final(train(tmp_path / "damaged", 8, 2)) == expected
+    assert "resumed after step 6" in capsys.readouterr().out  # What was damaged was written again.
     assert kills.complete(tmp_path / "damaged") == {4, 6, 8}
     for step in ("4", "6", "8"):
         change_a_digest(tmp_path / "damaged" / step)
