@@ -136,10 +136,12 @@ def monte_carlo(apply: Callable[[jax.Array], Any], keys: jax.Array) -> Predictio
     samples = jax.vmap(apply)(keys)
     for leaf in jax.tree.leaves(samples):
         check_floating(leaf, "apply(key)")
-    samples = jax.tree.map(widen, samples)
+    # Differences to the first sample: where nothing varies, the variance is 0 and the mean exact.
+    first = jax.tree.map(lambda y: _finite(widen(y[0])), samples)
+    moved = jax.tree.map(lambda y, start: widen(y) - start[None], samples, first)
     return Prediction(
-        mean=jax.tree.map(lambda y: jnp.mean(y, axis=0), samples),
-        variance=jax.tree.map(lambda y: jnp.var(y, axis=0, ddof=1), samples),
+        mean=jax.tree.map(lambda d, start: start + jnp.mean(d, axis=0), moved, first),
+        variance=jax.tree.map(lambda d: jnp.var(d, axis=0, ddof=1), moved),
     )
 
 
@@ -371,6 +373,11 @@ def _jackknife(moved: jax.Array) -> jax.Array:
     """Standard error of an estimate that moves so, along the last axis."""
     number = moved.shape[-1]
     return jnp.sqrt((number - 1) / number) * safe_norm(moved, axis=-1)[..., 0]
+
+
+def _finite(x: jax.Array) -> jax.Array:
+    """Zeros in place of what no difference can be taken to."""
+    return jnp.where(jnp.isfinite(x), x, jnp.zeros_like(x))
 
 
 def _is_typed(keys: jax.Array) -> bool:
