@@ -1,9 +1,9 @@
 """A whole training run as one program, and 32 of them at once.
 
-Early stopping, a weight decay that follows the validation loss, and dropout that sets in as training
-goes on are values in the carry of one ``lax.scan``. There is no Python between the steps, the
-buffers are donated, and ``jax.vmap`` runs 32 limits of dropout and seeds side by side: each stops
-where it would alone.
+Early stopping and a weight decay that follows the validation loss are values in the carry of one
+``lax.scan``, and the rate of dropout is a function of its step. No Python runs between the steps,
+the buffers are donated, and ``jax.vmap`` runs 32 limits of dropout and seeds side by side: each
+stops where it would alone.
 """
 
 from functools import partial
@@ -95,7 +95,7 @@ def update(run: Run, step, limit, data) -> Run:
         metric = targets.smoothed_cross_entropy(logits, validation_y, alpha=0.0)
         return new._replace(
             stopping=early_stopping.update(new.stopping, metric, new.params, patience=PATIENCE),
-            decay=plateau.update(new.decay, metric, patience=PATIENCE // 3, factor=2.0, maximum=1.0),
+            decay=plateau.update(new.decay, metric, patience=PATIENCE / 3, factor=2.0, maximum=1.0),
         )
 
     new = jax.lax.cond((step + 1) % EVALUATE_EVERY == 0, evaluated, lambda new: new, new)
