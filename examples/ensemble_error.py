@@ -127,8 +127,8 @@ def main() -> None:
     together = jnp.hypot(predicted.standard_error, measured.standard_error)
     scores = (predicted.value - measured.value) / together
     for row, members in enumerate(MEMBERS):
-        both = (predicted.value, predicted.standard_error), (measured.value, measured.standard_error)
-        cells = (f"{value[row]:8.4f} ± {error[row]:.4f}" for value, error in both)
+        columns = (predicted, measured)
+        cells = (f"{value[row]:8.4f} ± {error[row]:.4f}" for value, error in columns)
         print(f"{members:7d}  " + "   ".join(cells) + f"   {scores[row]:+.1f}")
     draw(moments, predicted, measured, path)
     print(f"figure: {path}")
