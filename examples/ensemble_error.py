@@ -4,7 +4,7 @@ The average of k members has the error V / k + (k - 1) / k C, where V is the mea
 error of one member and C the mean product of the errors of two. A regression network is trained on
 the diabetes data with dropout. V and C are estimated on rows that it did not see, from one set of
 samples, and foretell the error of averages of other samples, which are then measured. Differences
-are given in standard errors; all rows share the estimates and differ to the same side.
+are given in standard errors; since all rows share the estimates, their differences go together.
 
     python examples/ensemble_error.py [figure.png]
 """
