@@ -102,8 +102,9 @@ def monte_carlo(apply: Callable[[jax.Array], Any], keys: jax.Array) -> Predictio
     :func:`class_uncertainty`.
 
     Args:
-      apply: Function from a key to floating-point predictions, an array or a pytree of arrays. It
-        is called once, under ``jax.vmap``.
+      apply: Function from a key to floating-point predictions, an array or a pytree of arrays, such
+        as ``lambda key: model.apply(variables, x, rngs={"dropout": key})`` of a Linen model. It is
+        called once, under ``jax.vmap``.
       keys: At least 2 keys along the first axis, from ``jax.random.split``.
 
     Returns:
