@@ -14,8 +14,18 @@ import numpy as np
 import optax
 import pytest
 
-from jaxreg import information, masks, penalties, projections, proximal, smoothness, transforms
+from jaxreg import (
+    augment,
+    information,
+    masks,
+    penalties,
+    projections,
+    proximal,
+    smoothness,
+    transforms,
+)
 from jaxreg.study import (
+    inputs,
     optimizers,
     recipe_code,
     recipe_optimizer,
@@ -33,7 +43,10 @@ TERMS = dict.fromkeys((name for name in terms.TERMS if name != "r_drop"), 1e-3)
 LAYERS = dict.fromkeys(("activity_l1", "decorrelation", "l0", "bottleneck"), 1e-3)
 LINKS = {"centralize": True, "cautious_decay": 0.1, "independent_decay": 1e-3, "sparse_units": 0.1}
 WRAPPERS = {"adaptive_l1": 1e-3, "lookahead": 0.5, "average_steps": 30.0, "sam": 0.05, "asam": 0.5}
+IMAGES = {"augmentation": 0.1, "cutout": 0.3, "cutmix": 0.5}
 RECIPES = {
+    "images": Recipe(**IMAGES, mixup=0.2, patience=3.0),
+    "mixed": Recipe(mixup=0.2, label_smoothing=0.1, dropout=0.2, batch_norm=True),
     "some terms": Recipe(**SOME),
     "all terms": Recipe(**TERMS),
     "all terms and noise": Recipe(**TERMS, r_drop=0.5, dropout=0.2),
@@ -60,7 +73,8 @@ def test_the_recipe_has_what_is_on_and_nothing_else(recipe):
         "decoupled_decay": recipe.l2 > 0,
         "proximal": max(recipe.l1, recipe.sparse_units, recipe.adaptive_l1) > 0,
         "Dropout": recipe.dropout > 0,
-        "smoothed_cross_entropy": recipe.label_smoothing > 0,
+        "smoothed_cross_entropy": recipe.label_smoothing > 0 and recipe.mixup == 0,
+        "smooth_labels": recipe.label_smoothing > 0 and recipe.mixup > 0,
         "max_norm": math.isfinite(recipe.max_norm),
         "early_stopping": math.isfinite(recipe.patience),
         "BatchNorm": recipe.batch_norm,
@@ -153,6 +167,20 @@ def test_a_term_of_the_program_is_that_of_the_study(name):
     assert eval(f"({term.code})", {**names, **view._asdict()}) == expected
 
 
+@pytest.mark.parametrize("name", inputs.INPUTS)
+def test_a_change_of_the_batch_in_the_program_is_that_of_the_study(name):
+    x = jnp.cos(jnp.arange(200.0)).reshape(5, 4, 5, 2)
+    scale = jnp.linspace(0.5, 1.5, 40).reshape(4, 5, 2)
+    batch = inputs.Batch(x, jnp.arange(5) % 3, scale, 2 * scale, 3)
+    arm = inputs.INPUTS[name]
+    names = {"augment": augment, "key": jax.random.key(3), **batch._asdict()}
+    exec(arm.code.format(key="key", strength=0.4, num_classes=3), names)
+    expected, labels = arm.change(jax.random.key(3), batch, 0.4)
+    np.testing.assert_array_equal(names["x"], expected)
+    np.testing.assert_array_equal(names["labels"], labels)
+    assert (abs(expected - x) > 1e-3).any()
+
+
 @pytest.mark.parametrize("name", [*optimizers.BEFORE, *optimizers.AFTER, *optimizers.AROUND])
 def test_a_link_of_the_program_is_that_of_the_study(name):
     params = {"kernel": jnp.sin(jnp.arange(12.0)).reshape(3, 4), "bias": jnp.ones(4)}
@@ -199,6 +227,8 @@ def test_a_link_of_the_program_is_that_of_the_study(name):
         ("links", "circles"),
         ("wrappers", "circles"),
         ("the optimizer", "digits"),
+        ("images", "digits"),
+        ("mixed", "circles"),
     ],
 )
 def test_the_recipe_runs_as_it_stands(recipe, data, tmp_path):

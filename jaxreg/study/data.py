@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from jaxreg.study.recipes import Recipe
+from jaxreg.study.technique_rows import KINDS, TECHNIQUES, Technique
 
 _LEAST_HELD_OUT = 50
 # NumPy's on the host, JAX's in a compiled program.
@@ -15,7 +19,21 @@ Array = Any
 
 
 class Split(NamedTuple):
-    """Features, ``[rows, features]``, and integer labels, ``[rows]``, of the three sets."""
+    """Rows ``[rows, ...]`` and integer labels ``[rows]`` of the three sets.
+
+    The shape of a row tells what it is: a table ``[features]``, a series ``[time, channels]`` or an
+    image ``[height, width, channels]`` of numbers, or a text ``[length]`` of integers.
+
+    Attributes:
+      train_x: Training rows.
+      train_y: Their labels.
+      validation_x: Validation rows.
+      validation_y: Their labels.
+      test_x: Test rows.
+      test_y: Their labels.
+      mean: What standardizing subtracted from the rows, of the shape of a row or 0.
+      deviation: What it then divided them by, likewise or 1.
+    """
 
     train_x: Array
     train_y: Array
@@ -23,6 +41,8 @@ class Split(NamedTuple):
     validation_y: Array
     test_x: Array
     test_y: Array
+    mean: Array = np.float32(0)
+    deviation: Array = np.float32(1)
 
     @property
     def sizes(self) -> tuple[int, int, int]:
@@ -31,6 +51,53 @@ class Split(NamedTuple):
 
 
 Splitter = Callable[[int], Split]
+
+
+def kind(x: Array) -> str:
+    """Returns what rows are, by their shape and dtype.
+
+    Args:
+      x: Rows, ``[rows, ...]``.
+
+    Returns:
+      A name of ``KINDS``.
+
+    Raises:
+      ValueError: A row has another number of axes.
+    """
+    if np.issubdtype(x.dtype, np.integer) and x.ndim == 2:
+        return "text"
+    if not 2 <= x.ndim <= 4:
+        raise ValueError(f"Rows must be one of {_kinds(*KINDS)}, got shape {x.shape[1:]}.")
+    return ("table", "series", "image")[x.ndim - 2]
+
+
+def check_suited(recipes: Sequence[Recipe], x: Array) -> None:
+    """Raises unless all recipes are for rows of this kind.
+
+    Args:
+      recipes: The recipes.
+      x: Rows, ``[rows, ...]``.
+
+    Raises:
+      ValueError: A recipe switches on what is for other data; the message names it.
+    """
+    on = {name for recipe in recipes for name in recipe.structure}
+    if strangers := unsuited(x, on):
+        listed = "; ".join(f"{each.name} is for {_kinds(*each.kinds)}" for each in strangers)
+        raise ValueError(
+            f"`recipes` must suit the rows, here a {kind(x)} of shape {x.shape[1:]}, but {listed}."
+        )
+
+
+def unsuited(x: Array, fields: Collection[str]) -> list[Technique]:
+    """Returns the techniques of some fields that are not for rows of this kind."""
+    own = kind(x)
+    return [each for each in TECHNIQUES if each.field in fields and own not in each.kinds]
+
+
+def _kinds(*names: str) -> str:
+    return ", ".join(f"{name} ({KINDS[name]})" for name in names)
 
 
 def extra(module: str) -> Any:
@@ -64,7 +131,8 @@ def stratified(x: np.ndarray, y: np.ndarray, *, train_size: int) -> Splitter:
     the standard deviation of the training rows.
 
     Args:
-      x: Finite features, ``[rows, features]``.
+      x: Finite numbers: ``[rows, features]``, or rows that are series ``[time, channels]`` or
+        images ``[height, width, channels]``, which techniques for these ask for.
       y: Integer labels ``0, 1, ..., classes - 1``, ``[rows]``; every one of at least two classes
         occurs.
       train_size: Number of training rows; at least 50 other rows must be left for each of the
@@ -100,10 +168,12 @@ def stratified(x: np.ndarray, y: np.ndarray, *, train_size: int) -> Splitter:
         train, validation = train_test_split(
             pool, train_size=train_size, stratify=y[pool], random_state=seed
         )
-        scaled = _standardize(x, x[train])
-        return Split(
-            scaled[train], y[train], scaled[validation], y[validation], scaled[test], y[test]
-        )
+        mean, deviation = x[train].mean(axis=0), x[train].std(axis=0)
+        # A feature that is constant in the training rows says nothing; dividing by one keeps it
+        # finite.
+        deviation = np.where(deviation > 0, deviation, 1)
+        parts = (((x[rows] - mean) / deviation, y[rows]) for rows in (train, validation, test))
+        return Split(*chain.from_iterable(parts), mean, deviation)
 
     return split
 
@@ -114,9 +184,10 @@ def _checked(x: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
     with np.errstate(over="ignore"):
         x = np.asarray(x, np.float32)
     y = np.asarray(y)
-    if x.ndim != 2 or y.ndim != 1 or len(x) != len(y):
+    if x.ndim not in (2, 3, 4) or y.ndim != 1 or len(x) != len(y):
         raise ValueError(
-            f"`x` must be [rows, features] and `y` [rows], got shapes {x.shape} and {y.shape}."
+            f"`x` must be [rows, features] and `y` [rows], got shapes {x.shape} and {y.shape}; a "
+            "row may also be a series [time, channels] or an image [height, width, channels]."
         )
     if not np.isfinite(x).all():
         raise ValueError(
@@ -141,16 +212,10 @@ def _some(values: np.ndarray) -> str:
     return ", ".join(map(str, values[:5].tolist())) + (", ..." if len(values) > 5 else "")
 
 
-def _standardize(x: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    deviation = reference.std(axis=0)
-    # A feature that is constant in the training rows says nothing; dividing by one keeps it finite.
-    return (x - reference.mean(axis=0)) / np.where(deviation > 0, deviation, 1)
-
-
 def digits(*, train_size: int) -> Splitter:
-    """Scikit-learn's 1797 handwritten digits: 64 pixels, ten classes."""
+    """Scikit-learn's 1797 handwritten digits: images of 8 x 8 pixels, ten classes."""
     x, y = extra("sklearn.datasets").load_digits(return_X_y=True)
-    return stratified(x, y, train_size=train_size)
+    return stratified(x.reshape(-1, 8, 8, 1), y, train_size=train_size)
 
 
 def breast_cancer(*, train_size: int) -> Splitter:
@@ -206,6 +271,7 @@ class Task:
       batch_size: Rows of a batch.
       learning_rate: Learning rate of Adam.
       strengths: Grids that replace the default ones, by arm.
+      shape: Shape of a row that is no table.
     """
 
     load: Callable[..., Splitter]
@@ -216,6 +282,7 @@ class Task:
     batch_size: int
     learning_rate: float
     strengths: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    shape: tuple[int, ...] = ()
 
 
 TASKS: Mapping[str, Task] = {
@@ -227,6 +294,7 @@ TASKS: Mapping[str, Task] = {
         epochs=60,
         batch_size=50,
         learning_rate=1e-3,
+        shape=(8, 8, 1),
     ),
     "breast_cancer": Task(
         load=breast_cancer,

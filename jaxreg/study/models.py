@@ -139,7 +139,7 @@ class Bottleneck(nn.Module):
 
 
 class MLP(nn.Module):
-    """Dense layers with the layers a recipe asks for in between.
+    """Dense layers over all numbers of a row, with the layers a recipe asks for in between.
 
     Attributes:
       hidden: Widths of the hidden layers.
@@ -164,6 +164,7 @@ class MLP(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        x = x.reshape(len(x), -1)
         for width in self.hidden:
             x = nn.Dense(width)(x)
             if self.batch_norm:

@@ -6,7 +6,7 @@ import inspect
 import re
 from textwrap import wrap
 
-from jaxreg.study import models, recipe_loss, recipe_optimizer, summary
+from jaxreg.study import models, recipe_data, recipe_loss, recipe_optimizer, summary
 from jaxreg.study.data import TASKS
 from jaxreg.study.recipe_parts import Parts, literal
 from jaxreg.study.records import Study
@@ -14,8 +14,8 @@ from jaxreg.study.records import Study
 # Data of the user's own is not in reach of a program to paste.
 _STAND_IN = "digits"
 _PURE = (
-    "dropout", "information", "linen", "masks", "penalties", "projections", "proximal",
-    "smoothness", "targets", "transforms",
+    "augment", "dropout", "information", "linen", "masks", "penalties", "projections",
+    "proximal", "smoothness", "targets", "transforms",
 )  # fmt: skip
 
 
@@ -41,7 +41,7 @@ def source(study: Study) -> str:
         recipe_loss.loss(parts),
         recipe_optimizer.step(parts),
         _evaluate(parts),
-        _loader(parts),
+        recipe_data.loader(parts),
         _main(parts),
         'if __name__ == "__main__":\n    main()',
     ]
@@ -76,7 +76,7 @@ def _use(parts: Parts) -> str:
     on = parts.on
     kept = ["`make_optimizer`"] * bool(parts.links or parts.wrappers)
     kept += ["`loss`"] * bool(
-        on.keys() & {"label_smoothing", "flood"} or parts.terms or parts.modes
+        on.keys() & {"label_smoothing", "flood"} or parts.inputs or parts.terms or parts.modes
     )
     kept += ["`step`"] * bool(parts.modes or parts.arguments or parts.perturbed)
     kept += ["`evaluate`"] * parts.modes
@@ -156,6 +156,7 @@ def _model(parts: Parts) -> str:
         last = f"        x = {code}\n"
     # A model without noise and statistics is the same in training and in evaluation.
     signature = "self, x, *, train" if parts.modes else "self, x"
+    flat = "        x = x.reshape(len(x), -1)\n" * parts.shaped
     body = "\n            ".join(layers)
     return f"""class Model(nn.Module):
     hidden: tuple[int, ...] = {parts.task.hidden}
@@ -163,7 +164,7 @@ def _model(parts: Parts) -> str:
 
     @nn.compact
     def __call__({signature}):
-        for width in self.hidden:
+{flat}        for width in self.hidden:
             {body}
 {last}        return nn.Dense(self.num_classes)(x)"""
 
@@ -177,67 +178,12 @@ def evaluate(variables, x, labels):
     return value, jnp.mean(logits.argmax(axis=-1) == labels)"""
 
 
-def _loader(parts: Parts) -> str:
-    """Writes the loader of data that looks like the study's."""
-    stops = "early_stopping" in parts.on
-    said = "Training, validation and test rows" if stops else "Training and test rows"
-    lines = _circles_lines(parts) if parts.data == "circles" else _sklearn_lines(parts)
-    return "\n    ".join(
-        ("def load_data():", f'"""{said}; put your own data here."""', *lines),
-    )
-
-
-def _circles_lines(parts: Parts) -> list[str]:
-    ends = [("", f":{parts.train_size}"), ("test_", "1000:")]
-    if "early_stopping" in parts.on:
-        ends[1:] = [("validation_", "1000:2000"), ("test_", "2000:")]
-    sets = [f"x[{rows}], labels[{rows}]" for _, rows in ends]
-    return [
-        f"x = np.random.RandomState(42).rand({1000 * len(ends)}, 2) * 4 - 2",
-        "labels = jnp.asarray((np.square(x).sum(axis=1) > 5).astype(np.int32))",
-        "x = jnp.asarray(x, jnp.float32)",
-        f"return {', '.join(sets)}",
-    ]
-
-
-def _sklearn_lines(parts: Parts) -> list[str]:
-    split = [
-        f"x, labels = load_{parts.data}(return_X_y=True)",
-        "x, test_x, labels, test_labels = train_test_split(",
-        f"    x, labels, train_size={parts.train_size}, stratify=labels, random_state=0",
-        ")",
-    ]
-    scale = "jnp.asarray(scaler.transform(rows), jnp.float32)"
-    if "early_stopping" not in parts.on:
-        return [
-            *split,
-            "scaler = StandardScaler().fit(x)",
-            f"x, test_x = ({scale} for rows in (x, test_x))",
-            "return x, jnp.asarray(labels), test_x, jnp.asarray(test_labels)",
-        ]
-    size = parts.validation_size
-    return [
-        *split,
-        "validation_x, test_x, validation_labels, test_labels = train_test_split(",
-        f"    test_x, test_labels, train_size={size}, stratify=test_labels, random_state=0",
-        ")",
-        "scaler = StandardScaler().fit(x)",
-        "x, validation_x, test_x = (",
-        f"    {scale} for rows in (x, validation_x, test_x)",
-        ")",
-        "labels, validation_labels, test_labels = (",
-        "    jnp.asarray(column) for column in (labels, validation_labels, test_labels)",
-        ")",
-        "return x, labels, validation_x, validation_labels, test_x, test_labels",
-    ]
-
-
 def _main(parts: Parts) -> str:
     stopping = "early_stopping" in parts.on
     mode = ", train=False" if parts.modes else ""
     given = parts.arguments.replace("key", "noise_key")
     lines = [
-        *_load_lines(parts),
+        f"{recipe_data.names(parts)} = load_data()",
         f"variables = model.init(jax.random.key(0), x[:1]{mode})",
         'state = optimizer.init(variables["params"])',
         *(["stopping = early_stopping.init(variables)"] * stopping),
@@ -256,12 +202,6 @@ def _main(parts: Parts) -> str:
         *(_stopping_lines(parts) if stopping else []),
     ]
     return "def main():\n    " + "\n    ".join(lines)
-
-
-def _load_lines(parts: Parts) -> list[str]:
-    if "early_stopping" not in parts.on:
-        return ["x, labels, test_x, test_labels = load_data()"]
-    return ["x, labels, validation_x, validation_labels, test_x, test_labels = load_data()"]
 
 
 def _watch_lines(parts: Parts) -> list[str]:

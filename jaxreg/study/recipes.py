@@ -58,6 +58,11 @@ class Recipe:
       lookahead: Step size of the slow weights, in ``[0, 1]``, every 5 steps; they are evaluated.
       sam: Radius of :func:`jaxreg.transforms.sam`.
       asam: Radius of :func:`jaxreg.transforms.asam`.
+      augmentation: Largest shift and scaling of an image, as a share of its height and of its size;
+        1 turns it by up to 90 degrees.
+      cutout: Side of the box that is erased from an image, as a share in ``[0, 1]`` of its sides.
+      cutmix: Parameter of the Beta distribution of :func:`jaxreg.augment.random_cutmix`.
+      mixup: The same of :func:`jaxreg.augment.random_mixup`.
       batch_norm: Whether every hidden layer is batch-normalized.
       centralize: Whether the gradients of the kernels lose their mean.
 
@@ -97,6 +102,10 @@ class Recipe:
     lookahead: Any = 0.0
     sam: Any = 0.0
     asam: Any = 0.0
+    augmentation: Any = 0.0
+    cutout: Any = 0.0
+    cutmix: Any = 0.0
+    mixup: Any = 0.0
     batch_norm: bool = dataclasses.field(default=False, metadata={"static": True})
     centralize: bool = dataclasses.field(default=False, metadata={"static": True})
 
@@ -143,6 +152,7 @@ _RULES = {
     "patience": ("at least 0", lambda v: v >= 0),
     "average_steps": ("finite and at least 1, or 0", lambda v: v == 0 or 1 <= v < math.inf),
     "lookahead": ("in [0, 1]", lambda v: 0 <= v <= 1),
+    "cutout": ("in [0, 1]", lambda v: 0 <= v <= 1),
 }
 
 
