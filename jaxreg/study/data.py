@@ -173,7 +173,7 @@ def stratified(x: np.ndarray, y: np.ndarray, *, train_size: int) -> Splitter:
         # finite.
         deviation = np.where(deviation > 0, deviation, 1)
         parts = (((x[rows] - mean) / deviation, y[rows]) for rows in (train, validation, test))
-        return Split(*chain.from_iterable(parts), mean, deviation)
+        return Split(*chain.from_iterable(parts), mean=mean, deviation=deviation)
 
     return split
 
