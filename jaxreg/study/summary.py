@@ -41,9 +41,9 @@ PUBLISHED_NOTE = (
     "and every figure is a mean over seeds."
 )
 DIAGNOSIS_NOTE = (
-    "diagnosis: what the losses by themselves tell, with the numbers in jaxreg diagnose: too little "
-    "or too much regularization, overfitting, underfitting. Smoothed and mixed labels keep losses "
-    "up, which looks like too much even where accuracy rises."
+    "diagnosis: what the losses by themselves tell, with the numbers in jaxreg diagnose: too "
+    "little or too much regularization, overfitting, underfitting. Smoothed and mixed labels keep "
+    "losses up, which looks like too much even where accuracy rises."
 )
 _SHORT_VERDICTS = {
     Verdict.TOO_LITTLE: "too little",
