@@ -162,7 +162,7 @@ def test_a_strength_out_of_range_raises(name, value):
 
 
 def test_the_leaves_of_a_recipe_are_its_strengths():
-    assert len(jax.tree.leaves(Recipe())) == 34
+    assert len(jax.tree.leaves(Recipe())) == 36
     assert jax.tree.structure(Recipe()) == jax.tree.structure(Recipe(l2=1.0, dropout=0.5))
     assert jax.tree.structure(Recipe()) != jax.tree.structure(Recipe(batch_norm=True))
 

@@ -310,7 +310,7 @@ def _train(order: _Order) -> Study:
 
     run = partial(
         runner.run,
-        models.mlp(order.task.hidden, order.task.num_classes),
+        models.mlp(order.task.hidden, order.task.num_classes, vocabulary=order.task.vocabulary),
         order.split,
         seeds=order.seeds,
         epochs=order.epochs,

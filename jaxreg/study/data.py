@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxreg.study.recipes import Recipe
+from jaxreg.study.sentences import LENGTH, WORDS, sentences
 from jaxreg.study.technique_rows import KINDS, TECHNIQUES, Technique
 
 _LEAST_HELD_OUT = 50
@@ -151,8 +152,24 @@ def stratified(x: np.ndarray, y: np.ndarray, *, train_size: int) -> Splitter:
       >>> split(0).sizes
       (60, 60, 80)
     """
-    train_test_split = extra("sklearn.model_selection").train_test_split
     x, y = _checked(x, y)
+    parts_of = _parts(y, train_size)
+
+    def split(seed: int) -> Split:
+        parts = parts_of(seed)
+        mean, deviation = x[parts[0]].mean(axis=0), x[parts[0]].std(axis=0)
+        # A feature that is constant in the training rows says nothing; dividing by one keeps it
+        # finite.
+        deviation = np.where(deviation > 0, deviation, 1)
+        sets = (((x[rows] - mean) / deviation, y[rows]) for rows in parts)
+        return Split(*chain.from_iterable(sets), mean=mean, deviation=deviation)
+
+    return split
+
+
+def _parts(y: np.ndarray, train_size: int) -> Callable[[int], tuple[np.ndarray, ...]]:
+    """Returns the function from a seed to the training, validation and test rows."""
+    train_test_split = extra("sklearn.model_selection").train_test_split
     most = len(y) - 2 * _LEAST_HELD_OUT
     if not 2 <= train_size <= most:
         raise ValueError(
@@ -164,18 +181,13 @@ def stratified(x: np.ndarray, y: np.ndarray, *, train_size: int) -> Splitter:
         np.arange(len(y)), train_size=pool_size, stratify=y, random_state=0
     )
 
-    def split(seed: int) -> Split:
+    def parts(seed: int) -> tuple[np.ndarray, ...]:
         train, validation = train_test_split(
             pool, train_size=train_size, stratify=y[pool], random_state=seed
         )
-        mean, deviation = x[train].mean(axis=0), x[train].std(axis=0)
-        # A feature that is constant in the training rows says nothing; dividing by one keeps it
-        # finite.
-        deviation = np.where(deviation > 0, deviation, 1)
-        parts = (((x[rows] - mean) / deviation, y[rows]) for rows in (train, validation, test))
-        return Split(*chain.from_iterable(parts), mean=mean, deviation=deviation)
+        return train, validation, test
 
-    return split
+    return parts
 
 
 def _checked(x: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -216,6 +228,26 @@ def digits(*, train_size: int) -> Splitter:
     """Scikit-learn's 1797 handwritten digits: images of 8 x 8 pixels, ten classes."""
     x, y = extra("sklearn.datasets").load_digits(return_X_y=True)
     return stratified(x.reshape(-1, 8, 8, 1), y, train_size=train_size)
+
+
+def digit_rows(*, train_size: int) -> Splitter:
+    """The same digits read row by row: series of 8 steps of 8 channels, ten classes."""
+    x, y = extra("sklearn.datasets").load_digits(return_X_y=True)
+    return stratified(x.reshape(-1, 8, 8), y, train_size=train_size)
+
+
+def text(*, train_size: int) -> Splitter:
+    """2000 sentences of :mod:`jaxreg.study.sentences` whose feeling is good or bad.
+
+    One label in ten is turned around, in all of the three sets.
+    """
+    tokens, y = sentences(2000, seed=0, noise=0.1)
+    parts = _parts(y, train_size)
+
+    def split(seed: int) -> Split:
+        return Split(*chain.from_iterable((tokens[rows], y[rows]) for rows in parts(seed)))
+
+    return split
 
 
 def breast_cancer(*, train_size: int) -> Splitter:
@@ -272,6 +304,7 @@ class Task:
       learning_rate: Learning rate of Adam.
       strengths: Grids that replace the default ones, by arm.
       shape: Shape of a row that is no table.
+      vocabulary: Number of words of a text.
     """
 
     load: Callable[..., Splitter]
@@ -283,6 +316,7 @@ class Task:
     learning_rate: float
     strengths: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     shape: tuple[int, ...] = ()
+    vocabulary: int = 0
 
 
 TASKS: Mapping[str, Task] = {
@@ -295,6 +329,27 @@ TASKS: Mapping[str, Task] = {
         batch_size=50,
         learning_rate=1e-3,
         shape=(8, 8, 1),
+    ),
+    "digit_rows": Task(
+        load=digit_rows,
+        num_classes=10,
+        train_size=300,
+        hidden=(128, 128),
+        epochs=60,
+        batch_size=50,
+        learning_rate=1e-3,
+        shape=(8, 8),
+    ),
+    "text": Task(
+        load=text,
+        num_classes=2,
+        train_size=500,
+        hidden=(64, 64),
+        epochs=40,
+        batch_size=50,
+        learning_rate=1e-3,
+        shape=(LENGTH,),
+        vocabulary=len(WORDS),
     ),
     "breast_cancer": Task(
         load=breast_cancer,

@@ -6,9 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
-from jaxreg import augment
+from jaxreg import augment, dropout, noise
 from jaxreg.study.recipes import Recipe
+from jaxreg.study.sentences import PADDING, UNKNOWN
 
 Changed = tuple[jax.Array, jax.Array]
 
@@ -61,6 +63,15 @@ def _cutout(key: jax.Array, batch: Batch, strength: Any) -> Changed:
     return augment.random_cutout(key, batch.x, height=height, width=width), batch.labels
 
 
+def _jitter(key: jax.Array, batch: Batch, strength: Any) -> Changed:
+    return noise.gaussian_noise(key, batch.x, stddev=strength), batch.labels
+
+
+def _token_dropout(key: jax.Array, batch: Batch, strength: Any) -> Changed:
+    kept = dropout.dropout(key, jnp.ones(batch.x.shape), rate=strength) > 0
+    return jnp.where(kept | (batch.x == PADDING), batch.x, UNKNOWN), batch.labels
+
+
 def _cutmix(key: jax.Array, batch: Batch, strength: Any) -> Changed:
     mixed = augment.random_cutmix(
         key, batch.x, batch.labels, alpha=strength, num_classes=batch.num_classes
@@ -100,6 +111,12 @@ x += (moved - pixels) / deviation""",
         """x = augment.random_cutout(
     {key}, x, height={strength} * x.shape[1], width={strength} * x.shape[2]
 )""",
+    ),
+    "jitter": Input(_jitter, "x = noise.gaussian_noise({key}, x, stddev={strength})"),
+    "token_dropout": Input(
+        _token_dropout,
+        f"""kept = dropout.dropout({{key}}, jnp.ones(x.shape), rate={{strength}}) > 0
+x = jnp.where(kept | (x == {PADDING}), x, {UNKNOWN})""",
     ),
     "cutmix": Input(_cutmix, _mixing("random_cutmix")),
     "mixup": Input(_mixup, _mixing("random_mixup")),

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections.abc import Mapping
 from textwrap import wrap
 
 from jaxreg.study import models, recipe_data, recipe_loss, recipe_optimizer, summary
 from jaxreg.study.data import TASKS
 from jaxreg.study.recipe_parts import Parts, literal
 from jaxreg.study.records import Study
+from jaxreg.study.technique_rows import TECHNIQUES
 
-# Data of the user's own is not in reach of a program to paste.
-_STAND_IN = "digits"
+# Data of the user's own is not in reach of a program to paste; what stands in has rows of its kind.
+_STAND_INS = {"digits": "image", "digit_rows": "series", "text": "text"}
 _PURE = (
-    "augment", "dropout", "information", "linen", "masks", "penalties", "projections",
-    "proximal", "smoothness", "targets", "transforms",
+    "augment", "dropout", "information", "linen", "masks", "noise", "penalties",
+    "projections", "proximal", "smoothness", "targets", "transforms",
 )  # fmt: skip
 
 
@@ -23,9 +25,10 @@ def source(study: Study) -> str:
     """Writes the program of the chosen recipe; only what the recipe switches on is in it."""
     arm = summary.chosen_arm(study)
     known = study.data in TASKS
-    data = study.data if known else _STAND_IN
+    on = dict(summary.techniques(arm.recipe))
+    data = study.data if known else _stand_in(on)
     parts = Parts(
-        on=dict(summary.techniques(arm.recipe)),
+        on=on,
         task=TASKS[data],
         data=data,
         train_size=study.sizes[0] if known else TASKS[data].train_size,
@@ -49,6 +52,13 @@ def source(study: Study) -> str:
     return "\n\n".join((_head(study, parts), _imports(parts, body), body)) + "\n"
 
 
+def _stand_in(on: Mapping[str, float | None]) -> str:
+    chosen = [each for each in TECHNIQUES if each.name in on]
+    return next(
+        data for data, kind in _STAND_INS.items() if all(kind in each.kinds for each in chosen)
+    )
+
+
 def _head(study: Study, parts: Parts) -> str:
     arm = summary.chosen_arm(study)
     lines = [
@@ -61,7 +71,7 @@ def _head(study: Study, parts: Parts) -> str:
             f"{summary.interval_points(arm.difference)}."
         )
     if study.data not in TASKS:
-        lines.append(f"The {_STAND_IN} stand in for the data, a small network for the model.")
+        lines.append(f"For the data stand in {parts.data}, for the model a small network.")
     lines.append(f"Made by: {study.command}")
     lines = [part for line in lines for part in wrap(_one_line(line), 96)]
     doc = "\n".join(wrap(_use(parts), 96))
@@ -105,16 +115,15 @@ def _imports(parts: Parts, body: str) -> str:
     lines += [""] * bool(lines) + ["import jax", "import jax.numpy as jnp"]
     lines += ["import numpy as np"] * (parts.data == "circles")
     lines += ["import optax", "from flax import linen as nn"]
-    if parts.data != "circles":
-        lines += [
-            f"from sklearn.datasets import load_{parts.data}",
-            "from sklearn.model_selection import train_test_split",
-            "from sklearn.preprocessing import StandardScaler",
-        ]
+    generated = parts.data in ("circles", "text")
+    lines += [f"from sklearn.datasets import load_{parts.source}"] * (not generated)
+    lines += ["from sklearn.model_selection import train_test_split"] * (parts.data != "circles")
+    lines += ["from sklearn.preprocessing import StandardScaler"] * (not generated)
     names = ", ".join(ours)
     # The line would be longer than most formatters have it.
     names = names if len(names) <= 80 else "(\n    " + ",\n    ".join(ours) + ",\n)"
     added = [f"from jaxreg import {names}"] * bool(ours)
+    added += ["from jaxreg.study.sentences import sentences"] * (parts.data == "text")
     added += ["from jaxreg.training import early_stopping"] * ("early_stopping" in parts.on)
     return "\n".join(lines + [""] * bool(added) + added)
 
@@ -157,6 +166,8 @@ def _model(parts: Parts) -> str:
     # A model without noise and statistics is the same in training and in evaluation.
     signature = "self, x, *, train" if parts.modes else "self, x"
     flat = "        x = x.reshape(len(x), -1)\n" * parts.shaped
+    if parts.task.vocabulary:
+        flat = f"        x = nn.Embed({parts.task.vocabulary}, {models.EMBEDDING})(x)\n{flat}"
     body = "\n            ".join(layers)
     return f"""class Model(nn.Module):
     hidden: tuple[int, ...] = {parts.task.hidden}

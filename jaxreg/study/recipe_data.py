@@ -9,7 +9,8 @@ def loader(parts: Parts) -> str:
     """Writes the function that loads the data."""
     stops = "early_stopping" in parts.on
     said = "Training, validation and test rows" if stops else "Training and test rows"
-    lines = _circles(parts) if parts.data == "circles" else _sklearn(parts)
+    made = {"circles": _circles, "text": _text}
+    lines = made.get(parts.data, _sklearn)(parts)
     return "\n    ".join(
         ("def load_data():", f'"""{said}; put your own data here."""', *lines),
     )
@@ -35,34 +36,56 @@ def _circles(parts: Parts) -> list[str]:
 
 
 def _sklearn(parts: Parts) -> list[str]:
-    split = [
-        f"x, labels = load_{parts.data}(return_X_y=True)",
-        "x, test_x, labels, test_labels = train_test_split(",
-        f"    x, labels, train_size={parts.train_size}, stratify=labels, random_state=0",
-        ")",
-    ]
     shape = ", ".join(map(str, parts.task.shape))
-    sets = ["x", *["validation_x"] * ("early_stopping" in parts.on), "test_x"]
-    if "early_stopping" in parts.on:
-        size = parts.validation_size
-        split += [
-            "validation_x, test_x, validation_labels, test_labels = train_test_split(",
-            f"    test_x, test_labels, train_size={size}, stratify=test_labels, random_state=0",
-            ")",
-        ]
+    sets = _sets(parts)
     scaled = "jnp.asarray(scaler.transform(rows), jnp.float32)"
     scaled += f".reshape(-1, {shape})" * parts.shaped
-    labels = ", ".join(name.replace("x", "labels") for name in sets)
     lines = [
-        *split,
+        f"x, labels = load_{parts.source}(return_X_y=True)",
+        *_split(parts),
         "scaler = StandardScaler().fit(x)",
-        *_each(", ".join(sets), scaled, "rows", ", ".join(sets)),
-        *_each(labels, "jnp.asarray(column)", "column", labels),
+        *_each(sets, scaled, "rows", sets),
+        *_arrays(sets.replace("x", "labels")),
     ]
     if parts.scaled:
         scale = f"jnp.asarray(numbers, jnp.float32).reshape({shape})"
         lines += _each("mean, deviation", scale, "numbers", "scaler.mean_, scaler.scale_")
     return [*lines, f"return {names(parts)}"]
+
+
+def _text(parts: Parts) -> list[str]:
+    sets = _sets(parts)
+    return [
+        "x, labels = sentences(2000, seed=0, noise=0.1)",
+        *_split(parts),
+        *_arrays(sets),
+        *_arrays(sets.replace("x", "labels")),
+        f"return {names(parts)}",
+    ]
+
+
+def _sets(parts: Parts) -> str:
+    return "x, validation_x, test_x" if "early_stopping" in parts.on else "x, test_x"
+
+
+def _split(parts: Parts) -> list[str]:
+    lines = [
+        "x, test_x, labels, test_labels = train_test_split(",
+        f"    x, labels, train_size={parts.train_size}, stratify=labels, random_state=0",
+        ")",
+    ]
+    if "early_stopping" in parts.on:
+        lines += [
+            "validation_x, test_x, validation_labels, test_labels = train_test_split(",
+            f"    test_x, test_labels, train_size={parts.validation_size}, "
+            "stratify=test_labels, random_state=0",
+            ")",
+        ]
+    return lines
+
+
+def _arrays(sets: str) -> list[str]:
+    return _each(sets, "jnp.asarray(column)", "column", sets)
 
 
 def _each(results: str, value: str, name: str, arguments: str) -> list[str]:

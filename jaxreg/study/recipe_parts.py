@@ -34,9 +34,15 @@ class Parts(NamedTuple):
         return bool(self.on.keys() & set(MIXING))
 
     @property
+    def source(self) -> str:
+        """The data set of scikit-learn that the rows come from."""
+        return {"digit_rows": "digits"}.get(self.data, self.data)
+
+    @property
     def shaped(self) -> bool:
         """Whether rows cannot come flat."""
-        return any("table" not in each.kinds for each in TECHNIQUES if each.name in self.on)
+        special = any("table" not in each.kinds for each in TECHNIQUES if each.name in self.on)
+        return special or bool(self.task.vocabulary)
 
     @property
     def scaled(self) -> bool:

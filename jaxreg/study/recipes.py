@@ -63,6 +63,8 @@ class Recipe:
       cutout: Side of the box that is erased from an image, as a share in ``[0, 1]`` of its sides.
       cutmix: Parameter of the Beta distribution of :func:`jaxreg.augment.random_cutmix`.
       mixup: The same of :func:`jaxreg.augment.random_mixup`.
+      jitter: Standard deviation of normal noise on standardized rows.
+      token_dropout: Probability that a word becomes an unknown one, in ``[0, 1)``.
       batch_norm: Whether every hidden layer is batch-normalized.
       centralize: Whether the gradients of the kernels lose their mean.
 
@@ -106,6 +108,8 @@ class Recipe:
     cutout: Any = 0.0
     cutmix: Any = 0.0
     mixup: Any = 0.0
+    jitter: Any = 0.0
+    token_dropout: Any = 0.0
     batch_norm: bool = dataclasses.field(default=False, metadata={"static": True})
     centralize: bool = dataclasses.field(default=False, metadata={"static": True})
 
@@ -152,6 +156,7 @@ _RULES = {
     "patience": ("at least 0", lambda v: v >= 0),
     "average_steps": ("finite and at least 1, or 0", lambda v: v == 0 or 1 <= v < math.inf),
     "lookahead": ("in [0, 1]", lambda v: 0 <= v <= 1),
+    "token_dropout": ("in [0, 1)", lambda v: 0 <= v < 1),
     "cutout": ("in [0, 1]", lambda v: 0 <= v <= 1),
 }
 

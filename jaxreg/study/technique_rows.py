@@ -341,4 +341,22 @@ TECHNIQUES = (
         high=2.0,
         kinds=NUMBERS,
     ),
+    Technique(
+        name="jitter",
+        field="jitter",
+        function="jaxreg.noise.gaussian_noise",
+        summary="normal noise on the rows",
+        low=0.05,
+        high=1.0,
+        kinds=NUMBERS,
+    ),
+    Technique(
+        name="token_dropout",
+        field="token_dropout",
+        function="jaxreg.dropout.dropout",
+        summary="words become unknown ones",
+        low=0.05,
+        high=0.5,
+        kinds=("text",),
+    ),
 )
