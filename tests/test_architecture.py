@@ -10,7 +10,7 @@ import pytest
 ROOT = pathlib.Path(__file__).parent.parent / "jaxreg"
 FILES = sorted(ROOT.rglob("*.py"))
 FOLDERS = (
-    "augment", "dropout", "information", "normalization", "penalties", "proximal", "reparam",
+    "augment", "augment/series", "dropout", "information", "normalization", "penalties", "proximal", "reparam",
     "smoothness", "testing",
 )  # fmt: skip
 PURE = sorted(

@@ -12,6 +12,7 @@ with :func:`chain` and are resampled once with :func:`affine`; what belongs to a
 the same matrix.
 """
 
+from jaxreg.augment import series
 from jaxreg.augment.color import (
     brightness,
     contrast,
@@ -186,6 +187,7 @@ __all__ = [
     "scale",
     "scaling",
     "sequence",
+    "series",
     "share_of_batch",
     "share_of_example",
     "sharpness",
