@@ -22,9 +22,7 @@ from jaxreg.augment.series._shared import (
 )
 
 
-def time_warp(
-    x: jax.Array, *, log_speeds: ArrayLike, length: ArrayLike | None = None
-) -> jax.Array:
+def time_warp(x: jax.Array, *, log_speeds: ArrayLike, length: ArrayLike | None = None) -> jax.Array:
     r"""Reads a series at a speed that changes smoothly; both ends stay where they are.
 
     .. math::

@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxreg.augment.series._shared import place_by_example_of
+
 
 def through(knots: jax.Array, position: jax.Array) -> jax.Array:
     r"""The cubic spline through evenly spaced knots, SciPy's ``CubicSpline``.
@@ -21,13 +23,13 @@ def through(knots: jax.Array, position: jax.Array) -> jax.Array:
 
     Args:
       knots: Values ``[..., knots, channels]`` at 0, 1, and so on.
-      position: Where to read the curve, ``[..., steps]``, between the first knot and the last.
+      position: Where to read the curve, ``[..., steps]``, between the first knot and the last, for
+        all or for each example.
 
     Returns:
       Array ``[..., steps, channels]``.
     """
     number = knots.shape[-2]
-    lead = jnp.broadcast_shapes(knots.shape[:-2], position.shape[:-1])
     position = position[..., None]
     before = jnp.clip(jnp.floor(position), 0, max(number - 2, 0))
     t = position - before
@@ -37,8 +39,8 @@ def through(knots: jax.Array, position: jax.Array) -> jax.Array:
     slopes = jnp.asarray(_slopes(number), position.dtype)
     weights = at * (1 + 2 * t) * (1 - t) ** 2 + after * t**2 * (3 - 2 * t)
     weights = weights + jnp.matmul(tangents, slopes, precision=jax.lax.Precision.HIGHEST)
-    weights = jnp.broadcast_to(weights, (*lead, *weights.shape[-2:]))
-    knots = jnp.broadcast_to(knots, (*lead, *knots.shape[-2:]))
+    weights = jnp.broadcast_to(weights, (*knots.shape[:-2], *weights.shape[-2:]))
+    weights = place_by_example_of(weights, knots)
     return jnp.matmul(weights, knots, precision=jax.lax.Precision.HIGHEST)
 
 
