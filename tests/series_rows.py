@@ -5,6 +5,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxreg import augment
+from jaxreg._numerics import widen
 from jaxreg.augment import series
 
 KEY = jax.random.key(0)
@@ -73,6 +75,17 @@ def _spec_augment(
 ) -> jax.Array:
     policy = POLICY._replace(warp=warp, frequency_width=frequency_width, time_width=time_width)
     return series.random_spec_augment(key, x, policy=policy)
+
+
+def _smote(key: jax.Array, x: jax.Array, labels: jax.Array) -> jax.Array:
+    return widen(augment.smote(key, x, labels, wanted=jnp.arange(18) % 5 - 1, neighbors=2))
+
+
+def _sampled(key: jax.Array, means: jax.Array) -> jax.Array:
+    root = jnp.sin(jnp.arange(1.0, 16 * 2 * 9 + 1)).reshape(16, 2, 3, 3)
+    covariances = jnp.matmul(root, root.swapaxes(-1, -2)) + jnp.eye(3)
+    mixture = augment.Mixture(jnp.full((16, 2), 0.5), means, covariances.astype(jnp.float32))
+    return widen(augment.mixture_sampling(key, mixture, wanted=jnp.arange(9)))
 
 
 _SEGMENTS = (ValueError, r"`segments` must be at least 1, got 0", {"segments": 0})
@@ -200,8 +213,13 @@ ROWS = (
         off={"warp": 0.0, "frequency_width": 0.0, "time_width": 0.0},
     )
     | {"call": _spec_augment},
+    row(augment.smote, KEY, X, jnp.arange(16, dtype=jnp.int32) % 3) | {"call": _smote},
+    row(augment.mixture_sampling, KEY, X[:, :2, :3]) | {"call": _sampled},
 )
 ELSEWHERE = {
+    augment.Mixture: "test_smote.py",
+    augment.fit_mixture: "test_smote.py",
+    augment.lacking: "test_smote.py",
     series.LIBRISPEECH_BASIC: "test_series.py",
     series.LIBRISPEECH_DOUBLE: "test_series.py",
     series.SWITCHBOARD_MILD: "test_series.py",

@@ -116,6 +116,11 @@ def read(x: jax.Array, position: jax.Array) -> jax.Array:
     return y.astype(x.dtype)
 
 
+def ended(position: jax.Array, x: jax.Array, last: jax.Array) -> jax.Array:
+    """Positions of which the last is the end, where rounding may leave it a little before."""
+    return jnp.where(times(x) >= last, last, jnp.minimum(position, last))
+
+
 def take(x: jax.Array, index: jax.Array) -> jax.Array:
     """The steps ``[..., steps, channels]`` at indices ``[..., steps]`` within the series."""
 

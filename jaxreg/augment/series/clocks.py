@@ -10,6 +10,7 @@ from jaxreg.augment.series import splines
 from jaxreg.augment.series._shared import (
     check_number,
     checked,
+    ended,
     kept,
     limit,
     normal,
@@ -79,8 +80,8 @@ def time_warp(x: jax.Array, *, log_speeds: ArrayLike, length: ArrayLike | None =
     speed = jnp.exp(curve - fastest)
     passed = jnp.where(clock[..., :-1] < last, (speed[..., :-1] + speed[..., 1:]) / 2, 0)
     passed = jnp.cumsum(jnp.pad(passed, [(0, 0)] * (passed.ndim - 1) + [(1, 0)]), axis=-1)
-    warped = read(x, last * (passed / passed[..., -1:]))
-    return kept(x, warped, counted, jnp.all(logs == logs[..., :1], axis=-1)[..., None])
+    position = ended(last * (passed / passed[..., -1:]), x, last)
+    return kept(x, read(x, position), counted, jnp.all(logs == logs[..., :1], axis=-1)[..., None])
 
 
 def random_time_warp(
@@ -286,9 +287,7 @@ def window_warp(
     u = times(x) * (1 + (f - 1) * q)
     within = a + (u - a) / f
     position = jnp.where(u < a, u, jnp.where(u < a + f * w, within, u - (f - 1) * w))
-    # Rounding may leave the last step a little before the end.
-    position = jnp.where(times(x) >= last, last, jnp.minimum(position, last))
-    return kept(x, read(x, position), counted, (q == 0) | (f == 1))
+    return kept(x, read(x, ended(position, x, last)), counted, (q == 0) | (f == 1))
 
 
 def random_window_warp(
