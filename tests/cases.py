@@ -31,7 +31,7 @@ from jaxreg import (
 )
 from jaxreg._numerics import widen
 from jaxreg.training import advice, diagnosis, early_stopping, explain, plateau, statistics
-from tests import augment_rows
+from tests import augment_rows, series_rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -1201,7 +1201,7 @@ def _gradient(*, weight: Any) -> optax.GradientTransformationExtraArgs:
     return transforms.add_penalty_gradient(penalties.l2, weight)
 
 
-FUNCTIONS += tuple(Case(**row) for row in augment_rows.ROWS)
+FUNCTIONS += tuple(Case(**row) for row in (*augment_rows.ROWS, *series_rows.ROWS))
 
 TRANSFORMATIONS = (
     Transformation(
@@ -1225,6 +1225,7 @@ TRANSFORMATIONS = (
 # Public names that are not functions of data with strengths, and the tests that hold them.
 ELSEWHERE = {
     **augment_rows.ELSEWHERE,
+    **series_rows.ELSEWHERE,
     advice.Advice: "test_advice.py",
     advice.advise: "test_advice.py",
     diagnosis.Change: "test_diagnosis.py",
