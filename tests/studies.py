@@ -42,8 +42,26 @@ def shaped(*shape):
     return split
 
 
-# Data of every kind of rows.
-KINDS = {"table": blobs, "series": shaped(4, 2), "image": shaped(4, 5, 2)}
+def words(seed):
+    """Texts of five words, one of which tells the label, behind padding and the unknown word."""
+    rng = np.random.default_rng(seed)
+
+    def rows(count):
+        y = rng.integers(0, 2, count)
+        x = rng.integers(4, 7, (count, 5))
+        x[:, 1], x[:, 3:] = 2 + y, 0
+        return x.astype(np.int32), y.astype(np.int32)
+
+    return data.Split(*rows(50), *rows(30), *rows(40))
+
+
+# Data of every kind of rows, with the size of its vocabulary.
+KINDS = {
+    "table": (blobs, 0),
+    "series": (shaped(4, 2), 0),
+    "image": (shaped(4, 5, 2), 0),
+    "text": (words, 7),
+}
 
 
 def make_arm(name, gain, interval, *, recipe=None, strengths=(), seed=0):

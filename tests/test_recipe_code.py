@@ -15,7 +15,6 @@ import optax
 import pytest
 
 from jaxreg import (
-    augment,
     information,
     masks,
     penalties,
@@ -25,7 +24,6 @@ from jaxreg import (
     transforms,
 )
 from jaxreg.study import (
-    inputs,
     optimizers,
     recipe_code,
     recipe_optimizer,
@@ -46,6 +44,8 @@ WRAPPERS = {"adaptive_l1": 1e-3, "lookahead": 0.5, "average_steps": 30.0, "sam":
 IMAGES = {"augmentation": 0.1, "cutout": 0.3, "cutmix": 0.5}
 RECIPES = {
     "images": Recipe(**IMAGES, mixup=0.2, patience=3.0),
+    "series": Recipe(magnitude_warp=0.2, time_warp=0.2, jitter=0.1, sam=0.1),
+    "words": Recipe(token_dropout=0.2, patience=3.0),
     "mixed": Recipe(mixup=0.2, label_smoothing=0.1, dropout=0.2, batch_norm=True),
     "some terms": Recipe(**SOME),
     "all terms": Recipe(**TERMS),
@@ -167,20 +167,6 @@ def test_a_term_of_the_program_is_that_of_the_study(name):
     assert eval(f"({term.code})", {**names, **view._asdict()}) == expected
 
 
-@pytest.mark.parametrize("name", inputs.INPUTS)
-def test_a_change_of_the_batch_in_the_program_is_that_of_the_study(name):
-    x = jnp.cos(jnp.arange(200.0)).reshape(5, 4, 5, 2)
-    scale = jnp.linspace(0.5, 1.5, 40).reshape(4, 5, 2)
-    batch = inputs.Batch(x, jnp.arange(5) % 3, scale, 2 * scale, 3)
-    arm = inputs.INPUTS[name]
-    names = {"augment": augment, "key": jax.random.key(3), **batch._asdict()}
-    exec(arm.code.format(key="key", strength=0.4, num_classes=3), names)
-    expected, labels = arm.change(jax.random.key(3), batch, 0.4)
-    np.testing.assert_array_equal(names["x"], expected)
-    np.testing.assert_array_equal(names["labels"], labels)
-    assert (abs(expected - x) > 1e-3).any()
-
-
 @pytest.mark.parametrize("name", [*optimizers.BEFORE, *optimizers.AFTER, *optimizers.AROUND])
 def test_a_link_of_the_program_is_that_of_the_study(name):
     params = {"kernel": jnp.sin(jnp.arange(12.0)).reshape(3, 4), "bias": jnp.ones(4)}
@@ -208,6 +194,18 @@ def test_a_link_of_the_program_is_that_of_the_study(name):
     assert (np.abs(expected["kernel"] - plain["kernel"]) > 1e-4).any()
 
 
+@pytest.mark.parametrize(
+    ("recipe", "named"),
+    [("off", "digits"), ("images", "digits"), ("series", "digit_rows"), ("words", "text")],
+)
+def test_what_stands_in_for_other_data_has_rows_of_its_kind(recipe, named):
+    code = recipe_code.source(with_recipe(RECIPES[recipe], "data of my own"))
+    assert f"# For the data stand in {named}, for the model a small network." in code
+    own = recipe_code.source(with_recipe(RECIPES[recipe], named))
+    middle = own.split("EPOCHS", 1)[1].split("class ", 1)[1].split("def load_data", 1)[0]
+    assert middle in code
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("recipe", "data"),
@@ -229,6 +227,8 @@ def test_a_link_of_the_program_is_that_of_the_study(name):
         ("the optimizer", "digits"),
         ("images", "digits"),
         ("mixed", "circles"),
+        ("series", "digit_rows"),
+        ("words", "text"),
     ],
 )
 def test_the_recipe_runs_as_it_stands(recipe, data, tmp_path):

@@ -162,7 +162,7 @@ def test_a_strength_out_of_range_raises(name, value):
 
 
 def test_the_leaves_of_a_recipe_are_its_strengths():
-    assert len(jax.tree.leaves(Recipe())) == 36
+    assert len(jax.tree.leaves(Recipe())) == 38
     assert jax.tree.structure(Recipe()) == jax.tree.structure(Recipe(l2=1.0, dropout=0.5))
     assert jax.tree.structure(Recipe()) != jax.tree.structure(Recipe(batch_norm=True))
 
@@ -329,8 +329,9 @@ def test_every_technique_changes_training(technique):
     # The strongest: the largest strength, but the smallest bound and the least patience.
     grid = techniques.grid(technique.name).recipes
     strongest = grid[0 if technique.name in ("max_norm", "early_stopping") else -1]
-    rows = KINDS[technique.kinds[0]]
-    off, on = TRAIN(MODEL, rows, [Recipe(), strongest], epochs=20, learning_rate=0.1).loss
+    rows, vocabulary = KINDS[technique.kinds[0]]
+    model = models.mlp((8,), 2, vocabulary=vocabulary) if vocabulary else MODEL
+    off, on = TRAIN(model, rows, [Recipe(), strongest], epochs=20, learning_rate=0.1).loss
     assert (off != on).any()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from itertools import chain
@@ -10,9 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxreg.study.recipes import Recipe
 from jaxreg.study.sentences import LENGTH, WORDS, sentences
-from jaxreg.study.technique_rows import KINDS, TECHNIQUES, Technique
+from jaxreg.study.technique_rows import KINDS
 
 _LEAST_HELD_OUT = 50
 # NumPy's on the host, JAX's in a compiled program.
@@ -69,36 +68,9 @@ def kind(x: Array) -> str:
     if np.issubdtype(x.dtype, np.integer) and x.ndim == 2:
         return "text"
     if not 2 <= x.ndim <= 4:
-        raise ValueError(f"Rows must be one of {_kinds(*KINDS)}, got shape {x.shape[1:]}.")
+        listed = ", ".join(f"{name} {shape}" for name, shape in KINDS.items())
+        raise ValueError(f"Rows must be one of {listed}, got shape {x.shape[1:]}.")
     return ("table", "series", "image")[x.ndim - 2]
-
-
-def check_suited(recipes: Sequence[Recipe], x: Array) -> None:
-    """Raises unless all recipes are for rows of this kind.
-
-    Args:
-      recipes: The recipes.
-      x: Rows, ``[rows, ...]``.
-
-    Raises:
-      ValueError: A recipe switches on what is for other data; the message names it.
-    """
-    on = {name for recipe in recipes for name in recipe.structure}
-    if strangers := unsuited(x, on):
-        listed = "; ".join(f"{each.name} is for {_kinds(*each.kinds)}" for each in strangers)
-        raise ValueError(
-            f"`recipes` must suit the rows, here a {kind(x)} of shape {x.shape[1:]}, but {listed}."
-        )
-
-
-def unsuited(x: Array, fields: Collection[str]) -> list[Technique]:
-    """Returns the techniques of some fields that are not for rows of this kind."""
-    own = kind(x)
-    return [each for each in TECHNIQUES if each.field in fields and own not in each.kinds]
-
-
-def _kinds(*names: str) -> str:
-    return ", ".join(f"{name} ({KINDS[name]})" for name in names)
 
 
 def extra(module: str) -> Any:

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxreg import augment, dropout, noise
+from jaxreg.augment import series
 from jaxreg.study.recipes import Recipe
 from jaxreg.study.sentences import PADDING, UNKNOWN
 
@@ -45,17 +46,35 @@ class Input(NamedTuple):
     code: str
 
 
+def as_measured(batch: Batch, change: Callable[[jax.Array], jax.Array]) -> Changed:
+    """Changes rows as they were before standardizing, by which their parts have scales."""
+    rows = batch.x * batch.deviation + batch.mean
+    return batch.x + (change(rows) - rows) / batch.deviation, batch.labels
+
+
 def _augmentation(key: jax.Array, batch: Batch, strength: Any) -> Changed:
-    # Pixels as they were: what moves in from beyond the border is 0 there.
-    pixels = batch.x * batch.deviation + batch.mean
-    moved = augment.random_affine(
-        key,
-        pixels,
-        degrees=90 * strength,
-        shift=strength * batch.x.shape[1],
-        scale=strength,
+    def move(pixels: jax.Array) -> jax.Array:
+        return augment.random_affine(
+            key,
+            pixels,
+            degrees=90 * strength,
+            shift=strength * batch.x.shape[1],
+            scale=strength,
+        )
+
+    return as_measured(batch, move)
+
+
+def _magnitude_warp(key: jax.Array, batch: Batch, strength: Any) -> Changed:
+    return as_measured(
+        batch, lambda rows: series.random_magnitude_warp(key, rows, stddev=strength, knots=4)
     )
-    return batch.x + (moved - pixels) / batch.deviation, batch.labels
+
+
+def _time_warp(key: jax.Array, batch: Batch, strength: Any) -> Changed:
+    return as_measured(
+        batch, lambda rows: series.random_time_warp(key, rows, stddev=strength, knots=4)
+    )
 
 
 def _cutout(key: jax.Array, batch: Batch, strength: Any) -> Changed:
@@ -86,6 +105,12 @@ def _mixup(key: jax.Array, batch: Batch, strength: Any) -> Changed:
     return mixed.x, mixed.labels
 
 
+def _warping(name: str) -> str:
+    return f"""rows = x * deviation + mean
+warped = series.{name}({{key}}, rows, stddev={{strength}}, knots=4)
+x += (warped - rows) / deviation"""
+
+
 def _mixing(name: str) -> str:
     return f"""x, labels, _ = augment.{name}(
     {{key}}, x, labels, alpha={{strength}}, num_classes={{num_classes}}
@@ -96,15 +121,15 @@ def _mixing(name: str) -> str:
 INPUTS: Mapping[str, Input] = {
     "augmentation": Input(
         _augmentation,
-        """pixels = x * deviation + mean
+        """rows = x * deviation + mean
 moved = augment.random_affine(
     {key},
-    pixels,
+    rows,
     degrees=90 * {strength},
     shift={strength} * x.shape[1],
     scale={strength},
 )
-x += (moved - pixels) / deviation""",
+x += (moved - rows) / deviation""",
     ),
     "cutout": Input(
         _cutout,
@@ -112,6 +137,8 @@ x += (moved - pixels) / deviation""",
     {key}, x, height={strength} * x.shape[1], width={strength} * x.shape[2]
 )""",
     ),
+    "magnitude_warp": Input(_magnitude_warp, _warping("random_magnitude_warp")),
+    "time_warp": Input(_time_warp, _warping("random_time_warp")),
     "jitter": Input(_jitter, "x = noise.gaussian_noise({key}, x, stddev={strength})"),
     "token_dropout": Input(
         _token_dropout,

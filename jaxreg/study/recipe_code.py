@@ -72,6 +72,8 @@ def _head(study: Study, parts: Parts) -> str:
         )
     if study.data not in TASKS:
         lines.append(f"For the data stand in {parts.data}, for the model a small network.")
+    if arm.recipe.policy:
+        lines.append("Change every batch by the policy with jaxreg.study.apply_policy.")
     lines.append(f"Made by: {study.command}")
     lines = [part for line in lines for part in wrap(_one_line(line), 96)]
     doc = "\n".join(wrap(_use(parts), 96))
@@ -123,6 +125,7 @@ def _imports(parts: Parts, body: str) -> str:
     # The line would be longer than most formatters have it.
     names = names if len(names) <= 80 else "(\n    " + ",\n    ".join(ours) + ",\n)"
     added = [f"from jaxreg import {names}"] * bool(ours)
+    added += ["from jaxreg.augment import series"] * ("series." in body)
     added += ["from jaxreg.study.sentences import sentences"] * (parts.data == "text")
     added += ["from jaxreg.training import early_stopping"] * ("early_stopping" in parts.on)
     return "\n".join(lines + [""] * bool(added) + added)

@@ -15,8 +15,9 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxreg import targets
 from jaxreg.study import inputs, terms
-from jaxreg.study.data import Array, Split, Splitter, check_suited
+from jaxreg.study.data import Array, Split, Splitter
 from jaxreg.study.models import Model, from_linen
+from jaxreg.study.operations import apply_policy, check_suited
 from jaxreg.study.optimizers import evaluated, optimizer
 from jaxreg.study.recipes import Recipe, Structure
 from jaxreg.training import early_stopping
@@ -287,6 +288,15 @@ def _loss(
     key: jax.Array,
 ) -> tuple[jax.Array, Any]:
     """Cross entropy of a batch, with what the recipe and the model add; and the new variables."""
+    if recipe.policy is not None:
+        moved = apply_policy(
+            jax.random.fold_in(key, 3),
+            recipe.policy,
+            rows.x,
+            mean=rows.mean,
+            deviation=rows.deviation,
+        )
+        rows = rows._replace(x=moved)
     rows = inputs.changed(jax.random.fold_in(key, 2), recipe, plan.structure, rows)
     x = rows.x
     logits, updated = model.train(variables, x, key)

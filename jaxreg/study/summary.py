@@ -172,6 +172,7 @@ def recipe_text(recipe: Recipe) -> str:
       l2 0.5 + batch_norm
     """
     parts = [f"{name} {number(value)}".strip() for name, value in techniques(recipe)]
+    parts += [f"policy ({recipe.policy})"] if recipe.policy else []
     return " + ".join(parts) if parts else "no regularization"
 
 

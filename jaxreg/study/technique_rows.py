@@ -359,4 +359,22 @@ TECHNIQUES = (
         high=0.5,
         kinds=("text",),
     ),
+    Technique(
+        name="magnitude_warp",
+        field="magnitude_warp",
+        function="jaxreg.augment.series.random_magnitude_warp",
+        summary="series times a curve near one",
+        low=0.05,
+        high=0.5,
+        kinds=("series",),
+    ),
+    Technique(
+        name="time_warp",
+        field="time_warp",
+        function="jaxreg.augment.series.random_time_warp",
+        summary="series at a speed that changes",
+        low=0.05,
+        high=0.5,
+        kinds=("series",),
+    ),
 )
