@@ -70,7 +70,7 @@ def test_policies_are_strengths_of_a_recipe():
     assert combine([Recipe(l2=0.5), Recipe(policy=policy)]) == recipe
     text = "l2 0.5 + policy (rotate 0.1 (p 0.5), cutout 0.25 (p 1))"
     assert summary.recipe_text(recipe) == text
-    with pytest.raises(ValueError, match=r"here a table .* but cutout is for image .*; rotate is"):
+    with pytest.raises(ValueError, match=r"here a table .* but rotate is for image .*; cutout is"):
         check_suited([recipe], ROWS["table"])
     check_suited([recipe], ROWS["image"])
 
