@@ -180,3 +180,5 @@ def test_several_changes_draw_from_keys_of_their_own():
     # Mixup is the last one: it mixes what CutMix left.
     second = inputs.changed(jax.random.key(0), Recipe(mixup=1.0), ("mixup",), first)
     np.testing.assert_array_equal(both.x, second.x)
+    shared, _ = inputs.INPUTS["mixup"].change(jax.random.key(0), first, 1.0)
+    assert (second.x != shared).any()
