@@ -41,7 +41,7 @@ from jaxreg.training import (
     schedules,
     statistics,
 )
-from tests import augment_rows
+from tests import augment_rows, series_rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -1211,7 +1211,7 @@ def _gradient(*, weight: Any) -> optax.GradientTransformationExtraArgs:
     return transforms.add_penalty_gradient(penalties.l2, weight)
 
 
-FUNCTIONS += tuple(Case(**row) for row in augment_rows.ROWS)
+FUNCTIONS += tuple(Case(**row) for row in (*augment_rows.ROWS, *series_rows.ROWS))
 
 FUNCTIONS += (
     Case(ensembles.class_uncertainty, (SERIES,)),
@@ -1253,6 +1253,7 @@ TRANSFORMATIONS = (
 # Public names that are not functions of data with strengths, and the tests that hold them.
 ELSEWHERE = {
     **augment_rows.ELSEWHERE,
+    **series_rows.ELSEWHERE,
     advice.Advice: "test_advice.py",
     advice.advise: "test_advice.py",
     diagnosis.Change: "test_diagnosis.py",

@@ -1,10 +1,11 @@
-"""Finished studies made up for the tests of what a study hands over."""
+"""Data to train on in a blink, and finished studies made up for what a study hands over."""
 
 import dataclasses
 import math
 
 import numpy as np
 
+from jaxreg.study import data
 from jaxreg.study.recipes import Recipe
 from jaxreg.study.records import Arm, Interval, Study
 
@@ -12,6 +13,55 @@ SEEDS, EPOCHS = 6, 5
 ALL_ON = Recipe(
     l1=0.03, l2=0.5, dropout=0.25, label_smoothing=0.1, max_norm=2.0, patience=3.0, batch_norm=True
 )
+
+
+def blobs(seed):
+    """Two overlapping clouds, drawn anew for every seed."""
+    rng = np.random.default_rng(seed)
+
+    def rows(count):
+        y = rng.integers(0, 2, count)
+        x = rng.normal(size=(count, 3)) + y[:, None]
+        return x.astype(np.float32), y.astype(np.int32)
+
+    return data.Split(*rows(50), *rows(30), *rows(40))
+
+
+def shaped(*shape):
+    """The clouds as rows of another shape, with a scale to undo."""
+
+    def split(seed):
+        found = blobs(seed)
+        row = np.linspace(0.5, 1.5, math.prod(shape), dtype=np.float32).reshape(shape)
+        rows = [
+            part[:, :1].reshape(-1, *(1,) * len(shape)) * row if part.ndim == 2 else part
+            for part in found[:6]
+        ]
+        return data.Split(*rows, mean=row, deviation=2 * row)
+
+    return split
+
+
+def words(seed):
+    """Texts of five words, one of which tells the label, behind padding and the unknown word."""
+    rng = np.random.default_rng(seed)
+
+    def rows(count):
+        y = rng.integers(0, 2, count)
+        x = rng.integers(4, 7, (count, 5))
+        x[:, 1], x[:, 3:] = 2 + y, 0
+        return x.astype(np.int32), y.astype(np.int32)
+
+    return data.Split(*rows(50), *rows(30), *rows(40))
+
+
+# Data of every kind of rows, with the size of its vocabulary.
+KINDS = {
+    "table": (blobs, 0),
+    "series": (shaped(4, 2), 0),
+    "image": (shaped(4, 5, 2), 0),
+    "text": (words, 7),
+}
 
 
 def make_arm(name, gain, interval, *, recipe=None, strengths=(), seed=0):

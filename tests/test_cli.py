@@ -40,6 +40,10 @@ def call(*arguments, cwd, **environment):
         ("study --arms baseline,ridge", "`--arms` must be all, default or some of .*, got 'ridge'"),
         ("study --arms=", "`--arms` must be all, default or some of .*, got ''"),
         ("study --arms l2,combined", "`--arms` must name at least two techniques"),
+        (
+            "study --data circles --arms l2,cutout,augmentation",
+            "must suit the data, whose rows are a table; leave out augmentation .image., cutout",
+        ),
         ("study --seeds 1", "`--seeds` must be at least 2, got 1"),
         ("study --seeds many", "--seeds: invalid int value: 'many'"),
         ("study --epochs 0", "`--epochs` must be at least 1, got 0"),

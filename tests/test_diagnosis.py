@@ -328,6 +328,11 @@ def test_overfitting_beside_a_baseline_is_too_little_regularization():
     assert diagnose(curves).verdict == Verdict.OVERFITTING
     assert diagnose(curves, baseline=curves).verdict == Verdict.TOO_LITTLE
     assert diagnose(curves, baseline={}).verdict == Verdict.OVERFITTING
+    # Neither a dearer training loss nor the best loss of the baseline makes it too much.
+    dear = as_history([curve + 0.1 for curve in turning(60)])
+    found = diagnose(dear, baseline=curves)
+    assert (found.evidence.cost >= 0.1, found.evidence.gain <= -0.02) == (True, True)
+    assert found.verdict == Verdict.TOO_LITTLE
 
 
 def test_thresholds_are_arguments():

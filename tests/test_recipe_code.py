@@ -14,7 +14,15 @@ import numpy as np
 import optax
 import pytest
 
-from jaxreg import information, masks, penalties, projections, proximal, smoothness, transforms
+from jaxreg import (
+    information,
+    masks,
+    penalties,
+    projections,
+    proximal,
+    smoothness,
+    transforms,
+)
 from jaxreg.study import (
     optimizers,
     recipe_code,
@@ -33,7 +41,12 @@ TERMS = dict.fromkeys((name for name in terms.TERMS if name != "r_drop"), 1e-3)
 LAYERS = dict.fromkeys(("activity_l1", "decorrelation", "l0", "bottleneck"), 1e-3)
 LINKS = {"centralize": True, "cautious_decay": 0.1, "independent_decay": 1e-3, "sparse_units": 0.1}
 WRAPPERS = {"adaptive_l1": 1e-3, "lookahead": 0.5, "average_steps": 30.0, "sam": 0.05, "asam": 0.5}
+IMAGES = {"augmentation": 0.1, "cutout": 0.3, "cutmix": 0.5}
 RECIPES = {
+    "images": Recipe(**IMAGES, mixup=0.2, patience=3.0),
+    "series": Recipe(magnitude_warp=0.2, time_warp=0.2, jitter=0.1, sam=0.1),
+    "words": Recipe(token_dropout=0.2, patience=3.0),
+    "mixed": Recipe(mixup=0.2, label_smoothing=0.1, dropout=0.2, batch_norm=True),
     "some terms": Recipe(**SOME),
     "all terms": Recipe(**TERMS),
     "all terms and noise": Recipe(**TERMS, r_drop=0.5, dropout=0.2),
@@ -60,7 +73,8 @@ def test_the_recipe_has_what_is_on_and_nothing_else(recipe):
         "decoupled_decay": recipe.l2 > 0,
         "proximal": max(recipe.l1, recipe.sparse_units, recipe.adaptive_l1) > 0,
         "Dropout": recipe.dropout > 0,
-        "smoothed_cross_entropy": recipe.label_smoothing > 0,
+        "smoothed_cross_entropy": recipe.label_smoothing > 0 and recipe.mixup == 0,
+        "smooth_labels": recipe.label_smoothing > 0 and recipe.mixup > 0,
         "max_norm": math.isfinite(recipe.max_norm),
         "early_stopping": math.isfinite(recipe.patience),
         "BatchNorm": recipe.batch_norm,
@@ -180,6 +194,18 @@ def test_a_link_of_the_program_is_that_of_the_study(name):
     assert (np.abs(expected["kernel"] - plain["kernel"]) > 1e-4).any()
 
 
+@pytest.mark.parametrize(
+    ("recipe", "named"),
+    [("off", "digits"), ("images", "digits"), ("series", "digit_rows"), ("words", "text")],
+)
+def test_what_stands_in_for_other_data_has_rows_of_its_kind(recipe, named):
+    code = recipe_code.source(with_recipe(RECIPES[recipe], "data of my own"))
+    assert f"# For the data stand in {named}, for the model a small network." in code
+    own = recipe_code.source(with_recipe(RECIPES[recipe], named))
+    middle = own.split("EPOCHS", 1)[1].split("class ", 1)[1].split("def load_data", 1)[0]
+    assert middle in code
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("recipe", "data"),
@@ -199,6 +225,10 @@ def test_a_link_of_the_program_is_that_of_the_study(name):
         ("links", "circles"),
         ("wrappers", "circles"),
         ("the optimizer", "digits"),
+        ("images", "digits"),
+        ("mixed", "circles"),
+        ("series", "digit_rows"),
+        ("words", "text"),
     ],
 )
 def test_the_recipe_runs_as_it_stands(recipe, data, tmp_path):

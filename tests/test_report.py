@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from jaxreg.study import figures, page, recipe_code, report, summary
+from jaxreg.study import figures, histories, page, recipe_code, report, summary
 from jaxreg.study.data import TASKS
+from jaxreg.training.diagnosis import Verdict, diagnose
 from tests.studies import EPOCHS, SEEDS, make_study
 
 VOID = {"meta", "br"}
@@ -103,7 +104,7 @@ def test_the_page_is_one_file_without_scripts(html, parsed):
 def test_the_table_is_marked_up_for_readers(parsed):
     assert len(parsed.all("caption")) == 1
     scopes = [attributes["scope"] for attributes, _ in parsed.all("th")]
-    assert scopes == ["col"] * 8 + ["row"] * 5
+    assert scopes == ["col"] * 9 + ["row"] * 5
     regions = [a for a, _ in parsed.all("div", "pre") if a.get("role") == "region"]
     assert len(regions) == 3
     assert all(a["tabindex"] == "0" for a in regions)
@@ -220,11 +221,12 @@ def test_the_table_has_a_row_per_arm_and_says_what_is_noise():
     text = printed(make_study())
     rows = table_rows(text)
     assert len(rows) == len(("title", "heads", "line")) + len(make_study().arms)
-    assert rows["baseline"].rstrip().endswith("reference")
     assert "+1.00 [+0.40, +1.60]  higher" in rows["l1"]
-    assert "+0.10 [-1.00, +1.20]  not distinguishable" in rows["max_norm"]
+    assert "+0.10 [-1.00, +1.20]  n.d." in rows["max_norm"]
     assert "-2.00 [-3.00, -1.00]  lower" in rows["batch_norm"]
     words = text.replace("\n", " ")
+    assert "not distinguishable (n.d.): the 95% interval" in words
+    assert "diagnosis: what the losses by themselves tell" in words
     assert "±: 95% interval of the mean over seeds" in words
     assert "not over new test data, and are not adjusted for the number of arms" in words
     assert "A remark on the way." in text
@@ -240,10 +242,66 @@ def test_without_a_terminal_the_text_does_not_depend_on_the_width(width):
     assert "…" not in text
 
 
-def test_a_terminal_of_80_columns_is_enough():
-    text = printed(make_study(), width=80, force_terminal=True, color_system=None)
-    assert max(map(len, text.splitlines())) <= 80
-    assert "n.d." in text
+def with_curves(**curves):
+    """A study whose baseline and L1 arm have curves of their own, the same for every seed."""
+    study = make_study()
+    arms = list(study.arms)
+    for index, (train, validation) in enumerate(curves.values()):
+        losses = {"train_loss": train, "validation_loss": validation}
+        columns = {
+            key: np.repeat(np.array(loss, np.float32)[:, None], SEEDS, axis=1)
+            for key, loss in losses.items()
+        }
+        arms[index] = dataclasses.replace(arms[index], **columns)
+    return dataclasses.replace(study, arms=tuple(arms))
+
+
+RISING = [2.3, 1.2, 0.9, 0.8, 0.9, 1.0, 1.1, 1.2]
+FALLING = [2.3, 1.0, 0.5, 0.3, 0.2, 0.1, 0.1, 0.1]
+
+
+def test_every_arm_has_the_diagnosis_of_its_losses_beside_those_of_the_baseline(tmp_path):
+    study = with_curves(baseline=(FALLING, RISING), l1=([2.3] * 8, [2.3] * 8))
+    found = [row.diagnosis for row in summary.rows(study)[:2]]
+    assert found == [Verdict.OVERFITTING, Verdict.TOO_MUCH]
+    # Without a baseline a loss that never falls is underfitting; the baseline has none.
+    other = with_curves(baseline=([2.3] * 8, [2.3] * 8), l1=(FALLING, RISING))
+    found = [row.diagnosis for row in summary.rows(other)[:2]]
+    assert found == [Verdict.UNDERFITTING, Verdict.TOO_LITTLE]
+    rows = table_rows(printed(study))
+    assert "  overfitting " in rows["baseline"]
+    assert "  too much " in rows["l1"]
+    assert "too much regularization" in "".join(Page(page.html(study)).text)
+    # The same as `jaxreg diagnose` says of the files.
+    report.write(study, tmp_path)
+    with (tmp_path / "results.csv").open(newline="", encoding="utf-8") as file:
+        written = {row["arm"]: row["diagnosis"] for row in csv.DictReader(file)}
+    histories_ = histories.read(tmp_path)
+    baseline = histories_["baseline"]
+    assert written == {
+        name: diagnose(history, baseline=None if name == "baseline" else baseline).verdict
+        for name, history in histories_.items()
+    }
+
+
+@pytest.mark.parametrize(("width", "column"), [(80, False), (100, True), (140, True)])
+def test_a_terminal_of_80_columns_is_enough(width, column):
+    text = printed(make_study(), width=width, force_terminal=True, color_system=None)
+    assert max(map(len, text.splitlines())) <= width
+    assert ("n.d." in table_rows(text)["max_norm"]) == (width < 140)
+    assert ("underfitting" in table_rows(text)["baseline"]) == column
+    assert ("diagnosis: baseline underfitting; l1 underfitting" in text) != column
+
+
+def test_the_names_of_the_default_arms_leave_room_in_100_columns():
+    names = ("baseline", "label_smoothing", "early_stopping", "max_norm", "combined")
+    study = make_study(chosen="combined")
+    arms = [
+        dataclasses.replace(arm, name=name) for arm, name in zip(study.arms, names, strict=True)
+    ]
+    text = printed(dataclasses.replace(study, arms=tuple(arms)))
+    assert max(map(len, text.splitlines())) <= 100
+    assert "underfitting" in table_rows(text)["label_smoothing"]
 
 
 def test_output_that_is_not_unicode_gets_ascii():

@@ -24,6 +24,7 @@ from jaxreg.study import (
     summary,
     techniques,
 )
+from tests.studies import KINDS, blobs
 
 SEEDS, EPOCHS = 3, 4
 TRAIN = partial(runner.run, seeds=SEEDS, epochs=EPOCHS, batch_size=20, learning_rate=0.03)
@@ -32,18 +33,6 @@ DEFAULT = techniques.DEFAULT_ARMS
 EVERYTHING = Recipe(
     l1=0.01, l2=0.1, dropout=0.2, label_smoothing=0.1, max_norm=2.0, patience=2, batch_norm=True
 )
-
-
-def blobs(seed):
-    """Two overlapping clouds, drawn anew for every seed."""
-    rng = np.random.default_rng(seed)
-
-    def rows(count):
-        y = rng.integers(0, 2, count)
-        x = rng.normal(size=(count, 3)) + y[:, None]
-        return x.astype(np.float32), y.astype(np.int32)
-
-    return data.Split(*rows(50), *rows(30), *rows(40))
 
 
 def assert_same(first, second):
@@ -173,7 +162,7 @@ def test_a_strength_out_of_range_raises(name, value):
 
 
 def test_the_leaves_of_a_recipe_are_its_strengths():
-    assert len(jax.tree.leaves(Recipe())) == 30
+    assert len(jax.tree.leaves(Recipe())) == 38
     assert jax.tree.structure(Recipe()) == jax.tree.structure(Recipe(l2=1.0, dropout=0.5))
     assert jax.tree.structure(Recipe()) != jax.tree.structure(Recipe(batch_norm=True))
 
@@ -340,7 +329,9 @@ def test_every_technique_changes_training(technique):
     # The strongest: the largest strength, but the smallest bound and the least patience.
     grid = techniques.grid(technique.name).recipes
     strongest = grid[0 if technique.name in ("max_norm", "early_stopping") else -1]
-    off, on = TRAIN(MODEL, blobs, [Recipe(), strongest], epochs=20, learning_rate=0.1).loss
+    rows, vocabulary = KINDS[technique.kinds[0]]
+    model = models.mlp((8,), 2, vocabulary=vocabulary) if vocabulary else MODEL
+    off, on = TRAIN(model, rows, [Recipe(), strongest], epochs=20, learning_rate=0.1).loss
     assert (off != on).any()
 
 

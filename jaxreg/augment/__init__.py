@@ -12,6 +12,7 @@ with :func:`chain` and are resampled once with :func:`affine`; what belongs to a
 the same matrix.
 """
 
+from jaxreg.augment import series
 from jaxreg.augment.color import (
     brightness,
     contrast,
@@ -65,6 +66,8 @@ from jaxreg.augment.matrices import (
     window,
 )
 from jaxreg.augment.mix import Mixed, cutmix, mixup, random_cutmix, random_mixup
+from jaxreg.augment.mixtures import Mixture, fit_mixture, mixture_sampling
+from jaxreg.augment.oversampling import lacking, smote
 from jaxreg.augment.partners import reversal, share_of_batch, share_of_example, shuffled, within
 from jaxreg.augment.random_geometry import (
     random_affine,
@@ -105,6 +108,7 @@ from jaxreg.augment.windows import (
 
 __all__ = [
     "Mixed",
+    "Mixture",
     "affine",
     "affine_labels",
     "autocontrast",
@@ -121,6 +125,7 @@ __all__ = [
     "edge",
     "elastic",
     "equalize",
+    "fit_mixture",
     "flip_left_right",
     "flip_up_down",
     "for_each",
@@ -131,6 +136,8 @@ __all__ = [
     "hue",
     "invert",
     "keypoints",
+    "lacking",
+    "mixture_sampling",
     "mixup",
     "nearest",
     "normalize",
@@ -186,12 +193,14 @@ __all__ = [
     "scale",
     "scaling",
     "sequence",
+    "series",
     "share_of_batch",
     "share_of_example",
     "sharpness",
     "shear",
     "shearing",
     "shuffled",
+    "smote",
     "solarize",
     "to_float",
     "to_uint8",

@@ -8,6 +8,7 @@
   its two steps.
 - :class:`Recipe` holds a strength for every technique, :class:`Grid` the recipes of an arm (made by
   :func:`grid`); :func:`combine` joins recipes, and :func:`optimizer` is what a recipe trains with.
+- :func:`search_policy` draws a :class:`Policy` of augmentation, which :func:`apply_policy` applies.
 - Models come from a Linen module (:func:`from_linen`), an NNX one (:func:`from_nnx`), or your own
   three functions (:class:`Model`); :func:`mlp` is the one of the command line.
 - Data is a function from a seed to a :class:`Split`; :func:`stratified` makes one from arrays.
@@ -21,8 +22,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from jaxreg.study.data import Split, stratified
     from jaxreg.study.models import MLP, Model, from_linen, from_nnx, mlp
+    from jaxreg.study.operations import apply_policy
     from jaxreg.study.optimizers import optimizer
-    from jaxreg.study.recipes import Recipe, combine
+    from jaxreg.study.policies import search_policy
+    from jaxreg.study.recipes import Policy, Recipe, combine
     from jaxreg.study.records import Arm, Interval, Study
     from jaxreg.study.runner import Runs, run
     from jaxreg.study.selection import Comparison, best, compare, paired_difference
@@ -35,10 +38,12 @@ __all__ = [
     "Grid",
     "Interval",
     "Model",
+    "Policy",
     "Recipe",
     "Runs",
     "Split",
     "Study",
+    "apply_policy",
     "best",
     "combine",
     "compare",
@@ -49,6 +54,7 @@ __all__ = [
     "optimizer",
     "paired_difference",
     "run",
+    "search_policy",
     "stratified",
 ]
 
@@ -60,8 +66,10 @@ _MODULES = (
     "data",
     "models",
     "optimizers",
+    "operations",
     "runner",
     "selection",
+    "policies",
 )
 
 

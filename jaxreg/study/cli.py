@@ -17,10 +17,18 @@ from typing import NamedTuple, NoReturn
 
 from jaxreg._version import __version__
 from jaxreg.study import advice_cli
-from jaxreg.study.data import TASKS, Splitter, Task, extra
+from jaxreg.study.data import TASKS, Array, Splitter, Task, extra, kind
 from jaxreg.study.files import check_folder
 from jaxreg.study.records import Study
-from jaxreg.study.techniques import ARM_NAMES, DEFAULT_ARMS, TECHNIQUES, Grid, grid
+from jaxreg.study.techniques import (
+    ARM_NAMES,
+    DEFAULT_ARMS,
+    KINDS,
+    TECHNIQUES,
+    Grid,
+    Technique,
+    grid,
+)
 
 _USAGE_ERROR = 2
 _INTERRUPTED = 130
@@ -48,6 +56,7 @@ class _Order(NamedTuple):
     split: Splitter
     grids: tuple[Grid, ...]
     combined: bool
+    left_out: tuple[str, ...]
     seeds: int
     epochs: int
     out: Path
@@ -150,13 +159,18 @@ def _list() -> int:
     """Prints the arms, the code behind each and what it does."""
     rows = [
         ("baseline", "optax.adam", "no regularization"),
-        *((technique.name, technique.function, technique.summary) for technique in TECHNIQUES),
+        *((each.name, each.function, each.summary + _only_for(each)) for each in TECHNIQUES),
         ("combined", "jaxreg.study.compare", "the best of the arms together"),
     ]
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
     for name, function, summary in rows:
         print(f"{name:{widths[0]}}  {function:{widths[1]}}  {summary}")
     return 0
+
+
+def _only_for(technique: Technique) -> str:
+    every = len(technique.kinds) == len(KINDS)
+    return "" if every else f" ({', '.join(technique.kinds)})"
 
 
 def _order(args: argparse.Namespace, command: str) -> _Order:
@@ -178,6 +192,7 @@ def _order(args: argparse.Namespace, command: str) -> _Order:
         split = task.load(train_size=args.train_size or task.train_size)
     except ValueError as error:
         raise ValueError(str(error).replace("`train_size`", "`--train-size`")) from error
+    names, left_out = _suited_arms(names, split(0).train_x, everything=args.arms == "all")
     _use_all_cores(args.seeds)
     _check_devices()
     return _Order(
@@ -186,6 +201,7 @@ def _order(args: argparse.Namespace, command: str) -> _Order:
         split=split,
         grids=tuple(_grid(name, task, args.strengths) for name in names if name != "combined"),
         combined="combined" in names,
+        left_out=left_out,
         seeds=args.seeds,
         epochs=epochs,
         out=Path(args.out),
@@ -210,6 +226,24 @@ def _arm_names(text: str) -> tuple[str, ...]:
             f"`--arms` must name at least two techniques for `combined` to join, got {text}."
         )
     return names
+
+
+def _suited_arms(
+    names: tuple[str, ...], x: Array, *, everything: bool
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Returns the arms that are for rows of this kind, and a remark where others were left out."""
+    own = kind(x)
+    others = [each for each in TECHNIQUES if each.name in names and own not in each.kinds]
+    if not others:
+        return names, ()
+    listed = ", ".join(f"{each.name} ({', '.join(each.kinds)})" for each in others)
+    if not everything:
+        raise ValueError(
+            f"`--arms` must suit the data, whose rows are a {own}; leave out {listed}."
+        )
+    left_out = {each.name for each in others}
+    kept = tuple(name for name in names if name not in left_out)
+    return kept, (f"Left out, because the rows are a {own}: {listed}.",)
 
 
 def _check_range(option: str, value: int | None, least: int, most: float = math.inf) -> None:
@@ -276,7 +310,7 @@ def _train(order: _Order) -> Study:
 
     run = partial(
         runner.run,
-        models.mlp(order.task.hidden, order.task.num_classes),
+        models.mlp(order.task.hidden, order.task.num_classes, vocabulary=order.task.vocabulary),
         order.split,
         seeds=order.seeds,
         epochs=order.epochs,
@@ -294,7 +328,7 @@ def _train(order: _Order) -> Study:
         sizes=order.split(0).sizes,
         command=order.command,
         environment=_environment(),
-        notes=found.notes,
+        notes=(*found.notes, *order.left_out),
     )
 
 

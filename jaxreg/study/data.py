@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from jaxreg.study.sentences import LENGTH, WORDS, sentences
+from jaxreg.study.technique_rows import KINDS
 
 _LEAST_HELD_OUT = 50
 # NumPy's on the host, JAX's in a compiled program.
@@ -15,7 +19,21 @@ Array = Any
 
 
 class Split(NamedTuple):
-    """Features, ``[rows, features]``, and integer labels, ``[rows]``, of the three sets."""
+    """Rows ``[rows, ...]`` and integer labels ``[rows]`` of the three sets.
+
+    The shape of a row tells what it is: a table ``[features]``, a series ``[time, channels]`` or an
+    image ``[height, width, channels]`` of numbers, or a text ``[length]`` of integers.
+
+    Attributes:
+      train_x: Training rows.
+      train_y: Their labels.
+      validation_x: Validation rows.
+      validation_y: Their labels.
+      test_x: Test rows.
+      test_y: Their labels.
+      mean: What standardizing subtracted from the rows, of the shape of a row or 0.
+      deviation: What it then divided them by, likewise or 1.
+    """
 
     train_x: Array
     train_y: Array
@@ -23,6 +41,8 @@ class Split(NamedTuple):
     validation_y: Array
     test_x: Array
     test_y: Array
+    mean: Array = np.float32(0)
+    deviation: Array = np.float32(1)
 
     @property
     def sizes(self) -> tuple[int, int, int]:
@@ -31,6 +51,26 @@ class Split(NamedTuple):
 
 
 Splitter = Callable[[int], Split]
+
+
+def kind(x: Array) -> str:
+    """Returns what rows are, by their shape and dtype.
+
+    Args:
+      x: Rows, ``[rows, ...]``.
+
+    Returns:
+      A name of ``KINDS``.
+
+    Raises:
+      ValueError: A row has another number of axes.
+    """
+    if np.issubdtype(x.dtype, np.integer) and x.ndim == 2:
+        return "text"
+    if not 2 <= x.ndim <= 4:
+        listed = ", ".join(f"{name} {shape}" for name, shape in KINDS.items())
+        raise ValueError(f"Rows must be one of {listed}, got shape {x.shape[1:]}.")
+    return ("table", "series", "image")[x.ndim - 2]
 
 
 def extra(module: str) -> Any:
@@ -64,7 +104,8 @@ def stratified(x: np.ndarray, y: np.ndarray, *, train_size: int) -> Splitter:
     the standard deviation of the training rows.
 
     Args:
-      x: Finite features, ``[rows, features]``.
+      x: Finite numbers: ``[rows, features]``, or rows that are series ``[time, channels]`` or
+        images ``[height, width, channels]``, which techniques for these ask for.
       y: Integer labels ``0, 1, ..., classes - 1``, ``[rows]``; every one of at least two classes
         occurs.
       train_size: Number of training rows; at least 50 other rows must be left for each of the
@@ -83,8 +124,24 @@ def stratified(x: np.ndarray, y: np.ndarray, *, train_size: int) -> Splitter:
       >>> split(0).sizes
       (60, 60, 80)
     """
-    train_test_split = extra("sklearn.model_selection").train_test_split
     x, y = _checked(x, y)
+    parts_of = _parts(y, train_size)
+
+    def split(seed: int) -> Split:
+        parts = parts_of(seed)
+        mean, deviation = x[parts[0]].mean(axis=0), x[parts[0]].std(axis=0)
+        # A feature that is constant in the training rows says nothing; dividing by one keeps it
+        # finite.
+        deviation = np.where(deviation > 0, deviation, 1)
+        sets = (((x[rows] - mean) / deviation, y[rows]) for rows in parts)
+        return Split(*chain.from_iterable(sets), mean=mean, deviation=deviation)
+
+    return split
+
+
+def _parts(y: np.ndarray, train_size: int) -> Callable[[int], tuple[np.ndarray, ...]]:
+    """Returns the function from a seed to the training, validation and test rows."""
+    train_test_split = extra("sklearn.model_selection").train_test_split
     most = len(y) - 2 * _LEAST_HELD_OUT
     if not 2 <= train_size <= most:
         raise ValueError(
@@ -96,16 +153,13 @@ def stratified(x: np.ndarray, y: np.ndarray, *, train_size: int) -> Splitter:
         np.arange(len(y)), train_size=pool_size, stratify=y, random_state=0
     )
 
-    def split(seed: int) -> Split:
+    def parts(seed: int) -> tuple[np.ndarray, ...]:
         train, validation = train_test_split(
             pool, train_size=train_size, stratify=y[pool], random_state=seed
         )
-        scaled = _standardize(x, x[train])
-        return Split(
-            scaled[train], y[train], scaled[validation], y[validation], scaled[test], y[test]
-        )
+        return train, validation, test
 
-    return split
+    return parts
 
 
 def _checked(x: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -114,9 +168,10 @@ def _checked(x: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
     with np.errstate(over="ignore"):
         x = np.asarray(x, np.float32)
     y = np.asarray(y)
-    if x.ndim != 2 or y.ndim != 1 or len(x) != len(y):
+    if x.ndim not in (2, 3, 4) or y.ndim != 1 or len(x) != len(y):
         raise ValueError(
-            f"`x` must be [rows, features] and `y` [rows], got shapes {x.shape} and {y.shape}."
+            f"`x` must be [rows, features] and `y` [rows], got shapes {x.shape} and {y.shape}; a "
+            "row may also be a series [time, channels] or an image [height, width, channels]."
         )
     if not np.isfinite(x).all():
         raise ValueError(
@@ -141,16 +196,30 @@ def _some(values: np.ndarray) -> str:
     return ", ".join(map(str, values[:5].tolist())) + (", ..." if len(values) > 5 else "")
 
 
-def _standardize(x: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    deviation = reference.std(axis=0)
-    # A feature that is constant in the training rows says nothing; dividing by one keeps it finite.
-    return (x - reference.mean(axis=0)) / np.where(deviation > 0, deviation, 1)
-
-
 def digits(*, train_size: int) -> Splitter:
-    """Scikit-learn's 1797 handwritten digits: 64 pixels, ten classes."""
+    """Scikit-learn's 1797 handwritten digits: images of 8 x 8 pixels, ten classes."""
     x, y = extra("sklearn.datasets").load_digits(return_X_y=True)
-    return stratified(x, y, train_size=train_size)
+    return stratified(x.reshape(-1, 8, 8, 1), y, train_size=train_size)
+
+
+def digit_rows(*, train_size: int) -> Splitter:
+    """The same digits read row by row: series of 8 steps of 8 channels, ten classes."""
+    x, y = extra("sklearn.datasets").load_digits(return_X_y=True)
+    return stratified(x.reshape(-1, 8, 8), y, train_size=train_size)
+
+
+def text(*, train_size: int) -> Splitter:
+    """2000 sentences of :mod:`jaxreg.study.sentences` whose feeling is good or bad.
+
+    One label in ten is turned around, in all of the three sets.
+    """
+    tokens, y = sentences(2000, seed=0, noise=0.1)
+    parts = _parts(y, train_size)
+
+    def split(seed: int) -> Split:
+        return Split(*chain.from_iterable((tokens[rows], y[rows]) for rows in parts(seed)))
+
+    return split
 
 
 def breast_cancer(*, train_size: int) -> Splitter:
@@ -206,6 +275,8 @@ class Task:
       batch_size: Rows of a batch.
       learning_rate: Learning rate of Adam.
       strengths: Grids that replace the default ones, by arm.
+      shape: Shape of a row that is no table.
+      vocabulary: Number of words of a text.
     """
 
     load: Callable[..., Splitter]
@@ -216,6 +287,8 @@ class Task:
     batch_size: int
     learning_rate: float
     strengths: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    shape: tuple[int, ...] = ()
+    vocabulary: int = 0
 
 
 TASKS: Mapping[str, Task] = {
@@ -227,6 +300,28 @@ TASKS: Mapping[str, Task] = {
         epochs=60,
         batch_size=50,
         learning_rate=1e-3,
+        shape=(8, 8, 1),
+    ),
+    "digit_rows": Task(
+        load=digit_rows,
+        num_classes=10,
+        train_size=300,
+        hidden=(128, 128),
+        epochs=60,
+        batch_size=50,
+        learning_rate=1e-3,
+        shape=(8, 8),
+    ),
+    "text": Task(
+        load=text,
+        num_classes=2,
+        train_size=500,
+        hidden=(64, 64),
+        epochs=40,
+        batch_size=50,
+        learning_rate=1e-3,
+        shape=(LENGTH,),
+        vocabulary=len(WORDS),
     ),
     "breast_cancer": Task(
         load=breast_cancer,

@@ -14,6 +14,8 @@ from jaxreg.nnx import with_penalties
 from jaxreg.study.recipes import Recipe
 
 Variables = dict[str, Any]
+# Numbers that stand for a word of a text.
+EMBEDDING = 16
 
 
 class Model(NamedTuple):
@@ -139,7 +141,7 @@ class Bottleneck(nn.Module):
 
 
 class MLP(nn.Module):
-    """Dense layers with the layers a recipe asks for in between.
+    """Dense layers over all numbers of a row, with the layers a recipe asks for in between.
 
     Attributes:
       hidden: Widths of the hidden layers.
@@ -151,6 +153,7 @@ class MLP(nn.Module):
       l0: Weight of the gates on every hidden layer.
       bottleneck: Weight of the rate of a Gaussian bottleneck, as wide as the last hidden layer.
       batch_norm: Whether every hidden layer is batch-normalized.
+      vocabulary: Number of words where a row is a text, of which the embeddings are the numbers.
     """
 
     hidden: Sequence[int]
@@ -161,9 +164,13 @@ class MLP(nn.Module):
     l0: Any = None
     bottleneck: Any = None
     batch_norm: bool = False
+    vocabulary: int = 0
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        if self.vocabulary:
+            x = nn.Embed(self.vocabulary, EMBEDDING)(x)
+        x = x.reshape(len(x), -1)
         for width in self.hidden:
             x = nn.Dense(width)(x)
             if self.batch_norm:
@@ -183,12 +190,13 @@ class MLP(nn.Module):
         return nn.Dense(self.num_classes)(x)
 
 
-def mlp(hidden: Sequence[int], num_classes: int) -> Callable[[Recipe], MLP]:
+def mlp(hidden: Sequence[int], num_classes: int, *, vocabulary: int = 0) -> Callable[[Recipe], MLP]:
     """Returns the maker of multilayer perceptrons, as :func:`jaxreg.study.run` takes it.
 
     Args:
       hidden: Widths of the hidden layers.
       num_classes: Number of logits.
+      vocabulary: Number of words where a row is a text.
 
     Returns:
       Function from a recipe to an :class:`MLP`.
@@ -206,6 +214,8 @@ def mlp(hidden: Sequence[int], num_classes: int) -> Callable[[Recipe], MLP]:
 
         layers = ("dropout", "activity_l1", "decorrelation", "l0", "bottleneck")
         chosen = {name: strength(name) for name in layers}
-        return MLP(hidden, num_classes, **chosen, batch_norm=recipe.batch_norm)
+        return MLP(
+            hidden, num_classes, **chosen, batch_norm=recipe.batch_norm, vocabulary=vocabulary
+        )
 
     return make_model

@@ -79,7 +79,8 @@ def _header(study: Study, table: list[Row], title: str) -> str:
 
 def _table(study: Study, table: list[Row]) -> str:
     published = any(row.published is not None for row in table)
-    heads = ["Arm", "Strength", "Train", "Validation", "Test", "Gap", "Difference to baseline"]
+    heads = ["Arm", "Strength", "Train", "Validation", "Test", "Gap", "Diagnosis"]
+    heads += ["Difference to baseline"]
     heads += ["Published"] * published + ["Verdict"]
     caption = (
         f"Accuracy in %, mean over {study.seeds} seeds; ± and [brackets] are 95% intervals, the "
@@ -108,6 +109,7 @@ def _table_row(row: Row, *, published: bool) -> str:
         summary.percent(row.validation),
         f"{summary.percent(row.test.mean)} {_spread(row)}",
         summary.percent(row.gap),
+        str(row.diagnosis),
         difference,
     ]
     if published:
@@ -190,7 +192,7 @@ def _protocol(study: Study) -> str:
         "A seed sets the training and validation rows of a run, its initial weights, its batches "
         "and its random masks. All arms share the rows of a seed, so differences are paired.",
         summary.SELECTION_NOTE,
-        f"{unclear[0].upper()}{unclear[1:]}",
+        *(f"{note[0].upper()}{note[1:]}" for note in (unclear, summary.DIAGNOSIS_NOTE)),
         f"Intervals describe {study.seeds} seeds on this data set. They say nothing about another "
         "data set or model.",
     )

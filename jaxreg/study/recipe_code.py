@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections.abc import Mapping
 from textwrap import wrap
 
-from jaxreg.study import models, recipe_loss, recipe_optimizer, summary
+from jaxreg.study import models, recipe_data, recipe_loss, recipe_optimizer, summary
 from jaxreg.study.data import TASKS
 from jaxreg.study.recipe_parts import Parts, literal
 from jaxreg.study.records import Study
+from jaxreg.study.technique_rows import TECHNIQUES
 
-# Data of the user's own is not in reach of a program to paste.
-_STAND_IN = "digits"
+# Data of the user's own is not in reach of a program to paste; what stands in has rows of its kind.
+_STAND_INS = {"digits": "image", "digit_rows": "series", "text": "text"}
 _PURE = (
-    "dropout", "information", "linen", "masks", "penalties", "projections", "proximal",
-    "smoothness", "targets", "transforms",
+    "augment", "dropout", "information", "linen", "masks", "noise", "penalties",
+    "projections", "proximal", "smoothness", "targets", "transforms",
 )  # fmt: skip
 
 
@@ -23,9 +25,10 @@ def source(study: Study) -> str:
     """Writes the program of the chosen recipe; only what the recipe switches on is in it."""
     arm = summary.chosen_arm(study)
     known = study.data in TASKS
-    data = study.data if known else _STAND_IN
+    on = dict(summary.techniques(arm.recipe))
+    data = study.data if known else _stand_in(on)
     parts = Parts(
-        on=dict(summary.techniques(arm.recipe)),
+        on=on,
         task=TASKS[data],
         data=data,
         train_size=study.sizes[0] if known else TASKS[data].train_size,
@@ -41,12 +44,19 @@ def source(study: Study) -> str:
         recipe_loss.loss(parts),
         recipe_optimizer.step(parts),
         _evaluate(parts),
-        _loader(parts),
+        recipe_data.loader(parts),
         _main(parts),
         'if __name__ == "__main__":\n    main()',
     ]
     body = "\n\n\n".join(blocks)
     return "\n\n".join((_head(study, parts), _imports(parts, body), body)) + "\n"
+
+
+def _stand_in(on: Mapping[str, float | None]) -> str:
+    chosen = [each for each in TECHNIQUES if each.name in on]
+    return next(
+        data for data, kind in _STAND_INS.items() if all(kind in each.kinds for each in chosen)
+    )
 
 
 def _head(study: Study, parts: Parts) -> str:
@@ -61,7 +71,9 @@ def _head(study: Study, parts: Parts) -> str:
             f"{summary.interval_points(arm.difference)}."
         )
     if study.data not in TASKS:
-        lines.append(f"The {_STAND_IN} stand in for the data, a small network for the model.")
+        lines.append(f"For the data stand in {parts.data}, for the model a small network.")
+    if arm.recipe.policy:
+        lines.append("Change every batch by the policy with jaxreg.study.apply_policy.")
     lines.append(f"Made by: {study.command}")
     lines = [part for line in lines for part in wrap(_one_line(line), 96)]
     doc = "\n".join(wrap(_use(parts), 96))
@@ -76,7 +88,7 @@ def _use(parts: Parts) -> str:
     on = parts.on
     kept = ["`make_optimizer`"] * bool(parts.links or parts.wrappers)
     kept += ["`loss`"] * bool(
-        on.keys() & {"label_smoothing", "flood"} or parts.terms or parts.modes
+        on.keys() & {"label_smoothing", "flood"} or parts.inputs or parts.terms or parts.modes
     )
     kept += ["`step`"] * bool(parts.modes or parts.arguments or parts.perturbed)
     kept += ["`evaluate`"] * parts.modes
@@ -105,16 +117,16 @@ def _imports(parts: Parts, body: str) -> str:
     lines += [""] * bool(lines) + ["import jax", "import jax.numpy as jnp"]
     lines += ["import numpy as np"] * (parts.data == "circles")
     lines += ["import optax", "from flax import linen as nn"]
-    if parts.data != "circles":
-        lines += [
-            f"from sklearn.datasets import load_{parts.data}",
-            "from sklearn.model_selection import train_test_split",
-            "from sklearn.preprocessing import StandardScaler",
-        ]
+    generated = parts.data in ("circles", "text")
+    lines += [f"from sklearn.datasets import load_{parts.source}"] * (not generated)
+    lines += ["from sklearn.model_selection import train_test_split"] * (parts.data != "circles")
+    lines += ["from sklearn.preprocessing import StandardScaler"] * (not generated)
     names = ", ".join(ours)
     # The line would be longer than most formatters have it.
     names = names if len(names) <= 80 else "(\n    " + ",\n    ".join(ours) + ",\n)"
     added = [f"from jaxreg import {names}"] * bool(ours)
+    added += ["from jaxreg.augment import series"] * ("series." in body)
+    added += ["from jaxreg.study.sentences import sentences"] * (parts.data == "text")
     added += ["from jaxreg.training import early_stopping"] * ("early_stopping" in parts.on)
     return "\n".join(lines + [""] * bool(added) + added)
 
@@ -156,6 +168,9 @@ def _model(parts: Parts) -> str:
         last = f"        x = {code}\n"
     # A model without noise and statistics is the same in training and in evaluation.
     signature = "self, x, *, train" if parts.modes else "self, x"
+    flat = "        x = x.reshape(len(x), -1)\n" * parts.shaped
+    if parts.task.vocabulary:
+        flat = f"        x = nn.Embed({parts.task.vocabulary}, {models.EMBEDDING})(x)\n{flat}"
     body = "\n            ".join(layers)
     return f"""class Model(nn.Module):
     hidden: tuple[int, ...] = {parts.task.hidden}
@@ -163,7 +178,7 @@ def _model(parts: Parts) -> str:
 
     @nn.compact
     def __call__({signature}):
-        for width in self.hidden:
+{flat}        for width in self.hidden:
             {body}
 {last}        return nn.Dense(self.num_classes)(x)"""
 
@@ -177,67 +192,12 @@ def evaluate(variables, x, labels):
     return value, jnp.mean(logits.argmax(axis=-1) == labels)"""
 
 
-def _loader(parts: Parts) -> str:
-    """Writes the loader of data that looks like the study's."""
-    stops = "early_stopping" in parts.on
-    said = "Training, validation and test rows" if stops else "Training and test rows"
-    lines = _circles_lines(parts) if parts.data == "circles" else _sklearn_lines(parts)
-    return "\n    ".join(
-        ("def load_data():", f'"""{said}; put your own data here."""', *lines),
-    )
-
-
-def _circles_lines(parts: Parts) -> list[str]:
-    ends = [("", f":{parts.train_size}"), ("test_", "1000:")]
-    if "early_stopping" in parts.on:
-        ends[1:] = [("validation_", "1000:2000"), ("test_", "2000:")]
-    sets = [f"x[{rows}], labels[{rows}]" for _, rows in ends]
-    return [
-        f"x = np.random.RandomState(42).rand({1000 * len(ends)}, 2) * 4 - 2",
-        "labels = jnp.asarray((np.square(x).sum(axis=1) > 5).astype(np.int32))",
-        "x = jnp.asarray(x, jnp.float32)",
-        f"return {', '.join(sets)}",
-    ]
-
-
-def _sklearn_lines(parts: Parts) -> list[str]:
-    split = [
-        f"x, labels = load_{parts.data}(return_X_y=True)",
-        "x, test_x, labels, test_labels = train_test_split(",
-        f"    x, labels, train_size={parts.train_size}, stratify=labels, random_state=0",
-        ")",
-    ]
-    scale = "jnp.asarray(scaler.transform(rows), jnp.float32)"
-    if "early_stopping" not in parts.on:
-        return [
-            *split,
-            "scaler = StandardScaler().fit(x)",
-            f"x, test_x = ({scale} for rows in (x, test_x))",
-            "return x, jnp.asarray(labels), test_x, jnp.asarray(test_labels)",
-        ]
-    size = parts.validation_size
-    return [
-        *split,
-        "validation_x, test_x, validation_labels, test_labels = train_test_split(",
-        f"    test_x, test_labels, train_size={size}, stratify=test_labels, random_state=0",
-        ")",
-        "scaler = StandardScaler().fit(x)",
-        "x, validation_x, test_x = (",
-        f"    {scale} for rows in (x, validation_x, test_x)",
-        ")",
-        "labels, validation_labels, test_labels = (",
-        "    jnp.asarray(column) for column in (labels, validation_labels, test_labels)",
-        ")",
-        "return x, labels, validation_x, validation_labels, test_x, test_labels",
-    ]
-
-
 def _main(parts: Parts) -> str:
     stopping = "early_stopping" in parts.on
     mode = ", train=False" if parts.modes else ""
     given = parts.arguments.replace("key", "noise_key")
     lines = [
-        *_load_lines(parts),
+        f"{recipe_data.names(parts)} = load_data()",
         f"variables = model.init(jax.random.key(0), x[:1]{mode})",
         'state = optimizer.init(variables["params"])',
         *(["stopping = early_stopping.init(variables)"] * stopping),
@@ -256,12 +216,6 @@ def _main(parts: Parts) -> str:
         *(_stopping_lines(parts) if stopping else []),
     ]
     return "def main():\n    " + "\n    ".join(lines)
-
-
-def _load_lines(parts: Parts) -> list[str]:
-    if "early_stopping" not in parts.on:
-        return ["x, labels, test_x, test_labels = load_data()"]
-    return ["x, labels, validation_x, validation_labels, test_x, test_labels = load_data()"]
 
 
 def _watch_lines(parts: Parts) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from jaxreg.study.inputs import INPUTS
 from jaxreg.study.recipe_parts import Parts, literal
 from jaxreg.study.terms import TERMS
 
@@ -14,11 +15,8 @@ def loss(parts: Parts) -> str:
     variables = ", variables" * statistics
     lines = [f"def loss(params{variables}, x, labels{parts.arguments}):"]
     known = '{**variables, "params": params}' if statistics else '{"params": params}'
-    lines += [f"variables = {known}", *_keys(parts), *_forward(parts)]
-    value = CROSS_ENTROPY
-    if "label_smoothing" in parts.on:
-        alpha = literal(parts.on["label_smoothing"])
-        value = f"targets.smoothed_cross_entropy(logits, labels, alpha={alpha})"
+    lines += [f"variables = {known}", *_keys(parts), *_inputs(parts), *_forward(parts)]
+    value = _cross_entropy(parts)
     added = _added(parts)
     lines += [f"value = {value}", *added] if added else []
     returned = "value" if added else value
@@ -26,13 +24,50 @@ def loss(parts: Parts) -> str:
     return "\n    ".join(lines)
 
 
+def _cross_entropy(parts: Parts) -> str:
+    """Writes the cross entropy: of class ids, smoothed or not, or of distributions."""
+    alpha = literal(parts.on.get("label_smoothing") or 0.0)
+    smoothed = "label_smoothing" in parts.on
+    if not parts.mixes:
+        if not smoothed:
+            return CROSS_ENTROPY
+        return f"targets.smoothed_cross_entropy(logits, labels, alpha={alpha})"
+    labels = f"optax.smooth_labels(labels, {alpha})" if smoothed else "labels"
+    return f"optax.softmax_cross_entropy(logits, {labels}).mean()"
+
+
+def _uses(parts: Parts) -> list[str]:
+    """Names of the keys that are asked for."""
+    uses = [f"{name}_key" for name in parts.inputs]
+    uses += ["key"] * any("key=" in TERMS[name].code for name in parts.terms)
+    return uses + ["noise_key"] * parts.noisy + ["again_key"] * ("r_drop" in parts.on)
+
+
 def _keys(parts: Parts) -> list[str]:
-    """Splits the key among the uses that it has."""
-    uses = ["key"] * any("key=" in TERMS[name].code for name in parts.terms)
-    uses += ["noise_key"] * parts.noisy + ["again_key"] * ("r_drop" in parts.on)
-    if uses in ([], ["key"], ["noise_key"]):
+    """Splits the key among the uses that it has; one alone takes it as it is."""
+    uses = _uses(parts)
+    if len(uses) < 2:
         return []
-    return [f"{', '.join(uses)} = jax.random.split(key, {len(uses)})"]
+    line = f"{', '.join(uses)} = jax.random.split(key, {len(uses)})"
+    if len(line) <= 94:
+        return [line]
+    names = "".join(f"\n        {name}," for name in uses)
+    return [f"({names}\n    ) = jax.random.split(key, {len(uses)})"]
+
+
+def _inputs(parts: Parts) -> list[str]:
+    """Changes the batch, as the study does."""
+    split = bool(_keys(parts))
+    return [
+        INPUTS[name]
+        .code.format(
+            key=f"{name}_key" if split else "key",
+            strength=literal(parts.on[name]),
+            num_classes=parts.task.num_classes,
+        )
+        .replace("\n", "\n    ")
+        for name in parts.inputs
+    ]
 
 
 def _forward(parts: Parts) -> list[str]:

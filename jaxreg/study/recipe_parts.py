@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from jaxreg.study.data import Task
+from jaxreg.study.inputs import INPUTS, MIXING
 from jaxreg.study.optimizers import AFTER, AROUND, AVERAGING, BEFORE, SHARPNESS
+from jaxreg.study.technique_rows import TECHNIQUES
 from jaxreg.study.terms import TERMS
 
 SOWING = {"activity_l1", "decorrelation", "l0", "bottleneck"}
@@ -20,6 +22,32 @@ class Parts(NamedTuple):
     train_size: int
     validation_size: int
     epochs: int
+
+    @property
+    def inputs(self) -> list[str]:
+        """What changes a batch before the model sees it, in the order of the study."""
+        return [name for name in INPUTS if name in self.on]
+
+    @property
+    def mixes(self) -> bool:
+        """Whether labels become distributions."""
+        return bool(self.on.keys() & set(MIXING))
+
+    @property
+    def source(self) -> str:
+        """The data set of scikit-learn that the rows come from."""
+        return {"digit_rows": "digits"}.get(self.data, self.data)
+
+    @property
+    def shaped(self) -> bool:
+        """Whether rows cannot come flat."""
+        special = any("table" not in each.kinds for each in TECHNIQUES if each.name in self.on)
+        return special or bool(self.task.vocabulary)
+
+    @property
+    def scaled(self) -> bool:
+        """Whether something asks how the features were standardized."""
+        return any("deviation" in INPUTS[name].code for name in self.inputs)
 
     @property
     def terms(self) -> list[str]:
@@ -65,7 +93,8 @@ class Parts(NamedTuple):
     def arguments(self) -> str:
         """What the loss takes besides the batch."""
         keyed = self.noisy or any("key=" in TERMS[name].code for name in self.terms)
-        return ", key" * keyed + ", start" * ("distance" in self.on)
+        scale = ", mean, deviation" * self.scaled
+        return ", key" * (keyed or bool(self.inputs)) + ", start" * ("distance" in self.on) + scale
 
     @property
     def watched(self) -> str:

@@ -15,6 +15,34 @@ Structure = tuple[str, ...]
 
 
 @jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Policy:
+    """Operations on every example of a batch, one after the other, each at random.
+
+    A pytree of the magnitudes and probabilities, so that a search over them is one program.
+
+    Attributes:
+      names: Names of the operations, of :data:`jaxreg.study.operations.OPERATIONS`.
+      magnitudes: Magnitude of each; 0 does nothing.
+      probabilities: Probability with which an example gets each, in ``[0, 1]``.
+
+    Example:
+      >>> from jaxreg.study import Policy
+      >>> print(Policy(("rotate", "cutout"), (0.1, 0.25), (0.5, 1.0)))
+      rotate 0.1 (p 0.5), cutout 0.25 (p 1)
+    """
+
+    names: tuple[str, ...] = dataclasses.field(metadata={"static": True})
+    magnitudes: tuple[Any, ...]
+    probabilities: tuple[Any, ...]
+
+    def __str__(self) -> str:
+        """Writes the operations in their order."""
+        rows = zip(self.names, self.magnitudes, self.probabilities, strict=True)
+        return ", ".join(f"{name} {size:.3g} (p {share:.3g})" for name, size, share in rows)
+
+
+@jax.tree_util.register_dataclass
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """A strength for every technique; the defaults switch everything off.
@@ -58,6 +86,16 @@ class Recipe:
       lookahead: Step size of the slow weights, in ``[0, 1]``, every 5 steps; they are evaluated.
       sam: Radius of :func:`jaxreg.transforms.sam`.
       asam: Radius of :func:`jaxreg.transforms.asam`.
+      augmentation: Largest shift and scaling of an image, as a share of its height and of its size;
+        1 turns it by up to 90 degrees.
+      cutout: Side of the box that is erased from an image, as a share in ``[0, 1]`` of its sides.
+      cutmix: Parameter of the Beta distribution of :func:`jaxreg.augment.random_cutmix`.
+      mixup: The same of :func:`jaxreg.augment.random_mixup`.
+      jitter: Standard deviation of normal noise on standardized rows.
+      magnitude_warp: Standard deviation of the curve that a series is multiplied with, about 1.
+      time_warp: Standard deviation of the logarithm of the speed of a series.
+      token_dropout: Probability that a word becomes an unknown one, in ``[0, 1)``.
+      policy: Random operations on the examples of a batch, see :class:`Policy`; None is off.
       batch_norm: Whether every hidden layer is batch-normalized.
       centralize: Whether the gradients of the kernels lose their mean.
 
@@ -97,6 +135,15 @@ class Recipe:
     lookahead: Any = 0.0
     sam: Any = 0.0
     asam: Any = 0.0
+    augmentation: Any = 0.0
+    cutout: Any = 0.0
+    cutmix: Any = 0.0
+    mixup: Any = 0.0
+    jitter: Any = 0.0
+    token_dropout: Any = 0.0
+    magnitude_warp: Any = 0.0
+    time_warp: Any = 0.0
+    policy: Policy | None = None
     batch_norm: bool = dataclasses.field(default=False, metadata={"static": True})
     centralize: bool = dataclasses.field(default=False, metadata={"static": True})
 
@@ -111,7 +158,9 @@ class Recipe:
     def structure(self) -> Structure:
         """Names of what changes the program and is on (needs Python numbers)."""
         names = (*strength_names(), *_SWITCHES)
-        return tuple(name for name in names if name not in _ALWAYS and getattr(self, name) > 0)
+        on = tuple(name for name in names if name not in _ALWAYS and getattr(self, name) > 0)
+        # Policies of the same operations share a program.
+        return on + tuple(f"policy {name}" for name in (self.policy.names if self.policy else ()))
 
     def has(self, name: str) -> bool:
         """Whether a program has a place for a technique; a traced strength may turn out to be 0."""
@@ -129,7 +178,8 @@ class Recipe:
 
 def strength_names() -> tuple[str, ...]:
     """Names of all strengths of a recipe."""
-    return tuple(f.name for f in dataclasses.fields(Recipe) if f.name not in _SWITCHES)
+    others = (*_SWITCHES, "policy")
+    return tuple(f.name for f in dataclasses.fields(Recipe) if f.name not in others)
 
 
 # They cost next to nothing where they are off, and recipes with and without share a program.
@@ -143,6 +193,8 @@ _RULES = {
     "patience": ("at least 0", lambda v: v >= 0),
     "average_steps": ("finite and at least 1, or 0", lambda v: v == 0 or 1 <= v < math.inf),
     "lookahead": ("in [0, 1]", lambda v: 0 <= v <= 1),
+    "token_dropout": ("in [0, 1)", lambda v: 0 <= v < 1),
+    "cutout": ("in [0, 1]", lambda v: 0 <= v <= 1),
 }
 
 
@@ -160,10 +212,10 @@ def combine(recipes: Sequence[Recipe]) -> Recipe:
       >>> combine([Recipe(l2=0.5), Recipe(dropout=0.2)]).dropout
       0.2
     """
-    off = dataclasses.asdict(Recipe())
+    off = Recipe()
     changed: dict[str, Any] = {}
     for recipe in recipes:
-        for name, value in dataclasses.asdict(recipe).items():
-            if value != off[name]:
-                changed[name] = value
+        for name in (field.name for field in dataclasses.fields(recipe)):
+            if getattr(recipe, name) != getattr(off, name):
+                changed[name] = getattr(recipe, name)
     return Recipe(**changed)

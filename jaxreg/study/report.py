@@ -13,7 +13,7 @@ import io
 import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -31,15 +31,39 @@ __all__ = ["print_table", "write"]
 
 _TEXT_WIDTH = 100
 _STYLES = {summary.HIGHER: "green", summary.LOWER: "red"}
-# A terminal narrower than the whole words need gets these, spelled out below the table.
+_WHOLE: dict[str, str] = {}
+# A table that is too wide with whole words gets these, spelled out below it.
 _SHORT = {summary.REFERENCE: "", summary.UNCLEAR: "n.d."}
+
+
+class _Layout(NamedTuple):
+    """How a table is laid out."""
+
+    spaces: int
+    marks: dict[str, str]
+    diagnoses: bool
+    ascii_only: bool = False
+
+    @property
+    def plus_minus(self) -> str:
+        return "+-" if self.ascii_only else "±"
+
+
+# From the most readable one to the narrowest, which has to do.
+_LAYOUTS = (
+    _Layout(spaces=1, marks=_WHOLE, diagnoses=True),
+    _Layout(spaces=1, marks=_SHORT, diagnoses=True),
+    _Layout(spaces=0, marks=_SHORT, diagnoses=True),
+    _Layout(spaces=0, marks=_SHORT, diagnoses=False),
+)
 
 
 def print_table(study: Study, console: Console) -> None:
     """Prints one row per arm, and what a reader must know to judge it.
 
     Accuracies are percentages and differences percentage points. No line is wrapped or cut,
-    whatever the width of the console: without a terminal the text is always the same.
+    whatever the width of the console: without a terminal the text is always the same, laid out for
+    100 columns. A terminal with too few for the column of diagnoses gets them below the table.
 
     Args:
       study: The study.
@@ -47,12 +71,14 @@ def print_table(study: Study, console: Console) -> None:
     """
     rows = summary.rows(study)
     ascii_only = console.options.ascii_only
-    table = _table(rows, study, ascii_only=ascii_only, spaces=1, marks={})
-    if console.is_terminal and table.width and console.width < table.width:
-        table = _table(rows, study, ascii_only=ascii_only, spaces=0, marks=_SHORT)
-    console.print(table, crop=False, no_wrap=True, overflow="ignore")
     width = min(console.width, _TEXT_WIDTH) if console.is_terminal else _TEXT_WIDTH
-    for note in _notes(study, rows, plus_minus="+-" if ascii_only else "±"):
+    room = console.width if console.is_terminal else _TEXT_WIDTH
+    for layout in (layout._replace(ascii_only=ascii_only) for layout in _LAYOUTS):
+        table = _table(rows, study, layout)
+        if (table.width or 0) <= room:
+            break
+    console.print(table, crop=False, no_wrap=True, overflow="ignore")
+    for note in _notes(study, rows, layout):
         text = textwrap.fill(note, width, break_on_hyphens=False)
         console.print(text, markup=False, highlight=False, soft_wrap=True)
 
@@ -75,9 +101,7 @@ def write(study: Study, folder: Path) -> None:
     write_all(folder, texts)
 
 
-def _table(
-    rows: Sequence[Row], study: Study, *, ascii_only: bool, spaces: int, marks: dict[str, str]
-) -> Table:
+def _table(rows: Sequence[Row], study: Study, layout: _Layout) -> Table:
     """Lays out the table at its natural width."""
     # Rich comes with the study extra.
     from rich import box
@@ -86,11 +110,11 @@ def _table(
     from rich.text import Text
 
     published = any(row.published is not None for row in rows)
-    heads = ["arm", "strength", "train", "valid", "test", "gap", "difference"]
-    heads += ["published"] * published
+    heads = ["arm", "strength", "train", "valid", "test", "gap"]
+    heads += ["diagnosis"] * layout.diagnoses + ["difference"] + ["published"] * published
     table = Table(
-        box=box.ASCII if ascii_only else box.SIMPLE_HEAD,
-        padding=(0, spaces, 0, 0),
+        box=box.ASCII if layout.ascii_only else box.SIMPLE_HEAD,
+        padding=(0, layout.spaces, 0, 0),
         pad_edge=False,
         show_edge=False,
         title=Text(_title(study)),
@@ -98,12 +122,13 @@ def _table(
         title_style="bold",
     )
     for head in heads:
-        table.add_column(head, justify="left" if head == "arm" else "right", no_wrap=True)
+        words = head in ("arm", "diagnosis")
+        table.add_column(head, justify="left" if words else "right", no_wrap=True)
     table.add_column("", no_wrap=True)
     for row in rows:
-        cells = _cells(row, plus_minus="+-" if ascii_only else "±")
+        cells = _cells(row, layout)
         cells += [_percent_or_nothing(row.published)] * published
-        mark = Text(marks.get(row.mark, row.mark), style=_STYLES.get(row.mark, "dim"))
+        mark = Text(layout.marks.get(row.mark, row.mark), style=_STYLES.get(row.mark, "dim"))
         table.add_row(*map(Text, cells), mark, style="bold" if row.chosen else "")
     table.width = Console(width=10_000).measure(table).maximum
     return table
@@ -117,7 +142,7 @@ def _title(study: Study) -> str:
     )
 
 
-def _cells(row: Row, *, plus_minus: str) -> list[str]:
+def _cells(row: Row, layout: _Layout) -> list[str]:
     reference = row.mark == summary.REFERENCE
     half = summary.percent(row.test.high - row.test.mean)
     return [
@@ -125,8 +150,9 @@ def _cells(row: Row, *, plus_minus: str) -> list[str]:
         summary.number(row.strength),
         summary.percent(row.train),
         summary.percent(row.validation),
-        f"{summary.percent(row.test.mean)} {plus_minus} {half}",
+        f"{summary.percent(row.test.mean)} {layout.plus_minus} {half}",
         summary.percent(row.gap),
+        *[summary.short(row.diagnosis)] * layout.diagnoses,
         "" if reference else summary.interval_points(row.difference),
     ]
 
@@ -135,18 +161,22 @@ def _percent_or_nothing(value: float | None) -> str:
     return "" if value is None else summary.percent(value)
 
 
-def _notes(study: Study, rows: Sequence[Row], *, plus_minus: str) -> Iterable[str]:
+def _notes(study: Study, rows: Sequence[Row], layout: _Layout) -> Iterable[str]:
     yield ""
+    if not layout.diagnoses:
+        listed = "; ".join(f"{row.name} {summary.short(row.diagnosis)}" for row in rows)
+        yield f"diagnosis: {listed}."
     yield from summary.combinations(study)
     yield from study.notes
     yield (
-        f"{plus_minus}: 95% interval of the mean over seeds. gap: train minus test. difference: "
-        "test minus the baseline's, in points, paired by seed, with its 95% interval."
+        f"{layout.plus_minus}: 95% interval of the mean over seeds. gap: train minus test. "
+        "difference: test minus the baseline's, in points, paired by seed, with its 95% interval."
     )
     if any(row.mark == summary.UNCLEAR for row in rows):
         yield summary.unclear_note(study).replace(
             "not distinguishable:", "not distinguishable (n.d.):"
         )
+    yield summary.DIAGNOSIS_NOTE
     yield summary.SELECTION_NOTE
     if any(row.published is not None for row in rows):
         yield summary.PUBLISHED_NOTE
@@ -169,6 +199,7 @@ def _results(study: Study) -> str:
         "difference",
         "difference_low",
         "difference_high",
+        "diagnosis",
         "verdict",
         "chosen",
         "published",
@@ -182,6 +213,7 @@ def _results(study: Study) -> str:
             *row.test,
             row.gap,
             *row.difference,
+            row.diagnosis,
             row.mark,
             row.chosen,
             row.published,

@@ -14,9 +14,10 @@ from flax import linen as nn
 from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxreg import targets
-from jaxreg.study import terms
+from jaxreg.study import inputs, terms
 from jaxreg.study.data import Array, Split, Splitter
 from jaxreg.study.models import Model, from_linen
+from jaxreg.study.operations import apply_policy, check_suited
 from jaxreg.study.optimizers import evaluated, optimizer
 from jaxreg.study.recipes import Recipe, Structure
 from jaxreg.training import early_stopping
@@ -108,8 +109,8 @@ def run(
       The results.
 
     Raises:
-      ValueError: There is no recipe, a count is below 1, or a batch is larger than the training
-        set.
+      ValueError: There is no recipe, a count is below 1, a batch is larger than the training set,
+        or a recipe is for other data, such as images.
 
     Example:
       >>> import numpy as np
@@ -125,6 +126,7 @@ def run(
     together = 1 if devices[0].platform == "cpu" else _RUNS_TOGETHER
     plan = _Plan(make_model, epochs, batch_size, learning_rate, devices, together)
     splits = _splits(plan, data, seeds)
+    check_suited(recipes, splits.train_x[0])
     block_size = -(-together // seeds)
     results: list[Any] = [None] * len(recipes)
     for structure, block in _blocks(recipes, block_size):
@@ -281,15 +283,25 @@ def _loss(
     model: Model,
     recipe: Recipe,
     variables: Any,
-    rows: tuple[jax.Array, jax.Array],
+    rows: inputs.Batch,
     start: Any,
     key: jax.Array,
 ) -> tuple[jax.Array, Any]:
     """Cross entropy of a batch, with what the recipe and the model add; and the new variables."""
-    x, y = rows
+    if recipe.policy is not None:
+        moved = apply_policy(
+            jax.random.fold_in(key, 3),
+            recipe.policy,
+            rows.x,
+            mean=rows.mean,
+            deviation=rows.deviation,
+        )
+        rows = rows._replace(x=moved)
+    rows = inputs.changed(jax.random.fold_in(key, 2), recipe, plan.structure, rows)
+    x = rows.x
     logits, updated = model.train(variables, x, key)
     penalties = jax.tree.leaves(updated.get("losses"))
-    value = targets.smoothed_cross_entropy(logits, y, alpha=recipe.label_smoothing)
+    value = _cross_entropy(logits, rows.labels, recipe.label_smoothing)
     probe_key, again_key = jax.random.split(jax.random.fold_in(key, 1))
     twice = "r_drop" in plan.structure
     view = terms.View(
@@ -305,6 +317,13 @@ def _loss(
     if "flood" in plan.structure:
         value = targets.flood(value, level=recipe.flood)
     return value, {name: kept for name, kept in updated.items() if name != "losses"}
+
+
+def _cross_entropy(logits: jax.Array, labels: jax.Array, alpha: Any) -> jax.Array:
+    """Cross entropy of smoothed class ids, or of distributions where the recipe mixes labels."""
+    if labels.ndim < logits.ndim:
+        return targets.smoothed_cross_entropy(logits, labels, alpha=alpha)
+    return optax.softmax_cross_entropy(logits, optax.smooth_labels(labels, alpha)).mean()
 
 
 def _epoch(
@@ -324,7 +343,9 @@ def _epoch(
 
     def loss(params, variables, batch, key):
         variables = {**variables, "params": params}
-        rows = split.train_x[batch], split.train_y[batch]
+        x, y = split.train_x[batch], split.train_y[batch]
+        num_classes = jax.eval_shape(model.predict, variables, x).shape[-1]
+        rows = inputs.Batch(x, y, split.mean, split.deviation, num_classes)
         return _loss(plan, model, recipe, variables, rows, state.start, key)
 
     def step(carry, inputs):

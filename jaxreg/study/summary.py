@@ -11,6 +11,7 @@ from jaxreg.study.data import TASKS
 from jaxreg.study.recipes import Recipe
 from jaxreg.study.records import Arm, Interval, Study
 from jaxreg.study.techniques import PUBLISHED, TECHNIQUES
+from jaxreg.training.diagnosis import Verdict, diagnose
 
 REFERENCE = "reference"
 HIGHER = "higher"
@@ -39,6 +40,16 @@ PUBLISHED_NOTE = (
     "(compare them with the train column); here L1 is a proximal step and L2 is decoupled decay, "
     "and every figure is a mean over seeds."
 )
+DIAGNOSIS_NOTE = (
+    "diagnosis: what the losses by themselves tell, with the numbers in jaxreg diagnose: too "
+    "little or too much regularization, overfitting, underfitting. Smoothed and mixed labels keep "
+    "losses up, which looks like too much even where accuracy rises."
+)
+_SHORT_VERDICTS = {
+    Verdict.TOO_LITTLE: "too little",
+    Verdict.TOO_MUCH: "too much",
+    Verdict.NOT_ENOUGH: "no verdict",
+}
 
 
 class Row(NamedTuple):
@@ -51,6 +62,7 @@ class Row(NamedTuple):
     test: Interval
     gap: float
     difference: Interval
+    diagnosis: Verdict
     mark: str
     chosen: bool
     published: float | None
@@ -67,6 +79,7 @@ def rows(study: Study) -> list[Row]:
             test=mean_interval(arm.test),
             gap=mean(arm.train) - mean(arm.test),
             difference=Interval(*map(float, arm.difference)),
+            diagnosis=diagnosis(arm, study),
             mark=mark(arm, study),
             chosen=arm.name == study.chosen,
             published=_published(arm, study),
@@ -121,6 +134,17 @@ def mark(arm: Arm, study: Study) -> str:
     return UNCLEAR
 
 
+def diagnosis(arm: Arm, study: Study) -> Verdict:
+    """Tells from the losses of an arm, beside those of the baseline, what ails it."""
+    baseline = study.arms[0]
+    return diagnose(arm, baseline=None if arm is baseline else baseline).verdict
+
+
+def short(verdict: Verdict) -> str:
+    """Writes a verdict in a word or two, for a column."""
+    return _SHORT_VERDICTS.get(verdict, str(verdict))
+
+
 def unclear_note(study: Study) -> str:
     """Says what the mark of an arm that may be no better than the baseline means."""
     return _FEW_SEEDS_NOTE if study.seeds < _LEAST_SEEDS else _UNCLEAR_NOTE
@@ -148,6 +172,7 @@ def recipe_text(recipe: Recipe) -> str:
       l2 0.5 + batch_norm
     """
     parts = [f"{name} {number(value)}".strip() for name, value in techniques(recipe)]
+    parts += [f"policy ({recipe.policy})"] if recipe.policy else []
     return " + ".join(parts) if parts else "no regularization"
 
 

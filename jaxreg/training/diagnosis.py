@@ -286,7 +286,8 @@ def _nothing(e: Evidence, limits: Thresholds) -> _Finding | None:
 
 def _excess(e: Evidence, limits: Thresholds) -> _Finding | None:
     """Regularization that costs more in training than it brings in validation."""
-    if e.cost >= limits.cost and e.gain <= -limits.loss:
+    # A run that overfits all the same ends above the best loss of the baseline for that reason.
+    if e.cost >= limits.cost and e.gain <= -limits.loss and not _rises(e, limits):
         return Verdict.TOO_MUCH, (
             f"the training loss ends {e.cost:.2f} of the initial loss above that of the baseline, "
             f"and the validation loss {-e.gain:.3f} above the best one of the baseline",

@@ -1,0 +1,63 @@
+r"""Augmentation of time series: functions ``x -> x`` and ``(key, x) -> x``.
+
+A series is a floating-point array ``[..., time, channels]``: one series or any batch. A strength is
+one number for all or an array of the leading axes, one for each example, and may be traced.
+``random_x`` draws for each example of a batch what ``x`` takes, the same on one device and on many.
+A strength that does nothing is the identity to the bit; shape and dtype stay. Channels share one
+clock. Between steps a series is read linearly.
+
+Series of different lengths are padded at the end, and ``length`` says how many steps of each count:
+warps and cuts are of those, their last step is where a warp ends, and the padding stays as it is.
+
+``augment.sequence`` chains these functions. The decisions of ``augment.with_probability`` and
+``one_of`` are for each image: a series is one as ``x[..., None, :, :]``.
+"""
+
+from jaxreg.augment.series.clocks import (
+    random_time_warp,
+    random_window_slice,
+    random_window_warp,
+    time_warp,
+    window_slice,
+    window_warp,
+)
+from jaxreg.augment.series.segments import even_cuts, permutation, random_cuts, random_permutation
+from jaxreg.augment.series.spectrogram import (
+    LIBRISPEECH_BASIC,
+    LIBRISPEECH_DOUBLE,
+    SWITCHBOARD_MILD,
+    SWITCHBOARD_STRONG,
+    SpecPolicy,
+    random_spec_augment,
+)
+from jaxreg.augment.series.values import (
+    magnitude_warp,
+    random_jitter,
+    random_magnitude_warp,
+    random_scaling,
+    scaling,
+)
+
+__all__ = [
+    "LIBRISPEECH_BASIC",
+    "LIBRISPEECH_DOUBLE",
+    "SWITCHBOARD_MILD",
+    "SWITCHBOARD_STRONG",
+    "SpecPolicy",
+    "even_cuts",
+    "magnitude_warp",
+    "permutation",
+    "random_cuts",
+    "random_jitter",
+    "random_magnitude_warp",
+    "random_permutation",
+    "random_scaling",
+    "random_spec_augment",
+    "random_time_warp",
+    "random_window_slice",
+    "random_window_warp",
+    "scaling",
+    "time_warp",
+    "window_slice",
+    "window_warp",
+]

@@ -1,0 +1,355 @@
+"""Augmentations of when a series is read: warped, cut and stretched time, linear in between."""
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from jaxreg._checks import check_between, check_broadcasts, is_static
+from jaxreg._numerics import strength
+from jaxreg.augment.series import splines
+from jaxreg.augment.series._shared import (
+    check_number,
+    checked,
+    ended,
+    kept,
+    limit,
+    normal,
+    per_example,
+    place_by_example_of,
+    read,
+    steps,
+    times,
+    uniform,
+)
+
+
+def time_warp(x: jax.Array, *, log_speeds: ArrayLike, length: ArrayLike | None = None) -> jax.Array:
+    r"""Reads a series at a speed that changes smoothly; both ends stay where they are.
+
+    .. math::
+
+      y(t) = x(\tau(t)), \qquad
+      \tau(t) = (T - 1) \frac{\int_0^t e^{s(r)} \, dr}{\int_0^{T-1} e^{s(r)} \, dr}
+
+    with the cubic spline :math:`s` through logarithms that are evenly spaced from the first step to
+    the last, so that time never runs backwards, which a spline through speeds may. The integral is
+    the trapezoidal rule at the steps. All channels have one clock.
+
+    Args:
+      x: Floating-point array ``[..., time, channels]``.
+      log_speeds: Logarithms of the speed at its knots, ``[..., knots]``. An example whose
+        logarithms are all the same stays the same to the bit.
+      length: Steps of each example that count, an integer: the last of them stays where it is, and
+        so does what follows.
+
+    Returns:
+      Array with the shape and dtype of ``x``.
+
+    Raises:
+      TypeError: ``x`` is not real floating-point.
+      ValueError: ``log_speeds`` have no knots or do not broadcast to ``[..., knots]``.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg.augment import series
+      >>> x = jnp.linspace(0.0, 1.0, 9)[:, None]
+      >>> y = series.time_warp(x, log_speeds=jnp.array([1.0, -1.0]))[:, 0]
+      >>> print(y[0], y[-1], jnp.all(jnp.diff(y) > 0), jnp.all(y[1:-1] > x[1:-1, 0]))
+      0.0 1.0 True True
+
+    References:
+      Um et al., `Data Augmentation of Wearable Sensor Data for Parkinson's Disease Monitoring using
+      Convolutional Neural Networks <https://arxiv.org/abs/1706.00527>`_, 2017
+    """
+    x = checked(x)
+    knots = jnp.shape(log_speeds)[-1] if jnp.ndim(log_speeds) else 0
+    if not knots:
+        raise ValueError(
+            f"`log_speeds` must have the shape [..., knots], got {jnp.shape(log_speeds)}."
+        )
+    shape = (*x.shape[:-2], knots)
+    check_broadcasts(log_speeds, "log_speeds", shape)
+    logs = place_by_example_of(jnp.broadcast_to(strength(log_speeds, x), shape), x)
+    counted = steps(length, x)
+    if x.shape[-2] < 2:
+        return x
+    clock, last = times(x), jnp.maximum(counted - 1, 1)
+    curve = splines.through(logs[..., None], jnp.minimum(clock * ((knots - 1) / last), knots - 1))
+    curve = curve[..., 0]
+    fastest = jax.lax.stop_gradient(jnp.max(curve, axis=-1, keepdims=True))
+    speed = jnp.exp(curve - fastest)
+    passed = jnp.where(clock[..., :-1] < last, (speed[..., :-1] + speed[..., 1:]) / 2, 0)
+    passed = jnp.cumsum(jnp.pad(passed, [(0, 0)] * (passed.ndim - 1) + [(1, 0)]), axis=-1)
+    position = ended(last * (passed / passed[..., -1:]), x, last)
+    return kept(x, read(x, position), counted, jnp.all(logs == logs[..., :1], axis=-1)[..., None])
+
+
+def random_time_warp(
+    key: jax.Array,
+    x: jax.Array,
+    *,
+    stddev: ArrayLike,
+    knots: int,
+    length: ArrayLike | None = None,
+) -> jax.Array:
+    r"""Reads a series at a random speed that changes smoothly; both ends stay where they are.
+
+    .. math::
+
+      \log v_k \sim \mathcal N(0, \sigma^2)
+
+    so that each speed is as likely as its inverse. The paper draws speeds from
+    :math:`\mathcal N(1, \sigma^2)`, which are the same to first order, and may be negative.
+
+    Args:
+      key: PRNG key.
+      x: Floating-point array ``[..., time, channels]``.
+      stddev: Standard deviation :math:`\sigma` of the logarithms; 0 is the identity to the bit.
+      knots: Number of speeds, both ends included; the papers count those between, 4 of 6.
+      length: Steps of each example that count, an integer; what follows stays as it is.
+
+    Returns:
+      Array with the shape and dtype of ``x``, see :func:`time_warp`.
+
+    Raises:
+      TypeError: ``x`` is not real floating-point, or ``key`` is not one key.
+      ValueError: ``stddev`` is negative or not a single number, or ``knots`` is not positive.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg.augment import series
+      >>> x = jnp.linspace(0.0, 1.0, 50)[:, None]
+      >>> y = series.random_time_warp(jax.random.key(0), x, stddev=0.2, knots=6)
+      >>> print(y[0], y[-1], jnp.all(jnp.diff(y, axis=0) > 0))
+      [0.] [1.] True
+
+    References:
+      Um et al., `Data Augmentation of Wearable Sensor Data for Parkinson's Disease Monitoring using
+      Convolutional Neural Networks <https://arxiv.org/abs/1706.00527>`_, 2017
+    """
+    x = checked(x)
+    check_number(knots, "knots", 1)
+    logs = limit(stddev, "stddev", x) * normal(key, x, knots, 1)[..., 0]
+    return time_warp(x, log_speeds=logs, length=length)
+
+
+def window_slice(
+    x: jax.Array, *, start: ArrayLike, share: ArrayLike, length: ArrayLike | None = None
+) -> jax.Array:
+    r"""Stretches a window of a series to its full length.
+
+    .. math::
+
+      y(t) = x(a + q t)
+
+    Args:
+      x: Floating-point array ``[..., time, channels]``.
+      start: Step :math:`a` at which the window begins, not necessarily whole, one for all or one
+        for each example.
+      share: Length :math:`q` of the window as a share of the whole, likewise; 1 with a start of 0
+        is the identity to the bit.
+      length: Steps of each example that count, an integer; what follows stays as it is.
+
+    Returns:
+      Array with the shape and dtype of ``x``. Beyond the last step that counts it is repeated.
+
+    Raises:
+      TypeError: ``x`` is not real floating-point.
+      ValueError: A number does not broadcast to the leading axes of ``x``, or ``share`` is one
+        outside ``[0, 1]``.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg.augment import series
+      >>> x = jnp.arange(5.0)[:, None]
+      >>> print(series.window_slice(x, start=1, share=0.5)[:, 0])
+      [1.  1.5 2.  2.5 3. ]
+
+    References:
+      Le Guennec, Malinowski and Tavenard, `Data Augmentation for Time Series Classification using
+      Convolutional Neural Networks <https://shs.hal.science/halshs-01357973>`_, 2016
+    """
+    x = checked(x)
+    _check_share(share)
+    start, share = per_example(start, "start", x), per_example(share, "share", x)
+    counted = steps(length, x)
+    if not x.shape[-2]:
+        return x
+    share = jnp.clip(share, 0, 1)
+    position = jnp.minimum(start + share * times(x), jnp.maximum(counted - 1, 0))
+    return kept(x, read(x, position), counted, (share == 1) & (start == 0))
+
+
+def random_window_slice(
+    key: jax.Array, x: jax.Array, *, share: ArrayLike, length: ArrayLike | None = None
+) -> jax.Array:
+    r"""Stretches a window of a series, every place as likely, to its full length.
+
+    .. math::
+
+      a \sim \mathrm U(0, (1 - q) (T - 1))
+
+    Args:
+      key: PRNG key.
+      x: Floating-point array ``[..., time, channels]``.
+      share: Length :math:`q` of the window as a share of the whole, in ``[0, 1]``: the paper's is
+        0.9. 1 is the identity to the bit.
+      length: Steps of each example that count, an integer; what follows stays as it is.
+
+    Returns:
+      Array with the shape and dtype of ``x``, see :func:`window_slice`.
+
+    Raises:
+      TypeError: ``x`` is not real floating-point, or ``key`` is not one key.
+      ValueError: ``share`` is a number outside ``[0, 1]``.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg.augment import series
+      >>> x = jnp.tile(jnp.linspace(0.0, 1.0, 11)[:, None], (50, 1, 1))
+      >>> y = series.random_window_slice(jax.random.key(0), x, share=0.9)
+      >>> print(jnp.allclose(y[:, -1] - y[:, 0], 0.9), y.min() >= 0, y.max() <= 1)
+      True True True
+
+    References:
+      Le Guennec, Malinowski and Tavenard, `Data Augmentation for Time Series Classification using
+      Convolutional Neural Networks <https://shs.hal.science/halshs-01357973>`_, 2016
+    """
+    x = checked(x)
+    check_between(share, "share", 0, 1)
+    share = jnp.clip(strength(share, x), 0, 1)
+    room = (1 - share) * jnp.maximum(steps(length, x) - 1, 0)
+    start = (room * uniform(key, x))[..., 0]
+    return window_slice(x, start=start, share=share, length=length)
+
+
+def window_warp(
+    x: jax.Array,
+    *,
+    start: ArrayLike,
+    share: ArrayLike,
+    factor: ArrayLike,
+    length: ArrayLike | None = None,
+) -> jax.Array:
+    r"""Slows a window of a series down, or speeds it up, and brings all to the same length again.
+
+    .. math::
+
+      y(t) = x(\tau(\rho t)), \qquad \tau(u) = \begin{cases}
+        u & u < a \\
+        a + (u - a) / f & a \le u < a + f w \\
+        u - (f - 1) w & \text{else}
+      \end{cases}, \qquad \rho = 1 + (f - 1) \frac{w}{T - 1}
+
+    with a window of :math:`w = q (T - 1)` from step :math:`a`. Both ends stay where they are.
+
+    Args:
+      x: Floating-point array ``[..., time, channels]``.
+      start: Step :math:`a` at which the window begins, not necessarily whole, one for all or one
+        for each example; a window that would pass the end is shifted to it.
+      share: Length :math:`q` of the window as a share of the whole, likewise; 0 is the identity to
+        the bit.
+      factor: How many times as long it takes, :math:`f`, positive, likewise; 1 is the identity to
+        the bit.
+      length: Steps of each example that count, an integer; what follows stays as it is.
+
+    Returns:
+      Array with the shape and dtype of ``x``.
+
+    Raises:
+      TypeError: ``x`` is not real floating-point.
+      ValueError: A number does not broadcast to the leading axes of ``x``, ``share`` is one outside
+        ``[0, 1]``, or ``factor`` is not positive.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg.augment import series
+      >>> x = jnp.arange(7.0)[:, None]
+      >>> print(series.window_warp(x, start=0, share=0.5, factor=3.0)[:, 0].round(2))
+      [0.   0.67 1.33 2.   2.67 4.   6.  ]
+
+    References:
+      Le Guennec, Malinowski and Tavenard, `Data Augmentation for Time Series Classification using
+      Convolutional Neural Networks <https://shs.hal.science/halshs-01357973>`_, 2016
+    """
+    x = checked(x)
+    _check_share(share)
+    _check_factor(factor, "factor")
+    names, values = ("start", "share", "factor"), (start, share, factor)
+    a, q, f = (per_example(value, name, x) for value, name in zip(values, names, strict=True))
+    counted = steps(length, x)
+    if not x.shape[-2]:
+        return x
+    q, f = jnp.clip(q, 0, 1), jnp.maximum(f, _LEAST_FACTOR)
+    last = jnp.maximum(counted - 1, 0)
+    w = q * last
+    a = jnp.clip(a, 0, last - w)
+    u = times(x) * (1 + (f - 1) * q)
+    within = a + (u - a) / f
+    position = jnp.where(u < a, u, jnp.where(u < a + f * w, within, u - (f - 1) * w))
+    return kept(x, read(x, ended(position, x, last)), counted, (q == 0) | (f == 1))
+
+
+def random_window_warp(
+    key: jax.Array,
+    x: jax.Array,
+    *,
+    share: ArrayLike,
+    factors: tuple[ArrayLike, ArrayLike] = (0.5, 2.0),
+    length: ArrayLike | None = None,
+) -> jax.Array:
+    """Slows a random window of a series down or speeds it up, one as likely as the other.
+
+    Args:
+      key: PRNG key.
+      x: Floating-point array ``[..., time, channels]``.
+      share: Length of the window as a share of the whole, in ``[0, 1]``; 0 is the identity to the
+        bit. Every place is as likely.
+      factors: How many times as long it takes in the one case and in the other, positive.
+      length: Steps of each example that count, an integer; what follows stays as it is.
+
+    Returns:
+      Array with the shape and dtype of ``x``, see :func:`window_warp`.
+
+    Raises:
+      TypeError: ``x`` is not real floating-point, or ``key`` is not one key.
+      ValueError: ``share`` is a number outside ``[0, 1]``, or a factor is not positive.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg.augment import series
+      >>> x = jnp.tile(jnp.linspace(0.0, 1.0, 50)[:, None], (20, 1, 1))
+      >>> y = series.random_window_warp(jax.random.key(0), x, share=0.1)
+      >>> print(y[:, 0].max(), y[:, -1].min(), jnp.all(jnp.diff(y, axis=1) > 0))
+      0.0 1.0 True
+
+    References:
+      Le Guennec, Malinowski and Tavenard, `Data Augmentation for Time Series Classification using
+      Convolutional Neural Networks <https://shs.hal.science/halshs-01357973>`_, 2016
+    """
+    x = checked(x)
+    check_between(share, "share", 0, 1)
+    if len(factors) != 2:
+        raise ValueError(f"`factors` must be a pair (one, other), got {len(factors)} of them.")
+    for factor in factors:
+        _check_factor(factor, "factors")
+    drawn = uniform(key, x, 2)
+    share = jnp.clip(strength(share, x), 0, 1)
+    room = (1 - share) * jnp.maximum(steps(length, x) - 1, 0)
+    start = (room * drawn[..., :1])[..., 0]
+    one, other = (strength(factor, x) for factor in factors)
+    factor = jnp.where(drawn[..., 1] < 0.5, one, other)
+    return window_warp(x, start=start, share=share, factor=factor, length=length)
+
+
+_LEAST_FACTOR = 1e-6
+
+
+def _check_share(share: ArrayLike) -> None:
+    if jnp.ndim(share) == 0:
+        check_between(share, "share", 0, 1)
+
+
+def _check_factor(factor: ArrayLike, name: str) -> None:
+    if is_static(factor) and not float(factor) > 0:  # pyright: ignore[reportArgumentType]
+        raise ValueError(f"`{name}` must be positive, got {factor}; 1 changes nothing.")

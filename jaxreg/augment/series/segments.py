@@ -1,0 +1,204 @@
+"""Segments of a series in another order."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from jaxreg import _bits
+from jaxreg._checks import check_broadcasts, check_key
+from jaxreg.augment._shared import select
+from jaxreg.augment.series._shared import (
+    check_number,
+    checked,
+    place_by_example_of,
+    steps,
+    take,
+    times,
+)
+
+Cuts = Callable[[jax.Array, jax.Array, int, jax.Array], jax.Array]
+
+
+def permutation(
+    x: jax.Array,
+    *,
+    order: jax.Array,
+    cuts: jax.Array | None = None,
+    length: ArrayLike | None = None,
+) -> jax.Array:
+    """Puts the segments of a series in another order.
+
+    Args:
+      x: Floating-point array ``[..., time, channels]``.
+      order: Which segment comes first, second and so on, integers ``[..., segments]`` that are a
+        permutation of 0, 1 and so on; the identity leaves ``x`` as it is, to the bit.
+      cuts: Steps at which the segments begin, but for the first, ascending integers
+        ``[..., segments - 1]``; those of :func:`even_cuts` if not given. Equal ones make empty
+        segments.
+      length: Steps of each example that count, an integer; what follows stays as it is.
+
+    Returns:
+      Array with the shape and dtype of ``x``, of the same steps.
+
+    Raises:
+      TypeError: ``x`` is not real floating-point, or ``order`` or ``cuts`` hold no integers.
+      ValueError: ``order`` or ``cuts`` do not broadcast to ``[..., segments]``.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg.augment import series
+      >>> x = jnp.arange(7.0)[:, None]
+      >>> print(series.permutation(x, order=jnp.array([2, 0, 1]))[:, 0])
+      [5. 6. 0. 1. 2. 3. 4.]
+
+    References:
+      Um et al., `Data Augmentation of Wearable Sensor Data for Parkinson's Disease Monitoring using
+      Convolutional Neural Networks <https://arxiv.org/abs/1706.00527>`_, 2017
+    """
+    x = checked(x)
+    lead = x.shape[:-2]
+    if jnp.ndim(order) < 1 or not order.shape[-1]:
+        raise ValueError(f"`order` must have the shape [..., segments], got {jnp.shape(order)}.")
+    number = order.shape[-1]
+    order = _integers(order, "order", (*lead, number), x)
+    counted = _whole(steps(length, x), x)
+    if cuts is None:
+        cuts = _even(counted, number)
+    cuts = _integers(cuts, "cuts", (*lead, number - 1), x)
+    begins = jnp.concatenate([jnp.zeros_like(counted), jnp.minimum(cuts, counted)], axis=-1)
+    ends = jnp.concatenate([begins[..., 1:], counted], axis=-1)
+    # Column k is the segment that comes k-th; products with a matrix of a few zeros and ones.
+    chosen = order[..., None, :] == jnp.arange(number).reshape((1,) * len(lead) + (number, 1))
+    begins, sizes = (_pick(chosen, v) for v in (begins, ends - begins))
+    placed = jnp.cumsum(sizes, axis=-1) - sizes
+    step = times(x).astype(jnp.int32)
+    inside = (step[..., None] >= placed[..., None, :]) & (
+        step[..., None] < (placed + sizes)[..., None, :]
+    )
+    shift = jnp.sum(jnp.where(inside, (begins - placed)[..., None, :], 0), axis=-1)
+    return take(x, step + shift)
+
+
+def random_permutation(
+    key: jax.Array,
+    x: jax.Array,
+    *,
+    segments: int,
+    cuts: Cuts | None = None,
+    length: ArrayLike | None = None,
+) -> jax.Array:
+    """Puts the segments of a series in random order, each order as likely.
+
+    Args:
+      key: PRNG key.
+      x: Floating-point array ``[..., time, channels]``.
+      segments: Number of segments; 1 is the identity to the bit.
+      cuts: Where they begin: :func:`even_cuts` by default, or :func:`random_cuts`, or a function
+        like them.
+      length: Steps of each example that count, an integer; what follows stays as it is.
+
+    Returns:
+      Array with the shape and dtype of ``x``, see :func:`permutation`.
+
+    Raises:
+      TypeError: ``x`` is not real floating-point, or ``key`` is not one key.
+      ValueError: ``segments`` is not positive.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg.augment import series
+      >>> x = jnp.arange(8.0)[:, None]
+      >>> y = series.random_permutation(jax.random.key(0), x, segments=4)
+      >>> print(jnp.sort(y[:, 0]), jnp.all(y[1::2] - y[::2] == 1))
+      [0. 1. 2. 3. 4. 5. 6. 7.] True
+
+    References:
+      Um et al., `Data Augmentation of Wearable Sensor Data for Parkinson's Disease Monitoring using
+      Convolutional Neural Networks <https://arxiv.org/abs/1706.00527>`_, 2017
+    """
+    check_key(key)
+    x = checked(x)
+    check_number(segments, "segments", 1)
+    order_key, cut_key = jax.random.split(key)
+    words = _bits.draw(order_key, (*x.shape[:-2], segments, 1), like=x)
+    order = jnp.argsort(words[..., 0], axis=-1).astype(jnp.int32)
+    counted = _whole(steps(length, x), x)
+    begins = (even_cuts if cuts is None else cuts)(cut_key, x, segments, counted[..., 0])
+    return permutation(x, order=order, cuts=begins, length=length)
+
+
+def even_cuts(key: jax.Array, x: jax.Array, segments: int, counted: jax.Array) -> jax.Array:
+    """Cuts into segments of equal length; the first are one step longer where it does not divide.
+
+    Args:
+      key: Not read.
+      x: Array ``[..., time, channels]``.
+      segments: Number of segments.
+      counted: Steps of each example that count, integers ``[...]``.
+
+    Returns:
+      Integers ``[..., segments - 1]``.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg.augment import series
+      >>> print(series.even_cuts(None, jnp.ones((10, 1)), 4, jnp.int32(10)))
+      [3 6 8]
+    """
+    del key, x
+    return _even(counted[..., None], segments)
+
+
+def random_cuts(key: jax.Array, x: jax.Array, segments: int, counted: jax.Array) -> jax.Array:
+    """Cuts at random steps, all different, each choice as likely.
+
+    Args:
+      key: PRNG key.
+      x: Array ``[..., time, channels]``.
+      segments: Number of segments; where it is more than the steps, the last ones are empty.
+      counted: Steps of each example that count, integers ``[...]``.
+
+    Returns:
+      Integers ``[..., segments - 1]``, ascending.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg.augment import series
+      >>> print(series.random_cuts(jax.random.key(0), jnp.ones((3, 1)), 3, jnp.int32(3)))
+      [1 2]
+    """
+    words = _bits.draw(key, (*x.shape[:-1], 1), like=x)[..., 0] >> 1
+    step, counted = times(x).astype(jnp.int32), counted[..., None]
+    last = jnp.full_like(words, 2**32 - 1)
+    words = select((step > 0) & (step < counted), words, last)
+    found = jnp.argsort(words, axis=-1).astype(jnp.int32)[..., : segments - 1]
+    missing = segments - 1 - found.shape[-1]
+    found = jnp.pad(found, [(0, 0)] * (found.ndim - 1) + [(0, missing)])
+    enough = jnp.arange(segments - 1).reshape((1,) * (found.ndim - 1) + (segments - 1,))
+    return jnp.sort(jnp.where(enough < counted - 1, found, counted), axis=-1)
+
+
+def _even(counted: jax.Array, segments: int) -> jax.Array:
+    segment = jnp.arange(1, segments, dtype=counted.dtype)
+    segment = segment.reshape((1,) * (counted.ndim - 1) + segment.shape)
+    return segment * (counted // segments) + jnp.minimum(segment, counted % segments)
+
+
+def _whole(counted: jax.Array, x: jax.Array) -> jax.Array:
+    """Steps that count as integers ``[..., 1]``."""
+    spread = jnp.broadcast_to(counted.astype(jnp.int32), (*x.shape[:-2], 1))
+    return place_by_example_of(spread, x)
+
+
+def _integers(value: jax.Array, name: str, shape: tuple[int, ...], x: jax.Array) -> jax.Array:
+    if not jnp.issubdtype(jnp.result_type(value), jnp.integer):
+        raise TypeError(f"`{name}` must hold integers, got dtype {jnp.result_type(value)}.")
+    check_broadcasts(value, name, shape)
+    return place_by_example_of(jnp.broadcast_to(jnp.asarray(value, jnp.int32), shape), x)
+
+
+def _pick(chosen: jax.Array, value: jax.Array) -> jax.Array:
+    """The value ``[..., segments]`` of the segment that comes first, second and so on."""
+    return jnp.sum(jnp.where(chosen, value[..., None], 0), axis=-2)

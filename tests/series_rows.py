@@ -1,0 +1,230 @@
+"""Rows of the contract for ``augment.series``, and for the oversampling of tables and series."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxreg import augment
+from jaxreg._numerics import widen
+from jaxreg.augment import series
+
+KEY = jax.random.key(0)
+# With as many channels as devices, so that they can be sharded.
+X = jnp.sin(jnp.arange(1.0, 16 * 7 * 8 + 1)).reshape(16, 7, 8)
+FACTORS = 1 + 0.3 * jnp.cos(jnp.arange(16 * 4 * 8.0)).reshape(16, 4, 8)
+LOGS = 0.4 * jnp.sin(jnp.arange(16 * 5.0)).reshape(16, 5)
+LENGTHS = jnp.arange(16, dtype=jnp.int32) % 8
+ORDER = jnp.stack([jnp.roll(jnp.arange(3), i) for i in range(16)])
+POLICY = series.SpecPolicy(2.0, 3, 1, 2, 2, 0.6)
+
+
+def negative(name: str) -> Any:
+    return (ValueError, rf"`{name}` must be zero or positive, got -1\.0", {name: -1.0})
+
+
+def outside(name: str) -> Any:
+    return (ValueError, rf"`{name}` must be .* in \[0, 1\], got 1\.5", {name: 1.5})
+
+
+def misfit(name: str) -> Any:
+    wrong = {name: jnp.ones(3)}
+    return (ValueError, rf"`{name}` must (broadcast to shape \(16,\)|be a single number)", wrong)
+
+
+_LENGTH = (
+    (TypeError, r"`length` must count steps, got dtype float32", {"length": 2.0}),
+    (ValueError, r"`length` must be zero or positive, got -1", {"length": -1}),
+    (ValueError, r"`length` must broadcast to shape \(16,\)", {"length": jnp.ones(3, jnp.int32)}),
+)
+_KNOTS = (
+    (ValueError, r"`knots` must be at least 1, got 0", {"knots": 0}),
+    (TypeError, r"`knots` must be an integer", {"knots": 2.5}),
+)
+
+
+def row(function: Any, *inputs: Any, errors: Any = (), off: Any = None, **strengths: Any) -> Any:
+    """A row ``function(*inputs, **strengths)``."""
+    return {
+        "function": function,
+        "inputs": inputs,
+        "strengths": strengths,
+        "off": off or {},
+        "errors": tuple(errors),
+    }
+
+
+def _magnitude_warp(x: jax.Array, factors: jax.Array, length: jax.Array) -> jax.Array:
+    return series.magnitude_warp(x, factors=factors, length=length)
+
+
+def _time_warp(x: jax.Array, logs: jax.Array, length: jax.Array) -> jax.Array:
+    return series.time_warp(x, log_speeds=logs, length=length)
+
+
+def _permutation(x: jax.Array, order: jax.Array, length: jax.Array) -> jax.Array:
+    return series.permutation(x, order=order, length=length)
+
+
+def _random_cuts(key: jax.Array, x: jax.Array) -> jax.Array:
+    return series.random_permutation(key, x, segments=3, cuts=series.random_cuts)
+
+
+def _spec_augment(
+    key: jax.Array, x: jax.Array, *, warp: Any, frequency_width: Any, time_width: Any
+) -> jax.Array:
+    policy = POLICY._replace(warp=warp, frequency_width=frequency_width, time_width=time_width)
+    return series.random_spec_augment(key, x, policy=policy)
+
+
+def _smote(key: jax.Array, x: jax.Array, labels: jax.Array) -> jax.Array:
+    return widen(augment.smote(key, x, labels, wanted=jnp.arange(18) % 5 - 1, neighbors=2))
+
+
+def _sampled(key: jax.Array, means: jax.Array) -> jax.Array:
+    root = jnp.sin(jnp.arange(1.0, 16 * 2 * 9 + 1)).reshape(16, 2, 3, 3)
+    covariances = jnp.matmul(root, root.swapaxes(-1, -2)) + jnp.eye(3)
+    mixture = augment.Mixture(jnp.full((16, 2), 0.5), means, covariances.astype(jnp.float32))
+    return widen(augment.mixture_sampling(key, mixture, wanted=jnp.arange(9)))
+
+
+_SEGMENTS = (ValueError, r"`segments` must be at least 1, got 0", {"segments": 0})
+ROWS = (
+    row(
+        series.random_jitter,
+        KEY,
+        X,
+        stddev=0.3,
+        off={"stddev": 0.0},
+        errors=[negative("stddev"), misfit("stddev"), *_LENGTH],
+    ),
+    row(
+        series.scaling,
+        X,
+        factor=1.3,
+        off={"factor": 1.0},
+        errors=[(ValueError, r"`factor` must broadcast to shape \(16, 8\)", {"factor": X[0]})],
+    ),
+    row(
+        series.random_scaling,
+        KEY,
+        X,
+        stddev=0.3,
+        off={"stddev": 0.0},
+        errors=[negative("stddev"), misfit("stddev")],
+    ),
+    row(
+        series.magnitude_warp,
+        X,
+        FACTORS,
+        LENGTHS,
+        errors=[(ValueError, r"`factors` must have the shape", {"factors": 2.0})],
+    )
+    | {"call": _magnitude_warp, "options": {"factors": FACTORS}},
+    row(
+        series.random_magnitude_warp,
+        KEY,
+        X,
+        stddev=0.3,
+        off={"stddev": 0.0},
+        errors=[negative("stddev"), *_KNOTS],
+    )
+    | {"options": {"knots": 4}},
+    row(
+        series.time_warp,
+        X,
+        LOGS,
+        LENGTHS,
+        errors=[(ValueError, r"`log_speeds` must have the shape", {"log_speeds": 2.0})],
+    )
+    | {"call": _time_warp, "options": {"log_speeds": LOGS}},
+    row(
+        series.random_time_warp,
+        KEY,
+        X,
+        stddev=0.3,
+        off={"stddev": 0.0},
+        errors=[negative("stddev"), misfit("stddev"), *_KNOTS],
+    )
+    | {"options": {"knots": 4}},
+    row(
+        series.window_slice,
+        X,
+        start=0.37,
+        share=0.71,
+        off={"start": 0.0, "share": 1.0},
+        errors=[outside("share"), misfit("start"), *_LENGTH],
+    ),
+    row(
+        series.random_window_slice,
+        KEY,
+        X,
+        share=0.71,
+        off={"share": 1.0},
+        errors=[outside("share"), misfit("share")],
+    ),
+    row(
+        series.window_warp,
+        X,
+        start=1.13,
+        share=0.31,
+        factor=1.9,
+        off={"share": 0.0},
+        errors=[
+            outside("share"),
+            misfit("factor"),
+            (ValueError, r"`factor` must be positive, got 0\.0", {"factor": 0.0}),
+        ],
+    ),
+    row(
+        series.random_window_warp,
+        KEY,
+        X,
+        share=0.31,
+        off={"share": 0.0},
+        errors=[
+            outside("share"),
+            (ValueError, r"`factors` must be positive, got -1\.0", {"factors": (-1.0, 2.0)}),
+            (ValueError, r"`factors` must be a pair", {"factors": (1.0,)}),
+        ],
+    ),
+    row(
+        series.permutation,
+        X,
+        ORDER,
+        LENGTHS,
+        errors=[
+            (ValueError, r"`order` must have the shape \[..., segments\]", {"order": 2}),
+            (TypeError, r"`order` must hold integers", {"order": jnp.ones(3)}),
+            (TypeError, r"`cuts` must hold integers", {"cuts": jnp.ones(2)}),
+            (ValueError, r"`cuts` must broadcast", {"cuts": jnp.ones(7, jnp.int32)}),
+        ],
+    )
+    | {"call": _permutation, "options": {"order": ORDER}},
+    row(series.random_permutation, KEY, X, errors=[_SEGMENTS]) | {"options": {"segments": 3}},
+    row(series.random_permutation, KEY, X) | {"call": _random_cuts},
+    row(
+        series.random_spec_augment,
+        KEY,
+        X,
+        warp=1.7,
+        frequency_width=3.0,
+        time_width=2.0,
+        off={"warp": 0.0, "frequency_width": 0.0, "time_width": 0.0},
+    )
+    | {"call": _spec_augment},
+    row(augment.smote, KEY, X, jnp.arange(16, dtype=jnp.int32) % 3) | {"call": _smote},
+    row(augment.mixture_sampling, KEY, X[:, :2, :3]) | {"call": _sampled},
+)
+ELSEWHERE = {
+    augment.Mixture: "test_smote.py",
+    augment.fit_mixture: "test_smote.py",
+    augment.lacking: "test_smote.py",
+    series.LIBRISPEECH_BASIC: "test_series.py",
+    series.LIBRISPEECH_DOUBLE: "test_series.py",
+    series.SWITCHBOARD_MILD: "test_series.py",
+    series.SWITCHBOARD_STRONG: "test_series.py",
+    series.SpecPolicy: "test_series.py",
+    series.even_cuts: "test_series.py",
+    series.random_cuts: "test_series.py",
+}
