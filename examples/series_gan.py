@@ -4,7 +4,8 @@ Both classes oscillate, the rare one faster, from any phase and with noise that 
 Wasserstein one: spectral norm keeps the slope of its critic below 1, and the gradient penalty pulls
 it up to 1. A small network is then trained on what there is and on as many new examples of the rare
 class as it lacks. All is done for six seeds, each with series of its own, in mapped programs; the
-score is the mean of the accuracies in both classes, with its standard error.
+score is the mean of the accuracies in both classes, with its standard error. From 25 series the GAN
+learns no more than repetition tells; warping them helps, and so does a mixture of Gaussians.
 
     python examples/series_gan.py [figure.png]
 """
@@ -30,7 +31,7 @@ TEST_ROWS = 1000
 SEEDS = 6
 LATENT = 8
 HIDDEN = 64
-GAN_STEPS, CRITIC_STEPS = 600, 3
+GAN_STEPS, CRITIC_STEPS = 400, 3
 BATCH_SIZE = 25
 ADAM = optax.adam(1e-3, b1=0.5, b2=0.9)
 CLASSIFIER_STEPS = 200
@@ -171,16 +172,38 @@ def score(key: jax.Array, x: jax.Array, labels: jax.Array, test_key: jax.Array) 
     return jnp.mean(apply_layers(layers, x).argmax(-1) == labels)
 
 
-@partial(jax.jit, static_argnames="arm")
-def run(key: jax.Array, arm: str | None) -> tuple[jax.Array, jax.Array]:
-    """The score of a seed, and what an arm drew for it."""
-    data_key, arm_key, init_key, test_key = jax.random.split(key, 4)
+@jax.jit
+@jax.vmap
+def score_as_it_is(key: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The score without anything new, and the series of the rare class."""
+    data_key, _, init_key, test_key = jax.random.split(key, 4)
     x, labels = draw_data(data_key, COMMON, RARE)
-    if arm is None:
-        return score(init_key, x, labels, test_key), x[COMMON:]
-    new = ARMS[arm](arm_key, x, labels)
+    return score(init_key, x, labels, test_key), x[COMMON:]
+
+
+@partial(jax.jit, static_argnames="arm")
+def draw_new(keys: jax.Array, arm: str) -> jax.Array:
+    """What an arm draws, for each seed."""
+
+    def of_seed(key):
+        data_key, arm_key, _, _ = jax.random.split(key, 4)
+        return ARMS[arm](arm_key, *draw_data(data_key, COMMON, RARE))
+
+    return jax.vmap(of_seed)(keys)
+
+
+@jax.jit
+@jax.vmap
+def score_with(key: jax.Array, new: jax.Array) -> jax.Array:
+    """The score with new series of the rare class."""
+    data_key, _, init_key, test_key = jax.random.split(key, 4)
+    x, labels = draw_data(data_key, COMMON, RARE)
     x, labels = jnp.concatenate([x, new]), jnp.concatenate([labels, jnp.ones(NEW, int)])
-    return score(init_key, x, labels, test_key), new
+    return score(init_key, x, labels, test_key)
+
+
+def standard_error(values: np.ndarray) -> float:
+    return values.std(ddof=1) / len(values) ** 0.5
 
 
 def draw(results: dict[str, tuple[np.ndarray, np.ndarray]], path: str) -> None:
@@ -197,16 +220,15 @@ def main() -> None:
     mpl.use("Agg")
     path = sys.argv[1] if len(sys.argv) > 1 else "series_gan.png"
     keys = jax.random.split(jax.random.key(0), SEEDS)
-    results = {}
-    for arm in (None, *ARMS):
-        scores, new = map(np.asarray, jax.vmap(partial(run, arm=arm))(keys))
-        results[arm or "as it is"] = scores, new
-        error = scores.std(ddof=1) / SEEDS**0.5
-        line = f"{arm or 'as it is':9} {scores.mean():.1%} +- {error:.1%}"
-        if arm not in (None, "repeated"):
-            gain = scores - results["repeated"][0]
-            error = gain.std(ddof=1) / SEEDS**0.5
-            line += f", {100 * gain.mean():+.1f} +- {100 * error:.1f} points to repetition"
+    results = {"as it is": tuple(map(np.asarray, score_as_it_is(keys)))}
+    for arm in ARMS:
+        new = draw_new(keys, arm)
+        results[arm] = np.asarray(score_with(keys, new)), np.asarray(new)
+    for name, (scores, _) in results.items():
+        line = f"{name:9} {scores.mean():.1%} +- {standard_error(scores):.1%}"
+        if name not in ("as it is", "repeated"):
+            gain = 100 * (scores - results["repeated"][0])
+            line += f", {gain.mean():+.1f} +- {standard_error(gain):.1f} points to repetition"
         print(line)
     draw(results, path)
     print(f"figure: {path}")

@@ -16,7 +16,7 @@ FACTORS = 1 + 0.3 * jnp.cos(jnp.arange(16 * 4 * 8.0)).reshape(16, 4, 8)
 LOGS = 0.4 * jnp.sin(jnp.arange(16 * 5.0)).reshape(16, 5)
 LENGTHS = jnp.arange(16, dtype=jnp.int32) % 8
 ORDER = jnp.stack([jnp.roll(jnp.arange(3), i) for i in range(16)])
-POLICY = series.SpecPolicy(2.0, 3, 1, 2, 2, 0.6)
+POLICY = series.SpecPolicy(0.0, 0.0, 1, 0.0, 2, 0.6)
 
 
 def negative(name: str) -> Any:
@@ -208,8 +208,9 @@ ROWS = (
         KEY,
         X,
         warp=1.7,
-        frequency_width=3.0,
-        time_width=2.0,
+        # Widths are rounded down: between whole numbers nothing jumps.
+        frequency_width=3.5,
+        time_width=2.5,
         off={"warp": 0.0, "frequency_width": 0.0, "time_width": 0.0},
     )
     | {"call": _spec_augment},
