@@ -6,7 +6,6 @@ those that ran.
     python -m examples.gallery [folder]
 """
 
-import functools
 import io
 import pathlib
 import sys
@@ -100,25 +99,29 @@ SPECTROGRAM: tuple[Call, ...] = (
 
 def words(call: Call, data: str) -> str:
     """The call as code."""
-    module = "series" if ".series" in call.func.__module__ else "augment"
     given = [f"{name}={_value(value)}" for name, value in call.keywords.items()]
     key = ["key"] if call.func.__name__.startswith("random_") else []
-    return f"{module}.{call.func.__name__}({', '.join([*key, data, *given])})"
+    return f"{_module(call.func)}.{call.func.__name__}({', '.join([*key, data, *given])})"
 
 
 def _value(value) -> str:
-    return f"{_module(value)}.{value.__name__}" if callable(value) else str(value)
+    if callable(value):
+        return f"{_module(value)}.{value.__name__}"
+    return f"series.{value}" if isinstance(value, series.SpecPolicy) else str(value)
 
 
 def _module(function: Callable) -> str:
     return "series" if ".series" in function.__module__ else "augment"
 
 
-def applied(call: Call, x: jax.Array) -> np.ndarray:
-    """What a call makes of one image or series."""
-    random = call.func.__name__.startswith("random_")
-    keys = [jax.random.fold_in(KEY, len(repr(call)))] if random else []
-    return np.asarray(jax.jit(call)(*keys, x))
+def applied(calls: tuple[Call, ...], x: jax.Array) -> list[np.ndarray]:
+    """What each call makes of one image or series, with a key of its own where it is random."""
+    keys = jax.random.split(KEY, len(calls))
+    random = [call.func.__name__.startswith("random_") for call in calls]
+    return [
+        np.asarray(jax.jit(call)(key, x) if draws else jax.jit(call)(x))
+        for call, key, draws in zip(calls, keys, random, strict=True)
+    ]
 
 
 def load() -> tuple[jax.Array, jax.Array]:
@@ -146,15 +149,15 @@ def panels(number: int, height: float):
     return figure, axes.flat
 
 
-def title(call: Call) -> str:
-    return call.func.__name__
+def titles(calls: tuple[Call, ...]) -> list[str]:
+    return ["before", *(call.func.__name__ for call in calls)]
 
 
 def draw_pictures(calls: tuple[Call, ...], before: jax.Array, path: pathlib.Path) -> None:
     """A picture before, and after each call."""
     figure, axes = panels(len(calls) + 1, 1.9)
-    images = [before, *(applied(call, before) for call in calls)]
-    for axis, image, name in zip(axes, images, ["before", *map(title, calls)], strict=False):
+    images = [before, *applied(calls, before)]
+    for axis, image, name in zip(axes, images, titles(calls), strict=False):
         axis.imshow(np.clip(image, 0, 1))
         axis.set_title(name, fontsize=10)
     save(figure, path)
@@ -163,18 +166,18 @@ def draw_pictures(calls: tuple[Call, ...], before: jax.Array, path: pathlib.Path
 def draw_series(calls: tuple[Call, ...], before: jax.Array, path: pathlib.Path) -> None:
     """A series after each call, over what it was."""
     figure, axes = panels(len(calls), 1.7)
-    for axis, call in zip(axes, calls, strict=False):
+    for axis, call, after in zip(axes, calls, applied(calls, before), strict=False):
         axis.plot(before[:, 0], color="0.75", linewidth=1)
-        axis.plot(applied(call, before)[:, 0], linewidth=1)
-        axis.set_title(title(call), fontsize=10)
+        axis.plot(after[:, 0], linewidth=1)
+        axis.set_title(call.func.__name__, fontsize=10)
     save(figure, path)
 
 
 def draw_spectrograms(calls: tuple[Call, ...], before: jax.Array, path: pathlib.Path) -> None:
     """An array of time and frequency before, and after each call."""
     figure, axes = panels(len(calls) + 1, 1.9)
-    arrays = [before, *(applied(call, before) for call in calls)]
-    for axis, array, name in zip(axes, arrays, ["before", *map(title, calls)], strict=False):
+    arrays = [before, *applied(calls, before)]
+    for axis, array, name in zip(axes, arrays, titles(calls), strict=False):
         axis.imshow(array.T, cmap="magma")
         axis.set_title(name, fontsize=10)
     save(figure, path)
@@ -240,8 +243,7 @@ def main() -> None:
     gray = jnp.mean(china, axis=-1)
     draw_series(SERIES, gray[55][:, None], pictures / "series.png")
     draw_spectrograms(SPECTROGRAM, gray.T, pictures / "spectrograms.png")
-    image = functools.partial(words, data="image")
-    one = functools.partial(words, data="x")
+    image, one = partial(words, data="image"), partial(words, data="x")
     mixing = ("augment.mixup(x, labels, other, other_labels, share=0.6, num_classes=2)",
               "augment.cutmix(image, labels, other, other_labels, share=0.6, center=(45, 70), "
               "num_classes=2)",

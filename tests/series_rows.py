@@ -14,6 +14,8 @@ KEY = jax.random.key(0)
 X = jnp.sin(jnp.arange(1.0, 16 * 7 * 8 + 1)).reshape(16, 7, 8)
 FACTORS = 1 + 0.3 * jnp.cos(jnp.arange(16 * 4 * 8.0)).reshape(16, 4, 8)
 LOGS = 0.4 * jnp.sin(jnp.arange(16 * 5.0)).reshape(16, 5)
+# No example is as far from one as from another.
+TABLE = jnp.sin(jnp.arange(1.0, 16 * 8 + 1) ** 2).reshape(16, 8)
 LENGTHS = jnp.arange(16, dtype=jnp.int32) % 8
 ORDER = jnp.stack([jnp.roll(jnp.arange(3), i) for i in range(16)])
 POLICY = series.SpecPolicy(0.0, 0.0, 1, 0.0, 2, 0.6)
@@ -214,7 +216,7 @@ ROWS = (
         off={"warp": 0.0, "frequency_width": 0.0, "time_width": 0.0},
     )
     | {"call": _spec_augment},
-    row(augment.smote, KEY, X, jnp.arange(16, dtype=jnp.int32) % 3) | {"call": _smote},
+    row(augment.smote, KEY, TABLE, jnp.arange(16, dtype=jnp.int32) % 3) | {"call": _smote},
     row(augment.mixture_sampling, KEY, X[:, :2, :3]) | {"call": _sampled},
 )
 ELSEWHERE = {
