@@ -25,7 +25,7 @@ from jaxreg.augment import series
 
 KEY = jax.random.key(3)
 COLUMNS = 5
-COLORS = 128
+LARGEST = 380_000
 Call = partial
 
 GEOMETRY: tuple[Call, ...] = (
@@ -57,6 +57,10 @@ COLOR: tuple[Call, ...] = (
     partial(augment.gamma, gamma=2.0),
     partial(augment.grayscale),
     partial(augment.invert),
+    partial(augment.random_brightness, amount=0.5),
+    partial(augment.color_jitter, brightness=1.3, contrast=0.7, saturation=1.5, hue=0.1),
+)
+LEVELS: tuple[Call, ...] = (
     partial(augment.solarize, threshold=0.5),
     partial(augment.posterize, bits=2),
     partial(augment.equalize),
@@ -64,11 +68,6 @@ COLOR: tuple[Call, ...] = (
     partial(augment.normalize, mean=0.4, std=0.8),
     partial(augment.sharpness, factor=4.0),
     partial(augment.gaussian_blur, sigma=2.0, radius=5),
-    partial(augment.color_jitter, brightness=1.3, contrast=0.7, saturation=1.5, hue=0.1),
-    partial(augment.random_color_jitter, brightness=0.5, contrast=0.5, saturation=0.5, hue=0.2),
-    partial(augment.random_gaussian_blur, sigma=(0.5, 3.0), radius=7),
-    partial(augment.random_sharpness, amount=3.0),
-    partial(augment.random_brightness, amount=0.5),
 )
 ERASE: tuple[Call, ...] = (
     partial(augment.cutout, row=45, column=60, height=40, width=40),
@@ -132,11 +131,14 @@ def load() -> tuple[jax.Array, jax.Array]:
 
 
 def save(figure: plt.Figure, path: pathlib.Path) -> None:
-    """Writes a figure in few colors, so that the file is small."""
+    """Writes a figure, in few colors where the file would be large."""
     buffer = io.BytesIO()
     figure.savefig(buffer, dpi=80)
     plt.close(figure)
-    Image.open(buffer).convert("RGB").quantize(COLORS).save(path, optimize=True)
+    image = Image.open(buffer).convert("RGB")
+    image.save(path, optimize=True)
+    if path.stat().st_size > LARGEST:
+        image.quantize(256).save(path, optimize=True)
 
 
 def panels(number: int, height: float):
@@ -237,6 +239,7 @@ def main() -> None:
     china, flower = load()
     draw_pictures(GEOMETRY, china, pictures / "geometry.png")
     draw_pictures(COLOR, flower, pictures / "color.png")
+    draw_pictures(LEVELS, flower, pictures / "levels.png")
     draw_pictures(ERASE, flower, pictures / "erasing.png")
     digits = jnp.float32(load_digits().images[:COLUMNS, ..., None] / 16)
     draw_mixing(jnp.stack([china, flower]), digits, pictures / "mixing.png")
@@ -252,7 +255,8 @@ def main() -> None:
     text = page(
         {
             "Geometry": ("In the order of the calls.", tuple(map(image, GEOMETRY))),
-            "Color": ("Color, levels and filters.", tuple(map(image, COLOR))),
+            "Color": ("For values in [0, 1].", tuple(map(image, COLOR))),
+            "Levels": ("Levels and filters.", tuple(map(image, LEVELS))),
             "Erasing": ("Parts that a value takes the place of.", tuple(map(image, ERASE))),
             "Mixing": ("Images and their labels, in the same shares.", mixing),
             "Series": ("In grey what it was.", tuple(map(one, SERIES))),
