@@ -30,7 +30,15 @@ from jaxreg import (
     transforms,
 )
 from jaxreg._numerics import widen
-from jaxreg.training import advice, diagnosis, early_stopping, explain, plateau, statistics
+from jaxreg.training import (
+    advice,
+    diagnosis,
+    digests,
+    early_stopping,
+    explain,
+    plateau,
+    statistics,
+)
 from tests import augment_rows, series_rows
 
 
@@ -1234,6 +1242,8 @@ ELSEWHERE = {
     diagnosis.Thresholds: "test_diagnosis.py",
     diagnosis.Verdict: "test_diagnosis.py",
     diagnosis.diagnose: "test_diagnosis.py",
+    digests.digest: "test_digests.py",
+    digests.verify: "test_digests.py",
     dropout.drop_path_rates: "test_depth.py",
     dropout.fold_in_axis: "test_dropout.py",
     early_stopping.EarlyStopping: "test_early_stopping.py",

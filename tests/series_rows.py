@@ -120,9 +120,8 @@ ROWS = (
         X,
         FACTORS,
         LENGTHS,
-        errors=[(ValueError, r"`factors` must have the shape", {"factors": 2.0})],
     )
-    | {"call": _magnitude_warp, "options": {"factors": FACTORS}},
+    | {"call": _magnitude_warp},
     row(
         series.random_magnitude_warp,
         KEY,
@@ -137,9 +136,8 @@ ROWS = (
         X,
         LOGS,
         LENGTHS,
-        errors=[(ValueError, r"`log_speeds` must have the shape", {"log_speeds": 2.0})],
     )
-    | {"call": _time_warp, "options": {"log_speeds": LOGS}},
+    | {"call": _time_warp},
     row(
         series.random_time_warp,
         KEY,
@@ -195,14 +193,8 @@ ROWS = (
         X,
         ORDER,
         LENGTHS,
-        errors=[
-            (ValueError, r"`order` must have the shape \[..., segments\]", {"order": 2}),
-            (TypeError, r"`order` must hold integers", {"order": jnp.ones(3)}),
-            (TypeError, r"`cuts` must hold integers", {"cuts": jnp.ones(2)}),
-            (ValueError, r"`cuts` must broadcast", {"cuts": jnp.ones(7, jnp.int32)}),
-        ],
     )
-    | {"call": _permutation, "options": {"order": ORDER}},
+    | {"call": _permutation},
     row(series.random_permutation, KEY, X, errors=[_SEGMENTS]) | {"options": {"segments": 3}},
     row(series.random_permutation, KEY, X) | {"call": _random_cuts},
     row(

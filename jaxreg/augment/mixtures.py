@@ -157,12 +157,16 @@ def mixture_sampling(key: jax.Array, mixture: Mixture, *, wanted: jax.Array) -> 
     """
     check_key(key)
     check_integer(wanted, "wanted")
+    check_real(mixture.means, "means")
     if wanted.ndim != 1:
         raise ValueError(
             f"`wanted` must be class ids of shape [new], got shape {wanted.shape}; for one class "
             "pass jnp.full(new, label)."
         )
-    weights, means, covariances = (widen(whole_along(a, range(a.ndim))) for a in mixture)
+    means = widen(mixture.means)
+    weights, means, covariances = (
+        whole_along(a, range(a.ndim)).astype(means.dtype) for a in mixture
+    )
     classes, components = weights.shape
     flat = means.reshape(classes, components, -1)
     which_key, noise_key = jax.random.split(key)

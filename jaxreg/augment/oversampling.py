@@ -77,6 +77,7 @@ def smote(
         raise ValueError(f"`neighbors` must be at least 1, got {neighbors}.")
     x = whole_along(x, range(x.ndim))
     labels, wanted = (widen_labels(whole_along(jnp.asarray(v), [0])) for v in (labels, wanted))
+    wanted = wanted.astype(labels.dtype)
     number = len(wanted)
     drawn = _bits.uniform(key, (number, 3), like=x.reshape(len(x), -1)).astype(real_dtype(x))
     find = _Search(x, labels, min(neighbors, max(len(x) - 1, 1)), distance or _euclidean)
@@ -131,11 +132,11 @@ class _Search:
     def __call__(self, item: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         wanted, which, whom = item
         members = self.labels == wanted
-        rank = jnp.cumsum(members.astype(jnp.int32))
-        own = jnp.sum(rank <= _floor(which, rank[-1]))
-        own = jnp.minimum(own, len(self.x) - 1).astype(jnp.int32)
+        rank = jnp.cumsum(members, dtype=jnp.int32)
+        own = jnp.sum(rank <= _floor(which, rank[-1]), dtype=jnp.int32)
+        own = jnp.minimum(own, len(self.x) - 1)
         distances = self.distance(self.x, self.x[own])
-        others = members & (jnp.arange(len(self.x)) != own)
+        others = members & (jnp.arange(len(self.x), dtype=jnp.int32) != own)
         # An example that is infinitely far away comes before those that do not count.
         largest = jnp.full_like(distances, jnp.finfo(distances.dtype).max)
         distances = jnp.where(distances < largest, distances, largest)
