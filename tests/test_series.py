@@ -312,6 +312,10 @@ def test_series_are_chained_and_decided_on():
     ("call", "kind", "message"),
     [
         (lambda: series.scaling(jnp.ones(5), factor=2.0), ValueError, r"\[..., time, channels\]"),
+        (lambda: series.magnitude_warp(X, factors=2.0), ValueError, r"`factors` must have the sh"),
+        (lambda: series.time_warp(X, log_speeds=2.0), ValueError, r"`log_speeds` must have the sh"),
+        (lambda: series.permutation(X, order=2), ValueError, r"`order` must have the shape"),
+        (lambda: series.permutation(X, order=X[0, 0]), TypeError, r"`order` must hold integers"),
         (
             lambda: series.random_spec_augment(KEY, X, policy=POLICY._replace(warp=-1.0)),
             ValueError,

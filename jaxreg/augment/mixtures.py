@@ -119,7 +119,7 @@ def fit_mixture(
     check_scalar(ridge, "ridge")
     check_nonnegative(ridge, "ridge")
     flat = widen(whole_along(x, range(x.ndim))).reshape(len(x), -1)
-    ids = widen_labels(whole_along(labels, [0]))
+    ids = widen_labels(whole_along(jnp.asarray(labels), [0]))
     counted = (ids[None] == jnp.arange(num_classes, dtype=ids.dtype)[:, None]).astype(flat.dtype)
     fit = partial(_fit, flat, components=components, steps=steps, ridge=strength(ridge, x))
     weights, means, covariances = jax.vmap(fit)(jax.random.split(key, num_classes), counted)
@@ -157,16 +157,21 @@ def mixture_sampling(key: jax.Array, mixture: Mixture, *, wanted: jax.Array) -> 
     """
     check_key(key)
     check_integer(wanted, "wanted")
+    check_real(mixture.means, "means")
     if wanted.ndim != 1:
         raise ValueError(
             f"`wanted` must be class ids of shape [new], got shape {wanted.shape}; for one class "
             "pass jnp.full(new, label)."
         )
-    weights, means, covariances = (widen(whole_along(a, range(a.ndim))) for a in mixture)
+    means = widen(mixture.means)
+    weights, means, covariances = (
+        whole_along(a, range(a.ndim)).astype(means.dtype) for a in mixture
+    )
     classes, components = weights.shape
     flat = means.reshape(classes, components, -1)
     which_key, noise_key = jax.random.split(key)
-    chosen = jnp.clip(widen_labels(whole_along(wanted, [0])), 0, classes - 1)
+    ids = widen_labels(whole_along(jnp.asarray(wanted), [0]))
+    chosen = jnp.clip(ids, 0, classes - 1)
     share = _bits.uniform(which_key, (len(wanted), 1), like=weights).astype(weights.dtype)
     bounds = jnp.cumsum(weights, axis=-1)
     above = share * bounds[chosen, -1:] >= bounds[chosen, :-1]

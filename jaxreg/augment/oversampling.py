@@ -76,7 +76,8 @@ def smote(
     if neighbors < 1:
         raise ValueError(f"`neighbors` must be at least 1, got {neighbors}.")
     x = whole_along(x, range(x.ndim))
-    labels, wanted = (widen_labels(whole_along(ids, [0])) for ids in (labels, wanted))
+    labels, wanted = (widen_labels(whole_along(jnp.asarray(v), [0])) for v in (labels, wanted))
+    wanted = wanted.astype(labels.dtype)
     number = len(wanted)
     drawn = _bits.uniform(key, (number, 3), like=x.reshape(len(x), -1)).astype(real_dtype(x))
     find = _Search(x, labels, min(neighbors, max(len(x) - 1, 1)), distance or _euclidean)
@@ -115,7 +116,7 @@ def lacking(labels: jax.Array, *, num_classes: int) -> jax.Array:
     check_static_integer(num_classes, "num_classes")
     if num_classes < 1:
         raise ValueError(f"`num_classes` must be at least 1, got {num_classes}.")
-    ids = widen_labels(labels).reshape(-1, 1)
+    ids = widen_labels(jnp.asarray(labels)).reshape(-1, 1)
     classes = jnp.arange(num_classes, dtype=ids.dtype)[None]
     counts = jnp.sum(ids == classes, axis=0, dtype=jnp.int32)
     return jnp.max(counts) - counts
@@ -131,14 +132,16 @@ class _Search:
     def __call__(self, item: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         wanted, which, whom = item
         members = self.labels == wanted
-        rank = jnp.cumsum(members.astype(jnp.int32))
-        own = jnp.sum(rank <= _floor(which, rank[-1]))
-        own = jnp.minimum(own, len(self.x) - 1).astype(jnp.int32)
+        rank = jnp.cumsum(members, dtype=jnp.int32)
+        own = jnp.sum(rank <= _floor(which, rank[-1]), dtype=jnp.int32)
+        own = jnp.minimum(own, len(self.x) - 1)
         distances = self.distance(self.x, self.x[own])
-        others = members & (jnp.arange(len(self.x)) != own)
-        distances = jnp.where(others, distances, jnp.full_like(distances, jnp.inf))
+        others = members & (jnp.arange(len(self.x), dtype=jnp.int32) != own)
         # An example that is infinitely far away comes before those that do not count.
-        order = jnp.lexsort((distances, ~others))[: self.neighbors].astype(jnp.int32)
+        largest = jnp.full_like(distances, jnp.finfo(distances.dtype).max)
+        distances = jnp.where(distances < largest, distances, largest)
+        distances = jnp.where(others, distances, jnp.full_like(distances, jnp.inf))
+        order = jax.lax.top_k(-distances, self.neighbors)[1].astype(jnp.int32)
         found = jnp.minimum(jnp.sum(others, dtype=jnp.int32), self.neighbors)
         neighbor = order[_floor(whom, found)]
         return own, jnp.where(found > 0, neighbor, own)

@@ -70,14 +70,17 @@ def permutation(
     begins = jnp.concatenate([jnp.zeros_like(counted), jnp.minimum(cuts, counted)], axis=-1)
     ends = jnp.concatenate([begins[..., 1:], counted], axis=-1)
     # Column k is the segment that comes k-th; products with a matrix of a few zeros and ones.
-    chosen = order[..., None, :] == jnp.arange(number).reshape((1,) * len(lead) + (number, 1))
+    chosen = order[..., None, :] == jnp.arange(number, dtype=jnp.int32).reshape(
+        (1,) * len(lead) + (number, 1)
+    )
     begins, sizes = (_pick(chosen, v) for v in (begins, ends - begins))
-    placed = jnp.cumsum(sizes, axis=-1) - sizes
+    placed = jnp.cumsum(sizes, axis=-1, dtype=jnp.int32) - sizes
     step = times(x).astype(jnp.int32)
     inside = (step[..., None] >= placed[..., None, :]) & (
         step[..., None] < (placed + sizes)[..., None, :]
     )
-    shift = jnp.sum(jnp.where(inside, (begins - placed)[..., None, :], 0), axis=-1)
+    moves = jnp.where(inside, (begins - placed)[..., None, :], 0)
+    shift = jnp.sum(moves, axis=-1, dtype=jnp.int32)
     return take(x, step + shift)
 
 
@@ -176,7 +179,9 @@ def random_cuts(key: jax.Array, x: jax.Array, segments: int, counted: jax.Array)
     found = jnp.argsort(words, axis=-1).astype(jnp.int32)[..., : segments - 1]
     missing = segments - 1 - found.shape[-1]
     found = jnp.pad(found, [(0, 0)] * (found.ndim - 1) + [(0, missing)])
-    enough = jnp.arange(segments - 1).reshape((1,) * (found.ndim - 1) + (segments - 1,))
+    enough = jnp.arange(segments - 1, dtype=jnp.int32).reshape(
+        (1,) * (found.ndim - 1) + (segments - 1,)
+    )
     return jnp.sort(jnp.where(enough < counted - 1, found, counted), axis=-1)
 
 
@@ -201,4 +206,4 @@ def _integers(value: jax.Array, name: str, shape: tuple[int, ...], x: jax.Array)
 
 def _pick(chosen: jax.Array, value: jax.Array) -> jax.Array:
     """The value ``[..., segments]`` of the segment that comes first, second and so on."""
-    return jnp.sum(jnp.where(chosen, value[..., None], 0), axis=-2)
+    return jnp.sum(jnp.where(chosen, value[..., None], 0), axis=-2, dtype=jnp.int32)
