@@ -10,8 +10,8 @@ import pytest
 ROOT = pathlib.Path(__file__).parent.parent / "jaxreg"
 FILES = sorted(ROOT.rglob("*.py"))
 FOLDERS = (
-    "augment", "dropout", "information", "normalization", "penalties", "proximal", "reparam",
-    "smoothness", "testing",
+    "augment", "augment/text", "dropout", "information", "normalization", "penalties", "proximal",
+    "reparam", "smoothness", "testing",
 )  # fmt: skip
 PURE = sorted(
     path
