@@ -27,7 +27,8 @@ def sampled(function, tokens=SENTENCE, real=REAL, dtype=jnp.int32, samples=SAMPL
     """The results for many equal rows, as rows of the real tokens and of all."""
     rows = jnp.tile(jnp.asarray(tokens, dtype), (samples, 1))
     where = jnp.tile(jnp.asarray(real), (samples, 1))
-    result = jax.jit(lambda key: function(key, rows, where=where))(KEY)
+    # As arguments: constants would be folded, which takes the compiler minutes.
+    result = jax.jit(lambda rows, where: function(KEY, rows, where=where))(rows, where)
     edited, kept = result if isinstance(result, text.Edited) else (result, where)
     return [
         tuple(row[flags].tolist())

@@ -18,7 +18,9 @@ MASK = text.Replacement(mask_id=3, vocabulary_size=20, masked=1.0, random=0.0)
 
 
 def masked(function, tokens, **options):
-    result = jax.jit(lambda key, tokens: function(key, tokens, **options))(KEY, tokens)
+    where = options.pop("where", jnp.ones(tokens.shape, bool))
+    call = jax.jit(lambda tokens, where: function(KEY, tokens, where=where, **options))
+    result = call(tokens, where)
     return map(np.asarray, result)
 
 
@@ -26,7 +28,8 @@ def masked(function, tokens, **options):
 def test_what_stands_in_place_of_chosen_tokens(function):
     tokens = jnp.tile(jnp.array([1, 7, 8, 9, 10, 11, 12, 2, 90], jnp.int16), (20_000, 1))
     where = tokens != 90
-    options = {"rate": 0.5, "replacement": BERT, "where": where, "protected": [1, 2]}
+    # A mask that no random id can be.
+    options = {"rate": 0.5, "replacement": BERT._replace(mask_id=20), "where": where, "protected": [1, 2]}
     y, labels = masked(function, tokens, **options)
     assert y.dtype == np.int16
     assert labels.dtype == np.int32
@@ -47,18 +50,17 @@ def test_what_stands_in_place_of_chosen_tokens(function):
         first = chosen & ~np.roll(chosen, 1, axis=1)
         found, given, size = y[first], tokens[first], first.sum()
         inside = chosen & ~first
-        assert ((y == 3) == np.roll(y == 3, 1, axis=1))[inside].all()
-    # Of the random ids one in twenty is the mask, and one the token itself.
-    expected = {i: 0.005 for i in range(20)}
-    expected[3] += 0.8
+        assert ((y == 20) == np.roll(y == 20, 1, axis=1))[inside].all()
+    # Of the random ids one in twenty is the token itself.
+    expected = dict.fromkeys(range(20), 0.005) | {20: 0.8}
     for token in range(7, 13):
         own = given == token
         probabilities = expected | {token: expected[token] + 0.1}
-        counts = np.bincount(found[own], minlength=20)
+        counts = np.bincount(found[own], minlength=21)
         assert (
             stats.chisquare(counts, own.sum() * np.array([*probabilities.values()])).pvalue > 1e-6
         )
-    assert_rate((found == 3).mean(), 0.805, size)
+    assert_rate((found == 20).mean(), 0.8, size)
 
 
 def test_random_ids_of_a_span_are_drawn_one_by_one():
@@ -111,14 +113,6 @@ def test_spans_are_distributed_as_in_the_paper(free, rate, budget):
 
 
 def test_lengths_of_spans_are_geometric_and_3_8_in_the_mean():
-    """A budget of one span each: the first run, in rows so long that it is not cut off."""
-    # With all but ten of the tokens protected, a span that starts at the first is as drawn.
-    tokens = jnp.tile(jnp.arange(10, 1010), (20_000, 1))[:, :60]
-    _, labels = masked(text.span_masking, tokens, rate=10 / 60, replacement=MASK)
-    chosen = labels >= 0
-    assert (chosen.sum(1) == 10).all()
-    # Where no two spans touch, a run is a span; the last is cut. So take rows of three or more
-    # runs: too few for a test of the whole, for which the function itself is asked.
     drawn = text.masking._lengths(jax.random.uniform(KEY, (100_000,)), (0.2, 10))
     counts = np.bincount(drawn, minlength=11)
     weights = 0.2 * 0.8 ** np.arange(10)
@@ -142,7 +136,7 @@ def test_the_budget_is_the_rate_rounded_up():
 
 def test_labels_go_into_the_losses_as_they_are():
     tokens = jnp.arange(12).reshape(2, 6)
-    y, labels = text.token_masking(KEY, tokens, rate=0.5, replacement=BERT)
+    _, labels = text.token_masking(KEY, tokens, rate=0.5, replacement=BERT)
     assert 0 < (labels < 0).sum() < 12
     logits = jnp.sin(jnp.arange(2 * 6 * 20.0)).reshape(2, 6, 20)
     loss = targets.smoothed_cross_entropy(logits, labels, alpha=0.0)

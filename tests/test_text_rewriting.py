@@ -43,8 +43,8 @@ def test_results_are_fitted_and_padded_again(dtype):
 def test_sequences_are_chosen_one_by_one():
     tokens = jnp.tile(TOKENS, (1000, 1))
     where = tokens != 0
-    call = jax.jit(partial(text.paraphrase, function=longer, pad_id=0, where=where))
-    y, kept = call(KEY, tokens, probability=0.3)
+    call = jax.jit(partial(text.paraphrase, function=longer, pad_id=0))
+    y, kept = call(KEY, tokens, probability=0.3, where=where)
     changed = np.asarray((y != tokens).any(1)).reshape(-1, 4)
     for column in (0, 1):
         assert_rate(changed[:, column].mean(), 0.3, 1000)
@@ -53,7 +53,7 @@ def test_sequences_are_chosen_one_by_one():
     np.testing.assert_array_equal(
         kept.sum(1) - where.sum(1), (y != tokens).any(1) * np.tile([1, 2, 0, 0], 1000)
     )
-    y, kept = call(KEY, tokens, probability=0.0)
+    y, kept = call(KEY, tokens, probability=0.0, where=where)
     np.testing.assert_array_equal(y, tokens)
     np.testing.assert_array_equal(kept, where)
 

@@ -12,9 +12,12 @@ from jaxreg.augment.text.sequences import (
     Ids,
     check_id,
     checked_rate,
+    count,
     for_rows,
     in_front,
     pick,
+    places,
+    rank,
     read,
     settle,
     take,
@@ -82,7 +85,7 @@ def random_deletion(
     def edit(tokens, real, free, deleted, words):
         # Where all are deleted, all have words below the rate, and each the highest as often.
         spared = jnp.argmax(jnp.where(free, words, jnp.zeros_like(words)))
-        kept = real & ~(deleted & (jnp.arange(tokens.size) != spared))
+        kept = real & ~(deleted & (places(tokens) != spared))
         padding = jnp.where(real, jnp.asarray(pad_id, tokens.dtype), tokens)
         return settle(tokens, kept, real, padding)
 
@@ -153,18 +156,18 @@ def random_insertion(
     if tokens.size == 0:
         return Edited(tokens, real)
     keys = jax.random.split(key, 4)
-    sources, synonyms, places = (_bits.draw(own, tokens.shape, like=tokens) for own in keys[:3])
+    sources, synonyms, spots = (_bits.draw(own, tokens.shape, like=tokens) for own in keys[:3])
     rounding = _rounding(keys[3], tokens)
 
-    def edit(tokens, real, free, near, known, sources, synonyms, places, rounding):
+    def edit(tokens, real, free, near, known, sources, synonyms, spots, rounding):
         having = free & jnp.any(known, -1)
-        source = take(in_front(having), pick(sources, jnp.sum(having)))
+        source = take(in_front(having), pick(sources, count(having)))
         number = jnp.where(jnp.any(having), _operations(rate, free, rounding), 0)
         inserted = one_of(take(near, source), take(known, source), synonyms)
-        before = take(in_front(free), pick(places, jnp.sum(free)))
+        before = take(in_front(free), pick(spots, count(free)))
         return _insert(tokens, real, free, inserted, before, number)
 
-    arrays = (tokens, real, free, near, known, sources, synonyms, places, rounding)
+    arrays = (tokens, real, free, near, known, sources, synonyms, spots, rounding)
     return Edited(*for_rows(edit, tokens)(*arrays))
 
 
@@ -220,13 +223,13 @@ def random_swap(
     firsts, seconds = (_bits.draw(own, tokens.shape, like=tokens) for own in keys[:2])
 
     def pairs(free, firsts, seconds, rounding):
-        count = jnp.sum(free)
-        first = pick(firsts, count)
-        second = pick(seconds, count - 1)
+        number = count(free)
+        first = pick(firsts, number)
+        second = pick(seconds, number - 1)
         second = second + (second >= first)  # All but the first, with the same probability.
         order = in_front(free)
-        number = jnp.where(count > 1, _operations(rate, free, rounding), 0)
-        return take(order, first), take(order, second), number
+        swaps = jnp.where(number > 1, _operations(rate, free, rounding), 0)
+        return take(order, first), take(order, second), swaps
 
     by_row = for_rows(pairs, tokens)
     first, second, number = by_row(free, firsts, seconds, _rounding(keys[2], tokens))
@@ -251,7 +254,7 @@ def _rounding(key: jax.Array, tokens: jax.Array) -> jax.Array:
 
 def _operations(rate: jax.Array, free: jax.Array, rounding: jax.Array) -> jax.Array:
     """The rate times the tokens of one sequence, rounded so that its mean is met."""
-    exact = rate * jnp.sum(free).astype(jnp.float32)
+    exact = rate * count(free).astype(jnp.float32)
     whole = jnp.floor(exact)
     return whole.astype(jnp.int32) + (rounding < exact - whole)
 
@@ -265,7 +268,7 @@ def _insert(
     number: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
     """Puts the first so many of ``inserted`` before positions of one sequence."""
-    positions = jnp.arange(tokens.size)
+    positions = places(tokens)
     beyond = 2 * tokens.size
     keys = jnp.concatenate(
         [
@@ -276,9 +279,9 @@ def _insert(
     order = jnp.argsort(keys, stable=True)
     ids = take(jnp.concatenate([inserted, tokens]), order)
     fixed = take(jnp.concatenate([jnp.zeros_like(free), real & ~free]), order)
-    present = jnp.arange(beyond) < number + jnp.sum(real)
+    present = places(ids) < number + count(real)
     # The padding after the last real token; padding before it stays where it is.
-    slots = real | (jnp.flip(jnp.cumsum(jnp.flip(real))) == 0)
-    room = jnp.sum(slots) - jnp.sum(fixed)
-    kept = present & (fixed | (jnp.cumsum(present & ~fixed) <= room))
+    slots = real | jnp.flip(rank(jnp.flip(real)) < 0)
+    room = count(slots) - count(fixed)
+    kept = present & (fixed | (rank(present & ~fixed) < room))
     return settle(ids, kept, slots, tokens)

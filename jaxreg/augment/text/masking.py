@@ -10,7 +10,18 @@ from jax.typing import ArrayLike
 from jaxreg import _bits
 from jaxreg._checks import check_key, check_static_integer, is_static
 from jaxreg._labels import widen_labels
-from jaxreg.augment.text.sequences import Ids, check_id, checked_rate, for_rows, pick, read, take
+from jaxreg.augment.text.sequences import (
+    Ids,
+    check_id,
+    checked_rate,
+    count,
+    for_rows,
+    pick,
+    places,
+    rank,
+    read,
+    take,
+)
 
 
 class Masked(NamedTuple):
@@ -184,10 +195,9 @@ def span_masking(
 
 def _spans(free: jax.Array, starts: jax.Array, sizes: jax.Array, rate: jax.Array) -> jax.Array:
     """Chooses spans until the budget of every sequence is spent."""
-    counts = jnp.sum(free, axis=-1)
-    exact = rate * counts.astype(jnp.float32)
+    counts = count(free, -1).astype(jnp.float32)
     # 20 tokens have a budget of 3 at the rate 0.15, whose product is above 3 in some roundings.
-    budget = jnp.ceil(exact - counts.astype(jnp.float32) * 2.0**-22).astype(jnp.int32)
+    budget = jnp.ceil(rate * counts - counts * 2.0**-22).astype(jnp.int32)
 
     def unfinished(state):
         turn, _, left = state
@@ -199,8 +209,8 @@ def _spans(free: jax.Array, starts: jax.Array, sizes: jax.Array, rate: jax.Array
         def choose(free, selected, left, starts, sizes):
             span = _span(free, selected, starts[turn], sizes[turn])
             fresh = span & ~selected
-            fresh = fresh & (jnp.cumsum(fresh) <= left)
-            return selected | fresh, left - jnp.sum(fresh)
+            fresh = fresh & (rank(fresh) < left)
+            return selected | fresh, left - count(fresh)
 
         return turn + 1, *for_rows(choose, free)(free, selected, left, starts, sizes)
 
@@ -210,18 +220,17 @@ def _spans(free: jax.Array, starts: jax.Array, sizes: jax.Array, rate: jax.Array
 
 def _span(free: jax.Array, selected: jax.Array, word: jax.Array, size: jax.Array) -> jax.Array:
     """A span of one sequence that begins where nothing is selected yet."""
-    rank = jnp.cumsum(free & ~selected) - 1
-    start = jnp.argmax(rank == pick(word, rank[-1] + 1))
-    ends = jnp.cumsum(~free)
-    distance = jnp.arange(free.size) - start
+    fresh = free & ~selected
+    start = jnp.argmax(fresh & (rank(fresh) == pick(word, count(fresh)))).astype(jnp.int32)
+    ends = rank(~free)
+    distance = places(free) - start
     return free & (distance >= 0) & (distance < size) & (ends == ends[start])
 
 
 def _of_run(selected: jax.Array, words: jax.Array) -> jax.Array:
     """The word at the first of the selected tokens that stand side by side."""
     first = selected & ~jnp.concatenate([jnp.zeros_like(selected[:1]), selected[:-1]])
-    positions = jnp.arange(selected.size)
-    return take(words, jax.lax.cummax(jnp.where(first, positions, 0)))
+    return take(words, jax.lax.cummax(jnp.where(first, places(words), 0)))
 
 
 def _lengths(share: jax.Array, lengths: tuple[ArrayLike, int]) -> jax.Array:

@@ -12,7 +12,16 @@ from jaxreg._checks import check_between, check_key, check_real, check_static_in
 from jaxreg._labels import widen_labels
 from jaxreg._numerics import strength, unit
 from jaxreg._sharding import whole_along
-from jaxreg.augment.text.sequences import Ids, check_tokens, checked_rate, gather, pick, read
+from jaxreg.augment.text.sequences import (
+    Ids,
+    check_tokens,
+    checked_rate,
+    count,
+    gather,
+    pick,
+    rank,
+    read,
+)
 
 # Rows of the matrix of similarities that are in memory at once.
 _BLOCK = 256
@@ -103,8 +112,7 @@ def lookup(neighbours: jax.Array, tokens: jax.Array) -> tuple[jax.Array, jax.Arr
 
 def one_of(near: jax.Array, known: jax.Array, words: jax.Array) -> jax.Array:
     """One of the neighbours that there are, by a random word, and 0 where there are none."""
-    rank = jnp.cumsum(known, axis=-1) - 1
-    chosen = known & (rank == pick(words, jnp.sum(known, -1))[..., None])
+    chosen = known & (rank(known, -1) == pick(words, count(known, -1))[..., None])
     return jnp.sum(jnp.where(chosen, near, jnp.zeros_like(near)), axis=-1, dtype=near.dtype)
 
 

@@ -107,9 +107,30 @@ def pick(words: jax.Array, count: jax.Array) -> jax.Array:
     return (words % jnp.maximum(count, 1).astype(jnp.uint32)).astype(jnp.int32)
 
 
+def count(flags: jax.Array, axis: int | None = None) -> jax.Array:
+    """Number of flags, int32."""
+    return jnp.sum(flags, axis, dtype=jnp.int32)
+
+
+def rank(flags: jax.Array, axis: int = 0) -> jax.Array:
+    """Number of flags before each flag, int32."""
+    return jnp.cumsum(flags, axis, dtype=jnp.int32) - 1
+
+
+def places(row: jax.Array) -> jax.Array:
+    """Positions of one sequence, int32."""
+    return jnp.arange(row.size, dtype=jnp.int32)
+
+
 def in_front(flags: jax.Array) -> jax.Array:
     """Positions of one sequence, those with a flag before the others, each in their order."""
-    return jnp.argsort(~flags, stable=True)
+    place = jnp.where(flags, rank(flags), count(flags) + rank(~flags))
+    # A stable sort of the flags would be the same, and takes several times as long.
+    return (
+        jnp.zeros_like(place)
+        .at[place]
+        .set(places(flags), mode="promise_in_bounds", unique_indices=True)
+    )
 
 
 def take(row: jax.Array, positions: jax.Array) -> jax.Array:
@@ -131,9 +152,9 @@ def settle(
     Returns:
       The sequence, and which of its positions were filled.
     """
-    rank = jnp.cumsum(slots) - 1
-    filled = slots & (rank < jnp.sum(kept))
-    return jnp.where(filled, take(take(ids, in_front(kept)), rank), otherwise), filled
+    own = rank(slots)
+    filled = slots & (own < count(kept))
+    return jnp.where(filled, take(take(ids, in_front(kept)), own), otherwise), filled
 
 
 def _is_protected(tokens: jax.Array, protected: Ids) -> jax.Array:
