@@ -84,8 +84,8 @@ def random_deletion(
 
     def edit(tokens, real, free, deleted, words):
         # Where all are deleted, all have words below the rate, and each the highest as often.
-        spared = jnp.argmax(jnp.where(free, words, jnp.zeros_like(words)))
-        kept = real & ~(deleted & (places(tokens) != spared))
+        highest = jnp.argmax(jnp.where(free, words, jnp.zeros_like(words)))
+        kept = real & ~(deleted & (places(tokens) != highest.astype(jnp.int32)))
         padding = jnp.where(real, jnp.asarray(pad_id, tokens.dtype), tokens)
         return settle(tokens, kept, real, padding)
 
@@ -226,7 +226,8 @@ def random_swap(
         number = count(free)
         first = pick(firsts, number)
         second = pick(seconds, number - 1)
-        second = second + (second >= first)  # All but the first, with the same probability.
+        # All but the first, with the same probability.
+        second = jnp.where(second >= first, second + 1, second)
         order = in_front(free)
         swaps = jnp.where(number > 1, _operations(rate, free, rounding), 0)
         return take(order, first), take(order, second), swaps
@@ -256,7 +257,7 @@ def _operations(rate: jax.Array, free: jax.Array, rounding: jax.Array) -> jax.Ar
     """The rate times the tokens of one sequence, rounded so that its mean is met."""
     exact = rate * count(free).astype(jnp.float32)
     whole = jnp.floor(exact)
-    return whole.astype(jnp.int32) + (rounding < exact - whole)
+    return (whole + (rounding < exact - whole).astype(jnp.float32)).astype(jnp.int32)
 
 
 def _insert(
