@@ -29,7 +29,8 @@ def test_what_stands_in_place_of_chosen_tokens(function):
     tokens = jnp.tile(jnp.array([1, 7, 8, 9, 10, 11, 12, 2, 90], jnp.int16), (20_000, 1))
     where = tokens != 90
     # A mask that no random id can be.
-    options = {"rate": 0.5, "replacement": BERT._replace(mask_id=20), "where": where, "protected": [1, 2]}
+    replacement = BERT._replace(mask_id=20)
+    options = {"rate": 0.5, "replacement": replacement, "where": where, "protected": [1, 2]}
     y, labels = masked(function, tokens, **options)
     assert y.dtype == np.int16
     assert labels.dtype == np.int32
