@@ -4,7 +4,7 @@
 """
 
 from jaxreg.training._advice_rows import ROWS
-from jaxreg.training._advice_starts import PLANNED, STARTS
+from jaxreg.training._advice_starts import STARTS
 
 HEAD = ["| technique | for | not for | start with | source |", "|---|---|---|---|---|"]
 
@@ -30,7 +30,6 @@ def link(source):
 def start(technique):
     given = STARTS[technique]
     where = f"`{given.address.removeprefix('jaxreg.')}`"
-    where += " (planned)" * (given.address in PLANNED)
     if not given.argument:
         return where
     ends = f"{given.low:g}" if given.low == given.high else f"{given.low:g} to {given.high:g}"

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from jaxreg import augment
 from jaxreg._numerics import widen
+from tests import text_rows
 
 KEY = jax.random.key(0)
 # Away from 0 and 1, where color clips, with no two channels alike, and of whole levels, so that no
@@ -323,8 +324,10 @@ ROWS = (
     *ERASE,
     *MIX,
     *({**one, "options": {"image_size": (5, 4)}} for one in FOLLOWING),
+    *text_rows.ROWS,
 )
 ELSEWHERE = {
+    **text_rows.ELSEWHERE,
     augment.Mixed: "test_mix.py",
     augment.affine_labels: "test_compose.py",
     augment.for_each: "test_compose.py",

@@ -10,7 +10,8 @@ import pytest
 ROOT = pathlib.Path(__file__).parent.parent / "jaxreg"
 FILES = sorted(ROOT.rglob("*.py"))
 FOLDERS = (
-    "augment", "augment/series", "dropout", "information", "normalization", "penalties", "proximal",
+    "augment", "augment/series", "augment/text", "dropout", "information", "normalization",
+    "penalties", "proximal",
     "reparam", "smoothness", "testing",
 )  # fmt: skip
 PURE = sorted(

@@ -10,9 +10,11 @@ strength that does nothing is the identity to the bit, and the dtype stays.
 Verbs act on images and nouns are matrices: :func:`rotate` and :func:`rotation`. Matrices compose
 with :func:`chain` and are resampled once with :func:`affine`; what belongs to an image follows by
 the same matrix.
+
+:mod:`jaxreg.augment.text` augments token ids and their embeddings.
 """
 
-from jaxreg.augment import series
+from jaxreg.augment import series, text
 from jaxreg.augment.color import (
     brightness,
     contrast,
@@ -202,6 +204,7 @@ __all__ = [
     "shuffled",
     "smote",
     "solarize",
+    "text",
     "to_float",
     "to_uint8",
     "translate",

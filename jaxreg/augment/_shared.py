@@ -16,7 +16,7 @@ from jaxreg._checks import (
     check_scalar,
     check_static_integer,
 )
-from jaxreg._numerics import real_dtype, strength
+from jaxreg._numerics import real_dtype, strength, widen
 from jaxreg._sharding import explicit_sharding, place_like, whole_along
 
 Size = tuple[int, int]
@@ -138,3 +138,17 @@ def select(condition: jax.Array, on: jax.Array, off: jax.Array) -> jax.Array:
     """``jnp.where`` whose condition, one for each example, is spread over it."""
     condition = place_like(jnp.broadcast_to(condition, on.shape), on)
     return jnp.where(condition, on, place_like(off, on))
+
+
+def check_partner(x: jax.Array, other: jax.Array, name: str) -> None:
+    """Raises unless ``other`` is like ``x``, which has a batch."""
+    if x.ndim < 1 or x.shape != other.shape or x.dtype != other.dtype:
+        raise ValueError(
+            f"`{name}` must have the shape and dtype of its partner, [batch, ...], got "
+            f"{other.dtype} of shape {other.shape} for {x.dtype} of shape {x.shape}."
+        )
+
+
+def averaged(x: jax.Array, other: jax.Array, share: jax.Array) -> jax.Array:
+    """The mean of ``x`` with this share and of ``other`` with the rest."""
+    return (share * widen(x) + (1 - share) * widen(other)).astype(x.dtype)

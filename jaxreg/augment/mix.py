@@ -24,9 +24,9 @@ from jaxreg._checks import (
     check_static_integer,
 )
 from jaxreg._labels import widen_labels
-from jaxreg._numerics import strength, widen
+from jaxreg._numerics import strength
 from jaxreg._sharding import place_first, place_like
-from jaxreg.augment._shared import between, checked, select
+from jaxreg.augment._shared import averaged, between, check_partner, checked, select
 from jaxreg.augment.erase import box
 from jaxreg.augment.partners import Draw, Partners, share_of_example, shuffled
 
@@ -99,12 +99,11 @@ def mixup(
       Verma et al., `Manifold Mixup <https://arxiv.org/abs/1806.05236>`_, 2018
     """
     check_real(x, "x")
-    _check_partner(x, other, "other")
+    check_partner(x, other, "other")
     own_share = _shares(share, x)
     column = own_share.reshape(own_share.shape + (1,) * (x.ndim - 1))
-    y = (column * widen(x) + (1 - column) * widen(other)).astype(x.dtype)
     mixed_labels = _mix_labels(x, labels, other_labels, own_share, num_classes)
-    return Mixed(select(column == 1, x, y), mixed_labels, own_share)
+    return Mixed(select(column == 1, x, averaged(x, other, column)), mixed_labels, own_share)
 
 
 def cutmix(
@@ -163,7 +162,7 @@ def cutmix(
     """
     image = checked(image)
     _check_images(image)
-    _check_partner(image, other, "other")
+    check_partner(image, other, "other")
     asked = _shares(share, image)
     height, width = image.shape[-3:-1]
     part = (1 - asked) ** (0.5 if min(height, width) > 1 else 1.0)
@@ -306,14 +305,6 @@ def _check_images(image: jax.Array) -> None:
     if image.ndim != 4:
         raise ValueError(
             f"`image` must have the shape [batch, height, width, channels], got {image.shape}."
-        )
-
-
-def _check_partner(x: jax.Array, other: jax.Array, name: str) -> None:
-    if x.ndim < 1 or x.shape != other.shape or x.dtype != other.dtype:
-        raise ValueError(
-            f"`{name}` must have the shape and dtype of its partner, [batch, ...], got "
-            f"{other.dtype} of shape {other.shape} for {x.dtype} of shape {x.shape}."
         )
 
 

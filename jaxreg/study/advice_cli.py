@@ -202,8 +202,7 @@ def _advise(args: argparse.Namespace) -> int:
     if args.json:
         from dataclasses import asdict
 
-        _print_json([{**a._asdict(), "start": asdict(a.start), "planned": a.is_planned}
-                     for a in found])  # fmt: skip
+        _print_json([{**a._asdict(), "start": asdict(a.start)} for a in found])
     else:
         _print("\n\n".join(map(str, found)))
     return 0

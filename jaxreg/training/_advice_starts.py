@@ -38,7 +38,7 @@ STARTS = {
         note="crops and flips that keep the label; then color", source="S0 6.2"),
     "mixup": Start(address="jaxreg.augment.mixup", argument="alpha", low=0.1, high=0.4,
         note="not beside label smoothing", source="Zhang et al. 2018, section 3.1"),
-    "augment_text": Start(address="jaxreg.augment.random_deletion", argument="rate", low=0.05,
+    "augment_text": Start(address="jaxreg.augment.text.random_deletion", argument="rate", low=0.05,
         high=0.1, source="Wei and Zou 2019"),
     "dropout": Start(address="jaxreg.linen.Dropout", argument="rate", low=0.2, high=0.5,
         note="on hidden units; 0.1 to 0.2 on inputs, 0.1 to 0.3 after convolutions. S0 2.5 has 0.5 "
@@ -85,5 +85,3 @@ STARTS = {
     "graph_laplacian": Start(address="jaxreg.smoothness.graph_laplacian", argument="weight",
         low=1e-2, high=1.0, note="of the mean over the pairs", source="S0 7.6"),
 }  # fmt: skip
-# Addresses that are decided but not built yet.
-PLANNED = frozenset({"jaxreg.augment.random_deletion"})

@@ -10,7 +10,7 @@ from collections.abc import Collection
 from typing import Any, NamedTuple
 
 from jaxreg.training._advice_rows import ARCHITECTURES, NEEDS, ROWS, TASKS, Row
-from jaxreg.training._advice_starts import PLANNED, STARTS, Start
+from jaxreg.training._advice_starts import STARTS, Start
 
 __all__ = ["Advice", "advise"]
 
@@ -35,11 +35,6 @@ class Advice(NamedTuple):
     weight: int  # of all reasons together; what is advised comes in this order
 
     @property
-    def is_planned(self) -> bool:
-        """Whether the code is decided but not built yet."""
-        return self.start.address in PLANNED
-
-    @property
     def strength(self) -> str:
         """The strength to start with, as an argument; empty where there is none to choose."""
         start = self.start
@@ -50,9 +45,8 @@ class Advice(NamedTuple):
 
     def __str__(self) -> str:
         """Writes the technique, where it stands, and why."""
-        planned = " (planned)" if self.is_planned else ""
         head = f"avoid {self.technique}" if self.avoid else self.technique
-        where = "" if self.avoid else f": {self.start.address}{planned}"
+        where = "" if self.avoid else f": {self.start.address}"
         strength = f", {self.strength}" if self.strength else ""
         note = [] if self.avoid or not self.start.note else [f"  mind: {self.start.note}"]
         return "\n".join(

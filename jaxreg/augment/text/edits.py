@@ -1,0 +1,288 @@
+"""Tokens inserted, deleted and swapped."""
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from jaxreg import _bits
+from jaxreg._checks import check_key
+from jaxreg.augment.text.neighbours import lookup, one_of
+from jaxreg.augment.text.sequences import (
+    Edited,
+    Ids,
+    check_id,
+    checked_rate,
+    count,
+    for_rows,
+    in_front,
+    pick,
+    places,
+    rank,
+    read,
+    settle,
+    take,
+)
+
+
+def random_deletion(
+    key: jax.Array,
+    tokens: jax.Array,
+    *,
+    rate: ArrayLike,
+    pad_id: ArrayLike,
+    where: jax.Array | None = None,
+    protected: Ids | None = None,
+) -> Edited:
+    r"""Deletes tokens, and closes the gaps.
+
+    .. math::
+
+      y = (x_i)_{i : m_i = 1}, \qquad m_i \sim \mathrm{Bernoulli}(1 - p)
+
+    Of the tokens that are not protected at least one stays: where all would go, each is as likely
+    to be the one.
+
+    Args:
+      key: PRNG key.
+      tokens: Token ids ``[..., length]``.
+      rate: Probability :math:`p` of deleting a token, in ``[0, 1]``.
+      pad_id: Id that stands in the places that become free.
+      where: Booleans like ``tokens``: which are real; all by default.
+      protected: Ids that stay, or a boolean array of positions.
+
+    Returns:
+      Tokens of the shape and dtype given and which of them are real. What stays moves to the first
+      of the places of real tokens, in its order.
+
+    Raises:
+      TypeError: ``tokens`` or ``pad_id`` are not integers, or ``key`` is not one key.
+      ValueError: ``rate`` is a number outside ``[0, 1]``, the shapes do not fit, or ``pad_id`` does
+        not fit the dtype.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg.augment import text
+      >>> tokens = jnp.array([1, 5, 6, 7, 2, 0])  # start, three words, end, padding
+      >>> edited = text.random_deletion(
+      ...     jax.random.key(0), tokens, rate=1.0, pad_id=0, where=tokens != 0, protected=[1, 2]
+      ... )
+      >>> print(edited.where, edited.tokens[2:])
+      [ True  True  True False False False] [2 0 0 0]
+
+    References:
+      Wei and Zou, `EDA: Easy Data Augmentation Techniques for Boosting Performance on Text
+      Classification Tasks <https://arxiv.org/abs/1901.11196>`_, 2019
+    """
+    check_key(key)
+    tokens, real, free = read(tokens, where, protected)
+    rate = checked_rate(rate)
+    check_id(pad_id, "pad_id", tokens)
+    if tokens.size == 0:
+        return Edited(tokens, real)
+    words = _bits.draw(key, tokens.shape, like=tokens)
+    deleted = free & _bits.below(words, rate)
+
+    def edit(tokens, real, free, deleted, words):
+        # Where all are deleted, all have words below the rate, and each the highest as often.
+        highest = jnp.argmax(jnp.where(free, words, jnp.zeros_like(words)))
+        kept = real & ~(deleted & (places(tokens) != highest.astype(jnp.int32)))
+        padding = jnp.where(real, jnp.asarray(pad_id, tokens.dtype), tokens)
+        return settle(tokens, kept, real, padding)
+
+    return Edited(*for_rows(edit, tokens)(tokens, real, free, deleted, words))
+
+
+def random_insertion(
+    key: jax.Array,
+    tokens: jax.Array,
+    *,
+    neighbours: jax.Array,
+    rate: ArrayLike,
+    where: jax.Array | None = None,
+    protected: Ids | None = None,
+) -> Edited:
+    r"""Inserts neighbours of random tokens at random places.
+
+    .. math::
+
+      n = \lfloor p \, l + v \rfloor, \qquad v \sim \mathrm{U}(0, 1)
+
+    of the :math:`l` tokens that are not protected. Each insertion chooses, of the sequence as it is
+    given, one of these tokens that has neighbours, one of its neighbours, and one of the :math:`l`
+    tokens to stand before, all with the same probability. So nothing stands before a protected
+    first token or after a protected last one.
+
+    EDA rounds :math:`p \, l` down but not to 0, and draws each insertion from the result of those
+    before.
+
+    Args:
+      key: PRNG key.
+      tokens: Token ids ``[..., length]``.
+      neighbours: Table ``[vocabulary, k]``, see :func:`synonym_replacement`.
+      rate: Number of insertions for each token :math:`p`, in ``[0, 1]``.
+      where: Booleans like ``tokens``: which are real; all by default.
+      protected: Ids that stay, or a boolean array of positions.
+
+    Returns:
+      Tokens of the shape and dtype given and which of them are real. What is inserted pushes the
+      others into the padding that follows the last of them. Where that is too short, the last
+      tokens that are not protected are cut off.
+
+    Raises:
+      TypeError: ``tokens`` or ``neighbours`` are not integers, or ``key`` is not one key.
+      ValueError: ``rate`` is a number outside ``[0, 1]``, the shapes do not fit, or the dtype of
+        ``tokens`` is too narrow for the ids of the table.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg.augment import text
+      >>> table = text.neighbours_from_dictionary({5: [6]}, vocabulary_size=9, k=1)
+      >>> tokens = jnp.array([1, 5, 2, 0, 0])
+      >>> edited = text.random_insertion(
+      ...     jax.random.key(0), tokens, neighbours=table, rate=1.0, where=tokens != 0,
+      ...     protected=[1, 2],
+      ... )
+      >>> print(edited.tokens, edited.where)
+      [1 6 5 2 0] [ True  True  True  True False]
+
+    References:
+      Wei and Zou, `EDA: Easy Data Augmentation Techniques for Boosting Performance on Text
+      Classification Tasks <https://arxiv.org/abs/1901.11196>`_, 2019
+    """
+    check_key(key)
+    tokens, real, free = read(tokens, where, protected)
+    rate = checked_rate(rate)
+    near, known = lookup(neighbours, tokens)
+    if tokens.size == 0:
+        return Edited(tokens, real)
+    keys = jax.random.split(key, 4)
+    sources, synonyms, spots = (_bits.draw(own, tokens.shape, like=tokens) for own in keys[:3])
+    rounding = _rounding(keys[3], tokens)
+
+    def edit(tokens, real, free, near, known, sources, synonyms, spots, rounding):
+        having = free & jnp.any(known, -1)
+        source = take(in_front(having), pick(sources, count(having)))
+        number = jnp.where(jnp.any(having), _operations(rate, free, rounding), 0)
+        inserted = one_of(take(near, source), take(known, source), synonyms)
+        before = take(in_front(free), pick(spots, count(free)))
+        return _insert(tokens, real, free, inserted, before, number)
+
+    arrays = (tokens, real, free, near, known, sources, synonyms, spots, rounding)
+    return Edited(*for_rows(edit, tokens)(*arrays))
+
+
+def random_swap(
+    key: jax.Array,
+    tokens: jax.Array,
+    *,
+    rate: ArrayLike,
+    where: jax.Array | None = None,
+    protected: Ids | None = None,
+) -> jax.Array:
+    r"""Swaps two random tokens, several times.
+
+    .. math::
+
+      n = \lfloor p \, l + v \rfloor, \qquad v \sim \mathrm{U}(0, 1)
+
+    times, of the :math:`l` tokens that are not protected. All pairs of two different places are
+    equally likely each time. EDA rounds :math:`p \, l` down but not to 0.
+
+    Args:
+      key: PRNG key.
+      tokens: Token ids ``[..., length]``.
+      rate: Number of swaps for each token :math:`p`, in ``[0, 1]``.
+      where: Booleans like ``tokens``: which are real; all by default.
+      protected: Ids that stay where they are, or a boolean array of positions.
+
+    Returns:
+      Tokens of the shape and dtype given. The swaps come one after the other, so that a batch takes
+      as many steps as the most swaps of one example.
+
+    Raises:
+      TypeError: ``tokens`` are not integers, or ``key`` is not one key.
+      ValueError: ``rate`` is a number outside ``[0, 1]``, or the shapes do not fit.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg.augment import text
+      >>> tokens = jnp.array([1, 5, 6, 2])
+      >>> print(text.random_swap(jax.random.key(0), tokens, rate=0.5, protected=[1, 2]))
+      [1 6 5 2]
+
+    References:
+      Wei and Zou, `EDA: Easy Data Augmentation Techniques for Boosting Performance on Text
+      Classification Tasks <https://arxiv.org/abs/1901.11196>`_, 2019
+    """
+    check_key(key)
+    tokens, _, free = read(tokens, where, protected)
+    rate = checked_rate(rate)
+    if tokens.size == 0:
+        return tokens
+    keys = jax.random.split(key, 3)
+    firsts, seconds = (_bits.draw(own, tokens.shape, like=tokens) for own in keys[:2])
+
+    def pairs(free, firsts, seconds, rounding):
+        number = count(free)
+        first = pick(firsts, number)
+        second = pick(seconds, number - 1)
+        # All but the first, with the same probability.
+        second = jnp.where(second >= first, second + 1, second)
+        order = in_front(free)
+        swaps = jnp.where(number > 1, _operations(rate, free, rounding), 0)
+        return take(order, first), take(order, second), swaps
+
+    by_row = for_rows(pairs, tokens)
+    first, second, number = by_row(free, firsts, seconds, _rounding(keys[2], tokens))
+
+    def step(turn, tokens):
+        def swap(tokens, first, second, number):
+            one, other = first[turn], second[turn]
+            pair = jnp.stack([one, other])
+            swapped = tokens.at[pair].set(tokens[pair[::-1]])
+            return jnp.where(turn < number, swapped, tokens)
+
+        return for_rows(swap, tokens)(tokens, first, second, number)
+
+    return jax.lax.fori_loop(0, jnp.max(number), step, tokens)
+
+
+def _rounding(key: jax.Array, tokens: jax.Array) -> jax.Array:
+    """A number evenly spread over ``(0, 1)`` for each sequence."""
+    shape = (*tokens.shape[:-1], 1)
+    return _bits.uniform(key, shape, like=tokens).reshape(shape[:-1])
+
+
+def _operations(rate: jax.Array, free: jax.Array, rounding: jax.Array) -> jax.Array:
+    """The rate times the tokens of one sequence, rounded so that its mean is met."""
+    exact = rate * count(free).astype(jnp.float32)
+    whole = jnp.floor(exact)
+    return (whole + (rounding < exact - whole).astype(jnp.float32)).astype(jnp.int32)
+
+
+def _insert(
+    tokens: jax.Array,
+    real: jax.Array,
+    free: jax.Array,
+    inserted: jax.Array,
+    before: jax.Array,
+    number: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+    """Puts the first so many of ``inserted`` before positions of one sequence."""
+    positions = places(tokens)
+    beyond = 2 * tokens.size
+    keys = jnp.concatenate(
+        [
+            jnp.where(positions < number, 2 * before, beyond),
+            jnp.where(real, 2 * positions + 1, beyond),
+        ]
+    )
+    order = jnp.argsort(keys, stable=True)
+    ids = take(jnp.concatenate([inserted, tokens]), order)
+    fixed = take(jnp.concatenate([jnp.zeros_like(free), real & ~free]), order)
+    present = places(ids) < number + count(real)
+    # The padding after the last real token; padding before it stays where it is.
+    slots = real | jnp.flip(rank(jnp.flip(real)) < 0)
+    room = count(slots) - count(fixed)
+    kept = present & (fixed | (rank(present & ~fixed) < room))
+    return settle(ids, kept, slots, tokens)

@@ -1,0 +1,194 @@
+"""Noise on embeddings, and embeddings mixed with others."""
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from jaxreg import _bits
+from jaxreg._checks import (
+    check_between,
+    check_broadcasts,
+    check_key,
+    check_nonnegative,
+    check_rate,
+    check_real,
+    check_scalar,
+)
+from jaxreg._labels import check_where
+from jaxreg._numerics import aligned, strength
+from jaxreg._sharding import place_like, whole_along
+from jaxreg.augment._shared import averaged, check_partner
+from jaxreg.noise import uniform_noise
+
+
+def embedding_noise(
+    key: jax.Array,
+    x: jax.Array,
+    *,
+    alpha: ArrayLike,
+    where: jax.Array | None = None,
+    bits: _bits.Bits | None = None,
+) -> jax.Array:
+    r"""Adds uniform noise to embeddings, the less the longer a sequence is (NEFTune).
+
+    .. math::
+
+      y_{ij} = x_{ij} + \frac{\alpha}{\sqrt{l \, d}} \, u_{ij}, \qquad
+      u_{ij} \sim \mathrm{U}(-1, 1)
+
+    Its norm over the :math:`l` tokens of :math:`d` numbers is about :math:`\alpha / \sqrt 3`. It is
+    :func:`jaxreg.noise.uniform_noise` at that limit; noise of a size that does not depend on the
+    length is that function, or :func:`jaxreg.noise.gaussian_noise`.
+
+    Args:
+      key: PRNG key.
+      x: Real floating-point array ``[..., length, dim]``.
+      alpha: Size :math:`\alpha` of the noise, zero or positive; 5 to 15 in the paper.
+      where: Booleans ``[..., length]``: the tokens that count for :math:`l` and have noise; all by
+        default.
+      bits: Source of random bits in place of the package's own, such as ``jax.random.bits``.
+
+    Returns:
+      Array with the shape and dtype of ``x``, equal to it in expectation.
+
+    Raises:
+      TypeError: ``x`` is not real floating-point, or ``key`` is not one key.
+      ValueError: ``alpha`` is negative or not a single number, or the shapes do not fit.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg.augment import text
+      >>> y = text.embedding_noise(jax.random.key(0), jnp.zeros((300, 200)), alpha=5.0)
+      >>> print(jnp.round(jnp.linalg.norm(y) * 3**0.5, 1))
+      5.0
+
+    References:
+      Jain et al., `NEFTune: Noisy Embeddings Improve Instruction Finetuning
+      <https://arxiv.org/abs/2310.05914>`_, 2023
+    """
+    check_key(key)
+    _check_embeddings(x, where)
+    check_scalar(alpha, "alpha")
+    check_nonnegative(alpha, "alpha")
+    size = jnp.maximum(strength(alpha, x), 0)
+    length, dim = x.shape[-2:]
+    if where is None:
+        return uniform_noise(key, x, limit=size / max(length * dim, 1) ** 0.5, bits=bits)
+    real = whole_along(jnp.asarray(where).astype(bool), [x.ndim - 2])
+    count = jnp.maximum(jnp.sum(real, -1, keepdims=True) * dim, 1).astype(size.dtype)
+    limit = jnp.where(real, size / jnp.sqrt(count), jnp.zeros_like(size))
+    return uniform_noise(key, x, limit=limit[..., None], bits=bits)
+
+
+def embedding_interpolation(
+    x: jax.Array, other: jax.Array, *, share: ArrayLike, where: jax.Array | None = None
+) -> jax.Array:
+    r"""Averages embeddings with others, such as those of neighbours.
+
+    .. math::
+
+      y_i = \lambda_i x_i + (1 - \lambda_i) x'_i
+
+    For neighbours look up :func:`synonym_replacement` of the tokens with ``rate=1.0``. With
+    partners of another class the labels have to be mixed too, which
+    :func:`jaxreg.augment.random_mixup` does, of embeddings as of anything (wordMixup).
+
+    Args:
+      x: Real floating-point array ``[..., length, dim]``.
+      other: What is mixed in, :math:`x'`, of the shape and dtype of ``x``.
+      share: Share :math:`\lambda` in ``[0, 1]`` of ``x``: a number, or an array that broadcasts to
+        ``[..., length]``; 1 is the identity to the bit.
+      where: Booleans ``[..., length]``: the tokens that are mixed; all by default. With partners of
+        other lengths, those that are real in both.
+
+    Returns:
+      Array with the shape and dtype of ``x``.
+
+    Raises:
+      TypeError: ``x`` is not real floating-point.
+      ValueError: The shapes do not fit, or ``share`` is a number outside ``[0, 1]``.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg.augment import text
+      >>> x = jnp.ones((2, 3))
+      >>> real = jnp.array([True, False])
+      >>> print(text.embedding_interpolation(x, 5 * x, share=0.75, where=real))
+      [[2. 2. 2.]
+       [1. 1. 1.]]
+
+    References:
+      DeVries and Taylor, `Dataset Augmentation in Feature Space
+      <https://arxiv.org/abs/1702.05538>`_, 2017
+      Guo, Mao and Zhang, `Augmenting Data with Mixup for Sentence Classification
+      <https://arxiv.org/abs/1905.08941>`_, 2019
+    """
+    _check_embeddings(x, where)
+    check_partner(x, other, "other")
+    check_broadcasts(share, "share", x.shape[:-1])
+    if jnp.ndim(share) == 0:
+        check_rate(share, "share")
+    own = jnp.clip(strength(share, x), 0, 1)
+    own = jnp.broadcast_to(own, x.shape[:-1])
+    if where is not None:
+        own = jnp.where(jnp.asarray(where).astype(bool), own, jnp.ones_like(own))
+    own = aligned(own[..., None], x)
+    return jnp.where(own == 1, x, averaged(x, place_like(other, x), own))
+
+
+def random_embedding_interpolation(
+    key: jax.Array,
+    x: jax.Array,
+    other: jax.Array,
+    *,
+    amount: ArrayLike,
+    where: jax.Array | None = None,
+    bits: _bits.Bits | None = None,
+) -> jax.Array:
+    r"""Averages embeddings with others by random shares, one for each token.
+
+    .. math::
+
+      y_i = (1 - a \, u_i) \, x_i + a \, u_i \, x'_i, \qquad u_i \sim \mathrm{U}(0, 1)
+
+    Args:
+      key: PRNG key.
+      x: Real floating-point array ``[..., length, dim]``.
+      other: What is mixed in, :math:`x'`, of the shape and dtype of ``x``: see
+        :func:`embedding_interpolation`.
+      amount: Largest share :math:`a` of ``other``, in ``[0, 1]``; 0 is the identity to the bit.
+      where: Booleans ``[..., length]``: the tokens that are mixed; all by default.
+      bits: Source of random bits in place of the package's own, such as ``jax.random.bits``.
+
+    Returns:
+      Array with the shape and dtype of ``x``.
+
+    Raises:
+      TypeError: ``x`` is not real floating-point, or ``key`` is not one key.
+      ValueError: The shapes do not fit, or ``amount`` is a number outside ``[0, 1]``.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg.augment import text
+      >>> x = jnp.zeros((500, 40, 2))
+      >>> y = text.random_embedding_interpolation(jax.random.key(0), x, x + 1, amount=0.5)
+      >>> print(jnp.round(y.mean(), 2), y.max() < 0.5, jnp.all(y[..., 0] == y[..., 1]))
+      0.25 True True
+
+    References:
+      DeVries and Taylor, `Dataset Augmentation in Feature Space
+      <https://arxiv.org/abs/1702.05538>`_, 2017
+    """
+    check_key(key)
+    _check_embeddings(x, where)
+    check_between(amount, "amount", 0, 1)
+    drawn = _bits.uniform(key, (*x.shape[:-1], 1), like=x, bits=bits)[..., 0]
+    share = 1 - jnp.clip(strength(amount, x), 0, 1) * drawn.astype(strength(0, x).dtype)
+    return embedding_interpolation(x, other, share=share, where=where)
+
+
+def _check_embeddings(x: jax.Array, where: jax.Array | None) -> None:
+    check_real(x, "x")
+    if x.ndim < 2:
+        raise ValueError(f"`x` must have the shape [..., length, dim], got {x.shape}.")
+    check_where(where, x.shape[:-1], "x[..., 0]")

@@ -1,0 +1,285 @@
+"""Tokens masked for a model to predict: one by one, or in spans."""
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from jaxreg import _bits
+from jaxreg._checks import check_key, check_static_integer, is_static
+from jaxreg._labels import widen_labels
+from jaxreg.augment.text.sequences import (
+    Ids,
+    check_id,
+    checked_rate,
+    count,
+    for_rows,
+    pick,
+    places,
+    rank,
+    read,
+    take,
+)
+
+
+class Masked(NamedTuple):
+    """Masked tokens, and what to predict: their ids where they were chosen, and -1 elsewhere.
+
+    The labels are of a signed dtype of at least 32 bits. Losses of :mod:`jaxreg.targets` count no
+    label of -1.
+
+    >>> import jax, jax.numpy as jnp
+    >>> from jaxreg.augment import text
+    >>> always = text.Replacement(mask_id=4, vocabulary_size=50, masked=1.0, random=0.0)
+    >>> tokens, key = jnp.array([1, 17, 2]), jax.random.key(0)
+    >>> masked = text.token_masking(key, tokens, rate=1.0, replacement=always, protected=[1, 2])
+    >>> print(masked.tokens, masked.labels)
+    [1 4 2] [-1 17 -1]
+    """
+
+    tokens: jax.Array
+    labels: jax.Array
+
+
+class Replacement(NamedTuple):
+    """What stands in place of the tokens that are chosen, with the shares of BERT.
+
+    ``masked`` of them are ``mask_id``, ``random`` are an id in ``[0, vocabulary_size)`` with the
+    same probability each, and the others are left as they are.
+
+    >>> from jaxreg.augment import text
+    >>> print(text.Replacement(mask_id=4, vocabulary_size=50))
+    Replacement(mask_id=4, vocabulary_size=50, masked=0.8, random=0.1)
+    """
+
+    mask_id: ArrayLike
+    vocabulary_size: int
+    masked: ArrayLike = 0.8
+    random: ArrayLike = 0.1
+
+
+def token_masking(
+    key: jax.Array,
+    tokens: jax.Array,
+    *,
+    rate: ArrayLike,
+    replacement: Replacement,
+    where: jax.Array | None = None,
+    protected: Ids | None = None,
+) -> Masked:
+    r"""Chooses tokens to predict and replaces most of them (BERT).
+
+    .. math::
+
+      y_i = \begin{cases}
+        \text{mask} & \text{with probability } 0.8 \, p \\
+        u_i \sim \mathrm{Uniform}\{0, \dots, V - 1\} & \text{with probability } 0.1 \, p \\
+        x_i & \text{otherwise}
+      \end{cases}
+
+    The last case includes the :math:`0.1 \, p` that are chosen and left. Every token is decided
+    upon by itself, with :math:`p = 0.15` in the paper.
+
+    Args:
+      key: PRNG key.
+      tokens: Token ids ``[..., length]``.
+      rate: Probability :math:`p` of choosing a token, in ``[0, 1]``.
+      replacement: The mask, the size :math:`V` of the vocabulary, and other shares than these.
+      where: Booleans like ``tokens``: which are real; all by default.
+      protected: Ids that are not chosen, or a boolean array of positions.
+
+    Returns:
+      Tokens of the shape and dtype given, and the labels.
+
+    Raises:
+      TypeError: ``tokens`` or the ids of ``replacement`` are not integers, or ``key`` is not one
+        key.
+      ValueError: ``rate`` or a share is a number outside ``[0, 1]``, the shares are more than 1
+        together, or the shapes or the dtype do not fit.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg.augment import text
+      >>> bert = text.Replacement(mask_id=4, vocabulary_size=50)
+      >>> tokens = jnp.full((200, 500), 7)
+      >>> masked = text.token_masking(jax.random.key(0), tokens, rate=0.15, replacement=bert)
+      >>> selected = masked.labels == 7
+      >>> print(f"{selected.mean():.2f} {(masked.tokens[selected] == 4).mean():.1f}")
+      0.15 0.8
+
+    References:
+      Devlin et al., `BERT: Pre-training of Deep Bidirectional Transformers for Language
+      Understanding <https://arxiv.org/abs/1810.04805>`_, 2018
+    """
+    check_key(key)
+    tokens, _, free = read(tokens, where, protected)
+    rate = checked_rate(rate)
+    choose, decide, sample = jax.random.split(key, 3)
+    selected = free & _bits.below(_bits.draw(choose, tokens.shape, like=tokens), rate)
+    fate = _bits.draw(decide, tokens.shape, like=tokens)
+    return _replace(sample, tokens, selected, fate, replacement)
+
+
+def span_masking(
+    key: jax.Array,
+    tokens: jax.Array,
+    *,
+    rate: ArrayLike,
+    replacement: Replacement,
+    lengths: tuple[ArrayLike, int] = (0.2, 10),
+    where: jax.Array | None = None,
+    protected: Ids | None = None,
+) -> Masked:
+    r"""Chooses spans of tokens to predict and replaces most of them (SpanBERT).
+
+    .. math::
+
+      \Pr(\ell) = \frac{q (1 - q)^{\ell - 1}}{1 - (1 - q)^{L}}, \qquad \ell = 1, \dots, L
+
+    Spans of such lengths begin at tokens that are not chosen yet, each with the same probability,
+    until :math:`\lceil p \, l \rceil` of the :math:`l` tokens that are not protected are chosen;
+    the last one is cut to that. A span ends before a protected token or padding, and runs over what
+    is chosen already. With :math:`q = 0.2` and :math:`L = 10` its mean length is 3.8: the paper's
+    "clipped" is a distribution cut off at 10, for which all longer ones are left out.
+
+    Tokens that are chosen side by side are replaced in the same way, by the shares of
+    :class:`Replacement`, each random one by its own.
+
+    Args:
+      key: PRNG key.
+      tokens: Token ids ``[..., length]``.
+      rate: Share :math:`p` of the tokens, in ``[0, 1]``; 0.15 in the paper.
+      replacement: The mask, the size of the vocabulary, and other shares than those of BERT.
+      lengths: Probability :math:`q` that a span ends with a token, in ``(0, 1)``, and the largest
+        length :math:`L`.
+      where: Booleans like ``tokens``: which are real; all by default.
+      protected: Ids that are not chosen, or a boolean array of positions.
+
+    Returns:
+      Tokens of the shape and dtype given, and the labels. The spans come one after the other, so
+      that a batch takes as many steps as the most spans of one example.
+
+    Raises:
+      TypeError: ``tokens`` or the ids of ``replacement`` are not integers, or ``key`` is not one
+        key.
+      ValueError: ``rate`` or a share is a number outside ``[0, 1]``, the shares are more than 1
+        together, ``lengths`` are out of range, or the shapes or the dtype do not fit.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg.augment import text
+      >>> bert = text.Replacement(mask_id=4, vocabulary_size=50)
+      >>> tokens = jnp.full((3, 100), 7)
+      >>> masked = text.span_masking(jax.random.key(0), tokens, rate=0.15, replacement=bert)
+      >>> print(jnp.sum(masked.labels == 7, axis=1))
+      [15 15 15]
+
+    References:
+      Joshi et al., `SpanBERT: Improving Pre-training by Representing and Predicting Spans
+      <https://arxiv.org/abs/1907.10529>`_, 2019, section 3.1
+    """
+    check_key(key)
+    tokens, _, free = read(tokens, where, protected)
+    rate = checked_rate(rate)
+    if tokens.size == 0:
+        return _masked(tokens, free, tokens)
+    keys = jax.random.split(key, 4)
+    starts, fate = (_bits.draw(own, tokens.shape, like=tokens) for own in (keys[0], keys[2]))
+    sizes = _lengths(_bits.uniform(keys[1], tokens.shape, like=tokens), lengths)
+    selected = _spans(free, starts, sizes, rate)
+    fate = for_rows(_of_run, tokens)(selected, fate)
+    return _replace(keys[3], tokens, selected, fate, replacement)
+
+
+def _spans(free: jax.Array, starts: jax.Array, sizes: jax.Array, rate: jax.Array) -> jax.Array:
+    """Chooses spans until the budget of every sequence is spent."""
+    counts = count(free, -1).astype(jnp.float32)
+    # 20 tokens have a budget of 3 at the rate 0.15, whose product is above 3 in some roundings.
+    budget = jnp.ceil(rate * counts - counts * 2.0**-22).astype(jnp.int32)
+
+    def unfinished(state):
+        turn, _, left = state
+        return (turn < free.shape[-1]) & jnp.any(left > 0)
+
+    def step(state):
+        turn, selected, left = state
+
+        def choose(free, selected, left, starts, sizes):
+            span = _span(free, selected, starts[turn], sizes[turn])
+            fresh = span & ~selected
+            fresh = fresh & (rank(fresh) < left)
+            return selected | fresh, left - count(fresh)
+
+        return turn + 1, *for_rows(choose, free)(free, selected, left, starts, sizes)
+
+    _, selected, _ = jax.lax.while_loop(unfinished, step, (0, free & (sizes < 0), budget))
+    return selected
+
+
+def _span(free: jax.Array, selected: jax.Array, word: jax.Array, size: jax.Array) -> jax.Array:
+    """A span of one sequence that begins where nothing is selected yet."""
+    fresh = free & ~selected
+    start = jnp.argmax(fresh & (rank(fresh) == pick(word, count(fresh)))).astype(jnp.int32)
+    ends = rank(~free)
+    distance = places(free) - start
+    return free & (distance >= 0) & (distance < size) & (ends == ends[start])
+
+
+def _of_run(selected: jax.Array, words: jax.Array) -> jax.Array:
+    """The word at the first of the selected tokens that stand side by side."""
+    first = selected & ~jnp.concatenate([jnp.zeros_like(selected[:1]), selected[:-1]])
+    return take(words, jax.lax.cummax(jnp.where(first, places(words), 0)))
+
+
+def _lengths(share: jax.Array, lengths: tuple[ArrayLike, int]) -> jax.Array:
+    """Lengths of spans from numbers evenly spread over ``(0, 1)``."""
+    end, most = lengths
+    check_static_integer(most, "lengths")
+    if most < 1 or (is_static(end) and not 0 < float(end) < 1):  # pyright: ignore
+        raise ValueError(
+            "`lengths` must be a probability in (0, 1) of ending, and a largest length of at least "
+            f"1, got {lengths}."
+        )
+    further = jnp.log1p(-jnp.asarray(end, jnp.float32))
+    drawn = jnp.floor(jnp.log1p(share * jnp.expm1(most * further)) / further)
+    return 1 + jnp.clip(drawn, 0, most - 1).astype(jnp.int32)
+
+
+def _replace(
+    key: jax.Array,
+    tokens: jax.Array,
+    selected: jax.Array,
+    fate: jax.Array,
+    replacement: Replacement,
+) -> Masked:
+    """Replaces the selected tokens by what their words decide."""
+    masked, random = _checked(replacement, tokens)
+    ids = _bits.draw(key, tokens.shape, like=tokens) % jnp.uint32(replacement.vocabulary_size)
+    is_masked = selected & _bits.below(fate, masked)
+    is_random = selected & ~is_masked & _bits.below(fate, jnp.minimum(masked + random, 1))
+    y = jnp.where(is_masked, jnp.asarray(replacement.mask_id, tokens.dtype), tokens)
+    y = jnp.where(is_random, ids.astype(tokens.dtype), y)
+    return _masked(tokens, selected, y)
+
+
+def _masked(tokens: jax.Array, selected: jax.Array, y: jax.Array) -> Masked:
+    signed = jnp.int64 if tokens.dtype.itemsize == 8 else jnp.int32
+    return Masked(y, jnp.where(selected, widen_labels(tokens).astype(signed), -1))
+
+
+def _checked(replacement: Replacement, tokens: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The shares of masked and of random tokens."""
+    mask_id, size, masked, random = replacement
+    check_id(mask_id, "mask_id", tokens)
+    check_static_integer(size, "vocabulary_size")
+    if size < 1:
+        raise ValueError(f"`vocabulary_size` must be positive, got {size}.")
+    check_id(size - 1, "vocabulary_size", tokens)
+    shares = checked_rate(masked, "masked"), checked_rate(random, "random")
+    if is_static(masked) and is_static(random):
+        total = math.fsum((float(masked), float(random)))  # pyright: ignore
+        if total > 1 + 1e-6:
+            raise ValueError(f"`masked` and `random` must be at most 1 together, got {total}.")
+    return shares

@@ -1,0 +1,173 @@
+"""Sequences of token ids: which tokens are real, which may change, and what draws are made of."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+from jax.typing import ArrayLike
+
+from jaxreg._checks import check_broadcasts, check_rate, is_static
+from jaxreg._labels import check_where, widen_labels
+from jaxreg._sharding import explicit_sharding, place_like, whole_along
+
+Ids = ArrayLike | Sequence[int]
+
+
+class Edited(NamedTuple):
+    """Tokens ``[..., length]``, and booleans of the same shape that tell which of them are real.
+
+    >>> import jax, jax.numpy as jnp
+    >>> from jaxreg.augment import text
+    >>> tokens = jnp.array([7, 8, 9])
+    >>> tokens, where = text.random_deletion(jax.random.key(0), tokens, rate=1.0, pad_id=0)
+    >>> print(where, tokens[1:])
+    [ True False False] [0 0]
+    """
+
+    tokens: jax.Array
+    where: jax.Array
+
+
+class Sequences(NamedTuple):
+    """Whole rows of tokens, which are real, and which of these may change."""
+
+    tokens: jax.Array
+    real: jax.Array
+    free: jax.Array
+
+
+def read(tokens: jax.Array, where: jax.Array | None, protected: Ids | None) -> Sequences:
+    """Checks tokens and what is said of them.
+
+    Raises:
+      TypeError: ``tokens`` are not integers, or ``protected`` is neither ids nor booleans.
+      ValueError: ``tokens`` have no axis, or the shapes do not fit.
+    """
+    check_tokens(tokens)
+    check_where(where, tokens.shape, "tokens")
+    tokens = whole_along(tokens, [tokens.ndim - 1])
+    real = jnp.ones(tokens.shape, bool) if where is None else jnp.asarray(where).astype(bool)
+    real = place_like(real, tokens)
+    if protected is None:
+        return Sequences(tokens, real, real)
+    return Sequences(tokens, real, real & ~_is_protected(tokens, protected))
+
+
+def check_tokens(tokens: jax.Array, name: str = "tokens") -> None:
+    """Raises unless ``tokens`` is an array of integers with at least one axis."""
+    if not hasattr(tokens, "dtype"):
+        raise TypeError(
+            f"`{name}` must be an array, got {type(tokens).__name__}; pass jnp.asarray(...)"
+        )
+    if not jnp.issubdtype(tokens.dtype, jnp.integer):
+        raise TypeError(f"`{name}` must hold integer token ids, got dtype {tokens.dtype}.")
+    if tokens.ndim == 0:
+        raise ValueError(f"`{name}` must have the shape [..., length], got a single number.")
+
+
+def check_id(value: ArrayLike, name: str, tokens: jax.Array) -> None:
+    """Raises unless ``value`` is one id that the dtype of ``tokens`` can hold; arrays pass."""
+    if jnp.ndim(value) != 0 or not jnp.issubdtype(jnp.result_type(value), jnp.integer):
+        raise TypeError(f"`{name}` must be one integer, got {value!r}.")
+    limits = jnp.iinfo(tokens.dtype)
+    if is_static(value) and not limits.min <= value <= limits.max:  # pyright: ignore
+        raise ValueError(
+            f"`{name}` must fit the {tokens.dtype} of `tokens`, got {value}; convert them first, "
+            "for example with tokens.astype(jnp.int32)."
+        )
+
+
+def checked_rate(rate: ArrayLike, name: str = "rate") -> jax.Array:
+    """A checked rate in ``[0, 1]``, float32."""
+    check_rate(rate, name)
+    return jnp.clip(jnp.asarray(rate, jnp.float32), 0, 1)
+
+
+def for_rows(function: Callable[..., Any], tokens: jax.Array) -> Callable[..., Any]:
+    """Maps a function of single sequences over the leading axes of ``tokens``."""
+    for _ in range(tokens.ndim - 1):
+        function = jax.vmap(function)
+    return function
+
+
+def gather(table: jax.Array, tokens: jax.Array) -> jax.Array:
+    """Rows of a table for all tokens, those of an id out of range being some row of it."""
+    sharding = explicit_sharding(tokens)
+    if sharding is not None:
+        sharding = NamedSharding(sharding.mesh, PartitionSpec(*sharding.spec, None))
+    table = whole_along(table, [0, 1])
+    return table.at[widen_labels(tokens)].get(mode="clip", out_sharding=sharding)
+
+
+def pick(words: jax.Array, count: jax.Array) -> jax.Array:
+    """A number in ``[0, count)`` from each random word; 0 where there is none to pick."""
+    return (words % jnp.maximum(count, 1).astype(jnp.uint32)).astype(jnp.int32)
+
+
+def count(flags: jax.Array, axis: int | None = None) -> jax.Array:
+    """Number of flags, int32."""
+    return jnp.sum(flags, axis, dtype=jnp.int32)
+
+
+def rank(flags: jax.Array, axis: int = 0) -> jax.Array:
+    """Number of flags before each flag, int32."""
+    return jnp.cumsum(flags, axis, dtype=jnp.int32) - 1
+
+
+def places(row: jax.Array) -> jax.Array:
+    """Positions of one sequence, int32."""
+    return jnp.arange(row.size, dtype=jnp.int32)
+
+
+def in_front(flags: jax.Array) -> jax.Array:
+    """Positions of one sequence, those with a flag before the others, each in their order."""
+    place = jnp.where(flags, rank(flags), count(flags) + rank(~flags))
+    # A stable sort of the flags would be the same, and takes several times as long.
+    return (
+        jnp.zeros_like(place)
+        .at[place]
+        .set(places(flags), mode="promise_in_bounds", unique_indices=True)
+    )
+
+
+def take(row: jax.Array, positions: jax.Array) -> jax.Array:
+    """Elements of one sequence; a position beyond its end is the last."""
+    return row.at[positions].get(mode="clip")
+
+
+def settle(
+    ids: jax.Array, kept: jax.Array, slots: jax.Array, otherwise: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Puts those of ``ids`` that are kept into the first of the slots of one sequence.
+
+    Args:
+      ids: Token ids in their order.
+      kept: Which of them stay.
+      slots: Which positions of the sequence are to be filled.
+      otherwise: What stands where nothing is put, of the shape of ``slots``.
+
+    Returns:
+      The sequence, and which of its positions were filled.
+    """
+    own = rank(slots)
+    filled = slots & (own < count(kept))
+    return jnp.where(filled, take(take(ids, in_front(kept)), own), otherwise), filled
+
+
+def _is_protected(tokens: jax.Array, protected: Ids) -> jax.Array:
+    """Positions with a protected id, or the protected positions themselves."""
+    array = jnp.asarray(protected, None if np.size(protected) else jnp.int32)
+    if array.dtype == bool:
+        check_broadcasts(array, "protected", tokens.shape)
+        return place_like(jnp.broadcast_to(array, tokens.shape), tokens)
+    if not jnp.issubdtype(array.dtype, jnp.integer) or array.ndim > 1:
+        raise TypeError(
+            "`protected` must be a list of integer ids or a boolean array of positions, got "
+            f"{array.dtype} of shape {array.shape}."
+        )
+    ids = widen_labels(tokens)
+    same = ids[..., None] == array.astype(ids.dtype).reshape((1,) * ids.ndim + (-1,))
+    return jnp.any(same, axis=-1)

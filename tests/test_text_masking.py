@@ -1,0 +1,190 @@
+"""Masked tokens and spans, against their rules counted out in full, and BERT's shares."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+from jaxreg import targets
+from jaxreg.augment import text
+from tests.draws import assert_rate
+from tests.test_text import KEY, assert_distributed
+
+BERT = text.Replacement(mask_id=3, vocabulary_size=20)
+MASK = text.Replacement(mask_id=3, vocabulary_size=20, masked=1.0, random=0.0)
+
+
+def masked(function, tokens, **options):
+    where = options.pop("where", jnp.ones(tokens.shape, bool))
+    call = jax.jit(lambda tokens, where: function(KEY, tokens, where=where, **options))
+    result = call(tokens, where)
+    return map(np.asarray, result)
+
+
+@pytest.mark.parametrize("function", [text.token_masking, text.span_masking])
+def test_what_stands_in_place_of_chosen_tokens(function):
+    tokens = jnp.tile(jnp.array([1, 7, 8, 9, 10, 11, 12, 2, 90], jnp.int16), (20_000, 1))
+    where = tokens != 90
+    # A mask that no random id can be.
+    replacement = BERT._replace(mask_id=20)
+    options = {"rate": 0.5, "replacement": replacement, "where": where, "protected": [1, 2]}
+    y, labels = masked(function, tokens, **options)
+    assert y.dtype == np.int16
+    assert labels.dtype == np.int32
+    chosen, tokens = labels >= 0, np.asarray(tokens)
+    np.testing.assert_array_equal(y[~chosen], tokens[~chosen])
+    np.testing.assert_array_equal(labels[chosen], tokens[chosen])
+    assert not chosen[:, [0, 7, 8]].any()
+    if function is text.token_masking:
+        for position in range(1, 7):
+            assert_rate(chosen[:, position].mean(), 0.5, 20_000)
+        # Independent of each other: the number of an example is binomial.
+        numbers = np.bincount(chosen.sum(1), minlength=7)
+        assert stats.chisquare(numbers, 20_000 * stats.binom(6, 0.5).pmf(range(7))).pvalue > 1e-6
+        found, given, size = y[chosen], tokens[chosen], chosen.sum()
+    else:
+        assert (chosen.sum(1) == 3).all()
+        # The tokens of a run share their fate; only the first is counted.
+        first = chosen & ~np.roll(chosen, 1, axis=1)
+        found, given, size = y[first], tokens[first], first.sum()
+        inside = chosen & ~first
+        assert ((y == 20) == np.roll(y == 20, 1, axis=1))[inside].all()
+    # Of the random ids one in twenty is the token itself.
+    expected = dict.fromkeys(range(20), 0.005) | {20: 0.8}
+    for token in range(7, 13):
+        own = given == token
+        probabilities = expected | {token: expected[token] + 0.1}
+        counts = np.bincount(found[own], minlength=21)
+        assert (
+            stats.chisquare(counts, own.sum() * np.array([*probabilities.values()])).pvalue > 1e-6
+        )
+    assert_rate((found == 20).mean(), 0.8, size)
+
+
+def test_random_ids_of_a_span_are_drawn_one_by_one():
+    tokens = jnp.full((4000, 6), 7)
+    always = BERT._replace(masked=0.0, random=1.0)
+    y, _ = masked(text.span_masking, tokens, rate=1.0, replacement=always)
+    table = np.zeros((20, 20), int)
+    np.add.at(table, (y[:, 0], y[:, 1]), 1)
+    assert stats.chi2_contingency(table).pvalue > 1e-6
+    assert stats.chisquare(np.bincount(y.ravel(), minlength=20)).pvalue > 1e-6
+
+
+def spans(free, budget, ends, most):
+    """The distribution of the chosen positions, by all starts and all lengths in turn."""
+    weights = ends * (1 - ends) ** np.arange(most)
+    lengths = dict(enumerate(weights / weights.sum(), start=1))
+    states, result = {frozenset(): 1.0}, {}
+    while states:
+        following = {}
+        for chosen, p in states.items():
+            if len(chosen) >= budget:
+                result[tuple(sorted(chosen))] = result.get(tuple(sorted(chosen)), 0) + p
+                continue
+            starts = [i for i, f in enumerate(free) if f and i not in chosen]
+            for start in starts:
+                for length, share in lengths.items():
+                    span = set(chosen)
+                    for i in range(start, min(start + length, len(free))):
+                        if not free[i] or len(span) >= budget:
+                            break
+                        span.add(i)
+                    span = frozenset(span)
+                    following[span] = following.get(span, 0) + p * share / len(starts)
+        states = following
+    return result
+
+
+@pytest.mark.parametrize(
+    ("free", "rate", "budget"),
+    [("1111111", 0.5, 4), ("0110111100", 0.5, 3), ("111", 0.01, 1)],
+)
+def test_spans_are_distributed_as_in_the_paper(free, rate, budget):
+    free = np.array([c == "1" for c in free])
+    tokens = jnp.tile(jnp.arange(10, 10 + free.size), (20_000, 1))
+    where = jnp.broadcast_to(free, tokens.shape)
+    options = {"replacement": MASK, "lengths": (0.3, 3), "where": where}
+    _, labels = masked(text.span_masking, tokens, rate=rate, **options)
+    rows = [tuple(np.flatnonzero(row).tolist()) for row in labels >= 0]
+    assert_distributed(rows, spans(free.tolist(), budget, 0.3, 3))
+
+
+def test_lengths_of_spans_are_geometric_and_3_8_in_the_mean():
+    drawn = text.masking._lengths(jax.random.uniform(KEY, (100_000,)), (0.2, 10))
+    counts = np.bincount(drawn, minlength=11)
+    weights = 0.2 * 0.8 ** np.arange(10)
+    assert counts[0] == 0
+    assert counts.size == 11
+    assert stats.chisquare(counts[1:], 100_000 * weights / weights.sum()).pvalue > 1e-6
+    assert abs(np.mean(drawn) - 3.797) < 5 * np.std(drawn) / 100_000**0.5
+
+
+def test_the_budget_is_the_rate_rounded_up():
+    lengths = np.arange(0, 41)
+    where = jnp.arange(40) < jnp.asarray(lengths)[:, None]
+    tokens = jnp.full((41, 40), 7)
+    call = jax.jit(partial(text.span_masking, replacement=MASK, where=where))
+    for percent in (0, 15, 20, 35, 100):
+        _, labels = call(KEY, tokens, rate=percent / 100)
+        number = np.sum(np.asarray(labels) >= 0, axis=1)
+        np.testing.assert_array_equal(number, -(-lengths * percent // 100))
+        assert not (np.asarray(labels) >= 0)[~np.asarray(where)].any()
+
+
+def test_labels_go_into_the_losses_as_they_are():
+    tokens = jnp.arange(12).reshape(2, 6)
+    _, labels = text.token_masking(KEY, tokens, rate=0.5, replacement=BERT)
+    assert 0 < (labels < 0).sum() < 12
+    logits = jnp.sin(jnp.arange(2 * 6 * 20.0)).reshape(2, 6, 20)
+    loss = targets.smoothed_cross_entropy(logits, labels, alpha=0.0)
+    chosen = np.asarray(labels) >= 0
+    picked = np.asarray(jax.nn.log_softmax(logits))[chosen, np.asarray(tokens)[chosen]]
+    np.testing.assert_allclose(loss, -picked.mean(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("function", [text.token_masking, text.span_masking])
+def test_rates_of_0_and_1_and_nothing_to_mask(function):
+    tokens = jnp.array([[7, 8, 90], [90, 91, 92], [1, 2, 9]], jnp.uint8)
+    call = jax.jit(partial(function, replacement=MASK, where=tokens < 90, protected=(1, 2)))
+    y, labels = call(KEY, tokens, rate=0.0)
+    np.testing.assert_array_equal(y, tokens)
+    assert (labels == -1).all()
+    y, labels = call(KEY, tokens, rate=1.0)
+    np.testing.assert_array_equal(y, [[3, 3, 90], [90, 91, 92], [1, 2, 3]])
+    np.testing.assert_array_equal(labels, [[7, 8, -1], [-1] * 3, [-1, -1, 9]])
+    for empty in ((0, 4), (3, 0), (0,)):
+        y, labels = function(KEY, jnp.zeros(empty, int), rate=0.5, replacement=MASK)
+        assert y.shape == labels.shape == empty
+
+
+WRONG = [
+    ({"replacement": BERT._replace(mask_id=0.5)}, TypeError, r"`mask_id` must be one integer"),
+    ({"replacement": BERT._replace(mask_id=300)}, ValueError, r"`mask_id` must fit the uint8"),
+    ({"replacement": BERT._replace(vocabulary_size=0)}, ValueError, r"`vocabulary_size` must be p"),
+    ({"replacement": BERT._replace(vocabulary_size=300)}, ValueError, r"`vocabulary_size` must f"),
+    ({"replacement": BERT._replace(masked=1.5)}, ValueError, r"`masked` must be a probability"),
+    ({"replacement": BERT._replace(random=-0.1)}, ValueError, r"`random` must be a probability"),
+    ({"replacement": BERT._replace(random=0.5)}, ValueError, r"`masked` and `random` .*got 1\.3"),
+    ({"rate": -0.5}, ValueError, r"`rate` must be a probability in \[0, 1\], got -0\.5"),
+    ({"where": jnp.ones(3, bool)}, ValueError, r"`where` must have the shape of `tokens`"),
+]
+WRONG_LENGTHS = [
+    ({"lengths": (1.0, 10)}, ValueError, r"`lengths` must be a probability in \(0, 1\)"),
+    ({"lengths": (0.2, 0)}, ValueError, r"`lengths` .*largest length of at least 1, got \(0\.2, 0"),
+    ({"lengths": (0.2, 10.0)}, TypeError, r"`lengths` must be an integer"),
+]
+
+
+@pytest.mark.parametrize(("wrong", "kind", "message"), WRONG + WRONG_LENGTHS)
+def test_what_cannot_be_is_named(wrong, kind, message):
+    tokens = jnp.zeros((2, 3), jnp.uint8)
+    functions = (
+        (text.span_masking,) if "lengths" in wrong else (text.token_masking, text.span_masking)
+    )
+    for function in functions:
+        with pytest.raises(kind, match=message):
+            function(KEY, tokens, **{"rate": 0.5, "replacement": BERT} | wrong)
