@@ -12,6 +12,7 @@ with :func:`chain` and are resampled once with :func:`affine`; what belongs to a
 the same matrix.
 """
 
+from jaxreg.augment import operations
 from jaxreg.augment.color import (
     brightness,
     contrast,
@@ -65,7 +66,10 @@ from jaxreg.augment.matrices import (
     window,
 )
 from jaxreg.augment.mix import Mixed, cutmix, mixup, random_cutmix, random_mixup
+from jaxreg.augment.operations import Operation, Warp
 from jaxreg.augment.partners import reversal, share_of_batch, share_of_example, shuffled, within
+from jaxreg.augment.policies import aug_mix, auto_augment, rand_augment, trivial_augment
+from jaxreg.augment.published import CIFAR10_POLICY, IMAGENET_POLICY, SVHN_POLICY, Step
 from jaxreg.augment.random_geometry import (
     random_affine,
     random_elastic,
@@ -104,9 +108,17 @@ from jaxreg.augment.windows import (
 )
 
 __all__ = [
+    "CIFAR10_POLICY",
+    "IMAGENET_POLICY",
+    "SVHN_POLICY",
     "Mixed",
+    "Operation",
+    "Step",
+    "Warp",
     "affine",
     "affine_labels",
+    "aug_mix",
+    "auto_augment",
     "autocontrast",
     "bilinear",
     "boxes",
@@ -135,10 +147,12 @@ __all__ = [
     "nearest",
     "normalize",
     "one_of",
+    "operations",
     "pad",
     "perspective",
     "posterize",
     "quadrilateral",
+    "rand_augment",
     "random_affine",
     "random_brightness",
     "random_color_jitter",
@@ -197,6 +211,7 @@ __all__ = [
     "to_uint8",
     "translate",
     "translation",
+    "trivial_augment",
     "window",
     "with_probability",
     "within",

@@ -132,3 +132,13 @@ def select(condition: jax.Array, on: jax.Array, off: jax.Array) -> jax.Array:
     """``jnp.where`` whose condition, one for each example, is spread over it."""
     condition = place_like(jnp.broadcast_to(condition, on.shape), on)
     return jnp.where(condition, on, place_like(off, on))
+
+
+def kept_shape(result: jax.Array, image: jax.Array) -> jax.Array:
+    """Returns the result of a function; raises unless it is like the image."""
+    if result.shape != image.shape or result.dtype != image.dtype:
+        raise ValueError(
+            f"`function` must keep the shape and dtype, {image.dtype} of shape {image.shape}, got "
+            f"{result.dtype} of shape {result.shape}; change sizes before or after."
+        )
+    return result
