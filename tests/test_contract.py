@@ -29,7 +29,10 @@ LONG = (
 
 
 # What draws strengths and calls a row of its own: the columns that a draw can break.
-DRAWS = ("augment.random_", "augment.jitter.", "augment.filters.random_", "augment.erase.random_")
+DRAWS = (
+    "augment.random_", "augment.jitter.", "augment.filters.random_", "augment.erase.random_",
+    "augment.policies.",
+)  # fmt: skip
 OF_A_DRAW = (
     "-signature",
     "strict[float32]",

@@ -20,7 +20,7 @@ from jaxreg._checks import (
     check_static_integer,
 )
 from jaxreg._numerics import real_dtype, strength, widen
-from jaxreg.augment._shared import checked, select, uniform
+from jaxreg.augment._shared import checked, place_by_example, select, uniform
 from jaxreg.augment.operations import AUG_MIX, RAND_AUGMENT, TRIVIAL_AUGMENT_WIDE
 from jaxreg.augment.partners import beta
 from jaxreg.augment.published import CIFAR10_POLICY, Step
@@ -69,7 +69,7 @@ def rand_augment(
       >>> import jax, jax.numpy as jnp
       >>> from jaxreg import augment
       >>> images = jnp.full((20, 8, 8, 3), 0.25)
-      >>> y = augment.rand_augment(jax.random.key(0), images, magnitude=15)
+      >>> y = jax.jit(augment.rand_augment)(jax.random.key(0), images, magnitude=15)
       >>> print(y.shape, y.min() >= 0, y.max() <= 1, jnp.unique(y.mean(axis=(1, 2, 3))).size > 5)
       (20, 8, 8, 3) True True True
 
@@ -117,7 +117,7 @@ def trivial_augment(
       >>> import jax, jax.numpy as jnp
       >>> from jaxreg import augment
       >>> images = jnp.full((20, 8, 8, 3), 0.25)
-      >>> y = augment.trivial_augment(jax.random.key(0), images)
+      >>> y = jax.jit(augment.trivial_augment)(jax.random.key(0), images)
       >>> print(y.shape, y.min() >= 0, y.max() <= 1, jnp.unique(y.mean(axis=(1, 2, 3))).size > 5)
       (20, 8, 8, 3) True True True
 
@@ -233,7 +233,7 @@ def aug_mix(
       >>> import jax, jax.numpy as jnp
       >>> from jaxreg import augment
       >>> key, images = jax.random.key(0), jnp.linspace(0, 1, 192).reshape(1, 8, 8, 3)
-      >>> print((augment.aug_mix(key, images, alpha=0.0) == images).all())
+      >>> print((jax.jit(augment.aug_mix)(key, images, alpha=0.0) == images).all())
       True
 
     References:
@@ -248,13 +248,15 @@ def aug_mix(
     _check_chains(width, depth)
     share_key, weight_key, chain_key = jax.random.split(key, 3)
     share = spread(beta(share_key, image, alpha, image.shape[:-3]), image)
-    weights = _dirichlet(weight_key, image, alpha, width)
+    weights = place_by_example(_dirichlet(weight_key, image, alpha, width), image)
+    weights = jnp.moveaxis(weights, -1, 0)[..., None, None, None]
     largest = strength(severity, image)
-    mixed = jnp.zeros((), real_dtype(image))
-    for position, own in enumerate(jax.random.split(chain_key, width)):
-        steps = _chain(own, image, largest, depth, operations)
-        weight = spread(weights[..., position], image)
-        mixed = mixed + weight * widen(augmented(image, steps, fill, bilinear))
+
+    def chain(key: jax.Array) -> jax.Array:
+        return augmented(image, _chain(key, image, largest, depth, operations), fill, bilinear)
+
+    chains = jax.vmap(chain)(jax.random.split(chain_key, width))
+    mixed = jnp.sum(weights * widen(chains), axis=0)
     y = share * widen(image) + (1 - share) * mixed
     return select(share == 1, image, y.astype(image.dtype))
 
