@@ -32,7 +32,9 @@ def main():
         name: digest([[list(step) for step in row] for row in getattr(tables, name)])
         for name in ("cifar10_policy", "imagenet_policy", "svhn_policy")
     }
-    json.dump({"kornia": importlib.import_module("kornia").__version__, **named}, sys.stdout, indent=1)
+    json.dump(
+        {"kornia": importlib.import_module("kornia").__version__, **named}, sys.stdout, indent=1
+    )
     print()
 
 
