@@ -353,7 +353,7 @@ def test_policies_are_the_same_on_eight_devices(kind):
         (ValueError, {"number": -1}, r"`number` must be zero or positive, got -1"),
         (
             ValueError,
-            {"operations": [SCALES._replace(function=lambda x, s: x[:1])]},
+            {"operations": [augment.Operation(lambda x, s: x[:1])]},
             r"keep the sh",
         ),
         (ValueError, {"width": 0}, r"`width` must be positive, got 0"),
