@@ -101,8 +101,7 @@ def table(title: str, names, scores) -> None:
         cells = (values[index] for values in scores.values())
         error = jnp.sqrt(SEEDS)
         print(
-            f"{name:12}"
-            + "".join(f"{c.mean():9.4f} ± {c.std(ddof=1) / error:.4f}" for c in cells)
+            f"{name:12}" + "".join(f"{c.mean():9.4f} ± {c.std(ddof=1) / error:.4f}" for c in cells)
         )
 
 

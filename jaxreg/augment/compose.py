@@ -9,10 +9,9 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxreg import _bits
 from jaxreg._checks import check_key, check_rate
 from jaxreg._sharding import place_first
-from jaxreg.augment._shared import checked, chosen, kept_shape, select
+from jaxreg.augment._shared import checked, chosen, kept_shape, select, spread, uniform
 
 Augmentation = Callable[[jax.Array, jax.Array], jax.Array]
 
@@ -109,8 +108,7 @@ def one_of(first: Augmentation, *others: Augmentation) -> Augmentation:
         image = checked(image)
         functions = (first, *others)
         die, *keys = jax.random.split(key, len(functions) + 1)
-        share = _bits.uniform(die, (*image.shape[:-3], 1, 1, 1), like=image)
-        number = jnp.floor(share * len(functions)).astype(jnp.int32)
+        number = spread(jnp.floor(uniform(die, image) * len(functions)).astype(jnp.int32))
         result = kept_shape(first(keys[0], image), image)
         for position, (function, own) in enumerate(zip(others, keys[1:], strict=True), 1):
             result = select(number == position, kept_shape(function(own, image), image), result)

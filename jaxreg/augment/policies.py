@@ -20,12 +20,12 @@ from jaxreg._checks import (
     check_static_integer,
 )
 from jaxreg._numerics import real_dtype, strength, widen
-from jaxreg.augment._shared import checked, place_by_example, select, uniform
+from jaxreg.augment._shared import checked, place_by_example, select, spread, uniform
 from jaxreg.augment.operations import AUG_MIX, RAND_AUGMENT, TRIVIAL_AUGMENT_WIDE
 from jaxreg.augment.partners import beta
 from jaxreg.augment.published import CIFAR10_POLICY, Step
 from jaxreg.augment.sampling import Sampler, bilinear, nearest
-from jaxreg.augment.steps import Chosen, Operations, any_of, augmented, die, sign, spread
+from jaxreg.augment.steps import Chosen, Operations, any_of, augmented, die, sign
 
 _RAND_AUGMENT_LEVELS = 30
 _AUTO_AUGMENT_LEVELS = 9
@@ -247,7 +247,8 @@ def aug_mix(
     check_nonnegative(alpha, "alpha")
     _check_chains(width, depth)
     share_key, weight_key, chain_key = jax.random.split(key, 3)
-    share = spread(beta(share_key, image, alpha, image.shape[:-3]), image)
+    share = place_by_example(beta(share_key, image, alpha, image.shape[:-3]), image)
+    share = spread(share)
     weights = place_by_example(_dirichlet(weight_key, image, alpha, width), image)
     weights = jnp.moveaxis(weights, -1, 0)[..., None, None, None]
     largest = strength(severity, image)

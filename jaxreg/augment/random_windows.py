@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxreg import _bits
 from jaxreg._checks import check_key, check_rate
 from jaxreg.augment import random_matrices
 from jaxreg.augment._shared import (
@@ -15,6 +14,7 @@ from jaxreg.augment._shared import (
     checked,
     chosen,
     select,
+    spread,
     uniform,
 )
 from jaxreg.augment.windows import crop, flip_left_right, flip_up_down, resized_crop, rot90
@@ -106,8 +106,7 @@ def random_rot90(key: jax.Array, image: jax.Array) -> jax.Array:
             f"`image` must be square, got {image.shape[-3]} x {image.shape[-2]}; crop it first, or "
             "turn it by 180 degrees with both flips."
         )
-    words = _bits.draw(key, (*image.shape[:-3], 1, 1, 1), like=image)
-    turns = words >> 30
+    turns = spread(jnp.floor(4 * uniform(key, image)).astype(jnp.int32))
     half = select(turns >= 2, rot90(image, turns=2), image)
     return select(turns % 2 == 1, rot90(half, turns=1), half)
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxreg._numerics import real_dtype, strength
-from jaxreg.augment._shared import kept_shape, place_by_example, select, uniform
+from jaxreg.augment._shared import kept_shape, place_by_example, select, spread, uniform
 from jaxreg.augment.geometry import affine
 from jaxreg.augment.matrices import chain
 from jaxreg.augment.operations import Operation, Warp
@@ -66,7 +66,7 @@ def _recolored(image: jax.Array, step: Chosen) -> jax.Array:
     for number, operation in enumerate(step.operations):
         if isinstance(operation, Operation):
             changed = operation.function(image, _strength(operation, step, image))
-            chosen = spread(step.number == number, image)
+            chosen = spread(step.number == number)
             result = select(chosen, kept_shape(changed, image), result)
     return result
 
@@ -101,8 +101,3 @@ def die(key: jax.Array, image: jax.Array, sides: int) -> jax.Array:
 def sign(key: jax.Array, image: jax.Array) -> jax.Array:
     """1 or -1 for each example."""
     return 1 - 2 * die(key, image, 2).astype(real_dtype(image))
-
-
-def spread(value: jax.Array, image: jax.Array) -> jax.Array:
-    """Numbers of examples with axes for their elements."""
-    return place_by_example(value, image)[..., None, None, None]

@@ -12,7 +12,13 @@ from jax import export
 from jax.test_util import check_grads
 
 from jaxreg._checks import is_floating
-from jaxreg.testing.subject import Subject, assert_close, assert_same_bits, weighted_sum
+from jaxreg.testing.subject import (
+    Subject,
+    assert_close,
+    assert_same_bits,
+    stacked_trees,
+    weighted_sum,
+)
 
 
 def signature(subject: Subject) -> None:
@@ -43,6 +49,7 @@ def gradient_of_strengths(subject: Subject) -> None:
     with jax.enable_x64(True):
         wide = subject.wide()
 
+        @jax.jit
         def value(strengths: dict[str, jax.Array]) -> jax.Array:
             return weighted_sum(wide.function(*wide.inputs, **strengths))
 
@@ -95,8 +102,9 @@ def jvp(subject: Subject) -> None:
     """The forward and the reverse derivative along a direction agree and are finite."""
     direction = jnp.cos(jnp.arange(subject.data.size)).reshape(subject.data.shape)
     direction = direction.astype(subject.data.dtype)
-    forward = jax.jvp(subject.scalar_of_data, (subject.data,), (direction,))[1]
-    gradient = jax.grad(subject.scalar_of_data)(subject.data)
+    derivative = jax.jit(lambda data, along: jax.jvp(subject.scalar_of_data, (data,), (along,))[1])
+    forward = derivative(subject.data, direction)
+    gradient = subject.value_and_gradient(subject.data)[1]
     assert np.isfinite(np.asarray(gradient, np.float64)).all(), "the gradient is not finite"
     wide = partial(np.asarray, dtype=np.float64)
     backward = np.sum(wide(gradient) * wide(direction))
@@ -107,7 +115,7 @@ def jvp(subject: Subject) -> None:
 
 def gradient_at_zero(subject: Subject) -> None:
     """Value and gradient are finite where the data is zero."""
-    value, gradient = jax.value_and_grad(subject.scalar_of_data)(jnp.zeros_like(subject.data))
+    value, gradient = subject.value_and_gradient(jnp.zeros_like(subject.data))
     assert np.isfinite(value), "the value at zero is not finite"
     assert np.isfinite(np.asarray(gradient, np.float64)).all(), "the gradient at zero is not finite"
 
@@ -115,7 +123,8 @@ def gradient_at_zero(subject: Subject) -> None:
 def vmap(subject: Subject) -> None:
     """Mapping over stacked inputs is a loop over them."""
     stacked = subject.variants(3)
-    assert_close(jax.vmap(subject)(*stacked), subject.loop(stacked), dtype=subject.data.dtype.name)
+    mapped = jax.jit(jax.vmap(subject))(*stacked)
+    assert_close(mapped, subject.loop(stacked), dtype=subject.data.dtype.name)
 
 
 def scan(subject: Subject) -> None:
@@ -127,27 +136,25 @@ def scan(subject: Subject) -> None:
 
 def remat(subject: Subject) -> None:
     """Recomputing in the backward pass changes no gradient."""
-    plain = jax.grad(subject.scalar_of_data)(subject.data)
-    again = jax.grad(jax.checkpoint(subject.scalar_of_data))(subject.data)
+    plain = subject.value_and_gradient(subject.data)[1]
+    again = jax.jit(jax.grad(jax.checkpoint(subject.scalar_of_data)))(subject.data)
     assert_close(again, plain, dtype=subject.data.dtype.name)
 
 
 def gradient_of_scan(subject: Subject) -> None:
     """The gradient through a scan is the sum of the gradients of its steps."""
-    factors = jnp.linspace(0.5, 1.0, 3).astype(subject.data.dtype)
-
-    def step(data: jax.Array, factor: jax.Array) -> jax.Array:
-        return subject.scalar_of_data(data * factor)
+    data, factors = subject.data, jnp.linspace(0.5, 1.0, 3).astype(subject.data.dtype)
 
     def scanned(data: jax.Array) -> jax.Array:
         def body(total: jax.Array, factor: jax.Array) -> tuple[jax.Array, None]:
-            return total + step(data, factor), None
+            return total + subject.scalar_of_data(data * factor), None
 
         return jax.lax.scan(body, jnp.zeros(()), factors)[0]
 
-    expected = sum(jax.grad(step)(subject.data, f).astype(jnp.float32) for f in factors)
-    actual = jax.grad(scanned)(subject.data).astype(jnp.float32)
-    assert_close(actual, expected, dtype=subject.data.dtype.name)
+    gradients = [factor * subject.value_and_gradient(data * factor)[1] for factor in factors]
+    expected = sum(gradient.astype(jnp.float32) for gradient in gradients)
+    actual = jax.jit(jax.grad(scanned))(data).astype(jnp.float32)
+    assert_close(actual, expected, dtype=data.dtype.name)
 
 
 def traced_strength(subject: Subject) -> None:
@@ -169,15 +176,12 @@ def traced_strength(subject: Subject) -> None:
 
 def mapped_strengths(subject: Subject) -> None:
     """Mapping over strengths is a loop over them."""
-    factors = (1.0, 0.75, 0.5)
-    strengths = subject.strengths.items()
-    stacked = {k: jnp.stack([jnp.float32(v * f) for f in factors]) for k, v in strengths}
-    mapped = jax.vmap(lambda values: subject.function(*subject.inputs, **values))(stacked)
-    singles = [
-        subject.function(*subject.inputs, **{k: v * f for k, v in strengths}) for f in factors
-    ]
-    expected = jax.tree.map(lambda *leaves: jnp.stack(leaves), *singles)
-    assert_close(mapped, expected, dtype=subject.data.dtype.name)
+    call = jax.jit(lambda strengths: subject.function(*subject.inputs, **strengths))
+    strengths = {k: jnp.asarray(v, jnp.float32) for k, v in subject.strengths.items()}
+    singles = [jax.tree.map(lambda v: v * f, strengths) for f in (1.0, 0.75, 0.5)]  # noqa: B023
+    expected = stacked_trees([call(values) for values in singles])
+    actual = jax.jit(jax.vmap(call))(stacked_trees(singles))
+    assert_close(actual, expected, dtype=subject.data.dtype.name)
 
 
 def off(subject: Subject) -> None:
@@ -197,12 +201,12 @@ def off(subject: Subject) -> None:
 def keys(subject: Subject) -> None:
     """A key decides the result, is consumed once, and both kinds of key work."""
     key, rest = subject.inputs[0], subject.inputs[1:]
-    expected = subject(key, *rest)
+    expected = subject.compiled(key, *rest)
     assert_close(subject(key, *rest), expected, dtype=subject.data.dtype.name)
-    other = subject(jax.random.fold_in(key, 1), *rest)
+    other = subject.compiled(jax.random.fold_in(key, 1), *rest)
     same = jax.tree.map(np.array_equal, other, expected)
     assert not all(jax.tree.leaves(same)), "the key is not used"
-    legacy = subject(jax.random.key_data(key), *rest)
+    legacy = subject.compiled(jax.random.key_data(key), *rest)
     assert_close(legacy, expected, dtype=subject.data.dtype.name)
     with jax.debug_key_reuse(True):
         jax.block_until_ready(jax.jit(subject)(jax.random.key(7), *rest))

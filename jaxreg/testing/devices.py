@@ -1,13 +1,12 @@
 """Checks on a mesh of all devices."""
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from jaxreg.testing.subject import Subject, assert_close, is_key
+from jaxreg.testing.subject import Subject, assert_close, is_key, stacked_trees
 
 _AXIS = "device"
 
@@ -22,10 +21,10 @@ def shard_map(subject: Subject) -> None:
 
     mapped = jax.shard_map(on_shard, mesh=mesh, in_specs=specs, out_specs=PartitionSpec(_AXIS))
     shards = [
-        subject(*jax.tree.map(lambda a, s: _shard(a, s, i, mesh.size), subject.inputs, specs))  # noqa: B023
+        jax.tree.map(lambda a, s: _shard(a, s, i, mesh.size), subject.inputs, specs)  # noqa: B023
         for i in range(mesh.size)
     ]
-    expected = jax.tree.map(lambda *leaves: jnp.stack(leaves), *shards)
+    expected = stacked_trees([subject.compiled(*inputs) for inputs in shards])
     assert_close(jax.jit(mapped)(*subject.inputs), expected, dtype=subject.data.dtype.name)
 
 
@@ -50,29 +49,15 @@ def explicit_mesh_last_axis(subject: Subject) -> None:
 
 def _compare_sharded(subject: Subject, axis_type: AxisType, specs: tuple[Any, ...]) -> None:
     mesh = _mesh(axis_type)
-    expected = jax.jit(_value_and_gradient(subject))(*subject.inputs)
+    expected = subject.with_pullback(*subject.inputs)
     with jax.set_mesh(mesh):
         inputs = jax.tree.map(
             lambda a, spec: jax.device_put(a, NamedSharding(mesh, spec)),
             subject.inputs,
             specs,
         )
-        actual = jax.jit(_value_and_gradient(subject))(*inputs)
+        actual = jax.jit(lambda *inputs: subject.value_and_pullback(*inputs))(*inputs)
     assert_close(actual, expected, dtype=subject.data.dtype.name)
-
-
-def _value_and_gradient(subject: Subject) -> Callable[..., Any]:
-    """The function with the gradient of the sum of its outputs by its data."""
-
-    def call(*inputs: Any) -> Any:
-        def of_data(data: jax.Array) -> Any:
-            return subject(*inputs[:position], data, *inputs[position + 1 :])
-
-        position = subject.data_position
-        result, pullback = jax.vjp(of_data, inputs[position])
-        return result, pullback(jax.tree.map(jnp.ones_like, result))[0]
-
-    return call
 
 
 def _mesh(axis_type: AxisType) -> Mesh:

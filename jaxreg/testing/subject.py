@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -65,6 +66,31 @@ class Subject:
     def __call__(self, *inputs: Any) -> Any:
         return self.function(*inputs, **self.strengths)
 
+    @cached_property
+    def compiled(self) -> Callable[..., Any]:
+        """The same as one program, compiled once for all checks."""
+        return jax.jit(self.__call__)
+
+    @cached_property
+    def value_and_gradient(self) -> Callable[[jax.Array], tuple[jax.Array, jax.Array]]:
+        """The compiled value and gradient of :meth:`scalar_of_data`."""
+        return jax.jit(jax.value_and_grad(self.scalar_of_data))
+
+    @cached_property
+    def with_pullback(self) -> Callable[..., Any]:
+        """The compiled function with the gradient of the sum of its outputs by its data."""
+        return jax.jit(self.value_and_pullback)
+
+    def value_and_pullback(self, *inputs: Any) -> Any:
+        """The result, and the gradient of the sum of all outputs by the data."""
+        position = self.data_position
+
+        def of_data(data: jax.Array) -> Any:
+            return self(*inputs[:position], data, *inputs[position + 1 :])
+
+        result, pullback = jax.vjp(of_data, inputs[position])
+        return result, pullback(jax.tree.map(jnp.ones_like, result))[0]
+
     def of_data(self, data: jax.Array) -> Any:
         """Calls the function on other data."""
         inputs = list(self.inputs)
@@ -89,8 +115,13 @@ class Subject:
     def loop(self, stacked: tuple[Any, ...]) -> Any:
         """Calls the function on each of stacked inputs in turn and stacks the results."""
         number = len(stacked[self.data_position])
-        results = [self(*jax.tree.map(lambda a: a[i], stacked)) for i in range(number)]  # noqa: B023
-        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *results)
+        singles = [jax.tree.map(lambda a: a[i], stacked) for i in range(number)]  # noqa: B023
+        return stacked_trees([self.compiled(*inputs) for inputs in singles])
+
+
+def stacked_trees(trees: list[Any]) -> Any:
+    """Stacks the leaves of trees of one structure along a new first axis."""
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
 
 def weighted_sum(tree: Any) -> jax.Array:
