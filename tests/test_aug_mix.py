@@ -21,9 +21,8 @@ def test_aug_mix_is_its_formula():
     """The average of the paper in NumPy, from the same draws."""
     images = jnp.linspace(0.1, 0.9, 40)[:, None, None, None]
     severity, alpha, width = 5.0, 0.7, 4
-    y = augment.aug_mix(
-        KEY, images, severity=severity, alpha=alpha, width=width, operations=[SCALES, ADDS]
-    )
+    options = {"severity": severity, "alpha": alpha, "width": width}
+    y = jax.jit(partial(augment.aug_mix, operations=[SCALES, ADDS], **options))(KEY, images)
     share_key, weight_key, chain_key = jax.random.split(KEY, 3)
     share = np.asarray(jax.random.beta(share_key, alpha, alpha, (40,)), np.float64)
     gamma = np.exp(np.asarray(jax.random.loggamma(weight_key, alpha, (40, width)), np.float64))
@@ -51,7 +50,10 @@ def test_the_draws_of_aug_mix_have_their_distributions():
     count = augment.Operation(lambda x, s: x + 1)
     level = augment.Operation(lambda x, s: x + s[..., None, None, None], high=10.0)
     images = jnp.zeros((4000, 1, 1, 1))
-    mix = partial(augment.aug_mix, KEY, images)
+
+    def mix(**options):
+        return jax.jit(partial(augment.aug_mix, **options))(KEY, images)
+
     share = np.asarray(mix(width=1, depth=(1, 1), alpha=0.5, operations=[count])).ravel()
     assert stats.kstest(share, stats.beta(0.5, 0.5).cdf).pvalue > 1e-4
     # Nearly all shares are 1/2 with this alpha.

@@ -72,15 +72,21 @@ RANGES = {
 }
 
 
-def error_in_levels(y, expected, name, strength):
+GEOMETRIES = ("shear_x", "shear_y", "translate_x", "translate_y", "rotate")
+
+
+def excess(y, name, strength):
     """The error of a color and the share of wrong pixels of a geometry, relative to their bounds.
 
-    PIL rounds the other image of a blend and cuts the result off. Where a row or a diagonal lies in
-    the middle between two pixels, PIL takes the other one; that is up to 24 of 432 pixels.
+    PIL rounds the other image of a blend and cuts the result off. Where a point lies in the middle
+    between two pixels, the one that a slightly other strength takes is right, too.
     """
-    error = np.abs(np.asarray(y, np.float64) * 255 - np.asarray(expected, np.float64))
-    if name in ("shear_x", "shear_y", "translate_x", "translate_y", "rotate"):
-        return float((error > 0.01).any(-1).mean()) / 0.06
+    nudges = (1, 1 + 1e-4, 1 - 1e-4) if name in GEOMETRIES else (1,)
+    image = Image.fromarray(LEVELS)
+    right = [np.asarray(PILS[name](image, n * strength), np.float64) for n in nudges]
+    error = np.min([abs(np.asarray(y, np.float64) * 255 - r).max(-1) for r in right], axis=0)
+    if name in GEOMETRIES:
+        return (error > 0.01).mean() / 0.01
     if name in ENHANCED:
         return error.max() / (1.01 + 0.51 * abs(strength))
     return error.max() / (1.01 if name == "auto_contrast" else 1e-3)
@@ -99,16 +105,14 @@ def test_operations_are_pils_at_all_published_magnitudes(name):
         )(magnitudes)
 
     low, high = RANGES.get(name, (0, 0))
-    image = Image.fromarray(LEVELS)
     for top in dict.fromkeys([high, WIDE.get(name, high)]):
         y = np.asarray(at_all(top, jnp.arange(31.0)))
         directions = set()
         for magnitude, at_one in enumerate(y):
             strength = low + (top - low) * magnitude / 30
             signs = (1, -1) if published.signed else (1,)
-            right = [PILS[name](image, sign * strength) for sign in signs]
             for example in at_one:
-                errors = [error_in_levels(example, r, name, strength) for r in right]
+                errors = [excess(example, name, sign * strength) for sign in signs]
                 assert min(errors) < 1, (magnitude, errors)
                 directions.add(int(np.argmin(errors)))
         assert len(directions) == len(signs)
@@ -194,7 +198,8 @@ def test_trivial_augment_draws_31_levels_evenly():
 
     count = augment.Operation(write, high=30.0)
     images = jnp.zeros((30000, 1, 1, 1))
-    y = np.asarray(augment.trivial_augment(KEY, images, operations=[count])).ravel()
+    y = jax.jit(partial(augment.trivial_augment, operations=[count]))(KEY, images)
+    y = np.asarray(y).ravel()
     np.testing.assert_allclose(y, np.round(y), atol=1e-5)
     counts = np.bincount(np.round(y).astype(int), minlength=31)
     assert len(counts) == 31
@@ -212,7 +217,8 @@ def test_sequences_of_a_policy_happen_as_often_as_they_say():
     step = augment.Step
     policy = [[step(one, 0.3, 5)], [step(two, 1.0, 3), step(four, 0.5, 0)], [step(one, 0.0, 9)]]
     images = jnp.zeros((40000, 1, 1, 1))
-    y = np.asarray(augment.auto_augment(KEY, images, policy=policy)).ravel()
+    y = jax.jit(partial(augment.auto_augment, policy=policy))(KEY, images)
+    y = np.asarray(y).ravel()
     outcomes = {0: 1 / 3 * 0.7 + 1 / 3, 1.05: 0.1, 2.03: 1 / 6, 6.03: 1 / 6}
     counts = collections.Counter(np.round(y.astype(float), 4))
     assert set(counts) == set(outcomes)
@@ -249,11 +255,8 @@ def test_steps_come_in_order_and_two_geometries_are_one(steps):
 def test_what_does_nothing_is_the_identity_to_the_bit():
     odd = jnp.array([0.0, -0.0, 1e-40, jnp.inf, jnp.nan, 0.3])
     images = jnp.resize(odd, (4, 5, 3, 1))
-    without = [
-        one for one in operations.RAND_AUGMENT
-        if one not in (operations.AUTO_CONTRAST, operations.EQUALIZE, operations.SOLARIZE)
-    ]  # fmt: skip
-    never = [[s._replace(probability=0.0) for s in steps] for steps in augment.SVHN_POLICY]
+    without = (operations.SHEAR_X, operations.COLOR, operations.POSTERIZE, operations.TRANSLATE_Y)
+    never = [[s._replace(probability=0.0) for s in steps] for steps in augment.SVHN_POLICY[:3]]
     for same in (
         augment.rand_augment(KEY, images, number=0),
         jax.jit(partial(augment.rand_augment, operations=without))(KEY, images, magnitude=0.0),
