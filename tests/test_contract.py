@@ -17,7 +17,7 @@ from tests import cases
 NARROW = ("[bfloat16]", "[float16]")
 # What a narrow dtype can break: promotion, range and rounding. How a program is mapped, scanned or
 # sharded does not depend on the dtype; `testing.check_regularizer` runs those columns in all three.
-OF_A_DTYPE = (
+OF_A_DTYPE = {
     "shape_and_dtype",
     "strict",
     "jit",
@@ -26,59 +26,60 @@ OF_A_DTYPE = (
     "lowering",
     "traced_strength",
     "off",
-)
-# What other columns show in part: these compile most for what they find.
-LONG = (
-    "gradient_of_scan[float32]",
-    "-scan[float32]",
-    "jvp[float32]",
-    "mapped_strengths[float32]",
-    "shard_map[float32]",
-    "remat[float32]",
-    "auto_mesh[float32]",
-    "explicit_mesh_last_axis[float32]",
-)
-
-
-# What draws strengths and calls a row of its own: the columns that a draw can break.
+}
+# What a second row of a function, with other options, shows only in part: its first row has them.
+OF_A_FUNCTION = {
+    "scan",
+    "remat",
+    "gradient_of_scan",
+    "mapped_strengths",
+    "shard_map",
+    "auto_mesh",
+    "explicit_mesh_last_axis",
+}
+# What draws strengths and calls the function of another row.
 DRAWS = (
     "augment.random_", "augment.jitter.", "augment.filters.random_", "augment.erase.random_",
     "augment.policies.",
 )  # fmt: skip
-OF_A_DRAW = (
-    "-signature",
-    "strict[float32]",
-    "off[float32]",
-    "keys[float32]",
-    "shape_and_dtype[float32]",
-)
+FAST_OF_A_DRAW = {"signature", "strict", "off", "keys", "shape_and_dtype"}
+OF_A_DRAW = FAST_OF_A_DRAW | {"jit", "vmap", "traced_strength", "lowering", "explicit_mesh"}
+# The first rows compile most for these.
+LONG = OF_A_FUNCTION | {"jvp"}
 
 
-def is_long(cell):
-    """Whether other fast cells show the most of it."""
-    draws = cell.startswith(DRAWS) and not cell.endswith(OF_A_DRAW)
-    return cell in OTHERS or cell.endswith(NARROW + LONG) or draws
+def runs(case, column, *, first, narrow):
+    """Whether the suite checks a column of a row."""
+    if case.name.startswith(DRAWS):
+        return first and column in {"strict", "shape_and_dtype"} if narrow else column in OF_A_DRAW
+    if narrow:
+        return first and column in OF_A_DTYPE
+    return first or column not in OF_A_FUNCTION
+
+
+def is_slow(case, column, *, first, narrow):
+    """Whether other, faster cells show the most of it."""
+    draw = case.name.startswith(DRAWS) and column not in FAST_OF_A_DRAW
+    return narrow or not first or column in LONG or draw
 
 
 def cells():
-    """Checks by name of the first rows of functions, and of the others, those in float32 alone."""
-    first, others = {}, {}
-    seen = set()
+    """The checks that the suite makes, by name, and the names of those that are slow."""
+    checks, slow, seen = {}, set(), set()
     for case in cases.FUNCTIONS:
-        checks = testing.contract(case.bound, case.inputs, strengths=case.strengths, off=case.off)
-        for name, check in checks.items():
-            narrow = name.endswith(NARROW)
-            if case.function in seen and not narrow:
-                others[f"{case.name}-{name}"] = check
-            elif case.function not in seen and (not narrow or name.startswith(OF_A_DTYPE)):
-                first[f"{case.name}-{name}"] = check
+        contract = testing.contract(case.bound, case.inputs, strengths=case.strengths, off=case.off)
+        for name, check in contract.items():
+            kind = {"first": case.function not in seen, "narrow": name.endswith(NARROW)}
+            column, cell = name.split("[")[0], f"{case.name}-{name}"
+            if runs(case, column, **kind):
+                checks[cell] = check
+                slow |= {cell} if is_slow(case, column, **kind) else set()
         seen.add(case.function)
-    return first, others
+    return checks, slow
 
 
-FIRST, OTHERS = cells()
-CELLS = FIRST | OTHERS
-MARKED = [pytest.param(cell, marks=[pytest.mark.slow] * is_long(cell)) for cell in CELLS]
+CELLS, SLOW = cells()
+MARKED = [pytest.param(cell, marks=[pytest.mark.slow] * (cell in SLOW)) for cell in CELLS]
 
 
 @pytest.mark.parametrize("cell", MARKED)

@@ -210,8 +210,7 @@ def aug_mix(
 
     Args:
       key: PRNG key.
-      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]`` of one channel or
-        three.
+      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``.
       severity: Largest magnitude :math:`s`, from 0.1 to 10; those of the operations are evenly
         spread over :math:`(0.1, s)`.
       alpha: Parameter :math:`\alpha`, zero or positive; 0 is the identity to the bit.
