@@ -6,7 +6,7 @@ with the Jensen-Shannon divergence of the predictions for a digit and for two of
 ways that no operation of AugMix is: noise, blur, little contrast, and pixels that are missing.
 Seeds differ in their rows, weights, batches and draws; what is printed is the mean of the accuracy
 over them with its standard error, and that of the difference to no augmentation, seed by seed.
-Blur and holes gain from both, little contrast on the mean; noise loses with the divergence, and
+Blur gains from both and holes from the divergence; noise loses with the divergence, and
 clean digits lose a little. Digits of 8 by 8 pixels are a small world: that says nothing on
 photographs.
 
