@@ -30,7 +30,17 @@ from jaxreg import (
     transforms,
 )
 from jaxreg._numerics import widen
-from jaxreg.training import advice, diagnosis, early_stopping, explain, plateau, statistics
+from jaxreg.training import (
+    advice,
+    diagnosis,
+    digests,
+    early_stopping,
+    ensembles,
+    explain,
+    plateau,
+    schedules,
+    statistics,
+)
 from tests import augment_rows
 
 
@@ -1204,6 +1214,24 @@ def _gradient(*, weight: Any) -> optax.GradientTransformationExtraArgs:
 
 FUNCTIONS += tuple(Case(**row) for row in augment_rows.ROWS)
 
+FUNCTIONS += (
+    Case(ensembles.class_uncertainty, (SERIES,)),
+    Case(
+        ensembles.ensemble_mse,
+        (X, X[::-1]),
+        {"members": 4.0},
+        off={"members": 1.0},
+        errors=((ValueError, r"`members` must be at least 1, got 0", {"members": 0}),),
+    ),
+    # Three members on each of eight devices.
+    Case(
+        ensembles.predicted_mse,
+        (jnp.sin(jnp.arange(1.0, 24 * 8 + 1)).reshape(24, 8), X[0]),
+        {"members": 4.0},
+        errors=((ValueError, r"`members` must be at least 1, got nan", {"members": float("nan")}),),
+    ),
+)
+
 TRANSFORMATIONS = (
     Transformation(
         transforms.proximal, _proximal, {"weight": 0.5, "learning_rate": 0.2}, {"weight": 0.0}
@@ -1234,12 +1262,20 @@ ELSEWHERE = {
     diagnosis.Thresholds: "test_diagnosis.py",
     diagnosis.Verdict: "test_diagnosis.py",
     diagnosis.diagnose: "test_diagnosis.py",
+    digests.digest: "test_digests.py",
+    digests.verify: "test_digests.py",
     dropout.drop_path_rates: "test_depth.py",
     dropout.fold_in_axis: "test_dropout.py",
     early_stopping.EarlyStopping: "test_early_stopping.py",
     early_stopping.init: "test_early_stopping.py",
     early_stopping.update: "test_early_stopping.py",
     early_stopping.update_maximizing: "test_early_stopping.py",
+    ensembles.ClassUncertainty: "test_ensembles.py",
+    ensembles.ErrorMoments: "test_ensembles.py",
+    ensembles.Estimate: "test_ensembles.py",
+    ensembles.Prediction: "test_ensembles.py",
+    ensembles.error_moments: "test_ensembles.py",
+    ensembles.monte_carlo: "test_ensembles.py",
     explain.Conflict: "test_explain.py",
     explain.Effect: "test_explain.py",
     explain.Explanation: "test_explain.py",
@@ -1337,6 +1373,9 @@ ELSEWHERE = {
     plateau.init: "test_plateau.py",
     plateau.update: "test_plateau.py",
     plateau.update_maximizing: "test_plateau.py",
+    schedules.curriculum_dropout: "test_schedules.py",
+    schedules.early_dropout: "test_schedules.py",
+    schedules.late_dropout: "test_schedules.py",
     smoothness.Neighbors: "test_graphs.py",
     smoothness.virtual_adversarial: "test_virtual_adversarial.py",
     statistics.recalibrate: "test_statistics.py",

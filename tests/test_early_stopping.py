@@ -7,24 +7,30 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from jaxreg.training import early_stopping
+from tests.curves import LENGTH, curves, five_hundred, padded
 
-CURVES, LENGTH = 200, 24
 NAN, INF = math.nan, math.inf
 
 
 class Published:
-    """The usual class, written for a model with mutable weights; NaN is outside its domain."""
+    """The seed's class, written for a model with mutable weights.
+
+    It is defined for a patience of 1 or more and a first metric that is a number. With a patience
+    of 0 it stops at once, whatever the metric, and nothing is better than a NaN that came first.
+    """
 
     def __init__(self, patience, min_delta=0.0):
-        self.patience, self.min_delta = patience, min_delta
+        self.patience, self.min_delta = patience, np.float32(min_delta)
         self.best_loss, self.counter, self.best_weights = None, 0, None
 
     def __call__(self, loss, weights):
         if self.best_loss is None:
             self.best_loss, self.best_weights = loss, weights
-        elif loss < np.float32(self.best_loss) - np.float32(self.min_delta):
+        elif loss < self.best_loss - self.min_delta:
             self.best_loss, self.counter, self.best_weights = loss, 0, weights
         else:
             self.counter += 1
@@ -32,25 +38,28 @@ class Published:
 
 
 def random_curves():
-    """Noisy descents, negative ones and rounded ones, which have many ties."""
-    rng = np.random.default_rng(0)
-    noise = rng.normal(0, 1, (CURVES, LENGTH))
-    curves = noise - rng.uniform(0, 0.4, (CURVES, 1)) * np.arange(LENGTH)
-    digits = rng.integers(0, 3, (CURVES, 1))
-    return (np.round(curves * 10**digits) / 10**digits).astype(np.float32)
+    """Eight noisy descents."""
+    noise = np.random.default_rng(0).normal(0, 1, (8, LENGTH))
+    return np.float32(noise - 0.2 * np.arange(LENGTH))
 
 
 def by_class(curve, patience, min_delta):
     """Stopping step (or the length), best step, best loss and counter of the published class."""
     stopping = Published(patience, min_delta)
-    for step, loss in enumerate(curve):
-        if stopping(loss, step):
-            return step, stopping.best_weights, stopping.best_loss, stopping.counter
+    with np.errstate(invalid="ignore", over="ignore"):
+        for step, loss in enumerate(curve):
+            if stopping(loss, step):
+                return step, stopping.best_weights, stopping.best_loss, stopping.counter
     return len(curve), stopping.best_weights, stopping.best_loss, stopping.counter
 
 
-@partial(jax.jit, static_argnames="update")
-def scanned(curve, patience, min_delta=0.0, update=early_stopping.update):
+def mixed(steps):
+    """Parameters of two dtypes, bfloat16 among them, that tell the number of the step."""
+    return {"narrow": 1 + steps.astype(jnp.bfloat16) / 128, "step": steps}
+
+
+@partial(jax.jit, static_argnames=("update", "parameters"))
+def scanned(curve, patience, min_delta=0.0, update=early_stopping.update, parameters=jnp.asarray):
     """State after every metric of a curve; the parameters are the number of the step."""
 
     def step(state, row):
@@ -58,8 +67,9 @@ def scanned(curve, patience, min_delta=0.0, update=early_stopping.update):
         state = update(state, metric, params, patience=patience, min_delta=min_delta)
         return state, state
 
-    steps = jnp.arange(curve.shape[0], dtype=jnp.int32)
-    return jax.lax.scan(step, early_stopping.init(jnp.int32(-1)), (curve, steps))
+    steps = parameters(jnp.arange(curve.shape[0], dtype=jnp.int32))
+    start = early_stopping.init(parameters(jnp.int32(-1)))
+    return jax.lax.scan(step, start, (curve, steps))
 
 
 def run(curve, patience, min_delta=0.0):
@@ -68,34 +78,48 @@ def run(curve, patience, min_delta=0.0):
     return final, int(stops[0]) if len(stops) else None
 
 
-@pytest.mark.parametrize("patience", [1, 2, 5])
-@pytest.mark.parametrize("min_delta", [0.0, 0.25])
-def test_decides_as_the_published_class(patience, min_delta):
-    curves = random_curves()
-    mapped = jax.vmap(scanned, in_axes=(0, None, None))
-    final, states = mapped(jnp.asarray(curves), patience, min_delta)
-    stops = np.asarray(states.should_stop)
-    first = np.where(stops.any(1), stops.argmax(1), LENGTH)
-    want = [by_class(curve, patience, min_delta) for curve in curves]
-    np.testing.assert_array_equal(first, [w[0] for w in want])
-    np.testing.assert_array_equal(final.best_params, [w[1] for w in want])
-    np.testing.assert_array_equal(final.best_metric, [w[2] for w in want])
-    np.testing.assert_array_equal(final.stale, [w[3] for w in want])
-    assert stops.any(1).sum() > 0  # The curves tell something.
+@five_hundred
+@given(
+    curve=curves().filter(lambda curve: not np.isnan(curve[0])),
+    patience=st.integers(1, 6),
+    min_delta=st.sampled_from([0.0, 0.0, 0.25, 1e-3, 1e30]),
+)
+def test_decides_as_the_published_class(curve, patience, min_delta):
+    _, states = scanned(padded(curve), patience, np.float32(min_delta), parameters=mixed)
+    states = jax.device_get(states)
+    states = jax.tree.map(lambda leaf: leaf[: len(curve)], states)
+    stop, best_step, best_loss, counter = by_class(curve, patience, min_delta)
+    stops = np.arange(len(curve)) >= stop
+    np.testing.assert_array_equal(states.should_stop, stops)
+    last = jax.tree.map(lambda leaf: leaf[-1], states)
+    assert (last.best_metric, last.stale, last.has_best) == (best_loss, counter, True)
+    want = jax.device_get(mixed(jnp.int32(best_step)))
+    assert last.best_params == want
+    assert last.best_params["narrow"].dtype == want["narrow"].dtype == jnp.bfloat16
+
+
+@pytest.mark.parametrize(
+    ("curve", "patience", "published", "ours"),
+    [([NAN, 3.0, 2.0], 2, (2, 0), (None, 2)), ([3.0, 2.0, 2.0, 1.0], 0, (0, 0), (2, 1))],
+)
+def test_where_the_published_class_is_not_defined(curve, patience, published, ours):
+    assert by_class(np.float32(curve), patience, 0.0)[:2] == published
+    final, stop = run(curve, patience)
+    assert (stop, int(final.best_params)) == ours
 
 
 def test_eight_runs_in_one_vmap_stop_each_at_its_own_step():
-    curves = random_curves()[:8]
+    mapped = random_curves()
     patience, min_delta = np.array([1, 2, 3, 4, 1, 2, 3, 50]), np.array([0, 0.1] * 4, np.float32)
     state = jax.vmap(early_stopping.init)(jnp.full((8, 2), -1))
     update = jax.jit(jax.vmap(lambda s, m, p, n, d: early_stopping.update(
         s, m, p, patience=n, min_delta=d)))  # fmt: skip
     stopped_at = np.full(8, LENGTH)
     for step in range(LENGTH):
-        state = update(state, curves[:, step], jnp.full((8, 2), step), patience, min_delta)
+        state = update(state, mapped[:, step], jnp.full((8, 2), step), patience, min_delta)
         new = np.asarray(state.should_stop) & (stopped_at == LENGTH)
         stopped_at[new] = step
-    want = [by_class(c, n, d) for c, n, d in zip(curves, patience, min_delta, strict=True)]
+    want = [by_class(c, n, d) for c, n, d in zip(mapped, patience, min_delta, strict=True)]
     np.testing.assert_array_equal(stopped_at, [w[0] for w in want])
     np.testing.assert_array_equal(state.best_params, [[w[1]] * 2 for w in want])
     assert len(set(stopped_at)) > 3

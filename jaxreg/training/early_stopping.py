@@ -6,7 +6,10 @@ number always is one, NaN never is. From then on the state is frozen, so that on
 ``vmap`` can stop while its neighbours go on. ``state.best_params`` can be taken at any time.
 
 The decision belongs to the caller: ``if state.should_stop: break`` in Python, a ``jnp.where`` on
-``state.should_stop`` in a scan. On several hosts pass a metric that is the same on all of them.
+``state.should_stop`` in a scan. Where each device or host sees its own examples, pass the metric of
+all, such as ``jax.lax.pmean(metric, axis_name)`` inside ``shard_map``: with metrics of their own
+some would stop and the others wait for them for ever. A scan inside ``shard_map`` refuses a metric
+that varies over devices; between processes ``multihost_utils.assert_equal`` checks a decision.
 
 Example:
   >>> import jax.numpy as jnp

@@ -7,8 +7,8 @@ above 1 regularizes more where training stalls.
 
 The strength is an array, and every strength of this library may be one: hand ``state.strength`` to
 a penalty, a rate, or the transformation of a step. The state of a decay is a count, whatever its
-strength, so that the transformation can be made anew at every step. On several hosts pass a metric
-that is the same on all of them.
+strength, so that the transformation can be made anew at every step. On several devices or hosts
+pass the metric of all, as in :mod:`jaxreg.training.early_stopping`.
 
 Example:
   >>> import jax, jax.numpy as jnp, optax

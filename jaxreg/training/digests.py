@@ -1,0 +1,154 @@
+"""Digests of stored states: whether what was loaded is what was saved, to the bit.
+
+A bit that flips on a disk or on the way to it is silent: Orbax notices it in its own records, and
+loads array data as they come. So store the digests of a state beside it, and verify what you load.
+They are strings in a flat dictionary, ``{"dense/kernel": "float32[64,10] 9f86d0..."}``, that JSON
+holds, and they tell which leaves changed, are missing, were added, or came back in another shape or
+dtype.
+
+They guard against accidents, and are no signature: whoever can write the state can write them.
+
+Example:
+  >>> import jax, jax.numpy as jnp
+  >>> from jaxreg.training import digests
+  >>> saved = {"w": jnp.ones(3), "key": jax.random.key(0)}
+  >>> taken = digests.digest(saved)
+  >>> digests.verify(saved, taken)
+  >>> digests.verify(saved | {"w": jnp.array([1.0, 1.0, 1.0000001])}, taken)
+  Traceback (most recent call last):
+  ValueError: `tree` must have the given digests, but `w` differs; load a state saved earlier.
+
+References:
+  NIST, `Secure Hash Standard <https://doi.org/10.6028/NIST.FIPS.180-4>`_, 2015
+"""
+
+import hashlib
+import struct
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxreg._paths import path_names
+
+__all__ = ["digest", "verify"]
+
+
+def digest(tree: Any) -> dict[str, str]:
+    """Returns the dtype, shape and SHA-256 of every leaf, by its path.
+
+    Two leaves have the same digest where dtype, shape and all bytes agree: NaN equals NaN of the
+    same bits, and 0.0 is not -0.0. Where an array lives and how it is sharded does not count, nor
+    whether it is one of JAX or of NumPy, and tuples and mappings of the same names are one
+    structure. ``None`` holds nothing and has no digest.
+
+    Args:
+      tree: Pytree of arrays, PRNG keys (typed ones with their implementation), Python numbers and
+        strings. Every process must be able to read the arrays whole; gather those that are spread
+        over several with ``jax.experimental.multihost_utils.process_allgather``.
+
+    Returns:
+      Strings ``"dtype[shape] hexadecimals"`` by the names along the path, joined by ``/``.
+
+    Raises:
+      TypeError: A leaf is nothing of that.
+      ValueError: Two leaves have the same name.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg.training import digests
+      >>> taken = digests.digest({"dense": {"kernel": jnp.zeros((64, 10))}, "epoch": 3})
+      >>> {name: value.split()[0] for name, value in taken.items()}
+      {'dense/kernel': 'float32[64,10]', 'epoch': 'int[]'}
+
+    References:
+      NIST, `Secure Hash Standard <https://doi.org/10.6028/NIST.FIPS.180-4>`_, 2015
+    """
+    found: dict[str, str] = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        name = "/".join(path_names(path))
+        if name in found:
+            raise ValueError(
+                f"`tree` must give every leaf a name of its own, got `{name}` twice; rename one."
+            )
+        kind, data = _content(name, leaf)
+        value = hashlib.sha256(f"{kind} ".encode())
+        value.update(data)
+        found[name] = f"{kind} {value.hexdigest()}"
+    return found
+
+
+def verify(tree: Any, digests: Mapping[str, str]) -> None:
+    """Raises unless a tree is what digests were taken of, to the bit.
+
+    Args:
+      tree: The pytree, as :func:`digest` takes it.
+      digests: What :func:`digest` returned for the tree that was saved.
+
+    Raises:
+      TypeError: ``digests`` is no mapping.
+      ValueError: The tree is another one; the message names every leaf that differs, is missing,
+        has no digest, or is of another shape or dtype.
+
+    Example:
+      >>> import numpy as np
+      >>> from jaxreg.training import digests
+      >>> taken = digests.digest({"a": np.zeros(2), "b": 1})
+      >>> digests.verify({"a": np.zeros(2), "b": 1}, taken)
+    """
+    if not isinstance(digests, Mapping):
+        raise TypeError(f"`digests` must be a mapping from `digest`, got {type(digests).__name__}.")
+    found = digest(tree)
+    names = sorted(found.keys() | digests.keys())
+    differences = [
+        _difference(name, found.get(name), digests.get(name))
+        for name in names
+        if name not in found or name not in digests or found[name] != digests[name]
+    ]
+    if differences:
+        raise ValueError(
+            f"`tree` must have the given digests, but {', '.join(differences)}; "
+            "load a state saved earlier."
+        )
+
+
+def _content(name: str, leaf: Any) -> tuple[str, bytes | memoryview]:
+    """Dtype and shape of a leaf, and its bytes, the same on every machine."""
+    match leaf:
+        case jax.Array() if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return _kind(leaf), _bytes(np.asarray(jax.random.key_data(leaf)))
+        case jax.Array() | np.ndarray() | np.generic() if not np.dtype(leaf.dtype).hasobject:
+            return _kind(leaf), _bytes(np.asarray(leaf))
+        case bool() | int() | str():
+            return f"{type(leaf).__name__}[]", str(leaf).encode()
+        case float():
+            return "float[]", struct.pack("<d", leaf)
+        case complex():
+            return "complex[]", struct.pack("<dd", leaf.real, leaf.imag)
+    raise TypeError(
+        f"`tree` must hold arrays, keys, numbers and strings, got {type(leaf).__name__} at "
+        f"`{name}`; leave it out, or store numbers that tell it."
+    )
+
+
+def _kind(leaf: Any) -> str:
+    """Dtype and shape in words: ``bfloat16[3,4]``, ``key<fry>[]``."""
+    return f"{leaf.dtype.name}[{','.join(map(str, leaf.shape))}]"
+
+
+def _bytes(array: np.ndarray) -> memoryview:
+    """The elements in order, with the lowest byte first."""
+    ordered = array.astype(array.dtype.newbyteorder("<"), copy=False)
+    return np.ascontiguousarray(ordered).reshape(-1).view(np.uint8).data
+
+
+def _difference(name: str, found: str | None, expected: Any) -> str:
+    """What is other than it was, in words."""
+    if found is None:
+        return f"`{name}` is missing"
+    if expected is None:
+        return f"`{name}` has no digest"
+    now, before = (str(value).partition(" ")[0] for value in (found, expected))
+    return f"`{name}` differs" if now == before else f"`{name}` is {now} and was {before}"
