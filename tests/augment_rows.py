@@ -36,7 +36,7 @@ def _misfit(name: str) -> Any:
 
 
 def _outside(name: str, value: float = 1.5) -> Any:
-    return (ValueError, rf"`{name}` must be .* in \[0, .*\], got {value}", {name: value})
+    return (ValueError, rf"`{name}` must be .* in \[0.*, .*\], got {value}", {name: value})
 
 
 def _size() -> Any:
@@ -312,6 +312,27 @@ MIX = (
         "options": {"alpha": 0.8, **CLASSES},
     },
 )
+_FEW = {"operations": (augment.operations.ROTATE, augment.operations.BRIGHTNESS)}
+_PAIRS = (
+    (augment.Step(_FEW["operations"][0], 0.5, 3), augment.Step(_FEW["operations"][1], 0.7, 4)),
+    (augment.Step(_FEW["operations"][1], 0.9, 2),),
+)
+
+
+def _no(name: str) -> Any:
+    return (ValueError, rf"`{name}` must hold at least one", {name: ()})
+
+
+POLICIES = (
+    random(augment.rand_augment, magnitude=4.0, errors=[_outside("magnitude", 30.5)])
+    | {"options": {**_FEW, "sample": augment.bilinear}},
+    random(augment.trivial_augment, errors=[_no("operations")])
+    | {"options": {**_FEW, "sample": augment.bilinear}},
+    random(augment.auto_augment, errors=[_no("policy")])
+    | {"options": {"policy": _PAIRS, "sample": augment.bilinear}},
+    random(augment.aug_mix, severity=3.0, off={}, errors=[_outside("severity", 11.0)])
+    | {"options": {**_FEW, "width": 2, "depth": (1, 2)}},
+)
 CORNERS = jnp.tile(jnp.array([[0.5, 0.6, 2.3, 3.1]]), (16, 2, 1)) + IMAGES[:, :2, 0, :1]
 FOLLOWING = (
     row(augment.keypoints) | {"inputs": (CORNERS[..., :2], MATRICES)},
@@ -323,11 +344,19 @@ ROWS = (
     *COLOR,
     *ERASE,
     *MIX,
+    *POLICIES,
     *({**one, "options": {"image_size": (5, 4)}} for one in FOLLOWING),
     *text_rows.ROWS,
 )
 ELSEWHERE = {
     **text_rows.ELSEWHERE,
+    augment.CIFAR10_POLICY: "test_policies.py",
+    augment.IMAGENET_POLICY: "test_policies.py",
+    augment.SVHN_POLICY: "test_policies.py",
+    augment.Operation: "test_policies.py",
+    augment.Step: "test_policies.py",
+    augment.Warp: "test_policies.py",
+    augment.operations: "test_policies.py",
     augment.Mixed: "test_mix.py",
     augment.affine_labels: "test_compose.py",
     augment.for_each: "test_compose.py",

@@ -817,6 +817,7 @@ FUNCTIONS = (
     Case(information.gaussian_kl, (X, LOG_VARIANCES)),
     Case(information.sample_gaussian, (KEY, X, LOG_VARIANCES), errors=(_WRONG_BITS,)),
     Case(information.symmetric_kl, (X, X[::-1])),
+    Case(information.jensen_shannon, (SERIES,)),
     Case(penalties.l1, (X,)),
     Case(penalties.l2, (X,)),
     Case(

@@ -10,6 +10,7 @@ from PIL import Image, ImageEnhance, ImageOps
 from scipy import ndimage
 
 from jaxreg import augment
+from jaxreg.augment import levels as level_tables
 
 KEY = jax.random.key(60)
 RNG = np.random.default_rng(0)
@@ -70,6 +71,15 @@ def test_equalize_is_pils_at_its_edges(levels):
     np.testing.assert_array_equal(
         in_levels(augment.equalize, levels), np.asarray(ImageOps.equalize(as_pil(levels)))
     )
+
+
+def test_levels_are_counted_the_same_on_all_devices():
+    drawn = jnp.asarray(np.random.default_rng(1).integers(0, 256, (2, 3, 500)))
+    constant = jnp.full((2, 3, 500), 255)
+    for line in (drawn, constant, drawn[..., :0]):
+        found = level_tables._by_scatter(line)
+        np.testing.assert_array_equal(found, level_tables._by_products(line))
+        assert (found.sum(-1) == line.shape[-1]).all()
 
 
 ENHANCED = [

@@ -14,7 +14,7 @@ the same matrix.
 :mod:`jaxreg.augment.text` augments token ids and their embeddings.
 """
 
-from jaxreg.augment import series, text
+from jaxreg.augment import operations, series, text
 from jaxreg.augment.color import (
     brightness,
     contrast,
@@ -69,8 +69,11 @@ from jaxreg.augment.matrices import (
 )
 from jaxreg.augment.mix import Mixed, cutmix, mixup, random_cutmix, random_mixup
 from jaxreg.augment.mixtures import Mixture, fit_mixture, mixture_sampling
+from jaxreg.augment.operations import Operation, Warp
 from jaxreg.augment.oversampling import lacking, smote
 from jaxreg.augment.partners import reversal, share_of_batch, share_of_example, shuffled, within
+from jaxreg.augment.policies import aug_mix, auto_augment, rand_augment, trivial_augment
+from jaxreg.augment.published import CIFAR10_POLICY, IMAGENET_POLICY, SVHN_POLICY, Step
 from jaxreg.augment.random_geometry import (
     random_affine,
     random_elastic,
@@ -109,10 +112,18 @@ from jaxreg.augment.windows import (
 )
 
 __all__ = [
+    "CIFAR10_POLICY",
+    "IMAGENET_POLICY",
+    "SVHN_POLICY",
     "Mixed",
     "Mixture",
+    "Operation",
+    "Step",
+    "Warp",
     "affine",
     "affine_labels",
+    "aug_mix",
+    "auto_augment",
     "autocontrast",
     "bilinear",
     "boxes",
@@ -144,10 +155,12 @@ __all__ = [
     "nearest",
     "normalize",
     "one_of",
+    "operations",
     "pad",
     "perspective",
     "posterize",
     "quadrilateral",
+    "rand_augment",
     "random_affine",
     "random_brightness",
     "random_color_jitter",
@@ -209,6 +222,7 @@ __all__ = [
     "to_uint8",
     "translate",
     "translation",
+    "trivial_augment",
     "window",
     "with_probability",
     "within",

@@ -152,3 +152,13 @@ def check_partner(x: jax.Array, other: jax.Array, name: str) -> None:
 def averaged(x: jax.Array, other: jax.Array, share: jax.Array) -> jax.Array:
     """The mean of ``x`` with this share and of ``other`` with the rest."""
     return (share * widen(x) + (1 - share) * widen(other)).astype(x.dtype)
+
+
+def kept_shape(result: jax.Array, image: jax.Array) -> jax.Array:
+    """Returns the result of a function; raises unless it is like the image."""
+    if result.shape != image.shape or result.dtype != image.dtype:
+        raise ValueError(
+            f"`function` must keep the shape and dtype, {image.dtype} of shape {image.shape}, got "
+            f"{result.dtype} of shape {result.shape}; change sizes before or after."
+        )
+    return result

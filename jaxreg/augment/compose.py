@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 
 from jaxreg._checks import check_key, check_rate
 from jaxreg._sharding import place_first
-from jaxreg.augment._shared import checked, chosen, select, spread, uniform
+from jaxreg.augment._shared import checked, chosen, kept_shape, select, spread, uniform
 
 Augmentation = Callable[[jax.Array, jax.Array], jax.Array]
 
@@ -77,7 +77,7 @@ def with_probability(function: Augmentation, *, probability: ArrayLike) -> Augme
         check_key(key)
         image = checked(image)
         coin, own = jax.random.split(key)
-        changed = _kept_shape(function(own, image), image)
+        changed = kept_shape(function(own, image), image)
         return select(chosen(coin, image, probability), changed, image)
 
     return augmented
@@ -109,9 +109,9 @@ def one_of(first: Augmentation, *others: Augmentation) -> Augmentation:
         functions = (first, *others)
         die, *keys = jax.random.split(key, len(functions) + 1)
         number = spread(jnp.floor(uniform(die, image) * len(functions)).astype(jnp.int32))
-        result = _kept_shape(first(keys[0], image), image)
+        result = kept_shape(first(keys[0], image), image)
         for position, (function, own) in enumerate(zip(others, keys[1:], strict=True), 1):
-            result = select(number == position, _kept_shape(function(own, image), image), result)
+            result = select(number == position, kept_shape(function(own, image), image), result)
         return result
 
     return augmented
@@ -143,12 +143,3 @@ def for_each(function: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
         return jax.vmap(function)(keys, images, *others)
 
     return augmented
-
-
-def _kept_shape(result: jax.Array, image: jax.Array) -> jax.Array:
-    if result.shape != image.shape or result.dtype != image.dtype:
-        raise ValueError(
-            f"`function` must keep the shape and dtype, {image.dtype} of shape {image.shape}, got "
-            f"{result.dtype} of shape {result.shape}; change sizes before or after."
-        )
-    return result

@@ -173,10 +173,23 @@ def _values(levels: jax.Array, image: jax.Array) -> jax.Array:
 
 
 def _histogram(levels: jax.Array) -> jax.Array:
-    """How often each of 256 levels occurs along the last axis.
+    """How often each of 256 levels occurs along the last axis."""
+    return jax.lax.platform_dependent(levels, tpu=_by_products, default=_by_scatter)
 
-    The product of the high and the low halves of the levels, one-hot, needs no scatter. Counts are
-    exact in float32 below ``2**24``.
+
+def _by_scatter(levels: jax.Array) -> jax.Array:
+    def count(line: jax.Array) -> jax.Array:
+        return jnp.zeros(256, jnp.int32).at[line].add(1, mode="promise_in_bounds")
+
+    for _ in range(levels.ndim - 1):
+        count = jax.vmap(count)
+    return count(levels)
+
+
+def _by_products(levels: jax.Array) -> jax.Array:
+    """The product of the high and the low halves of the levels, one-hot, needs no scatter.
+
+    Counts are exact in float32 below ``2**24``. On a processor it takes some 75 times as long.
     """
     high, low = (jax.nn.one_hot(half, 16, dtype=jnp.float32) for half in (levels >> 4, levels & 15))
     counts = jnp.einsum("...ni,...nj->...ij", high, low, precision=jax.lax.Precision.HIGHEST)

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from jaxreg._sharding import place_like
 from jaxreg.augment._shared import check_size
 
 
@@ -236,12 +237,14 @@ def _cross(a: jax.Array, b: jax.Array) -> jax.Array:
 
 
 def _wide(*values: ArrayLike) -> tuple[jax.Array, ...]:
-    """Arrays of one shape and one floating dtype, float32 or wider."""
+    """Arrays of one shape, sharding and floating dtype, float32 or wider."""
     arrays = [v if isinstance(v, jax.Array) else jnp.asarray(v) for v in values]
     is_double = any(a.dtype == jnp.float64 and not a.weak_type for a in arrays)
     dtype = jnp.float64 if is_double else jnp.float32
     shape = jnp.broadcast_shapes(*(a.shape for a in arrays))
-    return tuple(jnp.broadcast_to(a.astype(dtype), shape) for a in arrays)
+    full = (jnp.broadcast_to(a.astype(dtype), shape) for a in arrays)
+    like = next((a for a in arrays if a.shape == shape), None)
+    return tuple(full if like is None else (place_like(a, like) for a in full))
 
 
 def _matrix(*rows: tuple[jax.Array | int, ...]) -> jax.Array:

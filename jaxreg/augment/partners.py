@@ -104,7 +104,7 @@ def share_of_example(key: jax.Array, x: jax.Array, alpha: jax.Array) -> jax.Arra
       >>> print(augment.share_of_example(jax.random.key(0), jnp.ones((3, 2)), 0.0))
       [1. 1. 1.]
     """
-    return _beta(key, x, alpha, (x.shape[0],))
+    return beta(key, x, alpha, (x.shape[0],))
 
 
 def share_of_batch(key: jax.Array, x: jax.Array, alpha: jax.Array) -> jax.Array:
@@ -124,10 +124,11 @@ def share_of_batch(key: jax.Array, x: jax.Array, alpha: jax.Array) -> jax.Array:
       >>> print(augment.share_of_batch(jax.random.key(0), jnp.ones((3, 2)), 0.0))
       1.0
     """
-    return _beta(key, x, alpha, ())
+    return beta(key, x, alpha, ())
 
 
-def _beta(key: jax.Array, x: jax.Array, alpha: ArrayLike, shape: tuple[int, ...]) -> jax.Array:
+def beta(key: jax.Array, x: jax.Array, alpha: ArrayLike, shape: tuple[int, ...]) -> jax.Array:
+    """Variates of ``Beta(alpha, alpha)``; 1 where ``alpha`` is 0."""
     alpha = strength(alpha, x)
     positive = alpha > 0
     safe = jnp.where(positive, alpha, jnp.ones_like(alpha))

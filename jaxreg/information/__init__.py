@@ -5,7 +5,12 @@ for each example. Losses are means over the examples that count. All of them are
 or wider and returned so, and a weight is a factor outside unless it is an argument.
 """
 
-from jaxreg.information.categorical import categorical_kl, confidence_penalty, symmetric_kl
+from jaxreg.information.categorical import (
+    categorical_kl,
+    confidence_penalty,
+    jensen_shannon,
+    symmetric_kl,
+)
 from jaxreg.information.gaussian import gaussian_kl, sample_gaussian
 from jaxreg.information.losses import beta_vae_loss, bottleneck_loss, free_bits
 
@@ -16,6 +21,7 @@ __all__ = [
     "confidence_penalty",
     "free_bits",
     "gaussian_kl",
+    "jensen_shannon",
     "sample_gaussian",
     "symmetric_kl",
 ]

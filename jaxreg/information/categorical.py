@@ -125,6 +125,59 @@ def confidence_penalty(logits: jax.Array) -> jax.Array:
     return _expected(p, p > 0, log_p, jnp.zeros_like(log_p))
 
 
+def jensen_shannon(logits: jax.Array) -> jax.Array:
+    r"""Mean divergence of several categorical distributions from their mean.
+
+    .. math::
+
+      \mathrm{JS} = \frac{1}{V} \sum_v \mathrm{KL}(p_v \,\|\, m), \qquad
+      m = \frac{1}{V} \sum_v p_v, \quad p_v = \mathrm{softmax}(z_v)
+
+    It is symmetric, 0 where all views agree, and at most :math:`\log V`. AugMix adds 12 times its
+    mean over the examples to the cross entropy, with the logits of an image and of two of its
+    augmentations.
+
+    Args:
+      logits: Unnormalized log probabilities :math:`z` of :math:`V` views,
+        ``[views, ..., num_classes]``; minus infinity excludes a class, as long as one is left.
+
+    Returns:
+      Array ``[...]``, float32 or wider.
+
+    Raises:
+      TypeError: ``logits`` are not real floating-point.
+      ValueError: ``logits`` have no class, or no axis of views.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg import information
+      >>> apart = jnp.array([[0.0, -jnp.inf], [-jnp.inf, 0.0]])
+      >>> print(jnp.allclose(information.jensen_shannon(apart), jnp.log(2)))
+      True
+
+    References:
+      Lin, `Divergence Measures Based on the Shannon Entropy
+      <https://doi.org/10.1109/18.61115>`_, 1991; Hendrycks et al., `AugMix
+      <https://arxiv.org/abs/1912.02781>`_, 2020, equation 2
+    """
+    check_logits(logits, "logits")
+    if logits.ndim < 2 or logits.shape[0] == 0:
+        raise ValueError(
+            f"`logits` must be of shape [views, ..., num_classes], got {logits.shape}; join those "
+            "of the views with jnp.stack."
+        )
+    log_p = jax.nn.log_softmax(widen(logits))
+    p = jnp.exp(log_p)
+    # Counted from the largest of the views, so that the mean of views that agree is exactly theirs.
+    top = jax.lax.stop_gradient(jnp.max(log_p, axis=0, keepdims=True))
+    top = jnp.where(top == -jnp.inf, jnp.zeros_like(top), top)
+    ratio = jnp.mean(jnp.exp(log_p - top), axis=0, keepdims=True)
+    positive = ratio > 0
+    log_ratio = jnp.log(jnp.where(positive, ratio, jnp.ones_like(ratio)))
+    log_mean = jnp.broadcast_to(log_ratio + top, log_p.shape)
+    return jnp.mean(_expected(p, p > 0, log_p, place_like(log_mean, log_p)), axis=0)
+
+
 def _expected(
     weights: jax.Array, counts: jax.Array, log_p: jax.Array, log_q: jax.Array
 ) -> jax.Array:

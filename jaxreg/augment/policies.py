@@ -1,0 +1,343 @@
+r"""Random sequences of operations, for each example its own.
+
+Two steps in a row take one resampling, by the product of their matrices where both are geometries:
+what the first moves beyond the border the second can bring back. All operations of a set are
+computed for all examples, and one result of each is kept.
+"""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from jaxreg._checks import (
+    check_between,
+    check_key,
+    check_nonnegative,
+    check_rate,
+    check_scalar,
+    check_static_integer,
+)
+from jaxreg._numerics import real_dtype, strength, widen
+from jaxreg.augment._shared import checked, place_by_example, select, spread, uniform
+from jaxreg.augment.operations import AUG_MIX, RAND_AUGMENT, TRIVIAL_AUGMENT_WIDE
+from jaxreg.augment.partners import beta
+from jaxreg.augment.published import CIFAR10_POLICY, Step
+from jaxreg.augment.sampling import Sampler, bilinear, nearest
+from jaxreg.augment.steps import Chosen, Operations, any_of, augmented, die, sign
+
+_RAND_AUGMENT_LEVELS = 30
+_AUTO_AUGMENT_LEVELS = 9
+_AUG_MIX_LEVELS = 10
+_LEAST_SEVERITY = 0.1
+
+
+def rand_augment(
+    key: jax.Array,
+    image: jax.Array,
+    *,
+    magnitude: ArrayLike = 9,
+    number: int = 2,
+    operations: Operations = RAND_AUGMENT,
+    fill: ArrayLike = 0.0,
+    sample: Sampler = nearest,
+) -> jax.Array:
+    """Applies some operations in a row, each one of a set with the same probability.
+
+    Args:
+      key: PRNG key.
+      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]`` of one channel or
+        three.
+      magnitude: Of all operations, from 0 to 30.
+      number: How many operations; it shapes the program.
+      operations: What is chosen from, the 14 of the paper by default. At magnitude 0 they do
+        nothing but for ``AUTO_CONTRAST`` and ``EQUALIZE``, which have none.
+      fill: Value beyond the border: a number, or one for each channel.
+      sample: How geometry reads between pixels, as in :func:`affine`.
+
+    Returns:
+      Array with the shape and dtype of ``image``.
+
+    Raises:
+      TypeError: ``image`` is not real floating-point, ``key`` is not one key, or ``number`` no
+        integer.
+      ValueError: ``magnitude`` is a number outside ``[0, 30]``, ``number`` is negative, or there
+        are no operations.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg import augment
+      >>> images = jnp.full((20, 8, 8, 3), 0.25)
+      >>> y = jax.jit(augment.rand_augment)(jax.random.key(0), images, magnitude=15)
+      >>> print(y.shape, y.min() >= 0, y.max() <= 1, jnp.unique(y.mean(axis=(1, 2, 3))).size > 5)
+      (20, 8, 8, 3) True True True
+
+    References:
+      Cubuk et al., `RandAugment: Practical Automated Data Augmentation with a Reduced Search Space
+      <https://arxiv.org/abs/1909.13719>`_, 2020
+    """
+    check_key(key)
+    image = checked(image)
+    check_between(magnitude, "magnitude", 0, _RAND_AUGMENT_LEVELS)
+    check_static_integer(number, "number")
+    if number < 0:
+        raise ValueError(f"`number` must be zero or positive, got {number}.")
+    level = strength(magnitude, image) / _RAND_AUGMENT_LEVELS
+    steps = [any_of(k, image, operations, level) for k in jax.random.split(key, number)]
+    return augmented(image, steps, fill, sample)
+
+
+def trivial_augment(
+    key: jax.Array,
+    image: jax.Array,
+    *,
+    operations: Operations = TRIVIAL_AUGMENT_WIDE,
+    fill: ArrayLike = 0.0,
+    sample: Sampler = nearest,
+) -> jax.Array:
+    """Applies one operation of a set at one of 31 levels, all with the same probability.
+
+    Args:
+      key: PRNG key.
+      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]`` of one channel or
+        three.
+      operations: What is chosen from, the 14 of the paper's wide space by default.
+      fill: Value beyond the border: a number, or one for each channel.
+      sample: How geometry reads between pixels, as in :func:`affine`.
+
+    Returns:
+      Array with the shape and dtype of ``image``.
+
+    Raises:
+      TypeError: ``image`` is not real floating-point, or ``key`` is not one key.
+      ValueError: There are no operations.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg import augment
+      >>> images = jnp.full((20, 8, 8, 3), 0.25)
+      >>> y = jax.jit(augment.trivial_augment)(jax.random.key(0), images)
+      >>> print(y.shape, y.min() >= 0, y.max() <= 1, jnp.unique(y.mean(axis=(1, 2, 3))).size > 5)
+      (20, 8, 8, 3) True True True
+
+    References:
+      Mueller and Hutter, `TrivialAugment: Tuning-free Yet State-of-the-Art Data Augmentation
+      <https://arxiv.org/abs/2103.10158>`_, 2021
+    """
+    check_key(key)
+    image = checked(image)
+    key, level_key = jax.random.split(key)
+    levels = _RAND_AUGMENT_LEVELS
+    level = die(level_key, image, levels + 1).astype(real_dtype(image)) / levels
+    return augmented(image, [any_of(key, image, operations, level)], fill, sample)
+
+
+def auto_augment(
+    key: jax.Array,
+    image: jax.Array,
+    *,
+    policy: Sequence[Sequence[Step]] = CIFAR10_POLICY,
+    fill: ArrayLike = 0.0,
+    sample: Sampler = nearest,
+) -> jax.Array:
+    """Applies one sequence of steps of a policy, each step with its probability and magnitude.
+
+    Args:
+      key: PRNG key.
+      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]`` of one channel or
+        three.
+      policy: Sequences of which each example goes through one, all with the same probability:
+        ``CIFAR10_POLICY``, ``IMAGENET_POLICY``, ``SVHN_POLICY``, or sequences of :class:`Step` of
+        your own. Probabilities, magnitudes and the ranges of operations may be traced, to be
+        searched through.
+      fill: Value beyond the border: a number, or one for each channel.
+      sample: How geometry reads between pixels, as in :func:`affine`.
+
+    Returns:
+      Array with the shape and dtype of ``image``.
+
+    Raises:
+      TypeError: ``image`` is not real floating-point, or ``key`` is not one key.
+      ValueError: ``policy`` has no sequences, a probability is outside ``[0, 1]``, or a magnitude
+        outside ``[0, 9]``.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg import augment
+      >>> step = augment.Step(augment.operations.INVERT, probability=0.5, magnitude=0)
+      >>> images = jnp.zeros((50, 2, 2, 1))
+      >>> print(jnp.unique(augment.auto_augment(jax.random.key(0), images, policy=[[step]])))
+      [0. 1.]
+
+    References:
+      Cubuk et al., `AutoAugment: Learning Augmentation Strategies from Data
+      <https://arxiv.org/abs/1805.09501>`_, 2019
+    """
+    check_key(key)
+    image = checked(image)
+    _check_policy(policy)
+    length = max(map(len, policy))
+    key, *keys = jax.random.split(key, length + 1)
+    which = die(key, image, len(policy))
+    steps = []
+    for position, own in enumerate(keys):
+        column = [s[position] if position < len(s) else None for s in policy]
+        steps.append(_step_of(own, image, which, column))
+    return augmented(image, steps, fill, sample)
+
+
+def aug_mix(
+    key: jax.Array,
+    image: jax.Array,
+    *,
+    severity: ArrayLike = 3.0,
+    alpha: ArrayLike = 1.0,
+    width: int = 3,
+    depth: tuple[int, int] = (1, 3),
+    operations: Operations = AUG_MIX,
+    fill: ArrayLike = 0.0,
+) -> jax.Array:
+    r"""Averages an image with several that went through chains of operations.
+
+    .. math::
+
+      v = m u + (1 - m) \sum_{i=1}^{k} w_i \, c_i(u), \qquad
+      m \sim \mathrm{Beta}(\alpha, \alpha), \quad w \sim \mathrm{Dirichlet}(\alpha, \dots, \alpha)
+
+    The loss of the paper is the cross entropy of the image plus 12 times the mean of
+    :func:`jaxreg.information.jensen_shannon` of the logits of the image and of two such averages.
+
+    Args:
+      key: PRNG key.
+      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``.
+      severity: Largest magnitude :math:`s`, from 0.1 to 10; those of the operations are evenly
+        spread over :math:`(0.1, s)`.
+      alpha: Parameter :math:`\alpha`, zero or positive; 0 is the identity to the bit.
+      width: How many chains :math:`k`; it shapes the program.
+      depth: Least and largest number of operations of a chain, all with the same probability.
+      operations: What is chosen from, the 9 of the paper by default.
+      fill: Value beyond the border: a number, or one for each channel.
+
+    Returns:
+      Array with the shape and dtype of ``image``.
+
+    Raises:
+      TypeError: ``image`` is not real floating-point, ``key`` is not one key, or ``width`` no
+        integer.
+      ValueError: ``severity`` is a number outside ``[0.1, 10]``, ``alpha`` is negative, ``width``
+        not positive, or ``depth`` no range.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg import augment
+      >>> key, images = jax.random.key(0), jnp.linspace(0, 1, 192).reshape(1, 8, 8, 3)
+      >>> print((jax.jit(augment.aug_mix)(key, images, alpha=0.0) == images).all())
+      True
+
+    References:
+      Hendrycks et al., `AugMix: A Simple Data Processing Method to Improve Robustness and
+      Uncertainty <https://arxiv.org/abs/1912.02781>`_, 2020
+    """
+    check_key(key)
+    image = checked(image)
+    check_between(severity, "severity", _LEAST_SEVERITY, _AUG_MIX_LEVELS)
+    check_scalar(alpha, "alpha")
+    check_nonnegative(alpha, "alpha")
+    _check_chains(width, depth)
+    share_key, weight_key, chain_key = jax.random.split(key, 3)
+    share = place_by_example(beta(share_key, image, alpha, image.shape[:-3]), image)
+    share = spread(share)
+    weights = place_by_example(_dirichlet(weight_key, image, alpha, width), image)
+    weights = jnp.moveaxis(weights, -1, 0)[..., None, None, None]
+    largest = strength(severity, image)
+
+    def chain(key: jax.Array) -> jax.Array:
+        return augmented(image, _chain(key, image, largest, depth, operations), fill, bilinear)
+
+    chains = jax.vmap(chain)(jax.random.split(chain_key, width))
+    mixed = jnp.sum(weights * widen(chains), axis=0)
+    y = share * widen(image) + (1 - share) * mixed
+    return select(share == 1, image, y.astype(image.dtype))
+
+
+def _chain(
+    key: jax.Array,
+    image: jax.Array,
+    severity: jax.Array,
+    depth: tuple[int, int],
+    operations: Operations,
+) -> list[Chosen]:
+    """As many steps as there may be, of which those beyond the depth of an example do nothing."""
+    least, most = depth
+    key, *keys = jax.random.split(key, most + 1)
+    length = least + die(key, image, most - least + 1)
+    steps = []
+    for position, own in enumerate(keys):
+        own, level_key = jax.random.split(own)
+        share = uniform(level_key, image)
+        level = (_LEAST_SEVERITY + (severity - _LEAST_SEVERITY) * share) / _AUG_MIX_LEVELS
+        step = any_of(own, image, operations, level)
+        number = jnp.where(position < length, step.number, jnp.full_like(step.number, -1))
+        steps.append(step._replace(number=number))
+    return steps
+
+
+def _step_of(
+    key: jax.Array, image: jax.Array, which: jax.Array, column: Sequence[Step | None]
+) -> Chosen:
+    """The steps at one position of the sequences ``which`` of a policy."""
+    coin_key, sign_key = jax.random.split(key)
+    operations, numbers = [], []
+    for step in column:
+        # Compared as objects, since ranges that are arrays have no equality.
+        known = [step is not None and step.operation is one for one in operations]
+        if step is not None and not any(known):
+            operations.append(step.operation)
+        numbers.append(known.index(True) if any(known) else len(known))
+    probability = _entry(which, [0.0 if s is None else s.probability for s in column], image)
+    magnitude = _entry(which, [0.0 if s is None else s.magnitude for s in column], image)
+    number = _entry(which, numbers, image).astype(jnp.int32)
+    happens = uniform(coin_key, image) < probability
+    number = jnp.where(happens, number, jnp.full_like(number, -1))
+    level = jnp.clip(magnitude / _AUTO_AUGMENT_LEVELS, 0, 1)
+    return Chosen(operations, number, level, sign(sign_key, image))
+
+
+def _entry(which: jax.Array, values: Sequence[ArrayLike], image: jax.Array) -> jax.Array:
+    """For each example the value of its number; a sum of one term, which is no gather."""
+    table = jnp.stack([strength(value, image) for value in values])
+    positions = jnp.arange(len(values), dtype=which.dtype)
+    shape = (1,) * which.ndim + table.shape
+    hit = which[..., None] == positions.reshape(shape)
+    return jnp.sum(jnp.where(hit, table.reshape(shape), jnp.zeros_like(table[0])), axis=-1)
+
+
+def _dirichlet(key: jax.Array, image: jax.Array, alpha: ArrayLike, width: int) -> jax.Array:
+    """Weights ``[..., width]`` that sum to 1, as shares of gamma variates."""
+    alpha = strength(alpha, image)
+    safe = jnp.where(alpha > 0, alpha, jnp.ones_like(alpha))
+    shape = (*image.shape[:-3], width)
+    return jax.nn.softmax(jax.random.loggamma(key, safe, shape, dtype=safe.dtype), axis=-1)
+
+
+def _check_policy(policy: Sequence[Sequence[Step]]) -> None:
+    if not len(policy) or not any(map(len, policy)):
+        raise ValueError("`policy` must hold at least one sequence of steps, got none.")
+    for step in (step for steps in policy for step in steps):
+        check_rate(step.probability, "probability")
+        check_between(step.magnitude, "magnitude", 0, _AUTO_AUGMENT_LEVELS)
+
+
+def _check_chains(width: int, depth: tuple[int, int]) -> None:
+    check_static_integer(width, "width")
+    if width < 1:
+        raise ValueError(f"`width` must be positive, got {width}.")
+    if not isinstance(depth, Sequence) or len(depth) != 2:
+        raise ValueError(f"`depth` must be a pair (least, largest), got {depth}.")
+    for length in depth:
+        check_static_integer(length, "depth")
+    if not 1 <= depth[0] <= depth[1]:
+        raise ValueError(
+            f"`depth` must rise from 1 or more, got {depth}; pass (3, 3) for chains of three."
+        )
