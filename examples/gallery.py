@@ -6,6 +6,7 @@ those that ran.
     python -m examples.gallery [folder]
 """
 
+import inspect
 import io
 import pathlib
 import sys
@@ -76,6 +77,12 @@ ERASE: tuple[Call, ...] = (
     partial(augment.random_erasing, probability=1.0),
     partial(augment.random_grid_mask, spacing=(12.0, 30.0), ratio=0.4),
 )
+POLICIES: tuple[Call, ...] = (
+    partial(augment.rand_augment, magnitude=12),
+    partial(augment.trivial_augment),
+    partial(augment.auto_augment),
+    partial(augment.aug_mix, severity=5.0),
+)
 SERIES: tuple[Call, ...] = (
     partial(series.random_jitter, stddev=0.05),
     partial(series.scaling, factor=1.4),
@@ -96,10 +103,15 @@ SPECTROGRAM: tuple[Call, ...] = (
 )
 
 
+def draws(call: Call) -> bool:
+    """Whether it takes a key."""
+    return "key" in inspect.signature(call.func).parameters
+
+
 def words(call: Call, data: str) -> str:
     """The call as code."""
     given = [f"{name}={_value(value)}" for name, value in call.keywords.items()]
-    key = ["key"] if call.func.__name__.startswith("random_") else []
+    key = ["key"] if draws(call) else []
     return f"{_module(call.func)}.{call.func.__name__}({', '.join([*key, data, *given])})"
 
 
@@ -116,10 +128,9 @@ def _module(function: Callable) -> str:
 def applied(calls: tuple[Call, ...], x: jax.Array) -> list[np.ndarray]:
     """What each call makes of one image or series, with a key of its own where it is random."""
     keys = jax.random.split(KEY, len(calls))
-    random = [call.func.__name__.startswith("random_") for call in calls]
     return [
-        np.asarray(jax.jit(call)(key, x) if draws else jax.jit(call)(x))
-        for call, key, draws in zip(calls, keys, random, strict=True)
+        np.asarray(jax.jit(call)(key, x) if draws(call) else jax.jit(call)(x))
+        for call, key in zip(calls, keys, strict=True)
     ]
 
 
@@ -241,6 +252,7 @@ def main() -> None:
     draw_pictures(COLOR, flower, pictures / "color.png")
     draw_pictures(LEVELS, flower, pictures / "levels.png")
     draw_pictures(ERASE, flower, pictures / "erasing.png")
+    draw_pictures(POLICIES, china, pictures / "policies.png")
     digits = jnp.float32(load_digits().images[:COLUMNS, ..., None] / 16)
     draw_mixing(jnp.stack([china, flower]), digits, pictures / "mixing.png")
     gray = jnp.mean(china, axis=-1)
@@ -258,6 +270,7 @@ def main() -> None:
             "Color": ("For values in [0, 1].", tuple(map(image, COLOR))),
             "Levels": ("Levels and filters.", tuple(map(image, LEVELS))),
             "Erasing": ("Parts that a value takes the place of.", tuple(map(image, ERASE))),
+            "Policies": ("Operations in a row, drawn at random.", tuple(map(image, POLICIES))),
             "Mixing": ("Images and their labels, in the same shares.", mixing),
             "Series": ("In grey what it was.", tuple(map(one, SERIES))),
             "Spectrograms": (

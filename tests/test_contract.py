@@ -14,18 +14,20 @@ from jaxreg import dropout, linen, nnx, normalization, testing, training, transf
 from jaxreg.training import explain, statistics
 from tests import cases
 
-NARROW = ("[bfloat16]", "[float16]")
 # What a narrow dtype can break: promotion, range and rounding. How a program is mapped, scanned or
 # sharded does not depend on the dtype; `testing.check_regularizer` runs those columns in all three.
 OF_A_DTYPE = {
-    "shape_and_dtype",
-    "strict",
-    "jit",
-    "jvp",
-    "gradient_at_zero",
-    "lowering",
-    "traced_strength",
-    "off",
+    "float16": {"shape_and_dtype", "strict", "jit", "gradient_at_zero"},
+    "bfloat16": {
+        "shape_and_dtype",
+        "strict",
+        "jit",
+        "jvp",
+        "gradient_at_zero",
+        "lowering",
+        "traced_strength",
+        "off",
+    },
 }
 # What a second row of a function, with other options, shows only in part: its first row has them.
 OF_A_FUNCTION = {
@@ -41,7 +43,7 @@ OF_A_FUNCTION = {
 FAST_OF_A_DRAW = {"signature", "strict", "off", "keys", "shape_and_dtype"}
 OF_A_DRAW = FAST_OF_A_DRAW | {"jit", "vmap", "traced_strength", "lowering", "explicit_mesh"}
 # The first rows compile most for these.
-LONG = OF_A_FUNCTION | {"jvp"}
+LONG = OF_A_FUNCTION | {"jvp", "vmap", "explicit_mesh", "gradient", "gradient_of_strengths"}
 
 
 def is_draw(case):
@@ -51,19 +53,20 @@ def is_draw(case):
     return drawn or case.name.startswith("augment.policies.")
 
 
-def runs(case, column, *, first, narrow):
+def runs(case, column, dtype, *, first):
     """Whether the suite checks a column of a row."""
+    narrow = OF_A_DTYPE.get(dtype)
     if is_draw(case):
-        return first and column in {"strict", "shape_and_dtype"} if narrow else column in OF_A_DRAW
-    if narrow:
-        return first and column in OF_A_DTYPE
+        return column in OF_A_DRAW if narrow is None else column in {"strict", "shape_and_dtype"}
+    if narrow is not None:
+        return first and column in narrow
     return first or column not in OF_A_FUNCTION
 
 
-def is_slow(case, column, *, first, narrow):
+def is_slow(case, column, dtype, *, first):
     """Whether other, faster cells show the most of it."""
     draw = is_draw(case) and column not in FAST_OF_A_DRAW
-    return narrow or not first or column in LONG or draw
+    return dtype in OF_A_DTYPE or not first or column in LONG or draw
 
 
 def cells():
@@ -71,13 +74,14 @@ def cells():
     checks, slow, seen = {}, set(), set()
     for case in cases.FUNCTIONS:
         contract = testing.contract(case.bound, case.inputs, strengths=case.strengths, off=case.off)
-        for name, check in contract.items():
-            kind = {"first": case.function not in seen, "narrow": name.endswith(NARROW)}
-            column, cell = name.split("[")[0], f"{case.name}-{name}"
-            if runs(case, column, **kind):
-                checks[cell] = check
-                slow |= {cell} if is_slow(case, column, **kind) else set()
+        first = case.function not in seen
         seen.add(case.function)
+        for name, check in contract.items():
+            column, _, dtype = name.rstrip("]").partition("[")
+            cell = f"{case.name}-{name}"
+            if runs(case, column, dtype, first=first):
+                checks[cell] = check
+                slow |= {cell} if is_slow(case, column, dtype, first=first) else set()
     return checks, slow
 
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from functools import cached_property
+from functools import lru_cache
 from typing import Any
 
 import jax
@@ -66,20 +66,20 @@ class Subject:
     def __call__(self, *inputs: Any) -> Any:
         return self.function(*inputs, **self.strengths)
 
-    @cached_property
+    @property
     def compiled(self) -> Callable[..., Any]:
-        """The same as one program, compiled once for all checks."""
-        return jax.jit(self.__call__)
+        """The same as one program, compiled once for several checks."""
+        return _programs(self)[0]
 
-    @cached_property
+    @property
     def value_and_gradient(self) -> Callable[[jax.Array], tuple[jax.Array, jax.Array]]:
         """The compiled value and gradient of :meth:`scalar_of_data`."""
-        return jax.jit(jax.value_and_grad(self.scalar_of_data))
+        return _programs(self)[1]
 
-    @cached_property
+    @property
     def with_pullback(self) -> Callable[..., Any]:
-        """The compiled function with the gradient of the sum of its outputs by its data."""
-        return jax.jit(self.value_and_pullback)
+        """The compiled :meth:`value_and_pullback`."""
+        return _programs(self)[2]
 
     def value_and_pullback(self, *inputs: Any) -> Any:
         """The result, and the gradient of the sum of all outputs by the data."""
@@ -117,6 +117,16 @@ class Subject:
         number = len(stacked[self.data_position])
         singles = [jax.tree.map(lambda a: a[i], stacked) for i in range(number)]  # noqa: B023
         return stacked_trees([self.compiled(*inputs) for inputs in singles])
+
+
+# Of a few subjects alone, since a program takes megabytes.
+@lru_cache(maxsize=4)
+def _programs(subject: Subject) -> tuple[Callable[..., Any], ...]:
+    return (
+        jax.jit(subject.__call__),
+        jax.jit(jax.value_and_grad(subject.scalar_of_data)),
+        jax.jit(subject.value_and_pullback),
+    )
 
 
 def stacked_trees(trees: list[Any]) -> Any:
