@@ -263,9 +263,11 @@ def window_warp(
 
     Example:
       >>> import jax.numpy as jnp
+      >>> import numpy as np
       >>> from jaxreg.augment import series
       >>> x = jnp.arange(7.0)[:, None]
-      >>> print(series.window_warp(x, start=0, share=0.5, factor=3.0)[:, 0].round(2))
+      >>> warped = series.window_warp(x, start=0, share=0.5, factor=3.0)
+      >>> print(np.round(warped[:, 0], 2))
       [0.   0.67 1.33 2.   2.67 4.   6.  ]
 
     References:
