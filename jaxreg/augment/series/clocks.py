@@ -267,7 +267,7 @@ def window_warp(
       >>> from jaxreg.augment import series
       >>> x = jnp.arange(7.0)[:, None]
       >>> warped = series.window_warp(x, start=0, share=0.5, factor=3.0)
-      >>> print(np.round(warped[:, 0], 2))
+      >>> print(np.asarray(warped[:, 0]).round(2))
       [0.   0.67 1.33 2.   2.67 4.   6.  ]
 
     References:
