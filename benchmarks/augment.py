@@ -1,4 +1,4 @@
-"""Images per second of a usual training pipeline, beside augmax, dm-pix and kornia.
+"""Images per second of a usual training pipeline and of RandAugment, beside their peers.
 
 :func:`pipeline` is meant to be copied: a random resized crop, a flip from left to right, a rotation
 and color jitter, for each image its own, with one resampling and one pass for the colors and the
@@ -38,10 +38,15 @@ def pipeline(key: jax.Array, images: jax.Array) -> jax.Array:
 def measure(*, small: bool) -> list[Row]:
     """Time of one batch at two sizes, in one run."""
     sizes, turns = (((4, 16),), 2) if small else (SIZES, 15)
-    return [row for batch, side in sizes for row in _rows(batch, side, turns)]
+    return [
+        row
+        for batch, side in sizes
+        for rows in (_pipeline_rows, _rand_augment_rows)
+        for row in rows(batch, side, turns)
+    ]
 
 
-def _rows(batch: int, side: int, turns: int) -> list[Row]:
+def _pipeline_rows(batch: int, side: int, turns: int) -> list[Row]:
     images = jax.random.uniform(jax.random.key(1), (batch, side, side, 3))
     works = {
         "jaxreg": _keyed(pipeline, images),
@@ -53,6 +58,33 @@ def _rows(batch: int, side: int, turns: int) -> list[Row]:
     ours = times.pop("jaxreg")
     label = f"crop, flip, rotation, jitter, {batch} images of {side} x {side}"
     return [Row(label, peer, ours, time, "ms", _LEAST[peer]) for peer, time in times.items()]
+
+
+def _rand_augment_rows(batch: int, side: int, turns: int) -> list[Row]:
+    """Its operations are the same for all images that it gets at once, so it gets one at a time."""
+    images = jax.random.uniform(jax.random.key(1), (batch, side, side, 3))
+    kornia = importlib.import_module("kornia.augmentation.auto")
+    torch = importlib.import_module("torch")
+    policy, tensor = kornia.RandAugment(n=2, m=9), _channels_first(images)
+
+    def one_by_one() -> Any:
+        with torch.no_grad():
+            return torch.cat([policy(image[None]) for image in tensor]).numpy()
+
+    def whole() -> Any:
+        with torch.no_grad():
+            return policy(tensor).numpy()
+
+    works = {
+        "jaxreg": _keyed(jax.jit(augment.rand_augment), images),
+        "kornia, image by image": one_by_one,
+        "kornia, the same for all": whole,
+    }
+    times = shortest(works, turns=turns)
+    ours = times.pop("jaxreg")
+    label = f"RandAugment, {batch} images of {side} x {side}"
+    targets = {"kornia, image by image": 3.0}
+    return [Row(label, peer, ours, time, "ms", targets.get(peer)) for peer, time in times.items()]
 
 
 def _keyed(function: Callable[..., Any], images: jax.Array) -> Work:
@@ -107,7 +139,6 @@ def _kornia(images: jax.Array) -> Work:
     """Its layout is channels first, in which the images are there already."""
     kornia = importlib.import_module("kornia.augmentation")
     torch = importlib.import_module("torch")
-    numpy = importlib.import_module("numpy")
     side = images.shape[1]
     chain = torch.nn.Sequential(
         kornia.RandomResizedCrop((side, side), ratio=(3 / 4, 4 / 3)),
@@ -115,10 +146,17 @@ def _kornia(images: jax.Array) -> Work:
         kornia.RandomRotation(DEGREES, p=1.0),
         kornia.ColorJitter(*STRENGTHS.values(), p=1.0),
     )
-    tensor = torch.from_numpy(numpy.array(images).transpose(0, 3, 1, 2).copy())
+    tensor = _channels_first(images)
 
     def work() -> Any:
         with torch.no_grad():
             return chain(tensor).numpy()
 
     return work
+
+
+def _channels_first(images: jax.Array) -> Any:
+    """The images as torch has them."""
+    torch = importlib.import_module("torch")
+    numpy = importlib.import_module("numpy")
+    return torch.from_numpy(numpy.array(images).transpose(0, 3, 1, 2).copy())

@@ -12,6 +12,8 @@ from scipy.spatial import distance
 from jaxreg import augment, information
 from jaxreg.augment._shared import uniform
 
+pytestmark = pytest.mark.slow
+
 KEY = jax.random.key(90)
 SCALES = augment.Operation(lambda x, s: x * (1 + s)[..., None, None, None], high=2.0)
 ADDS = augment.Operation(lambda x, s: x + s[..., None, None, None], high=1.0, signed=True)

@@ -40,8 +40,16 @@ OF_A_FUNCTION = {
     "explicit_mesh_last_axis",
 }
 # What an augmentation that draws its strengths can break: another row has what it calls.
-FAST_OF_A_DRAW = {"signature", "strict", "off", "keys", "shape_and_dtype"}
-OF_A_DRAW = FAST_OF_A_DRAW | {"jit", "vmap", "traced_strength", "lowering", "explicit_mesh"}
+FAST_OF_A_DRAW = {"signature", "strict", "shape_and_dtype"}
+OF_A_DRAW = FAST_OF_A_DRAW | {
+    "keys",
+    "off",
+    "jit",
+    "vmap",
+    "traced_strength",
+    "lowering",
+    "explicit_mesh",
+}
 # The first rows compile most for these.
 LONG = OF_A_FUNCTION | {"jvp", "vmap", "explicit_mesh", "gradient", "gradient_of_strengths"}
 

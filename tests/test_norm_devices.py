@@ -14,6 +14,8 @@ from jax.sharding import PartitionSpec as P
 from jaxreg import normalization
 from jaxreg.normalization import statistics
 
+pytestmark = pytest.mark.slow
+
 SCALE, BIAS = jnp.linspace(0.5, 1.5, 16), jnp.linspace(-1, 1, 16)
 MODES = [AxisType.Auto, AxisType.Explicit]
 COLLECTIVE = r" = (.*?) (?:all-reduce|all-gather|reduce-scatter|collective-permute|all-to-all)\("

@@ -267,6 +267,7 @@ def test_derivatives_by_every_radius_are_finite(name, radius):
             assert np.isfinite(gradient).all()
 
 
+@pytest.mark.slow
 def test_derivatives_of_the_balls_agree_with_differences():
     with jax.enable_x64(True):
         w = jnp.asarray(float64(weights(shape=(6, 3))))

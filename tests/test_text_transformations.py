@@ -13,6 +13,8 @@ from jaxreg.augment import text
 from tests.test_text import KEY, SPECIAL, TABLE
 from tests.test_text_rewriting import longer
 
+pytestmark = pytest.mark.slow
+
 BERT = text.Replacement(mask_id=3, vocabulary_size=40)
 
 
