@@ -100,6 +100,7 @@ def test_folders_that_cannot_take_a_report_raise(tmp_path):
         files.check_folder(tmp_path / os.fsdecode(b"\xff"))
 
 
+@pytest.mark.slow
 def test_a_backend_that_does_not_start_ends_in_one_line(tmp_path):
     done = call("study", "--out", tmp_path / "a", cwd=tmp_path, JAX_PLATFORMS="nowhere")
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)

@@ -155,6 +155,7 @@ def test_explain_takes_a_function(folder, capsys, monkeypatch):
     assert str(folder) not in sys.path
 
 
+@pytest.mark.slow
 def test_explain_takes_a_recipe(capsys):
     text = printed(capsys, "explain", "--recipe", "l2=0.5,dropout=0.25,batch_norm,max_norm=2")
     assert re.search(r"kernel +decay +0\.0\d+  of the weight per step", text)

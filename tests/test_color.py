@@ -158,6 +158,7 @@ def test_blur_is_scipys():
 
 
 @pytest.mark.parametrize("sigma", [0.0, 1e-30, 1e-3, 3.0])
+@pytest.mark.slow
 def test_a_constant_image_is_a_fixed_point_of_filters(sigma):
     """dm_pix darkens the corners of a constant image to 0.39, and is NaN at a sigma of 0."""
     image = jnp.full((9, 7, 3), 0.6)
@@ -168,6 +169,7 @@ def test_a_constant_image_is_a_fixed_point_of_filters(sigma):
     assert jnp.isfinite(slope)
 
 
+@pytest.mark.slow
 def test_filters_of_images_smaller_than_their_kernel():
     for shape in ((1, 1, 1), (1, 5, 1), (2, 1, 3)):
         image = jnp.linspace(0.1, 0.9, int(np.prod(shape))).reshape(shape)

@@ -43,6 +43,7 @@ def geometry(images):
     )
 
 
+@pytest.mark.slow
 def test_keypoints_are_found_on_a_cropped_flipped_rotated_image():
     images = jnp.stack([marked(POINTS)] * 12)
     matrix = geometry(images)
@@ -95,6 +96,7 @@ def test_a_box_that_has_left_has_no_area():
     np.testing.assert_allclose(box, [[0, 3, 0, 7]])
 
 
+@pytest.mark.slow
 def test_labels_of_pixels_go_with_the_image():
     """Labels of a threshold are those of the thresholded image, but at its edges."""
     images = jnp.stack([marked(POINTS)] * 4)
@@ -176,6 +178,7 @@ PIPELINE = augment.sequence(
 
 
 @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=str)
+@pytest.mark.slow
 def test_a_pipeline_is_the_same_on_eight_devices(kind):
     images = 0.5 + 0.4 * jnp.sin(jnp.arange(16.0 * 8 * 6 * 3)).reshape(16, 8, 6, 3)
     expected = jax.jit(PIPELINE)(KEY, images)

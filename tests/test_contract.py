@@ -204,6 +204,7 @@ def test_batch_norm_modules_equal_the_function(mask):
     np.testing.assert_array_equal(layer.var[...], stats.var)
 
 
+@pytest.mark.slow
 def test_the_contract_can_fail():
     def halves(x, *, rate):
         return x * (1 - rate) if rate > 0 else x

@@ -24,6 +24,7 @@ def closed_form(a, x, target):
 
 
 @pytest.mark.parametrize("target", [0.0, 1.0, 2.5])
+@pytest.mark.slow
 def test_gradient_penalty_twice_differentiated_is_the_closed_form(target):
     """With equal ends every point between them is the same."""
     with jax.enable_x64(True):
@@ -41,6 +42,7 @@ def test_gradient_penalty_twice_differentiated_is_the_closed_form(target):
 
 
 @pytest.mark.parametrize("keep", [False, True], ids=["[batch]", "[batch, 1]"])
+@pytest.mark.slow
 def test_penalties_equal_torch(keep):
     x, params = jnp.float32(TORCH["x"]), [jnp.float32(w) for w in TORCH["params"]]
 
@@ -83,6 +85,7 @@ def test_points_are_spread_evenly_between_each_pair():
     assert one != two
 
 
+@pytest.mark.slow
 def test_each_example_has_one_point_on_its_line():
     """All coordinates of an example mix alike: between corners the difference stays constant."""
     real, fake = jnp.ones((50, 2)), jnp.zeros((50, 2))
@@ -97,6 +100,7 @@ def test_each_example_has_one_point_on_its_line():
 @pytest.mark.parametrize(
     "dtype", [jnp.float32, jnp.bfloat16, jnp.float16], ids=lambda d: d.__name__
 )
+@pytest.mark.slow
 def test_a_head_of_zeros_is_finite(dtype):
     """Row 6 of the failure modes: the norm's derivative at a zero gradient is NaN in plain JAX.
 

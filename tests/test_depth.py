@@ -83,6 +83,7 @@ def test_wrong_ramps_raise(final_rate, depth, kind, message):
 
 
 @pytest.mark.parametrize("rate", [0.25, 0.6])
+@pytest.mark.slow
 def test_adds_or_skips_for_the_whole_batch(rate):
     keep, skip = keys_by_decision(rate)
     expected = np.asarray(X, np.float64) + np.tanh(np.asarray(X, np.float64)) / (1 - rate)
@@ -167,6 +168,7 @@ def test_a_rate_of_zero_adds_without_a_decision(dtype):
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+@pytest.mark.slow
 def test_low_precision_rounds_once(dtype):
     x = jax.random.normal(KEY, (1000,)).astype(dtype)
     keep, _ = keys_by_decision(0.1)
@@ -203,6 +205,7 @@ def test_a_traced_nan_rate_gives_nan_and_others_are_clipped():
     np.testing.assert_array_equal(call(-1.0), X + quarter(X))
 
 
+@pytest.mark.slow
 def test_the_gradient_reaches_parameters_the_block_closes_over():
     keep, skip = keys_by_decision(0.4)
 
@@ -223,6 +226,7 @@ def test_mapped_examples_decide_by_themselves():
     assert 60 < sum(kept) < 140
 
 
+@pytest.mark.slow
 def test_a_lifted_cond_is_called_like_that_of_jax():
     layer = flax_nnx.Linear(4, 4, rngs=flax_nnx.Rngs(0))
     keep, _ = keys_by_decision(0.3)

@@ -200,6 +200,7 @@ def test_block_sizes_belong_to_the_axes_as_given():
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+@pytest.mark.slow
 def test_low_precision_rounds_once(dtype):
     x = jax.random.normal(KEY, (4, 7, 7, 8)).astype(dtype)
     y = np.asarray(dropout.drop_block(KEY, x, rate=0.3, block_size=3), np.float64)
@@ -291,6 +292,7 @@ def test_a_static_rate_is_solved_by_the_compiler():
 
 
 @pytest.mark.parametrize("axis", range(4))
+@pytest.mark.slow
 def test_maps_sharded_along_any_axis(axis):
     x = jax.random.normal(KEY, (8, 16, 8, 8))
 

@@ -28,6 +28,7 @@ def test_example(path, tmp_path):
     assert done.stdout
 
 
+@pytest.mark.slow
 def test_channels_that_structured_sparsity_cuts_out_change_no_output():
     example = runpy.run_path(str(EXAMPLES[0].with_name("structured_sparsity.py")))
     network, cut = example["Network"], example["cut"]

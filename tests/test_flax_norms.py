@@ -162,6 +162,7 @@ def test_masks_reach_the_norms():
 
 
 @pytest.mark.parametrize("name", ["LayerNorm", "RMSNorm"])
+@pytest.mark.slow
 def test_features_on_several_devices(name):
     """With ``axis_name``, the shards of a row are normalized together."""
     mesh = jax.make_mesh((8,), ("d",), (jax.sharding.AxisType.Auto,))

@@ -238,6 +238,7 @@ def test_crop_reads_each_example_at_its_own_place():
         np.testing.assert_array_equal(image, IMAGE[top : top + 4, 1:6])
 
 
+@pytest.mark.slow
 def test_strengths_are_one_for_each_example():
     images = jnp.asarray(np.stack([IMAGE, IMAGE, IMAGE]))
     y = augment.rotate(images, degrees=jnp.array([0.0, 30.0, -50.0]))
@@ -352,6 +353,7 @@ def test_coordinates_that_are_nowhere_read_the_filling():
     assert (augment.scale(image, x=0.0, y=1.0, fill=-2.0)[:, 0] == -2).all()
 
 
+@pytest.mark.slow
 def test_gradients_reach_the_angle():
     with jax.enable_x64(True):
         y, x = jnp.mgrid[0:15, 0:15].astype(jnp.float64) - 7

@@ -198,6 +198,7 @@ def test_momentum_is_a_strength(momentum):
 
 @pytest.mark.parametrize("size", [1, 2, 4, 8, 16])
 @pytest.mark.parametrize("spec", [P("d"), P(None, "d"), P(("d", "e"))])
+@pytest.mark.slow
 def test_ghost_batches_across_devices_of_an_explicit_mesh(size, spec):
     """Some lie on one device, some on several; the result lies where the input does."""
     x, mask = jnp.asarray(draw(16, 8, mean=2)), jnp.arange(16) % 5 > 0

@@ -135,6 +135,7 @@ SHAPES = [(0, 5, 4), (3, 0, 4), (1, 1, 4), (1, 5, 4), (2, 1, 1, 4)]
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("name", NORMS)
 @pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.slow
 def test_edges_are_finite(name, shape, masked):
     x, scale = draw(*shape, mean=3), jnp.ones(4)
     where = np.zeros(shape[:1], bool) if masked else None
@@ -153,6 +154,7 @@ def test_edges_are_finite(name, shape, masked):
 @pytest.mark.parametrize("value", [0, 1e-30, 1e30])
 @pytest.mark.parametrize("eps", [0.0, 1e-6])
 @pytest.mark.parametrize("name", NORMS)
+@pytest.mark.slow
 def test_extreme_numbers_are_finite(name, value, eps):
     x = value * draw(2, 5, 4)
 

@@ -95,6 +95,7 @@ def test_an_alpha_of_0_mixes_nothing(kind, alpha):
     np.testing.assert_array_equal(mixed.labels, jax.nn.one_hot(LABELS, 5))
 
 
+@pytest.mark.slow
 def test_gradients_of_alpha_are_finite():
     def loss(alpha):
         return jnp.sum(augment.random_mixup(KEY, X, LABELS, alpha=alpha, num_classes=5).x ** 2)
@@ -103,6 +104,7 @@ def test_gradients_of_alpha_are_finite():
         assert jnp.isfinite(jax.grad(loss)(alpha))
 
 
+@pytest.mark.slow
 def test_partners_are_permutations():
     order = jnp.arange(16)
     for partners in (augment.shuffled, augment.reversal, augment.within(4)):
@@ -134,6 +136,7 @@ COLLECTIVES = r"\b(all-gather|all-to-all|all-reduce|collective-permute)(?:-start
     [(augment.within(2), True), (augment.shuffled, False), (augment.reversal, False)],
     ids=["within", "shuffled", "reversal"],
 )
+@pytest.mark.slow
 def test_what_a_sharded_batch_sends(kind, partners, sends_nothing):
     mesh = jax.make_mesh((8,), ("device",), axis_types=(AxisType.Auto,))
     options = {"alpha": 1.0, "num_classes": 5, "partners": partners}

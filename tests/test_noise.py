@@ -255,6 +255,7 @@ def test_leaves_get_noise_of_their_own():
     assert all(np.mean(noisy[i] == noisy[j]) < 1e-3 for i, j in ((0, 1), (0, 2), (1, 2)))
 
 
+@pytest.mark.slow
 def test_the_noise_of_a_leaf_depends_on_its_position_alone():
     first = noise.perturb(KEY, [jnp.zeros(3), jnp.zeros(4), jnp.zeros(5)], stddev=1.0)
     second = noise.perturb(KEY, {"x": jnp.ones(9), "y": jnp.zeros(4)}, stddev=1.0)

@@ -38,6 +38,7 @@ def float32(x):
 
 
 @pytest.mark.parametrize("name", TORCH["penalties"])
+@pytest.mark.slow
 def test_values_and_gradients_equal_torch(name):
     expected, penalty = TORCH["penalties"][name], OURS[name]
     value, slope = jax.value_and_grad(penalty)(float32(TORCH["w"]))
@@ -273,6 +274,7 @@ def test_nuclear_pulls_to_low_rank():
 
 
 @pytest.mark.parametrize("shape", [(3, 3), (3, 5)], ids=str)
+@pytest.mark.slow
 def test_second_derivatives_where_singular_values_repeat(shape):
     # All singular values are 1: the nuclear norm is smooth there, and JAX's rule gives NaN.
     with jax.enable_x64(True):
@@ -282,6 +284,7 @@ def test_second_derivatives_where_singular_values_repeat(shape):
         assert not np.isfinite(naive).all()
 
 
+@pytest.mark.slow
 def test_second_derivatives_along_matrices_of_one_rank():
     with jax.enable_x64(True):
         a, b = (jnp.asarray(weights(*s, seed=s[0])) for s in ((6, 2), (2, 5)))
@@ -296,6 +299,7 @@ def cayley(skew):
     return jnp.linalg.solve(one - skew, one + skew)
 
 
+@pytest.mark.slow
 def test_the_mean_of_repeated_largest_values_has_second_derivatives():
     # Along matrices that keep the two largest values equal: rotations of one with a third one.
     with jax.enable_x64(True):

@@ -252,6 +252,7 @@ def test_steps_come_in_order_and_two_geometries_are_one(steps):
     np.testing.assert_allclose(y, expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_what_does_nothing_is_the_identity_to_the_bit():
     odd = jnp.array([0.0, -0.0, 1e-40, jnp.inf, jnp.nan, 0.3])
     images = jnp.resize(odd, (4, 5, 3, 1))

@@ -75,6 +75,7 @@ def test_policies_are_strengths_of_a_recipe():
     check_suited([recipe], ROWS["image"])
 
 
+@pytest.mark.slow
 def test_the_policy_of_a_recipe_is_trained_in_one_program():
     traced = []
 

@@ -268,6 +268,7 @@ def test_empty_weights(name, shape):
 
 
 @pytest.mark.parametrize("point", ["orthogonal", "rank one", "zero", "one value within"])
+@pytest.mark.slow
 def test_the_derivative_of_the_nuclear_step_where_singular_values_repeat(point):
     # Finite differences of the exact step, which no singular vector that is not unique disturbs.
     q = np.linalg.qr(np.random.default_rng(1).normal(0, 1, (5, 3)))[0]

@@ -114,6 +114,7 @@ def test_a_column_that_is_not_finite_is_not_hidden():
     np.testing.assert_array_equal(np.isnan(w), [[False, False, True]] * 4)
 
 
+@pytest.mark.slow
 def test_row_8_float16_kernels_of_200():
     """Flax: the norm overflows in float16, and the output is 0 in place of 2."""
     v = jnp.full((400, 3), 200, jnp.float16)
@@ -180,6 +181,7 @@ def power_iteration(w, u, steps):
 @every_kernel
 @every_dtype
 @pytest.mark.parametrize("steps", [1, 4])
+@pytest.mark.slow
 def test_spectral_norm_is_power_iteration(shape, axis, dtype, steps):
     w = draw(shape).astype(dtype)
     u = reparam.spectral_norm_vector(KEY, w, steps=0, axis=axis)
@@ -199,6 +201,7 @@ SHAPES = [(64, 64), (784, 128), (256, 10), (128, 1), (3, 3, 3, 64), (3, 3, 64, 1
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("magnitude", [1, 1e30, 1e-30])
+@pytest.mark.slow
 def test_sigma_against_the_singular_value_decomposition(shape, magnitude):
     """After the 15 steps of initialization; power iteration is 1 to 2% off with these kernels."""
     for seed in range(3):
@@ -321,6 +324,7 @@ ITERATED = {
 
 
 @pytest.mark.parametrize("cell", ITERATED)
+@pytest.mark.slow
 def test_the_contract_with_steps(cell):
     ITERATED[cell]()
 

@@ -67,6 +67,7 @@ def parsed(html):
     return Page(html)
 
 
+@pytest.mark.slow
 def test_every_reference_finds_its_only_target(parsed):
     ids = [attributes["id"] for _, attributes, _ in parsed.tags if "id" in attributes]
     assert len(ids) == len(set(ids))

@@ -72,6 +72,7 @@ def test_exact_takes_any_axes():
     assert jax.grad(lambda x: smoothness.jacobian_exact(lambda x: 3 * x, x))(jnp.ones(1)) == 0
 
 
+@pytest.mark.slow
 def test_float32_stays_float32_beside_float64():
     with jax.enable_x64(True):
         x = jnp.ones((3, 2), jnp.float32)
@@ -80,6 +81,7 @@ def test_float32_stays_float32_beside_float64():
 
 
 @pytest.mark.parametrize("outputs", [2, 5], ids=["rows", "columns"])
+@pytest.mark.slow
 def test_exact_differentiates_like_the_naive_jacobian(outputs):
     """First and second derivatives, of parameters and inputs, in float64, against jacrev."""
     with jax.enable_x64(True):
@@ -219,6 +221,7 @@ every = pytest.mark.parametrize("penalty", EVERY, ids=["jacobian", "projected", 
 @pytest.mark.parametrize(
     "dtype", [jnp.float32, jnp.bfloat16, jnp.float16], ids=lambda d: d.__name__
 )
+@pytest.mark.slow
 def test_a_function_that_does_not_change_costs_nothing(penalty, dtype):
     """Rows 1, 2 and 6 of the failure modes: zero weights have finite first and second gradients."""
     x = jnp.ones((3, 4), dtype)
@@ -256,6 +259,7 @@ def test_identical_examples_count_like_one(penalty):
 
 
 @every
+@pytest.mark.slow
 def test_functions_may_close_over_keys_and_modules(penalty):
     """Dropout with one key, mapped over keys; an NNX module that changes between calls."""
     x = jnp.ones((3, 4))

@@ -225,6 +225,7 @@ def plain_adam(split, key):
     return loss(params, split.validation_x, split.validation_y)
 
 
+@pytest.mark.slow
 def test_a_recipe_that_is_off_is_plain_adam():
     runs = TRAIN(MODEL, blobs, [Recipe()])
     expected = plain_adam(blobs(1), jax.random.key(1))
@@ -232,6 +233,7 @@ def test_a_recipe_that_is_off_is_plain_adam():
     np.testing.assert_allclose(runs.loss[0], runs.validation_loss[0, -1], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_results_have_the_shapes_they_promise():
     runs = TRAIN(MODEL, blobs, [Recipe(), EVERYTHING])
     for name in ("train", "validation", "test", "loss"):
@@ -243,6 +245,7 @@ def test_results_have_the_shapes_they_promise():
         np.testing.assert_allclose(accuracy * rows, np.round(accuracy * rows), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_run_among_others_is_the_run_alone():
     others = [Recipe(), Recipe(dropout=0.5), EVERYTHING, Recipe(l2=1.0)]
     stacked = TRAIN(MODEL, blobs, others)
@@ -250,6 +253,7 @@ def test_a_run_among_others_is_the_run_alone():
         assert_same(TRAIN(MODEL, blobs, [recipe]), Runs(*(a[row : row + 1] for a in stacked)))
 
 
+@pytest.mark.slow
 def test_runs_that_advance_together_are_the_runs_one_after_the_other():
     """Accelerators map whole blocks of runs at once; their results must be those of a loop."""
     grid = [Recipe(), Recipe(l2=1.0), Recipe(patience=1), Recipe(l1=0.1), Recipe(max_norm=0.5)]
@@ -263,6 +267,7 @@ def test_the_same_call_twice_gives_the_same_numbers():
     assert_same(*(TRAIN(MODEL, blobs, [Recipe(), EVERYTHING]) for _ in range(2)))
 
 
+@pytest.mark.slow
 def test_one_trace_per_structure_whatever_the_strengths():
     traced = []
 
@@ -283,6 +288,7 @@ def test_one_trace_per_structure_whatever_the_strengths():
     assert isinstance(traced[0].l2, jax.core.Tracer)
 
 
+@pytest.mark.slow
 def test_a_stopped_run_is_the_run_that_ended_at_its_best_epoch():
     """With a patience of 1 a run stops at the first rise and goes back by one epoch."""
     train = partial(TRAIN, MODEL, blobs, learning_rate=0.1)
@@ -362,11 +368,13 @@ def _sowing_nnx(weight):
 
 
 @pytest.mark.parametrize("make_model", [_Sowing, _sowing_nnx])
+@pytest.mark.slow
 def test_penalties_that_a_model_sows_are_trained(make_model):
     off, on = _trained(make_model, 0.0), _trained(make_model, 0.1)
     assert (on > off + 0.1).all()
 
 
+@pytest.mark.slow
 def test_a_flooded_loss_stays_up():
     flooded = TRAIN(MODEL, blobs, [Recipe(flood=0.6)], epochs=20).train_loss[0, -5:]
     plain = TRAIN(MODEL, blobs, [Recipe()], epochs=20).train_loss[0, -5:]
@@ -403,6 +411,7 @@ class NnxMLP(nnx.Module):
         return self.last(self.drop(nnx.relu(self.norm(self.first(x)))))
 
 
+@pytest.mark.slow
 def test_nnx_models_train_too():
     make_model = models.from_nnx(NnxMLP)
     grid = [Recipe(dropout=0.1), Recipe(dropout=0.8), Recipe(dropout=0.1, l2=100.0)]

@@ -106,6 +106,7 @@ def _batch_for(name):
 
 
 @pytest.mark.parametrize("name", inputs.INPUTS)
+@pytest.mark.slow
 def test_what_acts_on_a_batch_is_off_at_zero(name):
     batch = _batch_for(name)
     off = Recipe(**{name: jnp.zeros(())})

@@ -255,6 +255,7 @@ def test_unit_vectors_of_any_magnitude(axis, size):
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16, jnp.complex64])
+@pytest.mark.slow
 def test_a_zero_vector_stays_zero(dtype):
     x = jnp.array([[0, 0], [3, 4]], dtype)
     y, pull = jax.vjp(normalization.l2_normalize, x)

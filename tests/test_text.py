@@ -232,6 +232,7 @@ def nearest(embeddings, k, excluded=(), least=-1.0):
     return table
 
 
+@pytest.mark.slow
 def test_neighbours_are_those_of_the_cosines():
     size = 300  # More than a block.
     embeddings = (

@@ -43,6 +43,7 @@ def kept_number(tokens, rate, prefix=0):
         (4096, 0.999, 4),
     ],
 )
+@pytest.mark.slow
 def test_the_number_of_kept_tokens(tokens, rate, number):
     for prefix in (0, 1, 3):
         assert kept_number(tokens, rate, prefix) == number

@@ -26,6 +26,7 @@ def worst(w, x, radius):
 
 
 @pytest.mark.parametrize("radius", [0.0, 0.1, 2.0])
+@pytest.mark.slow
 def test_many_steps_reach_the_first_eigenvector(radius):
     w, rows = draw(4, 3), draw(6, 4, seed=1)
     with jax.enable_x64(True):
