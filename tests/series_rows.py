@@ -84,9 +84,11 @@ def _smote(key: jax.Array, x: jax.Array, labels: jax.Array) -> jax.Array:
 
 
 def _sampled(key: jax.Array, means: jax.Array) -> jax.Array:
-    root = jnp.sin(jnp.arange(1.0, 16 * 2 * 9 + 1)).reshape(16, 2, 3, 3)
+    root = jnp.sin(jnp.arange(1.0, 16 * 2 * 9 + 1)).reshape(16, 2, 3, 3)[: len(means)]
     covariances = jnp.matmul(root, root.swapaxes(-1, -2)) + jnp.eye(3)[None, None]
-    mixture = augment.Mixture(jnp.full((16, 2), 0.5), means, covariances.astype(jnp.float32))
+    mixture = augment.Mixture(
+        jnp.full((len(means), 2), 0.5), means, covariances.astype(jnp.float32)
+    )
     return widen(augment.mixture_sampling(key, mixture, wanted=jnp.arange(9)))
 
 
