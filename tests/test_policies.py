@@ -331,8 +331,8 @@ def test_whole_policies_keep_the_range_with_finite_gradients(name, channels):
     assert jnp.all((y >= 0) & (y <= 1))
     assert jnp.isfinite(gradient).all()
     assert jnp.any(gradient != 0)
-    # The same image 24 times: each has draws of its own, of which some agree.
-    assert len({one.tobytes() for one in np.asarray(y[24:])}) > 12
+    # The same image 24 times: with one draw for all they would be equal.
+    assert len({one.tobytes() for one in np.asarray(y[24:])}) > 1
 
 
 @pytest.mark.slow
