@@ -31,6 +31,10 @@ OF_A_DTYPE = {
 }
 # What a second row of a function, with other options, shows only in part: its first row has them.
 OF_A_FUNCTION = {
+    "vmap",
+    "jvp",
+    "lowering",
+    "explicit_mesh",
     "scan",
     "remat",
     "gradient_of_scan",
@@ -41,17 +45,9 @@ OF_A_FUNCTION = {
 }
 # What an augmentation that draws its strengths can break: another row has what it calls.
 FAST_OF_A_DRAW = {"signature", "strict", "shape_and_dtype"}
-OF_A_DRAW = FAST_OF_A_DRAW | {
-    "keys",
-    "off",
-    "jit",
-    "vmap",
-    "traced_strength",
-    "lowering",
-    "explicit_mesh",
-}
+OF_A_DRAW = FAST_OF_A_DRAW | {"keys", "off", "jit", "traced_strength", "explicit_mesh"}
 # The first rows compile most for these.
-LONG = OF_A_FUNCTION | {"jvp", "vmap", "explicit_mesh", "gradient", "gradient_of_strengths"}
+LONG = (OF_A_FUNCTION - {"lowering"}) | {"gradient", "gradient_of_strengths"}
 
 
 def is_draw(case):
