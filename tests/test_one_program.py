@@ -43,12 +43,11 @@ def test_32_runs_in_one_scan_are_what_each_is_alone(program):
     def stacked():
         return jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(start, keys))
 
-    close = partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-4)
     given = stacked()
     runs, steps = together(given, limits)
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves((given.params, given.stopping)))
     again, _ = together(stacked(), limits)  # Nothing is compiled or traced a second time.
-    jax.tree.map(close, runs.params, again.params)
+    jax.tree.map(np.testing.assert_array_equal, runs.params, again.params)
     assert len(set(steps.tolist())) > 5  # They stop, each at its own step.
     assert (steps < program.STEPS).sum() > RUNS // 2
     assert len(set(runs.decay.strength.tolist())) > 2
@@ -61,17 +60,14 @@ def test_32_runs_in_one_scan_are_what_each_is_alone(program):
         traces.append(1)
         return program.train(run, limit, data)
 
-    agree = []
     for row in range(RUNS):
         run, stopped = alone(start(keys[row]), limits[row])
         expected = jax.tree.map(lambda leaf, row=row: leaf[row], runs)
-        agree.append(bool(stopped == steps[row]))
-        if agree[-1]:
-            for field in ("stale", "should_stop", "has_best"):
-                assert getattr(run.stopping, field) == getattr(expected.stopping, field)
-            assert run.decay.strength == expected.decay.strength
-            jax.tree.map(close, run.params, expected.params)
-            jax.tree.map(close, run.stopping.best_params, expected.stopping.best_params)
-    # Two programs round differently, which may decide a near tie of two losses the other way.
-    assert sum(agree) >= RUNS - 1
+        assert stopped == steps[row]
+        for field in ("stale", "should_stop", "has_best"):
+            assert getattr(run.stopping, field) == getattr(expected.stopping, field)
+        assert run.decay.strength == expected.decay.strength
+        close = partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-4)
+        jax.tree.map(close, run.params, expected.params)
+        jax.tree.map(close, run.stopping.best_params, expected.stopping.best_params)
     assert len(traces) == 1

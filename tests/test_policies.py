@@ -320,7 +320,7 @@ def test_shape_and_dtype_are_kept_and_levels_refused(name):
 def test_whole_policies_keep_the_range_with_finite_gradients(name, channels):
     """On black, grey and white images and on one of all kinds of levels, none square."""
     plain = np.stack([np.full((6, 5, channels), v) for v in (0.0, 0.5, 1.0)] * 8)
-    images = jnp.asarray(np.concatenate([plain, [LEVELS[:6, :5, :channels] / 255] * 24]))
+    images = jnp.asarray(np.concatenate([plain, [LEVELS[:6, :5, :channels] / 255] * 96]))
 
     @jax.jit
     def run(images):
@@ -331,8 +331,8 @@ def test_whole_policies_keep_the_range_with_finite_gradients(name, channels):
     assert jnp.all((y >= 0) & (y <= 1))
     assert jnp.isfinite(gradient).all()
     assert jnp.any(gradient != 0)
-    # The same image 24 times: with one draw for all they would be equal.
-    assert len({one.tobytes() for one in np.asarray(y[24:])}) > 1
+    # The same image 96 times: each has draws of its own, of which some agree.
+    assert len({one.tobytes() for one in np.asarray(y[24:])}) > 12
 
 
 @pytest.mark.slow
