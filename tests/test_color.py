@@ -74,12 +74,24 @@ def test_equalize_is_pils_at_its_edges(levels):
 
 
 def test_levels_are_counted_the_same_on_all_devices():
-    drawn = jnp.asarray(np.random.default_rng(1).integers(0, 256, (2, 3, 500)))
-    constant = jnp.full((2, 3, 500), 255)
-    for line in (drawn, constant, drawn[..., :0]):
-        found = level_tables._by_scatter(line)
-        np.testing.assert_array_equal(found, level_tables._by_products(line))
-        assert (found.sum(-1) == line.shape[-1]).all()
+    drawn = jnp.asarray(np.random.default_rng(1).integers(0, 256, (2, 500, 3)))
+    constant = jnp.full((2, 500, 3), 255)
+    for levels in (drawn, constant, drawn[:, :0]):
+        found = level_tables._by_scatter(levels)
+        np.testing.assert_array_equal(found, level_tables._by_products(levels))
+        counted = [
+            np.bincount(line, minlength=256) for line in np.moveaxis(levels, 1, 2).reshape(6, -1)
+        ]
+        np.testing.assert_array_equal(found.reshape(6, 256), counted)
+
+
+@pytest.mark.parametrize("shape", [(1, 5, 3), (4, 2, 3), (2, 2, 3)])
+def test_a_border_without_an_inside_is_not_sharpened(shape):
+    levels = RNG.integers(0, 256, shape, np.uint8)
+    sharpened = ImageEnhance.Sharpness(as_pil(levels)).enhance(1.7)
+    y = in_levels(lambda image: augment.sharpness(image, factor=1.7), levels)
+    np.testing.assert_array_equal(y, levels)
+    np.testing.assert_array_equal(np.asarray(sharpened).reshape(shape), levels)
 
 
 ENHANCED = [

@@ -87,17 +87,15 @@ def sharpness(image: jax.Array, *, factor: ArrayLike) -> jax.Array:
     image = checked(image)
     check_nonnegative(factor, "factor")
     f = jnp.maximum(per_example(factor, "factor", image), 0)
+    if min(image.shape[-3:-1]) < 3:
+        return image
     x = widen(image)
-    ones = [jnp.ones((), x.dtype)] * 3
-    around = _along(_along(x, -3, ones, edge), -2, ones, edge)
-    smooth = (around + 4 * x) / 13
-    height, width = image.shape[-3:-1]
-    rows, columns = jnp.arange(height), jnp.arange(width)
-    inner = ((rows > 0) & (rows < height - 1))[:, None, None]
-    inner = inner & ((columns > 0) & (columns < width - 1))[None, :, None]
-    inner = inner.reshape((1,) * (image.ndim - 3) + inner.shape)
-    smooth = select(inner, smooth, x)
-    y = jnp.clip(x + (f - 1) * (x - smooth), 0, 1).astype(image.dtype)
+    inner = x[..., 1:-1, 1:-1, :]
+    rows = x[..., :-2, :, :] + x[..., 1:-1, :, :] + x[..., 2:, :, :]
+    around = rows[..., :-2, :] + rows[..., 1:-1, :] + rows[..., 2:, :]
+    border = [(0, 0)] * (x.ndim - 3) + [(1, 1), (1, 1), (0, 0)]
+    detail = jnp.pad((9 * inner - around) / 13, border)
+    y = jnp.clip(x + (f - 1) * detail, 0, 1).astype(image.dtype)
     return select(f == 1, image, y)
 
 

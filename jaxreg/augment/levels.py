@@ -4,6 +4,8 @@ A float of ``[0, 1]`` stands for the level it is nearest to. Values from ``to_fl
 image give, after ``to_uint8``, exactly what PIL gives.
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike, DTypeLike
@@ -11,7 +13,7 @@ from jax.typing import ArrayLike, DTypeLike
 from jaxreg._checks import check_between, check_real
 from jaxreg._numerics import real_dtype, widen
 from jaxreg._sharding import place_like
-from jaxreg.augment._shared import checked, per_example, select
+from jaxreg.augment._shared import checked, per_example, place_by_example, select
 
 
 def to_float(image: jax.Array, *, dtype: DTypeLike = jnp.float32) -> jax.Array:
@@ -122,12 +124,12 @@ def equalize(image: jax.Array) -> jax.Array:
       0.0 1.0
     """
     image = checked(image)
-    levels = jnp.moveaxis(_levels(image), -1, -3)
-    flat = levels.reshape((*levels.shape[:-2], levels.shape[-2] * levels.shape[-1]))
-    table = _equalizing(_histogram(flat))
-    looked_up = jnp.take_along_axis(table, flat, axis=-1, mode="clip")
-    equalized = jnp.moveaxis(looked_up.reshape(levels.shape), -3, -1)
-    return _values(equalized, image)
+    *lead, height, width, channels = image.shape
+    levels = _levels(image).reshape(*lead, height * width, channels)
+    values = _values(_equalizing(_histogram(levels)), image)
+    # It never falls, so this changes nothing, but XLA does not compute it anew at every pixel then.
+    table = jax.lax.cummax(values, axis=values.ndim - 1)
+    return _by_channel(_looked_up, table, levels).reshape(image.shape)
 
 
 def autocontrast(image: jax.Array) -> jax.Array:
@@ -156,7 +158,7 @@ def autocontrast(image: jax.Array) -> jax.Array:
     if image.size == 0:
         return image
     x = widen(image)
-    low, high = (reduce(x, axis=(-3, -2), keepdims=True) for reduce in (jnp.min, jnp.max))
+    low, high = (_extreme(reduce, x) for reduce in (jnp.min, jnp.max))
     flat = high == low
     stretched = (x - low) / jnp.where(flat, jnp.ones_like(low), high - low)
     return select(flat, image, stretched.astype(image.dtype))
@@ -172,18 +174,21 @@ def _values(levels: jax.Array, image: jax.Array) -> jax.Array:
     return (levels.astype(real_dtype(image)) / 255).astype(image.dtype)
 
 
+def _extreme(reduce: Callable[..., jax.Array], x: jax.Array) -> jax.Array:
+    """The least or largest value of each channel; rows first, which a processor takes at once."""
+    *lead, height, width, channels = x.shape
+    of_columns = reduce(x.reshape(*lead, height, width * channels), axis=-2)
+    return reduce(of_columns.reshape(*lead, 1, width, channels), axis=-2, keepdims=True)
+
+
 def _histogram(levels: jax.Array) -> jax.Array:
-    """How often each of 256 levels occurs along the last axis."""
+    """How often each level occurs: ``[..., channels, 256]`` of ``[..., pixels, channels]``."""
     return jax.lax.platform_dependent(levels, tpu=_by_products, default=_by_scatter)
 
 
 def _by_scatter(levels: jax.Array) -> jax.Array:
-    def count(line: jax.Array) -> jax.Array:
-        return jnp.zeros(256, jnp.int32).at[line].add(1, mode="promise_in_bounds")
-
-    for _ in range(levels.ndim - 1):
-        count = jax.vmap(count)
-    return count(levels)
+    counts = jnp.zeros((*levels.shape[:-2], levels.shape[-1], 256), jnp.int32)
+    return _by_channel(_counted, place_by_example(counts, levels[..., None]), levels)
 
 
 def _by_products(levels: jax.Array) -> jax.Array:
@@ -192,8 +197,32 @@ def _by_products(levels: jax.Array) -> jax.Array:
     Counts are exact in float32 below ``2**24``. On a processor it takes some 75 times as long.
     """
     high, low = (jax.nn.one_hot(half, 16, dtype=jnp.float32) for half in (levels >> 4, levels & 15))
-    counts = jnp.einsum("...ni,...nj->...ij", high, low, precision=jax.lax.Precision.HIGHEST)
+    counts = jnp.einsum("...nci,...ncj->...cij", high, low, precision=jax.lax.Precision.HIGHEST)
     return counts.reshape((*counts.shape[:-2], 256)).astype(jnp.int32)
+
+
+def _by_channel(
+    function: Callable[..., jax.Array], table: jax.Array, levels: jax.Array
+) -> jax.Array:
+    """A function of the table of each example, flat, and of where in it its levels are."""
+    channels = levels.shape[-1]
+    starts = 256 * jnp.arange(channels, dtype=levels.dtype)
+
+    def of_example(table: jax.Array, levels: jax.Array) -> jax.Array:
+        return function(table.reshape(-1), levels + starts[None])
+
+    for _ in table.shape[:-2]:
+        of_example = jax.vmap(of_example)
+    return of_example(table, levels)
+
+
+def _counted(table: jax.Array, positions: jax.Array) -> jax.Array:
+    counts = table.at[positions.reshape(-1)].add(1, mode="promise_in_bounds")
+    return counts.reshape(positions.shape[-1], 256)
+
+
+def _looked_up(table: jax.Array, positions: jax.Array) -> jax.Array:
+    return table.at[positions].get(mode="promise_in_bounds")
 
 
 def _equalizing(counts: jax.Array) -> jax.Array:
