@@ -164,3 +164,19 @@ def test_row_64_strict_modes(bits):
             result = gradient(jax.random.key(0), IMAGES.astype(dtype))
             assert result.dtype == dtype
             assert jnp.isfinite(result).all()
+
+
+@pytest.mark.parametrize("degrees", [4.0, 17.0, 33.0])
+def test_a_rotation_taken_back_has_the_gradient_of_the_identity(degrees):
+    """Positions are on pixels but for rounding, where an index and its weight may not part."""
+    images = 0.5 + 0.4 * jnp.sin(jnp.arange(8.0 * 9 * 7 * 2)).reshape(8, 9, 7, 2)
+
+    @jax.jit
+    def gradient(images, degrees):
+        there_and_back = augment.chain(augment.rotation(degrees), augment.rotation(-degrees))
+        weights = jnp.cos(jnp.arange(images.size)).reshape(images.shape)
+        there = jax.grad(lambda x: jnp.sum(weights * augment.affine(x, there_and_back)))
+        return there(images), weights
+
+    found, weights = gradient(images, jnp.linspace(degrees, degrees + 8, 8))
+    np.testing.assert_allclose(found, weights, atol=1e-5)
