@@ -1,6 +1,7 @@
 """Where arrays lie on an Explicit mesh; on other meshes the compiler sees to it."""
 
 from collections.abc import Collection
+from typing import Any
 
 import jax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
@@ -10,6 +11,16 @@ def explicit_sharding(x: jax.Array) -> NamedSharding | None:
     """Sharding of ``x`` on an Explicit mesh, or nothing where the compiler decides on it."""
     sharding = jax.typeof(x).sharding
     return sharding if AxisType.Explicit in sharding.mesh.axis_types else None
+
+
+def on_several_devices(x: jax.Array) -> bool:
+    """Whether ``x`` is known to lie on a mesh of several devices, other than by ``shard_map``.
+
+    What ``jax.jit`` is told by ``in_shardings`` alone is not known.
+    """
+    mesh = jax.typeof(x).sharding.mesh
+    kinds = zip(mesh.axis_sizes, mesh.axis_types, strict=True)
+    return any(size > 1 and kind != AxisType.Manual for size, kind in kinds)
 
 
 def sharding_like(like: jax.Array, shape: tuple[int, ...]) -> NamedSharding | None:
@@ -50,3 +61,10 @@ def varying_axes(x: jax.Array) -> list[str]:
     # The attribute has had other names, and a check is not worth failing without it.
     kind = getattr(jax.typeof(x), "manual_axis_type", None)
     return sorted(getattr(kind, "varying", ()))
+
+
+def vary_with(x: jax.Array, others: Any) -> jax.Array:
+    """``x`` marked in ``shard_map`` as different where any array of the tree ``others`` is."""
+    axes = {axis for other in jax.tree.leaves(others) for axis in varying_axes(other)}
+    missing = axes.difference(varying_axes(x))
+    return jax.lax.pcast(x, tuple(sorted(missing)), to="varying") if missing else x

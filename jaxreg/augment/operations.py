@@ -35,8 +35,10 @@ from jaxreg.augment import color, filters, levels, matrices
 class Operation(NamedTuple):
     """A function of images ``[..., height, width, channels]`` and of strengths ``[...]``.
 
-    It returns images of the same shape and dtype. Strengths go from ``low`` to ``high`` with the
-    level, and where ``signed`` they turn to minus them for half of the examples.
+    It returns images of the same shape and dtype, and what becomes of one does not depend on the
+    others: a processor calls it with one image at a time, and only where it is chosen. Strengths go
+    from ``low`` to ``high`` with the level, and where ``signed`` they turn to minus them for half
+    of the examples.
 
     >>> import jax, jax.numpy as jnp
     >>> from jaxreg import augment

@@ -1,8 +1,7 @@
 r"""Random sequences of operations, for each example its own.
 
 Two steps in a row take one resampling, by the product of their matrices where both are geometries:
-what the first moves beyond the border the second can bring back. All operations of a set are
-computed for all examples, and one result of each is kept.
+what the first moves beyond the border the second can bring back.
 """
 
 from collections.abc import Sequence
@@ -25,7 +24,7 @@ from jaxreg.augment.operations import AUG_MIX, RAND_AUGMENT, TRIVIAL_AUGMENT_WID
 from jaxreg.augment.partners import beta
 from jaxreg.augment.published import CIFAR10_POLICY, Step
 from jaxreg.augment.sampling import Sampler, bilinear, nearest
-from jaxreg.augment.steps import Chosen, Operations, any_of, augmented, die, sign
+from jaxreg.augment.steps import Chosen, Operations, any_of, augmented, decided, die, sign
 
 _RAND_AUGMENT_LEVELS = 30
 _AUTO_AUGMENT_LEVELS = 9
@@ -250,13 +249,9 @@ def aug_mix(
     share = spread(share)
     weights = place_by_example(_dirichlet(weight_key, image, alpha, width), image)
     weights = jnp.moveaxis(weights, -1, 0)[..., None, None, None]
-    largest = strength(severity, image)
-
-    def chain(key: jax.Array) -> jax.Array:
-        return augmented(image, _chain(key, image, largest, depth, operations), fill, bilinear)
-
-    chains = jax.vmap(chain)(jax.random.split(chain_key, width))
-    mixed = jnp.sum(weights * widen(chains), axis=0)
+    copies = jnp.broadcast_to(image, (width, *image.shape))
+    steps = _chain(chain_key, copies, strength(severity, image), depth, operations)
+    mixed = jnp.sum(weights * widen(augmented(copies, steps, fill, bilinear)), axis=0)
     y = share * widen(image) + (1 - share) * mixed
     return select(share == 1, image, y.astype(image.dtype))
 
@@ -300,8 +295,8 @@ def _step_of(
     number = _entry(which, numbers, image).astype(jnp.int32)
     happens = uniform(coin_key, image) < probability
     number = jnp.where(happens, number, jnp.full_like(number, -1))
-    level = jnp.clip(magnitude / _AUTO_AUGMENT_LEVELS, 0, 1)
-    return Chosen(operations, number, level, sign(sign_key, image))
+    level = magnitude / _AUTO_AUGMENT_LEVELS
+    return decided(image, operations, number, level, sign(sign_key, image))
 
 
 def _entry(which: jax.Array, values: Sequence[ArrayLike], image: jax.Array) -> jax.Array:

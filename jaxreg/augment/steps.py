@@ -1,12 +1,15 @@
 """What a policy has decided for each example, carried out.
 
-All operations of a step are computed for all examples and one result of each is kept, since a
-device does not branch for every example. The geometries among them are matrices, of which the
-chosen one is kept before anything is resampled, and two steps in a row take one resampling: colors
-of the first, geometry of both, colors of the second.
+A processor goes from example to example and computes what is chosen for each. Other devices do not
+branch for every example: there, and where a batch lies on several devices, all operations of a step
+are computed for all examples and one result of each is kept. The geometries among them are
+matrices, of which the chosen one is kept before anything is resampled, and two steps in a row take
+one resampling: colors of the first, geometry of both, colors of the second.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -14,6 +17,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxreg._numerics import real_dtype, strength
+from jaxreg._sharding import on_several_devices, vary_with
 from jaxreg.augment._shared import kept_shape, place_by_example, select, spread, uniform
 from jaxreg.augment.geometry import affine
 from jaxreg.augment.matrices import chain
@@ -26,14 +30,13 @@ Operations = Sequence[Operation | Warp]
 class Chosen(NamedTuple):
     """What one step does to each example: arrays of its leading axes.
 
-    ``number`` is the position of an operation, or of none of them; ``level`` lies in ``[0, 1]``,
-    and ``sign`` is 1 or -1.
+    ``number`` is the position of an operation, or of none of them, and ``strengths`` are those that
+    each operation has if it is chosen.
     """
 
     operations: Operations
     number: jax.Array
-    level: jax.Array
-    sign: jax.Array
+    strengths: Sequence[jax.Array]
 
 
 def any_of(key: jax.Array, image: jax.Array, operations: Operations, level: jax.Array) -> Chosen:
@@ -42,33 +45,135 @@ def any_of(key: jax.Array, image: jax.Array, operations: Operations, level: jax.
         raise ValueError("`operations` must hold at least one operation, got none.")
     number_key, sign_key = jax.random.split(key)
     number = die(number_key, image, len(operations))
-    return Chosen(operations, number, jnp.clip(level, 0, 1), sign(sign_key, image))
+    return decided(image, operations, number, level, sign(sign_key, image))
+
+
+def decided(
+    image: jax.Array, operations: Operations, number: jax.Array, level: jax.Array, sign: jax.Array
+) -> Chosen:
+    """The operation of this number for each example, at a level in ``[0, 1]``, with a sign."""
+
+    def strength_of(operation: Operation | Warp) -> jax.Array:
+        low, high = strength(operation.low, image), strength(operation.high, image)
+        value = low + (high - low) * jnp.clip(level, 0, 1)
+        value = value * sign if operation.signed else value
+        return place_by_example(jnp.broadcast_to(value, image.shape[:-3]), image)
+
+    return Chosen(operations, number, [strength_of(operation) for operation in operations])
 
 
 def augmented(
     image: jax.Array, steps: Sequence[Chosen], fill: ArrayLike, sample: Sampler
 ) -> jax.Array:
     """The image after all steps, of which each resampling takes two."""
-    for start in range(0, len(steps), 2):
-        first, *second = steps[start : start + 2]
-        image = _recolored(image, first)
-        if any(isinstance(one, Warp) for step in (first, *second) for one in step.operations):
-            matrix = chain(*(_matrix(step, image) for step in (first, *second)))
-            image = affine(image, matrix, fill=fill, sample=sample)
-        for step in second:
-            image = _recolored(image, step)
-    return image
+    # Their ranges may be traced. Without them, equal operations are one entry among the compiled.
+    operations = tuple(
+        tuple(operation._replace(low=0.0, high=0.0) for operation in step.operations)
+        for step in steps
+    )
+    choices = [(step.number, list(step.strengths)) for step in steps]
+    return _carried_out(image, choices, fill, operations=operations, sample=sample)
+
+
+@partial(jax.jit, static_argnames=("operations", "sample"))
+def _carried_out(
+    image: jax.Array,
+    choices: list[tuple[jax.Array, list[jax.Array]]],
+    fill: ArrayLike,
+    *,
+    operations: Sequence[Operations],
+    sample: Sampler,
+) -> jax.Array:
+    def after(
+        image: jax.Array, choices: list, fill: ArrayLike, *, recolored: Callable, warped: Callable
+    ) -> jax.Array:
+        steps = [Chosen(own, *choice) for own, choice in zip(operations, choices, strict=True)]
+        for start in range(0, len(steps), 2):
+            two = steps[start : start + 2]
+            image = recolored(image, two[0])
+            image = warped(image, two, fill, sample)
+            for step in two[1:]:
+                image = recolored(image, step)
+        return image
+
+    def at_once(image: jax.Array, choices: list, fill: ArrayLike) -> jax.Array:
+        return after(image, choices, fill, recolored=_recolored, warped=_warped)
+
+    def in_turn(image: jax.Array, choices: list, fill: ArrayLike) -> jax.Array:
+        lead = image.shape[:-3]
+        image = vary_with(image, (choices, fill))
+        examples = jax.tree.map(
+            lambda value: value.reshape(math.prod(lead), *value.shape[len(lead) :]),
+            (image, choices),
+        )
+        alone = partial(after, fill=fill, recolored=_recolored_alone, warped=_warped_alone)
+        return jax.lax.map(lambda example: alone(*example), examples).reshape(image.shape)
+
+    if on_several_devices(image):
+        return at_once(image, choices, fill)
+    return jax.lax.platform_dependent(image, choices, fill, cpu=in_turn, default=at_once)
 
 
 def _recolored(image: jax.Array, step: Chosen) -> jax.Array:
-    """The image after one step, where that is no geometry."""
+    """The images after one step, where that is no geometry."""
     result = image
-    for number, operation in enumerate(step.operations):
-        if isinstance(operation, Operation):
-            changed = operation.function(image, _strength(operation, step, image))
-            chosen = spread(step.number == number)
-            result = select(chosen, kept_shape(changed, image), result)
-    return result
+    for number, function in _recoloring(step):
+        result = select(spread(step.number == number), function(image), result)
+    # Without it XLA computes a step anew for each pixel that the next one reads around a pixel.
+    return jax.lax.optimization_barrier(result)
+
+
+def _recolored_alone(image: jax.Array, step: Chosen) -> jax.Array:
+    """One image after one step, of which it computes no more than is chosen."""
+    branch = jnp.zeros_like(step.number)
+    branches: list[Callable[[jax.Array], jax.Array]] = [lambda image: image]
+    for number, function in _recoloring(step):
+        branch = jnp.where(step.number == number, len(branches), branch)
+        branches.append(function)
+    return jax.lax.switch(branch, branches, image)
+
+
+def _recoloring(step: Chosen) -> list[tuple[int, Callable[[jax.Array], jax.Array]]]:
+    """Those of a step that are no geometries: their numbers and what they do."""
+
+    def recolor(image: jax.Array, operation: Operation, strength: jax.Array) -> jax.Array:
+        return kept_shape(operation.function(image, strength), image)
+
+    return [
+        (number, partial(recolor, operation=operation, strength=value))
+        for number, (operation, value) in enumerate(
+            zip(step.operations, step.strengths, strict=True)
+        )
+        if isinstance(operation, Operation)
+    ]
+
+
+def _warped(
+    image: jax.Array, steps: Sequence[Chosen], fill: ArrayLike, sample: Sampler
+) -> jax.Array:
+    """The images after the geometries of some steps, as one geometry."""
+    if not any(isinstance(one, Warp) for step in steps for one in step.operations):
+        return image
+    matrix = chain(*(_matrix(step, image) for step in steps))
+    return affine(image, matrix, fill=fill, sample=sample)
+
+
+def _warped_alone(
+    image: jax.Array, steps: Sequence[Chosen], fill: ArrayLike, sample: Sampler
+) -> jax.Array:
+    """One image after the geometries of some steps, if any is chosen."""
+    chosen = [
+        step.number == number
+        for step in steps
+        for number, one in enumerate(step.operations)
+        if isinstance(one, Warp)
+    ]
+    return jax.lax.cond(
+        sum(chosen, start=jnp.zeros((), bool)),
+        lambda image: _warped(image, steps, fill, sample),
+        lambda image: image,
+        image,
+    )
 
 
 def _matrix(step: Chosen, image: jax.Array) -> jax.Array:
@@ -76,21 +181,13 @@ def _matrix(step: Chosen, image: jax.Array) -> jax.Array:
     still = jnp.eye(3, dtype=real_dtype(image))
     lead = image.shape[:-3]
     matrix = place_by_example(jnp.broadcast_to(still, (*lead, 3, 3)), image)
-    for number, warp in enumerate(step.operations):
+    for number, (warp, value) in enumerate(zip(step.operations, step.strengths, strict=True)):
         if isinstance(warp, Warp):
-            moved = warp.matrix(image, _strength(warp, step, image))
-            moved = place_by_example(jnp.broadcast_to(strength(moved, image), matrix.shape), image)
+            moved = strength(warp.matrix(image, value), image)
+            moved = place_by_example(jnp.broadcast_to(moved, matrix.shape), image)
             chosen = jnp.broadcast_to((step.number == number)[..., None, None], matrix.shape)
             matrix = jnp.where(chosen, moved, matrix)
     return matrix
-
-
-def _strength(operation: Operation | Warp, step: Chosen, image: jax.Array) -> jax.Array:
-    """How strongly an operation acts, for each example."""
-    low, high = strength(operation.low, image), strength(operation.high, image)
-    value = low + (high - low) * step.level
-    value = value * step.sign if operation.signed else value
-    return place_by_example(jnp.broadcast_to(value, image.shape[:-3]), image)
 
 
 def die(key: jax.Array, image: jax.Array, sides: int) -> jax.Array:
