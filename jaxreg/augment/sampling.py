@@ -212,9 +212,13 @@ def _taps(
     position: jax.Array, length: int, border: Border | None
 ) -> tuple[tuple[jax.Array, jax.Array], ...]:
     """The two pixels around a position along an axis, each with its weight."""
-    position = _settled(_bounded(position), length)
-    low = jnp.floor(position)
+    position = _bounded(position)
+    # XLA may compute a position twice, and not to the same bit. Were it to fall on either side of a
+    # pixel, one would give the indices and the other the weights.
+    error = 2 * jnp.finfo(position.dtype).eps * length
+    low = jnp.floor(position + error)
     share = position - low
+    share = share - jax.lax.stop_gradient(jnp.minimum(share, 0))
     low = low.astype(jnp.int32)
     if border is not None:
         return (border(low, length), 1 - share), (border(low + 1, length), share)
@@ -223,18 +227,6 @@ def _taps(
         (edge(low, length), jnp.where((low >= 0) & (low < length), 1 - share, zero)),
         (edge(low + 1, length), jnp.where((low >= -1) & (low < length - 1), share, zero)),
     )
-
-
-def _settled(position: jax.Array, length: int) -> jax.Array:
-    """Positions, those within rounding errors of a pixel being on it.
-
-    XLA may compute a position more than once, and not always to the same bit. Of two that lie on
-    either side of a pixel one would give the indices and the other the weights.
-    """
-    pixel = jnp.round(position)
-    error = jax.lax.stop_gradient(pixel - position)
-    near = abs(error) <= 2 * jnp.finfo(position.dtype).eps * length
-    return jnp.where(near, position + error, position)
 
 
 def _bounded(position: jax.Array) -> jax.Array:
