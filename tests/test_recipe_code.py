@@ -24,6 +24,7 @@ from jaxreg import (
     transforms,
 )
 from jaxreg.study import (
+    apply_policy,
     optimizers,
     recipe_code,
     recipe_optimizer,
@@ -32,7 +33,7 @@ from jaxreg.study import (
     terms,
 )
 from jaxreg.study.data import TASKS
-from jaxreg.study.recipes import Recipe
+from jaxreg.study.recipes import Policy, Recipe
 from jaxreg.study.techniques import TECHNIQUES
 from tests.studies import ALL_ON, with_recipe
 
@@ -46,6 +47,12 @@ RECIPES = {
     "images": Recipe(**IMAGES, mixup=0.2, patience=3.0),
     "series": Recipe(magnitude_warp=0.2, time_warp=0.2, jitter=0.1, sam=0.1),
     "words": Recipe(token_dropout=0.2, patience=3.0),
+    "policy": Recipe(policy=Policy(("rotate", "cutout"), (0.1, 0.25), (0.5, 1.0))),
+    "policy and others": Recipe(
+        policy=Policy(("jitter", "shear"), (0.1, 0.2), (0.5, 0.5)), mixup=0.2, dropout=0.2
+    ),
+    "policy of words": Recipe(policy=Policy(("token_dropout",), (0.2,), (0.5,)), patience=3.0),
+    "policy of a table": Recipe(policy=Policy(("jitter",), (0.2,), (0.5,))),
     "mixed": Recipe(mixup=0.2, label_smoothing=0.1, dropout=0.2, batch_norm=True),
     "some terms": Recipe(**SOME),
     "all terms": Recipe(**TERMS),
@@ -194,9 +201,30 @@ def test_a_link_of_the_program_is_that_of_the_study(name):
     assert (np.abs(expected["kernel"] - plain["kernel"]) > 1e-4).any()
 
 
+def test_the_program_changes_a_batch_by_the_policy():
+    policy = RECIPES["policy"].policy
+    program = {"__name__": "recipe"}
+    exec(recipe_code.source(with_recipe(RECIPES["policy"])), program)
+    x, labels, *_, mean, deviation = program["load_data"]()
+    x, labels, key = x[:20], labels[:20], jax.random.key(3)
+    variables = program["model"].init(jax.random.key(0), x)
+    value = program["loss"](variables["params"], x, labels, key, mean, deviation)
+    moved = apply_policy(key, policy, x, mean=mean, deviation=deviation)
+    expected, _ = program["evaluate"](variables, moved, labels)
+    np.testing.assert_allclose(value, expected, rtol=1e-6)
+    assert abs(expected - program["evaluate"](variables, x, labels)[0]) > 1e-3
+
+
 @pytest.mark.parametrize(
     ("recipe", "named"),
-    [("off", "digits"), ("images", "digits"), ("series", "digit_rows"), ("words", "text")],
+    [
+        ("policy", "digits"),
+        ("policy of words", "text"),
+        ("off", "digits"),
+        ("images", "digits"),
+        ("series", "digit_rows"),
+        ("words", "text"),
+    ],
 )
 def test_what_stands_in_for_other_data_has_rows_of_its_kind(recipe, named):
     code = recipe_code.source(with_recipe(RECIPES[recipe], "data of my own"))
@@ -226,6 +254,10 @@ def test_what_stands_in_for_other_data_has_rows_of_its_kind(recipe, named):
         ("wrappers", "circles"),
         ("the optimizer", "digits"),
         ("images", "digits"),
+        ("policy", "digits"),
+        ("policy and others", "digits"),
+        ("policy of words", "text"),
+        ("policy of a table", "circles"),
         ("mixed", "circles"),
         ("series", "digit_rows"),
         ("words", "text"),

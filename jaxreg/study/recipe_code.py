@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Sequence
 from textwrap import wrap
 
 from jaxreg.study import models, recipe_data, recipe_loss, recipe_optimizer, summary
 from jaxreg.study.data import TASKS
-from jaxreg.study.recipe_parts import Parts, literal
+from jaxreg.study.recipe_parts import Parts, kinds, literal
 from jaxreg.study.records import Study
-from jaxreg.study.technique_rows import TECHNIQUES
 
 # Data of the user's own is not in reach of a program to paste; what stands in has rows of its kind.
 _STAND_INS = {"digits": "image", "digit_rows": "series", "text": "text"}
@@ -26,7 +25,7 @@ def source(study: Study) -> str:
     arm = summary.chosen_arm(study)
     known = study.data in TASKS
     on = dict(summary.techniques(arm.recipe))
-    data = study.data if known else _stand_in(on)
+    data = study.data if known else _stand_in(kinds(on, arm.recipe.policy))
     parts = Parts(
         on=on,
         task=TASKS[data],
@@ -34,6 +33,7 @@ def source(study: Study) -> str:
         train_size=study.sizes[0] if known else TASKS[data].train_size,
         validation_size=study.sizes[1] if known else TASKS[data].train_size,
         epochs=study.epochs,
+        policy=arm.recipe.policy,
     )
     blocks = [
         _constants(parts),
@@ -52,11 +52,8 @@ def source(study: Study) -> str:
     return "\n\n".join((_head(study, parts), _imports(parts, body), body)) + "\n"
 
 
-def _stand_in(on: Mapping[str, float | None]) -> str:
-    chosen = [each for each in TECHNIQUES if each.name in on]
-    return next(
-        data for data, kind in _STAND_INS.items() if all(kind in each.kinds for each in chosen)
-    )
+def _stand_in(suited: Sequence[tuple[str, ...]]) -> str:
+    return next(data for data, kind in _STAND_INS.items() if all(kind in each for each in suited))
 
 
 def _head(study: Study, parts: Parts) -> str:
@@ -72,8 +69,6 @@ def _head(study: Study, parts: Parts) -> str:
         )
     if study.data not in TASKS:
         lines.append(f"For the data stand in {parts.data}, for the model a small network.")
-    if arm.recipe.policy:
-        lines.append("Change every batch by the policy with jaxreg.study.apply_policy.")
     lines.append(f"Made by: {study.command}")
     lines = [part for line in lines for part in wrap(_one_line(line), 96)]
     doc = "\n".join(wrap(_use(parts), 96))
@@ -88,7 +83,11 @@ def _use(parts: Parts) -> str:
     on = parts.on
     kept = ["`make_optimizer`"] * bool(parts.links or parts.wrappers)
     kept += ["`loss`"] * bool(
-        on.keys() & {"label_smoothing", "flood"} or parts.inputs or parts.terms or parts.modes
+        on.keys() & {"label_smoothing", "flood"}
+        or parts.inputs
+        or parts.policy
+        or parts.terms
+        or parts.modes
     )
     kept += ["`step`"] * bool(parts.modes or parts.arguments or parts.perturbed)
     kept += ["`evaluate`"] * parts.modes
@@ -126,6 +125,7 @@ def _imports(parts: Parts, body: str) -> str:
     names = names if len(names) <= 80 else "(\n    " + ",\n    ".join(ours) + ",\n)"
     added = [f"from jaxreg import {names}"] * bool(ours)
     added += ["from jaxreg.augment import series"] * ("series." in body)
+    added += ["from jaxreg.study import Policy, apply_policy"] * bool(parts.policy)
     added += ["from jaxreg.study.sentences import sentences"] * (parts.data == "text")
     added += ["from jaxreg.training import early_stopping"] * ("early_stopping" in parts.on)
     return "\n".join(lines + [""] * bool(added) + added)
@@ -136,7 +136,25 @@ def _constants(parts: Parts) -> str:
     return (
         f"LEARNING_RATE = {parts.task.learning_rate:g}\n"
         f"BATCH_SIZE = {batch}\n"
-        f"EPOCHS = {parts.epochs}"
+        f"EPOCHS = {parts.epochs}" + _policy(parts)
+    )
+
+
+def _policy(parts: Parts) -> str:
+    """Writes the operations, each on a line."""
+    if parts.policy is None:
+        return ""
+    names, magnitudes, probabilities = (
+        "".join(f"        {value!r},\n" for value in column)
+        for column in (
+            parts.policy.names,
+            map(float, parts.policy.magnitudes),
+            map(float, parts.policy.probabilities),
+        )
+    )
+    return (
+        f"\nPOLICY = Policy(\n    names=(\n{names}    ),\n    magnitudes=(\n{magnitudes}    ),\n"
+        f"    probabilities=(\n{probabilities}    ),\n)"
     )
 
 

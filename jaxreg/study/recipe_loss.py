@@ -38,7 +38,7 @@ def _cross_entropy(parts: Parts) -> str:
 
 def _uses(parts: Parts) -> list[str]:
     """Names of the keys that are asked for."""
-    uses = [f"{name}_key" for name in parts.inputs]
+    uses = ["policy_key"] * bool(parts.policy) + [f"{name}_key" for name in parts.inputs]
     uses += ["key"] * any("key=" in TERMS[name].code for name in parts.terms)
     return uses + ["noise_key"] * parts.noisy + ["again_key"] * ("r_drop" in parts.on)
 
@@ -58,7 +58,10 @@ def _keys(parts: Parts) -> list[str]:
 def _inputs(parts: Parts) -> list[str]:
     """Changes the batch, as the study does."""
     split = bool(_keys(parts))
-    return [
+    scale = ", mean=mean, deviation=deviation" * parts.scaled
+    key = "policy_key" if split else "key"
+    policy = [f"x = apply_policy({key}, POLICY, x{scale})"] * bool(parts.policy)
+    return policy + [
         INPUTS[name]
         .code.format(
             key=f"{name}_key" if split else "key",

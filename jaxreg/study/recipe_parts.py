@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from jaxreg.study.data import Task
 from jaxreg.study.inputs import INPUTS, MIXING
+from jaxreg.study.operations import OPERATIONS
 from jaxreg.study.optimizers import AFTER, AROUND, AVERAGING, BEFORE, SHARPNESS
+from jaxreg.study.recipes import Policy
 from jaxreg.study.technique_rows import TECHNIQUES
 from jaxreg.study.terms import TERMS
 
@@ -22,6 +25,7 @@ class Parts(NamedTuple):
     train_size: int
     validation_size: int
     epochs: int
+    policy: Policy | None = None
 
     @property
     def inputs(self) -> list[str]:
@@ -41,13 +45,14 @@ class Parts(NamedTuple):
     @property
     def shaped(self) -> bool:
         """Whether rows cannot come flat."""
-        special = any("table" not in each.kinds for each in TECHNIQUES if each.name in self.on)
+        special = any("table" not in each for each in kinds(self.on, self.policy))
         return special or bool(self.task.vocabulary)
 
     @property
     def scaled(self) -> bool:
         """Whether something asks how the features were standardized."""
-        return any("deviation" in INPUTS[name].code for name in self.inputs)
+        of_inputs = any("deviation" in INPUTS[name].code for name in self.inputs)
+        return of_inputs or any({"image", "series"} >= {*each} for each in kinds((), self.policy))
 
     @property
     def terms(self) -> list[str]:
@@ -94,12 +99,22 @@ class Parts(NamedTuple):
         """What the loss takes besides the batch."""
         keyed = self.noisy or any("key=" in TERMS[name].code for name in self.terms)
         scale = ", mean, deviation" * self.scaled
-        return ", key" * (keyed or bool(self.inputs)) + ", start" * ("distance" in self.on) + scale
+        keyed = keyed or bool(self.inputs or self.policy)
+        return ", key" * keyed + ", start" * ("distance" in self.on) + scale
 
     @property
     def watched(self) -> str:
         """The rows that the loop evaluates on: those it stops on must not be the test rows."""
         return "validation" if "early_stopping" in self.on else "test"
+
+
+def kinds(on: Iterable[str], policy: Policy | None) -> list[tuple[str, ...]]:
+    """Lists the kinds of rows that each technique and each operation of a policy is for."""
+    operations = policy.names if policy else ()
+    return [
+        *(each.kinds for each in TECHNIQUES if each.name in on),
+        *(OPERATIONS[name].kinds for name in operations),
+    ]
 
 
 def literal(value: float | None) -> str:
