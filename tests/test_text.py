@@ -126,6 +126,15 @@ def test_insertions_are_synonyms_at_random_places(room):
         np.testing.assert_array_equal(tokens[len(row) :], SENTENCE[len(row) : length])
 
 
+def test_words_without_synonyms_bring_nothing_in():
+    tokens = jnp.tile(jnp.array([1, 5, 6, 2, 0, 0]), (50, 1))
+    table = text.neighbours_from_dictionary({7: [8]}, vocabulary_size=9, k=1)
+    call = partial(text.random_insertion, neighbours=table, rate=1.0, protected=SPECIAL)
+    edited = call(KEY, tokens, where=tokens != 0)
+    np.testing.assert_array_equal(edited.tokens, tokens)
+    np.testing.assert_array_equal(edited.where, tokens != 0)
+
+
 def test_swaps_are_transpositions_of_two_different_places():
     rate, expected = 0.4, {}
     pairs = list(itertools.combinations(range(1, 5), 2))

@@ -188,3 +188,12 @@ def test_what_cannot_be_is_named(wrong, kind, message):
     for function in functions:
         with pytest.raises(kind, match=message):
             function(KEY, tokens, **{"rate": 0.5, "replacement": BERT} | wrong)
+
+
+@pytest.mark.parametrize(("chosen", "number"), [(7, 13), (3, 21), (15, 25), (3, 20)])
+def test_a_budget_of_whole_tokens_is_met_though_its_rate_is_rounded_up(chosen, number):
+    tokens = jnp.full((4, number), 7)
+    _, labels = masked(text.span_masking, tokens, rate=chosen / number, replacement=MASK)
+    np.testing.assert_array_equal((labels == 7).sum(1), chosen)
+    _, labels = masked(text.span_masking, tokens, rate=(chosen + 0.01) / number, replacement=MASK)
+    np.testing.assert_array_equal((labels == 7).sum(1), chosen + 1)
