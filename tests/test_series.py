@@ -32,10 +32,10 @@ EACH = {
     "scaling": (series.scaling, {"factor": [[0.5, 2.0], [1.0, 1.0], [-1.0, 3.0]]}),
     "magnitude_warp": (series.magnitude_warp, {"factors": X[:, :5] ** 2}),
     "time_warp": (series.time_warp, {"log_speeds": X[:, :6, 0]}),
-    "window_slice": (series.window_slice, {"start": [2.5, 0.25, 0.1], "share": [0.7, 0.9, 0.5]}),
+    "window_slice": (series.window_slice, {"start": [2.5, 3.0, 0.1], "share": [0.7, 0.9, 0.5]}),
     "window_warp": (
         series.window_warp,
-        {"start": [3.3, 1.2, 0.3], "share": [0.3, 0.5, 0.4], "factor": [2.0, 0.5, 3.0]},
+        {"start": [9.0, 1.2, 0.3], "share": [0.3, 0.5, 0.4], "factor": [2.0, 0.5, 3.0]},
     ),
     "permutation": (
         series.permutation,
@@ -129,6 +129,14 @@ def test_ends_stay_and_time_runs_forward(name):
     assert (np.diff(y, axis=1) >= 0).all()
     assert (np.diff(y, axis=1) > 0).mean() > 0.99
     assert np.abs(y - x).max() > 100
+
+
+def test_only_differences_of_logarithms_of_speeds_count():
+    logs = jnp.array([0.5, -1.0, 0.25])
+    expected = series.time_warp(X, log_speeds=logs)
+    for shift in (100.0, -200.0):
+        y = series.time_warp(X, log_speeds=logs + shift)
+        np.testing.assert_allclose(y, expected, atol=1e-3)
 
 
 SHAPES = ((2, 0, 3), (2, 1, 3), (2, 2, 3), (0, 5, 3), (2, 5, 0), (7, 1), (2, 2, 9, 2))

@@ -40,6 +40,15 @@ def test_results_are_fitted_and_padded_again(dtype):
     np.testing.assert_array_equal(where.sum(1), [1, 2, 0, 1])
 
 
+def test_padding_stays_whatever_is_made_of_it():
+    def sevens(key, tokens, where):
+        return jnp.full_like(tokens, 7), jnp.ones_like(where)
+
+    y, where = text.paraphrase(KEY, TOKENS, function=sevens, probability=1.0, pad_id=0, where=WHERE)
+    np.testing.assert_array_equal(y, [[7] * 4, [7] * 4, [0] * 4, [7] * 4])
+    np.testing.assert_array_equal(where.sum(1), [4, 4, 0, 4])
+
+
 def test_sequences_are_chosen_one_by_one():
     tokens = jnp.tile(TOKENS, (1000, 1))
     where = tokens != 0
