@@ -29,22 +29,21 @@ def test_aug_mix_is_its_formula():
     share = np.asarray(jax.random.beta(share_key, alpha, alpha, (40,)), np.float64)
     gamma = np.exp(np.asarray(jax.random.loggamma(weight_key, alpha, (40, width)), np.float64))
     weights = gamma / gamma.sum(-1, keepdims=True)
-    draw = jax.jit(lambda key: uniform(key, images))
+    copies = jnp.broadcast_to(images, (width, *images.shape))
+    draw = jax.jit(lambda key: uniform(key, copies))
     u = np.asarray(images, np.float64).ravel()
-    mixed = np.zeros(40)
-    for i, key in enumerate(jax.random.split(chain_key, width)):
-        depth_key, *keys = jax.random.split(key, 4)
-        depth = 1 + np.floor(3 * np.asarray(draw(depth_key)))
-        augmented = u
-        for position, step_key in enumerate(keys):
-            own, level_key = jax.random.split(step_key)
-            number_key, sign_key = jax.random.split(own)
-            level = (0.1 + (severity - 0.1) * np.asarray(draw(level_key), np.float64)) / 10
-            sign = np.where(np.asarray(draw(sign_key)) < 0.5, 1, -1)
-            scales = np.asarray(draw(number_key)) < 0.5
-            changed = np.where(scales, augmented * (1 + 2 * level), augmented + sign * level)
-            augmented = np.where(position < depth, changed, augmented)
-        mixed += weights[:, i] * augmented
+    depth_key, *keys = jax.random.split(chain_key, 4)
+    depth = 1 + np.floor(3 * np.asarray(draw(depth_key)))
+    chains = np.broadcast_to(u, (width, 40))
+    for position, step_key in enumerate(keys):
+        own, level_key = jax.random.split(step_key)
+        number_key, sign_key = jax.random.split(own)
+        level = (0.1 + (severity - 0.1) * np.asarray(draw(level_key), np.float64)) / 10
+        sign = np.where(np.asarray(draw(sign_key)) < 0.5, 1, -1)
+        scales = np.asarray(draw(number_key)) < 0.5
+        changed = np.where(scales, chains * (1 + 2 * level), chains + sign * level)
+        chains = np.where(position < depth, changed, chains)
+    mixed = (weights.T * chains).sum(0)
     np.testing.assert_allclose(y.ravel(), share * u + (1 - share) * mixed, rtol=2e-5)
 
 
