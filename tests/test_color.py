@@ -241,6 +241,14 @@ def test_range_shape_and_dtype_are_kept(name):
             assert jnp.all((y >= 0) & (y <= 1))
 
 
+def test_contrast_moves_about_the_mean_of_the_luma():
+    image = RNG.random((3, 9, 7, 3)) * np.array([1.0, 0.3, 0.1])
+    mean = (image @ [0.299, 0.587, 0.114]).mean((1, 2))[:, None, None, None]
+    expected = np.clip(0.4 * image + 0.6 * mean, 0, 1)
+    y = augment.contrast(jnp.asarray(image, jnp.float32), factor=0.4)
+    np.testing.assert_allclose(y, expected, atol=1e-6)
+
+
 def test_a_single_channel_is_grey():
     image = jnp.asarray(FLOAT[..., :1])
     for same in (
