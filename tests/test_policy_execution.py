@@ -93,3 +93,9 @@ def test_one_image_alone_is_that_of_a_batch_of_one():
     assert run(KEY, IMAGES[:0]).shape == (0, *IMAGES.shape[1:])
     y = run(KEY, IMAGES.reshape(5, 8, *IMAGES.shape[1:]))
     np.testing.assert_allclose(y.reshape(IMAGES.shape), run(KEY, IMAGES), atol=1e-6)
+
+
+def test_a_traced_magnitude_beyond_the_last_is_the_last():
+    run = jax.jit(lambda magnitude: augment.rand_augment(KEY, IMAGES, magnitude=magnitude))
+    np.testing.assert_array_equal(run(45.0), run(30.0))
+    np.testing.assert_array_equal(run(-3.0), run(0.0))
