@@ -13,14 +13,17 @@ def explicit_sharding(x: jax.Array) -> NamedSharding | None:
     return sharding if AxisType.Explicit in sharding.mesh.axis_types else None
 
 
-def on_several_devices(x: jax.Array) -> bool:
-    """Whether ``x`` is known to lie on a mesh of several devices, other than by ``shard_map``.
+def is_spread(x: jax.Array) -> bool:
+    """Whether the type of ``x`` says that it may be spread over devices, by other than `shard_map`.
 
-    What ``jax.jit`` is told by ``in_shardings`` alone is not known.
+    It does on an Explicit mesh, and on an Auto one of several devices. What ``jax.jit`` is told by
+    ``in_shardings`` alone is not in the type.
     """
     mesh = jax.typeof(x).sharding.mesh
-    kinds = zip(mesh.axis_sizes, mesh.axis_types, strict=True)
-    return any(size > 1 and kind != AxisType.Manual for size, kind in kinds)
+    axes = zip(mesh.axis_sizes, mesh.axis_types, strict=True)
+    return any(
+        kind == AxisType.Explicit or (kind == AxisType.Auto and size > 1) for size, kind in axes
+    )
 
 
 def sharding_like(like: jax.Array, shape: tuple[int, ...]) -> NamedSharding | None:

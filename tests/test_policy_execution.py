@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import AxisType, PartitionSpec
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jaxreg import augment
 from jaxreg.augment import operations
@@ -30,7 +30,8 @@ def test_a_processor_computes_what_is_chosen_and_no_more():
     counts = collections.Counter()
     chosen = [counting(counts, name, name / 8) for name in range(1, 5)]
     run = jax.jit(lambda key, x: augment.rand_augment(key, x, operations=chosen, number=1))
-    y = jax.block_until_ready(run(KEY, IMAGES))
+    processor = jax.devices("cpu")[0]
+    y = jax.block_until_ready(run(*jax.device_put((KEY, IMAGES), processor)))
     jax.effects_barrier()
     values, numbers = np.unique(y[:, 0, 0, 0], return_counts=True)
     assert counts == dict(zip((8 * values).astype(int).tolist(), numbers.tolist(), strict=True))
@@ -67,6 +68,57 @@ def test_a_replicated_image_may_have_draws_of_each_device():
             part, jax.jit(augment.rand_augment)(key, image, magnitude=20), atol=2e-6
         )
     assert len({part.tobytes() for part in np.split(np.asarray(y), 4)}) == 4
+
+
+@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=str)
+def test_a_mesh_of_one_device_is_as_good_as_none(kind):
+    expected = jax.jit(augment.rand_augment)(KEY, IMAGES)
+    mesh = jax.make_mesh((1,), ("device",), axis_types=(kind,))
+    with jax.set_mesh(mesh):
+        placed = jax.device_put(IMAGES, NamedSharding(mesh, PartitionSpec("device")))
+        y = jax.jit(augment.rand_augment)(KEY, placed)
+    np.testing.assert_allclose(y, expected, atol=2e-6)
+
+
+@pytest.mark.parametrize("varying", ["image", "magnitude", "fill"])
+def test_what_differs_between_devices_may_be_any_argument(varying):
+    """With operations that look at none of it."""
+    mesh = jax.make_mesh((4,), ("device",), axis_types=(AxisType.Auto,))
+    blank = operations.Operation(lambda image, strength: jnp.zeros(image.shape, image.dtype))
+
+    def own(image):
+        index = jax.lax.axis_index("device").astype(jnp.float32)
+        image = image * (1 + index) / 8 if varying == "image" else image
+        options = {"magnitude": 1 + index} if varying == "magnitude" else {}
+        options |= {"fill": index / 8} if varying == "fill" else {}
+        return augment.rand_augment(
+            KEY, image, operations=[blank, operations.INVERT], number=1, **options
+        )
+
+    spread = jax.shard_map(
+        own, mesh=mesh, in_specs=PartitionSpec(), out_specs=PartitionSpec("device")
+    )
+    y = jax.jit(spread)(IMAGES).reshape(4, *IMAGES.shape)
+    blank_ones = (np.asarray(y) == 0).all(axis=(0, 2, 3, 4))
+    assert 0 < blank_ones.sum() < len(IMAGES)
+    scale = (
+        np.arange(1, 5).reshape(4, 1, 1, 1, 1) / 8
+        if varying == "image"
+        else np.ones((4, 1, 1, 1, 1))
+    )
+    expected = 1 - scale * np.asarray(IMAGES)
+    np.testing.assert_allclose(y[:, ~blank_ones], expected[:, ~blank_ones], atol=1e-6)
+
+
+def test_operations_that_cannot_be_hashed_are_named():
+    class Unhashable:
+        __hash__ = None
+
+        def __call__(self, image, strength):
+            return image
+
+    with pytest.raises(TypeError, match=r"`operations` must hold functions that can be hashed"):
+        augment.rand_augment(KEY, IMAGES, operations=[operations.Operation(Unhashable())])
 
 
 def test_without_jit_a_policy_is_traced_once_though_its_ranges_change():

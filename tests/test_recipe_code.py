@@ -130,6 +130,10 @@ def test_every_technique_is_named_and_has_its_code_in_the_recipe(technique):
             ("`loss`", "`step`", "`evaluate`", "the batch normalization of `Model`"),
         ),
         (Recipe(patience=3.0), ("the stopping in `main`",)),
+        (
+            Recipe(policy=Policy(("jitter",), (0.1,), (0.5,))),
+            ("`POLICY`", "`loss`", "`step`"),
+        ),
     ],
 )
 def test_the_recipe_says_what_of_it_to_keep(recipe, kept):
@@ -199,6 +203,12 @@ def test_a_link_of_the_program_is_that_of_the_study(name):
     jax.tree.map(np.testing.assert_array_equal, train(written, recipe), expected)
     plain = train(optimizers.optimizer(Recipe(), 0.1), Recipe())
     assert (np.abs(expected["kernel"] - plain["kernel"]) > 1e-4).any()
+
+
+@pytest.mark.parametrize("name", ["cutout", "jitter", "rotate"])
+def test_the_program_knows_the_scale_where_an_operation_asks_for_it(name):
+    code = recipe_code.source(with_recipe(Recipe(policy=Policy((name,), (0.1,), (0.5,)))))
+    assert ("deviation" in code.split("EPOCHS", 1)[1]) == (name == "rotate")
 
 
 def test_the_program_changes_a_batch_by_the_policy():

@@ -129,7 +129,7 @@ def equalize(image: jax.Array) -> jax.Array:
     values = _values(_equalizing(_histogram(levels)), image)
     # It never falls, so this changes nothing, but XLA does not compute it anew at every pixel then.
     table = jax.lax.cummax(values, axis=values.ndim - 1)
-    return _by_channel(_looked_up, table, levels).reshape(image.shape)
+    return _by_example(_looked_up, table, levels).reshape(image.shape)
 
 
 def autocontrast(image: jax.Array) -> jax.Array:
@@ -188,7 +188,7 @@ def _histogram(levels: jax.Array) -> jax.Array:
 
 def _by_scatter(levels: jax.Array) -> jax.Array:
     counts = jnp.zeros((*levels.shape[:-2], levels.shape[-1], 256), jnp.int32)
-    return _by_channel(_counted, place_by_example(counts, levels[..., None]), levels)
+    return _by_example(_counted, place_by_example(counts, levels[..., None]), levels)
 
 
 def _by_products(levels: jax.Array) -> jax.Array:
@@ -201,7 +201,7 @@ def _by_products(levels: jax.Array) -> jax.Array:
     return counts.reshape((*counts.shape[:-2], 256)).astype(jnp.int32)
 
 
-def _by_channel(
+def _by_example(
     function: Callable[..., jax.Array], table: jax.Array, levels: jax.Array
 ) -> jax.Array:
     """A function of the table of each example, flat, and of where in it its levels are."""

@@ -36,9 +36,10 @@ class Operation(NamedTuple):
     """A function of images ``[..., height, width, channels]`` and of strengths ``[...]``.
 
     It returns images of the same shape and dtype, and what becomes of one does not depend on the
-    others: a processor calls it with one image at a time, and only where it is chosen. Strengths go
-    from ``low`` to ``high`` with the level, and where ``signed`` they turn to minus them for half
-    of the examples.
+    others, nor on anything but the arguments: a processor computes it for one image at a time, only
+    where it is chosen, and without ``jax.jit`` it is compiled once and kept. Strengths go from
+    ``low`` to ``high`` with the level, and where ``signed`` they turn to minus them for half of the
+    examples.
 
     >>> import jax, jax.numpy as jnp
     >>> from jaxreg import augment

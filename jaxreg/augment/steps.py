@@ -1,10 +1,11 @@
 """What a policy has decided for each example, carried out.
 
 A processor goes from example to example and computes what is chosen for each. Other devices do not
-branch for every example: there, and where a batch lies on several devices, all operations of a step
-are computed for all examples and one result of each is kept. The geometries among them are
-matrices, of which the chosen one is kept before anything is resampled, and two steps in a row take
-one resampling: colors of the first, geometry of both, colors of the second.
+branch for every example: there, under ``jax.vmap`` and where a batch may be spread over devices,
+all operations of a step are computed for all examples and one result of each is kept. The
+geometries among them are matrices, of which the chosen one is kept before anything is resampled,
+and two steps in a row take one resampling: colors of the first, geometry of both, colors of the
+second.
 """
 
 import math
@@ -17,7 +18,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxreg._numerics import real_dtype, strength
-from jaxreg._sharding import on_several_devices, vary_with
+from jaxreg._sharding import is_spread, vary_with
 from jaxreg.augment._shared import kept_shape, place_by_example, select, spread, uniform
 from jaxreg.augment.geometry import affine
 from jaxreg.augment.matrices import chain
@@ -25,6 +26,7 @@ from jaxreg.augment.operations import Operation, Warp
 from jaxreg.augment.sampling import Sampler
 
 Operations = Sequence[Operation | Warp]
+Choices = Sequence[tuple[jax.Array, Sequence[jax.Array]]]
 
 
 class Chosen(NamedTuple):
@@ -71,6 +73,13 @@ def augmented(
         tuple(operation._replace(low=0.0, high=0.0) for operation in step.operations)
         for step in steps
     )
+    try:
+        hash(operations)
+    except TypeError as error:
+        raise TypeError(
+            f"`operations` must hold functions that can be hashed, got one that cannot ({error}); "
+            "wrap it in a function or in functools.partial."
+        ) from None
     choices = [(step.number, list(step.strengths)) for step in steps]
     return _carried_out(image, choices, fill, operations=operations, sample=sample)
 
@@ -78,40 +87,53 @@ def augmented(
 @partial(jax.jit, static_argnames=("operations", "sample"))
 def _carried_out(
     image: jax.Array,
-    choices: list[tuple[jax.Array, list[jax.Array]]],
+    choices: Choices,
     fill: ArrayLike,
     *,
     operations: Sequence[Operations],
     sample: Sampler,
 ) -> jax.Array:
-    def after(
-        image: jax.Array, choices: list, fill: ArrayLike, *, recolored: Callable, warped: Callable
-    ) -> jax.Array:
-        steps = [Chosen(own, *choice) for own, choice in zip(operations, choices, strict=True)]
-        for start in range(0, len(steps), 2):
-            two = steps[start : start + 2]
-            image = recolored(image, two[0])
-            image = warped(image, two, fill, sample)
-            for step in two[1:]:
-                image = recolored(image, step)
-        return image
-
-    def at_once(image: jax.Array, choices: list, fill: ArrayLike) -> jax.Array:
-        return after(image, choices, fill, recolored=_recolored, warped=_warped)
-
-    def in_turn(image: jax.Array, choices: list, fill: ArrayLike) -> jax.Array:
-        lead = image.shape[:-3]
-        image = vary_with(image, (choices, fill))
-        examples = jax.tree.map(
-            lambda value: value.reshape(math.prod(lead), *value.shape[len(lead) :]),
-            (image, choices),
-        )
-        alone = partial(after, fill=fill, recolored=_recolored_alone, warped=_warped_alone)
-        return jax.lax.map(lambda example: alone(*example), examples).reshape(image.shape)
-
-    if on_several_devices(image):
+    # All branches have to agree on what differs between the devices of a `shard_map`.
+    image = vary_with(image, (choices, fill))
+    after = partial(_after, operations=operations, sample=sample)
+    at_once = partial(after, recolored=_recolored, warped=_warped)
+    if is_spread(image):
         return at_once(image, choices, fill)
+    alone = partial(after, recolored=_recolored_alone, warped=_warped_alone)
+    in_turn = partial(_in_turn, alone)
     return jax.lax.platform_dependent(image, choices, fill, cpu=in_turn, default=at_once)
+
+
+def _in_turn(
+    alone: Callable[..., jax.Array], image: jax.Array, choices: Choices, fill: ArrayLike
+) -> jax.Array:
+    """A function of one image and its choices, for one example after the other."""
+    lead = image.shape[:-3]
+    examples = jax.tree.map(
+        lambda value: value.reshape(math.prod(lead), *value.shape[len(lead) :]), (image, choices)
+    )
+    return jax.lax.map(lambda example: alone(*example, fill), examples).reshape(image.shape)
+
+
+def _after(
+    image: jax.Array,
+    choices: Choices,
+    fill: ArrayLike,
+    *,
+    operations: Sequence[Operations],
+    sample: Sampler,
+    recolored: Callable[..., jax.Array],
+    warped: Callable[..., jax.Array],
+) -> jax.Array:
+    """The image after all steps, by functions that carry out the colors and the geometry of one."""
+    steps = [Chosen(own, *choice) for own, choice in zip(operations, choices, strict=True)]
+    for start in range(0, len(steps), 2):
+        two = steps[start : start + 2]
+        image = recolored(image, two[0])
+        image = warped(image, two, fill, sample)
+        for step in two[1:]:
+            image = recolored(image, step)
+    return image
 
 
 def _recolored(image: jax.Array, step: Chosen) -> jax.Array:
@@ -136,11 +158,11 @@ def _recolored_alone(image: jax.Array, step: Chosen) -> jax.Array:
 def _recoloring(step: Chosen) -> list[tuple[int, Callable[[jax.Array], jax.Array]]]:
     """Those of a step that are no geometries: their numbers and what they do."""
 
-    def recolor(image: jax.Array, operation: Operation, strength: jax.Array) -> jax.Array:
-        return kept_shape(operation.function(image, strength), image)
+    def recolor(image: jax.Array, operation: Operation, value: jax.Array) -> jax.Array:
+        return vary_with(kept_shape(operation.function(image, value), image), image)
 
     return [
-        (number, partial(recolor, operation=operation, strength=value))
+        (number, partial(recolor, operation=operation, value=value))
         for number, (operation, value) in enumerate(
             zip(step.operations, step.strengths, strict=True)
         )
@@ -168,8 +190,10 @@ def _warped_alone(
         for number, one in enumerate(step.operations)
         if isinstance(one, Warp)
     ]
+    if not chosen:
+        return image
     return jax.lax.cond(
-        sum(chosen, start=jnp.zeros((), bool)),
+        jnp.any(jnp.stack(chosen)),
         lambda image: _warped(image, steps, fill, sample),
         lambda image: image,
         image,

@@ -25,12 +25,14 @@ class Operation(NamedTuple):
       kinds: The kinds of rows that it is for.
       low: Smallest magnitude that a search draws.
       high: Largest magnitude that a search draws.
+      measured: Whether it acts on rows as they were before standardizing.
     """
 
     change: Callable[[jax.Array, Batch, Any], inputs.Changed]
     kinds: tuple[str, ...]
     low: float
     high: float
+    measured: bool = True
 
 
 def _rotate(key: jax.Array, batch: Batch, size: Any) -> inputs.Changed:
@@ -53,7 +55,8 @@ def _shear(key: jax.Array, batch: Batch, size: Any) -> inputs.Changed:
 
 
 def _of_arm(name: str, kinds: tuple[str, ...], low: float, high: float) -> Operation:
-    return Operation(inputs.INPUTS[name].change, kinds, low, high)
+    arm = inputs.INPUTS[name]
+    return Operation(arm.change, kinds, low, high, measured="deviation" in arm.code)
 
 
 # Magnitudes are shares: of 90 degrees, of the sides, of the size, of a word or of a deviation.

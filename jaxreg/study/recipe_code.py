@@ -82,6 +82,7 @@ def _use(parts: Parts) -> str:
     """Says what of the program carries the recipe to another model and other data."""
     on = parts.on
     kept = ["`make_optimizer`"] * bool(parts.links or parts.wrappers)
+    kept += ["`POLICY`"] * bool(parts.policy)
     kept += ["`loss`"] * bool(
         on.keys() & {"label_smoothing", "flood"}
         or parts.inputs
@@ -145,11 +146,11 @@ def _policy(parts: Parts) -> str:
     if parts.policy is None:
         return ""
     names, magnitudes, probabilities = (
-        "".join(f"        {value!r},\n" for value in column)
+        "".join(f"        {value},\n" for value in column)
         for column in (
-            parts.policy.names,
-            map(float, parts.policy.magnitudes),
-            map(float, parts.policy.probabilities),
+            map(repr, parts.policy.names),
+            map(literal, parts.policy.magnitudes),
+            map(literal, parts.policy.probabilities),
         )
     )
     return (

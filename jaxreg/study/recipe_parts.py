@@ -51,8 +51,10 @@ class Parts(NamedTuple):
     @property
     def scaled(self) -> bool:
         """Whether something asks how the features were standardized."""
-        of_inputs = any("deviation" in INPUTS[name].code for name in self.inputs)
-        return of_inputs or any({"image", "series"} >= {*each} for each in kinds((), self.policy))
+        operations = self.policy.names if self.policy else ()
+        return any("deviation" in INPUTS[name].code for name in self.inputs) or any(
+            OPERATIONS[name].measured for name in operations
+        )
 
     @property
     def terms(self) -> list[str]:
