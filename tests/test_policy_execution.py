@@ -50,6 +50,7 @@ def test_other_devices_have_no_loop_over_examples(platform):
     assert "stablehlo.while" not in lowered(platform)
 
 
+@pytest.mark.slow
 def test_a_replicated_image_may_have_draws_of_each_device():
     mesh = jax.make_mesh((4,), ("device",), axis_types=(AxisType.Auto,))
 
@@ -80,6 +81,7 @@ def test_a_mesh_of_one_device_is_as_good_as_none(kind):
     np.testing.assert_allclose(y, expected, atol=2e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("varying", ["image", "magnitude", "fill"])
 def test_what_differs_between_devices_may_be_any_argument(varying):
     """With operations that look at none of it."""
@@ -138,6 +140,7 @@ def test_without_jit_a_policy_is_traced_once_though_its_ranges_change():
     assert seen == [seen[0]] * 3
 
 
+@pytest.mark.slow
 def test_one_image_alone_is_that_of_a_batch_of_one():
     run = jax.jit(augment.rand_augment)
     for key in jax.random.split(KEY, 8):
