@@ -113,7 +113,8 @@ def apply_policy(
         own_key, chosen_key = jax.random.split(jax.random.fold_in(key, index))
         batch = Batch(x, labels, jnp.asarray(mean), jnp.asarray(deviation), 1)
         changed, _ = OPERATIONS[name].change(own_key, batch, size)
-        chosen = jax.random.bernoulli(chosen_key, probability, (len(x),))
+        share = jnp.asarray(probability, jnp.float32)  # It may have been written as 1.
+        chosen = jax.random.bernoulli(chosen_key, share, (len(x),))
         x = jnp.where(chosen.reshape(-1, *(1,) * (x.ndim - 1)), changed, x)
     return x
 
