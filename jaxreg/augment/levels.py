@@ -194,7 +194,7 @@ def _by_scatter(levels: jax.Array) -> jax.Array:
 def _by_products(levels: jax.Array) -> jax.Array:
     """The product of the high and the low halves of the levels, one-hot, needs no scatter.
 
-    Counts are exact in float32 below ``2**24``. On a processor it takes some 75 times as long.
+    Counts are exact in float32 below ``2**24``. On a processor it takes some 17 times as long.
     """
     high, low = (jax.nn.one_hot(half, 16, dtype=jnp.float32) for half in (levels >> 4, levels & 15))
     counts = jnp.einsum("...nci,...ncj->...cij", high, low, precision=jax.lax.Precision.HIGHEST)

@@ -93,6 +93,7 @@ def _carried_out(
     operations: Sequence[Operations],
     sample: Sampler,
 ) -> jax.Array:
+    """The image after all steps, in the form that suits the device."""
     # All branches have to agree on what differs between the devices of a `shard_map`.
     image = vary_with(image, (choices, fill))
     after = partial(_after, operations=operations, sample=sample)
