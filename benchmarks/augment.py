@@ -41,7 +41,7 @@ def measure(*, small: bool) -> list[Row]:
     return [
         row
         for batch, side in sizes
-        for rows in (_pipeline_rows, _rand_augment_rows)
+        for rows in (_pipeline_rows, _sampler_rows, _rand_augment_rows)
         for row in rows(batch, side, turns)
     ]
 
@@ -58,6 +58,24 @@ def _pipeline_rows(batch: int, side: int, turns: int) -> list[Row]:
     ours = times.pop("jaxreg")
     label = f"crop, flip, rotation, jitter, {batch} images of {side} x {side}"
     return [Row(label, peer, ours, time, "ms", _LEAST[peer]) for peer, time in times.items()]
+
+
+def _sampler_rows(batch: int, side: int, turns: int) -> list[Row]:
+    """Two ways to read between pixels: what a TPU is to choose is what is faster there."""
+    images = jax.random.uniform(jax.random.key(1), (batch, side, side, 3))
+
+    def work(sample: Any) -> Work:
+        @jax.jit
+        def turned(key: jax.Array, images: jax.Array) -> jax.Array:
+            matrix = augment.random_rotation(key, images, degrees=DEGREES)
+            return augment.affine(images, matrix, sample=sample)
+
+        return _keyed(turned, images)
+
+    works = {"products": work(augment.bilinear_matmul), "gathers": work(augment.bilinear)}
+    times = shortest(works, turns=min(turns, 2))
+    label = f"rotation by products of matrices, {batch} images of {side} x {side}"
+    return [Row(label, "gathers", times["products"], times["gathers"], "ms")]
 
 
 def _rand_augment_rows(batch: int, side: int, turns: int) -> list[Row]:

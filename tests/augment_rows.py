@@ -74,6 +74,10 @@ def _bilinear(image: jax.Array, x: jax.Array, y: jax.Array) -> jax.Array:
     return widen(augment.bilinear(image, x, y, fill=0.5))
 
 
+def _bilinear_matmul(image: jax.Array, x: jax.Array, y: jax.Array) -> jax.Array:
+    return widen(augment.bilinear_matmul(image, x, y, fill=0.5))
+
+
 def _crop(image: jax.Array) -> jax.Array:
     return widen(augment.crop(image, top=1, left=jnp.arange(len(image)) % 3, **SHAPES))
 
@@ -123,6 +127,7 @@ GEOMETRY = (
     row(augment.affine, MATRICES) | {"call": _affine_in_float32},
     row(augment.perspective, HOMOGRAPHIES, errors=[_FILL]),
     row(augment.bilinear, POINTS, POINTS) | {"call": _bilinear},
+    row(augment.bilinear_matmul, POINTS, POINTS) | {"call": _bilinear_matmul},
     row(augment.nearest, POINTS, POINTS) | {"call": _nearest},
     row(augment.elastic, jnp.full((16, 5, 4, 2), 0.3)),
     row(augment.rotate, degrees=23.0, off={"degrees": 0.0}, errors=[_misfit("degrees")]),

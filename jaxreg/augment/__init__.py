@@ -99,7 +99,7 @@ from jaxreg.augment.random_windows import (
     random_resized_crop,
     random_rot90,
 )
-from jaxreg.augment.sampling import bilinear, edge, nearest, reflect, wrap
+from jaxreg.augment.sampling import bilinear, bilinear_matmul, edge, nearest, reflect, wrap
 from jaxreg.augment.windows import (
     center_crop,
     crop,
@@ -126,6 +126,7 @@ __all__ = [
     "auto_augment",
     "autocontrast",
     "bilinear",
+    "bilinear_matmul",
     "boxes",
     "brightness",
     "center_crop",
