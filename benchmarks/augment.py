@@ -61,10 +61,10 @@ def _pipeline_rows(batch: int, side: int, turns: int) -> list[Row]:
 
 
 def _sampler_rows(batch: int, side: int, turns: int) -> list[Row]:
-    """Two ways to read between pixels: what a TPU is to choose is what is faster there."""
+    """By products of matrices and by gathers; which is faster depends on the device."""
     images = jax.random.uniform(jax.random.key(1), (batch, side, side, 3))
 
-    def work(sample: Any) -> Work:
+    def work(sample: Callable[..., jax.Array]) -> Work:
         @jax.jit
         def turned(key: jax.Array, images: jax.Array) -> jax.Array:
             matrix = augment.random_rotation(key, images, degrees=DEGREES)
@@ -73,7 +73,7 @@ def _sampler_rows(batch: int, side: int, turns: int) -> list[Row]:
         return _keyed(turned, images)
 
     works = {"products": work(augment.bilinear_matmul), "gathers": work(augment.bilinear)}
-    times = shortest(works, turns=min(turns, 2))
+    times = shortest(works, turns=min(turns, 2))  # The products take seconds on a processor.
     label = f"rotation by products of matrices, {batch} images of {side} x {side}"
     return [Row(label, "gathers", times["products"], times["gathers"], "ms")]
 

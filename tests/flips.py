@@ -1,8 +1,8 @@
 """Flips bits of a checkpoint on disk, one at a time, and counts who notices.
 
 ``python -m tests.flips 200`` goes on until 200 were noticed and prints the counts. It is a process
-of its own because Orbax leaves reads that it stopped to wait for to the garbage collector, which
-warns whatever happens to run next.
+of its own: where one array cannot be read, Orbax abandons the reads of the others, and the garbage
+collector warns of them in whatever test runs then.
 """
 
 import json
@@ -73,7 +73,7 @@ def flipped(data, bit):
 
 
 def outcome(manager, state):
-    """Who noticed that a checkpoint of a state is not what was saved, if it is not."""
+    """Who noticed the damage; "harmless" if what was loaded is what was saved."""
     loading = ocp.args.Composite(
         state=ocp.args.StandardRestore(state), digests=ocp.args.JsonRestore()
     )

@@ -44,7 +44,8 @@ def affine(
       fill: Value beyond the border: a number, or one for each channel.
       border: What stands beyond the border instead: :func:`edge`, :func:`reflect`, :func:`wrap` or
         a function like them.
-      sample: How to read between pixels: :func:`bilinear`, :func:`nearest` or a function like them.
+      sample: How to read between pixels: :func:`bilinear`, :func:`nearest`, :func:`bilinear_matmul`
+        or a function like them.
 
     Returns:
       Array ``[..., *size, channels]`` of the dtype of ``image``. It averages no more pixels where

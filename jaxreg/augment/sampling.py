@@ -5,6 +5,7 @@ border is ``fill``, unless a border function leads back into the image.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -34,7 +35,7 @@ def bilinear(
 
       v(x, y) = \sum_{i, j} \max(0, 1 - |y - i|) \, \max(0, 1 - |x - j|) \, u_{ij}
 
-    It gathers. Where that is slow, :func:`bilinear_matmul` is the same by products of matrices;
+    It gathers. Where that is slow, :func:`bilinear_matmul` reads the same by products of matrices;
     :func:`resize` and :func:`resized_crop`, which are separable, gather nothing.
 
     Args:
@@ -46,8 +47,8 @@ def bilinear(
         indices and the length of an axis that returns indices within it.
 
     Returns:
-      Array ``[..., rows, columns, channels]`` of the dtype of ``image``; a NaN coordinate reads
-      ``fill``.
+      Array ``[..., rows, columns, channels]`` of the dtype of ``image``; without a border,
+      a NaN coordinate reads ``fill``.
 
     Raises:
       TypeError: ``image`` is not real floating-point.
@@ -90,21 +91,23 @@ def bilinear_matmul(
       v_p = \sum_j B_{pj} \sum_i A_{pi} u_{ij}, \qquad
       A_{pi} = \max(0, 1 - |y_p - i|), \quad B_{pj} = \max(0, 1 - |x_p - j|)
 
-    For TPUs, which multiply matrices fast and gather slowly: neither it nor its gradient gathers or
-    scatters. It takes :math:`2 h w c` operations a point and the memory of one row of points at a
-    time; on a processor or a GPU, which gather fast, take :func:`bilinear`.
+    For devices that multiply matrices fast and gather slowly, as TPUs do: neither it nor its
+    gradient gathers or scatters. Each point takes :math:`2 h w c` operations, so that the work
+    grows with the square of the pixels; measure both. The batch is read row by row, in temporary
+    memory of about its own size.
 
     Args:
-      image: Finite pixels :math:`u`, ``[..., height, width, channels]``: a NaN is in every product.
+      image: Finite pixels :math:`u`, ``[..., height, width, channels]``; a NaN or an infinity
+        may make any point of its channel NaN.
       x: Columns of the points, ``[..., rows, columns]`` with the leading axes of ``image``.
       y: Their rows, of the same shape.
       fill: Value beyond the border: a number, or one for each channel.
       border: What stands beyond the border instead, as in :func:`bilinear`.
-      precision: Of the products, as in ``jax.lax.dot``. The default is exact to float32.
+      precision: Of the product with :math:`A`, as in ``jax.lax.dot``; float32 by default.
 
     Returns:
-      Array ``[..., rows, columns, channels]`` of the dtype of ``image``; a NaN coordinate reads
-      ``fill``.
+      Array ``[..., rows, columns, channels]`` of the dtype of ``image``; without a border,
+      a NaN coordinate reads ``fill``.
 
     Raises:
       TypeError: ``image`` is not real floating-point.
@@ -121,13 +124,17 @@ def bilinear_matmul(
     image, x, y = _points(image, x, y)
     filling = _filling(fill, image).reshape(1, -1)
 
-    @jax.checkpoint  # A gradient computes the weights of a row again, rather than keep all of them.
+    # A gradient computes a row again, rather than keep the weights of all.
+    @partial(jax.checkpoint, prevent_cse=False)
     def read_row(image: jax.Array, x: jax.Array, y: jax.Array) -> jax.Array:
         down = _weights(y, image.shape[0], border)
         across = _weights(x, image.shape[1], border)[..., None]
         lines = jnp.einsum("ph,hwc->pwc", down, widen(image), precision=precision)
-        inside = jnp.sum(down, axis=1, keepdims=True) * jnp.sum(across, axis=1)
-        return jnp.sum(lines * across, axis=1) + (1 - inside) * filling
+        value = jnp.sum(lines * across, axis=1)
+        if border is None:
+            inside = jnp.sum(down, axis=1, keepdims=True) * jnp.sum(across, axis=1)
+            value = value + (1 - inside) * filling
+        return value
 
     def read(image: jax.Array, x: jax.Array, y: jax.Array) -> jax.Array:
         return jax.lax.map(lambda row: read_row(image, *row), (x, y))
@@ -155,8 +162,8 @@ def nearest(
       border: What stands beyond the border instead, as in :func:`bilinear`.
 
     Returns:
-      Array ``[..., rows, columns, channels]`` of the dtype of ``image``; a NaN coordinate reads
-      ``fill``.
+      Array ``[..., rows, columns, channels]`` of the dtype of ``image``; without a border,
+      a NaN coordinate reads ``fill``.
 
     Raises:
       TypeError: ``image`` is not real floating-point.
