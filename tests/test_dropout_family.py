@@ -83,10 +83,12 @@ def test_the_rate_is_met_and_a_new_one_compiles_nothing(member):
     @jax.jit
     def draw(rate):
         traces.append(1)
-        return jnp.mean(member.function(KEY, x, rate=rate) <= 0)
+        return member.function(KEY, x, rate=rate)
 
+    # Averaged by NumPy: jax 0.10's compiler for CPUs adds up parts of a broadcast array twice when
+    # its threads are busy (google/XNNPACK#11243), as is the output of shared decisions on ones.
     for rate in (1e-3, 0.3, 0.9):
-        assert_rate(float(draw(rate)), rate, math.prod(member.decisions))
+        assert_rate(dropped(draw(rate)).mean(), rate, math.prod(member.decisions))
     assert len(traces) == 1
 
 
