@@ -94,7 +94,7 @@ def bilinear_matmul(
     For devices that multiply matrices fast and gather slowly, as TPUs do: neither it nor its
     gradient gathers or scatters. Each point takes :math:`2 h w c` operations, so that the work
     grows with the square of the pixels; measure both. The batch is read row by row, in temporary
-    memory of about its own size.
+    memory of a few times its own size.
 
     Args:
       image: Finite pixels :math:`u`, ``[..., height, width, channels]``; a NaN or an infinity
