@@ -11,6 +11,7 @@ from flax import nnx as flax_nnx
 
 import jaxreg
 from jaxreg import dropout, linen, nnx, normalization, testing, training, transforms
+from jaxreg.testing.derivatives import check_derivatives
 from jaxreg.training import explain, statistics
 from tests import cases
 
@@ -225,3 +226,37 @@ def test_the_contract_can_fail():
 
     with pytest.raises(AssertionError, match="gradient at zero"):
         testing.check_regularizer(rooted, (cases.X,))
+
+
+def wrong_slope(x):
+    return wrong_jvp(lambda x: x**3, lambda x: 3.1 * x**2)(x)
+
+
+def wrong_transpose(x):
+    def divided(by):
+        return lambda _, b: b / by
+
+    return jax.lax.custom_linear_solve(lambda v: 2 * v, x, divided(2), divided(2.1))
+
+
+def wrong_curvature(x):
+    return wrong_jvp(lambda x: x**3, wrong_jvp(lambda x: 3 * x**2, lambda x: 6.1 * x))(x)
+
+
+def wrong_jvp(function, slope):
+    wrong = jax.custom_jvp(function)
+    wrong.defjvp(lambda x, dx: (wrong(*x), slope(*x) * dx[0]))
+    return wrong
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (wrong_slope, "forward mode"),
+        (wrong_transpose, "reverse mode"),
+        (wrong_curvature, "forward over forward"),
+    ],
+)
+def test_a_wrong_derivative_fails(function, message):
+    with jax.enable_x64(True), pytest.raises(AssertionError, match=message):
+        check_derivatives(lambda x: function(x).sum(), jnp.linspace(1.0, 2.0, 16), order=2)

@@ -352,11 +352,12 @@ def test_decorrelation_is_that_of_numpy():
 
 
 def test_decorrelation_does_not_lose_small_covariances_in_large_variances():
-    # The difference of the two norms, 1e8 of them, would lose all digits.
-    x = np.array([[1, 1], [-1, 1], [1, -1], [-1, -1]]) * [1e2, 1e2] + [[0, 0], [0, 1e-4]] * 2
+    # The difference of the two norms, 1e8 of them, would lose all digits. These are powers of two,
+    # which float32 holds and whose means it computes without a rounding.
+    x = np.array([[1, 1], [-1, 1], [1, -1], [-1, -1]]) * 2.0**7 + [[0, 0], [0, 2.0**-13]] * 2
     covariances = np.cov(x.T, bias=True)
     np.testing.assert_allclose(
-        penalties.decorrelation(float32(x)), covariances[0, 1] ** 2, rtol=1e-2
+        penalties.decorrelation(float32(x)), covariances[0, 1] ** 2, rtol=1e-6
     )
 
 

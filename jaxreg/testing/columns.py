@@ -1,7 +1,6 @@
 """Checks that need one device."""
 
 import inspect
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -9,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import export
-from jax.test_util import check_grads
 
 from jaxreg._checks import is_floating
+from jaxreg.testing.derivatives import check_derivatives
 from jaxreg.testing.subject import (
     Subject,
     assert_close,
@@ -39,9 +38,7 @@ def gradient(subject: Subject) -> None:
     """Forward and reverse mode agree with finite differences, to second order."""
     with jax.enable_x64(True):
         wide = subject.wide()
-        value = jax.jit(wide.scalar_of_data)
-        steps = _steps(value, wide.data)
-        check_grads(value, (wide.data,), order=2, modes=("fwd", "rev"), **steps)
+        check_derivatives(wide.scalar_of_data, wide.data, order=2)
 
 
 def gradient_of_strengths(subject: Subject) -> None:
@@ -49,13 +46,11 @@ def gradient_of_strengths(subject: Subject) -> None:
     with jax.enable_x64(True):
         wide = subject.wide()
 
-        @jax.jit
         def value(strengths: dict[str, jax.Array]) -> jax.Array:
             return weighted_sum(wide.function(*wide.inputs, **strengths))
 
         strengths = {k: jnp.asarray(v, jnp.float64) for k, v in subject.strengths.items()}
-        steps = _steps(value, strengths)
-        check_grads(value, (strengths,), order=1, modes=("fwd", "rev"), **steps)
+        check_derivatives(value, strengths, order=1)
 
 
 def float64(subject: Subject) -> None:
@@ -64,17 +59,6 @@ def float64(subject: Subject) -> None:
         wide = subject.wide()
         result = jax.eval_shape(wide, *wide.inputs)
     assert jax.tree.leaves(result)[0].dtype == jnp.float64, "float64 is narrowed"
-
-
-def _steps(value: Callable[[Any], jax.Array], point: Any) -> dict[str, float]:
-    """Larger finite differences for a function that computes in float32 at a float64 point."""
-
-    def moves(factor: float) -> bool:
-        return bool(value(point) != value(jax.tree.map(lambda a: a * factor, point)))
-
-    # What a larger nudge does not move either is constant: a large step would flip decisions.
-    computes_in_float32 = moves(1 + 1e-5) and not moves(1 + 1e-12)
-    return {"eps": 1e-2, "atol": 1e-2, "rtol": 1e-2} if computes_in_float32 else {}
 
 
 def shape_and_dtype(subject: Subject) -> None:
@@ -187,13 +171,13 @@ def mapped_strengths(subject: Subject) -> None:
 def off(subject: Subject) -> None:
     """The strengths that switch it off, static or traced, leave the data as it is, to the bit."""
     special = jnp.array([0.0, -0.0, 1e-40, jnp.inf, -jnp.inf, jnp.nan], subject.data.dtype)
+    call = jax.jit(lambda strengths, *inputs: subject.function(*inputs, **strengths))
+    traced_off = {k: jnp.asarray(v, jnp.float32) for k, v in subject.off.items()}
     for data in (subject.data, jnp.resize(special, subject.data.shape)):
         inputs = list(subject.inputs)
         inputs[subject.data_position] = data
         static = subject.function(*inputs, **{**subject.strengths, **subject.off})
-        traced_off = {k: jnp.asarray(v, jnp.float32) for k, v in subject.off.items()}
-        call = jax.jit(lambda strengths, inputs=inputs: subject.function(*inputs, **strengths))
-        traced = call({**subject.strengths, **traced_off})
+        traced = call({**subject.strengths, **traced_off}, *inputs)
         assert_same_bits(static, data)
         assert_same_bits(traced, data)
 

@@ -1,0 +1,74 @@
+"""Derivatives of both modes against finite differences, all of them in one program."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+# Of values in float64, and of a function that computes in float32 at a float64 point.
+_FINE = {"step": 1e-4, "bound": 1e-5}
+_COARSE = {"step": 1e-2, "bound": 1e-2}
+
+
+def check_derivatives(value: Callable[[Any], jax.Array], point: Any, *, order: int) -> None:
+    """Raises where a derivative along random directions is not that of finite differences.
+
+    Args:
+      value: Scalar function of a tree of float64 arrays; needs ``jax.enable_x64``.
+      point: Where to differentiate.
+      order: 1, or 2 for every pair of modes as well.
+    """
+    random = np.random.default_rng(0)
+    first, second = (jax.tree.map(lambda a: random.standard_normal(a.shape), point) for _ in "12")
+
+    @jax.jit
+    def program(point: Any, s: float, t: float) -> Any:
+        def on_plane(s: Any, t: Any) -> jax.Array:
+            return value(jax.tree.map(lambda p, u, v: p + s * u + t * v, point, first, second))
+
+        slopes = _slopes(lambda s: on_plane(s, t), s)
+        return on_plane(s, t), slopes, _curvatures(on_plane, s, t) if order == 2 else {}
+
+    steps = _COARSE if _computes_in_float32(lambda p: program(p, 0.0, 0.0)[0], point) else _FINE
+    h = steps["step"]
+    _, slopes, curvatures = program(point, 0.0, 0.0)
+    (above, _, _), (below, _, _) = (program(point, sign * h, 0.0) for sign in (1, -1))
+    close = partial(np.testing.assert_allclose, rtol=steps["bound"], atol=steps["bound"])
+    for mode, slope in slopes.items():
+        close(slope, (above - below) / (2 * h), err_msg=f"{mode} mode")
+    if order == 2:
+        (_, above, _), (_, below, _) = (program(point, 0.0, sign * h) for sign in (1, -1))
+        for modes, curvature in curvatures.items():
+            expected = (above["forward"] - below["forward"]) / (2 * h)
+            close(curvature, expected, err_msg=modes)
+
+
+def _slopes(function: Callable[[Any], jax.Array], at: Any) -> dict[str, jax.Array]:
+    """The derivative by one number, in both modes."""
+    forward = jax.jvp(function, (at,), (jnp.ones_like(at),))[1]
+    return {"forward": forward, "reverse": jax.grad(function)(at)}
+
+
+def _curvatures(function: Callable[..., jax.Array], s: Any, t: Any) -> dict[str, jax.Array]:
+    """The mixed second derivative by two numbers, by every pair of modes."""
+    return {
+        f"{outer} over {inner}": value
+        for inner in ("forward", "reverse")
+        for outer, value in _slopes(
+            lambda t: _slopes(lambda s: function(s, t), s)[inner],  # noqa: B023
+            t,
+        ).items()
+    }
+
+
+def _computes_in_float32(value: Callable[[Any], jax.Array], point: Any) -> bool:
+    """Whether a nudge that float64 sees moves the value only where float32 sees it too."""
+
+    def moves(factor: float) -> bool:
+        return bool(value(point) != value(jax.tree.map(lambda a: a * factor, point)))
+
+    # What a larger nudge does not move either is constant: a large step would flip decisions.
+    return moves(1 + 1e-5) and not moves(1 + 1e-12)
