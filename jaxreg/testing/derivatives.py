@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 # Of values in float64, and of a function that computes in float32 at a float64 point.
-_FINE = {"step": 1e-4, "bound": 1e-5}
+_FINE = {"step": 1e-5, "bound": 1e-5}
 _COARSE = {"step": 1e-2, "bound": 1e-2}
 
 
