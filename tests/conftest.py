@@ -3,6 +3,6 @@
 import jax
 
 jax.config.update("jax_num_cpu_devices", 8)
-# The suite compiles small programs and runs most of them once: what makes a program fast would take
-# most of its time. Programs in processes of their own are optimized as usual.
+# Most programs of the suite run once, so that LLVM's optimization costs more than it saves. What
+# XLA decides before it (operations, collectives, memory) stays. Processes of their own optimize.
 jax.config.update("jax_disable_most_optimizations", True)

@@ -243,6 +243,10 @@ def wrong_curvature(x):
     return wrong_jvp(lambda x: x**3, wrong_jvp(lambda x: 3 * x**2, lambda x: 6.1 * x))(x)
 
 
+def wrong_transpose_of_the_slope(x):
+    return wrong_jvp(lambda x: x**2, lambda x: wrong_transpose(4 * x))(x)
+
+
 def wrong_jvp(function, slope):
     wrong = jax.custom_jvp(function)
     wrong.defjvp(lambda x, dx: (wrong(*x), slope(*x) * dx[0]))
@@ -255,6 +259,7 @@ def wrong_jvp(function, slope):
         (wrong_slope, "forward mode"),
         (wrong_transpose, "reverse mode"),
         (wrong_curvature, "forward over forward"),
+        (wrong_transpose_of_the_slope, "reverse over forward"),
     ],
 )
 def test_a_wrong_derivative_fails(function, message):

@@ -22,7 +22,11 @@ def check_derivatives(value: Callable[[Any], jax.Array], point: Any, *, order: i
       order: 1, or 2 for every pair of modes as well.
     """
     random = np.random.default_rng(0)
-    first, second = (jax.tree.map(lambda a: random.standard_normal(a.shape), point) for _ in "12")
+
+    def direction() -> Any:
+        return jax.tree.map(lambda a: random.standard_normal(a.shape), point)
+
+    first, second = direction(), direction()
 
     @jax.jit
     def program(point: Any, s: float, t: float) -> Any:
