@@ -1,8 +1,104 @@
-"""Eight virtual devices and cheap compilation for every test, set before JAX starts."""
+"""Two tiers, shards, a limit of compiled programs, eight virtual devices and cheap compilation."""
+
+import os
+import zlib
+from collections import defaultdict
+from pathlib import Path
 
 import jax
+import jaxlib
+import pytest
 
-jax.config.update("jax_num_cpu_devices", 8)
-# Most programs of the suite run once, so that LLVM's optimization costs more than it saves. What
-# XLA decides before it (operations, collectives, memory) stays. Processes of their own optimize.
-jax.config.update("jax_disable_most_optimizations", True)
+from tests import ratchet
+
+EXHAUSTIVE = Path(__file__).parent / "exhaustive"
+
+
+def pytest_addoption(parser):
+    group = parser.getgroup("jaxreg")
+    group.addoption(
+        "--exhaustive",
+        action="store_true",
+        help="run what the default suite leaves out: tests/exhaustive and all other parameters",
+    )
+    group.addoption(
+        "--shard", metavar="I/N", type=shard, help="run the I-th of N parts of what was collected"
+    )
+
+
+def shard(text):
+    """The numbers of ``I/N``."""
+    index, _, number = text.partition("/")
+    if not (index.isdigit() and number.isdigit() and 1 <= int(index) <= int(number)):
+        raise ValueError(f"`--shard` must be I/N with 1 <= I <= N, got {text}; write 3/8")
+    return int(index), int(number)
+
+
+def pytest_configure(config):
+    """Sets JAX up, before anything uses it."""
+    config.pluginmanager.register(ratchet.Ratchet(config), "ratchet")
+    jax.config.update("jax_num_cpu_devices", 8)
+    # Most programs of the suite run once, so that LLVM's optimization costs more than it saves. What
+    # XLA decides before it (operations, collectives, memory) stays. Own processes optimize.
+    jax.config.update("jax_disable_most_optimizations", True)
+    if jaxlib.version.__version_info__ < (0, 11) and not config.option.exhaustive:
+        without_fusion_emitters()
+    if folder := os.environ.get("JAXREG_TEST_CACHE"):
+        worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
+        jax.config.update("jax_compilation_cache_dir", str(Path(folder, worker)))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+        jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def without_fusion_emitters():
+    """Takes a third off the time to compile, in this process alone: jaxlib reads the flag once."""
+    before = os.environ.get("XLA_FLAGS")
+    os.environ["XLA_FLAGS"] = f"{before or ''} --xla_cpu_use_fusion_emitters=false".strip()
+    jax.devices()
+    if before is None:
+        del os.environ["XLA_FLAGS"]
+    else:
+        os.environ["XLA_FLAGS"] = before
+
+
+def pytest_ignore_collect(collection_path, config):
+    """Leaves the exhaustive tier out unless it was asked for, by the option or by its path."""
+    if collection_path != EXHAUSTIVE or config.option.exhaustive:
+        return None
+    asked = any("exhaustive" in Path(argument.split("::")[0]).parts for argument in config.args)
+    return None if asked else True
+
+
+def pytest_collection_modifyitems(config, items):
+    chosen = set(map(id, first_and_one_other(items)))
+    if config.option.exhaustive:
+        kept = [item for item in items if EXHAUSTIVE in item.path.parents or id(item) not in chosen]
+    else:
+        kept = [item for item in items if EXHAUSTIVE in item.path.parents or id(item) in chosen]
+    if config.option.shard:
+        index, number = config.option.shard
+        kept = [item for item in kept if digest(item.nodeid.split("[")[0]) % number == index - 1]
+    config.hook.pytest_deselected(items=[item for item in items if item not in set(kept)])
+    items[:] = kept
+
+
+def first_and_one_other(items):
+    """The items of the default suite: where a test has ``few`` parameters, two combinations."""
+    groups = defaultdict(list)
+    for item in items:
+        groups[item.nodeid.split("[")[0], other_parameters(item)].append(item)
+    for first, *others in groups.values():
+        yield first
+        if others:
+            yield min(others, key=lambda item: digest(item.nodeid))
+
+
+def other_parameters(item):
+    """The places of an item's parameters that are not thinned; of all where none is."""
+    thinned = {name for mark in item.iter_markers("few") for name in mark.args}
+    indices = item.callspec.indices if hasattr(item, "callspec") else {}
+    return tuple((name, index) for name, index in indices.items() if name not in thinned)
+
+
+def digest(name):
+    return zlib.crc32(name.encode())

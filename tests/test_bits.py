@@ -12,7 +12,7 @@ import pytest
 from scipy import stats
 
 from jaxreg import _bits, dropout
-from tests.draws import FIVE_SIGMA, always
+from tests.helpers import FIVE_SIGMA, always
 
 KEY = jax.random.key(11)
 IMPLEMENTATIONS = ("threefry2x32", "rbg", "unsafe_rbg")

@@ -9,7 +9,7 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jaxreg import augment
-from tests.draws import assert_rate
+from tests.helpers import assert_rate
 
 KEY = jax.random.key(80)
 SIZE = (48, 64)

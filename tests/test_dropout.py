@@ -11,7 +11,7 @@ import pytest
 from jax.sharding import PartitionSpec
 
 from jaxreg import _bits, dropout
-from tests.draws import always, assert_rate, residual_bytes
+from tests.helpers import always, assert_rate, residual_bytes
 
 KEY = jax.random.key(20)
 DTYPES = [jnp.float32, jnp.bfloat16, jnp.float16]

@@ -14,7 +14,7 @@ import pytest
 from scipy import stats
 
 from jaxreg import dropout
-from tests.draws import FIVE_SIGMA, always, assert_rate, residual_bytes
+from tests.helpers import FIVE_SIGMA, always, assert_rate, residual_bytes
 
 KEY = jax.random.key(21)
 NONE, ALL = always(2**32 - 1), always(0)  # words that drop nothing, or everything

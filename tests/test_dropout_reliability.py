@@ -13,7 +13,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from scipy import stats
 
 from jaxreg import dropout, linen, nnx
-from tests.draws import FIVE_SIGMA
+from tests.helpers import FIVE_SIGMA
 
 KEY = jax.random.key(14)
 MILLION = 2**20

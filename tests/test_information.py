@@ -9,7 +9,7 @@ import scipy.special
 import scipy.stats
 
 from jaxreg import information, noise
-from tests.draws import residual_bytes
+from tests.helpers import residual_bytes
 
 CATEGORICAL = [
     jax.jit(lambda z: information.categorical_kl(z, z[::-1])),

@@ -10,7 +10,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from scipy import stats
 
 from jaxreg import augment, targets
-from tests.draws import assert_rate
+from tests.helpers import assert_rate
 
 KEY = jax.random.key(70)
 X = jnp.sin(jnp.arange(1.0, 16 * 3 * 5 * 2 + 1)).reshape(16, 3, 5, 2)

@@ -13,7 +13,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from scipy import stats
 
 from jaxreg import noise
-from tests.draws import FIVE_SIGMA, always, assert_rate, residual_bytes
+from tests.helpers import FIVE_SIGMA, always, assert_rate, residual_bytes
 
 KEY = jax.random.key(22)
 ADDED = {

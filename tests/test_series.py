@@ -11,7 +11,7 @@ from scipy import integrate, interpolate, stats
 from jaxreg import augment
 from jaxreg.augment import series
 from jaxreg.augment.series import splines
-from tests.draws import assert_rate
+from tests.helpers import assert_rate
 
 KEY = jax.random.key(110)
 X = np.random.default_rng(0).normal(size=(3, 13, 2)).astype(np.float32)

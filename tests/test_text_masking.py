@@ -10,7 +10,7 @@ from scipy import stats
 
 from jaxreg import targets
 from jaxreg.augment import text
-from tests.draws import assert_rate
+from tests.helpers import assert_rate
 from tests.test_text import KEY, assert_distributed
 
 BERT = text.Replacement(mask_id=3, vocabulary_size=20)

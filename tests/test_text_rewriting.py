@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxreg.augment import text
-from tests.draws import assert_rate
+from tests.helpers import assert_rate
 from tests.test_text import KEY
 
 TOKENS = jnp.array([[5, 6, 7, 0], [8, 9, 0, 0], [0, 0, 0, 0], [5, 5, 5, 5]])

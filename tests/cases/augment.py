@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from jaxreg import augment
 from jaxreg._numerics import widen
-from tests import text_rows
+from tests.cases import text as text_rows
 
 KEY = jax.random.key(0)
 # Away from 0 and 1, where color clips, with no two channels alike, and of whole levels, so that no

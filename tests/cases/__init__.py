@@ -41,7 +41,8 @@ from jaxreg.training import (
     schedules,
     statistics,
 )
-from tests import augment_rows, series_rows
+from tests.cases import augment as augment_rows
+from tests.cases import series as series_rows
 
 
 @dataclasses.dataclass(frozen=True)
