@@ -11,7 +11,7 @@ from jaxreg.training import _advice_rows, _advice_starts, _changes
 from jaxreg.training._advice_rows import ARCHITECTURES, NEEDS, ROWS, TASKS
 from jaxreg.training._advice_starts import STARTS
 from jaxreg.training.advice import LARGE_ROWS, SMALL_BATCH, SMALL_ROWS, advise
-from tests import advice_table
+from tests.training import advice_table
 
 SIZES = {"": None, "small": SMALL_ROWS - 1, "large": LARGE_ROWS}
 BATCHES = {"": None, "small": SMALL_BATCH - 1, "large": SMALL_BATCH}
@@ -149,7 +149,7 @@ def names(**question):
         ({"architecture": "transformer", "batch_size": 128}, "layer_norm"),
     ],
 )
-def test_the_norm_is_that_of_the_table(question, norm):
+def test_the_norm_is_the_one_of_the_table(question, norm):
     """S0 4.6, line by line."""
     use, _ = names(**question)
     assert next(name for name in use if name.endswith("_norm") and name != "max_norm") == norm
@@ -182,6 +182,55 @@ def test_what_is_said_against_a_technique_holds():
     assert "batch_norm" not in use
 
 
+@pytest.mark.parametrize(
+    ("question", "size"),
+    [
+        ({"rows": 9_999}, "small"),
+        ({"rows": 10_000}, ""),
+        ({"rows": 999_999}, ""),
+        ({"rows": 1_000_000}, "large"),
+        ({"batch_size": 15}, "small"),
+        ({"batch_size": 16}, "large"),
+    ],
+    ids=str,
+)
+def test_sizes_have_the_ends_that_the_docstring_names(question, size):
+    field = "rows" if "rows" in question else "batch"
+    found = {reason for advice in advise(**question) for reason in advice.reasons}
+    free = [row for row in ROWS if not (row.tasks or row.architectures or row.need)]
+    for name in ("small", "large"):
+        sized = {row.reason for row in free if getattr(row, field) == name}
+        if sized:
+            assert bool(sized & found) == (name == size), name
+
+
+def test_one_need_may_be_a_word():
+    assert advise(needs="sparsity") == advise(needs=["sparsity"])
+    assert advise(needs="sparsity") != advise()
+
+
+def test_an_advice_gathers_its_rows_the_weightiest_first():
+    answer = advise(task="classification", architecture="cnn", rows=100, needs=NEEDS)
+    gathered = 0
+    for advice in answer:
+        weights = []
+        for reason, seed in zip(advice.reasons, advice.seeds, strict=True):
+            found = [r for r in ROWS if (r.technique, r.reason) == (advice.technique, reason)]
+            assert [row.seed for row in found] == [seed]
+            weights.append(found[0].weight)
+            assert found[0].source in advice.sources
+            assert found[0].against in (*advice.against, "")
+        assert weights == sorted(weights, reverse=True)
+        assert advice.weight == 100 * weights[0] + sum(weights)
+        assert len(set(advice.sources)) == len(advice.sources)
+        assert "" not in advice.against
+        assert advice.start == STARTS[advice.technique]
+        gathered += len(weights) > 1
+    assert gathered > 3
+    order = [(advice.avoid, -advice.weight) for advice in answer]
+    assert order == sorted(order)
+
+
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_the_strongest_statement_ranks_first(architecture):
     answer = advise(architecture=architecture, task="classification", rows=100, batch_size=64)
@@ -203,6 +252,15 @@ def test_text_has_where_how_strong_and_why():
     assert "see: Loshchilov and Hutter 2019, https://arxiv.org/abs/1711.05101" in text
     avoided = str(next(a for a in advise(batch_size=2) if a.avoid))
     assert avoided.startswith("avoid batch_norm\n")
+    assert "mind: " not in avoided
+    answer = advise(task="classification", needs=NEEDS, rows=10)
+    for advice in answer:
+        given = advice.start
+        ends = f"{given.low:g}" if given.low == given.high else f"{given.low:g} to {given.high:g}"
+        shown = f"{given.argument} {ends}" if given.argument and not advice.avoid else ""
+        assert advice.strength == shown
+        noted = bool(given.note) and not advice.avoid
+        assert (f"  mind: {given.note}" in str(advice).splitlines()) == noted
 
 
 @pytest.mark.parametrize(
@@ -227,7 +285,9 @@ def test_data_holds_no_code():
 
 
 def test_the_readme_has_the_table_of_the_data():
-    readme = (pathlib.Path(__file__).parent.parent / "README.md").read_text()
+    readme = (pathlib.Path(__file__).parents[2] / "README.md").read_text()
     head = readme.index(advice_table.HEAD[0])
     found = readme[head:].partition("\n\n")[0].splitlines()
-    assert found == advice_table.table(), "write what `python -m tests.advice_table` prints"
+    assert found == advice_table.table(), (
+        "write what `python -m tests.training.advice_table` prints"
+    )

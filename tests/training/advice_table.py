@@ -1,6 +1,7 @@
 """The README's table of what to use where, from the data of the advice.
 
-``python -m tests.advice_table`` prints it, to be put in the README after a change of the data.
+``python -m tests.training.advice_table`` prints it, to be put in the README after a
+change of the data.
 """
 
 from jaxreg.training._advice_rows import ROWS
@@ -11,9 +12,13 @@ HEAD = ["| technique | for | not for | start with | source |", "|---|---|---|---
 
 def condition(row):
     """The conditions of a row in words."""
-    parts = [" or ".join(row.architectures), " or ".join(row.tasks)]
-    parts += [f"{row.rows} data"] * bool(row.rows) + [f"{row.batch} batches"] * bool(row.batch)
-    parts += [row.need.replace("_", " ")] * bool(row.need)
+    parts = [
+        " or ".join(row.architectures),
+        " or ".join(row.tasks),
+        f"{row.rows} data" if row.rows else "",
+        f"{row.batch} batches" if row.batch else "",
+        row.need.replace("_", " "),
+    ]
     return ", ".join(filter(None, parts)) or "anything"
 
 
@@ -42,7 +47,8 @@ def table():
     for technique in dict.fromkeys(row.technique for row in ROWS):
         rows = [row for row in ROWS if row.technique == technique]
         sources = "; ".join(dict.fromkeys(link(row.source) for row in rows))
-        use, avoid = ([row for row in rows if row.avoid == sign] for sign in (False, True))
+        use = [row for row in rows if not row.avoid]
+        avoid = [row for row in rows if row.avoid]
         cells = [technique.replace("_", " "), conditions(use), conditions(avoid)]
         lines.append(f"| {' | '.join([*cells, start(technique), sources])} |")
     return [*HEAD, *lines]

@@ -1,8 +1,8 @@
 """Flips bits of a checkpoint on disk, one at a time, and counts who notices.
 
-``python -m tests.flips 200`` goes on until 200 were noticed and prints the counts. It is a process
-of its own: where one array cannot be read, Orbax abandons the reads of the others, and the garbage
-collector warns of them in whatever test runs then.
+``python -m tests.exhaustive.training.flips 200`` goes on until 200 were noticed and prints the
+counts. It is a process of its own: where one array cannot be read, Orbax abandons the reads of the
+others, and the garbage collector warns of them in whatever test runs then.
 """
 
 import json
@@ -10,66 +10,18 @@ import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 import orbax.checkpoint as ocp
 
-from jaxreg.training import digests, early_stopping, plateau
+from jaxreg.training import digests
+from tests.training.helpers import contents, flipped, some_state
 
 
-class State(NamedTuple):
-    """A state of a training."""
-
-    params: Any
-    opt_state: Any
-    stopping: Any
-    weight: Any
-    key: Any
-    epoch: Any
-    nothing: Any
-
-
-def some_state():
-    """Leaves of many kinds; the large ones become files of their own on disk."""
-    draw = np.random.default_rng(0).normal
-    params = {
-        "kernel": jnp.asarray(draw(size=(64, 32)), jnp.float32),
-        "small": jnp.asarray(draw(size=600), jnp.bfloat16),
-        "table": np.arange(12, dtype=np.int16).reshape(3, 4),
-    }
-    return State(
-        params=params,
-        opt_state=optax.adam(1e-3).init(params),
-        stopping=early_stopping.init(params),
-        weight=plateau.init(0.5),
-        key=jax.random.split(jax.random.key(3, impl="rbg"), 2),
-        epoch=7,
-        nothing=None,
-    )
-
-
-def is_key(leaf):
-    """Whether a leaf holds typed keys."""
-    return isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-
-
-def contents(tree):
-    """The bytes of every leaf."""
-    return [
-        np.asarray(jax.random.key_data(leaf) if is_key(leaf) else leaf).tobytes()
-        for leaf in jax.tree.leaves(tree)
-    ]
-
-
-def flipped(data, bit):
-    """Bytes with one bit turned over."""
-    changed = bytearray(data)
-    changed[bit // 8] ^= 1 << bit % 8
-    return bytes(changed)
+def as_jax(leaf):
+    """Arrays of NumPy as those of JAX, which Orbax gives back."""
+    return jax.numpy.asarray(leaf) if isinstance(leaf, np.ndarray | np.generic) else leaf
 
 
 def outcome(manager, state):
@@ -91,7 +43,8 @@ def outcome(manager, state):
 
 def flip_on_disk(flips):
     """Counts of outcomes, among them ``flips`` that somebody noticed."""
-    state, generator = some_state(), np.random.default_rng(2)
+    state = jax.tree.map(as_jax, some_state())
+    generator = np.random.default_rng(2)
     saving = ocp.args.Composite(
         state=ocp.args.StandardSave(state), digests=ocp.args.JsonSave(digests.digest(state))
     )

@@ -19,7 +19,7 @@ def program(monkeypatch):
 
     In float32 the roundings of two programs may grow until a decision falls the other way.
     """
-    path = Path(__file__).parent.parent / "examples" / "one_program.py"
+    path = Path(__file__).parents[3] / "examples" / "one_program.py"
     spec = importlib.util.spec_from_file_location("one_program", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -4,9 +4,8 @@ import json
 
 import pytest
 
-from tests import kills
+from tests.exhaustive.training import kills
 
-pytestmark = pytest.mark.slow
 every_example = pytest.mark.parametrize("example", kills.EXAMPLES, ids=lambda path: path.stem)
 
 
@@ -18,7 +17,7 @@ def compiled_once(tmp_path_factory, monkeypatch):
 
 
 @every_example
-def test_row_72_killed_at_random_moments(example):
+def test_loops_that_are_killed_at_random_moments_end_in_the_same_state(example):
     figures = kills.kill_often(example, 3, steps=30, seed=0)
     assert figures.kills == 3
     assert figures.saving >= 1
@@ -44,7 +43,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(example, tmp_path):
     folder = tmp_path / "checkpoints"
     folder.mkdir()
 
-    def train(steps):  # In a process of its own, for the reason that tests/flips.py gives.
+    def train(steps):  # In a process of its own, for the reason that flips.py gives.
         process = kills.start(example, folder, steps)
         return (*process.communicate(timeout=kills.PATIENCE), process.returncode)
 

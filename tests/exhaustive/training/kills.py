@@ -1,8 +1,8 @@
 """Kills the examples that resume at random moments, and looks at what they make of it.
 
-``python -m tests.kills 50`` kills each of them 25 times and prints the figures. A third of the
-kills comes at any moment after the start of a process, a third while it trains, a third while it
-saves.
+``python -m tests.exhaustive.training.kills 50`` kills each of them 25 times and prints the figures.
+A third of the kills comes at any moment after the start of a process, a third while it trains, a
+third while it saves.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 EXAMPLES = [
-    Path(__file__).parent.parent / "examples" / f"resume_{framework}.py"
+    Path(__file__).parents[3] / "examples" / f"resume_{framework}.py"
     for framework in ("linen", "nnx")
 ]
 TEMPORARY = "*.orbax-checkpoint-tmp*"
