@@ -1,0 +1,272 @@
+"""Faults in ``jaxreg.linen`` and ``jaxreg.nnx``."""
+
+from tests.mutants.row import Mutant
+
+MUTANTS = (
+    Mutant(
+        "linen/activity.py",
+        "and not self.is_initializing():",
+        ":",
+        "a penalty stays in the initial variables",
+    ),
+    Mutant(
+        "linen/depth.py",
+        "rate=self.rate, cond=cond, bits=self.bits",
+        "rate=self.rate, cond=cond",
+        "the source of bits is not passed on",
+    ),
+    Mutant(
+        "linen/dropout.py",
+        "rate=self.rate, broadcast_axes=shared, bits=self.bits",
+        "rate=self.rate, bits=self.bits",
+        "shared axes are not passed on",
+    ),
+    Mutant(
+        "linen/dropout.py",
+        "return dropout.classical_scale(x, rate=self.rate)",
+        "return x",
+        "no scale in evaluation",
+    ),
+    Mutant(
+        "linen/dropout.py",
+        "math.log(self.init_rate) - math.log1p(-self.init_rate)",
+        "math.log(self.init_rate) + math.log1p(-self.init_rate)",
+        "wrong initial logit",
+    ),
+    Mutant("linen/fold.py", "eps=tape.norms[norm].eps", "eps=1e-5", "eps of the norm not used"),
+    Mutant(
+        "linen/ghost.py",
+        'shared = {"momentum": self.momentum, "eps": self.epsilon}',
+        'shared = {"eps": self.epsilon}',
+        "momentum not passed on",
+    ),
+    Mutant(
+        "linen/layer_norms.py",
+        "normalization.rms_norm(\n            widen(x),",
+        "normalization.rms_norm(\n            x,",
+        "bfloat16 rounded twice",
+    ),
+    Mutant(
+        "linen/layer_norms.py",
+        "reduction_axes=self.reduction_axes,\n            where=mask,",
+        "reduction_axes=self.reduction_axes,",
+        "mask not passed on",
+    ),
+    Mutant(
+        "linen/noise.py",
+        '"low": self.low, "high": self.high',
+        '"low": self.high, "high": self.low',
+        "ends swapped",
+    ),
+    Mutant(
+        "linen/normalization.py",
+        "if not self.is_initializing():\n                mean.value",
+        "if True:\n                mean.value",
+        "statistics move at initialization",
+    ),
+    Mutant("linen/normalization.py", "if evaluate:", "if not evaluate:", "mode inverted"),
+    Mutant(
+        "linen/normalization.py",
+        "mean.value, var.value = stats",
+        "mean.value = stats.mean",
+        "a state field not updated",
+    ),
+    Mutant(
+        "linen/recurrent.py",
+        "def keys_differ_by_step(self) -> bool:\n        return False",
+        "def keys_differ_by_step(self) -> bool:\n        return True",
+        "a mask per step",
+    ),
+    Mutant(
+        "linen/recurrent.py",
+        "(inputs, hidden), (self.input_rate, self.state_rate)",
+        "(inputs, hidden), (self.state_rate, self.input_rate)",
+        "rates swapped",
+    ),
+    Mutant(
+        "linen/recurrent.py",
+        "if before is output), output)",
+        "if before is not output), output)",
+        "the output is another state",
+    ),
+    Mutant(
+        "linen/reparam.py",
+        "stored.value, sigma.value = u[None], estimate(u)",
+        "sigma.value = estimate(u)",
+        "a state field not updated",
+    ),
+    Mutant(
+        "linen/reparam.py",
+        "scale=scale, eps=self.epsilon, axis=axis",
+        "scale=scale, axis=axis",
+        "eps not passed on",
+    ),
+    Mutant(
+        "linen/stochastic.py",
+        "deterministic) or self.is_off():",
+        "deterministic) and self.is_off():",
+        "drops in evaluation",
+    ),
+    Mutant(
+        "linen/stochastic.py",
+        "key = dropout.fold_in_axis(key, self.axis_name)",
+        "key = jax.random.clone(key)",
+        "forgotten key fold",
+    ),
+    Mutant(
+        "linen/style.py", "eps=self.epsilon, where=mask", "eps=self.epsilon", "mask not passed on"
+    ),
+    Mutant(
+        "linen/weights.py",
+        "bias=bias, threshold=self.threshold)",
+        "bias=bias)",
+        "threshold not passed on",
+    ),
+    Mutant(
+        "linen/weights.py",
+        "partial(map_kernels, function, key), self.layer",
+        "partial(map_kernels, lambda _, w: w, key), self.layer",
+        "nothing is dropped",
+    ),
+    Mutant(
+        "nnx/activity.py",
+        "return result, summed(sown)",
+        "return result, summed(sown) / 2",
+        "missing factor",
+    ),
+    Mutant(
+        "nnx/depth.py",
+        "variables.append(inside)",
+        "variables.append(others)",
+        "state of the branch lost",
+    ),
+    Mutant(
+        "nnx/dropout.py",
+        "rate=self.rate, prefix=self.prefix, bits=self.bits",
+        "rate=self.rate, bits=self.bits",
+        "prefix not passed on",
+    ),
+    Mutant(
+        "nnx/dropout.py",
+        "return dropout.zoneout_mean(new, old, rate=self.rate)",
+        "return dropout.zoneout_mean(old, new, rate=self.rate)",
+        "states swapped",
+    ),
+    Mutant(
+        "nnx/fold.py",
+        "layer.bias[...] = new_bias",
+        "layer.bias[...] = layer_bias",
+        "the folded bias is not stored",
+    ),
+    Mutant(
+        "nnx/fold.py",
+        "tuple(range(-len(layer.out_features), 0))",
+        "(-1,)",
+        "one of several output axes",
+    ),
+    Mutant(
+        "nnx/ghost.py",
+        "ghost_batch_size=self.ghost_batch_size,\n            momentum=self.momentum,",
+        "ghost_batch_size=self.ghost_batch_size,",
+        "momentum not passed on",
+    ),
+    Mutant(
+        "nnx/layer_norms.py",
+        "groups=group_count(self.num_groups, self.group_size, x.shape[-1])",
+        "groups=group_count(self.num_groups, None, x.shape[-1])",
+        "group size not used",
+    ),
+    Mutant(
+        "nnx/layer_norms.py",
+        "reduction_axes=self.reduction_axes,\n            where=mask,",
+        "reduction_axes=self.reduction_axes,",
+        "mask not passed on",
+    ),
+    Mutant(
+        "nnx/layers.py",
+        "kernel_dilation=self.kernel_dilation",
+        "kernel_dilation=1",
+        "dilation not passed on",
+    ),
+    Mutant(
+        "nnx/layers.py",
+        "rate=layer.rate, bits=layer.bits",
+        "rate=layer.rate / 2, bits=layer.bits",
+        "half the rate",
+    ),
+    Mutant(
+        "nnx/noise.py",
+        "low=self.low, high=self.high",
+        "low=self.high, high=self.low",
+        "ends swapped",
+    ),
+    Mutant(
+        "nnx/normalization.py",
+        "nnx.BatchStat(stats.var, **stats_metadata)",
+        "nnx.BatchStat(stats.var)",
+        "metadata not passed on",
+    ),
+    Mutant(
+        "nnx/normalization.py",
+        "self.mean[...], self.var[...] = stats",
+        "self.mean[...] = stats.mean",
+        "a state field not updated",
+    ),
+    Mutant(
+        "nnx/normalization.py",
+        "evaluate = self.use_running_average if use_running_average is None else",
+        "evaluate = self.use_running_average or",
+        "the argument of the call is ignored",
+    ),
+    Mutant(
+        "nnx/normalization.py",
+        "nnx.Param(value, **given)",
+        "nnx.Param(value)",
+        "metadata not passed on",
+    ),
+    Mutant(
+        "nnx/recurrent.py",
+        "self._drop(key[1], value, self.state_rate)",
+        "self._drop(key[0], value, self.state_rate)",
+        "the same key used twice",
+    ),
+    Mutant(
+        "nnx/recurrent.py",
+        "if before is output), output)",
+        "if before is not output), output)",
+        "the output is another state",
+    ),
+    Mutant(
+        "nnx/reparam.py",
+        "nnx.BatchStat(u, **stats_metadata)",
+        "nnx.BatchStat(u)",
+        "metadata not passed on",
+    ),
+    Mutant(
+        "nnx/reparam.py",
+        "update = not self.use_running_average if",
+        "update = self.use_running_average if",
+        "mode inverted",
+    ),
+    Mutant(
+        "nnx/stochastic.py",
+        "evaluate = self.deterministic if deterministic is None else deterministic",
+        "evaluate = self.deterministic",
+        "the argument of the call is ignored",
+    ),
+    Mutant(
+        "nnx/stochastic.py",
+        "return rngs[self.rng_collection]",
+        "return rngs.params",
+        "another stream",
+    ),
+    Mutant(
+        "nnx/style.py", "eps=self.epsilon, where=mask", "eps=self.epsilon", "mask not passed on"
+    ),
+    Mutant(
+        "nnx/weights.py",
+        "bias=bias, threshold=self.threshold",
+        "bias=bias",
+        "threshold not passed on",
+    ),
+)

@@ -1,0 +1,288 @@
+"""Faults in ``jaxreg.dropout`` and ``jaxreg.noise``."""
+
+from tests.mutants.row import Mutant
+
+MUTANTS = (
+    Mutant(
+        "dropout/_drop.py",
+        "return jnp.clip(strength(rate, x), 0, 1)",
+        "return strength(rate, x)",
+        "a traced rate is not clipped",
+    ),
+    Mutant(
+        "dropout/_drop.py",
+        "keep_rate = jnp.where(rate >= 1,",
+        "keep_rate = jnp.where(rate > 1,",
+        "gradient NaN at rate 1",
+    ),
+    Mutant(
+        "dropout/_drop.py",
+        "scaled = divide(x, keep_rate)",
+        "scaled = x / keep_rate.astype(x.dtype)",
+        "scales in low precision",
+    ),
+    Mutant(
+        "dropout/_drop.py",
+        "tuple(1 if axis in shared else size",
+        "tuple(1 if axis not in shared else size",
+        "shared axes inverted",
+    ),
+    Mutant(
+        "dropout/alpha.py",
+        "low = slope * (1 - p) * saturation",
+        "low = slope * p * saturation",
+        "wrong factor of dropped units",
+    ),
+    Mutant(
+        "dropout/alpha.py",
+        "range(1, x.ndim - 1), bits)",
+        "range(1, x.ndim), bits)",
+        "channels share a decision",
+    ),
+    Mutant(
+        "dropout/alpha.py",
+        "(1 + p * saturation**2)",
+        "(1 + p * saturation)",
+        "missing square in the variance",
+    ),
+    Mutant(
+        "dropout/block.py",
+        "jnp.maximum(number - lost, 1)",
+        "jnp.maximum(number - lost + 1, 1)",
+        "off by one in the scale",
+    ),
+    Mutant(
+        "dropout/block.py",
+        "of_example = tuple(range(1, x.ndim))",
+        "of_example = tuple(range(x.ndim))",
+        "counts over the batch",
+    ),
+    Mutant(
+        "dropout/block.py",
+        "log_kept = jnp.where(lost < 0.5, jnp.log1p(-lost), jnp.log(kept))",
+        "log_kept = jnp.log(kept)",
+        "small rates cancel",
+    ),
+    Mutant(
+        "dropout/block.py",
+        "order = given if isinstance(given, Sequence) else (given,)",
+        "order = axes",
+        "lengths given to sorted axes",
+    ),
+    Mutant(
+        "dropout/block.py",
+        "if not 1 <= size <= x.shape[axis]",
+        "if not 0 <= size <= x.shape[axis]",
+        "a block of length 0 is let through",
+    ),
+    Mutant(
+        "dropout/concrete.py",
+        "jnp.log(u) - jnp.log1p(-u)",
+        "jnp.log(u) + jnp.log1p(-u)",
+        "sign in the logistic noise",
+    ),
+    Mutant(
+        "dropout/concrete.py",
+        "squares * (1 + jnp.exp(logit))",
+        "squares / (1 + jnp.exp(logit))",
+        "divides where it multiplies",
+    ),
+    Mutant(
+        "dropout/concrete.py",
+        "if a != w.ndim - 2]",
+        "if a != w.ndim - 1]",
+        "swapped axis of the inputs",
+    ),
+    Mutant(
+        "dropout/concrete.py",
+        "heat = jnp.maximum(temperature, _COLDEST)",
+        "heat = temperature",
+        "a clip lost",
+    ),
+    Mutant(
+        "dropout/depth.py",
+        "last * (i / (depth - 1))",
+        "last * ((i + 1) / depth)",
+        "off by one in the rates",
+    ),
+    Mutant(
+        "dropout/depth.py",
+        "cond(~skipped | jnp.isnan(p)",
+        "cond(skipped | jnp.isnan(p)",
+        "branches swapped",
+    ),
+    Mutant(
+        "dropout/depth.py",
+        "branch, branch / keep_rate)",
+        "branch, branch * keep_rate)",
+        "scales the wrong way",
+    ),
+    Mutant(
+        "dropout/elementwise.py",
+        "(widen(x) * (1 - p)).astype(x.dtype)",
+        "(widen(x) * p).astype(x.dtype)",
+        "rate for keep rate",
+    ),
+    Mutant(
+        "dropout/elementwise.py",
+        "jnp.ones_like(rate), rate / (1 - rate))",
+        "jnp.ones_like(rate), rate * (1 - rate))",
+        "wrong variance",
+    ),
+    Mutant(
+        "dropout/elementwise.py", "(1 + jnp.sqrt(odds) * noise)", "(1 + odds * noise)", "root lost"
+    ),
+    Mutant(
+        "dropout/elementwise.py",
+        "jax.random.fold_in(key, jax.lax.axis_index(axis_name))",
+        "jax.random.fold_in(key, jax.lax.axis_size(axis_name))",
+        "the same key on every device",
+    ),
+    Mutant(
+        "dropout/elementwise.py",
+        "kept = jnp.where(dropped, jnp.zeros_like(x), x)",
+        "kept = jnp.where(dropped, x, jnp.zeros_like(x))",
+        "mask inverted",
+    ),
+    Mutant(
+        "dropout/elementwise.py",
+        "float(rate) == 1:",
+        "float(rate) > 1:",
+        "an error check with a wrong bound",
+    ),
+    Mutant(
+        "dropout/gates.py",
+        "jnp.clip(low + (high - low) * soft, 0, 1)",
+        "jnp.clip(low + high * soft, 0, 1)",
+        "stretch too wide",
+    ),
+    Mutant(
+        "dropout/gates.py",
+        "return jnp.clip(low + (high - low) * soft, 0, 1)",
+        "return low + (high - low) * soft",
+        "a clip lost",
+    ),
+    Mutant(
+        "dropout/gates.py",
+        "(logits + noise) / heat",
+        "logits + noise / heat",
+        "temperature of the noise alone",
+    ),
+    Mutant(
+        "dropout/gates.py",
+        "not float(high) > 1:",
+        "not float(high) >= 1:",
+        "an error check with a wrong bound",
+    ),
+    Mutant(
+        "dropout/recurrent.py",
+        "(p * widen(old) + (1 - p) * widen(new))",
+        "((1 - p) * widen(old) + p * widen(new))",
+        "states swapped in evaluation",
+    ),
+    Mutant(
+        "dropout/recurrent.py",
+        "jnp.where(kept, place_like(old, new), new)",
+        "jnp.where(kept, new, place_like(old, new))",
+        "states swapped in training",
+    ),
+    Mutant(
+        "dropout/shared.py",
+        "shared=range(1, x.ndim), bits",
+        "shared=range(1, x.ndim - 1), bits",
+        "drops channels of a path",
+    ),
+    Mutant(
+        "dropout/shared.py", "time_axis: int = 1,", "time_axis: int = 0,", "wrong axis by default"
+    ),
+    Mutant(
+        "dropout/shared.py",
+        "shared=range(1, table.ndim)",
+        "shared=range(table.ndim - 1)",
+        "drops columns, not rows",
+    ),
+    Mutant(
+        "dropout/tokens.py",
+        "_positions(whole) < prefix",
+        "_positions(whole) <= prefix",
+        "one token too many is kept for sure",
+    ),
+    Mutant(
+        "dropout/tokens.py",
+        "math.floor(number * (1 - float(rate)) + rounding)",
+        "math.ceil(number * (1 - float(rate)) - rounding)",
+        "rounds up",
+    ),
+    Mutant(
+        "dropout/tokens.py",
+        "chosen = jnp.sort(chosen, axis=1).astype(jnp.int32)",
+        "chosen = chosen.astype(jnp.int32)",
+        "order of the tokens lost",
+    ),
+    Mutant(
+        "dropout/variational.py",
+        "-1.8732 - 1.48695 * wide",
+        "-1.8732 + 1.48695 * wide",
+        "sign in the KL",
+    ),
+    Mutant(
+        "dropout/variational.py",
+        "tail + jax.nn.softplus(-wide) / 2",
+        "tail + jax.nn.softplus(-wide)",
+        "missing half",
+    ),
+    Mutant(
+        "dropout/variational.py",
+        "jnp.exp(jnp.minimum(log_alpha, _LARGEST) / 2)",
+        "jnp.exp(jnp.minimum(log_alpha, _LARGEST))",
+        "variance for deviation",
+    ),
+    Mutant(
+        "dropout/variational.py",
+        "_wide_log_alpha(kernel, log_variance) > strength(threshold, kernel)",
+        "_wide_log_alpha(kernel, log_variance) < strength(threshold, kernel)",
+        "prunes the wrong weights",
+    ),
+    Mutant(
+        "dropout/variational.py",
+        "jnp.log(jnp.square(widen(kernel)) + _EPS)",
+        "jnp.log(jnp.square(widen(kernel)))",
+        "infinite at a zero weight",
+    ),
+    Mutant(
+        "dropout/variational.py",
+        "squares = jnp.square(widen(x)).astype(dtype)",
+        "squares = jnp.abs(widen(x)).astype(dtype)",
+        "wrong variance of the sum",
+    ),
+    Mutant(
+        "noise.py",
+        "return 2 * _bits.uniform(key, shape, like=like, bits=bits) - 1",
+        "return _bits.uniform(key, shape, like=like, bits=bits) - 0.5",
+        "half the limit",
+    ),
+    Mutant(
+        "noise.py",
+        "_bits.below(words, rate / 2), low, high)",
+        "_bits.below(words, rate / 2), high, low)",
+        "salt for pepper",
+    ),
+    Mutant(
+        "noise.py",
+        "return jnp.maximum(aligned(value, x), 0)",
+        "return aligned(value, x)",
+        "a clip lost",
+    ),
+    Mutant(
+        "noise.py",
+        "return jnp.where(size == 0, x, noisy)",
+        "return noisy",
+        "zero strength is no identity",
+    ),
+    Mutant(
+        "noise.py",
+        "_bits.below(words, rate), value, x)",
+        "_bits.below(words, rate / 2), value, x)",
+        "half the rate: never high",
+    ),
+)
