@@ -1,12 +1,17 @@
-"""Curves of metrics of every kind, and states of a training with leaves of every kind."""
+"""Curves of every kind, states with leaves of every kind, and networks with batch norms."""
 
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
+from flax import linen as flax_linen
+from flax import nnx as flax_nnx
 
+from jaxreg import linen, nnx
 from jaxreg.training import early_stopping, plateau
 
 LENGTH = 32  # All curves are padded to it, so that one compiled scan runs them.
@@ -97,3 +102,91 @@ def flipped(data: bytes, bit: int) -> bytes:
     changed = bytearray(data)
     changed[bit // 8] ^= 1 << bit % 8
     return bytes(changed)
+
+
+LINEN_NORMS = {"flax": flax_linen.BatchNorm, "jaxreg": linen.BatchNorm}
+NNX_NORMS = {"flax": flax_nnx.BatchNorm, "jaxreg": nnx.BatchNorm}
+
+
+def normal(*shape: int, seed: int = 0, mean: float = 0.0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(mean, 1.5, shape).astype(np.float32)
+
+
+def some_batches(sizes: Sequence[int], *shape: int, mean: float = 0.0) -> list[np.ndarray]:
+    """Batches of different sizes, each around a mean of its own."""
+    return [normal(size, *shape, seed=seed, mean=mean + seed) for seed, size in enumerate(sizes)]
+
+
+def trains(module: flax_linen.Module) -> Callable[..., Any]:
+    return partial(module.apply, mutable=["batch_stats"])
+
+
+def variables_of_norm(features: int) -> dict[str, Any]:
+    """What a batch norm of Linen starts with."""
+    zeros = np.zeros(features, np.float32)
+    ones = np.ones(features, np.float32)
+    return {
+        "params": {"scale": ones, "bias": zeros},
+        "batch_stats": {"mean": zeros, "var": ones},
+    }
+
+
+def of_model(norm: flax_nnx.Module) -> dict[str, Any]:
+    """The statistics of a norm of NNX."""
+    return {"mean": norm.mean[...], "var": norm.var[...]}
+
+
+def assert_moments(stats: Any, mean: Any, var: Any, rtol: float = 1e-5) -> None:
+    np.testing.assert_allclose(stats["mean"], mean, rtol=rtol, atol=1e-6)
+    np.testing.assert_allclose(stats["var"], var, rtol=rtol)
+
+
+class Net(flax_linen.Module):
+    """Two layers with norms, the second of which may be frozen."""
+
+    frozen: bool = False
+
+    @flax_linen.compact
+    def __call__(self, x, *, train=True):
+        x = flax_linen.Dense(6, name="first")(x)
+        x = flax_linen.relu(linen.BatchNorm(not train, name="first_norm")(x))
+        x = flax_linen.Dense(4, name="second")(x)
+        evaluate = self.frozen or not train
+        return flax_linen.BatchNorm(evaluate, name="second_norm")(x)
+
+
+def net_variables() -> dict[str, Any]:
+    """Variables of :class:`Net` for rows of three numbers."""
+    first = variables_of_norm(6)
+    second = variables_of_norm(4)
+    dense = {
+        "first": {"kernel": normal(3, 6, seed=10), "bias": np.zeros(6, np.float32)},
+        "second": {"kernel": normal(6, 4, seed=11), "bias": np.zeros(4, np.float32)},
+    }
+    return {
+        "params": dense | {"first_norm": first["params"], "second_norm": second["params"]},
+        "batch_stats": {
+            "first_norm": first["batch_stats"],
+            "second_norm": second["batch_stats"],
+        },
+    }
+
+
+class NnxNet(flax_nnx.Module):
+    """The same in NNX."""
+
+    def __init__(self, variables):
+        rngs = flax_nnx.Rngs(0)
+        # Drawing the kernels would cost programs, and they are replaced.
+        zeros = flax_nnx.initializers.zeros
+        self.first = flax_nnx.Linear(3, 6, kernel_init=zeros, rngs=rngs)
+        self.first_norm = nnx.BatchNorm(6, rngs=rngs)
+        self.second = flax_nnx.Linear(6, 4, kernel_init=zeros, rngs=rngs)
+        self.second_norm = flax_nnx.BatchNorm(4, rngs=rngs)
+        for name, values in variables["params"].items():
+            for leaf, value in {**values, **variables["batch_stats"].get(name, {})}.items():
+                getattr(getattr(self, name), leaf)[...] = jnp.asarray(value)
+
+    def __call__(self, x):
+        x = jax.nn.relu(self.first_norm(self.first(x)))
+        return self.second_norm(self.second(x))

@@ -3,11 +3,12 @@
 import math
 from types import SimpleNamespace
 
-import jax.numpy as jnp
+import ml_dtypes
 import numpy as np
 import pytest
 
-from jaxreg.training.diagnosis import Thresholds, Verdict, diagnose
+from jaxreg.training import diagnosis
+from jaxreg.training.diagnosis import Evidence, Thresholds, Verdict, diagnose
 
 NAN, INF = math.nan, math.inf
 
@@ -261,8 +262,8 @@ def test_kinds_of_histories_agree():
         validation_loss=np.stack([validation + 0.3, validation - 0.3], axis=1),
     )
     lists = {"train_loss": train.tolist(), "validation_loss": validation.tolist()}
-    narrow = {"train_loss": jnp.asarray(train, jnp.bfloat16),
-              "validation_loss": jnp.asarray(validation)}  # fmt: skip
+    narrow = {"train_loss": train.astype(ml_dtypes.bfloat16),
+              "validation_loss": np.float32(validation)}  # fmt: skip
     for history in (runs, lists, narrow):
         found = diagnose(history)
         assert (found.verdict, found.changes) == (want.verdict, want.changes)
@@ -284,6 +285,123 @@ def test_numbers_of_the_evidence():
     raised = diagnose({"train_loss": train + 1, "validation_loss": validation + 1}, floor=1.0)
     assert raised.evidence.level == pytest.approx(found.level)
     assert raised.evidence.relative_rise == pytest.approx(found.relative_rise)
+
+
+def test_numbers_of_a_rough_curve():
+    """The other definitions, written out as well."""
+    train = np.array([2.0, 1.0, 0.5, 1.25, 0.75, 0.5, 0.25, 0.5, 0.75, 1.0])
+    accuracy = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, NAN, 0.8, 0.9])
+    found = diagnose({"train_loss": train, "train_accuracy": accuracy}).evidence
+    # Medians of three: 2, 1, 1, 0.75, 0.75, 0.5, 0.5, 0.5, 0.75, 1; that of the end is 0.75.
+    assert (found.initial, found.train, found.level) == (2.0, 0.75, 0.375)
+    assert found.train_rise == pytest.approx(0.25 / 2)
+    assert found.jump == pytest.approx(0.75 / 2)
+    assert found.train_accuracy == pytest.approx(0.8)
+    # The last three rise by 0.25 an epoch; the whole fall is 1.5.
+    assert found.falling == pytest.approx(-0.75 / 1.5)
+    second = np.diff(train, 2)
+    deviation = np.median(abs(second - np.median(second)))
+    assert found.noise == pytest.approx(1.4826 * deviation / math.sqrt(6) / 2)
+    assert found.falls == (5 * 2 * found.noise < 1.5)
+    assert math.isnan(found.gap)
+    assert math.isnan(found.cost)
+
+
+def test_a_tenth_of_a_long_run_is_smoothed_together():
+    loss = np.linspace(1, 0.1, 40)
+    loss[20] = 0.0
+    history = {"train_loss": loss, "validation_loss": loss}
+    found = diagnose(history).evidence
+    # Medians over 5 epochs; the end is the median of 8.
+    smoothed = [np.median(np.pad(loss, 2, mode="edge")[i : i + 5]) for i in range(40)]
+    assert found.best_epoch == np.argmin(smoothed) + 1
+    assert found.rise == 0
+    assert found.validation == pytest.approx(np.median(loss[-8:]))
+
+
+def test_a_baseline_is_measured_in_its_own_units():
+    train = np.array([4.0, 3.0, 2.0, 2.0, 2.0, 2.0])
+    base = np.array([8.0, 4.0, 1.0, 1.0, 1.0, 1.0])
+    validation = np.array([8.0, 4.0, 1.5, 2.0, 2.5, 2.5])
+    found = diagnose(
+        {"train_loss": train, "validation_loss": train + 1},
+        baseline={"train_loss": base, "validation_loss": validation},
+    ).evidence
+    assert found.cost == pytest.approx((2.0 - 1.0) / 8)
+    # Medians of three of the baseline: 8, 4, 2, 2, 2.5, 2.5.
+    assert found.gain == pytest.approx((2.0 - 3.0) / 8)
+    raised = diagnose(
+        {"train_loss": train + 1, "validation_loss": train + 2},
+        baseline={"train_loss": base + 1, "validation_loss": validation + 1},
+        floor=1.0,
+    ).evidence
+    assert (raised.cost, raised.gain) == pytest.approx((found.cost, found.gain))
+
+
+GOOD = Evidence(
+    epochs=20, initial=1.0, train=0.1, validation=0.12, level=0.1, gap=0.02, excess=0.2,
+    best_epoch=18, rise=0.0, relative_rise=0.0, train_rise=0.0, falling=0.0, noise=0.0, jump=0.0,
+)  # fmt: skip
+WORSE = {"gap": 0.1, "excess": 0.2}
+TINY = 1e-9
+EDGES = [
+    # What is changed, the field that decides, its last value without the verdict, the verdict.
+    ({}, "epochs", (5, 4), Verdict.NOT_ENOUGH),
+    ({}, "noise", (0.1 - TINY, 0.1), Verdict.UNSTABLE),
+    ({}, "jump", (0.5 - TINY, 0.5), Verdict.UNSTABLE),
+    ({}, "train_rise", (0.25 - TINY, 0.25), Verdict.UNSTABLE),
+    ({"gain": -0.02}, "cost", (0.1 - TINY, 0.1), Verdict.TOO_MUCH),
+    ({"cost": 0.1}, "gain", (-0.02 + TINY, -0.02), Verdict.TOO_MUCH),
+    ({"rise": 0.05}, "train_rise", (0.05 - TINY, 0.05), Verdict.TOO_MUCH),
+    ({"train_rise": 0.05}, "rise", (0.05 - TINY, 0.05), Verdict.TOO_MUCH),
+    ({"train_rise": 0.2, "rise": 0.2}, "noise", (0.1, 0.1 - TINY), Verdict.TOO_MUCH),
+    ({"level": 0.5}, "gap", (-0.05 + TINY, -0.05), Verdict.TOO_MUCH),
+    ({"level": 0.25}, "gap", (-0.1 + TINY, -0.1), Verdict.TOO_MUCH),
+    ({"gap": -0.1}, "level", (0.25 - TINY, 0.25), Verdict.TOO_MUCH),
+    ({}, "level", (0.5 - TINY, 0.5), Verdict.UNDERFITTING),
+    ({"level": NAN}, "falls", (True, False), Verdict.UNDERFITTING),
+    ({"relative_rise": 0.05}, "rise", (0.02 - TINY, 0.02), Verdict.OVERFITTING),
+    ({"rise": 0.02}, "relative_rise", (0.05 - TINY, 0.05), Verdict.OVERFITTING),
+    ({"rise": 0.04, "relative_rise": 0.05}, "noise", (0.02 + TINY, 0.02), Verdict.OVERFITTING),
+    ({"rise": 0.04, "relative_rise": 0.05}, "gap", (0.0, TINY), Verdict.OVERFITTING),
+    ({"validation_accuracy": 0.9}, "train_accuracy", (0.99 - TINY, 0.99), Verdict.OVERFITTING),
+    ({"train_accuracy": 1.0}, "validation_accuracy", (0.95 + TINY, 0.95), Verdict.OVERFITTING),
+    ({"excess": 0.5}, "gap", (0.05 - TINY, 0.05), Verdict.TOO_LITTLE),
+    ({"gap": 0.1}, "excess", (0.5 - TINY, 0.5), Verdict.TOO_LITTLE),
+    ({"excess": NAN}, "gap", (0.1 - TINY, 0.1), Verdict.TOO_LITTLE),
+    ({"excess": 0.1}, "gap", (0.2 - TINY, 0.2), Verdict.TOO_LITTLE),
+    ({"level": 0.25}, "falling", (0.1 - TINY, 0.1), Verdict.UNDERFITTING),
+    ({"falling": 0.1}, "level", (0.25 - TINY, 0.25), Verdict.UNDERFITTING),
+]
+
+
+@pytest.mark.parametrize(("changes", "field", "values", "verdict"), EDGES, ids=str)
+def test_each_verdict_begins_where_the_thresholds_say(changes, field, values, verdict):
+    """Healthy evidence but for a few numbers, one of which crosses its threshold."""
+    found = [
+        diagnosis._judge(GOOD._replace(**changes | {field: value}), Thresholds())[0]
+        for value in values
+    ]
+    assert found[0] != verdict
+    assert found[1] == verdict
+
+
+def test_the_earlier_rule_decides():
+    """Noise spoils everything; a gap counts less than a turn, and haste least."""
+    turned = {"rise": 0.1, "relative_rise": 0.5, "gap": 0.3, "excess": 0.8}
+    for changes, verdict in (
+        ({**turned, "noise": 0.5}, Verdict.UNSTABLE),
+        (turned, Verdict.OVERFITTING),
+        ({**turned, "cost": 0.0}, Verdict.TOO_LITTLE),
+        ({**turned, "cost": 0.2, "gain": -0.1}, Verdict.TOO_LITTLE),
+        ({**turned, "level": 0.6}, Verdict.OVERFITTING),
+        ({"gap": 0.3, "level": 0.6}, Verdict.TOO_LITTLE),
+        ({"gap": 0.3, "level": 0.4, "falling": 0.5}, Verdict.TOO_LITTLE),
+        ({"broke_at": 3, "epochs": 2}, Verdict.UNSTABLE),
+        ({"broke_at": 1, "epochs": 0}, Verdict.NOT_ENOUGH),
+        ({"epochs": 4, "noise": 1.0, "jump": 1.0, "train_rise": 1.0}, Verdict.NOT_ENOUGH),
+    ):
+        assert diagnosis._judge(GOOD._replace(**changes), Thresholds())[0] == verdict, changes
 
 
 def test_noise_is_measured_about_the_trend():
@@ -366,31 +484,3 @@ def test_text_has_verdict_numbers_and_changes():
     assert first == "overfitting"
     assert rest[0].startswith("  because the validation loss ends 0.")
     assert "  try: stop at the best validation loss (jaxreg.training.early_stopping)" in rest
-
-
-@pytest.mark.slow
-def test_verdicts_on_real_training():
-    """Small networks on the handwritten digits: memorizing, decayed, too fast, healthy, slow."""
-    from jaxreg.study import Recipe, mlp, run
-    from jaxreg.study.data import TASKS
-
-    def train(rows, learning_rate, epochs, *recipes):
-        split = TASKS["digits"].load(train_size=rows)
-        runs = run(mlp((64,), 10), split, recipes, seeds=2, epochs=epochs,
-                   learning_rate=learning_rate)  # fmt: skip
-        return [
-            as_history((runs.train_loss[i], runs.validation_loss[i])) for i in range(len(recipes))
-        ]
-
-    memorizing, decayed, dropped = train(
-        100, 1e-2, 60, Recipe(), Recipe(l2=30.0), Recipe(dropout=0.9)
-    )
-    assert diagnose(memorizing).verdict in (Verdict.TOO_LITTLE, Verdict.OVERFITTING)
-    assert diagnose(decayed, baseline=memorizing).verdict == Verdict.TOO_MUCH
-    assert diagnose(decayed).verdict == Verdict.UNDERFITTING
-    assert diagnose(dropped).verdict == Verdict.TOO_MUCH
-    longer = train(100, 5e-2, 300, Recipe())[0]
-    assert diagnose(longer).verdict == Verdict.OVERFITTING, diagnose(longer)
-    assert diagnose(train(100, 3.0, 30, Recipe())[0]).verdict == Verdict.UNSTABLE
-    assert diagnose(train(1200, 1e-3, 15, Recipe())[0]).verdict == Verdict.HEALTHY
-    assert diagnose(train(300, 1e-5, 15, Recipe())[0]).verdict == Verdict.UNDERFITTING
