@@ -63,7 +63,7 @@ def test_independent_decay_does_not_depend_on_the_learning_rate(rate):
 
 def adamw(w, gradients, rates, weight, decayed=lambda step, w: w):
     """Weights after each step of Adam in float64, which decays before it moves them."""
-    first, second = np.zeros_like(w), np.zeros_like(w)
+    first = second = np.zeros_like(w)
     path = []
     for t, (g, rate) in enumerate(zip(gradients, rates, strict=True), start=1):
         first = 0.9 * first + 0.1 * g
@@ -74,7 +74,8 @@ def adamw(w, gradients, rates, weight, decayed=lambda step, w: w):
     return np.array(path)
 
 
-START, GRADIENTS = draw(6, 5), draw(20, 6, 5, seed=1)
+START = draw(6, 5)
+GRADIENTS = draw(20, 6, 5, seed=1)
 
 
 @few("scheduled", [True, False])
@@ -158,7 +159,8 @@ def cautious(w, u, dtype=np.float32):
 def test_the_algorithm_of_cautious_decay():
     """Chen et al. subtract the step, so that its sign is the other one."""
     tx = optax.chain(optax.adam(RATE), DECAYS["cautious_decay"]())
-    start, gradients = np.float64(START), np.float64(GRADIENTS)
+    start = np.float64(START)
+    gradients = np.float64(GRADIENTS)
     expected = adamw(
         start, gradients, [RATE] * 20, WEIGHT, lambda step, w: np.where(step * w >= 0, w, 0)
     )
@@ -218,7 +220,8 @@ def decayed(tx, params):
 
 @every_decay
 def test_biases_and_scales_stay_unless_they_are_asked_for(make):
-    matrix, vector = np.ones((2, 2), np.float32), np.ones(2, np.float32)
+    matrix = np.ones((2, 2), np.float32)
+    vector = np.ones(2, np.float32)
     params = {"bias": vector, "gamma": vector, "kernel": matrix, "norm": {"scale": matrix}}
     assert decayed(make(), params) == [False, False, True, False]
     assert decayed(make(mask=None), params) == [True] * 4
@@ -244,7 +247,8 @@ def test_masks_by_name_and_a_mask_of_ones_own(make):
 @some_decays
 def test_masks_where_optax_shows_a_part_and_in_boxes(make):
     box = lambda w: linen.Partitioned(w, names=("x",) * w.ndim)  # noqa: E731
-    matrix, vector = np.ones((2, 2), np.float32), np.ones(2, np.float32)
+    matrix = np.ones((2, 2), np.float32)
+    vector = np.ones(2, np.float32)
     params = {"a": {"bias": box(vector), "kernel": box(matrix)}, "b": matrix}
     for mask in (masks.kernels, masks.kernels(params)):
         tx = optax.masked(make(mask=mask), {"a": True, "b": False})
@@ -356,7 +360,8 @@ def test_subnormal_float16_weights_never_grow(size):
 
 # Wrappers of Optax, and leaves that do not decay.
 
-ONE, STILL = np.ones((1, 1), np.float32), np.zeros((6, 1, 1), np.float32)
+ONE = np.ones((1, 1), np.float32)
+STILL = np.zeros((6, 1, 1), np.float32)  # gradients
 
 
 @some_decays
