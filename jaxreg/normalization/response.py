@@ -125,7 +125,8 @@ def l2_normalize(x: jax.Array, *, axis: Axes = -1) -> jax.Array:
 def _within_range(size: jax.Array) -> jax.Array:
     """A positive number to divide by, whose inverse is no subnormal one either."""
     least = 2 * jnp.finfo(size.dtype).tiny
-    return jnp.clip(size, least, 1 / least)
+    # A constant zero divides by 1: XLA multiplies constant divisors, and `least` squared underflows.
+    return jnp.where(size == 0, jnp.ones_like(size), jnp.clip(size, least, 1 / least))
 
 
 def _along(value: jax.Array, x: jax.Array) -> jax.Array:
