@@ -1,14 +1,19 @@
-"""Which leaves of Linen, NNX and plain trees count as kernels."""
+"""Masks and depths by names, dtypes and shapes, in Linen, NNX and plain trees."""
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
-from flax import linen, nnx, traverse_util
+from flax import linen, nnx
 
-from jaxreg import masks
+from jaxreg import masks, penalties, transforms
+
+KEY = jax.random.key(0)
+KEYS = jax.random.split(KEY, (2, 3))
 
 
 class Linen(linen.Module):
@@ -33,51 +38,79 @@ class Nnx(nnx.Module):
         self.dense = nnx.Linear(8, 3, rngs=rngs)
 
 
-def chosen(flat):
-    return {"/".join(map(str, path)) for path, flag in flat.items() if flag}
+class Layer(NamedTuple):
+    kernel: jax.Array
+    bias: jax.Array
 
 
-def test_a_linen_model():
-    # eval_shape: names, shapes and dtypes are enough.
-    tokens = jnp.zeros((2, 5), jnp.int32)
-    variables = jax.eval_shape(lambda: Linen().init(jax.random.key(0), tokens))
-    mask = masks.kernels(variables["params"])
-    assert jax.tree.structure(mask) == jax.tree.structure(variables["params"])
-    attention = "MultiHeadDotProductAttention_0"
-    assert chosen(traverse_util.flatten_dict(mask)) == {
-        "Embed_0/embedding",
+def linen_variables():
+    # Names, shapes and dtypes are enough.
+    return jax.eval_shape(lambda: Linen().init(jax.random.key(0), jnp.zeros((2, 5), jnp.int32)))
+
+
+def nnx_state(*kinds):
+    return nnx.state(nnx.eval_shape(lambda: Nnx(nnx.Rngs(0))), *kinds)
+
+
+def ones(*shape, dtype=np.float32):
+    return np.ones(shape, dtype)
+
+
+def boxed(*shape):
+    return linen.Partitioned(ones(*shape), names=("a", "b")[: len(shape)])
+
+
+def chosen(mask):
+    """Paths that a mask selects, read by JAX and not by us."""
+    flat = jax.tree_util.tree_flatten_with_path(mask)[0]
+    return {jax.tree_util.keystr(path, simple=True, separator="/") for path, on in flat if on}
+
+
+def kernels_of(embed, attention, conv, dense):
+    return {
+        f"{embed}/embedding",
         *(f"{attention}/{name}/kernel" for name in ("query", "key", "value", "out")),
-        "Conv_0/kernel",
-        "Dense_0/kernel",
+        f"{conv}/kernel",
+        f"{dense}/kernel",
     }
-    statistics = masks.kernels(variables["batch_stats"])
-    assert not any(jax.tree.leaves(statistics))
 
 
-def test_an_nnx_state():
-    state = nnx.state(Nnx(nnx.Rngs(0)))
-    mask = masks.kernels(state)
-    assert jax.tree.structure(mask) == jax.tree.structure(state)
-    flat = jax.tree_util.tree_flatten_with_path(nnx.to_pure_dict(mask))[0]
-    assert chosen({tuple(k.key for k in path): flag for path, flag in flat}) == {
-        "embed/embedding",
-        *(f"attention/{name}/kernel" for name in ("query", "key", "value", "out")),
-        "conv/kernel",
-        "dense/kernel",
-    }
+# Kernels, and everything but offsets and scales.
+
+
+def test_masks_of_a_linen_model():
+    variables = linen_variables()
+    params = {**variables["params"], "position": ones(8), "layer": {"gamma": ones(8)}}
+    mask = masks.kernels(params)
+    assert jax.tree.structure(mask) == jax.tree.structure(params)
+    kernels = kernels_of("Embed_0", "MultiHeadDotProductAttention_0", "Conv_0", "Dense_0")
+    assert chosen(mask) == kernels
+    assert chosen(masks.no_bias_or_norm(params)) == kernels | {"position", "layer/gamma"}
+    for choose in (masks.kernels, masks.no_bias_or_norm):
+        assert not any(jax.tree.leaves(choose(variables["batch_stats"])))
+
+
+def test_masks_of_an_nnx_state():
+    # Counts and keys of the generators are no weights; the model has no vectors of other names.
+    state = nnx_state()
+    for choose in (masks.kernels, masks.no_bias_or_norm):
+        mask = choose(state)
+        assert jax.tree.structure(mask) == jax.tree.structure(state)
+        kernels = kernels_of("embed", "attention", "conv", "dense")
+        assert chosen(nnx.to_pure_dict(mask)) == kernels
 
 
 def test_an_nnx_pure_dict_has_the_same_mask():
-    state = nnx.state(Nnx(nnx.Rngs(0)), nnx.Param)
+    state = nnx_state(nnx.Param)
     pure = masks.kernels(nnx.to_pure_dict(state))
     assert jax.tree.leaves(pure) == jax.tree.leaves(masks.kernels(state))
 
 
 def test_biases_and_scales_of_two_axes_are_not_kernels():
     # As in attention, [heads, depth], and in layers scanned together, [layers, features].
-    names = ["bias", "scale", "b", "offset", "mean", "var"]
-    params = {name: jnp.ones((4, 3)) for name in names}
+    params = {name: ones(4, 3) for name in ("bias", "scale", "b", "offset", "mean", "var")}
     assert not any(jax.tree.leaves(masks.kernels(params)))
+    assert not any(jax.tree.leaves(masks.no_bias_or_norm(params)))
 
 
 def test_scanned_linen_layers():
@@ -87,86 +120,240 @@ def test_scanned_linen_layers():
             return linen.LayerNorm()(linen.Dense(3)(x)), None
 
     layers = linen.scan(Block, variable_axes={"params": 0}, split_rngs={"params": True}, length=4)()
-    params = layers.init(jax.random.key(0), jnp.ones((2, 3)), None)["params"]
+    params = jax.eval_shape(lambda: layers.init(jax.random.key(0), jnp.ones((2, 3)), None))
+    params = params["params"]
     assert params["LayerNorm_0"]["scale"].ndim == params["Dense_0"]["bias"].ndim == 2
-    assert chosen(traverse_util.flatten_dict(masks.kernels(params))) == {"Dense_0/kernel"}
+    assert chosen(masks.kernels(params)) == {"Dense_0/kernel"}
 
 
 def test_partition_metadata_is_looked_through():
-    def boxed(initializer):
-        return linen.with_partitioning(initializer, (None,))
-
-    dense = linen.Dense(
-        3,
-        kernel_init=linen.with_partitioning(linen.initializers.lecun_normal(), (None, "x")),
-        bias_init=boxed(linen.initializers.zeros),
-    )
-    params = dense.init(jax.random.key(0), jnp.ones((1, 2)))["params"]
-    mask = masks.kernels(params)
-    assert isinstance(mask["kernel"], linen.Partitioned)
-    assert mask["kernel"].value is True
-    assert mask["bias"].value is False
+    params = {"kernel": boxed(2, 3), "bias": boxed(3)}
     # A scanned bias inside its box has two axes, and `value` is not its name.
-    params["bias"] = params["bias"].replace_boxed(jnp.ones((4, 3)))
-    assert masks.kernels(params)["bias"].value is False
+    for bias in (boxed(3), boxed(4, 3)):
+        mask = masks.kernels(params | {"bias": bias})
+        assert isinstance(mask["kernel"], linen.Partitioned)
+        assert mask["kernel"].value is True
+        assert mask["bias"].value is False
 
 
 @pytest.mark.parametrize(
-    ("leaf", "want"),
+    ("leaf", "kernel", "weight"),
     [
-        (jnp.ones((2, 3)), True),
-        (np.ones((2, 3)), True),
-        (jnp.ones((3, 3, 3, 4, 5)), True),
-        (jnp.ones((2, 3), jnp.bfloat16), True),
-        (jnp.ones((2, 3), jnp.complex64), True),
-        (jnp.ones((0, 3)), True),
-        (jax.ShapeDtypeStruct((2, 3), jnp.float16), True),
-        (jnp.ones(3), False),
-        (jnp.ones(()), False),
-        (1.0, False),
-        (jnp.ones((2, 3), jnp.int8), False),
-        (jnp.ones((2, 3), bool), False),
-        (jax.random.split(jax.random.key(0), (2, 3)), False),
+        (ones(2, 3), True, True),
+        (ones(3, 3, 3, 4, 5), True, True),
+        (ones(2, 3, dtype=jnp.bfloat16), True, True),
+        (ones(2, 3, dtype=np.complex64), True, True),
+        (ones(0, 3), True, True),
+        (jax.ShapeDtypeStruct((2, 3), jnp.float16), True, True),
+        (jnp.ones((2, 3)), True, True),
+        (ones(3), False, True),
+        (ones(), False, True),
+        (1.0, False, True),
+        (ones(3, dtype=np.complex64), False, True),
+        (3, False, False),
+        (ones(2, 3, dtype=np.int8), False, False),
+        (ones(2, 3, dtype=bool), False, False),
+        (KEYS, False, False),
+        (KEY, False, False),
     ],
     ids=lambda v: str(getattr(v, "dtype", v)) + str(getattr(v, "shape", "")),
 )
-def test_leaves_by_dtype_and_axes(leaf, want):
-    assert masks.kernels({"w": leaf}) == {"w": want}
-    assert masks.kernels(leaf) is want
-    assert masks.kernels([leaf, (leaf,)]) == [want, (want,)]
+def test_leaves_by_dtype_and_axes(leaf, kernel, weight):
+    for choose, want in ((masks.kernels, kernel), (masks.no_bias_or_norm, weight)):
+        assert choose({"w": leaf}) == {"w": want}
+        assert choose(leaf) is want
+        assert choose([leaf, (leaf,)]) == [want, (want,)]
 
 
 def test_structures_without_leaves_stay():
-    assert masks.kernels({}) == {}
-    assert masks.kernels(None) is None
-    assert masks.kernels({"a": None, "b": [()]}) == {"a": None, "b": [()]}
+    for choose in (masks.kernels, masks.no_bias_or_norm, masks.match("a")):
+        assert choose({}) == {}
+        assert choose(None) is None
+        assert choose({"a": None, "b": [()]}) == {"a": None, "b": [()]}
 
 
 def test_a_name_is_looked_up_and_not_matched_in_part():
     params = {"biased_kernel": 0, "scale_up": 0, "mean": {"kernel": 0}, "kernel": {"bias": 0}}
-    params = jax.tree.map(lambda _: jnp.ones((2, 2)), params)
+    params = jax.tree.map(lambda _: ones(2, 2), params)
     want = {"biased_kernel": True, "scale_up": True, "mean": {"kernel": True}}
     assert masks.kernels(params) == {**want, "kernel": {"bias": False}}
+    assert masks.no_bias_or_norm(params) == {**want, "kernel": {"bias": False}}
+    assert masks.no_bias_or_norm({"unbiased": ones(3), "bias": ones(3)}) == {
+        "unbiased": True,
+        "bias": False,
+    }
+
+
+def test_names_that_wrappers_of_flax_join_are_taken_apart():
+    params = {"Dense_0/kernel/scale": ones(2, 2), "scale/kernel": ones(2, 2)}
+    assert masks.kernels(params) == {"Dense_0/kernel/scale": False, "scale/kernel": True}
+    assert masks.match("kernel/scale")(params) == dict(zip(params, (True, False), strict=True))
 
 
 def test_attribute_names_count_too():
-    class Layer(NamedTuple):
-        kernel: jax.Array
-        bias: jax.Array
-
-    assert masks.kernels(Layer(jnp.ones((2, 2)), jnp.ones((2, 2)))) == Layer(True, False)
+    assert masks.kernels(Layer(ones(2, 2), ones(2, 2))) == Layer(True, False)
 
 
 def test_a_parameter_named_value_is_a_kernel():
-    assert masks.kernels({"value": jnp.ones((2, 2))}) == {"value": True}
-    assert masks.kernels({"value": {"kernel": jnp.ones((2, 2)), "bias": jnp.ones((2, 2))}}) == {
+    assert masks.kernels({"value": ones(2, 2)}) == {"value": True}
+    assert masks.kernels({"value": {"kernel": ones(2, 2), "bias": ones(2, 2)}}) == {
         "value": {"kernel": True, "bias": False}
     }
+
+
+# By path.
+
+PARAMS = {
+    "Dense_1": {"kernel": ones(2, 2), "bias": ones(2)},
+    "Dense_10": {"kernel": ones(2, 2), "kernel_2": ones(2)},
+    "head": [{"kernel": ones(2)}, {"Dense_1": ones(2)}],
+}
+
+
+@pytest.mark.parametrize(
+    ("regex", "paths"),
+    [
+        ("Dense_1", {"Dense_1/kernel", "Dense_1/bias", "head/1/Dense_1"}),
+        ("^Dense_1", {"Dense_1/kernel", "Dense_1/bias"}),
+        ("Dense_1$", {"head/1/Dense_1"}),
+        ("kernel", {"Dense_1/kernel", "Dense_10/kernel", "head/0/kernel"}),
+        (r"Dense_\d+/kernel", {"Dense_1/kernel", "Dense_10/kernel"}),
+        (".*/kernel$", {"Dense_1/kernel", "Dense_10/kernel", "head/0/kernel"}),
+        ("bias|head", {"Dense_1/bias", "head/0/kernel", "head/1/Dense_1"}),
+        ("head/0", {"head/0/kernel"}),
+        ("(?i)HEAD/1", {"head/1/Dense_1"}),
+        (r"(Dense)_1/(?P<own>bias)", {"Dense_1/bias"}),
+        ("(?!bias)[^/]*$", {"Dense_1/kernel", "Dense_10/kernel", "Dense_10/kernel_2",
+                            "head/0/kernel", "head/1/Dense_1"}),
+        ("ense_1", set()),
+        ("Dense", set()),
+        ("ernel", set()),
+    ],
+)  # fmt: skip
+def test_an_expression_matches_whole_names(regex, paths):
+    assert chosen(masks.match(regex)(PARAMS)) == paths
+
+
+def test_every_kind_of_tree_has_the_same_names():
+    find = masks.match("kernel")
+    assert find(Layer(ones(2), ones(2))) == Layer(True, False)
+    mask = find({"kernel": boxed(2, 2), "bias": boxed(2, 2)})
+    assert mask["kernel"].value is True
+    assert mask["bias"].value is False
+    state = nnx_state(nnx.Param)
+    assert chosen(nnx.to_pure_dict(find(state))) == chosen(find(nnx.to_pure_dict(state)))
+    assert len(chosen(nnx.to_pure_dict(find(state)))) == 6
+    attention = masks.match("attention/(query|key)/kernel")(state)
+    assert jax.tree.structure(attention) == jax.tree.structure(state)
+    assert sum(jax.tree.leaves(attention)) == 2
+
+
+def test_a_tree_without_a_match_is_all_false():
+    assert masks.match("nothing")({"a": ones(2), "b": None}) == {"a": False, "b": None}
+    assert masks.match("a")({}) == {}
+    assert masks.match("")({"a": ones(2)}) == {"a": False}
+
+
+def test_a_mask_by_path_where_masks_are_taken():
+    params = {"a": {"kernel": ones(2, 2)}, "b": {"kernel": ones(2, 2)}}
+    assert penalties.total(params, penalties.l1, masks.match("a/kernel")) == 4
+    tx = transforms.independent_decay(0.5, mask=masks.match("b"))
+    updates, _ = tx.update(jax.tree.map(np.zeros_like, params), tx.init(params), params)
+    np.testing.assert_array_equal(updates["a"]["kernel"], 0)
+    np.testing.assert_array_equal(updates["b"]["kernel"], -0.5)
+    frozen = optax.masked(optax.set_to_zero(), masks.match("a"))
+    updates, _ = frozen.update(params, frozen.init(params))
+    assert updates["a"]["kernel"].sum() == 0
+    assert updates["b"]["kernel"].sum() == 4
+
+
+@pytest.mark.parametrize("regex", ["(", "*kernel", "[", "a)(b"])
+def test_what_is_no_expression_is_named(regex):
+    with pytest.raises(ValueError, match=r"`regex` must give regular expressions, got .*escape"):
+        masks.match(regex)
+    with pytest.raises(ValueError, match=r"`order` must give regular expressions, got .*escape"):
+        masks.depth({}, ("fine", regex))
+
+
+def test_a_factory_handed_over_as_the_mask_is_named():
+    tx = transforms.independent_decay(0.5, mask=masks.match)
+    with pytest.raises(TypeError, match=r"`regex` must give .* strings, got dict; masks.match"):
+        tx.update(PARAMS, tx.init(PARAMS), PARAMS)
+
+
+# Depth.
+
+ORDER = ("embed|position", "block_0", "block_1", "norm|head")
+
+
+def model():
+    block = {"attention": {"kernel": ones(2)}, "norm": {"scale": ones(2)}}
+    return {
+        "position": ones(2),
+        "embed": {"embedding": ones(2)},
+        "block_0": block,
+        "block_1": block,
+        "norm": {"scale": ones(2)},
+        "head": {"kernel": ones(2)},
+    }
+
+
+def test_depths_are_places_in_the_order():
+    depths = masks.depth(model(), ORDER)
+    by_block = {name: set(jax.tree.leaves(part)) for name, part in depths.items()}
+    assert by_block == {
+        "position": {0}, "embed": {0}, "block_0": {1}, "block_1": {2}, "norm": {3}, "head": {3},
+    }  # fmt: skip
+    assert masks.depth(model(), (".*",)) == jax.tree.map(lambda _: 0, model())
+    assert all(type(d) is int for d in jax.tree.leaves(depths))
+
+
+def test_the_first_expression_that_matches_counts():
+    params = {"block_0": {"norm": ones(2)}, "norm": ones(2)}
+    assert masks.depth(params, ("block_0", "norm")) == {"block_0": {"norm": 0}, "norm": 1}
+    assert masks.depth(params, ("norm", "block_0")) == {"block_0": {"norm": 0}, "norm": 0}
+    assert masks.depth(params, ("^norm", "block_0")) == {"block_0": {"norm": 1}, "norm": 0}
+
+
+def test_depths_of_an_nnx_state_and_of_boxes():
+    state = nnx_state(nnx.Param)
+    order = ("embed", "attention", "norms", "conv", "dense")
+    depths = masks.depth(state, order)
+    assert jax.tree.structure(depths) == jax.tree.structure(state)
+    assert set(jax.tree.leaves(depths)) == {0, 1, 2, 3, 4}
+    assert jax.tree.leaves(depths["conv"]) == [3, 3]
+    params = {"a": boxed(2, 2), "b": ones(2)}
+    assert jax.tree.leaves(masks.depth(params, ("a", "b"))) == [0, 1]
+
+
+def test_a_parameter_without_a_place_is_named():
+    with pytest.raises(ValueError, match=r"`order` must match every parameter.*'head/kernel'; add"):
+        masks.depth(model(), ("embed|position", "block_0", "block_1", "^norm"))
+    with pytest.raises(ValueError, match=r"got \('block_1',\) and 'block_10/kernel'"):
+        masks.depth({"block_10": {"kernel": ones(2)}}, ("block_1",))
+
+
+def test_a_string_is_not_an_order():
+    with pytest.raises(TypeError, match=r"`order` must be a sequence of names, got 'head'; pass"):
+        masks.depth(model(), "head")
+    with pytest.raises(TypeError, match=r"`order` must give .* strings, got int"):
+        masks.depth(model(), (0, 1))
 
 
 def test_values_are_never_read():
     @jax.jit
     def traced(w):
-        return masks.kernels({"kernel": w, "bias": w})
+        params = {"kernel": w, "bias": w}
+        return (
+            masks.kernels(params),
+            masks.no_bias_or_norm(params),
+            masks.match("bias")(params),
+            partial(masks.depth, order=("bias", "kernel"))(params),
+        )
 
-    assert traced(jnp.ones((2, 2))) == {"kernel": True, "bias": False}
+    assert traced(ones(2, 2)) == (
+        {"kernel": True, "bias": False},
+        {"kernel": True, "bias": False},
+        {"kernel": False, "bias": True},
+        {"kernel": 1, "bias": 0},
+    )

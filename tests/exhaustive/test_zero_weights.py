@@ -19,9 +19,7 @@ def test_every_place_has_its_functions():
     assert len({case.function for case in CASES}) > 20
 
 
-@pytest.mark.parametrize(
-    "dtype", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)], ids=str
-)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_value_and_derivatives_are_finite(case, dtype):
     position = next(i for i, a in enumerate(case.inputs) if jnp.ndim(a) > 0)
