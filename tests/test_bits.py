@@ -1,22 +1,26 @@
 """Random bits: where they come from, and the numbers that are made of them.
 
-How random they are is in ``test_randomness.py``.
+How random they are is in ``tests/exhaustive/test_bits.py``.
 """
 
 import math
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from scipy import stats
 
 from jaxreg import _bits, dropout
-from tests.helpers import FIVE_SIGMA, always
+from tests.helpers import FIVE_SIGMA, always, few
 
 KEY = jax.random.key(11)
-IMPLEMENTATIONS = ("threefry2x32", "rbg", "unsafe_rbg")
+IMPLEMENTATIONS = ("rbg", "threefry2x32", "unsafe_rbg")
 WORD = 2**32
+subkeys = jax.jit(_bits.subkeys)
+hash_index = jax.jit(_bits.hash_index)
 
 
 def given(words):
@@ -24,14 +28,90 @@ def given(words):
     return lambda key, shape, dtype: jnp.asarray(words)
 
 
+@partial(jax.jit, static_argnums=1)
+def drawn(key, shape):
+    return _bits.draw(key, shape, like=jnp.zeros(shape))
+
+
 def words_of(key, shape):
-    return np.asarray(_bits.draw(key, shape, like=jnp.zeros(shape)))
+    return np.asarray(drawn(key, shape))
+
+
+def drawn_from(function, words, **options):
+    """What a function makes of given words."""
+    shape = np.shape(words)
+    call = jax.jit(lambda w: function(KEY, shape=shape, like=w, bits=given(w), **options))
+    return np.asarray(call(np.asarray(words, np.uint32)))
+
+
+def mixed(x):
+    """The hash ``lowbias32`` of Wellons, with Python's integers."""
+    x = ((x ^ (x >> 16)) * 0x7FEB352D) % WORD
+    x = ((x ^ (x >> 15)) * 0x846CA68B) % WORD
+    return x ^ (x >> 16)
+
+
+def expected_subkeys(words):
+    """A Feistel network of two rounds of two for each pair of words, from the digits of pi."""
+    left = 0x243F6A88
+    right = 0x85A308D3
+    words = [int(word) for word in words]
+    for start in range(0, len(words), 2):
+        left ^= words[start]
+        right ^= words[start + 1] if start + 1 < len(words) else 0
+        for _ in range(2):
+            left ^= mixed((right + 0x9E3779B9) % WORD)
+            right ^= mixed((left + 0x7F4A7C15) % WORD)
+    return left, right
+
+
+def expected_words(keys, indices):
+    """The words of elements by their index, which may have more than 32 bits."""
+    found = []
+    for index in map(int, indices):
+        high, low = divmod(index, WORD)
+        block = mixed(high)
+        first = keys[0] ^ block
+        second = keys[1] ^ (block * 0x9E3779B9) % WORD
+        found.append(mixed((mixed((low + first) % WORD) + (low ^ second)) % WORD))
+    return np.array(found, np.uint32)
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 4])
+def test_the_bits_are_those_of_python_s_integers(number):
+    """For keys of any number of words, and for indices of more than 32 bits."""
+    key = np.random.default_rng(number).integers(0, WORD, number, np.uint32)
+    keys = expected_subkeys(key)
+    assert tuple(map(int, subkeys(key))) == keys
+    indices = np.random.default_rng(0).integers(0, 2**64, 200, np.uint64)
+    indices[:20] %= np.uint64(WORD)  # A high word of zero changes nothing.
+    high = (indices >> np.uint64(32)).astype(np.uint32)
+    low = indices.astype(np.uint32)
+    as_words = tuple(np.uint32(word) for word in keys)
+    np.testing.assert_array_equal(hash_index(as_words, (high, low)), expected_words(keys, indices))
+    expected = expected_words(keys, low)
+    np.testing.assert_array_equal(hash_index(as_words, (None, low)), expected)
+    if number != 2:
+        return
+    np.testing.assert_array_equal(words_of(key, (5, 4)).ravel(), expected_words(keys, range(20)))
+
+
+def test_the_bits_of_a_release_are_these():
+    """Runs repeat across releases as long as this test does not change; see the changelog."""
+    expected = [272036378, 2895201031, 3685120710, 2052795041]
+    np.testing.assert_array_equal(words_of(jax.random.key(0), (4,)), expected)
+
+
+@pytest.mark.parametrize("shape", [(), (24,), (6, 4), (2, 3, 1, 4), (5, 4)], ids=str)
+def test_an_element_has_its_bits_by_its_position_alone(shape):
+    expected = expected_words(expected_subkeys(jax.random.key_data(KEY)), range(math.prod(shape)))
+    np.testing.assert_array_equal(words_of(KEY, shape).ravel(), expected)
 
 
 LARGE = [
+    (2**11 + 1, 2**11, 2**11 - 1, 3),
     (2**20, 2**20),
     (3, 2**31, 5),
-    (2**11 + 1, 2**11, 2**11 - 1, 3),
     (2**8,) * 5,
     (2**16, 2**16 + 1),
     (7, 2**32 - 1, 11),
@@ -47,11 +127,12 @@ def test_the_index_of_elements_beyond_32_bits_is_exact(shape):
     indices = [c + d for c in carries for d in (-2, -1, 0, 1, 2)]
     indices += [size - 1, *(size * k // 1000 for k in range(1000))]
     indices = [i for i in indices if 0 <= i < size]
-    coordinates, rest = [], indices
+    coordinates = []
+    rest = indices
     for length in reversed(shape):
         coordinates.insert(0, np.array([i % length for i in rest], np.uint32))
         rest = [i // length for i in rest]
-    high, low = _bits.flat_index([jnp.asarray(c) for c in coordinates], shape)
+    high, low = jax.jit(partial(_bits.flat_index, shape=shape))(coordinates)
     assert high is not None
     np.testing.assert_array_equal(high, np.array([i // WORD for i in indices], np.uint32))
     np.testing.assert_array_equal(low, np.array([i % WORD for i in indices], np.uint32))
@@ -59,78 +140,57 @@ def test_the_index_of_elements_beyond_32_bits_is_exact(shape):
 
 @pytest.mark.parametrize("shape", [(), (1,), (6, 4, 5), (2**16, 2**16), (2**32,)], ids=str)
 def test_a_high_word_is_there_only_where_it_is_needed(shape):
-    last = [jnp.uint32(size - 1) for size in shape]
-    high, low = _bits.flat_index(last, shape)
+    last = [np.uint32(size - 1) for size in shape]
+    high, low = jax.jit(partial(_bits.flat_index, shape=shape))(last)
     assert high is None
     assert int(low) == math.prod(shape) - 1
 
 
 def test_the_index_counts_from_a_start():
-    rows, columns = jnp.arange(6, dtype=jnp.uint32)[:, None], jnp.arange(4, dtype=jnp.uint32)[None]
-    _, low = _bits.flat_index([rows, columns], (6, 4), jnp.uint32(WORD - 10))
+    rows = np.arange(6, dtype=np.uint32)[:, None]
+    columns = np.arange(4, dtype=np.uint32)[None]
+    index = jax.jit(partial(_bits.flat_index, shape=(6, 4)))
+    _, low = index([rows, columns], start=np.uint32(WORD - 10))
     np.testing.assert_array_equal(low, (np.arange(24).reshape(6, 4) - 10) % WORD)
-
-
-def test_a_high_word_of_zero_changes_nothing():
-    keys = _bits.subkeys(KEY)
-    low = jnp.arange(1000, dtype=jnp.uint32)
-    hashed = _bits.hash_index(keys, (None, low))
-    np.testing.assert_array_equal(_bits.hash_index(keys, (jnp.zeros_like(low), low)), hashed)
-    other = _bits.hash_index(keys, (jnp.ones_like(low), low))
-    assert np.count_nonzero(np.asarray(other) == np.asarray(hashed)) < 2
 
 
 def test_the_high_word_of_a_product_is_exact():
     edges = [0, 1, 2**16 - 1, 2**16, 2**16 + 1, 2**31, WORD - 1]
     draws = np.random.default_rng(0).integers(0, WORD, 200).tolist()
+    high_product = jax.jit(_bits._high_product)
     for b in edges + draws[:50]:
-        high = _bits._high_product(jnp.asarray(np.array(edges + draws, np.uint32)), np.uint32(b))
+        high = high_product(np.array(edges + draws, np.uint32), np.uint32(b))
         assert high.tolist() == [a * b // WORD for a in edges + draws]
 
 
-def test_an_element_has_its_bits_by_its_position_alone():
-    flat = words_of(KEY, (24,))
-    np.testing.assert_array_equal(words_of(KEY, (6, 4)).ravel(), flat)
-    np.testing.assert_array_equal(words_of(KEY, (2, 3, 1, 4)).ravel(), flat)
-    np.testing.assert_array_equal(words_of(KEY, (5, 4)).ravel(), flat[:20])
-    assert words_of(KEY, ()) == flat[0]
-
-
-def test_the_bits_of_a_release_are_these():
-    """Runs repeat across releases as long as this test does not change; see the changelog."""
-    expected = [272036378, 2895201031, 3685120710, 2052795041]
-    np.testing.assert_array_equal(words_of(jax.random.key(0), (4,)), expected)
-
-
-def flip_shares(words):
-    """Share of flips of every bit of the subkeys, for every bit of the keys ``[number, words]``."""
+def test_every_bit_of_a_key_flips_half_of_its_subkeys():
+    samples = 2**12
+    words = np.random.default_rng(0).integers(0, WORD, (samples, 2), np.uint32)
 
     @jax.jit
-    def shares(flip):
-        pairs = zip(
-            jax.vmap(_bits.subkeys)(words), jax.vmap(_bits.subkeys)(words ^ flip), strict=True
-        )
-        changed = jnp.stack([a ^ b for a, b in pairs])[..., None]
-        return jnp.mean((changed >> jnp.arange(32, dtype=jnp.uint32)) & 1, axis=1)
+    def shares(words, flips):
+        def of(flip):
+            before = jax.vmap(_bits.subkeys)(words)
+            after = jax.vmap(_bits.subkeys)(words ^ flip)
+            changed = jnp.stack([a ^ b for a, b in zip(before, after, strict=True)])[..., None]
+            return jnp.mean((changed >> jnp.arange(32, dtype=jnp.uint32)) & 1, axis=1)
 
-    flips = [(word, np.uint32(1 << bit)) for word in range(words.shape[1]) for bit in range(32)]
-    return np.array([shares(jnp.zeros(words.shape[1], jnp.uint32).at[w].set(b)) for w, b in flips])
+        return jax.lax.map(of, flips)
 
-
-@pytest.mark.parametrize("number_of_words", [2, 4])
-def test_every_bit_of_a_key_flips_half_of_its_subkeys(number_of_words):
-    samples = 2**12
-    shares = flip_shares(jax.random.bits(KEY, (samples, number_of_words), jnp.uint32))
-    # 4096 or 8192 shares: 6 standard errors, for a chance of 2e-5 that good ones would fail.
-    assert abs(shares - 0.5).max() <= 6 * 0.5 / math.sqrt(samples)
+    flips = np.zeros((64, 2), np.uint32)
+    for place in range(64):
+        flips[place, place // 32] = 1 << (place % 32)
+    # 4096 shares: 6 standard errors, for a chance of 1e-5 that good ones would fail.
+    deviation = abs(np.asarray(shares(words, flips)) - 0.5)
+    assert deviation.max() <= 6 * 0.5 / math.sqrt(samples)
 
 
-@pytest.mark.parametrize("shift", [0, 12])
+@few("shift", [0, 12])
 def test_no_two_keys_have_the_same_subkeys(shift):
     """Seeds below 2**20, or their multiples of 4096, in either of the two words."""
-    seeds = jnp.arange(2**20, dtype=jnp.uint32) << shift
-    keys = jnp.stack([jnp.zeros_like(seeds), seeds], axis=1)
-    keys = jnp.concatenate([keys, keys[1:, ::-1]])
+    seeds = np.arange(2**20, dtype=np.uint32) << np.uint32(shift)
+    keys = np.stack([np.zeros_like(seeds), seeds], axis=1)
+    keys = np.concatenate([keys, keys[1:, ::-1]])
     pairs = np.stack(jax.jit(jax.vmap(_bits.subkeys))(keys), axis=1)
     ordered = np.sort(pairs.view(np.uint64).ravel())
     assert (ordered[1:] != ordered[:-1]).all()
@@ -139,34 +199,28 @@ def test_no_two_keys_have_the_same_subkeys(shift):
 def test_typed_and_legacy_keys_have_the_same_subkeys():
     for implementation in IMPLEMENTATIONS:
         key = jax.random.key(5, impl=implementation)
-        typed, legacy = _bits.subkeys(key), _bits.subkeys(jax.random.key_data(key))
-        np.testing.assert_array_equal(typed, legacy)
+        words = jax.random.key_data(key)
+        np.testing.assert_array_equal(subkeys(key), subkeys(words))
+        again = jax.random.wrap_key_data(np.asarray(words), impl=implementation)
+        np.testing.assert_array_equal(subkeys(again), subkeys(words))
 
 
-def test_all_words_of_a_key_count():
-    words = np.array([1, 2, 3, 4], np.uint32)
-    found = {tuple(np.array(_bits.subkeys(jnp.asarray(words)), np.uint32).tolist())}
-    for place in range(4):
-        other = jnp.asarray(words).at[place].add(np.uint32(1))
-        found.add(tuple(np.array(_bits.subkeys(other), np.uint32).tolist()))
-    assert len(found) == 5
-
-
-@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@few("implementation", IMPLEMENTATIONS)
 def test_mapped_keys_draw_what_a_loop_draws(implementation):
     """Of JAX's own bits this holds for threefry alone: ``vmap`` over rbg keys is not the loop."""
     keys = jax.random.split(jax.random.key(3, impl=implementation), 4)
-    mapped = jax.vmap(lambda key: dropout.dropout(key, jnp.ones((5, 7)), rate=0.5))(keys)
-    loop = [dropout.dropout(key, jnp.ones((5, 7)), rate=0.5) for key in keys]
-    np.testing.assert_array_equal(mapped, jnp.stack(loop))
+    mapped = jax.jit(jax.vmap(partial(_bits.counter_bits, shape=(5, 7))))(keys)
+    loop = [words_of(key, (5, 7)) for key in keys]
+    np.testing.assert_array_equal(mapped, np.stack(loop))
     assert len({row.tobytes() for row in np.asarray(mapped)}) == 4
 
 
 def test_jax_maps_rbg_keys_to_something_else():
     """If this fails, JAX has changed, and the sentence about rbg above is out of date."""
     keys = jax.random.split(jax.random.key(3, impl="rbg"), 4)
-    loop = jnp.stack([jax.random.bits(key, (8,)) for key in keys])
-    assert (jax.vmap(lambda key: jax.random.bits(key, (8,)))(keys) != loop).any()
+    draw = jax.jit(lambda key: jax.random.bits(key, (8,)))
+    loop = np.stack([draw(key) for key in keys])
+    assert (np.asarray(jax.vmap(draw)(keys)) != loop).any()
 
 
 def test_a_key_is_used_up():
@@ -182,19 +236,47 @@ def test_a_key_is_used_up():
             jax.jit(twice)(jax.random.key(2))
 
 
+def test_whether_and_how_much_are_independent():
+    """With one key for both, augmax rotates by negative angles alone.
+
+    A mask and a normal number from the two halves of a key; one key would give the same word to
+    both, and a kept element would never have a low number.
+    """
+    ones = np.ones(2**20, np.float32)
+    chosen, amount = jax.random.split(KEY)
+    kept = np.asarray(jax.jit(partial(dropout.dropout, rate=0.5))(chosen, ones) != 0)
+    noise_of = jax.jit(partial(dropout.gaussian_dropout, rate=0.5))
+
+    def p_value(key):
+        table = np.histogram2d(kept, np.asarray(noise_of(key, ones)), (2, [-10, 0, 1, 2, 10]))[0]
+        return stats.chi2_contingency(table).pvalue
+
+    assert p_value(amount) > FIVE_SIGMA > p_value(chosen)
+
+
 def test_uniform_numbers_lie_in_the_open_interval():
-    for word, number in [(0, 2.0**-24), (WORD - 1, 1 - 2.0**-24), (2**31, 0.5 + 2.0**-24)]:
-        drawn = _bits.uniform(KEY, (2,), like=jnp.zeros(2), bits=always(word))
-        assert drawn.dtype == jnp.float32
-        np.testing.assert_array_equal(drawn, np.float32(number))
+    numbers = drawn_from(_bits.uniform, [0, 511, 512, 2**31, WORD - 1])
+    assert numbers.dtype == np.float32
+    expected = [2.0**-24, 2.0**-24, 3 * 2.0**-24, 0.5 + 2.0**-24, 1 - 2.0**-24]
+    np.testing.assert_array_equal(numbers, np.float32(expected))
 
 
-def test_uniform_numbers_are_evenly_spread():
+@jax.jit
+def uniform_and_normal(x):
+    functions = (_bits.uniform, _bits.normal)
+    return [function(KEY, x.shape, like=x) for function in functions]
+
+
+def test_numbers_have_the_distributions_of_their_names():
     size = 2**20
-    drawn = np.asarray(_bits.uniform(KEY, (size,), like=jnp.zeros(size)), np.float64)
-    assert abs(drawn.mean() - 1 / 2) <= 5 * math.sqrt(1 / 12 / size)
-    assert abs(drawn.var() - 1 / 12) <= 5 * math.sqrt(1 / 180 / size)
-    assert stats.kstest(drawn, "uniform").pvalue > FIVE_SIGMA
+    found = uniform_and_normal(np.zeros(size, np.float32))
+    uniform, normal = (np.asarray(numbers, np.float64) for numbers in found)
+    assert abs(uniform.mean() - 1 / 2) <= 5 * math.sqrt(1 / 12 / size)
+    assert abs(uniform.var() - 1 / 12) <= 5 * math.sqrt(1 / 180 / size)
+    assert stats.kstest(uniform, "uniform").pvalue > FIVE_SIGMA
+    for power, moment, variance in [(1, 0, 1), (2, 1, 2), (3, 0, 15), (4, 3, 96), (6, 15, 10170)]:
+        assert abs(np.mean(normal**power) - moment) <= 5 * math.sqrt(variance / size), power
+    assert stats.kstest(normal, "norm").pvalue > FIVE_SIGMA
 
 
 def quantiles(words):
@@ -204,14 +286,13 @@ def quantiles(words):
 
 
 def test_normal_numbers_are_quantiles():
-    few = np.arange(2**12)
-    words = np.concatenate(
-        [few, few * 2**10, few * 2**20, WORD - 1 - few, np.arange(2**20) * 4093 + 5]
-    ).astype(np.uint32)
-    drawn = _bits.normal(KEY, words.shape, like=jnp.zeros(1), bits=given(words))
-    assert drawn.dtype == jnp.float32
+    low = np.arange(2**12)
+    words = [low, low * 2**10, low * 2**20, WORD - 1 - low, np.arange(2**20) * 4093 + 5]
+    words = np.concatenate(words).astype(np.uint32)
+    numbers = drawn_from(_bits.normal, words)
+    assert numbers.dtype == np.float32
     expected = quantiles(words)
-    error = abs(np.asarray(drawn, np.float64) - expected)
+    error = abs(numbers.astype(np.float64) - expected)
     central = abs(expected) < 5.4
     assert central.mean() > 0.99
     assert error[central].max() < 3e-6
@@ -220,83 +301,139 @@ def test_normal_numbers_are_quantiles():
 
 
 def test_normal_numbers_are_finite_and_symmetric():
-    for word in (0, 2, 2**16, 2**31, WORD - 2):
-        plus, minus = (
-            float(_bits.normal(KEY, (), like=jnp.zeros(()), bits=always(w)))
-            for w in (word, word + 1)
-        )
-        assert 0 <= plus < 6.5
-        assert minus == -plus
-    assert float(_bits.normal(KEY, (), like=jnp.zeros(()), bits=always(0))) > 6.3
+    even = np.array([0, 2, 2**16, 2**31, WORD - 2], np.uint32)
+    plus = drawn_from(_bits.normal, even)
+    np.testing.assert_array_equal(drawn_from(_bits.normal, even + np.uint32(1)), -plus)
+    assert ((plus >= 0) & (plus < 6.5)).all()
+    assert plus[0] > 6.3
 
 
-def test_normal_numbers_have_the_moments_of_the_normal_distribution():
-    size = 2**20
-    drawn = np.asarray(_bits.normal(KEY, (size,), like=jnp.zeros(size)), np.float64)
-    for power, moment, variance in [(1, 0, 1), (2, 1, 2), (3, 0, 15), (4, 3, 96), (6, 15, 10170)]:
-        assert abs(np.mean(drawn**power) - moment) <= 5 * math.sqrt(variance / size), power
-    assert stats.kstest(drawn, "norm").pvalue > FIVE_SIGMA
+@pytest.mark.parametrize("word", [0, 2**32 - 1])
+def test_certain_decisions_hold_for_every_draw(word):
+    """The extreme draws, of probability 2**-32, that no sample would meet."""
+
+    @jax.jit
+    def decide(rate):
+        return _bits.bernoulli(KEY, rate, (3,), like=jnp.ones(3), bits=always(word))
+
+    for rate in (0.0, 1.0):
+        np.testing.assert_array_equal(decide(rate), rate == 1)
+    np.testing.assert_array_equal(decide(1 - 2.0**-24), word == 0)
+
+
+def test_a_word_below_the_rate_is_one_below_its_share_of_all_words():
+    below = jax.jit(_bits.below)
+    for rate in (2.0**-32, 0.3, 0.5, 1 - 2.0**-24):
+        threshold = int(float(np.float32(rate)) * WORD)
+        words = np.array([0, threshold - 1, threshold, WORD - 1], np.uint32)
+        np.testing.assert_array_equal(below(words, np.float32(rate)), [True, True, False, False])
 
 
 @pytest.mark.parametrize("rate", [1.0, 1 - 1e-12])
 def test_a_float64_rate_may_round_to_one(rate):
     with jax.enable_x64(True):
         for word in (0, WORD - 1):
-            drawn = _bits.bernoulli(
-                KEY, jnp.float64(rate), (3,), like=jnp.zeros(3), bits=always(np.uint32(word))
+            decide = jax.jit(
+                lambda rate, word=np.uint32(word): _bits.bernoulli(
+                    KEY, rate, (3,), like=jnp.zeros(3), bits=always(word)
+                )
             )
-            assert drawn.all()
+            assert decide(np.float64(rate)).all()
 
 
 def test_other_bits_are_taken_as_they_are():
-    drawn = _bits.draw(KEY, (3, 5), like=jnp.zeros((3, 5)), bits=jax.random.bits)
-    np.testing.assert_array_equal(drawn, jax.random.bits(KEY, (3, 5), jnp.uint32))
-    assert (np.asarray(drawn) != words_of(KEY, (3, 5))).all()
-    dropped = dropout.dropout(KEY, jnp.ones((3, 5)), rate=0.25, bits=jax.random.bits) == 0
-    np.testing.assert_array_equal(dropped, np.asarray(drawn) < 2**30)
+    @jax.jit
+    def draws(x):
+        y = dropout.dropout(KEY, x, rate=0.25, bits=jax.random.bits)
+        other = _bits.draw(KEY, (3, 5), like=x, bits=jax.random.bits)
+        return other, jax.random.bits(KEY, (3, 5), jnp.uint32), y
+
+    other, of_jax, y = map(np.asarray, draws(np.ones((3, 5), np.float32)))
+    np.testing.assert_array_equal(other, of_jax)
+    assert (other != words_of(KEY, (3, 5))).all()
+    np.testing.assert_array_equal(y == 0, other < 2**30)
 
 
 @pytest.mark.parametrize(
     ("bits", "message"),
     [
-        (lambda key, shape, dtype: jax.random.bits(key, shape, jnp.uint8), r"uint32.*got uint8"),
-        (lambda key, shape, dtype: jax.random.bits(key, (3, 5)), r"shape \(5, 3\).*shape \(3, 5\)"),
-        (lambda key, shape, dtype: jax.random.uniform(key, shape), r"got float32"),
+        (lambda key, shape, dtype: np.zeros(shape, np.uint8), r"uint32.*got uint8"),
+        (lambda key, shape, dtype: np.zeros((3, 5), dtype), r"shape \(5, 3\).*shape \(3, 5\)"),
+        (lambda key, shape, dtype: np.zeros(shape, np.float32), r"got float32"),
     ],
 )
 def test_wrong_bits_are_named(bits, message):
     with pytest.raises(TypeError, match=f"`bits` must return .*{message}"):
-        dropout.dropout(KEY, jnp.ones((5, 3)), rate=0.5, bits=bits)
+        _bits.draw(KEY, (5, 3), like=np.ones((5, 3), np.float32), bits=bits)
 
 
 def test_the_mask_does_not_depend_on_how_threefry_is_partitioned():
     """JAX's own masks are others with ``jax_threefry_partitionable`` off."""
+    ones = np.ones((64, 8), np.float32)
 
-    def draw(function):
-        masks = []
-        for setting in (True, False):
-            with jax.threefry_partitionable(setting):
-                masks.append(np.asarray(jax.jit(function)(KEY)))
-        return masks
+    def both(key):
+        drop = partial(dropout.dropout, key, ones, rate=0.5)
+        return drop(), drop(bits=jax.random.bits)
 
-    def own(key):
-        return dropout.dropout(key, jnp.ones((64, 8)), rate=0.5)
-
-    def of_jax(key):
-        return dropout.dropout(key, jnp.ones((64, 8)), rate=0.5, bits=jax.random.bits)
-
-    np.testing.assert_array_equal(*draw(own))
-    assert not np.array_equal(*draw(of_jax))
+    masks = []
+    for setting in (True, False):
+        with jax.threefry_partitionable(setting):
+            masks.append(jax.jit(both)(KEY))
+    (own, of_jax), (own_too, other) = masks
+    np.testing.assert_array_equal(own, own_too)
+    assert not np.array_equal(of_jax, other)
 
 
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-@pytest.mark.parametrize("shape", [(512, 512), (32, 8, 512)], ids=str)
+@few("spec", [("data", "model", None), (None, ("data", "model"), None), ("model", None, "data")])
+def test_bits_on_an_explicit_mesh_are_those_of_one_device(spec):
+    """They lie where the data lie, along an axis of size 1 nowhere, and nothing is communicated."""
+    mesh = jax.make_mesh((4, 2), ("data", "model"), axis_types=(AxisType.Explicit,) * 2)
+    x = np.zeros((8, 16, 8), np.float32)
+
+    @jax.jit
+    def call(key, x):
+        other = _bits.draw(key, x.shape, like=x, bits=jax.random.bits)
+        return _bits.draw(key, x.shape, like=x), _bits.draw(key, (8, 1, 8), like=x), other
+
+    expected = call(KEY, x)
+    with jax.set_mesh(mesh):
+        sharded = jax.device_put(x, NamedSharding(mesh, PartitionSpec(*spec)))
+        compiled = call.lower(KEY, sharded).compile()
+        found = compiled(KEY, sharded)
+    for actual, value in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(actual, value)
+    assert found[0].sharding.spec == found[2].sharding.spec == PartitionSpec(*spec)
+    assert found[1].sharding.spec == PartitionSpec(spec[0], None, spec[2])
+    assert " all-" not in compiled.as_text()
+
+
+@few("dtype", [jnp.bfloat16, jnp.float32])
+@few("shape", [(32, 8, 512), (512, 512)], ids=str)
 def test_a_mask_is_never_stored(dtype, shape):
     """One pass reads the input and writes the result; nothing else is in memory."""
-    x = jnp.ones(shape, dtype)
+    x = np.ones(shape, dtype)
     call = jax.jit(lambda key, x, rate: dropout.dropout(key, x, rate=rate))
     compiled = call.lower(KEY, x, 0.1).compile()
     assert compiled.cost_analysis()["bytes accessed"] <= 2.01 * x.nbytes
     assert compiled.memory_analysis().temp_size_in_bytes <= 0.01 * x.nbytes
     assert "custom-call" not in compiled.as_text()
     assert " while(" not in compiled.as_text()
+
+
+def test_a_loop_over_layers_keeps_no_index():
+    """The compiler moves what is equal in all steps in front of a loop, if nothing prevents it."""
+
+    def network(drop):
+        def layer(x, inputs):
+            kernel, key = inputs
+            return drop(key, jax.nn.relu(x @ kernel)), None
+
+        def apply(x, kernels):
+            keys = jax.random.split(KEY, 8)
+            return jnp.mean(jax.lax.scan(layer, x, (kernels, keys))[0] ** 2)
+
+        arguments = (np.zeros((512, 128), np.float32), np.zeros((8, 128, 128), np.float32))
+        return jax.jit(apply).lower(*arguments).compile().memory_analysis().temp_size_in_bytes
+
+    extra = network(partial(dropout.dropout, rate=0.1)) - network(lambda key, x: x)
+    assert extra <= 0.01 * 8 * 512 * 128 * 4

@@ -1,8 +1,7 @@
 """The random bits in front of statistical tests, and weaker bits that these have to reject.
 
 ``battery`` maps a hash of index and key to p-values. They are two-sided, for bits that are too even
-are as wrong as bits that are too uneven. The complete set of dieharder is in ``benchmarks``; this
-is what runs with every change.
+are as wrong as bits that are too uneven. The complete set of dieharder is in ``benchmarks``.
 """
 
 import math
@@ -11,12 +10,9 @@ from functools import cache, partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 from scipy import stats
 
 from jaxreg import _bits
-
-pytestmark = pytest.mark.slow
 
 RATES = (0.01, 0.1, 0.5)
 LAGS = (1, 2, 3, 4, 8, 16, 32, 64, 128, 256, 512, 784, 1000, 1024, 4096, 2**16)

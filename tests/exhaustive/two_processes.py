@@ -1,4 +1,4 @@
-"""One of two processes with two devices each: ``python -m tests.two_processes PORT FOLDER NUMBER``.
+"""One of two processes with two devices each: ``python -m tests.exhaustive.two_processes PORT FOLDER NUMBER``.
 
 Draws masks for global arrays and compares the shards of this process with files in the folder,
 which a single process wrote.

@@ -1,11 +1,6 @@
-"""One mask for an array, however it is spread over devices and processes."""
+"""One mask for an array, however it is spread over devices."""
 
 import itertools
-import os
-import pathlib
-import socket
-import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -14,14 +9,10 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jaxreg import dropout
-from tests import two_processes
-
-pytestmark = pytest.mark.slow
+from tests.exhaustive import two_processes
 
 KEY = jax.random.key(12)
 FUNCTIONS = (dropout.dropout, dropout.spatial_dropout, dropout.gaussian_dropout)
-# The bits of all functions are sharded by the same lines; one of them is enough at first.
-MARKED = (FUNCTIONS[0], *(pytest.param(f, marks=pytest.mark.slow) for f in FUNCTIONS[1:]))
 SHAPES = ((16, 24), (8, 16, 24))
 MESHES = ({"device": 8}, {"data": 4, "model": 2})
 
@@ -53,7 +44,7 @@ def forward_and_backward(function):
 
 @pytest.mark.parametrize("sizes", MESHES, ids=lambda sizes: "x".join(map(str, sizes.values())))
 @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=lambda kind: kind.name)
-@pytest.mark.parametrize("function", MARKED, ids=lambda f: f.__name__)
+@pytest.mark.parametrize("function", FUNCTIONS, ids=lambda f: f.__name__)
 def test_the_result_is_that_of_one_device_without_a_collective(function, kind, sizes):
     mesh = jax.make_mesh((*sizes.values(),), (*sizes,), axis_types=(kind,) * len(sizes))
     call = forward_and_backward(function)
@@ -89,53 +80,3 @@ def test_a_collective_would_be_seen():
     with jax.threefry_partitionable(False):
         call = jax.jit(lambda key, x: dropout.dropout(key, x, rate=0.3, bits=jax.random.bits))
         assert two_processes.collectives(call.lower(KEY, x).compile())
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("", 0))
-        return probe.getsockname()[1]
-
-
-def run_two_processes(folder, seconds=240):
-    """Runs the module as two processes and returns the exit codes and what they wrote."""
-    command = [sys.executable, "-m", "tests.two_processes", str(free_port()), str(folder)]
-    root = pathlib.Path(__file__).parent.parent
-    # Compiled as in this process: optimization changes last bits.
-    environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
-    environment.pop("XLA_FLAGS", None)
-    processes = [
-        subprocess.Popen(
-            [*command, str(number)],
-            cwd=root,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for number in range(2)
-    ]
-    output = []
-    try:
-        for process in processes:
-            output.append(process.communicate(timeout=seconds)[0])
-            if process.returncode != 0:  # The other would wait for it.
-                processes[1].kill()
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
-    return [process.returncode for process in processes], "\n".join(output)
-
-
-def test_two_processes_draw_the_mask_of_one(tmp_path):
-    """Each of two processes with two devices compares its shards with what one process drew."""
-    for name, (function, x) in two_processes.CASES.items():
-        np.save(tmp_path / f"{name}.npy", jax.jit(function)(two_processes.KEY, x))
-    for _ in range(3):  # Another program may take the port between its choice and its use.
-        codes, output = run_two_processes(tmp_path)
-        if "Failed to start RPC server" not in output:
-            break
-    assert codes == [0, 0], output
-    number = len(two_processes.CASES) * len(two_processes.SPECS) * 2
-    assert output.count("compared 2 shards") == 2 * number, output

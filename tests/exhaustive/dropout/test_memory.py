@@ -12,8 +12,6 @@ import pytest
 
 from jaxreg import dropout
 
-pytestmark = pytest.mark.slow
-
 LAYERS, BATCH, WIDTH = 8, 512, 128
 KEY = jax.random.key(13)
 ACTIVATIONS = LAYERS * BATCH * WIDTH * 4
