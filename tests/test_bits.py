@@ -329,15 +329,17 @@ def test_a_word_below_the_rate_is_one_below_its_share_of_all_words():
         np.testing.assert_array_equal(below(words, np.float32(rate)), [True, True, False, False])
 
 
-@pytest.mark.parametrize("rate", [1.0, 1 - 1e-12])
-def test_a_float64_rate_may_round_to_one(rate):
+@pytest.mark.parametrize("word", [0, 2**32 - 1])
+def test_a_float64_rate_may_round_to_one(word):
+    """A rate of 1 - 1e-12 is 1 in float32, which the words are compared in."""
     with jax.enable_x64(True):
-        for word in (0, WORD - 1):
-            decide = jax.jit(
-                lambda rate, word=np.uint32(word): _bits.bernoulli(
-                    KEY, rate, (3,), like=jnp.zeros(3), bits=always(word)
-                )
-            )
+
+        @jax.jit
+        def decide(rate):
+            bits = always(np.uint32(word))
+            return _bits.bernoulli(KEY, rate, (3,), like=jnp.zeros(3), bits=bits)
+
+        for rate in (1.0, 1 - 1e-12):
             assert decide(np.float64(rate)).all()
 
 

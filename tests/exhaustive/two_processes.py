@@ -1,7 +1,8 @@
-"""One of two processes with two devices each: ``python -m tests.exhaustive.two_processes PORT FOLDER NUMBER``.
+"""One of two processes with two devices each.
 
-Draws masks for global arrays and compares the shards of this process with files in the folder,
-which a single process wrote.
+``python -m tests.exhaustive.two_processes FOLDER`` writes what a single process draws to files in
+the folder. With ``PORT NUMBER`` behind it the process joins another one, draws the masks of global
+arrays and compares the shards that it holds with the files.
 """
 
 import pathlib
@@ -34,7 +35,13 @@ def collectives(compiled):
     return [name for name in _COLLECTIVES if name in compiled.as_text()]
 
 
-def main(port, folder, number):
+def write(folder):
+    """Draws on one device. Compiled as the two processes are: optimization changes last bits."""
+    for name, (function, x) in CASES.items():
+        np.save(pathlib.Path(folder) / f"{name}.npy", jax.jit(function)(KEY, x))
+
+
+def join(folder, port, number):
     """Joins the other process and compares."""
     jax.config.update("jax_num_cpu_devices", 2)
     jax.distributed.initialize(f"localhost:{port}", 2, int(number), initialization_timeout=120)
@@ -62,4 +69,7 @@ def compare(function, x, expected, sharding):
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    if len(sys.argv) == 2:
+        write(sys.argv[1])
+    else:
+        join(*sys.argv[1:])
