@@ -136,6 +136,7 @@ def test_a_linen_network_gets_the_moments_of_every_norm():
         np.testing.assert_allclose(stats["var"], expected["var"], rtol=1e-4)
 
 
+@pytest.mark.programs(24)  # Making a model of NNX costs ten.
 def test_an_nnx_network_gets_the_moments_of_every_norm():
     batches = some_batches(SIZES, 3)
     variables = net_variables()
@@ -150,6 +151,7 @@ def test_an_nnx_network_gets_the_moments_of_every_norm():
         np.testing.assert_allclose(norm.var[...], expected["var"], rtol=1e-4)
 
 
+@pytest.mark.programs(24)  # Making a model of NNX costs ten.
 def test_frozen_norms_keep_their_statistics():
     batches = some_batches((7,), 3)
     model = Net(frozen=True)
@@ -225,13 +227,14 @@ def test_partition_metadata_stays():
     }
     batches = some_batches((7, 7), 3)
     module = linen.BatchNorm(use_running_average=False, **fields)
-    variables = module.init(jax.random.key(0), batches[0])
+    variables = jax.jit(module.init)(jax.random.key(0), batches[0])
     new = statistics.recalibrate(trains(module), variables, batches)
     assert flax_linen.get_partition_spec(new) == flax_linen.get_partition_spec(variables)
     data = np.concatenate(batches).astype(np.float64)
     assert_moments(flax_linen.unbox(new)["batch_stats"], data.mean(0), data.var(0))
 
 
+@pytest.mark.programs(24)  # Making a model of NNX costs ten.
 def test_what_cannot_be_recalibrated_raises():
     x = normal(4, 3)
     variables = net_variables()
