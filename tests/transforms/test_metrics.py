@@ -393,6 +393,16 @@ def test_missing_updates_stay_missing():
     np.testing.assert_array_equal(step(), [-0.5, -0.5])
 
 
+def test_strengths_are_injected_past_the_functions():
+    names = ("inner", "prox", "metric", "mask")
+    inject = optax.inject_hyperparams(transforms.preconditioned_proximal, static_args=names)
+    metric = transforms.adam_metric()
+    tx = inject(optax.adam(RATE), proximal.l1, weight=0.5, learning_rate=RATE, metric=metric)
+    np.testing.assert_allclose(
+        one_step(tx, ONES, TWO), one_step(preconditioned(), ONES, TWO), rtol=1e-6
+    )
+
+
 @few("off", ["rate", "weight"])
 @few("name", METRIC_CHAINS)
 @few("dtype", ["float32", "bfloat16", "float16"])

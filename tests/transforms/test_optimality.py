@@ -1,22 +1,23 @@
 """Problems with a known solution, by every optimizer: the same coefficients and the same zeros."""
 
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import pytest
 from sklearn.datasets import load_diabetes
 from sklearn.linear_model import ElasticNet, Lasso, LogisticRegression
 
 from jaxreg import penalties, proximal, transforms
+from tests.helpers import few
+from tests.transforms.helpers import descend
 
 STEPS = 4000
 WEIGHTS = {"lasso": 0.05, "elastic_net": 0.1, "group_lasso": 0.12, "logistic": 0.03}
-every_problem = pytest.mark.parametrize("name", WEIGHTS)
+some_problems = few("name", WEIGHTS)
 
 
 def load():
@@ -36,7 +37,8 @@ class Problem(NamedTuple):
 
 def group_descent(x, y, weight, sweeps=300):
     """Group lasso of neighbours in pairs, by steps on one pair after another."""
-    w, left = np.zeros((5, 2)), y.copy()
+    w = np.zeros((5, 2))
+    left = y.copy()
     for _ in range(sweeps):
         for block, pair in zip(w, np.split(x, 5, axis=1), strict=True):
             curvature = np.linalg.eigvalsh(pair.T @ pair / len(y))[-1]
@@ -62,16 +64,17 @@ def solve(name, x, y):
     return model.fit(x, y > 0).coef_[0]
 
 
-@pytest.fixture(scope="module")
-def problems():
+@lru_cache
+def problem_of(name):
     x, y = load()
-    narrow, target = jnp.asarray(x, jnp.float32), jnp.asarray(y, jnp.float32)
+    narrow = np.float32(x)
+    target = np.float32(y)
 
     def squares(w):
         return jnp.mean(jnp.square(narrow @ w.astype(jnp.float32).T.ravel() - target)) / 2
 
     def logistic(w):
-        return jnp.mean(jax.nn.softplus(-jnp.where(target > 0, 1.0, -1.0) * (narrow @ w)))
+        return jnp.mean(jax.nn.softplus(-np.where(target > 0, 1, -1) * (narrow @ w)))
 
     operators = {
         "lasso": proximal.l1,
@@ -79,24 +82,13 @@ def problems():
         "group_lasso": proximal.group_lasso,
         "logistic": proximal.l1,
     }
-    return {
-        name: Problem(
-            logistic if name == "logistic" else squares, prox, WEIGHTS[name], solve(name, x, y)
-        )
-        for name, prox in operators.items()
-    }
+    loss = logistic if name == "logistic" else squares
+    return Problem(loss, operators[name], WEIGHTS[name], solve(name, x, y))
 
 
 def fit(tx, problem, dtype=jnp.float32):
-    """Weights after descent from zero, in one compiled loop."""
-
-    def step(_, carry):
-        w, state = carry
-        updates, state = tx.update(jax.grad(problem.loss)(w), state, w)
-        return optax.apply_updates(w, updates), state
-
-    w = jnp.zeros(problem.solution.shape, dtype)
-    w = jax.jit(lambda w: jax.lax.fori_loop(0, STEPS, step, (w, tx.init(w)))[0])(w)
+    """Weights after descent from zero."""
+    w = descend(tx, jax.grad(problem.loss), np.zeros(problem.solution.shape, dtype), STEPS)
     return np.asarray(w, np.float64)
 
 
@@ -134,10 +126,10 @@ OPTIMIZERS = {
 }
 
 
-@every_problem
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_the_solution_and_its_zeros(problems, name, optimizer):
-    problem = problems[name]
+@some_problems
+@few("optimizer", OPTIMIZERS)
+def test_the_solution_and_its_zeros(name, optimizer):
+    problem = problem_of(name)
     zeros = problem.solution == 0
     assert 0 < zeros.sum() < 10
     w = fit(OPTIMIZERS[optimizer](problem), problem)
@@ -145,37 +137,37 @@ def test_the_solution_and_its_zeros(problems, name, optimizer):
     np.testing.assert_array_equal(w == 0, zeros)
 
 
-@every_problem
-@pytest.mark.parametrize(
+@some_problems
+@few(
     ("make", "rate"),
     [(optax.adam, 0.005), (optax.rmsprop, 0.005), (optax.adagrad, 0.3)],
     ids=["adam", "rmsprop", "adagrad"],
 )
-def test_a_euclidean_step_after_an_adaptive_one_solves_another_problem(problems, name, make, rate):
-    w = fit(euclidean(make(rate), rate)(problems[name]), problems[name])
-    assert largest_error(w, problems[name]) > 0.1
+def test_a_euclidean_step_after_an_adaptive_one_solves_another_problem(name, make, rate):
+    w = fit(euclidean(make(rate), rate)(problem_of(name)), problem_of(name))
+    assert largest_error(w, problem_of(name)) > 0.1
     assert "another problem" in " ".join(transforms.proximal.__doc__.split())
 
 
-@every_problem
-@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-def test_narrow_weights_have_the_exact_zeros_too(problems, name, optimizer):
-    problem = problems[name]
+@some_problems
+@few("optimizer", ["adam", "sgd"])
+def test_narrow_weights_have_the_exact_zeros_too(name, optimizer):
+    problem = problem_of(name)
     tx = transforms.compensate_rounding(OPTIMIZERS[optimizer](problem))
     w = fit(tx, problem, jnp.bfloat16)
     assert largest_error(w, problem) < 0.005
     np.testing.assert_array_equal(w == 0, problem.solution == 0)
 
 
-def test_narrow_weights_alone_have_the_exact_zeros_too(problems):
-    w = fit(OPTIMIZERS["sgd"](problems["lasso"]), problems["lasso"], jnp.bfloat16)
-    assert largest_error(w, problems["lasso"]) < 0.02
-    np.testing.assert_array_equal(w == 0, problems["lasso"].solution == 0)
+def test_narrow_weights_alone_have_the_exact_zeros_too():
+    w = fit(OPTIMIZERS["sgd"](problem_of("lasso")), problem_of("lasso"), jnp.bfloat16)
+    assert largest_error(w, problem_of("lasso")) < 0.02
+    np.testing.assert_array_equal(w == 0, problem_of("lasso").solution == 0)
 
 
-@every_problem
-def test_the_penalty_in_the_loss_gives_no_zeros(problems, name):
-    problem = problems[name]
+@some_problems
+def test_the_penalty_in_the_loss_gives_no_zeros(name):
+    problem = problem_of(name)
     penalty = {
         "lasso": penalties.l1,
         "elastic_net": partial(penalties.elastic_net, l1=0.5, l2=0.5),
