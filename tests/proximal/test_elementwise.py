@@ -102,8 +102,17 @@ def test_the_envelope_has_the_residual_as_its_gradient(name):
 
 
 @every_operator
-def test_empty_weights_stay(name):
+def test_any_shape_is_kept(name):
     helpers.assert_empty_weights_stay(OPERATORS[name])
+    shapes = [(1,), (), (0,), (2, 3, 4)]
+
+    @jax.jit
+    def steps():
+        return [OPERATORS[name](jnp.full(shape, 1.75), threshold=0.5) for shape in shapes]
+
+    want = {"l1": 1.25, "l2": 1.75 / 1.5, "elastic_net": 1.45 / 1.4, "l0": 1.75, "box": 1.0}[name]
+    for v, shape in zip(steps(), shapes, strict=True):
+        np.testing.assert_allclose(v, np.full(shape, want), rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["l1", "l2", "elastic_net"])
