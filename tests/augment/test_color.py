@@ -1,0 +1,182 @@
+"""Colors: PIL within its roundings, colorsys for hues, gradients at the corners of the cube."""
+
+import colorsys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image, ImageEnhance, ImageOps
+
+from jaxreg import augment
+from tests.augment.helpers import (
+    DARK,
+    FLOAT,
+    LEVELS,
+    assert_rounded_once,
+    hsv,
+    to_levels,
+    turned,
+)
+
+LUMA = np.array([0.299, 0.587, 0.114])
+ENHANCED = {
+    "brightness": ImageEnhance.Brightness,
+    "contrast": ImageEnhance.Contrast,
+    "saturation": ImageEnhance.Color,
+}
+# Black, grey, white, and two corners where channels tie: one image of each and one of all.
+CORNERS = np.array([[0.0] * 3, [0.5] * 3, [1.0] * 3, [1.0, 0, 0], [0, 1.0, 1.0]], np.float32)
+CORNERS = np.concatenate([np.tile(CORNERS[:, None, None], (1, 3, 5, 1)), [[CORNERS] * 3]])
+COLORS = {
+    "brightness": lambda x: augment.brightness(x, factor=1.2),
+    "contrast": lambda x: augment.contrast(x, factor=1.2),
+    "saturation": lambda x: augment.saturation(x, factor=1.2),
+    "hue": lambda x: augment.hue(x, shift=0.2),
+    "gamma": lambda x: augment.gamma(x, gamma=0.5),
+    "grayscale": augment.grayscale,
+    "invert": augment.invert,
+    "solarize": lambda x: augment.solarize(x, threshold=0.5),
+}
+
+
+@pytest.mark.parametrize("name", ENHANCED)
+def test_factors_are_pils_within_its_roundings(name):
+    """PIL rounds the other image, and the mean, to levels, and cuts the result off."""
+    call = jax.jit(lambda image, factor: getattr(augment, name)(image, factor=factor))
+    image = Image.fromarray(LEVELS)
+    for factor in (0.0, 0.4, 1.0, 1.7):
+        expected = np.asarray(ENHANCED[name](image).enhance(factor), np.float32) / 255
+        bound = (1 + 0.51 * abs(1 - factor) + 0.01) / 255
+        np.testing.assert_allclose(call(FLOAT, factor), expected, rtol=0, atol=bound)
+
+
+def test_inverted_and_solarized_levels_are_pils_to_the_bit():
+    images = np.stack([LEVELS, DARK])
+    call = jax.jit(lambda x: (augment.invert(x), augment.solarize(x, threshold=100 / 255)))
+    inverted, solarized = call(images.astype(np.float32) / 255)
+    for i, image in enumerate(map(Image.fromarray, images)):
+        np.testing.assert_array_equal(to_levels(inverted[i]), ImageOps.invert(image))
+        np.testing.assert_array_equal(to_levels(solarized[i]), ImageOps.solarize(image, 100))
+
+
+def test_gray_is_the_luma_in_all_channels():
+    y = jax.jit(augment.grayscale)(FLOAT)
+    expected = np.repeat((FLOAT.astype(np.float64) @ LUMA)[..., None], 3, axis=-1)
+    np.testing.assert_allclose(y, expected, atol=1e-6)
+
+
+def test_gamma_is_a_power():
+    image = FLOAT.copy()
+    image[0, 0] = [-0.5, 2.0, 0.0]
+    call = jax.jit(lambda image, gamma: augment.gamma(image, gamma=gamma))
+    cut_off = np.clip(image.astype(np.float64), 0, 1)
+    np.testing.assert_allclose(call(image, 0.6), cut_off**0.6, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(call(image, 2.5), cut_off**2.5, rtol=0, atol=1e-6)
+    np.testing.assert_array_equal(call(image, 0.0), image > 0)
+    np.testing.assert_array_equal(call(image, 1.0), image)
+
+
+def test_hue_is_that_of_colorsys():
+    corners = np.array(list(np.ndindex(3, 3, 3))) / 2  # all ties among channels
+    image = np.concatenate([FLOAT.reshape(-1, 3), corners]).astype(np.float32)[None]
+    shifts = np.array([-1.3, -0.5, -0.1, 0.05, 0.33, 0.5, 0.9], np.float32)
+    y = jax.jit(lambda x, shift: augment.hue(x, shift=shift))(np.stack([image] * 7), shifts)
+    for one, shift in zip(y, shifts, strict=True):
+        expected = [
+            colorsys.hsv_to_rgb((h + shift) % 1, s, v) for h, s, v in hsv(image).astype(float)
+        ]
+        np.testing.assert_allclose(one[0], expected, rtol=0, atol=2e-6)
+
+
+def test_saturation_keeps_the_hue_and_scales_the_chroma():
+    image = 0.35 + 0.3 * FLOAT
+    call = jax.jit(lambda x, factor: augment.saturation(x, factor=factor))
+    for factor in (0.5, 1.3):
+        y = np.asarray(call(image, factor), np.float64)
+        np.testing.assert_allclose(turned(hsv(image)[:, 0], hsv(y)[:, 0]), 0, atol=1e-4)
+        np.testing.assert_allclose(np.ptp(y, -1), factor * np.ptp(image, -1), atol=1e-6)
+
+
+def test_gradients_are_finite_at_grey_black_and_white():
+    """augmax is NaN at grey, black and white; dm_pix's gamma has infinite slope at black."""
+    functions = [COLORS[name] for name in [*COLORS][:6]]
+
+    @jax.jit
+    def gradients(x):
+        return [jax.grad(lambda x, f=f: jnp.sum(jnp.sin(f(x))))(x) for f in functions]
+
+    for gradient in gradients(CORNERS):
+        assert np.isfinite(gradient).all()
+
+
+def test_grey_is_a_fixed_point_of_hue_and_saturation():
+    grey = np.linspace(0, 1, 12, dtype=np.float32).reshape(3, 4, 1).repeat(3, -1)
+    turn = jax.jit(lambda x: (augment.hue(x, shift=0.37), augment.saturation(x, factor=1.9)))
+    hue, saturation = turn(grey)
+    np.testing.assert_array_equal(hue, grey)
+    np.testing.assert_allclose(saturation, grey, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(7, 4, 1), (2, 3, 5, 3), (0, 5, 4, 3), (2, 0, 4, 3)], ids=str)
+def test_shape_and_dtype_are_kept(shape):
+    for dtype in (jnp.float32, jnp.bfloat16):
+        image = jax.ShapeDtypeStruct(shape, dtype)
+        for function in COLORS.values():
+            y = jax.eval_shape(function, image)
+            assert (y.shape, y.dtype) == (shape, dtype)
+
+
+def test_the_range_is_kept_and_narrow_images_are_rounded_once():
+    image = FLOAT[:5, :4] * np.array([1.0, 0.7, 0.4], np.float32)
+    # On the side of the threshold where a rounding of the image leaves it.
+    functions = [f for name, f in COLORS.items() if name != "solarize"]
+    assert_rounded_once(lambda x: [f(x) for f in functions], image)
+    for y in jax.jit(lambda x: [f(x) for f in COLORS.values()])(image):
+        assert ((y >= 0) & (y <= 1)).all()
+
+
+def test_contrast_moves_about_the_mean_of_the_luma():
+    image = np.random.default_rng(0).random((3, 9, 7, 3)) * np.array([1.0, 0.3, 0.1])
+    mean = (image @ LUMA).mean((1, 2))[:, None, None, None]
+    expected = np.clip(0.4 * image + 0.6 * mean, 0, 1)
+    y = jax.jit(lambda x: augment.contrast(x, factor=0.4))(image.astype(np.float32))
+    np.testing.assert_allclose(y, expected, atol=1e-6)
+
+
+def test_a_single_channel_is_grey():
+    image = FLOAT[..., :1]
+
+    @jax.jit
+    def all_of(x):
+        same = augment.hue(x, shift=0.3), augment.saturation(x, factor=0.2), augment.grayscale(x)
+        return same, augment.contrast(x, factor=0.3)
+
+    same, contrast = all_of(image)
+    for y in same:
+        np.testing.assert_allclose(y, image, atol=1e-7)
+    np.testing.assert_allclose(contrast, 0.3 * image + 0.7 * image.mean(), atol=1e-6)
+
+
+def test_normalize_takes_numbers_or_one_for_each_channel():
+    mean, std = np.array([0.1, 0.2, 0.3], np.float32), np.array([0.5, 0.6, 0.7], np.float32)
+    call = jax.jit(lambda x, mean, std: augment.normalize(x, mean=mean, std=std))
+    np.testing.assert_allclose(call(FLOAT, mean, std), (FLOAT - mean) / std, atol=1e-6)
+    np.testing.assert_allclose(call(FLOAT, 0.25, std), (FLOAT - 0.25) / std, atol=1e-6)
+    with pytest.raises(
+        ValueError, match=r"`mean` must broadcast to shape \(3,\), got shape \(2,\)"
+    ):
+        augment.normalize(FLOAT, mean=mean[:2], std=1.0)
+
+
+@pytest.mark.parametrize("name", COLORS)
+def test_whole_levels_never_wrap(name):
+    with pytest.raises(TypeError, match=r"got uint8; convert it first with augment\.to_float"):
+        COLORS[name](LEVELS)
+
+
+@pytest.mark.parametrize("name", ["contrast", "saturation", "hue", "grayscale"])
+def test_two_or_four_channels_are_no_colors(name):
+    for channels in (2, 4):
+        with pytest.raises(ValueError, match=r"`image` must have one channel or three"):
+            COLORS[name](np.ones((2, 2, channels), np.float32))

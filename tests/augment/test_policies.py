@@ -1,0 +1,276 @@
+"""Policies: how often each operation, direction, level and sequence is drawn, and AugMix in NumPy."""
+
+import collections
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+from jaxreg import augment
+from jaxreg.augment import operations
+from jaxreg.augment._shared import uniform
+from tests.augment.helpers import KEY, LEVELS, assert_as_likely, different
+from tests.helpers import few
+
+LIGHT = operations.BRIGHTNESS._replace(signed=False)
+SCALES = augment.Operation(lambda x, s: x * (1 + s)[..., None, None, None], high=2.0)
+ADDS = augment.Operation(lambda x, s: x + s[..., None, None, None], high=1.0, signed=True)
+POLICIES = {
+    "rand_augment": augment.rand_augment,
+    "trivial_augment": augment.trivial_augment,
+    "auto_augment": partial(augment.auto_augment, policy=augment.IMAGENET_POLICY),
+    "aug_mix": augment.aug_mix,
+}
+
+
+def numbers(function, number, **options):
+    """What a policy makes of many zeros."""
+    images = np.zeros((number, 1, 1, 1), np.float32)
+    return np.asarray(jax.jit(partial(function, **options))(KEY, images), np.float64).ravel()
+
+
+def marker(number, scale):
+    """Writes down its number and the sign of its strength after what has been written before."""
+
+    def write(image, strength):
+        mark = 2 * number + (strength > 0).astype(image.dtype)
+        return scale * image + mark[..., None, None, None]
+
+    return augment.Operation(write, low=1.0, high=1.0, signed=True)
+
+
+def test_operations_and_directions_are_chosen_evenly_and_apart():
+    markers = [marker(i, 28) for i in range(14)]
+    y = numbers(augment.rand_augment, 80000, operations=markers)
+    counts = np.bincount(y.astype(int), minlength=28**2)
+    assert len(counts) == 28**2
+    assert stats.chisquare(counts).pvalue > 1e-4
+
+
+def test_magnitudes_are_shares_of_30_from_low_to_high():
+    """In the middle, at the ends and, where traced, cut off beyond them."""
+    add = augment.Operation(lambda x, s: x + s[..., None, None, None], low=-2.0, high=4.0)
+    images = np.zeros((3, 1, 1, 1), np.float32)
+    run = jax.jit(
+        lambda x, m: augment.rand_augment(KEY, x, magnitude=m, number=3, operations=[add])
+    )
+    for magnitude in (0.0, 7.5, 30.0, 45.0, -3.0):
+        expected = 3 * (-2 + 6 * np.clip(magnitude / 30, 0, 1))
+        np.testing.assert_allclose(
+            run(images, magnitude), np.full((3, 1, 1, 1), expected), rtol=1e-6
+        )
+    # The default is 9 of 30, twice.
+    y = numbers(augment.rand_augment, 3, operations=[add])
+    np.testing.assert_allclose(y, 2 * (-2 + 6 * 0.3), rtol=1e-5)
+
+
+def test_trivial_augment_draws_31_levels_evenly():
+    levels = numbers(augment.trivial_augment, 30000, operations=[ADDS._replace(high=30.0)])
+    np.testing.assert_allclose(levels, np.round(levels), atol=1e-5)
+    counts = np.bincount(abs(np.round(levels)).astype(int), minlength=31)
+    assert len(counts) == 31
+    assert stats.chisquare(counts).pvalue > 1e-4
+    signs = np.sign(levels[abs(levels) > 0.5])
+    assert_as_likely(signs[:, None], 2)
+    markers = [marker(i, 28) for i in range(14)]
+    which = numbers(augment.trivial_augment, 20000, operations=markers).astype(int)
+    assert_as_likely(which[:, None], 28)
+
+
+def test_sequences_of_a_policy_happen_as_often_as_they_say():
+    def adds(number):
+        def write(image, strength):
+            return image + number + strength[..., None, None, None] / 100
+
+        return augment.Operation(write, high=9.0)
+
+    one, two, four = adds(1), adds(2), adds(4)
+    step = augment.Step
+    policy = [[step(one, 0.3, 5)], [step(two, 1.0, 3), step(four, 0.5, 0)], [step(one, 0.0, 9)]]
+    y = numbers(augment.auto_augment, 40000, policy=policy)
+    outcomes = {0: 1 / 3 * 0.7 + 1 / 3, 1.05: 0.1, 2.03: 1 / 6, 6.03: 1 / 6}
+    counts = collections.Counter(np.round(y, 4))
+    assert set(counts) == set(outcomes)
+    expected = [len(y) * p for p in outcomes.values()]
+    assert stats.chisquare([counts[v] for v in outcomes], expected).pvalue > 1e-4
+
+
+def test_directions_of_a_policy_are_as_likely():
+    step = augment.Step(ADDS, 0.5, 9)
+    y = numbers(augment.auto_augment, 20000, policy=[[step, step._replace(probability=1.0)]])
+    counts = collections.Counter(np.round(y).astype(int))
+    # A sum of two signs where the first happens, else one sign.
+    expected = {-2: 1 / 8, 0: 1 / 4, 2: 1 / 8, -1: 1 / 4, 1: 1 / 4}
+    assert set(counts) == set(expected)
+    frequencies = [20000 * p for p in expected.values()]
+    assert stats.chisquare([counts[v] for v in expected], frequencies).pvalue > 1e-6
+
+
+def test_strengths_and_policies_may_be_traced_and_mapped():
+    """A search over probabilities, magnitudes and ranges compiles once."""
+    images = np.full((6, 3, 3, 1), 0.5, np.float32)
+    traces = []
+
+    @jax.jit
+    def searched(probability, magnitude, high):
+        traces.append(1)
+        one = LIGHT._replace(high=high)
+        step = augment.Step(one, probability, magnitude)
+        y = augment.auto_augment(KEY, images, policy=[[step]])
+        return augment.rand_augment(KEY, y, magnitude=magnitude, operations=[one], number=1)
+
+    for probability, magnitude, high in ((0.0, 3.0, 0.9), (1.0, 3.0, 0.9), (1.0, 9.0, 0.1)):
+        first = 1 + high * magnitude / 9 if probability else 1
+        expected = 0.5 * first * (1 + high * magnitude / 30)
+        y = searched(probability, magnitude, high)
+        np.testing.assert_allclose(y, np.full_like(images, expected), rtol=1e-5)
+    assert len(traces) == 1
+    many = jax.vmap(searched, in_axes=(0, None, None))(np.float32([0.0, 1.0]), 3.0, 0.9)
+    many = np.asarray(many)
+    np.testing.assert_allclose(many[1, 0, 0, 0] / many[0, 0, 0, 0], 1.3, rtol=1e-5)
+
+
+def test_aug_mix_is_its_formula():
+    """The average of the paper in NumPy, from the same draws."""
+    images = np.linspace(0.1, 0.9, 40, dtype=np.float32)[:, None, None, None]
+    severity, alpha, width = 5.0, 0.7, 4
+    share_key, weight_key, chain_key = jax.random.split(KEY, 3)
+    depth_key, *keys = jax.random.split(chain_key, 4)
+
+    @jax.jit
+    def run(images):
+        options = {"severity": severity, "alpha": alpha, "width": width}
+        y = augment.aug_mix(KEY, images, operations=[SCALES, ADDS], **options)
+        share = jax.random.beta(share_key, alpha, alpha, (40,))
+        logs = jax.random.loggamma(weight_key, alpha, (40, width))
+        copies = jnp.broadcast_to(images, (width, *images.shape))
+        draws = [uniform(depth_key, copies)]
+        for step_key in keys:
+            own, level_key = jax.random.split(step_key)
+            number_key, sign_key = jax.random.split(own)
+            draws += [uniform(key, copies) for key in (level_key, number_key, sign_key)]
+        return y, share, logs, draws
+
+    y, share, logs, (depth, *steps) = jax.tree.map(lambda a: np.asarray(a, np.float64), run(images))
+    weights = np.exp(logs) / np.exp(logs).sum(-1, keepdims=True)
+    u = images.astype(np.float64).ravel()
+    depth = 1 + np.floor(3 * depth)
+    chains = np.broadcast_to(u, (width, 40))
+    for position in range(3):
+        level, number, sign = steps[3 * position : 3 * position + 3]
+        level = (0.1 + (severity - 0.1) * level) / 10
+        sign = np.where(sign < 0.5, 1, -1)
+        changed = np.where(number < 0.5, chains * (1 + 2 * level), chains + sign * level)
+        chains = np.where(position < depth, changed, chains)
+    mixed = (weights.T * chains).sum(0)
+    np.testing.assert_allclose(y.ravel(), share * u + (1 - share) * mixed, rtol=2e-5)
+
+
+def test_the_draws_of_aug_mix_have_their_distributions():
+    count = augment.Operation(lambda x, s: x + 1)
+    mix = partial(numbers, augment.aug_mix, 4000)
+    share = mix(width=1, depth=(1, 1), alpha=0.5, operations=[count])
+    assert stats.kstest(share, stats.beta(0.5, 0.5).cdf).pvalue > 1e-4
+    # Nearly all shares are 1/2 with this alpha.
+    depths = 2 * mix(width=1, alpha=1e9, operations=[count])
+    counts = np.bincount(np.round(depths).astype(int), minlength=4)
+    np.testing.assert_allclose(depths, np.round(depths), atol=1e-3)
+    assert counts[0] == 0
+    assert len(counts) == 4
+    assert stats.chisquare(counts[1:]).pvalue > 1e-4
+    level = ADDS._replace(high=10.0, signed=False)
+    drawn = mix(width=1, depth=(1, 1), alpha=1e9, severity=3.0, operations=[level])
+    assert stats.kstest(2 * drawn, stats.uniform(0.1, 2.9).cdf).pvalue > 1e-4
+
+
+def test_what_does_nothing_is_the_identity_to_the_bit():
+    odd = np.array([0.0, -0.0, 1e-40, np.inf, np.nan, 0.3], np.float32)
+    images = np.resize(odd, (4, 5, 3, 1))
+    without = (operations.SHEAR_X, operations.COLOR, operations.POSTERIZE, operations.TRANSLATE_Y)
+    never = [[s._replace(probability=0.0) for s in steps] for steps in augment.SVHN_POLICY[:3]]
+
+    @jax.jit
+    def run(x, magnitude, alpha):
+        return (
+            augment.rand_augment(KEY, x, number=0),
+            augment.rand_augment(KEY, x, operations=without, magnitude=magnitude),
+            augment.auto_augment(KEY, x, policy=never),
+            augment.aug_mix(KEY, x, operations=without[:2], alpha=alpha),
+        )
+
+    for same in run(images, 0.0, 0.0):
+        assert np.asarray(same).tobytes() == images.tobytes()
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_levels_two_channels_and_keys_that_are_none_are_refused(name):
+    policy = POLICIES[name]
+    with pytest.raises(TypeError, match=r"`image` must have .*augment\.to_float\(image\)"):
+        policy(KEY, LEVELS)
+    with pytest.raises(TypeError, match=r"`key` must be"):
+        policy(3, np.ones((4, 4, 3), np.float32))
+    if name != "aug_mix":  # It has no operation on colors.
+        with pytest.raises(ValueError, match=r"`image` must have one channel or three"):
+            jax.eval_shape(policy, KEY, np.ones((4, 4, 2), np.float32))
+
+
+@few("shape", [(2, 3, 5, 3), (7, 4, 1), (0, 5, 4, 3), (2, 2, 4, 4, 3)], ids=str)
+@pytest.mark.parametrize("name", POLICIES)
+def test_shape_and_dtype_are_kept(name, shape):
+    y = jax.eval_shape(POLICIES[name], KEY, jax.ShapeDtypeStruct(shape, jnp.bfloat16))
+    assert (y.shape, y.dtype) == (shape, jnp.bfloat16)
+
+
+def test_a_whole_policy_keeps_the_range_with_finite_gradients():
+    """On black, grey and white images and on one of all kinds of levels, none square."""
+    plain = np.stack([np.full((6, 5, 3), v) for v in (0.0, 0.5, 1.0)] * 8)
+    images = np.concatenate([plain, [LEVELS[:6, :5] / 255] * 96]).astype(np.float32)
+    weights = np.cos(np.arange(images.size, dtype=np.float32)).reshape(images.shape)
+
+    @jax.jit
+    def run(images):
+        y, pullback = jax.vjp(partial(augment.rand_augment, KEY), images)
+        return y, pullback(weights)[0]
+
+    y, gradient = map(np.asarray, run(images))
+    assert ((y >= 0) & (y <= 1)).all()
+    assert np.isfinite(gradient).all()
+    assert (gradient != 0).any()
+    # The same image 96 times: each has draws of its own, of which some agree.
+    assert different(y[24:]) > 12
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "message"),
+    [
+        (TypeError, {"number": 1.5}, r"`number` must be an integer, got float"),
+        (ValueError, {"number": -1}, r"`number` must be zero or positive, got -1"),
+        (ValueError, {"magnitude": 31}, r"`magnitude` must be .*got 31"),
+        (ValueError, {"operations": [augment.Operation(lambda x, s: x[:1])]}, r"keep the sh"),
+        (ValueError, {"operations": []}, r"`operations` must hold at least one"),
+        (ValueError, {"width": 0}, r"`width` must be positive, got 0"),
+        (ValueError, {"depth": 3}, r"`depth` must be a pair \(least, largest\), got 3"),
+        (ValueError, {"depth": (3, 1)}, r"`depth` must rise from 1 or more, got \(3, 1\)"),
+        (ValueError, {"depth": (0, 1)}, r"`depth` must rise from 1 or more, got \(0, 1\)"),
+        (ValueError, {"alpha": -1.0}, r"`alpha` must be zero or positive, got -1\.0"),
+        (ValueError, {"severity": 0.0}, r"`severity` must be .*got 0"),
+        (ValueError, {"policy": []}, r"`policy` must hold at least one"),
+        (ValueError, {"policy": [[]]}, r"`policy` must hold at least one"),
+        (ValueError, {"policy": [[augment.Step(LIGHT, 2.0, 3)]]}, r"`probability` must be a prob"),
+        (
+            ValueError,
+            {"policy": [[augment.Step(LIGHT, 1.0, 10)]]},
+            r"`magnitude` .*\[0, 9\], got",
+        ),
+    ],
+)
+def test_wrong_arguments_are_named(kind, options, message):
+    name = next(iter(options))
+    mixes = name in ("width", "depth", "alpha", "severity")
+    function = augment.aug_mix if mixes else augment.rand_augment
+    function = augment.auto_augment if name == "policy" else function
+    with pytest.raises(kind, match=message):
+        jax.eval_shape(partial(function, **options), KEY, np.ones((4, 4, 4, 3), np.float32))

@@ -1,0 +1,201 @@
+"""Random matrices: their entries are uniform within the limits, windows fit and lie anywhere."""
+
+import jax
+import numpy as np
+import pytest
+from scipy import stats
+
+from jaxreg import augment
+from jaxreg.augment import random_matrices
+from tests.augment.helpers import KEY, assert_distribution, assert_independent
+from tests.helpers import assert_rate
+
+NUMBER = 4000
+IMAGES = np.zeros((NUMBER, 10, 20, 1), np.float32)
+CORNERS = np.array([[-10, -5, 1], [10, -5, 1], [10, 5, 1], [-10, 5, 1]])
+
+
+def drawn(name, images=IMAGES, **options):
+    function = getattr(augment, f"random_{name}")
+    return np.asarray(jax.jit(lambda x: function(KEY, x, **options))(images), np.float64)
+
+
+def assert_entries(matrix, free):
+    """All entries but those that are free are those of the identity."""
+    fixed = np.ones((3, 3), bool)
+    for place in free:
+        fixed[place] = False
+    np.testing.assert_array_equal(matrix[:, fixed], np.broadcast_to(np.eye(3)[fixed], (NUMBER, fixed.sum())))  # fmt: skip
+
+
+def test_angles_are_uniform():
+    matrix = drawn("rotation", degrees=40.0)
+    angle = np.degrees(np.arctan2(matrix[:, 0, 1], matrix[:, 0, 0]))
+    assert_distribution(angle, stats.uniform(-40, 80))
+    np.testing.assert_allclose(np.linalg.det(matrix), 1, atol=1e-5)
+    assert_entries(matrix, [(0, 0), (0, 1), (1, 0), (1, 1)])
+
+
+def test_shifts_are_uniform_and_apart():
+    matrix = drawn("translation", x=3.0, y=1.0)
+    assert_entries(matrix, [(0, 2), (1, 2)])
+    assert_distribution(matrix[:, 0, 2], stats.uniform(-3, 6))
+    assert_distribution(matrix[:, 1, 2], stats.uniform(-1, 2))
+    assert_independent(matrix[:, 0, 2], matrix[:, 1, 2])
+
+
+def test_logarithms_of_scales_are_uniform_and_apart():
+    matrix = drawn("scaling", x=0.25, y=1.0)
+    assert_entries(matrix, [(0, 0), (1, 1)])
+    for i, limit in ((0, np.log(1.25)), (1, np.log(2))):
+        assert_distribution(np.log(matrix[:, i, i]), stats.uniform(-limit, 2 * limit))
+    assert_independent(matrix[:, 0, 0], matrix[:, 1, 1])
+
+
+def test_shears_are_uniform_and_apart():
+    matrix = drawn("shearing", x=0.3, y=0.1)
+    assert_entries(matrix, [(0, 1), (1, 0)])
+    assert_distribution(matrix[:, 0, 1], stats.uniform(-0.3, 0.6))
+    assert_distribution(matrix[:, 1, 0], stats.uniform(-0.1, 0.2))
+    assert_independent(matrix[:, 0, 1], matrix[:, 1, 0])
+
+
+def test_reflections_have_their_probability():
+    matrix = drawn("reflection", probability=0.3)
+    assert_entries(matrix, [(0, 0)])
+    assert set(np.unique(matrix[:, 0, 0])) == {-1, 1}
+    assert_rate((matrix[:, 0, 0] == -1).mean(), 0.3, NUMBER)
+
+
+def test_corners_move_inward_each_by_itself():
+    matrix = drawn("quadrilateral", distortion=0.4)
+    moved = np.einsum("ck,nik->nci", CORNERS, matrix)
+    share = 1 - moved[..., :2] / moved[..., 2:] / CORNERS[:, :2]
+    for corner in range(4):
+        for axis in range(2):
+            assert_distribution(share[:, corner, axis], stats.uniform(0, 0.4))
+    together = np.corrcoef(share.reshape(NUMBER, 8).T) - np.eye(8)
+    assert abs(together).max() < 5 / NUMBER**0.5
+    still = drawn("quadrilateral", images=IMAGES[:3], distortion=0.0)
+    np.testing.assert_array_equal(still, np.stack([np.eye(3)] * 3))
+
+
+def window(images, **options):
+    """The windows, and the matrices that move them onto a result of the size of the images."""
+
+    @jax.jit
+    def run(x):
+        scale, ratio = options["scale"], options["ratio"]
+        size = images.shape[1:3]
+        matrix = augment.random_window(KEY, x, size=size, **options)
+        return random_matrices.draw_window(KEY, x, scale, ratio), matrix
+
+    drawn, matrix = run(images)
+    return [np.asarray(part, np.float64) for part in drawn], np.asarray(matrix, np.float64)
+
+
+def test_windows_have_the_area_and_the_ratio_asked_for():
+    images = np.zeros((NUMBER, 48, 64, 1), np.float32)
+    options = {"scale": (0.1, 0.4), "ratio": (0.5, 1.2)}
+    (top, left, height, width), matrix = window(images, **options)
+    for whole in (top, left, height, width):
+        np.testing.assert_array_equal(whole, np.round(whole))
+    area, ratio = width * height / (48 * 64), np.log(width / height)
+    assert area.min() > 0.1 - 0.015
+    assert area.max() < 0.4 + 0.015
+    np.testing.assert_allclose(area.mean(), 0.25, atol=5 * area.std() / NUMBER**0.5 + 0.002)
+    low, high = np.log([0.5, 1.2])
+    assert ratio.min() > low - 0.1
+    assert ratio.max() < high + 0.1
+    np.testing.assert_allclose(
+        ratio.mean(), (low + high) / 2, atol=5 * ratio.std() / NUMBER**0.5 + 0.002
+    )
+    # Every whole place at which a window fits is as likely.
+    jitter = np.random.default_rng(0).random(NUMBER)
+    assert_distribution((top + jitter) / (49 - height), stats.uniform)
+    assert_distribution((left + jitter) / (65 - width), stats.uniform)
+    assert_independent(top / (49 - height), left / (65 - width))
+    # The corners of the window go to those of the result.
+    for x, y, expected in ((left, top, (-32, -24)), (left + width, top + height, (32, 24))):
+        points = np.stack([x - 32, y - 24, np.ones(NUMBER)], axis=-1)
+        moved = np.einsum("nij,nj->ni", matrix, points)
+        np.testing.assert_allclose(moved[:, :2], np.broadcast_to(expected, (NUMBER, 2)), atol=1e-3)
+
+
+def test_the_first_of_ten_windows_that_fits_is_taken():
+    """Half of all areas do not fit: a second attempt is uniform among those that do."""
+    images = np.zeros((NUMBER, 40, 40, 1), np.float32)
+    (_, _, height, width), _ = window(images, scale=(0.5, 1.5), ratio=(1.0, 1.0))
+    np.testing.assert_array_equal(height, width)
+    assert height.max() == 40
+    # Squares of a side of 28.3 to 40.5, with all areas as likely.
+    expected = stats.uniform(0.5, (40.5 / 40) ** 2 - 0.5)
+    jitter = np.random.default_rng(0).random(NUMBER) - 0.5
+    assert stats.kstest(((height + jitter) / 40) ** 2, expected.cdf).statistic < 0.04
+
+
+def test_a_window_that_never_fits_is_the_largest_in_the_middle():
+    """torchvision's fallback: 60 by 10 pixels at ratios of at most 2 are 20 by 10."""
+    options = {"scale": (1.0, 1.0), "ratio": (0.5, 2.0)}
+    for shape, expected in (((3, 10, 60, 1), (0, 20, 10, 20)), ((3, 61, 10, 1), (20, 0, 20, 10))):
+        found, _ = window(np.zeros(shape, np.float32), **options)
+        np.testing.assert_array_equal(found, np.transpose([expected] * 3))
+
+
+def test_the_default_windows_are_the_published_ones():
+    """8 to 100 percent of the area, a ratio of 3/4 to 4/3."""
+    images = np.zeros((NUMBER, 100, 100, 1), np.float32)
+
+    @jax.jit
+    def run(x):
+        return augment.random_window(KEY, x, size=(100, 100))
+
+    matrix = np.asarray(run(images), np.float64)
+    width, height = 100 / matrix[:, 0, 0], 100 / matrix[:, 1, 1]
+    area, ratio = width * height / 1e4, width / height
+    np.testing.assert_allclose([area.min(), area.max()], [0.08, 1], atol=0.03)
+    np.testing.assert_allclose([ratio.min(), ratio.max()], [3 / 4, 4 / 3], atol=0.03)
+
+
+def test_windows_are_at_least_one_pixel():
+    images = np.zeros((3, 4, 4, 1), np.float32)
+    for ratio, expected in ((100.0, (1, 0, 1, 4)), (0.01, (0, 1, 4, 1))):
+        found, matrix = window(images, scale=(1.0, 1.0), ratio=(ratio, ratio))
+        np.testing.assert_array_equal(found, np.transpose([expected] * 3))
+        assert np.isfinite(matrix).all()
+    # An area of nothing never fits.
+    found, _ = window(images, scale=(0.0, 0.0), ratio=(1.0, 1.0))
+    np.testing.assert_array_equal(found, np.transpose([(0, 0, 4, 4)] * 3))
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("rotation", {"degrees": -1.0}, r"`degrees` must be zero or positive"),
+        ("scaling", {"x": 0.1, "y": -1.0}, r"`y` must be zero or positive"),
+        ("quadrilateral", {"distortion": 1.5}, r"`distortion` must be .*got 1\.5"),
+        ("reflection", {"probability": -0.5}, r"`probability` must be a probability"),
+        ("window", {"size": (2, 2), "ratio": (-1, 2)}, r"`ratio` must be"),
+        ("window", {"size": (2, 0)}, r"`size` must be positive"),
+    ],
+)
+def test_wrong_arguments_are_named(name, options, message):
+    with pytest.raises(ValueError, match=message):
+        jax.eval_shape(lambda: getattr(augment, f"random_{name}")(KEY, IMAGES[:2], **options))
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("rotation", {"degrees": 1.0}),
+        ("translation", {"x": 1.0, "y": 1.0}),
+        ("scaling", {"x": 1.0, "y": 1.0}),
+        ("shearing", {"x": 1.0, "y": 1.0}),
+        ("reflection", {"probability": 0.5}),
+        ("quadrilateral", {"distortion": 0.5}),
+        ("window", {"size": (2, 2)}),
+    ],
+)
+def test_whole_levels_are_refused(name, options):
+    with pytest.raises(TypeError, match=r"augment\.to_float"):
+        getattr(augment, f"random_{name}")(KEY, IMAGES[:2].astype(np.uint8), **options)
