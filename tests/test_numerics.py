@@ -1,94 +1,141 @@
-"""The numerics core and the argument checks that every family shares."""
+"""The numerics core: wide accumulation, one rounding, norms and means without NaN."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
 
-from jaxreg import _checks
+from jaxreg import _numerics
 from jaxreg._numerics import mean_of, safe_norm, strength, weighted, widen
+from tests.helpers import few
+from tests.normalization.helpers import with_gradients
 
 
 def float64_norm(x, axis):
     return np.sqrt(np.sum(np.abs(np.asarray(x).astype(np.complex128)) ** 2, axis, keepdims=True))
 
 
-@pytest.mark.parametrize(
+def norm_of_all(x):
+    return safe_norm(x, axis=None)
+
+
+@few(
     ("dtype", "axis"),
-    [("float32", (0, 2)), ("bfloat16", None), ("float16", -1), ("complex64", 0)],
+    [("complex64", 0), ("float32", (0, 2)), (jnp.bfloat16, None), ("float16", -1)],
 )
 def test_safe_norm_is_the_norm(dtype, axis):
     draws = np.random.default_rng(0).normal(size=(2, 3, 4, 5))
-    x = jnp.asarray((draws[0] + 1j * draws[1] if dtype == "complex64" else draws[0]).astype(dtype))
+    x = (draws[0] + 1j * draws[1] if dtype == "complex64" else draws[0]).astype(dtype)
     norm = jax.jit(lambda x: safe_norm(x, axis=axis))(x)
     assert norm.dtype == jnp.float32
     np.testing.assert_allclose(norm, float64_norm(x, axis), rtol=1e-6)
 
 
-@pytest.mark.parametrize("size", [1e-45, 3e-30, 1e-20, 1.0, 1e20, 1e38])
-def test_safe_norm_of_any_magnitude(size):
+def test_safe_norm_of_any_magnitude():
     """The plain norm of 3e-30 is 0 in float32, and that of 1e20 is infinite."""
-    x = jnp.asarray(np.array([3, 4], np.float64) * size / 4, jnp.float32)
-    norm = np.asarray(jax.jit(lambda x: safe_norm(x, axis=None))(x), np.float64)
-    expected = float64_norm(x, None)
-    if size < float(jnp.finfo(jnp.float32).tiny):
-        assert np.isfinite(norm).all()
-    else:
-        np.testing.assert_allclose(norm, expected, rtol=1e-6)
+    run = jax.jit(norm_of_all)
+    for size in (3e-30, 1e-20, 1.0, 1e20, 1e38):
+        x = (np.array([3, 4]) * size / 4).astype(np.float32)
+        np.testing.assert_allclose(run(x), float64_norm(x, None), rtol=1e-6)
+    assert np.isfinite(run(np.array([1e-45, 1e-45], np.float32)))
 
 
-@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+@few("dtype", [np.float16, jnp.bfloat16])
 def test_safe_norm_does_not_overflow_in_low_precision(dtype):
     """Clipping by the norm in float16 turns gradients of 300 into zeros."""
-    x = jnp.full((300, 300), 300, dtype)
-    np.testing.assert_allclose(safe_norm(x, axis=None), 300.0 * 300, rtol=1e-2)
+    x = np.full((300, 300), 300, dtype)
+    np.testing.assert_allclose(jax.jit(norm_of_all)(x), 300.0 * 300, rtol=1e-2)
 
 
-@pytest.mark.parametrize("shape", [(3,), (2, 2)])
+@few("shape", [(2, 2), (3,)])
 def test_safe_norm_at_zero_has_zero_derivatives(shape):
     """``jax.grad(jnp.linalg.norm)`` is NaN at zero."""
 
     def norm(x):
-        return safe_norm(x, axis=None).sum()
+        return norm_of_all(x).sum()
 
-    zero = jnp.zeros(shape)
-    assert norm(zero) == 0
-    for derivative in (jax.grad, jax.jacfwd, jax.hessian):
-        np.testing.assert_array_equal(jax.jit(derivative(norm))(zero), 0)
+    @jax.jit
+    def run(x):
+        return norm(x), [d(norm)(x) for d in (jax.grad, jax.jacfwd, jax.hessian)]
+
+    value, derivatives = run(np.zeros(shape, np.float32))
+    assert value == 0
+    for derivative in derivatives:
+        np.testing.assert_array_equal(derivative, 0)
 
 
-@pytest.mark.parametrize("size", [1e-30, 1e-3, 1.0, 1e30])
-def test_the_gradient_of_safe_norm_is_the_unit_vector(size):
-    x = jnp.array([3.0, -4.0, 0.0]) * size
-    gradient = jax.jit(jax.grad(lambda x: safe_norm(x, axis=None).sum()))(x)
-    np.testing.assert_allclose(gradient, [0.6, -0.8, 0.0], rtol=1e-6)
+def test_the_gradient_of_safe_norm_is_the_unit_vector():
+    run = jax.jit(jax.grad(lambda x: norm_of_all(x).sum()))
+    for size in (1e-30, 1e-3, 1.0, 1e30):
+        x = (np.array([3.0, -4.0, 0.0]) * size).astype(np.float32)
+        np.testing.assert_allclose(run(x), [0.6, -0.8, 0.0], rtol=1e-6)
 
 
 def test_the_hessian_of_safe_norm():
     """It is (I - u u^T) / |x| for the unit vector u."""
-    hessian = jax.jit(jax.hessian(lambda x: safe_norm(x, axis=None).sum()))(jnp.array([3.0, 4.0]))
+    hessian = jax.jit(jax.hessian(lambda x: norm_of_all(x).sum()))(np.array([3.0, 4.0], "f4"))
     unit = np.array([0.6, 0.8])
     np.testing.assert_allclose(hessian, (np.eye(2) - np.outer(unit, unit)) / 5, atol=1e-6)
 
 
 def test_one_zero_vector_does_not_spoil_the_others():
-    x = jnp.array([[3.0, 4.0], [0.0, 0.0]])
+    x = np.array([[3.0, 4.0], [0.0, 0.0]], np.float32)
     gradient = jax.jit(jax.grad(lambda x: safe_norm(x, axis=-1).sum()))(x)
     np.testing.assert_allclose(gradient, [[0.6, 0.8], [0.0, 0.0]], rtol=1e-6)
 
 
 def test_safe_norm_of_nonfinite_vectors():
-    assert jnp.isinf(safe_norm(jnp.array([1.0, -jnp.inf]), axis=None)).all()
-    assert jnp.isnan(safe_norm(jnp.array([1.0, jnp.nan]), axis=None)).all()
+    run = jax.jit(norm_of_all)
+    assert np.isinf(run(np.array([1.0, -np.inf], np.float32))).all()
+    assert np.isnan(run(np.array([1.0, np.nan], np.float32))).all()
 
 
-@pytest.mark.parametrize(("shape", "axis"), [((0,), None), ((2, 0), 1), ((0, 2), 0), ((0, 2), 1)])
-def test_safe_norm_of_empty_arrays(shape, axis):
-    norm = jax.jit(lambda x: safe_norm(x, axis=axis))(jnp.zeros(shape))
-    assert norm.shape == float64_norm(np.zeros(shape), axis).shape
+@few(("shape", "axis"), [((2, 0), 1), ((0,), None), ((0, 2), 0), ((0, 2), 1)])
+def test_norms_of_empty_arrays(shape, axis):
+    x = np.zeros(shape, np.float32)
+    dy = np.ones(float64_norm(x, axis).shape, np.float32)
+    norm, (gradient,) = with_gradients(lambda x: safe_norm(x, axis=axis), dy, x)
+    assert norm.shape == dy.shape
     np.testing.assert_array_equal(norm, 0)
-    gradient = jax.jit(jax.grad(lambda x: safe_norm(x, axis=axis).sum()))(jnp.zeros(shape))
     assert gradient.shape == shape
+    assert jax.eval_shape(lambda x: _numerics.unit(x, axis=axis), x).shape == shape
+
+
+def test_unit_vectors_and_their_derivatives_at_any_magnitude():
+    """At zero both are zero."""
+    weights = np.array([0.5, -1.0, 2.0], np.float32)
+
+    @jax.jit
+    def run(x):
+        y, pull = jax.vjp(lambda x: _numerics.unit(x, axis=-1), x)
+        return y, pull(weights)[0]
+
+    for size in (1e-30, 1.0, 1e30):
+        x = (np.array([3.0, -4.0, 1.0]) * size).astype(np.float32)
+        y, gradient = run(x)
+        unit = np.array([3.0, -4.0, 1.0]) / 26**0.5
+        np.testing.assert_allclose(y, unit, rtol=1e-6)
+        slope = (weights - unit * np.sum(unit * weights)) / 26**0.5
+        np.testing.assert_allclose(np.float64(gradient) * size, slope, rtol=1e-5)
+    np.testing.assert_array_equal(run(np.zeros(3, np.float32)), np.zeros((2, 3)))
+    narrow = jax.eval_shape(lambda x: _numerics.unit(x, axis=0), np.ones(3, np.float16))
+    assert narrow.dtype == jnp.float32
+
+
+def test_the_peak_may_be_divided_by():
+    """It and its inverse are no subnormal numbers; of zeros, and with infinities, it is one."""
+    run = jax.jit(lambda x: _numerics.peak(x, axis=-1))
+    tiny = float(np.finfo(np.float32).tiny)
+    given = [[-3.0, 2.0], [0.0, 0.0], [1.2e-38, 0.0], [3e38, 1.0], [np.inf, 1.0], [np.nan, 1.0]]
+    expected = [[3.0], [1.0], [2 * tiny], [1 / (2 * tiny)], [1.0], [1.0]]
+    np.testing.assert_array_equal(run(np.array(given, np.float32)), np.float32(expected))
+    gradient = jax.jit(jax.grad(lambda x: _numerics.peak(x, axis=None).sum()))
+    np.testing.assert_array_equal(gradient(np.array([3.0, 1.0], np.float32)), 0)
+
+
+# Dtypes and strengths.
 
 
 @pytest.mark.parametrize(
@@ -101,125 +148,78 @@ def test_safe_norm_of_empty_arrays(shape, axis):
     ],
 )
 def test_computation_is_in_float32_or_wider(dtype, wide):
-    assert widen(jnp.ones(2, dtype)).dtype == wide
-    assert strength(0.1, jnp.ones(2, dtype)).dtype == jnp.float32
+    x = jax.ShapeDtypeStruct((2,), dtype)
+    assert jax.eval_shape(widen, x).dtype == _numerics.wide_dtype(dtype) == wide
+    assert jax.eval_shape(lambda x: strength(0.1, x), x).dtype == jnp.float32
+    assert _numerics.real_dtype(x) == jnp.float32
+
+
+def test_computation_in_float64_stays_there():
+    with jax.enable_x64(True):
+        for dtype, real in ((np.float64, np.float64), (np.complex128, np.float64)):
+            x = jax.ShapeDtypeStruct((2,), dtype)
+            assert jax.eval_shape(widen, x).dtype == dtype
+            assert _numerics.real_dtype(x) == real
 
 
 def test_a_strength_is_not_rounded_to_the_array():
-    assert strength(0.1, jnp.ones(2, jnp.bfloat16)) == np.float32(0.1)
-    assert strength(np.float64(0.1), jnp.ones(2, jnp.float16)) == np.float32(0.1)
+    assert strength(0.1, np.ones(2, jnp.bfloat16)) == np.float32(0.1)
+    assert strength(np.float64(0.1), np.ones(2, np.float16)) == np.float32(0.1)
 
 
-STATIC = [1, 1.0, True, np.float64(1), np.array(1.0), np.int32(1)]
-NOT_STATIC = [jnp.float32(1), np.array([1.0]), "1", None, 1j]
+def test_numpy_arrays_become_those_of_jax():
+    """Their sums would be NumPy's."""
+    assert isinstance(widen(np.ones(2, np.float32)), jax.Array)
 
 
-@pytest.mark.parametrize("value", STATIC, ids=repr)
-def test_numbers_on_the_host_are_static(value):
-    assert _checks.is_static(value)
-    assert not _checks.is_static_zero(value)
-    assert _checks.is_static_zero(value - value if not isinstance(value, bool) else False)
-
-
-@pytest.mark.parametrize("value", NOT_STATIC, ids=repr)
-def test_arrays_are_not_static(value):
-    assert not _checks.is_static(value)
-
-
-def test_a_zero_on_the_device_is_not_read():
-    assert not _checks.is_static_zero(jnp.zeros(()))
-
-
-@pytest.mark.parametrize("value", [0, 1, 0.5, np.float32(1), True, np.array(0.0)])
-def test_rates_in_range_pass(value):
-    _checks.check_rate(value)
-
-
-@pytest.mark.parametrize("value", [-1e-9, 1 + 1e-9, float("nan"), float("inf"), 2, np.float64(-1)])
-def test_rates_out_of_range_raise(value):
-    with pytest.raises(ValueError, match=r"`p` must be a probability in \[0, 1\], got .*"):
-        _checks.check_rate(value, "p")
-
-
-@pytest.mark.parametrize("value", [-1, -1e-9, float("nan"), -float("inf")])
-def test_negative_strengths_raise(value):
-    with pytest.raises(ValueError, match=rf"`weight` must be zero or positive, got {value}\."):
-        _checks.check_nonnegative(value, "weight")
-
-
-def test_an_infinite_strength_passes():
-    _checks.check_nonnegative(float("inf"), "weight")
-
-
-@pytest.mark.parametrize("value", [jnp.float32(-1), jnp.float32(jnp.nan)])
-def test_checks_do_not_read_arrays(value):
-    _checks.check_rate(value)
-    _checks.check_nonnegative(value, "weight")
-
-
-@pytest.mark.parametrize("shape", [(2,), (3, 4), (2, 1, 4), (4, 1)])
-def test_strengths_that_would_enlarge_the_result_raise(shape):
-    message = r"`threshold` must broadcast to shape \(2, 4\), got shape"
-    with pytest.raises(ValueError, match=message):
-        _checks.check_broadcasts(jnp.ones(shape), "threshold", (2, 4))
-
-
-def test_several_rates_raise():
-    with pytest.raises(ValueError, match=r"`rate` must be a single number, got shape \(2,\)"):
-        _checks.check_rate(jnp.ones(2))
-
-
-def test_checks_do_not_read_tracers():
-    jax.jit(lambda r: _checks.check_rate(r))(jnp.float32(7))
-
-
-@pytest.mark.parametrize("check", [_checks.check_floating, _checks.check_integer])
-def test_a_list_is_not_an_array(check):
-    with pytest.raises(TypeError, match=r"`w` must be an array, got list; pass jnp\.asarray"):
-        check([1.0], "w")
-
-
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bool_])
-def test_class_ids_must_be_integers(dtype):
-    with pytest.raises(TypeError, match="`labels` must hold integer class ids, got dtype"):
-        _checks.check_integer(jnp.ones(2, dtype), "labels")
-
-
-def test_numpy_arrays_pass_the_dtype_checks():
-    _checks.check_floating(np.ones(2), "x")
-    _checks.check_integer(np.arange(2), "labels")
-
-
-@pytest.mark.parametrize(
-    ("axis", "expected"), [(0, (0,)), (-1, (2,)), ((2, 0), (0, 2)), ((-1, -3), (0, 2)), ((), ())]
-)
-def test_axes_become_sorted_and_positive(axis, expected):
-    assert _checks.canonical_axes(axis, 3) == expected
-
-
-@pytest.mark.parametrize(
-    ("axis", "message"),
-    [(3, r"`axis` must lie in \[-3, 3\), got 3"), (-4, "got -4"), ((0, -3), "each axis once")],
-)
-def test_wrong_axes_raise(axis, message):
-    with pytest.raises(ValueError, match=message):
-        _checks.canonical_axes(axis, 3)
+def test_one_number_is_aligned_as_it_is_and_several_like_the_array():
+    x = np.zeros((2, 3), np.float16)
+    assert jax.eval_shape(lambda x: _numerics.aligned(0.5, x), x).shape == ()
+    found = jax.jit(_numerics.aligned)(np.array([[1.0], [2.0]], np.float32), x)
+    assert found.dtype == jnp.float32
+    np.testing.assert_array_equal(found, [[1, 1, 1], [2, 2, 2]])
+    mesh = jax.make_mesh((2,), ("d",), (AxisType.Explicit,), devices=jax.devices()[:2])
+    with jax.set_mesh(mesh):
+        placed = jax.device_put(x, NamedSharding(mesh, P("d")))
+        found = jax.jit(_numerics.aligned)(np.ones(3, np.float32), placed)
+    assert found.sharding.spec == P("d", None)
 
 
 def test_weighted_is_the_product_but_zero_times_infinity_is_zero():
-    weight = jnp.array([0.0, 0.0, 0.0, 2.0, 2.0, 0.5])
-    x = jnp.array([jnp.inf, jnp.nan, 3.0, -jnp.inf, jnp.nan, 3.0])
-    np.testing.assert_array_equal(weighted(weight, x), [0, 0, 0, -np.inf, np.nan, 1.5])
-    of_weight, of_x = jax.grad(lambda w, x: weighted(w, x).sum(), (0, 1))(weight, x)
+    weight = np.array([0.0, 0.0, 0.0, 2.0, 2.0, 0.5], np.float32)
+    x = np.array([np.inf, np.nan, 3.0, -np.inf, np.nan, 3.0], np.float32)
+    y, (of_weight, of_x) = with_gradients(weighted, np.ones(6, "f4"), weight, x)
+    np.testing.assert_array_equal(y, [0, 0, 0, -np.inf, np.nan, 1.5])
     np.testing.assert_array_equal(of_weight[:3], [0, 0, 3])
     np.testing.assert_array_equal(of_x, weight)
 
 
-def test_mean_of_what_counts():
-    x = jnp.array([[jnp.nan, 2.0], [4.0, 6.0]])
-    value, gradient = jax.value_and_grad(mean_of)(x, jnp.array([[False, True], [True, False]]))
+def test_the_mean_of_what_counts():
+    x = np.array([[np.nan, 2.0], [4.0, 6.0]], np.float32)
+    run = jax.jit(jax.value_and_grad(mean_of))
+    value, gradient = run(x, np.array([[False, True], [True, False]]))
     assert value == 3
     np.testing.assert_array_equal(gradient, [[0, 0.5], [0.5, 0]])
-    value, gradient = jax.value_and_grad(mean_of)(x, jnp.zeros((2, 2), bool))
+    value, gradient = run(x, np.zeros((2, 2), bool))
     assert value == 0
     np.testing.assert_array_equal(gradient, np.zeros((2, 2)))
+
+
+def test_a_division_rounds_up_as_often_as_down():
+    """By 0.1 in float32 and a bit, half of the odd ties would all go toward zero."""
+    x = np.arange(128, 256, dtype=np.float32).astype(jnp.bfloat16)
+    by = np.float32(1) - np.float32(0.9)
+    found = jax.jit(_numerics.divide)(x, by)
+    assert found.dtype == jnp.bfloat16
+    exact = (x.astype(np.float64) * 10).astype(np.float32).astype(jnp.bfloat16)
+    np.testing.assert_array_equal(found, exact)
+    error = np.asarray(found, np.float64) - 10 * x.astype(np.float64)
+    assert abs(error.mean()) < 0.05 * abs(error).mean()
+    wide = jax.jit(_numerics.divide)(np.array([1.0, 7.0], np.float32), 3.0)
+    np.testing.assert_allclose(wide, [1 / 3, 7 / 3], rtol=1e-7)
+
+
+def test_squares_of_complex_numbers_are_real():
+    found = jax.jit(_numerics.square)(np.array([3 + 4j], np.complex64))
+    assert found.dtype == jnp.float32
+    np.testing.assert_allclose(found, [25])

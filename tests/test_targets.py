@@ -1,4 +1,7 @@
-"""Label smoothing against float64 NumPy, Optax, torch's convention, and its edge cases."""
+"""Smoothed and mixed labels and flooding: equations, Optax, torch, edges and memory."""
+
+import json
+import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -8,296 +11,493 @@ import pytest
 import scipy.special
 
 from jaxreg import targets
+from tests.helpers import few
+from tests.normalization.helpers import assert_all_close, assert_all_finite, refuses, with_gradients
 
-ALPHAS = [0.0, 0.1, 0.5, 1.0]
-OUT_OF_RANGE = [-1, -100, 5, 6, 127]
+SHARES = [0.1, 0.0, 0.5, 1.0]
+OUT_OF_RANGE = [5, -1, -100, 6, 127]
+TORCH = json.loads((pathlib.Path(__file__).parent / "references" / "losses_torch.json").read_text())
+NARROW = [jnp.bfloat16, jnp.float16]
+every_share = few("alpha", SHARES)
 
 
 def example(batch=(8,), classes=5, seed=0, scale=4.0):
     rng = np.random.default_rng(seed)
     logits = rng.normal(0, scale, (*batch, classes)).astype(np.float32)
-    return logits, rng.integers(0, classes, batch).astype(np.int32)
+    a, b = (rng.integers(0, classes, batch).astype(np.int32) for _ in range(2))
+    return logits, a, b
 
 
-def reference(logits, labels, alpha, where=None):
-    """Mean over counted examples of the cross entropy, from one-hot rows in float64."""
-    logits = np.asarray(logits, np.float64).reshape(-1, logits.shape[-1])
-    classes, total, counted = logits.shape[-1], 0.0, 0
-    use = np.ones(len(logits), bool) if where is None else np.ravel(where) != 0
-    for row, label, used in zip(logits, np.ravel(labels), use, strict=True):
-        if not used or not 0 <= label < classes:
-            continue
-        q = (1 - alpha) * (np.arange(classes) == label) + alpha / classes
-        log_p = row - scipy.special.logsumexp(row)
-        total -= sum(a * b for a, b in zip(q, log_p, strict=True) if a)
-        counted += 1
-    return total / max(counted, 1)
+LOGITS, A, B = example()
+
+
+def cross_entropies(logits, labels, alpha):
+    """One for each example, from smoothed one-hot rows in float64."""
+    log_p = scipy.special.log_softmax(np.asarray(logits, np.float64), -1)
+    classes = logits.shape[-1]
+    rows = (1 - alpha) * np.eye(classes)[np.asarray(labels)] + alpha / classes
+    return -np.sum(np.where(rows > 0, rows * log_p, 0), -1)
+
+
+def slopes(logits, labels, alpha):
+    """Gradient of the sum of the cross entropies by the logits, in float64."""
+    classes = logits.shape[-1]
+    rows = (1 - alpha) * np.eye(classes)[np.asarray(labels)] + alpha / classes
+    return scipy.special.softmax(np.asarray(logits, np.float64), -1) - rows
 
 
 @jax.jit
-def loss(logits, labels, alpha, where=None):
-    labels = jnp.asarray(labels)
-    return targets.smoothed_cross_entropy(jnp.asarray(logits), labels, alpha=alpha, where=where)
+def smoothed(logits, labels, alpha=0.0, where=None):
+    return jax.value_and_grad(targets.smoothed_cross_entropy)(
+        logits, labels, alpha=alpha, where=where
+    )
 
 
-value_and_gradient = jax.jit(jax.value_and_grad(loss))
+@jax.jit
+def mixed(logits, a, b, lam, alpha=0.0, where=None):
+    options = {"lam": lam, "alpha": alpha, "where": where}
+    return jax.value_and_grad(targets.mixed_cross_entropy)(logits, a, b, **options)
 
 
-def gradient_of(*args):
-    return value_and_gradient(*args)[1]
+# Smoothed labels.
 
 
-@pytest.mark.parametrize("alpha", ALPHAS)
-@pytest.mark.parametrize("batch", [(), (1,), (8,), (3, 4), (2, 3, 4)], ids=str)
-@pytest.mark.parametrize("classes", [2, 5])
-def test_loss_is_the_cross_entropy_of_smoothed_rows(alpha, batch, classes):
-    logits, labels = example(batch, classes)
-    want = reference(logits, labels, alpha)
-    np.testing.assert_allclose(loss(logits, labels, alpha), want, rtol=1e-5)
+@every_share
+@few("batch", [(3, 4), (), (1,), (8,), (2, 3, 4)], ids=str)
+@few("classes", [5, 2, 1])
+def test_the_loss_is_the_cross_entropy_of_smoothed_rows(alpha, batch, classes):
+    """Its gradient is that of softmax minus targets."""
+    logits, labels, _ = example(batch, classes)
+    value, gradient = smoothed(logits, labels, alpha)
+    np.testing.assert_allclose(
+        value, cross_entropies(logits, labels, alpha).mean(), rtol=1e-5, atol=1e-6
+    )
+    want = slopes(logits, labels, alpha) / labels.size
+    np.testing.assert_allclose(gradient, want, atol=3e-7)
 
 
-@pytest.mark.parametrize("alpha", ALPHAS)
-def test_loss_in_float64(alpha):
-    logits, labels = example()
-    with jax.enable_x64(True):
-        value = loss(logits.astype(np.float64), labels, alpha)
-        assert value.dtype == jnp.float64
-        np.testing.assert_allclose(value, reference(logits, labels, alpha), rtol=1e-13)
+@every_share
+def test_alpha_is_that_of_optax(alpha):
+    """The true class gets its share of alpha too, as in torch.nn.CrossEntropyLoss and Keras."""
+
+    @jax.jit
+    def theirs(logits, labels):
+        rows = optax.smooth_labels(jax.nn.one_hot(labels, 5), alpha)
+        return optax.softmax_cross_entropy(logits, rows).mean()
+
+    np.testing.assert_allclose(smoothed(LOGITS, A, alpha)[0], theirs(LOGITS, A), rtol=2e-6)
+    static = jax.jit(lambda z: targets.smoothed_cross_entropy(z, A, alpha=alpha))(LOGITS)
+    np.testing.assert_allclose(static, theirs(LOGITS, A), rtol=2e-6)
 
 
-@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
-@pytest.mark.parametrize("alpha", ALPHAS)
-def test_narrow_logits_lose_nothing_more(dtype, alpha):
-    logits, labels = example((64,), 100)
-    logits = jnp.asarray(logits, dtype)
-    value = loss(logits, labels, alpha)
+@few("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("name", ["cross_entropy", "smoothed_cross_entropy", "mixed_cross_entropy"])
+def test_value_and_gradient_equal_those_of_torch(name, dtype):
+    a, b = (np.array(labels) for labels in TORCH["labels"].values())
+    lam, alpha = (TORCH["strengths"][key] for key in list(TORCH["strengths"])[:2])
+    tolerance = 1e-12 if dtype == np.float64 else 2e-6
+    with jax.enable_x64(dtype == np.float64):
+        z = np.array(TORCH["z"], dtype)
+        if name == "mixed_cross_entropy":
+            result = mixed(z, a, b, lam, alpha)
+        else:
+            result = smoothed(z, a, alpha if name.startswith("smoothed") else 0.0)
+        assert result[0].dtype == dtype
+        expected = TORCH[name]["value"], TORCH[name]["dz"]
+        assert_all_close(result, expected, rtol=tolerance, atol=tolerance)
+
+
+def test_torch_is_nan_where_all_labels_are_ignored():
+    """Here the loss and its gradient are 0, see below."""
+    assert TORCH["all_ignored"]
+
+
+@few("dtype", NARROW)
+def test_narrow_logits_lose_nothing_more(dtype):
+    logits, a, b = example((64,), 100)
+    logits = logits.astype(dtype)
+    first, second = (cross_entropies(logits, y, 0.1) for y in (a, b))
+    value, _ = smoothed(logits, a, 0.1)
     assert value.dtype == jnp.float32
-    want = reference(np.asarray(logits, np.float64), labels, alpha)
-    np.testing.assert_allclose(value, want, rtol=1e-5)
+    np.testing.assert_allclose(value, first.mean(), rtol=1e-5)
+    value, _ = mixed(logits, a, b, 0.3, 0.1)
+    assert value.dtype == jnp.float32
+    np.testing.assert_allclose(value, np.mean(0.3 * first + 0.7 * second), rtol=1e-5)
 
 
 def test_large_logits_of_float16_do_not_overflow_the_sum():
-    logits = jnp.full((4, 100), 60000.0, jnp.float16)
-    np.testing.assert_allclose(loss(logits, jnp.arange(4), 0.1), np.log(100), atol=4e-3)
+    logits = np.full((4, 100), 60000.0, np.float16)
+    value, _ = smoothed(logits, np.arange(4), 0.1)
+    np.testing.assert_allclose(value, np.log(100), atol=4e-3)
 
 
-@pytest.mark.parametrize("alpha", ALPHAS)
-def test_gradient_is_softmax_minus_targets(alpha):
-    logits, labels = example()
-    q = (1 - alpha) * np.eye(5)[labels] + alpha / 5
-    want = (scipy.special.softmax(logits.astype(np.float64), -1) - q) / len(labels)
-    np.testing.assert_allclose(gradient_of(logits, labels, alpha), want, atol=1e-7)
-
-
-def test_alpha_zero_is_the_optax_loss():
-    logits, labels = example((32,), 10)
-    want = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
-    np.testing.assert_allclose(loss(logits, labels, 0.0), want, rtol=1e-6)
-
-
-@pytest.mark.parametrize("alpha", ALPHAS)
-def test_alpha_is_that_of_optax(alpha):
-    # The true class gets its share of alpha too, as in torch.nn.CrossEntropyLoss and Keras.
-    logits, labels = example((32,), 10)
-    rows = optax.smooth_labels(jax.nn.one_hot(labels, 10), alpha)
-    want = optax.softmax_cross_entropy(logits, rows).mean()
-    np.testing.assert_allclose(loss(logits, labels, alpha), want, rtol=2e-6)
-
-
-@pytest.mark.parametrize("bad", OUT_OF_RANGE)
-@pytest.mark.parametrize("alpha", ALPHAS)
-def test_a_label_out_of_range_contributes_nothing(bad, alpha):
-    logits, labels = example()
-    padded = labels.copy()
-    padded[[0, 3]] = bad
+@every_share
+def test_a_label_out_of_range_contributes_nothing(alpha):
     kept = np.delete(np.arange(8), [0, 3])
-    want = reference(logits[kept], labels[kept], alpha)
-    np.testing.assert_allclose(loss(logits, padded, alpha), want, rtol=1e-5)
-    gradient = gradient_of(logits, padded, alpha)
-    np.testing.assert_array_equal(gradient[jnp.array([0, 3])], np.zeros((2, 5)))
-    alone = gradient_of(logits[kept], labels[kept], alpha)
-    np.testing.assert_allclose(gradient[kept], alone, rtol=1e-5, atol=1e-8)
+    want = cross_entropies(LOGITS, A, alpha)[kept].mean()
+    of_kept = slopes(LOGITS, A, alpha)[kept] / 6
+    for bad in OUT_OF_RANGE:
+        padded = A.copy()
+        padded[[0, 3]] = bad
+        value, gradient = smoothed(LOGITS, padded, alpha)
+        np.testing.assert_allclose(value, want, rtol=1e-5)
+        np.testing.assert_array_equal(gradient[np.array([0, 3])], np.zeros((2, 5)))
+        np.testing.assert_allclose(np.asarray(gradient)[kept], of_kept, rtol=1e-5, atol=1e-7)
 
 
-@pytest.mark.parametrize("alpha", ALPHAS)
-def test_where_selects_examples(alpha):
-    logits, labels = example((3, 4))
+@few("kind", [np.float32, np.int32, bool])
+def test_where_selects_examples(kind):
+    logits, labels, _ = example((3, 4))
     where = np.random.default_rng(1).integers(0, 2, (3, 4))
-    for mask in (where, where.astype(bool), where.astype(np.float32)):
-        value = loss(logits, labels, alpha, jnp.asarray(mask))
-        np.testing.assert_allclose(value, reference(logits, labels, alpha, where), rtol=1e-5)
-
-
-@pytest.mark.parametrize("alpha", ALPHAS)
-@pytest.mark.parametrize("how", ["labels", "where", "empty"])
-def test_nothing_counted_is_zero_with_a_zero_gradient(alpha, how):
-    logits, labels = example()
-    where = jnp.zeros(8, bool) if how == "where" else None
-    if how == "labels":
-        labels = np.resize(OUT_OF_RANGE, 8)
-    if how == "empty":
-        logits, labels = logits[:0], labels[:0]
-    value, gradient = value_and_gradient(logits, labels, alpha, where)
-    assert value == 0
-    np.testing.assert_array_equal(gradient, np.zeros_like(logits))
-
-
-@pytest.mark.parametrize("garbage", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("alpha", [0.0, 0.1])
-def test_garbage_in_examples_that_do_not_count_stays_there(garbage, alpha):
-    logits, labels = example()
-    want = reference(logits[2:], labels[2:], alpha)
-    logits[:2] = garbage
-    labels[0] = -1
-    where = jnp.arange(8) != 1
-    value, gradient = value_and_gradient(logits, labels, alpha, where)
+    want = cross_entropies(logits, labels, 0.5)[where > 0].mean()
+    value, gradient = smoothed(logits, labels, 0.5, where.astype(kind))
     np.testing.assert_allclose(value, want, rtol=1e-5)
-    np.testing.assert_array_equal(gradient[:2], np.zeros((2, 5)))
-    assert np.isfinite(gradient).all()
+    np.testing.assert_array_equal(np.asarray(gradient)[where == 0], 0)
 
 
-def test_a_class_of_no_mass_may_be_excluded_by_an_infinite_logit():
-    logits, labels = example()
-    labels[:] = 2
+@every_share
+@few("how", ["labels", "where", "empty"])
+def test_nothing_counted_is_zero_with_a_zero_gradient(alpha, how):
+    logits, a, b = (array[:0] for array in (LOGITS, A, B)) if how == "empty" else (LOGITS, A, B)
+    where = np.zeros(8, bool) if how == "where" else None
+    if how == "labels":
+        a, b = a - 100, b + 5
+    for value, gradient in (
+        smoothed(logits, a, alpha, where),
+        mixed(logits, a, b, 0.3, alpha, where),
+    ):
+        assert value == 0
+        np.testing.assert_array_equal(gradient, np.zeros_like(logits))
+
+
+@few("alpha", [0.1, 0.0])
+def test_garbage_in_examples_that_do_not_count_stays_there(alpha):
+    first, second = (cross_entropies(LOGITS[2:], y[2:], alpha).mean() for y in (A, B))
+    a, b, where = A.copy(), B.copy(), np.arange(8) != 1
+    a[0] = -1
+    b[0] = 5
+    for garbage in (np.nan, np.inf, -np.inf):
+        logits = LOGITS.copy()
+        logits[:2] = garbage
+        for (value, gradient), want in (
+            (smoothed(logits, a, alpha, where), first),
+            (mixed(logits, a, b, 0.3, alpha, where), 0.3 * first + 0.7 * second),
+        ):
+            np.testing.assert_allclose(value, want, rtol=1e-5)
+            np.testing.assert_array_equal(gradient[:2], np.zeros((2, 5)))
+            assert_all_finite(gradient)
+
+
+def test_excluded_classes_cost_nothing_without_mass_and_infinity_with():
+    """In Optax a zero target times an infinite logit is NaN."""
+    logits, a, b = LOGITS.copy(), A % 4, B % 4
     logits[:, 4] = -np.inf
-    value, gradient = value_and_gradient(logits, labels, 0.0)
-    np.testing.assert_allclose(value, reference(logits[:, :4], labels, 0.0), rtol=1e-5)
-    assert np.isfinite(gradient).all()
-    np.testing.assert_array_equal(gradient[:, 4], np.zeros(8))
+    first, second = (cross_entropies(LOGITS[:, :4], y, 0.0).mean() for y in (a, b))
+    for (value, gradient), want in (
+        (smoothed(logits, a), first),
+        (mixed(logits, a, b, 0.3), 0.3 * first + 0.7 * second),
+    ):
+        np.testing.assert_allclose(value, want, rtol=1e-5)
+        assert_all_finite(gradient)
+        np.testing.assert_array_equal(gradient[:, 4], np.zeros(8))
+    b[0] = 4
+    for value, gradient in (
+        mixed(logits, a, b, 0.3),
+        smoothed(logits, b),
+        smoothed(logits, a, 0.1),
+        smoothed(logits, a, 1.0),
+    ):
+        assert value == np.inf
+        assert_all_finite(gradient)
 
 
-def test_an_excluded_class_with_mass_costs_infinity():
-    logits = jnp.array([[0.0, -jnp.inf]])
-    assert loss(logits, jnp.array([1]), 0.0) == jnp.inf
-    assert loss(logits, jnp.array([0]), 0.1) == jnp.inf
+def test_alpha_may_be_traced_and_differentiated():
+    """The loss is linear in it; beyond its range it acts as the nearest end."""
 
+    @jax.jit
+    def run(alpha):
+        def loss(alpha):
+            return targets.smoothed_cross_entropy(LOGITS, A, alpha=alpha)
 
-@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int16, np.uint16, np.int32, np.uint32])
-def test_every_integer_dtype_of_labels(dtype):
-    logits, labels = example((16,), 200)
-    labels = np.minimum(labels, min(np.iinfo(dtype).max, 199))
-    want = reference(logits, labels, 0.1)
-    np.testing.assert_allclose(loss(logits, labels.astype(dtype), 0.1), want, rtol=1e-5)
+        return jax.vmap(jax.value_and_grad(loss))(alpha)
 
-
-@pytest.mark.parametrize(
-    ("dtype", "bad"), [(np.int8, -1), (np.int8, -100), (np.uint8, 255), (np.uint32, 2**32 - 1)]
-)
-def test_padding_in_narrow_and_unsigned_labels(dtype, bad):
-    logits, labels = example()
-    padded = labels.astype(dtype)
-    padded[0] = bad
-    want = reference(logits[1:], labels[1:], 0.1)
-    np.testing.assert_allclose(loss(logits, padded, 0.1), want, rtol=1e-5)
-
-
-@pytest.mark.parametrize("bad", [-1, -100, 2**31, 2**32, -(2**32)])
-def test_int64_labels(bad):
-    logits, labels = example()
-    with jax.enable_x64(True):
-        padded = labels.astype(np.int64)
-        np.testing.assert_allclose(
-            loss(logits, padded, 0.1), reference(logits, labels, 0.1), rtol=1e-5
-        )
-        padded[0] = bad
-        want = reference(logits[1:], labels[1:], 0.1)
-        np.testing.assert_allclose(loss(logits, padded, 0.1), want, rtol=1e-5)
-
-
-def test_alpha_may_be_traced_mapped_and_differentiated():
-    logits, labels = example()
-    values = jax.vmap(lambda a: loss(logits, labels, a))(jnp.array(ALPHAS))
-    want = [reference(logits, labels, a) for a in ALPHAS]
+    values, of_alpha = run(np.array([*SHARES, -0.5, 1.5], np.float32))
+    acts_as = [*SHARES, 0.0, 1.0]
+    want = [cross_entropies(LOGITS, A, alpha).mean() for alpha in acts_as]
     np.testing.assert_allclose(values, want, rtol=1e-5)
-    slope = jax.grad(lambda a: loss(logits, labels, a))(jnp.float32(0.3))
-    np.testing.assert_allclose(slope, want[3] - want[0], rtol=1e-5)  # The loss is linear in alpha.
+    np.testing.assert_allclose(of_alpha[:1], want[3] - want[1], rtol=1e-5)
 
 
-@pytest.mark.parametrize(("traced", "acts_as"), [(-0.5, 0.0), (1.5, 1.0)])
-def test_a_traced_alpha_out_of_range_acts_as_the_nearest_in_range(traced, acts_as):
-    logits, labels = example()
-    value = loss(logits, labels, jnp.float32(traced))
-    np.testing.assert_allclose(value, reference(logits, labels, acts_as), rtol=1e-5)
-    rows = targets.smooth_labels(jnp.asarray(labels), alpha=jnp.float32(traced), num_classes=5)
-    want = targets.smooth_labels(jnp.asarray(labels), alpha=acts_as, num_classes=5)
-    np.testing.assert_array_equal(rows, want)
-
-
-@pytest.mark.parametrize("transform", [lambda f: f, jax.value_and_grad], ids=["loss", "gradient"])
-def test_the_compiled_program_holds_no_array_of_labels(transform):
-    batch, classes = 128, 4096
+@few("function", ["mixed", "smoothed"])
+def test_no_compiled_gradient_has_an_array_of_labels(function):
+    """Beside the logits and their gradient nothing has their size, not even a mask."""
+    batch, classes = 96, 4096
     logits = jax.ShapeDtypeStruct((batch, classes), jnp.float32)
-    labels = jax.ShapeDtypeStruct((batch,), jnp.int32)
+    labels = [jax.ShapeDtypeStruct((batch,), jnp.int32)] * (1 + (function == "mixed"))
 
-    def dense(logits, labels):
-        rows = optax.smooth_labels(jax.nn.one_hot(labels, classes), 0.1)
-        return optax.softmax_cross_entropy(logits, rows).mean()
+    def loss(logits, *labels):
+        if function == "mixed":
+            return targets.mixed_cross_entropy(logits, *labels, lam=0.1, alpha=0.1)
+        return targets.smoothed_cross_entropy(logits, *labels, alpha=0.1)
 
-    def scratch(function):
-        compiled = jax.jit(transform(function)).lower(logits, labels).compile()
-        return compiled.memory_analysis().temp_size_in_bytes
-
-    # One array of labels less, and in training none of that size at all.
-    array, ours = 4 * batch * classes, scratch(lambda z, y: loss(z, y, 0.1))
-    assert ours + array <= scratch(dense) + array / 100
-    assert transform is not jax.value_and_grad or ours < array / 100
+    memory = jax.jit(jax.grad(loss)).lower(logits, *labels).compile().memory_analysis()
+    assert memory.temp_size_in_bytes < batch * classes / 50
+    assert memory.output_size_in_bytes < 1.01 * 4 * batch * classes
 
 
-# The rows themselves.
+# Rows.
 
 
-@pytest.mark.parametrize("alpha", ALPHAS)
-@pytest.mark.parametrize("classes", [1, 2, 8, 10])
+@every_share
+@few("classes", [8, 1, 2, 10])
 def test_rows_are_those_of_optax(alpha, classes):
-    labels = jnp.arange(classes)
-    rows = targets.smooth_labels(labels, alpha=alpha, num_classes=classes)
-    assert (rows.shape, rows.dtype) == ((classes, classes), jnp.float32)
-    want = optax.smooth_labels(jax.nn.one_hot(labels, classes), alpha)
+    labels = np.arange(classes)
+    make = jax.jit(lambda y: targets.smooth_labels(y, alpha=alpha, num_classes=classes))
+    rows = np.asarray(make(labels))
+    assert (rows.shape, rows.dtype) == ((classes, classes), np.float32)
+    want = jax.jit(lambda y: optax.smooth_labels(jax.nn.one_hot(y, classes), alpha))(labels)
     np.testing.assert_allclose(rows, want, rtol=2e-7, atol=0)
     np.testing.assert_allclose(rows.sum(-1), np.ones(classes), rtol=1e-6)
 
 
 def test_the_shares_of_a_row():
-    rows = np.asarray(targets.smooth_labels(jnp.array([[1, 3]]), alpha=0.5, num_classes=4))
-    np.testing.assert_array_equal(rows, [[[0.125, 0.625, 0.125, 0.125], [0.125] * 3 + [0.625]]])
-    hard = targets.smooth_labels(jnp.array([2, 0]), alpha=0, num_classes=3)
-    np.testing.assert_array_equal(hard, np.eye(3)[[2, 0]])
+    make = jax.jit(lambda y: targets.smooth_labels(y, alpha=0.5, num_classes=4))
+    expected = [[[0.125, 0.625, 0.125, 0.125], [0.125] * 3 + [0.625]]]
+    np.testing.assert_array_equal(make(np.array([[1, 3]])), expected)
 
 
-@pytest.mark.parametrize("bad", OUT_OF_RANGE)
-def test_a_row_of_a_label_out_of_range_is_zero(bad):
-    rows = targets.smooth_labels(jnp.array([bad, 0]), alpha=0.5, num_classes=5)
-    np.testing.assert_array_equal(rows[0], np.zeros(5))
-    np.testing.assert_allclose(rows[1].sum(), 1, rtol=1e-6)
+@every_share
+@few("classes", [10, 2, 3])
+def test_rows_without_the_true_class_are_those_of_fairseq(alpha, classes):
+    """Filled with alpha / (K - 1) first and the confidence put in at the label."""
+    labels = np.array([[0, 1], [classes - 1, 0]])
+    want = np.full((2, 2, classes), alpha / (classes - 1))
+    np.put_along_axis(want, labels[..., None], 1 - alpha, -1)
+    make = jax.jit(lambda y: targets.smooth_labels_excluding(y, alpha=alpha, num_classes=classes))
+    rows = make(labels)
+    assert rows.dtype == jnp.float32
+    np.testing.assert_allclose(rows, want, rtol=1e-6)
 
 
-def test_rows_and_loss_agree():
-    logits, labels = example()
-    rows = targets.smooth_labels(jnp.asarray(labels), alpha=0.3, num_classes=5)
-    want = optax.softmax_cross_entropy(logits, rows).mean()
-    np.testing.assert_allclose(loss(logits, labels, 0.3), want, rtol=1e-6)
+@every_share
+def test_a_single_class_keeps_everything(alpha):
+    def make(alpha):
+        labels = np.array([0, -1, 1], np.int32)
+        return targets.smooth_labels_excluding(labels, alpha=alpha, num_classes=1)
+
+    np.testing.assert_array_equal(jax.jit(lambda: make(alpha))(), [[1], [0], [0]])
+    np.testing.assert_array_equal(jax.jit(make)(alpha), [[1], [0], [0]])
+
+
+@pytest.mark.parametrize("smooth", [targets.smooth_labels, targets.smooth_labels_excluding])
+@few("dtype", [np.uint8, np.int8, np.int32, np.uint32])
+def test_rows_of_labels_out_of_range_are_zero(smooth, dtype):
+    """Optax gives padding a row of alpha / K, which trains."""
+    bad = [200, 255] if np.iinfo(dtype).min == 0 else [-1, -100, 127]
+    labels = np.array([0, 99, 100, *bad], dtype)
+    rows = jax.jit(lambda y: smooth(y, alpha=0.5, num_classes=100))(labels)
+    sums = np.asarray(rows).sum(-1)
+    np.testing.assert_allclose(sums, [1, 1, 0] + [0] * len(bad), rtol=1e-5)
+    row = jax.jit(lambda y: smooth(y, alpha=0.0, num_classes=310))(np.array([50], dtype))
+    np.testing.assert_array_equal(row[0], np.arange(310) == 50)
+    nothing = jax.eval_shape(lambda: smooth(np.zeros(0, dtype), alpha=0.5, num_classes=3))
+    assert nothing.shape == (0, 3)
+
+
+@pytest.mark.parametrize("smooth", [targets.smooth_labels, targets.smooth_labels_excluding])
+def test_a_traced_share_of_rows_out_of_range_acts_as_the_nearest(smooth):
+    run = jax.jit(lambda alpha: smooth(A[:1] * 0, alpha=alpha, num_classes=3))
+    np.testing.assert_array_equal(run(-0.5), [[1, 0, 0]])
+    own, other = (1 / 3, 1 / 3) if smooth is targets.smooth_labels else (0, 0.5)
+    np.testing.assert_allclose(run(1.5), [[own, other, other]], rtol=1e-6, atol=1e-7)
+
+
+# Mixed labels.
+
+
+@few("alpha", [0.1, 0.0])
+@few("lam", [0.25, 0.0, 0.1, 0.5, 1.0])
+@few("batch", [(2, 3), (), (1,), (8,)], ids=str)
+def test_the_loss_of_mixed_labels_is_that_of_both_parts(batch, lam, alpha):
+    logits, a, b = example(batch)
+    first, second = (cross_entropies(logits, y, alpha).mean() for y in (a, b))
+    value, gradient = mixed(logits, a, b, lam, alpha)
+    np.testing.assert_allclose(value, lam * first + (1 - lam) * second, rtol=1e-5)
+    want = lam * slopes(logits, a, alpha) + (1 - lam) * slopes(logits, b, alpha)
+    np.testing.assert_allclose(gradient, want / a.size, atol=3e-7)
+    static = jax.jit(lambda z: targets.mixed_cross_entropy(z, a, b, lam=lam, alpha=alpha))(logits)
+    np.testing.assert_allclose(static, value, rtol=1e-6)
+
+
+def test_one_share_for_each_example():
+    logits, a, b = example((3, 4, 4))
+    lam = np.array([0.2, 0.5, 1.0], np.float32)[:, None, None]
+    first, second = (cross_entropies(logits, y, 0.0) for y in (a, b))
+    value, gradient = mixed(logits, a, b, lam)
+    np.testing.assert_allclose(value, (lam * first + (1 - lam) * second).mean(), rtol=1e-6)
+    want = lam[..., None] * slopes(logits, a, 0) + (1 - lam[..., None]) * slopes(logits, b, 0)
+    np.testing.assert_allclose(gradient, want / 48, atol=1e-7)
+    message = r"`lam` must broadcast to shape \(3, 4, 4\).*add axes"
+    refuses(ValueError, message, targets.mixed_cross_entropy, logits, a, b, lam=np.ones(3, "f4"))
+
+
+@few("lam", [1.0, 0.0])
+def test_a_part_without_a_share_may_have_any_label(lam):
+    """A class that it alone has may be excluded."""
+    logits, a, b = LOGITS.copy(), A % 4, B.copy()
+    logits[:, 4] = -np.inf
+    b[0] = 4
+    value, gradient = mixed(logits, *((a, b) if lam else (b, a)), lam)
+    np.testing.assert_allclose(value, cross_entropies(LOGITS[:, :4], a, 0).mean(), rtol=1e-5)
+    np.testing.assert_allclose(gradient[:, :4], slopes(LOGITS[:, :4], a, 0) / 8, atol=3e-7)
+
+
+@few("bad", OUT_OF_RANGE)
+def test_each_part_is_the_mean_over_its_labels_in_range(bad):
+    """A label out of range contributes nothing, and is not the last class."""
+    a, b = A.copy(), B.copy()
+    a[[0, 3]] = bad
+    b[[3, 4, 5]] = bad
+    first, second = (cross_entropies(LOGITS, y, 0.1) for y in (A, B))
+    value, gradient = mixed(LOGITS, a, b, 0.3, 0.1)
+    want = 0.3 * np.delete(first, [0, 3]).mean() + 0.7 * np.delete(second, [3, 4, 5]).mean()
+    np.testing.assert_allclose(value, want, rtol=1e-5)
+    np.testing.assert_array_equal(gradient[3], np.zeros(5))
+    value, _ = mixed(LOGITS, a, b, 0.3, 0.1, np.arange(8) % 2)
+    want = 0.3 * first[[1, 5, 7]].mean() + 0.7 * second[[1, 7]].mean()
+    np.testing.assert_allclose(value, want, rtol=1e-5)
+
+
+def test_a_traced_share_may_be_differentiated_and_out_of_range():
+    first, second = (cross_entropies(LOGITS, y, 0.0).mean() for y in (A, B))
+    run = jax.jit(
+        jax.vmap(jax.value_and_grad(lambda s: targets.mixed_cross_entropy(LOGITS, A, B, lam=s)))
+    )
+    values, of_share = run(np.array([1e-30, 0.3, 1 - 1e-6, -0.5, 1.5], np.float32))
+    shares = np.array([0, 0.3, 1 - 1e-6, 0, 1])
+    np.testing.assert_allclose(values, shares * first + (1 - shares) * second, rtol=1e-5)
+    np.testing.assert_allclose(of_share[:3], first - second, rtol=1e-5)
+    value, _ = mixed(LOGITS, A, B, np.full(8, 1.5, np.float32))
+    np.testing.assert_allclose(value, first, rtol=1e-6)
+
+
+# Flooding.
+
+
+def flooded(loss, level):
+    """Value and slope of each element, as one program with a static level."""
+    return with_gradients(lambda x: targets.flood(x, level=level), np.ones_like(loss), loss)
+
+
+@few("dtype", [np.float16, np.float32, jnp.bfloat16])
+def test_flooding_is_the_equation_of_the_paper(dtype):
+    value, (gradient,) = flooded(np.array([0.0, 0.125, 0.5, 0.75, 3.0]).astype(dtype), 0.5)
+    assert value.dtype == dtype
+    np.testing.assert_array_equal(np.asarray(value, "f4"), [1.0, 0.875, 0.5, 0.75, 3.0])
+    np.testing.assert_array_equal(np.asarray(gradient, "f4"), [-1, -1, 0, 1, 1])
+
+
+@few("dtype", [np.float64, np.float32])
+def test_flooding_equals_torch(dtype):
+    level = list(TORCH["strengths"].values())[3]
+    with jax.enable_x64(dtype == np.float64):
+        loss = np.array(TORCH["loss"], dtype)
+        value, (gradient,) = flooded(loss, level)
+        tolerance = 1e-12 if dtype == np.float64 else 2e-6
+        np.testing.assert_allclose(value, TORCH["flood"]["value"], rtol=tolerance)
+        np.testing.assert_allclose(gradient, TORCH["flood"]["dloss"], rtol=tolerance)
+
+
+def test_a_narrow_loss_is_rounded_once():
+    loss = np.linspace(0, 0.29, 50).astype(jnp.bfloat16)
+    want = (np.float32(2 * np.float32(0.3)) - loss.astype(np.float32)).astype(jnp.bfloat16)
+    np.testing.assert_array_equal(flooded(loss, 0.3)[0], want)
+
+
+def test_above_the_level_the_loss_stays_to_the_bit():
+    """Which the formula of the paper does not keep."""
+    loss = np.random.default_rng(0).exponential(size=1000).astype(np.float32)
+    run = jax.jit(lambda x, level: targets.flood(x, level=level))
+    for level in (0.0, -0.0, -1.0, 0.3):
+        value = np.asarray(run(loss, level))
+        kept = loss > level
+        np.testing.assert_array_equal(value[kept], loss[kept])
+    assert not np.array_equal(np.abs(loss - np.float32(0.3)) + np.float32(0.3), value)
+
+
+def test_level_zero_leaves_losses_that_are_not_negative():
+    special = np.array([0.0, 1e-40, 1e-30, 1.0, np.inf, np.nan, -2.0], np.float32)
+    run = jax.jit(lambda x, level: targets.flood(x, level=level))
+    for value in (run(special, 0.0), jax.jit(lambda x: targets.flood(x, level=0.0))(special)):
+        assert np.asarray(value)[:6].tobytes() == special[:6].tobytes()
+        assert value[6] == 2
+
+
+def test_flooding_at_infinite_levels_and_losses():
+    run = jax.jit(lambda x, level: targets.flood(x, level=level))
+    infinite = np.array([-np.inf, np.inf, 1.0], np.float32)
+    np.testing.assert_array_equal(run(infinite, -np.inf), infinite)
+    np.testing.assert_array_equal(run(infinite, 0.5), [np.inf, np.inf, 1.0])
+    assert run(infinite, np.inf)[2] == np.inf
+    assert run(infinite, np.nan)[2] == 1
+
+
+def test_descent_on_a_flooded_loss_floats_at_the_level():
+    """Where plain descent reaches zero."""
+
+    def end(level):
+        def loss(w):
+            return targets.flood(jnp.sum(w**2), level=level)
+
+        w, _ = jax.lax.scan(
+            lambda w, _: (w - 0.01 * jax.grad(loss)(w), None), jnp.ones(3), length=500
+        )
+        return jnp.sum(w**2)
+
+    levels = np.array([0.0, 0.5, 1.0], np.float32)
+    np.testing.assert_allclose(jax.jit(jax.vmap(end))(levels), levels, atol=0.05)
+
+
+# Wrong arguments.
 
 
 @pytest.mark.parametrize("alpha", [-0.1, 1.5, np.nan, np.float32(2)])
-def test_alpha_outside_its_range_raises(alpha):
-    match = r"`alpha` must be the share of smoothing in \[0, 1\]"
-    with pytest.raises(ValueError, match=match):
-        targets.smoothed_cross_entropy(jnp.zeros((1, 2)), jnp.array([0]), alpha=alpha)
-    with pytest.raises(ValueError, match=match):
-        targets.smooth_labels(jnp.array([0]), alpha=alpha, num_classes=2)
+def test_a_share_outside_its_range_raises(alpha):
+    """It would give negative probabilities."""
+    message = r"`alpha` must be the share of smoothing in \[0, 1\]"
+    refuses(ValueError, message, targets.smoothed_cross_entropy, LOGITS, A, alpha=alpha)
+    options = {"lam": 0.3, "alpha": alpha}
+    refuses(ValueError, message, targets.mixed_cross_entropy, LOGITS, A, B, **options)
+    for smooth in (targets.smooth_labels, targets.smooth_labels_excluding):
+        refuses(ValueError, message, smooth, A, alpha=alpha, num_classes=5)
+    message = "`lam` must be the share of the first labels in"
+    refuses(ValueError, message, targets.mixed_cross_entropy, LOGITS, A, B, lam=alpha)
 
 
-def test_arguments_of_the_wrong_kind_raise():
-    logits, labels = example()
-    with pytest.raises(TypeError, match=r"`labels` must hold integer class ids, got dtype float32"):
-        loss(logits, labels.astype(np.float32), 0.1)
-    with pytest.raises(TypeError, match=r"`labels` must hold integer class ids, got dtype float32"):
-        targets.smooth_labels(jnp.eye(3), alpha=0.1, num_classes=3)
-    with pytest.raises(TypeError, match=r"`logits` must have a floating-point dtype, got int32"):
-        loss(logits.astype(np.int32), labels, 0.1)
-    with pytest.raises(ValueError, match=r"`labels` must have the shape of `logits` without its"):
-        loss(logits, labels[:-1], 0.1)
-    with pytest.raises(ValueError, match=r"`where` must have the shape of `labels`, \(8,\)"):
-        loss(logits, labels, 0.1, jnp.ones((8, 1)))
-    with pytest.raises(ValueError, match=r"`num_classes` must be at least 1, got 0"):
-        targets.smooth_labels(jnp.array([0]), alpha=0.1, num_classes=0)
+@pytest.mark.parametrize("smooth", [targets.smooth_labels, targets.smooth_labels_excluding])
+def test_wrong_arguments_of_rows_raise(smooth):
+    for number in (0, -1):
+        message = f"`num_classes` must be at least 1, got {number}"
+        refuses(ValueError, message, smooth, A, alpha=0.1, num_classes=number)
+    message = r"`num_classes` must be an integer, got float 2\.0"
+    refuses(TypeError, message, smooth, A, alpha=0.1, num_classes=2.0)
+    message = "`labels` must hold integer class ids"
+    refuses(TypeError, message, smooth, np.eye(2, dtype="f4"), alpha=0.1, num_classes=2)
+
+
+def test_wrong_arguments_of_losses_raise():
+    smooth, mix = targets.smoothed_cross_entropy, targets.mixed_cross_entropy
+    message = "`labels` must hold integer class ids, got dtype float32"
+    refuses(TypeError, message, smooth, LOGITS, A.astype("f4"), alpha=0.1)
+    message = "`where` must have the shape of `labels`, "
+    refuses(ValueError, message, smooth, LOGITS, A, alpha=0.1, where=np.ones((8, 1)))
+    message = "`where` must have the shape of `labels_a`, "
+    refuses(ValueError, message, mix, LOGITS, A, B, lam=0.3, where=np.ones((8, 1)))
+    message = "`labels_b` must have the shape of `logits` without"
+    refuses(ValueError, message, mix, LOGITS, A, B[:-1], lam=0.3)
+    message = "`labels_a` must hold integer class ids, got dtype float"
+    refuses(TypeError, message, mix, LOGITS, A.astype("f4"), B, lam=0.3)
+    refuses(TypeError, "`loss` must have a floating-point", targets.flood, A, level=0.0)
+    refuses(ValueError, "`level` must be a number in", targets.flood, LOGITS, level=np.nan)
+    message = r"`level` must be a single number, got shape \(5,\)"
+    refuses(ValueError, message, targets.flood, LOGITS, level=np.ones(5))
