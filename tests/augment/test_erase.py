@@ -81,8 +81,8 @@ def test_erased_boxes_have_the_area_and_lie_within():
     for begin, free in ((top, 40 - height), (left, 30 - width)):
         assert (begin == 0).any()
         assert (begin == free).any()
-        assert_distribution((begin + stats.uniform.rvs(size=len(begin), random_state=0)) / (free + 1),
-                            stats.uniform)  # fmt: skip
+        jitter = np.random.default_rng(0).random(len(begin))
+        assert_distribution((begin + jitter) / (free + 1), stats.uniform)
 
 
 def test_a_box_larger_than_the_image_is_cut_to_it():

@@ -1,4 +1,4 @@
-"""Policies: how often each operation, direction, level and sequence is drawn, and AugMix in NumPy."""
+"""Policies: how often operations, directions, levels and sequences are drawn; AugMix in NumPy."""
 
 import collections
 from functools import partial

@@ -25,7 +25,8 @@ def assert_entries(matrix, free):
     fixed = np.ones((3, 3), bool)
     for place in free:
         fixed[place] = False
-    np.testing.assert_array_equal(matrix[:, fixed], np.broadcast_to(np.eye(3)[fixed], (NUMBER, fixed.sum())))  # fmt: skip
+    expected = np.broadcast_to(np.eye(3)[fixed], (NUMBER, fixed.sum()))
+    np.testing.assert_array_equal(matrix[:, fixed], expected)
 
 
 def test_angles_are_uniform():

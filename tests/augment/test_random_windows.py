@@ -69,7 +69,7 @@ def test_resized_crops_have_the_area_and_the_ratio_asked_for():
     np.testing.assert_allclose([area.min(), area.max()], [0.3, 0.5], atol=0.05)
     np.testing.assert_allclose([ratio.min(), ratio.max()], [1, 1.5], atol=0.15)
     jitter = np.random.default_rng(0).random(NUMBER)
-    places = [(start + jitter) / (n - part + 1) for start, n, part in ((left, 24, width), (top, 16, height))]  # fmt: skip
+    places = (left + jitter) / (25 - width), (top + jitter) / (17 - height)
     for place in places:
         assert_distribution(place, stats.uniform)
     assert_independent(*places)

@@ -1,4 +1,4 @@
-"""SpecAugment: the table of the paper, bands of every width and place, time warped about a point."""
+"""SpecAugment: the table of the paper, bands of every width and place, time about a point."""
 
 from functools import partial
 
