@@ -89,12 +89,14 @@ def of_linen(row, values, *, key=None, evaluate=False, at_call=False, mask=None,
 
 
 def of_nnx(row, values, *, key=None, evaluate=False, at_call=False, mask=None, how=None, **changes):
-    mode = {row.mode: evaluate} if row.mode else {}
-    if row.mode == "update_stats":
-        mode = {"update_stats": not evaluate} if at_call else {"use_running_average": evaluate}
-    call = {"rngs": key, "mask": mask, **(mode if at_call else {})}
+    """As for Linen; ``how`` changes the mode, and a call overrides the one of the constructor."""
+    name = "deterministic" if row.mode == "deterministic" else "use_running_average"
+    mode = {name: evaluate != at_call} if row.mode and not how else {}
+    call = {"rngs": key, "mask": mask}
+    if at_call:
+        call[row.mode] = evaluate != (row.mode == "update_stats")
     call = {name: value for name, value in call.items() if value is not None}
-    layer = row.nnx(**{**row.fields, **changes, **({} if at_call or how else mode)})
+    layer = row.nnx(**{**row.fields, **changes, **mode})
     variables = nnx_variables(row, layer)
     for name, variable in variables.items():
         variable[...] = {**values["params"], **values["state"]}[name]

@@ -1,0 +1,260 @@
+"""What all random NNX modules share: modes, streams of keys and Flax's own transformations."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx as fnx
+from jax.sharding import AxisType
+from jax.sharding import PartitionSpec as P
+from jax.typing import ArrayLike
+
+from jaxreg import dropout, nnx
+from tests.cases.modules import MODULES
+from tests.helpers import few
+from tests.trees import different, draw
+
+KEY = jax.random.key(11)
+ONES = np.ones((16, 32), np.float32)
+
+
+@fnx.jit
+def run(layer, *inputs):
+    return layer(*inputs)
+
+
+class Net(fnx.Module):
+    """A norm and two dropouts."""
+
+    def __init__(self, rngs):
+        self.norm = nnx.BatchNorm(32, rngs=rngs)
+        self.first = nnx.Dropout(0.5, rngs=rngs)
+        self.second = nnx.Dropout(0.5, rngs=rngs)
+
+    def __call__(self, x):
+        return self.second(self.first(self.norm(x)))
+
+
+def test_train_and_eval_switch_every_module():
+    net = Net(fnx.Rngs(0))
+    net.eval()
+    np.testing.assert_allclose(run(net, ONES), ONES / np.sqrt(1 + 1e-5), rtol=1e-6)
+    np.testing.assert_array_equal(net.norm.mean[...], 0)
+    net.train()
+    x = ONES * draw(16, 1)
+    assert different([run(net, x), run(net, x)]) == 2
+    assert np.all(np.asarray(net.norm.mean[...]) != 0)
+
+
+def test_a_view_evaluates_and_shares_the_variables():
+    net = Net(fnx.Rngs(0))
+    view = fnx.view(net, deterministic=True, use_running_average=True)
+    run(net, draw(16, 32, mean=3))
+    assert not net.first.deterministic
+    assert not net.norm.use_running_average
+    assert view.norm.mean is net.norm.mean
+    x = draw(16, 32)
+    y = run(view, x)
+    np.testing.assert_array_equal(run(view, x), y)
+    mean = np.asarray(net.norm.mean[...])
+    var = np.asarray(net.norm.var[...])
+    np.testing.assert_allclose(y, (x - mean) / np.sqrt(var + 1e-5), rtol=1e-5, atol=1e-6)
+
+
+RANDOM = [row for row in MODULES if row.mode == "deterministic"]
+
+
+@few("row", RANDOM, ids=str)
+def test_streams_advance_under_nnx_jit_and_not_under_jax_jit(row):
+    """``jax.jit`` in place of ``nnx.jit`` loses the count and repeats the mask."""
+
+    @fnx.jit
+    def pair(key):
+        rngs = fnx.Rngs(key)
+        return [row.nnx(**{**row.fields, "rngs": rngs}) for _ in range(2)]
+
+    layers = pair(KEY)
+    before = jax.device_get(layers[0].rngs.count[...])
+    repeat = jax.jit(lambda layer, inputs: layer(*inputs))
+    assert different_trees(repeat(layers[0], row.inputs) for _ in range(3)) == 1
+    np.testing.assert_array_equal(layers[0].rngs.count[...], before)
+    drawn = [[run(layer, *row.inputs) for _ in range(9)] for layer in layers]
+    assert different_trees(drawn[0]) > 1
+    assert different_trees(drawn) == 2
+    assert layers[0].rngs.count[...] == before + 9
+
+
+def different_trees(trees):
+    return len({b"".join(np.asarray(a).tobytes() for a in jax.tree.leaves(t)) for t in trees})
+
+
+def test_a_layer_does_not_use_up_the_stream_that_it_was_made_from():
+    rngs = fnx.Rngs(0)
+    layer = nnx.Dropout(0.5, rngs=rngs)
+    before = rngs.default.count[...]
+    y = run(layer, ONES)
+    assert rngs.default.count[...] == before
+    assert different([y, run(nnx.Dropout(0.5, rngs=rngs), ONES)]) == 2
+
+
+def test_split_and_merge_continue_where_the_module_stood():
+    net = Net(fnx.Rngs(0))
+    run(net, ONES)
+    graph, state = fnx.split(net)
+    merged = fnx.merge(graph, state, copy=True)
+    for _ in range(2):
+        np.testing.assert_array_equal(run(merged, ONES), run(net, ONES))
+
+
+SOURCES = {
+    "named": lambda key: fnx.Rngs(dropout=key),
+    "default": fnx.Rngs,
+    "stream": lambda key: fnx.Rngs(dropout=key).dropout,
+}
+
+
+@few("source", SOURCES.values(), ids=SOURCES)
+def test_streams_at_the_call_come_before_the_own_one(source):
+    @jax.jit
+    def call(key):
+        layer = nnx.Dropout(0.5, rngs=fnx.Rngs(7))
+        rngs = source(key)
+        drawn = [layer(ONES, rngs=rngs), layer(ONES, rngs=rngs)]
+        same = source(key)
+        first = same.dropout() if isinstance(same, fnx.Rngs) else same()
+        return drawn, dropout.dropout(first, ONES, rate=0.5)
+
+    drawn, expected = call(KEY)
+    assert different(drawn) == 2
+    np.testing.assert_array_equal(drawn[0], expected)
+
+
+@few("key", [KEY, np.array([0, 3], np.uint32)], ids=["typed", "legacy"])
+def test_a_key_at_the_call(key):
+    @jax.jit
+    def call(key):
+        layer = nnx.Dropout(0.5, rngs=fnx.Rngs(0), broadcast_dims=-1)
+        return layer(ONES, rngs=key), dropout.dropout(key, ONES, rate=0.5, broadcast_axes=-1)
+
+    np.testing.assert_array_equal(*call(key))
+
+
+def test_a_missing_stream_is_named():
+    with pytest.raises(ValueError, match=r"`rngs` must be given to Dropout .*nnx\.Rngs"):
+        nnx.Dropout(0.5)(ONES)
+    with pytest.raises(KeyError, match="No RngStream named 'dropout'"):
+        nnx.Dropout(0.5, rngs=fnx.Rngs(params=0))
+
+
+def test_a_number_is_not_a_stream():
+    with pytest.raises(TypeError, match="`rngs` must be a PRNG key or streams, got int"):
+        nnx.Dropout(0.5)(ONES, rngs=3)  # pyright: ignore[reportArgumentType]
+
+
+def test_the_stream_has_a_name():
+    @jax.jit
+    def both(key, other):
+        streams = fnx.Rngs(noise=key, dropout=other, params=other)
+        layer = nnx.Dropout(0.5, rng_collection="noise", rngs=streams)
+        return layer(ONES), nnx.Dropout(0.5, rngs=fnx.Rngs(dropout=key, params=other))(ONES)
+
+    y, expected = both(KEY, jax.random.key(1))
+    assert set(np.unique(y)) == {0, 2}
+    np.testing.assert_array_equal(y, expected)
+
+
+@pytest.mark.parametrize("rate", [0, 0.0, np.float32(0)])
+def test_a_rate_of_zero_needs_no_key(rate):
+    assert nnx.Dropout(rate)(ONES) is ONES
+
+
+def test_vmap_over_modules():
+    @fnx.split_rngs(splits=3)
+    @fnx.vmap
+    def make(rngs):
+        return nnx.Dropout(0.5, rngs=rngs)
+
+    @fnx.jit
+    def calls(key):
+        layers = make(fnx.Rngs(key))
+        call = fnx.vmap(lambda layer, x: layer(x), in_axes=(0, None))
+        return [*call(layers, jnp.asarray(ONES)), *call(layers, jnp.asarray(ONES))]
+
+    assert different(calls(KEY)) == 6
+
+
+def test_split_streams_of_one_module():
+    axes = fnx.StateAxes({fnx.RngState: 0, ...: None})
+
+    @fnx.jit
+    def calls(layer):
+        call = fnx.vmap(lambda layer, x: layer(x), in_axes=(axes, None))
+        return fnx.split_rngs(splits=3)(call)(layer, jnp.asarray(ONES))
+
+    assert different(calls(nnx.Dropout(0.5, rngs=fnx.Rngs(0)))) == 3
+
+
+def test_scan_over_modules():
+    @fnx.split_rngs(splits=3)
+    @fnx.vmap
+    def make(rngs):
+        return Net(rngs)
+
+    @fnx.scan(in_axes=(fnx.Carry, 0), out_axes=(fnx.Carry, 0))
+    def forward(x, net):
+        return x, net.first(jnp.ones_like(x)) + 0 * net.norm(x)
+
+    @fnx.jit
+    def go(key, x):
+        nets = make(fnx.Rngs(key))
+        _, masks = forward(x, nets)
+        return masks, nets.norm.mean[...]
+
+    x = draw(16, 32, mean=2)
+    masks, means = go(KEY, x)
+    assert different(masks) == 3
+    np.testing.assert_allclose(means, [0.01 * x.mean(0)] * 3, rtol=1e-4)
+
+
+@few(("axis_name", "distinct"), [("d", 8), (None, 1)])
+def test_axis_name_gives_every_device_its_own_mask(axis_name, distinct):
+    layer = nnx.Dropout(0.5, axis_name=axis_name)
+    mesh = jax.make_mesh((8,), ("d",), (AxisType.Auto,))
+    specs = {"in_specs": (P("d"), P()), "out_specs": P("d")}
+    on_devices = jax.shard_map(lambda x, key: layer(x, rngs=key), mesh=mesh, **specs)
+    assert different(jax.jit(on_devices)(np.ones((8, 64), np.float32), KEY)) == distinct
+
+
+@fnx.dataclass(eq=False)
+class Noise(nnx.Stochastic):
+    """A module such as a user writes it."""
+
+    size: ArrayLike = 1.0
+
+    def is_off(self):
+        return isinstance(self.size, int) and self.size == 0
+
+    def transform(self, key, x):
+        return x + self.size * jax.random.normal(key, x.shape, x.dtype)
+
+
+def test_a_stochastic_module_of_ones_own():
+    layer = Noise(size=0.1, rngs=fnx.Rngs(0))
+    drawn = [run(layer, ONES), run(layer, ONES)]
+    assert 0 < np.std(drawn[0]) < 0.2
+    assert different(drawn) == 2
+    layer.eval()
+    assert layer(ONES) is ONES
+    assert Noise(size=0)(ONES) is ONES
+
+    @jax.jit
+    def keyed(key):
+        expected = ONES + 0.1 * jax.random.normal(key, ONES.shape)
+        return Noise(size=0.1)(ONES, rngs=key), expected
+
+    np.testing.assert_array_equal(*keyed(KEY))
+
+
+def test_a_module_without_a_transform_raises():
+    with pytest.raises(NotImplementedError, match=r"Stochastic must define `transform\(key, x\)`"):
+        nnx.Stochastic()(ONES, rngs=KEY)
