@@ -1,10 +1,6 @@
 """Steps of optimizers, many of them in one compiled program, and chains to take them with."""
 
-import dataclasses
-import inspect
-from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +8,6 @@ import numpy as np
 import optax
 
 from jaxreg import proximal, transforms
-from tests import cases
 
 RATE = 0.1  # learning rate of the chains with a metric
 
@@ -102,115 +97,3 @@ METRIC_CHAINS = {
         optax.adam(r), lambda v, threshold: by_columns(v, threshold), w, r
     ),
 }
-
-
-@dataclasses.dataclass(frozen=True)
-class Optimizer:
-    """A whole optimizer with a technique in it, as a function of its strengths, traced or not."""
-
-    build: Callable[..., Any]  # of ``inner`` and the strengths
-    strengths: dict[str, float]
-    scheduled: tuple[str, ...]  # strengths that may be schedules
-    needs_all: bool = False  # so that a mask can only be inside of it
-    inner: optax.GradientTransformation = dataclasses.field(
-        default_factory=lambda: optax.sgd(0.1, momentum=0.5)
-    )
-
-    def __call__(self, times=1.0, /, inner=None, **strengths):
-        """The optimizer with its strengths times a number, or with others."""
-        strengths = {k: times * v for k, v in self.strengths.items()} | strengths
-        return self.build(self.inner if inner is None else inner, **strengths)
-
-
-def _behind(build):
-    """A transformation behind an optimizer, as a function that names its strengths."""
-
-    def optimizer(inner, **strengths):
-        return optax.chain(inner, build(**strengths))
-
-    # Optax looks there for what it may inject.
-    own = inspect.Parameter("inner", inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    optimizer.__signature__ = inspect.Signature(
-        [own, *inspect.signature(build).parameters.values()]
-    )
-    return optimizer
-
-
-def _ignoring(build):
-    """A transformation that other arguments do not reach, since that of the row takes none."""
-
-    def transformation(*, factor):
-        return optax.GradientTransformation(*build(factor=factor))
-
-    return transformation
-
-
-def _with_metric(build):
-    return lambda inner, weight, learning_rate: build(weight, learning_rate)
-
-
-OPTIMIZERS = {
-    **{
-        case.name: Optimizer(
-            _behind(_ignoring(case.build) if "factor" in case.strengths else case.build),
-            case.strengths,
-            # The strength of a projection is bound to its function and takes no schedule.
-            () if case.factory is transforms.project else tuple(case.strengths),
-        )
-        for case in cases.TRANSFORMATIONS
-    },
-    "exponential_average": Optimizer(
-        _behind(transforms.exponential_average), {"decay": 0.9, "initial_weight": 0.5}, ("decay",)
-    ),
-    "stochastic_weight_average": Optimizer(
-        _behind(transforms.stochastic_weight_average), {"start": 2, "period": 2}, ()
-    ),
-    "lookahead": Optimizer(transforms.lookahead, {"period": 2, "step_size": 0.4}, ("step_size",)),
-    "sam": Optimizer(transforms.sam, {"radius": 0.5}, ("radius",), needs_all=True),
-    "asam": Optimizer(transforms.asam, {"radius": 0.8, "eta": 0.1}, ("radius",), needs_all=True),
-    "centralize": Optimizer(lambda inner: optax.chain(transforms.centralize(), inner), {}, ()),
-    **{
-        f"preconditioned {name}": Optimizer(
-            _with_metric(build),
-            {"weight": 0.5, "learning_rate": RATE},
-            ("weight", "learning_rate"),
-        )
-        for name, build in METRIC_CHAINS.items()
-    },
-}
-
-
-def slopes(params):
-    """Gradients of a loss with a curvature, so that the point where they are taken matters."""
-
-    def leaf(w):
-        if jnp.issubdtype(w.dtype, jax.dtypes.prng_key) or w.dtype == bool:
-            return np.zeros(w.shape, jax.dtypes.float0)
-        if not jnp.issubdtype(w.dtype, jnp.inexact):
-            return w
-        wide = w.astype(jnp.promote_types(w.dtype, jnp.float32))
-        return (2 * wide + 0.1 * jnp.cos(3 * wide)).astype(w.dtype)
-
-    return jax.tree.map(leaf, params)
-
-
-def take(tx, params, state, gradients=None):
-    """Parameters and state after one step down the slopes, or with other gradients."""
-    gradients = slopes(params) if gradients is None else gradients
-    tx = optax.with_extra_args_support(tx)
-    updates, state = tx.update(gradients, state, params, grad_fn=slopes)
-    return optax.apply_updates(params, updates), state
-
-
-def run(tx, params, steps=3):
-    """Parameters and state after some steps, one by one."""
-    state = tx.init(params)
-    for _ in range(steps):
-        params, state = take(tx, params, state)
-    return params, state
-
-
-def scan(tx, params, steps=3):
-    """Parameters and state after some steps, in a loop of the program."""
-    start = params, tx.init(params)
-    return jax.lax.scan(lambda carry, _: (take(tx, *carry), None), start, length=steps)[0]

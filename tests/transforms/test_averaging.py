@@ -194,11 +194,12 @@ def test_updates_pass_through(average):
     assert step(np.float32([0.1, -0.2])) == 1
 
 
-@few("tx, expected", [
+@pytest.mark.parametrize(("tx", "expected"), [
     (transforms.stochastic_weight_average(start=1, period=2), 3.0),
     (transforms.exponential_average(1.0), 1.0),
-], ids=["equal", "exponential"])  # fmt: skip
-def test_an_average_that_rests_takes_no_part_in_what_is_not_finite(tx, expected):
+    (transforms.stochastic_weight_average(start=3, period=1), 4.0),
+], ids=["equal", "exponential", "newest"])  # fmt: skip
+def test_averages_that_rest_or_start_anew_have_no_part_in_what_is_not_finite(tx, expected):
     @jax.jit
     def last():
         state = tx.init(jnp.float32(1))
@@ -355,6 +356,7 @@ def odd_leaves():
         "narrow": np.ones(2, jnp.bfloat16),
         "spectrum": np.full(2, 1 + 2j, np.complex64),
         "steps": np.arange(3, dtype=np.int32),
+        "count": np.arange(3, dtype=np.int32),
         "key": jax.random.key(0),
         "on": np.array([True, False]),
         "nothing": None,
@@ -369,11 +371,11 @@ ODD = {
 NAMES = ["exponential_average", "lookahead", "stochastic_weight_average"]
 
 
-@few("name", NAMES)
+@pytest.mark.parametrize("name", NAMES)
 def test_averages_hold_the_newest_of_other_leaves(name):
     params = odd_leaves()
     updates = {**params, "frozen": None}
-    for leaf in ("key", "on"):
+    for leaf in ("key", "on", "count"):
         updates[leaf] = np.zeros(np.shape(params[leaf]), jax.dtypes.float0)
     tx = ODD[name]
 
@@ -398,8 +400,17 @@ def test_averages_hold_the_newest_of_other_leaves(name):
         np.testing.assert_allclose(np.complex64(read[leaf]), expected)
     np.testing.assert_array_equal(read["frozen"], [5])
     np.testing.assert_array_equal(read["steps"], 2 * np.arange(3))
+    np.testing.assert_array_equal(read["count"], np.arange(3))
     np.testing.assert_array_equal(jax.random.key_data(read["key"]), [0, 0])
     np.testing.assert_array_equal(read["on"], [True, False])
+
+
+def test_the_average_is_that_of_rounded_parameters():
+    """Of bfloat16 parameters after ``optax.apply_updates``, whatever the dtype of updates."""
+    tx = transforms.exponential_average(0.0)
+    exact = partial(jax.jit, compiler_options={"xla_allow_excess_precision": False})
+    average = exact(lambda w, u: tx.update(u, tx.init(w), w)[1].average)
+    np.testing.assert_array_equal(average(np.ones(1, jnp.bfloat16), np.float32([1e-3])), [1])
 
 
 def test_an_average_of_a_part_leaves_the_others_newest():
@@ -439,7 +450,7 @@ def test_an_average_that_is_missing_or_not_the_only_one_is_named():
         transforms.averaged(state, {"a": w})
 
 
-@few("name", NAMES)
+@pytest.mark.parametrize("name", NAMES)
 def test_states_and_what_is_read_outlive_donated_arrays(name):
     tx = ODD[name]
     w = jnp.asarray(np.ones(2, np.float32))

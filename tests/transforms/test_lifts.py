@@ -202,6 +202,15 @@ def test_no_coordinate_lands_beyond_its_goal():
     assert abs(landed).max() > 0.099
 
 
+def test_a_step_that_reaches_its_goal_is_left_alone():
+    """To the bit, where a step to it is a floating-point number."""
+    w = np.float32(np.random.default_rng(0).uniform(1, 2, 1000))
+    goal = np.float32([1, -1] * 500) * np.float32(1.05)
+    w = np.copysign(w, goal)
+    landed = one_step(transforms.project(lambda x: jnp.asarray(goal)), np.zeros_like(w), w)
+    np.testing.assert_array_equal(landed, goal)
+
+
 @few("dtype", [jnp.bfloat16, jnp.float16])
 def test_narrow_columns_stay_within_their_bound(dtype):
     w = np.random.default_rng(0).normal(0, 1, (100, 20)).astype(dtype)

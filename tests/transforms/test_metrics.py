@@ -141,6 +141,15 @@ def test_the_metrics_are_their_formulas():
         np.testing.assert_allclose(d, FORMULAS[name][2], rtol=1e-5, err_msg=name)
 
 
+def test_a_variance_that_rounding_made_negative_is_zero():
+    inner = optax.rmsprop(RATE, decay=B2, centered=True, bias_correction=True)
+    metric = transforms.rmsprop_metric(decay=B2, eps=0.0)
+    gradients = np.float32([np.linspace(0.1, 0.7, 50)] * 9)
+    d = jax.jit(lambda w: metric(stepwise(inner, w, gradients)[1]))(np.zeros(50, np.float32))
+    assert (d == 0).any()
+    np.testing.assert_allclose(d, 0, atol=1e-3)
+
+
 def test_the_defaults_of_the_metrics_are_those_of_the_optimizers():
     """Tiny gradients, at which each constant counts."""
     tiny = np.float32([[1e-8, 3e-8, -2e-4, 0.0]])

@@ -240,6 +240,15 @@ def test_wide_and_narrow_leaves_share_one_norm():
     np.testing.assert_allclose(step["wide"], [0.5], rtol=1e-6)
 
 
+def test_float64_gradients_are_not_narrowed_by_others():
+    with jax.enable_x64(True):
+        step = jax.jit(partial(transforms.sam_perturbation, radius=1.0))
+        g = {"narrow": np.float32([1.0]), "wide": np.float64([1.0])}
+        found = step(g)
+        assert found["narrow"].dtype == np.float32
+        np.testing.assert_allclose(found["wide"], [0.5**0.5], rtol=1e-12)
+
+
 @few("wrap", [float, optax.constant_schedule, jnp.float32])
 @every_build
 def test_a_radius_of_zero_is_the_optimizer_to_the_bit(build, wrap):

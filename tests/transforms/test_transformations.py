@@ -15,7 +15,8 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jaxreg import masks, transforms
 from tests import cases
 from tests.helpers import few
-from tests.transforms.helpers import OPTIMIZERS, parameters, run, scan, slopes, take
+from tests.transforms.helpers import parameters
+from tests.transforms.optimizers import OPTIMIZERS, run, scan, slopes, take
 
 every_optimizer = pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS)
 some_optimizers = few("make", OPTIMIZERS.values(), ids=OPTIMIZERS)

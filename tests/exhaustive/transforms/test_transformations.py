@@ -7,7 +7,8 @@ import optax
 import pytest
 
 from jaxreg import masks, projections, proximal, transforms
-from tests.transforms.helpers import OPTIMIZERS, parameters, take
+from tests.transforms.helpers import parameters
+from tests.transforms.optimizers import OPTIMIZERS, take
 
 
 def test_decay_proximal_step_and_bound_cost_adam_no_memory():
