@@ -159,13 +159,8 @@ def test_derivatives_by_every_radius_are_finite(name):
 
 @every_projection
 def test_weights_of_any_size_make_the_same_step(name):
-    sizes = {
-        "min_max_norm": {"low": 1.5, "high": 2.0},
-        "min_max_norm of one size": {"low": 0.3, "high": 0.3},
-        "non_negative": {},
-        "unit_norm": {},
-    }.get(name, {"radius": 1.5})
-    function = ALL[name] if not sizes else ALL[name].func
+    function = getattr(ALL[name], "func", ALL[name])
+    sizes = getattr(ALL[name], "keywords", {})
     project = jax.jit(lambda w, sizes: function(w, **sizes))
     w, sizes = weights(6, 8), {k: np.float32(v) for k, v in sizes.items()}
     expected = np.asarray(project(w, sizes))
@@ -477,6 +472,15 @@ def test_singular_values_are_clipped(shape, axis):
     assert (values > radius).any()
     want = (left * np.minimum(values, radius)) @ right
     np.testing.assert_allclose(v.reshape(want.shape), want, atol=2e-5)
+
+
+def test_matrices_a_little_outside_the_ball_and_with_outputs_last_are_clipped():
+    near = np.diag(np.float32([1 + 1e-6, 0.5]))
+    assert size_of("spectral_ball", ball("spectral_ball", near, 1.0)) <= 1 + 1e-7
+    w = weights(3, 2, 4)
+    left, values, right = np.linalg.svd(float64(w).reshape(6, 4), full_matrices=False)
+    v = np.asarray(ball("spectral_ball", w, 1.0)).reshape(6, 4)
+    np.testing.assert_allclose(v, (left * np.minimum(values, 1.0)) @ right, atol=2e-5)
 
 
 @every_dtype

@@ -13,10 +13,10 @@ decorrelation = value_and_slope(penalties.decorrelation)
 
 
 def test_decorrelation_is_half_the_squared_covariances_of_numpy():
-    x = normal(7, 4) + 5
+    x = normal(8, 4) + 5
     covariances = np.cov(x.T, bias=True)
     expected = (np.linalg.norm(covariances) ** 2 - np.linalg.norm(np.diag(covariances)) ** 2) / 2
-    for shape in ((7, 4), (7, 1, 4)):
+    for shape in ((8, 4), (2, 4, 4)):
         value, _ = decorrelation(np.float32(x).reshape(shape))
         np.testing.assert_allclose(value, expected, rtol=1e-5)
 
@@ -95,6 +95,7 @@ def test_means_over_examples_take_penalties_of_one_example():
     mean = jax.jit(penalties.per_example(lambda x: penalties.group_lasso(x, axis=(0, 1))))
     expected = np.sqrt(6) * np.linalg.norm(np.float64(x).reshape(4, 6), axis=1).mean()
     np.testing.assert_allclose(mean(x), expected, rtol=1e-6)
+    np.testing.assert_allclose(mean(x[:1]), np.sqrt(6) * np.linalg.norm(x[0]), rtol=1e-6)
     value = mean(x[:0])
     assert (float(value), value.dtype) == (0.0, np.float32)
 

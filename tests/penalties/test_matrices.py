@@ -134,6 +134,21 @@ def test_orthogonality_takes_the_smaller_gram_matrix(shape, axis):
     np.testing.assert_allclose(expected + other, 2 * float(value) + constant, rtol=1e-5)
 
 
+@every_penalty
+def test_the_last_axis_holds_the_outputs_unless_told(name):
+    w = normal(3, 2, 4)
+    m = matrix(w, (2,))
+    values = scipy.linalg.svdvals(m)
+    expected = {
+        "orthogonality": ((m.T @ m - np.eye(4)) ** 2).sum(),
+        "spectral": values[0],
+        "nuclear": values.sum(),
+    }[name]
+    np.testing.assert_allclose(
+        value_and_slope(PENALTIES[name])(np.float32(w))[0], expected, rtol=1e-5
+    )
+
+
 def test_orthogonality_is_zero_at_orthonormal_rows_and_columns():
     q = np.float32(np.linalg.qr(normal(7, 4))[0])
     rotation = np.complex64(scipy.linalg.expm(np.array([[0, 1j], [1j, 0]])))

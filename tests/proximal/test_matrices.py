@@ -63,6 +63,13 @@ def test_singular_values_fall_by_the_threshold(shape, axis):
     np.testing.assert_array_equal(spectrum > 1e-5, values > t)
 
 
+def test_the_last_axis_holds_the_outputs_unless_told():
+    w = weights(3, 2, 4)
+    left, values, right = np.linalg.svd(float64(w).reshape(6, 4), full_matrices=False)
+    want = (left * np.maximum(values - 1.0, 0)) @ right
+    np.testing.assert_allclose(nuclear(w, 1.0).reshape(6, 4), want, atol=1e-5)
+
+
 @pytest.mark.parametrize("shape", [(7, 5), (5, 7)], ids=str)
 def test_zero_lies_in_the_subdifferential_of_the_nuclear_norm(shape):
     # The residual is t times u v^T on the singular vectors that stay, and at most t elsewhere.

@@ -77,6 +77,19 @@ def test_more_steps_find_worse_directions():
     assert 0 < values[0] < values[1] < values[2] < values[3]
 
 
+def test_one_step_is_taken_unless_told():
+    w, x = np.float32(normal(20, 5)), np.float32(normal(8, 20, seed=1))
+
+    @jax.jit
+    def values(x):
+        call = partial(smoothness.virtual_adversarial, lambda x: x @ w, x, key=KEY, radius=0.3)
+        return call(), call(steps=1), call(steps=2)
+
+    default, one, two = values(x)
+    np.testing.assert_allclose(default, one, rtol=1e-6)
+    assert two > default * 1.01
+
+
 def test_the_gradient_holds_the_direction_and_the_left_side():
     w, x = normal(4, 3), normal(1, 4, seed=1)
     with jax.enable_x64(True):

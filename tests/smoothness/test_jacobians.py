@@ -130,8 +130,8 @@ def test_the_gradient_of_exact_counts_no_more_products_than_it_needs():
 # Estimates.
 
 
-def drawn(estimate, f, x, number, probes=1):
-    one = lambda key: estimate(f, x, key=key, probes=probes)  # noqa: E731
+def drawn(estimate, f, x, number, **options):
+    one = lambda key: estimate(f, x, key=key, **options)  # noqa: E731
     return jax.vmap(one)(jax.random.split(KEY, number))
 
 
@@ -140,7 +140,9 @@ def drawn(estimate, f, x, number, probes=1):
 def test_estimates_are_unbiased(estimate, probes, number):
     """Within 5 standard errors of the exact norm; that of 0.9 times the function is rejected."""
     params, x = small()
-    program = jax.jit(lambda x: drawn(estimate, lambda x: network(params, x), x, number, probes))
+    program = jax.jit(
+        lambda x: drawn(estimate, lambda x: network(params, x), x, number, probes=probes)
+    )
     values = float64(program(x))
     error = values.std() / np.sqrt(len(values))
     norm = squared_norm(params, x)
@@ -202,7 +204,7 @@ def test_probes_and_examples_have_directions_of_their_own(estimate):
         repeated = jnp.repeat(x, 16, axis=0)
         return (
             drawn(estimate, f, x, 4000),
-            drawn(estimate, f, x, 4000, 4),
+            drawn(estimate, f, x, 4000, probes=4),
             drawn(estimate, f, repeated, 4000),
         )
 
