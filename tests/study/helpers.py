@@ -1,11 +1,15 @@
 """Data to train on in a blink, and finished studies made up for what a study hands over."""
 
 import dataclasses
+import io
 import math
+from html.parser import HTMLParser
 
 import numpy as np
+from rich.console import Console
 
-from jaxreg.study import data
+from jaxreg.study import data, report
+from jaxreg.study.data import TASKS
 from jaxreg.study.recipes import Recipe
 from jaxreg.study.records import Arm, Interval, Study
 
@@ -109,3 +113,70 @@ def with_recipe(recipe, data="digits"):
     study = make_study(data)
     chosen = dataclasses.replace(study.arms[-1], recipe=recipe)
     return dataclasses.replace(study, arms=(*study.arms[:-1], chosen))
+
+
+def printed(study, **options):
+    console = Console(file=io.StringIO(), **options)
+    report.print_table(study, console)
+    return console.file.getvalue()
+
+
+def table_rows(text):
+    table, *_ = text.split("\n\n")
+    return {line.split()[0]: line for line in table.splitlines()}
+
+
+VOID = {"meta", "br"}
+
+
+class Page(HTMLParser):
+    """Checks the nesting of tags while it notes what the tests ask for."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open = []
+        self.tags = []
+        self.text = []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes), tuple(self.open)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes), tuple(self.open)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+    def all(self, *names):
+        return [(attributes, inside) for tag, attributes, inside in self.tags if tag in names]
+
+
+def with_curves(**curves):
+    """A study whose baseline and L1 arm have curves of their own, the same for every seed."""
+    study = make_study()
+    arms = list(study.arms)
+    for index, (train, validation) in enumerate(curves.values()):
+        losses = {"train_loss": train, "validation_loss": validation}
+        columns = {
+            key: np.repeat(np.array(loss, np.float32)[:, None], SEEDS, axis=1)
+            for key, loss in losses.items()
+        }
+        arms[index] = dataclasses.replace(arms[index], **columns)
+    return dataclasses.replace(study, arms=tuple(arms))
+
+
+def circles_as_published(*, strength=0.01, **changes):
+    task = TASKS["circles"]
+    fields = {"epochs": task.epochs, "sizes": (task.train_size, 1000, 1000)} | changes
+    study = make_study("circles", **fields)
+    arms = list(study.arms)
+    arms[1] = dataclasses.replace(arms[1], strength=strength)
+    return dataclasses.replace(study, arms=tuple(arms))

@@ -152,9 +152,7 @@ def test_the_policy_of_a_recipe_is_trained_in_one_program():
         traced.append(recipe)
         return models.mlp((8,), 2)(recipe)
 
-    train = partial(
-        runner.run, counting, blobs, seeds=SEEDS, epochs=4, batch_size=20, learning_rate=0.03
-    )
+    train = partial(TRAIN, counting, blobs)
     policies = [Policy(("jitter",), (2.0,), (share,)) for share in (0.0, 0.5, 1.0)]
     runs = train([Recipe(policy=policy) for policy in policies])
     assert len(traced) == 1

@@ -1,5 +1,6 @@
 """The protocol of a study: choices on validation, ties, and intervals that cover."""
 
+import itertools
 import math
 
 import numpy as np
@@ -85,10 +86,10 @@ def test_comparisons_say_what_is_wrong():
 
 
 def test_the_interval_is_the_normal_one_where_that_is_known():
-    baseline = np.random.default_rng(1).normal(size=2000)
-    noise = np.random.default_rng(2).normal(0.5, 2.0, size=2000)
+    baseline = np.random.default_rng(1).normal(size=500)
+    noise = np.random.default_rng(2).normal(0.5, 2.0, size=500)
     interval = selection.paired_difference(baseline + noise, baseline)
-    error = noise.std() / math.sqrt(2000)
+    error = noise.std() / math.sqrt(500)
     np.testing.assert_allclose(interval.mean, noise.mean(), atol=1e-6)
     # 10,000 resamples know a quantile at 1.96 errors to about 0.03 errors.
     np.testing.assert_allclose(interval.low, noise.mean() - 1.96 * error, atol=0.12 * error)
@@ -125,10 +126,57 @@ def test_an_interval_needs_two_seeds():
         selection.paired_difference(np.ones(1), np.ones(1))
 
 
-@pytest.mark.parametrize(("seeds", "low", "high"), [(16, 0.016, 0.084), (8, 0.0, 0.09)])
-def test_the_interval_leaves_out_no_difference_as_often_as_it_says(seeds, low, high):
-    """Of 1000 differences that are pure noise 5 % look real, give or take 5 standard errors."""
-    noise = np.random.default_rng(0).normal(size=(1000, seeds))
-    intervals = [selection.paired_difference(row, np.zeros(seeds)) for row in noise]
-    missed = np.mean([not found.low <= 0 <= found.high for found in intervals])
-    assert low < missed < high
+def every_resample(values):
+    """Means of all equally likely resamples, in order."""
+    return np.sort([np.mean(picked) for picked in itertools.product(values, repeat=len(values))])
+
+
+@pytest.mark.parametrize(("count", "share"), [(2, 0.0), (3, 1e-4), (5, 9e-4), (6, 0.0024)])
+def test_the_interval_has_its_ends_at_expanded_shares_of_all_resamples(count, share):
+    """Shares by hand: the normal probability below Student's quantile, expanded for n - 1."""
+    expanded = selection._expanded(count)
+    assert expanded == pytest.approx(share, abs=2e-4)
+    student = {2: 12.7062, 3: 4.30265, 5: 2.77645, 6: 2.57058}[count]
+    quantile = student * math.sqrt(count / (count - 1))
+    assert expanded == pytest.approx(0.5 * math.erfc(quantile / math.sqrt(2)), rel=1e-3, abs=1e-9)
+    values = np.random.default_rng(count).normal(size=count).round(3)
+    baseline = np.random.default_rng(count + 10).normal(size=count).round(3)
+    means = every_resample(values - baseline)
+    interval = selection.paired_difference(values, baseline)
+    # 10,000 draws know a share p to 5 sqrt(p / 10,000).
+    slack = 5 * math.sqrt((expanded + 1e-4) / 10_000)
+    ends = np.quantile(means, [max(expanded - slack, 0), expanded + slack])
+    assert ends[0] - 1e-5 <= interval.low <= ends[1] + 1e-5
+    ends = np.quantile(means, [1 - expanded - slack, min(1 - expanded + slack, 1)])
+    assert ends[0] - 1e-5 <= interval.high <= ends[1] + 1e-5
+    assert interval.mean == pytest.approx((values - baseline).mean(), abs=1e-6)
+
+
+def test_of_rows_that_are_equal_in_both_the_first_is_chosen():
+    assert selection.best(np.full((3, 2), 0.5), np.full((3, 2), 0.1)) == 0
+    assert (
+        selection.best(np.array([[0.5, 0.7], [0.9, 0.1]]), np.array([[1.0, 1.0], [0.5, 0.5]])) == 0
+    )
+
+
+def test_an_arm_holds_the_results_of_its_strength():
+    def train(wanted):
+        number = len(wanted)
+        rows = np.arange(number)[:, None] + np.arange(SEEDS) / 10
+        curves = np.arange(number)[:, None, None] + np.zeros((number, EPOCHS, SEEDS))
+        return Runs(rows + 1, rows, rows + 2, rows + 3, curves + 4, curves + 5)
+
+    found = compare(train, [BASELINE, L2, L1])
+    arm = found.arms[1]
+    np.testing.assert_array_equal(arm.validation, [3, 3.1, 3.2])
+    np.testing.assert_array_equal(arm.train, arm.validation + 1)
+    np.testing.assert_array_equal(arm.test, arm.validation + 2)
+    assert (arm.train_loss == 7).all()
+    assert (arm.validation_loss == 8).all()
+    assert arm.strengths == (1.0, 2.0, 3.0)
+    np.testing.assert_array_equal(arm.grid_validation[:, 0], [1, 2, 3])
+    np.testing.assert_array_equal(arm.grid_test[:, 0], [3, 4, 5])
+    assert arm.difference.mean == pytest.approx(3)
+    assert found.arms[2].strength == 0.5
+    assert found.chosen == "l1"
+    assert found.notes == ()

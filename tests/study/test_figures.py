@@ -1,0 +1,233 @@
+"""The figures of a report: what is drawn where, and the text that they carry."""
+
+import dataclasses
+import re
+
+import numpy as np
+import pytest
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+
+from jaxreg.study import figures, summary
+from tests.study.helpers import Page, make_study
+
+BLUE, VERMILLION = "#0072b2", "#d55e00"
+
+
+def test_figures_show_the_digits_of_the_data():
+    # The coordinates are shortened, the words are not.
+    (_, svg), *_ = figures.strength_curves(make_study(name='id="x" url(#y) <g> 0.12345678'))
+    assert "0.12345678" in "".join(Page(svg).text)
+    assert re.search(r"\d\.\d{3,}", re.sub(r">[^<]*<", "><", svg)) is None
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """Axes and words of the figures that are drawn, without writing them."""
+    found = []
+
+    def render(draw, words, *, size, margins):
+        axes = Figure().add_subplot()
+        draw(axes)
+        found.append((axes, words, size, margins))
+        return "svg"
+
+    monkeypatch.setattr(figures, "_render", render)
+    return found
+
+
+def lines(axes):
+    """Ends, color and style of every line."""
+    return [
+        (np.asarray(line.get_xdata(), float), np.asarray(line.get_ydata(), float),
+         to_hex(line.get_color()), line.get_linestyle(), line.get_marker())
+        for line in axes.lines
+    ]  # fmt: skip
+
+
+def test_the_forest_has_an_interval_and_a_mean_for_every_arm(drawn):
+    study = make_study()
+    assert figures.forest(study) == "svg"
+    axes, words, size, margins = drawn[0]
+    zero, *rest = lines(axes)
+    np.testing.assert_array_equal(zero[0], [0, 0])
+    colors = [BLUE, figures.MUTED, VERMILLION, BLUE]
+    for row, arm in enumerate(study.arms[1:]):
+        mean, low, high = (100 * end for end in arm.difference)
+        interval = rest[2 * row]
+        point = rest[2 * row + 1]
+        np.testing.assert_allclose(interval[0], [low, high])
+        np.testing.assert_array_equal(interval[1], [row, row])
+        np.testing.assert_allclose(point[0], mean)
+        np.testing.assert_array_equal(point[1], row)
+        assert interval[2] == point[2] == colors[row]
+        face = to_hex(axes.lines[2 + 2 * row].get_markerfacecolor())
+        assert face == (figures.CARD if row == 1 else colors[row])
+        mark = summary.mark(arm, study)
+        assert f"{arm.name} {summary.interval_points(arm.difference)}, {mark}" in words.description
+    labels = [text.get_text() for text in axes.get_yticklabels()]
+    assert labels == ["l1 0.1", "max norm 2", "batch norm", "combined"]
+    weights = [text.get_fontweight() for text in axes.get_yticklabels()]
+    assert weights == ["normal"] * 3 + ["bold"]
+    assert axes.get_ylim() == (3.6, -0.6)
+    assert size == (400, 27 * 4 + 46)
+    assert margins[0] == pytest.approx(18 + 6.1 * 10)
+    assert "points of test accuracy" in axes.get_xlabel()
+
+
+def test_the_gap_goes_from_test_to_train(drawn):
+    study = make_study()
+    figures.gap(study)
+    axes, words, *_ = drawn[0]
+    found = lines(axes)
+    for row, arm in enumerate(study.arms):
+        test = 100 * arm.test.mean()
+        train = 100 * arm.train.mean()
+        bar, square, dot = found[3 * row : 3 * row + 3]
+        np.testing.assert_allclose(bar[0], [test, train])
+        for part, value, marker in ((square, train, "s"), (dot, test, "o")):
+            np.testing.assert_allclose(part[0], value)
+            np.testing.assert_array_equal(part[1], row)
+            assert part[4] == marker
+        assert (square[2], dot[2]) == (VERMILLION, figures.INK)
+        assert f"{arm.name} train {train:.1f}, test {test:.1f}" in words.description
+    assert axes.get_ylim() == (4.6, -0.6)
+
+
+def test_loss_curves_have_one_scale_and_a_band_over_seeds(drawn):
+    study = make_study()
+    found = figures.loss_curves(study)
+    assert [arm.name for arm, _ in found] == [arm.name for arm in study.arms]
+    every = np.concatenate([np.stack([a.train_loss, a.validation_loss]) for a in study.arms])
+    for (arm, _), (axes, words, *_) in zip(found, drawn, strict=True):
+        assert axes.get_yscale() == "log"
+        np.testing.assert_allclose(axes.get_ylim(), [every.min() / 1.25, every.max() * 1.25])
+        assert axes.get_xlim() == (1, 5)
+        train, validation = lines(axes)
+        for line, loss, color in (
+            (train, arm.train_loss, VERMILLION), (validation, arm.validation_loss, BLUE),
+        ):  # fmt: skip
+            np.testing.assert_array_equal(line[0], [1, 2, 3, 4, 5])
+            np.testing.assert_allclose(line[1], loss.mean(axis=1), rtol=1e-6)
+            assert line[2] == color
+        assert (train[3] != "-", validation[3]) == (True, "-")
+        for band, loss in zip(axes.collections, (arm.train_loss, arm.validation_loss), strict=True):
+            heights = band.get_paths()[0].vertices[:, 1]
+            np.testing.assert_allclose([heights.min(), heights.max()], [loss.min(), loss.max()])
+        means = arm.train_loss.mean(axis=1)
+        assert f"training loss from {means[0]:.3g} to {means[-1]:.3g}" in words.description
+        low = arm.validation_loss.mean(axis=1).min()
+        assert words.description.endswith(f"lowest {low:.3g}")
+        assert figures.lowest(arm) == f"{low:.3g}"
+    assert len({words.prefix for _, words, *_ in drawn}) == 5
+
+
+def test_strength_curves_show_both_accuracies_and_the_choice(drawn):
+    study = make_study()
+    found = figures.strength_curves(study)
+    assert [arm.name for arm, _ in found] == ["l1", "max_norm"]
+    arm = study.arms[1]
+    axes, words, *_ = drawn[0]
+    level, choice, validation, test = lines(axes)
+    np.testing.assert_allclose(level[1], 100 * study.arms[0].test.mean())
+    np.testing.assert_array_equal(choice[0], 0.1)
+    for line, grid, color in (
+        (validation, arm.grid_validation, BLUE), (test, arm.grid_test, figures.INK),
+    ):  # fmt: skip
+        np.testing.assert_array_equal(line[0], arm.strengths)
+        np.testing.assert_allclose(line[1], 100 * grid.mean(axis=1))
+        assert line[2] == color
+    for band, grid in zip(axes.collections, (arm.grid_validation, arm.grid_test), strict=True):
+        ends = [summary.mean_interval(row) for row in grid]
+        heights = band.get_paths()[0].vertices[:, 1]
+        np.testing.assert_allclose(heights.min(), 100 * min(end.low for end in ends))
+        np.testing.assert_allclose(heights.max(), 100 * max(end.high for end in ends))
+    assert axes.get_xscale() == "log"
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["0.1", "1"]
+    assert axes.get_xlabel() == "weight of the L1 step"
+    first = 100 * arm.grid_validation[0].mean()
+    assert words.description.startswith(f"0.1: validation {first:.1f}, test ")
+    # Infinity has no place on an axis.
+    assert drawn[1][0].get_xscale() == "linear"
+    assert [text.get_text() for text in drawn[1][0].get_xticklabels()] == ["2"]
+
+
+@pytest.mark.parametrize(
+    ("strengths", "scale", "shown"),
+    [
+        ((1.0, 2.0, 3.0), "linear", ["1", "2", "3"]),
+        ((1.0, 2.0, 3.1), "log", ["1", "2", "3.1"]),
+        ((0.0, 1.0, 9.0), "linear", ["0", "1", "9"]),
+        ((1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0), "log", ["1", "3", "4", "5", "7"]),
+    ],
+)
+def test_axes_of_strengths(strengths, scale, shown):
+    axes = Figure().add_subplot()
+    arm = dataclasses.replace(make_study().arms[1], name="other", strengths=strengths)
+    axes.plot(strengths, strengths)
+    figures._strength_axis(axes, arm)
+    assert axes.get_xscale() == scale
+    labels = [text.get_text() for text in axes.get_xticklabels()]
+    assert len(labels) <= 5
+    assert labels[0] == shown[0]
+    assert labels[-1] == shown[-1]
+    if len(strengths) < 6:
+        assert labels == shown
+    assert axes.get_xlabel() == "strength"
+
+
+def test_logarithmic_ticks_are_plain_numbers():
+    for ends, ticks in (((0.01, 1.0), {0.01, 0.1, 1.0}), ((0.1, 1.0), {0.1, 0.2, 0.5, 1.0})):
+        axes = Figure().add_subplot()
+        axes.set_yscale("log")
+        axes.set_ylim(*ends)
+        figures._plain_log_ticks(axes.yaxis)
+        places = axes.yaxis.get_major_locator()()
+        assert {float(f"{p:.3g}") for p in places if ends[0] <= p <= ends[1] * 1.001} == ticks
+        assert axes.yaxis.get_major_formatter()(0.01, 0) == "0.01"
+        assert axes.yaxis.get_minor_formatter()(0.03, 0) == ""
+
+
+def test_losses_below_the_axis_are_drawn_at_its_floor(drawn):
+    study = make_study()
+    loss = study.arms[0].train_loss.copy()
+    loss[:] = 1e-9
+    arm = dataclasses.replace(study.arms[0], train_loss=loss, validation_loss=loss)
+    figures.loss_curves(dataclasses.replace(study, arms=(arm,)))
+    axes = drawn[0][0]
+    np.testing.assert_allclose(lines(axes)[0][1], 1e-5)
+    np.testing.assert_allclose(axes.get_ylim(), [1e-5 / 1.25, 1e-5 * 1.25])
+    nothing = dataclasses.replace(arm, train_loss=loss * np.nan, validation_loss=loss * np.nan)
+    assert figures._loss_scale(dataclasses.replace(study, arms=(nothing,))) == (0.1, 1.0)
+    assert figures.lowest(nothing) == "none"
+
+
+def test_a_band_leaves_out_what_is_not_finite():
+    values = np.array([[1.0, 2.0, 6.0], [np.nan, 1.0, 5.0], [np.inf, np.nan, np.nan]])
+    mean, low, high = figures.band(values)
+    np.testing.assert_array_equal(mean, [3, 3, np.nan])
+    np.testing.assert_array_equal(low, [1, 1, np.nan])
+    np.testing.assert_array_equal(high, [6, 5, np.nan])
+
+
+def test_long_labels_are_cut():
+    arm = dataclasses.replace(make_study().arms[1], name="a" * 30)
+    assert figures._label(arm) == "a" * 23 + "…"
+    arm = dataclasses.replace(arm, name="a" * 20)
+    assert figures._label(arm) == "a" * 20 + " 0.1"
+
+
+def test_a_written_figure_is_an_element_with_words_and_colors_of_the_page():
+    svg = figures.forest(make_study())
+    assert svg.startswith('<svg viewBox="0 0 400 154" role="img" aria-labelledby="figure-forest-')
+    assert svg.endswith("</svg>")
+    assert "<style" not in svg
+    assert "<metadata" not in svg
+    assert "font-family" not in svg
+    assert f"var(--validation, {BLUE})" in svg
+    assert re.search(r"(?<!, )#0072b2", svg) is None
+    ids = re.findall(r' id="([^"]*)"', svg)
+    assert all(name.startswith("figure-forest-") for name in ids)
+    assert len(ids) == len(set(ids))
+    for name in re.findall(r'(?:href="#|url\(#)([^")]*)', svg):
+        assert name in ids
