@@ -150,6 +150,19 @@ def test_steps_do_not_accumulate():
     assert step._cache_size() == 1
 
 
+def test_narrow_activations_are_summed_wide():
+    mean = penalties.per_example(penalties.l2)
+
+    @jax.jit
+    def run(*inputs):
+        return [collected(linen.ActivityPenalty(mean, weight=1.0), x, {})[1] for x in inputs]
+
+    narrow = [np.full((3, 5000), 300, dtype) for dtype in (jnp.bfloat16, jnp.float16)]
+    for penalty in run(*narrow):
+        assert penalty.dtype == jnp.float32
+        close(penalty, 5000 * 300**2 / 2)
+
+
 def test_a_traced_weight():
     def penalty(weight):
         return collected(linen.ActivityPenalty(penalties.l1, weight=weight), X, {})[1]

@@ -18,13 +18,13 @@ KEY = jax.random.key(3)
 X = np.random.default_rng(0).normal(size=(2, 6, 6, 8)).astype(np.float32)
 SERIES = X[:, 0]
 LAYERS = [
-    (nn.MultiHeadDotProductAttention(2), (SERIES, SERIES)),
     (nn.Sequential([nn.Dense(3), nn.LayerNorm(), nn.Dense(2)]), (SERIES,)),
     (nn.Dense(3), (SERIES,)),
     (nn.Conv(4, (3, 3)), (X,)),
     (nn.ConvTranspose(4, (2, 2)), (X,)),
     (nn.Embed(7, 5), (np.arange(6).reshape(2, 3),)),
     (nn.DenseGeneral((2, 4)), (SERIES,)),
+    (nn.MultiHeadDotProductAttention(2), (SERIES, SERIES)),
 ]
 every_layer = few(("layer", "inputs"), LAYERS, ids=[type(layer).__name__ for layer, _ in LAYERS])
 WRAPPERS = {

@@ -98,8 +98,11 @@ LAYERS = [
     (nn.Sequential([nn.Dense(3), nn.LayerNorm(), nn.Dense(2)]), (X,)),
     (nn.Dense(3, bias_init=nn.initializers.ones), (X,)),
     (nn.Conv(3, (2, 2)), (X,)),
-    (nn.LSTMCell(3), ((np.ones((4, 3), np.float32), np.ones((4, 3), np.float32)), FLAT)),
-    (nn.RNN(nn.LSTMCell(3)), (SERIES,)),
+    (
+        nn.LSTMCell(3, recurrent_kernel_init=nn.initializers.normal()),
+        ((np.ones((4, 3), np.float32), np.ones((4, 3), np.float32)), FLAT),
+    ),
+    (nn.RNN(nn.SimpleCell(3, recurrent_kernel_init=nn.initializers.normal())), (SERIES,)),
     (nn.MultiHeadDotProductAttention(2), (SERIES, SERIES)),
 ]
 

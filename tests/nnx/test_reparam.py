@@ -16,10 +16,6 @@ KEY = jax.random.key(3)
 X = np.random.default_rng(0).normal(size=(2, 6, 6, 8)).astype(np.float32)
 SERIES = X[:, 0]
 LAYERS = {
-    "MultiHeadAttention": (
-        lambda rngs: fnx.MultiHeadAttention(2, 8, decode=False, rngs=rngs),
-        (SERIES, SERIES),
-    ),
     "Sequential": (
         lambda rngs: fnx.Sequential(fnx.Linear(8, 4, rngs=rngs), fnx.Linear(4, 3, rngs=rngs)),
         (SERIES,),
@@ -29,6 +25,10 @@ LAYERS = {
     "ConvTranspose": (lambda rngs: fnx.ConvTranspose(8, 4, (2, 2), rngs=rngs), (X,)),
     "Embed": (lambda rngs: fnx.Embed(7, 5, rngs=rngs), (np.arange(6),)),
     "LinearGeneral": (lambda rngs: fnx.LinearGeneral(8, (2, 4), rngs=rngs), (SERIES,)),
+    "MultiHeadAttention": (
+        lambda rngs: fnx.MultiHeadAttention(2, 8, decode=False, rngs=rngs),
+        (SERIES, SERIES),
+    ),
 }
 every_layer = few(("make", "inputs"), LAYERS.values(), ids=LAYERS)
 WRAPPERS = {
