@@ -1,0 +1,54 @@
+"""Statistics that are frozen while the rest trains, and Orbax checkpoints to and from Flax."""
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+import orbax.checkpoint
+import pytest
+from flax import nnx as fnx
+
+from jaxreg import nnx
+from tests.trees import draw
+
+NORMS = {"flax": fnx.BatchNorm, "jaxreg": nnx.BatchNorm}
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_frozen_statistics_while_scale_and_bias_train(norm):
+    """``use_running_average=True`` in training: statistics stay to the bit, parameters move."""
+    x, mean, var = draw(16, 3, mean=2), draw(3), draw(3) ** 2
+    layer = NORMS[norm](3, use_running_average=True, rngs=fnx.Rngs(0))
+    layer.mean[...], layer.var[...] = jnp.asarray(mean), jnp.asarray(var)
+    train = fnx.Optimizer(layer, optax.sgd(0.1), wrt=fnx.Param)
+
+    @fnx.jit
+    def step(layer, train):
+        train.update(layer, fnx.grad(lambda layer: jnp.mean((layer(x) - 1) ** 2))(layer))
+
+    for _ in range(2):
+        step(layer, train)
+    np.testing.assert_array_equal(layer.mean[...], mean)
+    np.testing.assert_array_equal(layer.var[...], var)
+    scale, bias = np.ones(3), np.zeros(3)
+    normal = (x - mean.astype(np.float64)) / np.sqrt(var + 1e-5)
+    for _ in range(2):
+        error = 2 * (normal * scale + bias - 1) / x.size
+        scale = scale - 0.1 * (error * normal).sum(0)
+        bias = bias - 0.1 * error.sum(0)
+    np.testing.assert_allclose(layer.scale[...], scale, rtol=1e-4)
+    np.testing.assert_allclose(layer.bias[...], bias, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("source", NORMS)
+def test_orbax_checkpoints_load_both_ways(source, tmp_path):
+    """What Flax saved restores into our module, and what ours saved into Flax's."""
+    target = "flax" if source == "jaxreg" else "jaxreg"
+    x = draw(8, 3, mean=2)
+    ours, theirs = (NORMS[name](3, rngs=fnx.Rngs(0)) for name in (source, target))
+    ours(x)
+    with orbax.checkpoint.StandardCheckpointer() as checkpointer:
+        checkpointer.save(tmp_path / "nnx", fnx.state(ours))
+        checkpointer.wait_until_finished()
+        fnx.update(theirs, checkpointer.restore(tmp_path / "nnx", fnx.state(theirs)))
+    outputs = [layer(x, use_running_average=True) for layer in (ours, theirs)]
+    np.testing.assert_allclose(*outputs, atol=1e-6)

@@ -1,0 +1,220 @@
+"""NNX norms of each example are Flax's: variables, defaults, numbers, metadata."""
+
+import inspect
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+from flax import nnx as fnx
+from jax.sharding import AxisType
+from jax.sharding import PartitionSpec as P
+
+from jaxreg import nnx
+from tests.helpers import few
+from tests.trees import assert_close, assert_equal, draw
+
+KEY = jax.random.key(11)
+NAMES = ["LayerNorm", "RMSNorm", "GroupNorm", "InstanceNorm"]
+# Flax's defaults, but for the variance that loses digits where the mean is large.
+ACCURATE = {"use_fast_variance": False}
+# Name, fields, and features for an input [4, 5, 6].
+KINDS = [
+    ("LayerNorm", {"reduction_axes": (1, 2), "feature_axes": (1, 2)}, (5, 6)),
+    ("LayerNorm", {}, 6),
+    ("LayerNorm", {"reduction_axes": (1, 2), "feature_axes": -1, "epsilon": 0.1}, 6),
+    ("RMSNorm", {"reduction_axes": (-2, -1), "feature_axes": 1, "epsilon": 0.1}, 5),
+    ("RMSNorm", {}, 6),
+    ("GroupNorm", {"num_groups": 3}, 6),
+    ("GroupNorm", {"num_groups": None, "group_size": 3, "epsilon": 0.1}, 6),
+    ("InstanceNorm", {"feature_axes": (1,), "epsilon": 0.1}, 5),
+    ("InstanceNorm", {}, 6),
+]
+# Whether there are an offset and a factor; dtypes of the result and of the parameters.
+BOOLS, DTYPES = (True, False), (jnp.float32, jnp.bfloat16)
+OPTIONS = list(itertools.product(BOOLS, BOOLS, (None, *DTYPES), DTYPES))
+every_name = pytest.mark.parametrize("name", NAMES)
+
+
+def groups(name):
+    return {"num_groups": 3} if name == "GroupNorm" else {}
+
+
+def arguments(name, fields, use_bias, use_scale, dtypes, inits):
+    """Arguments of a norm, less those of the offset where it has none."""
+    given = {**fields, "dtype": dtypes[0], "param_dtype": dtypes[1], "use_scale": use_scale}
+    given |= {"scale_init": inits.normal()}
+    if name != "RMSNorm":
+        given |= {"use_bias": use_bias, "bias_init": inits.normal()}
+    return given
+
+
+@pytest.mark.parametrize(("name", "fields", "features"), KINDS)
+@few(("use_bias", "use_scale", "dtype", "param_dtype"), OPTIONS)
+def test_norms_are_those_of_flax(name, fields, features, use_bias, use_scale, dtype, param_dtype):
+    """Where it takes one feature axis only, of Linen's module with the same parameters."""
+    shape = features if isinstance(features, tuple) else (features,)
+    options = use_bias, use_scale, (dtype, param_dtype)
+
+    given = arguments(name, fields, *options, fnx.initializers)
+    names = [n for n, used in (("bias", use_bias), ("scale", use_scale)) if used]
+    names = [n for n in names if (name, n) != ("RMSNorm", "bias")]
+    params = {n: draw(*shape, seed=i).astype(param_dtype) for i, n in enumerate(names)}
+
+    def layer(cls, params, **more):
+        made = cls(features, **given, **more, rngs=fnx.Rngs(0))
+        first = dict(fnx.to_pure_dict(fnx.state(made, fnx.Param)))
+        for key, value in params.items():
+            getattr(made, key)[...] = value
+        return made, first
+
+    @jax.jit
+    def run(params, x):
+        ours, first = layer(getattr(nnx, name), params)
+        if len(shape) > 1:
+            linen = getattr(nn, name)(**arguments(name, fields, *options, nn.initializers))
+            return first, first, ours(x), linen.apply({"params": params}, x)
+        theirs, same = layer(getattr(fnx, name), params, **ACCURATE)
+        return first, same, ours(x), theirs(x)
+
+    ours, theirs, y, expected = run(params, draw(4, 5, 6, mean=1))
+    assert set(ours) == set(params)
+    assert_equal(ours, theirs)
+    assert all((a.shape, a.dtype) == (shape, param_dtype) for a in jax.tree.leaves(ours))
+    assert_close(y, expected)
+
+
+def defaults(cls):
+    return {p.name: p.default for p in inspect.signature(cls.__init__).parameters.values()}
+
+
+@every_name
+def test_defaults_are_those_of_flax(name):
+    """Every argument that both have; initializers by what they make."""
+    ours, theirs = defaults(getattr(nnx, name)), defaults(getattr(fnx, name))
+    missing = {"axis_index_groups", "use_fast_variance", "promote_dtype"}
+    assert set(theirs) - set(ours) == missing
+    assert set(ours) <= set(theirs)
+    for key in set(ours) - {"param_dtype"}:
+        values = ours[key], theirs[key]
+        if key.endswith("_init"):
+            values = tuple(init(KEY, (2,), jnp.float32).tolist() for init in values)
+        assert values[0] == values[1], key
+    assert jnp.dtype(ours["param_dtype"]) == jnp.dtype(theirs["param_dtype"])
+
+
+@every_name
+def test_metadata_and_partitions(name):
+    mesh = jax.make_mesh((2,), ("model",), (AxisType.Auto,), devices=jax.devices()[:2])
+    names = ("scale",) if name == "RMSNorm" else ("scale", "bias")
+    metadata = {f"{n}_metadata": {"out_sharding": ("model",), "role": n} for n in names}
+    with jax.set_mesh(mesh):
+        layer = getattr(nnx, name)(6, **groups(name), rngs=fnx.Rngs(0), **metadata)
+    for n in names:
+        variable = getattr(layer, n)
+        assert variable.get_metadata()["role"] == n
+        assert variable.sharding.spec == P("model")
+
+
+@every_name
+def test_states_load_both_ways(name):
+    x = draw(4, 5, 6)
+
+    @jax.jit
+    def run(x):
+        layers = [getattr(p, name)(6, **groups(name), rngs=fnx.Rngs(0)) for p in (nnx, fnx)]
+        ours, theirs = layers
+        random = jax.tree.map(lambda a: jnp.asarray(draw(*a.shape, seed=3)), fnx.state(ours))
+        fnx.update(ours, random)
+        fnx.update(theirs, fnx.state(ours))
+        results = ours(x), theirs(x)
+        fnx.update(ours, fnx.state(theirs))
+        return *results, ours(x)
+
+    y, expected, again = run(x)
+    np.testing.assert_allclose(y, expected, atol=1e-5)
+    np.testing.assert_array_equal(again, y)
+
+
+@every_name
+def test_masks_reach_the_norms(name):
+    x, mask = draw(4, 5, 6), np.arange(20).reshape(4, 5) % 3 != 0
+    mask[1] = False
+
+    @jax.jit
+    def run(x, wrong):
+        layer = getattr(nnx, name)(6, **groups(name), rngs=fnx.Rngs(0))
+        return layer(x, mask=mask), layer(wrong, mask=mask), layer(x)
+
+    wrong = np.where(mask[..., None], x, 9.0).astype(np.float32)
+    masked, with_others, whole = (np.asarray(a) for a in run(x, wrong))
+    # What is masked out changes nothing but itself.
+    np.testing.assert_allclose(masked[mask], with_others[mask], rtol=1e-6)
+    assert np.isfinite(masked).all()
+    assert np.any(masked != whole)
+
+
+@few("axes", [(2, -1), (1, 2, 3), (3,), None])
+def test_groups_for_any_number_of_batch_axes(axes):
+    """NNX repeats its statistics along axis 1, which Linen does not."""
+    x = draw(2, 3, 4, 6)
+
+    @jax.jit
+    def run(x):
+        layer = nnx.GroupNorm(6, 3, reduction_axes=axes, rngs=fnx.Rngs(0))
+        linen = nn.GroupNorm(3, use_bias=False, use_scale=False)
+        if axes is None or len(axes) == 3:
+            return layer(x), linen.apply({}, x)
+        rows = x.reshape(6, 4, 6) if len(axes) == 2 else x.reshape(24, 6)
+        return layer(x), linen.apply({}, rows).reshape(x.shape)
+
+    y, expected = run(x)
+    np.testing.assert_allclose(y, expected, atol=2e-4)
+
+
+@every_name
+def test_elements_on_several_devices_are_normalized_together(name):
+    mesh = jax.make_mesh((4,), ("d",), (AxisType.Auto,), devices=jax.devices()[:4])
+    fields = groups(name)
+    if name in ("LayerNorm", "RMSNorm"):
+        fields = fields | {"reduction_axes": (1, 2)}
+    spec = P(None, "d")
+
+    @jax.jit
+    def run(x):
+        layer = getattr(nnx, name)(6, **fields, axis_name="d", rngs=fnx.Rngs(0))
+        whole = getattr(nnx, name)(6, **fields, rngs=fnx.Rngs(0))
+        graph, state = fnx.split(layer)
+
+        def local(state, x):
+            return fnx.merge(graph, state)(x)
+
+        sharded = jax.shard_map(local, mesh=mesh, in_specs=(P(), spec), out_specs=spec)
+        return sharded(state, x), whole(x)
+
+    sharded, whole = run(draw(2, 8, 6, mean=2))
+    np.testing.assert_allclose(sharded, whole, rtol=2e-5, atol=2e-6)
+
+
+def test_wrong_arguments_raise():
+    def call(*arguments):
+        return nnx.GroupNorm(6, *arguments, rngs=fnx.Rngs(0))(jnp.ones((2, 6)))
+
+    for arguments in ((2, 3), (None, None)):
+        with pytest.raises(ValueError, match="One of `num_groups` and `group_size` must be None"):
+            jax.eval_shape(lambda a=arguments: call(*a))
+    with pytest.raises(ValueError, match="`group_size` must divide the 6 channels, got 4"):
+        jax.eval_shape(lambda: call(None, 4))
+
+
+@pytest.mark.xfail(strict=True, raises=ValueError, reason="widened unchecked")
+@every_name
+def test_integers_are_named(name):
+    def call():
+        norm = getattr(nnx, name)(6, **groups(name), rngs=fnx.Rngs(0))
+        return norm(jnp.ones((2, 6), jnp.int32))
+
+    with pytest.raises(TypeError, match="`x` must have a floating-point dtype, got int32"):
+        jax.eval_shape(call)
