@@ -52,7 +52,7 @@ def test_seeds_become_columns(tmp_path):
     np.testing.assert_array_equal(found["a"]["train_loss"], [[1, 2], [3, 4]])
     np.testing.assert_array_equal(found["b"]["train_loss"], [[5]])
     uneven = write(tmp_path, "b.csv", "seed,train_loss\n0,1\n0,2\n1,3\n")
-    with pytest.raises(ValueError, match="the same epochs for every seed, got .*b.csv"):
+    with pytest.raises(ValueError, match=r"the same epochs for every seed, got .*b\.csv"):
         histories.read(uneven)
 
 
@@ -97,5 +97,5 @@ def test_what_is_no_history_raises(name, text, message, tmp_path):
 
 def test_text_in_another_encoding_raises(tmp_path):
     (tmp_path / "binary.csv").write_bytes(b"\xff\xfe")
-    with pytest.raises(ValueError, match="must be text in UTF-8, got .*binary.csv"):
+    with pytest.raises(ValueError, match=r"must be text in UTF-8, got .*binary\.csv"):
         histories.read(tmp_path / "binary.csv")
