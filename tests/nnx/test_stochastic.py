@@ -225,6 +225,37 @@ def test_axis_name_gives_every_device_its_own_mask(axis_name, distinct):
     assert different(jax.jit(on_devices)(np.ones((8, 64), np.float32), KEY)) == distinct
 
 
+class Cell(fnx.RNNCellBase):
+    """A cell without parameters."""
+
+    def __call__(self, carry, inputs):
+        return carry + inputs, carry + inputs
+
+
+WITH_CALLS = {
+    "ZoneoutCell": lambda: (nnx.ZoneoutCell(Cell(), 0.5, axis_name="d"), (ONES, ONES)),
+    "DropConnect": lambda: (
+        nnx.DropConnect(fnx.Linear(32, 32, rngs=fnx.Rngs(0)), 0.5, axis_name="d"),
+        (ONES,),
+    ),
+}
+
+
+@few("build", WITH_CALLS.values(), ids=WITH_CALLS)
+def test_modules_with_calls_of_their_own_take_an_axis(build):
+    """With ``vmap`` in place of devices: a named axis is a named axis."""
+
+    @jax.jit
+    def on_devices(key):
+        layer, inputs = build()
+        mapped = jax.vmap(
+            lambda key: layer(*inputs, rngs=key), in_axes=None, axis_size=2, axis_name="d"
+        )
+        return mapped(key)
+
+    assert any(np.any(leaf[0] != leaf[1]) for leaf in jax.tree.leaves(on_devices(KEY)))
+
+
 @fnx.dataclass(eq=False)
 class Noise(nnx.Stochastic):
     """A module such as a user writes it."""
