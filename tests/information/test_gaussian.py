@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.stats
 
-from jaxreg import information
+from jaxreg import information, noise
 from tests.helpers import few, residual_bytes
 from tests.information.helpers import normals, single
 from tests.normalization.helpers import assert_all_close, refuses, with_gradients
@@ -115,14 +115,14 @@ def test_samples_have_the_mean_and_the_variance():
     assert abs(np.corrcoef(z.T)[0, 1]) < 5 / np.sqrt(n)
 
 
-def test_a_sample_is_the_mean_and_noise_of_the_key_times_the_deviation():
+def test_a_sample_is_the_mean_and_gaussian_noise_times_the_deviation():
     """Its gradients are those of the equation."""
     mean, log_var = single(4, 5), single(4, 5, seed=1)
-    noise = sample_gaussian(KEY, np.zeros((4, 5), "f4"), 0.0)
+    drawn = jax.jit(lambda x: noise.gaussian_noise(KEY, x, stddev=1.0))(np.zeros((4, 5), "f4"))
     z, (of_mean, of_log_var) = with_gradients(
         lambda m, v: information.sample_gaussian(KEY, m, v), np.ones((4, 5), "f4"), mean, log_var
     )
-    moved = np.exp(log_var / 2) * np.asarray(noise)
+    moved = np.exp(log_var / 2) * np.asarray(drawn)
     np.testing.assert_allclose(z, mean + moved, rtol=1e-5, atol=1e-6)
     np.testing.assert_array_equal(of_mean, np.ones((4, 5)))
     np.testing.assert_allclose(of_log_var, moved / 2, rtol=1e-4, atol=1e-6)
