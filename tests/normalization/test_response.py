@@ -20,9 +20,7 @@ from tests.normalization.helpers import (
 SIZES = [1e-30, 1e-12, 1e-3, 1.0, 1e12, 1e30]
 frn = normalization.filter_response_norm
 # XLA compiles the `eps / unit / unit` of the norm to `eps / (unit * unit)`, which is 0 / 0 here.
-DIVIDED_AT_ONCE = pytest.mark.xfail(
-    strict=True, reason="tiny numbers without eps are NaN"
-)
+DIVIDED_AT_ONCE = pytest.mark.xfail(strict=True, reason="tiny numbers without eps are NaN")
 WITHOUT_EPS = pytest.param(0.0, marks=DIVIDED_AT_ONCE)
 EPS = [-0.5, np.array([0.1, -0.2, 1e-3], np.float32), 1e-6, 0.0]
 

@@ -1,5 +1,7 @@
 """Moments of selected elements, within a device and across devices, against float64 NumPy."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -149,7 +151,10 @@ def test_moments_and_gradients_across_devices(monkeypatch, gathered):
         y, pull = jax.vjp(lambda x: whole(x, mask), x)
         return y, pull(normalization.Moments(*dy, jnp.zeros(2)))[0]
 
-    result, dx = run(dy, x)
+    program = run.lower(dy, x).compile()
+    collectives = re.findall(r"= .* all-reduce(?:-start)?\(", program.as_text())
+    assert len(collectives) == (1 if gathered else 2)
+    result, dx = program(dy, x)
     assert_moments(result, x, (0, 1), mask[..., None])
     mean, _, count = reference.moments(x, (0, 1), mask[..., None])
     expected = mask[..., None] * (dy[0] + 2 * dy[1] * (x - mean)) / count

@@ -136,10 +136,8 @@ def test_large_float16_content_does_not_overflow():
 @pytest.mark.parametrize("shape", [(4, 3), (3,), ()])
 def test_content_without_spatial_axes_raises(shape):
     message = r"`x` must be \[batch, \*spatial, channels\], got shape"
-    x, styles = np.ones(shape, "f4"), np.ones((2, 4, 3))
-    refuses(
-        ValueError, message, normalization.adaptive_instance_norm, np.ones(shape, "f4"), *styles
-    )
+    x, styles = np.ones(shape, "f4"), np.ones((2, 4, 3), "f4")
+    refuses(ValueError, message, normalization.adaptive_instance_norm, x, *styles)
 
 
 def test_wrong_arguments_raise():
