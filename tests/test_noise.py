@@ -247,6 +247,25 @@ def test_salt_and_pepper_of_each_channel_in_low_precision():
         assert set(np.unique(np.asarray(y, np.float32)[:, channel])) == expected
 
 
+def test_low_and_high_meet_data_that_is_sharded():
+    """A value for each channel or row, spread over the other axis of the mesh than the data are."""
+    mesh = jax.make_mesh((4, 2), ("row", "column"), axis_types=(AxisType.Explicit,) * 2)
+    spec = PartitionSpec("row", "column")
+    x = np.full((8, 8), 0.5, np.float32)
+    low = np.linspace(-2, -1, 8, dtype=np.float32)
+    high = np.linspace(1, 2, 8, dtype=np.float32)[:, None]
+    expected = replaced(x, 0.5, low, high)
+    with jax.set_mesh(mesh):
+        specs = (spec, PartitionSpec("row"), PartitionSpec("column", None))
+        placed = [
+            jax.device_put(a, NamedSharding(mesh, s))
+            for a, s in zip((x, low, high), specs, strict=True)
+        ]
+        y = replaced(placed[0], 0.5, *placed[1:])
+    assert y.sharding.spec == spec
+    np.testing.assert_array_equal(y, expected)
+
+
 def test_derivatives_of_salt_and_pepper():
     """What is kept follows x, pepper follows low and salt follows high."""
     x = np.linspace(0.2, 0.8, 1000, dtype=np.float32)

@@ -175,6 +175,21 @@ def test_zoneout_in_a_scan_over_time():
     assert_rate(moved.mean(), 0.75, moved.size)
 
 
+def test_states_that_are_sharded_differently():
+    """On an Explicit mesh a select wants its arguments sharded alike: as the new state is."""
+    mesh = jax.make_mesh((8,), ("device",), axis_types=(jax.sharding.AxisType.Explicit,))
+    new = normal((16, 8), seed=1)
+    old = normal((16, 8), seed=2)
+    expected = [function(new, old, 0.3) for function in (draw, mean_of)]
+    with jax.set_mesh(mesh):
+        spread = jax.device_put(new, jax.NamedSharding(mesh, jax.P("device", None)))
+        other = jax.device_put(old, jax.NamedSharding(mesh, jax.P(None, "device")))
+        found = [function(spread, other, 0.3) for function in (draw, mean_of)]
+    for actual, value in zip(found, expected, strict=True):
+        assert actual.sharding.spec == jax.P("device", None)
+        np.testing.assert_allclose(actual, value, rtol=1e-6)
+
+
 def random_state(new, old, rate=0.1):
     return dropout.zoneout(KEY, new, old, rate=rate)
 
