@@ -398,22 +398,28 @@ NORMS = (
 # Reparametrized layers.
 
 
-def weight_norm(x: jax.Array, kernel: Any, bias: Any, scale: Any) -> jax.Array:
-    return dense(x, reparam.weight_norm(kernel, scale=scale), bias)
+def weight_norm(x: jax.Array, kernel: Any, bias: Any, scale: Any, axis: int = -1) -> jax.Array:
+    return dense(x, reparam.weight_norm(kernel, scale=scale, axis=axis), bias)
 
 
-def standardized(x: jax.Array, kernel: Any, bias: Any, scale: Any = 1.0, **options: Any):
-    options.pop("use_scale", None)
+def standardized(
+    x: jax.Array, kernel: Any, bias: Any, *, use_scale: bool, scale: Any = 1.0, **options: Any
+) -> jax.Array:
+    assert use_scale or isinstance(scale, float)
     return dense(x, reparam.weight_standardization(kernel, scale=scale, **options), bias)
 
 
-def spectral_norm(x: jax.Array, kernel: Any, bias: Any, u: Any, sigma: Any, n_steps: int):
-    w, u = reparam.spectral_norm(kernel, u, steps=n_steps)
-    return dense(x, w, bias), {"u": u, "sigma": reparam.spectral_norm_sigma(kernel, u)}
+def spectral_norm(
+    x: jax.Array, kernel: Any, bias: Any, u: Any, sigma: Any, n_steps: int, axis: int = -1
+) -> Any:
+    w, u = reparam.spectral_norm(kernel, u, steps=n_steps, axis=axis)
+    return dense(x, w, bias), {"u": u, "sigma": reparam.spectral_norm_sigma(kernel, u, axis=axis)}
 
 
-def spectral_norm_inference(x: jax.Array, kernel: Any, bias: Any, u: Any, sigma: Any, n_steps: int):
-    w, _ = reparam.spectral_norm(kernel, u, steps=0)
+def spectral_norm_inference(
+    x: jax.Array, kernel: Any, bias: Any, u: Any, sigma: Any, n_steps: int, axis: int = -1
+) -> Any:
+    w, _ = reparam.spectral_norm(kernel, u, steps=0, axis=axis)
     return dense(x, w, bias), {"u": u, "sigma": sigma}
 
 
@@ -422,6 +428,7 @@ def around(name: str, function: Callable[..., Any], **others: Any) -> Module:
     options = {
         "inputs": (SERIES,),
         "mode": None,
+        "renamed": {**EPSILON, "feature_axes": "axis"},
         "of_linen": {"layer_instance": flax_linen.Dense(8)},
         "of_nnx": lambda: {"layer_instance": linear()},
         "params": {**AFFINE, "scale": SCALE},
@@ -431,31 +438,30 @@ def around(name: str, function: Callable[..., Any], **others: Any) -> Module:
     return Module(name, function, **options)
 
 
+SPECTRAL = {
+    "evaluation": spectral_norm_inference,
+    "mode": "update_stats",
+    "of_nnx": lambda: {"layer_instance": linear(), **streams()},
+    "params": AFFINE,
+    "state": {"u": UNIT, "sigma": np.float32(3)},
+}
+ROWS = {"feature_axes": 0}  # of the kernel, in place of its columns
 REPARAMETRIZED = (
     around("WeightNorm", weight_norm),
+    around("WeightNorm:feature_axes", weight_norm, fields=ROWS),
     around(
         "WeightStandardization",
         standardized,
-        fields={"epsilon": 0.01},
-        renamed=EPSILON,
+        fields={"epsilon": 0.01, "use_scale": False},
         params=AFFINE,
     ),
     around(
-        "WeightStandardization:scale",
+        "WeightStandardization:feature_axes",
         standardized,
-        fields={"epsilon": 0.01, "use_scale": True},
-        renamed=EPSILON,
+        fields={"epsilon": 0.01, "use_scale": True, **ROWS},
     ),
-    around(
-        "SpectralNorm",
-        spectral_norm,
-        evaluation=spectral_norm_inference,
-        mode="update_stats",
-        fields={"n_steps": 2},
-        of_nnx=lambda: {"layer_instance": linear(), **streams()},
-        params=AFFINE,
-        state={"u": UNIT, "sigma": np.float32(3)},
-    ),
+    around("SpectralNorm", spectral_norm, fields={"n_steps": 2}, **SPECTRAL),
+    around("SpectralNorm:feature_axes", spectral_norm, fields={"n_steps": 2, **ROWS}, **SPECTRAL),
 )
 
 MODULES = PLAIN + WITH_PARAMETERS + NORMS + REPARAMETRIZED

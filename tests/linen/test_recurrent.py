@@ -184,6 +184,25 @@ def test_locked_masks_are_the_same_at_all_steps_of_a_call(cell):
     assert np.any(first_state[0] != second_state[0])
 
 
+def test_one_rate_of_zero_leaves_the_other_one():
+    """Inputs, or states, alone are dropped."""
+
+    @jax.jit
+    def run(x):
+        cells = [
+            linen.LockedDropoutCell(Reading(), *rates, deterministic=False)
+            for rates in ((0.5, 0.0), (0.0, 0.5))
+        ]
+        variables = nn.RNN(Reading()).init(KEY, x)
+        return [rnn_of(cell).apply(variables, x, rngs={"dropout": KEY}) for cell in cells]
+
+    inputs, states = run(np.ones((BATCH, STEPS, HIDDEN), np.float32))
+    np.testing.assert_array_equal(np.unique(inputs[0]), [0, 2])
+    np.testing.assert_array_equal(inputs[1], 1)
+    np.testing.assert_array_equal(states[0], 1)
+    np.testing.assert_array_equal(np.unique(states[1]), [0, 2])
+
+
 def sigmoid(x):
     return 1 / (1 + np.exp(-x))
 

@@ -240,6 +240,27 @@ def test_feature_axes_are_numbers_or_a_function():
     assert scale(nn.DenseGeneral((2, 4)), SERIES, (-2, -1)) == (2, 4)
 
 
+def test_variables_start_from_the_feature_axes():
+    @jax.jit
+    def run(x):
+        made = [wrapper(nn.Dense(4), feature_axes=0).init(KEY, x) for wrapper in WRAPPERS.values()]
+        kernel = made[0]["params"]["layer_instance"]["kernel"]
+        expected = [
+            reparam.weight_norm_scale(kernel, axis=0),
+            reparam.weight_standardization_scale(kernel, axis=0),
+        ]
+        return kernel, made, expected
+
+    kernel, (normed, spectral, standard), expected = run(SERIES)
+    scales = [made["params"]["layer_instance/kernel/scale"] for made in (normed, standard)]
+    assert_equal(scales, expected)
+    assert scales[0].shape == (8,)
+    stats = spectral["batch_stats"]
+    assert stats["layer_instance/kernel/u"].shape == (1, 8)
+    exact = np.linalg.norm(np.asarray(kernel), ord=2)
+    np.testing.assert_allclose(stats["layer_instance/kernel/sigma"], exact, rtol=1e-3)
+
+
 def test_metadata_and_wrappers_in_one_another():
     boxed = nn.with_partitioning(nn.initializers.normal(), (None, "model"))
     module = linen.SpectralNorm(

@@ -122,6 +122,23 @@ def test_the_kernel_that_is_dropped_is_a_copy():
     assert layer.bias.get_metadata()["role"] == "b"
 
 
+@pytest.mark.parametrize(
+    ("build", "shape", "name"),
+    [
+        (nnx.DropConnectDense, (4, 4), "dot_general"),
+        (nnx.DropConnectDense, (4, 4), "promote_dtype"),
+        (nnx.DropConnectConv, (4, 4, 3), "conv_general_dilated"),
+        (nnx.DropConnectConv, (4, 4, 3), "promote_dtype"),
+    ],
+)
+def test_functions_of_the_computation_are_arguments(build, shape, name):
+    def function(*arguments, **options):
+        raise NotImplementedError
+
+    layer = fnx.eval_shape(lambda: build(*shape, rate=0.5, **{name: function}, rngs=fnx.Rngs(0)))
+    assert getattr(layer, name) is function
+
+
 def test_metadata_of_a_convolution():
     metadata = {"kernel_metadata": {"role": "k"}, "bias_metadata": {"role": "b"}}
     layer = fnx.eval_shape(

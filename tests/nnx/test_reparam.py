@@ -208,6 +208,28 @@ def test_feature_axes_and_metadata():
     assert spectral.batch_stats["kernel/u"].get_metadata()["role"] == "u"
 
 
+def test_variables_start_from_the_feature_axes():
+    @jax.jit
+    def run(key):
+        layer = fnx.Linear(8, 4, rngs=fnx.Rngs(key))
+        kernel = layer.kernel[...]
+        normed = nnx.WeightNorm(layer, feature_axes=0)
+        standard = nnx.WeightStandardization(layer, feature_axes=0, use_scale=True)
+        spectral = nnx.SpectralNorm(layer, feature_axes=0, rngs=fnx.Rngs(key))
+        scales = [wrapped.scales["kernel/scale"][...] for wrapped in (normed, standard)]
+        expected = [
+            reparam.weight_norm_scale(kernel, axis=0),
+            reparam.weight_standardization_scale(kernel, axis=0),
+        ]
+        stats = spectral.batch_stats
+        return kernel, (scales, expected), (stats["kernel/u"][...], stats["kernel/sigma"][...])
+
+    kernel, (scales, expected), (u, sigma) = run(KEY)
+    assert_equal(scales, expected)
+    assert scales[0].shape == u.shape == (8,)
+    np.testing.assert_allclose(sigma, np.linalg.norm(np.asarray(kernel), ord=2), rtol=1e-3)
+
+
 def test_spectral_norm_needs_streams():
     with pytest.raises(TypeError, match=r"`rngs` of SpectralNorm.*must be nnx\.Rngs, got int"):
         nnx.SpectralNorm(fnx.Linear(8, 3, rngs=fnx.Rngs(0)), rngs=0)
