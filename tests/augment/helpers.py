@@ -55,9 +55,8 @@ def assert_rounded_once(function, *arrays):
     for one, other in pairs:
         assert one.dtype == jnp.bfloat16
         assert other.dtype == jnp.float32
-        one, other = np.asarray(one, np.float64), np.asarray(other, np.float64)
         # A rounding of 2^-8, half a step, and one of float32 before it.
-        np.testing.assert_allclose(one, other, rtol=1.01 * 2**-8, atol=1e-6)
+        np.testing.assert_allclose(np.float64(one), np.float64(other), rtol=1.01 * 2**-8, atol=1e-6)
 
 
 def assert_distribution(sample, distribution):

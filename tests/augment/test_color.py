@@ -159,7 +159,8 @@ def test_a_single_channel_is_grey():
 
 
 def test_normalize_takes_numbers_or_one_for_each_channel():
-    mean, std = np.array([0.1, 0.2, 0.3], np.float32), np.array([0.5, 0.6, 0.7], np.float32)
+    mean = np.array([0.1, 0.2, 0.3], np.float32)
+    std = np.array([0.5, 0.6, 0.7], np.float32)
     call = jax.jit(lambda x, mean, std: augment.normalize(x, mean=mean, std=std))
     np.testing.assert_allclose(call(FLOAT, mean, std), (FLOAT - mean) / std, atol=1e-6)
     np.testing.assert_allclose(call(FLOAT, 0.25, std), (FLOAT - 0.25) / std, atol=1e-6)

@@ -99,7 +99,8 @@ def test_shapes_and_dtypes_have_to_be_kept_where_results_are_chosen_from():
 
 
 def test_for_each_maps_a_function_of_one_image():
-    images, labels = np.zeros((5, 2, 2, 1), np.float32), np.arange(5.0, dtype=np.float32)
+    images = np.zeros((5, 2, 2, 1), np.float32)
+    labels = np.arange(5.0, dtype=np.float32)
 
     @jax.jit
     def run(images, labels):

@@ -16,8 +16,10 @@ SIZE = (9, 8)
 def boxed(row, column, height, width):
     """The pixels of a box, each end of which rounds halves up."""
     i, j = np.mgrid[0 : SIZE[0], 0 : SIZE[1]]
-    top, bottom = np.floor(row - height / 2 + 0.5), np.floor(row + height / 2 + 0.5)
-    left, right = np.floor(column - width / 2 + 0.5), np.floor(column + width / 2 + 0.5)
+    top = np.floor(row - height / 2 + 0.5)
+    bottom = np.floor(row + height / 2 + 0.5)
+    left = np.floor(column - width / 2 + 0.5)
+    right = np.floor(column + width / 2 + 0.5)
     return (i >= top) & (i < bottom) & (j >= left) & (j < right)
 
 
@@ -63,7 +65,8 @@ def test_erased_boxes_have_the_area_and_lie_within():
     hit = erased.any(axis=(1, 2))
     assert_rate(hit.mean(), 0.6, 5000)
     boxes = erased[hit]
-    height, width = boxes.any(2).sum(1), boxes.any(1).sum(1)
+    height = boxes.any(2).sum(1)
+    width = boxes.any(1).sum(1)
     area = boxes.sum(axis=(1, 2))
     np.testing.assert_array_equal(area, height * width)
     share = area / 1200
@@ -77,7 +80,8 @@ def test_erased_boxes_have_the_area_and_lie_within():
     assert ratio.max() < high + 0.15
     np.testing.assert_allclose(ratio.mean(), (low + high) / 2, atol=0.03)
     # Every place at which a box fits is as likely; both borders are reached.
-    top, left = boxes.any(2).argmax(1), boxes.any(1).argmax(1)
+    top = boxes.any(2).argmax(1)
+    left = boxes.any(1).argmax(1)
     for begin, free in ((top, 40 - height), (left, 30 - width)):
         assert (begin == 0).any()
         assert (begin == free).any()
@@ -102,7 +106,8 @@ def test_the_default_boxes_are_the_published_ones():
     """An area of 0.02 to 1/3 of the image, a ratio of 0.3 to 1 / 0.3."""
     call = jax.jit(lambda x: augment.random_erasing(KEY, x, probability=1.0))
     erased = np.asarray(call(np.ones((2000, 60, 60, 1), np.float32)))[..., 0] == 0
-    height, width = erased.any(2).sum(1), erased.any(1).sum(1)
+    height = erased.any(2).sum(1)
+    width = erased.any(1).sum(1)
     share = height * width / 3600
     np.testing.assert_allclose([share.min(), share.max()], [0.02, 1 / 3], atol=0.01)
     ratio = np.log(width / height)
@@ -118,8 +123,10 @@ def test_a_grid_mask_is_that_of_its_equation():
         return augment.grid_mask(x, spacing=spacing, ratio=ratio, row=row, column=column, fill=7.0)
 
     images = np.ones((4, 11, 13, 2), np.float32)
-    spacing, ratio = np.float32([5, 3.5, 2, 0]), np.float32([0.4, 0.75, 1, 0.5])
-    row, column = np.float32([1, -2, 0.5, 0]), np.float32([-3, 0.25, 8, 0])
+    spacing = np.float32([5, 3.5, 2, 0])
+    ratio = np.float32([0.4, 0.75, 1, 0.5])
+    row = np.float32([1, -2, 0.5, 0])
+    column = np.float32([-3, 0.25, 8, 0])
     y = np.asarray(masked(images, spacing, ratio, row, column))
     for k in range(3):
         erased = (np.mod(i - row[k], spacing[k]) < ratio[k] * spacing[k]) & (

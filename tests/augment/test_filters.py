@@ -157,7 +157,7 @@ def test_random_widths_and_factors_are_uniform_within_their_limits():
             augment.random_sharpness(KEY, x, amount=1.5),
         )
 
-    blurred, sharpened, strong = (np.asarray(y, np.float64)[..., 0] for y in drawn(point))
+    blurred, sharpened, strong = np.asarray(drawn(point), np.float64)[..., 0]
     beside = blurred[:, 1, 0] / blurred[:, 1, 1]
     assert_distribution((-2 * np.log(beside)) ** -0.5, stats.uniform(0.5, 1.5))
     # The middle is 1/2 plus (factor - 1) of 8/13 of it.

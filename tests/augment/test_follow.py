@@ -77,7 +77,8 @@ def test_boxes_hold_what_they_held():
         for (left, top, right, bottom), box in zip(corners, found, strict=True):
             sides = np.array([[left, top], [right, top], [right, bottom], [left, bottom]])
             x, y = moved(sides, matrix, SIZE, THERE).T
-            x, y = np.clip(x, 0, THERE[1]), np.clip(y, 0, THERE[0])
+            x = np.clip(x, 0, THERE[1])
+            y = np.clip(y, 0, THERE[0])
             np.testing.assert_allclose(box, [x.min(), y.min(), x.max(), y.max()], atol=1e-4)
 
 
@@ -126,7 +127,8 @@ def test_labels_at_the_border_may_be_repeated():
 
 
 def test_dtypes_of_places_are_kept():
-    points, corners = np.ones((2, 2), np.float16), np.ones((2, 4), np.float16)
+    points = np.ones((2, 2), np.float16)
+    corners = np.ones((2, 4), np.float16)
     sizes = {"image_size": SIZE}
     for y, shape in (
         (jax.eval_shape(lambda p: augment.keypoints(p, TURN, **sizes), points), (2, 2)),

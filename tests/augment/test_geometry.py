@@ -16,7 +16,8 @@ def matrix(*rows):
 
 
 def rotation(degrees):
-    cos, sin = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
+    cos = np.cos(np.deg2rad(degrees))
+    sin = np.sin(np.deg2rad(degrees))
     return matrix((cos, sin, 0), (-sin, cos, 0))
 
 
@@ -44,7 +45,8 @@ WITH_ONES = np.concatenate([CHANNEL, np.ones_like(CHANNEL)], axis=-1)
 def pulled(matrix, image, size=None):
     """The offset and the matrix that SciPy takes, rows first, from a matrix about the centre."""
     size = image.shape[:2] if size is None else size
-    there, here = (np.array([(n - 1) / 2 for n in s]) for s in (image.shape[:2], size))
+    there = (np.array(image.shape[:2]) - 1) / 2
+    here = (np.array(size) - 1) / 2
     back = np.linalg.inv(np.asarray(matrix, np.float64))
     linear = back[:2, :2][::-1, ::-1]
     return linear, there + back[:2, 2][::-1] - linear @ here
@@ -60,7 +62,8 @@ def assert_equal_where_covered(y, expected, *, least, atol):
 def test_affine_is_scipys_in_float64():
     size = (7, 15)
     with jax.enable_x64(True):
-        image, matrices = IMAGE.astype(np.float64), MATRICES.astype(np.float64)
+        image = IMAGE.astype(np.float64)
+        matrices = MATRICES.astype(np.float64)
         warped = jax.jit(
             lambda x, m: [augment.affine(x, m, size=size, **b) for b in BORDERS.values()]
         )
@@ -111,7 +114,8 @@ def test_affine_is_pils_transform():
 
 def test_perspective_is_pils_transform():
     projective = np.array([[0.8, 0.1, -0.3], [-0.05, 0.9, 0.2], [0.02, -0.01, 1.1]], np.float32)
-    to_centre, back = np.eye(3), np.linalg.inv(np.asarray(projective, np.float64))
+    to_centre = np.eye(3)
+    back = np.linalg.inv(np.asarray(projective, np.float64))
     to_centre[:2, 2] = (-6, -4.5)
     pulling = np.linalg.inv(to_centre) @ back @ to_centre
     data = (pulling / pulling[2, 2]).ravel()[:8]

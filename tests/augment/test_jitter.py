@@ -95,7 +95,8 @@ def test_jitter_is_its_members_in_turn():
     mean = (expected @ LUMA).mean((1, 2))[:, None, None, None]
     expected = np.clip(1.3 * expected - 0.3 * mean, 0, 1)
     expected = np.clip(0.6 * expected + 0.4 * (expected @ LUMA)[..., None], 0, 1)
-    before, after = hsv(expected), hsv(call(x, factors))
+    before = hsv(expected)
+    after = hsv(call(x, factors))
     np.testing.assert_allclose(turned(before[:, 0], after[:, 0]), 0.1, atol=1e-4)
     np.testing.assert_allclose(after[:, 1:], before[:, 1:], atol=1e-5)
     same = jax.jit(augment.color_jitter)(x)
@@ -112,7 +113,8 @@ def test_jitter_is_rounded_once_at_the_end():
 def test_the_members_of_jitter_draw_apart():
     y = drawn("color_jitter", brightness=0.3, hue=0.1)
     colors = hsv(y[:, 0])
-    turns, light = turned(hsv(PIXELS)[0, 0], colors[:, 0]), colors[:, 2] / 0.5
+    turns = turned(hsv(PIXELS)[0, 0], colors[:, 0])
+    light = colors[:, 2] / 0.5
     assert_distribution(turns, stats.uniform(-0.1, 0.2))
     assert_distribution(light, stats.uniform(0.7, 0.6))
     assert_independent(turns, light)

@@ -93,7 +93,8 @@ def test_autocontrast_is_pils_within_its_roundings():
 
 def test_autocontrast_stretches_each_channel_by_itself_from_0_to_1():
     image = 0.2 + FLOAT[:5, :4] * np.array([0.6, 0.3, 0.1], np.float32)
-    low, high = image.min((0, 1)), image.max((0, 1))
+    low = image.min((0, 1))
+    high = image.max((0, 1))
     y = jax.jit(augment.autocontrast)(image)
     np.testing.assert_allclose(y, (image - low) / (high - low), atol=1e-6)
     assert_rounded_once(augment.autocontrast, image)

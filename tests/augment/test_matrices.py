@@ -14,7 +14,8 @@ OWN = np.array([[-6, -4.5, 1], [6, -4.5, 1], [6, 4.5, 1], [-6, 4.5, 1]])
 
 
 def test_entries_are_those_of_the_formulas():
-    a, b = np.array([33.0, -70.0], np.float32), np.array([1.5, -0.25], np.float32)
+    a = np.array([33.0, -70.0], np.float32)
+    b = np.array([1.5, -0.25], np.float32)
 
     @jax.jit
     def built(a, b):
@@ -34,8 +35,10 @@ def test_entries_are_those_of_the_formulas():
 
 def test_a_window_covers_the_result():
     """Its corners, in pixels from the centre of the image, go to those of the result."""
-    top, left = np.array([1.0, 2.5], np.float32), np.array([3.0, 0.5], np.float32)
-    height, width = np.array([6.0, 5.0], np.float32), np.array([8.0, 4.0], np.float32)
+    top = np.array([1.0, 2.5], np.float32)
+    left = np.array([3.0, 0.5], np.float32)
+    height = np.array([6.0, 5.0], np.float32)
+    width = np.array([8.0, 4.0], np.float32)
     window = jax.jit(lambda *w: augment.window(*w, image_size=(9, 12), size=(11, 13)))
     matrix = np.asarray(window(top, left, height, width))
     for one, y, x, h, w in zip(matrix, top, left, height, width, strict=True):
@@ -81,7 +84,8 @@ def test_points_are_moved_in_homogeneous_coordinates():
 
 def test_entries_are_of_single_precision_unless_an_array_is_double():
     with jax.enable_x64(True):
-        double, half = np.float64([1.5, 2.0]), np.float16([0.5, 1.5])
+        double = np.float64([1.5, 2.0])
+        half = np.float16([0.5, 1.5])
         # Integers and Python numbers do not widen.
         for arguments, dtype in (
             ((double, 1), jnp.float64),

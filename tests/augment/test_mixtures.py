@@ -61,7 +61,8 @@ def test_steps_are_those_of_scikit_learn_from_the_same_start():
     covariance = np.cov(own.T, bias=True)
     np.testing.assert_allclose(start.covariances[0], [covariance] * 2, rtol=1e-4, atol=1e-3)
     means = np.float64(start.means[0])
-    weights, covariances = np.full(2, 0.5), [covariance] * 2
+    weights = np.full(2, 0.5)
+    covariances = [covariance] * 2
     for _ in range(2):
         density = [
             w * stats.multivariate_normal(m, c).pdf(own)
@@ -157,7 +158,8 @@ def test_mixtures_of_series_empty_classes_and_constants():
     np.testing.assert_allclose(new, np.broadcast_to(expected, new.shape), atol=0.01)
 
 
-X, LABELS = np.zeros((24, 3), np.float32), np.zeros(24, np.int32)
+X = np.zeros((24, 3), np.float32)
+LABELS = np.zeros(24, np.int32)
 OPTIONS = {"num_classes": 3, "components": 1, "steps": 1}
 
 

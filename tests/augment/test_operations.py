@@ -73,7 +73,8 @@ def test_the_wide_shift_and_the_posterize_of_aug_mix_are_whole():
         moved = wide_x.matrix(None, pixels), wide_y.matrix(None, pixels)
         return moved, posterize.function(images, bits)
 
-    pixels, lost = np.float32([-3.9, 0.9, 2.0]), np.float32([0.0, 0.9, 1.1])
+    pixels = np.float32([-3.9, 0.9, 2.0])
+    lost = np.float32([0.0, 0.9, 1.1])
     (x, y), kept = run(pixels, IMAGES[:3], 4 - lost)
     np.testing.assert_array_equal(x[:, :2, 2], [[-3, 0], [0, 0], [2, 0]])
     np.testing.assert_array_equal(y[:, :2, 2], [[0, -3], [0, 0], [0, 2]])

@@ -111,7 +111,8 @@ def test_an_example_infinitely_far_is_a_neighbor_of_the_class_before_those_of_ot
 
 def test_series_have_distances_over_all_steps_or_of_your_own():
     x = np.random.default_rng(1).normal(size=(12, 6, 2)).astype(np.float32)
-    labels, wanted = np.arange(12, dtype=np.int32) % 2, np.zeros(40, np.int32)
+    labels = np.arange(12, dtype=np.int32) % 2
+    wanted = np.zeros(40, np.int32)
     new = np.asarray(smote(KEY, x, labels, wanted=wanted, neighbors=2))
     assert new.shape == (40, 6, 2)
     on_segments(new, x, segments(x, labels, 0, 2))

@@ -87,7 +87,9 @@ def test_sequences_of_a_policy_happen_as_often_as_they_say():
 
         return augment.Operation(write, high=9.0)
 
-    one, two, four = adds(1), adds(2), adds(4)
+    one = adds(1)
+    two = adds(2)
+    four = adds(4)
     step = augment.Step
     policy = [[step(one, 0.3, 5)], [step(two, 1.0, 3), step(four, 0.5, 0)], [step(one, 0.0, 9)]]
     y = numbers(augment.auto_augment, 40000, policy=policy)

@@ -24,7 +24,7 @@ def drawn(name, **options):
         filled = function(KEY, x, **options, fill=99.0)
         return filled, function(KEY, x, **options, border=augment.edge)
 
-    filled, repeated = (np.asarray(y, np.float64) for y in run(IMAGES))
+    filled, repeated = np.asarray(run(IMAGES), np.float64)
     # Beyond the border, and a part of it within a pixel of the border, is the filling.
     assert (filled - repeated).min() > -1e-3
     assert (filled - repeated).max() > 90

@@ -23,7 +23,8 @@ LIGHT = operations.BRIGHTNESS._replace(signed=False)
 
 def turned(image, pixels=0):
     """Turned by 10 degrees and then moved, filled with 0.3, by SciPy."""
-    cos, sin = np.cos(np.deg2rad(10)), np.sin(np.deg2rad(10))
+    cos = np.cos(np.deg2rad(10))
+    sin = np.sin(np.deg2rad(10))
     back = np.array([[cos, sin], [-sin, cos]])  # rows first
     centre = (np.array(image.shape[:2]) - 1) / 2
     offset = centre - back @ (centre + np.array([0, pixels]))

@@ -60,7 +60,7 @@ def test_a_resized_crop_repeats_the_border_and_flips():
         within = augment.resized_crop(x, top=0, height=1, left=0.5, width=3, size=(1, 3))
         return wide, flipped, within, augment.resize(x, size=(1, 4))
 
-    wide, flipped, within, same = (np.asarray(y)[0, :, 0] for y in crops(line))
+    wide, flipped, within, same = [np.asarray(y)[0, :, 0] for y in crops(line)]
     # Centres are 2 apart; the first, at -1.5, reads the border. Triangles are 2 wide to each side.
     triangles = np.maximum(1 - abs(np.arange(4) - np.array([[0], [0.5], [2.5], [3]])) / 2, 0)
     expected = triangles @ np.arange(4) / triangles.sum(axis=1)
@@ -73,8 +73,10 @@ def test_a_resized_crop_repeats_the_border_and_flips():
 def test_windows_are_one_for_each_example():
     """Where nothing shrinks, a resized crop is an affine map with its border repeated."""
     images = np.stack([IMAGE, IMAGE[::-1]])
-    top, left = np.array([1.0, 2.5], np.float32), np.array([3.0, 0.5], np.float32)
-    height, width = np.array([6.0, 5.0], np.float32), np.array([8.0, 4.0], np.float32)
+    top = np.array([1.0, 2.5], np.float32)
+    left = np.array([3.0, 0.5], np.float32)
+    height = np.array([6.0, 5.0], np.float32)
+    width = np.array([8.0, 4.0], np.float32)
     y = jax.jit(
         lambda x, *w: augment.resized_crop(
             x, top=w[0], left=w[1], height=w[2], width=w[3], size=(11, 13)

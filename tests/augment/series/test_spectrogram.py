@@ -78,7 +78,8 @@ def test_spans_and_bands_are_drawn_by_themselves():
     assert erased.sum(axis=1).max() == 10
     both = series.SpecPolicy(0, 3, 1, 3, 1)
     erased = np.asarray(masked(ONES, policy=both)) == 0
-    channels, steps = erased.all(1).sum(1), erased.all(2).sum(1)
+    channels = erased.all(1).sum(1)
+    steps = erased.all(2).sum(1)
     assert_independent(channels, steps)
 
 

@@ -21,7 +21,8 @@ SHARE = RNG.random((5, 6)).astype(np.float32)
 
 
 def test_noise_is_uniform_within_the_limit_of_each_length():
-    x, where = np.zeros((2000, 6, 4), np.float32), np.tile(WHERE, (400, 1))
+    x = np.zeros((2000, 6, 4), np.float32)
+    where = np.tile(WHERE, (400, 1))
     run = jax.jit(
         lambda x, where: (
             text.embedding_noise(KEY, x, alpha=5.0, where=where),
@@ -57,7 +58,8 @@ def test_noise_is_added_and_a_negative_strength_is_none():
 def test_interpolation_is_the_average_at_the_tokens_that_count():
     @jax.jit
     def run(x, other, share):
-        one, none = (text.embedding_interpolation(x, other, share=s) for s in (1.0, 0.0))
+        one = text.embedding_interpolation(x, other, share=1.0)
+        none = text.embedding_interpolation(x, other, share=0.0)
         return text.embedding_interpolation(x, other, share=share, where=WHERE), one, none
 
     y, one, none = map(np.asarray, run(X, OTHER, SHARE))
@@ -75,7 +77,8 @@ def test_interpolation_is_the_average_at_the_tokens_that_count():
 
 
 def test_random_shares_are_uniform_and_one_for_each_token():
-    x, other = np.zeros((500, 6, 4), np.float32), np.ones((500, 6, 4), np.float32)
+    x = np.zeros((500, 6, 4), np.float32)
+    other = np.ones((500, 6, 4), np.float32)
     where = np.arange(6) < 5
 
     @jax.jit

@@ -43,12 +43,16 @@ def test_what_stands_in_place_of_chosen_tokens(function):
         # Independent of each other: the number of an example is binomial.
         numbers = np.bincount(chosen.sum(1), minlength=7)
         assert stats.chisquare(numbers, 20_000 * stats.binom(6, 0.5).pmf(range(7))).pvalue > 1e-6
-        found, given, size = y[chosen], tokens[chosen], chosen.sum()
+        found = y[chosen]
+        given = tokens[chosen]
+        size = chosen.sum()
     else:
         assert (chosen.sum(1) == 3).all()
         # The tokens of a run share their fate; only the first is counted.
         first = chosen & ~np.roll(chosen, 1, axis=1)
-        found, given, size = y[first], tokens[first], first.sum()
+        found = y[first]
+        given = tokens[first]
+        size = first.sum()
         inside = chosen & ~first
         assert ((y == 20) == np.roll(y == 20, 1, axis=1))[inside].all()
     # Of the random ids one in twenty is the token itself.
@@ -77,7 +81,8 @@ def spans(free, budget, ends, most):
     """The distribution of the chosen positions, by all starts and all lengths in turn."""
     weights = ends * (1 - ends) ** np.arange(most)
     lengths = dict(enumerate(weights / weights.sum(), start=1))
-    states, result = {frozenset(): 1.0}, {}
+    states = {frozenset(): 1.0}
+    result = {}
     while states:
         following = {}
         for chosen, p in states.items():

@@ -35,7 +35,8 @@ def test_kept_ids_settle_in_the_slots_from_the_left():
     settle = jax.jit(jax.vmap(sequences.settle))
     settled, filled = settle(IDS, kept, slots, otherwise)
     for i in range(6):
-        expected, there = otherwise[i].copy(), np.zeros(9, bool)
+        expected = otherwise[i].copy()
+        there = np.zeros(9, bool)
         for place, one in zip(np.flatnonzero(slots[i]), IDS[i][kept[i]], strict=False):
             expected[place] = one
             there[place] = True
