@@ -289,3 +289,10 @@ def test_negative_strengths_are_named(value):
         transforms.add_penalty_gradient(penalties.l2, value)
     with pytest.raises(ValueError, match=r"`learning_rate` must be zero or positive, got"):
         transforms.proximal(proximal.l1, 0.1, value)
+
+
+@pytest.mark.parametrize("name", LIFTS)
+def test_updates_keep_their_own_dtypes(name):
+    for dtype, other in (("bfloat16", "float32"), ("float32", "bfloat16")):
+        moved = jax.eval_shape(partial(updated, LIFTS[name]), np.ones(2, dtype), np.ones(2, other))
+        assert moved.dtype == dtype
