@@ -7,7 +7,6 @@ from pathlib import Path
 
 import jax
 import jaxlib
-import pytest
 
 from tests import ratchet
 
@@ -38,8 +37,8 @@ def pytest_configure(config):
     """Sets JAX up, before anything uses it."""
     config.pluginmanager.register(ratchet.Ratchet(config), "ratchet")
     jax.config.update("jax_num_cpu_devices", 8)
-    # Most programs of the suite run once, so that LLVM's optimization costs more than it saves. What
-    # XLA decides before it (operations, collectives, memory) stays. Own processes optimize.
+    # Most programs of the suite run once: LLVM's optimization costs more than it saves. What XLA
+    # decides before it (operations, collectives, memory) stays. Processes of their own optimize.
     jax.config.update("jax_disable_most_optimizations", True)
     if jaxlib.version.__version_info__ < (0, 11) and not config.option.exhaustive:
         without_fusion_emitters()

@@ -1,4 +1,4 @@
-"""Helpers of the tests: parameters in two tiers, bounds of random functions, bytes that are kept."""
+"""Parameters in two tiers, bounds of random functions, bytes that are kept for the backward pass."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence

@@ -12,9 +12,9 @@ COMPILED = "/jax/core/compile/backend_compile_duration"
 LIMIT = 16  # programs of one test, run by itself
 CEILING = Path(__file__).with_name("ceiling.txt")  # programs of the default suite on two workers
 TOO_MANY = (
-    "{name} compiled {count} programs, the limit is {limit}. Compute references in NumPy, wrap what "
-    "is called or differentiated in one `jax.jit`, share shapes between cases; or move the test to "
-    "tests/exhaustive. A test that cannot do with less says so: @pytest.mark.programs({count})."
+    "{name} compiled {count} programs, the limit is {limit}. Compute references in NumPy, wrap "
+    "what is called or differentiated in one `jax.jit`, share shapes between cases; or move the "
+    "test to tests/exhaustive. If it cannot do with less, mark it: @pytest.mark.programs({count})."
 )
 OVER_THE_CEILING = (
     "The default suite compiled {count} programs, the ceiling in tests/ceiling.txt is {ceiling}. "

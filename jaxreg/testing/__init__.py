@@ -9,7 +9,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any
 
-from jaxreg.testing import columns, devices
+from jaxreg.testing import columns, devices, programs
 from jaxreg.testing.subject import Subject
 
 __all__ = ["check_regularizer", "contract"]
@@ -93,10 +93,11 @@ def check_regularizer(
 
 def _checks(subject: Subject) -> Iterator[tuple[str, Callable[[], None]]]:
     """Yields the checks that apply: some need strengths, a way to switch off, or a key."""
-    once, per_dtype = [*columns.ONCE], [*columns.PER_DTYPE, *devices.PER_DTYPE]
+    once = [*columns.ONCE]
+    per_dtype = [*columns.PER_DTYPE, *programs.ALWAYS, *devices.PER_DTYPE]
     if subject.strengths:
         once += columns.ONCE_WITH_STRENGTHS
-        per_dtype += columns.PER_DTYPE_WITH_STRENGTHS
+        per_dtype += [*columns.PER_DTYPE_WITH_STRENGTHS, programs.MAPPED_STRENGTHS]
     if subject.off:
         per_dtype += columns.PER_DTYPE_WITH_OFF
     if subject.is_random:

@@ -1,4 +1,4 @@
-"""Checks that need one device."""
+"""Checks that compare eager calls, or that look at a function without running it."""
 
 import inspect
 from functools import partial
@@ -15,7 +15,6 @@ from jaxreg.testing.subject import (
     Subject,
     assert_close,
     assert_same_bits,
-    stacked_trees,
     weighted_sum,
 )
 
@@ -82,65 +81,6 @@ def jit(subject: Subject) -> None:
     )
 
 
-def jvp(subject: Subject) -> None:
-    """The forward and the reverse derivative along a direction agree and are finite."""
-    direction = jnp.cos(jnp.arange(subject.data.size)).reshape(subject.data.shape)
-    direction = direction.astype(subject.data.dtype)
-    derivative = jax.jit(lambda data, along: jax.jvp(subject.scalar_of_data, (data,), (along,))[1])
-    forward = derivative(subject.data, direction)
-    gradient = subject.value_and_gradient(subject.data)[1]
-    assert np.isfinite(np.asarray(gradient, np.float64)).all(), "the gradient is not finite"
-    wide = partial(np.asarray, dtype=np.float64)
-    backward = np.sum(wide(gradient) * wide(direction))
-    bound = {"float32": 1e-4, "bfloat16": 0.1, "float16": 2e-2}[subject.data.dtype.name]
-    scale = 1 + np.sum(np.abs(wide(gradient) * wide(direction)))
-    np.testing.assert_allclose(wide(forward), backward, rtol=0, atol=bound * scale)
-
-
-def gradient_at_zero(subject: Subject) -> None:
-    """Value and gradient are finite where the data is zero."""
-    value, gradient = subject.value_and_gradient(jnp.zeros_like(subject.data))
-    assert np.isfinite(value), "the value at zero is not finite"
-    assert np.isfinite(np.asarray(gradient, np.float64)).all(), "the gradient at zero is not finite"
-
-
-def vmap(subject: Subject) -> None:
-    """Mapping over stacked inputs is a loop over them."""
-    stacked = subject.variants(3)
-    mapped = jax.jit(jax.vmap(subject))(*stacked)
-    assert_close(mapped, subject.loop(stacked), dtype=subject.data.dtype.name)
-
-
-def scan(subject: Subject) -> None:
-    """Scanning over stacked inputs is a loop over them."""
-    stacked = subject.variants(3)
-    _, result = jax.lax.scan(lambda carry, inputs: (carry, subject(*inputs)), 0, stacked)
-    assert_close(result, subject.loop(stacked), dtype=subject.data.dtype.name)
-
-
-def remat(subject: Subject) -> None:
-    """Recomputing in the backward pass changes no gradient."""
-    plain = subject.value_and_gradient(subject.data)[1]
-    again = jax.jit(jax.grad(jax.checkpoint(subject.scalar_of_data)))(subject.data)
-    assert_close(again, plain, dtype=subject.data.dtype.name)
-
-
-def gradient_of_scan(subject: Subject) -> None:
-    """The gradient through a scan is the sum of the gradients of its steps."""
-    data, factors = subject.data, jnp.linspace(0.5, 1.0, 3).astype(subject.data.dtype)
-
-    def scanned(data: jax.Array) -> jax.Array:
-        def body(total: jax.Array, factor: jax.Array) -> tuple[jax.Array, None]:
-            return total + subject.scalar_of_data(data * factor), None
-
-        return jax.lax.scan(body, jnp.zeros(()), factors)[0]
-
-    gradients = [factor * subject.value_and_gradient(data * factor)[1] for factor in factors]
-    expected = sum(gradient.astype(jnp.float32) for gradient in gradients)
-    actual = jax.jit(jax.grad(scanned))(data).astype(jnp.float32)
-    assert_close(actual, expected, dtype=data.dtype.name)
-
-
 def traced_strength(subject: Subject) -> None:
     """Traced strengths give the result of static ones, and new values compile nothing."""
     traces = []
@@ -156,16 +96,6 @@ def traced_strength(subject: Subject) -> None:
         expected = subject.function(*subject.inputs, **values)
         assert_close(call(strengths), expected, dtype=subject.data.dtype.name)
     assert len(traces) == 1, f"traced {len(traces)} times"
-
-
-def mapped_strengths(subject: Subject) -> None:
-    """Mapping over strengths is a loop over them."""
-    call = jax.jit(lambda strengths: subject.function(*subject.inputs, **strengths))
-    strengths = {k: jnp.asarray(v, jnp.float32) for k, v in subject.strengths.items()}
-    singles = [jax.tree.map(lambda v: v * f, strengths) for f in (1.0, 0.75, 0.5)]  # noqa: B023
-    expected = stacked_trees([call(values) for values in singles])
-    actual = jax.jit(jax.vmap(call))(stacked_trees(singles))
-    assert_close(actual, expected, dtype=subject.data.dtype.name)
 
 
 def off(subject: Subject) -> None:
@@ -220,18 +150,7 @@ def _aval(leaf: Any) -> tuple[tuple[int, ...], str]:
 
 ONCE = (signature, gradient, float64)
 ONCE_WITH_STRENGTHS = (gradient_of_strengths,)
-PER_DTYPE = (
-    shape_and_dtype,
-    jit,
-    jvp,
-    gradient_at_zero,
-    vmap,
-    scan,
-    remat,
-    gradient_of_scan,
-    strict,
-    lowering,
-)
-PER_DTYPE_WITH_STRENGTHS = (traced_strength, mapped_strengths)
+PER_DTYPE = (shape_and_dtype, jit, strict, lowering)
+PER_DTYPE_WITH_STRENGTHS = (traced_strength,)
 PER_DTYPE_WITH_OFF = (off,)
 PER_DTYPE_WITH_KEY = (keys,)

@@ -72,14 +72,9 @@ class Subject:
         return _programs(self)[0]
 
     @property
-    def value_and_gradient(self) -> Callable[[jax.Array], tuple[jax.Array, jax.Array]]:
-        """The compiled value and gradient of :meth:`scalar_of_data`."""
-        return _programs(self)[1]
-
-    @property
     def with_pullback(self) -> Callable[..., Any]:
         """The compiled :meth:`value_and_pullback`."""
-        return _programs(self)[2]
+        return _programs(self)[1]
 
     def value_and_pullback(self, *inputs: Any) -> Any:
         """The result, and the gradient of the sum of all outputs by the data."""
@@ -112,19 +107,12 @@ class Subject:
             inputs[0] = jax.random.split(self.inputs[0], number)
         return tuple(inputs)
 
-    def loop(self, stacked: tuple[Any, ...]) -> Any:
-        """Calls the function on each of stacked inputs in turn and stacks the results."""
-        number = len(stacked[self.data_position])
-        singles = [jax.tree.map(lambda a: a[i], stacked) for i in range(number)]  # noqa: B023
-        return stacked_trees([self.compiled(*inputs) for inputs in singles])
-
 
 # Of a few subjects alone, since a program takes megabytes.
 @lru_cache(maxsize=4)
 def _programs(subject: Subject) -> tuple[Callable[..., Any], ...]:
     return (
         jax.jit(subject.__call__),
-        jax.jit(jax.value_and_grad(subject.scalar_of_data)),
         jax.jit(subject.value_and_pullback),
     )
 

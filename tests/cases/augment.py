@@ -1,4 +1,4 @@
-"""Rows of the contract for the namespace ``augment``."""
+"""Rows of image augmentations."""
 
 from typing import Any
 
@@ -7,9 +7,9 @@ import jax.numpy as jnp
 
 from jaxreg import augment
 from jaxreg._numerics import widen
-from tests.cases import text as text_rows
+from tests.cases.base import KEY, Case, misfit, negative, outside
+from tests.cases.base import row as row_of
 
-KEY = jax.random.key(0)
 # Away from 0 and 1, where color clips, with no two channels alike, and of whole levels, so that no
 # value is close to a half between two.
 SPREAD = (jnp.arange(3.0) + jnp.arange(20.0).reshape(5, 4, 1)) % 3 - 1
@@ -26,40 +26,19 @@ POINTS = jnp.stack([jnp.linspace(-1.0, 5.0, 6)] * 16)[:, None] + jnp.array([[0.1
 SHAPES = {"size": (3, 2)}
 
 
-def _negative(name: str) -> Any:
-    return (ValueError, rf"`{name}` must be zero or positive, got -1\.0", {name: -1.0})
-
-
-def _misfit(name: str) -> Any:
-    wrong = {name: jnp.ones(3)}
-    return (ValueError, rf"`{name}` must (broadcast to shape \(16,\)|be a single number)", wrong)
-
-
-def _outside(name: str, value: float = 1.5) -> Any:
-    return (ValueError, rf"`{name}` must be .* in \[0.*, .*\], got {value}", {name: value})
-
-
 def _size() -> Any:
     return (ValueError, r"`size` must be at most the 5 x 4 pixels .*got 6 x 2", {"size": (6, 2)})
 
 
-def row(
-    function: Any, *more: jax.Array, errors: Any = (), off: Any = None, **strengths: Any
-) -> Any:
+def row(function: Any, *more: jax.Array, **options: Any) -> Case:
     """A row ``function(images, *more, **strengths)``."""
-    return {
-        "function": function,
-        "inputs": (IMAGES, *more),
-        "strengths": strengths,
-        "off": off or {},
-        "errors": tuple(errors),
-    }
+    return row_of(function, IMAGES, *more, **options)
 
 
-def random(function: Any, *, errors: Any = (), off: Any = None, **strengths: Any) -> Any:
+def random(function: Any, *, errors: Any = (), off: Any = None, **strengths: Any) -> Case:
     """A row ``function(key, images, **strengths)``, off at 0 in all strengths if not told."""
     off = dict.fromkeys(strengths, 0.0) if off is None else off
-    return row(function, errors=errors, off=off, **strengths) | {"inputs": (KEY, IMAGES)}
+    return row_of(function, KEY, IMAGES, errors=errors, off=off, **strengths)
 
 
 def _affine_in_float32(image: jax.Array, matrix: jax.Array) -> jax.Array:
@@ -118,56 +97,57 @@ def _random_window(key: jax.Array, image: jax.Array) -> jax.Array:
 _FILL = (ValueError, r"`fill` must broadcast to shape \(3,\)", {"fill": jnp.ones(2)})
 _UNEVEN = (TypeError, r"`top` must be an integer, got float32", {"top": jnp.float32(0.5)})
 _NO_PAIR = (ValueError, r"`size` must be a pair \(height, width\), got 3", {"size": 3})
-_PROBABILITY = _outside("probability")
-_XY = tuple(check(name) for name in "xy" for check in (_negative, _misfit))
+_PROBABILITY = outside("probability")
+_XY = tuple(check(name) for name in "xy" for check in (negative, misfit))
 
 GEOMETRY = (
     row(augment.affine, MATRICES, errors=[_FILL, _NO_PAIR]),
-    row(augment.affine, MATRICES) | {"inputs": (DEEP, MATRICES)},
-    row(augment.affine, MATRICES) | {"call": _affine_in_float32},
+    row(augment.affine, MATRICES).but(inputs=(DEEP, MATRICES)),
+    row(augment.affine, MATRICES).but(call=_affine_in_float32),
     row(augment.perspective, HOMOGRAPHIES, errors=[_FILL]),
-    row(augment.bilinear, POINTS, POINTS) | {"call": _bilinear},
-    row(augment.bilinear_matmul, POINTS, POINTS) | {"call": _bilinear_matmul},
-    row(augment.nearest, POINTS, POINTS) | {"call": _nearest},
+    row(augment.bilinear, POINTS, POINTS).but(call=_bilinear),
+    row(augment.bilinear_matmul, POINTS, POINTS).but(call=_bilinear_matmul),
+    row(augment.nearest, POINTS, POINTS).but(call=_nearest),
     row(augment.elastic, jnp.full((16, 5, 4, 2), 0.3)),
-    row(augment.rotate, degrees=23.0, off={"degrees": 0.0}, errors=[_misfit("degrees")]),
-    row(augment.translate, x=0.7, y=-0.3, off={"x": 0.0, "y": 0.0}, errors=[_misfit("x")]),
-    row(augment.scale, x=1.3, y=0.9, off={"x": 1.0, "y": 1.0}, errors=[_misfit("y")]),
-    row(augment.shear, x=0.3, y=-0.2, off={"x": 0.0, "y": 0.0}, errors=[_misfit("x")]),
+    row(augment.rotate, degrees=23.0, off={"degrees": 0.0}, errors=[misfit("degrees")]),
+    row(augment.translate, x=0.7, y=-0.3, off={"x": 0.0, "y": 0.0}, errors=[misfit("x")]),
+    row(augment.scale, x=1.3, y=0.9, off={"x": 1.0, "y": 1.0}, errors=[misfit("y")]),
+    row(augment.shear, x=0.3, y=-0.2, off={"x": 0.0, "y": 0.0}, errors=[misfit("x")]),
     row(augment.flip_left_right),
     row(augment.flip_up_down),
-    row(augment.rot90, errors=[(TypeError, r"`turns` must be an integer", {"turns": 1.5})])
-    | {"inputs": (SQUARE,), "options": {"turns": 1}},
-    row(augment.crop, errors=[_size(), _UNEVEN])
-    | {"call": _crop, "options": {"top": 0, "left": 0, **SHAPES}},
-    row(augment.center_crop, errors=[_size()]) | {"call": _center_crop, "options": SHAPES},
-    row(augment.resize, errors=[_NO_PAIR]) | {"call": _resize, "options": SHAPES},
+    row(augment.rot90, errors=[(TypeError, r"`turns` must be an integer", {"turns": 1.5})]).but(
+        inputs=(SQUARE,), options={"turns": 1}
+    ),
+    row(augment.crop, errors=[_size(), _UNEVEN]).but(
+        call=_crop, options={"top": 0, "left": 0, **SHAPES}
+    ),
+    row(augment.center_crop, errors=[_size()]).but(call=_center_crop, options=SHAPES),
+    row(augment.resize, errors=[_NO_PAIR]).but(call=_resize, options=SHAPES),
     row(
         augment.resized_crop,
         top=0.3,
         left=0.2,
         height=3.7,
         width=2.9,
-        errors=[_misfit("top"), _NO_PAIR],
-    )
-    | {"call": _resized_crop, "options": SHAPES},
-    row(augment.pad, errors=[(ValueError, r"`width` .*zero or positive", {"width": (1, -1, 0, 0)})])
-    | {"call": _pad, "options": {"width": 1}},
-    row(augment.pad) | {"call": _pad_with_a_value},
+        errors=[misfit("top"), _NO_PAIR],
+    ).but(call=_resized_crop, options=SHAPES),
+    row(
+        augment.pad, errors=[(ValueError, r"`width` .*zero or positive", {"width": (1, -1, 0, 0)})]
+    ).but(call=_pad, options={"width": 1}),
+    row(augment.pad).but(call=_pad_with_a_value),
 )
 RANDOM_GEOMETRY = (
-    random(augment.random_rotation, degrees=15.0, off={}, errors=[_negative("degrees")]),
+    random(augment.random_rotation, degrees=15.0, off={}, errors=[negative("degrees")]),
     random(augment.random_translation, x=2.0, y=1.0, off={}, errors=_XY),
     random(augment.random_scaling, x=0.3, y=0.2, off={}, errors=_XY),
     random(augment.random_shearing, x=0.3, y=0.2, off={}, errors=_XY),
     random(augment.random_reflection, probability=0.5, off={}, errors=[_PROBABILITY]),
-    random(augment.random_quadrilateral, distortion=0.4, off={}, errors=[_outside("distortion")]),
+    random(augment.random_quadrilateral, distortion=0.4, off={}, errors=[outside("distortion")]),
     random(
         augment.random_window,
         errors=[(ValueError, r"`scale` must be .* in \[0, inf\], got -1", {"scale": (-1.0, 1.0)})],
-    )
-    | {"call": _random_window, "options": SHAPES},
-    random(augment.random_rotate, degrees=15.0, errors=[_negative("degrees")]),
+    ).but(call=_random_window, options=SHAPES),
+    random(augment.random_rotate, degrees=15.0, errors=[negative("degrees")]),
     random(augment.random_translate, x=2.0, y=1.0, errors=_XY),
     random(augment.random_scale, x=0.3, y=0.2, errors=_XY),
     random(augment.random_shear, x=0.3, y=0.2, errors=_XY),
@@ -177,42 +157,43 @@ RANDOM_GEOMETRY = (
         shift=1.0,
         scale=0.25,
         shear=0.15,
-        errors=[_negative(name) for name in ("degrees", "shift", "shear")],
+        errors=[negative(name) for name in ("degrees", "shift", "shear")],
     ),
-    random(augment.random_perspective, distortion=0.4, errors=[_outside("distortion")]),
+    random(augment.random_perspective, distortion=0.4, errors=[outside("distortion")]),
     random(
         augment.random_elastic,
         strength=1.5,
         sigma=1.2,
         off={"strength": 0.0},
-        errors=[_negative("strength"), _negative("sigma")],
-    )
-    | {"options": {"radius": 2}},
+        errors=[negative("strength"), negative("sigma")],
+    ).but(options={"radius": 2}),
     random(augment.random_flip_left_right, probability=0.5, errors=[_PROBABILITY]),
     random(augment.random_flip_up_down, probability=0.5, errors=[_PROBABILITY]),
-    random(augment.random_rot90) | {"inputs": (KEY, SQUARE)},
-    random(augment.random_crop, errors=[_size()]) | {"call": _random_crop, "options": SHAPES},
-    random(augment.random_resized_crop, errors=[_NO_PAIR])
-    | {"call": _random_resized_crop, "options": SHAPES},
+    random(augment.random_rot90).but(inputs=(KEY, SQUARE)),
+    random(augment.random_crop, errors=[_size()]).but(call=_random_crop, options=SHAPES),
+    random(augment.random_resized_crop, errors=[_NO_PAIR]).but(
+        call=_random_resized_crop, options=SHAPES
+    ),
 )
-_FACTOR = (_negative("factor"), _misfit("factor"))
-_AMOUNT = (_negative("amount"), _misfit("amount"))
+_FACTOR = (negative("factor"), misfit("factor"))
+_AMOUNT = (negative("amount"), misfit("amount"))
 COLOR = (
     row(augment.brightness, factor=1.1, off={"factor": 1.0}, errors=_FACTOR),
     row(augment.contrast, factor=1.1, off={"factor": 1.0}, errors=_FACTOR),
     row(augment.saturation, factor=1.1, off={"factor": 1.0}, errors=_FACTOR),
-    row(augment.hue, shift=0.27, off={"shift": 0.0}, errors=[_misfit("shift")]),
-    row(augment.gamma, gamma=1.3, off={"gamma": 1.0}, errors=[_negative("gamma")]),
+    row(augment.hue, shift=0.27, off={"shift": 0.0}, errors=[misfit("shift")]),
+    row(augment.gamma, gamma=1.3, off={"gamma": 1.0}, errors=[negative("gamma")]),
     row(augment.grayscale),
     row(augment.invert),
-    row(augment.solarize, threshold=0.51, errors=[_misfit("threshold")]),
-    row(augment.normalize, mean=0.4, std=0.3, errors=[_negative("std")]),
-    row(augment.autocontrast) | {"inputs": (STRETCHED,)},
+    row(augment.solarize, threshold=0.51, errors=[misfit("threshold")]),
+    row(augment.normalize, mean=0.4, std=0.3, errors=[negative("std")]),
+    row(augment.autocontrast).but(inputs=(STRETCHED,)),
     row(augment.equalize),
-    row(augment.posterize, bits=3.0, off={"bits": 8.0}, errors=[_outside("bits", 9.5)]),
+    row(augment.posterize, bits=3.0, off={"bits": 8.0}, errors=[outside("bits", 9.5)]),
     row(augment.sharpness, factor=1.1, off={"factor": 1.0}, errors=_FACTOR),
-    row(augment.gaussian_blur, sigma=0.9, off={"sigma": 0.0}, errors=[_negative("sigma")])
-    | {"options": {"radius": 2}},
+    row(augment.gaussian_blur, sigma=0.9, off={"sigma": 0.0}, errors=[negative("sigma")]).but(
+        options={"radius": 2}
+    ),
     row(
         augment.color_jitter,
         brightness=1.1,
@@ -220,13 +201,13 @@ COLOR = (
         saturation=1.1,
         # A hue has kinks wherever two channels meet; it has a row of its own.
         off={"brightness": 1.0, "contrast": 1.0, "saturation": 1.0},
-        errors=[_negative(name) for name in ("brightness", "contrast", "saturation")],
+        errors=[negative(name) for name in ("brightness", "contrast", "saturation")],
     ),
     random(augment.random_brightness, amount=0.1, errors=_AMOUNT),
     random(augment.random_contrast, amount=0.1, errors=_AMOUNT),
     random(augment.random_saturation, amount=0.1, errors=_AMOUNT),
     # A turn so small that no hue of the images comes near a multiple of 60 degrees, a kink.
-    random(augment.random_hue, shift=0.025, errors=[_negative("shift")]),
+    random(augment.random_hue, shift=0.025, errors=[negative("shift")]),
     random(augment.random_gamma, amount=0.3, errors=_AMOUNT),
     random(augment.random_grayscale, probability=0.5, errors=[_PROBABILITY]),
     random(augment.random_invert, probability=0.5, errors=[_PROBABILITY]),
@@ -245,25 +226,26 @@ COLOR = (
         errors=[_PROBABILITY],
     ),
     random(augment.random_sharpness, amount=0.1, errors=_AMOUNT),
-    random(augment.random_gaussian_blur) | {"options": {"sigma": (0.3, 0.9), "radius": 2}},
+    random(augment.random_gaussian_blur).but(options={"sigma": (0.3, 0.9), "radius": 2}),
     random(
         augment.random_color_jitter,
         brightness=0.1,
         contrast=0.1,
         saturation=0.1,
-        errors=[_negative(name) for name in ("brightness", "contrast", "saturation")],
+        errors=[negative(name) for name in ("brightness", "contrast", "saturation")],
     ),
 )
 _BOX = {"row": 2.2, "column": 1.3, "height": 2.1, "width": 1.9}
 ERASE = (
-    row(augment.cutout, **_BOX, errors=[_negative("height"), _misfit("row")]),
-    row(augment.grid_mask, spacing=3.3, ratio=0.4, off={"ratio": 0.0}, errors=[_outside("ratio")]),
-    random(augment.random_cutout, height=2.3, width=1.7, errors=[_negative("height")]),
+    row(augment.cutout, **_BOX, errors=[negative("height"), misfit("row")]),
+    row(augment.grid_mask, spacing=3.3, ratio=0.4, off={"ratio": 0.0}, errors=[outside("ratio")]),
+    random(augment.random_cutout, height=2.3, width=1.7, errors=[negative("height")]),
     random(
         augment.random_erasing, probability=0.5, off={"probability": 0.0}, errors=[_PROBABILITY]
     ),
-    random(augment.random_grid_mask, ratio=0.4, off={"ratio": 0.0}, errors=[_outside("ratio")])
-    | {"options": {"spacing": (2.0, 4.0)}},
+    random(augment.random_grid_mask, ratio=0.4, off={"ratio": 0.0}, errors=[outside("ratio")]).but(
+        options={"spacing": (2.0, 4.0)}
+    ),
 )
 LABELS = jnp.arange(16, dtype=jnp.int32) % 7 - 1
 CLASSES = {"num_classes": 7}
@@ -295,27 +277,22 @@ def _random_cutmix(key: jax.Array, x: jax.Array, labels: jax.Array) -> Any:
 
 
 _NO_CLASSES = (ValueError, r"`num_classes` must be given", {"num_classes": None})
-_SHARE = (_outside("share"), _misfit("share"))
-_ALPHA = (_negative("alpha"), _misfit("alpha"), _NO_CLASSES)
+_SHARE = (outside("share"), misfit("share"))
+_ALPHA = (negative("alpha"), misfit("alpha"), _NO_CLASSES)
 _OTHER = {"other": IMAGES, "other_labels": LABELS, **CLASSES}
 MIX = (
-    row(augment.mixup, LABELS, share=0.7, errors=_SHARE) | {"call": _mixup, "options": _OTHER},
-    row(augment.mixup, LABELS, share=0.7, off={"share": 1.0}) | {"call": _mixed_images},
-    row(augment.cutmix, LABELS, share=0.7, errors=_SHARE)
-    | {"call": _cutmix, "options": _OTHER | {"center": (2.1, 1.3)}},
-    row(augment.cutmix, LABELS, share=0.7, off={"share": 1.0}) | {"call": _cut_images},
-    row(augment.random_mixup, errors=_ALPHA)
-    | {
-        "inputs": (KEY, IMAGES, LABELS),
-        "call": _random_mixup,
-        "options": {"alpha": 0.8, **CLASSES},
-    },
-    row(augment.random_cutmix, errors=_ALPHA)
-    | {
-        "inputs": (KEY, IMAGES, LABELS),
-        "call": _random_cutmix,
-        "options": {"alpha": 0.8, **CLASSES},
-    },
+    row(augment.mixup, LABELS, share=0.7, errors=_SHARE).but(call=_mixup, options=_OTHER),
+    row(augment.mixup, LABELS, share=0.7, off={"share": 1.0}).but(call=_mixed_images),
+    row(augment.cutmix, LABELS, share=0.7, errors=_SHARE).but(
+        call=_cutmix, options=_OTHER | {"center": (2.1, 1.3)}
+    ),
+    row(augment.cutmix, LABELS, share=0.7, off={"share": 1.0}).but(call=_cut_images),
+    row(augment.random_mixup, errors=_ALPHA).but(
+        inputs=(KEY, IMAGES, LABELS), call=_random_mixup, options={"alpha": 0.8, **CLASSES}
+    ),
+    row(augment.random_cutmix, errors=_ALPHA).but(
+        inputs=(KEY, IMAGES, LABELS), call=_random_cutmix, options={"alpha": 0.8, **CLASSES}
+    ),
 )
 _FEW = {"operations": (augment.operations.ROTATE, augment.operations.BRIGHTNESS)}
 _PAIRS = (
@@ -329,60 +306,30 @@ def _no(name: str) -> Any:
 
 
 POLICIES = (
-    random(augment.rand_augment, magnitude=4.0, errors=[_outside("magnitude", 30.5)])
-    | {"options": {**_FEW, "sample": augment.bilinear}},
-    random(augment.trivial_augment, errors=[_no("operations")])
-    | {"options": {**_FEW, "sample": augment.bilinear}},
-    random(augment.auto_augment, errors=[_no("policy")])
-    | {"options": {"policy": _PAIRS, "sample": augment.bilinear}},
-    random(augment.aug_mix, severity=3.0, off={}, errors=[_outside("severity", 11.0)])
-    | {"options": {**_FEW, "width": 2, "depth": (1, 2)}},
+    random(augment.rand_augment, magnitude=4.0, errors=[outside("magnitude", 30.5)]).but(
+        options={**_FEW, "sample": augment.bilinear}
+    ),
+    random(augment.trivial_augment, errors=[_no("operations")]).but(
+        options={**_FEW, "sample": augment.bilinear}
+    ),
+    random(augment.auto_augment, errors=[_no("policy")]).but(
+        options={"policy": _PAIRS, "sample": augment.bilinear}
+    ),
+    random(augment.aug_mix, severity=3.0, off={}, errors=[outside("severity", 11.0)]).but(
+        options={**_FEW, "width": 2, "depth": (1, 2)}
+    ),
 )
 CORNERS = jnp.tile(jnp.array([[0.5, 0.6, 2.3, 3.1]]), (16, 2, 1)) + IMAGES[:, :2, 0, :1]
 FOLLOWING = (
-    row(augment.keypoints) | {"inputs": (CORNERS[..., :2], MATRICES)},
-    row(augment.boxes) | {"inputs": (CORNERS, MATRICES)},
+    row(augment.keypoints).but(inputs=(CORNERS[..., :2], MATRICES)),
+    row(augment.boxes).but(inputs=(CORNERS, MATRICES)),
 )
-ROWS = (
+FUNCTIONS = (
     *GEOMETRY,
     *RANDOM_GEOMETRY,
     *COLOR,
     *ERASE,
     *MIX,
     *POLICIES,
-    *({**one, "options": {"image_size": (5, 4)}} for one in FOLLOWING),
-    *text_rows.ROWS,
+    *(one.but(options={"image_size": (5, 4)}) for one in FOLLOWING),
 )
-ELSEWHERE = {
-    **text_rows.ELSEWHERE,
-    augment.CIFAR10_POLICY: "test_policies.py",
-    augment.IMAGENET_POLICY: "test_policies.py",
-    augment.SVHN_POLICY: "test_policies.py",
-    augment.Operation: "test_policies.py",
-    augment.Step: "test_policies.py",
-    augment.Warp: "test_policies.py",
-    augment.operations: "test_policies.py",
-    augment.Mixed: "test_mix.py",
-    augment.affine_labels: "test_compose.py",
-    augment.for_each: "test_compose.py",
-    augment.one_of: "test_compose.py",
-    augment.reversal: "test_mix.py",
-    augment.sequence: "test_compose.py",
-    augment.share_of_batch: "test_mix.py",
-    augment.share_of_example: "test_mix.py",
-    augment.shuffled: "test_mix.py",
-    augment.with_probability: "test_compose.py",
-    augment.within: "test_mix.py",
-    augment.chain: "test_geometry.py",
-    augment.edge: "test_geometry.py",
-    augment.quadrilateral: "test_geometry.py",
-    augment.reflect: "test_geometry.py",
-    augment.rotation: "test_geometry.py",
-    augment.scaling: "test_geometry.py",
-    augment.shearing: "test_geometry.py",
-    augment.to_float: "test_color.py",
-    augment.to_uint8: "test_color.py",
-    augment.translation: "test_geometry.py",
-    augment.window: "test_geometry.py",
-    augment.wrap: "test_geometry.py",
-}

@@ -1,4 +1,4 @@
-"""Rows of the contract for ``augment.series``, and for the oversampling of tables and series."""
+"""Rows of augmentations of series and tables."""
 
 from typing import Any
 
@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from jaxreg import augment
 from jaxreg._numerics import widen
 from jaxreg.augment import series
+from tests.cases.base import KEY, misfit, negative, outside, row
 
-KEY = jax.random.key(0)
 # With as many channels as devices, so that they can be sharded.
 X = jnp.sin(jnp.arange(1.0, 16 * 7 * 8 + 1)).reshape(16, 7, 8)
 FACTORS = 1 + 0.3 * jnp.cos(jnp.arange(16 * 4 * 8.0)).reshape(16, 4, 8)
@@ -21,19 +21,6 @@ ORDER = jnp.stack([jnp.roll(jnp.arange(3), i) for i in range(16)])
 POLICY = series.SpecPolicy(0.0, 0.0, 1, 0.0, 2, 0.6)
 
 
-def negative(name: str) -> Any:
-    return (ValueError, rf"`{name}` must be zero or positive, got -1\.0", {name: -1.0})
-
-
-def outside(name: str) -> Any:
-    return (ValueError, rf"`{name}` must be .* in \[0, 1\], got 1\.5", {name: 1.5})
-
-
-def misfit(name: str) -> Any:
-    wrong = {name: jnp.ones(3)}
-    return (ValueError, rf"`{name}` must (broadcast to shape \(16,\)|be a single number)", wrong)
-
-
 _LENGTH = (
     (TypeError, r"`length` must count steps, got dtype float32", {"length": 2.0}),
     (ValueError, r"`length` must be zero or positive, got -1", {"length": -1}),
@@ -43,17 +30,6 @@ _KNOTS = (
     (ValueError, r"`knots` must be at least 1, got 0", {"knots": 0}),
     (TypeError, r"`knots` must be an integer", {"knots": 2.5}),
 )
-
-
-def row(function: Any, *inputs: Any, errors: Any = (), off: Any = None, **strengths: Any) -> Any:
-    """A row ``function(*inputs, **strengths)``."""
-    return {
-        "function": function,
-        "inputs": inputs,
-        "strengths": strengths,
-        "off": off or {},
-        "errors": tuple(errors),
-    }
 
 
 def _magnitude_warp(x: jax.Array, factors: jax.Array, length: jax.Array) -> jax.Array:
@@ -93,7 +69,7 @@ def _sampled(key: jax.Array, means: jax.Array) -> jax.Array:
 
 
 _SEGMENTS = (ValueError, r"`segments` must be at least 1, got 0", {"segments": 0})
-ROWS = (
+FUNCTIONS = (
     row(
         series.random_jitter,
         KEY,
@@ -122,8 +98,7 @@ ROWS = (
         X,
         FACTORS,
         LENGTHS,
-    )
-    | {"call": _magnitude_warp},
+    ).but(call=_magnitude_warp),
     row(
         series.random_magnitude_warp,
         KEY,
@@ -131,15 +106,13 @@ ROWS = (
         stddev=0.3,
         off={"stddev": 0.0},
         errors=[negative("stddev"), *_KNOTS],
-    )
-    | {"options": {"knots": 4}},
+    ).but(options={"knots": 4}),
     row(
         series.time_warp,
         X,
         LOGS,
         LENGTHS,
-    )
-    | {"call": _time_warp},
+    ).but(call=_time_warp),
     row(
         series.random_time_warp,
         KEY,
@@ -147,8 +120,7 @@ ROWS = (
         stddev=0.3,
         off={"stddev": 0.0},
         errors=[negative("stddev"), misfit("stddev"), *_KNOTS],
-    )
-    | {"options": {"knots": 4}},
+    ).but(options={"knots": 4}),
     row(
         series.window_slice,
         X,
@@ -195,10 +167,9 @@ ROWS = (
         X,
         ORDER,
         LENGTHS,
-    )
-    | {"call": _permutation},
-    row(series.random_permutation, KEY, X, errors=[_SEGMENTS]) | {"options": {"segments": 3}},
-    row(series.random_permutation, KEY, X) | {"call": _random_cuts},
+    ).but(call=_permutation),
+    row(series.random_permutation, KEY, X, errors=[_SEGMENTS]).but(options={"segments": 3}),
+    row(series.random_permutation, KEY, X).but(call=_random_cuts),
     row(
         series.random_spec_augment,
         KEY,
@@ -208,20 +179,7 @@ ROWS = (
         frequency_width=3.5,
         time_width=2.5,
         off={"warp": 0.0, "frequency_width": 0.0, "time_width": 0.0},
-    )
-    | {"call": _spec_augment},
-    row(augment.smote, KEY, TABLE, jnp.arange(16, dtype=jnp.int32) % 3) | {"call": _smote},
-    row(augment.mixture_sampling, KEY, X[:, :2, :3]) | {"call": _sampled},
+    ).but(call=_spec_augment),
+    row(augment.smote, KEY, TABLE, jnp.arange(16, dtype=jnp.int32) % 3).but(call=_smote),
+    row(augment.mixture_sampling, KEY, X[:, :2, :3]).but(call=_sampled),
 )
-ELSEWHERE = {
-    augment.Mixture: "test_smote.py",
-    augment.fit_mixture: "test_smote.py",
-    augment.lacking: "test_smote.py",
-    series.LIBRISPEECH_BASIC: "test_series.py",
-    series.LIBRISPEECH_DOUBLE: "test_series.py",
-    series.SWITCHBOARD_MILD: "test_series.py",
-    series.SWITCHBOARD_STRONG: "test_series.py",
-    series.SpecPolicy: "test_series.py",
-    series.even_cuts: "test_series.py",
-    series.random_cuts: "test_series.py",
-}

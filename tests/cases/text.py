@@ -4,15 +4,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxreg.augment import text
+from tests.cases.base import KEY, WRONG_BITS, Case
 
-KEY = jax.random.key(0)
 EMBEDDED = jnp.sin(jnp.arange(1.0, 16 * 4 * 8 + 1)).reshape(16, 4, 8)
 REAL = (jnp.arange(64) % 3 != 0).reshape(16, 4)
-WRONG_BITS = (
-    TypeError,
-    r"`bits` must return uint32 of shape .* got float32",
-    {"bits": lambda _key, shape, _dtype: jnp.zeros(shape, jnp.float32)},
-)
 WRONG_WHERE = (ValueError, r"`where` must have the shape of `x\[\.\.\., 0\]`", {"where": REAL[0]})
 
 
@@ -29,64 +24,49 @@ def _random_interpolation(key: jax.Array, x: jax.Array, *, amount: float) -> jax
 
 
 OTHER = {"other": EMBEDDED[::-1]}
-ROWS = (
-    {
-        "function": text.embedding_noise,
-        "inputs": (KEY, EMBEDDED),
-        "strengths": {"alpha": 2.0},
-        "off": {"alpha": 0.0},
-        "errors": (
+FUNCTIONS = (
+    Case(
+        function=text.embedding_noise,
+        inputs=(KEY, EMBEDDED),
+        strengths={"alpha": 2.0},
+        off={"alpha": 0.0},
+        errors=(
             (ValueError, r"`alpha` must be zero or positive, got -1\.0", {"alpha": -1.0}),
             (ValueError, r"`alpha` must be a single number.*\(4,\)", {"alpha": REAL[0]}),
             WRONG_BITS,
             WRONG_WHERE,
         ),
-    },
-    {
-        "function": text.embedding_noise,
-        "inputs": (KEY, EMBEDDED, REAL),
-        "strengths": {"alpha": 2.0},
-        "off": {"alpha": 0.0},
-        "call": _noise,
-    },
-    {
-        "function": text.embedding_interpolation,
-        "inputs": (EMBEDDED,),
-        "options": OTHER,
-        "call": _interpolation,
-        "strengths": {"share": 0.7},
-        "off": {"share": 1.0},
-        "errors": (
+    ),
+    Case(
+        function=text.embedding_noise,
+        inputs=(KEY, EMBEDDED, REAL),
+        strengths={"alpha": 2.0},
+        off={"alpha": 0.0},
+        call=_noise,
+    ),
+    Case(
+        function=text.embedding_interpolation,
+        inputs=(EMBEDDED,),
+        options=OTHER,
+        call=_interpolation,
+        strengths={"share": 0.7},
+        off={"share": 1.0},
+        errors=(
             (ValueError, r"`share` must be a probability in \[0, 1\], got 1\.5", {"share": 1.5}),
             (ValueError, r"`share` must broadcast to shape \(16, 4\)", {"share": jnp.ones(3)}),
             WRONG_WHERE,
         ),
-    },
-    {
-        "function": text.random_embedding_interpolation,
-        "inputs": (KEY, EMBEDDED),
-        "options": OTHER,
-        "call": _random_interpolation,
-        "strengths": {"amount": 0.7},
-        "off": {"amount": 0.0},
-        "errors": (
+    ),
+    Case(
+        function=text.random_embedding_interpolation,
+        inputs=(KEY, EMBEDDED),
+        options=OTHER,
+        call=_random_interpolation,
+        strengths={"amount": 0.7},
+        off={"amount": 0.0},
+        errors=(
             (ValueError, r"`amount` must be a number in \[0, 1\], got -0\.5", {"amount": -0.5}),
             WRONG_BITS,
         ),
-    },
+    ),
 )
-ELSEWHERE = {
-    text.Edited: "test_text.py",
-    text.Masked: "test_text_masking.py",
-    text.Replacement: "test_text_masking.py",
-    text.back_translation: "test_text_rewriting.py",
-    text.neighbours_from_dictionary: "test_text.py",
-    text.neighbours_from_embeddings: "test_text.py",
-    text.paraphrase: "test_text_rewriting.py",
-    text.random_deletion: "test_text.py",
-    text.random_insertion: "test_text.py",
-    text.random_swap: "test_text.py",
-    text.span_masking: "test_text_masking.py",
-    text.synonym_replacement: "test_text.py",
-    text.token_masking: "test_text_masking.py",
-}

@@ -1,0 +1,59 @@
+"""Rows of targets."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxreg import (
+    targets,
+)
+from tests.cases.base import (
+    LABELS,
+    MASK,
+    Case,
+    X,
+)
+
+
+def _mixed_per_example(
+    logits: jax.Array, a: jax.Array, b: jax.Array, lam: jax.Array, where: jax.Array, *, alpha: Any
+) -> jax.Array:
+    return targets.mixed_cross_entropy(logits, a, b, lam=lam, alpha=alpha, where=where)
+
+
+FUNCTIONS = (
+    Case(
+        targets.smoothed_cross_entropy,
+        (X, LABELS),
+        {"alpha": 0.1},
+        errors=((ValueError, r"`alpha`.*\[0, 1\].*2", {"alpha": 2.0}),),
+    ),
+    Case(
+        targets.mixed_cross_entropy,
+        (X, LABELS, LABELS[::-1]),
+        {"lam": 0.3, "alpha": 0.1},
+        errors=(
+            (ValueError, r"`lam` must be the share .* in \[0, 1\], got 1\.5", {"lam": 1.5}),
+            (ValueError, r"`lam` must broadcast to shape \(16,\).*\(5,\)", {"lam": X[0, :5]}),
+            (ValueError, r"`alpha`.*\[0, 1\].*2", {"alpha": 2.0}),
+            (ValueError, r"`where` .* of `labels_a`, \(16,\), got \(16, 1\)", {"where": MASK}),
+        ),
+    ),
+    Case(
+        targets.mixed_cross_entropy,
+        (X, LABELS, LABELS[::-1], jnp.linspace(0.1, 0.9, 16), MASK[:, 0]),
+        {"alpha": 0.1},
+        call=_mixed_per_example,
+    ),
+    Case(
+        targets.flood,
+        (X,),
+        {"level": 0.3},
+        {"level": -float("inf")},
+        errors=(
+            (ValueError, r"`level` must be a number in .*got nan", {"level": float("nan")}),
+            (ValueError, r"`level` must be a single number.*\(8,\)", {"level": X[0]}),
+        ),
+    ),
+)

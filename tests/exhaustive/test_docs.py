@@ -1,0 +1,36 @@
+"""The documents: their Python blocks run, and their commands are the ones that CI runs."""
+
+import pathlib
+import re
+
+import pytest
+from sybil import Sybil
+from sybil.parsers.markdown import PythonCodeBlockParser
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])
+def test_python_blocks_run(name):
+    document = Sybil([PythonCodeBlockParser()]).parse(ROOT / name)
+    examples = list(document.examples())
+    for example in examples:
+        example.evaluate()
+    assert examples or name != "README.md"
+
+
+def test_the_readme_opens_with_two_commands_that_do_all_the_setup():
+    blocks = re.findall(r"^```bash\n(.*?)\n```$", (ROOT / "README.md").read_text(), re.M | re.S)
+    study, suite = blocks[0], blocks[1]
+    for command in (study, suite):
+        assert command.startswith("python3 -m venv ")
+        assert "\n" not in command
+    assert study.endswith('pip install -e ".[study]" && jaxreg study')
+    assert suite.endswith('pip install -e ".[test]" && pytest')
+
+
+def test_links_inside_the_project_lead_somewhere():
+    for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md"):
+        for target in re.findall(r"\]\(([^)#]+)\)", (ROOT / name).read_text()):
+            if not target.startswith("http"):
+                assert (ROOT / target).exists(), f"{name} links to {target}"

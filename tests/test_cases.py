@@ -1,0 +1,88 @@
+"""Every public name has a row in ``tests/cases``, or a test of its package that names it."""
+
+import inspect
+import re
+import types
+from pathlib import Path
+
+import pytest
+
+import jaxreg
+from jaxreg import linen, nnx, testing, training, transforms
+from jaxreg.training import explain, statistics
+from tests import cases
+
+TESTS = Path(__file__).parent
+ROWS = {case.function for case in cases.FUNCTIONS}
+ROWS |= {case.factory for case in cases.TRANSFORMATIONS}
+
+
+def public_names():
+    """The address and the object of everything public but modules."""
+    top = [jaxreg, jaxreg.augment.series, jaxreg.augment.text, training, explain, statistics]
+    modules = [*top, transforms, linen, nnx, testing]
+    for module in (jaxreg, training):
+        members = (getattr(module, name) for name in module.__all__)
+        modules += [member for member in members if isinstance(member, types.ModuleType)]
+    return {
+        f"{module.__name__}.{name}": getattr(module, name)
+        for module in modules
+        for name in module.__all__
+        if not isinstance(getattr(module, name), types.ModuleType)
+    }
+
+
+NAMES = public_names()
+
+
+def check_row(address, member):
+    """Fails where a function has neither a row nor an entry among those without one."""
+    if inspect.isfunction(member) and not address.startswith(("jaxreg.linen", "jaxreg.nnx")):
+        assert member in ROWS or address in cases.WITHOUT_ROW, (
+            f"{address} has no row: add a `Case` or a `Transformation` to tests/cases, or its "
+            "address to `WITHOUT_ROW` there if it is no regularizer of arrays"
+        )
+
+
+def check_named(address, member):
+    """Fails where neither a row nor a test of its package mentions a public name."""
+    if inspect.isfunction(member) and member in ROWS:
+        return
+    package = address.removeprefix("jaxreg.").split(".")
+    folder = TESTS / package[0]
+    files = [*folder.rglob("test_*.py"), *TESTS.glob(f"test_{package[0]}.py")]
+    files += [TESTS / "cases" / "modules.py"]
+    named = re.compile(rf"\b{package[-1]}\b")
+    assert any(named.search(path.read_text()) for path in files), (
+        f"no test in tests/{package[0]} mentions {address}: write one, in the file of its module"
+    )
+
+
+@pytest.mark.parametrize("check", [check_row, check_named])
+def test_every_public_name_is_tested(check):
+    for address, member in NAMES.items():
+        check(address, member)
+
+
+def test_no_entry_is_left_over():
+    assert set(NAMES) >= cases.WITHOUT_ROW
+    assert not ROWS & {NAMES[address] for address in cases.WITHOUT_ROW}
+
+
+def test_a_public_name_without_a_row_fails():
+    def new(x):
+        return x
+
+    with pytest.raises(AssertionError, match=r"jaxreg.dropout.new has no row: add a `Case`"):
+        check_row("jaxreg.dropout.new", new)
+    with pytest.raises(AssertionError, match=r"no test in tests/dropout mentions .*brand_new"):
+        check_named("jaxreg.dropout.brand_new", new)
+
+
+def test_every_public_name_is_documented():
+    for address, member in NAMES.items():
+        doc = inspect.getdoc(member) or ""
+        assert doc, f"{address} has no docstring"
+        if inspect.isfunction(member):
+            assert "Args:" in doc, f"{address} documents no arguments"
+            assert ">>>" in doc, f"{address} has no example"
