@@ -320,7 +320,7 @@ def test_norms_end_within_the_radius_and_next_to_it(dtype, radius):
     slack = 2 * ulp if dtype == np.float32 else 4 * eps(dtype) * radius
     assert (size <= bound + slack).all()
     # On the surface up to rounding, not somewhere inside.
-    assert (size >= bound * (1 - 8 * eps(dtype))).all()
+    assert (size >= bound * (1 - 2 * eps(dtype) - 1e-6)).all()
 
 
 @every_dtype
@@ -445,7 +445,7 @@ def test_absolute_values_add_up_to_the_radius_at_most(dtype):
     w = weights(200, 50, scale=2.0).astype(dtype)
     total = np.abs(float64(l1_ball(w, radius=1.0))).sum(0)
     assert (total <= 1 + 1e-7).all()
-    assert (total >= 1 - 4 * eps(dtype) - 1e-5).all()
+    assert (total >= 1 - 1.2 * eps(dtype) - 1e-5).all()
 
 
 @pytest.mark.parametrize("spread", [0.0, 0.01])
