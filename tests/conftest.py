@@ -76,7 +76,7 @@ def pytest_collection_modifyitems(config, items):
         kept = [item for item in items if EXHAUSTIVE in item.path.parents or id(item) in chosen]
     if config.option.shard:
         index, number = config.option.shard
-        kept = [item for item in kept if digest(item.nodeid.split("[")[0]) % number == index - 1]
+        kept = [item for item in kept if digest(item.nodeid) % number == index - 1]
     config.hook.pytest_deselected(items=[item for item in items if item not in set(kept)])
     items[:] = kept
 

@@ -1,4 +1,4 @@
-"""Parameters in two tiers, bounds of random functions, bytes that are kept for the backward pass."""
+"""Parameters in two tiers, bounds of random functions, bytes kept for the backward pass."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence

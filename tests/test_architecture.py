@@ -57,9 +57,8 @@ def test_adapters_hold_no_mathematics():
     mathematics = set()
     for path in ADAPTERS:
         code = ast.unparse(without_docstrings(ast.parse(path.read_text())))
-        mathematics |= {
-            f"{relative(path)} imports {n}" for n in imports(path) if n.startswith(words)
-        }
+        named = {name for name in imports(path) if name.startswith(words)}
+        mathematics |= {f"{relative(path)} imports {name}" for name in named}
         mathematics |= {f"{relative(path)} uses {word}" for word in words if word in code}
     assert not mathematics
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).parents[1]
+MACHINERY = ("__init__.py", "conftest.py", "helpers.py", "ratchet.py", "exhaustive/__init__.py")
 SUITE = """
 import jax
 import pytest
@@ -37,13 +38,7 @@ def project(tmp_path):
     """A project with the machinery of ours, and tests of its own."""
     folder = tmp_path / "tests"
     (folder / "exhaustive").mkdir(parents=True)
-    for name in (
-        "__init__.py",
-        "conftest.py",
-        "helpers.py",
-        "ratchet.py",
-        "exhaustive/__init__.py",
-    ):
+    for name in MACHINERY:
         shutil.copy(TESTS / name, folder / name)
     shutil.copy(TESTS.parent / "pyproject.toml", tmp_path)
     (folder / "ceiling.txt").write_text("100")
@@ -73,9 +68,7 @@ def test_a_limit_and_a_ceiling_fail_the_suite(project):
     (project / "tests" / "ceiling.txt").write_text("31")
     status, output = run(project)
     assert status == 1
-    assert (
-        "The default suite compiled 32 programs, the ceiling in tests/ceiling.txt is 31" in output
-    )
+    assert "compiled 32 programs, the ceiling in tests/ceiling.txt is 31" in output
 
 
 def test_the_two_tiers_are_all_and_the_shards_of_a_tier_are_it(project):
@@ -84,6 +77,8 @@ def test_the_two_tiers_are_all_and_the_shards_of_a_tier_are_it(project):
     assert len(default) == 4
     assert len(exhaustive) == 23 + 27
     assert not set(default) & set(exhaustive)
-    shards = [names(run(project, "--exhaustive", "--shard", f"{i}/3")[1]) for i in (1, 2, 3)]
-    assert sorted(sum(shards, [])) == sorted(exhaustive)
+    shards = []
+    for part in ("1/3", "2/3", "3/3"):
+        shards += names(run(project, "--exhaustive", "--shard", part)[1])
+    assert sorted(shards) == sorted(exhaustive)
     assert len(names(run(project, "tests/exhaustive")[1])) == 27
