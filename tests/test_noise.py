@@ -231,7 +231,8 @@ def test_one_word_decides_what_becomes_of_an_element(rate):
         requests.append(shape)
         return jnp.asarray(words.astype(dtype))
 
-    y = replaced(np.full(5, 0.5, np.float32), rate, bits=bits)
+    draw = jax.jit(lambda x, rate: noise.salt_and_pepper(KEY, x, rate=rate, bits=bits))
+    y = draw(np.full(5, 0.5, np.float32), rate)
     np.testing.assert_array_equal(y, [0, 0, 1, 1, 1 if rate == 1 else 0.5])
     assert requests == [(5,)]
 
