@@ -53,7 +53,7 @@ def test_the_forest_has_an_interval_and_a_mean_for_every_arm(drawn):
     np.testing.assert_array_equal(zero[0], [0, 0])
     colors = [BLUE, figures.MUTED, VERMILLION, BLUE]
     for row, arm in enumerate(study.arms[1:]):
-        mean, low, high = (100 * end for end in arm.difference)
+        mean, low, high = 100 * np.array(arm.difference)
         interval = rest[2 * row]
         point = rest[2 * row + 1]
         np.testing.assert_allclose(interval[0], [low, high])

@@ -30,7 +30,8 @@ def test_what_a_study_writes_is_read_back(tmp_path):
 
 
 def test_csv_and_json_hold_the_same(tmp_path):
-    train, validation = [3.0, 2.0, 1.5], [3.5, 2.5, 2.25]
+    train = [3.0, 2.0, 1.5]
+    validation = [3.5, 2.5, 2.25]
     rows = [{"train_loss": a, "validation_loss": b} for a, b in zip(train, validation, strict=True)]
     lines = [f"{i},{a},{b}" for i, (a, b) in enumerate(zip(train, validation, strict=True))]
     columns = {"train_loss": train, "validation_loss": validation, "other": [1, 2, 3]}

@@ -44,7 +44,7 @@ def test_csv_files_give_the_numbers_back(tmp_path):
         assert row["arm"] == arm.name
         assert float(row["test"]) == arm.test.mean()
         assert float(row["gap"]) == arm.train.mean() - arm.test.mean()
-        ends = (float(row[f"difference{end}"]) for end in ("", "_low", "_high"))
+        ends = [float(row[f"difference{end}"]) for end in ("", "_low", "_high")]
         assert tuple(ends) == arm.difference
         assert float(row["recipe_max_norm"]) == arm.recipe.max_norm
     assert [row["chosen"] for row in results] == ["False"] * 4 + ["True"]

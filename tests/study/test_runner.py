@@ -81,12 +81,15 @@ def by_numpy(seed):
     params = {(a, b): np.float64(w) for a, leaves in given.items() for b, w in leaves.items()}
     first = {name: 0 for name in params}
     second = {name: 0 for name in params}
-    losses, path, count = [], [], 0
+    losses = []
+    path = []
+    count = 0
     for epoch in np.asarray(batches):
         values = []
         for rows in epoch:
             count += 1
-            x, y = np.float64(split.train_x[rows]), split.train_y[rows]
+            x = np.float64(split.train_x[rows])
+            y = split.train_y[rows]
             values.append(loss_and_accuracy(params, x, y)[0])
             for name, g in gradients(params, x, y).items():
                 first[name] = 0.9 * first[name] + 0.1 * g
@@ -118,16 +121,19 @@ def test_a_recipe_that_is_off_is_plain_adam(seed, runs):
 
 def test_a_stopped_run_goes_back_to_its_best_epoch(runs):
     """With a patience of 1 a run stops at the first rise and goes back by one epoch."""
-    full, stopped = runs["off"], runs["patience"]
+    full = runs["off"]
+    stopped = runs["patience"]
     best = [int(np.flatnonzero(np.diff(losses) >= 0)[0]) for losses in full.validation_loss.T]
     assert max(best) < EPOCHS - 2
     for seed, epoch in enumerate(best):
         for name in ("train_loss", "validation_loss"):
-            before, after = getattr(full, name)[:, seed], getattr(stopped, name)[:, seed]
+            before = getattr(full, name)[:, seed]
+            after = getattr(stopped, name)[:, seed]
             np.testing.assert_array_equal(after[: epoch + 2], before[: epoch + 2])
             np.testing.assert_array_equal(after[epoch + 2 :], before[epoch + 1])
         np.testing.assert_allclose(stopped.loss[seed], full.validation_loss[epoch, seed], rtol=1e-6)
-    split, params = blobs(1), by_numpy(1)[1][best[1]]
+    split = blobs(1)
+    params = by_numpy(1)[1][best[1]]
     _, accuracy = loss_and_accuracy(params, split.test_x, split.test_y)
     np.testing.assert_allclose(stopped.test[1], accuracy, atol=1e-6)
 
@@ -285,7 +291,8 @@ def test_the_loss_is_the_sum_of_its_parts(monkeypatch):
 
 def test_mixed_labels_are_trained_as_the_two_parts_of_them():
     logits = np.sin(np.arange(12.0, dtype=np.float32)).reshape(4, 3)
-    a, b = np.array([0, 1, 2, 1]), np.array([2, 1, 0, 0])
+    a = np.array([0, 1, 2, 1])
+    b = np.array([2, 1, 0, 0])
     lam = np.float32([1.0, 0.3, 0.5, 0.8])
     rows = lam[:, None] * np.eye(3, dtype=np.float32)[a]
     rows += (1 - lam[:, None]) * np.eye(3, dtype=np.float32)[b]

@@ -103,20 +103,20 @@ def diverging(epochs):
 
 
 def breaking(epochs):
-    train, validation = (curve.copy() for curve in healthy(epochs))
+    train, validation = healthy(epochs)
     train[int(0.6 * epochs) :] = NAN
     validation[int(0.6 * epochs) :] = NAN
     return train, validation
 
 
 def overflowing(epochs):
-    train, validation = (curve.copy() for curve in healthy(epochs))
+    train, validation = healthy(epochs)
     train[-2] = INF
     return train, validation
 
 
 def spiking(epochs):
-    train, validation = (curve.copy() for curve in healthy(epochs))
+    train, validation = healthy(epochs)
     train[int(0.7 * epochs)] += 2.0
     return train, validation
 

@@ -305,7 +305,9 @@ def injected(carry, noise):
 
 def by_loop():
     """The same in NumPy: Adam, and a decay by the strength of the published class."""
-    w, first, second = (np.zeros(8) for _ in range(3))
+    w = np.zeros(8)
+    first = np.zeros(8)
+    second = np.zeros(8)
     adaptive = Published(0.1, 3, 2.0)
     path = []
     for step, noise in enumerate(np.float64(NOISE), 1):
@@ -349,7 +351,8 @@ def test_the_strength_of_a_penalty():
         return jax.lax.scan(step, (jnp.full(8, 5.0), plateau.init(0.01)), noise)[0]
 
     w, adaptive = whole_run(NOISE)
-    want, strength = np.full(8, 5.0), 0.01
+    want = np.full(8, 5.0)
+    strength = 0.01
     for step, noise in enumerate(np.float64(NOISE)):
         want = want - 0.1 * (noise / 8 + strength * want)
         strength = min(2 * strength, 1.0) if step else strength

@@ -105,7 +105,8 @@ def test_masks_count_elements():
 
 def net_reference(params, batches):
     """Deeper norms see the batch as the ones before normalize it; equal counts of all elements."""
-    firsts, seconds = [], []
+    firsts = []
+    seconds = []
     for x in batches:
         x = np.float64(x) @ np.float64(params["first"]["kernel"])
         firsts.append(x)

@@ -61,7 +61,8 @@ def table(done):
 
 def test_a_small_study_prints_the_same_table_twice_and_writes_its_files(tmp_path):
     arguments = ["study", "--data", "circles", "--arms", "l2,l1", "--seeds", 2, "--epochs", 1]
-    first, second = (call(*arguments, "--out", tmp_path / name, cwd=tmp_path) for name in "ab")
+    first = call(*arguments, "--out", tmp_path / "a", cwd=tmp_path)
+    second = call(*arguments, "--out", tmp_path / "b", cwd=tmp_path)
     assert table(first) == table(second)
     text = first.stdout
     assert "published" not in text
