@@ -273,7 +273,7 @@ def test_injected_strengths_may_change_without_a_new_trace(make):
     moved, after = step(params, state)
     chex.assert_trees_all_equal_shapes_and_dtypes(after, state)
     name = next(iter(make.strengths))
-    after.hyperparams[name] = 2 * np.asarray(after.hyperparams[name])
+    after.hyperparams[name] = 2 * after.hyperparams[name]
     step(moved, after)
     expected, _ = jax.jit(lambda p: run(make(), p, 1))(params)
     chex.assert_trees_all_close(moved, expected, atol=1e-6)
