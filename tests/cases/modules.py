@@ -229,13 +229,13 @@ def mean_step(carry: jax.Array, x: jax.Array, rate: Any) -> Any:
     return state, state
 
 
-def zeros(*_: Any) -> jax.Array:
-    """Initializer of parameters that are replaced."""
-    return jnp.zeros(_[1], _[2])
+def ones(*_: Any) -> jax.Array:
+    """Initializer of kernels, which the table replaces."""
+    return jnp.ones(_[1], _[2])
 
 
 def linear() -> Any:
-    return flax_nnx.Linear(8, 8, kernel_init=zeros, rngs=flax_nnx.Rngs(0))
+    return flax_nnx.Linear(8, 8, kernel_init=ones, rngs=flax_nnx.Rngs(0))
 
 
 def streams() -> dict[str, Any]:
@@ -267,7 +267,7 @@ WITH_PARAMETERS = (
         inputs=(SERIES,),
         evaluation=dense,
         of_linen={"features": 8},
-        of_nnx=lambda: {"in_features": 8, "out_features": 8, "kernel_init": zeros, **streams()},
+        of_nnx=lambda: {"in_features": 8, "out_features": 8, "kernel_init": ones, **streams()},
         params=AFFINE,
     ),
     rated(
@@ -280,7 +280,7 @@ WITH_PARAMETERS = (
             "in_features": 8,
             "out_features": 8,
             "kernel_size": (3,),
-            "kernel_init": zeros,
+            "kernel_init": ones,
             **streams(),
         },
         params={"kernel": WINDOW, "bias": BIAS},
@@ -292,7 +292,7 @@ WITH_PARAMETERS = (
         evaluation=dropout.variational_dense_inference,
         fields={"threshold": -1.0},
         of_linen={"features": 8},
-        of_nnx=lambda: {"in_features": 8, "out_features": 8, "kernel_init": zeros, **streams()},
+        of_nnx=lambda: {"in_features": 8, "out_features": 8, "kernel_init": ones, **streams()},
         params={**AFFINE, "log_variance": DRAWS.normal(-1, 2, (8, 8)).astype(np.float32)},
         traced="threshold",
     ),
