@@ -125,6 +125,10 @@ def test_perspective_is_pils_transform():
     warped = jax.jit(augment.perspective)
     y = warped(WITH_ONES, projective)
     assert_equal_where_covered(y, expected, least=40, atol=1e-4)
+    # A mirrored image is mirrored back: what lies before the horizon does so in a mirror, too.
+    mirror = np.diag(np.float32([-1, 1, 1]))
+    back = warped(WITH_ONES[:, ::-1], projective @ mirror)
+    np.testing.assert_allclose(back, y, atol=1e-5)
     # A projective matrix has no scale.
     np.testing.assert_allclose(warped(WITH_ONES, np.float32(2.5) * projective), y, atol=1e-5)
     np.testing.assert_array_equal(warped(WITH_ONES, np.eye(3, dtype=np.float32)), WITH_ONES)

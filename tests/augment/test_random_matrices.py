@@ -81,18 +81,17 @@ def test_corners_move_inward_each_by_itself():
     np.testing.assert_array_equal(still, np.stack([np.eye(3)] * 3))
 
 
-def window(images, **options):
+@jax.jit
+def windows(x, scale, ratio):
     """The windows, and the matrices that move them onto a result of the size of the images."""
+    drawn = random_matrices.draw_window(KEY, x, scale, ratio)
+    matrix = augment.random_window(KEY, x, size=x.shape[1:3], scale=scale, ratio=ratio)
+    return drawn, matrix
 
-    @jax.jit
-    def run(x):
-        scale, ratio = options["scale"], options["ratio"]
-        size = images.shape[1:3]
-        matrix = augment.random_window(KEY, x, size=size, **options)
-        return random_matrices.draw_window(KEY, x, scale, ratio), matrix
 
-    drawn, matrix = run(images)
-    return [np.asarray(part, np.float64) for part in drawn], np.asarray(matrix, np.float64)
+def window(images, *, scale, ratio):
+    drawn, matrix = windows(images, scale, ratio)
+    return np.asarray(drawn, np.float64), np.asarray(matrix, np.float64)
 
 
 def test_windows_have_the_area_and_the_ratio_asked_for():
