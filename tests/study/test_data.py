@@ -92,6 +92,8 @@ def test_the_sizes_of_the_default_splits():
         (np.ones((200, 2)), np.arange(200) % 2 / 1, "`y` must be integers, got float64"),
         (np.ones((200, 2)), np.arange(200) % 2 + 1, "`y` must be labels from 0 .*, got 1, 2;"),
         (np.ones((200, 2)), np.zeros(200, int), "`y` must have at least two classes, got 1"),
+        (np.ones((200, 2)), np.arange(200) % 6 + 1, r"without a gap, got 1, 2, 3, 4, 5, \.\.\.;"),
+        (np.ones((200, 2)), np.arange(200) % 5 + 1, "without a gap, got 1, 2, 3, 4, 5;"),
     ],
 )
 def test_data_that_cannot_be_split_raises(x, y, message):

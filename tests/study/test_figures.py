@@ -71,7 +71,8 @@ def test_the_forest_has_an_interval_and_a_mean_for_every_arm(drawn):
     assert weights == ["normal"] * 3 + ["bold"]
     assert axes.get_ylim() == (3.6, -0.6)
     assert size == (400, 27 * 4 + 46)
-    assert margins[0] == pytest.approx(18 + 6.1 * 10)
+    assert margins == (pytest.approx(18 + 6.1 * 10), 12, 40, 4)
+    assert axes.margins()[0] == 0.08
     assert "points of test accuracy" in axes.get_xlabel()
 
 
@@ -119,6 +120,8 @@ def test_loss_curves_have_one_scale_and_a_band_over_seeds(drawn):
         low = arm.validation_loss.mean(axis=1).min()
         assert words.description.endswith(f"lowest {low:.3g}")
         assert figures.lowest(arm) == f"{low:.3g}"
+        assert [band.get_alpha() for band in axes.collections] == [0.2, 0.2]
+    assert {(size, margins) for *_, size, margins in drawn} == {((300, 190), (44, 12, 38, 8))}
     assert len({words.prefix for _, words, *_ in drawn}) == 5
 
 
@@ -142,6 +145,8 @@ def test_strength_curves_show_both_accuracies_and_the_choice(drawn):
         heights = band.get_paths()[0].vertices[:, 1]
         np.testing.assert_allclose(heights.min(), 100 * min(end.low for end in ends))
         np.testing.assert_allclose(heights.max(), 100 * max(end.high for end in ends))
+    assert [band.get_alpha() for band in axes.collections] == [0.13, 0.13]
+    assert axes.lines[1].get_zorder() == 0
     assert axes.get_xscale() == "log"
     assert [text.get_text() for text in axes.get_xticklabels()] == ["0.1", "1"]
     assert axes.get_xlabel() == "weight of the L1 step"
@@ -177,7 +182,12 @@ def test_axes_of_strengths(strengths, scale, shown):
 
 
 def test_logarithmic_ticks_are_plain_numbers():
-    for ends, ticks in (((0.01, 1.0), {0.01, 0.1, 1.0}), ((0.1, 1.0), {0.1, 0.2, 0.5, 1.0})):
+    for ends, ticks in (
+        ((0.01, 1.0), {0.01, 0.1, 1.0}),
+        ((0.1, 1.0), {0.1, 0.2, 0.5, 1.0}),
+        ((1.0, 30.0), {1, 2, 5, 10, 20}),
+        ((1.0, 30.5), {1, 10}),
+    ):
         axes = Figure().add_subplot()
         axes.set_yscale("log")
         axes.set_ylim(*ends)
