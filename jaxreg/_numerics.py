@@ -103,7 +103,7 @@ def peak(x: jax.Array, *, axis: int | tuple[int, ...] | None) -> jax.Array:
     largest = jax.lax.stop_gradient(jnp.max(jnp.abs(x), axis=axis, keepdims=True))
     # Neither the scale nor its inverse may be subnormal, which many devices flush to zero.
     least = 2 * jnp.finfo(largest.dtype).tiny
-    # A constant zero divides by 1: XLA multiplies constant divisors, and `least` squared underflows.
+    # XLA multiplies constant divisors, and `least` squared underflows: a known zero gets 1.
     scales = jnp.isfinite(largest) & (largest != 0)
     return jnp.where(scales, jnp.clip(largest, least, 1 / least), jnp.ones_like(largest))
 

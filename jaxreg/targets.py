@@ -278,6 +278,7 @@ def _checked_share(labels: jax.Array, alpha: ArrayLike, num_classes: int) -> jax
 
 def _rows(labels: jax.Array, own: jax.Array, other: jax.Array, num_classes: int) -> jax.Array:
     """Rows with one value at the label and another elsewhere, of zeros for a label out of range."""
+    labels = jnp.asarray(labels)  # NumPy's int64 would be too wide a dtype to ask for.
     ids = jnp.arange(num_classes, dtype=widen_labels(labels).dtype)
     ids = jax.lax.expand_dims(ids, range(labels.ndim))
     rows = jnp.where(widen_labels(labels)[..., None] == ids, own, other)

@@ -93,10 +93,10 @@ def first_and_one_other(items):
 
 
 def other_parameters(item):
-    """The places of an item's parameters that are not thinned; of all where none is."""
+    """The values of an item's parameters that are not thinned, told apart by their identity."""
     thinned = {name for mark in item.iter_markers("few") for name in mark.args}
-    indices = item.callspec.indices if hasattr(item, "callspec") else {}
-    return tuple((name, index) for name, index in indices.items() if name not in thinned)
+    values = item.callspec.params if hasattr(item, "callspec") else {}
+    return tuple((name, id(value)) for name, value in values.items() if name not in thinned)
 
 
 def digest(name):

@@ -33,11 +33,11 @@ def test_programs_are_counted(request):
     assert plugin.programs == before + 1
 
 
-def item(name, few, **indices):
+def item(name, few, **values):
     marks = [pytest.mark.few(*few).mark]
     return SimpleNamespace(
         nodeid=f"tests/test_new.py::test_it[{name}]",
-        callspec=SimpleNamespace(indices=indices),
+        callspec=SimpleNamespace(params=values),
         iter_markers=lambda _: marks,
     )
 
@@ -53,7 +53,7 @@ def test_the_default_suite_has_the_first_and_one_other():
     chosen = list(conftest.first_and_one_other(items))
     assert chosen[0] is items[0]
     assert chosen[2] is items[12]
-    assert [one.callspec.indices["each"] for one in chosen] == [0, 0, 1, 1]
+    assert [one.callspec.params["each"] for one in chosen] == [0, 0, 1, 1]
     # The other one depends on names alone, so that every worker of a run chooses the same.
     assert list(conftest.first_and_one_other([items[0], *items[:0:-1]]))[1] is chosen[1]
 

@@ -305,6 +305,12 @@ def test_rows_of_labels_out_of_range_are_zero(smooth, dtype):
 
 
 @pytest.mark.parametrize("smooth", [targets.smooth_labels, targets.smooth_labels_excluding])
+def test_wide_labels_of_numpy_need_no_wide_dtype(smooth):
+    rows = jax.jit(lambda: smooth(np.array([1], np.int64), alpha=0.0, num_classes=2))()
+    np.testing.assert_array_equal(rows, [[0, 1]])
+
+
+@pytest.mark.parametrize("smooth", [targets.smooth_labels, targets.smooth_labels_excluding])
 def test_a_traced_share_of_rows_out_of_range_acts_as_the_nearest(smooth):
     run = jax.jit(lambda alpha: smooth(A[:1] * 0, alpha=alpha, num_classes=3))
     np.testing.assert_array_equal(run(-0.5), [[1, 0, 0]])

@@ -7,7 +7,7 @@ from flax.typing import Dtype, Initializer
 from jax.typing import ArrayLike
 
 from jaxreg import normalization
-from jaxreg._checks import group_count
+from jaxreg._checks import check_floating, group_count
 from jaxreg._numerics import widen
 from jaxreg.linen.normalization import affine_params, feature_shape
 
@@ -60,6 +60,7 @@ class LayerNorm(nn.Module):
           x: Input array.
           mask: Elements that enter the statistics, ``where`` of :mod:`jaxreg.normalization`.
         """
+        check_floating(x, "x")
         parameters = affine_params(self, feature_shape(x, self.feature_axes))
         y = normalization.layer_norm(
             widen(x),
@@ -116,6 +117,7 @@ class RMSNorm(nn.Module):
           x: Input array.
           mask: Elements that enter the statistics, ``where`` of :mod:`jaxreg.normalization`.
         """
+        check_floating(x, "x")
         parameters = affine_params(self, feature_shape(x, self.feature_axes))
         y = normalization.rms_norm(
             widen(x),
@@ -179,6 +181,7 @@ class GroupNorm(nn.Module):
           x: Input array.
           mask: Elements that enter the statistics, ``where`` of :mod:`jaxreg.normalization`.
         """
+        check_floating(x, "x")
         parameters = affine_params(self, x.shape[-1:])
         y = normalization.group_norm(
             widen(x),
@@ -238,6 +241,7 @@ class InstanceNorm(nn.Module):
           x: Input array.
           mask: Elements that enter the statistics, ``where`` of :mod:`jaxreg.normalization`.
         """
+        check_floating(x, "x")
         parameters = affine_params(self, feature_shape(x, self.feature_axes))
         y = normalization.instance_norm(
             widen(x),

@@ -12,7 +12,7 @@ from flax.typing import Dtype, Initializer
 from jax.typing import ArrayLike
 
 from jaxreg import normalization
-from jaxreg._checks import group_count
+from jaxreg._checks import check_floating, group_count
 from jaxreg._numerics import widen
 from jaxreg.nnx.normalization import affine_values, set_affine_params
 
@@ -79,6 +79,7 @@ class LayerNorm(nnx.Module):
           x: Input array.
           mask: Elements that enter the statistics, ``where`` of :mod:`jaxreg.normalization`.
         """
+        check_floating(x, "x")
         parameters = affine_values(self)
         y = normalization.layer_norm(
             widen(x),
@@ -145,6 +146,7 @@ class RMSNorm(nnx.Module):
           x: Input array.
           mask: Elements that enter the statistics, ``where`` of :mod:`jaxreg.normalization`.
         """
+        check_floating(x, "x")
         parameters = affine_values(self)
         y = normalization.rms_norm(
             widen(x),
@@ -222,6 +224,7 @@ class GroupNorm(nnx.Module):
           x: Input array.
           mask: Elements that enter the statistics, ``where`` of :mod:`jaxreg.normalization`.
         """
+        check_floating(x, "x")
         parameters = affine_values(self)
         y = normalization.group_norm(
             widen(x),
@@ -295,6 +298,7 @@ class InstanceNorm(nnx.Module):
           x: Input array.
           mask: Elements that enter the statistics, ``where`` of :mod:`jaxreg.normalization`.
         """
+        check_floating(x, "x")
         parameters = affine_values(self)
         y = normalization.instance_norm(
             widen(x),

@@ -70,7 +70,9 @@ def filter_response_norm(
     unit = _within_range(jnp.maximum(peak, _along(jnp.sqrt(floor), x)))
     scaled = wide / unit
     mean_square = jnp.mean(square(scaled), axis=spatial, keepdims=True)
-    y = scaled * inverse_root(mean_square + _along(eps, x) / unit / unit)
+    # Two divisions: XLA would make them one, by the square of the unit, which may underflow to 0.
+    once = jax.lax.optimization_barrier(_along(eps, x) / unit)
+    y = scaled * inverse_root(mean_square + once / unit)
     if scale is not None:
         y = y * _along(scale, x)
     if bias is not None:
@@ -125,7 +127,7 @@ def l2_normalize(x: jax.Array, *, axis: Axes = -1) -> jax.Array:
 def _within_range(size: jax.Array) -> jax.Array:
     """A positive number to divide by, whose inverse is no subnormal one either."""
     least = 2 * jnp.finfo(size.dtype).tiny
-    # A constant zero divides by 1: XLA multiplies constant divisors, and `least` squared underflows.
+    # XLA multiplies constant divisors, and `least` squared underflows: a known zero gets 1.
     return jnp.where(size == 0, jnp.ones_like(size), jnp.clip(size, least, 1 / least))
 
 

@@ -200,13 +200,18 @@ def mapped_strengths(traced: Traced) -> dict[str, Any]:
     mapped = jax.vmap(traced.with_strengths)(many)
     last = {name: value * _FACTORS[-1] for name, value in traced.subject.strengths.items()}
     return {
-        "actual": [jax.tree.map(lambda a: a[i], mapped) for i in (0, -1)],
-        "expected": [traced.result, traced.with_strengths(last)],
+        "first": (jax.tree.map(lambda a: a[0], mapped), traced.result),
+        "last": (jax.tree.map(lambda a: a[-1], mapped), traced.with_strengths(last)),
     }
 
 
 def _compare_equal(subject: Subject, results: dict[str, Any]) -> None:
     assert_close(results["actual"], results["expected"], dtype=subject.data.dtype.name)
+
+
+def _compare_mapped(subject: Subject, results: dict[str, Any]) -> None:
+    for actual, expected in results.values():
+        assert_close(actual, expected, dtype=subject.data.dtype.name)
 
 
 def off(traced: Traced) -> dict[str, Any]:
@@ -253,6 +258,6 @@ ALWAYS = (
     Column(gradient_of_scan, _compare_equal),
 )
 TRACED_STRENGTH = Column(traced_strength, _compare_equal)
-MAPPED_STRENGTHS = Column(mapped_strengths, _compare_equal)
+MAPPED_STRENGTHS = Column(mapped_strengths, _compare_mapped)
 OFF = Column(off, _compare_off)
 KEYS = Column(keys, _compare_keys)

@@ -20,8 +20,9 @@ def compiled(number):
         jax.jit(lambda x: x + n)(1.0)
 
 @few("a", range(5))
+@pytest.mark.parametrize("each", "xy")
 @few("b", range(5))
-def test_few(a, b):
+def test_few(a, b, each):
     pass
 
 def test_programs():
@@ -74,11 +75,11 @@ def test_a_limit_and_a_ceiling_fail_the_suite(project):
 def test_the_two_tiers_are_all_and_the_shards_of_a_tier_are_it(project):
     default = names(run(project)[1])
     exhaustive = names(run(project, "--exhaustive")[1])
-    assert len(default) == 4
-    assert len(exhaustive) == 23 + 27
+    assert len(default) == 6
+    assert len(exhaustive) == 46 + 52
     assert not set(default) & set(exhaustive)
     shards = []
     for part in ("1/3", "2/3", "3/3"):
         shards += names(run(project, "--exhaustive", "--shard", part)[1])
     assert sorted(shards) == sorted(exhaustive)
-    assert len(names(run(project, "tests/exhaustive")[1])) == 27
+    assert len(names(run(project, "tests/exhaustive")[1])) == 52

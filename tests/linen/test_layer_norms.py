@@ -172,12 +172,7 @@ def test_wrong_arguments_raise():
             jax.eval_shape(linen.GroupNorm(**fields).init, KEY, np.ones((2, 6), np.float32))
 
 
-NAMED_LATE = pytest.mark.xfail(
-    strict=True, raises=ValueError, reason="widened before it is checked"
-)
-
-
-@pytest.mark.parametrize("name", [*NAMES[:2], NAMES[3], pytest.param(NAMES[2], marks=NAMED_LATE)])
+@pytest.mark.parametrize("name", NAMES)
 def test_integers_are_named(name):
     norm = getattr(linen, name)(**groups(name))
     with pytest.raises(TypeError, match="`x` must have a floating-point dtype, got int32"):

@@ -209,7 +209,6 @@ def test_wrong_arguments_raise():
         jax.eval_shape(lambda: call(None, 4))
 
 
-@pytest.mark.xfail(strict=True, raises=ValueError, reason="widened unchecked")
 @every_name
 def test_integers_are_named(name):
     def call():
