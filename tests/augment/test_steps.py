@@ -12,6 +12,7 @@ from scipy import ndimage
 
 from jaxreg import augment
 from jaxreg.augment import operations
+from jaxreg.augment import steps as carried_out
 from tests.augment.helpers import FLOAT, KEY
 from tests.helpers import few
 
@@ -51,6 +52,22 @@ def test_steps_come_in_order_and_two_geometries_are_one(steps):
         for one in steps:
             expected = turned(expected) if one is TURN else lit(expected)
     np.testing.assert_allclose(y[0], expected, atol=1e-5)
+
+
+def test_strengths_run_from_low_to_high_and_end_there():
+    ranges = [
+        augment.Operation(None, low=-2.0, high=4.0, signed=signed) for signed in (False, True)
+    ]
+
+    @jax.jit
+    def strengths(x, level, sign):
+        return carried_out.decided(x, ranges, jnp.zeros(4, jnp.int32), level, sign).strengths
+
+    level = np.float32([0, 0.25, 1.5, -0.5])
+    sign = np.float32([1, -1, -1, 1])
+    plain, signed = strengths(IMAGES[:4], level, sign)
+    np.testing.assert_allclose(plain, [-2, -0.5, 4, -2], atol=1e-6)
+    np.testing.assert_allclose(signed, [-2, 0.5, -4, -2], atol=1e-6)
 
 
 def test_all_steps_at_once_are_those_in_turn():
