@@ -134,8 +134,8 @@ MUTANTS = (
     ),
     Mutant(
         "normalization/response.py",
-        "_along(eps, x) / unit / unit)",
-        "_along(eps, x) / unit)",
+        "mean_square + once / unit)",
+        "mean_square + once)",
         "eps scaled once only",
     ),
     Mutant(
