@@ -61,7 +61,7 @@ MUTANTS = (
         "not float(value) >= 0:",
         "not float(value) > 0:",
         "zero is refused",
-        ("tests/test_numerics.py", "tests/dropout/test_elementwise.py"),
+        ("tests/test_numerics.py", "tests/test_noise.py"),
     ),
     Mutant(
         "_numerics.py",
