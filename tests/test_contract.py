@@ -4,43 +4,53 @@ Eager calls, derivatives against finite differences, meshes, narrow dtypes and t
 are in ``tests/exhaustive/test_contract.py``.
 """
 
+import contextlib
+
 import jax
 import jax.numpy as jnp
 import pytest
 
 import jaxreg
-from jaxreg import testing, transforms
-from jaxreg.testing import programs
+from jaxreg import transforms
+from jaxreg.testing import columns, programs
 from tests import cases
 
-# What is seen without running anything, in all dtypes.
-ABSTRACT = ("signature", "float64", "shape_and_dtype", "strict")
+FIRST = cases.first_rows()
 of_each_row = pytest.mark.parametrize("case", cases.FUNCTIONS, ids=lambda case: case.name)
 
 
-@pytest.mark.parametrize("case", cases.first_rows(), ids=lambda case: case.name)
+@pytest.mark.parametrize("case", FIRST, ids=lambda case: case.name)
 def test_program(case):
     programs.program(case.subject)
 
 
 @of_each_row
 def test_abstract(case):
-    checks = testing.contract(case.bound, case.inputs, strengths=case.strengths, off=case.off)
-    for name, check in checks.items():
-        if name.split("[")[0] in ABSTRACT:
-            try:
-                check()
-            except AssertionError as error:
-                raise AssertionError(f"{name}: {error}") from error
-    float64_needs_no_implicit_promotion(case)
-
-
-def float64_needs_no_implicit_promotion(case):
-    with jax.enable_x64(True), jax.numpy_dtype_promotion("strict"):
+    """Signature, promotion and dtypes, seen without running anything."""
+    columns.signature(case.subject)
+    for dtype in ("float32", "bfloat16", "float16") if case.narrows else ("float32",):
+        with names_the_column(dtype):
+            subject = case.subject.at(dtype)
+            columns.check_dtypes(subject, columns.strict_result(subject))
+            if case in FIRST and dtype != "float16":
+                columns.strict_gradient(subject)
+    with names_the_column("float64"), jax.enable_x64(True), jax.numpy_dtype_promotion("strict"):
         wide = case.subject.wide()
-        jax.eval_shape(lambda *inputs: wide.function(*inputs, **wide.strengths), *wide.inputs)
+        result = jax.eval_shape(wide, *wide.inputs)
+        assert jax.tree.leaves(result)[0].dtype == jnp.float64, "float64 is narrowed"
 
 
+@contextlib.contextmanager
+def names_the_column(name):
+    try:
+        yield
+    except Exception as error:
+        error.add_note(f"while checking {name}")
+        raise
+
+
+# Wrong arguments are told on eager calls, some of which compute before they see them.
+@pytest.mark.programs(64)
 @of_each_row
 def test_wrong_arguments_are_named(case):
     for kind, message, wrong in case.errors:
@@ -57,6 +67,7 @@ OF_TREES = {
 }
 
 
+@pytest.mark.programs(32)
 @of_each_row
 def test_integers_are_rejected(case):
     inputs = with_integers(case)

@@ -62,15 +62,19 @@ def float64(subject: Subject) -> None:
 
 def shape_and_dtype(subject: Subject) -> None:
     """Results like the data keep its dtype, all others are float32; strong strengths too."""
-    strong = {k: jnp.asarray(v, jnp.float32) for k, v in subject.strengths.items()}
-    result = jax.eval_shape(partial(subject.function, **strong), *subject.inputs)
+    result = jax.eval_shape(partial(subject.function, **_strong(subject)), *subject.inputs)
     plain = jax.eval_shape(subject, *subject.inputs)
     assert jax.tree.map(_aval, result) == jax.tree.map(_aval, plain), "strong strengths promote"
+    check_dtypes(subject, result)
+
+
+def check_dtypes(subject: Subject, result: Any) -> None:
+    """Compares the dtypes of a result with the rule."""
     for position, leaf in enumerate(jax.tree.leaves(result)):
         if not is_floating(leaf):
             continue
         like_data = position == 0 and leaf.shape == subject.data.shape
-        expected = subject.data.dtype if like_data else jnp.float32
+        expected = subject.data.dtype if like_data else jnp.dtype(jnp.float32)
         assert leaf.dtype == expected, f"output {position} is {leaf.dtype}, not {expected}"
 
 
@@ -128,10 +132,24 @@ def keys(subject: Subject) -> None:
 
 def strict(subject: Subject) -> None:
     """No implicit promotion of ranks or dtypes."""
-    strong = {k: jnp.asarray(v, jnp.float32) for k, v in subject.strengths.items()}
+    strict_result(subject)
+    strict_gradient(subject)
+
+
+def strict_result(subject: Subject) -> Any:
+    """The shapes of the result for strong strengths, without implicit promotion."""
     with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
-        jax.eval_shape(partial(subject.function, **strong), *subject.inputs)
-        jax.eval_shape(jax.grad(subject.scalar_of_data), subject.data)
+        return jax.eval_shape(partial(subject.function, **_strong(subject)), *subject.inputs)
+
+
+def strict_gradient(subject: Subject) -> Any:
+    """The shape of the gradient, without implicit promotion."""
+    with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
+        return jax.eval_shape(jax.grad(subject.scalar_of_data), subject.data)
+
+
+def _strong(subject: Subject) -> dict[str, Any]:
+    return {name: np.asarray(v, np.float32) for name, v in subject.strengths.items()}
 
 
 def lowering(subject: Subject) -> None:

@@ -1,7 +1,8 @@
 r"""Weight decay, in kinds that say their formula.
 
 What the known optimizers do, with a learning rate :math:`\eta_t` that starts from or peaks at
-:math:`\eta`, and what it is here; each line is a test in ``tests/test_decay_conversions.py``:
+:math:`\eta`, and what it is here; each line is a test in
+``tests/transforms/test_decay_conversions.py``:
 
 - :math:`w \leftarrow w + u - \eta_t \lambda w`: ``optax.adamw``, ``nadamw``, ``adamaxw``, ``lion``,
   ``adan`` and ``contrib.muon``, torch ``AdamW``, timm, and every Keras optimizer with

@@ -23,6 +23,7 @@ class Case:
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
     call: Callable[..., Any] | None = None  # where keyword arrays have to be sharded with the data
     errors: tuple[tuple[type[Exception], str, dict[str, Any]], ...] = ()
+    narrows: bool = True  # all results but those like the data are float32 for narrow data too
 
     @property
     def bound(self) -> Callable[..., Any]:

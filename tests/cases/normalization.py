@@ -188,6 +188,7 @@ FUNCTIONS = (
             (ValueError, r"`scale`.*\(8,\).*\(5,\)", {"scale": jnp.ones(5)}),
             (ValueError, r"`bias`.*\(8,\).*\(5,\)", {"bias": jnp.ones(5)}),
         ),
+        narrows=False,
     ),
     Case(
         normalization.ghost_batch_norm,

@@ -30,7 +30,8 @@ FUNCTIONS = (
         options={"scale": jnp.linspace(0.5, 2, 32).reshape(4, 8), "axis": (-2, -1)},
     ),
     Case(reparam.weight_norm_scale, (X,), errors=((ValueError, r"`axis`.*got 2", {"axis": 2}),)),
-    # With more steps the gradient is not that of the value: test_reparam.py has the other columns.
+    # With more steps the gradient is not the value's: tests/exhaustive/reparam/test_spectral.py has
+    # the other columns.
     Case(
         reparam.spectral_norm,
         (X, VECTOR),

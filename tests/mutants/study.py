@@ -212,7 +212,7 @@ MUTANTS = (
     ),
     Mutant(
         "testing/columns.py",
-        "expected = subject.data.dtype if like_data else jnp.float32",
+        "expected = subject.data.dtype if like_data else jnp.dtype(jnp.float32)",
         "expected = leaf.dtype",
         "every dtype passes",
     ),
