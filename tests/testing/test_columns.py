@@ -58,7 +58,7 @@ def test_strengths_whose_dtype_is_taken_are_seen():
 def test_implicit_promotion_of_dtypes_and_ranks_is_seen():
     with pytest.raises(Exception, match="no available implicit dtype promotion"):
         columns.strict(subject(lambda x: x * jnp.ones(16, jnp.bfloat16)))
-    with pytest.raises(ValueError, match="could not be broadcast|rank promotion"):
+    with pytest.raises(ValueError, match=r"could not be broadcast|rank promotion"):
         columns.strict(subject(lambda x: x * jnp.ones((2, 16))))
 
 
