@@ -4,25 +4,28 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxreg import augment
 from jaxreg._numerics import widen
-from tests.cases.base import KEY, Case, misfit, negative, outside
+from tests.cases.base import KEY, Case, array, misfit, negative, outside
 from tests.cases.base import row as row_of
 
 # Away from 0 and 1, where color clips, with no two channels alike, and of whole levels, so that no
 # value is close to a half between two.
-SPREAD = (jnp.arange(3.0) + jnp.arange(20.0).reshape(5, 4, 1)) % 3 - 1
-IMAGES = 0.5 + 0.2 * SPREAD + 0.08 * jnp.sin(jnp.arange(1.0, 961)).reshape(16, 5, 4, 3)
-IMAGES = jnp.round(IMAGES * 255) / 255
+SPREAD = (np.arange(3.0) + np.arange(20.0).reshape(5, 4, 1)) % 3 - 1
+LEVELS = 0.5 + 0.2 * SPREAD + 0.08 * np.sin(np.arange(1.0, 961)).reshape(16, 5, 4, 3)
+IMAGES = array(np.round(LEVELS * 255) / 255)
 # One darkest and one lightest pixel in every channel, since at ties their derivative is a choice.
 STRETCHED = IMAGES.at[:, 0, 0].set(0.02).at[:, 1, 1].set(0.98)
 # With as many channels as devices, so that they can be sharded.
-DEEP = jnp.sin(jnp.arange(1.0, 16 * 3 * 4 * 8 + 1)).reshape(16, 3, 4, 8)
+DEEP = array(np.sin(np.arange(1.0, 16 * 3 * 4 * 8 + 1)).reshape(16, 3, 4, 8))
 SQUARE = IMAGES[:, :4]
-MATRICES = augment.chain(augment.rotation(jnp.linspace(-50, 50, 16)), augment.scaling(0.8, -1.1))
+MATRICES = augment.chain(
+    augment.rotation(array(np.linspace(-50, 50, 16))), augment.scaling(0.8, -1.1)
+)
 HOMOGRAPHIES = MATRICES.at[:, 2, 0].set(0.03)
-POINTS = jnp.stack([jnp.linspace(-1.0, 5.0, 6)] * 16)[:, None] + jnp.array([[0.1], [0.2]])
+POINTS = array(np.stack([np.linspace(-1.0, 5.0, 6)] * 16)[:, None] + np.array([[0.1], [0.2]]))
 SHAPES = {"size": (3, 2)}
 
 
@@ -94,7 +97,7 @@ def _random_window(key: jax.Array, image: jax.Array) -> jax.Array:
     return augment.random_window(key, image, **SHAPES)
 
 
-_FILL = (ValueError, r"`fill` must broadcast to shape \(3,\)", {"fill": jnp.ones(2)})
+_FILL = (ValueError, r"`fill` must broadcast to shape \(3,\)", {"fill": array(np.ones(2))})
 _UNEVEN = (TypeError, r"`top` must be an integer, got float32", {"top": jnp.float32(0.5)})
 _NO_PAIR = (ValueError, r"`size` must be a pair \(height, width\), got 3", {"size": 3})
 _PROBABILITY = outside("probability")
@@ -247,7 +250,7 @@ ERASE = (
         options={"spacing": (2.0, 4.0)}
     ),
 )
-LABELS = jnp.arange(16, dtype=jnp.int32) % 7 - 1
+LABELS = array(np.arange(16) % 7 - 1)
 CLASSES = {"num_classes": 7}
 
 

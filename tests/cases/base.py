@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from jaxreg.testing.subject import Subject
@@ -70,15 +71,22 @@ class Transformation:
         return self.factory.__name__
 
 
+def array(values: Any) -> jax.Array:
+    """An array of 32 bits, or of booleans, of what NumPy computed: nothing is compiled for it."""
+    values = np.asarray(values)
+    narrow = {"f": np.float32, "i": np.int32}.get(values.dtype.kind, values.dtype)
+    return jax.device_put(values.astype(narrow))
+
+
 KEY = jax.random.key(0)
-X = jnp.sin(jnp.arange(1.0, 16 * 8 + 1)).reshape(16, 8)
-SERIES = jnp.sin(jnp.arange(1.0, 16 * 4 * 8 + 1)).reshape(16, 4, 8)
-MAPS = jnp.sin(jnp.arange(1.0, 16 * 6 * 5 * 8 + 1)).reshape(16, 6, 5, 8)
-KERNEL = jnp.cos(jnp.arange(8.0 * 8)).reshape(8, 8)
-MASK = (jnp.arange(16) % 3 != 0)[:, None]
+X = array(np.sin(np.arange(1.0, 16 * 8 + 1)).reshape(16, 8))
+SERIES = array(np.sin(np.arange(1.0, 16 * 4 * 8 + 1)).reshape(16, 4, 8))
+MAPS = array(np.sin(np.arange(1.0, 16 * 6 * 5 * 8 + 1)).reshape(16, 6, 5, 8))
+KERNEL = array(np.cos(np.arange(8.0 * 8)).reshape(8, 8))
+MASK = array((np.arange(16) % 3 != 0)[:, None])
 # Of full rank with singular values apart, which X is not.
-MATRIX = jnp.sin(jnp.arange(1.0, 16 * 8 + 1) ** 2).reshape(16, 8)
-LABELS = jnp.arange(16, dtype=jnp.int32) % 7 - 1
+MATRIX = array(np.sin(np.arange(1.0, 16 * 8 + 1) ** 2).reshape(16, 8))
+LABELS = array(np.arange(16) % 7 - 1)
 
 
 def _floats(_key: jax.Array, shape: tuple[int, ...], _dtype: Any) -> jax.Array:

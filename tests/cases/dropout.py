@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxreg import (
     dropout,
@@ -21,13 +22,14 @@ from tests.cases.base import (
     WRONG_RATES,
     Case,
     X,
+    array,
 )
 
 KEEPING_KEY = jax.random.key(
     9
 )  # One decision: its draw is 0.91, that of the key folded with 1 is 0.04.
 
-LOG_VARIANCE = jnp.linspace(-3.0, 1.0, 64).reshape(8, 8)
+LOG_VARIANCE = array(np.linspace(-3.0, 1.0, 64).reshape(8, 8))
 
 # No draw for X is within 0.02 of 0.3: what decides by comparing with that rate is constant there.
 STEADY_KEY = jax.random.key(81)
@@ -151,7 +153,7 @@ FUNCTIONS = (
         {"logit": -1.0, "temperature": 0.5},
         {"logit": -float("inf")},
         errors=(
-            (ValueError, r"`logit` must broadcast.*\(5,\)", {"logit": jnp.ones(5)}),
+            (ValueError, r"`logit` must broadcast.*\(5,\)", {"logit": array(np.ones(5))}),
             (ValueError, r"`logit` must be a number .*nan", {"logit": float("nan")}),
             (ValueError, r"`temperature` must be positive, got 0\.0", {"temperature": 0.0}),
             (ValueError, r"`temperature` must be a single number", {"temperature": X[0]}),
@@ -162,14 +164,14 @@ FUNCTIONS = (
         dropout.concrete_dropout,
         (KEY, X),
         {"temperature": 0.5},
-        options={"logit": jnp.linspace(-2.0, 1.0, 8)},
+        options={"logit": array(np.linspace(-2.0, 1.0, 8))},
     ),
     Case(
         dropout.concrete_dropout_penalty,
         (X,),
         {"logit": -1.0, "weight": 0.1, "entropy_weight": 0.2},
         errors=(
-            (ValueError, r"`logit` must broadcast.*\(8,\)", {"logit": jnp.ones(8)}),
+            (ValueError, r"`logit` must broadcast.*\(8,\)", {"logit": array(np.ones(8))}),
             (ValueError, r"`logit` must be a number .*nan", {"logit": float("nan")}),
             (ValueError, r"`weight`.*got -1", {"weight": -1.0}),
             (ValueError, r"`weight` must be a single number", {"weight": X[0]}),
@@ -180,9 +182,9 @@ FUNCTIONS = (
     Case(
         dropout.variational_dense,
         (KEY, X, KERNEL, LOG_VARIANCE),
-        options={"bias": jnp.linspace(-1.0, 1.0, 8)},
+        options={"bias": array(np.linspace(-1.0, 1.0, 8))},
         errors=(
-            (ValueError, r"`bias` must broadcast.*\(8,\).*\(5,\)", {"bias": jnp.ones(5)}),
+            (ValueError, r"`bias` must broadcast.*\(8,\).*\(5,\)", {"bias": array(np.ones(5))}),
             WRONG_BITS,
         ),
     ),
@@ -190,9 +192,9 @@ FUNCTIONS = (
         dropout.variational_dense_inference,
         (X, KERNEL, LOG_VARIANCE),
         {"threshold": 2.0},
-        options={"bias": jnp.linspace(-1.0, 1.0, 8)},
+        options={"bias": array(np.linspace(-1.0, 1.0, 8))},
         errors=(
-            (ValueError, r"`bias` must broadcast.*\(8,\).*\(5,\)", {"bias": jnp.ones(5)}),
+            (ValueError, r"`bias` must broadcast.*\(8,\).*\(5,\)", {"bias": array(np.ones(5))}),
             (ValueError, r"`threshold` must be a number in .*got nan", {"threshold": float("nan")}),
         ),
     ),
@@ -204,11 +206,15 @@ FUNCTIONS = (
         errors=(
             (ValueError, r"`log_alpha` .*below infinity, got inf", {"log_alpha": float("inf")}),
             (ValueError, r"`log_alpha` .*below infinity, got nan", {"log_alpha": float("nan")}),
-            (ValueError, r"`log_alpha` must broadcast.*\(5,\)", {"log_alpha": jnp.ones(5)}),
+            (ValueError, r"`log_alpha` must broadcast.*\(5,\)", {"log_alpha": array(np.ones(5))}),
             WRONG_BITS,
         ),
     ),
-    Case(dropout.variational_dropout, (KEY, X), options={"log_alpha": jnp.linspace(-2.0, 1.0, 8)}),
+    Case(
+        dropout.variational_dropout,
+        (KEY, X),
+        options={"log_alpha": array(np.linspace(-2.0, 1.0, 8))},
+    ),
     Case(dropout.variational_dropout_kl, (3 * X,)),
     Case(dropout.variational_log_alpha, (2 + X, LOG_VARIANCE[0])),
     Case(

@@ -3,7 +3,7 @@
 from typing import Any
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 
 from jaxreg import (
     information,
@@ -16,9 +16,10 @@ from tests.cases.base import (
     WRONG_BITS,
     Case,
     X,
+    array,
 )
 
-LOG_VARIANCES = 2 * jnp.cos(jnp.arange(16.0 * 8)).reshape(16, 8)
+LOG_VARIANCES = array(2 * np.cos(np.arange(16.0 * 8)).reshape(16, 8))
 
 
 def _rate_of_vae(mean: jax.Array, log_var: jax.Array, distortion: jax.Array, *, beta: Any) -> Any:

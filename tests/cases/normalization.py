@@ -4,24 +4,25 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxreg import (
     normalization,
 )
 from jaxreg._numerics import widen
-from tests.cases.base import MAPS, MASK, SERIES, Case, X
+from tests.cases.base import MAPS, MASK, SERIES, Case, X, array
 
-TIMES = (jnp.arange(64) % 3 != 0).reshape(16, 4)
+TIMES = array((np.arange(64) % 3 != 0).reshape(16, 4))
 
-WEIGHT = jnp.linspace(0.5, 1.5, 8)
+WEIGHT = array(np.linspace(0.5, 1.5, 8))
 
-STATS = normalization.BatchStats(jnp.full(8, 0.1), jnp.full(8, 0.9))
+STATS = normalization.BatchStats(array(np.full(8, 0.1)), array(np.full(8, 0.9)))
 
 # So far from X, and so narrow, that both corrections of batch renorm are at their limits: within
 # them its gradient is by design not that of its values.
-FAR_STATS = normalization.BatchStats(jnp.full(8, -5.0), jnp.full(8, 0.01))
+FAR_STATS = normalization.BatchStats(array(np.full(8, -5.0)), array(np.full(8, 0.01)))
 
-FEATURES = {"scale": jnp.linspace(0.5, 1.5, 8), "bias": jnp.linspace(-1, 1, 8)}
+FEATURES = {"scale": array(np.linspace(0.5, 1.5, 8)), "bias": array(np.linspace(-1, 1, 8))}
 
 
 def _masked_moments(x: jax.Array, where: jax.Array) -> normalization.Moments:
@@ -130,13 +131,13 @@ FUNCTIONS = (
         errors=(
             (ValueError, r"`momentum`.*\[0, 1\].*1\.1", {"momentum": 1.1}),
             (ValueError, r"`eps`.*got -1", {"eps": -1.0}),
-            (ValueError, r"`scale`.*\(8,\).*\(5,\)", {"scale": jnp.ones(5)}),
-            (ValueError, r"`where`.*\(3,\)", {"where": jnp.ones(3)}),
+            (ValueError, r"`scale`.*\(8,\).*\(5,\)", {"scale": array(np.ones(5))}),
+            (ValueError, r"`where`.*\(3,\)", {"where": array(np.ones(3))}),
         ),
     ),
     Case(
         normalization.batch_norm,
-        (X, STATS, MASK, jnp.linspace(0.5, 1.5, 8), jnp.linspace(-1, 1, 8)),
+        (X, STATS, MASK, array(np.linspace(0.5, 1.5, 8)), array(np.linspace(-1, 1, 8))),
         {"momentum": 0.9, "eps": 1e-3},
         call=_masked_batch_norm,
     ),
@@ -173,7 +174,7 @@ FUNCTIONS = (
     ),
     Case(
         normalization.fold_batch_norm,
-        (X, STATS, *(jnp.linspace(low, 1.5, 8) for low in (-1.0, 0.5, -0.5))),
+        (X, STATS, *(array(np.linspace(low, 1.5, 8)) for low in (-1.0, 0.5, -0.5))),
         {"eps": 1e-3},
         call=_fold_batch_norm,
     ),
@@ -184,9 +185,9 @@ FUNCTIONS = (
         errors=(
             (ValueError, r"`eps`.*got -1", {"eps": -1.0}),
             (ValueError, r"`axis`.*got 2", {"axis": 2}),
-            (ValueError, r"`layer_bias`.*\(8,\).*\(5,\)", {"layer_bias": jnp.ones(5)}),
-            (ValueError, r"`scale`.*\(8,\).*\(5,\)", {"scale": jnp.ones(5)}),
-            (ValueError, r"`bias`.*\(8,\).*\(5,\)", {"bias": jnp.ones(5)}),
+            (ValueError, r"`layer_bias`.*\(8,\).*\(5,\)", {"layer_bias": array(np.ones(5))}),
+            (ValueError, r"`scale`.*\(8,\).*\(5,\)", {"scale": array(np.ones(5))}),
+            (ValueError, r"`bias`.*\(8,\).*\(5,\)", {"bias": array(np.ones(5))}),
         ),
         narrows=False,
     ),
@@ -201,8 +202,8 @@ FUNCTIONS = (
             (TypeError, r"`ghost_batch_size`.*integer.*2\.0", {"ghost_batch_size": 2.0}),
             (ValueError, r"`momentum`.*\[0, 1\].*1\.1", {"momentum": 1.1}),
             (ValueError, r"`eps`.*got -1", {"eps": -1.0}),
-            (ValueError, r"`scale`.*\(8,\).*\(5,\)", {"scale": jnp.ones(5)}),
-            (ValueError, r"`where`.*\(3,\)", {"where": jnp.ones(3)}),
+            (ValueError, r"`scale`.*\(8,\).*\(5,\)", {"scale": array(np.ones(5))}),
+            (ValueError, r"`where`.*\(3,\)", {"where": array(np.ones(3))}),
         ),
     ),
     Case(
@@ -223,8 +224,8 @@ FUNCTIONS = (
             (ValueError, r"`d_max` must be a single number", {"d_max": X[0]}),
             (ValueError, r"`momentum`.*\[0, 1\].*1\.1", {"momentum": 1.1}),
             (ValueError, r"`eps`.*got -1", {"eps": -1.0}),
-            (ValueError, r"`bias`.*\(8,\).*\(5,\)", {"bias": jnp.ones(5)}),
-            (ValueError, r"`where`.*\(3,\)", {"where": jnp.ones(3)}),
+            (ValueError, r"`bias`.*\(8,\).*\(5,\)", {"bias": array(np.ones(5))}),
+            (ValueError, r"`where`.*\(3,\)", {"where": array(np.ones(3))}),
             (ValueError, r"`axis` must lie in \[-2, 2\), got 2", {"axis": 2}),
         ),
     ),
@@ -240,7 +241,7 @@ FUNCTIONS = (
         {"eps": 1e-3},
         errors=(
             (ValueError, r"`eps`.*got -1", {"eps": -1.0}),
-            (ValueError, r"`where`.*\(3,\)", {"where": jnp.ones(3)}),
+            (ValueError, r"`where`.*\(3,\)", {"where": array(np.ones(3))}),
         ),
     ),
     Case(
@@ -254,16 +255,20 @@ FUNCTIONS = (
         (SERIES,),
         {"eps": 1e-3},
         errors=(
-            (ValueError, r"`eps` must broadcast.*\(8,\).*\(5,\)", {"eps": jnp.ones(5)}),
-            (ValueError, r"`scale`.*\(8,\).*\(5,\)", {"scale": jnp.ones(5)}),
-            (ValueError, r"`bias`.*\(8,\).*\(5,\)", {"bias": jnp.ones(5)}),
-            (ValueError, r"`threshold`.*\(8,\).*\(5,\)", {"threshold": jnp.ones(5)}),
+            (ValueError, r"`eps` must broadcast.*\(8,\).*\(5,\)", {"eps": array(np.ones(5))}),
+            (ValueError, r"`scale`.*\(8,\).*\(5,\)", {"scale": array(np.ones(5))}),
+            (ValueError, r"`bias`.*\(8,\).*\(5,\)", {"bias": array(np.ones(5))}),
+            (ValueError, r"`threshold`.*\(8,\).*\(5,\)", {"threshold": array(np.ones(5))}),
         ),
     ),
     Case(
         normalization.filter_response_norm,
         (MAPS,),
-        options={**FEATURES, "threshold": jnp.linspace(-1, 0.5, 8), "eps": jnp.full(8, -0.1)},
+        options={
+            **FEATURES,
+            "threshold": array(np.linspace(-1, 0.5, 8)),
+            "eps": array(np.full(8, -0.1)),
+        },
     ),
     Case(
         normalization.l2_normalize,

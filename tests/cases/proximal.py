@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxreg import (
     proximal,
@@ -13,9 +14,10 @@ from tests.cases.base import (
     SERIES,
     Case,
     X,
+    array,
 )
 
-THRESHOLDS = 0.2 + 0.1 * jnp.cos(jnp.arange(16.0 * 8)).reshape(16, 8)
+THRESHOLDS = array(0.2 + 0.1 * np.cos(np.arange(16.0 * 8)).reshape(16, 8))
 
 
 def _group_lasso_in_a_metric(w: jax.Array, thresholds: jax.Array) -> jax.Array:
@@ -114,7 +116,7 @@ FUNCTIONS = (
         {"threshold": 0.0},
         errors=(
             (ValueError, r"`threshold`.*got -1", {"threshold": -1.0}),
-            (ValueError, r"`threshold` .*single.*\(2,\).*metric", {"threshold": jnp.ones(2)}),
+            (ValueError, r"`threshold` .*single.*\(2,\).*metric", {"threshold": array(np.ones(2))}),
             (ValueError, r"`axis` must lie in \[-2, 2\), got 2", {"axis": 2}),
         ),
     ),

@@ -1,13 +1,14 @@
 """Rows of reparametrizations."""
 
 import jax.numpy as jnp
+import numpy as np
 
 from jaxreg import (
     reparam,
 )
-from tests.cases.base import SERIES, Case, X
+from tests.cases.base import SERIES, Case, X, array
 
-VECTOR = jnp.full(8, 8**-0.5)  # a unit vector
+VECTOR = array(np.full(8, 8**-0.5))  # a unit vector
 
 
 FUNCTIONS = (
@@ -27,7 +28,7 @@ FUNCTIONS = (
     Case(
         reparam.weight_norm,
         (SERIES,),
-        options={"scale": jnp.linspace(0.5, 2, 32).reshape(4, 8), "axis": (-2, -1)},
+        options={"scale": array(np.linspace(0.5, 2, 32)).reshape(4, 8), "axis": (-2, -1)},
     ),
     Case(reparam.weight_norm_scale, (X,), errors=((ValueError, r"`axis`.*got 2", {"axis": 2}),)),
     # With more steps the gradient is not the value's: tests/exhaustive/reparam/test_spectral.py has
@@ -53,7 +54,7 @@ FUNCTIONS = (
         (X,),
         {"scale": 1.5, "eps": 1e-3},
         errors=(
-            (ValueError, r"`scale` must broadcast.*\(8,\).*\(5,\)", {"scale": jnp.ones(5)}),
+            (ValueError, r"`scale` must broadcast.*\(8,\).*\(5,\)", {"scale": array(np.ones(5))}),
             (ValueError, r"`eps`.*got -1", {"eps": -1.0}),
             (ValueError, r"`axis`.*got 2", {"axis": 2}),
         ),
@@ -63,6 +64,6 @@ FUNCTIONS = (
         (SERIES,),
         {"eps": 1e-3},
         {},
-        {"scale": jnp.linspace(0.5, 2, 32).reshape(4, 8), "axis": (-2, -1)},
+        {"scale": array(np.linspace(0.5, 2, 32)).reshape(4, 8), "axis": (-2, -1)},
     ),
 )

@@ -4,20 +4,21 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxreg import augment
 from jaxreg._numerics import widen
 from jaxreg.augment import series
-from tests.cases.base import KEY, misfit, negative, outside, row
+from tests.cases.base import KEY, array, misfit, negative, outside, row
 
 # With as many channels as devices, so that they can be sharded.
-X = jnp.sin(jnp.arange(1.0, 16 * 7 * 8 + 1)).reshape(16, 7, 8)
-FACTORS = 1 + 0.3 * jnp.cos(jnp.arange(16 * 4 * 8.0)).reshape(16, 4, 8)
-LOGS = 0.4 * jnp.sin(jnp.arange(16 * 5.0)).reshape(16, 5)
+X = array(np.sin(np.arange(1.0, 16 * 7 * 8 + 1)).reshape(16, 7, 8))
+FACTORS = array(1 + 0.3 * np.cos(np.arange(16 * 4 * 8.0)).reshape(16, 4, 8))
+LOGS = array(0.4 * np.sin(np.arange(16 * 5.0)).reshape(16, 5))
 # No example is as far from one as from another.
-TABLE = jnp.sin(jnp.arange(1.0, 16 * 8 + 1) ** 2).reshape(16, 8)
-LENGTHS = jnp.arange(16, dtype=jnp.int32) % 8
-ORDER = jnp.stack([jnp.roll(jnp.arange(3), i) for i in range(16)])
+TABLE = array(np.sin(np.arange(1.0, 16 * 8 + 1) ** 2).reshape(16, 8))
+LENGTHS = array(np.arange(16) % 8)
+ORDER = array(np.stack([np.roll(np.arange(3), i) for i in range(16)]))
 POLICY = series.SpecPolicy(0.0, 0.0, 1, 0.0, 2, 0.6)
 
 

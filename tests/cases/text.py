@@ -2,12 +2,13 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxreg.augment import text
-from tests.cases.base import KEY, WRONG_BITS, Case
+from tests.cases.base import KEY, WRONG_BITS, Case, array
 
-EMBEDDED = jnp.sin(jnp.arange(1.0, 16 * 4 * 8 + 1)).reshape(16, 4, 8)
-REAL = (jnp.arange(64) % 3 != 0).reshape(16, 4)
+EMBEDDED = array(np.sin(np.arange(1.0, 16 * 4 * 8 + 1)).reshape(16, 4, 8))
+REAL = array((np.arange(64) % 3 != 0).reshape(16, 4))
 WRONG_WHERE = (ValueError, r"`where` must have the shape of `x\[\.\.\., 0\]`", {"where": REAL[0]})
 
 
@@ -53,7 +54,11 @@ FUNCTIONS = (
         off={"share": 1.0},
         errors=(
             (ValueError, r"`share` must be a probability in \[0, 1\], got 1\.5", {"share": 1.5}),
-            (ValueError, r"`share` must broadcast to shape \(16, 4\)", {"share": jnp.ones(3)}),
+            (
+                ValueError,
+                r"`share` must broadcast to shape \(16, 4\)",
+                {"share": np.ones(3)},
+            ),
             WRONG_WHERE,
         ),
     ),
