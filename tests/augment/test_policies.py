@@ -1,6 +1,7 @@
 """Policies: how often operations, directions, levels and sequences are drawn; AugMix in NumPy."""
 
 import collections
+import inspect
 from functools import partial
 
 import jax
@@ -18,11 +19,19 @@ from tests.helpers import few
 LIGHT = operations.BRIGHTNESS._replace(signed=False)
 SCALES = augment.Operation(lambda x, s: x * (1 + s)[..., None, None, None], high=2.0)
 ADDS = augment.Operation(lambda x, s: x + s[..., None, None, None], high=1.0, signed=True)
+# A geometry and a color: what is common to all operations need not be traced for each.
+TWO = (operations.SHEAR_X, operations.COLOR)
 POLICIES = {
-    "rand_augment": augment.rand_augment,
-    "trivial_augment": augment.trivial_augment,
-    "auto_augment": partial(augment.auto_augment, policy=augment.IMAGENET_POLICY),
-    "aug_mix": augment.aug_mix,
+    "rand_augment": partial(augment.rand_augment, operations=TWO),
+    "trivial_augment": partial(augment.trivial_augment, operations=TWO),
+    "auto_augment": partial(augment.auto_augment, policy=[[augment.Step(o, 0.5, 5) for o in TWO]]),
+    "aug_mix": partial(augment.aug_mix, operations=TWO[:1]),
+}
+DEFAULTS = {
+    augment.rand_augment: {"operations": operations.RAND_AUGMENT},
+    augment.trivial_augment: {"operations": operations.TRIVIAL_AUGMENT_WIDE},
+    augment.auto_augment: {"policy": augment.CIFAR10_POLICY},
+    augment.aug_mix: {"operations": operations.AUG_MIX},
 }
 
 
@@ -40,6 +49,12 @@ def marker(number, scale):
         return scale * image + mark[..., None, None, None]
 
     return augment.Operation(write, low=1.0, high=1.0, signed=True)
+
+
+def test_the_published_operations_are_the_defaults():
+    for policy, expected in DEFAULTS.items():
+        for name, value in expected.items():
+            assert inspect.signature(policy).parameters[name].default is value
 
 
 def test_operations_and_directions_are_chosen_evenly_and_apart():
@@ -140,28 +155,27 @@ def test_aug_mix_is_its_formula():
     images = np.linspace(0.1, 0.9, 40, dtype=np.float32)[:, None, None, None]
     severity, alpha, width = 5.0, 0.7, 4
     share_key, weight_key, chain_key = jax.random.split(KEY, 3)
-    depth_key, *keys = jax.random.split(chain_key, 4)
 
     @jax.jit
     def run(images):
-        options = {"severity": severity, "alpha": alpha, "width": width}
+        options = {"severity": severity, "alpha": alpha, "width": width, "depth": (1, 2)}
         y = augment.aug_mix(KEY, images, operations=[SCALES, ADDS], **options)
         share = jax.random.beta(share_key, alpha, alpha, (40,))
         logs = jax.random.loggamma(weight_key, alpha, (40, width))
         copies = jnp.broadcast_to(images, (width, *images.shape))
-        draws = [uniform(depth_key, copies)]
+        depth_key, *keys = jax.random.split(chain_key, 3)
+        drawn = [depth_key]
         for step_key in keys:
             own, level_key = jax.random.split(step_key)
-            number_key, sign_key = jax.random.split(own)
-            draws += [uniform(key, copies) for key in (level_key, number_key, sign_key)]
-        return y, share, logs, draws
+            drawn += [level_key, *jax.random.split(own)]
+        return y, share, logs, jax.vmap(lambda key: uniform(key, copies))(jnp.stack(drawn))
 
     y, share, logs, (depth, *steps) = jax.tree.map(lambda a: np.asarray(a, np.float64), run(images))
     weights = np.exp(logs) / np.exp(logs).sum(-1, keepdims=True)
     u = images.astype(np.float64).ravel()
-    depth = 1 + np.floor(3 * depth)
+    depth = 1 + np.floor(2 * depth)
     chains = np.broadcast_to(u, (width, 40))
-    for position in range(3):
+    for position in range(2):
         level, number, sign = steps[3 * position : 3 * position + 3]
         level = (0.1 + (severity - 0.1) * level) / 10
         sign = np.where(sign < 0.5, 1, -1)
@@ -172,35 +186,44 @@ def test_aug_mix_is_its_formula():
 
 
 def test_the_draws_of_aug_mix_have_their_distributions():
-    count = augment.Operation(lambda x, s: x + 1)
-    mix = partial(numbers, augment.aug_mix, 4000)
-    share = mix(width=1, depth=(1, 1), alpha=0.5, operations=[count])
+    """Channels that tell how many operations there were, the level of the last one, and a 1."""
+
+    def write(image, strength):
+        level = jnp.broadcast_to(strength[..., None, None], image.shape[:-1])
+        return jnp.stack([image[..., 0] + 1, level, jnp.ones_like(level)], axis=-1)
+
+    @jax.jit
+    def run(images, alpha):
+        tell = [augment.Operation(write, high=10.0)]
+        return augment.aug_mix(KEY, images, width=1, alpha=alpha, operations=tell)
+
+    images = np.zeros((4000, 1, 1, 3), np.float32)
+    share = np.asarray(run(images, 0.5), np.float64)[..., 2].ravel()
     assert stats.kstest(share, stats.beta(0.5, 0.5).cdf).pvalue > 1e-4
     # Nearly all shares are 1/2 with this alpha.
-    depths = 2 * mix(width=1, alpha=1e9, operations=[count])
+    told = 2 * np.asarray(run(images, 1e9), np.float64).reshape(4000, 3)
+    depths, levels = told[:, 0], told[:, 1]
     counts = np.bincount(np.round(depths).astype(int), minlength=4)
     np.testing.assert_allclose(depths, np.round(depths), atol=1e-3)
     assert counts[0] == 0
     assert len(counts) == 4
     assert stats.chisquare(counts[1:]).pvalue > 1e-4
-    level = ADDS._replace(high=10.0, signed=False)
-    drawn = mix(width=1, depth=(1, 1), alpha=1e9, severity=3.0, operations=[level])
-    assert stats.kstest(2 * drawn, stats.uniform(0.1, 2.9).cdf).pvalue > 1e-4
+    # The default severity is 3.
+    assert stats.kstest(levels, stats.uniform(0.1, 2.9).cdf).pvalue > 1e-4
 
 
 def test_what_does_nothing_is_the_identity_to_the_bit():
     odd = np.array([0.0, -0.0, 1e-40, np.inf, np.nan, 0.3], np.float32)
     images = np.resize(odd, (4, 5, 3, 1))
-    without = (operations.SHEAR_X, operations.COLOR, operations.POSTERIZE, operations.TRANSLATE_Y)
-    never = [[s._replace(probability=0.0) for s in steps] for steps in augment.SVHN_POLICY[:3]]
+    never = [[augment.Step(LIGHT, 0.0, 9)], [augment.Step(ADDS, 0.0, 5)]]
 
     @jax.jit
     def run(x, magnitude, alpha):
         return (
             augment.rand_augment(KEY, x, number=0),
-            augment.rand_augment(KEY, x, operations=without, magnitude=magnitude),
+            augment.rand_augment(KEY, x, operations=TWO, magnitude=magnitude, number=1),
             augment.auto_augment(KEY, x, policy=never),
-            augment.aug_mix(KEY, x, operations=without[:2], alpha=alpha),
+            augment.aug_mix(KEY, x, operations=[ADDS], alpha=alpha, depth=(1, 1)),
         )
 
     for same in run(images, 0.0, 0.0):
@@ -226,15 +249,17 @@ def test_shape_and_dtype_are_kept(name, shape):
     assert (y.shape, y.dtype) == (shape, jnp.bfloat16)
 
 
-def test_a_whole_policy_keeps_the_range_with_finite_gradients():
+def test_a_policy_keeps_the_range_with_finite_gradients():
     """On black, grey and white images and on one of all kinds of levels, none square."""
     plain = np.stack([np.full((6, 5, 3), v) for v in (0.0, 0.5, 1.0)] * 8)
     images = np.concatenate([plain, [LEVELS[:6, :5] / 255] * 96]).astype(np.float32)
     weights = np.cos(np.arange(images.size, dtype=np.float32)).reshape(images.shape)
+    chosen = (operations.SHEAR_X, operations.AUTO_CONTRAST, operations.COLOR)
 
     @jax.jit
     def run(images):
-        y, pullback = jax.vjp(partial(augment.rand_augment, KEY), images)
+        policy = partial(augment.trivial_augment, KEY, operations=chosen)
+        y, pullback = jax.vjp(policy, images)
         return y, pullback(weights)[0]
 
     y, gradient = map(np.asarray, run(images))

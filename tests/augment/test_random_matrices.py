@@ -1,5 +1,7 @@
 """Random matrices: their entries are uniform within the limits, windows fit and lie anywhere."""
 
+from functools import partial
+
 import jax
 import numpy as np
 import pytest
@@ -15,9 +17,9 @@ IMAGES = np.zeros((NUMBER, 10, 20, 1), np.float32)
 CORNERS = np.array([[-10, -5, 1], [10, -5, 1], [10, 5, 1], [-10, 5, 1]])
 
 
-def drawn(name, images=IMAGES, **options):
+def drawn(name, **options):
     function = getattr(augment, f"random_{name}")
-    return np.asarray(jax.jit(lambda x: function(KEY, x, **options))(images), np.float64)
+    return np.asarray(jax.jit(lambda x: function(KEY, x, **options))(IMAGES), np.float64)
 
 
 def assert_entries(matrix, free):
@@ -69,7 +71,8 @@ def test_reflections_have_their_probability():
 
 
 def test_corners_move_inward_each_by_itself():
-    matrix = drawn("quadrilateral", distortion=0.4)
+    run = jax.jit(lambda x, share: augment.random_quadrilateral(KEY, x, distortion=share))
+    matrix = np.asarray(run(IMAGES, 0.4), np.float64)
     moved = np.einsum("ck,nik->nci", CORNERS, matrix)
     share = 1 - moved[..., :2] / moved[..., 2:] / CORNERS[:, :2]
     for corner in range(4):
@@ -77,27 +80,20 @@ def test_corners_move_inward_each_by_itself():
             assert_distribution(share[:, corner, axis], stats.uniform(0, 0.4))
     together = np.corrcoef(share.reshape(NUMBER, 8).T) - np.eye(8)
     assert abs(together).max() < 5 / NUMBER**0.5
-    still = drawn("quadrilateral", images=IMAGES[:3], distortion=0.0)
-    np.testing.assert_array_equal(still, np.stack([np.eye(3)] * 3))
+    assert_entries(np.asarray(run(IMAGES, 0.0)), [])
 
 
-@jax.jit
-def windows(x, scale, ratio):
-    """The windows, and the matrices that move them onto a result of the size of the images."""
-    drawn = random_matrices.draw_window(KEY, x, scale, ratio)
-    matrix = augment.random_window(KEY, x, size=x.shape[1:3], scale=scale, ratio=ratio)
-    return drawn, matrix
+WIDE = np.zeros((NUMBER, 48, 64, 1), np.float32)
+windows = jax.jit(partial(random_matrices.draw_window, KEY, WIDE))
 
 
-def window(images, *, scale, ratio):
-    drawn, matrix = windows(images, scale, ratio)
-    return np.asarray(drawn, np.float64), np.asarray(matrix, np.float64)
+def window(*, scale, ratio):
+    """The windows of many images of 48 by 64 pixels."""
+    return np.asarray(windows(scale, ratio), np.float64)
 
 
 def test_windows_have_the_area_and_the_ratio_asked_for():
-    images = np.zeros((NUMBER, 48, 64, 1), np.float32)
-    options = {"scale": (0.1, 0.4), "ratio": (0.5, 1.2)}
-    (top, left, height, width), matrix = window(images, **options)
+    top, left, height, width = window(scale=(0.1, 0.4), ratio=(0.5, 1.2))
     for whole in (top, left, height, width):
         np.testing.assert_array_equal(whole, np.round(whole))
     area = width * height / (48 * 64)
@@ -116,57 +112,57 @@ def test_windows_have_the_area_and_the_ratio_asked_for():
     assert_distribution((top + jitter) / (49 - height), stats.uniform)
     assert_distribution((left + jitter) / (65 - width), stats.uniform)
     assert_independent(top / (49 - height), left / (65 - width))
-    # The corners of the window go to those of the result.
-    for x, y, expected in ((left, top, (-32, -24)), (left + width, top + height, (32, 24))):
-        points = np.stack([x - 32, y - 24, np.ones(NUMBER)], axis=-1)
-        moved = np.einsum("nij,nj->ni", matrix, points)
-        np.testing.assert_allclose(moved[:, :2], np.broadcast_to(expected, (NUMBER, 2)), atol=1e-3)
 
 
 def test_the_first_of_ten_windows_that_fits_is_taken():
     """Half of all areas do not fit: a second attempt is uniform among those that do."""
-    images = np.zeros((NUMBER, 40, 40, 1), np.float32)
-    (_, _, height, width), _ = window(images, scale=(0.5, 1.5), ratio=(1.0, 1.0))
-    np.testing.assert_array_equal(height, width)
-    assert height.max() == 40
-    # Squares of a side of 28.3 to 40.5, with all areas as likely.
-    expected = stats.uniform(0.5, (40.5 / 40) ** 2 - 0.5)
+    _, _, height, width = window(scale=(0.5, 1.5), ratio=(64 / 48, 64 / 48))
+    assert abs(height - 0.75 * width).max() < 0.9  # Both are rounded.
+    assert height.max() == 48
+    assert width.max() == 64
+    # Windows of a width of 45.3 to 64.5, with all areas as likely.
+    expected = stats.uniform(0.5, (64.5 / 64) ** 2 - 0.5)
     jitter = np.random.default_rng(0).random(NUMBER) - 0.5
-    assert stats.kstest(((height + jitter) / 40) ** 2, expected.cdf).statistic < 0.04
+    assert stats.kstest(((width + jitter) / 64) ** 2, expected.cdf).statistic < 0.04
 
 
-def test_a_window_that_never_fits_is_the_largest_in_the_middle():
-    """torchvision's fallback: 60 by 10 pixels at ratios of at most 2 are 20 by 10."""
-    options = {"scale": (1.0, 1.0), "ratio": (0.5, 2.0)}
-    for shape, expected in (((3, 10, 60, 1), (0, 20, 10, 20)), ((3, 61, 10, 1), (20, 0, 20, 10))):
-        found, _ = window(np.zeros(shape, np.float32), **options)
-        np.testing.assert_array_equal(found, np.transpose([expected] * 3))
-
-
-def test_the_default_windows_are_the_published_ones():
-    """8 to 100 percent of the area, a ratio of 3/4 to 4/3."""
-    images = np.zeros((NUMBER, 100, 100, 1), np.float32)
-
-    @jax.jit
-    def run(x):
-        return augment.random_window(KEY, x, size=(100, 100))
-
-    matrix = np.asarray(run(images), np.float64)
-    width, height = 100 / matrix[:, 0, 0], 100 / matrix[:, 1, 1]
-    area, ratio = width * height / 1e4, width / height
-    np.testing.assert_allclose([area.min(), area.max()], [0.08, 1], atol=0.03)
-    np.testing.assert_allclose([ratio.min(), ratio.max()], [3 / 4, 4 / 3], atol=0.03)
+@pytest.mark.parametrize(
+    ("ratio", "expected"),
+    [((0.5, 1.0), (0, 8, 48, 48)), ((2.0, 4.0), (8, 0, 32, 64))],
+    ids=["too high", "too wide"],
+)
+def test_a_window_that_never_fits_is_the_largest_in_the_middle(ratio, expected):
+    """torchvision's fallback, at the nearest ratio: 48 by 64 pixels at 2 and more are 32 by 64."""
+    found = window(scale=(1.0, 1.0), ratio=ratio)
+    np.testing.assert_array_equal(found, np.transpose([expected] * NUMBER))
 
 
 def test_windows_are_at_least_one_pixel():
-    images = np.zeros((3, 4, 4, 1), np.float32)
-    for ratio, expected in ((100.0, (1, 0, 1, 4)), (0.01, (0, 1, 4, 1))):
-        found, matrix = window(images, scale=(1.0, 1.0), ratio=(ratio, ratio))
-        np.testing.assert_array_equal(found, np.transpose([expected] * 3))
-        assert np.isfinite(matrix).all()
+    for ratio, expected in ((1e4, (23, 0, 1, 64)), (1e-4, (0, 31, 48, 1))):
+        found = window(scale=(1.0, 1.0), ratio=(ratio, ratio))
+        np.testing.assert_array_equal(found, np.transpose([expected] * NUMBER))
     # An area of nothing never fits.
-    found, _ = window(images, scale=(0.0, 0.0), ratio=(1.0, 1.0))
-    np.testing.assert_array_equal(found, np.transpose([(0, 0, 4, 4)] * 3))
+    found = window(scale=(0.0, 0.0), ratio=(1.0, 1.0))
+    np.testing.assert_array_equal(found, np.transpose([(0, 8, 48, 48)] * NUMBER))
+
+
+def test_the_default_windows_are_the_published_ones():
+    """8 to 100 percent of the area, a ratio of 3/4 to 4/3, spread over a result of its size."""
+    images = np.zeros((NUMBER, 90, 100, 1), np.float32)
+    run = jax.jit(lambda x: augment.random_window(KEY, x, size=(40, 60)))
+    matrix = np.asarray(run(images), np.float64)
+    assert_entries(matrix, [(0, 0), (1, 1), (0, 2), (1, 2)])
+    width, height = 60 / matrix[:, 0, 0], 40 / matrix[:, 1, 1]
+    area, ratio = width * height / 9000, width / height
+    np.testing.assert_allclose([area.min(), area.max()], [0.08, 1], atol=0.03)
+    np.testing.assert_allclose([ratio.min(), ratio.max()], [3 / 4, 4 / 3], atol=0.05)
+    # The first corner of the result is read at a whole pixel of the image, from the first on.
+    left = 50 + (-30 - matrix[:, 0, 2]) / matrix[:, 0, 0]
+    top = 45 + (-20 - matrix[:, 1, 2]) / matrix[:, 1, 1]
+    for begin, size, length in ((left, width, 100), (top, height, 90)):
+        np.testing.assert_allclose(begin, np.round(begin), atol=1e-3)
+        np.testing.assert_allclose(begin.min(), 0, atol=1e-3)
+        np.testing.assert_allclose((begin + size).max(), length, atol=1e-3)
 
 
 @pytest.mark.parametrize(
