@@ -21,6 +21,20 @@ X = np.sin(np.arange(1.0, 16 * 3 * 5 * 2 + 1, dtype=np.float32)).reshape(16, 3, 
 LABELS = np.arange(16, dtype=np.int32) % 5
 ONE_HOT = np.eye(5, dtype=np.float32)[LABELS]
 KINDS = {"mixup": augment.random_mixup, "cutmix": augment.random_cutmix}
+SHARES = np.linspace(0.1, 0.9, 16, dtype=np.float32)
+
+
+@partial(jax.jit, static_argnames="kind")
+def mixing(x, labels, alpha, *, kind):
+    return KINDS[kind](KEY, x, labels, alpha=alpha, num_classes=5)
+
+
+def given(key, x, alpha):
+    """Shares that are cheaper than those of a Beta distribution: `alpha` of `SHARES`."""
+    return alpha * jnp.asarray(SHARES)
+
+
+CHEAP = {"draw": given, "partners": augment.reversal}
 
 
 def test_mixup_is_an_average_of_images_and_labels():
@@ -51,26 +65,28 @@ def test_mixed_images_are_rounded_once():
     )
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_integer_and_one_hot_labels_agree(kind):
-    mix = jax.jit(
-        lambda x, rows: (
-            KINDS[kind](KEY, x, LABELS, alpha=0.7, num_classes=5),
-            KINDS[kind](KEY, x, rows, alpha=0.7),
-        )
-    )
-    ids, rows = mix(X, ONE_HOT)
-    for a, b in zip(ids, rows, strict=True):
-        np.testing.assert_allclose(a, b, atol=1e-6)
-    np.testing.assert_allclose(ids.labels.sum(-1), 1, atol=1e-6)
+def test_integer_and_one_hot_labels_agree():
+    @jax.jit
+    def mix(x, rows):
+        return [
+            (
+                kind(KEY, x, LABELS, alpha=0.7, num_classes=5, **CHEAP),
+                kind(KEY, x, rows, alpha=0.7, **CHEAP),
+            )
+            for kind in KINDS.values()
+        ]
+
+    for ids, rows in mix(X, ONE_HOT):
+        for a, b in zip(ids, rows, strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-6)
+        np.testing.assert_allclose(ids.labels.sum(-1), 1, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_labels_go_with_their_images(kind):
     """Images of the constant of their class: the mean of a mixed one tells its distribution."""
-    images = np.ones((16, 7, 6, 1)) * (10.0 ** -(LABELS - 1))[:, None, None, None]
-    mix = jax.jit(partial(KINDS[kind], alpha=1.0, num_classes=5))
-    mixed = mix(KEY, images.astype(np.float32), LABELS)
+    images = np.ones(X.shape) * (10.0 ** -(LABELS - 1))[:, None, None, None]
+    mixed = mixing(images.astype(np.float32), LABELS, 1.0, kind=kind)
     told = np.asarray(mixed.labels, np.float64) @ 10.0 ** -(np.arange(5.0) - 1)
     np.testing.assert_allclose(np.mean(mixed.x, axis=(1, 2, 3)), told, rtol=1e-5)
     assert len(np.unique(mixed.share)) > 7
@@ -119,51 +135,37 @@ def test_a_box_within_the_image_has_the_area_and_the_centre_asked_for():
     np.testing.assert_array_equal(pasted((12, 1), 0.5)[:, 0], (abs(np.arange(12) - 5.5) < 3))
 
 
-def test_shares_have_the_distribution_asked_for_and_boxes_lie_anywhere():
+def test_shares_have_the_distribution_asked_for_and_a_key_of_their_own():
     number = 4000
-    images = np.arange(number, dtype=np.float32)[:, None, None, None] * np.ones((1, 1, 40, 1))
+    images = np.arange(number, dtype=np.float32)[:, None, None, None]
     labels = np.zeros(number, np.int32)
-
-    @jax.jit
-    def run(x):
-        mixed = augment.random_mixup(KEY, x, labels, alpha=2.0, num_classes=1)
-        cut = augment.random_cutmix(
-            KEY, x, labels, alpha=1.0, num_classes=1, partners=augment.reversal
-        )
-        one = augment.random_mixup(
-            KEY, x, labels, alpha=1.0, num_classes=1, draw=augment.share_of_batch
-        )
-        return mixed, cut, one.share
-
-    mixed, cut, one = run(images.astype(np.float32))
+    mix = jax.jit(lambda x: augment.random_mixup(KEY, x, labels, alpha=2.0, num_classes=1))
+    mixed = mix(images)
     assert_distribution(mixed.share, stats.beta(2, 2))
-    assert one.shape == (number,)
-    assert len(np.unique(one)) == 1
-    # A partner and a share have keys of their own.
-    own = images[:, 0, 0, 0]
+    own = images.ravel()
     share = np.asarray(mixed.share, np.float64)
     moved = 1 - share > 0.05
-    partner = (np.asarray(mixed.x)[:, 0, 0, 0] - share * own)[moved] / (1 - share[moved])
+    partner = (np.asarray(mixed.x).ravel() - share * own)[moved] / (1 - share[moved])
     assert_distribution(partner / number, stats.uniform)
     assert_independent(partner, share[moved])
-    # Centres of boxes are uniform: the middle of one that is not cut off tells.
-    boxes = np.asarray(cut.x)[:, 0, :, 0] != own[:, None]
-    inside = boxes.any(1) & ~boxes[:, 0] & ~boxes[:, -1]
-    begin = boxes.argmax(1)[inside]
-    size = boxes.sum(1)[inside]
-    free = 40 - size - 1
-    jitter = np.random.default_rng(0).random(len(begin))
-    assert_distribution(((begin - 1 + jitter) / free)[free > 8], stats.uniform)
 
 
-def test_rows_and_columns_of_boxes_are_drawn_apart():
+def test_a_share_may_be_that_of_the_whole_batch():
+    options = {"draw": lambda key, x, alpha: alpha / 4, "partners": augment.reversal}
+    mix = jax.jit(
+        lambda x: augment.random_mixup(KEY, x, LABELS, alpha=1.0, num_classes=5, **options)
+    )
+    np.testing.assert_array_equal(mix(X).share, np.full(16, 0.25))
+
+
+def test_boxes_lie_anywhere_with_rows_and_columns_drawn_apart():
     """A box of pixels, all of whose channels change: rows and columns make it up."""
-    images = np.ones((2000, 6, 10, 3), np.float32)
+    images = np.ones((4000, 6, 40, 2), np.float32)
     images[::2] = 0
     mix = jax.jit(
         partial(augment.random_cutmix, alpha=1.0, num_classes=5, partners=augment.reversal)
     )
-    mixed = mix(KEY, images, np.arange(2000) % 5)
+    mixed = mix(KEY, images, np.arange(4000) % 5)
     assert mixed.x.shape == images.shape
     changed = np.asarray(mixed.x) != images
     np.testing.assert_array_equal(changed.any(-1), changed.all(-1))
@@ -173,10 +175,17 @@ def test_rows_and_columns_of_boxes_are_drawn_apart():
     np.testing.assert_array_equal(changed, rows[:, :, None] & columns[:, None])
     hit = changed.any((1, 2))
     middle_row = (rows[hit] * np.arange(6)).sum(1) / rows[hit].sum(1) / 6
-    middle_column = (columns[hit] * np.arange(10)).sum(1) / columns[hit].sum(1) / 10
+    middle_column = (columns[hit] * np.arange(40)).sum(1) / columns[hit].sum(1) / 40
     assert_independent(middle_row, middle_column)
     assert middle_row.std() > 0.15
     assert middle_column.std() > 0.15
+    # Centres of boxes are uniform: the middle of one that is not cut off tells.
+    inside = hit & ~columns[:, 0] & ~columns[:, -1]
+    begin = columns.argmax(1)[inside]
+    size = columns.sum(1)[inside]
+    free = 40 - size - 1
+    jitter = np.random.default_rng(0).random(len(begin))
+    assert_distribution(((begin - 1 + jitter) / free)[free > 8], stats.uniform)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -184,23 +193,28 @@ def test_an_alpha_of_0_mixes_nothing(kind):
     odd = X.copy()
     odd[0, 0, 0] = np.nan
     odd[1, 0, 0] = -0.0
-    mix = jax.jit(
-        lambda x, alpha: [KINDS[kind](KEY, x, LABELS, alpha=a, num_classes=5) for a in (0.0, alpha)]
-    )
-    for mixed in mix(odd, 0.0):
-        assert np.asarray(mixed.x).tobytes() == odd.tobytes()
-        np.testing.assert_array_equal(mixed.labels, ONE_HOT)
+    mixed = mixing(odd, LABELS, 0.0, kind=kind)
+    assert np.asarray(mixed.x).tobytes() == odd.tobytes()
+    np.testing.assert_array_equal(mixed.labels, ONE_HOT)
 
 
-def test_gradients_of_alpha_and_of_the_images_are_finite():
+def test_gradients_of_alpha_and_of_the_images_are_those_of_the_average():
     @jax.jit
     @partial(jax.grad, argnums=(0, 1))
     def gradients(alpha, x):
-        return jnp.sum(augment.random_mixup(KEY, x, LABELS, alpha=alpha, num_classes=5).x ** 2)
+        mixed = augment.random_mixup(KEY, x, LABELS, alpha=alpha, num_classes=5, **CHEAP)
+        return jnp.sum(mixed.x**2)
 
-    for alpha in (0.0, 1e-3, 10.0):
-        for gradient in gradients(alpha, X):
-            assert np.isfinite(gradient).all()
+    lam = SHARES.astype(np.float64)[:, None, None, None]
+    # At 0 a share is at the end of its range, where half of a slope is right as well.
+    assert all(np.isfinite(gradient).all() for gradient in gradients(0.0, X))
+    for alpha in (1e-3, 1.0):
+        by_alpha, by_image = gradients(alpha, X)
+        share = alpha * lam
+        mixed = share * X + (1 - share) * X[::-1]
+        np.testing.assert_allclose(by_alpha, 2 * np.sum(mixed * lam * (X - X[::-1])), rtol=1e-4)
+        expected = 2 * (share * mixed + ((1 - share) * mixed)[::-1])
+        np.testing.assert_allclose(by_image, expected, atol=1e-5)
 
 
 def test_the_loss_of_both_labels_is_that_of_the_mixed_ones():
@@ -208,9 +222,7 @@ def test_the_loss_of_both_labels_is_that_of_the_mixed_ones():
 
     @jax.jit
     def run(x, logits):
-        mixed = augment.random_mixup(
-            KEY, x, LABELS, alpha=1.0, num_classes=5, partners=augment.reversal
-        )
+        mixed = augment.random_mixup(KEY, x, LABELS, alpha=1.0, num_classes=5, **CHEAP)
         loss = targets.mixed_cross_entropy(logits, LABELS, LABELS[::-1], lam=mixed.share)
         return mixed, loss
 

@@ -39,19 +39,20 @@ def test_all_orders_are_as_likely():
     assert_as_likely(orders, 6)
 
 
+@jax.jit
+def in_pairs(order):
+    """Partners where a group lies on one of eight devices, each of which holds two examples."""
+    choices = augment.shuffled, augment.reversal, augment.within(2)
+    return [partners(KEY, order) for partners in choices]
+
+
 @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=str)
 def test_partners_are_the_same_on_eight_devices(kind):
     mesh = jax.make_mesh((8,), ("device",), axis_types=(kind,))
-
-    def run(order):
-        # A group lies on one device: there are two examples on each.
-        choices = augment.shuffled, augment.reversal, augment.within(2)
-        return [partners(KEY, order) for partners in choices]
-
-    expected = jax.jit(run)(ORDER)
+    expected = in_pairs(ORDER)
     with jax.set_mesh(mesh):
         sharding = NamedSharding(mesh, PartitionSpec("device"))
-        results = jax.jit(run)(jax.device_put(ORDER, sharding))
+        results = in_pairs(jax.device_put(ORDER, sharding))
     for one, other in zip(results, expected, strict=True):
         np.testing.assert_array_equal(one, other)
         if kind == AxisType.Explicit:
@@ -64,6 +65,8 @@ def test_shares_are_beta_distributed():
         draw = jax.jit(lambda x, alpha: augment.share_of_example(KEY, x, alpha))
         for alpha in (0.2, 1.0, 4.0):
             share = np.asarray(draw(x, alpha))
+            assert share.shape == (20000,)
+            assert len(np.unique(share)) > 10000
             assert_distribution(share, stats.beta(alpha, alpha))
             # The control: the largest of a share and its rest, which some libraries mix by.
             larger = np.maximum(share, 1 - share)
@@ -76,18 +79,15 @@ def test_shares_are_one_for_each_example_or_one_for_all():
 
     @jax.jit
     def run(x, alpha):
-        one = augment.share_of_example(KEY, x, alpha)
-        return one, jax.vmap(lambda key: augment.share_of_batch(key, x, alpha))(keys)
+        return jax.vmap(lambda key: augment.share_of_batch(key, x, alpha))(keys)
 
-    each, of_batches = run(X, jnp.float32(1.0))
-    assert each.shape == (16,)
-    assert each.dtype == np.float32
-    assert len(np.unique(each)) == 16
+    of_batches = run(X, jnp.float32(1.0))
     assert of_batches.shape == (3000,)
+    assert of_batches.dtype == np.float32
     assert_distribution(of_batches, stats.uniform)
-    each, of_batches = run(X, jnp.float32(0.0))
-    assert (np.asarray(each) == 1).all()
-    assert (np.asarray(of_batches) == 1).all()
+    np.testing.assert_array_equal(run(X, jnp.float32(0.0)), np.ones(3000))
+    each = jax.eval_shape(augment.share_of_example, KEY, X, 1.0)
+    assert (each.shape, each.dtype) == ((16,), np.float32)
 
 
 def test_gradients_of_alpha_are_finite():

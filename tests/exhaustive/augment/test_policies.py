@@ -1,4 +1,4 @@
-"""Whole policies: PIL at every magnitude, finite gradients, eight devices without collectives."""
+"""Whole policies: PIL at every magnitude, finite gradients, eight devices, draws of AugMix."""
 
 from functools import partial
 
@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from scipy import stats
 
 from jaxreg import augment
 from jaxreg.augment import operations
@@ -82,3 +83,30 @@ def test_policies_are_the_same_on_eight_devices(kind):
         np.testing.assert_allclose(y, expected, atol=2e-6)
         for collective in COLLECTIVES:
             assert collective not in compiled.as_text()
+
+
+def test_the_draws_of_aug_mix_have_their_distributions():
+    """Channels that tell how many operations there were, the level of the last one, and a 1."""
+
+    def write(image, strength):
+        level = jnp.broadcast_to(strength[..., None, None], image.shape[:-1])
+        return jnp.stack([image[..., 0] + 1, level, jnp.ones_like(level)], axis=-1)
+
+    @jax.jit
+    def run(images, alpha):
+        tell = [augment.Operation(write, high=10.0)]
+        return augment.aug_mix(KEY, images, width=1, alpha=alpha, operations=tell)
+
+    images = np.zeros((4000, 1, 1, 3), np.float32)
+    share = np.asarray(run(images, 0.5), np.float64)[..., 2].ravel()
+    assert stats.kstest(share, stats.beta(0.5, 0.5).cdf).pvalue > 1e-4
+    # Nearly all shares are 1/2 with this alpha.
+    told = 2 * np.asarray(run(images, 1e9), np.float64).reshape(4000, 3)
+    depths, levels = told[:, 0], told[:, 1]
+    counts = np.bincount(np.round(depths).astype(int), minlength=4)
+    np.testing.assert_allclose(depths, np.round(depths), atol=1e-3)
+    assert counts[0] == 0
+    assert len(counts) == 4
+    assert stats.chisquare(counts[1:]).pvalue > 1e-4
+    # The default severity is 3.
+    assert stats.kstest(levels, stats.uniform(0.1, 2.9).cdf).pvalue > 1e-4
