@@ -58,9 +58,14 @@ def test_bands_of_frequencies_are_of_every_width_and_place():
 
 def test_spans_of_time_have_no_more_than_their_share_of_the_steps_that_count():
     """Half of 7 steps are 3 whole ones; and no span is wider than the bound."""
-    for policy, widest in (((0, 0, 0, 9, 1, 0.5), 3), ((0, 0, 0, 2, 1, 1.0), 2)):
-        y = np.asarray(masked(ONES, policy=series.SpecPolicy(*policy), length=np.int32(7)))
-        erased = y == 0
+
+    @jax.jit
+    def run(x, time_width, time_share):
+        policy = series.SpecPolicy(0, 0, 0, time_width, 1, time_share)
+        return series.random_spec_augment(KEY, x, policy=policy, length=np.int32(7))
+
+    for width, share, widest in ((9, 0.5, 3), (2, 1.0, 2)):
+        erased = np.asarray(run(ONES, width, share)) == 0
         assert (erased.all(axis=2) == erased.any(axis=2)).all()
         spans = erased.any(axis=2)
         widths = spans.sum(axis=1)
