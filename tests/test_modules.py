@@ -133,9 +133,7 @@ def slopes(call, row, values, **options):
 
 def in_all(row, values, **options):
     """The results of the function, of Linen and of NNX."""
-    both = [call(row, values, **options) for call in (of_linen, of_nnx)]
-    options.pop("at_call", None)
-    return [of_function(row, values, **options), *both]
+    return [call(row, values, **options) for call in (of_function, of_linen, of_nnx)]
 
 
 def everything(row, key, values, traced):
@@ -146,14 +144,30 @@ def everything(row, key, values, traced):
         calls = (of_function, of_linen, of_nnx)
         found["gradients"] = [slopes(call, row, values, **key) for call in calls]
     if row.mode:
-        train = found["training"][0]
-        evaluation = in_all(row, values, evaluate=True)
-        found["evaluation"] = evaluation
-        found["training at the call"] = in_all(row, values, at_call=True, **key)
-        found["evaluation at the call"] = in_all(row, values, evaluate=True, at_call=True)
+        found["evaluation"] = in_all(row, values, evaluate=True)
+    if row.mask is not None:
+        found["masked"] = in_all(row, values, mask=values["mask"])
+    # In the first row of a class alone.
+    if row.name == row.kind:
+        found |= ways_of_a_class(row, key, values, traced, found)
+    return found
+
+
+def ways_of_a_class(row, key, values, traced, plain):
+    """Other ways to set the mode, other bits, no strength, a traced one."""
+    found = {}
+    if row.mode:
+        train = plain["training"][0]
+        evaluation = plain["evaluation"][0]
+        for name, expected, options in (
+            ("training at the call", train, key),
+            ("evaluation at the call", evaluation, {"evaluate": True}),
+        ):
+            both = [call(row, values, at_call=True, **options) for call in (of_linen, of_nnx)]
+            found[name] = [expected, *both]
+        found["eval()"] = [evaluation, of_nnx(row, values, how=evaluated)]
         found["train()"] = [train, of_nnx(row, values, how=trained_again, **key)]
-        found["eval()"] = [evaluation[0], of_nnx(row, values, how=evaluated)]
-        found["view"] = [evaluation[0], of_nnx(row, values, how=viewed)]
+        found["view"] = [evaluation, of_nnx(row, values, how=viewed)]
     if row.mode == "deterministic":
         found["bits"] = in_all(row, values, bits=jax.random.bits, **key)
     if row.strength:
@@ -163,8 +177,6 @@ def everything(row, key, values, traced):
     if (name := row.traced or row.strength) in row.fields:
         found["traced"] = in_all(row, values, **key, **{name: traced})
         found["traced, evaluation"] = in_all(row, values, evaluate=True, **{name: traced})
-    if row.mask is not None:
-        found["masked"] = in_all(row, values, mask=values["mask"])
     return found
 
 

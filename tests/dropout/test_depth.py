@@ -238,7 +238,6 @@ def test_mapped_examples_decide_by_themselves():
 
 
 def test_a_lifted_cond_is_called_like_that_of_jax():
-    layer = flax_nnx.Linear(4, 4, rngs=flax_nnx.Rngs(0))
     seen = []
 
     def cond(*arguments):
@@ -247,6 +246,7 @@ def test_a_lifted_cond_is_called_like_that_of_jax():
 
     @jax.jit
     def call(x):
+        layer = flax_nnx.Linear(4, 4, rngs=flax_nnx.Rngs(0))
         y = dropout.stochastic_depth(KEY, layer, x, rate=0.3, cond=cond, bits=NONE)
         ((_, added, skipped, operand),) = seen
         assert operand is x

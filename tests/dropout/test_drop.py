@@ -59,9 +59,9 @@ def test_too_few_axes_and_wrong_data_are_named():
 
 def test_drops_at_a_very_small_rate():
     size = 2**21
-    measured = dropped_fraction(1e-6, size, 16)
+    measured = dropped_fraction(1e-6, size, 8)
     assert measured > 0
-    assert_rate(measured, 1e-6, size * 16)
+    assert_rate(measured, 1e-6, size * 8)
 
 
 @few("rate", [jnp.bfloat16(1e-3), jnp.float16(1e-4), np.float16(1e-4)], ids=["bf16", "f16", "np16"])
@@ -121,7 +121,8 @@ def test_kept_values_are_unbiased_at_every_rate(static, dtype, bound):
     """
     x = normal(MILLION, dtype, seed=1)
     wide = abs(np.asarray(x, np.float64))
-    for rate in (0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95):
+    rates = (0.1, 0.6, 0.9) if static else np.array([1, 5, *range(10, 100, 10), 95]) / 100
+    for rate in rates:
         call = partial(compiled, dropout.dropout, rate=rate) if static else partial(drop, rate=rate)
         y = abs(np.asarray(call(KEY, x), np.float64))
         kept = y != 0

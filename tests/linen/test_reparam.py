@@ -6,7 +6,6 @@ import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from flax import linen as nn
 
@@ -18,7 +17,7 @@ KEY = jax.random.key(3)
 X = np.random.default_rng(0).normal(size=(2, 6, 6, 8)).astype(np.float32)
 SERIES = X[:, 0]
 LAYERS = [
-    (nn.Sequential([nn.Dense(3), nn.LayerNorm(), nn.Dense(2)]), (SERIES,)),
+    (nn.Sequential([nn.Dense(8), nn.LayerNorm()]), (SERIES,)),
     (nn.Dense(3), (SERIES,)),
     (nn.Conv(4, (3, 3)), (X,)),
     (nn.ConvTranspose(4, (2, 2)), (X,)),
@@ -26,7 +25,9 @@ LAYERS = [
     (nn.DenseGeneral((2, 4)), (SERIES,)),
     (nn.MultiHeadDotProductAttention(2), (SERIES, SERIES)),
 ]
-every_layer = few(("layer", "inputs"), LAYERS, ids=[type(layer).__name__ for layer, _ in LAYERS])
+every_layer = few(
+    ("layer", "inputs"), LAYERS, ids=["dense", "narrow", "conv", "up", "embed", "general", "heads"]
+)
 WRAPPERS = {
     "weight_norm": linen.WeightNorm,
     "spectral_norm": partial(linen.SpectralNorm, update_stats=True),
@@ -125,21 +126,6 @@ def test_a_layer_sees_the_weights_of_the_function(layer, inputs):
         np.testing.assert_allclose(found, sigma, rtol=1e-4)
 
 
-def test_spectral_norm_of_attention_bounds_the_linear_maps():
-    module = linen.SpectralNorm(nn.MultiHeadDotProductAttention(2), n_steps=30, update_stats=True)
-
-    @jax.jit
-    def run(x):
-        variables = module.init(KEY, x, x)
-        _, updated = module.apply(variables, x, x, mutable=["batch_stats"])
-        return variables["params"]["layer_instance"]["query"]["kernel"], updated["batch_stats"]
-
-    query, stats = run(SERIES)
-    exact = np.linalg.norm(np.asarray(query).reshape(8, 8), ord=2)
-    sigma = stats["layer_instance/query/kernel/sigma"]
-    np.testing.assert_allclose(sigma, exact, rtol=1e-3)
-
-
 def test_statistics_move_in_training_alone():
     module = linen.SpectralNorm(nn.Dense(5), n_steps=2)
 
@@ -171,11 +157,10 @@ def test_statistics_move_in_training_alone():
 def test_initialization_in_training_makes_no_step():
     module = linen.SpectralNorm(nn.Dense(5), n_steps=2)
 
-    @jax.jit
-    def run(x):
-        return [module.init(KEY, x, update_stats=update) for update in (True, False)]
+    def program(update_stats):
+        return str(jax.make_jaxpr(partial(module.init, update_stats=update_stats))(KEY, SERIES))
 
-    assert_equal(*run(SERIES))
+    assert program(True) == program(False)
 
 
 class Net(nn.Module):
@@ -195,9 +180,10 @@ def test_checkpoints_of_flax_load_and_back():
     ours = Net(linen.WeightNorm, linen.SpectralNorm)
     theirs = Net(nn.WeightNorm, nn.SpectralNorm)
 
-    @jax.jit
-    def start(x):
-        return [net.init(KEY, x, train=False) for net in (ours, theirs)]
+    def start(net):
+        made = jax.eval_shape(lambda: net.init(KEY, SERIES, train=False))
+        random = np.random.default_rng(2)
+        return jax.tree.map(lambda a: random.uniform(-1, 1, a.shape).astype(a.dtype), made)
 
     @jax.jit
     def train(variables, x):
@@ -209,7 +195,8 @@ def test_checkpoints_of_flax_load_and_back():
         stats, _ = jax.lax.scan(step, variables["batch_stats"], length=40)
         return {**variables, "batch_stats": stats}
 
-    of_ours, of_theirs = start(SERIES)
+    of_ours = jax.tree.map(np.zeros_like, start(ours))
+    of_theirs = start(theirs)
     assert shapes(of_ours) == shapes(of_theirs)
     load = flax.serialization.from_bytes
     loaded = train(load(of_ours, flax.serialization.to_bytes(of_theirs)), SERIES)
@@ -270,31 +257,6 @@ def test_metadata_and_wrappers_in_one_another():
     inner = variables["params"]["layer_instance"]
     assert inner["layer_instance"]["kernel"].names == (None, "model")
     assert inner["layer_instance/kernel/scale"].shape == (4,)
-
-
-def test_training_moves_lengths_and_directions():
-    module = linen.WeightNorm(nn.Dense(3, use_bias=False))
-    optimizer = optax.sgd(0.01)
-
-    def loss(params):
-        return jnp.mean((module.apply({"params": params}, SERIES) - 1) ** 2)
-
-    @jax.jit
-    def train(key):
-        def step(carry, _):
-            params, state = carry
-            value, gradient = jax.value_and_grad(loss)(params)
-            updates, state = optimizer.update(gradient, state)
-            return (optax.apply_updates(params, updates), state), value
-
-        params = module.init(key, SERIES)["params"]
-        (trained, _), values = jax.lax.scan(step, (params, optimizer.init(params)), length=50)
-        return params, trained, values
-
-    before, after, values = train(KEY)
-    assert values[-1] < 0.9 * values[0]
-    moved = jax.tree.map(lambda a, b: bool(np.any(a != b)), before, after)
-    assert all(jax.tree.leaves(moved))
 
 
 def test_bfloat16_parameters_keep_float32_scales():

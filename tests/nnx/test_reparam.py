@@ -16,16 +16,16 @@ KEY = jax.random.key(3)
 X = np.random.default_rng(0).normal(size=(2, 6, 6, 8)).astype(np.float32)
 SERIES = X[:, 0]
 LAYERS = {
-    "Sequential": (
+    "dense": (
         lambda rngs: fnx.Sequential(fnx.Linear(8, 4, rngs=rngs), fnx.Linear(4, 3, rngs=rngs)),
         (SERIES,),
     ),
-    "Linear": (lambda rngs: fnx.Linear(8, 3, rngs=rngs), (SERIES,)),
-    "Conv": (lambda rngs: fnx.Conv(8, 4, (3, 3), rngs=rngs), (X,)),
-    "ConvTranspose": (lambda rngs: fnx.ConvTranspose(8, 4, (2, 2), rngs=rngs), (X,)),
-    "Embed": (lambda rngs: fnx.Embed(7, 5, rngs=rngs), (np.arange(6),)),
-    "LinearGeneral": (lambda rngs: fnx.LinearGeneral(8, (2, 4), rngs=rngs), (SERIES,)),
-    "MultiHeadAttention": (
+    "narrow": (lambda rngs: fnx.Linear(8, 3, rngs=rngs), (SERIES,)),
+    "conv": (lambda rngs: fnx.Conv(8, 4, (3, 3), rngs=rngs), (X,)),
+    "up": (lambda rngs: fnx.ConvTranspose(8, 4, (2, 2), rngs=rngs), (X,)),
+    "embed": (lambda rngs: fnx.Embed(7, 5, rngs=rngs), (np.arange(6),)),
+    "general": (lambda rngs: fnx.LinearGeneral(8, (2, 4), rngs=rngs), (SERIES,)),
+    "heads": (
         lambda rngs: fnx.MultiHeadAttention(2, 8, decode=False, rngs=rngs),
         (SERIES, SERIES),
     ),

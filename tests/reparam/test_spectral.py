@@ -159,9 +159,8 @@ def test_a_vector_that_is_orthogonal_to_all_weights_starts_again():
 
 
 def test_evaluation_uses_the_weight_that_training_used_last():
-    w = kernel(3, 3, 4, 6)
-    u = vector(KEY, w, steps=2)
-    trained, u = norm(w, u, steps=2)
+    w = kernel(6, 5)
+    trained, u = norm(w, U, steps=2)
     evaluated, same = norm(w, u, steps=0)
     assert same_bits(same, u)
     np.testing.assert_allclose(evaluated, trained, rtol=1e-6)
