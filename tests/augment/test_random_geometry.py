@@ -95,17 +95,15 @@ def test_corners_of_a_perspective_move_inward_each_by_itself():
     filled = drawn("perspective", distortion=0.4)
     # From 9 pixels about the centre: the homography that reads there, and the one that moves.
     places = [(i, j) for i in (5, 7, 9) for j in (5, 7, 9)]
+    x, y = np.stack([filled[:200, i, j] for i, j in places], axis=1).transpose(2, 0, 1)[..., None]
+    own = np.broadcast_to([[j - 7, i - 7, 1] for i, j in places], (200, 9, 3))
+    none = np.zeros_like(own)
+    rows = [np.concatenate([own, none, -x * own], axis=2), np.concatenate([none, own, -y * own], 2)]
+    back = np.linalg.svd(np.concatenate(rows, axis=1))[2][:, -1].reshape(200, 3, 3)
     half = SIZE / 2
-    share = []
-    for image in filled[:200]:
-        rows = []
-        for i, j in places:
-            (x, y), own = image[i, j], (j - 7, i - 7, 1)
-            rows += [[*own, 0, 0, 0, *(-x * np.array(own))], [0, 0, 0, *own, *(-y * np.array(own))]]
-        back = np.linalg.svd(np.array(rows))[2][-1].reshape(3, 3)
-        corners = np.array([[-1, -1, 1], [1, -1, 1], [1, 1, 1], [-1, 1, 1]]) * (half, half, 1)
-        moved = corners @ np.linalg.inv(back).T
-        share.append(1 - moved[:, :2] / moved[:, 2:] / corners[:, :2])
+    corners = np.array([[-1, -1, 1], [1, -1, 1], [1, 1, 1], [-1, 1, 1]]) * (half, half, 1)
+    moved = corners @ np.linalg.inv(back).transpose(0, 2, 1)
+    share = 1 - moved[..., :2] / moved[..., 2:] / corners[:, :2]
     assert_distribution(np.reshape(share, (200, 8))[:, 0], stats.uniform(0, 0.4))
     assert_distribution(share, stats.uniform(0, 0.4))
     together = np.corrcoef(np.reshape(share, (200, 8)).T) - np.eye(8)

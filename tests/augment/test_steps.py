@@ -169,8 +169,9 @@ def test_one_image_alone_is_that_of_a_batch_of_one():
     @jax.jit
     def run(images):
         mix = partial(augment.rand_augment, KEY, operations=few_of, number=1)
-        nested = mix(images.reshape(5, 8, *images.shape[1:]))
-        return mix(images[0]), mix(images[:1])[0], nested, mix(images)
+        turn = partial(mix, operations=few_of[:1])
+        nested = turn(images.reshape(5, 8, *images.shape[1:]))
+        return mix(images[0]), mix(images[:1])[0], nested, turn(images)
 
     alone, of_one, nested, flat = run(IMAGES)
     np.testing.assert_allclose(alone, of_one, atol=1e-6)

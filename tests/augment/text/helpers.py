@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from functools import partial
 
 import jax
 import numpy as np
@@ -26,13 +27,17 @@ def parts(result, where):
     return np.asarray(tokens), np.asarray(kept)
 
 
+@partial(jax.jit, static_argnums=0)
+def of_samples(function, rows, where):
+    """The result for rows that are arguments: constants take the compiler minutes to fold."""
+    return function(KEY, rows, where=where)
+
+
 def sampled(function, tokens=SENTENCE, real=REAL, samples=SAMPLES):
     """The results for many equal rows, as rows of the real tokens and of all."""
     rows = np.tile(np.array(tokens, np.int32), (samples, 1))
     where = np.tile(np.array(real), (samples, 1))
-    # As arguments: constants would be folded, which takes the compiler minutes.
-    result = jax.jit(lambda rows, where: function(KEY, rows, where=where))(rows, where)
-    edited, kept = parts(result, where)
+    edited, kept = parts(of_samples(function, rows, where), where)
     return [tuple(r[k].tolist()) for r, k in zip(edited, kept, strict=True)], edited
 
 

@@ -73,18 +73,24 @@ def inserted(number, words, table, room):
     return result
 
 
-@pytest.mark.parametrize("room", [7, 5], ids=["all fit", "one is cut off"])
-def test_insertions_are_synonyms_at_random_places(room):
-    rate, expected = 0.4, {}  # 1.6 insertions
-    for number, share in rounded(rate * 4).items():
+INSERTIONS = partial(text.random_insertion, neighbours=TABLE, rate=0.4, protected=SPECIAL)
+
+
+@pytest.mark.parametrize("before", [0, 2], ids=["all fit", "one is cut off"])
+def test_insertions_are_synonyms_at_random_places(before):
+    """Padding before the start leaves less room behind the end."""
+    room, expected = 7 - before, {}
+    for number, share in rounded(0.4 * 4).items():  # 1.6 insertions
         for row, p in inserted(number, SENTENCE[1:5], SYNONYMS, room).items():
             added(expected, row, share * p)
-    call = partial(text.random_insertion, neighbours=TABLE, rate=rate, protected=SPECIAL)
-    length = room + 2
-    rows, edited = sampled(call, SENTENCE[:length], REAL[:length])
+    tokens = (93, 94)[:before] + SENTENCE[: 9 - before]
+    real = (False,) * before + REAL[: 9 - before]
+    rows, edited = sampled(INSERTIONS, tokens, real)
     assert_distributed(rows, expected)
-    for row, tokens in zip(rows[:500], edited, strict=False):
-        np.testing.assert_array_equal(tokens[len(row) :], SENTENCE[len(row) : length])
+    np.testing.assert_array_equal(edited[:, :before], [tokens[:before]] * SAMPLES)
+    for row, ids in zip(rows[:500], edited, strict=False):
+        end = before + len(row)
+        np.testing.assert_array_equal(ids[end:], tokens[end:])
 
 
 def test_words_without_synonyms_bring_nothing_in():
