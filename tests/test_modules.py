@@ -99,7 +99,7 @@ def of_nnx(row, values, *, key=None, evaluate=False, at_call=False, mask=None, h
     layer = row.nnx(**{**row.fields, **changes, **mode})
     variables = nnx_variables(row, layer)
     for name, variable in variables.items():
-        variable[...] = {**values["params"], **values["state"]}[name]
+        variable.set_value({**values["params"], **values["state"]}[name])
     layer = how(layer) if how else layer
     y = layer(*values["inputs"], **call)
     return (y, {name: variables[name][...] for name in row.state}) if row.state else y

@@ -80,7 +80,7 @@ def assert_that_of_flax(name, fields, features, use_bias, use_scale, dtype, para
         made = cls(features, **given, **more, rngs=fnx.Rngs(0))
         first = dict(fnx.to_pure_dict(fnx.state(made, fnx.Param)))
         for key, value in params.items():
-            getattr(made, key)[...] = value
+            getattr(made, key).set_value(value)
         return made, first
 
     @jax.jit
