@@ -150,12 +150,20 @@ def test_shares_have_the_distribution_asked_for_and_a_key_of_their_own():
     assert_independent(partner, share[moved])
 
 
-def test_a_share_may_be_that_of_the_whole_batch():
-    options = {"draw": lambda key, x, alpha: alpha / 4, "partners": augment.reversal}
-    mix = jax.jit(
-        lambda x: augment.random_mixup(KEY, x, LABELS, alpha=1.0, num_classes=5, **options)
-    )
-    np.testing.assert_array_equal(mix(X).share, np.full(16, 0.25))
+def test_one_share_for_all_has_a_key_other_than_the_partners():
+    def draw(key, x, alpha):
+        return alpha * jax.random.uniform(key)
+
+    def partners(key, x):
+        return jnp.full_like(x, jax.random.uniform(key))
+
+    options = {"alpha": 1.0, "num_classes": 5, "draw": draw, "partners": partners}
+    mixed = jax.jit(lambda x: augment.random_mixup(KEY, x, LABELS, **options))(X)
+    share = float(mixed.share[0])
+    np.testing.assert_array_equal(mixed.share, np.full(16, mixed.share[0]))
+    drawn = (np.float64(mixed.x) - share * X) / (1 - share)
+    np.testing.assert_allclose(drawn, drawn[0, 0, 0, 0], rtol=1e-4)
+    assert abs(drawn[0, 0, 0, 0] - share) > 1e-3
 
 
 def test_boxes_lie_anywhere_with_rows_and_columns_drawn_apart():
