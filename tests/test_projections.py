@@ -338,6 +338,12 @@ def test_a_thousand_projections_leave_small_weights_alone():
         assert_same_bits(again(w), w)
 
 
+@few("inputs", [7, 40])
+def test_none_of_many_units_moves_twice(inputs):
+    once = max_norm(weights(inputs, 4096, scale=5.0), radius=1.7)
+    assert_same_bits(max_norm(once, radius=1.7), once)
+
+
 def test_only_the_units_outside_move():
     w = weights(6, 4)
     w[:, 1:3] *= 100
