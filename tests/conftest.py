@@ -1,5 +1,6 @@
 """Two tiers, shards, a limit of compiled programs, eight virtual devices and cheap compilation."""
 
+import gc
 import os
 import zlib
 from collections import defaultdict
@@ -79,6 +80,13 @@ def pytest_collection_modifyitems(config, items):
         kept = [item for item in kept if digest(item.nodeid) % number == index - 1]
     config.hook.pytest_deselected(items=[item for item in items if item not in set(kept)])
     items[:] = kept
+
+
+def pytest_collection_finish():
+    """Keeps the garbage collector from walking what stays, which took 5% of the CPU time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 def first_and_one_other(items):
