@@ -13,6 +13,7 @@ import pytest
 import jaxreg
 from jaxreg import transforms
 from jaxreg.testing import columns, programs
+from jaxreg.testing.subject import check_key_use
 from tests import cases
 
 FIRST = cases.first_rows()
@@ -34,6 +35,8 @@ def test_abstract(case):
             columns.check_dtypes(subject, columns.strict_result(subject))
             if case in FIRST and dtype != "float16":
                 columns.strict_gradient(subject)
+    if case.subject.is_random and case not in FIRST:
+        check_key_use(case.subject)
     with names_the_column("float64"), jax.enable_x64(True), jax.numpy_dtype_promotion("strict"):
         wide = case.subject.wide()
         result = jax.eval_shape(wide, *wide.inputs)

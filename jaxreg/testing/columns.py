@@ -15,6 +15,7 @@ from jaxreg.testing.subject import (
     Subject,
     assert_close,
     assert_same_bits,
+    check_key_use,
     weighted_sum,
 )
 
@@ -126,8 +127,7 @@ def keys(subject: Subject) -> None:
     assert not all(jax.tree.leaves(same)), "the key is not used"
     legacy = subject.compiled(jax.random.key_data(key), *rest)
     assert_close(legacy, expected, dtype=subject.data.dtype.name)
-    with jax.debug_key_reuse(True):
-        jax.block_until_ready(jax.jit(subject)(jax.random.key(7), *rest))
+    check_key_use(subject)
 
 
 def strict(subject: Subject) -> None:

@@ -7,14 +7,14 @@ cheaper than one by one.
 
 import dataclasses
 from collections.abc import Callable
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxreg.testing.subject import Subject, assert_close, assert_same_bits
+from jaxreg.testing.subject import Subject, assert_close, assert_same_bits, check_key_use
 
 _FACTORS = (1.0, 0.75, 0.5)
 _SPECIAL = (0.0, -0.0, 1e-40, np.inf, -np.inf, np.nan)
@@ -242,8 +242,7 @@ def _compare_keys(subject: Subject, results: dict[str, Any]) -> None:
     same = jax.tree.map(np.array_equal, results["other"], results["result"])
     assert not all(jax.tree.leaves(same)), "the key is not used"
     assert_close(results["legacy"], results["result"], dtype=subject.data.dtype.name)
-    with jax.debug_key_reuse(True):
-        jax.eval_shape(jax.jit(partial(subject.function, **subject.strengths)), *subject.inputs)
+    check_key_use(subject)
 
 
 ALWAYS = (

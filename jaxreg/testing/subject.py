@@ -149,3 +149,10 @@ def assert_same_bits(actual: jax.Array, expected: jax.Array) -> None:
     """Compares two arrays to the bit, signs of zeros and NaN included."""
     assert actual.dtype == expected.dtype, f"dtype {actual.dtype} is not {expected.dtype}"
     assert np.asarray(actual).tobytes() == np.asarray(expected).tobytes(), "bits differ"
+
+
+def check_key_use(subject: Subject) -> None:
+    """Raises ``KeyReuseError`` where the function uses a key twice; runs nothing."""
+    with jax.debug_key_reuse(True):
+        # A function that was not traced before, since only tracing checks.
+        jax.eval_shape(jax.jit(lambda *inputs: subject(*inputs)), *subject.inputs)

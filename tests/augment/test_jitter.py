@@ -125,6 +125,11 @@ def test_the_members_of_jitter_draw_apart():
     assert_distribution(contrast, stats.uniform(0.7, 0.6))
     assert_distribution(saturation, stats.uniform(0.8, 0.4))
     assert_independent(contrast, saturation)
+    y = drawn("color_jitter", brightness=0.3, contrast=0.3)
+    # Contrast keeps the mean luma, which tells the brightness.
+    light = (y @ LUMA).mean(axis=1) / (PIXELS @ LUMA).mean()
+    contrast = (y[:, 0] - y[:, 1]) @ LUMA / ((PIXELS[0] - PIXELS[1]) @ LUMA) / light
+    assert_independent(light, contrast)
 
 
 def test_amounts_above_1_do_not_make_a_factor_negative():

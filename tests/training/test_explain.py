@@ -386,12 +386,15 @@ def test_flow_is_exact_through_jit_and_covers_branches():
         _flow.mark_target("only a", a)
         either = jax.lax.cond(x[0] > 0, lambda: a, lambda: b)
         _flow.mark_target("both", either)
+        _flow.mark_target("after another", _flow.mark_source("c", b))
         return either
 
     assert _flow.reached(marked, np.ones(3, np.float32)) == {
         ("a", "only a"),
         ("a", "both"),
         ("b", "both"),
+        ("b", "after another"),
+        ("c", "after another"),
     }
 
 
