@@ -188,3 +188,16 @@ def test_integers_are_named(name):
     norm = getattr(linen, name)(**groups(name))
     with pytest.raises(TypeError, match="`x` must have a floating-point dtype, got int32"):
         jax.eval_shape(lambda: norm.init(KEY, jnp.ones((2, 6), jnp.int32)))
+
+
+@pytest.mark.parametrize("name", NAMES[:2])
+def test_narrow_inputs_are_rounded_once(name):
+    """The parameters are wider, and so is the result."""
+    x = jnp.asarray(draw(5, 6, mean=1), jnp.bfloat16)
+    norm = getattr(linen, name)()
+    y = jax.jit(lambda x: norm.init_with_output(KEY, x)[0])(x)
+    assert y.dtype == jnp.float32
+    wide = np.asarray(x, np.float64)
+    wide = wide - (wide.mean(-1, keepdims=True) if name == "LayerNorm" else 0)
+    expected = wide / np.sqrt(np.mean(wide**2, axis=-1, keepdims=True) + 1e-6)
+    np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-6)

@@ -149,6 +149,12 @@ def test_features_are_standardized_with_the_training_rows_alone():
     np.testing.assert_array_equal(split.test_x[:, 1], 0)
 
 
+def test_small_features_are_standardized_too():
+    x = np.random.default_rng(0).normal(0, 1e-3, (300, 2)).astype(np.float32)
+    split = data.stratified(x, np.arange(300) % 2, train_size=60)(0)
+    np.testing.assert_allclose(split.train_x.std(axis=0), 1, atol=1e-4)
+
+
 def test_a_seed_decides_its_split():
     split = data.digits(train_size=100)
     for one, again, other in zip(split(1), split(1), split(2), strict=True):

@@ -291,6 +291,7 @@ def test_invariance_is_to_all_scales_and_not_for_want_of_use():
         return scale_invariant(lambda params: function(params["w"]), {"w": w}, ["w"])
 
     assert found(lambda w: w / jnp.linalg.norm(w)) == ["w"]
+    assert found(lambda w: w / jnp.sqrt(jnp.mean(w**2) + 1e-3)) == ["w"]
     assert found(jnp.tanh) == []
     assert found(lambda w: 10 + w / jnp.linalg.norm(w) + 0.1 * jnp.log(jnp.sum(w**2))) == []
     assert found(lambda w: jnp.ones(3) + 0 * w[0, 0]) == []
