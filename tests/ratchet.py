@@ -41,10 +41,15 @@ class Ratchet:
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item):
         result = yield
-        if not self.config.option.exhaustive and "exhaustive" not in item.path.parts:
+        if self.limits(item):
             mark = item.get_closest_marker("programs")
             check(item.nodeid, self.programs - self.before, mark.args[0] if mark else LIMIT)
         return result
+
+    def limits(self, item):
+        """Tells whether an item is a test of the default suite, and no example of a docstring."""
+        exhaustive = self.config.option.exhaustive or "exhaustive" in item.path.parts
+        return isinstance(item, pytest.Function) and not exhaustive
 
     def pytest_sessionfinish(self, session):
         worker = getattr(self.config, "workeroutput", None)
