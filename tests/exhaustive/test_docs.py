@@ -8,9 +8,11 @@ from sybil import Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser
 
 ROOT = pathlib.Path(__file__).parents[2]
+DOCUMENTS = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"]
+DOCUMENTS += [str(path.relative_to(ROOT)) for path in sorted((ROOT / "docs").glob("*.md"))]
 
 
-@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])
+@pytest.mark.parametrize("name", DOCUMENTS)
 def test_python_blocks_run(name):
     document = Sybil([PythonCodeBlockParser()]).parse(ROOT / name)
     examples = list(document.examples())
@@ -30,7 +32,7 @@ def test_the_readme_opens_with_two_commands_that_do_all_the_setup():
 
 
 def test_links_inside_the_project_lead_somewhere():
-    for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md"):
+    for name in DOCUMENTS:
         for target in re.findall(r"\]\(([^)#]+)\)", (ROOT / name).read_text()):
             if not target.startswith("http"):
-                assert (ROOT / target).exists(), f"{name} links to {target}"
+                assert ((ROOT / name).parent / target).exists(), f"{name} links to {target}"
