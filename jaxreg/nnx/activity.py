@@ -10,6 +10,7 @@ from jax.typing import ArrayLike
 
 from jaxreg import penalties
 from jaxreg._checks import check_nonnegative
+from jaxreg.nnx._strengths import Module
 from jaxreg.penalties.trees import summed
 
 
@@ -25,7 +26,7 @@ class Penalty(nnx.Intermediate):
 
 
 @nnx.dataclass(eq=False)
-class ActivityPenalty(nnx.Module):
+class ActivityPenalty(Module):
     """NNX form of :func:`jaxreg.penalties.activity`: passes ``x`` on and sows its penalty.
 
     The penalty is computed inside :func:`with_penalties`, or ``nnx.capture`` of :class:`Penalty`,

@@ -9,12 +9,13 @@ from jax.typing import ArrayLike
 
 from jaxreg import _bits, dropout
 from jaxreg._checks import check_rate, is_static_zero
+from jaxreg.nnx._strengths import Module
 
 Source = nnx.Rngs | nnx.RngStream | jax.Array
 
 
 @nnx.dataclass(eq=False)
-class Stochastic(nnx.Module):
+class Stochastic(Module):
     """Applies ``transform(key, x)`` in training and ``evaluate(x)``, the identity, in evaluation.
 
     Subclass it to lift a function of your own: fields hold its strengths, ``transform`` calls it.

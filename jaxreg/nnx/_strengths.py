@@ -1,0 +1,52 @@
+"""Base of the NNX modules, which keeps strengths that are arrays in the state."""
+
+import inspect
+import numbers
+from typing import TYPE_CHECKING, Any, ClassVar, get_args
+
+import jax
+import numpy as np
+from flax import nnx
+from jax.typing import ArrayLike
+
+from jaxreg._checks import is_floating
+
+
+class Module(nnx.Module):
+    """Makes strengths data where they are arrays, NumPy scalars or tracers.
+
+    The strengths are the attributes that are annotated with ``ArrayLike``. One that is a Python
+    number is static, as in Flax, until an array takes its place; from then on it stays data. Flax
+    itself refuses an array in place of a number, and on Python 3.11 takes a tracer for static.
+    """
+
+    _strengths: ClassVar[frozenset[str]] = frozenset()
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        inherited = frozenset[str]().union(*(getattr(b, "_strengths", ()) for b in cls.__bases__))
+        hints = inspect.get_annotations(cls)
+        own = {name for name, hint in hints.items() if _is_array_like(hint)}
+        cls._strengths = inherited - hints.keys() | own
+
+    if not TYPE_CHECKING:  # Otherwise every attribute would count as declared.
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            if name in self._strengths:
+                value = _kept(value, vars(self).get(name))
+            super().__setattr__(name, value)
+
+
+def _is_array_like(hint: Any) -> bool:
+    if isinstance(hint, str):  # In a file that postpones annotations.
+        return "ArrayLike" in hint
+    return all(kind in get_args(hint) for kind in get_args(ArrayLike))
+
+
+def _kept(value: Any, old: Any) -> Any:
+    """Marks an array as data; a number in place of one gets its dtype, and so no new program."""
+    if isinstance(value, np.generic):
+        value = np.asarray(value)
+    if isinstance(value, numbers.Real) and isinstance(old, jax.Array | np.ndarray):
+        value = np.asarray(value, old.dtype) if is_floating(old) else value
+    return nnx.data(value) if isinstance(value, jax.Array | np.ndarray) else value
