@@ -5,6 +5,7 @@ A label outside ``[0, num_classes)``, such as the -1 or -100 of padding, does no
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxreg._checks import check_integer, check_real
 from jaxreg._numerics import weighted
@@ -31,21 +32,49 @@ def check_labels(logits: jax.Array, labels: jax.Array, name: str = "labels") -> 
         )
 
 
-def check_where(where: jax.Array | None, shape: tuple[int, ...], name: str = "labels") -> None:
-    """Raises unless a mask has the shape of the examples, that of the argument ``name``."""
+def check_where(
+    where: jax.Array | None, shape: tuple[int, ...], name: str = "labels", part: str = ""
+) -> None:
+    """Raises unless a mask has the shape of the examples, that of an argument or a part of it."""
     if where is not None and where.shape != shape:
-        raise ValueError(f"`where` must have the shape of `{name}`, {shape}, got {where.shape}.")
+        raise ValueError(
+            f"`where` must have the shape of `{name}`{part}, {shape}, got {where.shape}."
+        )
 
 
-def counted_examples(labels: jax.Array, num_classes: int, where: jax.Array | None) -> jax.Array:
-    """Tells which examples have a label in range and are not masked."""
-    counted = is_class(labels, num_classes)
-    return counted if where is None else counted & where.astype(bool)
+def check_weights(
+    where: jax.Array | None, shape: tuple[int, ...], name: str = "labels", part: str = ""
+) -> None:
+    """Raises unless there is a mask or a weight for each example; what JAX holds is not read."""
+    check_where(where, shape, name, part)
+    if where is None:
+        return
+    if not any(
+        jnp.issubdtype(where.dtype, kind) for kind in (jnp.bool_, jnp.integer, jnp.floating)
+    ):
+        raise TypeError(f"`where` must hold booleans or real weights, got dtype {where.dtype}.")
+    if isinstance(where, np.ndarray | np.generic) and not (where >= 0).all():
+        wrong = np.asarray(where)[~(np.asarray(where) >= 0)]
+        raise ValueError(
+            f"`where` must be zero or positive where it holds weights, got {wrong.flat[0]}; pass a "
+            "mask to leave examples out."
+        )
 
 
-def only(counted: jax.Array, x: jax.Array) -> jax.Array:
-    """Rows of the examples that count, else zeros: 0 * inf in their gradient would be NaN."""
-    return jnp.where(counted[..., None], x, jnp.zeros((), x.dtype))
+def example_weights(counted: jax.Array, where: jax.Array | None, dtype: jnp.dtype) -> jax.Array:
+    """Weight of each example: that of ``where``, 1 without it, and 0 for those that do not count.
+
+    A traced weight below zero is 0. One of 0 leaves the example out, and has no derivative.
+    """
+    if where is None:
+        return counted.astype(dtype)
+    weights = jnp.asarray(where).astype(dtype)
+    return jnp.where(counted & ~(weights <= 0), weights, jnp.zeros_like(weights))
+
+
+def only(weights: jax.Array, x: jax.Array) -> jax.Array:
+    """Rows of the examples with a weight, else zeros: 0 * inf in their gradient would be NaN."""
+    return jnp.where((weights != 0)[..., None], x, jnp.zeros((), x.dtype))
 
 
 def is_class(labels: jax.Array, num_classes: int) -> jax.Array:
@@ -67,6 +96,13 @@ def cross_entropies(logits: jax.Array, labels: jax.Array, share: jax.Array) -> j
     mean = jnp.sum(logits, -1) / logits.shape[-1]
     own = own_logits(logits, widen_labels(labels))
     return jax.nn.logsumexp(logits, axis=-1) - weighted(1 - share, own) - weighted(share, mean)
+
+
+def distribution_cross_entropies(logits: jax.Array, rows: jax.Array, share: jax.Array) -> jax.Array:
+    """Cross entropy of each row of probabilities, with a share of them spread over all classes."""
+    mass = jnp.sum(rows, axis=-1, keepdims=True)
+    smoothed = (1 - share) * rows + share * mass / rows.shape[-1]
+    return -jnp.sum(weighted(smoothed, jax.nn.log_softmax(logits)), axis=-1)
 
 
 def own_logits(logits: jax.Array, labels: jax.Array) -> jax.Array:

@@ -33,12 +33,6 @@ def weighted(weight: jax.Array, x: jax.Array) -> jax.Array:
     return weight * jnp.where(counts, x, jnp.zeros_like(x))
 
 
-def mean_of(x: jax.Array, counted: jax.Array) -> jax.Array:
-    """Mean of the elements that count; with none of them it is 0, and so is its gradient."""
-    total = jnp.sum(jnp.where(counted, x, jnp.zeros_like(x)))
-    return total / jnp.maximum(jnp.sum(counted), 1).astype(total.dtype)
-
-
 def divide(x: jax.Array, by: jax.Array) -> jax.Array:
     """Returns ``x / by`` in the dtype of ``x``, unbiased though ``by`` is off in its last digits.
 

@@ -1,9 +1,30 @@
 """Targets: smoothed and mixed labels, with integer labels and without a one-hot array; flooding.
 
-A label outside ``[0, num_classes)``, such as the -1 or -100 of padding, contributes nothing.
+A label outside ``[0, num_classes)``, such as the -1 or -100 of padding, contributes nothing. What
+becomes of the losses of the examples is a function: :func:`weighted_mean` unless told,
+:func:`sum_and_count` to add up micro-batches and devices, :func:`mean_of_all` where every example
+counts, :func:`per_example`, or one of your own of the losses and their weights.
+
+Over the devices of a ``shard_map``, each of which holds a part of the batch:
+
+>>> from functools import partial
+>>> import jax, jax.numpy as jnp
+>>> from jax.sharding import AxisType, PartitionSpec as P
+>>> from jaxreg import targets
+>>> mesh = jax.make_mesh((1,), ("data",), (AxisType.Auto,))
+>>> @partial(jax.shard_map, mesh=mesh, in_specs=P("data"), out_specs=P())
+... def loss(logits, labels):
+...     sums = targets.smoothed_cross_entropy(
+...         logits, labels, alpha=0.1, reduce=targets.sum_and_count
+...     )
+...     return jax.lax.psum(sums, "data").mean()
+>>> print(jnp.allclose(loss(jnp.zeros((3, 4)), jnp.array([0, 3, -1])), jnp.log(4)))
+True
 """
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,21 +40,36 @@ from jaxreg._checks import (
 )
 from jaxreg._labels import (
     check_labels,
-    check_where,
-    counted_examples,
+    check_logits,
+    check_weights,
     cross_entropies,
+    distribution_cross_entropies,
+    example_weights,
     is_class,
     only,
     widen_labels,
 )
-from jaxreg._numerics import aligned, mean_of, strength, weighted, widen
+from jaxreg._numerics import aligned, strength, weighted, widen
+from jaxreg._reductions import (
+    SumAndCount,
+    mean_of_all,
+    per_example,
+    sum_and_count,
+    weighted_mean,
+)
+from jaxreg._sharding import place_like
 
 __all__ = [
+    "SumAndCount",
     "flood",
+    "mean_of_all",
     "mixed_cross_entropy",
+    "per_example",
     "smooth_labels",
     "smooth_labels_excluding",
     "smoothed_cross_entropy",
+    "sum_and_count",
+    "weighted_mean",
 ]
 
 
@@ -118,48 +154,68 @@ def smoothed_cross_entropy(
     *,
     alpha: ArrayLike,
     where: jax.Array | None = None,
-) -> jax.Array:
-    r"""Mean cross entropy against smoothed labels, from integer class ids.
+    reduce: Callable[[jax.Array, jax.Array], Any] = weighted_mean,
+) -> Any:
+    r"""Mean cross entropy against smoothed labels, from integer class ids or distributions.
 
     .. math::
 
-      L = \frac{1}{n} \sum_i \Big( \log \sum_k e^{z_{ik}} - (1 - \alpha) z_{i y_i}
-          - \frac{\alpha}{K} \sum_k z_{ik} \Big)
+      L = \frac{\sum_i w_i L_i}{\sum_i w_i}, \qquad
+      L_i = \log \sum_k e^{z_{ik}} - (1 - \alpha) z_{i y_i} - \frac{\alpha}{K} \sum_k z_{ik}
 
-    The mean runs over the :math:`n` examples with a label in range and a nonzero ``where``; with
-    none of them the loss and its gradient are 0. With ``alpha`` 0 it is the cross entropy.
+    The weight :math:`w_i` is 0 for a label out of range and for a row of zeros; where no example
+    has one the loss and its gradient are 0. With ``alpha`` 0 it is the cross entropy.
 
     Args:
       logits: Unnormalized log probabilities :math:`z`, ``[..., num_classes]``.
-      labels: Integer class ids :math:`y`, ``[...]``.
+      labels: Integer class ids :math:`y`, ``[...]``, or distributions :math:`q` of the shape of
+        ``logits``, such as the labels of mixed examples: then :math:`\sum_k q_{ik} z_{ik}` takes
+        the place of :math:`z_{i y_i}`.
       alpha: Share :math:`\alpha` in ``[0, 1]`` that is spread over all :math:`K` classes.
-      where: Mask of the examples that count, of any dtype and the shape of ``labels``.
+      where: Mask, or weights :math:`w`, of the examples: booleans or numbers that are zero or
+        positive, ``[...]``. ``class_weights[labels]`` weighs the classes, as torch's ``weight``
+        does without smoothing.
+      reduce: Function of the losses and the weights, both ``[...]``, see the head of
+        :mod:`jaxreg.targets`.
 
     Returns:
-      Scalar, float32 or wider.
+      Scalar, float32 or wider; with another ``reduce`` what that returns.
 
     Raises:
-      TypeError: ``logits`` are not real floating-point or ``labels`` not integers.
-      ValueError: ``alpha`` is a number outside ``[0, 1]``, or the shapes do not fit.
+      TypeError: ``logits`` are not real floating-point, or ``labels`` neither integers nor
+        distributions.
+      ValueError: ``alpha`` is a number outside ``[0, 1]``, a NumPy array of weights has a negative
+        one, or the shapes do not fit.
 
     Example:
-      >>> import jax.numpy as jnp
-      >>> from jaxreg import targets
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg import augment, targets
       >>> loss = targets.smoothed_cross_entropy(jnp.zeros((3, 4)), jnp.arange(3), alpha=0.1)
       >>> print(jnp.allclose(loss, jnp.log(4)))
+      True
+
+      Mixup with smoothing, timm's default; CutMix likewise:
+
+      >>> x, y, model = jnp.ones((3, 8)), jnp.arange(3), jax.nn.relu
+      >>> mixed = augment.random_mixup(jax.random.key(0), x, y, alpha=0.8, num_classes=8)
+      >>> logits = model(mixed.x)
+      >>> loss = targets.smoothed_cross_entropy(logits, mixed.labels, alpha=0.1)
+      >>> print(jnp.allclose(loss, jnp.log(8)))
       True
 
     References:
       Szegedy et al., `Rethinking the Inception Architecture for Computer Vision
       <https://arxiv.org/abs/1512.00567>`_, 2016
     """
-    check_labels(logits, labels)
     check_between(alpha, "alpha", 0, 1, "the share of smoothing")
-    check_where(where, labels.shape)
+    if _are_distributions(logits, labels):
+        return reduce(*_losses_of_rows(logits, labels, alpha, where))
+    check_labels(logits, labels)
+    check_weights(where, labels.shape)
     share = jnp.clip(strength(alpha, logits), 0, 1)
-    counted = counted_examples(labels, logits.shape[-1], where)
-    logits = only(counted, widen(logits))
-    return mean_of(cross_entropies(logits, labels, share), counted)
+    wide = widen(logits)
+    weights = example_weights(is_class(labels, logits.shape[-1]), where, wide.dtype)
+    return reduce(cross_entropies(only(weights, wide), labels, share), weights)
 
 
 def mixed_cross_entropy(
@@ -170,17 +226,21 @@ def mixed_cross_entropy(
     lam: ArrayLike,
     alpha: ArrayLike = 0.0,
     where: jax.Array | None = None,
-) -> jax.Array:
+    reduce: Callable[[jax.Array, jax.Array], Any] = weighted_mean,
+) -> Any:
     r"""Mean cross entropy of mixed examples against the labels of both parts.
 
     .. math::
 
-      L = \frac{1}{n_a} \sum_i \lambda_i \, \mathrm{CE}(z_i, a_i)
-        + \frac{1}{n_b} \sum_i (1 - \lambda_i) \, \mathrm{CE}(z_i, b_i)
+      L = \frac{\sum_i w_i L_i}{\sum_i w_i}, \qquad
+      L_i = \lambda_i \, \mathrm{CE}(z_i, a_i) + (1 - \lambda_i) \, \mathrm{CE}(z_i, b_i)
 
-    The loss of mixup and of CutMix. Each sum runs over the examples with a label in range and a
-    nonzero ``where``, whose numbers are :math:`n_a` and :math:`n_b`; over none of them it is 0.
-    With ``lam`` 1 it is :func:`smoothed_cross_entropy` of the first labels alone.
+    The loss of mixup and of CutMix. A label out of range adds nothing to :math:`L_i`, and the
+    weight :math:`w_i` is 0 where no label in range has a share; where no example has a weight the
+    loss and its gradient are 0. That is :func:`smoothed_cross_entropy` of the mixed rows without
+    the rows, and with ``lam`` 1 that of the first labels alone. Where a label of one part alone is
+    out of range, ``lam * loss(labels_a) + (1 - lam) * loss(labels_b)``, as torch's users write it,
+    is another mean: that of each part over its own labels.
 
     Args:
       logits: Unnormalized log probabilities :math:`z` of mixed examples, ``[..., num_classes]``.
@@ -189,14 +249,16 @@ def mixed_cross_entropy(
       lam: Share :math:`\lambda` in ``[0, 1]`` of the first part: a number, or an array that
         broadcasts to the labels, such as one share for each example.
       alpha: Share in ``[0, 1]`` of smoothing, as of :func:`smoothed_cross_entropy`.
-      where: Mask of the examples that count, of any dtype and the shape of the labels.
+      where: Mask or weights :math:`w` of the examples, as of :func:`smoothed_cross_entropy`.
+      reduce: Function of the losses and the weights, as of :func:`smoothed_cross_entropy`.
 
     Returns:
-      Scalar, float32 or wider.
+      Scalar, float32 or wider; with another ``reduce`` what that returns.
 
     Raises:
       TypeError: ``logits`` are not real floating-point, or the labels not integers.
-      ValueError: ``lam`` or ``alpha`` is a number outside ``[0, 1]``, or the shapes do not fit.
+      ValueError: ``lam`` or ``alpha`` is a number outside ``[0, 1]``, a NumPy array of weights has
+        a negative one, or the shapes do not fit.
 
     Example:
       >>> import jax.numpy as jnp
@@ -216,14 +278,16 @@ def mixed_cross_entropy(
     check_broadcasts(lam, "lam", labels_a.shape)
     if is_static(lam):
         check_between(lam, "lam", 0, 1, "the share of the first labels")
-    check_where(where, labels_a.shape, "labels_a")
+    check_weights(where, labels_a.shape, "labels_a")
     share = jnp.clip(strength(alpha, logits), 0, 1)
-    counted_a = counted_examples(labels_a, logits.shape[-1], where)
-    counted_b = counted_examples(labels_b, logits.shape[-1], where)
-    logits = only(counted_a | counted_b, widen(logits))
-    first, second = (cross_entropies(logits, y, share) for y in (labels_a, labels_b))
-    lam = jnp.clip(aligned(lam, first), 0, 1)
-    return mean_of(weighted(lam, first), counted_a) + mean_of(weighted(1 - lam, second), counted_b)
+    wide, classes = widen(logits), logits.shape[-1]
+    lam = jnp.clip(aligned(lam, jnp.sum(wide, axis=-1)), 0, 1)
+    first = jnp.where(is_class(labels_a, classes), lam, jnp.zeros_like(lam))
+    second = jnp.where(is_class(labels_b, classes), 1 - lam, jnp.zeros_like(lam))
+    weights = example_weights((first != 0) | (second != 0), where, wide.dtype)
+    wide = only(weights, wide)
+    losses = weighted(first, cross_entropies(wide, labels_a, share))
+    return reduce(losses + weighted(second, cross_entropies(wide, labels_b, share)), weights)
 
 
 def flood(loss: jax.Array, *, level: ArrayLike) -> jax.Array:
@@ -265,6 +329,28 @@ def flood(loss: jax.Array, *, level: ArrayLike) -> jax.Array:
     turned = (2 * level - wide).astype(loss.dtype)
     still = jnp.where(wide == level, jax.lax.stop_gradient(loss), loss)
     return jnp.where(wide < level, turned, still)
+
+
+def _are_distributions(logits: jax.Array, labels: jax.Array) -> bool:
+    """Tells whether labels are rows of probabilities, and not class ids."""
+    dtype = getattr(labels, "dtype", None)
+    floating = dtype is not None and jnp.issubdtype(dtype, jnp.floating)
+    return bool(floating) and labels.shape == getattr(logits, "shape", None)
+
+
+def _losses_of_rows(
+    logits: jax.Array, rows: jax.Array, alpha: ArrayLike, where: jax.Array | None
+) -> tuple[jax.Array, jax.Array]:
+    """Losses and weights of distributions; a row of zeros, as of a label out of range, has none."""
+    check_logits(logits, "logits")
+    check_weights(where, logits.shape[:-1], "labels", " without its last axis")
+    wide, rows = widen(logits), widen(rows)
+    dtype = jnp.promote_types(wide.dtype, rows.dtype)
+    wide = wide.astype(dtype)
+    rows = place_like(rows.astype(dtype), wide)
+    weights = example_weights(jnp.any(rows != 0, axis=-1), where, dtype)
+    share = jnp.clip(strength(alpha, wide), 0, 1)
+    return distribution_cross_entropies(only(weights, wide), only(weights, rows), share), weights
 
 
 def _checked_share(labels: jax.Array, alpha: ArrayLike, num_classes: int) -> jax.Array:

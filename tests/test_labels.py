@@ -56,17 +56,28 @@ def test_the_loss_of_a_label_out_of_range_is_finite():
     assert np.isfinite(found).all()
 
 
-def test_examples_count_with_a_label_in_range_and_without_a_mask():
+def test_weights_of_examples_are_numbers_and_masks_are_ones():
+    """None without a label in range, whatever the mask says; traced ones below zero are zero."""
     labels = np.array([0, -1, 4, 5, 3])
-    count = jax.jit(_labels.counted_examples, static_argnums=1)
-    np.testing.assert_array_equal(count(labels, 5, None), [1, 0, 1, 0, 1])
+
+    @jax.jit
+    def run(where):
+        return _labels.example_weights(_labels.is_class(labels, 5), where, np.dtype(np.float32))
+
+    np.testing.assert_array_equal(run(None), [1, 0, 1, 0, 1])
     where = np.array([0.0, 1.0, 0.5, 1.0, -1.0], np.float32)
-    np.testing.assert_array_equal(count(labels, 5, where), [0, 0, 1, 0, 1])
+    for dtype in (np.float32, np.float16):
+        found = run(where.astype(dtype))
+        assert found.dtype == np.float32
+        np.testing.assert_array_equal(found, [0, 0, 0.5, 0, 0])
+    np.testing.assert_array_equal(run(np.array([2, 2, 3, 2, 0])), [2, 0, 3, 0, 0])
+    np.testing.assert_array_equal(run(np.array([0, 1, 1, 1, 1], bool)), [0, 0, 1, 0, 1])
+    assert np.isnan(run(np.full(5, np.nan, np.float32))[0])
 
 
-def test_rows_that_do_not_count_are_zero():
+def test_rows_without_a_weight_are_zero():
     x = np.array([[np.nan, 1.0], [2.0, np.inf]], np.float32)
-    found = jax.jit(_labels.only)(np.array([False, True]), x)
+    found = jax.jit(_labels.only)(np.array([0.0, 0.5], np.float32), x)
     np.testing.assert_array_equal(found, [[0, 0], [2, np.inf]])
 
 
@@ -119,3 +130,28 @@ def test_a_mask_of_another_shape_raises():
     refuses(ValueError, message, _labels.check_where, np.ones((2, 1)), (2,))
     message = r"`where` must have the shape of `d`, \(2,\), got \(3,\)"
     refuses(ValueError, message, _labels.check_where, np.ones(3), (2,), "d")
+    message = r"`where` must have the shape of `d` without a part, \(2,\), got \(3,\)"
+    refuses(ValueError, message, _labels.check_where, np.ones(3), (2,), "d", " without a part")
+
+
+def test_weights_that_are_negative_or_no_real_numbers_raise():
+    """What JAX holds is not read."""
+    _labels.check_weights(None, (2,))
+    _labels.check_weights(np.array([0, 3], np.uint8), (2,))
+    _labels.check_weights(jnp.array([-1.0, 1.0]), (2,))
+    for weights in (np.array([1.0, -0.5]), np.array([1, -2]), np.array([np.nan, 1.0])):
+        message = "`where` must be zero or positive where it holds weights, got (-0.5|-2|nan); pass"
+        refuses(ValueError, message, _labels.check_weights, weights, (2,))
+    message = "`where` must hold booleans or real weights, got dtype complex64"
+    refuses(TypeError, message, _labels.check_weights, np.ones(2, np.complex64), (2,))
+    message = "`where` must hold booleans or real weights, got dtype key"
+    refuses(TypeError, message, _labels.check_weights, jax.random.split(jax.random.key(0)), (2,))
+
+
+@few("share", [0.1, 0.0, 1.0])
+def test_cross_entropies_of_rows_are_those_of_their_labels(share):
+    """A row of half the probability costs half, its share of smoothing too."""
+    rows = np.eye(200, dtype=np.float32)[LABELS] * np.float32([[1.0], [0.5]]).repeat(8, 0)
+    found = jax.jit(_labels.distribution_cross_entropies)(LOGITS, rows, np.float32(share))
+    want = reference(LOGITS, LABELS, share) * np.repeat([1.0, 0.5], 8)
+    np.testing.assert_allclose(found, want, rtol=1e-5)

@@ -8,7 +8,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxreg import _numerics
-from jaxreg._numerics import mean_of, safe_norm, strength, weighted, widen
+from jaxreg._numerics import safe_norm, strength, weighted, widen
 from tests.helpers import few
 from tests.normalization.helpers import with_gradients
 
@@ -192,17 +192,6 @@ def test_weighted_is_the_product_but_zero_times_infinity_is_zero():
     np.testing.assert_array_equal(y, [0, 0, 0, -np.inf, np.nan, 1.5])
     np.testing.assert_array_equal(of_weight[:3], [0, 0, 3])
     np.testing.assert_array_equal(of_x, weight)
-
-
-def test_the_mean_of_what_counts():
-    x = np.array([[np.nan, 2.0], [4.0, 6.0]], np.float32)
-    run = jax.jit(jax.value_and_grad(mean_of))
-    value, gradient = run(x, np.array([[False, True], [True, False]]))
-    assert value == 3
-    np.testing.assert_array_equal(gradient, [[0, 0.5], [0.5, 0]])
-    value, gradient = run(x, np.zeros((2, 2), bool))
-    assert value == 0
-    np.testing.assert_array_equal(gradient, np.zeros((2, 2)))
 
 
 def test_a_division_rounds_up_as_often_as_down():

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -9,8 +10,11 @@ import numpy as np
 import optax
 import pytest
 import scipy.special
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
 
-from jaxreg import targets
+from jaxreg import augment, targets
+from tests.arrays import float64
 from tests.helpers import few
 from tests.normalization.helpers import assert_all_close, assert_all_finite, refuses, with_gradients
 
@@ -99,7 +103,9 @@ def test_value_and_gradient_equal_those_of_torch(name, dtype):
     with jax.enable_x64(dtype == np.float64):
         z = np.array(TORCH["z"], dtype)
         if name == "mixed_cross_entropy":
-            result = mixed(z, a, b, lam, alpha)
+            # Which in torch is written as two means, each over labels of its own.
+            first, second = smoothed(z, a, alpha), smoothed(z, b, alpha)
+            result = jax.tree.map(lambda x, y: lam * x + (1 - lam) * y, first, second)
         else:
             result = smoothed(z, a, alpha if name.startswith("smoothed") else 0.0)
         assert result[0].dtype == dtype
@@ -146,13 +152,47 @@ def test_a_label_out_of_range_contributes_nothing(alpha):
 
 
 @few("kind", [np.float32, np.int32, bool])
-def test_where_selects_examples(kind):
-    logits, labels, _ = example((3, 4))
-    where = np.random.default_rng(1).integers(0, 2, (3, 4))
-    want = cross_entropies(logits, labels, 0.5)[where > 0].mean()
-    value, gradient = smoothed(logits, labels, 0.5, where.astype(kind))
-    np.testing.assert_allclose(value, want, rtol=1e-5)
-    np.testing.assert_array_equal(np.asarray(gradient)[where == 0], 0)
+def test_where_selects_and_weighs_examples(kind):
+    logits, labels, other = example((3, 4))
+    where = np.random.default_rng(1).integers(0, 3, (3, 4)).astype(kind)
+    weights = float64(where)
+    first, second = (cross_entropies(logits, y, 0.5) for y in (labels, other))
+    value, gradient = smoothed(logits, labels, 0.5, where)
+    np.testing.assert_allclose(value, np.average(first, weights=weights), rtol=1e-5)
+    want = slopes(logits, labels, 0.5) * weights[..., None] / weights.sum()
+    np.testing.assert_allclose(gradient, want, atol=3e-7)
+    value, _ = mixed(logits, labels, other, 0.3, 0.5, where)
+    np.testing.assert_allclose(value, np.average(0.3 * first + 0.7 * second, weights=weights))
+
+
+def test_weights_may_be_small_and_differentiated():
+    """Their scale does not count; the slope is what more weight would change, but for none."""
+    weights = np.float32([1, 2, 0.5, 1, 0, 1, 3, 1])
+    each = cross_entropies(LOGITS, A, 0.1)
+    mean = np.average(each, weights=weights)
+    want = np.where(weights > 0, each - mean, 0) / weights.sum()
+
+    @jax.jit
+    def run(where):
+        def loss(where):
+            return targets.smoothed_cross_entropy(LOGITS, A, alpha=0.1, where=where)
+
+        return jax.value_and_grad(loss)(where)
+
+    for scale in (1.0, 1e-15, 1e15):
+        value, slope = run(weights * np.float32(scale))
+        np.testing.assert_allclose(value, mean, rtol=1e-5)
+        np.testing.assert_allclose(slope * scale, want, rtol=1e-4)
+
+
+def test_weights_of_classes_are_those_of_torch():
+    """Its `weight`: the sum of weighted losses over the sum of the weights."""
+    class_weights = np.float32([0.2, 1.0, 3.0, 0.0, 1.5])
+    labels = A.copy()
+    labels[1] = -100
+    kept = np.arange(8) != 1
+    want = np.average(cross_entropies(LOGITS, A, 0)[kept], weights=class_weights[A[kept]])
+    np.testing.assert_allclose(smoothed(LOGITS, labels, 0.0, class_weights[labels % 5])[0], want)
 
 
 @every_share
@@ -359,19 +399,21 @@ def test_a_part_without_a_share_may_have_any_label(lam):
 
 
 @few("bad", OUT_OF_RANGE)
-def test_each_part_is_the_mean_over_its_labels_in_range(bad):
-    """A label out of range contributes nothing, and is not the last class."""
+def test_a_label_out_of_range_of_one_part_adds_nothing(bad):
+    """It is not the last class, and the example counts for the other part."""
     a, b = A.copy(), B.copy()
     a[[0, 3]] = bad
     b[[3, 4, 5]] = bad
     first, second = (cross_entropies(LOGITS, y, 0.1) for y in (A, B))
+    each = 0.3 * first * (a == A) + 0.7 * second * (b == B)
     value, gradient = mixed(LOGITS, a, b, 0.3, 0.1)
-    want = 0.3 * np.delete(first, [0, 3]).mean() + 0.7 * np.delete(second, [3, 4, 5]).mean()
-    np.testing.assert_allclose(value, want, rtol=1e-5)
+    np.testing.assert_allclose(value, each.sum() / 7, rtol=1e-5)
     np.testing.assert_array_equal(gradient[3], np.zeros(5))
     value, _ = mixed(LOGITS, a, b, 0.3, 0.1, np.arange(8) % 2)
-    want = 0.3 * first[[1, 5, 7]].mean() + 0.7 * second[[1, 7]].mean()
-    np.testing.assert_allclose(value, want, rtol=1e-5)
+    np.testing.assert_allclose(value, each[[1, 5, 7]].mean(), rtol=1e-5)
+    # Without a share of the part that has a label an example does not count.
+    np.testing.assert_allclose(mixed(LOGITS, a, b, 1.0)[0], smoothed(LOGITS, a)[0], rtol=1e-6)
+    np.testing.assert_allclose(mixed(LOGITS, a, b, 0.0)[0], smoothed(LOGITS, b)[0], rtol=1e-6)
 
 
 def test_a_traced_share_may_be_differentiated_and_out_of_range():
@@ -385,6 +427,224 @@ def test_a_traced_share_may_be_differentiated_and_out_of_range():
     np.testing.assert_allclose(of_share[:3], first - second, rtol=1e-5)
     value, _ = mixed(LOGITS, A, B, np.full(8, 1.5, np.float32))
     np.testing.assert_allclose(value, first, rtol=1e-6)
+
+
+# Distributions.
+
+
+def rows_of(labels, alpha=0.0, classes=5):
+    return (1 - alpha) * np.eye(classes)[labels] + alpha / classes
+
+
+@every_share
+def test_the_loss_of_distributions_is_that_of_optax(alpha):
+    q = np.random.default_rng(3).dirichlet(np.ones(5), 8).astype(np.float32)
+
+    @jax.jit
+    def theirs(logits, q):
+        def loss(logits):
+            rows = optax.smooth_labels(q, alpha)
+            return optax.softmax_cross_entropy(logits, rows).mean()
+
+        return jax.value_and_grad(loss)(logits)
+
+    value, gradient = smoothed(LOGITS, q, alpha)
+    want, want_gradient = theirs(LOGITS, q)
+    np.testing.assert_allclose(value, want, rtol=2e-6)
+    np.testing.assert_allclose(gradient, want_gradient, atol=2e-7)
+
+
+@few("alpha", [0.1, 0.0])
+def test_mixed_rows_cost_what_their_labels_do(alpha):
+    """Also where one part has no label, and where neither has."""
+    a, b = A.copy(), B.copy()
+    a[[0, 3]] = -1
+    b[[3, 4]] = -1
+    lam = np.linspace(0.1, 0.9, 8, dtype=np.float32)
+    rows = lam[:, None] * rows_of(A) * (a >= 0)[:, None]
+    rows += (1 - lam[:, None]) * rows_of(B) * (b >= 0)[:, None]
+    for where in (None, np.float32([1, 0.5, 2, 1, 0, 1, 1, 3])):
+        found = smoothed(LOGITS, rows.astype(np.float32), alpha, where)
+        assert_all_close(found, mixed(LOGITS, a, b, lam, alpha, where), rtol=2e-6, atol=2e-7)
+
+
+def test_mixup_and_cutmix_with_smoothing_as_in_timm():
+    """Which smooths both rows and then mixes them."""
+    key = jax.random.key(0)
+    image = np.random.default_rng(0).normal(size=(8, 6, 6, 5)).astype(np.float32)
+
+    def loss(random, image):
+        mixed = random(key, image, A, alpha=0.8, num_classes=5, partners=augment.reversal)
+        logits = mixed.x.mean((1, 2))
+        return mixed.share, logits, targets.smoothed_cross_entropy(logits, mixed.labels, alpha=0.1)
+
+    losses = jax.jit(
+        lambda x: [loss(mix, x) for mix in (augment.random_mixup, augment.random_cutmix)]
+    )
+
+    for share, logits, loss in jax.device_get(losses(image)):
+        rows = share[:, None] * rows_of(A, 0.1) + (1 - share[:, None]) * rows_of(A[::-1], 0.1)
+        log_p = scipy.special.log_softmax(float64(logits), -1)
+        np.testing.assert_allclose(loss, -(rows * log_p).sum(-1).mean(), rtol=1e-5)
+
+
+def test_distributions_of_tokens_in_other_dtypes():
+    logits = example((3, 4))[0]
+    q = np.random.default_rng(3).dirichlet(np.ones(5), (3, 4))
+    for dtype in (jnp.bfloat16, np.float32):
+        value, _ = smoothed(logits.astype(jnp.bfloat16), q.astype(dtype), 0.1)
+        assert value.dtype == np.float32
+        rows = 0.9 * float64(q.astype(dtype)) + 0.02
+        log_p = scipy.special.log_softmax(float64(logits.astype(jnp.bfloat16)), -1)
+        np.testing.assert_allclose(value, -(rows * log_p).sum(-1).mean(), rtol=1e-2)
+    with jax.enable_x64(True):
+        assert jax.eval_shape(smoothed, logits, q, 0.1)[0].dtype == np.float64
+
+
+def test_distributions_and_logits_that_exclude_classes():
+    """In Optax a zero times an infinite logit is NaN; garbage without a weight is no matter."""
+    q = np.random.default_rng(3).dirichlet(np.ones(4), 8).astype(np.float32)
+    rows = np.concatenate([q, np.zeros((8, 1), np.float32)], -1)
+    logits = LOGITS.copy()
+    logits[:, 4] = -np.inf
+    want = -(q * scipy.special.log_softmax(float64(LOGITS[:, :4]), -1)).sum(-1)
+    value, gradient = smoothed(logits, rows)
+    np.testing.assert_allclose(value, want.mean(), rtol=1e-5)
+    assert_all_finite(gradient)
+    value, gradient = smoothed(logits, rows, 0.1)
+    assert value == np.inf
+    assert_all_finite(gradient)
+    logits[0] = rows[1] = np.nan
+    value, gradient = smoothed(logits, rows, 0.0, np.arange(8) > 1)
+    np.testing.assert_allclose(value, want[2:].mean(), rtol=1e-5)
+    assert_all_finite(gradient)
+    assert np.isnan(smoothed(LOGITS, rows)[0])
+    value, gradient = smoothed(LOGITS, np.zeros_like(LOGITS))
+    assert value == 0
+    assert not np.asarray(gradient).any()
+
+
+# Losses that are put together.
+
+
+def sums(logits, labels, where, *, reduce=targets.sum_and_count):
+    return targets.smoothed_cross_entropy(logits, labels, alpha=0.1, where=where, reduce=reduce)
+
+
+BATCH = example((32, 3), seed=5)
+WEIGHTS = np.random.default_rng(6).choice(np.float32([0, 0, 0.5, 1, 2]), (32, 3))
+W = np.random.default_rng(7).normal(size=(5, 5)).astype(np.float32)
+
+
+def whole_batch():
+    """The mean of the whole batch and its slope by the weights of one layer."""
+    labels = np.where(np.arange(32)[:, None] % 3 == 0, -1, BATCH[1])
+
+    def loss(w):
+        return sums(BATCH[0] @ w, labels, WEIGHTS, reduce=targets.weighted_mean)
+
+    return labels, jax.jit(jax.value_and_grad(loss))(W)
+
+
+def test_micro_batches_add_up_to_the_batch():
+    """Eight of four examples, of which different numbers count."""
+    labels, want = whole_batch()
+
+    @jax.jit
+    def accumulated(w):
+        def step(carry, batch):
+            x, y, where = batch
+            new = jax.value_and_grad(lambda w: sums(x @ w, y, where), has_aux=True)(w)
+            return jax.tree.map(jnp.add, carry, new), None
+
+        parts = [a.reshape(8, 4, *a.shape[1:]) for a in (BATCH[0], labels, WEIGHTS)]
+        start = ((jnp.zeros(()), jnp.zeros(())), jnp.zeros_like(w))
+        (found, slope), _ = jax.lax.scan(step, start, tuple(parts))
+        return targets.SumAndCount(*found).mean(), slope / found[1]
+
+    assert_all_close(accumulated(W), want, rtol=1e-6, atol=1e-7)
+
+
+@few("how", ["psum", "transposed"])
+def test_devices_add_up_to_the_batch(how):
+    labels, want = whole_batch()
+    mesh = jax.make_mesh((8,), ("data",), (AxisType.Auto,))
+    over = partial(jax.shard_map, mesh=mesh, in_specs=(P(), P("data"), P("data"), P("data")))
+
+    def mean(w, x, y, where):
+        return jax.lax.psum(sums(x @ w, y, where), "data").mean()
+
+    if how == "psum":
+        run = over(jax.value_and_grad(mean), out_specs=P())
+    else:
+        run = jax.value_and_grad(over(mean, out_specs=P()))
+    assert_all_close(jax.jit(run)(W, BATCH[0], labels, WEIGHTS), want, rtol=1e-6, atol=1e-7)
+
+
+def reduced_numbers(reduce):
+    """How many numbers are summed over the devices of a batch that is spread over them."""
+    mesh = jax.make_mesh((8,), ("data",), (AxisType.Auto,))
+    spread = NamedSharding(mesh, P("data"))
+
+    def loss(logits, labels):
+        return targets.smoothed_cross_entropy(logits, labels, alpha=0.1, reduce=reduce)
+
+    program = jax.jit(loss, in_shardings=(spread, spread)).lower(LOGITS, A).compile()
+    lines = [line for line in program.as_text().splitlines() if " all-reduce(" in line]
+    assert "all-gather" not in program.as_text()
+    return sum(line.split(" all-reduce(")[0].count("f32[]") for line in lines)
+
+
+def test_where_all_labels_count_nothing_is_counted():
+    assert reduced_numbers(targets.weighted_mean) == 2
+    assert reduced_numbers(targets.mean_of_all) == 1
+
+
+def test_reductions_of_losses():
+    losses = np.float32([[1, 3, np.inf], [4, 0.5, 2]])
+    weights = np.float32([[1, 0.5, 0], [2, 0, 1]])
+
+    @jax.jit
+    def run(losses, weights):
+        return [
+            reduce(losses, weights)
+            for reduce in (
+                targets.sum_and_count,
+                targets.weighted_mean,
+                targets.mean_of_all,
+                targets.per_example,
+            )
+        ]
+
+    both, mean, of_all, each = run(losses, weights)
+    assert both == (12.5, 4.5)
+    np.testing.assert_allclose((both.mean(), mean, of_all), (12.5 / 4.5, 12.5 / 4.5, 12.5 / 6))
+    np.testing.assert_array_equal(each, [[1, 1.5, 0], [8, 0, 2]])
+    both, mean, of_all, each = run(losses, 0 * weights)
+    assert (*both, mean, of_all) == (0, 0, 0, 0)
+    assert not np.asarray(each).any()
+    narrow = run(losses.astype(np.float16), weights.astype(jnp.bfloat16))
+    assert {leaf.dtype for leaf in jax.tree.leaves(narrow)} == {np.dtype(np.float32)}
+    assert jax.eval_shape(targets.mean_of_all, losses[:0], weights[:0]).shape == ()
+
+
+def test_losses_of_examples_are_returned():
+    labels = A.copy()
+    labels[2] = -1
+    where = np.float32([1, 0, 2, 1, 1, 1, 0.5, 1])
+    found = jax.jit(
+        lambda z: (
+            sums(z, labels, where, reduce=targets.per_example),
+            targets.mixed_cross_entropy(z, labels, B, lam=0.25, reduce=targets.per_example),
+            sums(z, labels, where, reduce=lambda losses, weights: (losses * weights).max()),
+        )
+    )(LOGITS)
+    first = cross_entropies(LOGITS, A, 0.1) * where * (labels >= 0)
+    np.testing.assert_allclose(found[0], first, rtol=1e-5)
+    np.testing.assert_allclose(found[2], first.max(), rtol=1e-5)
+    parts = [cross_entropies(LOGITS, y, 0) for y in (A, B)]
+    second = 0.25 * parts[0] * (labels >= 0) + 0.75 * parts[1]
+    np.testing.assert_allclose(found[1], second, rtol=1e-5)
 
 
 # Flooding.
@@ -499,6 +759,19 @@ def test_wrong_arguments_of_losses_raise():
     refuses(ValueError, message, smooth, LOGITS, A, alpha=0.1, where=np.ones((8, 1)))
     message = "`where` must have the shape of `labels_a`, "
     refuses(ValueError, message, mix, LOGITS, A, B, lam=0.3, where=np.ones((8, 1)))
+    message = r"`where` must have the shape of `labels` without its last axis, \(8,\), got \(8, 5\)"
+    refuses(ValueError, message, smooth, LOGITS, LOGITS, alpha=0.1, where=np.ones((8, 5)))
+    message = "`labels` must hold integer class ids, got dtype float32"
+    refuses(TypeError, message, smooth, LOGITS, LOGITS[:, :4], alpha=0.1)
+    message = "`where` must be zero or positive where it holds weights, got -1"
+    for labels in (A, LOGITS):
+        refuses(ValueError, message, smooth, LOGITS, labels, alpha=0.1, where=-np.ones(8))
+    refuses(ValueError, message, mix, LOGITS, A, B, lam=0.3, where=-np.ones(8))
+    message = r"`weights` must have the shape of `losses`, \(8,\), got \(5,\)"
+    for reduce in (targets.weighted_mean, targets.mean_of_all, targets.per_example):
+        refuses(ValueError, message, reduce, LOGITS[:, 0], LOGITS[0])
+        refuses(TypeError, "`losses` must have a floating-point", reduce, A, LOGITS[:, 0])
+        refuses(TypeError, "`weights` must have a floating-point", reduce, LOGITS[:, 0], A)
     message = "`labels_b` must have the shape of `logits` without"
     refuses(ValueError, message, mix, LOGITS, A, B[:-1], lam=0.3)
     message = "`labels_a` must hold integer class ids, got dtype float"

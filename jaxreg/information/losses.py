@@ -1,6 +1,8 @@
 """Losses that weigh what a representation holds against what it is good for."""
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,12 +11,14 @@ from jax.typing import ArrayLike
 from jaxreg._checks import check_between, check_nonnegative, check_real, check_scalar
 from jaxreg._labels import (
     check_labels,
-    check_where,
-    counted_examples,
+    check_weights,
     cross_entropies,
+    example_weights,
+    is_class,
     only,
 )
-from jaxreg._numerics import aligned, mean_of, strength, weighted, widen
+from jaxreg._numerics import aligned, strength, weighted, widen
+from jaxreg._reductions import weighted_mean
 from jaxreg.information.gaussian import check_gaussian, gaussian_kl
 
 
@@ -25,18 +29,18 @@ def beta_vae_loss(
     *,
     beta: ArrayLike,
     where: jax.Array | None = None,
-) -> jax.Array:
+    reduce: Callable[[jax.Array, jax.Array], Any] = weighted_mean,
+) -> Any:
     r"""Negative evidence lower bound with a weight on the divergence from the prior.
 
     .. math::
 
-      L = \frac{1}{n} \sum_i \Big(d_i + \beta \, \mathrm{KL}\big(\mathcal N(\mu_i, e^{l_i})
-          \,\|\, \mathcal N(0, 1)\big)\Big)
+      L = \frac{\sum_i w_i L_i}{\sum_i w_i}, \qquad
+      L_i = d_i + \beta \, \mathrm{KL}\big(\mathcal N(\mu_i, e^{l_i}) \,\|\, \mathcal N(0, 1)\big)
 
     With ``beta`` 1 and :math:`d_i = -\log p(x_i \mid z_i)`, summed over all of the example as the
     divergence is, it is the loss of a variational autoencoder; with 0 it is the mean distortion.
-    The mean runs over the :math:`n` examples with a nonzero ``where``; with none of them the loss
-    and its gradient are 0.
+    Where all weights :math:`w` are 0 the loss and its gradient are 0.
 
     Args:
       distortion: How badly each example is reconstructed :math:`d`, real floating-point, ``[...]``.
@@ -44,10 +48,13 @@ def beta_vae_loss(
       log_var: Logarithms :math:`l` of their variances, broadcasting to ``mean``, see
         :func:`gaussian_kl`.
       beta: Weight :math:`\beta` of the divergence, zero or positive.
-      where: Mask of the examples that count, of any dtype and the shape of ``distortion``.
+      where: Mask, or weights :math:`w`, of the examples: booleans or numbers that are zero or
+        positive, of the shape of ``distortion``.
+      reduce: Function of the losses and the weights, as of
+        :func:`jaxreg.targets.smoothed_cross_entropy`.
 
     Returns:
-      Scalar, float32 or wider.
+      Scalar, float32 or wider; with another ``reduce`` what that returns.
 
     Raises:
       TypeError: ``distortion`` or ``mean`` is not real floating-point.
@@ -67,9 +74,10 @@ def beta_vae_loss(
     """
     check_real(distortion, "distortion")
     _check_rate(mean, log_var, beta, distortion.shape, "distortion")
-    check_where(where, distortion.shape, "distortion")
-    counted = jnp.ones_like(distortion, bool) if where is None else where.astype(bool)
-    return _lagrangian(widen(distortion), mean, log_var, beta, counted)
+    check_weights(where, distortion.shape, "distortion")
+    wide = widen(distortion)
+    weights = example_weights(jnp.ones_like(wide, bool), where, wide.dtype)
+    return reduce(_lagrangian(wide, mean, log_var, beta, weights), weights)
 
 
 def bottleneck_loss(
@@ -80,19 +88,20 @@ def bottleneck_loss(
     *,
     beta: ArrayLike,
     where: jax.Array | None = None,
-) -> jax.Array:
+    reduce: Callable[[jax.Array, jax.Array], Any] = weighted_mean,
+) -> Any:
     r"""Cross entropy of a classifier that sees its input through a noisy code of bounded rate.
 
     .. math::
 
-      L = \frac{1}{n} \sum_i \Big(-\log \mathrm{softmax}(z_i)_{y_i} + \beta \, \mathrm{KL}\big(
-          \mathcal N(\mu_i, e^{l_i}) \,\|\, \mathcal N(0, 1)\big)\Big)
+      L = \frac{\sum_i w_i L_i}{\sum_i w_i}, \qquad
+      L_i = -\log \mathrm{softmax}(z_i)_{y_i} + \beta \, \mathrm{KL}\big(
+          \mathcal N(\mu_i, e^{l_i}) \,\|\, \mathcal N(0, 1)\big)
 
     The variational bound of the information bottleneck: the divergence bounds from above what the
     code tells of the input, the cross entropy from below what it tells of the label. The logits are
-    made of a code drawn by :func:`sample_gaussian`. The mean runs over the :math:`n` examples with
-    a label in range and a nonzero ``where``; with none of them the loss and its gradient are 0.
-    With ``beta`` 0 it is the cross entropy.
+    made of a code drawn by :func:`sample_gaussian`. The weight :math:`w_i` is 0 for a label out of
+    range; where all are 0 the loss and its gradient are 0. With ``beta`` 0 it is the cross entropy.
 
     Args:
       logits: Unnormalized log probabilities :math:`z`, ``[..., num_classes]``.
@@ -101,10 +110,13 @@ def bottleneck_loss(
       log_var: Logarithms :math:`l` of their variances, broadcasting to ``mean``, see
         :func:`gaussian_kl`.
       beta: Weight :math:`\beta` of the divergence, zero or positive; on MNIST the paper has 0.001.
-      where: Mask of the examples that count, of any dtype and the shape of ``labels``.
+      where: Mask, or weights :math:`w`, of the examples: booleans or numbers that are zero or
+        positive, of the shape of ``labels``.
+      reduce: Function of the losses and the weights, as of
+        :func:`jaxreg.targets.smoothed_cross_entropy`.
 
     Returns:
-      Scalar, float32 or wider.
+      Scalar, float32 or wider; with another ``reduce`` what that returns.
 
     Raises:
       TypeError: ``logits`` or ``mean`` is not real floating-point, or ``labels`` not integers.
@@ -127,30 +139,39 @@ def bottleneck_loss(
     """
     check_labels(logits, labels)
     _check_rate(mean, log_var, beta, labels.shape, "labels")
-    check_where(where, labels.shape)
-    counted = counted_examples(labels, logits.shape[-1], where)
-    logits = only(counted, widen(logits))
-    distortion = cross_entropies(logits, labels, jnp.zeros((), logits.dtype))
-    return _lagrangian(distortion, mean, log_var, beta, counted)
+    check_weights(where, labels.shape)
+    wide = widen(logits)
+    weights = example_weights(is_class(labels, logits.shape[-1]), where, wide.dtype)
+    distortion = cross_entropies(only(weights, wide), labels, jnp.zeros((), wide.dtype))
+    return reduce(_lagrangian(distortion, mean, log_var, beta, weights), weights)
 
 
-def free_bits(kl: jax.Array, *, level: ArrayLike, where: jax.Array | None = None) -> jax.Array:
+def free_bits(
+    kl: jax.Array,
+    *,
+    level: ArrayLike,
+    where: jax.Array | None = None,
+    reduce: Callable[[jax.Array, jax.Array], jax.Array] = weighted_mean,
+) -> jax.Array:
     r"""Divergence of which every group of latents has an amount for free.
 
     .. math::
 
-      R = \sum_g \max\Big(\lambda, \; \frac{1}{n} \sum_i \mathrm{KL}_{ig}\Big)
+      R = \sum_g \max\Big(\lambda, \; \frac{\sum_i w_i \mathrm{KL}_{ig}}{\sum_i w_i}\Big)
 
     A group whose mean divergence is at most the level has no gradient, so that nothing pushes it to
-    the prior. With ``level`` 0 it is the sum of the means. The mean runs over the :math:`n`
-    examples with a nonzero ``where``; with none of them it is 0.
+    the prior. With ``level`` 0 it is the sum of the means, which are 0 where all weights :math:`w`
+    are.
 
     Args:
       kl: Divergence of each example and group, real floating-point, ``[..., groups]``; every latent
         is a group by itself with ``gaussian_kl(mean[..., None], log_var[..., None])``.
       level: What each group has for free :math:`\lambda`, in nats, zero or positive.
-      where: Mask of the examples that count, of any dtype and the shape of ``kl`` without its last
-        axis.
+      where: Mask, or weights :math:`w`, of the examples: booleans or numbers that are zero or
+        positive, of the shape of ``kl`` without its last axis.
+      reduce: Function of the divergences of one group and the weights that returns their mean. In
+        ``shard_map`` it is the one over all devices that counts: ``lambda kl, w:
+        jax.lax.psum(targets.sum_and_count(kl, w), "data").mean()``.
 
     Returns:
       Scalar, float32 or wider.
@@ -176,31 +197,24 @@ def free_bits(kl: jax.Array, *, level: ArrayLike, where: jax.Array | None = None
     if kl.ndim == 0:
         raise ValueError("`kl` must have the axes [..., groups], got a scalar; add an axis.")
     check_between(level, "level", 0, math.inf)
-    examples = kl.shape[:-1]
-    if where is not None and where.shape != examples:
-        raise ValueError(
-            f"`where` must have the shape of `kl` without its last axis, {examples}, got "
-            f"{where.shape}."
-        )
-    counted = jnp.ones(examples, bool) if where is None else where.astype(bool)
-    axes = tuple(range(kl.ndim - 1))
-    number = jnp.maximum(jnp.sum(counted), 1)
-    kl = widen(kl) if where is None else only(counted, widen(kl))
-    means = jnp.sum(kl, axis=axes) / number.astype(kl.dtype)
+    check_weights(where, kl.shape[:-1], "kl", " without its last axis")
+    kl = widen(kl)
+    weights = example_weights(jnp.ones_like(jnp.sum(kl, -1), bool), where, kl.dtype)
+    means = jax.vmap(reduce, in_axes=(-1, None))(only(weights, kl), weights)
     level = strength(level, kl)
     return jnp.sum(jnp.where(means <= level, level, means))
 
 
 def _lagrangian(
-    distortion: jax.Array, mean: jax.Array, log_var: ArrayLike, beta: ArrayLike, counted: jax.Array
+    distortion: jax.Array, mean: jax.Array, log_var: ArrayLike, beta: ArrayLike, weights: jax.Array
 ) -> jax.Array:
-    """Mean of distortion and weighted rate over the examples that count."""
-    log_var = only(counted, aligned(log_var, mean))
-    rate = gaussian_kl(only(counted, mean), log_var)
+    """Distortion and weighted rate of each example."""
+    log_var = only(weights, aligned(log_var, mean))
+    rate = gaussian_kl(only(weights, mean), log_var)
     beta = jnp.maximum(strength(beta, mean), 0)
     dtype = jnp.promote_types(distortion.dtype, rate.dtype)
     rate = weighted(beta, rate)
-    return mean_of(distortion.astype(dtype) + rate.astype(dtype), counted)
+    return distortion.astype(dtype) + rate.astype(dtype)
 
 
 def _check_rate(

@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxreg import (
     targets,
@@ -13,6 +14,7 @@ from tests.cases.base import (
     MASK,
     Case,
     X,
+    array,
 )
 
 
@@ -22,12 +24,30 @@ def _mixed_per_example(
     return targets.mixed_cross_entropy(logits, a, b, lam=lam, alpha=alpha, where=where)
 
 
+def _weighted_rows(
+    logits: jax.Array, rows: jax.Array, where: jax.Array, *, alpha: Any
+) -> jax.Array:
+    return targets.smoothed_cross_entropy(logits, rows, alpha=alpha, where=where)
+
+
+ROWS = array(np.exp(np.sin(np.arange(16.0 * 8) ** 2)).reshape(16, 8))
+WEIGHTS = array(1.5 + np.cos(np.arange(16.0)))
+
 FUNCTIONS = (
     Case(
         targets.smoothed_cross_entropy,
         (X, LABELS),
         {"alpha": 0.1},
-        errors=((ValueError, r"`alpha`.*\[0, 1\].*2", {"alpha": 2.0}),),
+        errors=(
+            (ValueError, r"`alpha`.*\[0, 1\].*2", {"alpha": 2.0}),
+            (ValueError, r"`where` must be zero or positive .* got -1", {"where": -np.ones(16)}),
+        ),
+    ),
+    Case(
+        targets.smoothed_cross_entropy,
+        (X, ROWS, WEIGHTS),
+        {"alpha": 0.1},
+        call=_weighted_rows,
     ),
     Case(
         targets.mixed_cross_entropy,

@@ -184,9 +184,9 @@ MUTANTS = (
     ),
     Mutant(
         "information/losses.py",
-        "mean_of(distortion.astype(dtype) + rate.astype(dtype), counted)",
-        "jnp.mean(distortion.astype(dtype) + rate.astype(dtype))",
-        "dropped mask in a mean",
+        "return distortion.astype(dtype) + rate.astype(dtype)",
+        "return distortion.astype(dtype) - rate.astype(dtype)",
+        "sign of the rate",
     ),
     Mutant(
         "information/losses.py",
@@ -196,8 +196,8 @@ MUTANTS = (
     ),
     Mutant(
         "information/losses.py",
-        "number = jnp.maximum(jnp.sum(counted), 1)",
-        "number = jnp.maximum(counted.size, 1)",
+        "weights = example_weights(jnp.ones_like(jnp.sum(kl, -1), bool), where, kl.dtype)",
+        "weights = jnp.ones_like(kl[..., 0])",
         "divides by all examples",
     ),
     Mutant(
@@ -214,14 +214,47 @@ MUTANTS = (
     ),
     Mutant(
         "targets.py",
-        "mean_of(weighted(lam, first), counted_a)",
-        "mean_of(weighted(1 - lam, first), counted_a)",
+        "losses = weighted(first, cross_entropies(wide, labels_a, share))",
+        "losses = weighted(second, cross_entropies(wide, labels_a, share))",
         "shares swapped",
     ),
     Mutant(
         "targets.py",
-        "counted = counted_examples(labels, logits.shape[-1], where)",
-        "counted = counted_examples(labels, logits.shape[-1], None)",
+        "weights = example_weights(is_class(labels, logits.shape[-1]), where, wide.dtype)",
+        "weights = example_weights(is_class(labels, logits.shape[-1]), None, wide.dtype)",
         "dropped mask",
+    ),
+    Mutant(
+        "targets.py",
+        "example_weights((first != 0) | (second != 0), where",
+        "example_weights((first != 0) & (second != 0), where",
+        "an example needs both labels",
+    ),
+    Mutant(
+        "targets.py",
+        "weights = example_weights(jnp.any(rows != 0, axis=-1), where, dtype)",
+        "weights = example_weights(jnp.any(rows == rows, axis=-1), where, dtype)",
+        "rows without a label count",
+    ),
+    Mutant(
+        "_labels.py",
+        "(1 - share) * rows + share * mass / rows.shape[-1]",
+        "(1 - share) * rows + share / rows.shape[-1]",
+        "a part of a row is smoothed as a whole one",
+        ("tests/test_targets.py", "tests/test_labels.py"),
+    ),
+    Mutant(
+        "_labels.py",
+        "jnp.where(counted & ~(weights <= 0), weights",
+        "jnp.where(counted & ~(weights <= 0), jnp.ones_like(weights)",
+        "weights are taken as a mask",
+        ("tests/test_targets.py", "tests/test_labels.py"),
+    ),
+    Mutant(
+        "_reductions.py",
+        "jnp.sum(weighted(weights, losses)) / max(losses.size, 1)",
+        "jnp.sum(weighted(weights, losses)) / jnp.sum(weights)",
+        "counts where all count",
+        ("tests/test_targets.py", "tests/test_labels.py"),
     ),
 )
