@@ -12,16 +12,19 @@ after the place of a training step where it acts:
 - ``augment``: the data, ``image -> image`` and ``(key, image) -> image``.
 - ``masks``: which parameters a regularizer touches.
 
-Adapters without mathematics lift them to a framework and are imported by name:
-``from jaxreg import linen`` and ``from jaxreg import nnx`` for Flax modules, ``transforms`` for
-Optax chains, ``training`` for what surrounds the step, ``study`` for measuring which regularizer
-helps, and ``testing`` for holding a regularizer of your own to the same contract.
+Adapters without mathematics lift them to a framework: ``linen`` and ``nnx`` for Flax modules,
+``transforms`` for Optax chains, ``training`` for what surrounds the step, ``study`` for measuring
+which regularizer helps, and ``testing`` for holding a regularizer of your own to the same contract.
+They are imported on first use, so that ``import jaxreg`` needs neither Flax nor Optax.
 
 >>> import jax.numpy as jnp
 >>> import jaxreg
 >>> print(jaxreg.penalties.l2(jnp.array([3.0, 4.0])))
 12.5
 """
+
+import importlib
+from typing import Any
 
 from jaxreg import (
     augment,
@@ -54,3 +57,16 @@ __all__ = [
     "smoothness",
     "targets",
 ]
+
+_ON_FIRST_USE = ("linen", "nnx", "study", "testing", "training", "transforms")
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a package that needs Flax or Optax when it is asked for."""
+    if name in _ON_FIRST_USE:
+        return importlib.import_module(f"jaxreg.{name}")
+    raise AttributeError(f"module 'jaxreg' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_ON_FIRST_USE})

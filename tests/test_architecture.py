@@ -11,7 +11,7 @@ ROOT = pathlib.Path(__file__).parent.parent / "jaxreg"
 FILES = sorted(ROOT.rglob("*.py"))
 FOLDERS = (
     "augment", "augment/series", "augment/text", "dropout", "information", "normalization",
-    "penalties", "proximal",
+    "penalties", "projections", "proximal",
     "reparam", "smoothness", "testing",
 )  # fmt: skip
 PURE = sorted(
@@ -113,6 +113,23 @@ def test_importing_jaxreg_imports_no_framework(place):
     command = [sys.executable, "-c", code]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+def test_packages_are_imported_on_first_use():
+    """By attribute, as those of pure functions are; `hasattr` and `copy` ask for other names."""
+    code = (
+        "import sys, jaxreg; "
+        "names = ('linen', 'nnx', 'study', 'testing', 'training', 'transforms'); "
+        "listed = [n in dir(jaxreg) for n in names]; before = 'flax' in sys.modules; "
+        "own = [getattr(jaxreg, n).__name__ for n in names]; "
+        "own += [jaxreg.training.explain.__name__, jaxreg.training.statistics.__name__]; "
+        "inner = [n in dir(jaxreg.training) for n in ('explain', 'statistics')]; "
+        "print(all(listed + inner), before, len(own), hasattr(jaxreg, 'transform'), "
+        "hasattr(jaxreg.training, 'explains'))"
+    )
+    command = [sys.executable, "-c", code]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert result.stdout.split() == ["True", "False", "8", "False", "False"]
 
 
 def without_docstrings(tree):

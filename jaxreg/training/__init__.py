@@ -8,10 +8,12 @@
 - ``diagnosis``: what the loss curves of a run tell, and what to change.
 - ``advice``: which technique to begin with, for a task, a model and data.
 - ``explain``: what regularizes each parameter and activation, and what does not go together; it
-  needs Flax and Optax and is imported by name, ``from jaxreg.training import explain``.
-- ``statistics``: population statistics for batch norms; it needs Flax and is imported by name,
-  ``from jaxreg.training import statistics``.
+  needs Flax and Optax and is imported on first use.
+- ``statistics``: population statistics for batch norms; it needs Flax and is imported on first use.
 """
+
+import importlib
+from typing import Any
 
 from jaxreg.training import (
     advice,
@@ -32,3 +34,16 @@ __all__ = [
     "plateau",
     "schedules",
 ]
+
+_ON_FIRST_USE = ("explain", "statistics")
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a module that needs Flax when it is asked for."""
+    if name in _ON_FIRST_USE:
+        return importlib.import_module(f"jaxreg.training.{name}")
+    raise AttributeError(f"module 'jaxreg.training' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_ON_FIRST_USE})

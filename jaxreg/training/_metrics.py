@@ -1,4 +1,6 @@
-"""When a metric is better than the best one so far."""
+"""When a metric is better than the best one so far, and states that keep their dtypes."""
+
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -23,4 +25,15 @@ def is_improvement(
     The first number always does, and NaN never does.
     """
     first = ~has_best & ~jnp.isnan(metric)
+    best = best.astype(jnp.float32)
     return first | (metric < best - jnp.asarray(min_delta, jnp.float32))
+
+
+State = TypeVar("State")
+
+
+def with_dtypes_of(state: State, new: State) -> State:
+    """The new state in the dtypes of the old one, as a scan over it asks for."""
+    return jax.tree.map(
+        lambda old, leaf: leaf if leaf.dtype == old.dtype else leaf.astype(old.dtype), state, new
+    )

@@ -35,7 +35,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxreg._checks import check_nonnegative, check_scalar, is_static
-from jaxreg.training._metrics import is_improvement, scalar_metric
+from jaxreg.training._metrics import is_improvement, scalar_metric, with_dtypes_of
 
 __all__ = ["Plateau", "init", "update", "update_maximizing"]
 
@@ -139,13 +139,13 @@ def update(
     stale = jnp.where(improved, 0, state.stale + 1)
     reached = stale >= patience
     change = jnp.where(improved, relief, jnp.where(reached, factor, 1.0))
-    strength = jnp.clip(state.strength * change, minimum, maximum)
-    return Plateau(
-        strength=strength.astype(jnp.float32),
-        best_metric=jnp.where(improved, metric, state.best_metric),
+    new = Plateau(
+        strength=jnp.clip(state.strength.astype(metric.dtype) * change, minimum, maximum),
+        best_metric=jnp.where(improved, metric, state.best_metric.astype(metric.dtype)),
         has_best=state.has_best | improved,
-        stale=jnp.where(reached, 0, stale).astype(jnp.int32),
+        stale=jnp.where(reached, 0, stale),
     )
+    return with_dtypes_of(state, new)
 
 
 def update_maximizing(

@@ -52,6 +52,19 @@ FUNCTIONS = (
         ),
     ),
     Case(projections.l1_ball, (SERIES,), {"radius": 3.0}, options={"axis": (0, 2)}),
+    Case(
+        projections.simplex,
+        (X,),
+        {"total": 1.5},
+        options={"axis": -1},
+        errors=(
+            (ValueError, r"`total` must be zero or positive, got -1", {"total": -1.0}),
+            (ValueError, r"`total` must be finite, got inf", {"total": float("inf")}),
+            (ValueError, r"`total` must broadcast.*\(1, 8\)", {"total": jnp.ones((1, 8))}),
+            (ValueError, r"`axis` must lie in \[-2, 2\), got 2", {"axis": 2}),
+        ),
+    ),
+    Case(projections.simplex, (SERIES,), {"total": 2.0}, options={"axis": (0, 2)}),
     Case(projections.non_negative, (X,)),
     Case(
         projections.max_norm,

@@ -82,14 +82,14 @@ MUTANTS = (
         "jnp.clip(largest, least, 1 / least)",
         "jnp.maximum(largest, least)",
         "huge values overflow",
-        ("tests/test_projections.py",),
+        ("tests/projections/test_all.py",),
     ),
     Mutant(
         "_numerics.py",
         "return scale * _root_of_squares(x / scale, axis)",
         "return _root_of_squares(x, axis)",
         "tiny and huge norms are lost",
-        ("tests/test_projections.py",),
+        ("tests/projections/test_all.py",),
     ),
     Mutant(
         "_numerics.py",
@@ -103,7 +103,7 @@ MUTANTS = (
         "positive = total != 0",
         "positive = total >= 0",
         "gradient NaN at zero",
-        ("tests/test_projections.py",),
+        ("tests/projections/test_all.py",),
     ),
     Mutant(
         "_labels.py",
@@ -138,14 +138,14 @@ MUTANTS = (
         "moved - by_t * along_t",
         "moved + by_t * along_t",
         "sign in a hand-written derivative",
-        ("tests/proximal/test_matrices.py", "tests/test_projections.py"),
+        ("tests/proximal/test_matrices.py", "tests/projections/test_all.py"),
     ),
     Mutant(
         "_matrices.py",
         "together = over(e_i + e_j, s_i + s_j)",
         "together = over(e_i - e_j, s_i + s_j)",
         "sign in a hand-written derivative",
-        ("tests/proximal/test_matrices.py", "tests/test_projections.py"),
+        ("tests/proximal/test_matrices.py", "tests/projections/test_all.py"),
     ),
     Mutant(
         "_matrices.py",
@@ -155,7 +155,7 @@ MUTANTS = (
         (
             "tests/penalties/test_matrices.py",
             "tests/proximal/test_matrices.py",
-            "tests/test_projections.py",
+            "tests/projections/test_all.py",
         ),
     ),
     Mutant(
@@ -163,7 +163,7 @@ MUTANTS = (
         "(inner * s_j + s_i * inner.T) / gap",
         "(inner * s_j - s_i * inner.T) / gap",
         "sign in a second derivative",
-        ("tests/proximal/test_matrices.py", "tests/test_projections.py"),
+        ("tests/proximal/test_matrices.py", "tests/projections/test_all.py"),
     ),
     Mutant(
         "_trees.py",

@@ -25,14 +25,38 @@ MUTANTS = (
     ),
     Mutant(
         "training/early_stopping.py",
-        "improved = better & ~state.should_stop",
-        "improved = better",
+        "counts = ~state.should_stop & (state.seen >= start)",
+        "counts = state.seen >= start",
         "goes on after the stop",
     ),
     Mutant(
         "training/early_stopping.py",
-        "negated = -jnp.asarray(metric, jnp.float32)",
-        "negated = jnp.asarray(metric, jnp.float32)",
+        "counts = ~state.should_stop & (state.seen >= start)",
+        "counts = ~state.should_stop & (state.seen > start)",
+        "starts one value late",
+    ),
+    Mutant(
+        "training/early_stopping.py",
+        "(metric < good) | (metric > bad)",
+        "(metric <= good) | (metric >= bad)",
+        "stops at the limit itself",
+    ),
+    Mutant(
+        "training/early_stopping.py",
+        "stopping_threshold=-jnp.asarray(stopping_threshold, jnp.float32)",
+        "stopping_threshold=jnp.asarray(stopping_threshold, jnp.float32)",
+        "sign of a limit",
+    ),
+    Mutant(
+        "training/early_stopping.py",
+        "return jnp.asarray(new).astype(old.dtype)",
+        "return new",
+        "the state changes its dtype",
+    ),
+    Mutant(
+        "training/early_stopping.py",
+        "-jnp.asarray(metric, jnp.float32)",
+        "jnp.asarray(metric, jnp.float32)",
         "sign of the metric",
     ),
     Mutant(
@@ -43,14 +67,14 @@ MUTANTS = (
     ),
     Mutant(
         "training/plateau.py",
-        "stale=jnp.where(reached, 0, stale).astype",
-        "stale=stale.astype",
+        "stale=jnp.where(reached, 0, stale),",
+        "stale=stale,",
         "a state field not reset",
     ),
     Mutant(
         "training/plateau.py",
-        "jnp.clip(state.strength * change, minimum, maximum)",
-        "state.strength * change",
+        "jnp.clip(state.strength.astype(metric.dtype) * change, minimum, maximum)",
+        "state.strength.astype(metric.dtype) * change",
         "a clip lost",
     ),
     Mutant(

@@ -285,7 +285,123 @@ def test_the_state_keeps_its_dtypes_among_float64():
         update = partial(early_stopping.update, **numbers)
         new = jax.eval_shape(update, state, np.float64(1), params)
     assert new == state
-    assert [leaf.dtype for leaf in new] == [ml_dtypes.bfloat16, np.float32, bool, np.int32, bool]
+    own = [np.float32, bool, np.int32, bool, np.int32]
+    assert [leaf.dtype for leaf in new] == [ml_dtypes.bfloat16, *own]
+
+
+def test_parameters_of_another_dtype_are_kept_in_that_of_the_state():
+    """So that a scan over a state of master weights in bfloat16, or of one that was cast, runs."""
+    state = early_stopping.init({"w": np.zeros(2, ml_dtypes.bfloat16), "n": np.int32(0)})
+    params = {"w": np.full(2, 3.0, np.float32), "n": np.int8(1)}
+    new = jax.jit(early_stopping.update, static_argnames="patience")(state, 1.0, params, patience=3)
+    assert new.best_params["w"].dtype == ml_dtypes.bfloat16
+    assert new.best_params["n"].dtype == np.int32
+    np.testing.assert_array_equal(new.best_params["w"], np.full(2, 3.0))
+    assert new.best_params["n"] == 1
+
+    def narrow(leaf):
+        return leaf.astype(jnp.bfloat16) if leaf.dtype == np.float32 else leaf
+
+    cast = jax.tree.map(narrow, state)
+    update = partial(early_stopping.update, patience=3)
+    assert jax.eval_shape(update, cast, 1.0, params) == jax.eval_shape(lambda: cast)
+    with jax.numpy_dtype_promotion("strict"):
+        jax.eval_shape(update, cast, np.float32(1.0), params)
+
+
+def test_parameters_that_do_not_fit_the_state_are_named():
+    state = jax.eval_shape(early_stopping.init, {"w": np.zeros(2, np.int32)})
+    update = partial(jax.eval_shape, partial(early_stopping.update, patience=3), state, 1.0)
+    message = r"`params` must hold numbers of the kind of those in the state, int32, got float32"
+    with pytest.raises(TypeError, match=message):
+        update({"w": np.zeros(2, np.float32)})
+    message = r"`params` must have the shapes of those in the state, \(2,\), got \(\)"
+    with pytest.raises(ValueError, match=message):
+        update({"w": np.int32(0)})
+    with pytest.raises(ValueError, match=r"`params` must have the tree of those in the state"):
+        update([np.zeros(2, np.int32)])
+
+
+# A first value, and values that end training at once.
+
+
+@jax.jit
+def scan_with(curve, options):
+    return scan(curve, 2, 0.0, update=partial(early_stopping.update, **options))
+
+
+def run_with(curve, start=0, good=-INF, bad=INF):
+    """States of a curve at a patience of 2, by one program for all numbers."""
+    options = {"start": start, "stopping_threshold": good, "divergence_threshold": bad}
+    options = {name: np.float32(value) for name, value in options.items()}
+    return run(curve, 2, scanned=lambda curve, *_: scan_with(curve, options))
+
+
+@pytest.mark.parametrize(
+    ("start", "stop", "best_step"), [(0, 2, 0), (1, 4, 2), (3, 6, 4), (5, None, 6), (20, None, -1)]
+)
+def test_values_before_the_start_are_passed_over(start, stop, best_step):
+    """As by Keras' `start_from_epoch`: the first ones are neither the best nor stale."""
+    curve = [1.0, 4.0, 2.5, 3.0, 2.75, 3.5, 2.8]
+    curve[2], curve[4] = (2.5, 2.75)
+    states = run_with(curve, start=start)
+    assert first_stop(states.should_stop) == stop
+    assert states.best_params["step"][-1] == best_step
+    last_seen = len(curve) if stop is None else stop + 1
+    np.testing.assert_array_equal(states.seen, np.minimum(np.arange(len(curve)) + 1, last_seen))
+    assert not states.stale[:start].any()
+    assert not states.has_best[:start].any()
+
+
+def test_a_value_that_is_good_or_bad_enough_stops_at_once():
+    """The limits themselves are neither, nor is NaN, which counts against the patience."""
+    states = run_with([3.0, 2.0, 0.5, 0.25], good=0.5)
+    assert first_stop(states.should_stop) == 3
+    assert states.best_params["step"][-1] == 3
+    states = run_with([3.0, 9.0, 2.0, 9.5, 1.0], bad=9.0)
+    assert first_stop(states.should_stop) == 3
+    assert states.best_params["step"][-1] == 2
+    assert first_stop(run_with([3.0, INF, 2.0], bad=1e30).should_stop) == 1
+    assert first_stop(run_with([3.0, -INF, 2.0], good=-1e30).should_stop) == 1
+    for good, bad in ((-INF, INF), (INF, -INF), (NAN, NAN)):
+        states = run_with([NAN, NAN, 1.0], good=good, bad=bad)
+        np.testing.assert_array_equal(states.should_stop, [False, True, True])
+        assert not states.has_best.any()
+
+
+def test_no_limit_stops_before_the_start():
+    states = run_with([0.1, 99.0, 0.1, 3.0, 99.0], start=2, good=0.5, bad=9.0)
+    assert first_stop(states.should_stop) == 2
+    states = run_with([0.1, 99.0, 1.0, 3.0, 99.0], start=2, good=0.5, bad=9.0)
+    assert first_stop(states.should_stop) == 4
+    assert states.best_params["step"][-1] == 2
+
+
+def test_limits_of_a_metric_to_be_maximized():
+    """A threshold above which it ends, and a floor."""
+
+    @jax.jit
+    def maximizing(curve, good, bad):
+        limits = {"stopping_threshold": good, "divergence_threshold": bad, "start": 1}
+        return scan(curve, 9, 0.0, partial(early_stopping.update_maximizing, **limits))
+
+    curve = [0.99, 0.5, 0.8, 0.95, 0.1, 0.99]
+    for good, bad, stop, best_step in ((0.9, 0.0, 3, 3), (2.0, 0.2, 4, 3), (INF, -INF, None, 5)):
+        states = run(curve, 9, scanned=lambda c, *_, g=good, b=bad: maximizing(c, g, b))
+        assert first_stop(states.should_stop) == stop
+        assert states.best_params["step"][-1] == best_step
+
+
+@pytest.mark.parametrize("update", [early_stopping.update, early_stopping.update_maximizing])
+def test_wrong_limits_are_named(update):
+    state = early_stopping.init(np.int32(-1))
+    with pytest.raises(ValueError, match=r"`start` must be zero or positive, got -1"):
+        update(state, 1.0, np.int32(0), patience=2, start=-1)
+    for name in ("stopping_threshold", "divergence_threshold"):
+        with pytest.raises(ValueError, match=rf"`{name}` must be a number in .*, got nan"):
+            update(state, 1.0, np.int32(0), patience=2, **{name: NAN})
+        with pytest.raises(ValueError, match=rf"`{name}` must be a single number, got shape"):
+            update(state, 1.0, np.int32(0), patience=2, **{name: np.ones(2)})
 
 
 def test_best_parameters_outlive_donated_buffers():

@@ -259,6 +259,19 @@ def test_the_state_keeps_its_dtypes_among_float64():
     assert [leaf.dtype for leaf in new] == [np.float32, np.float32, bool, np.int32]
 
 
+def test_a_state_that_was_cast_keeps_its_dtypes():
+    state = jax.eval_shape(plateau.init, 1.0)
+    for dtype in (jnp.bfloat16, np.float16):
+        cast = jax.tree.map(
+            lambda leaf, dtype=dtype: jax.ShapeDtypeStruct(
+                (), dtype if leaf.dtype == np.float32 else leaf.dtype
+            ),
+            state,
+        )
+        new = jax.eval_shape(partial(plateau.update, patience=2, factor=2.0), cast, 1.0)
+        assert new == cast
+
+
 # The strength of a decay, in a whole run that is one scan.
 
 NOISE = np.float32(np.random.default_rng(0).normal(size=(60, 8)))

@@ -1,0 +1,19 @@
+"""Projections: functions ``w -> w`` onto a constraint set, the identity to the bit inside it.
+
+:func:`jaxreg.transforms.project` keeps the parameters of an optimizer inside such a set. Whole-tree
+sets (one ball for all parameters together) are in ``optax.projections``.
+"""
+
+from jaxreg.projections.matrices import spectral_ball
+from jaxreg.projections.norms import max_norm, min_max_norm, unit_norm
+from jaxreg.projections.simplices import l1_ball, non_negative, simplex
+
+__all__ = [
+    "l1_ball",
+    "max_norm",
+    "min_max_norm",
+    "non_negative",
+    "simplex",
+    "spectral_ball",
+    "unit_norm",
+]
