@@ -148,8 +148,7 @@ def update(
         best_metric=jnp.where(improved, metric, state.best_metric.astype(metric.dtype)),
         has_best=state.has_best | improved,
         stale=stale,
-        should_stop=state.should_stop
-        | (counts & ((metric < good) | (metric > bad) | (~improved & (stale >= patience)))),
+        should_stop=state.should_stop | (counts & ends),
         seen=state.seen + jnp.where(state.should_stop, 0, 1),
     )
     return with_dtypes_of(state, new)
