@@ -48,8 +48,13 @@ def check_nonnegative(value: ArrayLike, name: str) -> None:
 
 
 def is_floating(leaf: object) -> bool:
-    """Tells whether a leaf of a tree holds real or complex floating-point numbers."""
-    return jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)
+    """Tells whether a leaf of a tree holds real or complex floating-point numbers.
+
+    Functions, names, dtypes and other leaves that are no arrays do not.
+    """
+    if isinstance(leaf, type) or not (hasattr(leaf, "dtype") or isinstance(leaf, numbers.Number)):
+        return False
+    return bool(jnp.issubdtype(jnp.result_type(leaf), jnp.inexact))
 
 
 def check_scalar(value: ArrayLike, name: str) -> None:

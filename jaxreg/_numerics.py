@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 
 from jaxreg._sharding import place_like
@@ -113,3 +114,38 @@ def _root_of_squares(x: jax.Array, axis: int | tuple[int, ...] | None) -> jax.Ar
 def square(x: jax.Array) -> jax.Array:
     """Squared magnitude, real for complex input too."""
     return (x * x.conj()).real
+
+
+def rounded(value: jax.Array, dtype: DTypeLike) -> jax.Array:
+    """Rounds as a cast to a narrower dtype does, in a form that compilers do not remove.
+
+    They may keep the digits that a cast there and back would lose.
+
+    Args:
+      value: Real numbers in float32.
+      dtype: Dtype of 16 bits or fewer.
+
+    Returns:
+      The rounded numbers, in float32.
+    """
+    info = jnp.finfo(dtype)
+    if info.bits < 16:
+        return _rounded_to_few_bits(value, dtype)
+    nearest = jax.lax.reduce_precision(value, info.nexp, info.nmant)
+    if info.tiny == jnp.finfo(value.dtype).tiny:
+        return nearest
+    # The reduction flushes numbers below the normal range of float16 to zero; a cast keeps them.
+    spacing = float(info.smallest_subnormal)
+    return jnp.where(jnp.abs(value) < info.tiny, jnp.round(value / spacing) * spacing, nearest)
+
+
+def _rounded_to_few_bits(value: jax.Array, dtype: DTypeLike) -> jax.Array:
+    """Rounding to a dtype whose range is not that of IEEE's, such as float8_e4m3fn."""
+    info = jnp.finfo(dtype)
+    _, exponent = jnp.frexp(value)
+    spacing = jnp.ldexp(jnp.ones_like(value), exponent - 1 - info.nmant)
+    spacing = jnp.maximum(spacing, float(info.smallest_subnormal))
+    nearest = jnp.round(value / spacing) * spacing
+    # Infinity, NaN or the largest number, as the dtype has it.
+    beyond = float(np.float32(np.float32(np.inf).astype(info.dtype)))
+    return jnp.where(jnp.abs(nearest) > float(info.max), jnp.sign(value) * beyond, nearest)

@@ -69,3 +69,14 @@ def map_named_kernels(
         return function("/".join(names), w, axis)
 
     return jax.tree_util.tree_map_with_path(change, params, masks.kernels(params))
+
+
+def per_layer(function: Callable[..., Any], stacked: bool) -> Callable[..., Any]:  # noqa: FBT001
+    """Returns a function of arrays that treats the layers of a stack one by one.
+
+    Args:
+      function: Function of arrays that looks at more than elements.
+      stacked: Whether the first axis of the arrays is that of layers, as in the parameters of
+        ``nn.scan`` and ``nnx.vmap``; :func:`jaxreg._selection.select_stacked` tells.
+    """
+    return jax.vmap(function) if stacked else function

@@ -1,12 +1,22 @@
-"""Masks: functions from a parameter tree to a tree of booleans, or of depths.
+"""Masks: functions from a parameter tree to a tree of booleans, of multipliers or of depths.
 
 They look at names and shapes alone, never at values, and work on the parameters of Linen, on an
 NNX state and on any other pytree. Hand the masks to ``optax.masked``, to
-:func:`jaxreg.penalties.total` or to the decays of :mod:`jaxreg.transforms`, and :func:`depth` to
-:func:`jaxreg.transforms.layerwise_scale`.
+:func:`jaxreg.penalties.total` or to the decays of :mod:`jaxreg.transforms`, :func:`multipliers` to
+those decays and lifts, and :func:`depth` to :func:`jaxreg.transforms.layerwise_scale`.
+:func:`all_of`, :func:`any_of` and :func:`negate` combine masks.
 
 A name stands for whole names along the path: ``Dense_1`` is found in ``encoder/Dense_1/kernel`` and
 not in ``Dense_10/kernel``. Boxes of partition metadata are looked through.
+
+Where jaxreg takes a mask, it may be a function of the parameters, a tree of booleans, or a prefix
+of one (True for a whole subtree). Leaves that are not arrays pass by. A leaf of a decay's mask may
+also be a boolean array that broadcasts to the parameter: with ``[rows, 1]``, some rows of an
+embedding table decay and others do not.
+
+Of a transformer, :func:`kernels` selects class tokens and position embeddings too, as most code
+with ``ndim > 1`` does: they have two or more axes, such as ``[1, 1, features]``. To leave them out,
+``masks.all_of(masks.kernels, masks.negate(masks.match("cls|pos_embedding")))``.
 """
 
 import re
@@ -15,28 +25,48 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
 
-from jaxreg._checks import is_floating
+from jaxreg._checks import check_nonnegative, is_floating
 from jaxreg._paths import path_names
+from jaxreg._selection import Mask, check_mask, select, select_stacked
 
-__all__ = ["depth", "kernels", "match", "no_bias_or_norm"]
+__all__ = [
+    "all_of",
+    "any_of",
+    "depth",
+    "kernels",
+    "match",
+    "multipliers",
+    "negate",
+    "no_bias_or_norm",
+]
 
 # The names that Flax, Haiku and common practice give to what is added to or scales an activation.
 _OFFSETS_AND_SCALES = frozenset({"b", "bias", "scale", "offset", "mean", "var"})
 
 
-def kernels(params: Any) -> Any:
+def kernels(params: Any, *, stacked: Mask = None) -> Any:
     """Selects the weights that multiply activations, embeddings included.
 
     A leaf is one if it is floating-point, has at least two axes, and is not named like an offset or
     a scale (``bias``, ``scale``, ``b``, ``offset``, ``mean``, ``var``): the bias of an attention
-    projection and the scale of a scanned normalization have two axes too.
+    projection and the scale of a scanned normalization have two axes too. Class tokens and position
+    embeddings have as many axes and are selected; the head of this module shows how to leave them
+    out.
 
     Args:
       params: Parameter tree.
+      stacked: Mask of the leaves that hold one array per layer along their first axis, as those of
+        ``nn.scan`` and ``nnx.vmap`` do; that axis does not count. None for no leaf.
 
     Returns:
       Tree of booleans with the structure of ``params``.
+
+    Raises:
+      TypeError: ``stacked`` is no mask of whole leaves.
+      ValueError: ``stacked`` has another tree.
 
     Example:
       >>> import jax.numpy as jnp
@@ -44,9 +74,11 @@ def kernels(params: Any) -> Any:
       >>> print(masks.kernels({"bias": jnp.ones(3), "kernel": jnp.ones((2, 3))}))
       {'bias': False, 'kernel': True}
     """
-    return jax.tree_util.tree_map_with_path(
-        lambda path, leaf: _is_weight(path, leaf) and jnp.ndim(leaf) >= 2, params
-    )
+
+    def leaf(path: tuple[Any, ...], w: Any, in_stack: bool) -> bool:  # noqa: FBT001
+        return _is_weight(path, w) and jnp.ndim(w) >= 2 + in_stack
+
+    return jax.tree_util.tree_map_with_path(leaf, params, select_stacked(stacked, params))
 
 
 def no_bias_or_norm(params: Any) -> Any:
@@ -54,7 +86,7 @@ def no_bias_or_norm(params: Any) -> Any:
 
     A leaf is one if it is floating-point and is not named like an offset or a scale (``bias``,
     ``scale``, ``b``, ``offset``, ``mean``, ``var``). Unlike :func:`kernels` it selects vectors and
-    single numbers of other names: layer scale, a class token, positions, a temperature.
+    single numbers of other names too, such as layer scale or a temperature.
 
     Args:
       params: Parameter tree.
@@ -106,23 +138,148 @@ def match(regex: str) -> Callable[[Any], Any]:
     return mask
 
 
-def depth(params: Any, order: Sequence[str]) -> Any:
+def all_of(*masks: Mask) -> Callable[[Any], Any]:
+    """Makes a mask that selects what all of the given masks select.
+
+    Args:
+      *masks: Masks: functions of the parameters, trees of booleans, or None for all parameters.
+
+    Returns:
+      Function from a parameter tree to a tree of booleans of its structure. Where a mask has an
+      array for parts of a leaf, so has the result.
+
+    Raises:
+      TypeError: A mask is a single value, or a leaf of it is no boolean.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg import masks
+      >>> params = {"embed": {"embedding": jnp.ones((9, 3))}, "head": {"kernel": jnp.ones((3, 2))}}
+      >>> mask = masks.all_of(masks.kernels, masks.negate(masks.match("embedding")))
+      >>> print(mask(params))
+      {'embed': {'embedding': False}, 'head': {'kernel': True}}
+    """
+    return _combined(lambda a, b: a & b, True, masks)
+
+
+def any_of(*masks: Mask) -> Callable[[Any], Any]:
+    """Makes a mask that selects what one of the given masks selects, or more of them.
+
+    Args:
+      *masks: Masks as in :func:`all_of`.
+
+    Returns:
+      Function from a parameter tree to a tree of booleans of its structure. Where a mask has an
+      array for parts of a leaf, so has the result.
+
+    Raises:
+      TypeError: A mask is a single value, or a leaf of it is no boolean.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg import masks
+      >>> params = {"bias": jnp.ones(3), "kernel": jnp.ones((2, 3)), "gamma": jnp.ones(3)}
+      >>> print(masks.any_of(masks.kernels, masks.match("gamma"))(params))
+      {'bias': False, 'gamma': True, 'kernel': True}
+    """
+    return _combined(lambda a, b: a | b, False, masks)
+
+
+def negate(mask: Mask) -> Callable[[Any], Any]:
+    """Makes a mask that selects what the given mask does not.
+
+    Args:
+      mask: Mask as in :func:`all_of`.
+
+    Returns:
+      Function from a parameter tree to a tree of booleans of its structure. Where the mask has an
+      array for parts of a leaf, so has the result.
+
+    Raises:
+      TypeError: The mask is a single value, or a leaf of it is no boolean.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg import masks
+      >>> print(masks.negate(masks.kernels)({"bias": jnp.ones(3), "kernel": jnp.ones((2, 3))}))
+      {'bias': True, 'kernel': False}
+    """
+    return _combined(lambda a, b: b ^ a, True, (mask,))
+
+
+def multipliers(
+    patterns: Sequence[tuple[str, ArrayLike]], *, otherwise: ArrayLike = 0.0
+) -> Callable[[Any], Any]:
+    r"""Makes a function that gives each parameter the multiplier of its path.
+
+    This is the form of ``wd_mults`` and ``lr_mults`` of big_vision. A pattern has to match the
+    whole path, whose names are joined by ``/``, and the first pattern that does counts: ``kernel``
+    matches no ``Dense_0/kernel``, ``.*/kernel`` does. The decays and lifts of
+    :mod:`jaxreg.transforms` take the result as ``multipliers``.
+
+    Args:
+      patterns: Pairs of a regular expression and the multiplier, zero or positive, of the
+        parameters that it is the first to match.
+      otherwise: Multiplier of the parameters that no pattern matches.
+
+    Returns:
+      Function from a parameter tree to a tree of multipliers of its structure.
+
+    Raises:
+      ValueError: A pattern is no regular expression, or a multiplier is negative.
+      TypeError: ``patterns`` is not a sequence of pairs, or a pattern is not a string.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg import masks
+      >>> params = {"head": {"kernel": jnp.ones((2, 3))}, "pos_embedding": jnp.ones((1, 4, 2))}
+      >>> scales = masks.multipliers([(".*/kernel", 1.0), ("pos_.*", 0.1)])
+      >>> print(scales(params))
+      {'head': {'kernel': 1.0}, 'pos_embedding': 0.1}
+
+    References:
+      Beyer, Zhai and Kolesnikov, `Big Vision <https://github.com/google-research/big_vision>`_,
+      2022, ``optax.py``
+    """
+    rows = [(_compiled(regex, "patterns"), value) for regex, value in _pairs(patterns)]
+    check_nonnegative(otherwise, "otherwise")
+    for _, value in rows:
+        check_nonnegative(value, "patterns")
+
+    def tree(params: Any) -> Any:
+        def leaf(path: tuple[Any, ...], _: Any) -> ArrayLike:
+            name = _joined(path)
+            return next((value for regex, value in rows if regex.fullmatch(name)), otherwise)
+
+        return jax.tree_util.tree_map_with_path(leaf, params)
+
+    return tree
+
+
+def depth(params: Any, order: Sequence[str], *, stacked: Mask = None) -> Any:
     r"""Tells how far from the input each parameter is.
 
     .. math::
 
       d(w) = \min \{i : \text{order}_i \text{ matches the path of } w\}
 
+    A stack of layers takes as many places as it has layers, and an array of their depths in place
+    of one integer.
+
     Args:
       params: Parameter tree.
       order: Names or regular expressions from the input to the output, each as in :func:`match`;
         the first that matches counts. Join those of one depth by ``|``.
+      stacked: Mask of the leaves that hold one array per layer along their first axis, as those of
+        ``nn.scan`` and ``nnx.vmap`` do. None for no leaf.
 
     Returns:
-      Tree of integers in ``[0, len(order))`` with the structure of ``params``.
+      Tree of integers, from 0 at the input, with the structure of ``params``. Leaves of stacks have
+      a NumPy array of them, one integer for each layer.
 
     Raises:
-      ValueError: No expression matches some parameter, which is named.
+      ValueError: No expression matches some parameter, which is named, or the stacks of one
+        expression have different numbers of layers.
       TypeError: ``order`` is a single string.
 
     Example:
@@ -131,6 +288,10 @@ def depth(params: Any, order: Sequence[str]) -> Any:
       >>> params = {"embed": jnp.ones(3), "block_0": {"kernel": jnp.ones(3)}, "head": jnp.ones(3)}
       >>> print(masks.depth(params, ("embed|position", "block_0", "block_1", "head")))
       {'block_0': {'kernel': 1}, 'embed': 0, 'head': 3}
+      >>> params = {"embed": jnp.ones(3), "blocks": jnp.ones((4, 3)), "head": jnp.ones(3)}
+      >>> order = ("embed", "blocks", "head")
+      >>> print(masks.depth(params, order, stacked=masks.match("blocks")))
+      {'blocks': array([1, 2, 3, 4]), 'embed': 0, 'head': 5}
     """
     if isinstance(order, str):
         raise TypeError(f"`order` must be a sequence of names, got {order!r}; pass ({order!r},).")
@@ -148,12 +309,68 @@ def depth(params: Any, order: Sequence[str]) -> Any:
             f"`order` must match every parameter, got {tuple(order)} and {name!r}; {fix}."
         )
 
-    return jax.tree_util.tree_map_with_path(position, params)
+    places = jax.tree_util.tree_map_with_path(position, params)
+    if stacked is None:
+        return places
+    return _unrolled(places, params, select_stacked(stacked, params), order)
+
+
+def _unrolled(places: Any, params: Any, stacked: Any, order: Sequence[str]) -> Any:
+    """Depths where the expressions of stacks take one place per layer."""
+    layers = [1] * len(order)
+
+    def widen(place: int, w: Any, in_stack: bool) -> None:  # noqa: FBT001
+        if in_stack:
+            count = jnp.shape(w)[0]
+            if layers[place] not in (1, count):
+                raise ValueError(
+                    "`stacked` must select stacks of one number of layers for each expression of "
+                    f"`order`, got {layers[place]} and {count} for {order[place]!r}; give them "
+                    "expressions of their own."
+                )
+            layers[place] = count
+
+    jax.tree.map(widen, places, params, stacked)
+    first = [sum(layers[:place]) for place in range(len(order))]
+
+    def leaf(place: int, w: Any, in_stack: bool) -> Any:  # noqa: FBT001
+        return first[place] + np.arange(jnp.shape(w)[0]) if in_stack else first[place]
+
+    return jax.tree.map(leaf, places, params, stacked)
+
+
+def _combined(
+    join: Callable[[Any, Any], Any],
+    start: bool,  # noqa: FBT001
+    masks: tuple[Mask, ...],
+) -> Callable[[Any], Any]:
+    """Mask that joins what several masks say of each leaf."""
+    for each in masks:
+        check_mask(each)
+
+    def mask(params: Any) -> Any:
+        found = jax.tree.map(lambda _: start, params)
+        for each in masks:
+            found = jax.tree.map(join, found, select(each, params))
+        return found
+
+    return mask
+
+
+def _pairs(patterns: Sequence[tuple[str, ArrayLike]]) -> list[tuple[str, ArrayLike]]:
+    """Raises unless every pattern comes with a multiplier."""
+    rows = list(patterns) if isinstance(patterns, Sequence) else [patterns]
+    if any(isinstance(row, str) or not isinstance(row, Sequence) or len(row) != 2 for row in rows):
+        raise TypeError(
+            "`patterns` must be pairs of a regular expression and a multiplier, got "
+            f'{patterns!r}; pass such as [(".*/kernel", 1.0)].'
+        )
+    return rows
 
 
 def _is_weight(path: tuple[Any, ...], leaf: Any) -> bool:
     own = "".join(path_names(path)[-1:])
-    return bool(is_floating(leaf)) and own not in _OFFSETS_AND_SCALES
+    return is_floating(leaf) and own not in _OFFSETS_AND_SCALES
 
 
 def _joined(path: tuple[Any, ...]) -> str:
@@ -162,15 +379,19 @@ def _joined(path: tuple[Any, ...]) -> str:
 
 def _whole_names(regex: str, argument: str) -> re.Pattern[str]:
     """Compiles an expression that may begin and end at the borders of names alone."""
+    _compiled(regex, argument)
+    flags = re.match(r"(\(\?[aiLmsux]+\))?", regex)[0]  # pyright: ignore[reportOptionalSubscript]
+    return _compiled(rf"{flags}(?:^|(?<=/))(?:{regex[len(flags) :]})(?=/|$)", argument)
+
+
+def _compiled(regex: str, argument: str) -> re.Pattern[str]:
     if not isinstance(regex, str):
         raise TypeError(
             f"`{argument}` must give regular expressions as strings, got {type(regex).__name__}; "
             "masks.match(regex) returns the function of the parameters."
         )
-    flags = re.match(r"(\(\?[aiLmsux]+\))?", regex)[0]  # pyright: ignore[reportOptionalSubscript]
     try:
-        re.compile(regex)
-        return re.compile(rf"{flags}(?:^|(?<=/))(?:{regex[len(flags) :]})(?=/|$)")
+        return re.compile(regex)
     except re.error as error:
         raise ValueError(
             f"`{argument}` must give regular expressions, got {regex!r}: {error}; "

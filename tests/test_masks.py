@@ -1,5 +1,6 @@
 """Masks and depths by names, dtypes and shapes, in Linen, NNX and plain trees."""
 
+import re
 from functools import partial
 from typing import NamedTuple
 
@@ -155,6 +156,10 @@ def test_partition_metadata_is_looked_through():
         (ones(2, 3, dtype=bool), False, False),
         (KEYS, False, False),
         (KEY, False, False),
+        (jnp.tanh, False, False),
+        ("float32", False, False),
+        (jnp.float32, False, False),
+        (optax.sgd, False, False),
     ],
     ids=lambda v: str(getattr(v, "dtype", v)) + str(getattr(v, "shape", "")),
 )
@@ -279,6 +284,145 @@ def test_a_factory_handed_over_as_the_mask_is_named():
     tx = transforms.independent_decay(0.5, mask=masks.match)
     with pytest.raises(TypeError, match=r"`regex` must give .* strings, got dict; masks.match"):
         tx.update(PARAMS, tx.init(PARAMS), PARAMS)
+
+
+# Combinations.
+
+
+def test_masks_combine_as_booleans_do():
+    params = {"bias": ones(2), "gamma": ones(2), "head": {"kernel": ones(2, 2)}, "n": ones(2) > 0}
+    kernel = {"bias": False, "gamma": False, "head": {"kernel": True}, "n": False}
+    tree = {"bias": True, "gamma": False, "head": True, "n": False}
+    assert masks.all_of(masks.kernels, tree)(params) == kernel
+    assert masks.all_of(masks.kernels, masks.match("bias"))(params) == {
+        **kernel, "head": {"kernel": False}
+    }  # fmt: skip
+    assert masks.any_of(masks.kernels, masks.match("bias|n"))(params) == {
+        **kernel, "bias": True, "n": True
+    }  # fmt: skip
+    rest = {"bias": True, "gamma": True, "head": {"kernel": False}, "n": True}
+    assert masks.negate(masks.kernels)(params) == rest
+    assert masks.negate(masks.negate(masks.kernels))(params) == kernel
+    for mask, all_selected in ((masks.all_of(), True), (masks.any_of(), False), (None, True)):
+        assert set(jax.tree.leaves(masks.all_of(mask)(params))) == {all_selected}
+    assert masks.all_of(masks.kernels)({}) == {}
+    assert all(type(on) is bool for on in jax.tree.leaves(masks.all_of(np.True_ and tree)(params)))
+
+
+def test_masks_of_rows_combine_too():
+    rows = np.array([[True], [False]])
+    tree = {"table": rows, "bias": False}
+    params = {"table": ones(2, 3), "bias": ones(3)}
+    np.testing.assert_array_equal(masks.negate(tree)(params)["table"], ~rows)
+    np.testing.assert_array_equal(masks.all_of(masks.kernels, tree)(params)["table"], rows)
+    assert masks.negate(tree)(params)["bias"] is True
+    assert np.all(masks.any_of(tree, masks.kernels)(params)["table"])
+
+
+def test_combined_masks_keep_class_tokens_and_positions_from_decay():
+    """As two or more axes make a kernel, they decay by default."""
+    params = {"cls": ones(1, 1, 4), "pos_embedding": ones(1, 9, 4), "head": {"kernel": ones(4, 2)}}
+    assert chosen(masks.kernels(params)) == {"cls", "pos_embedding", "head/kernel"}
+    mask = masks.all_of(masks.kernels, masks.negate(masks.match("cls|pos_embedding")))
+    assert chosen(mask(params)) == {"head/kernel"}
+    frozen = optax.masked(optax.set_to_zero(), masks.negate(mask))
+    updates, _ = frozen.update(params, frozen.init(params))
+    assert [leaf.sum() for leaf in jax.tree.leaves(updates)] == [0, 8, 0]
+
+
+# Multipliers.
+
+VIT = {
+    "embedding": {"kernel": 0, "bias": 0},
+    "Dense_1": {"kernel": 0, "bias": 0},
+    "pos_embedding": 0,
+}
+VIT = jax.tree.map(lambda _: ones(2, 2), VIT)
+
+
+def big_vision(params, patterns, otherwise):
+    """Multipliers by Python's fullmatch alone, as big_vision's lists of patterns are read."""
+    found = {}
+    for path, _ in jax.tree_util.tree_flatten_with_path(params)[0]:
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        hits = [mult for pattern, mult in patterns if re.fullmatch(pattern, name)]
+        found[name] = (hits or [otherwise])[0]
+    return found
+
+
+@pytest.mark.parametrize(
+    "patterns",
+    [
+        [(".*/kernel$", 1.0)],
+        [("embedding/.*", 0.5), (".*/kernel", 1.0), (".*", 0.1)],
+        [("embedding", 0.5), ("kernel", 1.0), ("pos_embedding", 0.25)],
+        [(".*", 0.1), (".*/kernel", 1.0)],
+        [],
+    ],
+)
+def test_multipliers_are_read_as_big_vision_reads_its_patterns(patterns):
+    for otherwise in (0.0, 1.0):
+        found = masks.multipliers(patterns, otherwise=otherwise)(VIT)
+        assert jax.tree.structure(found) == jax.tree.structure(VIT)
+        names = {
+            jax.tree_util.keystr(path, simple=True, separator="/"): value
+            for path, value in jax.tree_util.tree_flatten_with_path(found)[0]
+        }
+        assert names == big_vision(VIT, patterns, otherwise)
+    assert jax.tree.leaves(masks.multipliers(patterns)(VIT)) == [
+        *big_vision(VIT, patterns, 0.0).values()
+    ]
+
+
+def test_multipliers_that_are_none_are_named():
+    for patterns in ([".*"], 3, [("a", 1.0, 2.0)], {"kernel": 1.0}):
+        with pytest.raises(
+            TypeError, match=r"`patterns` must be pairs of a regular expression and"
+        ):
+            masks.multipliers(patterns)
+    with pytest.raises(TypeError, match=r"`patterns` must give .* strings, got float"):
+        masks.multipliers([(1.0, ".*")])
+    with pytest.raises(ValueError, match=r"`patterns` must give regular expressions, got '\('"):
+        masks.multipliers([("(", 1.0)])
+    with pytest.raises(ValueError, match="`patterns` must be zero or positive, got -1"):
+        masks.multipliers([(".*", -1.0)])
+    with pytest.raises(ValueError, match="`otherwise` must be zero or positive, got -1"):
+        masks.multipliers([(".*", 1.0)], otherwise=-1.0)
+
+
+# Stacks of layers.
+
+STACK = {
+    "blocks": {"kernel": ones(4, 2, 3), "gamma": ones(4, 3), "steps": np.arange(4)},
+    "embed": {"kernel": ones(5, 2)},
+    "head": {"kernel": ones(3, 2), "gamma": ones(3)},
+}
+IN_STACK = masks.match("blocks")
+
+
+def test_the_axis_of_layers_does_not_make_a_kernel():
+    assert masks.kernels(STACK)["blocks"]["gamma"]
+    found = masks.kernels(STACK, stacked=IN_STACK)
+    assert chosen(found) == {"blocks/kernel", "embed/kernel", "head/kernel"}
+    assert found == masks.kernels(STACK, stacked={"blocks": True, "embed": False, "head": False})
+    with pytest.raises(TypeError, match="`stacked` must be a tree of booleans, got 4 for"):
+        masks.kernels(STACK, stacked={"blocks": 4, "embed": False, "head": False})
+
+
+def test_a_stack_has_a_depth_for_each_layer():
+    order = ("embed", "blocks", "head")
+    depths = masks.depth(STACK, order, stacked=IN_STACK)
+    for name in ("kernel", "gamma"):
+        np.testing.assert_array_equal(depths["blocks"][name], [1, 2, 3, 4])
+    assert depths["embed"] == {"kernel": 0}
+    assert depths["head"] == {"kernel": 5, "gamma": 5}
+    assert depths["blocks"]["steps"] == 1
+    assert masks.depth(STACK, order, stacked={"blocks": False, "embed": False, "head": False}) == (
+        masks.depth(STACK, order)
+    )
+    uneven = {**STACK, "blocks": {"kernel": ones(4, 2, 3), "gamma": ones(3, 3)}}
+    with pytest.raises(ValueError, match=r"`stacked` must .*, got 3 and 4 for 'blocks'; give them"):
+        masks.depth(uneven, order, stacked=IN_STACK)
 
 
 # Depth.

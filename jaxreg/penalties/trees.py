@@ -8,12 +8,13 @@ import jax
 import jax.numpy as jnp
 
 from jaxreg._checks import is_floating
+from jaxreg._selection import Mask, select
 
 
 def total(
     params: Any,
     penalty: Callable[..., jax.Array],
-    mask: Any | Callable[[Any], Any] | None = None,
+    mask: Mask = None,
     *,
     rest: tuple[Any, ...] = (),
 ) -> jax.Array:
@@ -25,10 +26,10 @@ def total(
 
     Args:
       params: Any pytree: Linen parameters, an NNX state, a list of arrays. Leaves that are not
-        floating-point (counters, keys) are passed over.
+        floating-point (counters, keys, functions) are passed over.
       penalty: Function of one array, such as :func:`l1`; bind options with ``functools.partial``.
-      mask: Tree of booleans shaped like ``params``, or a function that makes one, such as
-        :func:`jaxreg.masks.kernels`; everything counts if absent.
+      mask: Tree of booleans shaped like ``params`` or a prefix of it, or a function that makes one,
+        such as :func:`jaxreg.masks.kernels`; everything counts if absent.
       rest: Further trees with the structure of ``params``, as for ``jax.tree.map``: their leaves
         are further arguments of the penalty, such as the start of :func:`distance`.
 
@@ -37,6 +38,7 @@ def total(
 
     Raises:
       ValueError: The tree of ``mask`` or of one of ``rest`` differs from that of ``params``.
+      TypeError: A leaf of ``mask`` is no boolean.
 
     Example:
       >>> import jax.numpy as jnp
@@ -49,16 +51,28 @@ def total(
       3.0
     """
     leaves, tree = jax.tree.flatten(params)
-    chosen = mask(params) if callable(mask) else mask
-    everything = tree.unflatten([True] * len(leaves))
-    flags = _leaves_of(everything if mask is None else chosen, tree, "mask")
+    flags = jax.tree.leaves(select(mask, params))
     others = [_leaves_of(other, tree, f"rest[{i}]") for i, other in enumerate(rest)]
     terms = [
-        penalty(*map(jnp.asarray, arrays))
+        _term(penalty, use, *map(jnp.asarray, arrays))
         for use, *arrays in zip(flags, leaves, *others, strict=True)
-        if use and is_floating(arrays[0])
+        if use is not False and is_floating(arrays[0])
     ]
     return functools.reduce(_add_wide, terms, jnp.zeros((), jnp.float32))
+
+
+def _term(penalty: Callable[..., jax.Array], use: Any, *arrays: jax.Array) -> jax.Array:
+    """Penalty of one leaf, which a traced mask may leave out."""
+    if use is True:
+        return penalty(*arrays)
+    if use.size > 1:
+        raise ValueError(
+            f"`mask` must hold one boolean for each leaf of a penalty, got shape {use.shape}; set "
+            "the rest to zero in a penalty of your own, as in "
+            "lambda w: penalties.l2(jnp.where(mask, w, 0))."
+        )
+    term = penalty(*arrays)
+    return jnp.where(use.reshape(()), term, jnp.zeros_like(term))
 
 
 def summed(numbers: Any) -> jax.Array:

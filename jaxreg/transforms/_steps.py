@@ -1,17 +1,20 @@
 """What the transformations share: strengths, leaves to skip, and steps computed in float32."""
 
+import numbers
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from jaxreg._checks import check_nonnegative, is_floating
 from jaxreg._numerics import wide_dtype
+from jaxreg._paths import path_names
+from jaxreg._selection import spread
 
 Schedule = optax.ScalarOrSchedule
-Mask = Any | Callable[[Any], Any] | None
 
 
 class StepState(NamedTuple):
@@ -51,24 +54,50 @@ def check_params(params: Any, name: str) -> None:
         )
 
 
-def check_mask(mask: Mask) -> None:
-    """Raises for a single boolean, in place of a tree of them."""
-    # Optax calls a mask that it takes for a schedule with the step, and gets one boolean.
-    if isinstance(mask, bool | jax.Array):
+def check_multipliers(multipliers: Any) -> None:
+    """Raises for a single value in place of a tree or a function."""
+    if isinstance(multipliers, str | numbers.Number | np.generic | np.ndarray | jax.Array):
         raise TypeError(
-            f"`mask` must be a tree of booleans or a function of the parameters, got {mask}; pass "
-            'None for all, and under optax.inject_hyperparams static_args=("mask",).'
+            "`multipliers` must be a tree of numbers or a function of the parameters, got "
+            f"{multipliers!r}; multiply the weight by a number for all, and under "
+            'optax.inject_hyperparams pass static_args=("multipliers",).'
         )
 
 
-def selected(mask: Mask, params: Any) -> Any:
-    """Tree of booleans shaped like the parameters."""
-    # Not optax.masked, which makes the mask of the updates, and those may be absent.
-    chosen = mask(params) if callable(mask) else True if mask is None else mask
-    try:
-        return jax.tree.broadcast(chosen, params)
-    except ValueError as error:
-        raise ValueError(f"`mask` must have the tree of the parameters: {error}") from error
+def multiplied(multipliers: Any, params: Any) -> Any:
+    """Tree of multipliers shaped like the parameters."""
+    if multipliers is None:
+        return jax.tree.map(lambda _: 1.0, params)
+    values = jax.tree.structure(params).unflatten(spread(multipliers, params, "multipliers"))
+
+    def check(path: tuple[Any, ...], w: Any, value: Any) -> Any:
+        if is_floating(w) and not _is_number(value):
+            where = "/".join(path_names(path)) or "the root"
+            raise TypeError(f"`multipliers` must be a tree of numbers, got {value!r} for {where}.")
+        return value
+
+    return jax.tree_util.tree_map_with_path(check, params, values)
+
+
+def _is_number(value: Any) -> bool:
+    if isinstance(value, bool):
+        return False
+    return isinstance(value, numbers.Real) or getattr(value, "shape", None) == ()
+
+
+def where(chosen: Any, moved: Callable[[], jax.Array], u: jax.Array) -> jax.Array:
+    """Takes ``moved()`` where a mask says so, whole leaves and parts of them."""
+    if isinstance(chosen, bool):
+        return moved() if chosen else u
+    return jnp.where(chosen, moved(), u)
+
+
+def at_rest(u: Any, w: Any) -> Any:
+    """Puts zeros that can be added in place of a gradient of an integer, which has dtype float0."""
+    if getattr(u, "dtype", None) != jax.dtypes.float0 or not hasattr(w, "dtype"):
+        return u
+    counts = jnp.issubdtype(w.dtype, jnp.integer) or w.dtype == bool
+    return jnp.zeros(w.shape, w.dtype) if counts else u
 
 
 def map_steps(step: Callable[..., jax.Array], updates: Any, params: Any, *rest: Any) -> Any:
@@ -77,7 +106,8 @@ def map_steps(step: Callable[..., jax.Array], updates: Any, params: Any, *rest: 
     Args:
       step: Function of a parameter and its update, both wide, and of the leaves of ``rest``, to the
         new update.
-      updates: Tree of updates; None, and those of counters and keys, stay.
+      updates: Tree of updates; None, and those of counters and keys, stay. Those of integers that
+        have the dtype float0 become integer zeros.
       params: Tree of parameters.
       *rest: Trees of further arguments; the updates of what they leave out stay.
 
@@ -88,7 +118,7 @@ def map_steps(step: Callable[..., jax.Array], updates: Any, params: Any, *rest: 
 
     def leaf(u: Any, w: Any, *others: Any) -> Any:
         if any(isinstance(a, absent) for a in (u, *others)) or not is_floating(w):
-            return u
+            return at_rest(u, w)
         dtype = wide_dtype(jnp.result_type(w))
         moved = step(jnp.asarray(w, dtype), jnp.asarray(u, dtype), *others)
         return moved.astype(jnp.result_type(u))

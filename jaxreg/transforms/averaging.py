@@ -10,7 +10,7 @@ import optax
 from jax.typing import ArrayLike
 
 from jaxreg._checks import check_between, check_nonnegative, is_floating, is_static
-from jaxreg._numerics import wide_dtype
+from jaxreg._numerics import rounded, wide_dtype
 from jaxreg._paths import path_names
 from jaxreg.transforms._steps import Schedule, StepState, check_params, strength_at
 
@@ -148,7 +148,11 @@ def stochastic_weight_average(
 
 
 def lookahead(
-    inner: optax.GradientTransformation, *, period: ArrayLike, step_size: Schedule
+    inner: optax.GradientTransformation,
+    *,
+    period: ArrayLike,
+    step_size: Schedule,
+    reset: Callable[[Any], Any] | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Takes steps of an optimizer, and every few of them goes back part of the way (Lookahead).
 
@@ -159,13 +163,19 @@ def lookahead(
 
     The parameters are the fast weights :math:`w`. The slow weights :math:`\phi` start with them and
     are kept in the state; :func:`averaged` reads them for evaluation. The state of the optimizer
-    goes on unchanged, as in the paper's experiments.
+    goes on unchanged, as in the paper's experiments, or starts anew with ``reset``.
+
+    Decay, proximal steps and projections belong inside. The slow weights stay in a convex set that
+    the fast ones are projected to; they are zero only where the fast ones were zero each time.
 
     Args:
       inner: The optimizer, with everything that moves the parameters.
       period: Number of steps :math:`k`, at least 1.
       step_size: Step size :math:`\alpha` of the slow weights, in [0, 1], or a schedule of it;
         arrays are clipped. With 1 the steps are those of ``inner``, to the bit.
+      reset: Function of the slow weights to the state from which the optimizer goes on after each
+        return to them, such as ``inner.init``: that is ``reset_state`` of ``optax.lookahead``, and
+        starts momentum and schedules inside anew. None keeps the state.
 
     Returns:
       A transformation; its update needs ``params``. Nothing that changes updates may follow it.
@@ -209,6 +219,9 @@ def lookahead(
         share = jnp.where(back, size, 0)
         slow = _map_leaves(partial(_blend, share), steps, params, state.average)
         rejoin = partial(_rejoin, back & (size != 1))
+        if reset is not None:
+            fresh = reset(_map_leaves(_in_dtype, params, slow))
+            inner_state = jax.tree.map(partial(jnp.where, back), fresh, inner_state)
         return _map_leaves(rejoin, steps, params, slow), LookaheadState(count, slow, inner_state)
 
     return optax.GradientTransformationExtraArgs(init, update)
@@ -298,13 +311,22 @@ def _rejoin(back: jax.Array, u: Any, w: Any, slow: Any) -> Any:
     return jnp.where(back, (slow - jnp.asarray(w, slow.dtype)).astype(jnp.result_type(u)), u)
 
 
+def _in_dtype(w: Any, slow: Any) -> Any:
+    """Slow weights in the dtype of the parameters."""
+    return slow if w is None else jnp.asarray(slow, jnp.result_type(w))
+
+
 def _newest(w: Any, u: Any) -> Any:
     """Value of a parameter after its update, rounded as ``optax.apply_updates`` does."""
     if w is None or u is None or not jnp.issubdtype(jnp.result_type(w), jnp.number):
         return w
     if getattr(u, "dtype", None) == jax.dtypes.float0:
         return w
-    return jnp.asarray(w + u).astype(jnp.result_type(w))
+    dtype = jnp.result_type(w)
+    if is_floating(w) and jnp.finfo(dtype).bits < 32:
+        # Under jit a cast there and back would be left out, and the average be of other numbers.
+        return rounded(jnp.asarray(w, jnp.float32) + jnp.asarray(u, jnp.float32), dtype)
+    return jnp.asarray(w + u).astype(dtype)
 
 
 def _wide_copy(w: Any) -> Any:

@@ -9,10 +9,13 @@ import optax
 from jaxreg import masks
 from jaxreg._checks import canonical_axes
 from jaxreg._numerics import widen
+from jaxreg._selection import Mask, select_stacked
+from jaxreg._trees import per_layer
+from jaxreg.transforms._steps import at_rest
 
 
 def centralize(
-    *, axis: int | tuple[int, ...] | None = None
+    *, axis: int | tuple[int, ...] | None = None, stacked: Mask = None
 ) -> optax.GradientTransformationExtraArgs:
     r"""Takes the mean off the gradient of every unit (gradient centralization).
 
@@ -25,17 +28,25 @@ def centralize(
     ``optax.masked``. A unit with one incoming weight keeps its gradient, of which nothing would be
     left.
 
+    It differs from ``optax.centralize``, which takes the mean over all axes but the *first*. That
+    is right for kernels with the units first; of a Flax kernel, ``[in, out]``, it centers the rows
+    of inputs. Optax's also acts on biases and scales that have two axes.
+
     Args:
       axis: Axes that the mean of one unit runs over. By default all but the last, which holds the
         units of a dense or convolution kernel. The query, key and value kernels of attention,
         ``[features, heads, depth]``, need ``axis=0``; their output kernel, ``[heads, depth,
         features]``, the default.
+      stacked: Mask of the leaves that hold one kernel per layer along their first axis, as those of
+        ``nn.scan`` and ``nnx.vmap`` do, of which ``axis`` counts without it. None for no leaf.
 
     Returns:
-      A stateless transformation.
+      A stateless transformation. Gradients of integers, which have the dtype float0, become zeros
+      where the update gets ``params``.
 
     Raises:
-      ValueError: ``axis`` lies outside a kernel, in the update.
+      ValueError: ``axis`` lies outside a kernel, in the update, or ``stacked`` has another tree.
+      TypeError: ``stacked`` is no mask of whole leaves.
 
     Example:
       >>> import jax.numpy as jnp
@@ -50,9 +61,7 @@ def centralize(
       Yong et al., `Gradient Centralization <https://arxiv.org/abs/2004.01461>`_, 2020, equation 1
     """
 
-    def leaf(selected: bool, g: Any) -> Any:  # noqa: FBT001
-        if not selected:
-            return g
+    def center(g: jax.Array) -> jax.Array:
         axes = tuple(range(g.ndim - 1)) if axis is None else canonical_axes(axis, g.ndim)
         if math.prod(g.shape[a] for a in axes) <= 1:
             return g
@@ -60,7 +69,13 @@ def centralize(
         return (wide - wide.mean(axis=axes, keepdims=True)).astype(g.dtype)
 
     def update(updates: Any, state: Any, params: Any = None, **extra_args: Any) -> tuple[Any, Any]:
-        del params, extra_args
-        return jax.tree.map(leaf, masks.kernels(updates), updates), state
+        del extra_args
+        chosen = masks.kernels(updates, stacked=stacked)
+
+        def leaf(selected: bool, in_stack: bool, g: Any, w: Any) -> Any:  # noqa: FBT001
+            return per_layer(center, in_stack)(g) if selected else at_rest(g, w)
+
+        weights = updates if params is None else params
+        return jax.tree.map(leaf, chosen, select_stacked(stacked, updates), updates, weights), state
 
     return optax.GradientTransformationExtraArgs(optax.init_empty_state, update)

@@ -23,8 +23,12 @@ What the known optimizers do, with a learning rate :math:`\eta_t` that starts fr
   ``optax.scale_by_adam`` and ``optax.scale_by_trust_ratio``. With a gradient of zero the size of
   :math:`\lambda` cancels, as it does in ``optax.lars``.
 
-A decay for each layer is a chain of decays, each with the mask of its layer:
+A decay for each layer is one decay with ``multipliers``, such as those of
+:func:`jaxreg.masks.multipliers`, or a chain of decays, each with the mask of its layer:
 ``independent_decay(0.1, mask=masks.match("block_0/.*kernel"))``.
+
+With ``optax.contrib.schedule_free``, ``lookahead``, ``sam`` and ``optax.MultiSteps`` decay belongs
+inside, behind the optimizer that is wrapped.
 """
 
 from collections.abc import Callable
@@ -35,23 +39,28 @@ import jax.numpy as jnp
 import optax
 
 from jaxreg import masks
+from jaxreg._selection import Mask, check_mask, select
 from jaxreg.transforms._steps import (
-    Mask,
     Schedule,
     StepState,
-    check_mask,
+    check_multipliers,
     check_params,
     check_strength,
     init_state,
     map_steps,
+    multiplied,
     next_state,
-    selected,
     strength_at,
+    where,
 )
 
 
 def decoupled_decay(
-    weight: Schedule, *, learning_rate: Schedule, mask: Mask = masks.kernels
+    weight: Schedule,
+    *,
+    learning_rate: Schedule,
+    mask: Mask = masks.kernels,
+    multipliers: Any = None,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Shrinks weights by a share of the learning rate, outside the gradient.
 
@@ -66,15 +75,20 @@ def decoupled_decay(
       weight: Decay :math:`\lambda_t`, zero or positive, or a schedule of it.
       learning_rate: Learning rate :math:`\eta_t` of the optimizer, or its schedule.
       mask: Tree of booleans shaped like the parameters, a function that makes one, or None for all.
-        By default :func:`jaxreg.masks.kernels`: biases and the scales of norms do not decay.
+        By default :func:`jaxreg.masks.kernels`: biases and the scales of norms do not decay, while
+        class tokens and position embeddings of two or more axes do. An array of booleans that
+        broadcasts to a parameter, such as ``[rows, 1]``, is for parts of it.
+      multipliers: Tree of numbers shaped like the parameters that multiply the weight, or a
+        function that makes one, such as :func:`jaxreg.masks.multipliers`; None for one.
 
     Returns:
       A transformation; its update needs ``params``. Nothing that scales updates may follow it, but
       for :func:`layerwise_scale` where the decay is to depend on the layer too.
 
     Raises:
-      ValueError: A number is negative, the update got no ``params``, or ``mask`` another tree.
-      TypeError: ``mask`` is a single boolean.
+      ValueError: A number is negative, the update got no ``params``, or ``mask`` or ``multipliers``
+        has another tree.
+      TypeError: ``mask`` is no tree of booleans, or ``multipliers`` none of numbers.
 
     Example:
       >>> import jax.numpy as jnp, optax
@@ -96,11 +110,11 @@ def decoupled_decay(
     def share(state: StepState) -> jax.Array:
         return strength_at(learning_rate, state) * strength_at(weight, state)
 
-    return _masked_decay(share, mask, "decoupled_decay")
+    return _masked_decay(share, mask, multipliers, "decoupled_decay")
 
 
 def independent_decay(
-    weight: Schedule, *, mask: Mask = masks.kernels
+    weight: Schedule, *, mask: Mask = masks.kernels, multipliers: Any = None
 ) -> optax.GradientTransformationExtraArgs:
     r"""Shrinks weights by a share that does not depend on the learning rate.
 
@@ -117,14 +131,19 @@ def independent_decay(
     Args:
       weight: Decay :math:`\lambda_t`, zero or positive, or a schedule of it.
       mask: Tree of booleans shaped like the parameters, a function that makes one, or None for all.
-        By default :func:`jaxreg.masks.kernels`: biases and the scales of norms do not decay.
+        By default :func:`jaxreg.masks.kernels`: biases and the scales of norms do not decay, while
+        class tokens and position embeddings of two or more axes do. An array of booleans that
+        broadcasts to a parameter, such as ``[rows, 1]``, is for parts of it.
+      multipliers: Tree of numbers shaped like the parameters that multiply the weight, or a
+        function that makes one, such as :func:`jaxreg.masks.multipliers`; None for one.
 
     Returns:
       A transformation; its update needs ``params``. Nothing that scales updates may follow it.
 
     Raises:
-      ValueError: ``weight`` is negative, the update got no ``params``, or ``mask`` another tree.
-      TypeError: ``mask`` is a single boolean.
+      ValueError: ``weight`` is negative, the update got no ``params``, or ``mask`` or
+        ``multipliers`` has another tree.
+      TypeError: ``mask`` is no tree of booleans, or ``multipliers`` none of numbers.
 
     Example:
       >>> import jax.numpy as jnp
@@ -145,11 +164,15 @@ def independent_decay(
     def share(state: StepState) -> jax.Array:
         return strength_at(weight, state)
 
-    return _masked_decay(share, mask, "independent_decay")
+    return _masked_decay(share, mask, multipliers, "independent_decay")
 
 
 def cautious_decay(
-    weight: Schedule, *, learning_rate: Schedule, mask: Mask = masks.kernels
+    weight: Schedule,
+    *,
+    learning_rate: Schedule,
+    mask: Mask = masks.kernels,
+    multipliers: Any = None,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Shrinks only the weights that the optimizer does not enlarge.
 
@@ -167,14 +190,19 @@ def cautious_decay(
         :func:`decoupled_decay` without tuning, as the paper has it.
       learning_rate: Learning rate :math:`\eta_t` of the optimizer, or its schedule.
       mask: Tree of booleans shaped like the parameters, a function that makes one, or None for all.
-        By default :func:`jaxreg.masks.kernels`: biases and the scales of norms do not decay.
+        By default :func:`jaxreg.masks.kernels`: biases and the scales of norms do not decay, while
+        class tokens and position embeddings of two or more axes do. An array of booleans that
+        broadcasts to a parameter, such as ``[rows, 1]``, is for parts of it.
+      multipliers: Tree of numbers shaped like the parameters that multiply the weight, or a
+        function that makes one, such as :func:`jaxreg.masks.multipliers`; None for one.
 
     Returns:
       A transformation; its update needs ``params``.
 
     Raises:
-      ValueError: A number is negative, the update got no ``params``, or ``mask`` another tree.
-      TypeError: ``mask`` is a single boolean.
+      ValueError: A number is negative, the update got no ``params``, or ``mask`` or ``multipliers``
+        has another tree.
+      TypeError: ``mask`` is no tree of booleans, or ``multipliers`` none of numbers.
 
     Example:
       >>> import jax.numpy as jnp
@@ -194,7 +222,7 @@ def cautious_decay(
     def share(state: StepState) -> jax.Array:
         return strength_at(learning_rate, state) * strength_at(weight, state)
 
-    return _masked_decay(share, mask, "cautious_decay", _not_enlarged)
+    return _masked_decay(share, mask, multipliers, "cautious_decay", _not_enlarged)
 
 
 def _all_of(w: jax.Array, u: jax.Array) -> jax.Array:
@@ -211,11 +239,13 @@ def _not_enlarged(w: jax.Array, u: jax.Array) -> jax.Array:
 def _masked_decay(
     share: Callable[[StepState], jax.Array],
     mask: Mask,
+    multipliers: Any,
     name: str,
     part: Callable[[jax.Array, jax.Array], jax.Array] = _all_of,
 ) -> optax.GradientTransformationExtraArgs:
     """Subtracts ``share(state) * part(w, u)`` from the weights that the mask selects."""
     check_mask(mask)
+    check_multipliers(multipliers)
 
     def update(
         updates: Any, state: Any, params: Any = None, **extra_args: Any
@@ -224,9 +254,11 @@ def _masked_decay(
         check_params(params, name)
         factor = share(state)
 
-        def step(w: jax.Array, u: jax.Array, chosen: bool) -> jax.Array:  # noqa: FBT001
-            return u - factor.astype(w.real.dtype) * part(w, u) if chosen else u
+        def step(w: jax.Array, u: jax.Array, chosen: Any, times: Any) -> jax.Array:
+            decayed = lambda: u - (factor * times).astype(w.real.dtype) * part(w, u)  # noqa: E731
+            return where(chosen, decayed, u)
 
-        return map_steps(step, updates, params, selected(mask, params)), next_state(state)
+        rest = select(mask, params), multiplied(multipliers, params)
+        return map_steps(step, updates, params, *rest), next_state(state)
 
     return optax.GradientTransformationExtraArgs(init_state, update)

@@ -5,8 +5,11 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import optax
 
+from jaxreg._selection import is_function_of_tree
 from jaxreg.transforms._steps import (
     Schedule,
     StepState,
@@ -37,7 +40,9 @@ def layerwise_scale(
       factor: Factor :math:`\gamma_t` for one layer, zero or positive, or a schedule of it. With 1
         nothing happens; with 0 only the last layer is trained.
       depth: Tree of integers shaped like the parameters, or a function of them that makes one, such
-        as :func:`jaxreg.masks.depth` with its ``order``.
+        as :func:`jaxreg.masks.depth` with its ``order``. A stack of layers, ``[layers, ...]``, may
+        have an array of integers, one for each layer; :func:`jaxreg.masks.depth` makes them with
+        its ``stacked``.
 
     Returns:
       A transformation; its update needs ``params``.
@@ -85,11 +90,12 @@ def layerwise_scale(
         del extra_args
         check_params(params, "layerwise_scale")
         depths = _depths(depth, params)
-        deepest = max(jax.tree.leaves(depths), default=0)
+        deepest = max((int(np.max(d, initial=0)) for d in jax.tree.leaves(depths)), default=0)
         scale = strength_at(factor, state)
 
-        def step(_: jax.Array, u: jax.Array, d: int) -> jax.Array:
-            return (scale ** (deepest - d)).astype(u.real.dtype) * u
+        def step(_: jax.Array, u: jax.Array, d: Any) -> jax.Array:
+            power = (scale ** (deepest - d)).astype(u.real.dtype)
+            return power.reshape(np.shape(d) + (1,) * (u.ndim - np.ndim(d))) * u
 
         return map_steps(step, updates, params, depths), next_state(state)
 
@@ -98,7 +104,7 @@ def layerwise_scale(
 
 def _depths(depth: Any, params: Any) -> Any:
     """Tree of depths, from a function only where that sees the deepest parameter."""
-    if callable(depth):
+    if is_function_of_tree(depth, params):
         if any(map(_is_masked, jax.tree.leaves(params, is_leaf=_is_masked))):
             raise ValueError(
                 "`depth` must be a tree where optax.masked or optax.partition shows "
@@ -116,8 +122,12 @@ def _depths(depth: Any, params: Any) -> Any:
 
 
 def _check_depth(w: Any, d: Any) -> None:
-    if not _is_masked(w):
+    if _is_masked(w):
+        return
+    if np.ndim(d) == 0:
         operator.index(d)
+    elif np.asarray(d).dtype.kind not in "iu" or np.shape(d) != jnp.shape(w)[:1]:
+        raise ValueError(f"{d} is no integer for each layer of shape {jnp.shape(w)}")
 
 
 def _is_masked(leaf: Any) -> bool:

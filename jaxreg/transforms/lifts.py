@@ -1,6 +1,7 @@
 """Lifts of functions on one array to Optax transformations."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 
 import jax
@@ -9,13 +10,18 @@ import optax
 from jax.typing import ArrayLike
 
 from jaxreg._checks import is_floating
+from jaxreg._selection import Mask, select_stacked
+from jaxreg._trees import per_layer
 from jaxreg.transforms._steps import (
     Schedule,
     StepState,
+    at_rest,
+    check_multipliers,
     check_params,
     check_strength,
     init_state,
     map_steps,
+    multiplied,
     next_state,
     strength_at,
 )
@@ -30,7 +36,11 @@ class ProximalOperator(Protocol):
 
 
 def add_penalty_gradient(
-    penalty: Callable[[jax.Array], jax.Array], weight: Schedule
+    penalty: Callable[[jax.Array], jax.Array],
+    weight: Schedule,
+    *,
+    multipliers: Any = None,
+    stacked: Mask = None,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Adds the gradient of a penalty to the gradients.
 
@@ -45,12 +55,18 @@ def add_penalty_gradient(
     Args:
       penalty: Function of one array, such as :func:`jaxreg.penalties.l2`.
       weight: Weight :math:`\lambda`, zero or positive, or a schedule of it.
+      multipliers: Tree of numbers shaped like the parameters that multiply the weight, or a
+        function that makes one, such as :func:`jaxreg.masks.multipliers`; None for one.
+      stacked: Mask of the leaves that hold one kernel per layer along their first axis, as those of
+        ``nn.scan`` and ``nnx.vmap`` do, each of which is penalized by itself. None for no leaf.
 
     Returns:
       A transformation; its update needs ``params``.
 
     Raises:
-      ValueError: ``weight`` is a negative number, or the update got no ``params``.
+      ValueError: ``weight`` is a negative number, the update got no ``params``, or ``multipliers``
+        or ``stacked`` another tree.
+      TypeError: ``multipliers`` is no tree of numbers, or ``stacked`` no mask of whole leaves.
 
     Example:
       >>> import jax.numpy as jnp, optax
@@ -66,6 +82,7 @@ def add_penalty_gradient(
       <https://papers.nips.cc/paper/563-a-simple-weight-decay-can-improve-generalization>`_, 1991
     """
     check_strength(weight, "weight")
+    check_multipliers(multipliers)
 
     def update(
         updates: Any, state: Any, params: Any = None, **extra_args: Any
@@ -74,18 +91,24 @@ def add_penalty_gradient(
         check_params(params, "add_penalty_gradient")
         factor = strength_at(weight, state)
 
-        def step(w: jax.Array, u: jax.Array) -> jax.Array:
-            gradient = jax.grad(lambda v: penalty(v).real)(w)
+        def step(w: jax.Array, u: jax.Array, times: Any, in_stack: bool) -> jax.Array:  # noqa: FBT001
+            gradient = per_layer(jax.grad(lambda v: penalty(v).real), in_stack)(w)
             # The gradient of a complex parameter points along the conjugate of steepest ascent.
-            return u + factor.astype(w.real.dtype) * gradient.conj()
+            return u + (factor * times).astype(w.real.dtype) * gradient.conj()
 
-        return map_steps(step, updates, params), next_state(state)
+        rest = multiplied(multipliers, params), select_stacked(stacked, params)
+        return map_steps(step, updates, params, *rest), next_state(state)
 
     return optax.GradientTransformationExtraArgs(init_state, update)
 
 
 def proximal(
-    prox: ProximalOperator, weight: Schedule, learning_rate: Schedule
+    prox: ProximalOperator,
+    weight: Schedule,
+    learning_rate: Schedule,
+    *,
+    multipliers: Any = None,
+    stacked: Mask = None,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Takes a proximal step after the step of the optimizer.
 
@@ -111,12 +134,18 @@ def proximal(
       prox: Proximal operator of one array, such as :func:`jaxreg.proximal.l1`.
       weight: Weight :math:`\lambda` of the penalty, zero or positive, or a schedule of it.
       learning_rate: Learning rate :math:`\eta_t` of the optimizer, or its schedule.
+      multipliers: Tree of numbers shaped like the parameters that multiply the weight, or a
+        function that makes one, such as :func:`jaxreg.masks.multipliers`; None for one.
+      stacked: Mask of the leaves that hold one kernel per layer along their first axis, as those of
+        ``nn.scan`` and ``nnx.vmap`` do; the operator gets them layer by layer. None for no leaf.
 
     Returns:
       A transformation; its update needs ``params``. Nothing that scales updates may follow it.
 
     Raises:
-      ValueError: A number is negative, or the update got no ``params``.
+      ValueError: A number is negative, the update got no ``params``, or ``multipliers`` or
+        ``stacked`` another tree.
+      TypeError: ``multipliers`` is no tree of numbers, or ``stacked`` no mask of whole leaves.
 
     Example:
       >>> import jax.numpy as jnp, optax
@@ -133,6 +162,7 @@ def proximal(
     """
     check_strength(weight, "weight")
     check_strength(learning_rate, "learning_rate")
+    check_multipliers(multipliers)
 
     def update(
         updates: Any, state: Any, params: Any = None, **extra_args: Any
@@ -141,16 +171,20 @@ def proximal(
         check_params(params, "proximal")
         threshold = strength_at(learning_rate, state) * strength_at(weight, state)
 
-        def step(w: jax.Array, u: jax.Array) -> jax.Array:
-            return prox(w + u, threshold=threshold) - w
+        def step(w: jax.Array, u: jax.Array, times: Any, in_stack: bool) -> jax.Array:  # noqa: FBT001
+            operator = partial(prox, threshold=threshold * times)
+            return per_layer(operator, in_stack)(w + u) - w
 
-        return map_steps(step, updates, params), next_state(state)
+        rest = multiplied(multipliers, params), select_stacked(stacked, params)
+        return map_steps(step, updates, params, *rest), next_state(state)
 
     return optax.GradientTransformationExtraArgs(init_state, update)
 
 
 def project(
     projection: Callable[[jax.Array], jax.Array],
+    *,
+    stacked: Mask = None,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Keeps every parameter inside a constraint set.
 
@@ -168,12 +202,15 @@ def project(
     Args:
       projection: Projection of one array, such as
         ``functools.partial(projections.max_norm, radius=2.0)``.
+      stacked: Mask of the leaves that hold one kernel per layer along their first axis, as those of
+        ``nn.scan`` and ``nnx.vmap`` do, each of which is projected by itself. None for no leaf.
 
     Returns:
       A stateless transformation; its update needs ``params``.
 
     Raises:
-      ValueError: The update got no ``params``.
+      ValueError: The update got no ``params``, or ``stacked`` has another tree.
+      TypeError: ``stacked`` is no mask of whole leaves.
 
     Example:
       >>> from functools import partial
@@ -195,15 +232,16 @@ def project(
         del extra_args
         check_params(params, "project")
 
-        def leaf(u: Any, w: Any) -> Any:
+        def leaf(u: Any, w: Any, in_stack: bool) -> Any:  # noqa: FBT001
             if u is None or not is_floating(w):
-                return u
+                return at_rest(u, w)
             w = jnp.asarray(w)
             moved = (w + u).astype(w.dtype)
-            inside = projection(moved)
+            inside = per_layer(projection, in_stack)(moved)
             return jnp.where(inside == moved, u, _step_within(w, inside).astype(u.dtype))
 
-        return jax.tree.map(leaf, updates, params, is_leaf=lambda u: u is None), state
+        stacks = select_stacked(stacked, params)
+        return jax.tree.map(leaf, updates, params, stacks, is_leaf=lambda u: u is None), state
 
     return optax.GradientTransformationExtraArgs(optax.init_empty_state, update)
 

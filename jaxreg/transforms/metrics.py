@@ -13,20 +13,19 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
-from jaxreg._checks import check_broadcasts
+from jaxreg._checks import check_broadcasts, is_floating
 from jaxreg._numerics import square, strength, widen
+from jaxreg._selection import Mask, check_mask, select, select_stacked
 from jaxreg.transforms._steps import (
-    Mask,
     Schedule,
     StepState,
-    check_mask,
     check_params,
     check_strength,
     init_state,
     map_steps,
     next_state,
-    selected,
     strength_at,
+    where,
 )
 from jaxreg.transforms.lifts import ProximalOperator
 
@@ -48,8 +47,13 @@ def preconditioned_proximal(
     *,
     metric: Metric,
     mask: Mask = None,
+    stacked: Mask = None,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Takes a proximal step after each step of an adaptive optimizer, in the metric of it.
+
+    A weight that never had a gradient has almost no metric, and the first step takes it to the
+    minimum of the penalty: with an L1 penalty, the rows of an embedding table whose tokens have not
+    come yet become zero. Leave such tables out with ``mask``.
 
     .. math::
 
@@ -58,9 +62,7 @@ def preconditioned_proximal(
 
     The operator gets the thresholds :math:`\eta_t \lambda / d_i`, one for each weight. Once the
     optimizer is at rest, with a momentum :math:`m` that is the gradient, the weights solve the
-    penalized problem: the one that :func:`proximal` solves after SGD, and misses after Adam. A
-    weight without any gradient has almost no metric: the first step takes it to the minimum of the
-    penalty.
+    penalized problem: the one that :func:`proximal` solves after SGD, and misses after Adam.
 
     It is a wrapper, since in a chain no transformation sees the state of another. Wrappers that
     skip or delay steps go around it, such as ``optax.MultiSteps`` and ``optax.apply_if_finite``.
@@ -78,16 +80,20 @@ def preconditioned_proximal(
       metric: Function of the state of ``inner``, after its update, to the tree of the diagonals
         :math:`d`: :func:`adam_metric`, :func:`rmsprop_metric`, :func:`adagrad_metric`, or yours.
       mask: Tree of booleans shaped like the parameters, or a function that makes one, such as
-        :func:`jaxreg.masks.kernels`: the optimizer moves all, and the proximal step is for these
-        alone. None is for all.
+        ``masks.all_of(masks.kernels, masks.negate(masks.match("embedding")))``: the optimizer moves
+        all, and the proximal step is for these alone. None is for all. An array of booleans that
+        broadcasts to a parameter is for parts of it: the step is computed for the whole parameter,
+        and taken there.
+      stacked: Mask of the leaves that hold one kernel per layer along their first axis, as those of
+        ``nn.scan`` and ``nnx.vmap`` do; the operator gets them layer by layer. None for no leaf.
 
     Returns:
       A transformation; its update needs ``params``. Nothing that scales updates may follow it.
 
     Raises:
       ValueError: A number is negative, the update got no ``params``, or ``metric`` finds no state,
-        several, or has another structure than the parameters.
-      TypeError: ``mask`` is a single boolean.
+        several, or has another structure than the parameters; or ``mask`` or ``stacked`` has.
+      TypeError: ``mask`` is no tree of booleans, or ``stacked`` no mask of whole leaves.
 
     Example:
       >>> import jax.numpy as jnp, optax
@@ -117,14 +123,17 @@ def preconditioned_proximal(
     ) -> tuple[Any, PreconditionedState]:
         check_params(params, "preconditioned_proximal")
         updates, inner_state = inner.update(updates, state.inner_state, params, **extra_args)
-        diagonals = _check_structure(_select(metric(inner_state), mask, params), updates)
+        chosen = select(mask, params)
+        diagonals = _check_structure(_left(metric(inner_state), chosen), updates)
         factor = strength_at(learning_rate, state.step) * strength_at(weight, state.step)
 
-        def step(w: jax.Array, u: jax.Array, d: jax.Array) -> jax.Array:
+        def step(w: jax.Array, u: jax.Array, d: jax.Array, part: Any, in_stack: bool) -> jax.Array:  # noqa: FBT001
             check_broadcasts(d, "metric", w.shape)
-            return prox(w + u, threshold=_thresholds(factor.astype(w.real.dtype), d)) - w
+            thresholds = _thresholds(factor.astype(w.real.dtype), d)
+            return where(part, lambda: _proximal(prox, w + u, thresholds, in_stack) - w, u)
 
-        moved = map_steps(step, updates, params, diagonals)
+        rest = diagonals, chosen, select_stacked(stacked, params)
+        moved = map_steps(step, updates, params, *rest)
         return moved, PreconditionedState(next_state(state.step), inner_state)
 
     return optax.GradientTransformationExtraArgs(init, update)
@@ -172,7 +181,9 @@ def adam_metric(
     def metric(state: Any) -> Any:
         found = _find(state, "Adam", ("ScaleByAdamState",))
 
-        def diagonal(second: jax.Array) -> jax.Array:
+        def diagonal(second: jax.Array) -> jax.Array | None:
+            if not is_floating(second):
+                return None
             v = _corrected(second, b2, found.count).real
             d = jnp.sqrt(v + strength(eps_root, v)) + strength(eps, v)
             return _from_first_step(d, found.count)
@@ -226,7 +237,9 @@ def rmsprop_metric(
         found = _find(state, "RMSProp", kinds + counted)
         count = found.count if "count" in found._fields else None
 
-        def diagonal(second: jax.Array, first: jax.Array | None = None) -> jax.Array:
+        def diagonal(second: jax.Array, first: jax.Array | None = None) -> jax.Array | None:
+            if not is_floating(second):
+                return None
             v = _corrected(second, decay, count).real
             if first is not None:
                 v = jnp.maximum(v - square(_corrected(first, decay, count)), 0)
@@ -272,7 +285,9 @@ def adagrad_metric(*, eps: ArrayLike = 1e-7) -> Metric:
       Optimization <https://jmlr.org/papers/v12/duchi11a.html>`_, 2011
     """
 
-    def diagonal(total: jax.Array) -> jax.Array:
+    def diagonal(total: jax.Array) -> jax.Array | None:
+        if not is_floating(total):
+            return None
         total = widen(total).real
         root = jnp.sqrt(total + strength(eps, total))
         return jnp.where(total > 0, root, jnp.full_like(root, jnp.inf))
@@ -308,15 +323,30 @@ def _from_first_step(d: jax.Array, count: jax.Array | None) -> jax.Array:
     return d if count is None else jnp.where(count == 0, jnp.full_like(d, jnp.inf), d)
 
 
-def _select(diagonals: Any, mask: Mask, params: Any) -> Any:
+def _left(diagonals: Any, chosen: Any) -> Any:
     """Leaves out what the mask does not select."""
-    if mask is None:
+    if all(flag is True for flag in jax.tree.leaves(chosen)):
         return diagonals
 
     def choose(keep: Any, below: Any) -> Any:
-        return below if keep else jax.tree.map(lambda _: None, below)
+        return jax.tree.map(lambda _: None, below) if keep is False else below
 
-    return jax.tree.map(choose, selected(mask, params), diagonals)
+    return jax.tree.map(choose, chosen, diagonals)
+
+
+def _proximal(
+    prox: ProximalOperator,
+    w: jax.Array,
+    thresholds: jax.Array,
+    in_stack: bool,  # noqa: FBT001
+) -> jax.Array:
+    """Proximal point, layer by layer in a stack."""
+    if not in_stack:
+        return prox(w, threshold=thresholds)
+    if thresholds.ndim == w.ndim:
+        thresholds = jnp.broadcast_to(thresholds, w.shape[:1] + thresholds.shape[1:])
+    axes = 0, 0 if thresholds.ndim == w.ndim else None
+    return jax.vmap(lambda v, t: prox(v, threshold=t), in_axes=axes)(w, thresholds)
 
 
 def _thresholds(factor: jax.Array, d: jax.Array) -> jax.Array:

@@ -7,14 +7,14 @@ import jax.numpy as jnp
 import optax
 
 from jaxreg._checks import is_floating
-from jaxreg._numerics import wide_dtype
+from jaxreg._numerics import rounded, wide_dtype
 from jaxreg.transforms._steps import check_params
 
 
 class CompensationState(NamedTuple):
     """What rounding lost so far, and the state of the optimizer."""
 
-    lost: Any  # float32 leaves for bfloat16 and float16 parameters, None for the others
+    lost: Any  # float32 leaves for parameters of 16 bits and fewer, None for the others
     inner_state: Any
 
 
@@ -30,7 +30,8 @@ def compensate_rounding(
     In bfloat16 a weight of 1 does not feel a step below 0.002, so that weight decay, a proximal
     step or a small learning rate do nothing at all. Wrapped, the whole optimizer sees and moves the
     float32 value :math:`v`, of which the parameter is the rounding. Parameters in float32 or wider
-    pass through, at no cost.
+    pass through, at no cost. Parameters in ``float8_e4m3fn``, ``float8_e5m2`` and their kin get
+    updates of their own dtype, as JAX adds numbers of 8 bits to no others.
 
     Args:
       inner: The whole chain, so that each step is rounded once.
@@ -40,6 +41,7 @@ def compensate_rounding(
 
     Raises:
       ValueError: The update got no ``params``.
+      TypeError: A parameter has a dtype without negative numbers, such as ``float8_e8m0fnu``.
 
     Example:
       >>> import jax.numpy as jnp, optax
@@ -89,7 +91,15 @@ def compensate_rounding(
 
 
 def _is_narrow(w: Any) -> bool:
-    return is_floating(w) and jnp.result_type(w) != wide_dtype(jnp.result_type(w))
+    if not is_floating(w):
+        return False
+    dtype = jnp.result_type(w)
+    if not jnp.finfo(dtype).min < 0:
+        raise TypeError(
+            f"`params` must have dtypes with negative numbers, got {dtype}; keep scales of blocks "
+            "out of the optimizer."
+        )
+    return dtype != wide_dtype(dtype)
 
 
 def _widen(w: Any, lost: jax.Array | None) -> Any:
@@ -105,21 +115,12 @@ def _round(w: Any, wide: Any, given: Any, step: Any, lost: Any) -> tuple[Any, An
     if step is None or lost is None:
         return step, lost
     goal, here = wide + step, _exactly(w)
-    update = (goal - here).astype(given.dtype)
-    return update, goal - _landing(w, here + update.astype(jnp.float32))
+    # What has 8 bits or fewer is added to its own kind alone.
+    dtype = w.dtype if jnp.finfo(w.dtype).bits < 16 else given.dtype
+    update = (goal - here).astype(dtype)
+    return update, goal - rounded(here + update.astype(jnp.float32), w.dtype)
 
 
 def _exactly(w: jax.Array) -> jax.Array:
     """A narrow parameter in float32, without the digits that compilers keep across two casts."""
-    return _landing(w, w.astype(jnp.float32))
-
-
-def _landing(w: jax.Array, value: jax.Array) -> jax.Array:
-    """Rounds as a cast to the dtype of ``w`` does, in a form that compilers do not remove."""
-    info = jnp.finfo(w.dtype)
-    rounded = jax.lax.reduce_precision(value, info.nexp, info.nmant)
-    if info.tiny == jnp.finfo(value.dtype).tiny:
-        return rounded
-    # The reduction flushes numbers below the normal range of float16 to zero; a cast keeps them.
-    spacing = float(info.smallest_subnormal)
-    return jnp.where(jnp.abs(value) < info.tiny, jnp.round(value / spacing) * spacing, rounded)
+    return rounded(w.astype(jnp.float32), w.dtype)

@@ -64,12 +64,11 @@ def test_masks_are_functions_and_trees():
         {"dense": {"kernel": True}, "list": [True, True]},
         {"dense": {"kernel": True, "bias": True}, "list": [True]},
         lambda params: jax.tree.leaves(params),
-        True,
     ],
-    ids=["missing", "short", "function", "bool"],
+    ids=["missing", "short", "function"],
 )
 def test_a_mask_of_another_structure_raises(mask):
-    with pytest.raises(ValueError, match=r"`mask` must have the tree structure of `params`"):
+    with pytest.raises(ValueError, match=r"`mask` must have the tree of the parameters"):
         penalties.total(TREE, penalties.l1, mask)
 
 

@@ -1,4 +1,4 @@
-"""What the transformations share: counts, strengths, masks, and steps computed in float32."""
+"""What the transformations share: counts, strengths, multipliers, and steps computed in float32."""
 
 import jax
 import jax.numpy as jnp
@@ -66,24 +66,21 @@ def test_missing_params_are_named():
         _steps.check_params(None, "lift")
 
 
-def test_a_single_boolean_is_no_mask():
-    for mask in ({"w": True}, None, lambda params: True):
-        _steps.check_mask(mask)
-    for mask in (True, False, jnp.asarray(np.array(True))):
-        with pytest.raises(TypeError, match=r"`mask` must be a tree of booleans.*static_args"):
-            _steps.check_mask(mask)
-
-
-def test_a_mask_is_a_tree_a_prefix_a_function_or_nothing():
-    params = {"a": {"b": ONES, "c": ONES}, "d": ONES}
-    everything = {"a": {"b": True, "c": True}, "d": True}
-    part = {"a": {"b": True, "c": True}, "d": False}
-    assert _steps.selected(None, params) == everything
-    assert _steps.selected({"a": True, "d": False}, params) == part
-    assert _steps.selected(lambda p: {"a": p is params, "d": False}, params) == part
-    for mask in ({"a": True}, [True, False], lambda p: {"x": True, "d": True}):
-        with pytest.raises(ValueError, match=r"`mask` must have the tree of the parameters: "):
-            _steps.selected(mask, params)
+def test_multipliers_are_a_tree_a_prefix_a_function_or_nothing():
+    params = {"a": {"b": ONES, "c": ONES}, "d": ONES, "n": np.arange(2)}
+    want = {"a": {"b": 0.5, "c": 0.5}, "d": 2, "n": 1}
+    tree = {"a": 0.5, "d": 2, "n": 1}
+    for given in (tree, lambda params: tree):
+        assert _steps.multiplied(given, params) == want
+    assert set(jax.tree.leaves(_steps.multiplied(None, params))) == {1.0}
+    for wrong in ({**tree, "d": "twice"}, {**tree, "a": ONES}):
+        with pytest.raises(TypeError, match=r"`multipliers` must be a tree of numbers, got .* for"):
+            _steps.multiplied(wrong, params)
+    with pytest.raises(ValueError, match="`multipliers` must have the tree of the parameters"):
+        _steps.multiplied({"a": 0.5}, params)
+    for single in (0.5, ONES, "half"):
+        with pytest.raises(TypeError, match="`multipliers` must be a tree of numbers or a func"):
+            _steps.check_multipliers(single)
 
 
 @few("dtype", ["bfloat16", "complex64", "float16", "float32"])
@@ -124,6 +121,7 @@ def test_absent_updates_and_other_leaves_stay():
         "none": None,
     }
     params |= {"key": jax.random.key(0), "on": np.array([True]), "left": ONES, "out": ONES}
+    params |= {"act": jnp.tanh, "name": "float32"}
     updates = {**params, "off": None, "key": np.zeros((), jax.dtypes.float0)}
     rest = dict.fromkeys(params, 2.0)
     rest |= {"left": optax.MaskedNode(), "out": None}
@@ -134,9 +132,28 @@ def test_absent_updates_and_other_leaves_stay():
     @jax.jit
     def map_steps():
         moved = _steps.map_steps(step, updates, params, rest)
-        for name in ("off", "none", "n", "key", "on", "left", "out"):
+        for name in ("off", "none", "n", "key", "on", "left", "out", "act", "name"):
             assert moved[name] is updates[name]
         assert isinstance(moved["masked"], optax.MaskedNode)
         return moved["w"]
 
     np.testing.assert_array_equal(map_steps(), [-2, -2])
+
+
+def test_gradients_of_integers_become_zeros_that_can_be_added():
+    """JAX gives integers and booleans gradients of float0, which nothing can be added to."""
+    params = {"n": np.arange(3, dtype=np.int8), "on": np.array([True, False]), "w": ONES}
+    updates = jax.tree.map(lambda w: np.zeros(w.shape, jax.dtypes.float0), params) | {"w": ONES}
+
+    @jax.jit
+    def step():
+        moved = _steps.map_steps(lambda w, u: -u, updates, params)
+        return moved, optax.apply_updates(params, moved)
+
+    moved, after = step()
+    for name in ("n", "on"):
+        assert moved[name].dtype == params[name].dtype
+        np.testing.assert_array_equal(after[name], params[name])
+    key = jax.random.key(0)
+    nothing = np.zeros((), jax.dtypes.float0)
+    assert _steps.at_rest(nothing, key) is nothing

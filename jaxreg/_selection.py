@@ -1,0 +1,180 @@
+"""Masks of trees: what one says of each leaf, with one check for everything that takes a mask."""
+
+import numbers
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+
+from jaxreg._checks import is_floating
+from jaxreg._paths import path_names
+
+Mask = Any | Callable[[Any], Any] | None
+
+
+def is_function_of_tree(value: Any, tree: Any) -> bool:
+    """Tells a function of trees from a tree that happens to be callable.
+
+    Modules of Equinox and its kin are trees with a ``__call__``, and so are masks made from them.
+    """
+    if not callable(value):
+        return False
+    leaves = jax.tree.leaves(value)
+    if len(leaves) == 1 and leaves[0] is value:
+        return True
+    return all(map(callable, leaves)) and jax.tree.structure(value) != jax.tree.structure(tree)
+
+
+def check_mask(mask: Mask, name: str = "mask") -> None:
+    """Raises for a single value in place of a tree or a function."""
+    if isinstance(mask, str | numbers.Number | np.generic | np.ndarray | jax.Array):
+        # Optax calls a mask that it takes for a schedule with the step, and gets one boolean.
+        fix = 'pass None for all, and under optax.inject_hyperparams static_args=("mask",)'
+        if isinstance(mask, str):
+            fix = f"pass masks.match({mask!r}) to select by name"
+        raise TypeError(
+            f"`{name}` must be a tree of booleans or a function of the parameters, got {mask!r}; "
+            f"{fix}."
+        )
+
+
+def select(mask: Mask, params: Any, name: str = "mask") -> Any:
+    """Says of each leaf whether it is selected.
+
+    Args:
+      mask: Tree of booleans shaped like ``params`` or a prefix of it, a function that makes one, or
+        None for all. A leaf may be a boolean array that broadcasts to the parameter, for parts of
+        it. A tree of other containers, such as an NNX state for its pure values, is matched by the
+        names of the leaves.
+      params: Tree of parameters. What the mask holds for leaves that are no floating-point arrays
+        does not count, unless it is a boolean.
+      name: The argument, for errors.
+
+    Returns:
+      Tree shaped like ``params``: booleans of Python, and arrays where a mask is for parts of a
+      leaf or is traced.
+
+    Raises:
+      TypeError: A leaf of the mask is no boolean.
+      ValueError: The mask has another tree, or an array in it does not broadcast to its parameter.
+    """
+    places, tree = jax.tree_util.tree_flatten_with_path(params)
+    if mask is None:
+        return tree.unflatten([True] * len(places))
+    pairs = zip(places, spread(mask, params, name), strict=True)
+    return tree.unflatten([_checked(flag, path, w, name) for (path, w), flag in pairs])
+
+
+def spread(given: Any, params: Any, name: str) -> list[Any]:
+    """Leaves of a tree that is given for parameters, in the order of the parameters.
+
+    Args:
+      given: Tree shaped like ``params``, a prefix of it, or a function that makes one. A tree of
+        other containers is matched by the names of the leaves.
+      params: Tree of parameters.
+      name: The argument, for errors.
+
+    Raises:
+      ValueError: The tree fits neither by its containers nor by its names.
+    """
+    tree = given(params) if is_function_of_tree(given, params) else given
+    try:
+        return jax.tree.leaves(jax.tree.broadcast(tree, params))
+    except ValueError as error:
+        leaves = _by_name(tree, params)
+        if leaves is None:
+            raise ValueError(
+                f"`{name}` must have the tree of the parameters, or a prefix of it: {error}"
+            ) from error
+        return leaves
+
+
+def _by_name(given: Any, params: Any) -> list[Any] | None:
+    """Leaves of a tree by the names of the parameters, or None where some have none."""
+    found = {path_names(path): leaf for path, leaf in jax.tree.leaves_with_path(given)}
+    hollow, flags, used = [], [], set()
+    for path, w in jax.tree.leaves_with_path(params, is_leaf=lambda x: not jax.tree.leaves(x)):
+        names = path_names(path)
+        own = next((names[:n] for n in range(len(names) + 1) if names[:n] in found), None)
+        if not jax.tree.leaves(w):
+            hollow.append(names)
+        elif own is not None or not is_floating(w):
+            flags.append(False if own is None else found[own])
+        else:
+            return None
+        used.add(own)
+    # What optax.masked hides has a place in the mask, and none among the parameters.
+    rest = found.keys() - used
+    known = all(any(names[: len(place)] == place for place in hollow) for names in rest)
+    return flags if known else None
+
+
+def _checked(flag: Any, path: tuple[Any, ...], w: Any, name: str) -> Any:
+    """A boolean of Python, or an array of booleans that broadcasts to the parameter."""
+    if isinstance(flag, bool | np.bool_):
+        return bool(flag)
+    if not is_floating(w):
+        return False
+    where = "/".join(path_names(path)) or "the root"
+    if not hasattr(flag, "shape") or flag.dtype != np.bool_:
+        raise TypeError(
+            f"`{name}` must be a tree of booleans, got {_told(flag)} for {where}; compare labels "
+            "and numbers first, or select by name with masks.match."
+        )
+    if flag.size == 1 and not isinstance(flag, Tracer):
+        return bool(np.asarray(flag).reshape(()))
+    shape = jnp.shape(w)
+    try:
+        fits = jnp.broadcast_shapes(flag.shape, shape) == shape
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ValueError(
+            f"`{name}` must hold a boolean for {where}, or an array of them that broadcasts to its "
+            f"shape {shape}, got shape {flag.shape}; a mask of rows has a last axis of size 1."
+        )
+    return flag
+
+
+def _told(flag: Any) -> str:
+    """A value as errors name it, in one line."""
+    shape = getattr(flag, "shape", ())
+    return f"an array of {flag.dtype} and shape {shape}" if shape else repr(flag)
+
+
+def select_stacked(stacked: Mask, params: Any) -> Any:
+    """Says of each leaf whether it holds one kernel per layer along its first axis.
+
+    Args:
+      stacked: Mask as in :func:`select`, of whole leaves; None for no leaf.
+      params: Tree of parameters.
+
+    Returns:
+      Tree of booleans of Python shaped like ``params``.
+
+    Raises:
+      TypeError: A leaf of the mask is no boolean that is known before tracing.
+      ValueError: The mask has another tree, or selects a single number.
+    """
+    if stacked is None:
+        return jax.tree.map(lambda _: False, params)
+
+    def check(path: tuple[Any, ...], w: Any, flag: Any) -> bool:
+        where = "/".join(path_names(path)) or "the root"
+        if not isinstance(flag, bool):
+            raise TypeError(
+                f"`stacked` must hold one static boolean for each leaf, got {_told(flag)} for "
+                f"{where}; all layers of a stack are treated alike."
+            )
+        if flag and is_floating(w) and jnp.ndim(w) == 0:
+            raise ValueError(
+                f"`stacked` must select arrays with an axis for layers, got the number {where}; "
+                "leave it out."
+            )
+        return flag and is_floating(w)
+
+    flags = select(stacked, params, "stacked")
+    return jax.tree_util.tree_map_with_path(check, params, flags)
