@@ -359,7 +359,7 @@ def _combined(
 
 def _pairs(patterns: Sequence[tuple[str, ArrayLike]]) -> list[tuple[str, ArrayLike]]:
     """Raises unless every pattern comes with a multiplier."""
-    rows = list(patterns) if isinstance(patterns, Sequence) else [patterns]
+    rows: list[Any] = list(patterns) if isinstance(patterns, Sequence) else [patterns]
     if any(isinstance(row, str) or not isinstance(row, Sequence) or len(row) != 2 for row in rows):
         raise TypeError(
             "`patterns` must be pairs of a regular expression and a multiplier, got "

@@ -212,3 +212,24 @@ def test_squares_of_complex_numbers_are_real():
     found = jax.jit(_numerics.square)(np.array([3 + 4j], np.complex64))
     assert found.dtype == jnp.float32
     np.testing.assert_allclose(found, [25])
+
+
+def numbers_and_halves(dtype):
+    """Numbers of a narrow dtype, what is halfway between them and next to that, and odd ones."""
+    bits = np.arange(2 ** jnp.finfo(dtype).bits)
+    own = bits.astype(np.uint8 if len(bits) == 256 else np.uint16).view(dtype).astype(np.float32)
+    own = np.unique(own[np.isfinite(own)])
+    halves = own[1:] / 2 + own[:-1] / 2
+    near = [np.nextafter(halves, np.float32(end)) for end in (-np.inf, np.inf)]
+    odd = np.float32([np.inf, -np.inf, np.nan, 1e30, -1e30, 1e-30, 0.0])
+    return np.concatenate([own, halves, *near, odd, own[-1:] * np.float32(1.04)])
+
+
+@few("dtype", [jnp.float8_e4m3fn, jnp.float8_e5m2, jnp.float8_e4m3fnuz, np.float16, jnp.bfloat16])
+def test_rounding_is_the_cast_there_and_back(dtype):
+    """By ml_dtypes; within a program, where XLA leaves out a cast there and back."""
+    x = numbers_and_halves(np.dtype(dtype))
+    with np.errstate(over="ignore"):
+        want = x.astype(dtype).astype(np.float32)
+    found = jax.jit(lambda x: _numerics.rounded(x, dtype))(x)
+    np.testing.assert_array_equal(found, want)

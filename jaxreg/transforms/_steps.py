@@ -97,7 +97,7 @@ def at_rest(u: Any, w: Any) -> Any:
     if getattr(u, "dtype", None) != jax.dtypes.float0 or not hasattr(w, "dtype"):
         return u
     counts = jnp.issubdtype(w.dtype, jnp.integer) or w.dtype == bool
-    return jnp.zeros(w.shape, w.dtype) if counts else u
+    return jnp.zeros_like(w) if counts else u
 
 
 def map_steps(step: Callable[..., jax.Array], updates: Any, params: Any, *rest: Any) -> Any:

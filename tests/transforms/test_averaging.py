@@ -518,3 +518,55 @@ def test_missing_params_are_named(name):
         ValueError, match=rf"`params` must be given to the update of `{name}`, got No"
     ):
         tx.update(w, tx.init(w))
+
+
+# Rounding under jit.
+
+
+@few("name", ["exponential_average", "lookahead"])
+def test_the_average_is_of_the_parameters_as_they_were_rounded(name):
+    """XLA leaves out a cast to bfloat16 and back, and the average was of other numbers."""
+    builds = {
+        "exponential_average": transforms.exponential_average(0.0),
+        "lookahead": transforms.lookahead(optax.identity(), period=1, step_size=1.0),
+    }
+    tx = builds[name]
+    w = np.ones(8, jnp.bfloat16)
+    u = np.linspace(0.001, 0.009, 8).astype(jnp.bfloat16)
+
+    @jax.jit
+    def step(w, u):
+        updates, state = tx.update(u, tx.init(w), w)
+        return optax.apply_updates(w, updates), state.average
+
+    params, average = step(w, u)
+    assert len(set(np.float32(params))) == 2
+    np.testing.assert_array_equal(average, np.float32(params))
+
+
+# Lookahead that starts anew.
+
+
+def test_lookahead_may_start_its_optimizer_anew():
+    """As ``optax.lookahead`` with ``reset_state``: momentum and schedules begin again."""
+    inner = optax.sgd(optax.linear_schedule(0.2, 0.0, 6), momentum=0.9)
+    tx = transforms.lookahead(inner, period=3, step_size=0.5, reset=inner.init)
+    theirs = optax.lookahead(inner, sync_period=3, slow_step_size=0.5, reset_state=True)
+
+    @jax.jit
+    def train():
+        def step(carry, _):
+            w, state, pair, other = carry
+            updates, state = tx.update(jnp.sin(w), state, w)
+            w = optax.apply_updates(w, updates)
+            updates, other = theirs.update(jnp.sin(pair.fast), other, pair)
+            pair = optax.apply_updates(pair, updates)
+            return (w, state, pair, other), (w, pair.fast, state.average, pair.slow)
+
+        w = jnp.array([1.0, -2.0])
+        pair = optax.LookaheadParams.init_synced(w)
+        return jax.lax.scan(step, (w, tx.init(w), pair, theirs.init(pair)), length=10)[1]
+
+    w, fast, average, slow = train()
+    np.testing.assert_allclose(w, fast, rtol=1e-5)
+    np.testing.assert_allclose(average, slow, rtol=1e-5)

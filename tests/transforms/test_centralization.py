@@ -107,3 +107,19 @@ def test_updates_need_no_params_and_take_other_arguments():
 def test_wrong_axes_are_named():
     with pytest.raises(ValueError, match=r"`axis` must lie in \[-2, 2\), got 2"):
         centralized(some((3, 3)), axis=2)
+
+
+def test_gradients_of_integers_become_zeros_where_parameters_are_known():
+    params = {"kernel": some((5, 4)), "n": np.arange(6).reshape(2, 3)}
+    updates = {"kernel": some((5, 4)), "n": np.zeros((2, 3), jax.dtypes.float0)}
+    tx = transforms.centralize()
+
+    @jax.jit
+    def step():
+        known = tx.update(updates, tx.init(params), params)[0]["n"]
+        unknown = tx.update(updates, tx.init(params))[0]["n"]
+        assert unknown is updates["n"]
+        return known
+
+    assert step().dtype == jax.eval_shape(lambda: jnp.asarray(params["n"])).dtype
+    np.testing.assert_array_equal(step(), np.zeros((2, 3)))

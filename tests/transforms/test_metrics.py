@@ -469,3 +469,26 @@ def test_wrong_arguments_are_named():
     refused(tx, matrix, r"`threshold` must be a single number.*transforms\.proxi")
     with pytest.raises(ValueError, match=r"`params` must be given to the update of `precond"):
         tx.update(matrix, optax.EmptyState())
+
+
+@few("name", ["adam", "rmsprop", "adagrad"])
+def test_counters_among_the_parameters_have_no_metric(name):
+    """Optax keeps moments of integers too, in which there is nothing to divide by."""
+    params = {"w": np.ones(2, np.float32), "n": np.arange(3), "none": None}
+    inner, metric = {
+        "adam": (optax.scale_by_adam(), transforms.adam_metric()),
+        "rmsprop": (optax.scale_by_rms(), transforms.rmsprop_metric()),
+        "adagrad": (optax.scale_by_rss(0.0), transforms.adagrad_metric()),
+    }[name]
+    found = jax.eval_shape(lambda: metric(inner.init(params)))
+    assert found["w"].shape == (2,)
+    assert found["n"] is None
+    still = optax.GradientTransformation(inner.init, lambda u, state, params=None: (u, state))
+    tx = preconditioned(still, weight=0.5, metric=metric)
+
+    @jax.jit
+    def step():
+        updates, _ = tx.update(params, tx.init(params), params)
+        return updates["n"]
+
+    np.testing.assert_array_equal(step(), params["n"])

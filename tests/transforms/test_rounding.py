@@ -187,3 +187,42 @@ def test_missing_params_are_named():
     w = np.ones(2, np.float32)
     with pytest.raises(ValueError, match="`params` must be given to the update of `compensate"):
         tx.update(w, tx.init(w))
+
+
+# Floats of 8 bits.
+
+
+@few("dtype", [jnp.float8_e4m3fn, jnp.float8_e5m2, jnp.float8_e4m3fnuz])
+def test_parameters_of_8_bits_follow_float32_ones_within_a_rounding(dtype):
+    """With gradients of their own dtype and of float32; and what they lack is in the state."""
+    w = {"w": np.float32([1.0, -0.5, 3.0]).astype(dtype), "wide": np.ones(3, np.float32)}
+    tx = transforms.compensate_rounding(optax.sgd(0.01))
+
+    @jax.jit
+    def train(w):
+        found = []
+        for kind in (dtype, jnp.float32):
+            params = w
+            state = tx.init(w)
+            for _ in range(30):
+                gradients = {"w": jnp.ones(3, kind), "wide": jnp.ones(3)}
+                updates, state = tx.update(gradients, state, params)
+                params = optax.apply_updates(params, updates)
+            found.append((params, state.lost["w"]))
+        return found
+
+    for params, lost in train(w):
+        assert params["w"].dtype == dtype
+        exact = np.float64(w["w"]) - 0.3
+        spacing = float(jnp.finfo(dtype).eps)
+        np.testing.assert_allclose(np.float64(params["w"]), exact, atol=2 * spacing)
+        np.testing.assert_allclose(np.float64(params["w"]) + lost, exact, atol=1e-5)
+        np.testing.assert_allclose(params["wide"], 0.7, rtol=1e-5)
+
+
+def test_scales_of_blocks_are_no_parameters():
+    tx = transforms.compensate_rounding(optax.sgd(0.1))
+    with pytest.raises(
+        TypeError, match=r"`params` must have dtypes with negative .* float8_e8m0fnu"
+    ):
+        tx.init({"w": np.ones(2, jnp.float8_e8m0fnu)})
