@@ -12,14 +12,20 @@
 - Flat minima: ``sam`` and ``asam`` around the optimizer, whose update takes a ``grad_fn``;
   ``sam_perturbation`` and ``asam_perturbation`` for a loop of your own.
 - Wrappers: ``preconditioned_proximal``, the proximal step in the metric of Adam, RMSProp or Adagrad
-  (``adam_metric``, ``rmsprop_metric``, ``adagrad_metric``), and ``compensate_rounding``, for
-  parameters in bfloat16 and float16.
+  (``adam_metric``, ``rmsprop_metric``, ``adagrad_metric``), ``compensate_rounding``, for
+  parameters in bfloat16, float16 and float8, and ``own_iterates``, for proximal steps and
+  projections inside ``optax.contrib.schedule_free``.
 
 Strengths are numbers, arrays (traced ones too) or Optax schedules. Leaves that are not
 floating-point pass through unchanged. Restrict a lift to some parameters with ``optax.masked``.
+Kernels that ``nn.scan`` or ``nnx.vmap`` stacked, ``[layers, in, out]``, are treated one by one
+where ``stacked`` selects them; see ``docs/stacked.md``. Where each of them belongs in optimizers
+with iterates of their own, such as SAM, lookahead, gradient accumulation and schedule-free ones, is
+in ``docs/optimizers.md``. Gradients of integers, which have the dtype float0, come back as zeros.
 Under ``optax.inject_hyperparams`` name the arguments that are functions but not schedules in
-``static_args``: ``("prox",)``, ``("penalty",)``, ``("mask",)``, ``("depth",)``, ``("inner",)``, and
-``("inner", "prox", "metric", "mask")`` for ``preconditioned_proximal``.
+``static_args``: ``("prox",)``, ``("penalty",)``, ``("mask",)``, ``("multipliers",)``,
+``("stacked",)``, ``("depth",)``, ``("inner",)``, and ``("inner", "prox", "metric", "mask")`` for
+``preconditioned_proximal``.
 
 Parameters in bfloat16 or float16 round small steps away: at 1.0, a step below 0.002 is lost, and so
 a decay with a smaller share, such as a weight of 0.1 with a learning rate of 0.001, does nothing.
@@ -37,6 +43,7 @@ from jaxreg.transforms.averaging import (
 )
 from jaxreg.transforms.centralization import centralize
 from jaxreg.transforms.decay import cautious_decay, decoupled_decay, independent_decay
+from jaxreg.transforms.iterates import IteratesState, own_iterates
 from jaxreg.transforms.layerwise import layerwise_scale
 from jaxreg.transforms.lifts import add_penalty_gradient, project, proximal
 from jaxreg.transforms.metrics import (
@@ -58,6 +65,7 @@ from jaxreg.transforms.sharpness import (
 __all__ = [
     "AverageState",
     "CompensationState",
+    "IteratesState",
     "LookaheadState",
     "PreconditionedState",
     "SharpnessState",
@@ -76,6 +84,7 @@ __all__ = [
     "independent_decay",
     "layerwise_scale",
     "lookahead",
+    "own_iterates",
     "preconditioned_proximal",
     "project",
     "proximal",

@@ -10,7 +10,7 @@ import numpy as np
 import optax
 
 from jaxreg._checks import check_nonnegative, is_floating
-from jaxreg._numerics import wide_dtype
+from jaxreg._numerics import rounded, wide_dtype
 from jaxreg._paths import path_names
 from jaxreg._selection import spread
 
@@ -124,3 +124,16 @@ def map_steps(step: Callable[..., jax.Array], updates: Any, params: Any, *rest: 
         return moved.astype(jnp.result_type(u))
 
     return jax.tree.map(leaf, updates, params, *rest, is_leaf=lambda u: isinstance(u, absent))
+
+
+def newest(w: Any, u: Any) -> Any:
+    """Value of a parameter after its update, rounded as ``optax.apply_updates`` does."""
+    if w is None or u is None or not jnp.issubdtype(jnp.result_type(w), jnp.number):
+        return w
+    if getattr(u, "dtype", None) == jax.dtypes.float0:
+        return w
+    dtype = jnp.result_type(w)
+    if is_floating(w) and jnp.finfo(dtype).bits < 32:
+        # Under jit a cast there and back would be left out, and the average be of other numbers.
+        return rounded(jnp.asarray(w, jnp.float32) + jnp.asarray(u, jnp.float32), dtype)
+    return jnp.asarray(w + u).astype(dtype)

@@ -10,9 +10,9 @@ import optax
 from jax.typing import ArrayLike
 
 from jaxreg._checks import check_between, check_nonnegative, is_floating, is_static
-from jaxreg._numerics import rounded, wide_dtype
+from jaxreg._numerics import wide_dtype
 from jaxreg._paths import path_names
-from jaxreg.transforms._steps import Schedule, StepState, check_params, strength_at
+from jaxreg.transforms._steps import Schedule, StepState, check_params, newest, strength_at
 
 
 class AverageState(NamedTuple):
@@ -295,13 +295,13 @@ def _map_leaves(function: Callable[..., Any], updates: Any, *trees: Any) -> Any:
 
 def _blend(share: jax.Array, u: Any, w: Any, average: Any) -> Any:
     """Moves the average of one leaf toward its newest value."""
-    newest = _newest(w, u)
-    if newest is None or not is_floating(newest):
-        return _wide_copy(newest)
-    newest = jnp.asarray(newest, average.dtype)
-    moved = average + share.astype(average.real.dtype) * (newest - average)
+    last = newest(w, u)
+    if last is None or not is_floating(last):
+        return _wide_copy(last)
+    last = jnp.asarray(last, average.dtype)
+    moved = average + share.astype(average.real.dtype) * (last - average)
     # The ends are exact, and what is infinite or NaN has no part in an average that rests.
-    return jnp.where(share == 1, newest, jnp.where(share == 0, average, moved))
+    return jnp.where(share == 1, last, jnp.where(share == 0, average, moved))
 
 
 def _rejoin(back: jax.Array, u: Any, w: Any, slow: Any) -> Any:
@@ -314,19 +314,6 @@ def _rejoin(back: jax.Array, u: Any, w: Any, slow: Any) -> Any:
 def _in_dtype(w: Any, slow: Any) -> Any:
     """Slow weights in the dtype of the parameters."""
     return slow if w is None else jnp.asarray(slow, jnp.result_type(w))
-
-
-def _newest(w: Any, u: Any) -> Any:
-    """Value of a parameter after its update, rounded as ``optax.apply_updates`` does."""
-    if w is None or u is None or not jnp.issubdtype(jnp.result_type(w), jnp.number):
-        return w
-    if getattr(u, "dtype", None) == jax.dtypes.float0:
-        return w
-    dtype = jnp.result_type(w)
-    if is_floating(w) and jnp.finfo(dtype).bits < 32:
-        # Under jit a cast there and back would be left out, and the average be of other numbers.
-        return rounded(jnp.asarray(w, jnp.float32) + jnp.asarray(u, jnp.float32), dtype)
-    return jnp.asarray(w + u).astype(dtype)
 
 
 def _wide_copy(w: Any) -> Any:

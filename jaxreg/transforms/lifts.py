@@ -48,9 +48,9 @@ def add_penalty_gradient(
 
       g \leftarrow g + \lambda \nabla R(w)
 
-    Chain it before the optimizer: that is regularization through the loss. Adam and its kin divide
-    that gradient by their running scale, so that :func:`jaxreg.penalties.l2` is not weight decay
-    there; :func:`decoupled_decay` is.
+    Chain it before the optimizer, inside of :func:`sam` and all that wraps optimizers: that is
+    regularization through the loss. Adam and its kin divide that gradient by their running scale,
+    so that :func:`jaxreg.penalties.l2` is not weight decay there; :func:`decoupled_decay` is.
 
     Args:
       penalty: Function of one array, such as :func:`jaxreg.penalties.l2`.
@@ -91,7 +91,7 @@ def add_penalty_gradient(
         check_params(params, "add_penalty_gradient")
         factor = strength_at(weight, state)
 
-        def step(w: jax.Array, u: jax.Array, times: Any, in_stack: bool) -> jax.Array:  # noqa: FBT001
+        def step(w: jax.Array, u: jax.Array, times: Any, in_stack: Any) -> jax.Array:
             gradient = per_layer(jax.grad(lambda v: penalty(v).real), in_stack)(w)
             # The gradient of a complex parameter points along the conjugate of steepest ascent.
             return u + (factor * times).astype(w.real.dtype) * gradient.conj()
@@ -117,13 +117,14 @@ def proximal(
       w \leftarrow \mathrm{prox}_{\eta_t \lambda R}(w + u)
 
     Chain it after the optimizer, with the same learning rate :math:`\eta_t`, and inside
-    ``optax.MultiSteps``, so that it acts once per real step. With plain SGD the iteration solves
-    the penalized problem, and weights that the operator sets to zero are exactly zero. Momentum
-    :math:`\mu` multiplies the step of SGD in the long run: pass :math:`\eta_t / (1 - \mu)` here to
-    solve the same problem. After an adaptive optimizer such as Adam the step is taken in the
-    Euclidean metric and not in that of the optimizer: the zeros are as exact, but they solve
-    another problem, and :func:`preconditioned_proximal` this one. After Lion and other sign methods
-    there is no such problem.
+    ``optax.MultiSteps``, :func:`sam` and :func:`lookahead`, so that it acts once per real step;
+    inside ``optax.contrib.schedule_free`` with :func:`own_iterates` around the chain. With plain
+    SGD the iteration solves the penalized problem, and weights that the operator sets to zero are
+    exactly zero. Momentum :math:`\mu` multiplies the step of SGD in the long run: pass
+    :math:`\eta_t / (1 - \mu)` here to solve the same problem. After an adaptive optimizer such as
+    Adam the step is taken in the Euclidean metric and not in that of the optimizer: the zeros are
+    as exact, but they solve another problem, and :func:`preconditioned_proximal` this one. After
+    Lion and other sign methods there is no such problem.
 
     The zeros are exact. Other weights are within a rounding of the proximal point, as no update
     is finer than the spacing of numbers at the weight; for the point to the bit, leave the step out
@@ -171,7 +172,7 @@ def proximal(
         check_params(params, "proximal")
         threshold = strength_at(learning_rate, state) * strength_at(weight, state)
 
-        def step(w: jax.Array, u: jax.Array, times: Any, in_stack: bool) -> jax.Array:  # noqa: FBT001
+        def step(w: jax.Array, u: jax.Array, times: Any, in_stack: Any) -> jax.Array:
             operator = partial(prox, threshold=threshold * times)
             return per_layer(operator, in_stack)(w + u) - w
 
@@ -192,8 +193,9 @@ def project(
 
       w \leftarrow P(w + u)
 
-    Chain it last. Parameters that the optimizer leaves inside the set get the optimizer's update
-    to the bit.
+    Chain it last, and inside ``optax.MultiSteps``, :func:`sam` and :func:`lookahead`; inside
+    ``optax.contrib.schedule_free`` with :func:`own_iterates` around the chain. Parameters that the
+    optimizer leaves inside the set get the optimizer's update to the bit.
 
     A chain has to hold the step and the projected point at once. Where that is too much memory,
     project the new parameters in its place, ``jax.tree.map(projection, params)`` after

@@ -65,11 +65,11 @@ def preconditioned_proximal(
     penalized problem: the one that :func:`proximal` solves after SGD, and misses after Adam.
 
     It is a wrapper, since in a chain no transformation sees the state of another. Wrappers that
-    skip or delay steps go around it, such as ``optax.MultiSteps`` and ``optax.apply_if_finite``.
-    What else scales the step inside, such as momentum after RMSProp, belongs into
-    ``learning_rate``. Parameters that ``metric`` leaves out, as ``optax.MaskedNode`` or None, have
-    no proximal step. Lion and other sign methods have no metric: take :func:`proximal`, which is
-    Euclidean.
+    skip or delay steps go around it, such as ``optax.MultiSteps`` and ``optax.apply_if_finite``,
+    and so do :func:`sam`, :func:`lookahead` and :func:`own_iterates`. What else scales the step
+    inside, such as momentum after RMSProp, belongs into ``learning_rate``. Parameters that
+    ``metric`` leaves out, as ``optax.MaskedNode`` or None, have no proximal step. Lion and other
+    sign methods have no metric: take :func:`proximal`, which is Euclidean.
 
     Args:
       inner: The optimizer.
@@ -127,7 +127,7 @@ def preconditioned_proximal(
         diagonals = _check_structure(_left(metric(inner_state), chosen), updates)
         factor = strength_at(learning_rate, state.step) * strength_at(weight, state.step)
 
-        def step(w: jax.Array, u: jax.Array, d: jax.Array, part: Any, in_stack: bool) -> jax.Array:  # noqa: FBT001
+        def step(w: jax.Array, u: jax.Array, d: jax.Array, part: Any, in_stack: Any) -> jax.Array:
             check_broadcasts(d, "metric", w.shape)
             thresholds = _thresholds(factor.astype(w.real.dtype), d)
             return where(part, lambda: _proximal(prox, w + u, thresholds, in_stack) - w, u)

@@ -123,7 +123,9 @@ def sam(
     ``tx.update(grads, state, params, grad_fn=lambda params: jax.grad(loss)(params, batch))``. On
     several devices inside ``shard_map`` it averages over them as ``grads`` did. What changes
     gradients, such as clipping or accumulation, belongs into ``inner`` and not around or before it.
-    With a radius of 0 the updates are those of ``inner``, to the bit.
+    Decay, proximal steps and projections belong into ``inner`` too. With a radius of 0 the updates
+    are those of ``inner``, to the bit. ``docs/optimizers.md`` has the training steps of Flax's
+    ``TrainState``, of ``nnx.Optimizer``, and of models with dropout.
 
     A gradient that is not finite makes the point NaN. ``sam(optax.apply_if_finite(...), radius)``
     skips that step, and the one whose gradient is not finite at the worst point only. Parameters in

@@ -144,6 +144,7 @@ WITHOUT_ROW = {
     "jaxreg.transforms.compensate_rounding",
     "jaxreg.transforms.exponential_average",
     "jaxreg.transforms.lookahead",
+    "jaxreg.transforms.own_iterates",
     "jaxreg.transforms.preconditioned_proximal",
     "jaxreg.transforms.rmsprop_metric",
     "jaxreg.transforms.sam",

@@ -1,0 +1,82 @@
+"""Transformations inside optimizers that keep iterates of their own."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxreg.transforms._steps import check_params, newest
+
+
+class IteratesState(NamedTuple):
+    """What the updates add up to, and the state of the transformation."""
+
+    iterates: Any  # the initial parameters plus all updates so far, in their dtypes
+    inner_state: Any
+
+
+def own_iterates(inner: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
+    r"""Shows a chain the iterates that its own updates add up to, in place of the parameters.
+
+    .. math::
+
+      z_{t+1} = z_t + u(z_t), \qquad z_0 = w_0
+
+    ``optax.contrib.schedule_free`` takes gradients at one point, :math:`y`, and adds the steps of
+    the optimizer inside to another one, :math:`z`, but shows that optimizer :math:`y`. Weight decay
+    at :math:`y` is what its authors do; a proximal step or a projection has to be one of :math:`z`,
+    or its zeros and its constraint are lost. In this wrapper they are. The points :math:`x` and
+    :math:`y` are averages of :math:`z`, so that a projection to a convex set holds for them too.
+    The average of sparse iterates is zero only where all of them were;
+    :func:`exponential_average` tells how to restore the zeros.
+
+    It keeps one more copy of the parameters. Everything that moves them belongs inside.
+
+    Args:
+      inner: The whole chain, such as an optimizer and then :func:`project`.
+
+    Returns:
+      A transformation; its update needs ``params``, and uses their structure alone.
+
+    Raises:
+      ValueError: The update got no ``params``.
+
+    Example:
+      >>> from functools import partial
+      >>> import jax.numpy as jnp, optax
+      >>> from jaxreg import projections, transforms
+      >>> ball = transforms.project(partial(projections.max_norm, radius=1.0))
+      >>> base = transforms.own_iterates(optax.chain(optax.sgd(0.5), ball))
+      >>> tx = optax.contrib.schedule_free(base, learning_rate=0.5)
+      >>> w = jnp.array([[0.6], [0.8]])
+      >>> state = tx.init(w)
+      >>> for _ in range(3):
+      ...     updates, state = tx.update(-w, state, w)
+      ...     w = optax.apply_updates(w, updates)
+      >>> print(jnp.linalg.norm(w).round(5), jnp.linalg.norm(state.z).round(5))
+      1.0 1.0
+
+    References:
+      Defazio et al., `The Road Less Scheduled <https://arxiv.org/abs/2405.15682>`_, 2024
+    """
+    inner = optax.with_extra_args_support(inner)
+
+    def init(params: Any) -> IteratesState:
+        # A copy, since parameters and states are often donated together.
+        return IteratesState(jax.tree.map(jnp.copy, params), inner.init(params))
+
+    def update(
+        updates: Any, state: Any, params: Any = None, **extra_args: Any
+    ) -> tuple[Any, IteratesState]:
+        check_params(params, "own_iterates")
+        here = jax.tree.map(lambda _, z: z, params, state.iterates)
+        updates, inner_state = inner.update(updates, state.inner_state, here, **extra_args)
+        there = jax.tree.map(_moved, updates, state.iterates, is_leaf=lambda u: u is None)
+        return updates, IteratesState(there, inner_state)
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _moved(u: Any, z: Any) -> Any:
+    return None if z is None else jnp.asarray(newest(z, u), jnp.result_type(z))
