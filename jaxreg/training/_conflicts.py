@@ -68,3 +68,18 @@ SOFT_TARGETS = Known(
     "Carratino et al. 2022, https://arxiv.org/abs/2006.06049 (mixup smooths labels by itself)",
     "alpha=0 in jaxreg.targets.smoothed_cross_entropy where targets are mixed or from a teacher",
 )
+STACKED = Known(
+    "a stack of layers taken for one kernel",
+    "its first axis is probably that of layers, over which norms, singular values or means run: "
+    "layers share one bound or one threshold",
+    "the parameters of a scan, https://flax.readthedocs.io/en/latest/api_reference/flax.linen/"
+    "transformations.html",
+    'stacked=jaxreg.masks.match("name"), as docs/stacked.md shows, or jax.vmap of the function',
+)
+UNUSED_ROWS = Known(
+    "a proximal step on rows without gradients",
+    "the metric of an adaptive optimizer is almost zero where no gradient came: rows of a table "
+    "become zero before their tokens come",
+    "Yun, Lozano and Yang 2020, https://arxiv.org/abs/2007.07484, equation 3",
+    "mask=jaxreg.masks.all_of(masks.kernels, masks.negate(masks.match('embedding')))",
+)

@@ -56,6 +56,8 @@ def of_penalty(response: Response) -> Found:
 def _of_moves(response: Response, probed: Probed) -> Found:
     shares = response.shares
     fades = abs(response.after) < 0.01 * abs(response.before)
+    if np.all(np.abs(shares[: SCALES.index(1e2) + 1] - 1) < EXACT) and not _rests(response):
+        return Found(_in_metric(response, fades=fades), ())
     if fades and probed.is_bounded:
         size = float(np.mean(np.abs(response.moves[_ONE])))
         kind = "penalty through the optimizer's scaling"
@@ -88,6 +90,19 @@ def _of_moves(response: Response, probed: Probed) -> Found:
         size = float(np.mean(np.abs(response.moves[_ONE])))
         effects.append(Effect("moves without a gradient", size, "per step"))
     return Found(tuple(effects), tuple(problems))
+
+
+def _in_metric(response: Response, *, fades: bool) -> tuple[Effect, ...]:
+    """A proximal step whose threshold the size of past gradients divides, and what stands by it."""
+    zeros = _hard_zero(response.shares)
+    effects = [Effect("proximal step to exact zeros", zeros, "largest zero without a gradient")]
+    # After large gradients nothing is left of the threshold.
+    decay = response.after if fades and abs(response.after) > 10 * _NOTHING else 0.0
+    if decay:
+        effects.insert(0, Effect("decay", decay, "of the weight per step"))
+    if _last_free(response.shares) < len(SCALES) - 1:
+        effects.append(_constraint(response, decay))
+    return tuple(effects)
 
 
 def _rests(response: Response) -> bool:

@@ -59,7 +59,7 @@ def _through(
 ) -> list[frozenset[str]]:
     """Sources that the outputs of one equation depend on."""
     everything = _NONE.union(*ins)
-    inner = list(_programs(equation.params.values()))
+    inner = list(programs(equation.params.values()))
     if len(inner) == 1 and equation.primitive.name not in _LOOPS:
         outs = _walk(inner[0], _arguments(inner[0], ins, everything), pairs)
         if len(outs) == len(equation.outvars):
@@ -79,11 +79,11 @@ def _arguments(
     return ins if len(ins) == count else [everything] * count
 
 
-def _programs(values: Any) -> Any:
+def programs(values: Any) -> Any:
     """Programs among the parameters of an equation."""
     for value in values:
         if isinstance(value, list | tuple):
-            yield from _programs(value)
+            yield from programs(value)
         elif hasattr(value, "jaxpr"):
             yield value.jaxpr
         elif hasattr(value, "eqns"):

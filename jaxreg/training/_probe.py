@@ -40,6 +40,8 @@ class Response(NamedTuple):
     before: float  # share removed from large weights at first
     after: float  # share removed from large weights after large gradients
     follows: bool  # whether the gradient moves it
+    couples: bool  # whether the slices of its first axis do not move by themselves
+    forgets: bool  # whether much more is removed where no gradient came
 
     @property
     def shares(self) -> np.ndarray:
@@ -157,6 +159,8 @@ def _probe(trial: _Trial) -> Probed:
     in_mini_step = leaf_names(trial.move(trial.weights, waiting))
     before, after = (leaf_names(m) for m in _before_and_after(trial))
     gradient = leaf_names(trial.update(trial.signs, trial.weights, trial.start)[0])
+    coupled = _coupled(trial)
+    idle, busy = (leaf_names(m) for m in _idle_and_busy(trial))
     found = {}
     for name, weights in leaf_names(trial.weights).items():
         if not is_floating(weights) or np.size(weights) == 0:
@@ -174,6 +178,8 @@ def _probe(trial: _Trial) -> Probed:
             follows=bool(
                 np.any(np.asarray(gradient[name]) != np.asarray(moves[EXPONENTS.index(0)][name]))
             ),
+            couples=name in coupled,
+            forgets=_removed(idle[name], w) > max(10 * abs(_removed(busy[name], w)), 1e-3),
         )
     adaptive, bounded = (_is_adaptive(trial, size) for size in (1e-6, 1e2))
     return Probed(found, step, trial.mini_steps, adaptive, bounded)
@@ -195,6 +201,66 @@ def _before_and_after(trial: _Trial) -> tuple[Any, Any]:
         jax.tree.map(lambda a, b: (a - b) / 2, trial.move(far, s), trial.move(opposite, s))
         for s in (trial.start, state)
     )  # pyright: ignore[reportReturnType]
+
+
+def _coupled(trial: _Trial) -> set[str]:
+    """Leaves of which a slice moves otherwise once the first slice is ten times as large."""
+
+    def enlarge(leaf: Any) -> Any:
+        if not is_floating(leaf) or np.ndim(leaf) < 3:
+            return leaf
+        return np.concatenate([10 * np.asarray(leaf)[:1], np.asarray(leaf)[1:]])
+
+    found = set()
+    for scale in (1.0, 1e6):
+        params = _scaled(trial.weights, scale)
+        alone, beside = (leaf_names(trial.move(p)) for p in (params, jax.tree.map(enlarge, params)))
+        differ = {name for name, a in alone.items() if _slices_differ(a, beside[name])}
+        # What looks at the whole tree, such as clipping, knows no layers.
+        if all(np.ndim(alone[name]) >= 3 for name in differ):
+            found |= differ
+    return found
+
+
+def _slices_differ(a: Any, b: Any) -> bool:
+    """Whether slices after the first differ by more than rounding."""
+    if not is_floating(a):
+        return False
+    a, b = (np.asarray(x)[1:] if np.ndim(x) >= 3 else np.asarray(x) for x in (a, b))
+    return bool(np.abs(a - b).max(initial=0.0) > 1e-3 * np.abs(a).max(initial=0.0))
+
+
+def _idle_and_busy(trial: _Trial) -> tuple[Any, Any]:
+    """Moves of every other row, without a gradient there and with one; the rest moves anyhow.
+
+    Half of the sum for gradients of both signs leaves out the step along the gradient.
+    """
+
+    def even(leaf: Any, factor: float) -> Any:
+        if not is_floating(leaf) or np.ndim(leaf) == 0:
+            return leaf
+        rows = np.arange(np.shape(leaf)[0]) % 2 == 0
+        kept = np.where(rows, 1.0, factor).reshape(-1, *[1] * (np.ndim(leaf) - 1))
+        return np.asarray(leaf) * kept.astype(np.asarray(leaf).dtype)
+
+    both = []
+    for factor in (0.0, 1.0):
+        gradients = [
+            jax.tree.map(lambda leaf, f=factor: even(leaf, f), _scaled(trial.signs, sign))
+            for sign in (1.0, -1.0)
+        ]
+        moves = [trial.update(g, trial.weights, trial.start)[0] for g in gradients]
+        both.append(jax.tree.map(_half_sum, *moves))
+    return both[0], both[1]
+
+
+def _half_sum(a: Any, b: Any) -> Any:
+    return (np.asarray(a) + np.asarray(b)) / 2 if is_floating(a) else a
+
+
+def _removed(move: Any, w: np.ndarray) -> float:
+    """Share that a move takes from every other row."""
+    return share(np.asarray(move)[1::2], w[1::2], 1.0) if w.ndim else 0.0
 
 
 def _is_adaptive(trial: _Trial, size: float) -> bool:

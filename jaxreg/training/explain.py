@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxreg import masks
-from jaxreg.training import _conflicts, _effects, _modules, _probe
+from jaxreg.training import _conflicts, _effects, _modules, _probe, _stacks
 from jaxreg.training._invariance import scale_invariant
 
 __all__ = ["Conflict", "Effect", "Explanation", "explain"]
@@ -132,12 +132,15 @@ def explain(
     if not probed.responses:
         raise ValueError("`params` must hold floating-point arrays, got none; pass the parameters.")
     found = {name: _effects.of_leaf(r, probed) for name, r in probed.responses.items()}
-    added = {} if penalty is None else _penalties(penalty, tree)
+    pulled = {} if penalty is None else _probe.probe_penalty(penalty, tree)
+    added = {name: _effects.of_penalty(response) for name, response in pulled.items()}
     effects = _leaf_effects(tree, found, added) + _module_effects(traced)
     conflicts = [
         *_chain_conflicts(found),
         *_penalty_conflicts(added, probed),
         *_leaf_conflicts(effects, tree),
+        *_row_conflicts(found, probed),
+        *_stack_conflicts(traced, tree, probed.responses, pulled),
         *_model_conflicts(traced, effects),
         *_target_conflicts(loss, targets),
     ]
@@ -150,11 +153,6 @@ def _trace(model: Any, params: Any, inputs: Any, call: Any) -> _modules.Model | 
     if isinstance(model, nnx.Module):
         return _modules.of_nnx(model, inputs, call)
     return _modules.of_linen(model, params, inputs, call)
-
-
-def _penalties(penalty: Callable[[Any], Any], params: Any) -> dict[str, _effects.Found]:
-    responses = _probe.probe_penalty(penalty, params)
-    return {name: _effects.of_penalty(response) for name, response in responses.items()}
 
 
 def _leaf_effects(
@@ -201,6 +199,29 @@ def _leaf_conflicts(effects: list[Effect], params: Any) -> list[Conflict]:
     kernels = _probe.leaf_names(masks.kernels(params))
     decayed = _decayed(effects)
     return _conflict(_conflicts.SCALES, [name for name in decayed if not kernels[name]])
+
+
+def _row_conflicts(found: dict[str, _effects.Found], probed: _probe.Probed) -> list[Conflict]:
+    """Embedding tables that lose the rows whose tokens have not come."""
+    tables = [
+        name
+        for name, response in probed.responses.items()
+        if response.forgets
+        and name.rpartition("/")[2].startswith("embed")
+        and _effects.COUPLED not in found[name].problems
+    ]
+    return _conflict(_conflicts.UNUSED_ROWS, tables)
+
+
+def _stack_conflicts(
+    traced: _modules.Model | None, params: Any, *responses: dict[str, _probe.Response]
+) -> list[Conflict]:
+    """Stacks of layers of which one layer changes what happens to the others."""
+    coupled = {name for found in responses for name, r in found.items() if r.couples}
+    if not coupled:
+        return []
+    stacks = _stacks.stacked_names(params, None if traced is None else traced.apply)
+    return _conflict(_conflicts.STACKED, sorted(coupled & stacks))
 
 
 def _decayed(effects: list[Effect]) -> list[str]:

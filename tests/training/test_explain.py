@@ -326,6 +326,87 @@ def test_nnx_models_are_seen_alike(order):
     assert all((a == b).all() for a, b in zip(after, before, strict=True))
 
 
+# Stacks of layers, and rows without gradients.
+
+STACK = "a stack of layers taken for one kernel"
+LAYERS = {
+    "blocks": {"kernel": np.ones((3, 4, 4), np.float32), "bias": np.ones((3, 4), np.float32)},
+    "conv": {"kernel": np.ones((3, 4, 4), np.float32), "bias": np.ones(4, np.float32)},
+}
+AXES = partial(masks.kernels, stacked=masks.match("blocks"))
+
+
+@pytest.mark.parametrize("place", ["optimizer", "loss"])
+def test_a_stack_that_is_taken_for_one_kernel(place):
+    """It is known by its bias, which has an axis of layers too; that of a convolution has none."""
+    for stacked in (None, masks.match("blocks")):
+        if place == "loss":
+            each = penalties.group_lasso if stacked is None else jax.vmap(penalties.group_lasso)
+            penalty = lambda p, each=each: jnp.sum(each(p["blocks"]["kernel"]))  # noqa: E731
+            _, conflicts = seen(optax.sgd(RATE), LAYERS, penalty=penalty)
+        else:
+            lift = transforms.project(BALL, stacked=stacked)
+            _, conflicts = seen(optax.chain(ADAM, optax.masked(lift, AXES)), LAYERS)
+        assert conflicts == ({STACK: ("blocks/kernel",)} if stacked is None else {})
+
+
+def test_what_is_elementwise_does_not_mind_a_stack():
+    for lift in (DECAY, transforms.proximal(proximal.l1, 0.01, RATE)):
+        _, conflicts = seen(optax.chain(ADAM, optax.masked(lift, AXES)), LAYERS)
+        assert conflicts == {}
+
+
+@pytest.mark.programs(34)
+def test_a_stack_is_found_in_the_loop_of_a_model():
+    class Block(nn.Module):
+        @nn.compact
+        def __call__(self, x, _):
+            return nn.Dense(8, use_bias=False)(x), None
+
+    class Model(nn.Module):
+        @nn.compact
+        def __call__(self, x, *, train):
+            axes = {"variable_axes": {"params": 0}, "split_rngs": {"params": True}}
+            return nn.scan(Block, length=3, **axes)(name="blocks")(x, None)[0]
+
+    tx = optax.chain(ADAM, transforms.project(BALL))
+    assert where(Model(), tx) == {STACK: ("blocks/Dense_0/kernel",)}
+    assert where(Model(), optax.chain(ADAM, transforms.project(BALL, stacked=lambda w: True))) == {}
+
+
+def test_what_stands_by_a_proximal_step_in_the_metric_of_adam():
+    tx = transforms.preconditioned_proximal(
+        optax.chain(ADAM, DECAY), proximal.l1, 0.01, RATE,
+        metric=transforms.adam_metric(), mask=masks.kernels,
+    )  # fmt: skip
+    for chain, beside in ((tx, "decay"), (optax.chain(tx, BOUND), "projection")):
+        effects, conflicts = seen(chain)
+        assert not conflicts
+        assert set(effects["dense/bias"]) == {"none"}
+        want = {"decay": 0.1 * RATE, "projection": 3.0}[beside]
+        # A decade below the rate times the weight over the eps of Adam.
+        zeros = {"proximal step to exact zeros": 100.0}
+        assert effects[KERNEL] == {beside: pytest.approx(want, rel=1e-6), **zeros}
+
+
+def test_rows_of_a_table_without_gradients():
+    params = {
+        "embed": {"embedding": np.ones((8, 8), np.float32)},
+        "dense": {"kernel": np.ones((8, 8), np.float32)},
+    }
+    rows = "a proximal step on rows without gradients"
+    no_table = masks.all_of(masks.kernels, masks.negate(masks.match("embedding")))
+    for mask, where in ((masks.kernels, {rows: ("embed/embedding",)}), (no_table, {})):
+        tx = transforms.preconditioned_proximal(
+            ADAM, proximal.l1, 0.01, RATE, metric=transforms.adam_metric(), mask=mask
+        )
+        effects, conflicts = seen(tx, params)
+        assert conflicts == where
+        assert set(effects["dense/kernel"]) == {"proximal step to exact zeros"}
+    for tx in (optax.chain(ADAM, DECAY), optax.chain(ADAM, SHRINK), ADAM):
+        assert seen(tx, params)[1] == {}
+
+
 LABELS = np.array([0, 2, 1, 2])
 HARD = np.eye(3, dtype=np.float32)[LABELS]
 MIXED = np.float32(0.7 * HARD + 0.3 * HARD[::-1])
