@@ -1,16 +1,33 @@
 """Functions of arrays, applied to the leaves of a tree."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 
 from jaxreg import masks
-from jaxreg._checks import check_key
-from jaxreg._paths import path_names
+from jaxreg._checks import check_key, is_floating
+from jaxreg._paths import plain_keys
+from jaxreg._selection import Mask, select_stacked
 
 Axes = int | tuple[int, ...]
-FeatureAxes = Axes | Callable[[tuple[str, ...], jax.Array], Axes]
+FeatureAxes = Axes | None | Callable[[tuple[str, ...], Any], Axes | None]
+
+
+class Kernel(NamedTuple):
+    """An array of a layer that a wrapper reparametrizes.
+
+    Attributes:
+      path: Keys from the root of the parameters to its own.
+      box: Names of the boxes around it, such as ``value``.
+      axis: Output axes of one kernel.
+      stacked: Whether it holds one kernel per layer along its first axis.
+    """
+
+    path: tuple[Any, ...]
+    box: tuple[str, ...]
+    axis: Axes
+    stacked: bool
 
 
 def map_with_keys(function: Callable[..., jax.Array], key: jax.Array, tree: Any, *rest: Any) -> Any:
@@ -49,26 +66,77 @@ def map_kernels(
     return map_with_keys(change, key, params, masks.kernels(params))
 
 
-def map_named_kernels(
-    function: Callable[[str, jax.Array, Axes], jax.Array], params: Any, feature_axes: FeatureAxes
-) -> Any:
-    """Returns ``params`` with ``function(name, w, axis)`` in place of every kernel ``w``.
+def find_kernels(
+    params: Any,
+    selects: Callable[[tuple[Any, ...], Any], bool],
+    feature_axes: FeatureAxes,
+    stacked: Mask,
+    prefix: tuple[str, ...] = (),
+) -> tuple[Kernel | None, ...]:
+    """Says of each leaf how to reparametrize it; None leaves it as it is.
 
     Args:
-      function: Function of the name of a kernel, such as ``query/kernel``, the kernel and its
-        output axes.
-      params: Parameter tree; :func:`jaxreg.masks.kernels` tells which leaves are kernels.
-      feature_axes: The axes, or a function of the names and the kernel that tells them.
+      params: Parameter tree.
+      selects: Tells by the path and the shape of one kernel whether it is reparametrized.
+      feature_axes: The output axes, None for none, or a function of the names and the kernel.
+      stacked: Mask of the leaves with one kernel per layer along their first axis.
+      prefix: Names that stand before those of the tree.
     """
+    flags = jax.tree.leaves(select_stacked(stacked, params))
+    found: list[Kernel | None] = []
+    for (keys, w), in_stack in zip(jax.tree.leaves_with_path(params), flags, strict=True):
+        path, box = plain_keys(keys)
+        one = jax.ShapeDtypeStruct(w.shape[in_stack:], w.dtype) if is_floating(w) else None
+        if one is None or not selects((*prefix, *path), one):
+            found.append(None)
+            continue
+        axis: Any = feature_axes
+        if callable(feature_axes):
+            axis = feature_axes(tuple("/".join(map(str, (*prefix, *path))).split("/")), one)
+        axis = () if axis is None else axis
+        axis = tuple(axis) if isinstance(axis, Sequence) else axis
+        found.append(Kernel(path, box, axis, in_stack))
+    return tuple(found)
 
-    def change(path: tuple[Any, ...], w: Any, selected: bool) -> Any:  # noqa: FBT001
-        if not selected:
-            return w
-        names = path_names(path)
-        axis = feature_axes(names, w) if callable(feature_axes) else feature_axes
-        return function("/".join(names), w, axis)
 
-    return jax.tree_util.tree_map_with_path(change, params, masks.kernels(params))
+def is_kernel(path: tuple[Any, ...], w: Any) -> bool:
+    """Tells by its path and shape whether :func:`jaxreg.masks.kernels` selects a parameter."""
+    own = str(path[-1]) if path else ""
+    return bool(masks.kernels({own: w})[own])
+
+
+def is_matrix(path: tuple[Any, ...], w: Any, *, strict: bool) -> bool:
+    """Tells whether Flax's spectral norm divides a parameter: it has two axes or more.
+
+    Raises:
+      ValueError: It has more than two, and ``strict`` is set.
+    """
+    if strict and w.ndim > 2:
+        raise ValueError(
+            f"Input is {w.ndim}D but error_on_non_matrix is True: `error_on_non_matrix` must be "
+            f"False for {'/'.join(map(str, path))} of shape {w.shape}, which then is flattened."
+        )
+    return w.ndim >= 2
+
+
+def change_kernels(
+    function: Callable[[Kernel, jax.Array], jax.Array],
+    params: Any,
+    kernels: Sequence[Kernel | None],
+) -> Any:
+    """Returns ``params`` with ``function(kernel, w)`` in place of what :func:`find_kernels` found.
+
+    Raises:
+      ValueError: ``params`` has another number of leaves.
+    """
+    leaves, treedef = jax.tree.flatten(params)
+    if len(leaves) != len(kernels):
+        raise ValueError(
+            f"`layer_instance` must keep its parameters, which were {len(kernels)}, got "
+            f"{len(leaves)}; wrap it when it has all of them."
+        )
+    pairs = zip(leaves, kernels, strict=True)
+    return treedef.unflatten([w if k is None else function(k, w) for w, k in pairs])
 
 
 def per_layer(function: Callable[..., Any], stacked: bool) -> Callable[..., Any]:  # noqa: FBT001
@@ -80,3 +148,13 @@ def per_layer(function: Callable[..., Any], stacked: bool) -> Callable[..., Any]
         ``nn.scan`` and ``nnx.vmap``; :func:`jaxreg._selection.select_stacked` tells.
     """
     return jax.vmap(function) if stacked else function
+
+
+def as_rows(u: jax.Array, kernel: Kernel) -> jax.Array:
+    """Vectors of spectral norm as Flax stores them, in matrices of one row."""
+    return per_layer(lambda u: u[None], kernel.stacked)(u)
+
+
+def as_vectors(rows: jax.Array, kernel: Kernel) -> jax.Array:
+    """Undoes :func:`as_rows`."""
+    return per_layer(lambda row: row[0], kernel.stacked)(rows)

@@ -1,6 +1,5 @@
 """Every module of Linen and of NNX equals its function: one row of ``cases/modules.py`` each."""
 
-import dataclasses
 import inspect
 from pathlib import Path
 from types import SimpleNamespace
@@ -46,8 +45,7 @@ def linen_variables(row, params, state):
         tree["layer_instance/kernel/scale"] = params["scale"]
     if not state:
         return {"params": tree}
-    stats = {"u": state["u"][None], "sigma": state["sigma"]}
-    named = {f"layer_instance/kernel/{name}": value for name, value in stats.items()}
+    named = {f"layer_instance/kernel/{name}": value for name, value in state.items()}
     return {"params": tree, "batch_stats": named}
 
 
@@ -57,10 +55,10 @@ def nnx_variables(row, layer):
     found = {}
     for name in row.params:
         scaled = row.inside == "layer_instance" and name == "scale"
-        found[name] = layer.scales["kernel/scale"] if scaled else getattr(target, name)
+        found[name] = layer.scales[("kernel",)] if scaled else getattr(target, name)
     for name in row.state:
         wrapped = row.inside == "layer_instance"
-        found[name] = layer.batch_stats[f"kernel/{name}"] if wrapped else getattr(layer, name)
+        found[name] = layer.batch_stats["kernel", name] if wrapped else getattr(layer, name)
     return found
 
 
@@ -90,11 +88,11 @@ def of_linen(row, values, *, key=None, evaluate=False, at_call=False, mask=None,
 
 def of_nnx(row, values, *, key=None, evaluate=False, at_call=False, mask=None, how=None, **changes):
     """As for Linen; ``how`` changes the mode, and a call overrides the one of the constructor."""
-    name = "deterministic" if row.mode == "deterministic" else "use_running_average"
-    mode = {name: evaluate != at_call} if row.mode and not how else {}
+    trains = row.mode == "update_stats"
+    mode = {row.mode: evaluate != (at_call != trains)} if row.mode and not how else {}
     call = {"rngs": key, "mask": mask}
     if at_call:
-        call[row.mode] = evaluate != (row.mode == "update_stats")
+        call[row.mode] = evaluate != trains
     call = {name: value for name, value in call.items() if value is not None}
     layer = row.nnx(**{**row.fields, **changes, **mode})
     variables = nnx_variables(row, layer)
@@ -282,16 +280,17 @@ def test_the_variables_have_the_names_and_shapes_of_the_row(row):
 
 
 def defaults(cls, row):
-    """Defaults of fields by the names of the function."""
+    """Defaults of arguments by the names of the function."""
     found = {}
-    for field in dataclasses.fields(cls):
-        if field.default is not dataclasses.MISSING and not callable(field.default):
-            found[row.renamed.get(field.name, field.name)] = field.default
+    for name, argument in inspect.signature(cls.__init__).parameters.items():
+        default = argument.default
+        if default is not argument.empty and (not callable(default) or name == "feature_axes"):
+            found[row.renamed.get(name, name)] = default
     return found
 
 
 # Other defaults in the frameworks than in the function: `momentum` and `epsilon` are Flax's.
-FLAX_HAS = {"momentum", "eps", "num_groups"}
+FLAX_HAS = {"momentum", "eps", "num_groups", "axis"}
 
 
 @every_module

@@ -1,55 +1,82 @@
 """Linen modules around a layer whose kernels they reparametrize, with the variables of Flax."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Any
 
 import jax
 from flax import linen as nn
+from flax.typing import Dtype, Initializer
 from jax.typing import ArrayLike
 
 from jaxreg import reparam
-from jaxreg._trees import Axes, FeatureAxes, map_named_kernels
+from jaxreg._selection import Mask
+from jaxreg._trees import (
+    FeatureAxes,
+    Kernel,
+    as_rows,
+    as_vectors,
+    change_kernels,
+    find_kernels,
+    is_kernel,
+    is_matrix,
+    per_layer,
+)
+
+Find = Callable[..., tuple[Kernel | None, ...]]
+Change = Callable[[Kernel, jax.Array], jax.Array]
 
 
 class Reparametrized(nn.Module):
-    """What the wrappers share: the layer sees other kernels than its parameters, which stay.
-
-    What is a kernel, :func:`jaxreg.masks.kernels` tells.
+    """What the wrappers share: the layer sees other weights than its parameters, which stay.
 
     Attributes:
-      layer_instance: Linen module, called with the positional arguments of the call.
-      feature_axes: Output axes of all kernels, or a function of a kernel's names and the kernel.
+      layer_instance: Linen module, called with the arguments of the call.
     """
 
     layer_instance: nn.Module
-    feature_axes: FeatureAxes = reparam.output_axes
 
     def _apply(
-        self, change: Callable[[str, jax.Array, Axes], jax.Array], inputs: tuple[Any, ...]
+        self, find: Find, change: Change, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> Any:
-        """Calls the layer with ``change(name, w, axis)`` in place of its kernels."""
+        """Calls the layer with ``change(kernel, w)`` in place of what ``find(params)`` finds."""
         layer: Any = self.layer_instance
         if self.is_initializing():
-            layer(*inputs)  # Makes the parameters that those of the wrapper start from.
-        # With the name of the layer in front, as Flax names the variables of its wrappers.
-        params = {layer.name: layer.variables.get("params", {})}
-        changed = map_named_kernels(change, params, self.feature_axes)[layer.name]
-        return nn.map_variables(_call, "params", lambda _: {"params": changed})(layer, *inputs)
+            layer(*args, **kwargs)  # Makes the parameters that those of the wrapper start from.
+        params = layer.variables.get("params", {})
+        kernels = find(params, prefix=(str(layer.name),))
+        changed = {"params": change_kernels(change, params, kernels)}
+        call = nn.map_variables(lambda layer: layer(*args, **kwargs), "params", lambda _: changed)
+        return call(layer)
+
+    def _name(self, kernel: Kernel, *end: str) -> str:
+        """Name of a variable of the wrapper, with that of the layer in front, as Flax has it."""
+        return "/".join(map(str, (self.layer_instance.name, *kernel.path, *end)))
 
 
 class WeightNorm(Reparametrized):
     """Calls a layer with :func:`jaxreg.reparam.weight_norm` of its kernels, whose scale it learns.
 
     Every scale starts at the norms of its kernel, so that wrapping changes nothing but what is
-    learned. The variables are those of ``flax.linen.WeightNorm``, and checkpoints load both ways
-    (for attention with ``feature_axes=-1``). Flax's scales start at 1; its ``use_scale``,
-    ``scale_init``, ``epsilon``, ``dtype``, ``param_dtype`` and ``variable_filter`` have no
-    counterpart.
+    learned; in Flax it starts at 1. Arguments and variables are those of ``flax.linen.WeightNorm``,
+    and checkpoints load both ways, those of kernels with partition metadata too, whose scales Flax
+    names ``kernel/value/scale``. The weights keep the dtype of their parameters, where Flax
+    promotes them to that of the scale.
 
     Attributes:
-      layer_instance: Linen module, called with the positional arguments of the call.
-      feature_axes: Output axes of all kernels, or a function of a kernel's names and the kernel.
+      layer_instance: Linen module, called with the arguments of the call.
+      epsilon: Accepted as in Flax, and without effect: weights of zeros stay zeros without it.
+      dtype: Dtype that weights are cast to, in place of that of their parameter.
+      param_dtype: Dtype of the scales.
+      use_scale: Whether a scale is learned; without one all lengths are 1.
+      scale_init: Initializer of the scales. None starts at the norms, Flax's default are ones.
+      feature_axes: Output axes of all kernels, which have a length each; None for one length of the
+        whole kernel; or a function of a kernel's names and the kernel, such as
+        :func:`jaxreg.reparam.output_axes` for one length per output of attention's projections.
+      variable_filter: Strings of which the path of a parameter, such as ``Dense_0/kernel``, has to
+        contain one. None or none of them selects all parameters.
+      stacked: Mask of the leaves that hold one kernel per layer along their first axis, as in the
+        parameters of ``nn.scan``. ``feature_axes`` and the shape then are those of one layer.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -61,36 +88,83 @@ class WeightNorm(Reparametrized):
       {'layer_instance': {'bias': (3,), 'kernel': (2, 3)}, 'layer_instance/kernel/scale': (3,)}
     """
 
+    epsilon: float = 1e-12
+    dtype: Dtype | None = None
+    param_dtype: Dtype = "float32"
+    use_scale: bool = True
+    scale_init: Initializer | None = None
+    feature_axes: FeatureAxes = -1
+    variable_filter: Collection[str] | None = frozenset({"kernel"})
+    stacked: Mask = None
+
     @nn.compact
-    def __call__(self, *inputs: Any) -> Any:
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Applies the layer.
 
         Args:
-          *inputs: Inputs of the layer.
+          *args: Arguments of the layer.
+          **kwargs: Keyword arguments of the layer.
         """
-        return self._apply(self._change, inputs)
+        find = partial(
+            find_kernels,
+            selects=lambda path, _: _passes(self.variable_filter, path),
+            feature_axes=self.feature_axes,
+            stacked=self.stacked,
+        )
+        return self._apply(find, self._change, args, kwargs)
 
-    def _change(self, name: str, w: jax.Array, axis: Axes) -> jax.Array:
-        scale = self.param(f"{name}/scale", lambda _: reparam.weight_norm_scale(w, axis=axis))
-        return reparam.weight_norm(w, scale=scale, axis=axis)
+    def _change(self, kernel: Kernel, w: jax.Array) -> jax.Array:
+        function = partial(reparam.weight_norm, axis=kernel.axis)
+        if self.use_scale:
+            result = per_layer(function, kernel.stacked)(w, scale=self._scale(kernel, w))
+        else:
+            result = per_layer(partial(function, scale=1.0), kernel.stacked)(w)
+        return result if self.dtype is None else result.astype(self.dtype)
+
+    def _scale(self, kernel: Kernel, w: jax.Array) -> jax.Array:
+        norms = per_layer(partial(reparam.weight_norm_scale, axis=kernel.axis), kernel.stacked)
+
+        def start(key: jax.Array) -> jax.Array:
+            if self.scale_init is None:
+                return norms(w).astype(self.param_dtype)
+            return self.scale_init(key, jax.eval_shape(norms, w).shape, self.param_dtype)
+
+        # With and without the box of partition metadata that the kernel was initialized in.
+        boxes = (kernel.box, (), ("value",))
+        names = [self._name(kernel, *box, "scale") for box in boxes]
+        name = next((n for n in names if self.has_variable("params", n)), names[0])
+        return self.param(name, start)
 
 
 class SpectralNorm(Reparametrized):
     """Calls a layer with :func:`jaxreg.reparam.spectral_norm` of its kernels.
 
-    The vector ``u`` and the singular value ``sigma`` of each kernel stand in ``batch_stats`` as
-    those of ``flax.linen.SpectralNorm``, and checkpoints load both ways. Block Lanczos finds
-    them at initialization; training updates both and needs ``mutable=["batch_stats"]``;
-    evaluation reads ``u`` alone and uses the weights that training used last. (Flax iterates on
-    from ``u`` in evaluation, and does not store where it got.) Flax's ``epsilon``, ``dtype``,
-    ``param_dtype`` and ``error_on_non_matrix`` have no counterpart.
+    Arguments and variables are those of ``flax.linen.SpectralNorm``, and checkpoints load both
+    ways: the vector ``u`` and the singular value ``sigma`` of each kernel stand in ``batch_stats``.
+    Block Lanczos finds them at initialization, where Flax draws ``u`` and sets ``sigma`` to 1.
+    Training updates both and needs ``mutable=["batch_stats"]``; evaluation iterates on from ``u``
+    and does not store where it got.
+
+    As in Flax all parameters with two axes or more have statistics, and are flattened to matrices
+    whose columns are the last axis: of the projections of attention that is one head's depth.
+    ``feature_axes=jaxreg.reparam.output_axes`` divides them as the linear maps that they are, and
+    has other vectors in its checkpoints. Biases with two axes, those of the same projections, have
+    statistics of zeros and are never divided, as in Flax where they start at zero.
 
     Attributes:
-      layer_instance: Linen module, called with the positional arguments of the call.
-      feature_axes: Output axes of all kernels, or a function of a kernel's names and the kernel.
-      n_steps: Power iterations of a training step.
-      update_stats: True in training. Set here or at the call.
+      layer_instance: Linen module, called with the arguments of the call.
+      n_steps: Power iterations of a call; without any the layer is called as it is.
+      epsilon: Accepted as in Flax, and without effect: weights of zeros stay zeros without it.
+      dtype: Dtype that weights are cast to, in place of that of their parameter.
+      param_dtype: Dtype of ``u`` and ``sigma``.
+      error_on_non_matrix: Whether to refuse parameters of more than two axes.
       collection_name: Collection of ``u`` and ``sigma``.
+      update_stats: True in training. Set here or at the call.
+      feature_axes: Output axes of all kernels, or a function of a kernel's names and the kernel.
+      variable_filter: Strings of which the path of a parameter, such as ``Dense_0/kernel``, has to
+        contain one. None or none of them selects all parameters with two axes or more.
+      stacked: Mask of the leaves that hold one kernel per layer along their first axis, as in the
+        parameters of ``nn.scan``. ``feature_axes`` and the shape then are those of one layer.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -105,47 +179,84 @@ class SpectralNorm(Reparametrized):
     """
 
     n_steps: int = 1
-    update_stats: bool | None = None
+    epsilon: float = 1e-12
+    dtype: Dtype | None = None
+    param_dtype: Dtype = "float32"
+    error_on_non_matrix: bool = False
     collection_name: str = "batch_stats"
+    update_stats: bool | None = None
+    feature_axes: FeatureAxes = -1
+    variable_filter: Collection[str] | None = None
+    stacked: Mask = None
 
     @nn.compact
-    def __call__(self, *inputs: Any, update_stats: bool | None = None) -> Any:
+    def __call__(self, *args: Any, update_stats: bool | None = None, **kwargs: Any) -> Any:
         """Applies the layer, and updates the statistics in training.
 
         Args:
-          *inputs: Inputs of the layer.
+          *args: Arguments of the layer.
           update_stats: True in training; needed here or in the constructor.
+          **kwargs: Keyword arguments of the layer.
+
+        Raises:
+          ValueError: A parameter has more than two axes and ``error_on_non_matrix`` is set.
         """
         update = nn.merge_param("update_stats", self.update_stats, update_stats)
-        steps = self.n_steps if update and not self.is_initializing() else 0
-        return self._apply(partial(self._change, steps=steps), inputs)
+        if self.n_steps < 1:
+            return self.layer_instance(*args, **kwargs)  # pyright: ignore[reportCallIssue]
+        find = partial(
+            find_kernels,
+            selects=self._selects,
+            feature_axes=self.feature_axes,
+            stacked=self.stacked,
+        )
+        change = partial(self._change, update=update and not self.is_initializing())
+        return self._apply(find, change, args, kwargs)
 
-    def _change(self, name: str, w: jax.Array, axis: Axes, *, steps: int) -> jax.Array:
+    def _selects(self, path: tuple[Any, ...], w: Any) -> bool:
+        passes = _passes(self.variable_filter, path)
+        return passes and is_matrix(path, w, strict=self.error_on_non_matrix)
+
+    def _change(self, kernel: Kernel, w: jax.Array, *, update: bool) -> jax.Array:
+        steps = 0 if self.is_initializing() else self.n_steps
+        divides = is_kernel(kernel.path, w)
+
         def draw() -> jax.Array:
-            return reparam.spectral_norm_vector(self.make_rng("params"), w, axis=axis)
+            function = partial(reparam.spectral_norm_vector, self.make_rng("params"))
+            u = per_layer(partial(function, axis=kernel.axis), kernel.stacked)(w)
+            return divides * as_rows(u.astype(self.param_dtype), kernel)
 
-        def estimate(u: jax.Array) -> jax.Array:
-            return reparam.spectral_norm_sigma(w, u, axis=axis)
+        def estimate() -> jax.Array:
+            function = partial(reparam.spectral_norm_sigma, steps=steps, axis=kernel.axis)
+            return divides * per_layer(function, kernel.stacked)(w, as_vectors(rows.value, kernel))
 
-        # Flax's vector is a matrix of one row.
-        stored = self.variable(self.collection_name, f"{name}/u", lambda: draw()[None])
-        u = stored.value[0]
-        sigma = self.variable(self.collection_name, f"{name}/sigma", estimate, u)
-        normalized, u = reparam.spectral_norm(w, u, steps=steps, axis=axis)
-        if steps:
-            stored.value, sigma.value = u[None], estimate(u)
-        return normalized
+        def start() -> jax.Array:
+            return estimate().astype(self.param_dtype)
+
+        rows = self.variable(self.collection_name, self._name(kernel, "u"), draw)
+        sigma = self.variable(self.collection_name, self._name(kernel, "sigma"), start)
+        function = partial(reparam.spectral_norm, steps=steps, axis=kernel.axis)
+        result, u = per_layer(function, kernel.stacked)(w, as_vectors(rows.value, kernel))
+        if update:
+            sigma.value = estimate().astype(sigma.value.dtype)
+            rows.value = divides * as_rows(u, kernel)
+        result = result if divides else w
+        return result if self.dtype is None else result.astype(self.dtype)
 
 
 class WeightStandardization(Reparametrized):
     """Calls a layer with :func:`jaxreg.reparam.weight_standardization` of its kernels.
 
+    What is a kernel, :func:`jaxreg.masks.kernels` tells.
+
     Attributes:
-      layer_instance: Linen module, called with the positional arguments of the call.
-      feature_axes: Output axes of all kernels, or a function of a kernel's names and the kernel.
+      layer_instance: Linen module, called with the arguments of the call.
       epsilon: Added to the variance.
       use_scale: Whether a factor of each output is learned, from
         :func:`jaxreg.reparam.weight_standardization_scale`, as where no norm follows the layer.
+      feature_axes: Output axes of all kernels, or a function of a kernel's names and the kernel.
+      stacked: Mask of the leaves that hold one kernel per layer along their first axis, as in the
+        parameters of ``nn.scan``. ``feature_axes`` and the shape then are those of one layer.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -160,23 +271,42 @@ class WeightStandardization(Reparametrized):
 
     epsilon: ArrayLike = 1e-8
     use_scale: bool = False
+    feature_axes: FeatureAxes = reparam.output_axes
+    stacked: Mask = None
 
     @nn.compact
-    def __call__(self, *inputs: Any) -> Any:
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Applies the layer.
 
         Args:
-          *inputs: Inputs of the layer.
+          *args: Arguments of the layer.
+          **kwargs: Keyword arguments of the layer.
         """
-        return self._apply(self._change, inputs)
+        find = partial(
+            find_kernels,
+            selects=is_kernel,
+            feature_axes=self.feature_axes,
+            stacked=self.stacked,
+        )
+        return self._apply(find, self._change, args, kwargs)
 
-    def _change(self, name: str, w: jax.Array, axis: Axes) -> jax.Array:
-        scale: ArrayLike = 1.0
-        if self.use_scale:
-            start = partial(reparam.weight_standardization_scale, w, axis=axis)
-            scale = self.param(f"{name}/scale", lambda _: start())
-        return reparam.weight_standardization(w, scale=scale, eps=self.epsilon, axis=axis)
+    def _change(self, kernel: Kernel, w: jax.Array) -> jax.Array:
+        options = {"eps": self.epsilon, "axis": kernel.axis}
+        function = per_layer(partial(reparam.weight_standardization, **options), kernel.stacked)
+        if not self.use_scale:
+            return function(w)
+        start = partial(reparam.weight_standardization_scale, axis=kernel.axis)
+        start = per_layer(start, kernel.stacked)
+        scale = self.param(self._name(kernel, "scale"), lambda _: start(w))
+        return function(w, scale=scale)
 
 
-def _call(layer: Callable[..., Any], *inputs: Any) -> Any:
-    return layer(*inputs)
+def _passes(variable_filter: Collection[str] | None, path: tuple[Any, ...]) -> bool:
+    """Tells whether Flax's filter lets a parameter pass."""
+    if isinstance(variable_filter, str):
+        raise TypeError(
+            "`variable_filter` must be a collection of strings, got the string "
+            f"{variable_filter!r}; pass {{{variable_filter!r}}}."
+        )
+    name = "/".join(map(str, path))
+    return not variable_filter or any(part in name for part in variable_filter)

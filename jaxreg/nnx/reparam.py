@@ -1,4 +1,4 @@
-"""NNX modules around a layer whose kernels they reparametrize."""
+"""NNX modules around a layer whose kernels they reparametrize, with the variables of Flax."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -8,64 +8,100 @@ from typing import Any
 
 import jax
 from flax import nnx
+from flax.typing import Dtype, Initializer, PromoteDtypeFn
 from jax.typing import ArrayLike
 
 from jaxreg import reparam
-from jaxreg._trees import Axes, FeatureAxes, map_named_kernels
+from jaxreg._selection import Mask
+from jaxreg._trees import (
+    FeatureAxes,
+    Kernel,
+    as_rows,
+    as_vectors,
+    change_kernels,
+    find_kernels,
+    is_kernel,
+    is_matrix,
+    per_layer,
+)
+from jaxreg.nnx._strengths import Module
 from jaxreg.nnx.stochastic import check_streams
 from jaxreg.nnx.weights import with_params
 
+NO_METADATA: Mapping[str, Any] = MappingProxyType({})
+
 
 @nnx.dataclass(eq=False)
-class Reparametrized(nnx.Module):
-    """What the wrappers share: the layer sees other kernels than its parameters, which stay.
+class Reparametrized(Module):
+    """What the wrappers share: the layer sees other weights than its parameters, which stay.
 
-    What is a kernel, :func:`jaxreg.masks.kernels` tells.
+    Which ones, the constructor finds out. The filters and functions that say so are not kept, so
+    that modules that are built alike are equal.
 
     Attributes:
-      layer_instance: Module, called with the positional arguments of the call.
-      feature_axes: Output axes of all kernels, or a function of a kernel's names and the kernel.
+      layer_instance: Module, called with the arguments of the call.
     """
 
     layer_instance: nnx.Module
-    _: dataclasses.KW_ONLY
-    feature_axes: FeatureAxes = reparam.output_axes
 
-    def _for_kernels(
-        self, make: Callable[[str, jax.Array, Axes], dict[str, nnx.Variable]]
-    ) -> dict[str, nnx.Variable]:
-        """Joins the variables that ``make(name, w, axis)`` gives for every kernel."""
-        made: dict[str, nnx.Variable] = {}
-
-        def visit(name: str, w: jax.Array, axis: Axes) -> jax.Array:
-            made.update(make(name, w, axis))
-            return w
-
-        map_named_kernels(visit, nnx.state(self.layer_instance, nnx.Param), self.feature_axes)
-        return nnx.data(made)
+    def _find(
+        self,
+        selects: Callable[[tuple[Any, ...], Any], bool],
+        variable_filter: nnx.filterlib.Filter,
+        feature_axes: FeatureAxes,
+        stacked: Mask,
+    ) -> dict[Kernel, jax.Array]:
+        """Notes which parameters are reparametrized; returns their values."""
+        params = nnx.state(self.layer_instance, nnx.Param)
+        variables = dict(nnx.to_flat_state(params))
+        passes = nnx.filterlib.to_predicate(variable_filter)
+        self.kernels = find_kernels(
+            params,
+            selects=lambda path, w: passes(path, variables[path]) and selects(path, w),
+            feature_axes=feature_axes,
+            stacked=stacked,
+        )
+        pairs = zip(self.kernels, jax.tree.leaves(params), strict=True)
+        return {kernel: w for kernel, w in pairs if kernel is not None}
 
     def _apply(
-        self, change: Callable[[str, jax.Array, Axes], jax.Array], inputs: tuple[Any, ...]
+        self,
+        change: Callable[[Kernel, jax.Array], jax.Array],
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
     ) -> Any:
-        """Calls the layer with ``change(name, w, axis)`` in place of its kernels."""
-
-        def changed(params: nnx.State) -> nnx.State:
-            return map_named_kernels(change, params, self.feature_axes)
-
-        return with_params(self.layer_instance, changed)(*inputs)
+        """Calls the layer with ``change(kernel, w)`` in place of its kernels."""
+        changed = partial(change_kernels, change, kernels=self.kernels)
+        return with_params(self.layer_instance, changed)(*args, **kwargs)
 
 
 @nnx.dataclass(eq=False)
 class WeightNorm(Reparametrized):
     """Calls a layer with :func:`jaxreg.reparam.weight_norm` of its kernels, whose scale it learns.
 
-    The scales are parameters by the names of their kernels, ``scales["kernel/scale"]``. Each starts
-    at the norms of its kernel, so that wrapping changes nothing but what is learned.
+    Every scale starts at the norms of its kernel, so that wrapping changes nothing but what is
+    learned; in Flax it starts at 1. Arguments and variables are those of ``flax.nnx.WeightNorm``,
+    and checkpoints load both ways: the scales are parameters by the paths of their kernels,
+    ``scales[("kernel",)]``. (In Flax 0.12.8 they are arrays, and do not train.) The weights keep
+    the dtype of their parameters, where Flax promotes them to that of the scale; and the parameters
+    stay, where Flax overwrites them.
 
     Attributes:
-      layer_instance: Module, called with the positional arguments of the call.
-      feature_axes: Output axes of all kernels, or a function of a kernel's names and the kernel.
+      layer_instance: Module, called with the arguments of the call.
+      feature_axes: Output axes of all kernels, which have a length each; None for one length of the
+        whole kernel; or a function of a kernel's names and the kernel, such as
+        :func:`jaxreg.reparam.output_axes` for one length per output of attention's projections.
+      use_scale: Whether a scale is learned; without one all lengths are 1.
+      scale_init: Initializer of the scales. None starts at the norms, Flax's default are ones.
+      epsilon: Accepted as in Flax, and without effect: weights of zeros stay zeros without it.
+      dtype: Dtype that weights are cast to, in place of that of their parameter.
+      param_dtype: Dtype of the scales.
+      variable_filter: Filter of Flax that tells which parameters are kernels.
+      promote_dtype: Accepted as in Flax, which does not use it either.
+      rngs: Streams of keys for ``scale_init``; needed with one.
       scale_metadata: Metadata of the variables of the scales, such as their sharding.
+      stacked: Mask of the parameters that hold one kernel per layer along their first axis, as
+        those of ``nnx.vmap``. ``feature_axes`` and the shape then are those of one layer.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -74,47 +110,99 @@ class WeightNorm(Reparametrized):
       >>> layer = nnx.WeightNorm(flax_nnx.Linear(2, 3, rngs=flax_nnx.Rngs(0)))
       >>> params = flax_nnx.to_pure_dict(flax_nnx.state(layer, flax_nnx.Param))
       >>> print(jax.tree.map(jnp.shape, params["scales"]))
-      {'kernel/scale': (3,)}
+      {('kernel',): (3,)}
     """
 
     _: dataclasses.KW_ONLY
-    scale_metadata: dataclasses.InitVar[Mapping[str, Any]] = MappingProxyType({})
+    feature_axes: dataclasses.InitVar[FeatureAxes] = -1
+    use_scale: bool = True
+    scale_init: dataclasses.InitVar[Initializer | None] = None
+    epsilon: dataclasses.InitVar[float] = 1e-12
+    dtype: Dtype | None = None
+    param_dtype: Dtype = "float32"
+    variable_filter: dataclasses.InitVar[nnx.filterlib.Filter] = nnx.PathContains("kernel")
+    promote_dtype: dataclasses.InitVar[PromoteDtypeFn | None] = None
+    rngs: dataclasses.InitVar[nnx.Rngs | None] = None
+    scale_metadata: dataclasses.InitVar[Mapping[str, Any]] = NO_METADATA
+    stacked: dataclasses.InitVar[Mask] = None
 
-    def __post_init__(self, scale_metadata: Mapping[str, Any]) -> None:
-        def start(name: str, w: jax.Array, axis: Axes) -> dict[str, nnx.Variable]:
-            scale = reparam.weight_norm_scale(w, axis=axis)
-            return {f"{name}/scale": nnx.Param(scale, **scale_metadata)}
+    def __post_init__(
+        self,
+        feature_axes: FeatureAxes,
+        scale_init: Initializer | None,
+        epsilon: float,
+        variable_filter: nnx.filterlib.Filter,
+        promote_dtype: PromoteDtypeFn | None,
+        rngs: nnx.Rngs | None,
+        scale_metadata: Mapping[str, Any],
+        stacked: Mask,
+    ) -> None:
+        del epsilon, promote_dtype
+        streams = None if scale_init is None else check_streams(self, rngs)
 
-        self.scales = self._for_kernels(start)
+        def start(kernel: Kernel, w: jax.Array) -> jax.Array:
+            function = partial(reparam.weight_norm_scale, axis=kernel.axis)
+            norms = per_layer(function, kernel.stacked)
+            if scale_init is None or streams is None:
+                return norms(w).astype(self.param_dtype)
+            return scale_init(streams.params(), jax.eval_shape(norms, w).shape, self.param_dtype)
 
-    def __call__(self, *inputs: Any) -> Any:
+        found = self._find(lambda *_: True, variable_filter, feature_axes, stacked)
+        self.scales = nnx.data(None)
+        if self.use_scale:
+            scales = {k.path: nnx.Param(start(k, w), **scale_metadata) for k, w in found.items()}
+            self.scales = nnx.data(scales)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Calls the layer.
 
         Args:
-          *inputs: Arguments of the layer.
+          *args: Arguments of the layer.
+          **kwargs: Keyword arguments of the layer.
         """
-        return self._apply(self._change, inputs)
+        return self._apply(self._change, args, kwargs)
 
-    def _change(self, name: str, w: jax.Array, axis: Axes) -> jax.Array:
-        return reparam.weight_norm(w, scale=self.scales[f"{name}/scale"][...], axis=axis)
+    def _change(self, kernel: Kernel, w: jax.Array) -> jax.Array:
+        function = partial(reparam.weight_norm, axis=kernel.axis)
+        if self.scales is None:
+            result = per_layer(partial(function, scale=1.0), kernel.stacked)(w)
+        else:
+            result = per_layer(function, kernel.stacked)(w, scale=self.scales[kernel.path][...])
+        return result if self.dtype is None else result.astype(self.dtype)
 
 
 @nnx.dataclass(eq=False)
 class SpectralNorm(Reparametrized):
     """Calls a layer with :func:`jaxreg.reparam.spectral_norm` of its kernels.
 
-    The vector ``u`` and the singular value ``sigma`` of each kernel are ``nnx.BatchStat`` by its
-    names, ``batch_stats["kernel/u"]``. Block Lanczos finds them in the constructor; training
-    updates both; evaluation reads ``u`` alone and uses the weights that training used last.
+    Arguments and variables are those of ``flax.nnx.SpectralNorm``, and checkpoints load both ways:
+    the vector ``u`` and the singular value ``sigma`` of each kernel are ``nnx.BatchStat`` by its
+    path, ``batch_stats[("kernel", "u")]``. Block Lanczos finds them in the constructor, where Flax
+    draws ``u`` and sets ``sigma`` to 1. Training updates both; evaluation iterates on from ``u``
+    and does not store where it got. The parameters stay, where Flax overwrites them.
+
+    As in Flax all parameters with two axes or more have statistics, and are flattened to matrices
+    whose columns are the last axis: of the projections of attention that is one head's depth.
+    ``feature_axes=jaxreg.reparam.output_axes`` divides them as the linear maps that they are, and
+    has other vectors in its checkpoints. Biases with two axes, those of the same projections, have
+    statistics of zeros and are never divided, as in Flax where they start at zero.
 
     Attributes:
-      layer_instance: Module, called with the positional arguments of the call.
-      feature_axes: Output axes of all kernels, or a function of a kernel's names and the kernel.
-      n_steps: Power iterations of a training step.
-      use_running_average: True in evaluation. Also set by ``model.eval()`` and ``nnx.view``, and
-        overridden by ``update_stats`` at the call.
+      layer_instance: Module, called with the arguments of the call.
+      n_steps: Power iterations of a call; without any the layer is called as it is.
+      epsilon: Accepted as in Flax, and without effect: weights of zeros stay zeros without it.
+      dtype: Dtype that weights are cast to, in place of that of their parameter.
+      param_dtype: Dtype of ``u`` and ``sigma``.
+      error_on_non_matrix: Whether to refuse parameters of more than two axes.
+      update_stats: False in evaluation. Also set by ``model.eval()`` and ``nnx.view``, as
+        ``use_running_average``, and overridden at the call.
       rngs: Streams of keys for the first vectors.
+      feature_axes: Output axes of all kernels, or a function of a kernel's names and the kernel.
+      variable_filter: Filter of Flax that tells which parameters are kernels; by default all with
+        two axes or more.
       stats_metadata: Metadata of the variables of the vectors.
+      stacked: Mask of the parameters that hold one kernel per layer along their first axis, as
+        those of ``nnx.vmap``. ``feature_axes`` and the shape then are those of one layer.
 
     Example:
       >>> import jax.numpy as jnp
@@ -130,39 +218,84 @@ class SpectralNorm(Reparametrized):
 
     _: dataclasses.KW_ONLY
     n_steps: int = 1
-    use_running_average: bool = False
+    epsilon: dataclasses.InitVar[float] = 1e-12
+    dtype: Dtype | None = None
+    param_dtype: Dtype = "float32"
+    error_on_non_matrix: bool = False
+    update_stats: dataclasses.InitVar[bool] = True
     rngs: dataclasses.InitVar[nnx.Rngs]
-    stats_metadata: dataclasses.InitVar[Mapping[str, Any]] = MappingProxyType({})
+    feature_axes: dataclasses.InitVar[FeatureAxes] = -1
+    variable_filter: dataclasses.InitVar[nnx.filterlib.Filter] = True
+    stats_metadata: dataclasses.InitVar[Mapping[str, Any]] = NO_METADATA
+    stacked: dataclasses.InitVar[Mask] = None
 
-    def __post_init__(self, rngs: nnx.Rngs, stats_metadata: Mapping[str, Any]) -> None:
+    def __post_init__(
+        self,
+        epsilon: float,
+        update_stats: bool,
+        rngs: nnx.Rngs,
+        feature_axes: FeatureAxes,
+        variable_filter: nnx.filterlib.Filter,
+        stats_metadata: Mapping[str, Any],
+        stacked: Mask,
+    ) -> None:
+        del epsilon
         streams = check_streams(self, rngs)
+        self.use_running_average = not update_stats
+        chosen = variable_filter if self.n_steps > 0 else False
+        selects = partial(is_matrix, strict=self.error_on_non_matrix)
+        stats: dict[tuple[Any, ...], nnx.BatchStat] = {}
+        for kernel, w in self._find(selects, chosen, feature_axes, stacked).items():
+            first = partial(reparam.spectral_norm_vector, streams.params(), axis=kernel.axis)
+            u = per_layer(first, kernel.stacked)(w).astype(self.param_dtype)
+            function = partial(reparam.spectral_norm_sigma, axis=kernel.axis)
+            sigma = per_layer(function, kernel.stacked)(w, u).astype(self.param_dtype)
+            divides = is_kernel(kernel.path, w)
+            stats[*kernel.path, "u"] = nnx.BatchStat(divides * as_rows(u, kernel), **stats_metadata)
+            stats[*kernel.path, "sigma"] = nnx.BatchStat(divides * sigma)
+        self.batch_stats = nnx.data(stats)
 
-        def start(name: str, w: jax.Array, axis: Axes) -> dict[str, nnx.Variable]:
-            u = reparam.spectral_norm_vector(streams.params(), w, axis=axis)
-            sigma = reparam.spectral_norm_sigma(w, u, axis=axis)
-            return {
-                f"{name}/u": nnx.BatchStat(u, **stats_metadata),
-                f"{name}/sigma": nnx.BatchStat(sigma),
-            }
-
-        self.batch_stats = self._for_kernels(start)
-
-    def __call__(self, *inputs: Any, update_stats: bool | None = None) -> Any:
+    def __call__(
+        self,
+        x: Any,
+        update_stats: bool | None = None,  # noqa: FBT001
+        *args: Any,
+        **kwargs: Any,
+    ) -> Any:
         """Calls the layer, and updates the statistics in training.
 
         Args:
-          *inputs: Arguments of the layer.
-          update_stats: True in training; overrides the attribute.
-        """
-        update = not self.use_running_average if update_stats is None else update_stats
-        return self._apply(partial(self._change, steps=self.n_steps if update else 0), inputs)
+          x: First argument of the layer.
+          update_stats: True in training; overrides the attribute. It is the second argument, as in
+            Flax.
+          *args: Further arguments of the layer, which may also be given by name.
+          **kwargs: Keyword arguments of the layer.
 
-    def _change(self, name: str, w: jax.Array, axis: Axes, *, steps: int) -> jax.Array:
-        stored, sigma = self.batch_stats[f"{name}/u"], self.batch_stats[f"{name}/sigma"]
-        normalized, u = reparam.spectral_norm(w, stored[...], steps=steps, axis=axis)
-        if steps:
-            stored[...], sigma[...] = u, reparam.spectral_norm_sigma(w, u, axis=axis)
-        return normalized
+        Raises:
+          TypeError: ``update_stats`` is not a boolean, such as a second input.
+        """
+        if not isinstance(update_stats, bool | None):
+            raise TypeError(
+                f"`update_stats` must be a boolean, got {type(update_stats).__name__}; pass a "
+                "second argument of the layer by its name."
+            )
+        update = not self.use_running_average if update_stats is None else update_stats
+        return self._apply(partial(self._change, update=update), (x, *args), kwargs)
+
+    def _change(self, kernel: Kernel, w: jax.Array, *, update: bool) -> jax.Array:
+        rows = self.batch_stats[*kernel.path, "u"]
+        old = as_vectors(rows[...], kernel)
+        options = {"steps": self.n_steps, "axis": kernel.axis}
+        divides = is_kernel(kernel.path, w)
+        function = partial(reparam.spectral_norm, **options)
+        result, u = per_layer(function, kernel.stacked)(w, old)
+        if update:
+            estimate = per_layer(partial(reparam.spectral_norm_sigma, **options), kernel.stacked)
+            sigma = self.batch_stats[*kernel.path, "sigma"]
+            sigma[...] = divides * estimate(w, old).astype(sigma.dtype)
+            rows[...] = divides * as_rows(u, kernel)
+        result = result if divides else w
+        return result if self.dtype is None else result.astype(self.dtype)
 
     def set_view(self, use_running_average: bool | None = None) -> None:  # noqa: FBT001
         """Sets the mode; called by ``nnx.view``.
@@ -178,13 +311,17 @@ class SpectralNorm(Reparametrized):
 class WeightStandardization(Reparametrized):
     """Calls a layer with :func:`jaxreg.reparam.weight_standardization` of its kernels.
 
+    What is a kernel, :func:`jaxreg.masks.kernels` tells.
+
     Attributes:
-      layer_instance: Module, called with the positional arguments of the call.
-      feature_axes: Output axes of all kernels, or a function of a kernel's names and the kernel.
+      layer_instance: Module, called with the arguments of the call.
       epsilon: Added to the variance.
       use_scale: Whether a factor of each output is learned, from
         :func:`jaxreg.reparam.weight_standardization_scale`, as where no norm follows the layer.
+      feature_axes: Output axes of all kernels, or a function of a kernel's names and the kernel.
       scale_metadata: Metadata of the variables of the factors, such as their sharding.
+      stacked: Mask of the parameters that hold one kernel per layer along their first axis, as
+        those of ``nnx.vmap``. ``feature_axes`` and the shape then are those of one layer.
 
     Example:
       >>> import jax.numpy as jnp
@@ -199,23 +336,31 @@ class WeightStandardization(Reparametrized):
     _: dataclasses.KW_ONLY
     epsilon: ArrayLike = 1e-8
     use_scale: bool = False
-    scale_metadata: dataclasses.InitVar[Mapping[str, Any]] = MappingProxyType({})
+    feature_axes: dataclasses.InitVar[FeatureAxes] = reparam.output_axes
+    scale_metadata: dataclasses.InitVar[Mapping[str, Any]] = NO_METADATA
+    stacked: dataclasses.InitVar[Mask] = None
 
-    def __post_init__(self, scale_metadata: Mapping[str, Any]) -> None:
-        def start(name: str, w: jax.Array, axis: Axes) -> dict[str, nnx.Variable]:
-            scale = reparam.weight_standardization_scale(w, axis=axis)
-            return {f"{name}/scale": nnx.Param(scale, **scale_metadata)}
+    def __post_init__(
+        self, feature_axes: FeatureAxes, scale_metadata: Mapping[str, Any], stacked: Mask
+    ) -> None:
+        def start(kernel: Kernel, w: jax.Array) -> nnx.Param:
+            function = partial(reparam.weight_standardization_scale, axis=kernel.axis)
+            return nnx.Param(per_layer(function, kernel.stacked)(w), **scale_metadata)
 
-        self.scales = self._for_kernels(start) if self.use_scale else nnx.data({})
+        found = self._find(is_kernel, True, feature_axes, stacked)
+        scales = {kernel.path: start(kernel, w) for kernel, w in found.items()}
+        self.scales = nnx.data(scales if self.use_scale else {})
 
-    def __call__(self, *inputs: Any) -> Any:
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Calls the layer.
 
         Args:
-          *inputs: Arguments of the layer.
+          *args: Arguments of the layer.
+          **kwargs: Keyword arguments of the layer.
         """
-        return self._apply(self._change, inputs)
+        return self._apply(self._change, args, kwargs)
 
-    def _change(self, name: str, w: jax.Array, axis: Axes) -> jax.Array:
-        scale: ArrayLike = self.scales[f"{name}/scale"][...] if self.use_scale else 1.0
-        return reparam.weight_standardization(w, scale=scale, eps=self.epsilon, axis=axis)
+    def _change(self, kernel: Kernel, w: jax.Array) -> jax.Array:
+        options = {"eps": self.epsilon, "axis": kernel.axis}
+        function = per_layer(partial(reparam.weight_standardization, **options), kernel.stacked)
+        return function(w, scale=self.scales[kernel.path][...]) if self.use_scale else function(w)

@@ -14,9 +14,10 @@ def output_axes(path: tuple[str, ...], w: jax.Array) -> Axes:
     """Tells which axes of a kernel of Flax hold its outputs.
 
     It is the last one, but the last two of ``[features, heads, depth]``: of a kernel with three
-    axes that belongs to the ``query``, ``key`` or ``value`` of an attention. This is what the
-    modules around layers go by; they take axes or another such function in its place, as layers
-    need whose outputs have several axes or, like those of ``flax.linen.ConvTranspose`` with
+    axes that belongs to the ``query``, ``key`` or ``value`` of an attention. Pass it to the modules
+    around layers as ``feature_axes``: ``WeightNorm`` and ``SpectralNorm`` take the last axis alone
+    where Flax does. They take axes or another such function in its place, as layers need whose
+    outputs have several axes or, like those of ``flax.linen.ConvTranspose`` with
     ``transpose_kernel``, stand elsewhere.
 
     Args:

@@ -21,12 +21,13 @@ def spectral_norm(
     .. math::
 
       v \leftarrow \frac{W^\top u}{\|W^\top u\|}, \quad u \leftarrow \frac{W v}{\|W v\|}
-      \quad \text{(steps times)}, \qquad \bar W = \frac{W}{\sigma}, \quad \sigma = \|W^\top u\|
+      \quad \text{(steps times)}, \qquad \bar W = \frac{W}{\sigma}, \quad \sigma = u^\top W v
 
     :math:`W` is the matrix ``[outputs, everything else]``. In training pass the vector that this
-    returns to the next call; evaluation is ``steps=0``, which leaves it as it is and gives the
-    weight of the training step that stored it. As in the paper no gradient flows through the
-    iteration. (That of :math:`\|W^\top u\|` is the paper's :math:`u v^\top`.)
+    returns to the next call. Evaluation either iterates on from it and drops the new one, as Flax
+    does, or takes no step: with ``steps=0`` it is :math:`v = W^\top u / \|W^\top u\|`, as in torch.
+    As in the paper no gradient flows through the iteration; :math:`\sigma` has the gradient
+    :math:`u v^\top`. For kernels that are stacked layer by layer use ``jax.vmap``.
 
     A weight of zeros stays zero, with the gradient of :math:`\bar W = W`. It leaves ``u`` as it is,
     as one does that is not finite, so that the iteration goes on when good weights return.
@@ -58,15 +59,9 @@ def spectral_norm(
       Miyato et al., `Spectral Normalization for Generative Adversarial Networks
       <https://arxiv.org/abs/1802.05957>`_, 2018, algorithm 1
     """
-    _check_steps(steps, "0 evaluates with `u` as it is")
     old, (outputs, others) = u, _check_spectral(w, u, axis)
-    fixed = jax.lax.stop_gradient(widen(w))
-    u = jnp.expand_dims(jax.lax.stop_gradient(u).astype(fixed.dtype), others)
-    step = partial(_power_iteration, fixed, outputs=outputs, others=others)
-    # The first step gives `u` the sharding that the other ones keep.
-    u = step(u) if steps > 0 else u
-    u = jax.lax.fori_loop(1, steps, lambda _, u: step(u), u) if steps > 1 else u
-    sigma = _sigma(w, u, outputs, others)
+    _check_steps(steps, "0 evaluates with `u` as it is")
+    u, sigma = _iterate(w, u, steps, outputs, others)
     sigma = jnp.where(sigma > 0, sigma, jnp.ones_like(sigma))
     # The constant divides first, since the derivative of a division squares the divisor.
     constant = jax.lax.stop_gradient(sigma)
@@ -75,26 +70,31 @@ def spectral_norm(
     return normalized.astype(w.dtype), u
 
 
-def spectral_norm_sigma(w: jax.Array, u: jax.Array, *, axis: Axes = -1) -> jax.Array:
+def spectral_norm_sigma(
+    w: jax.Array, u: jax.Array, *, steps: int = 0, axis: Axes = -1
+) -> jax.Array:
     r"""Estimates the largest singular value, by which :func:`spectral_norm` divides.
 
     .. math::
 
-      \sigma = \|W^\top u\|
+      \sigma = u^\top W v
 
-    It is never above the largest singular value, and equal to it if ``u`` is its left vector.
+    The vectors are those of :func:`spectral_norm` with the same arguments; without steps this is
+    :math:`\|W^\top u\|`. It is never above the largest singular value, and equal to it if ``u`` is
+    its left vector.
 
     Args:
       w: Real floating-point array.
       u: Unit vector, of the shape of the output axes.
+      steps: Number of power iterations, at least 0.
       axis: Output axes.
 
     Returns:
       One number, in float32 or wider; no gradient flows to ``u``.
 
     Raises:
-      TypeError: ``w`` or ``u`` is not real and floating-point.
-      ValueError: ``axis`` lies outside ``w``, or ``u`` has another shape.
+      TypeError: ``w`` or ``u`` is not real and floating-point, or ``steps`` is not an integer.
+      ValueError: ``steps`` is negative, ``axis`` lies outside ``w``, or ``u`` has another shape.
 
     Example:
       >>> import jax.numpy as jnp
@@ -108,8 +108,8 @@ def spectral_norm_sigma(w: jax.Array, u: jax.Array, *, axis: Axes = -1) -> jax.A
       <https://arxiv.org/abs/1802.05957>`_, 2018
     """
     outputs, others = _check_spectral(w, u, axis)
-    u = jax.lax.stop_gradient(u).astype(widen(w).dtype)
-    return jnp.squeeze(_sigma(w, jnp.expand_dims(u, others), outputs, others))
+    _check_steps(steps, "0 takes `u` as it is")
+    return jnp.squeeze(_iterate(w, u, steps, outputs, others)[1])
 
 
 def spectral_norm_vector(
@@ -203,22 +203,32 @@ def _check_spectral(
     return outputs, others
 
 
+def _iterate(
+    w: jax.Array, u: jax.Array, steps: int, outputs: tuple[int, ...], others: tuple[int, ...]
+) -> tuple[jax.Array, jax.Array]:
+    """The vector after some steps, and the singular value, both with the axes of ``w``."""
+    fixed = jax.lax.stop_gradient(widen(w))
+    u = jnp.expand_dims(jax.lax.stop_gradient(u).astype(fixed.dtype), others)
+    if steps == 0:
+        return u, safe_norm(_sum(widen(w) * u, outputs), axis=None)
+    step = partial(_power_iteration, fixed, outputs=outputs, others=others)
+    # The first step gives `u` the sharding that the other ones keep.
+    u, v = step(u)
+    if steps > 1:
+        u, v = jax.lax.fori_loop(1, steps, lambda _, vectors: step(vectors[0]), (u, v))
+    return u, safe_norm(_sum(widen(w) * v, others), axis=None)
+
+
 def _power_iteration(
     w: jax.Array, u: jax.Array, outputs: tuple[int, ...], others: tuple[int, ...]
-) -> jax.Array:
+) -> tuple[jax.Array, jax.Array]:
     """One step from ``u``, which stays as it is if the weight is zero or not finite."""
     v = unit(_sum(w * u, outputs), axis=None)
     # A vector orthogonal to all weights, as when its outputs were pruned, would stay so for ever.
     restart = jnp.cos(jnp.arange(v.size, dtype=w.dtype)).reshape(v.shape)
-    v = jnp.where(_is_unit(v), v, place_like(restart, v))
+    v = jnp.where(_is_unit(v), v, place_like(unit(restart, axis=None), v))
     new = unit(_sum(w * v, others), axis=None)
-    return jnp.where(_is_unit(new), new, place_like(u, new))
-
-
-def _sigma(
-    w: jax.Array, u: jax.Array, outputs: tuple[int, ...], others: tuple[int, ...]
-) -> jax.Array:
-    return safe_norm(_sum(widen(w) * u, outputs), axis=None)
+    return jnp.where(_is_unit(new), new, place_like(u, new)), v
 
 
 def _sum(products: jax.Array, axes: tuple[int, ...]) -> jax.Array:

@@ -412,15 +412,17 @@ def standardized(
 def spectral_norm(
     x: jax.Array, kernel: Any, bias: Any, u: Any, sigma: Any, n_steps: int, axis: int = -1
 ) -> Any:
-    w, u = reparam.spectral_norm(kernel, u, steps=n_steps, axis=axis)
-    return dense(x, w, bias), {"u": u, "sigma": reparam.spectral_norm_sigma(kernel, u, axis=axis)}
+    w, new = reparam.spectral_norm(kernel, u[0], steps=n_steps, axis=axis)
+    sigma = reparam.spectral_norm_sigma(kernel, u[0], steps=n_steps, axis=axis)
+    return dense(x, w, bias), {"u": new[None], "sigma": sigma}
 
 
 def spectral_norm_inference(
     x: jax.Array, kernel: Any, bias: Any, u: Any, sigma: Any, n_steps: int, axis: int = -1
 ) -> Any:
-    w, _ = reparam.spectral_norm(kernel, u, steps=0, axis=axis)
-    return dense(x, w, bias), {"u": u, "sigma": sigma}
+    """Iterates on from the vector, as Flax does, and does not store it."""
+    y, _ = spectral_norm(x, kernel, bias, u, sigma, n_steps, axis)
+    return y, {"u": u, "sigma": sigma}
 
 
 def around(name: str, function: Callable[..., Any], **others: Any) -> Module:
@@ -443,7 +445,7 @@ SPECTRAL = {
     "mode": "update_stats",
     "of_nnx": lambda: {"layer_instance": linear(), **streams()},
     "params": AFFINE,
-    "state": {"u": UNIT, "sigma": np.float32(3)},
+    "state": {"u": UNIT[None], "sigma": np.float32(3)},
 }
 ROWS = {"feature_axes": 0}  # of the kernel, in place of its columns
 REPARAMETRIZED = (

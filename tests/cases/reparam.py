@@ -47,7 +47,10 @@ FUNCTIONS = (
     Case(
         reparam.spectral_norm_sigma,
         (X, VECTOR),
-        errors=((ValueError, r"`u` must have .* \(16,\), got \(8,\)", {"axis": 0}),),
+        errors=(
+            (ValueError, r"`steps` must be at least 0, got -1", {"steps": -1}),
+            (ValueError, r"`u` must have .* \(16,\), got \(8,\)", {"axis": 0}),
+        ),
     ),
     Case(
         reparam.weight_standardization,

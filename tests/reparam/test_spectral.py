@@ -21,15 +21,16 @@ TORCH = json.loads(
 U = np.full(5, 5**-0.5, np.float32)
 vector = jax.jit(reparam.spectral_norm_vector, static_argnames=("steps", "axis"))
 norm = jax.jit(reparam.spectral_norm, static_argnames=("steps", "axis"))
-sigma_of = jax.jit(reparam.spectral_norm_sigma, static_argnames="axis")
+sigma_of = jax.jit(reparam.spectral_norm_sigma, static_argnames=("steps", "axis"))
 
 
 def power_iteration(w, u, steps):
-    """The algorithm in float64 on ``[outputs, everything else]``."""
-    for _ in range(steps):
-        v = w.T @ u / np.linalg.norm(w.T @ u)
+    """The algorithm in float64 on ``[outputs, everything else]``: both vectors and the value."""
+    v = w.T @ u / np.linalg.norm(w.T @ u)
+    for step in range(steps):
+        v = w.T @ u / np.linalg.norm(w.T @ u) if step else v
         u = w @ v / np.linalg.norm(w @ v)
-    return u, np.linalg.norm(w.T @ u)
+    return u, v, u @ w @ v
 
 
 def largest_singular_value(w, axis=-1):
@@ -44,32 +45,33 @@ def test_spectral_norm_is_power_iteration(shape, axis, dtype, steps):
     u = vector(KEY, w, steps=0, axis=axis)
     assert u.dtype == jnp.float32
     np.testing.assert_allclose(np.sum(wide(u) ** 2), 1, rtol=1e-6)
-    expected_u, sigma = power_iteration(matrix(w, axis), np.ravel(wide(u)), steps)
+    expected_u, _, sigma = power_iteration(matrix(w, axis), np.ravel(wide(u)), steps)
     normalized, new = norm(w, u, steps=steps, axis=axis)
     assert (normalized.dtype, new.shape, new.dtype) == (w.dtype, u.shape, u.dtype)
     np.testing.assert_allclose(np.ravel(new), expected_u, rtol=1e-4, atol=1e-6)
-    np.testing.assert_allclose(sigma_of(w, new, axis=axis), sigma, rtol=1e-6)
+    np.testing.assert_allclose(sigma_of(w, u, steps=steps, axis=axis), sigma, rtol=1e-6)
     np.testing.assert_allclose(wide(normalized), wide(w) / sigma, rtol=2 * ROUNDING[dtype])
 
 
 def test_there_is_one_step_by_default():
     w = kernel(6, 5)
     normalized, u = jax.jit(lambda w: reparam.spectral_norm(w, U))(w)
-    expected, sigma = power_iteration(matrix(w, -1), wide(U), 1)
+    expected, _, sigma = power_iteration(matrix(w, -1), wide(U), 1)
     np.testing.assert_allclose(u, expected, rtol=1e-5)
     np.testing.assert_allclose(normalized, wide(w) / sigma, rtol=1e-5)
 
 
 @few("row", TORCH["rows"], ids=lambda row: row["layer"])
 def test_spectral_norm_equals_torch(row):
-    """In training, in the gradient, and in evaluation, step by step."""
+    """Step by step, with its gradient: torch divides by what evaluation without a step has."""
     row = row["spectral_norm"]
     w, u, weights = (np.asarray(row[k], np.float32) for k in ("w", "u", "weights"))
 
     @jax.jit
     def step(w, u):
-        _, pull, u = jax.vjp(lambda w: reparam.spectral_norm(w, u), w, has_aux=True)
-        return pull(weights)[0], u, reparam.spectral_norm(w, u, steps=0)[0]
+        _, u = reparam.spectral_norm(w, u)
+        normalized, pull = jax.vjp(lambda w: reparam.spectral_norm(w, u, steps=0)[0], w)
+        return pull(weights)[0], u, normalized
 
     for expected in row["steps"]:
         slope, u, normalized = step(w, u)
@@ -158,12 +160,11 @@ def test_a_vector_that_is_orthogonal_to_all_weights_starts_again():
     np.testing.assert_allclose(np.linalg.norm(wide(normalized), ord=2), 1, rtol=1e-5)
 
 
-def test_evaluation_uses_the_weight_that_training_used_last():
+def test_without_steps_the_vector_stays():
     w = kernel(6, 5)
-    trained, u = norm(w, U, steps=2)
-    evaluated, same = norm(w, u, steps=0)
-    assert same_bits(same, u)
-    np.testing.assert_allclose(evaluated, trained, rtol=1e-6)
+    normalized, same = norm(w, U, steps=0)
+    assert same_bits(same, U)
+    np.testing.assert_allclose(normalized, wide(w) / np.linalg.norm(wide(w) @ wide(U)), rtol=1e-6)
 
 
 def test_the_gradient_of_spectral_norm_is_that_of_the_paper():
@@ -176,19 +177,31 @@ def test_the_gradient_of_spectral_norm_is_that_of_the_paper():
     _, (of_w, of_u) = with_gradients(function, SLOPE, w, U)
     np.testing.assert_array_equal(of_u, 0)
     rows, slope = matrix(w, -1), SLOPE.T
-    u, sigma = power_iteration(rows, wide(U), 2)
-    v = rows.T @ u / sigma
+    u, v, sigma = power_iteration(rows, wide(U), 2)
     expected = (slope - np.sum(slope * rows / sigma) * np.outer(u, v)) / sigma
     np.testing.assert_allclose(of_w, expected.T, rtol=1e-4, atol=1e-5)
 
 
-def test_the_gradient_of_sigma_is_the_product_of_the_vectors():
+@few("steps", [0, 3])
+def test_the_gradient_of_sigma_is_the_product_of_the_vectors(steps):
     w = kernel(6, 5)
-    sigma, (of_w, of_u) = with_gradients(reparam.spectral_norm_sigma, np.float32(1), w, U)
-    v = matrix(w, -1).T @ wide(U)
-    np.testing.assert_allclose(sigma, np.linalg.norm(v), rtol=1e-6)
-    np.testing.assert_allclose(of_w, np.outer(v, U) / np.linalg.norm(v), rtol=1e-5)
+    function = partial(reparam.spectral_norm_sigma, steps=steps)
+    found, (of_w, of_u) = with_gradients(function, np.float32(1), w, U)
+    u, v, sigma = power_iteration(matrix(w, -1), wide(U), steps)
+    np.testing.assert_allclose(found, sigma, rtol=1e-6)
+    np.testing.assert_allclose(of_w, np.outer(v, u), rtol=1e-4, atol=1e-6)
     np.testing.assert_array_equal(of_u, 0)
+
+
+def test_layers_of_a_stack_are_mapped_over():
+    """Spectral norm of every layer of ``[layers, in, out]``, as in the loop over layers."""
+    stack = np.stack([kernel(6, 5, seed=seed) for seed in range(3)])
+    vectors = np.stack([np.roll(U * [1, 2, 0, 1, 0], i) for i in range(3)]).astype(np.float32)
+    found, moved = jax.jit(jax.vmap(partial(reparam.spectral_norm, steps=2)))(stack, vectors)
+    for w, start, one, new in zip(stack, vectors, found, moved, strict=True):
+        u, _, sigma = power_iteration(matrix(w, -1), wide(start), 2)
+        np.testing.assert_allclose(new, u, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(one, wide(w) / sigma, rtol=1e-5)
 
 
 FUNCTIONS = {
@@ -217,8 +230,8 @@ def test_normalized_weights_do_not_depend_on_the_magnitude(steps):
         return y, pull(SLOPE)[0]
 
     rows, slope = matrix(w, -1), SLOPE.T
-    u, sigma = power_iteration(rows, wide(U), steps)
-    expected = (slope - np.sum(slope * rows / sigma) * np.outer(u, rows.T @ u / sigma)) / sigma
+    u, v, sigma = power_iteration(rows, wide(U), steps)
+    expected = (slope - np.sum(slope * rows / sigma) * np.outer(u, v)) / sigma
     for size in (1e-30, 1e30):
         y, gradient = run((w * size).astype(np.float32))
         np.testing.assert_allclose(y, wide(w) / sigma, rtol=1e-5)
@@ -245,6 +258,7 @@ def test_wrong_arguments_raise():
     refuses(TypeError, "`key` must be a PRNG key", reparam.spectral_norm_vector, 0, w)
     for function, end in (
         (partial(reparam.spectral_norm, u=U), "0 evaluates with `u` as it is"),
+        (partial(reparam.spectral_norm_sigma, u=U), "0 takes `u` as it is"),
         (first, "0 draws a vector without looking further"),
     ):
         message = f"`steps` must be at least 0, got -1; {end}"

@@ -14,7 +14,7 @@ from tests.reparam.helpers import kernel, matrix
 KEY = jax.random.key(4)
 vector = jax.jit(reparam.spectral_norm_vector, static_argnames=("steps", "axis"))
 norm = jax.jit(reparam.spectral_norm, static_argnames=("steps", "axis"))
-sigma_of = jax.jit(reparam.spectral_norm_sigma, static_argnames="axis")
+sigma_of = jax.jit(reparam.spectral_norm_sigma, static_argnames=("steps", "axis"))
 SHAPES = [(64, 64), (784, 128), (256, 10), (128, 1), (3, 3, 3, 64), (3, 3, 64, 128), (512, 512)]
 
 
