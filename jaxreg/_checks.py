@@ -8,11 +8,14 @@ total definition in the function that takes them.
 import numbers
 import operator
 from collections.abc import Sequence
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
+
+Strength = TypeVar("Strength")
 
 
 def is_static(value: object) -> bool:
@@ -25,6 +28,16 @@ def is_static(value: object) -> bool:
 def is_static_zero(value: object) -> bool:
     """Tells whether ``value`` is a host number equal to zero, so that it switches nothing on."""
     return is_static(value) and value == 0
+
+
+def check_given(value: Strength | None, name: str, module: object) -> Strength:
+    """Returns a strength of a module; raises if neither its constructor nor the call gave it."""
+    if value is None:
+        raise ValueError(
+            f"`{name}` must be given to {type(module).__name__} in its constructor or at the call, "
+            f"got None in both; pass {name}=..."
+        )
+    return value
 
 
 def check_rate(rate: ArrayLike, name: str = "rate") -> None:

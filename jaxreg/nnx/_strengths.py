@@ -2,7 +2,7 @@
 
 import inspect
 import numbers
-from typing import TYPE_CHECKING, Any, ClassVar, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, get_args
 
 import jax
 import numpy as np
@@ -10,6 +10,8 @@ from flax import nnx
 from jax.typing import ArrayLike
 
 from jaxreg._checks import is_floating
+
+Shared = TypeVar("Shared", bound=nnx.Module)
 
 
 class Module(nnx.Module):
@@ -35,6 +37,19 @@ class Module(nnx.Module):
             if name in self._strengths:
                 value = _kept(value, vars(self).get(name))
             super().__setattr__(name, value)
+
+
+def shallow_copy(module: Shared, **attributes: Any) -> Shared:
+    """Returns a module with other attributes that shares its layers and variables with ``module``.
+
+    Nothing is split or cloned: streams advance, and layers keep what they store, in both.
+    """
+    copy = object.__new__(type(module))
+    # The state says at which level of tracing a module was made, which is the present one.
+    vars(copy).update(vars(module), _pytree__state=vars(nnx.Module())["_pytree__state"])
+    for name, value in attributes.items():
+        setattr(copy, name, value)
+    return copy
 
 
 def _is_array_like(hint: Any) -> bool:

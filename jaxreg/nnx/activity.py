@@ -9,7 +9,7 @@ from flax import nnx
 from jax.typing import ArrayLike
 
 from jaxreg import penalties
-from jaxreg._checks import check_nonnegative
+from jaxreg._checks import check_given, check_nonnegative
 from jaxreg.nnx._strengths import Module
 from jaxreg.penalties.trees import summed
 
@@ -27,7 +27,7 @@ class Penalty(nnx.Intermediate):
 
 @nnx.dataclass(eq=False)
 class ActivityPenalty(Module):
-    """NNX form of :func:`jaxreg.penalties.activity`: passes ``x`` on and sows its penalty.
+    """NNX form of :func:`jaxreg.penalties.activity`: passes its input on and sows its penalty.
 
     The penalty is computed inside :func:`with_penalties`, or ``nnx.capture`` of :class:`Penalty`,
     alone: evaluation is free of it, and nothing stays in the model. What several calls of one
@@ -50,23 +50,27 @@ class ActivityPenalty(Module):
     """
 
     penalty: Callable[[jax.Array], jax.Array]
-    weight: ArrayLike
+    weight: ArrayLike | None = None
 
     def __post_init__(self) -> None:
-        check_nonnegative(self.weight, "weight")
+        if self.weight is not None:
+            check_nonnegative(self.weight, "weight")
 
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Returns ``x``.
+    def __call__(self, inputs: jax.Array, *, weight: ArrayLike | None = None) -> jax.Array:
+        """Returns ``inputs``.
 
         Args:
-          x: Activations, ``[batch, ...]``.
+          inputs: Activations, ``[batch, ...]``.
+          weight: Overrides the attribute.
         """
         # Sowing outside of a capture is deprecated, and would add up over steps.
         if hasattr(self, "__captures__"):
-            value = penalties.activity(x, penalty=self.penalty, weight=self.weight)
+            given = self.weight if weight is None else weight
+            factor = check_given(given, "weight", self)
+            value = penalties.activity(inputs, penalty=self.penalty, weight=factor)
             add: Callable[[Any, Any], Any] = operator.add
             self.sow(Penalty, "activity", value, init_fn=float, reduce_fn=add)
-        return x
+        return inputs
 
 
 def with_penalties(call: Callable[..., Any]) -> Callable[..., tuple[Any, jax.Array]]:

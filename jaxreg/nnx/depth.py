@@ -8,11 +8,11 @@ from flax import nnx
 from jax.typing import ArrayLike
 
 from jaxreg import dropout
-from jaxreg.nnx.stochastic import Rated, Wrapper
+from jaxreg.nnx.stochastic import RatedWrapper
 
 
 @nnx.dataclass(eq=False)
-class StochasticDepth(Rated, Wrapper):
+class StochasticDepth(RatedWrapper):
     """NNX form of :func:`jaxreg.dropout.stochastic_depth`.
 
     It adds the layer to its input; evaluation is ``full_depth``. When skipped, the layer takes no
@@ -20,8 +20,9 @@ class StochasticDepth(Rated, Wrapper):
     intermediates, which have no value when it is skipped.
 
     Attributes:
-      layer: Module whose result is like its first input. Further inputs are passed on to it.
-      rate: Probability of skipping the layer for the whole batch.
+      layer: Module whose result is like its first input. Further arguments are
+        passed on to it.
+      rate: Probability of skipping the layer for the whole batch; None if every call gives it.
 
     Example:
       >>> import jax.numpy as jnp
@@ -34,20 +35,20 @@ class StochasticDepth(Rated, Wrapper):
        [1. 1. 1.]]
     """
 
-    rate: ArrayLike
+    rate: ArrayLike | None = None
 
-    def evaluate(self, x: tuple[Any, ...]) -> Any:
-        first, *rest = x
-        return dropout.full_depth(lambda first: self.layer(first, *rest), first)
+    def evaluate(self, x: tuple[tuple[Any, ...], dict[str, Any]]) -> Any:
+        first, call = _first_and_rest(x)
+        return dropout.full_depth(lambda first: call(self.layer, first), first)
 
-    def transform(self, key: jax.Array, x: tuple[Any, ...]) -> Any:
-        first, *rest = x
+    def transform(self, key: jax.Array, x: tuple[tuple[Any, ...], dict[str, Any]]) -> Any:
+        first, call = _first_and_rest(x)
         # Parameters are only read and may come from outside; the others may change in the branch.
         graph, params, others = nnx.split(self.layer, nnx.Param, ...)
         variables = [others]
 
         def block(first: jax.Array) -> Any:
-            return nnx.merge(graph, params, variables[-1])(first, *rest)
+            return call(nnx.merge(graph, params, variables[-1]), first)
 
         def lifted(branch: Callable[[jax.Array], jax.Array]) -> Callable[..., jax.Array]:
             def run(inside: nnx.State, first: jax.Array) -> jax.Array:
@@ -62,5 +63,17 @@ class StochasticDepth(Rated, Wrapper):
             return nnx.cond(kept, lifted(yes), lifted(no), others, first)
 
         return dropout.stochastic_depth(
-            key, block, first, rate=self.rate, cond=cond, bits=self.bits
+            key, block, first, rate=self.given_rate, cond=cond, bits=self.bits
         )
+
+
+def _first_and_rest(x: tuple[tuple[Any, ...], dict[str, Any]]) -> tuple[Any, Callable[..., Any]]:
+    """The first input, and the call of a layer with this input and all other arguments."""
+    inputs, options = x
+    if not inputs:
+        raise TypeError(
+            "`inputs` of StochasticDepth must begin with the array that the layer's result is "
+            f"added to, got the keywords {sorted(options)} alone; pass it by position."
+        )
+    first, *rest = inputs
+    return first, lambda layer, first: layer(first, *rest, **options)

@@ -9,7 +9,8 @@ from flax import nnx
 from jax.typing import ArrayLike
 
 from jaxreg import dropout
-from jaxreg.nnx.stochastic import Rated, Stochastic
+from jaxreg._checks import check_given
+from jaxreg.nnx.stochastic import Rated, Source, Stochastic
 
 
 @nnx.dataclass(eq=False)
@@ -29,12 +30,12 @@ class Dropout(Rated):
       [0. 2.]
     """
 
-    rate: ArrayLike
+    rate: ArrayLike | None = None
     broadcast_dims: int | Sequence[int] = ()
 
     def transform(self, key: jax.Array, x: jax.Array) -> jax.Array:
         return dropout.dropout(
-            key, x, rate=self.rate, broadcast_axes=self.broadcast_dims, bits=self.bits
+            key, x, rate=self.given_rate, broadcast_axes=self.broadcast_dims, bits=self.bits
         )
 
 
@@ -55,13 +56,13 @@ class ClassicalDropout(Rated):
       [0. 1.] [0.5]
     """
 
-    rate: ArrayLike
+    rate: ArrayLike | None = None
 
     def transform(self, key: jax.Array, x: jax.Array) -> jax.Array:
-        return dropout.classical_dropout(key, x, rate=self.rate, bits=self.bits)
+        return dropout.classical_dropout(key, x, rate=self.given_rate, bits=self.bits)
 
     def evaluate(self, x: jax.Array) -> jax.Array:
-        return dropout.classical_scale(x, rate=self.rate)
+        return dropout.classical_scale(x, rate=self.given_rate)
 
 
 @nnx.dataclass(eq=False)
@@ -80,10 +81,10 @@ class SpatialDropout(Rated):
       True [0. 2.]
     """
 
-    rate: ArrayLike
+    rate: ArrayLike | None = None
 
     def transform(self, key: jax.Array, x: jax.Array) -> jax.Array:
-        return dropout.spatial_dropout(key, x, rate=self.rate, bits=self.bits)
+        return dropout.spatial_dropout(key, x, rate=self.given_rate, bits=self.bits)
 
 
 @nnx.dataclass(eq=False)
@@ -102,10 +103,10 @@ class GaussianDropout(Rated):
       0.5
     """
 
-    rate: ArrayLike
+    rate: ArrayLike | None = None
 
     def transform(self, key: jax.Array, x: jax.Array) -> jax.Array:
-        return dropout.gaussian_dropout(key, x, rate=self.rate, bits=self.bits)
+        return dropout.gaussian_dropout(key, x, rate=self.given_rate, bits=self.bits)
 
 
 @nnx.dataclass(eq=False)
@@ -124,10 +125,10 @@ class AlphaDropout(Rated):
       2
     """
 
-    rate: ArrayLike
+    rate: ArrayLike | None = None
 
     def transform(self, key: jax.Array, x: jax.Array) -> jax.Array:
-        return dropout.alpha_dropout(key, x, rate=self.rate, bits=self.bits)
+        return dropout.alpha_dropout(key, x, rate=self.given_rate, bits=self.bits)
 
 
 @nnx.dataclass(eq=False)
@@ -146,10 +147,10 @@ class FeatureAlphaDropout(Rated):
       True 2
     """
 
-    rate: ArrayLike
+    rate: ArrayLike | None = None
 
     def transform(self, key: jax.Array, x: jax.Array) -> jax.Array:
-        return dropout.feature_alpha_dropout(key, x, rate=self.rate, bits=self.bits)
+        return dropout.feature_alpha_dropout(key, x, rate=self.given_rate, bits=self.bits)
 
 
 @nnx.dataclass(eq=False)
@@ -168,10 +169,10 @@ class DropPath(Rated):
       True [0. 2.]
     """
 
-    rate: ArrayLike
+    rate: ArrayLike | None = None
 
     def transform(self, key: jax.Array, x: jax.Array) -> jax.Array:
-        return dropout.drop_path(key, x, rate=self.rate, bits=self.bits)
+        return dropout.drop_path(key, x, rate=self.given_rate, bits=self.bits)
 
 
 @nnx.dataclass(eq=False)
@@ -193,7 +194,7 @@ class DropBlock(Rated):
       [1.]
     """
 
-    rate: ArrayLike
+    rate: ArrayLike | None
     block_size: int | Sequence[int]
     axis: int | Sequence[int] | None = None
     broadcast_dims: int | Sequence[int] = ()
@@ -202,7 +203,7 @@ class DropBlock(Rated):
         return dropout.drop_block(
             key,
             x,
-            rate=self.rate,
+            rate=self.given_rate,
             block_size=self.block_size,
             axis=self.axis,
             broadcast_axes=self.broadcast_dims,
@@ -227,12 +228,12 @@ class LockedDropout(Rated):
       True [0. 2.]
     """
 
-    rate: ArrayLike
+    rate: ArrayLike | None = None
     time_axis: int = 1
 
     def transform(self, key: jax.Array, x: jax.Array) -> jax.Array:
         return dropout.locked_dropout(
-            key, x, rate=self.rate, time_axis=self.time_axis, bits=self.bits
+            key, x, rate=self.given_rate, time_axis=self.time_axis, bits=self.bits
         )
 
 
@@ -252,10 +253,10 @@ class EmbeddingDropout(Rated):
       True [0. 2.]
     """
 
-    rate: ArrayLike
+    rate: ArrayLike | None = None
 
     def transform(self, key: jax.Array, x: jax.Array) -> jax.Array:
-        return dropout.embedding_dropout(key, x, rate=self.rate, bits=self.bits)
+        return dropout.embedding_dropout(key, x, rate=self.given_rate, bits=self.bits)
 
 
 @nnx.dataclass(eq=False)
@@ -276,11 +277,12 @@ class PatchDropout(Rated):
       (2, 5, 8) (2, 5)
     """
 
-    rate: float
+    rate: float | None = None
     prefix: int = 1
 
     def transform(self, key: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return dropout.patch_dropout(key, x, rate=self.rate, prefix=self.prefix, bits=self.bits)
+        rate = check_given(self.rate, "rate", self)
+        return dropout.patch_dropout(key, x, rate=rate, prefix=self.prefix, bits=self.bits)
 
     def evaluate(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         return dropout.every_patch(x)
@@ -305,15 +307,15 @@ class Zoneout(Rated):
       [0. 1.] [0.75]
     """
 
-    rate: ArrayLike
+    rate: ArrayLike | None = None
 
     def transform(self, key: jax.Array, x: tuple[jax.Array, jax.Array]) -> jax.Array:
         new, old = x
-        return dropout.zoneout(key, new, old, rate=self.rate, bits=self.bits)
+        return dropout.zoneout(key, new, old, rate=self.given_rate, bits=self.bits)
 
     def evaluate(self, x: tuple[jax.Array, jax.Array]) -> jax.Array:
         new, old = x
-        return dropout.zoneout_mean(new, old, rate=self.rate)
+        return dropout.zoneout_mean(new, old, rate=self.given_rate)
 
 
 @nnx.dataclass(eq=False)
@@ -350,6 +352,24 @@ class ConcreteDropout(Stochastic):
         constant = nnx.initializers.constant(logit)
         self.logit = nnx.Param(constant(None, (), "float32"))  # pyright: ignore[reportArgumentType]
         super().__post_init__(rngs)
+
+    def __call__(
+        self,
+        inputs: Any,
+        *,
+        deterministic: bool | None = None,
+        rngs: Source | None = None,
+        temperature: ArrayLike | None = None,
+    ) -> Any:
+        """Applies the transform.
+
+        Args:
+          inputs: Input.
+          deterministic: Overrides the attribute.
+          rngs: Key, stream or streams to use in place of the module's own.
+          temperature: Overrides the attribute.
+        """
+        return self._apply(inputs, deterministic=deterministic, rngs=rngs, temperature=temperature)
 
     def transform(self, key: jax.Array, x: jax.Array) -> Any:
         return dropout.concrete_dropout(

@@ -13,7 +13,8 @@ from flax.typing import Dtype, Initializer, PaddingLike, PrecisionLike, PromoteD
 from jax.typing import ArrayLike
 
 from jaxreg import dropout
-from jaxreg.nnx.stochastic import Rated, check_streams
+from jaxreg.nnx._strengths import shallow_copy
+from jaxreg.nnx.stochastic import Rated, Source, check_streams
 
 Layer = TypeVar("Layer", "DropConnectDense", "DropConnectConv")
 
@@ -59,7 +60,7 @@ class DropConnectDense(Rated, nnx.Linear):
     in_features: int
     out_features: int
     _: dataclasses.KW_ONLY
-    rate: ArrayLike
+    rate: ArrayLike | None = None
     use_bias: bool = True
     dtype: Dtype | None = None
     param_dtype: Dtype = "float32"
@@ -99,11 +100,33 @@ class DropConnectDense(Rated, nnx.Linear):
         )
         super().__post_init__(rngs)
 
-    def transform(self, key: jax.Array, x: jax.Array) -> jax.Array:
-        return nnx.Linear.__call__(_dropped(self, key), x)
+    def __call__(
+        self,
+        inputs: jax.Array,
+        out_sharding: Any = None,
+        *,
+        deterministic: bool | None = None,
+        rngs: Source | None = None,
+        rate: ArrayLike | None = None,
+    ) -> jax.Array:
+        """Applies the layer.
 
-    def evaluate(self, x: jax.Array) -> jax.Array:
-        return nnx.Linear.__call__(self, x)
+        Args:
+          inputs: Inputs.
+          out_sharding: Sharding of the result, as in Flax.
+          deterministic: Overrides the attribute.
+          rngs: Key, stream or streams to use in place of the module's own.
+          rate: Overrides the attribute.
+        """
+        return self._apply(
+            (inputs, out_sharding), deterministic=deterministic, rngs=rngs, rate=rate
+        )
+
+    def transform(self, key: jax.Array, x: tuple[jax.Array, Any]) -> jax.Array:
+        return nnx.Linear.__call__(_dropped(self, key), *x)
+
+    def evaluate(self, x: tuple[jax.Array, Any]) -> jax.Array:
+        return nnx.Linear.__call__(self, *x)
 
 
 @nnx.dataclass(eq=False)
@@ -152,7 +175,7 @@ class DropConnectConv(Rated, nnx.Conv):
     kernel_size: int | Sequence[int]
     strides: int | Sequence[int] | None = 1
     _: dataclasses.KW_ONLY
-    rate: ArrayLike
+    rate: ArrayLike | None = None
     padding: PaddingLike = "SAME"
     input_dilation: int | Sequence[int] | None = 1
     kernel_dilation: int | Sequence[int] | None = 1
@@ -204,16 +227,36 @@ class DropConnectConv(Rated, nnx.Conv):
         )
         super().__post_init__(rngs)
 
-    def transform(self, key: jax.Array, x: jax.Array) -> jax.Array:
-        return nnx.Conv.__call__(_dropped(self, key), x)
+    def __call__(
+        self,
+        inputs: jax.Array,
+        out_sharding: Any = None,
+        *,
+        deterministic: bool | None = None,
+        rngs: Source | None = None,
+        rate: ArrayLike | None = None,
+    ) -> jax.Array:
+        """Applies the layer.
 
-    def evaluate(self, x: jax.Array) -> jax.Array:
-        return nnx.Conv.__call__(self, x)
+        Args:
+          inputs: Inputs.
+          out_sharding: Sharding of the result, as in Flax.
+          deterministic: Overrides the attribute.
+          rngs: Key, stream or streams to use in place of the module's own.
+          rate: Overrides the attribute.
+        """
+        return self._apply(
+            (inputs, out_sharding), deterministic=deterministic, rngs=rngs, rate=rate
+        )
+
+    def transform(self, key: jax.Array, x: tuple[jax.Array, Any]) -> jax.Array:
+        return nnx.Conv.__call__(_dropped(self, key), *x)
+
+    def evaluate(self, x: tuple[jax.Array, Any]) -> jax.Array:
+        return nnx.Conv.__call__(self, *x)
 
 
 def _dropped(layer: Layer, key: jax.Array) -> Layer:
     """Returns the layer with another kernel, which shares all other variables."""
-    kernel = dropout.drop_connect(key, layer.kernel[...], rate=layer.rate, bits=layer.bits)
-    dropped = nnx.clone(layer, variables=False)
-    dropped.kernel = layer.kernel.replace(kernel)  # pyright: ignore[reportAttributeAccessIssue]
-    return dropped
+    kernel = dropout.drop_connect(key, layer.kernel[...], rate=layer.given_rate, bits=layer.bits)
+    return shallow_copy(layer, kernel=layer.kernel.replace(kernel))

@@ -1,12 +1,14 @@
 """NNX forms of the noise that is added to activations; ``Perturb`` adds it to weights."""
 
+from typing import Any
+
 import jax
 from flax import nnx
 from jax.typing import ArrayLike
 
 from jaxreg import noise
-from jaxreg._checks import check_nonnegative, is_static_zero
-from jaxreg.nnx.stochastic import Rated, Stochastic
+from jaxreg._checks import check_given, check_nonnegative, is_static_zero
+from jaxreg.nnx.stochastic import Rated, Source, Stochastic
 
 
 @nnx.dataclass(eq=False)
@@ -25,17 +27,37 @@ class GaussianNoise(Stochastic):
       0.5
     """
 
-    stddev: ArrayLike
+    stddev: ArrayLike | None = None
 
     def __post_init__(self, rngs: nnx.Rngs | nnx.RngStream | None) -> None:
-        check_nonnegative(self.stddev, "stddev")
+        if self.stddev is not None:
+            check_nonnegative(self.stddev, "stddev")
         super().__post_init__(rngs)
 
     def is_off(self) -> bool:
         return is_static_zero(self.stddev)
 
+    def __call__(
+        self,
+        inputs: Any,
+        *,
+        deterministic: bool | None = None,
+        rngs: Source | None = None,
+        stddev: ArrayLike | None = None,
+    ) -> Any:
+        """Applies the transform.
+
+        Args:
+          inputs: Input.
+          deterministic: Overrides the attribute.
+          rngs: Key, stream or streams to use in place of the module's own.
+          stddev: Overrides the attribute.
+        """
+        return self._apply(inputs, deterministic=deterministic, rngs=rngs, stddev=stddev)
+
     def transform(self, key: jax.Array, x: jax.Array) -> jax.Array:
-        return noise.gaussian_noise(key, x, stddev=self.stddev, bits=self.bits)
+        stddev = check_given(self.stddev, "stddev", self)
+        return noise.gaussian_noise(key, x, stddev=stddev, bits=self.bits)
 
 
 @nnx.dataclass(eq=False)
@@ -54,17 +76,37 @@ class UniformNoise(Stochastic):
       True
     """
 
-    limit: ArrayLike
+    limit: ArrayLike | None = None
 
     def __post_init__(self, rngs: nnx.Rngs | nnx.RngStream | None) -> None:
-        check_nonnegative(self.limit, "limit")
+        if self.limit is not None:
+            check_nonnegative(self.limit, "limit")
         super().__post_init__(rngs)
 
     def is_off(self) -> bool:
         return is_static_zero(self.limit)
 
+    def __call__(
+        self,
+        inputs: Any,
+        *,
+        deterministic: bool | None = None,
+        rngs: Source | None = None,
+        limit: ArrayLike | None = None,
+    ) -> Any:
+        """Applies the transform.
+
+        Args:
+          inputs: Input.
+          deterministic: Overrides the attribute.
+          rngs: Key, stream or streams to use in place of the module's own.
+          limit: Overrides the attribute.
+        """
+        return self._apply(inputs, deterministic=deterministic, rngs=rngs, limit=limit)
+
     def transform(self, key: jax.Array, x: jax.Array) -> jax.Array:
-        return noise.uniform_noise(key, x, limit=self.limit, bits=self.bits)
+        limit = check_given(self.limit, "limit", self)
+        return noise.uniform_noise(key, x, limit=limit, bits=self.bits)
 
 
 @nnx.dataclass(eq=False)
@@ -85,11 +127,11 @@ class SaltAndPepper(Rated):
       [0.  0.5 1. ]
     """
 
-    rate: ArrayLike
+    rate: ArrayLike | None = None
     low: ArrayLike = 0.0
     high: ArrayLike = 1.0
 
     def transform(self, key: jax.Array, x: jax.Array) -> jax.Array:
         return noise.salt_and_pepper(
-            key, x, rate=self.rate, low=self.low, high=self.high, bits=self.bits
+            key, x, rate=self.given_rate, low=self.low, high=self.high, bits=self.bits
         )

@@ -114,7 +114,7 @@ class LockedDropoutCell(Cell):
         carry_init: nnx.Initializer | None = None,
     ) -> LockedCarry:
         carry = super().initialize_carry(input_shape, rngs, carry_init)
-        if self.deterministic or self.is_off():
+        if self._evaluates() or self.is_off():
             return LockedCarry(carry, None)
         # Not from `rngs`: that which `nnx.RNN` passes has the same seed in all layers.
         examples = input_shape[: -self.num_feature_axes]
@@ -134,7 +134,7 @@ class LockedDropoutCell(Cell):
                 "cell.initialize_carry(shape, rngs)._replace(cell=state)."
             )
         x = (carry.cell, inputs)
-        if self.deterministic or self.is_off():
+        if self._evaluates() or self.is_off():
             state, output = self.evaluate(x)
         elif carry.keys is None:
             raise ValueError(
@@ -207,7 +207,7 @@ class ZoneoutCell(Rated, Cell):
       <https://arxiv.org/abs/1606.01305>`_, 2017
     """
 
-    rate: ArrayLike
+    rate: ArrayLike | None = None
 
     def __call__(
         self,
@@ -216,6 +216,7 @@ class ZoneoutCell(Rated, Cell):
         *,
         deterministic: bool | None = None,
         rngs: Source | None = None,
+        rate: ArrayLike | None = None,
     ) -> tuple[Any, Any]:
         """Makes one time step.
 
@@ -224,20 +225,21 @@ class ZoneoutCell(Rated, Cell):
           inputs: Inputs of this step.
           deterministic: Overrides the attribute.
           rngs: Key, stream or streams to use in place of the module's own.
+          rate: Overrides the attribute.
         """
-        return super().__call__((carry, inputs), deterministic=deterministic, rngs=rngs)
+        return self._apply((carry, inputs), deterministic=deterministic, rngs=rngs, rate=rate)
 
     def transform(self, key: jax.Array, x: tuple[Any, jax.Array]) -> tuple[Any, Any]:
         def mix(key: jax.Array, new: jax.Array, old: jax.Array) -> jax.Array:
             if not is_floating(new):
                 return new
-            return dropout.zoneout(key, new, old, rate=self.rate, bits=self.bits)
+            return dropout.zoneout(key, new, old, rate=self.given_rate, bits=self.bits)
 
         return self._step(x, partial(map_with_keys, mix, key))
 
     def evaluate(self, x: tuple[Any, jax.Array]) -> tuple[Any, Any]:
         def mix(new: jax.Array, old: jax.Array) -> jax.Array:
-            return dropout.zoneout_mean(new, old, rate=self.rate) if is_floating(new) else new
+            return dropout.zoneout_mean(new, old, rate=self.given_rate) if is_floating(new) else new
 
         return self._step(x, partial(jax.tree.map, mix))
 

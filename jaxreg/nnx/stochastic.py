@@ -1,17 +1,41 @@
 """NNX modules that apply a function ``(key, x) -> x`` in training."""
 
 import dataclasses
-from typing import Any
+import functools
+import inspect
+import types
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import jax
 from flax import nnx
 from jax.typing import ArrayLike
 
 from jaxreg import _bits, dropout
-from jaxreg._checks import check_rate, is_static_zero
-from jaxreg.nnx._strengths import Module
+from jaxreg._checks import check_given, check_rate, is_static_zero
+from jaxreg.nnx._strengths import Module, shallow_copy
 
 Source = nnx.Rngs | nnx.RngStream | jax.Array
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+class _Hidden:
+    """Method that ``nnx.tabulate`` does not find, and so neither lists nor compiles by itself."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+        functools.update_wrapper(self, function)
+
+    def __get__(self, instance: Any, owner: type) -> Any:
+        return self if instance is None else types.MethodType(self.function, instance)
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        return self.function(*arguments, **options)
+
+
+def hidden(method: Method) -> Method:
+    """Hides a method from ``nnx.tabulate``."""
+    return _Hidden(method)  # pyright: ignore[reportReturnType]
 
 
 @nnx.dataclass(eq=False)
@@ -22,8 +46,12 @@ class Stochastic(Module):
     The input may be any pytree. Under ``nnx.jit`` every call draws anew; plain ``jax.jit`` over a
     module repeats the masks of its first call, since the stream does not advance.
 
+    Strengths are the fields that are annotated with ``jax.typing.ArrayLike``. One that is an array
+    is part of the state, a Python number is not.
+
     Attributes:
       deterministic: True in evaluation. Also set by ``model.eval()``, ``nnx.view`` or at the call.
+        None makes every call that does not choose an error.
       rng_collection: Name of the stream of keys.
       axis_name: Mesh axis over which the keys have to differ, inside ``shard_map`` or ``pmap``.
       bits: Source of random bits in place of the package's own, such as ``jax.random.bits``.
@@ -42,43 +70,71 @@ class Stochastic(Module):
     """
 
     _: dataclasses.KW_ONLY
-    deterministic: bool = False
+    deterministic: bool | None = False
     rng_collection: str = "dropout"
     axis_name: str | tuple[str, ...] | None = None
     bits: _bits.Bits | None = None
     rngs: dataclasses.InitVar[nnx.Rngs | nnx.RngStream | None] = None
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        for name in ("transform", "evaluate", "is_off", "make_key"):
+            if inspect.isfunction(method := vars(cls).get(name)):
+                setattr(cls, name, hidden(method))
+
     def __post_init__(self, rngs: nnx.Rngs | nnx.RngStream | None) -> None:
         stream = None if rngs is None else self._stream(rngs).fork()
         self.rngs = nnx.data(stream)  # pyright: ignore[reportAttributeAccessIssue]
 
+    @hidden
     def transform(self, key: jax.Array, x: Any) -> Any:
         """Returns ``x`` changed at random; subclasses define it."""
         raise NotImplementedError(f"{type(self).__name__} must define `transform(key, x)`.")
 
+    @hidden
     def evaluate(self, x: Any) -> Any:
         """Returns what evaluation makes of ``x``: ``x``, unless a subclass defines otherwise."""
         return x
 
+    @hidden
     def is_off(self) -> bool:
         """Tells whether a static strength of zero makes this the identity: it needs no key."""
         return False
 
     def __call__(
-        self, x: Any, *, deterministic: bool | None = None, rngs: Source | None = None
+        self, inputs: Any, *, deterministic: bool | None = None, rngs: Source | None = None
     ) -> Any:
         """Applies the transform.
 
         Args:
-          x: Input.
+          inputs: Input.
           deterministic: Overrides the attribute.
           rngs: Key, stream or streams to use in place of the module's own.
         """
-        evaluate = self.deterministic if deterministic is None else deterministic
-        if evaluate or self.is_off():
-            return self.evaluate(x)
-        return self.transform(self.make_key(rngs), x)
+        return self._apply(inputs, deterministic=deterministic, rngs=rngs)
 
+    def _apply(
+        self, x: Any, *, deterministic: bool | None, rngs: Source | None, **strengths: Any
+    ) -> Any:
+        """The call, for subclasses whose calls take other arguments, such as strengths."""
+        given = {name: value for name, value in strengths.items() if value is not None}
+        module = shallow_copy(self, **given) if given else self
+        if self._evaluates(deterministic) or module.is_off():
+            return module.evaluate(x)
+        return module.transform(self.make_key(rngs), x)
+
+    def _evaluates(self, deterministic: bool | None = None) -> bool:  # noqa: FBT001
+        """Tells whether a call with this argument evaluates."""
+        evaluates = self.deterministic if deterministic is None else deterministic
+        if evaluates is None:
+            raise ValueError(
+                f"`deterministic` must be given to {type(self).__name__} in its constructor or at "
+                "the call, got None in both; pass deterministic=True in evaluation and False in "
+                "training, or set it with nnx.view."
+            )
+        return evaluates
+
+    @hidden
     def make_key(self, rngs: Source | None = None) -> jax.Array:
         """Returns the next key.
 
@@ -123,22 +179,48 @@ class Rated(Stochastic):
     Each subclass declares the field, where it stands among its own.
 
     Attributes:
-      rate: Probability of dropping.
+      rate: Probability of dropping; None if every call gives it.
     """
 
-    rate: ArrayLike
+    rate: ArrayLike | None
 
     def __post_init__(self, rngs: nnx.Rngs | nnx.RngStream | None) -> None:
-        check_rate(self.rate)
+        if self.rate is not None:
+            check_rate(self.rate)
         super().__post_init__(rngs)
+
+    @property
+    def given_rate(self) -> ArrayLike:
+        """The rate, which is not None."""
+        return check_given(self.rate, "rate", self)
 
     def is_off(self) -> bool:
         return is_static_zero(self.rate)
 
+    def __call__(
+        self,
+        inputs: Any,
+        *,
+        deterministic: bool | None = None,
+        rngs: Source | None = None,
+        rate: ArrayLike | None = None,
+    ) -> Any:
+        """Applies the transform.
+
+        Args:
+          inputs: Input.
+          deterministic: Overrides the attribute.
+          rngs: Key, stream or streams to use in place of the module's own.
+          rate: Overrides the attribute.
+        """
+        return self._apply(inputs, deterministic=deterministic, rngs=rngs, rate=rate)
+
 
 @nnx.dataclass(eq=False)
 class Wrapper(Stochastic):
-    """What modules around a layer share; ``transform`` and ``evaluate`` get a tuple of inputs.
+    """What modules around a layer share.
+
+    ``transform`` and ``evaluate`` get a pair of the positional and the keyword arguments.
 
     Attributes:
       layer: Module to call.
@@ -146,20 +228,32 @@ class Wrapper(Stochastic):
 
     layer: nnx.Module
 
+    def evaluate(self, x: tuple[tuple[Any, ...], dict[str, Any]]) -> Any:
+        inputs, options = x
+        return self.layer(*inputs, **options)  # pyright: ignore[reportCallIssue]
+
+
+class RatedWrapper(Rated, Wrapper):
+    """A wrapper with a rate."""
+
     def __call__(
-        self, *inputs: Any, deterministic: bool | None = None, rngs: Source | None = None
+        self,
+        *inputs: Any,
+        deterministic: bool | None = None,
+        rngs: Source | None = None,
+        rate: ArrayLike | None = None,
+        **options: Any,
     ) -> Any:
         """Calls the layer.
 
         Args:
           *inputs: Arguments of the layer.
-          deterministic: Overrides the attribute.
+          deterministic: Overrides the attribute. The layer does not see it.
           rngs: Key, stream or streams to use in place of the module's own.
+          rate: Overrides the attribute.
+          **options: Keyword arguments of the layer.
         """
-        return super().__call__(inputs, deterministic=deterministic, rngs=rngs)
-
-    def evaluate(self, x: tuple[Any, ...]) -> Any:
-        return self.layer(*x)  # pyright: ignore[reportCallIssue]
+        return self._apply((inputs, options), deterministic=deterministic, rngs=rngs, rate=rate)
 
 
 def check_streams(module: nnx.Module, rngs: nnx.Rngs | nnx.RngStream | None) -> nnx.Rngs:

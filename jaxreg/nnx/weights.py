@@ -11,18 +11,24 @@ from flax.typing import Dtype, Initializer
 from jax.typing import ArrayLike
 
 from jaxreg import dropout, noise
-from jaxreg._checks import check_nonnegative, check_scalar, is_static_zero
+from jaxreg._checks import check_given, check_nonnegative, check_scalar, is_static_zero
 from jaxreg._trees import map_kernels
-from jaxreg.nnx.stochastic import Rated, Stochastic, Wrapper, check_streams
+from jaxreg.nnx.stochastic import (
+    RatedWrapper,
+    Source,
+    Stochastic,
+    Wrapper,
+    check_streams,
+)
 
 
 @nnx.dataclass(eq=False)
-class DropConnect(Rated, Wrapper):
+class DropConnect(RatedWrapper):
     """Calls a layer with :func:`jaxreg.dropout.drop_connect` on its kernels.
 
     What is a kernel, :func:`jaxreg.masks.kernels` tells; each one has a key of its own. The stored
     ones stay as they are. One call draws one mask: around ``nnx.RNN`` it stays the same for all
-    time steps. The layer is called with the positional arguments of the call.
+    time steps. The layer is called with the arguments of the call.
 
     Attributes:
       layer: Module to call.
@@ -39,11 +45,13 @@ class DropConnect(Rated, Wrapper):
       [0. 2.] [1.]
     """
 
-    rate: ArrayLike
+    rate: ArrayLike | None = None
 
-    def transform(self, key: jax.Array, x: tuple[Any, ...]) -> Any:
-        function = partial(dropout.drop_connect, rate=self.rate, bits=self.bits)
-        return with_params(self.layer, partial(map_kernels, function, key))(*x)
+    def transform(self, key: jax.Array, x: tuple[tuple[Any, ...], dict[str, Any]]) -> Any:
+        inputs, options = x
+        function = partial(dropout.drop_connect, rate=self.given_rate, bits=self.bits)
+        layer = with_params(self.layer, partial(map_kernels, function, key))
+        return layer(*inputs, **options)
 
 
 @nnx.dataclass(eq=False)
@@ -51,7 +59,7 @@ class Perturb(Wrapper):
     """Calls a layer with :func:`jaxreg.noise.perturb` on its parameters.
 
     The stored ones stay as they are. One call draws the noise once: around ``nnx.RNN`` it stays the
-    same for all time steps. The layer is called with the positional arguments of the call.
+    same for all time steps. The layer is called with the arguments of the call.
 
     Attributes:
       layer: Module to call.
@@ -68,19 +76,41 @@ class Perturb(Wrapper):
       0.5
     """
 
-    stddev: ArrayLike
+    stddev: ArrayLike | None = None
 
     def __post_init__(self, rngs: nnx.Rngs | nnx.RngStream | None) -> None:
-        check_scalar(self.stddev, "stddev")
-        check_nonnegative(self.stddev, "stddev")
+        if self.stddev is not None:
+            check_scalar(self.stddev, "stddev")
+            check_nonnegative(self.stddev, "stddev")
         super().__post_init__(rngs)
 
     def is_off(self) -> bool:
         return is_static_zero(self.stddev)
 
-    def transform(self, key: jax.Array, x: tuple[Any, ...]) -> Any:
-        function = partial(noise.perturb, key, stddev=self.stddev, bits=self.bits)
-        return with_params(self.layer, function)(*x)
+    def __call__(
+        self,
+        *inputs: Any,
+        deterministic: bool | None = None,
+        rngs: Source | None = None,
+        stddev: ArrayLike | None = None,
+        **options: Any,
+    ) -> Any:
+        """Calls the layer.
+
+        Args:
+          *inputs: Arguments of the layer.
+          deterministic: Overrides the attribute. The layer does not see it.
+          rngs: Key, stream or streams to use in place of the module's own.
+          stddev: Overrides the attribute.
+          **options: Keyword arguments of the layer.
+        """
+        return self._apply((inputs, options), deterministic=deterministic, rngs=rngs, stddev=stddev)
+
+    def transform(self, key: jax.Array, x: tuple[tuple[Any, ...], dict[str, Any]]) -> Any:
+        inputs, options = x
+        stddev = check_given(self.stddev, "stddev", self)
+        function = partial(noise.perturb, key, stddev=stddev, bits=self.bits)
+        return with_params(self.layer, function)(*inputs, **options)
 
 
 @nnx.dataclass(eq=False)
@@ -117,21 +147,45 @@ class VariationalDense(Stochastic):
     _: dataclasses.KW_ONLY
     use_bias: bool = True
     param_dtype: Dtype = "float32"
-    kernel_init: Initializer = nnx.initializers.lecun_normal()
-    bias_init: Initializer = nnx.initializers.zeros_init()
-    log_variance_init: Initializer = nnx.initializers.constant(-10.0)
+    kernel_init: dataclasses.InitVar[Initializer] = nnx.initializers.lecun_normal()
+    bias_init: dataclasses.InitVar[Initializer] = nnx.initializers.zeros_init()
+    log_variance_init: dataclasses.InitVar[Initializer] = nnx.initializers.constant(-10.0)
     threshold: ArrayLike = 3.0
 
-    def __post_init__(self, rngs: nnx.Rngs | nnx.RngStream | None) -> None:
+    def __post_init__(
+        self,
+        rngs: nnx.Rngs | nnx.RngStream | None,
+        kernel_init: Initializer,
+        bias_init: Initializer,
+        log_variance_init: Initializer,
+    ) -> None:
         streams = check_streams(self, rngs)
         shape = (self.in_features, self.out_features)
-        self.kernel = nnx.Param(self.kernel_init(streams.params(), shape, self.param_dtype))
+        self.kernel = nnx.Param(kernel_init(streams.params(), shape, self.param_dtype))
         self.bias = nnx.data(None)
         if self.use_bias:
-            self.bias = nnx.Param(self.bias_init(streams.params(), shape[1:], self.param_dtype))
-        variances = self.log_variance_init(streams.params(), shape, self.param_dtype)
+            self.bias = nnx.Param(bias_init(streams.params(), shape[1:], self.param_dtype))
+        variances = log_variance_init(streams.params(), shape, self.param_dtype)
         self.log_variance = nnx.Param(variances)
         super().__post_init__(rngs)
+
+    def __call__(
+        self,
+        inputs: Any,
+        *,
+        deterministic: bool | None = None,
+        rngs: Source | None = None,
+        threshold: ArrayLike | None = None,
+    ) -> Any:
+        """Applies the transform.
+
+        Args:
+          inputs: Inputs ``[..., in]``.
+          deterministic: Overrides the attribute.
+          rngs: Key, stream or streams to use in place of the module's own.
+          threshold: Overrides the attribute.
+        """
+        return self._apply(inputs, deterministic=deterministic, rngs=rngs, threshold=threshold)
 
     def transform(self, key: jax.Array, x: jax.Array) -> jax.Array:
         kernel, log_variance, bias = self._params()
