@@ -9,14 +9,14 @@ from flax import linen as nn
 from jax.typing import ArrayLike
 
 from jaxreg import penalties
-from jaxreg._checks import check_nonnegative
+from jaxreg._checks import check_given, check_nonnegative
 from jaxreg.penalties.trees import summed
 
 _COLLECTION = "losses"
 
 
 class ActivityPenalty(nn.Module):
-    """Linen form of :func:`jaxreg.penalties.activity`: passes ``x`` on and sows its penalty.
+    """Linen form of :func:`jaxreg.penalties.activity`: passes its input on and sows its penalty.
 
     The penalty is computed where ``apply`` has ``mutable=["losses"]``, so that evaluation is free
     of it, and ``init`` holds none. :func:`pop_penalties` takes the sum over a model; what several
@@ -40,23 +40,27 @@ class ActivityPenalty(nn.Module):
     """
 
     penalty: Callable[[jax.Array], jax.Array]
-    weight: ArrayLike
+    weight: ArrayLike | None = None
 
     def __post_init__(self) -> None:
-        check_nonnegative(self.weight, "weight")
+        if self.weight is not None:
+            check_nonnegative(self.weight, "weight")
         super().__post_init__()
 
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Returns ``x``.
+    def __call__(self, inputs: jax.Array, *, weight: ArrayLike | None = None) -> jax.Array:
+        """Returns ``inputs``.
 
         Args:
-          x: Activations, ``[batch, ...]``.
+          inputs: Activations, ``[batch, ...]``.
+          weight: Overrides the attribute.
         """
         if self.is_mutable_collection(_COLLECTION) and not self.is_initializing():
-            value = penalties.activity(x, penalty=self.penalty, weight=self.weight)
+            given = self.weight if weight is None else weight
+            factor = check_given(given, "weight", self)
+            value = penalties.activity(inputs, penalty=self.penalty, weight=factor)
             add: Callable[[Any, Any], Any] = operator.add
             self.sow(_COLLECTION, "activity", value, init_fn=float, reduce_fn=add)
-        return x
+        return inputs
 
 
 def pop_penalties(variables: Mapping[str, Any]) -> tuple[jax.Array, dict[str, Any]]:

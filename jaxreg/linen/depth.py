@@ -8,10 +8,10 @@ from flax import linen as nn
 from flax.core import DenyList
 
 from jaxreg import dropout
-from jaxreg.linen.stochastic import Rated, Wrapper
+from jaxreg.linen.stochastic import RatedWrapper
 
 
-class StochasticDepth(Rated, Wrapper):
+class StochasticDepth(RatedWrapper):
     """Linen form of :func:`jaxreg.dropout.stochastic_depth`.
 
     It adds the layer to its input; evaluation is ``full_depth``. A layer that is skipped takes no
@@ -19,9 +19,9 @@ class StochasticDepth(Rated, Wrapper):
     ``intermediates`` is left out in training, since there is nothing to sow when it is skipped.
 
     Attributes:
-      layer: Linen module, whose variables are those of the layer by itself. Inputs after the first
-        are passed on to it.
-      rate: Probability of skipping the layer for the whole batch.
+      layer: Linen module, whose variables are those of the layer by itself. Arguments after the
+        first are passed on to it.
+      rate: Probability of skipping the layer for the whole batch; None if every call gives it.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -34,17 +34,17 @@ class StochasticDepth(Rated, Wrapper):
        [1. 1. 1.]]
     """
 
-    def evaluate(self, x: tuple[Any, ...]) -> Any:
-        first, *rest = x
-        return dropout.full_depth(lambda first: self.layer(first, *rest), first)
+    def evaluate(self, x: tuple[tuple[Any, ...], dict[str, Any]]) -> Any:
+        first, call = _first_and_rest(x)
+        return dropout.full_depth(lambda first: call(self.layer, first), first)
 
-    def transform(self, key: jax.Array, x: tuple[Any, ...]) -> Any:
-        first, *rest = x
+    def transform(self, key: jax.Array, x: tuple[tuple[Any, ...], dict[str, Any]]) -> Any:
+        first, call = _first_and_rest(x)
         # The layer, bound to the variables inside of the branch that is being traced.
         bound: list[Any] = [self.layer]
 
         def block(first: jax.Array) -> jax.Array:
-            return bound[-1](first, *rest)
+            return call(bound[-1], first)
 
         def inside(branch: Callable[..., Any]) -> Callable[..., Any]:
             def run(layer: nn.Module, *operands: Any) -> Any:
@@ -60,5 +60,17 @@ class StochasticDepth(Rated, Wrapper):
             return nn.cond(kept, inside(yes), inside(no), self.layer, *xs, variables=variables)
 
         return dropout.stochastic_depth(
-            key, block, first, rate=self.rate, cond=cond, bits=self.bits
+            key, block, first, rate=self.given_rate, cond=cond, bits=self.bits
         )
+
+
+def _first_and_rest(x: tuple[tuple[Any, ...], dict[str, Any]]) -> tuple[Any, Callable[..., Any]]:
+    """The first input, and the call of a layer with this input and all other arguments."""
+    inputs, options = x
+    if not inputs:
+        raise TypeError(
+            "`inputs` of StochasticDepth must begin with the array that the layer's result is "
+            f"added to, got the keywords {sorted(options)} alone; pass it by position."
+        )
+    first, *rest = inputs
+    return first, lambda layer, first: layer(first, *rest, **options)

@@ -1,7 +1,9 @@
 """Linen modules that drop parts of activations."""
 
+import dataclasses
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 from flax import linen as nn
@@ -11,7 +13,7 @@ from jaxreg import dropout
 from jaxreg.linen.stochastic import Rated, Stochastic
 
 
-class Dropout(Rated):
+class Dropout(Rated, nn.Dropout):
     """Linen form of :func:`jaxreg.dropout.dropout`.
 
     Attributes:
@@ -28,11 +30,15 @@ class Dropout(Rated):
       [0. 2.]
     """
 
+    # In the order of Flax, in which they are positional.
+    rate: ArrayLike | None = None
     broadcast_dims: int | Sequence[int] = ()
+    deterministic: bool | None = None
+    rng_collection: str = "dropout"
 
     def transform(self, key: jax.Array, x: jax.Array) -> jax.Array:
         shared = self.broadcast_dims
-        return dropout.dropout(key, x, rate=self.rate, broadcast_axes=shared, bits=self.bits)
+        return dropout.dropout(key, x, rate=self.given_rate, broadcast_axes=shared, bits=self.bits)
 
 
 class ClassicalDropout(Rated):
@@ -50,10 +56,10 @@ class ClassicalDropout(Rated):
     """
 
     def transform(self, key: jax.Array, x: jax.Array) -> jax.Array:
-        return dropout.classical_dropout(key, x, rate=self.rate, bits=self.bits)
+        return dropout.classical_dropout(key, x, rate=self.given_rate, bits=self.bits)
 
     def evaluate(self, x: jax.Array) -> jax.Array:
-        return dropout.classical_scale(x, rate=self.rate)
+        return dropout.classical_scale(x, rate=self.given_rate)
 
 
 class SpatialDropout(Rated):
@@ -73,7 +79,7 @@ class SpatialDropout(Rated):
     """
 
     def transform(self, key: jax.Array, x: jax.Array) -> jax.Array:
-        return dropout.spatial_dropout(key, x, rate=self.rate, bits=self.bits)
+        return dropout.spatial_dropout(key, x, rate=self.given_rate, bits=self.bits)
 
 
 class GaussianDropout(Rated):
@@ -93,7 +99,7 @@ class GaussianDropout(Rated):
     """
 
     def transform(self, key: jax.Array, x: jax.Array) -> jax.Array:
-        return dropout.gaussian_dropout(key, x, rate=self.rate, bits=self.bits)
+        return dropout.gaussian_dropout(key, x, rate=self.given_rate, bits=self.bits)
 
 
 class AlphaDropout(Rated):
@@ -113,7 +119,7 @@ class AlphaDropout(Rated):
     """
 
     def transform(self, key: jax.Array, x: jax.Array) -> jax.Array:
-        return dropout.alpha_dropout(key, x, rate=self.rate, bits=self.bits)
+        return dropout.alpha_dropout(key, x, rate=self.given_rate, bits=self.bits)
 
 
 class FeatureAlphaDropout(Rated):
@@ -133,7 +139,7 @@ class FeatureAlphaDropout(Rated):
     """
 
     def transform(self, key: jax.Array, x: jax.Array) -> jax.Array:
-        return dropout.feature_alpha_dropout(key, x, rate=self.rate, bits=self.bits)
+        return dropout.feature_alpha_dropout(key, x, rate=self.given_rate, bits=self.bits)
 
 
 class DropPath(Rated):
@@ -153,7 +159,7 @@ class DropPath(Rated):
     """
 
     def transform(self, key: jax.Array, x: jax.Array) -> jax.Array:
-        return dropout.drop_path(key, x, rate=self.rate, bits=self.bits)
+        return dropout.drop_path(key, x, rate=self.given_rate, bits=self.bits)
 
 
 class DropBlock(Rated):
@@ -175,7 +181,8 @@ class DropBlock(Rated):
       (2, 16, 16, 4)
     """
 
-    block_size: int | Sequence[int]
+    rate: ArrayLike | None = dataclasses.field()  # without a default, which Rated has
+    block_size: int | Sequence[int]  # pyright: ignore[reportGeneralTypeIssues]
     axis: int | Sequence[int] | None = None
     broadcast_dims: int | Sequence[int] = ()
 
@@ -183,7 +190,7 @@ class DropBlock(Rated):
         return dropout.drop_block(
             key,
             x,
-            rate=self.rate,
+            rate=self.given_rate,
             block_size=self.block_size,
             axis=self.axis,
             broadcast_axes=self.broadcast_dims,
@@ -211,7 +218,7 @@ class LockedDropout(Rated):
     time_axis: int = 1
 
     def transform(self, key: jax.Array, x: jax.Array) -> jax.Array:
-        strengths = {"rate": self.rate, "time_axis": self.time_axis}
+        strengths = {"rate": self.given_rate, "time_axis": self.time_axis}
         return dropout.locked_dropout(key, x, **strengths, bits=self.bits)
 
 
@@ -232,7 +239,7 @@ class EmbeddingDropout(Rated):
     """
 
     def transform(self, key: jax.Array, x: jax.Array) -> jax.Array:
-        return dropout.embedding_dropout(key, x, rate=self.rate, bits=self.bits)
+        return dropout.embedding_dropout(key, x, rate=self.given_rate, bits=self.bits)
 
 
 class PatchDropout(Rated):
@@ -255,7 +262,7 @@ class PatchDropout(Rated):
     prefix: int = 1
 
     def transform(self, key: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        options = {"rate": self.rate, "prefix": self.prefix}
+        options = {"rate": self.given_rate, "prefix": self.prefix}
         return dropout.patch_dropout(key, x, **options, bits=self.bits)
 
     def evaluate(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -280,11 +287,11 @@ class Zoneout(Rated):
 
     def transform(self, key: jax.Array, x: tuple[jax.Array, jax.Array]) -> jax.Array:
         new, old = x
-        return dropout.zoneout(key, new, old, rate=self.rate, bits=self.bits)
+        return dropout.zoneout(key, new, old, rate=self.given_rate, bits=self.bits)
 
     def evaluate(self, x: tuple[jax.Array, jax.Array]) -> jax.Array:
         new, old = x
-        return dropout.zoneout_mean(new, old, rate=self.rate)
+        return dropout.zoneout_mean(new, old, rate=self.given_rate)
 
 
 class ConcreteDropout(Stochastic):
@@ -320,6 +327,24 @@ class ConcreteDropout(Stochastic):
     def setup(self) -> None:
         logit = math.log(self.init_rate) - math.log1p(-self.init_rate)
         self.logit = self.param("logit", nn.initializers.constant(logit), (), "float32")
+
+    def __call__(
+        self,
+        inputs: Any,
+        deterministic: bool | None = None,  # noqa: FBT001
+        rng: jax.Array | None = None,
+        *,
+        temperature: ArrayLike | None = None,
+    ) -> Any:
+        """Applies the transform.
+
+        Args:
+          inputs: Input.
+          deterministic: True in evaluation; needed here or in the constructor.
+          rng: PRNG key to use in place of one from the stream.
+          temperature: Overrides the attribute.
+        """
+        return self._apply(inputs, deterministic=deterministic, rng=rng, temperature=temperature)
 
     def transform(self, key: jax.Array, x: jax.Array) -> jax.Array:
         strengths = {"logit": self.logit, "temperature": self.temperature}

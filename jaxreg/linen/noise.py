@@ -1,10 +1,12 @@
 """Linen modules that add noise to activations."""
 
+from typing import Any
+
 import jax
 from jax.typing import ArrayLike
 
 from jaxreg import noise
-from jaxreg._checks import check_nonnegative, is_static_zero
+from jaxreg._checks import check_given, check_nonnegative, is_static_zero
 from jaxreg.linen.stochastic import Rated, Stochastic
 
 
@@ -24,17 +26,37 @@ class GaussianNoise(Stochastic):
       0.5
     """
 
-    stddev: ArrayLike
+    stddev: ArrayLike | None = None
 
     def __post_init__(self) -> None:
-        check_nonnegative(self.stddev, "stddev")
+        if self.stddev is not None:
+            check_nonnegative(self.stddev, "stddev")
         super().__post_init__()
 
     def is_off(self) -> bool:
         return is_static_zero(self.stddev)
 
+    def __call__(
+        self,
+        inputs: Any,
+        deterministic: bool | None = None,  # noqa: FBT001
+        rng: jax.Array | None = None,
+        *,
+        stddev: ArrayLike | None = None,
+    ) -> Any:
+        """Applies the transform.
+
+        Args:
+          inputs: Input.
+          deterministic: True in evaluation; needed here or in the constructor.
+          rng: PRNG key to use in place of one from the stream.
+          stddev: Overrides the attribute.
+        """
+        return self._apply(inputs, deterministic=deterministic, rng=rng, stddev=stddev)
+
     def transform(self, key: jax.Array, x: jax.Array) -> jax.Array:
-        return noise.gaussian_noise(key, x, stddev=self.stddev, bits=self.bits)
+        stddev = check_given(self.stddev, "stddev", self)
+        return noise.gaussian_noise(key, x, stddev=stddev, bits=self.bits)
 
 
 class UniformNoise(Stochastic):
@@ -53,17 +75,37 @@ class UniformNoise(Stochastic):
       True
     """
 
-    limit: ArrayLike
+    limit: ArrayLike | None = None
 
     def __post_init__(self) -> None:
-        check_nonnegative(self.limit, "limit")
+        if self.limit is not None:
+            check_nonnegative(self.limit, "limit")
         super().__post_init__()
 
     def is_off(self) -> bool:
         return is_static_zero(self.limit)
 
+    def __call__(
+        self,
+        inputs: Any,
+        deterministic: bool | None = None,  # noqa: FBT001
+        rng: jax.Array | None = None,
+        *,
+        limit: ArrayLike | None = None,
+    ) -> Any:
+        """Applies the transform.
+
+        Args:
+          inputs: Input.
+          deterministic: True in evaluation; needed here or in the constructor.
+          rng: PRNG key to use in place of one from the stream.
+          limit: Overrides the attribute.
+        """
+        return self._apply(inputs, deterministic=deterministic, rng=rng, limit=limit)
+
     def transform(self, key: jax.Array, x: jax.Array) -> jax.Array:
-        return noise.uniform_noise(key, x, limit=self.limit, bits=self.bits)
+        limit = check_given(self.limit, "limit", self)
+        return noise.uniform_noise(key, x, limit=limit, bits=self.bits)
 
 
 class SaltAndPepper(Rated):
@@ -88,5 +130,5 @@ class SaltAndPepper(Rated):
     high: ArrayLike = 1.0
 
     def transform(self, key: jax.Array, x: jax.Array) -> jax.Array:
-        strengths = {"rate": self.rate, "low": self.low, "high": self.high}
+        strengths = {"rate": self.given_rate, "low": self.low, "high": self.high}
         return noise.salt_and_pepper(key, x, **strengths, bits=self.bits)

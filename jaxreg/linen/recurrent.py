@@ -149,6 +149,7 @@ class LockedDropoutCell(Cell):
             )
         return result
 
+    @nn.nowrap
     def _drop(self, key: jax.Array, x: jax.Array, rate: ArrayLike) -> jax.Array:
         return dropout.dropout(key, x, rate=rate, bits=self.bits)
 
@@ -188,20 +189,41 @@ class ZoneoutCell(Rated, Cell):
     def keys_differ_by_step(self) -> bool:
         return True
 
+    def __call__(
+        self,
+        carry: Any,
+        inputs: Any,
+        deterministic: bool | None = None,  # noqa: FBT001
+        rng: jax.Array | None = None,
+        *,
+        rate: ArrayLike | None = None,
+    ) -> tuple[Any, Any]:
+        """Makes one time step.
+
+        Args:
+          carry: State of the cell.
+          inputs: Inputs of this step.
+          deterministic: True in evaluation; needed here or, under ``nn.RNN``, in the constructor.
+          rng: PRNG key to use in place of one from the stream.
+          rate: Overrides the attribute.
+        """
+        return self._apply((carry, inputs), deterministic=deterministic, rng=rng, rate=rate)
+
     def transform(self, key: jax.Array, x: tuple[Any, Any]) -> tuple[Any, Any]:
         def mix(key: jax.Array, new: jax.Array, old: jax.Array) -> jax.Array:
             if not is_floating(new):
                 return new
-            return dropout.zoneout(key, new, old, rate=self.rate, bits=self.bits)
+            return dropout.zoneout(key, new, old, rate=self.given_rate, bits=self.bits)
 
         return self._step(x, partial(map_with_keys, mix, key))
 
     def evaluate(self, x: tuple[Any, Any]) -> tuple[Any, Any]:
         def mix(new: jax.Array, old: jax.Array) -> jax.Array:
-            return dropout.zoneout_mean(new, old, rate=self.rate) if is_floating(new) else new
+            return dropout.zoneout_mean(new, old, rate=self.given_rate) if is_floating(new) else new
 
         return self._step(x, partial(jax.tree.map, mix))
 
+    @nn.nowrap
     def _step(self, x: tuple[Any, Any], mix: Callable[[Any, Any], Any]) -> tuple[Any, Any]:
         carry, output = super().evaluate(x)
         mixed = mix(carry, x[0])

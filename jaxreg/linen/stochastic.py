@@ -1,13 +1,17 @@
 """Linen modules that apply a function ``(key, x) -> x`` in training."""
 
-from typing import Any
+import inspect
+from typing import Any, TypeVar
 
 import jax
 from flax import linen as nn
 from jax.typing import ArrayLike
 
 from jaxreg import _bits, dropout
-from jaxreg._checks import check_rate, is_static_zero
+from jaxreg._checks import check_given, check_rate, is_static_zero
+
+Self = TypeVar("Self", bound=nn.Module)
+_HOOKS = ("transform", "evaluate", "is_off")  # what `tabulate` does not list
 
 
 class Stochastic(nn.Module, kw_only=True):
@@ -39,58 +43,98 @@ class Stochastic(nn.Module, kw_only=True):
     axis_name: str | tuple[str, ...] | None = None
     bits: _bits.Bits | None = None
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        for name in _HOOKS:
+            method = vars(cls).get(name)
+            if inspect.isfunction(method) and not hasattr(method, "compact"):
+                nn.nowrap(method)
+        super().__init_subclass__(**options)
+
+    @nn.nowrap
     def transform(self, key: jax.Array, x: Any) -> Any:
         """Returns ``x`` changed at random; subclasses define it."""
         raise NotImplementedError(f"{type(self).__name__} must define `transform(key, x)`.")
 
+    @nn.nowrap
     def evaluate(self, x: Any) -> Any:
         """Returns what evaluation makes of ``x``: ``x``, unless a subclass defines otherwise."""
         return x
 
+    @nn.nowrap
     def is_off(self) -> bool:
         """Tells whether nothing is drawn, as with a static strength of zero: it needs no key."""
         return False
 
     def __call__(
         self,
-        x: Any,
+        inputs: Any,
         deterministic: bool | None = None,  # noqa: FBT001
         rng: jax.Array | None = None,
     ) -> Any:
         """Applies the transform.
 
         Args:
-          x: Input.
+          inputs: Input.
           deterministic: True in evaluation; needed here or in the constructor.
           rng: PRNG key to use in place of one from the stream.
         """
-        return self._apply(x, deterministic=deterministic, rng=rng)
+        return self._apply(inputs, deterministic=deterministic, rng=rng)
 
-    def _apply(self, x: Any, *, deterministic: bool | None, rng: jax.Array | None) -> Any:
-        """The call, for subclasses whose calls take other arguments."""
-        if nn.merge_param("deterministic", self.deterministic, deterministic) or self.is_off():
-            return self.evaluate(x)
+    @nn.nowrap
+    def _apply(
+        self, x: Any, *, deterministic: bool | None, rng: jax.Array | None, **strengths: Any
+    ) -> Any:
+        """The call, for subclasses whose calls take other arguments, such as strengths."""
+        given = {name: value for name, value in strengths.items() if value is not None}
+        module = shallow_copy(self, **given) if given else self
+        evaluates = nn.merge_param("deterministic", self.deterministic, deterministic)
+        if evaluates or module.is_off():
+            return module.evaluate(x)
         key = self.make_rng(self.rng_collection) if rng is None else rng
         if self.axis_name is not None and not self.is_initializing():
             key = dropout.fold_in_axis(key, self.axis_name)
-        return self.transform(key, x)
+        return module.transform(key, x)
 
 
 class Rated(Stochastic):
     """What modules with one ``rate`` share.
 
     Attributes:
-      rate: Probability of dropping.
+      rate: Probability of dropping; None if every call gives it.
     """
 
-    rate: ArrayLike
+    rate: ArrayLike | None = None
 
     def __post_init__(self) -> None:
-        check_rate(self.rate)
+        if self.rate is not None:
+            check_rate(self.rate)
         super().__post_init__()
 
     def is_off(self) -> bool:
         return is_static_zero(self.rate) or super().is_off()
+
+    @property
+    def given_rate(self) -> ArrayLike:
+        """The rate, which is not None."""
+        return check_given(self.rate, "rate", self)
+
+    def __call__(
+        self,
+        inputs: Any,
+        deterministic: bool | None = None,  # noqa: FBT001
+        rng: jax.Array | None = None,
+        *,
+        rate: ArrayLike | None = None,
+    ) -> Any:
+        """Applies the transform.
+
+        Args:
+          inputs: Input.
+          deterministic: True in evaluation; needed here or in the constructor.
+          rng: PRNG key to use in place of one from the stream.
+          rate: Overrides the attribute.
+        """
+        return self._apply(inputs, deterministic=deterministic, rng=rng, rate=rate)
 
 
 class Parametric(Stochastic):
@@ -106,8 +150,10 @@ class Parametric(Stochastic):
 class Wrapper(Parametric):
     """A transform of what a layer does; the variables are those of the layer by itself.
 
+    ``transform`` and ``evaluate`` get a pair of the positional and the keyword arguments.
+
     Attributes:
-      layer: Linen module, called with the positional arguments of the call.
+      layer: Linen module, called with the arguments of the call.
     """
 
     layer: nn.Module
@@ -115,21 +161,41 @@ class Wrapper(Parametric):
     def setup(self) -> None:
         share_scope(self, self.layer)
 
-    def evaluate(self, x: tuple[Any, ...]) -> Any:
-        return self.layer(*x)  # pyright: ignore[reportCallIssue]
+    def evaluate(self, x: tuple[tuple[Any, ...], dict[str, Any]]) -> Any:
+        inputs, options = x
+        return self.layer(*inputs, **options)  # pyright: ignore[reportCallIssue]
+
+
+class RatedWrapper(Rated, Wrapper):
+    """A wrapper with a rate."""
 
     def __call__(
-        self, *inputs: Any, deterministic: bool | None = None, rng: jax.Array | None = None
+        self,
+        *inputs: Any,
+        deterministic: bool | None = None,
+        rng: jax.Array | None = None,
+        rate: ArrayLike | None = None,
+        **options: Any,
     ) -> Any:
         """Applies the layer.
 
         Args:
-          *inputs: Inputs of the layer.
+          *inputs: Arguments of the layer.
           deterministic: True in evaluation; needed here or in the constructor. The layer does not
             see it.
           rng: PRNG key to use in place of one from the stream.
+          rate: Overrides the attribute.
+          **options: Keyword arguments of the layer.
         """
-        return self._apply(inputs, deterministic=deterministic, rng=rng)
+        call = (inputs, options)
+        return self._apply(call, deterministic=deterministic, rng=rng, rate=rate)
+
+
+def shallow_copy(module: Self, **attributes: Any) -> Self:
+    """Returns a module with other attributes that shares its scope and layers with ``module``."""
+    copy = object.__new__(type(module))
+    vars(copy).update(vars(module), **attributes)
+    return copy
 
 
 def share_scope(module: nn.Module, wrapped: nn.Module) -> None:

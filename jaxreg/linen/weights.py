@@ -1,8 +1,9 @@
 """Linen modules whose weights are random in training."""
 
+import inspect
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 from flax import linen as nn
@@ -10,17 +11,23 @@ from flax.typing import Dtype, Initializer
 from jax.typing import ArrayLike
 
 from jaxreg import dropout, noise
-from jaxreg._checks import check_floating, check_nonnegative, check_scalar, is_static_zero
+from jaxreg._checks import (
+    check_floating,
+    check_given,
+    check_nonnegative,
+    check_scalar,
+    is_static_zero,
+)
 from jaxreg._trees import map_kernels
-from jaxreg.linen.stochastic import Parametric, Rated, Wrapper
+from jaxreg.linen.stochastic import Parametric, Rated, RatedWrapper, Wrapper, shallow_copy
 
 
-class DropConnect(Rated, Wrapper):
+class DropConnect(RatedWrapper):
     """Applies a layer with :func:`jaxreg.dropout.drop_connect` on its kernels.
 
     What is a kernel, :func:`jaxreg.masks.kernels` tells; each one has a key of its own. One call
     draws one mask: around ``nn.RNN`` it stays the same for all time steps. The layer is called with
-    the positional arguments of the call.
+    the arguments of the call.
 
     Attributes:
       layer: Linen module, whose variables are those of the layer by itself.
@@ -41,16 +48,16 @@ class DropConnect(Rated, Wrapper):
       <https://arxiv.org/abs/1708.02182>`_, 2018
     """
 
-    def transform(self, key: jax.Array, x: tuple[Any, ...]) -> Any:
-        function = partial(dropout.drop_connect, rate=self.rate, bits=self.bits)
-        return _with_params(_call, partial(map_kernels, function, key), self.layer, *x)
+    def transform(self, key: jax.Array, x: tuple[tuple[Any, ...], dict[str, Any]]) -> Any:
+        function = partial(dropout.drop_connect, rate=self.given_rate, bits=self.bits)
+        return _with_params(_call, partial(map_kernels, function, key), self.layer, x)
 
 
 class Perturb(Wrapper):
     """Applies a layer with :func:`jaxreg.noise.perturb` on its parameters.
 
     One call draws the noise once: around ``nn.RNN`` it stays the same for all time steps. The layer
-    is called with the positional arguments of the call.
+    is called with the arguments of the call.
 
     Attributes:
       layer: Linen module, whose variables are those of the layer by itself.
@@ -68,22 +75,88 @@ class Perturb(Wrapper):
       0.5
     """
 
-    stddev: ArrayLike
+    stddev: ArrayLike | None = None
 
     def __post_init__(self) -> None:
-        check_scalar(self.stddev, "stddev")
-        check_nonnegative(self.stddev, "stddev")
+        if self.stddev is not None:
+            check_scalar(self.stddev, "stddev")
+            check_nonnegative(self.stddev, "stddev")
         super().__post_init__()
 
     def is_off(self) -> bool:
         return is_static_zero(self.stddev) or super().is_off()
 
-    def transform(self, key: jax.Array, x: tuple[Any, ...]) -> Any:
-        function = partial(noise.perturb, key, stddev=self.stddev, bits=self.bits)
-        return _with_params(_call, function, self.layer, *x)
+    def __call__(
+        self,
+        *inputs: Any,
+        deterministic: bool | None = None,
+        rng: jax.Array | None = None,
+        stddev: ArrayLike | None = None,
+        **options: Any,
+    ) -> Any:
+        """Applies the layer.
+
+        Args:
+          *inputs: Arguments of the layer.
+          deterministic: True in evaluation; needed here or in the constructor. The layer does not
+            see it.
+          rng: PRNG key to use in place of one from the stream.
+          stddev: Overrides the attribute.
+          **options: Keyword arguments of the layer.
+        """
+        call = (inputs, options)
+        return self._apply(call, deterministic=deterministic, rng=rng, stddev=stddev)
+
+    def transform(self, key: jax.Array, x: tuple[tuple[Any, ...], dict[str, Any]]) -> Any:
+        stddev = check_given(self.stddev, "stddev", self)
+        function = partial(noise.perturb, key, stddev=stddev, bits=self.bits)
+        return _with_params(_call, function, self.layer, x)
 
 
-class DropConnectDense(Rated, Parametric, nn.Dense, kw_only=True):
+class DropsKernel(Rated, Parametric):
+    """What layers of Flax share whose kernel is dropped as they read it.
+
+    The call of Flax's layer is run without what Linen puts around methods, so that it is no second
+    call of this module to ``tabulate`` and ``capture_intermediates``.
+    """
+
+    call_of_flax: ClassVar[Callable[..., jax.Array]]
+
+    @nn.compact
+    def __call__(
+        self,
+        inputs: jax.Array,
+        deterministic: bool | None = None,  # noqa: FBT001
+        rng: jax.Array | None = None,
+        *,
+        rate: ArrayLike | None = None,
+    ) -> jax.Array:
+        """Applies the layer.
+
+        Args:
+          inputs: Inputs of the layer.
+          deterministic: True in evaluation; needed here or in the constructor.
+          rng: PRNG key to use in place of one from the stream.
+          rate: Overrides the attribute.
+        """
+        return self._apply(inputs, deterministic=deterministic, rng=rng, rate=rate)
+
+    def transform(self, key: jax.Array, x: jax.Array) -> jax.Array:
+        return self.call_of_flax(shallow_copy(self, _kernel_key=key), x)
+
+    def evaluate(self, x: jax.Array) -> jax.Array:
+        return self.call_of_flax(self, x)
+
+    @nn.nowrap
+    def param(self, name: str, *arguments: Any, **options: Any) -> Any:
+        value = super().param(name, *arguments, **options)
+        key = vars(self).get("_kernel_key")
+        if name != "kernel" or key is None:
+            return value
+        return dropout.drop_connect(key, value, rate=self.given_rate, bits=self.bits)
+
+
+class DropConnectDense(DropsKernel, nn.Dense, kw_only=True):
     """``flax.linen.Dense`` with :func:`jaxreg.dropout.drop_connect` on its kernel.
 
     All fields of ``flax.linen.Dense`` work, and checkpoints load both ways.
@@ -102,16 +175,11 @@ class DropConnectDense(Rated, Parametric, nn.Dense, kw_only=True):
       [0. 2.]
     """
 
-    rate: ArrayLike
-
-    def transform(self, key: jax.Array, x: jax.Array) -> jax.Array:
-        return _with_params(nn.Dense.__call__, partial(_drop_kernel, self, key), self, x)
-
-    def evaluate(self, x: jax.Array) -> jax.Array:
-        return nn.Dense.__call__(self, x)
+    rate: ArrayLike | None = None
+    call_of_flax = staticmethod(inspect.unwrap(nn.Dense.__call__))
 
 
-class DropConnectConv(Rated, Parametric, nn.Conv, kw_only=True):
+class DropConnectConv(DropsKernel, nn.Conv, kw_only=True):
     """``flax.linen.Conv`` with :func:`jaxreg.dropout.drop_connect` on its kernel.
 
     All fields of ``flax.linen.Conv`` work, and checkpoints load both ways.
@@ -130,13 +198,8 @@ class DropConnectConv(Rated, Parametric, nn.Conv, kw_only=True):
       [0. 2.]
     """
 
-    rate: ArrayLike
-
-    def transform(self, key: jax.Array, x: jax.Array) -> jax.Array:
-        return _with_params(nn.Conv.__call__, partial(_drop_kernel, self, key), self, x)
-
-    def evaluate(self, x: jax.Array) -> jax.Array:
-        return nn.Conv.__call__(self, x)
+    rate: ArrayLike | None = None
+    call_of_flax = staticmethod(inspect.unwrap(nn.Conv.__call__))
 
 
 class VariationalDense(Parametric):
@@ -184,25 +247,29 @@ class VariationalDense(Parametric):
     @nn.compact
     def __call__(
         self,
-        x: jax.Array,
+        inputs: jax.Array,
         deterministic: bool | None = None,  # noqa: FBT001
         rng: jax.Array | None = None,
+        *,
+        threshold: ArrayLike | None = None,
     ) -> jax.Array:
         """Applies the layer.
 
         Args:
-          x: Inputs ``[..., in]``.
+          inputs: Inputs ``[..., in]``.
           deterministic: True in evaluation; needed here or in the constructor.
           rng: PRNG key to use in place of one from the stream.
+          threshold: Overrides the attribute.
         """
-        check_floating(x, "x")
-        shape = (x.shape[-1], self.features)
+        check_floating(inputs, "inputs")
+        shape = (inputs.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape, self.param_dtype)
         log_variance = self.param("log_variance", self.log_variance_init, shape, self.param_dtype)
         bias = None
         if self.use_bias:
             bias = self.param("bias", self.bias_init, shape[1:], self.param_dtype)
-        return self._apply((x, kernel, log_variance, bias), deterministic=deterministic, rng=rng)
+        x = (inputs, kernel, log_variance, bias)
+        return self._apply(x, deterministic=deterministic, rng=rng, threshold=threshold)
 
 
 def _with_params(
@@ -212,12 +279,6 @@ def _with_params(
     return nn.map_variables(call, "params", change)(layer, *inputs)
 
 
-def _call(layer: Callable[..., Any], *inputs: Any) -> Any:
-    return layer(*inputs)
-
-
-def _drop_kernel(layer: Any, key: jax.Array, variables: Any) -> Any:
-    """Drops elements of the kernel of a layer that has no other parameters but a bias."""
-    drop = partial(dropout.drop_connect, key, rate=layer.rate, bits=layer.bits)
-    params = variables["params"]
-    return {"params": {**params, "kernel": jax.tree.map(drop, params["kernel"])}}
+def _call(layer: Callable[..., Any], x: tuple[tuple[Any, ...], dict[str, Any]]) -> Any:
+    inputs, options = x
+    return layer(*inputs, **options)

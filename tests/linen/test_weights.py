@@ -204,5 +204,5 @@ def test_variational_dense_without_a_bias_and_in_bfloat16():
     assert np.std(np.asarray(params["kernel"], np.float32)) > 0.1
     assert (y.shape, y.dtype) == ((4, 6, 6, 3), jnp.bfloat16)
     assert module.threshold == 3
-    with pytest.raises(TypeError, match="`x` must have a floating-point dtype, got int32"):
+    with pytest.raises(TypeError, match="`inputs` must have a floating-point dtype, got int32"):
         module.init(KEYS, np.ones(3, np.int32), deterministic=True)
