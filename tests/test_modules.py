@@ -72,9 +72,12 @@ def of_function(row, values, *, key=None, evaluate=False, mask=None, **changes):
     return row.function(*keys, *values["inputs"], **arguments)
 
 
-def of_linen(row, values, *, key=None, evaluate=False, at_call=False, mask=None, **changes):
+def of_linen(
+    row, values, *, key=None, evaluate=False, at_call=False, mask=None, given=(), **changes
+):
+    """The mode, and what is ``given``, at the call; otherwise in the constructor."""
     mode = {row.mode: evaluate != (row.mode == "update_stats")} if row.mode else {}
-    call = {"rng": key, "mask": mask, **(mode if at_call else {})}
+    call = {"rng": key, "mask": mask, **(mode if at_call else {}), **dict(given)}
     call = {name: value for name, value in call.items() if value is not None}
     module = row.linen(**{**row.fields, **changes, **({} if at_call else mode)})
     variables = linen_variables(row, values["params"], values["state"])
@@ -86,11 +89,22 @@ def of_linen(row, values, *, key=None, evaluate=False, at_call=False, mask=None,
     return y, {name: jnp.reshape(stats[name], np.shape(row.state[name])) for name in row.state}
 
 
-def of_nnx(row, values, *, key=None, evaluate=False, at_call=False, mask=None, how=None, **changes):
+def of_nnx(
+    row,
+    values,
+    *,
+    key=None,
+    evaluate=False,
+    at_call=False,
+    mask=None,
+    how=None,
+    given=(),
+    **changes,
+):
     """As for Linen; ``how`` changes the mode, and a call overrides the one of the constructor."""
     trains = row.mode == "update_stats"
     mode = {row.mode: evaluate != (at_call != trains)} if row.mode and not how else {}
-    call = {"rngs": key, "mask": mask}
+    call = {"rngs": key, "mask": mask, **dict(given)}
     if at_call:
         call[row.mode] = evaluate != trains
     call = {name: value for name, value in call.items() if value is not None}
@@ -172,6 +186,15 @@ def ways_of_a_class(row, key, values, traced, plain):
         off = {row.strength: 0.0}
         both = [call(row, values, **off) for call in (of_linen, of_nnx)]
         found["off"] = [of_function(row, values, **key, **off), *both]
+    if row.mode == "deterministic" and (name := row.strength or row.traced):
+        other = {name: row.fields[name] + 0.25}
+        mode = {"evaluate": True} if name == "threshold" else key
+        expected = of_function(row, values, **mode, **other)
+        unset = {} if name in ("temperature", "threshold") else {name: None}
+        both = [call(row, values, **mode, given=other, **unset) for call in (of_linen, of_nnx)]
+        found["at the call alone"] = [expected, *both]
+        both = [call(row, values, **mode, given=other) for call in (of_linen, of_nnx)]
+        found["at the call"] = [expected, *both]
     if (name := row.traced or row.strength) in row.fields:
         found["traced"] = in_all(row, values, **key, **{name: traced})
         found["traced, evaluation"] = in_all(row, values, evaluate=True, **{name: traced})
@@ -201,8 +224,9 @@ def test_both_modules_equal_their_function(row):
         for module in modules:
             assert_equal(module, expected, name, 1e-5 if name == "gradients" else tolerance)
         assert_equal(modules[0], modules[-1], f"Linen and NNX, {name}", 0.0)
-    for name in {"evaluation", "bits", "off", "masked"} & set(found):
-        assert differ(found[name][0], found["training"][0]), name
+    for name in {"evaluation", "bits", "off", "masked", "at the call"} & set(found):
+        plain = "evaluation" if (name, row.traced) == ("at the call", "threshold") else "training"
+        assert differ(found[name][0], found[plain][0]), name
     if "traced" in found:
         pairs = [("traced", "training"), ("traced, evaluation", "evaluation")]
         assert any(differ(found[a][0], found[b][0]) for a, b in pairs)
@@ -242,7 +266,7 @@ def test_training_needs_a_key(row):
         layer.rngs = None
         layer(*row.inputs)
 
-    with pytest.raises(ValueError, match=rf"`rngs` must be given to {row.kind} in its constructor"):
+    with pytest.raises(ValueError, match=rf"no `rngs` argument was provided to {row.kind}"):
         jax.eval_shape(without)
 
 

@@ -148,8 +148,9 @@ class Stochastic(Module):
         source = own if rngs is None else rngs
         if source is None:
             raise ValueError(
-                f"`rngs` must be given to {type(self).__name__} in its constructor or at the call; "
-                "pass rngs=nnx.Rngs(seed), or deterministic=True in evaluation."
+                "`deterministic` is False, but no `rngs` argument was provided to "
+                f"{type(self).__name__}; pass rngs=nnx.Rngs(seed) to its constructor or at the "
+                "call, or deterministic=True in evaluation."
             )
         key = source if isinstance(source, jax.Array) else self._stream(source)()
         return key if self.axis_name is None else dropout.fold_in_axis(key, self.axis_name)

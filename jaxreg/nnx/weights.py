@@ -208,4 +208,12 @@ def with_params(layer: nnx.Module, change: Callable[[nnx.State], nnx.State]) -> 
     What it updates, such as statistics and streams, is therefore updated in ``layer``.
     """
     graph, params, others = nnx.split(layer, nnx.Param, ...)
-    return nnx.merge(graph, change(params), others)
+    # By values, since those of hijax and of references are no leaves of the state.
+    values = jax.tree.map(lambda param: param[...], params, is_leaf=_is_variable)
+    put = lambda param, value: param.replace(value)  # noqa: E731
+    changed = jax.tree.map(put, params, change(values), is_leaf=_is_variable)
+    return nnx.merge(graph, changed, others)
+
+
+def _is_variable(leaf: Any) -> bool:
+    return isinstance(leaf, nnx.Variable)

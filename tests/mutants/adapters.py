@@ -11,19 +11,19 @@ MUTANTS = (
     ),
     Mutant(
         "linen/depth.py",
-        "rate=self.rate, cond=cond, bits=self.bits",
-        "rate=self.rate, cond=cond",
+        "rate=self.given_rate, cond=cond, bits=self.bits",
+        "rate=self.given_rate, cond=cond",
         "the source of bits is not passed on",
     ),
     Mutant(
         "linen/dropout.py",
-        "rate=self.rate, broadcast_axes=shared, bits=self.bits",
-        "rate=self.rate, bits=self.bits",
+        "rate=self.given_rate, broadcast_axes=shared, bits=self.bits",
+        "rate=self.given_rate, bits=self.bits",
         "shared axes are not passed on",
     ),
     Mutant(
         "linen/dropout.py",
-        "return dropout.classical_scale(x, rate=self.rate)",
+        "return dropout.classical_scale(x, rate=self.given_rate)",
         "return x",
         "no scale in evaluation",
     ),
@@ -103,8 +103,8 @@ MUTANTS = (
     ),
     Mutant(
         "linen/stochastic.py",
-        "deterministic) or self.is_off():",
-        "deterministic) and self.is_off():",
+        "if evaluates or module.is_off():",
+        "if evaluates and module.is_off():",
         "drops in evaluation",
     ),
     Mutant(
@@ -112,6 +112,18 @@ MUTANTS = (
         "key = dropout.fold_in_axis(key, self.axis_name)",
         "key = jax.random.clone(key)",
         "forgotten key fold",
+    ),
+    Mutant(
+        "linen/stochastic.py",
+        "shallow_copy(self, **given) if given else self",
+        "self",
+        "strengths of the call ignored",
+    ),
+    Mutant(
+        "linen/weights.py",
+        'name != "kernel" or key is None',
+        "key is None",
+        "the bias is dropped too",
     ),
     Mutant(
         "linen/style.py", "eps=self.epsilon, where=mask", "eps=self.epsilon", "mask not passed on"
@@ -129,6 +141,24 @@ MUTANTS = (
         "nothing is dropped",
     ),
     Mutant(
+        "nnx/_strengths.py",
+        "nnx.data(value) if isinstance(value, jax.Array | np.ndarray) else value",
+        "value",
+        "arrays are no data",
+    ),
+    Mutant(
+        "nnx/_strengths.py",
+        "value = np.asarray(value, old.dtype) if is_floating(old) else value",
+        "pass",
+        "a number in place of an array is another program",
+    ),
+    Mutant(
+        "nnx/stochastic.py",
+        "shallow_copy(self, **given) if given else self",
+        "self",
+        "strengths of the call ignored",
+    ),
+    Mutant(
         "nnx/activity.py",
         "return result, summed(sown)",
         "return result, summed(sown) / 2",
@@ -142,14 +172,14 @@ MUTANTS = (
     ),
     Mutant(
         "nnx/dropout.py",
-        "rate=self.rate, prefix=self.prefix, bits=self.bits",
-        "rate=self.rate, bits=self.bits",
+        "rate=rate, prefix=self.prefix, bits=self.bits",
+        "rate=rate, bits=self.bits",
         "prefix not passed on",
     ),
     Mutant(
         "nnx/dropout.py",
-        "return dropout.zoneout_mean(new, old, rate=self.rate)",
-        "return dropout.zoneout_mean(old, new, rate=self.rate)",
+        "return dropout.zoneout_mean(new, old, rate=self.given_rate)",
+        "return dropout.zoneout_mean(old, new, rate=self.given_rate)",
         "states swapped",
     ),
     Mutant(
@@ -190,8 +220,8 @@ MUTANTS = (
     ),
     Mutant(
         "nnx/layers.py",
-        "rate=layer.rate, bits=layer.bits",
-        "rate=layer.rate / 2, bits=layer.bits",
+        "rate=layer.given_rate, bits=layer.bits",
+        "rate=layer.given_rate / 2, bits=layer.bits",
         "half the rate",
     ),
     Mutant(
@@ -250,8 +280,8 @@ MUTANTS = (
     ),
     Mutant(
         "nnx/stochastic.py",
-        "evaluate = self.deterministic if deterministic is None else deterministic",
-        "evaluate = self.deterministic",
+        "evaluates = self.deterministic if deterministic is None else deterministic",
+        "evaluates = self.deterministic",
         "the argument of the call is ignored",
     ),
     Mutant(
