@@ -1,5 +1,7 @@
 """What all random Linen modules share: modes, keys and Flax's own transformations."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,9 +11,10 @@ from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 from jax.typing import ArrayLike
 
-from jaxreg import linen
+from jaxreg import linen, penalties
 from jaxreg._trees import map_with_keys
 from jaxreg.dropout import dropout
+from tests.cases.modules import MODULES
 from tests.helpers import few
 from tests.trees import different
 
@@ -177,3 +180,98 @@ def test_a_stochastic_module_of_ones_own():
 def test_a_module_without_a_transform_raises():
     with pytest.raises(NotImplementedError, match=r"Stochastic must define `transform\(key, x\)`"):
         linen.Stochastic().apply({}, ONES, deterministic=False, rng=KEY)
+
+
+RANDOM = [row for row in MODULES if row.mode == "deterministic"]
+STRENGTHS = [row for row in RANDOM if row.strength and row.name == row.kind]
+
+
+@pytest.mark.parametrize("row", STRENGTHS, ids=str)
+def test_a_strength_that_nobody_gave_is_named(row):
+    module = row.linen(**{**row.fields, row.strength: None})
+
+    def apply():
+        variables = module.init(KEY, *row.inputs, deterministic=True) if row.params else {}
+        return module.apply(variables, *row.inputs, deterministic=False, rng=KEY)
+
+    message = f"`{row.strength}` must be given to {row.kind} in its constructor or at the call"
+    with pytest.raises(ValueError, match=message):
+        jax.eval_shape(apply)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (linen.Dropout, nn.Dropout),
+        (linen.DropConnectDense, nn.Dense),
+        (linen.DropConnectConv, nn.Conv),
+    ],
+)
+def test_fields_are_those_of_flax_in_their_order(ours, theirs):
+    given = [field for field in dataclasses.fields(theirs) if field.name not in ("parent", "name")]
+    taken = [field for field in dataclasses.fields(ours) if not field.kw_only]
+    for mine, field in zip(taken, given, strict=False):
+        assert mine.name == field.name
+        assert field.name == "rate" or mine.default == field.default
+    assert len(taken) >= len(given)
+
+
+def test_the_input_may_be_given_by_name():
+    assert linen.Dropout(0.5, (), True, "noise").apply({}, inputs=ONES) is ONES
+    assert linen.Dropout().apply({}, ONES, False, None, rate=0.0) is ONES
+    assert linen.ActivityPenalty(penalties.l1, 1.0).apply({}, inputs=ONES) is ONES
+    dense = linen.DropConnectDense(3)
+    assert jax.eval_shape(lambda: dense.init(KEY, inputs=ONES, deterministic=True))
+
+
+class Block(nn.Module):
+    """A layer of a stack, which gets its rate at the call."""
+
+    @nn.compact
+    def __call__(self, x, rate):
+        x = x + self.param("bias", nn.initializers.ones, ())
+        x = linen.Dropout(deterministic=False)(x, rate=rate)
+        return x, jnp.mean(x == 0)
+
+
+def test_stacked_layers_with_rates_of_their_own():
+    axes = {"variable_axes": {"params": 0}, "split_rngs": {"params": True, "dropout": True}}
+    stack = nn.scan(Block, **axes, in_axes=0, length=3)()
+    rates = np.float32([0, 0.5, 1])
+
+    @jax.jit
+    def run(key, rates):
+        keys = {"params": key, "dropout": key}
+        return stack.init_with_output(keys, ONES, rates)[0][1]
+
+    np.testing.assert_allclose(run(KEY, rates), rates, atol=5 * 0.5 / np.sqrt(ONES.size))
+
+
+def listed(table):
+    """The paths and types of the rows of a table."""
+    rows = [line.split("│")[1:3] for line in table.splitlines() if line.startswith("│")]
+    return [(path.strip(), kind.strip()) for path, kind in rows if kind.strip()]
+
+
+PLAIN = {"console_kwargs": {"width": 200, "force_terminal": False}}
+INNER = ("layer", "cell")
+
+
+@pytest.mark.parametrize("row", RANDOM, ids=str)
+def test_tabulate_lists_modules_alone(row):
+    keys = {"params": KEY, "dropout": KEY}
+    for deterministic in (False, True):
+        module = row.linen(**row.fields)
+        table = nn.tabulate(module, keys, **PLAIN)
+        assert listed(table(*row.inputs, deterministic=deterministic)) == [("", row.kind)]
+
+
+@few("row", RANDOM, ids=str)
+def test_tabulate_with_repeated_rows_and_costs(row):
+    keys = {"params": KEY, "dropout": KEY}
+    options = {"show_repeated": True, "compute_flops": True, "compute_vjp_flops": True, **PLAIN}
+    table = nn.tabulate(row.linen(**row.fields), keys, **options)
+    inner = [("", type(value).__name__) for name, value in row.of_linen.items() if name in INNER]
+    for deterministic in (False, True):
+        rows = listed(table(*row.inputs, deterministic=deterministic))
+        assert rows == [("", row.kind), *inner]

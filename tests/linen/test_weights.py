@@ -206,3 +206,36 @@ def test_variational_dense_without_a_bias_and_in_bfloat16():
     assert module.threshold == 3
     with pytest.raises(TypeError, match="`inputs` must have a floating-point dtype, got int32"):
         module.init(KEYS, np.ones(3, np.int32), deterministic=True)
+
+
+class Options(nn.Module):
+    """A layer with keyword arguments, one of them no array."""
+
+    @nn.compact
+    def __call__(self, x, *, gain, kind="plain"):
+        kernel = self.param("kernel", nn.initializers.ones, (8, 8))
+        return gain * x @ kernel if kind == "scaled" else x
+
+
+@few("wrap", [linen.StochasticDepth, linen.DropConnect, linen.Perturb])
+def test_keyword_arguments_go_to_the_layer(wrap):
+    layer = wrap(Options(), 0.0)
+    strength = {"stddev" if wrap is linen.Perturb else "rate": jnp.zeros(())}
+
+    @jax.jit
+    def run(gain, key):
+        options = {"gain": gain, "kind": "scaled"}
+        y, variables = layer.init_with_output(key, FLAT, deterministic=True, **options)
+        trained = layer.apply(variables, FLAT, deterministic=False, rng=key, **strength, **options)
+        return y, trained
+
+    expected = 3 * FLAT @ np.ones((8, 8)) + (FLAT if wrap is linen.StochasticDepth else 0)
+    for y in run(3.0, KEY):
+        np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_layer_that_is_skipped_needs_its_first_input_by_position():
+    layer = linen.StochasticDepth(Options(), 0.5, deterministic=True)
+    message = r"`inputs` of StochasticDepth must begin .* \['gain', 'x'\]"
+    with pytest.raises(TypeError, match=message):
+        layer.init(KEY, x=FLAT, gain=3.0)

@@ -1,5 +1,8 @@
 """What all random NNX modules share: modes, streams of keys and Flax's own transformations."""
 
+import copy
+import inspect
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +12,7 @@ from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 from jax.typing import ArrayLike
 
-from jaxreg import dropout, nnx
+from jaxreg import dropout, nnx, penalties
 from tests.cases.modules import MODULES
 from tests.helpers import few
 from tests.trees import different, draw
@@ -289,3 +292,84 @@ def test_a_stochastic_module_of_ones_own():
 def test_a_module_without_a_transform_raises():
     with pytest.raises(NotImplementedError, match=r"Stochastic must define `transform\(key, x\)`"):
         nnx.Stochastic()(ONES, rngs=KEY)
+
+
+STRENGTHS = [row for row in RANDOM if row.strength and row.name == row.kind]
+
+
+@pytest.mark.parametrize("row", STRENGTHS, ids=str)
+def test_a_strength_that_nobody_gave_is_named(row):
+    def call(key):
+        return row.nnx(**{**row.fields, row.strength: None})(*row.inputs, rngs=key)
+
+    message = f"`{row.strength}` must be given to {row.kind} in its constructor or at the call"
+    with pytest.raises(ValueError, match=message):
+        jax.eval_shape(call, KEY)
+
+
+@pytest.mark.parametrize("row", RANDOM, ids=str)
+def test_a_mode_that_nobody_chose_is_named(row):
+    """Also where a strength of zero would need no mode, as in Flax."""
+    off = {row.strength: 0.0} if row.strength else {}
+
+    def call(**options):
+        layer = row.nnx(**{**row.fields, **off, "deterministic": None})
+        return layer(*row.inputs, **options)
+
+    with pytest.raises(ValueError, match=f"`deterministic` must be given to {row.kind} in its"):
+        jax.eval_shape(call)
+    jax.eval_shape(lambda: call(deterministic=True))
+
+
+def test_every_argument_of_flax_is_taken():
+    for ours, theirs in (
+        (nnx.Dropout.__init__, fnx.Dropout.__init__),
+        (nnx.Dropout.__call__, fnx.Dropout.__call__),
+        (nnx.DropConnectDense.__call__, fnx.Linear.__call__),
+        (nnx.DropConnectConv.__call__, fnx.Conv.__call__),
+    ):
+        taken = inspect.signature(ours).parameters
+        for place, (name, parameter) in enumerate(inspect.signature(theirs).parameters.items()):
+            if parameter.kind is parameter.POSITIONAL_OR_KEYWORD:
+                assert list(taken).index(name) == place
+            if name != "rate":
+                assert taken[name].default == parameter.default, name
+
+
+def test_the_input_may_be_given_by_name():
+    assert nnx.Dropout(0.0)(inputs=ONES) is ONES
+    assert nnx.ActivityPenalty(penalties.l1, 1.0)(inputs=ONES) is ONES
+
+
+@few("row", RANDOM, ids=str)
+def test_modules_made_alike_are_one_graph(row):
+    """Calls of initializers make other functions each time."""
+    names = {"kernel_init", "log_variance_init"} & set(dir(getattr(nnx, row.kind)))
+
+    def make():
+        given = {name: fnx.initializers.constant(0.5) for name in names}
+        return row.nnx(**{**row.fields, **given, "rngs": fnx.Rngs(0)})
+
+    graphs = [fnx.graphdef(fnx.eval_shape(make)) for _ in range(2)]
+    assert graphs[0] == graphs[1]
+    assert hash(graphs[0]) == hash(graphs[1])
+    layer = fnx.eval_shape(make)
+    assert fnx.graphdef(copy.deepcopy(layer)) == graphs[0]
+
+
+def listed(table):
+    """The paths and types of the rows of a table."""
+    rows = [line.split("│")[1:3] for line in table.splitlines() if line.startswith("│")]
+    return [(path.strip(), kind.strip()) for path, kind in rows if kind.strip()]
+
+
+PLAIN = {"width": 200, "force_terminal": False}
+
+
+@few("row", [row for row in RANDOM if row.kind != "ZoneoutCell"], ids=str)
+def test_tabulate_lists_modules_alone(row):
+    layer = fnx.eval_shape(lambda: row.nnx(**{**row.fields, "rngs": fnx.Rngs(0)}))
+    layer = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), layer)
+    table = fnx.tabulate(layer, *row.inputs, console_kwargs=PLAIN)
+    wrapped = [(row.inside, "Linear")] if row.inside else []
+    assert listed(table) == [("", row.kind), *wrapped]

@@ -99,3 +99,52 @@ def test_a_module_of_ones_own():
     assert not leaves(layer)
     layer.size = jnp.asarray(0.25)
     assert leaves(layer) == {"size"}
+
+
+def net(rate, key):
+    rngs = fnx.Rngs(key)
+    return fnx.Sequential(fnx.Linear(32, 32, rngs=rngs), nnx.Dropout(rate, rngs=rngs))
+
+
+def test_stacked_layers_with_rates_of_their_own_in_a_scan():
+    """The array is given to the constructors, or set in place of a number."""
+
+    @fnx.scan(in_axes=(fnx.Carry, 0), out_axes=(fnx.Carry, 0))
+    def forward(x, layer):
+        x = layer(x)
+        return x, jnp.mean(x == 0)
+
+    @fnx.jit
+    def run(rates, key):
+        keys = jax.random.split(key, 3)
+        given = fnx.vmap(net)(rates, keys)
+        late = fnx.vmap(lambda key: net(0.25, key))(keys)
+        late.layers[1].rate = rates
+        return [forward(jnp.asarray(ONES), layers)[1] for layers in (given, late)]
+
+    for zeros in run(RATES, jax.random.key(3)):
+        np.testing.assert_allclose(zeros, RATES, atol=ERROR)
+
+
+def test_an_ensemble_by_vmap_over_split():
+    @jax.jit
+    def run(rates, key):
+        graph, _ = fnx.split(net(rates[0], key))
+        states = jax.vmap(lambda rate: fnx.split(net(rate, key))[1])(rates)
+        return jax.vmap(lambda state: jnp.mean(fnx.merge(graph, state)(ONES) == 0))(states)
+
+    np.testing.assert_allclose(run(RATES, jax.random.key(3)), RATES, atol=ERROR)
+
+
+def test_parameters_and_gradients_are_those_of_a_model_with_a_number():
+    models = [fnx.eval_shape(lambda r=rate: net(r, 0)) for rate in (0.5, jnp.float32(0.5))]
+    params = [fnx.to_pure_dict(fnx.state(model, fnx.Param)) for model in models]
+    assert params[0] == params[1]
+    slopes = jax.eval_shape(lambda key: fnx.grad(lambda m: m(ONES).sum())(net(key[0], 0)), RATES)
+    assert jax.tree.structure(fnx.to_pure_dict(slopes)) == jax.tree.structure(params[0])
+
+
+def test_a_stack_that_is_called_as_one_layer_is_refused():
+    layers = fnx.eval_shape(lambda: fnx.vmap(lambda rate: nnx.Dropout(rate))(jnp.asarray(RATES)))
+    with pytest.raises(ValueError, match=r"`rate` must be a single number, got shape \(3,\)"):
+        jax.eval_shape(lambda key: layers(ONES, rngs=key), jax.random.key(0))

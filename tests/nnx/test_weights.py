@@ -147,3 +147,52 @@ def test_gradients_of_dropped_weights_are_zero():
     kernel, kept, bias = run(KEY, np.ones((1, 4), np.float32))
     np.testing.assert_array_equal(kernel, kept)
     np.testing.assert_array_equal(bias, 1)
+
+
+class Options(fnx.Module):
+    """A layer with keyword arguments, one of them no array."""
+
+    def __init__(self):
+        self.kernel = fnx.Param(jnp.ones((4, 4)))
+
+    def __call__(self, x, *, gain, kind="plain"):
+        return gain * x @ self.kernel[...] if kind == "scaled" else x
+
+
+@few("wrap", [nnx.StochasticDepth, nnx.DropConnect, nnx.Perturb])
+def test_keyword_arguments_go_to_the_layer(wrap):
+    strength = {"stddev" if wrap is nnx.Perturb else "rate": jnp.zeros(())}
+
+    @jax.jit
+    def run(gain, key):
+        layer = wrap(Options(), 0.0)
+        options = {"gain": gain, "kind": "scaled"}
+        return layer(X, deterministic=True, **options), layer(X, rngs=key, **strength, **options)
+
+    expected = 3 * X @ np.ones((4, 4)) + (X if wrap is nnx.StochasticDepth else 0)
+    for y in run(3.0, KEY):
+        np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_layer_that_is_skipped_needs_its_first_input_by_position():
+    layer = nnx.StochasticDepth(Options(), 0.5, deterministic=True)
+    message = r"`inputs` of StochasticDepth must begin .* \['gain', 'x'\]"
+    with pytest.raises(TypeError, match=message):
+        layer(x=X, gain=3.0)
+
+
+@few("wrap", [nnx.DropConnect, nnx.Perturb, nnx.StochasticDepth])
+@few("kind", [{"hijax": True}, {"ref": True}], ids=str)
+def test_parameters_of_other_kinds(wrap, kind):
+    """Variables of hijax and references, whose values are no leaves of a state."""
+
+    def make(key):
+        return wrap(Options(), 0.5, rngs=fnx.Rngs(key))
+
+    def call(layer, x):
+        return layer(x, gain=3.0, kind="scaled")
+
+    expected = jax.jit(lambda key, x: call(make(key), x))(KEY, X)
+    with fnx.var_defaults(**kind):
+        y = jax.jit(call)(make(KEY), X)
+    np.testing.assert_allclose(y, expected, rtol=1e-6)
