@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from jaxreg import masks
 from jaxreg._checks import check_key, is_floating
@@ -158,3 +159,27 @@ def as_rows(u: jax.Array, kernel: Kernel) -> jax.Array:
 def as_vectors(rows: jax.Array, kernel: Kernel) -> jax.Array:
     """Undoes :func:`as_rows`."""
     return per_layer(lambda row: row[0], kernel.stacked)(rows)
+
+
+def unless_dead(
+    kernel: Kernel, w: jax.Array, u: jax.Array, *divided: tuple[jax.Array, jax.Array]
+) -> tuple[jax.Array, ...]:
+    """What spectral norm makes of a parameter that may be a bias with two axes.
+
+    Of those Flax's iteration ends for good at a bias of zeros, as where training starts: it stores
+    zeros, and divides no more. Kernels always go on.
+
+    Args:
+      kernel: What is known of the parameter.
+      w: Parameter.
+      u: Vector that is stored.
+      *divided: Pairs of what to take while the iteration goes on, and after its end.
+    """
+    if is_kernel(kernel.path, w):
+        return tuple(on for on, _ in divided)
+
+    def choose(w: jax.Array, u: jax.Array, *pairs: tuple[jax.Array, jax.Array]) -> Any:
+        goes_on = jnp.any(w != 0) & jnp.any(u != 0)
+        return tuple(jnp.where(goes_on, on, off) for on, off in pairs)
+
+    return per_layer(choose, kernel.stacked)(w, u, *divided)

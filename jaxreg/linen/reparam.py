@@ -21,6 +21,7 @@ from jaxreg._trees import (
     is_kernel,
     is_matrix,
     per_layer,
+    unless_dead,
 )
 
 Find = Callable[..., tuple[Kernel | None, ...]]
@@ -36,6 +37,7 @@ class Reparametrized(nn.Module):
 
     layer_instance: nn.Module
 
+    @nn.nowrap
     def _apply(
         self, find: Find, change: Change, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> Any:
@@ -45,10 +47,16 @@ class Reparametrized(nn.Module):
             layer(*args, **kwargs)  # Makes the parameters that those of the wrapper start from.
         params = layer.variables.get("params", {})
         kernels = find(params, prefix=(str(layer.name),))
-        changed = {"params": change_kernels(change, params, kernels)}
-        call = nn.map_variables(lambda layer: layer(*args, **kwargs), "params", lambda _: changed)
-        return call(layer)
+        call = nn.map_variables(
+            type(layer).__call__,
+            "params",
+            lambda _: {"params": change_kernels(change, params, kernels)},
+            lambda _: {"params": params},
+            mutable=self.is_initializing(),  # What nn.tabulate counts the operations of.
+        )
+        return call(layer, *args, **kwargs)
 
+    @nn.nowrap
     def _name(self, kernel: Kernel, *end: str) -> str:
         """Name of a variable of the wrapper, with that of the layer in front, as Flax has it."""
         return "/".join(map(str, (self.layer_instance.name, *kernel.path, *end)))
@@ -113,6 +121,7 @@ class WeightNorm(Reparametrized):
         )
         return self._apply(find, self._change, args, kwargs)
 
+    @nn.nowrap
     def _change(self, kernel: Kernel, w: jax.Array) -> jax.Array:
         function = partial(reparam.weight_norm, axis=kernel.axis)
         if self.use_scale:
@@ -121,6 +130,7 @@ class WeightNorm(Reparametrized):
             result = per_layer(partial(function, scale=1.0), kernel.stacked)(w)
         return result if self.dtype is None else result.astype(self.dtype)
 
+    @nn.nowrap
     def _scale(self, kernel: Kernel, w: jax.Array) -> jax.Array:
         norms = per_layer(partial(reparam.weight_norm_scale, axis=kernel.axis), kernel.stacked)
 
@@ -149,7 +159,7 @@ class SpectralNorm(Reparametrized):
     whose columns are the last axis: of the projections of attention that is one head's depth.
     ``feature_axes=jaxreg.reparam.output_axes`` divides them as the linear maps that they are, and
     has other vectors in its checkpoints. Biases with two axes, those of the same projections, have
-    statistics of zeros and are never divided, as in Flax where they start at zero.
+    statistics of zeros and are not divided, as in Flax where they start at zero.
 
     Attributes:
       layer_instance: Linen module, called with the arguments of the call.
@@ -213,34 +223,36 @@ class SpectralNorm(Reparametrized):
         change = partial(self._change, update=update and not self.is_initializing())
         return self._apply(find, change, args, kwargs)
 
+    @nn.nowrap
     def _selects(self, path: tuple[Any, ...], w: Any) -> bool:
         passes = _passes(self.variable_filter, path)
         return passes and is_matrix(path, w, strict=self.error_on_non_matrix)
 
+    @nn.nowrap
     def _change(self, kernel: Kernel, w: jax.Array, *, update: bool) -> jax.Array:
-        steps = 0 if self.is_initializing() else self.n_steps
-        divides = is_kernel(kernel.path, w)
+        options = {"steps": 0 if self.is_initializing() else self.n_steps, "axis": kernel.axis}
+        estimate = per_layer(partial(reparam.spectral_norm_sigma, **options), kernel.stacked)
+        function = per_layer(partial(reparam.spectral_norm, **options), kernel.stacked)
+        starts = is_kernel(kernel.path, w)  # The statistics of biases are zeros.
 
         def draw() -> jax.Array:
-            function = partial(reparam.spectral_norm_vector, self.make_rng("params"))
-            u = per_layer(partial(function, axis=kernel.axis), kernel.stacked)(w)
-            return divides * as_rows(u.astype(self.param_dtype), kernel)
-
-        def estimate() -> jax.Array:
-            function = partial(reparam.spectral_norm_sigma, steps=steps, axis=kernel.axis)
-            return divides * per_layer(function, kernel.stacked)(w, as_vectors(rows.value, kernel))
+            first = partial(reparam.spectral_norm_vector, self.make_rng("params"), axis=kernel.axis)
+            u = per_layer(first, kernel.stacked)(w)
+            return starts * as_rows(u.astype(self.param_dtype), kernel)
 
         def start() -> jax.Array:
-            return estimate().astype(self.param_dtype)
+            return starts * estimate(w, as_vectors(rows.value, kernel)).astype(self.param_dtype)
 
         rows = self.variable(self.collection_name, self._name(kernel, "u"), draw)
         sigma = self.variable(self.collection_name, self._name(kernel, "sigma"), start)
-        function = partial(reparam.spectral_norm, steps=steps, axis=kernel.axis)
-        result, u = per_layer(function, kernel.stacked)(w, as_vectors(rows.value, kernel))
+        old = as_vectors(rows.value, kernel)
+        result, u = function(w, old)
+        value = estimate(w, old)
+        pairs = (result, w), (u, 0 * u), (value, 0 * value)
+        result, u, value = unless_dead(kernel, w, old, *pairs)
         if update:
-            sigma.value = estimate().astype(sigma.value.dtype)
-            rows.value = divides * as_rows(u, kernel)
-        result = result if divides else w
+            rows.value = as_rows(u, kernel)
+            sigma.value = value.astype(sigma.value.dtype)
         return result if self.dtype is None else result.astype(self.dtype)
 
 
@@ -290,6 +302,7 @@ class WeightStandardization(Reparametrized):
         )
         return self._apply(find, self._change, args, kwargs)
 
+    @nn.nowrap
     def _change(self, kernel: Kernel, w: jax.Array) -> jax.Array:
         options = {"eps": self.epsilon, "axis": kernel.axis}
         function = per_layer(partial(reparam.weight_standardization, **options), kernel.stacked)

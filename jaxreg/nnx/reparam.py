@@ -23,6 +23,7 @@ from jaxreg._trees import (
     is_kernel,
     is_matrix,
     per_layer,
+    unless_dead,
 )
 from jaxreg.nnx._strengths import Module
 from jaxreg.nnx.stochastic import check_streams
@@ -185,7 +186,7 @@ class SpectralNorm(Reparametrized):
     whose columns are the last axis: of the projections of attention that is one head's depth.
     ``feature_axes=jaxreg.reparam.output_axes`` divides them as the linear maps that they are, and
     has other vectors in its checkpoints. Biases with two axes, those of the same projections, have
-    statistics of zeros and are never divided, as in Flax where they start at zero.
+    statistics of zeros and are not divided, as in Flax where they start at zero.
 
     Attributes:
       layer_instance: Module, called with the arguments of the call.
@@ -250,9 +251,9 @@ class SpectralNorm(Reparametrized):
             u = per_layer(first, kernel.stacked)(w).astype(self.param_dtype)
             function = partial(reparam.spectral_norm_sigma, axis=kernel.axis)
             sigma = per_layer(function, kernel.stacked)(w, u).astype(self.param_dtype)
-            divides = is_kernel(kernel.path, w)
-            stats[*kernel.path, "u"] = nnx.BatchStat(divides * as_rows(u, kernel), **stats_metadata)
-            stats[*kernel.path, "sigma"] = nnx.BatchStat(divides * sigma)
+            starts = is_kernel(kernel.path, w)  # The statistics of biases are zeros.
+            stats[*kernel.path, "u"] = nnx.BatchStat(starts * as_rows(u, kernel), **stats_metadata)
+            stats[*kernel.path, "sigma"] = nnx.BatchStat(starts * sigma)
         self.batch_stats = nnx.data(stats)
 
     def __call__(
@@ -284,17 +285,18 @@ class SpectralNorm(Reparametrized):
 
     def _change(self, kernel: Kernel, w: jax.Array, *, update: bool) -> jax.Array:
         rows = self.batch_stats[*kernel.path, "u"]
-        old = as_vectors(rows[...], kernel)
+        sigma = self.batch_stats[*kernel.path, "sigma"]
         options = {"steps": self.n_steps, "axis": kernel.axis}
-        divides = is_kernel(kernel.path, w)
-        function = partial(reparam.spectral_norm, **options)
-        result, u = per_layer(function, kernel.stacked)(w, old)
+        estimate = per_layer(partial(reparam.spectral_norm_sigma, **options), kernel.stacked)
+        function = per_layer(partial(reparam.spectral_norm, **options), kernel.stacked)
+        old = as_vectors(rows[...], kernel)
+        result, u = function(w, old)
+        value = estimate(w, old)
+        pairs = (result, w), (u, 0 * u), (value, 0 * value)
+        result, u, value = unless_dead(kernel, w, old, *pairs)
         if update:
-            estimate = per_layer(partial(reparam.spectral_norm_sigma, **options), kernel.stacked)
-            sigma = self.batch_stats[*kernel.path, "sigma"]
-            sigma[...] = divides * estimate(w, old).astype(sigma.dtype)
-            rows[...] = divides * as_rows(u, kernel)
-        result = result if divides else w
+            rows[...] = as_rows(u, kernel)
+            sigma[...] = value.astype(sigma.dtype)
         return result if self.dtype is None else result.astype(self.dtype)
 
     def set_view(self, use_running_average: bool | None = None) -> None:  # noqa: FBT001

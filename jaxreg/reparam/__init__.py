@@ -5,10 +5,9 @@ names the axes of a kernel that hold its outputs, the last one in Flax (see :fun
 attention); all others are reduced. Norms and statistics are computed in float32 or wider, a weight
 has the dtype of its parameter and is rounded once, and kernels may be sharded along any axis.
 
-Kernels of several layers that are stacked along the first axis, ``[layers, in, out]``, as those
-of ``nn.scan`` and ``nnx.vmap``, are one kernel each. Map over them:
-``jax.vmap(reparam.spectral_norm)``.
-The modules around layers do so with what the mask ``stacked`` selects.
+Kernels of several layers that are stacked along the first axis, ``[layers, in, out]``, as those of
+``nn.scan`` and ``nnx.vmap``, are one kernel each: map over them with ``jax.vmap``. The modules
+around layers do so with what their mask ``stacked`` selects.
 """
 
 from jaxreg.reparam._shared import output_axes
