@@ -94,7 +94,8 @@ def _of_moves(response: Response, probed: Probed) -> Found:
 
 def _in_metric(response: Response, *, fades: bool) -> tuple[Effect, ...]:
     """A proximal step whose threshold the size of past gradients divides, and what stands by it."""
-    zeros = _hard_zero(response.shares)
+    others = np.flatnonzero(np.abs(response.shares - 1) >= EXACT)
+    zeros = SCALES[int(others[0]) - 1 if others.size else -1]
     effects = [Effect("proximal step to exact zeros", zeros, "largest zero without a gradient")]
     # After large gradients nothing is left of the threshold.
     decay = response.after if fades and abs(response.after) > 10 * _NOTHING else 0.0

@@ -100,6 +100,11 @@ def at_rest(u: Any, w: Any) -> Any:
     return jnp.zeros_like(w) if counts else u
 
 
+def at_rest_of(updates: Any, params: Any) -> Any:
+    """Updates whose parts for integers can be added, as :func:`at_rest` makes them."""
+    return jax.tree.map(at_rest, updates, params, is_leaf=lambda u: u is None)
+
+
 def map_steps(step: Callable[..., jax.Array], updates: Any, params: Any, *rest: Any) -> Any:
     """Replaces the updates of floating-point parameters, computing in float32 or wider.
 

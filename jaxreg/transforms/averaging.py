@@ -12,7 +12,14 @@ from jax.typing import ArrayLike
 from jaxreg._checks import check_between, check_nonnegative, is_floating, is_static
 from jaxreg._numerics import wide_dtype
 from jaxreg._paths import path_names
-from jaxreg.transforms._steps import Schedule, StepState, check_params, newest, strength_at
+from jaxreg.transforms._steps import (
+    Schedule,
+    StepState,
+    at_rest_of,
+    check_params,
+    newest,
+    strength_at,
+)
 
 
 class AverageState(NamedTuple):
@@ -212,6 +219,7 @@ def lookahead(
         updates: Any, state: Any, params: Any = None, **extra_args: Any
     ) -> tuple[Any, LookaheadState]:
         check_params(params, "lookahead")
+        updates = at_rest_of(updates, params)
         steps, inner_state = inner.update(updates, state.inner_state, params, **extra_args)
         count = jnp.asarray(optax.safe_increment(state.count))
         back = count % _integer(period, least=1) == 0
@@ -280,6 +288,7 @@ def _average(
     ) -> tuple[Any, AverageState]:
         del extra_args
         check_params(params, name)
+        updates = at_rest_of(updates, params)
         part, total = share(state.count, state.total)
         average = _map_leaves(partial(_blend, part), updates, params, state.average)
         count = jnp.asarray(optax.safe_increment(state.count))

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxreg.transforms._steps import check_params, newest
+from jaxreg.transforms._steps import at_rest_of, check_params, newest
 
 
 class IteratesState(NamedTuple):
@@ -71,6 +71,7 @@ def own_iterates(inner: optax.GradientTransformation) -> optax.GradientTransform
     ) -> tuple[Any, IteratesState]:
         check_params(params, "own_iterates")
         here = jax.tree.map(lambda _, z: z, params, state.iterates)
+        updates = at_rest_of(updates, params)
         updates, inner_state = inner.update(updates, state.inner_state, here, **extra_args)
         there = jax.tree.map(_moved, updates, state.iterates, is_leaf=lambda u: u is None)
         return updates, IteratesState(there, inner_state)

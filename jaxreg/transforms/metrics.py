@@ -19,6 +19,7 @@ from jaxreg._selection import Mask, check_mask, select, select_stacked
 from jaxreg.transforms._steps import (
     Schedule,
     StepState,
+    at_rest_of,
     check_params,
     check_strength,
     init_state,
@@ -122,6 +123,7 @@ def preconditioned_proximal(
         updates: Any, state: Any, params: Any = None, **extra_args: Any
     ) -> tuple[Any, PreconditionedState]:
         check_params(params, "preconditioned_proximal")
+        updates = at_rest_of(updates, params)
         updates, inner_state = inner.update(updates, state.inner_state, params, **extra_args)
         chosen = select(mask, params)
         diagonals = _check_structure(_left(metric(inner_state), chosen), updates)

@@ -8,7 +8,7 @@ import optax
 
 from jaxreg._checks import is_floating
 from jaxreg._numerics import rounded, wide_dtype
-from jaxreg.transforms._steps import check_params
+from jaxreg.transforms._steps import at_rest_of, check_params
 
 
 class CompensationState(NamedTuple):
@@ -73,6 +73,7 @@ def compensate_rounding(
         updates: Any, state: Any, params: Any = None, **extra_args: Any
     ) -> tuple[Any, CompensationState]:
         check_params(params, "compensate_rounding")
+        updates = at_rest_of(updates, params)
         weights, tree = jax.tree.flatten(params)
         lost, given = tree.flatten_up_to(state.lost), tree.flatten_up_to(updates)
         wide = list(map(_widen, weights, lost))

@@ -13,6 +13,7 @@ from jaxreg._numerics import safe_norm, strength, unit, widen
 from jaxreg.transforms._steps import (
     Schedule,
     StepState,
+    at_rest_of,
     check_params,
     check_strength,
     init_state,
@@ -242,6 +243,7 @@ def _descend_from(
                 "update(grads, state, params, grad_fn=...) with a function of the parameters."
             )
         _check_whole(params, name)
+        updates = at_rest_of(updates, params)
         if not is_static_zero(radius):
             size = strength_at(radius, state.step)
             there = _move(params, perturb(updates, params, size))
@@ -276,6 +278,8 @@ def _perturb(
 
 def _rest(g: Any) -> Any:
     """Zero in place of an integer, which would move a counter; all others stay."""
+    if g is not None and jnp.result_type(g) == jax.dtypes.float0:
+        return jnp.zeros(g.shape, bool)  # This can be added to integers of every dtype.
     if g is None or not jnp.issubdtype(jnp.result_type(g), jnp.integer):
         return g
     return jnp.zeros_like(g)

@@ -336,6 +336,7 @@ LAYERS = {
 AXES = partial(masks.kernels, stacked=masks.match("blocks"))
 
 
+@pytest.mark.programs(34)
 @pytest.mark.parametrize("place", ["optimizer", "loss"])
 def test_a_stack_that_is_taken_for_one_kernel(place):
     """It is known by its bias, which has an axis of layers too; that of a convolution has none."""
@@ -350,6 +351,7 @@ def test_a_stack_that_is_taken_for_one_kernel(place):
         assert conflicts == ({STACK: ("blocks/kernel",)} if stacked is None else {})
 
 
+@pytest.mark.programs(34)
 def test_what_is_elementwise_does_not_mind_a_stack():
     for lift in (DECAY, transforms.proximal(proximal.l1, 0.01, RATE)):
         _, conflicts = seen(optax.chain(ADAM, optax.masked(lift, AXES)), LAYERS)
@@ -374,6 +376,7 @@ def test_a_stack_is_found_in_the_loop_of_a_model():
     assert where(Model(), optax.chain(ADAM, transforms.project(BALL, stacked=lambda w: True))) == {}
 
 
+@pytest.mark.programs(34)
 def test_what_stands_by_a_proximal_step_in_the_metric_of_adam():
     tx = transforms.preconditioned_proximal(
         optax.chain(ADAM, DECAY), proximal.l1, 0.01, RATE,

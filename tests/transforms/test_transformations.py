@@ -178,6 +178,25 @@ def test_leaves_that_are_not_numbers_to_regularize_pass_through(make):
         assert moved[name].dtype == params[name].dtype
 
 
+@few("make", WITHOUT_METRIC.values(), ids=WITHOUT_METRIC)
+def test_gradients_of_integers_leave_counters_where_they_are(make):
+    """JAX gives them the dtype float0, which ``optax.apply_updates`` cannot add."""
+    params = {**parameters(), "steps": np.arange(3, dtype=np.int32), "on": np.array([True])}
+    tx = optax.with_extra_args_support(make(inner=only_floats()))
+
+    @jax.jit
+    def step(params):
+        slope = jax.grad(lambda p: jnp.sum(jnp.sin(p["kernel"])) + p["bias"][0], allow_int=True)
+        updates, _ = tx.update(slope(params), tx.init(params), params, grad_fn=slope)
+        return optax.apply_updates(params, updates)
+
+    after = step(params)
+    for name in ("steps", "on"):
+        assert after[name].dtype == params[name].dtype
+        np.testing.assert_array_equal(after[name], params[name])
+    assert (after["kernel"] != params["kernel"]).any()
+
+
 LABELS = {"kernel": "on", "bias": "off"}
 
 
