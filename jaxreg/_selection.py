@@ -32,7 +32,8 @@ def check_mask(mask: Mask, name: str = "mask") -> None:
     """Raises for a single value in place of a tree or a function."""
     if isinstance(mask, str | numbers.Number | np.generic | np.ndarray | jax.Array):
         # Optax calls a mask that it takes for a schedule with the step, and gets one boolean.
-        fix = 'pass None for all, and under optax.inject_hyperparams static_args=("mask",)'
+        every = "all" if name == "mask" else "none"
+        fix = f'pass None for {every}, and under optax.inject_hyperparams static_args=("{name}",)'
         if isinstance(mask, str):
             fix = f"pass masks.match({mask!r}) to select by name"
         raise TypeError(

@@ -9,7 +9,7 @@ import optax
 from jaxreg import masks
 from jaxreg._checks import canonical_axes
 from jaxreg._numerics import widen
-from jaxreg._selection import Mask, select_stacked
+from jaxreg._selection import Mask, check_mask, select_stacked
 from jaxreg._trees import per_layer
 from jaxreg.transforms._steps import at_rest
 
@@ -60,6 +60,7 @@ def centralize(
     References:
       Yong et al., `Gradient Centralization <https://arxiv.org/abs/2004.01461>`_, 2020, equation 1
     """
+    check_mask(stacked, "stacked")
 
     def center(g: jax.Array) -> jax.Array:
         axes = tuple(range(g.ndim - 1)) if axis is None else canonical_axes(axis, g.ndim)

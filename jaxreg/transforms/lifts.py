@@ -10,7 +10,7 @@ import optax
 from jax.typing import ArrayLike
 
 from jaxreg._checks import is_floating
-from jaxreg._selection import Mask, select_stacked
+from jaxreg._selection import Mask, check_mask, select_stacked
 from jaxreg._trees import per_layer
 from jaxreg.transforms._steps import (
     Schedule,
@@ -83,6 +83,7 @@ def add_penalty_gradient(
     """
     check_strength(weight, "weight")
     check_multipliers(multipliers)
+    check_mask(stacked, "stacked")
 
     def update(
         updates: Any, state: Any, params: Any = None, **extra_args: Any
@@ -164,6 +165,7 @@ def proximal(
     check_strength(weight, "weight")
     check_strength(learning_rate, "learning_rate")
     check_multipliers(multipliers)
+    check_mask(stacked, "stacked")
 
     def update(
         updates: Any, state: Any, params: Any = None, **extra_args: Any
@@ -229,6 +231,7 @@ def project(
       Bertsekas, `On the Goldstein-Levitin-Polyak Gradient Projection Method
       <https://doi.org/10.1109/TAC.1976.1101194>`_, 1976
     """
+    check_mask(stacked, "stacked")
 
     def update(updates: Any, state: Any, params: Any = None, **extra_args: Any) -> tuple[Any, Any]:
         del extra_args

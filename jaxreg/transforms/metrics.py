@@ -114,6 +114,7 @@ def preconditioned_proximal(
     check_strength(weight, "weight")
     check_strength(learning_rate, "learning_rate")
     check_mask(mask)
+    check_mask(stacked, "stacked")
     inner = optax.with_extra_args_support(inner)
 
     def init(params: Any) -> PreconditionedState:

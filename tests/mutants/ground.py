@@ -72,6 +72,18 @@ MUTANTS = (
     ),
     Mutant(
         "_numerics.py",
+        "exponent - 1 - info.nmant",
+        "exponent - info.nmant",
+        "rounds floats of 8 bits to a bit less",
+    ),
+    Mutant(
+        "_numerics.py",
+        "jnp.where(jnp.abs(nearest) > float(info.max), jnp.sign(value) * beyond, nearest)",
+        "nearest",
+        "no overflow of floats of 8 bits",
+    ),
+    Mutant(
+        "_numerics.py",
         "counts = (weight != 0) | jnp.isfinite(x)",
         "counts = jnp.isfinite(x)",
         "infinity is hidden",

@@ -73,7 +73,7 @@ MUTANTS = (
     ),
     Mutant(
         "penalties/trees.py",
-        "if use and is_floating(arrays[0])",
+        "if use is not False and is_floating(arrays[0])",
         "if is_floating(arrays[0])",
         "dropped mask",
     ),

@@ -162,7 +162,33 @@ MUTANTS = (
         "is_static(high) and low >= high:",
         "an error check with a wrong bound",
     ),
-    Mutant("masks.py", "jnp.ndim(leaf) >= 2", "jnp.ndim(leaf) > 2", "matrices are left out"),
+    Mutant("masks.py", "jnp.ndim(w) >= 2 + in_stack", "jnp.ndim(w) > 2", "matrices are left out"),
+    Mutant(
+        "masks.py", "jnp.ndim(w) >= 2 + in_stack", "jnp.ndim(w) >= 2", "the axis of layers counts"
+    ),
+    Mutant("masks.py", "regex.fullmatch(name)", "regex.search(name)", "matches parts of a path"),
+    Mutant("masks.py", "lambda a, b: b ^ a, True", "lambda a, b: b ^ a, False", "negates nothing"),
+    Mutant(
+        "masks.py",
+        "first[place] + np.arange(jnp.shape(w)[0]) if in_stack",
+        "first[place] if in_stack",
+        "all layers of a stack at one depth",
+    ),
+    Mutant(
+        "_selection.py", "return flags if known else None", "return flags", "accepts other trees"
+    ),
+    Mutant(
+        "_selection.py",
+        "return all(map(callable, leaves)) and",
+        "return True and",
+        "calls masks that are modules",
+    ),
+    Mutant(
+        "_selection.py",
+        "if not is_floating(w):\n        return False\n    where",
+        "where",
+        "labels beside functions are refused",
+    ),
     Mutant("masks.py", '"scale", "offset", "mean"', '"scale", "mean"', "offsets count as weights"),
     Mutant(
         "masks.py",
@@ -202,10 +228,37 @@ MUTANTS = (
         "off by one step",
     ),
     Mutant(
-        "transforms/averaging.py",
+        "transforms/_steps.py",
         "return jnp.asarray(w + u).astype",
         "return jnp.asarray(w).astype",
         "averages the old parameters",
+        ("tests/transforms/test_averaging.py",),
+    ),
+    Mutant(
+        "transforms/_steps.py",
+        "if is_floating(w) and jnp.finfo(dtype).bits < 32:",
+        "if False:",
+        "averages numbers that were not rounded",
+        ("tests/transforms/test_averaging.py",),
+    ),
+    Mutant(
+        "transforms/_steps.py",
+        "return jnp.where(chosen, moved(), u)",
+        "return moved()",
+        "masks of rows are for all rows",
+        ("tests/test_selection.py",),
+    ),
+    Mutant(
+        "transforms/averaging.py",
+        "partial(jnp.where, back), fresh, inner_state",
+        "partial(jnp.where, ~back), fresh, inner_state",
+        "starts anew at the wrong steps",
+    ),
+    Mutant(
+        "transforms/iterates.py",
+        "here = jax.tree.map(lambda _, z: z, params, state.iterates)",
+        "here = params",
+        "the iterates of the wrapper around it",
     ),
     Mutant(
         "transforms/averaging.py",
@@ -221,8 +274,8 @@ MUTANTS = (
     ),
     Mutant(
         "transforms/decay.py",
-        "u - factor.astype(w.real.dtype) * part(w, u)",
-        "u + factor.astype(w.real.dtype) * part(w, u)",
+        "u - (factor * times).astype(w.real.dtype) * part(w, u)",
+        "u + (factor * times).astype(w.real.dtype) * part(w, u)",
         "sign: weights grow",
     ),
     Mutant(
@@ -236,8 +289,8 @@ MUTANTS = (
     ),
     Mutant(
         "transforms/lifts.py",
-        "prox(w + u, threshold=threshold) - w",
-        "prox(w, threshold=threshold) + u - w",
+        "per_layer(operator, in_stack)(w + u) - w",
+        "per_layer(operator, in_stack)(w) + u - w",
         "order of step and operator",
     ),
     Mutant(
@@ -248,8 +301,8 @@ MUTANTS = (
     ),
     Mutant(
         "transforms/lifts.py",
-        "u + factor.astype(w.real.dtype) * gradient.conj()",
-        "u + factor.astype(w.real.dtype) * gradient",
+        "u + (factor * times).astype(w.real.dtype) * gradient.conj()",
+        "u + (factor * times).astype(w.real.dtype) * gradient",
         "wrong for complex weights",
     ),
     Mutant(
@@ -272,7 +325,7 @@ MUTANTS = (
     ),
     Mutant(
         "transforms/rounding.py",
-        "return update, goal - _landing(w, here + update.astype(jnp.float32))",
+        "return update, goal - rounded(here + update.astype(jnp.float32), w.dtype)",
         "return update, lost",
         "a state field not updated",
     ),
@@ -287,5 +340,26 @@ MUTANTS = (
     ),
     Mutant(
         "transforms/sharpness.py", "_choose(size == 0,", "_choose(size != 0,", "gradients swapped"
+    ),
+    Mutant(
+        "transforms/lifts.py",
+        "inside = per_layer(projection, in_stack)(moved)",
+        "inside = projection(moved)",
+        "a stack taken for one kernel",
+        ("tests/transforms/test_stacks.py",),
+    ),
+    Mutant(
+        "transforms/layerwise.py",
+        "np.shape(d) + (1,) * (u.ndim - np.ndim(d))",
+        "(1,) * (u.ndim - np.ndim(d)) + np.shape(d)",
+        "depths along the last axis",
+        ("tests/transforms/test_stacks.py",),
+    ),
+    Mutant(
+        "transforms/metrics.py",
+        "w.shape[:1] + thresholds.shape[1:]",
+        "thresholds.shape",
+        "a metric of one for all layers",
+        ("tests/transforms/test_stacks.py",),
     ),
 )
