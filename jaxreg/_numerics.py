@@ -9,8 +9,9 @@ from jaxreg._sharding import place_like
 
 
 def wide_dtype(dtype: DTypeLike) -> jnp.dtype:
-    """Returns the dtype to compute in: float32, or ``dtype`` where that is wider."""
-    return jnp.dtype(dtype) if jnp.finfo(dtype).bits >= 32 else jnp.dtype(jnp.float32)
+    """Returns the dtype to compute in: float32, or ``dtype`` where that is a wider float."""
+    is_wide = jnp.issubdtype(dtype, jnp.inexact) and jnp.finfo(dtype).bits >= 32
+    return jnp.dtype(dtype) if is_wide else jnp.dtype(jnp.float32)
 
 
 def widen(x: jax.Array) -> jax.Array:

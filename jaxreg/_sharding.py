@@ -59,6 +59,12 @@ def whole_along(x: jax.Array, axes: Collection[int]) -> jax.Array:
     return jax.sharding.reshard(x, NamedSharding(sharding.mesh, PartitionSpec(*spec)))
 
 
+def examples_of_device(x: jax.Array) -> int:
+    """How many of the first axis a device holds as far as the type of ``x`` tells: else all."""
+    sharding = explicit_sharding(x)
+    return x.shape[0] if sharding is None else sharding.shard_shape(x.shape)[0]
+
+
 def varying_axes(x: jax.Array) -> list[str]:
     """The mesh axes of ``shard_map`` along which ``x`` is not known to be the same."""
     # The attribute has had other names, and a check is not worth failing without it.

@@ -26,7 +26,7 @@ from jaxreg.augment.color import (
     saturation,
     solarize,
 )
-from jaxreg.augment.compose import for_each, one_of, sequence, with_probability
+from jaxreg.augment.compose import for_each, one_of, sequence, switch, with_probability
 from jaxreg.augment.erase import cutout, grid_mask, random_cutout, random_erasing, random_grid_mask
 from jaxreg.augment.filters import (
     gaussian_blur,
@@ -218,6 +218,7 @@ __all__ = [
     "shuffled",
     "smote",
     "solarize",
+    "switch",
     "text",
     "to_float",
     "to_uint8",

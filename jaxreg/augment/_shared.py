@@ -1,9 +1,10 @@
 """What the augmentations share: checks of their arguments, and one draw for each example."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 from jax.typing import ArrayLike
 
@@ -22,8 +23,11 @@ from jaxreg._sharding import explicit_sharding, place_like, whole_along
 Size = tuple[int, int]
 
 
+MOST_CHANNELS = 4  # of integers, red, green, blue and opacity
+
+
 def checked(image: jax.Array, name: str = "image") -> jax.Array:
-    """Returns ``image`` with every example whole on its device.
+    """Returns ``image`` as a JAX array with every example whole on its device.
 
     Raises:
       TypeError: It is not real floating-point.
@@ -36,7 +40,35 @@ def checked(image: jax.Array, name: str = "image") -> jax.Array:
         )
     check_real(image, name)
     check_axes(image, name)
-    return whole_along(image, range(image.ndim - 3, image.ndim))
+    return whole_along(jnp.asarray(image), range(image.ndim - 3, image.ndim))
+
+
+def checked_pixels(image: jax.Array, name: str = "image") -> jax.Array:
+    """What :func:`checked` returns, for functions that move pixels: integers and booleans, too.
+
+    Raises:
+      TypeError: It is neither real floating-point, nor integers, nor booleans.
+      ValueError: It lacks one of the axes height, width and channels, or is of integers with so
+        many channels that they are more likely columns.
+    """
+    if not is_labels(image):
+        return checked(image, name)
+    check_axes(image, name)
+    if image.shape[-1] > MOST_CHANNELS:
+        raise ValueError(
+            f"`{name}` of {image.dtype} must have at most {MOST_CHANNELS} channels, got shape "
+            f"{image.shape}; give labels [..., height, width] an axis of one channel with "
+            f"{name}[..., None]."
+        )
+    return whole_along(jnp.asarray(image), range(image.ndim - 3, image.ndim))
+
+
+def is_labels(image: jax.Array) -> bool:
+    """Tells whether an image has values that nothing lies between: integers or booleans."""
+    dtype = getattr(image, "dtype", None)
+    return any(
+        dtype is not None and jnp.issubdtype(dtype, kind) for kind in (jnp.integer, jnp.bool_)
+    )
 
 
 def check_axes(image: jax.Array, name: str = "image") -> None:
@@ -46,6 +78,13 @@ def check_axes(image: jax.Array, name: str = "image") -> None:
             f"`{name}` must have the shape [..., height, width, channels], got {image.shape}; add "
             f"an axis of one channel with {name}[..., None]."
         )
+
+
+def of_colors(function: Callable[[jax.Array], jax.Array], image: jax.Array) -> jax.Array:
+    """A function of the colors of an image; opacity, the last of 2 channels or of 4, stays."""
+    if image.shape[-1] not in (2, 4):
+        return function(image)
+    return jnp.concatenate([function(image[..., :-1]), image[..., -1:]], axis=-1)
 
 
 def check_size(size: Sequence[int], name: str = "size") -> Size:
@@ -85,10 +124,42 @@ def per_example(value: ArrayLike, name: str, image: jax.Array) -> jax.Array:
 
 
 def limit(value: ArrayLike, name: str, image: jax.Array) -> jax.Array:
-    """The checked bound of a random strength: one number, zero or positive."""
+    """The checked bound of a random strength: one finite number, zero or positive."""
     check_scalar(value, name)
     check_nonnegative(value, name)
-    return jnp.maximum(strength(value, image), 0)
+    check_finite(value, name)
+    value = strength(value, image)
+    return jnp.clip(value, 0, jnp.finfo(value.dtype).max)
+
+
+def limits(value: Sequence[ArrayLike], name: str, image: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The checked ends of the range of a random strength, each as :func:`limit` has it."""
+    if not isinstance(value, Sequence | np.ndarray | jax.Array) or len(value) != 2:
+        raise ValueError(f"`{name}` must be a pair (least, largest), got {value}.")
+    return limit(value[0], name, image), limit(value[1], name, image)
+
+
+def positive_limits(
+    value: Sequence[ArrayLike], name: str, image: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Ends as of :func:`limits` of which neither is 0; what is traced is at least tiny."""
+    low, high = limits(value, name, image)
+    for end in value:
+        check_positive(end, name)
+    info = jnp.finfo(low.dtype)
+    return jnp.clip(low, info.tiny, info.max), jnp.clip(high, info.tiny, info.max)
+
+
+def check_finite(value: ArrayLike, name: str) -> None:
+    """Raises unless numbers are finite; JAX arrays pass."""
+    if not isinstance(value, jax.Array) and not np.all(np.isfinite(value)):
+        raise ValueError(f"`{name}` must be finite, got {value}.")
+
+
+def check_positive(value: ArrayLike, name: str) -> None:
+    """Raises unless numbers are above 0; JAX arrays pass."""
+    if not isinstance(value, jax.Array) and not np.all(np.asarray(value) > 0):
+        raise ValueError(f"`{name}` must be positive, got {value}.")
 
 
 def between(key: jax.Array, image: jax.Array, low: ArrayLike, high: ArrayLike) -> jax.Array:

@@ -2,17 +2,33 @@ r"""Color: functions of images in ``[0, 1]``, which keep to that range.
 
 A factor means what it does in PIL and torchvision: 1 is the identity, to the bit, and 0 takes all
 brightness, contrast or color away. Grey is :math:`0.299 r + 0.587 g + 0.114 b`.
+
+Four channels are red, green, blue and opacity, and two are grey and opacity: opacity stays as it
+is, to the bit. Of other numbers of channels each is a color.
+
+Values outside ``[0, 1]``, as of a normalized image, are cut off by brightness, contrast,
+saturation, gamma and sharpness, and by what counts levels, posterize and equalize; not by hue,
+grayscale, invert, solarize and autocontrast. What does nothing cuts nothing off. So change colors
+before :func:`normalize`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 
 from jaxreg._checks import check_broadcasts, check_nonnegative
 from jaxreg._numerics import real_dtype, strength, widen
-from jaxreg.augment._shared import checked, per_example, select
+from jaxreg.augment._shared import (
+    check_finite,
+    check_positive,
+    checked,
+    of_colors,
+    per_example,
+    select,
+)
 
 _LUMA = (0.299, 0.587, 0.114)
 
@@ -33,7 +49,7 @@ def brightness(image: jax.Array, *, factor: ArrayLike) -> jax.Array:
 
     Raises:
       TypeError: ``image`` is not real floating-point.
-      ValueError: ``factor`` is negative or does not broadcast to the leading axes.
+      ValueError: ``factor`` is negative or infinite, or does not broadcast to the leading axes.
 
     Example:
       >>> import jax.numpy as jnp
@@ -52,8 +68,8 @@ def contrast(image: jax.Array, *, factor: ArrayLike) -> jax.Array:
       v = \mathrm{clip}(f u + (1 - f) m, 0, 1)
 
     Args:
-      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]`` of one channel or
-        three.
+      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``, grey or colored,
+        with opacity or without.
       factor: Factor :math:`f`, zero or positive, one for all or one for each example.
 
     Returns:
@@ -61,8 +77,8 @@ def contrast(image: jax.Array, *, factor: ArrayLike) -> jax.Array:
 
     Raises:
       TypeError: ``image`` is not real floating-point.
-      ValueError: ``factor`` is negative or does not broadcast to the leading axes, or ``image`` has
-        not one or three channels.
+      ValueError: ``factor`` is negative or infinite, or does not broadcast to the leading axes, or
+        ``image`` has more than four channels.
 
     Example:
       >>> import jax.numpy as jnp
@@ -83,8 +99,8 @@ def saturation(image: jax.Array, *, factor: ArrayLike) -> jax.Array:
     Unless it clips, the hue stays and the largest minus the smallest channel is multiplied.
 
     Args:
-      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]`` of three
-        channels; one of a single channel is grey and stays.
+      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``, with opacity or
+        without; grey stays.
       factor: Factor :math:`f`, zero or positive, one for all or one for each example.
 
     Returns:
@@ -92,8 +108,8 @@ def saturation(image: jax.Array, *, factor: ArrayLike) -> jax.Array:
 
     Raises:
       TypeError: ``image`` is not real floating-point.
-      ValueError: ``factor`` is negative or does not broadcast to the leading axes, or ``image`` has
-        not one or three channels.
+      ValueError: ``factor`` is negative or infinite, or does not broadcast to the leading axes, or
+        ``image`` has more than four channels.
 
     Example:
       >>> import jax.numpy as jnp
@@ -116,8 +132,8 @@ def hue(image: jax.Array, *, shift: ArrayLike) -> jax.Array:
       \qquad k = c h + c \, ((n + 6 s) \bmod 6), \qquad n = 5, 3, 1
 
     Args:
-      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]`` of three
-        channels; one of a single channel is grey and stays.
+      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``, with opacity or
+        without; grey stays.
       shift: Turn :math:`s`, of which 1 is the whole circle, one for all or one for each example.
 
     Returns:
@@ -125,8 +141,8 @@ def hue(image: jax.Array, *, shift: ArrayLike) -> jax.Array:
 
     Raises:
       TypeError: ``image`` is not real floating-point.
-      ValueError: ``shift`` does not broadcast to the leading axes, or ``image`` has not one or
-        three channels.
+      ValueError: ``shift`` is not finite or does not broadcast to the leading axes, or ``image``
+        has more than four channels.
 
     Example:
       >>> import jax.numpy as jnp
@@ -138,7 +154,13 @@ def hue(image: jax.Array, *, shift: ArrayLike) -> jax.Array:
       Smith, `Color Gamut Transform Pairs <https://doi.org/10.1145/800248.807361>`_, 1978
     """
     image = _colored(image)
+    check_finite(shift, "shift")
     turn = per_example(shift, "shift", image)
+    return of_colors(lambda colors: _turned(colors, turn), image)
+
+
+def _turned(image: jax.Array, turn: jax.Array) -> jax.Array:
+    """Colors whose hue is turned; grey stays."""
     if image.shape[-1] == 1:
         return image
     x = widen(image)
@@ -166,8 +188,8 @@ def gamma(image: jax.Array, *, gamma: ArrayLike) -> jax.Array:
     Args:
       image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``; what is below
         counts as 0, where the gradient is 0, too.
-      gamma: Power :math:`\gamma`, positive, one for all or one for each example; 1 is the identity
-        to the bit.
+      gamma: Power :math:`\gamma`, zero or positive, one for all or one for each example; 1 is the
+        identity to the bit.
 
     Returns:
       Array with the shape and dtype of ``image``.
@@ -185,6 +207,10 @@ def gamma(image: jax.Array, *, gamma: ArrayLike) -> jax.Array:
     image = checked(image)
     check_nonnegative(gamma, "gamma")
     power = per_example(gamma, "gamma", image)
+    return of_colors(lambda colors: _raised(colors, power), image)
+
+
+def _raised(image: jax.Array, power: jax.Array) -> jax.Array:
     x = jnp.minimum(widen(image), 1)
     positive = x > 0
     base = jnp.where(positive, x, jnp.ones_like(x))
@@ -196,14 +222,15 @@ def grayscale(image: jax.Array) -> jax.Array:
     """Takes all color away and keeps the channels.
 
     Args:
-      image: Floating-point array ``[..., height, width, channels]`` of one channel or three.
+      image: Floating-point array ``[..., height, width, channels]``, grey or colored, with
+        opacity or without.
 
     Returns:
       Array with the shape and dtype of ``image``.
 
     Raises:
       TypeError: ``image`` is not real floating-point.
-      ValueError: ``image`` has not one or three channels.
+      ValueError: ``image`` has more than four channels.
 
     Example:
       >>> import jax.numpy as jnp
@@ -211,7 +238,10 @@ def grayscale(image: jax.Array) -> jax.Array:
       >>> print(augment.grayscale(jnp.array([[[0.0, 1.0, 0.0]]])).round(3))
       [[[0.587 0.587 0.587]]]
     """
-    image = _colored(image)
+    return of_colors(_greyed, _colored(image))
+
+
+def _greyed(image: jax.Array) -> jax.Array:
     if image.shape[-1] == 1:
         return image
     return jnp.broadcast_to(_grey(widen(image)), image.shape).astype(image.dtype)
@@ -235,7 +265,7 @@ def invert(image: jax.Array) -> jax.Array:
       >>> print(augment.invert(jnp.array([[[0.0, 0.25, 1.0]]])))
       [[[1.   0.75 0.  ]]]
     """
-    return 1 - checked(image)
+    return of_colors(lambda colors: 1 - colors, checked(image))
 
 
 def solarize(image: jax.Array, *, threshold: ArrayLike) -> jax.Array:
@@ -264,8 +294,8 @@ def solarize(image: jax.Array, *, threshold: ArrayLike) -> jax.Array:
       [[[0.25 0.5  0.  ]]]
     """
     image = checked(image)
-    light = widen(image) >= per_example(threshold, "threshold", image)
-    return jnp.where(light, 1 - image, image)
+    threshold = per_example(threshold, "threshold", image)
+    return of_colors(lambda x: jnp.where(widen(x) >= threshold, 1 - x, x), image)
 
 
 def normalize(image: jax.Array, *, mean: ArrayLike, std: ArrayLike) -> jax.Array:
@@ -277,16 +307,16 @@ def normalize(image: jax.Array, *, mean: ArrayLike, std: ArrayLike) -> jax.Array
 
     Args:
       image: Floating-point array ``[..., height, width, channels]``.
-      mean: Mean :math:`\mu`: a number, or one for each channel.
-      std: Standard deviation :math:`\sigma`, positive, likewise.
+      mean: Mean :math:`\mu`: a number, or one for each channel, opacity included.
+      std: Standard deviation :math:`\sigma`, positive, likewise; a traced 0 counts as 1.
 
     Returns:
       Array with the shape and dtype of ``image``.
 
     Raises:
       TypeError: ``image`` is not real floating-point.
-      ValueError: ``mean`` or ``std`` is not one number or one for each channel, or ``std`` is a
-        number that is not positive.
+      ValueError: ``mean`` or ``std`` is not one number or one for each channel, one is not
+        finite, or ``std`` not positive.
 
     Example:
       >>> import jax.numpy as jnp
@@ -295,34 +325,44 @@ def normalize(image: jax.Array, *, mean: ArrayLike, std: ArrayLike) -> jax.Array
       [[[-1.  0.  1.]]]
     """
     image = checked(image)
-    check_nonnegative(std, "std")
-    shape = (1,) * (image.ndim - 1)
-    for value, name in ((mean, "mean"), (std, "std")):
-        check_broadcasts(value, name, image.shape[-1:])
-    mean, std = (
-        v if v.ndim == 0 else v.reshape(shape + v.shape)
-        for v in (strength(mean, image), strength(std, image))
-    )
+    mean, std = _by_channel(mean, "mean", image), _by_channel(std, "std", image)
+    std = jnp.where(std == 0, jnp.ones_like(std), std)
     return ((widen(image) - mean) / std).astype(image.dtype)
+
+
+def _by_channel(value: ArrayLike | Sequence[float], name: str, image: jax.Array) -> jax.Array:
+    """A finite number, or one for each channel; a standard deviation is positive."""
+    value = value if isinstance(value, jax.Array) else np.asarray(value)
+    check_finite(value, name)
+    if name == "std":
+        check_positive(value, name)
+    check_broadcasts(value, name, image.shape[-1:])
+    value = strength(value, image)
+    return value if value.ndim == 0 else value.reshape((1,) * (image.ndim - 1) + value.shape)
 
 
 def _blend(image: jax.Array, factor: ArrayLike, other: Callable) -> jax.Array:
     """``factor`` of the image and the rest of another, within ``[0, 1]``."""
     image = checked(image) if other is jnp.zeros_like else _colored(image)
     check_nonnegative(factor, "factor")
+    check_finite(factor, "factor")
     f = jnp.maximum(per_example(factor, "factor", image), 0)
-    x = widen(image)
-    y = jnp.clip(f * x + (1 - f) * other(x), 0, 1).astype(image.dtype)
-    return select(f == 1, image, y)
+
+    def blended(colors: jax.Array) -> jax.Array:
+        x = widen(colors)
+        y = jnp.clip(f * x + (1 - f) * other(x), 0, 1).astype(image.dtype)
+        return select(f == 1, colors, y)
+
+    return of_colors(blended, image)
 
 
 def _colored(image: jax.Array) -> jax.Array:
-    """Returns the image; raises unless it has one channel or three."""
+    """Returns the image; raises unless it is grey or colored, with opacity or without."""
     image = checked(image)
-    if image.shape[-1] not in (1, 3):
+    if image.shape[-1] not in (1, 2, 3, 4):
         raise ValueError(
-            f"`image` must have one channel or three, red, green and blue, got {image.shape[-1]}; "
-            "pass image[..., :3] and keep the others."
+            "`image` must have one channel or three, red, green and blue, and may have one of "
+            f"opacity after them, got {image.shape[-1]}; pass image[..., :3] and keep the others."
         )
     return image
 

@@ -9,11 +9,14 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from jaxreg import _bits
 from jaxreg._checks import check_key, check_rate
 from jaxreg._sharding import place_first
-from jaxreg.augment._shared import checked, chosen, kept_shape, select, spread, uniform
+from jaxreg.augment._shared import checked_pixels, chosen, kept_shape, select, spread, uniform
+from jaxreg.augment.mix import Mixed
 
 Augmentation = Callable[[jax.Array, jax.Array], jax.Array]
+Mixing = Callable[[jax.Array, jax.Array, jax.Array], Mixed]
 
 
 def sequence(first: Augmentation, *others: Augmentation) -> Augmentation:
@@ -75,7 +78,7 @@ def with_probability(function: Augmentation, *, probability: ArrayLike) -> Augme
 
     def augmented(key: jax.Array, image: jax.Array) -> jax.Array:
         check_key(key)
-        image = checked(image)
+        image = checked_pixels(image)
         coin, own = jax.random.split(key)
         changed = kept_shape(function(own, image), image)
         return select(chosen(coin, image, probability), changed, image)
@@ -105,7 +108,7 @@ def one_of(first: Augmentation, *others: Augmentation) -> Augmentation:
 
     def augmented(key: jax.Array, image: jax.Array) -> jax.Array:
         check_key(key)
-        image = checked(image)
+        image = checked_pixels(image)
         functions = (first, *others)
         die, *keys = jax.random.split(key, len(functions) + 1)
         number = spread(jnp.floor(uniform(die, image) * len(functions)).astype(jnp.int32))
@@ -143,3 +146,61 @@ def for_each(function: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
         return jax.vmap(function)(keys, images, *others)
 
     return augmented
+
+
+def switch(first: Mixing, second: Mixing, *, probability: ArrayLike) -> Mixing:
+    """Mixes each example by one of two functions, such as mixup or CutMix.
+
+    timm, where both are enabled, chooses once for a batch, with the probability ``switch_prob`` of
+    CutMix. For that, ``jax.lax.cond`` of a coin and of the same two functions does.
+
+    Args:
+      first: Function of a key, a batch and its labels that returns :class:`Mixed`:
+        :func:`random_mixup` or :func:`random_cutmix` with their options, or another.
+      second: Another one, whose results have the same shapes and dtypes.
+      probability: Of the second one, in ``[0, 1]``.
+
+    Returns:
+      Function of a key, a batch ``[batch, ...]`` and its labels, which computes both. Its labels
+      are distributions, as :func:`jaxreg.targets.smoothed_cross_entropy` takes them.
+
+    Raises:
+      ValueError: ``probability`` is a number outside ``[0, 1]``, or the results differ in shape or
+        dtype.
+
+    Example:
+      >>> from functools import partial
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg import augment
+      >>> mix = augment.switch(
+      ...     partial(augment.random_mixup, alpha=0.8, num_classes=4),
+      ...     partial(augment.random_cutmix, alpha=1.0, num_classes=4),
+      ...     probability=0.5,
+      ... )
+      >>> images, labels = jnp.eye(4)[:, None, None] * jnp.ones((4, 8, 8, 4)), jnp.arange(4)
+      >>> mixed = jax.jit(mix)(jax.random.key(0), images, labels)
+      >>> print(jnp.allclose(mixed.x.mean(axis=(1, 2)), mixed.labels, atol=1e-6))
+      True
+    """
+    check_rate(probability, "probability")
+
+    def mixed(key: jax.Array, x: jax.Array, labels: jax.Array) -> Mixed:
+        check_key(key)
+        coin, *keys = jax.random.split(key, 3)
+        one, other = first(keys[0], x, labels), second(keys[1], x, labels)
+        rate = jnp.clip(jnp.asarray(probability, jnp.float32), 0, 1)
+        like = one.x
+        chosen = _bits.bernoulli(coin, rate, like.shape[:1] + (1,) * (like.ndim - 1), like=like)
+        return Mixed(*(_of_second(chosen, *pair) for pair in zip(one, other, strict=True)))
+
+    return mixed
+
+
+def _of_second(chosen: jax.Array, one: jax.Array, other: jax.Array) -> jax.Array:
+    """The examples of the second array that are chosen, and the others of the first."""
+    if one.shape != other.shape or one.dtype != other.dtype:
+        raise ValueError(
+            f"`second` must return what `first` returns, {one.dtype} of shape {one.shape}, got "
+            f"{other.dtype} of shape {other.shape}; pass both the same `num_classes`."
+        )
+    return select(chosen.reshape(chosen.shape[:1] + (1,) * (one.ndim - 1)), other, one)

@@ -4,10 +4,20 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxreg._checks import check_broadcasts, check_key, check_nonnegative, check_rate
-from jaxreg._numerics import strength
+from jaxreg._checks import check_key, check_nonnegative, check_rate
 from jaxreg._sharding import place_like
-from jaxreg.augment._shared import between, checked, chosen, limit, per_example, select
+from jaxreg.augment._filling import filling
+from jaxreg.augment._shared import (
+    between,
+    check_finite,
+    check_positive,
+    checked_pixels,
+    chosen,
+    limits,
+    per_example,
+    positive_limits,
+    select,
+)
 
 
 def cutout(
@@ -22,19 +32,20 @@ def cutout(
     """Erases a box.
 
     Args:
-      image: Floating-point array ``[..., height, width, channels]``.
+      image: Array ``[..., height, width, channels]``, of floats or of labels.
       row: Middle of the box, from 0 at the top to the height, one for all or one for each example.
       column: Middle of the box, from 0 at the left to the width, likewise.
       height: Height of the box, likewise; its borders are rounded to whole pixels, and what is
         beyond the image is cut off. 0 is the identity to the bit.
       width: Width of the box, likewise.
-      fill: What takes its place: anything that broadcasts to ``image``, such as noise.
+      fill: What takes its place: numbers that the dtype holds and that broadcast to ``image``, such
+        as noise.
 
     Returns:
       Array with the shape and dtype of ``image``.
 
     Raises:
-      TypeError: ``image`` is not real floating-point.
+      TypeError: ``image`` is complex.
       ValueError: A number does not broadcast to the leading axes, or is a negative side.
 
     Example:
@@ -50,9 +61,11 @@ def cutout(
       DeVries and Taylor, `Improved Regularization of Convolutional Neural Networks with Cutout
       <https://arxiv.org/abs/1708.04552>`_, 2017
     """
-    image = checked(image)
+    image = checked_pixels(image)
     for value, name in ((height, "height"), (width, "width")):
         check_nonnegative(value, name)
+    for value, name in ((row, "row"), (column, "column")):
+        check_finite(value, name)
     names = ("row", "column", "height", "width")
     values = (row, column, height, width)
     numbers = (per_example(v, name, image) for v, name in zip(values, names, strict=True))
@@ -71,16 +84,17 @@ def random_cutout(
 
     Args:
       key: PRNG key.
-      image: Floating-point array ``[..., height, width, channels]``.
+      image: Array ``[..., height, width, channels]``, of floats or of labels.
       height: Height of the box, one for all or one for each example; 0 erases nothing.
       width: Its width, likewise.
-      fill: What takes its place: anything that broadcasts to ``image``, such as noise.
+      fill: What takes its place: numbers that the dtype holds and that broadcast to ``image``, such
+        as noise.
 
     Returns:
       Array with the shape and dtype of ``image``.
 
     Raises:
-      TypeError: ``image`` is not real floating-point, or ``key`` is not one key.
+      TypeError: ``image`` is complex, or ``key`` is not one key.
       ValueError: A side is negative or does not broadcast to the leading axes.
 
     Example:
@@ -91,7 +105,7 @@ def random_cutout(
       >>> print(jnp.sum(1 - y, axis=(1, 2, 3)).max())
       16.0
     """
-    image = checked(image)
+    image = checked_pixels(image)
     row_key, column_key = _split(key)
     row = between(row_key, image, 0, image.shape[-3])
     column = between(column_key, image, 0, image.shape[-2])
@@ -111,19 +125,22 @@ def random_erasing(
 
     Args:
       key: PRNG key.
-      image: Floating-point array ``[..., height, width, channels]``.
+      image: Array ``[..., height, width, channels]``, of floats or of labels.
       probability: Of erasing, in ``[0, 1]``.
       scale: Least and largest share of the area.
-      ratio: Least and largest ratio of width to height, of which the logarithm is evenly spread.
-      fill: What takes its place: anything that broadcasts to ``image``, such as noise.
+      ratio: Least and largest ratio of width to height, positive, of which the logarithm is evenly
+        spread.
+      fill: What takes its place: numbers that the dtype holds and that broadcast to ``image``, such
+        as noise.
 
     Returns:
       Array with the shape and dtype of ``image``. A side that is longer than the image is cut to
       it, where the paper draws again.
 
     Raises:
-      TypeError: ``image`` is not real floating-point, or ``key`` is not one key.
-      ValueError: ``probability`` is a number outside ``[0, 1]``, or a limit is negative.
+      TypeError: ``image`` is complex, or ``key`` is not one key.
+      ValueError: ``probability`` is a number outside ``[0, 1]``, or a limit is negative or
+        infinite, or a ratio 0.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -138,11 +155,11 @@ def random_erasing(
       Zhong et al., `Random Erasing Data Augmentation <https://arxiv.org/abs/1708.04896>`_, 2017
     """
     check_rate(probability, "probability")
-    image = checked(image)
+    image = checked_pixels(image)
     keys = _split(key, 5)
-    area = between(keys[0], image, *(limit(v, "scale", image) for v in scale))
-    low, high = (jnp.log(limit(v, "ratio", image)) for v in ratio)
-    aspect = jnp.exp(between(keys[1], image, low, high))
+    area = between(keys[0], image, *limits(scale, "scale", image))
+    logs = map(jnp.log, positive_limits(ratio, "ratio", image))
+    aspect = jnp.exp(between(keys[1], image, *logs))
     rows, columns = image.shape[-3:-1]
     height = jnp.clip(jnp.round(jnp.sqrt(area * rows * columns / aspect)), 0, rows)
     width = jnp.clip(jnp.round(jnp.sqrt(area * rows * columns * aspect)), 0, columns)
@@ -169,22 +186,22 @@ def grid_mask(
       (i - \delta_y) \bmod d < r d \quad \text{and} \quad (j - \delta_x) \bmod d < r d
 
     Args:
-      image: Floating-point array ``[..., height, width, channels]``.
+      image: Array ``[..., height, width, channels]``, of floats or of labels.
       spacing: Distance :math:`d` of the squares in pixels, positive, one for all or one for each
         example.
       ratio: Side of a square as a share :math:`r` in ``[0, 1]`` of the distance, one minus that of
         the paper, so that 0 is the identity to the bit and :math:`r^2` of the image is erased.
       row: Row :math:`\delta_y` at which a square begins, likewise.
       column: Column :math:`\delta_x` at which a square begins, likewise.
-      fill: What takes their place: anything that broadcasts to ``image``.
+      fill: What takes their place: numbers that the dtype holds and that broadcast to ``image``.
 
     Returns:
       Array with the shape and dtype of ``image``.
 
     Raises:
-      TypeError: ``image`` is not real floating-point.
-      ValueError: A number does not broadcast to the leading axes, or ``spacing`` is negative or
-        ``ratio`` outside ``[0, 1]``.
+      TypeError: ``image`` is complex.
+      ValueError: A number does not broadcast to the leading axes, ``spacing`` is not positive,
+        one is infinite, or ``ratio`` is outside ``[0, 1]``.
 
     Example:
       >>> import jax.numpy as jnp
@@ -196,8 +213,10 @@ def grid_mask(
     References:
       Chen et al., `GridMask Data Augmentation <https://arxiv.org/abs/2001.04086>`_, 2020
     """
-    image = checked(image)
-    check_nonnegative(spacing, "spacing")
+    image = checked_pixels(image)
+    check_positive(spacing, "spacing")
+    for value, name in ((spacing, "spacing"), (row, "row"), (column, "column")):
+        check_finite(value, name)
     if jnp.ndim(ratio) == 0:
         check_rate(ratio, "ratio")
     names = ("spacing", "ratio", "row", "column")
@@ -221,17 +240,17 @@ def random_grid_mask(
 
     Args:
       key: PRNG key.
-      image: Floating-point array ``[..., height, width, channels]``.
+      image: Array ``[..., height, width, channels]``, of floats or of labels.
       spacing: Least and largest distance of the squares in pixels.
       ratio: Side of a square as a share of the distance, see :func:`grid_mask`.
-      fill: What takes their place: anything that broadcasts to ``image``.
+      fill: What takes their place: numbers that the dtype holds and that broadcast to ``image``.
 
     Returns:
       Array with the shape and dtype of ``image``.
 
     Raises:
-      TypeError: ``image`` is not real floating-point, or ``key`` is not one key.
-      ValueError: A limit is negative, or ``ratio`` outside ``[0, 1]``.
+      TypeError: ``image`` is complex, or ``key`` is not one key.
+      ValueError: A limit is not positive and finite, or ``ratio`` outside ``[0, 1]``.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -241,9 +260,9 @@ def random_grid_mask(
       >>> print(abs(jnp.mean(y == 0) - 0.25) < 0.05)
       True
     """
-    image = checked(image)
+    image = checked_pixels(image)
     keys = _split(key, 3)
-    distance = between(keys[0], image, *(limit(v, "spacing", image) for v in spacing))
+    distance = between(keys[0], image, *positive_limits(spacing, "spacing", image))
     row, column = (between(k, image, 0, 1) * distance for k in keys[1:])
     return grid_mask(image, spacing=distance, ratio=ratio, row=row, column=column, fill=fill)
 
@@ -276,9 +295,8 @@ def _pixels(image: jax.Array, dtype: jnp.dtype) -> tuple[jax.Array, jax.Array]:
 
 
 def _erased(image: jax.Array, mask: jax.Array, fill: ArrayLike) -> jax.Array:
-    check_broadcasts(fill, "fill", image.shape)
-    filling = jnp.broadcast_to(strength(fill, image).astype(image.dtype), image.shape)
-    return select(mask, place_like(filling, image), image)
+    value = filling(fill, image, image.shape).astype(image.dtype)
+    return select(mask, place_like(jnp.broadcast_to(value, image.shape), image), image)
 
 
 def _split(key: jax.Array, number: int = 2) -> jax.Array:

@@ -6,7 +6,16 @@ from jax.typing import ArrayLike
 
 from jaxreg._checks import check_nonnegative, check_static_integer
 from jaxreg._numerics import widen
-from jaxreg.augment._shared import between, checked, limit, per_example, select
+from jaxreg.augment._shared import (
+    between,
+    check_finite,
+    checked,
+    limit,
+    limits,
+    of_colors,
+    per_example,
+    select,
+)
 from jaxreg.augment.sampling import Border, edge, extended
 
 
@@ -66,7 +75,8 @@ def sharpness(image: jax.Array, *, factor: ArrayLike) -> jax.Array:
     The pixels at the border are not smoothed.
 
     Args:
-      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``.
+      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``, of which
+        opacity, the last of two channels or of four, stays.
       factor: Weight :math:`f` of the image, one for all or one for each example: 0 smooths, 1 is
         the identity to the bit, more sharpens.
 
@@ -75,7 +85,7 @@ def sharpness(image: jax.Array, *, factor: ArrayLike) -> jax.Array:
 
     Raises:
       TypeError: ``image`` is not real floating-point.
-      ValueError: ``factor`` is negative or does not broadcast to the leading axes.
+      ValueError: ``factor`` is negative or infinite, or does not broadcast to the leading axes.
 
     Example:
       >>> import jax.numpy as jnp
@@ -86,9 +96,14 @@ def sharpness(image: jax.Array, *, factor: ArrayLike) -> jax.Array:
     """
     image = checked(image)
     check_nonnegative(factor, "factor")
+    check_finite(factor, "factor")
     f = jnp.maximum(per_example(factor, "factor", image), 0)
     if min(image.shape[-3:-1]) < 3:
         return image
+    return of_colors(lambda colors: _sharpened(colors, f), image)
+
+
+def _sharpened(image: jax.Array, f: jax.Array) -> jax.Array:
     x = widen(image)
     inner = x[..., 1:-1, 1:-1, :]
     rows = x[..., :-2, :, :] + x[..., 1:-1, :, :] + x[..., 2:, :, :]
@@ -115,7 +130,7 @@ def random_gaussian_blur(
 
     Raises:
       TypeError: ``image`` is not real floating-point, or ``key`` is not one key.
-      ValueError: A standard deviation is negative or not a single number.
+      ValueError: A standard deviation is negative, infinite or not a single number.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -126,7 +141,7 @@ def random_gaussian_blur(
       True
     """
     image = checked(image)
-    low, high = (limit(value, "sigma", image) for value in sigma)
+    low, high = limits(sigma, "sigma", image)
     return gaussian_blur(image, sigma=between(key, image, low, high), radius=radius)
 
 

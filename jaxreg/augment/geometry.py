@@ -13,8 +13,8 @@ from jax.typing import ArrayLike
 from jaxreg._checks import check_broadcasts
 from jaxreg._numerics import strength
 from jaxreg.augment import matrices
-from jaxreg.augment._shared import Size, check_size, checked, select
-from jaxreg.augment.sampling import Border, Sampler, bilinear
+from jaxreg.augment._shared import Size, check_size, checked_pixels, select
+from jaxreg.augment.sampling import Border, Sampler, default_sampler
 
 
 def affine(
@@ -24,36 +24,39 @@ def affine(
     size: Sequence[int] | None = None,
     fill: ArrayLike = 0.0,
     border: Border | None = None,
-    sample: Sampler = bilinear,
+    sample: Sampler | None = None,
 ) -> jax.Array:
-    r"""Moves every point of an image by an affine map, in one resampling.
+    r"""Moves every point of an image by a matrix, in one resampling.
 
     .. math::
 
-      v(A p + t) = u(p)
+      v(x' / w', y' / w') = u(x, y), \qquad (x', y', w') = M (x, y, 1)
 
-    Build the matrix of several steps with :func:`chain`; :func:`keypoints`, :func:`boxes` and
-    :func:`affine_labels` move what belongs to the image by the same matrix.
+    A matrix whose last row is 0, 0, 1 is an affine map, :math:`v(A p + t) = u(p)`; any other has a
+    perspective, which is followed. Build the matrix of several steps with :func:`chain`;
+    :func:`keypoints`, :func:`boxes` and :func:`affine_labels` move what belongs to the image by the
+    same matrix.
 
     Args:
-      image: Floating-point array ``[..., height, width, channels]``.
-      matrix: Matrices ``[..., 3, 3]`` of :math:`A` and :math:`t`, one for all or one for each
-        example, as :func:`rotation` and :func:`window` make them; the last row is not read.
+      image: Array ``[..., height, width, channels]``, of floats or of labels: integers or booleans.
+      matrix: Matrices :math:`M`, ``[..., 3, 3]``, one for all or one for each example, as
+        :func:`rotation` and :func:`window` make them.
       size: Height and width of the result, those of ``image`` by default. The centre stays the
         centre.
-      fill: Value beyond the border: a number, or one for each channel.
+      fill: Value beyond the border that the dtype holds: a number, or one for each channel.
       border: What stands beyond the border instead: :func:`edge`, :func:`reflect`, :func:`wrap` or
         a function like them.
-      sample: How to read between pixels: :func:`bilinear`, :func:`nearest`, :func:`bilinear_matmul`
-        or a function like them.
+      sample: How to read between pixels: :func:`bilinear`, which is the default, :func:`nearest`,
+        which is that for labels, :func:`bilinear_matmul` or a function like them.
 
     Returns:
       Array ``[..., *size, channels]`` of the dtype of ``image``. It averages no more pixels where
       it shrinks; :func:`resize` does.
 
     Raises:
-      TypeError: ``image`` is not real floating-point.
-      ValueError: ``matrix`` is not of shape ``[..., 3, 3]``, or ``size`` no pair.
+      TypeError: ``image`` is complex, or labels with a ``sample`` that computes.
+      ValueError: ``matrix`` is not of shape ``[..., 3, 3]``, ``size`` no pair, or the dtype cannot
+        hold ``fill``.
 
     Example:
       >>> import jax.numpy as jnp
@@ -63,12 +66,11 @@ def affine(
       >>> print(jnp.allclose(augment.affine(image, turned), jnp.rot90(image), atol=1e-4))
       True
     """
-    image = checked(image)
+    image = checked_pixels(image)
     matrix = strength(matrix, image)
-    sizes = _sizes(image, size)
-    x, y = affine_positions(matrix, image.shape[:-3], *sizes)
-    warped = sample(image, x, y, fill=fill, border=border)
-    return _resampled(image, warped, matrix[..., :2, :], size)
+    x, y = positions(matrix, image.shape[:-3], *_sizes(image, size))
+    warped = (sample or default_sampler(image))(image, x, y, fill=fill, border=border)
+    return _resampled(image, warped, matrix, size)
 
 
 def perspective(
@@ -78,16 +80,12 @@ def perspective(
     size: Sequence[int] | None = None,
     fill: ArrayLike = 0.0,
     border: Border | None = None,
-    sample: Sampler = bilinear,
+    sample: Sampler | None = None,
 ) -> jax.Array:
-    r"""Moves every point of an image by a perspective map, in one resampling.
-
-    .. math::
-
-      v(x' / w', y' / w') = u(x, y), \qquad (x', y', w') = M (x, y, 1)
+    """Moves every point of an image by a perspective, :func:`affine` under its other name.
 
     Args:
-      image: Floating-point array ``[..., height, width, channels]``.
+      image: Array ``[..., height, width, channels]``, of floats or of labels.
       matrix: Matrices :math:`M`, ``[..., 3, 3]``, as :func:`quadrilateral` makes them.
       size: Height and width of the result, those of ``image`` by default.
       fill: Value beyond the border and the horizon: a number, or one for each channel.
@@ -98,8 +96,9 @@ def perspective(
       Array ``[..., *size, channels]`` of the dtype of ``image``.
 
     Raises:
-      TypeError: ``image`` is not real floating-point.
-      ValueError: ``matrix`` is not of shape ``[..., 3, 3]``, or ``size`` no pair.
+      TypeError: ``image`` is complex, or labels with a ``sample`` that computes.
+      ValueError: ``matrix`` is not of shape ``[..., 3, 3]``, ``size`` no pair, or the dtype cannot
+        hold ``fill``.
 
     Example:
       >>> import jax.numpy as jnp
@@ -108,12 +107,7 @@ def perspective(
       >>> print((augment.perspective(image, jnp.eye(3)) == image).all())
       True
     """
-    image = checked(image)
-    matrix = strength(matrix, image)
-    sizes = _sizes(image, size)
-    x, y = perspective_positions(matrix, image.shape[:-3], *sizes)
-    warped = sample(image, x, y, fill=fill, border=border)
-    return _resampled(image, warped, matrix, size)
+    return affine(image, matrix, size=size, fill=fill, border=border, sample=sample)
 
 
 def rotate(
@@ -122,16 +116,16 @@ def rotate(
     """Turns an image about its centre, counter-clockwise.
 
     Args:
-      image: Floating-point array ``[..., height, width, channels]``.
+      image: Array ``[..., height, width, channels]``, of floats or of labels.
       degrees: Angle, one for all or one for each example.
-      fill: Value beyond the border: a number, or one for each channel.
+      fill: Value beyond the border that the dtype holds: a number, or one for each channel.
       border: What stands beyond the border instead, as in :func:`affine`.
 
     Returns:
       Array with the shape and dtype of ``image``.
 
     Raises:
-      TypeError: ``image`` is not real floating-point.
+      TypeError: ``image`` is complex.
       ValueError: ``degrees`` does not broadcast to the leading axes of ``image``.
 
     Example:
@@ -142,7 +136,7 @@ def rotate(
       >>> print(jnp.allclose(turned, jnp.rot90(image), atol=1e-5))
       True
     """
-    image = checked(image)
+    image = checked_pixels(image)
     matrix = matrices.rotation(_one_each(degrees, "degrees", image))
     return affine(image, matrix, fill=fill, border=border)
 
@@ -158,17 +152,17 @@ def translate(
     """Shifts an image.
 
     Args:
-      image: Floating-point array ``[..., height, width, channels]``.
+      image: Array ``[..., height, width, channels]``, of floats or of labels.
       x: Pixels to the right, one number for all or one for each example.
       y: Pixels downward, likewise.
-      fill: Value beyond the border: a number, or one for each channel.
+      fill: Value beyond the border that the dtype holds: a number, or one for each channel.
       border: What stands beyond the border instead, as in :func:`affine`.
 
     Returns:
       Array with the shape and dtype of ``image``.
 
     Raises:
-      TypeError: ``image`` is not real floating-point.
+      TypeError: ``image`` is complex.
       ValueError: ``x`` or ``y`` does not broadcast to the leading axes of ``image``.
 
     Example:
@@ -178,7 +172,7 @@ def translate(
       >>> print(augment.translate(image, x=1.0, y=0.0)[0, :, 0])
       [0. 0. 1. 2.]
     """
-    image = checked(image)
+    image = checked_pixels(image)
     matrix = matrices.translation(_one_each(x, "x", image), _one_each(y, "y", image))
     return affine(image, matrix, fill=fill, border=border)
 
@@ -194,17 +188,17 @@ def scale(
     """Enlarges an image about its centre, within its size.
 
     Args:
-      image: Floating-point array ``[..., height, width, channels]``.
+      image: Array ``[..., height, width, channels]``, of floats or of labels.
       x: Factor of widths, one for all or one for each example; below 1 shrinks.
       y: Factor of heights, likewise.
-      fill: Value beyond the border: a number, or one for each channel.
+      fill: Value beyond the border that the dtype holds: a number, or one for each channel.
       border: What stands beyond the border instead, as in :func:`affine`.
 
     Returns:
       Array with the shape and dtype of ``image``.
 
     Raises:
-      TypeError: ``image`` is not real floating-point.
+      TypeError: ``image`` is complex.
       ValueError: ``x`` or ``y`` does not broadcast to the leading axes of ``image``.
 
     Example:
@@ -214,7 +208,7 @@ def scale(
       >>> print(augment.scale(image, x=2.0, y=1.0)[0, :, 0])
       [0.75 1.25 1.75 2.25]
     """
-    image = checked(image)
+    image = checked_pixels(image)
     matrix = matrices.scaling(_one_each(x, "x", image), _one_each(y, "y", image))
     return affine(image, matrix, fill=fill, border=border)
 
@@ -234,17 +228,17 @@ def shear(
       x' = x + s_x y, \qquad y' = y + s_y x
 
     Args:
-      image: Floating-point array ``[..., height, width, channels]``.
+      image: Array ``[..., height, width, channels]``, of floats or of labels.
       x: Shear :math:`s_x`, the tangent of an angle, one for all or one for each example.
       y: Shear :math:`s_y`, likewise.
-      fill: Value beyond the border: a number, or one for each channel.
+      fill: Value beyond the border that the dtype holds: a number, or one for each channel.
       border: What stands beyond the border instead, as in :func:`affine`.
 
     Returns:
       Array with the shape and dtype of ``image``.
 
     Raises:
-      TypeError: ``image`` is not real floating-point.
+      TypeError: ``image`` is complex.
       ValueError: ``x`` or ``y`` does not broadcast to the leading axes of ``image``.
 
     Example:
@@ -256,7 +250,7 @@ def shear(
        [0. 1. 0.]
        [0. 0. 1.]]
     """
-    image = checked(image)
+    image = checked_pixels(image)
     matrix = matrices.shearing(_one_each(x, "x", image), _one_each(y, "y", image))
     return affine(image, matrix, fill=fill, border=border)
 
@@ -267,7 +261,7 @@ def elastic(
     *,
     fill: ArrayLike = 0.0,
     border: Border | None = None,
-    sample: Sampler = bilinear,
+    sample: Sampler | None = None,
 ) -> jax.Array:
     r"""Reads every pixel from a place of its own.
 
@@ -276,9 +270,9 @@ def elastic(
       v(x, y) = u(x + d_x(x, y), \; y + d_y(x, y))
 
     Args:
-      image: Floating-point array ``[..., height, width, channels]``.
+      image: Array ``[..., height, width, channels]``, of floats or of labels.
       displacement: Pixels :math:`(d_x, d_y)`, ``[..., height, width, 2]``.
-      fill: Value beyond the border: a number, or one for each channel.
+      fill: Value beyond the border that the dtype holds: a number, or one for each channel.
       border: What stands beyond the border instead, as in :func:`affine`.
       sample: How to read between pixels, as in :func:`affine`.
 
@@ -286,7 +280,7 @@ def elastic(
       Array with the shape and dtype of ``image``.
 
     Raises:
-      TypeError: ``image`` is not real floating-point.
+      TypeError: ``image`` is complex.
       ValueError: ``displacement`` does not broadcast to ``[..., height, width, 2]``.
 
     Example:
@@ -301,40 +295,32 @@ def elastic(
       Simard et al., `Best Practices for Convolutional Neural Networks Applied to Visual Document
       Analysis <https://doi.org/10.1109/ICDAR.2003.1227801>`_, 2003
     """
-    image = checked(image)
+    image = checked_pixels(image)
     shape = (*image.shape[:-1], 2)
     check_broadcasts(displacement, "displacement", shape)
     moved = jnp.broadcast_to(strength(displacement, image), shape)
     x, y = _grid(_sizes(image, None)[0], image.ndim - 1, moved.dtype)
+    sample = sample or default_sampler(image)
     warped = sample(image, x + moved[..., 0], y + moved[..., 1], fill=fill, border=border)
     still = jnp.all(moved == 0, axis=(-3, -2, -1), keepdims=True)
     return select(still, image, warped)
 
 
-def affine_positions(
+def positions(
     matrix: jax.Array, lead: tuple[int, ...], image_size: Size, size: Size
 ) -> tuple[jax.Array, jax.Array]:
-    """Where the pixels of a result of ``size`` are read from, ``[*lead, *size]``."""
-    matrix = _check_matrix(matrix, lead)
-    (a, b, t), (c, d, u) = (
-        tuple(matrix[..., i, j, None, None] for j in range(3)) for i in range(2)
-    )
-    x, y = _centred_grid(size, matrix)
-    x, y = x - t, y - u
-    determinant = a * d - b * c
-    a, b, c, d = (entry / determinant for entry in (a, b, c, d))
-    return _placed((d * x - b * y, a * y - c * x), lead, image_size, size)
+    """Where the pixels of a result of ``size`` are read from; NaN is behind the horizon.
 
-
-def perspective_positions(
-    matrix: jax.Array, lead: tuple[int, ...], image_size: Size, size: Size
-) -> tuple[jax.Array, jax.Array]:
-    """Where the pixels of a result of ``size`` are read from; NaN is behind the horizon."""
+    The inverse has a last element of 1 where it can, so that that of an affine map has a last row
+    of exactly 0, 0, 1.
+    """
     matrix = _check_matrix(matrix, lead)
     back = matrices.adjugate(matrix)
-    x, y, w = matrices.apply(back, *_centred_grid(size, back))
     determinant = jnp.sum(matrix[..., 0, :] * back[..., :, 0], axis=-1)[..., None, None]
-    seen = w * determinant > 0
+    last = back[..., 2:, 2:]
+    scale = jnp.where(last == 0, jnp.ones_like(last), last)
+    x, y, w = matrices.apply(back / scale, *_centred_grid(size, back))
+    seen = jnp.sign(w) * jnp.sign(scale) * jnp.sign(determinant) > 0
     w = jnp.where(seen, w, jnp.ones_like(w))
     x, y = (jnp.where(seen, place / w, jnp.full_like(w, jnp.nan)) for place in (x, y))
     return _placed((x, y), lead, image_size, size)
@@ -365,15 +351,14 @@ def _centred_grid(size: Size, like: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def _resampled(
-    image: jax.Array, warped: jax.Array, moves: jax.Array, size: Sequence[int] | None
+    image: jax.Array, warped: jax.Array, matrix: jax.Array, size: Sequence[int] | None
 ) -> jax.Array:
     """The resampled image, and that itself to the bit where nothing moves."""
     if size is not None and tuple(size) != image.shape[-3:-1]:
         return warped
-    rows, lead = moves.shape[-2], image.ndim - 3
-    unmoved = jnp.broadcast_to(jnp.eye(3, dtype=moves.dtype)[:rows], moves.shape)
-    still = jnp.all(moves == unmoved, axis=(-2, -1))
-    still = still.reshape((1,) * (lead - still.ndim) + still.shape + (1, 1, 1))
+    unmoved = jnp.broadcast_to(jnp.eye(3, dtype=matrix.dtype), matrix.shape)
+    still = jnp.all(matrix == unmoved, axis=(-2, -1))
+    still = still.reshape((1,) * (image.ndim - 3 - still.ndim) + still.shape + (1, 1, 1))
     return select(still, image, warped)
 
 

@@ -26,7 +26,7 @@ def random_brightness(key: jax.Array, image: jax.Array, *, amount: ArrayLike) ->
 
     Raises:
       TypeError: ``image`` is not real floating-point, or ``key`` is not one key.
-      ValueError: ``amount`` is negative or not a single number.
+      ValueError: ``amount`` is negative, infinite or not a single number.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -44,8 +44,8 @@ def random_contrast(key: jax.Array, image: jax.Array, *, amount: ArrayLike) -> j
 
     Args:
       key: PRNG key.
-      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]`` of one channel or
-        three.
+      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``, grey or colored,
+        with opacity or without.
       amount: Largest distance of the factor of :func:`contrast` from 1; the factor is at least 0.
 
     Returns:
@@ -53,7 +53,7 @@ def random_contrast(key: jax.Array, image: jax.Array, *, amount: ArrayLike) -> j
 
     Raises:
       TypeError: ``image`` is not real floating-point, or ``key`` is not one key.
-      ValueError: ``amount`` is negative or not a single number.
+      ValueError: ``amount`` is negative, infinite or not a single number.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -70,8 +70,8 @@ def random_saturation(key: jax.Array, image: jax.Array, *, amount: ArrayLike) ->
 
     Args:
       key: PRNG key.
-      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]`` of one channel or
-        three.
+      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``, grey or colored,
+        with opacity or without.
       amount: Largest distance of the factor of :func:`saturation` from 1; the factor is at least 0.
 
     Returns:
@@ -79,7 +79,7 @@ def random_saturation(key: jax.Array, image: jax.Array, *, amount: ArrayLike) ->
 
     Raises:
       TypeError: ``image`` is not real floating-point, or ``key`` is not one key.
-      ValueError: ``amount`` is negative or not a single number.
+      ValueError: ``amount`` is negative, infinite or not a single number.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -96,8 +96,8 @@ def random_hue(key: jax.Array, image: jax.Array, *, shift: ArrayLike) -> jax.Arr
 
     Args:
       key: PRNG key.
-      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]`` of one channel or
-        three.
+      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``, grey or colored,
+        with opacity or without.
       shift: Largest turn, of which 1 is the whole circle.
 
     Returns:
@@ -105,7 +105,7 @@ def random_hue(key: jax.Array, image: jax.Array, *, shift: ArrayLike) -> jax.Arr
 
     Raises:
       TypeError: ``image`` is not real floating-point, or ``key`` is not one key.
-      ValueError: ``shift`` is negative or not a single number.
+      ValueError: ``shift`` is negative, infinite or not a single number.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -134,7 +134,7 @@ def random_gamma(key: jax.Array, image: jax.Array, *, amount: ArrayLike) -> jax.
 
     Raises:
       TypeError: ``image`` is not real floating-point, or ``key`` is not one key.
-      ValueError: ``amount`` is negative or not a single number.
+      ValueError: ``amount`` is negative, infinite or not a single number.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -153,7 +153,8 @@ def random_grayscale(key: jax.Array, image: jax.Array, *, probability: ArrayLike
 
     Args:
       key: PRNG key.
-      image: Floating-point array ``[..., height, width, channels]`` of one channel or three.
+      image: Floating-point array ``[..., height, width, channels]``, grey or colored, with
+        opacity or without.
       probability: Of taking it away, in ``[0, 1]``.
 
     Returns:
@@ -281,8 +282,8 @@ def color_jitter(
     Between the steps nothing is rounded to the dtype of the image.
 
     Args:
-      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]`` of one channel or
-        three.
+      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``, grey or colored,
+        with opacity or without.
       brightness: Factor of :func:`brightness`, one for all or one for each example.
       contrast: Factor of :func:`contrast`, likewise.
       saturation: Factor of :func:`saturation`, likewise.
@@ -294,7 +295,7 @@ def color_jitter(
     Raises:
       TypeError: ``image`` is not real floating-point.
       ValueError: A strength does not broadcast to the leading axes, a factor is negative, or
-        ``image`` has not one or three channels.
+        ``image`` has more than four channels.
 
     Example:
       >>> import jax.numpy as jnp
@@ -328,8 +329,8 @@ def random_color_jitter(
 
     Args:
       key: PRNG key.
-      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]`` of one channel or
-        three.
+      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``, grey or colored,
+        with opacity or without.
       brightness: Largest distance of the factor of :func:`brightness` from 1.
       contrast: Largest distance of the factor of :func:`contrast` from 1.
       saturation: Largest distance of the factor of :func:`saturation` from 1.
@@ -340,7 +341,7 @@ def random_color_jitter(
 
     Raises:
       TypeError: ``image`` is not real floating-point, or ``key`` is not one key.
-      ValueError: A limit is negative or not a single number, or ``image`` has not one or three
+      ValueError: A limit is negative or not a single number, or ``image`` has more than four
         channels.
 
     Example:

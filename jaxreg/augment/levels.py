@@ -1,7 +1,8 @@
 """The 256 levels of ``uint8`` images: conversion, and what looks at how often a level occurs.
 
 A float of ``[0, 1]`` stands for the level it is nearest to. Values from ``to_float`` of a ``uint8``
-image give, after ``to_uint8``, exactly what PIL gives.
+image give, after ``to_uint8``, exactly what PIL gives. Opacity, the last of two channels or of
+four, stays as it is.
 """
 
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from jax.typing import ArrayLike, DTypeLike
 from jaxreg._checks import check_between, check_real
 from jaxreg._numerics import real_dtype, widen
 from jaxreg._sharding import place_like
-from jaxreg.augment._shared import checked, per_example, place_by_example, select
+from jaxreg.augment._shared import checked, of_colors, per_example, place_by_example, select
 
 
 def to_float(image: jax.Array, *, dtype: DTypeLike = jnp.float32) -> jax.Array:
@@ -96,10 +97,13 @@ def posterize(image: jax.Array, *, bits: ArrayLike) -> jax.Array:
         check_between(bits, "bits", 0, 8)
     kept = jnp.clip(jnp.round(per_example(bits, "bits", image)), 0, 8)
     lost = (8 - jnp.where(jnp.isnan(kept), jnp.zeros_like(kept), kept)).astype(jnp.int32)
-    levels = _levels(image)
-    lost = jnp.broadcast_to(lost, levels.shape)
-    y = _values((levels >> lost) << lost, image)
-    return select(kept == 8, image, y)
+
+    def posterized(colors: jax.Array) -> jax.Array:
+        levels = _levels(colors)
+        shift = jnp.broadcast_to(lost, levels.shape)
+        return select(kept == 8, colors, _values((levels >> shift) << shift, colors))
+
+    return of_colors(posterized, image)
 
 
 def equalize(image: jax.Array) -> jax.Array:
@@ -123,7 +127,10 @@ def equalize(image: jax.Array) -> jax.Array:
       >>> print(augment.equalize(image).min(), augment.equalize(image).max())
       0.0 1.0
     """
-    image = checked(image)
+    return of_colors(_equalized, checked(image))
+
+
+def _equalized(image: jax.Array) -> jax.Array:
     *lead, height, width, channels = image.shape
     levels = _levels(image).reshape(*lead, height * width, channels)
     values = _values(_equalizing(_histogram(levels)), image)
@@ -154,7 +161,10 @@ def autocontrast(image: jax.Array) -> jax.Array:
       >>> print(augment.autocontrast(jnp.array([[[0.25], [0.5], [0.75]]]))[0, :, 0])
       [0.  0.5 1. ]
     """
-    image = checked(image)
+    return of_colors(_stretched, checked(image))
+
+
+def _stretched(image: jax.Array) -> jax.Array:
     if image.size == 0:
         return image
     x = widen(image)

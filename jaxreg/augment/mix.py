@@ -1,11 +1,16 @@
 r"""Mixing: examples of a batch with others of it, and their labels in the same shares.
 
-Labels are integer class ids ``[batch]``, which need ``num_classes``, or distributions
-``[batch, num_classes]``. The partners of a batch are :func:`shuffled` unless told, which on a
-sharded batch sends every example everywhere; :func:`reversal` sends each to one device, and
-:func:`within` groups that lie on one device none at all. Any function ``(key, x) -> x`` that
-depends on the key and on nothing but positions will do. Shares are drawn for each example, or with
-:func:`share_of_batch` once for all.
+Labels are integer class ids ``[batch]`` or ``[batch, height, width, ...]``, which ``num_classes``
+makes one-hot, or floats of any shape ``[batch, ...]``, such as distributions
+``[batch, num_classes]`` and targets of a regression. What belongs to pixels, a segmentation mask or
+a depth ``[batch, height, width, ...]``, is not averaged by :func:`cutmix` but pasted with its
+pixels; there a mask needs no ``num_classes``, and is of its own dtype then.
+
+The partners of a batch are :func:`shuffled` unless told, which on a sharded batch sends every
+example everywhere; :func:`reversal` sends each to one device, and :func:`within` groups that lie on
+one device none at all. Any function ``(key, x) -> x`` that depends on the key and on nothing but
+positions will do. Shares are drawn for each example, or with :func:`share_of_batch` once for all.
+:func:`switch` mixes by the one or the other.
 """
 
 from typing import NamedTuple
@@ -21,12 +26,17 @@ from jaxreg._checks import (
     check_rate,
     check_real,
     check_scalar,
-    check_static_integer,
 )
-from jaxreg._labels import widen_labels
 from jaxreg._numerics import strength
 from jaxreg._sharding import place_first, place_like
-from jaxreg.augment._shared import averaged, between, check_partner, checked, select
+from jaxreg.augment._shared import (
+    averaged,
+    between,
+    check_partner,
+    checked_pixels,
+    select,
+)
+from jaxreg.augment._soft_labels import are_of_pixels, mix_labels, paste_labels
 from jaxreg.augment.erase import box
 from jaxreg.augment.partners import Draw, Partners, share_of_example, shuffled
 
@@ -34,8 +44,9 @@ from jaxreg.augment.partners import Draw, Partners, share_of_example, shuffled
 class Mixed(NamedTuple):
     """A mixed batch, the distributions of its labels, and the share of the first part.
 
-    ``labels`` are of shape ``[batch, num_classes]`` and ``share`` of shape ``[batch]``, in float32
-    or wider.
+    ``labels`` are of the shape given, of class ids with ``num_classes`` after it, in float32 or
+    wider, or pasted labels of pixels in their own dtype. ``share`` is of shape ``[batch]`` and
+    float32 or wider.
 
     >>> import jax.numpy as jnp
     >>> from jaxreg import augment
@@ -71,7 +82,8 @@ def mixup(
 
     Args:
       x: Floating-point array :math:`u`, ``[batch, ...]``.
-      labels: Class ids ``[batch]`` or distributions ``[batch, num_classes]``, :math:`y`.
+      labels: Labels :math:`y`: class ids ``[batch]``, distributions or other floats
+        ``[batch, ...]``, or class ids of pixels.
       other: What is mixed in, :math:`u'`, of the shape and dtype of ``x``.
       other_labels: Its labels :math:`y'`, of the shape of ``labels``.
       share: Share :math:`\lambda` in ``[0, 1]`` of ``x``, one for all or one for each example; 1 is
@@ -99,10 +111,11 @@ def mixup(
       Verma et al., `Manifold Mixup <https://arxiv.org/abs/1806.05236>`_, 2018
     """
     check_real(x, "x")
+    x, other = jnp.asarray(x), jnp.asarray(other)
     check_partner(x, other, "other")
     own_share = _shares(share, x)
     column = own_share.reshape(own_share.shape + (1,) * (x.ndim - 1))
-    mixed_labels = _mix_labels(x, labels, other_labels, own_share, num_classes)
+    mixed_labels = mix_labels(x, labels, other_labels, own_share, num_classes)
     return Mixed(select(column == 1, x, averaged(x, other, column)), mixed_labels, own_share)
 
 
@@ -129,22 +142,24 @@ def cutmix(
     is :math:`1 - \lambda`.
 
     Args:
-      image: Floating-point array ``[batch, height, width, channels]``.
-      labels: Class ids ``[batch]`` or distributions ``[batch, num_classes]``, :math:`y`.
+      image: Array ``[batch, height, width, channels]``, of floats or of labels.
+      labels: Labels :math:`y`: class ids ``[batch]``, distributions or other floats
+        ``[batch, ...]``, or labels of pixels ``[batch, height, width, ...]``.
       other: What is pasted, of the shape and dtype of ``image``.
       other_labels: Its labels :math:`y'`, of the shape of ``labels``.
       share: Share :math:`\lambda` in ``[0, 1]`` of ``image`` that is asked for, one for all or one
         for each example; 1 is the identity to the bit.
       center: Row and column of the middle of the box, from 0 to the height and the width, likewise.
-      num_classes: Number of classes, for class ids; an id out of range has zeros.
+      num_classes: Number of classes, for class ids; an id out of range has zeros. Ids of pixels
+        without it stay ids.
 
     Returns:
       The mixed batch, its labels, and the shares :math:`\tilde \lambda` of pixels that stay.
 
     Raises:
-      TypeError: ``image`` is not real floating-point.
+      TypeError: ``image`` is complex.
       ValueError: The shapes do not fit, ``share`` is a number outside ``[0, 1]``, or class ids come
-        without ``num_classes``.
+        without ``num_classes`` that do not belong to pixels.
 
     Example:
       >>> import jax.numpy as jnp
@@ -160,7 +175,7 @@ def cutmix(
       Yun et al., `CutMix: Regularization Strategy to Train Strong Classifiers with Localizable
       Features <https://arxiv.org/abs/1905.04899>`_, 2019
     """
-    image = checked(image)
+    image, other = checked_pixels(image), jnp.asarray(other)
     _check_images(image)
     check_partner(image, other, "other")
     asked = _shares(share, image)
@@ -171,7 +186,10 @@ def cutmix(
     pasted = pasted & (part > 0).reshape(-1, 1, 1, 1)
     area = jnp.sum(pasted, axis=(1, 2, 3), dtype=jnp.int32).astype(asked.dtype)
     own_share = 1 - area / max(height * width, 1)
-    mixed_labels = _mix_labels(image, labels, other_labels, own_share, num_classes)
+    if are_of_pixels(labels, image):
+        mixed_labels = paste_labels(pasted, labels, other_labels, num_classes)
+    else:
+        mixed_labels = mix_labels(image, labels, other_labels, own_share, num_classes)
     return Mixed(select(pasted, place_like(other, image), image), mixed_labels, own_share)
 
 
@@ -194,8 +212,9 @@ def random_mixup(
     Args:
       key: PRNG key.
       x: Floating-point array ``[batch, ...]``: inputs, or hidden activations for manifold mixup.
-      labels: Class ids ``[batch]`` or distributions ``[batch, num_classes]``.
-      alpha: Parameter :math:`\alpha`, zero or positive; 0 mixes nothing in, to the bit.
+      labels: Class ids, distributions or other floats, as for :func:`mixup`.
+      alpha: Parameter :math:`\alpha`, zero or positive; 0 mixes nothing in, to the bit, and
+        infinity one half.
       num_classes: Number of classes, for class ids.
       partners: Which examples are mixed in; :func:`shuffled` by default.
       draw: How shares are drawn: :func:`share_of_example` by default.
@@ -216,6 +235,7 @@ def random_mixup(
       True
     """
     check_real(x, "x")
+    x = jnp.asarray(x)
     share, other, other_labels = _partnered(key, x, labels, alpha, partners, draw)
     return mixup(x, labels, other, other_labels, share=share, num_classes=num_classes)
 
@@ -238,9 +258,9 @@ def random_cutmix(
 
     Args:
       key: PRNG key.
-      image: Floating-point array ``[batch, height, width, channels]``.
-      labels: Class ids ``[batch]`` or distributions ``[batch, num_classes]``.
-      alpha: Parameter :math:`\alpha`, zero or positive; 0 pastes nothing.
+      image: Array ``[batch, height, width, channels]``, of floats or of labels.
+      labels: Class ids, distributions, other floats or labels of pixels, as for :func:`cutmix`.
+      alpha: Parameter :math:`\alpha`, zero or positive; 0 pastes nothing, and infinity one half.
       num_classes: Number of classes, for class ids.
       partners: Which images are pasted from; :func:`shuffled` by default.
       draw: How shares are drawn: :func:`share_of_example` by default.
@@ -250,7 +270,7 @@ def random_cutmix(
       probability, for each example its own.
 
     Raises:
-      TypeError: ``image`` is not real floating-point, or ``key`` is not one key.
+      TypeError: ``image`` is complex, or ``key`` is not one key.
       ValueError: ``alpha`` is negative or not a single number, or what :func:`cutmix` says.
 
     Example:
@@ -262,7 +282,7 @@ def random_cutmix(
       True
     """
     check_key(key)
-    image = checked(image)
+    image = checked_pixels(image)
     _check_images(image)
     key, row_key, column_key = jax.random.split(key, 3)
     share, other, other_labels = _partnered(key, image, labels, alpha, partners, draw)
@@ -292,7 +312,7 @@ def _partnered(
     partners = shuffled if partners is None else partners
     share = (share_of_example if draw is None else draw)(share_key, x, strength(alpha, x))
     # On purpose the same key again: labels have the partners of their examples.
-    other_labels = partners(jax.random.clone(partner_key), labels)
+    other_labels = partners(jax.random.clone(partner_key), jnp.asarray(labels))
     return share, partners(partner_key, x), other_labels
 
 
@@ -316,39 +336,3 @@ def _shares(value: ArrayLike, x: jax.Array, name: str = "share", *, clip: bool =
     value = jnp.broadcast_to(strength(value, x), x.shape[:1])
     value = jnp.clip(value, 0, 1) if clip else value
     return place_first(value, x)
-
-
-def _mix_labels(
-    x: jax.Array,
-    labels: jax.Array,
-    other: jax.Array,
-    share: jax.Array,
-    num_classes: int | None,
-) -> jax.Array:
-    first, second = (_rows(x, y, share.dtype, num_classes) for y in (labels, other))
-    if labels.shape != other.shape:
-        raise ValueError(
-            f"`other_labels` must have the shape of `labels`, {labels.shape}, got {other.shape}."
-        )
-    share = share[:, None]
-    return share * first + (1 - share) * second
-
-
-def _rows(x: jax.Array, labels: jax.Array, dtype: jnp.dtype, num_classes: int | None) -> jax.Array:
-    """Labels as distributions ``[batch, num_classes]``."""
-    integer = jnp.issubdtype(labels.dtype, jnp.integer)
-    if labels.shape[:1] != x.shape[:1] or labels.ndim != (1 if integer else 2):
-        raise ValueError(
-            f"`labels` must be class ids of shape {x.shape[:1]} or distributions of shape "
-            f"({x.shape[0]}, num_classes), got {labels.dtype} of shape {labels.shape}."
-        )
-    if not integer:
-        return labels.astype(dtype)
-    if num_classes is None:
-        raise ValueError(
-            "`num_classes` must be given with integer labels; pass it, or one-hot labels."
-        )
-    check_static_integer(num_classes, "num_classes")
-    ids = widen_labels(labels)[:, None]
-    classes = jax.lax.broadcasted_iota(ids.dtype, (1, num_classes), 1)
-    return (ids == classes).astype(dtype)

@@ -4,11 +4,10 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jax.typing import ArrayLike
 
 from jaxreg._checks import check_static_integer
-from jaxreg._numerics import real_dtype, strength
-from jaxreg._sharding import place_like, whole_along
+from jaxreg._sharding import examples_of_device, place_like, whole_along
+from jaxreg.augment._shares import beta
 
 Partners = Callable[[jax.Array, jax.Array], jax.Array]
 Draw = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
@@ -37,6 +36,8 @@ def shuffled(key: jax.Array, x: jax.Array) -> jax.Array:
 def reversal(key: jax.Array, x: jax.Array) -> jax.Array:
     """Partners in reverse order, for batches that are in random order already.
 
+    On a batch that is spread over devices each one sends its examples to one other.
+
     Args:
       key: Not read.
       x: Array ``[batch, ...]``.
@@ -52,13 +53,14 @@ def reversal(key: jax.Array, x: jax.Array) -> jax.Array:
       [3 2 1 0]
     """
     del key
-    return place_like(jnp.flip(whole_along(x, [0]), axis=0), x)
+    return jnp.flip(x, axis=0)
 
 
 def within(size: int) -> Partners:
     """Partners in reverse order within groups of neighbours, for sharded batches.
 
-    Where groups do not reach across devices no example is sent.
+    Where groups do not reach across devices no example is sent. Where they do, an Explicit mesh
+    gathers the batch for them: choose a ``size`` that divides the examples of a device.
 
     Args:
       size: Examples of a group, which divides the batch.
@@ -81,8 +83,9 @@ def within(size: int) -> Partners:
         del key
         if size < 1 or x.shape[0] % size:
             raise ValueError(f"`size` must divide the batch of {x.shape[0]}, got {size}.")
-        groups = x.reshape((x.shape[0] // size, size, *x.shape[1:]))
-        return jnp.flip(groups, axis=1).reshape(x.shape)
+        own = x if examples_of_device(x) % size == 0 else whole_along(x, [0])
+        groups = own.reshape((x.shape[0] // size, size, *x.shape[1:]))
+        return place_like(jnp.flip(groups, axis=1).reshape(x.shape), x)
 
     return partners
 
@@ -93,7 +96,7 @@ def share_of_example(key: jax.Array, x: jax.Array, alpha: jax.Array) -> jax.Arra
     Args:
       key: PRNG key.
       x: Array ``[batch, ...]``.
-      alpha: Parameter of the distribution, zero or positive.
+      alpha: Parameter of the distribution, zero or positive; infinity is a share of one half.
 
     Returns:
       Array ``[batch]``, float32 or wider.
@@ -113,7 +116,7 @@ def share_of_batch(key: jax.Array, x: jax.Array, alpha: jax.Array) -> jax.Array:
     Args:
       key: PRNG key.
       x: Array ``[batch, ...]``.
-      alpha: Parameter of the distribution, zero or positive.
+      alpha: Parameter of the distribution, zero or positive; infinity is a share of one half.
 
     Returns:
       Scalar, float32 or wider.
@@ -125,12 +128,3 @@ def share_of_batch(key: jax.Array, x: jax.Array, alpha: jax.Array) -> jax.Array:
       1.0
     """
     return beta(key, x, alpha, ())
-
-
-def beta(key: jax.Array, x: jax.Array, alpha: ArrayLike, shape: tuple[int, ...]) -> jax.Array:
-    """Variates of ``Beta(alpha, alpha)``; 1 where ``alpha`` is 0."""
-    alpha = strength(alpha, x)
-    positive = alpha > 0
-    safe = jnp.where(positive, alpha, jnp.ones_like(alpha))
-    drawn = jax.random.beta(key, safe, safe, shape, dtype=real_dtype(x))
-    return jnp.where(positive, drawn, jnp.ones_like(drawn))

@@ -2,6 +2,10 @@ r"""Random sequences of operations, for each example its own.
 
 Two steps in a row take one resampling, by the product of their matrices where both are geometries:
 what the first moves beyond the border the second can bring back.
+
+Of an image with opacity, geometry moves all channels and colors change without it. What is opaque
+stays so: beyond the border it is 1 unless ``fill`` has a number for each channel. What operations
+on colors cut off outside ``[0, 1]``, see :mod:`jaxreg.augment.color`, is cut off here, too.
 """
 
 from collections.abc import Sequence
@@ -20,8 +24,8 @@ from jaxreg._checks import (
 )
 from jaxreg._numerics import real_dtype, strength, widen
 from jaxreg.augment._shared import checked, place_by_example, select, spread, uniform
+from jaxreg.augment._shares import beta, dirichlet
 from jaxreg.augment.operations import AUG_MIX, RAND_AUGMENT, TRIVIAL_AUGMENT_WIDE
-from jaxreg.augment.partners import beta
 from jaxreg.augment.published import CIFAR10_POLICY, Step
 from jaxreg.augment.sampling import Sampler, bilinear, nearest
 from jaxreg.augment.steps import Chosen, Operations, any_of, augmented, decided, die, sign
@@ -46,13 +50,13 @@ def rand_augment(
 
     Args:
       key: PRNG key.
-      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]`` of one channel or
-        three.
+      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``, grey or colored,
+        with opacity or without.
       magnitude: Of all operations, from 0 to 30.
       number: How many operations; it shapes the program.
       operations: What is chosen from, the 14 of the paper by default. At magnitude 0 they do
         nothing but for ``AUTO_CONTRAST`` and ``EQUALIZE``, which have none.
-      fill: Value beyond the border: a number, or one for each channel.
+      fill: Value beyond the border: a number for all colors, or one for each channel.
       sample: How geometry reads between pixels, as in :func:`affine`.
 
     Returns:
@@ -99,10 +103,10 @@ def trivial_augment(
 
     Args:
       key: PRNG key.
-      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]`` of one channel or
-        three.
+      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``, grey or colored,
+        with opacity or without.
       operations: What is chosen from, the 14 of the paper's wide space by default.
-      fill: Value beyond the border: a number, or one for each channel.
+      fill: Value beyond the border: a number for all colors, or one for each channel.
       sample: How geometry reads between pixels, as in :func:`affine`.
 
     Returns:
@@ -144,13 +148,13 @@ def auto_augment(
 
     Args:
       key: PRNG key.
-      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]`` of one channel or
-        three.
+      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``, grey or colored,
+        with opacity or without.
       policy: Sequences of which each example goes through one, all with the same probability:
         ``CIFAR10_POLICY``, ``IMAGENET_POLICY``, ``SVHN_POLICY``, or sequences of :class:`Step` of
         your own. Probabilities, magnitudes and the ranges of operations may be traced, to be
         searched through.
-      fill: Value beyond the border: a number, or one for each channel.
+      fill: Value beyond the border: a number for all colors, or one for each channel.
       sample: How geometry reads between pixels, as in :func:`affine`.
 
     Returns:
@@ -209,14 +213,16 @@ def aug_mix(
 
     Args:
       key: PRNG key.
-      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``.
+      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``, grey or colored,
+        with opacity or without.
       severity: Largest magnitude :math:`s`, from 0.1 to 10; those of the operations are evenly
         spread over :math:`(0.1, s)`.
-      alpha: Parameter :math:`\alpha`, zero or positive; 0 is the identity to the bit.
+      alpha: Parameter :math:`\alpha`, zero or positive; 0 is the identity to the bit, and infinity
+        gives the image and each chain its mean share.
       width: How many chains :math:`k`; it shapes the program.
       depth: Least and largest number of operations of a chain, all with the same probability.
       operations: What is chosen from, the 9 of the paper by default.
-      fill: Value beyond the border: a number, or one for each channel.
+      fill: Value beyond the border: a number for all colors, or one for each channel.
 
     Returns:
       Array with the shape and dtype of ``image``.
@@ -247,7 +253,7 @@ def aug_mix(
     share_key, weight_key, chain_key = jax.random.split(key, 3)
     share = place_by_example(beta(share_key, image, alpha, image.shape[:-3]), image)
     share = spread(share)
-    weights = place_by_example(_dirichlet(weight_key, image, alpha, width), image)
+    weights = place_by_example(dirichlet(weight_key, image, alpha, width), image)
     weights = jnp.moveaxis(weights, -1, 0)[..., None, None, None]
     copies = jnp.broadcast_to(image, (width, *image.shape))
     steps = _chain(chain_key, copies, strength(severity, image), depth, operations)
@@ -306,14 +312,6 @@ def _entry(which: jax.Array, values: Sequence[ArrayLike], image: jax.Array) -> j
     shape = (1,) * which.ndim + table.shape
     hit = which[..., None] == positions.reshape(shape)
     return jnp.sum(jnp.where(hit, table.reshape(shape), jnp.zeros_like(table[0])), axis=-1)
-
-
-def _dirichlet(key: jax.Array, image: jax.Array, alpha: ArrayLike, width: int) -> jax.Array:
-    """Weights ``[..., width]`` that sum to 1, as shares of gamma variates."""
-    alpha = strength(alpha, image)
-    safe = jnp.where(alpha > 0, alpha, jnp.ones_like(alpha))
-    shape = (*image.shape[:-3], width)
-    return jax.nn.softmax(jax.random.loggamma(key, safe, shape, dtype=safe.dtype), axis=-1)
 
 
 def _check_policy(policy: Sequence[Sequence[Step]]) -> None:

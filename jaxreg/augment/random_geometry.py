@@ -13,7 +13,7 @@ from jaxreg._checks import check_key
 from jaxreg._numerics import real_dtype
 from jaxreg.augment import matrices, random_matrices
 from jaxreg.augment._shared import (
-    checked,
+    checked_pixels,
     limit,
 )
 from jaxreg.augment.filters import gaussian_blur
@@ -33,16 +33,16 @@ def random_rotate(
 
     Args:
       key: PRNG key.
-      image: Floating-point array ``[..., height, width, channels]``.
+      image: Array ``[..., height, width, channels]``, of floats or of labels.
       degrees: Largest angle, zero or positive.
-      fill: Value beyond the border: a number, or one for each channel.
+      fill: Value beyond the border that the dtype holds: a number, or one for each channel.
       border: What stands beyond the border instead, as in :func:`affine`.
 
     Returns:
       Array with the shape and dtype of ``image``.
 
     Raises:
-      TypeError: ``image`` is not real floating-point, or ``key`` is not one key.
+      TypeError: ``image`` is complex, or ``key`` is not one key.
       ValueError: ``degrees`` is negative or not a single number.
 
     Example:
@@ -70,17 +70,17 @@ def random_translate(
 
     Args:
       key: PRNG key.
-      image: Floating-point array ``[..., height, width, channels]``.
+      image: Array ``[..., height, width, channels]``, of floats or of labels.
       x: Most pixels to the right or to the left.
       y: Most pixels up or down.
-      fill: Value beyond the border: a number, or one for each channel.
+      fill: Value beyond the border that the dtype holds: a number, or one for each channel.
       border: What stands beyond the border instead, as in :func:`affine`.
 
     Returns:
       Array with the shape and dtype of ``image``.
 
     Raises:
-      TypeError: ``image`` is not real floating-point, or ``key`` is not one key.
+      TypeError: ``image`` is complex, or ``key`` is not one key.
       ValueError: A limit is negative or not a single number.
 
     Example:
@@ -108,17 +108,17 @@ def random_scale(
 
     Args:
       key: PRNG key.
-      image: Floating-point array ``[..., height, width, channels]``.
+      image: Array ``[..., height, width, channels]``, of floats or of labels.
       x: Limit of widths: 0.25 is a factor between 0.8 and 1.25.
       y: Limit of heights.
-      fill: Value beyond the border: a number, or one for each channel.
+      fill: Value beyond the border that the dtype holds: a number, or one for each channel.
       border: What stands beyond the border instead, as in :func:`affine`.
 
     Returns:
       Array with the shape and dtype of ``image``.
 
     Raises:
-      TypeError: ``image`` is not real floating-point, or ``key`` is not one key.
+      TypeError: ``image`` is complex, or ``key`` is not one key.
       ValueError: A limit is negative or not a single number.
 
     Example:
@@ -145,17 +145,17 @@ def random_shear(
 
     Args:
       key: PRNG key.
-      image: Floating-point array ``[..., height, width, channels]``.
+      image: Array ``[..., height, width, channels]``, of floats or of labels.
       x: Largest shear of columns, the tangent of an angle.
       y: Largest shear of rows.
-      fill: Value beyond the border: a number, or one for each channel.
+      fill: Value beyond the border that the dtype holds: a number, or one for each channel.
       border: What stands beyond the border instead, as in :func:`affine`.
 
     Returns:
       Array with the shape and dtype of ``image``.
 
     Raises:
-      TypeError: ``image`` is not real floating-point, or ``key`` is not one key.
+      TypeError: ``image`` is complex, or ``key`` is not one key.
       ValueError: A limit is negative or not a single number.
 
     Example:
@@ -184,19 +184,19 @@ def random_affine(
 
     Args:
       key: PRNG key.
-      image: Floating-point array ``[..., height, width, channels]``.
+      image: Array ``[..., height, width, channels]``, of floats or of labels.
       degrees: Largest angle.
       shift: Most pixels along each axis.
       scale: Limit of a factor that is common to both axes: 0.25 is one between 0.8 and 1.25.
       shear: Largest shear of columns, the tangent of an angle.
-      fill: Value beyond the border: a number, or one for each channel.
+      fill: Value beyond the border that the dtype holds: a number, or one for each channel.
       border: What stands beyond the border instead, as in :func:`affine`.
 
     Returns:
       Array with the shape and dtype of ``image``.
 
     Raises:
-      TypeError: ``image`` is not real floating-point, or ``key`` is not one key.
+      TypeError: ``image`` is complex, or ``key`` is not one key.
       ValueError: A limit is negative or not a single number.
 
     Example:
@@ -207,7 +207,7 @@ def random_affine(
       True
     """
     check_key(key)
-    image = checked(image)
+    image = checked_pixels(image)
     keys = jax.random.split(key, 4)
     limit(shear, "shear", image)
     limit(shift, "shift", image)
@@ -233,17 +233,17 @@ def random_perspective(
 
     Args:
       key: PRNG key.
-      image: Floating-point array ``[..., height, width, channels]``.
+      image: Array ``[..., height, width, channels]``, of floats or of labels.
       distortion: Most that a corner moves along each axis, as a share in ``[0, 1]`` of half of the
         height and of the width, as in torchvision.
-      fill: Value beyond the border: a number, or one for each channel.
+      fill: Value beyond the border that the dtype holds: a number, or one for each channel.
       border: What stands beyond the border instead, as in :func:`affine`.
 
     Returns:
       Array with the shape and dtype of ``image``.
 
     Raises:
-      TypeError: ``image`` is not real floating-point, or ``key`` is not one key.
+      TypeError: ``image`` is complex, or ``key`` is not one key.
       ValueError: ``distortion`` is a number outside ``[0, 1]``.
 
     Example:
@@ -275,18 +275,18 @@ def random_elastic(
 
     Args:
       key: PRNG key.
-      image: Floating-point array ``[..., height, width, channels]``.
+      image: Array ``[..., height, width, channels]``, of floats or of labels.
       strength: Factor :math:`\alpha` of the displacement, in pixels.
       sigma: Standard deviation of the Gaussian, in pixels.
       radius: Pixels after which it is cut off, such as three or four times ``sigma``.
-      fill: Value beyond the border: a number, or one for each channel.
+      fill: Value beyond the border that the dtype holds: a number, or one for each channel.
       border: What stands beyond the border instead, as in :func:`affine`.
 
     Returns:
       Array with the shape and dtype of ``image``.
 
     Raises:
-      TypeError: ``image`` is not real floating-point, or ``key`` is not one key.
+      TypeError: ``image`` is complex, or ``key`` is not one key.
       ValueError: ``strength`` or ``sigma`` is negative or not a single number.
 
     Example:
@@ -302,7 +302,7 @@ def random_elastic(
       Analysis <https://doi.org/10.1109/ICDAR.2003.1227801>`_, 2003
     """
     check_key(key)
-    image = checked(image)
+    image = checked_pixels(image)
     factor = limit(strength, "strength", image)
     shape = (*image.shape[:-1], 1)
     noise = [2 * _bits.uniform(own, shape, like=image) - 1 for own in jax.random.split(key)]

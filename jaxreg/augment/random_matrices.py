@@ -4,7 +4,6 @@
 largest magnitude of what the function without ``random_`` takes, and 0 is exactly the unit matrix.
 """
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -18,9 +17,12 @@ from jaxreg._sharding import place_like
 from jaxreg.augment import matrices
 from jaxreg.augment._shared import (
     between,
-    checked,
+    check_positive,
+    checked_pixels,
     chosen,
     limit,
+    limits,
+    positive_limits,
     symmetric,
 )
 
@@ -41,14 +43,14 @@ def random_rotation(key: jax.Array, image: jax.Array, *, degrees: ArrayLike) -> 
 
     Args:
       key: PRNG key.
-      image: Floating-point array ``[..., height, width, channels]``.
+      image: Array ``[..., height, width, channels]``, of floats or of labels.
       degrees: Largest angle, zero or positive.
 
     Returns:
       Matrices ``[..., 3, 3]`` for :func:`affine`.
 
     Raises:
-      TypeError: ``image`` is not real floating-point, or ``key`` is not one key.
+      TypeError: ``image`` is complex, or ``key`` is not one key.
       ValueError: ``degrees`` is negative or not a single number.
 
     Example:
@@ -59,7 +61,7 @@ def random_rotation(key: jax.Array, image: jax.Array, *, degrees: ArrayLike) -> 
       >>> print(matrix.shape, jnp.allclose(jnp.linalg.det(matrix), 1))
       (5, 3, 3) True
     """
-    checked(image)
+    image = checked_pixels(image)
     return matrices.rotation(symmetric(key, image, limit(degrees, "degrees", image)))
 
 
@@ -70,7 +72,7 @@ def random_translation(
 
     Args:
       key: PRNG key.
-      image: Floating-point array ``[..., height, width, channels]``.
+      image: Array ``[..., height, width, channels]``, of floats or of labels.
       x: Most pixels to the right or to the left.
       y: Most pixels up or down.
 
@@ -78,7 +80,7 @@ def random_translation(
       Matrices ``[..., 3, 3]`` for :func:`affine`.
 
     Raises:
-      TypeError: ``image`` is not real floating-point, or ``key`` is not one key.
+      TypeError: ``image`` is complex, or ``key`` is not one key.
       ValueError: A limit is negative or not a single number.
 
     Example:
@@ -89,7 +91,7 @@ def random_translation(
       >>> print(jnp.all(abs(matrix[:, 0, 2]) < 2), jnp.all(matrix[:, 1, 2] == 0))
       True True
     """
-    checked(image)
+    image = checked_pixels(image)
     x, y = _pair(key, image, limit(x, "x", image), limit(y, "y", image))
     return matrices.translation(x, y)
 
@@ -103,7 +105,7 @@ def random_scaling(key: jax.Array, image: jax.Array, *, x: ArrayLike, y: ArrayLi
 
     Args:
       key: PRNG key.
-      image: Floating-point array ``[..., height, width, channels]``.
+      image: Array ``[..., height, width, channels]``, of floats or of labels.
       x: Limit :math:`r` of widths: 0.25 is a factor between 0.8 and 1.25.
       y: Limit of heights.
 
@@ -111,7 +113,7 @@ def random_scaling(key: jax.Array, image: jax.Array, *, x: ArrayLike, y: ArrayLi
       Matrices ``[..., 3, 3]`` for :func:`affine`.
 
     Raises:
-      TypeError: ``image`` is not real floating-point, or ``key`` is not one key.
+      TypeError: ``image`` is complex, or ``key`` is not one key.
       ValueError: A limit is negative or not a single number.
 
     Example:
@@ -122,7 +124,7 @@ def random_scaling(key: jax.Array, image: jax.Array, *, x: ArrayLike, y: ArrayLi
       >>> print(jnp.all(abs(jnp.log(matrix[:, 0, 0])) < jnp.log(1.25)), matrix[0, 1, 1])
       True 1.0
     """
-    checked(image)
+    image = checked_pixels(image)
     x, y = (jnp.log1p(limit(value, name, image)) for value, name in ((x, "x"), (y, "y")))
     x, y = _pair(key, image, x, y)
     return matrices.scaling(jnp.exp(x), jnp.exp(y))
@@ -133,7 +135,7 @@ def random_shearing(key: jax.Array, image: jax.Array, *, x: ArrayLike, y: ArrayL
 
     Args:
       key: PRNG key.
-      image: Floating-point array ``[..., height, width, channels]``.
+      image: Array ``[..., height, width, channels]``, of floats or of labels.
       x: Largest shear of columns, the tangent of an angle.
       y: Largest shear of rows.
 
@@ -141,7 +143,7 @@ def random_shearing(key: jax.Array, image: jax.Array, *, x: ArrayLike, y: ArrayL
       Matrices ``[..., 3, 3]`` for :func:`affine`.
 
     Raises:
-      TypeError: ``image`` is not real floating-point, or ``key`` is not one key.
+      TypeError: ``image`` is complex, or ``key`` is not one key.
       ValueError: A limit is negative or not a single number.
 
     Example:
@@ -152,7 +154,7 @@ def random_shearing(key: jax.Array, image: jax.Array, *, x: ArrayLike, y: ArrayL
       >>> print(jnp.all(abs(matrix[:, 0, 1]) < 0.3), jnp.all(matrix[:, 1, 0] == 0))
       True True
     """
-    checked(image)
+    image = checked_pixels(image)
     x, y = _pair(key, image, limit(x, "x", image), limit(y, "y", image))
     return matrices.shearing(x, y)
 
@@ -162,14 +164,14 @@ def random_reflection(key: jax.Array, image: jax.Array, *, probability: ArrayLik
 
     Args:
       key: PRNG key.
-      image: Floating-point array ``[..., height, width, channels]``.
+      image: Array ``[..., height, width, channels]``, of floats or of labels.
       probability: Of mirroring, in ``[0, 1]``.
 
     Returns:
       Matrices ``[..., 3, 3]`` for :func:`affine`.
 
     Raises:
-      TypeError: ``image`` is not real floating-point, or ``key`` is not one key.
+      TypeError: ``image`` is complex, or ``key`` is not one key.
       ValueError: ``probability`` is a number outside ``[0, 1]``.
 
     Example:
@@ -181,7 +183,7 @@ def random_reflection(key: jax.Array, image: jax.Array, *, probability: ArrayLik
       [-1.  1.]
     """
     check_rate(probability, "probability")
-    image = checked(image)
+    image = checked_pixels(image)
     mirrored = chosen(key, image, probability).reshape(image.shape[:-3])
     x = 1 - 2 * mirrored.astype(real_dtype(image))
     return matrices.scaling(x, jnp.ones_like(x))
@@ -192,7 +194,7 @@ def random_quadrilateral(key: jax.Array, image: jax.Array, *, distortion: ArrayL
 
     Args:
       key: PRNG key.
-      image: Floating-point array ``[..., height, width, channels]``.
+      image: Array ``[..., height, width, channels]``, of floats or of labels.
       distortion: Most that a corner moves along each axis, as a share in ``[0, 1]`` of half of the
         height and of the width.
 
@@ -200,7 +202,7 @@ def random_quadrilateral(key: jax.Array, image: jax.Array, *, distortion: ArrayL
       Matrices ``[..., 3, 3]`` for :func:`perspective`.
 
     Raises:
-      TypeError: ``image`` is not real floating-point, or ``key`` is not one key.
+      TypeError: ``image`` is complex, or ``key`` is not one key.
       ValueError: ``distortion`` is a number outside ``[0, 1]``.
 
     Example:
@@ -213,7 +215,7 @@ def random_quadrilateral(key: jax.Array, image: jax.Array, *, distortion: ArrayL
     """
     check_between(distortion, "distortion", 0, 1)
     check_key(key)
-    image = checked(image)
+    image = checked_pixels(image)
     share = jnp.clip(strength(distortion, image), 0, 1)
     lead, (height, width) = image.shape[:-3], image.shape[-3:-1]
     keys = jax.random.split(key, 8)
@@ -242,17 +244,18 @@ def random_window(
 
     Args:
       key: PRNG key.
-      image: Floating-point array ``[..., height, width, channels]``.
+      image: Array ``[..., height, width, channels]``, of floats or of labels.
       size: Height and width of the result.
-      scale: Least and largest share of the area of ``image``.
-      ratio: Least and largest ratio of width to height.
+      scale: Least and largest share of the area of ``image``, the largest positive.
+      ratio: Least and largest ratio of width to height, positive.
 
     Returns:
       Matrices ``[..., 3, 3]`` for :func:`affine`, to be called with the same ``size``.
 
     Raises:
-      TypeError: ``image`` is not real floating-point, or ``key`` is not one key.
-      ValueError: ``size`` is not a pair of positive integers, or a limit is not positive.
+      TypeError: ``image`` is complex, or ``key`` is not one key.
+      ValueError: ``size`` is not a pair of positive integers, or a limit is not positive and finite
+        but for the least share, which may be 0.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -262,7 +265,7 @@ def random_window(
       >>> print(jnp.all(jnp.linalg.det(matrix) >= 0.25))
       True
     """
-    image = checked(image)
+    image = checked_pixels(image)
     drawn = draw_window(key, image, scale, ratio)
     return matrices.window(*drawn, image_size=image.shape[-3:-1], size=size)
 
@@ -276,21 +279,19 @@ def draw_window(
     """The first of ten random windows that fits, else the largest central one, as torchvision."""
     check_key(key)
     height, width = image.shape[-3:-1]
-    scale, ratio = _range(scale, "scale", image), _range(ratio, "ratio", image)
+    shares, ratios = limits(scale, "scale", image), positive_limits(ratio, "ratio", image)
+    check_positive(scale[1], "scale")
     area_key, ratio_key, top_key, left_key = jax.random.split(key, 4)
-    area = height * width * _attempts(area_key, image, *scale)
-    aspect = jnp.exp(_attempts(ratio_key, image, jnp.log(ratio[0]), jnp.log(ratio[1])))
+    area = height * width * _attempts(area_key, image, *shares)
+    aspect = jnp.exp(_attempts(ratio_key, image, *map(jnp.log, ratios)))
     w, h = jnp.round(jnp.sqrt(area * aspect)), jnp.round(jnp.sqrt(area / aspect))
     fits = (w >= 1) & (w <= width) & (h >= 1) & (h <= height)
-    first = (fits & (jnp.cumsum(fits.astype(jnp.int32), axis=-1) == 1)).astype(w.dtype)
+    first = fits & (jnp.cumsum(fits.astype(jnp.int32), axis=-1) == 1)
     found = jnp.any(fits, axis=-1)
-    aspect = jnp.clip(width / height, *ratio).astype(w.dtype)
-    w = jnp.where(
-        found, jnp.sum(w * first, axis=-1), jnp.round(jnp.minimum(width, height * aspect))
-    )
-    h = jnp.where(
-        found, jnp.sum(h * first, axis=-1), jnp.round(jnp.minimum(height, width / aspect))
-    )
+    aspect = jnp.clip(width / height, *ratios).astype(w.dtype)
+    w, h = (jnp.sum(jnp.where(first, side, jnp.zeros_like(side)), axis=-1) for side in (w, h))
+    w = jnp.where(found, w, jnp.round(jnp.minimum(width, height * aspect)))
+    h = jnp.where(found, h, jnp.round(jnp.minimum(height, width / aspect)))
     w, h = jnp.maximum(w, 1), jnp.maximum(h, 1)
     top = jnp.floor(between(top_key, image, 0, 1) * (height - h + 1))
     left = jnp.floor(between(left_key, image, 0, 1) * (width - w + 1))
@@ -302,16 +303,6 @@ def _attempts(key: jax.Array, image: jax.Array, low: jax.Array, high: jax.Array)
     """Several draws between two limits for each example."""
     keys = jax.random.split(key, _ATTEMPTS)
     return jnp.stack([between(k, image, low, high) for k in keys], axis=-1)
-
-
-def _range(
-    limits: tuple[ArrayLike, ArrayLike], name: str, image: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    for value in limits:
-        check_between(value, name, 0, math.inf)
-    tiny = jnp.finfo(real_dtype(image)).tiny
-    low, high = (jnp.maximum(strength(value, image), tiny) for value in limits)
-    return low, high
 
 
 def _pair(

@@ -11,7 +11,7 @@ from jaxreg.augment import random_matrices
 from jaxreg.augment._shared import (
     check_fits,
     check_size,
-    checked,
+    checked_pixels,
     chosen,
     select,
     spread,
@@ -27,14 +27,14 @@ def random_flip_left_right(
 
     Args:
       key: PRNG key.
-      image: Floating-point array ``[..., height, width, channels]``.
+      image: Array ``[..., height, width, channels]``, of floats or of labels.
       probability: Of mirroring, in ``[0, 1]``.
 
     Returns:
       Array with the shape and dtype of ``image``.
 
     Raises:
-      TypeError: ``image`` is not real floating-point, or ``key`` is not one key.
+      TypeError: ``image`` is complex, or ``key`` is not one key.
       ValueError: ``probability`` is a number outside ``[0, 1]``.
 
     Example:
@@ -46,7 +46,7 @@ def random_flip_left_right(
       [0. 1.]
     """
     check_rate(probability, "probability")
-    image = checked(image)
+    image = checked_pixels(image)
     return select(chosen(key, image, probability), flip_left_right(image), image)
 
 
@@ -55,14 +55,14 @@ def random_flip_up_down(key: jax.Array, image: jax.Array, *, probability: ArrayL
 
     Args:
       key: PRNG key.
-      image: Floating-point array ``[..., height, width, channels]``.
+      image: Array ``[..., height, width, channels]``, of floats or of labels.
       probability: Of mirroring, in ``[0, 1]``.
 
     Returns:
       Array with the shape and dtype of ``image``.
 
     Raises:
-      TypeError: ``image`` is not real floating-point, or ``key`` is not one key.
+      TypeError: ``image`` is complex, or ``key`` is not one key.
       ValueError: ``probability`` is a number outside ``[0, 1]``.
 
     Example:
@@ -74,7 +74,7 @@ def random_flip_up_down(key: jax.Array, image: jax.Array, *, probability: ArrayL
       [0. 1.]
     """
     check_rate(probability, "probability")
-    image = checked(image)
+    image = checked_pixels(image)
     return select(chosen(key, image, probability), flip_up_down(image), image)
 
 
@@ -83,13 +83,13 @@ def random_rot90(key: jax.Array, image: jax.Array) -> jax.Array:
 
     Args:
       key: PRNG key.
-      image: Floating-point array ``[..., size, size, channels]``.
+      image: Array ``[..., size, size, channels]``, of floats or of labels.
 
     Returns:
       Array with the shape and dtype of ``image``.
 
     Raises:
-      TypeError: ``image`` is not real floating-point, or ``key`` is not one key.
+      TypeError: ``image`` is complex, or ``key`` is not one key.
       ValueError: ``image`` is not square, so that its shape would be random.
 
     Example:
@@ -100,7 +100,7 @@ def random_rot90(key: jax.Array, image: jax.Array) -> jax.Array:
       [0. 1. 2. 3.]
     """
     check_key(key)
-    image = checked(image)
+    image = checked_pixels(image)
     if image.shape[-3] != image.shape[-2]:
         raise ValueError(
             f"`image` must be square, got {image.shape[-3]} x {image.shape[-2]}; crop it first, or "
@@ -116,15 +116,15 @@ def random_crop(key: jax.Array, image: jax.Array, *, size: Sequence[int]) -> jax
 
     Args:
       key: PRNG key.
-      image: Floating-point array ``[..., height, width, channels]``; :func:`pad` it first where
-        crops shall reach beyond the border.
+      image: Array ``[..., height, width, channels]``, of floats or of labels; :func:`pad` it first
+        where crops shall reach beyond the border.
       size: Height and width of the result, at most those of ``image``.
 
     Returns:
       Array ``[..., *size, channels]`` of the dtype of ``image``.
 
     Raises:
-      TypeError: ``image`` is not real floating-point, or ``key`` is not one key.
+      TypeError: ``image`` is complex, or ``key`` is not one key.
       ValueError: ``image`` is smaller than ``size``.
 
     Example:
@@ -136,7 +136,7 @@ def random_crop(key: jax.Array, image: jax.Array, *, size: Sequence[int]) -> jax
       [0. 1. 2.]
     """
     check_key(key)
-    image, size = checked(image), check_size(size)
+    image, size = checked_pixels(image), check_size(size)
     check_fits(size, image)
     top, left = (
         jnp.floor(uniform(own, image) * (length - part + 1)).astype(jnp.int32)
@@ -160,17 +160,19 @@ def random_resized_crop(
 
     Args:
       key: PRNG key.
-      image: Floating-point array ``[..., height, width, channels]``.
+      image: Array ``[..., height, width, channels]``, of floats or of labels.
       size: Height and width of the result.
-      scale: Least and largest share of the area of ``image``.
-      ratio: Least and largest ratio of width to height, of which the logarithm is evenly spread.
+      scale: Least and largest share of the area of ``image``, the largest positive.
+      ratio: Least and largest ratio of width to height, positive, of which the logarithm is evenly
+        spread.
 
     Returns:
       Array ``[..., *size, channels]`` of the dtype of ``image``, see :func:`resized_crop`.
 
     Raises:
-      TypeError: ``image`` is not real floating-point, or ``key`` is not one key.
-      ValueError: ``size`` is not a pair of positive integers, or a limit is negative.
+      TypeError: ``image`` is complex, or ``key`` is not one key.
+      ValueError: ``size`` is not a pair of positive integers, or a limit is not positive and finite
+        but for the least share, which may be 0.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -182,6 +184,6 @@ def random_resized_crop(
     References:
       Szegedy et al., `Going Deeper with Convolutions <https://arxiv.org/abs/1409.4842>`_, 2014
     """
-    image = checked(image)
+    image = checked_pixels(image)
     top, left, height, width = random_matrices.draw_window(key, image, scale, ratio)
     return resized_crop(image, top=top, left=left, height=height, width=width, size=size)

@@ -11,9 +11,15 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxreg._checks import check_broadcasts
 from jaxreg._numerics import real_dtype, strength, widen
-from jaxreg.augment._shared import checked, place_by_example, select
+from jaxreg.augment._filling import check_fill, filling
+from jaxreg.augment._shared import (
+    checked,
+    checked_pixels,
+    is_labels,
+    place_by_example,
+    select,
+)
 
 Border = Callable[[jax.Array, int], jax.Array]
 Sampler = Callable[..., jax.Array]
@@ -61,7 +67,8 @@ def bilinear(
       >>> print(augment.bilinear(image, jnp.array([[0.5]]), jnp.array([[0.5]]))[0, 0, 0])
       1.5
     """
-    image, x, y = _points(image, x, y)
+    image, x, y = _points(_between(image), x, y)
+    check_fill(fill, image.dtype)
     height, width = image.shape[-3:-1]
     rows, columns = _taps(y, height, border), _taps(x, width, border)
     total = jnp.zeros((), real_dtype(image))
@@ -121,8 +128,8 @@ def bilinear_matmul(
       >>> print(jnp.allclose(turned, jnp.rot90(image), atol=1e-4))
       True
     """
-    image, x, y = _points(image, x, y)
-    filling = _filling(fill, image).reshape(1, -1)
+    image, x, y = _points(_between(image), x, y)
+    beyond = _filling(fill, image).reshape(1, -1)
 
     # A gradient computes a row again, rather than keep the weights of all.
     @partial(jax.checkpoint, prevent_cse=False)
@@ -133,7 +140,7 @@ def bilinear_matmul(
         value = jnp.sum(lines * across, axis=1)
         if border is None:
             inside = jnp.sum(down, axis=1, keepdims=True) * jnp.sum(across, axis=1)
-            value = value + (1 - inside) * filling
+            value = value + (1 - inside) * beyond
         return value
 
     def read(image: jax.Array, x: jax.Array, y: jax.Array) -> jax.Array:
@@ -155,10 +162,10 @@ def nearest(
     """Reads the pixels of an image that are nearest to points; halves round up.
 
     Args:
-      image: Pixels ``[..., height, width, channels]``.
+      image: Pixels ``[..., height, width, channels]``, real numbers or labels: integers, booleans.
       x: Columns of the points, ``[..., rows, columns]`` with the leading axes of ``image``.
       y: Their rows, of the same shape.
-      fill: Value beyond the border: a number, or one for each channel.
+      fill: Value beyond the border that the dtype holds: a number, or one for each channel.
       border: What stands beyond the border instead, as in :func:`bilinear`.
 
     Returns:
@@ -166,8 +173,8 @@ def nearest(
       a NaN coordinate reads ``fill``.
 
     Raises:
-      TypeError: ``image`` is not real floating-point.
-      ValueError: The shapes do not fit, or ``image`` has no pixels.
+      TypeError: ``image`` is complex.
+      ValueError: The shapes do not fit, ``image`` has no pixels, or its dtype cannot hold ``fill``.
 
     Example:
       >>> import jax.numpy as jnp
@@ -176,15 +183,21 @@ def nearest(
       >>> print(augment.nearest(image, jnp.array([[0.7]]), jnp.array([[0.2]]))[0, 0, 0])
       1.0
     """
-    image, x, y = _points(image, x, y)
+    image, x, y = _points(checked_pixels(image), x, y)
+    check_fill(fill, image.dtype)
     height, width = image.shape[-3:-1]
     row, row_inside = nearest_index(y, height, border)
     column, column_inside = nearest_index(x, width, border)
     value = _gather(image, row, column)
     if border is None:
-        filling = jnp.broadcast_to(_filling(fill, image).astype(image.dtype), value.shape)
-        value = select((row_inside & column_inside)[..., None], value, filling)
+        beyond = jnp.broadcast_to(_filling(fill, image).astype(image.dtype), value.shape)
+        value = select((row_inside & column_inside)[..., None], value, beyond)
     return value
+
+
+def default_sampler(image: jax.Array) -> Sampler:
+    """How an image is read if not told: labels have nothing between them."""
+    return nearest if is_labels(image) else bilinear
 
 
 def edge(index: jax.Array, size: int) -> jax.Array:
@@ -254,14 +267,15 @@ def extended(
     border: Border | None = None,
 ) -> jax.Array:
     """The image with so many rows before and after it, and columns likewise."""
+    check_fill(fill, image.dtype)
     height, width = image.shape[-3:-1]
     if border is None:
         padding = [(0, 0)] * (image.ndim - 3) + [rows, columns, (0, 0)]
         inside = jnp.pad(jnp.ones((height, width, 1), bool), padding[-3:])
         padded = jnp.pad(image, padding)
         inside = inside.reshape((1,) * (image.ndim - 3) + inside.shape)
-        filling = jnp.broadcast_to(_filling(fill, image).astype(image.dtype), padded.shape)
-        return select(inside, padded, filling)
+        beyond = jnp.broadcast_to(_filling(fill, image).astype(image.dtype), padded.shape)
+        return select(inside, padded, beyond)
     for axis, length, (before, after) in ((-3, height, rows), (-2, width, columns)):
         if before or after:
             index = border(jnp.arange(-before, length + after), length)
@@ -314,8 +328,18 @@ def _bounded(position: jax.Array) -> jax.Array:
     return jnp.clip(position, -_FAR, _FAR)
 
 
+def _between(image: jax.Array) -> jax.Array:
+    """The image; raises where nothing lies between its values."""
+    if is_labels(image):
+        raise TypeError(
+            "`image` must have a floating-point dtype to be read between pixels, got "
+            f"{image.dtype}; pass sample=augment.nearest for labels, and convert levels of color "
+            "first with augment.to_float(image)."
+        )
+    return checked(image)
+
+
 def _points(image: jax.Array, x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    image = checked(image)
     if 0 in image.shape[-3:-1]:
         raise ValueError(f"`image` must have pixels, got shape {image.shape}.")
     for points, name in ((x, "x"), (y, "y")):
@@ -330,9 +354,8 @@ def _points(image: jax.Array, x: jax.Array, y: jax.Array) -> tuple[jax.Array, ja
 
 def _filling(fill: ArrayLike, image: jax.Array) -> jax.Array:
     """The value beyond the border, with as many axes as ``image``."""
-    check_broadcasts(fill, "fill", image.shape[-1:])
-    fill = strength(fill, image)
-    return fill if fill.ndim == 0 else fill.reshape((1,) * (image.ndim - 1) + fill.shape)
+    value = filling(fill, image, image.shape[-1:])
+    return value if value.ndim == 0 else value.reshape((1,) * (image.ndim - 1) + value.shape)
 
 
 def _gather(image: jax.Array, row: jax.Array, column: jax.Array) -> jax.Array:

@@ -19,6 +19,7 @@ from jax.typing import ArrayLike
 
 from jaxreg._numerics import real_dtype, strength
 from jaxreg._sharding import is_spread, vary_with
+from jaxreg.augment._filling import filling
 from jaxreg.augment._shared import kept_shape, place_by_example, select, spread, uniform
 from jaxreg.augment.geometry import affine
 from jaxreg.augment.matrices import chain
@@ -68,6 +69,7 @@ def augmented(
     image: jax.Array, steps: Sequence[Chosen], fill: ArrayLike, sample: Sampler
 ) -> jax.Array:
     """The image after all steps, of which each resampling takes two."""
+    fill = _fill_of_colors(fill, image)
     # Their ranges may be traced. Without them, equal operations are one entry among the compiled.
     operations = tuple(
         tuple(operation._replace(low=0.0, high=0.0) for operation in step.operations)
@@ -82,6 +84,15 @@ def augmented(
         ) from None
     choices = [(step.number, list(step.strengths)) for step in steps]
     return _carried_out(image, choices, fill, operations=operations, sample=sample)
+
+
+def _fill_of_colors(fill: ArrayLike, image: jax.Array) -> jax.Array:
+    """The value beyond the border; where there is opacity, one number for colors leaves it at 1."""
+    value = filling(fill, image, image.shape[-1:])
+    channels = image.shape[-1]
+    if value.ndim or channels not in (2, 4):
+        return value
+    return jnp.where(jnp.arange(channels) < channels - 1, value, jnp.ones_like(value))
 
 
 @partial(jax.jit, static_argnames=("operations", "sample"))

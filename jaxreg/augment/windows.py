@@ -8,21 +8,30 @@ from jax.typing import ArrayLike
 
 from jaxreg._checks import check_static_integer
 from jaxreg._numerics import widen
-from jaxreg.augment._shared import check_fits, check_size, checked, per_example, place_by_example
-from jaxreg.augment.sampling import Border, extended
+from jaxreg.augment._shared import (
+    Size,
+    check_finite,
+    check_fits,
+    check_size,
+    checked_pixels,
+    is_labels,
+    per_example,
+    place_by_example,
+)
+from jaxreg.augment.sampling import Border, edge, extended, nearest
 
 
 def flip_left_right(image: jax.Array) -> jax.Array:
     """Mirrors an image, left to right.
 
     Args:
-      image: Floating-point array ``[..., height, width, channels]``.
+      image: Array ``[..., height, width, channels]``, of floats or of labels.
 
     Returns:
       Array with the shape and dtype of ``image``.
 
     Raises:
-      TypeError: ``image`` is not real floating-point.
+      TypeError: ``image`` is complex.
 
     Example:
       >>> import jax.numpy as jnp
@@ -30,20 +39,20 @@ def flip_left_right(image: jax.Array) -> jax.Array:
       >>> print(augment.flip_left_right(jnp.arange(3.0).reshape(1, 3, 1))[0, :, 0])
       [2. 1. 0.]
     """
-    return jnp.flip(checked(image), axis=-2)
+    return jnp.flip(checked_pixels(image), axis=-2)
 
 
 def flip_up_down(image: jax.Array) -> jax.Array:
     """Mirrors an image, top to bottom.
 
     Args:
-      image: Floating-point array ``[..., height, width, channels]``.
+      image: Array ``[..., height, width, channels]``, of floats or of labels.
 
     Returns:
       Array with the shape and dtype of ``image``.
 
     Raises:
-      TypeError: ``image`` is not real floating-point.
+      TypeError: ``image`` is complex.
 
     Example:
       >>> import jax.numpy as jnp
@@ -51,21 +60,21 @@ def flip_up_down(image: jax.Array) -> jax.Array:
       >>> print(augment.flip_up_down(jnp.arange(3.0).reshape(3, 1, 1))[:, 0, 0])
       [2. 1. 0.]
     """
-    return jnp.flip(checked(image), axis=-3)
+    return jnp.flip(checked_pixels(image), axis=-3)
 
 
 def rot90(image: jax.Array, *, turns: int) -> jax.Array:
     """Turns an image counter-clockwise by right angles.
 
     Args:
-      image: Floating-point array ``[..., height, width, channels]``.
+      image: Array ``[..., height, width, channels]``, of floats or of labels.
       turns: How many right angles, an integer of either sign.
 
     Returns:
       Array of the dtype of ``image``; an odd number exchanges height and width.
 
     Raises:
-      TypeError: ``image`` is not real floating-point, or ``turns`` not an integer.
+      TypeError: ``image`` is complex, or ``turns`` not an integer.
 
     Example:
       >>> import jax.numpy as jnp
@@ -75,7 +84,7 @@ def rot90(image: jax.Array, *, turns: int) -> jax.Array:
        [0. 2.]]
     """
     check_static_integer(turns, "turns")
-    image = checked(image)
+    image = checked_pixels(image)
     return jnp.rot90(image, turns, axes=(image.ndim - 3, image.ndim - 2))
 
 
@@ -83,7 +92,7 @@ def center_crop(image: jax.Array, *, size: Sequence[int]) -> jax.Array:
     """Cuts out the middle of an image.
 
     Args:
-      image: Floating-point array ``[..., height, width, channels]``.
+      image: Array ``[..., height, width, channels]``, of floats or of labels.
       size: Height and width of the result, at most those of ``image``. Where the middle is between
         pixels, half of it rounds to the even pixel, as in torchvision.
 
@@ -91,7 +100,7 @@ def center_crop(image: jax.Array, *, size: Sequence[int]) -> jax.Array:
       Array ``[..., *size, channels]`` of the dtype of ``image``.
 
     Raises:
-      TypeError: ``image`` is not real floating-point.
+      TypeError: ``image`` is complex.
       ValueError: ``image`` is smaller than ``size``.
 
     Example:
@@ -100,7 +109,7 @@ def center_crop(image: jax.Array, *, size: Sequence[int]) -> jax.Array:
       >>> print(augment.center_crop(jnp.arange(4.0).reshape(1, 4, 1), size=(1, 2))[0, :, 0])
       [1. 2.]
     """
-    image, size = checked(image), check_size(size)
+    image, size = checked_pixels(image), check_size(size)
     check_fits(size, image)
     top, left = round((image.shape[-3] - size[0]) / 2), round((image.shape[-2] - size[1]) / 2)
     return image[..., top : top + size[0], left : left + size[1], :]
@@ -110,7 +119,7 @@ def crop(image: jax.Array, *, top: ArrayLike, left: ArrayLike, size: Sequence[in
     """Cuts a window of whole pixels out of an image.
 
     Args:
-      image: Floating-point array ``[..., height, width, channels]``.
+      image: Array ``[..., height, width, channels]``, of floats or of labels.
       top: Rows above the window, an integer, one for all or one for each example. A window that
         would pass the border is shifted to it.
       left: Columns to its left, likewise.
@@ -120,7 +129,7 @@ def crop(image: jax.Array, *, top: ArrayLike, left: ArrayLike, size: Sequence[in
       Array ``[..., *size, channels]`` of the dtype of ``image``.
 
     Raises:
-      TypeError: ``image`` is not real floating-point, or ``top`` or ``left`` not an integer.
+      TypeError: ``image`` is complex, or ``top`` or ``left`` not an integer.
       ValueError: ``image`` is smaller than ``size``.
 
     Example:
@@ -129,7 +138,7 @@ def crop(image: jax.Array, *, top: ArrayLike, left: ArrayLike, size: Sequence[in
       >>> print(augment.crop(jnp.arange(4.0).reshape(1, 4, 1), top=0, left=1, size=(1, 2))[0, :, 0])
       [1. 2.]
     """
-    image, size = checked(image), check_size(size)
+    image, size = checked_pixels(image), check_size(size)
     check_fits(size, image)
     starts = []
     for value, name in ((top, "top"), (left, "left")):
@@ -160,17 +169,18 @@ def resize(image: jax.Array, *, size: Sequence[int]) -> jax.Array:
       s_o = (o + \tfrac 1 2) r - \tfrac 1 2
 
     along each axis, with the ratio :math:`r` of the old size to the new one: PIL's and, with
-    ``antialias``, torchvision's bilinear filter, as a product with a matrix along each axis.
+    ``antialias``, torchvision's bilinear filter, as a product with a matrix along each axis. Labels
+    are those of the nearest pixels, PIL's ``NEAREST`` and torchvision's ``NEAREST_EXACT``.
 
     Args:
-      image: Floating-point array ``[..., height, width, channels]``.
+      image: Array ``[..., height, width, channels]``, of floats or of labels.
       size: Height and width of the result.
 
     Returns:
       Array ``[..., *size, channels]`` of the dtype of ``image``.
 
     Raises:
-      TypeError: ``image`` is not real floating-point.
+      TypeError: ``image`` is complex.
       ValueError: ``size`` is not a pair of positive integers, or ``image`` has no pixels.
 
     Example:
@@ -179,7 +189,7 @@ def resize(image: jax.Array, *, size: Sequence[int]) -> jax.Array:
       >>> print(augment.resize(jnp.array([0.0, 1.0]).reshape(1, 2, 1), size=(1, 4))[0, :, 0])
       [0.   0.25 0.75 1.  ]
     """
-    image, size = checked(image), check_size(size)
+    image, size = checked_pixels(image), check_size(size)
     height, width = image.shape[-3:-1]
     if size == (height, width):
         return image
@@ -198,11 +208,11 @@ def resized_crop(
     """Changes the size of a window of an image, averaging where it shrinks.
 
     PIL's ``resize`` with its bilinear filter and a ``box``: at the border of the window the filter
-    reads the pixels beyond it, where there are any. A negative width or height, with ``left`` or
-    ``top`` at the other end, flips.
+    reads the pixels beyond it, where there are any. Labels are those of the nearest pixels. A
+    negative width or height, with ``left`` or ``top`` at the other end, flips.
 
     Args:
-      image: Floating-point array ``[..., height, width, channels]``.
+      image: Array ``[..., height, width, channels]``, of floats or of labels.
       top: Rows above the window, not necessarily whole, one number for all or one for each example.
       left: Columns to its left, likewise.
       height: Height of the window, likewise.
@@ -214,9 +224,9 @@ def resized_crop(
       repeated.
 
     Raises:
-      TypeError: ``image`` is not real floating-point.
-      ValueError: A number does not broadcast to the leading axes of ``image``, which has no pixels,
-        or ``size`` is no pair of positive integers.
+      TypeError: ``image`` is complex.
+      ValueError: A number does not broadcast to the leading axes of ``image`` or is not finite,
+        ``image`` has no pixels, or ``size`` is no pair of positive integers.
 
     Example:
       >>> import jax.numpy as jnp
@@ -226,14 +236,18 @@ def resized_crop(
       >>> print(flipped[0, :, 0])
       [3. 2. 1. 0.]
     """
-    image, size = checked(image), check_size(size)
+    image, size = checked_pixels(image), check_size(size)
     if 0 in image.shape[-3:-1]:
         raise ValueError(f"`image` must have pixels, got shape {image.shape}.")
     names = ("top", "left", "height", "width")
     values = (top, left, height, width)
+    for value, name in zip(values, names, strict=True):
+        check_finite(value, name)
     top, left, height, width = (
         per_example(value, name, image) for value, name in zip(values, names, strict=True)
     )
+    if is_labels(image):
+        return _nearest(image, (top, height), (left, width), size)
     rows = _weights(top, height, image.shape[-3], size[0])
     columns = _weights(left, width, image.shape[-2], size[1])
     y = _product("oh", rows, "hwc", widen(image), "owc")
@@ -250,9 +264,9 @@ def pad(
     """Surrounds an image.
 
     Args:
-      image: Floating-point array ``[..., height, width, channels]``.
+      image: Array ``[..., height, width, channels]``, of floats or of labels.
       width: Pixels on every side, or at the top, the bottom, the left and the right.
-      fill: Value of the new pixels: a number, or one for each channel.
+      fill: Value of the new pixels that the dtype holds: a number, or one for each channel.
       border: Which pixels stand there instead: :func:`edge`, :func:`reflect`, :func:`wrap` or a
         function like them.
 
@@ -260,7 +274,7 @@ def pad(
       The larger array, of the dtype of ``image``.
 
     Raises:
-      TypeError: ``image`` is not real floating-point, or a width not an integer.
+      TypeError: ``image`` is complex, or a width not an integer.
       ValueError: A width is negative, or there are not one or four of them.
 
     Example:
@@ -270,7 +284,7 @@ def pad(
       >>> print(augment.pad(image, width=(0, 0, 2, 1), border=augment.reflect)[0, :, 0])
       [2. 1. 0. 1. 2. 3. 2.]
     """
-    image = checked(image)
+    image = checked_pixels(image)
     widths = tuple(width) if isinstance(width, Sequence) else (width,) * 4
     for value in widths:
         check_static_integer(value, "width")
@@ -280,6 +294,24 @@ def pad(
             f"right), got {width}."
         )
     return extended(image, widths[:2], widths[2:], fill=fill, border=border)
+
+
+def _nearest(
+    image: jax.Array,
+    rows: tuple[jax.Array, jax.Array],
+    columns: tuple[jax.Array, jax.Array],
+    size: Size,
+) -> jax.Array:
+    """The labels of a window, each that of the pixel in which the middle of a new pixel lies."""
+
+    def middles(start: jax.Array, extent: jax.Array, length: int, axis: int) -> jax.Array:
+        out = jnp.arange(length, dtype=start.dtype)
+        out = jnp.expand_dims(out, [a for a in range(image.ndim) if a != image.ndim + axis])
+        places = start + (out + 0.5) * (extent / length) - 0.5
+        return jnp.broadcast_to(places[..., 0], (*image.shape[:-3], *size))
+
+    y, x = middles(*rows, size[0], -3), middles(*columns, size[1], -2)
+    return nearest(image, x, y, border=edge)
 
 
 def _weights(start: jax.Array, extent: jax.Array, length: int, size: int) -> jax.Array:

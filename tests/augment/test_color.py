@@ -12,6 +12,7 @@ from jaxreg import augment
 from tests.augment.helpers import (
     DARK,
     FLOAT,
+    KEY,
     LEVELS,
     assert_rounded_once,
     hsv,
@@ -177,7 +178,91 @@ def test_whole_levels_never_wrap(name):
 
 
 @pytest.mark.parametrize("name", ["contrast", "saturation", "hue", "grayscale"])
-def test_two_or_four_channels_are_no_colors(name):
-    for channels in (2, 4):
-        with pytest.raises(ValueError, match=r"`image` must have one channel or three"):
-            COLORS[name](np.ones((2, 2, channels), np.float32))
+def test_five_channels_are_no_colors(name):
+    with pytest.raises(ValueError, match=r"`image` must have one channel or three.* got 5"):
+        COLORS[name](np.ones((2, 2, 5), np.float32))
+
+
+def test_opacity_stays_and_changes_no_color():
+    """PIL keeps the opacity in its enhancers, too."""
+    opacity = np.linspace(-1, 2, 24 * 18, dtype=np.float32).reshape(24, 18, 1)
+    opacity[0, 0] = np.nan
+
+    @jax.jit
+    def run(image, opacity):
+        grey = image[..., :1]
+        pairs = [(image, jnp.concatenate([image, opacity], -1))]
+        pairs += [(grey, jnp.concatenate([grey, opacity], -1))]
+        return [[[f(x) for x in pair] for f in COLORS.values()] for pair in pairs]
+
+    for results in run(FLOAT, opacity):
+        for (plain, both), name in zip(results, COLORS, strict=True):
+            assert np.asarray(both)[..., -1:].tobytes() == opacity.tobytes(), name
+            np.testing.assert_allclose(both[..., :-1], plain, atol=1e-6, err_msg=name)
+
+
+def test_what_lies_outside_the_range_is_cut_off_as_the_module_says():
+    image = np.float32([[[-0.5, 0.5, 1.5], [0.2, 0.4, 0.6]]] * 3)
+
+    @jax.jit
+    def run(x):
+        cuts = [
+            augment.brightness(x, factor=1.1),
+            augment.contrast(x, factor=0.9),
+            augment.saturation(x, factor=1.2),
+            augment.sharpness(x[:, [0, 1, 0]], factor=1.1),
+            augment.gamma(x, gamma=0.5),
+            augment.posterize(x, bits=4),
+            augment.equalize(x),
+        ]
+        keeps = [
+            augment.hue(x, shift=0.1),
+            augment.invert(x),
+            augment.solarize(x, threshold=0.5),
+        ]
+        return cuts, keeps, augment.brightness(x, factor=1.0)
+
+    cuts, keeps, same = run(image)
+    for y in cuts:
+        assert np.min(y) >= 0
+        assert np.max(y) <= 1
+    for y in keeps:
+        assert np.min(y) < -0.1
+        assert np.isfinite(y).all()
+    np.testing.assert_array_equal(same, image)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda x: augment.normalize(x, mean=0.0, std=0.0), r"`std` must be positive, got 0\.0"),
+        (lambda x: augment.normalize(x, mean=0, std=np.float32([1, 0, 1])), r"`std` must be pos"),
+        (lambda x: augment.normalize(x, mean=0, std=(1, -1, 1)), r"`std` must be positive"),
+        (lambda x: augment.normalize(x, mean=0, std=np.inf), r"`std` must be finite, got inf"),
+        (lambda x: augment.normalize(x, mean=(0, np.nan, 0), std=1), r"`mean` must be finite"),
+        (lambda x: augment.brightness(x, factor=np.inf), r"`factor` must be finite, got inf"),
+        (lambda x: augment.saturation(x, factor=np.inf), r"`factor` must be finite, got inf"),
+        (lambda x: augment.hue(x, shift=np.nan), r"`shift` must be finite, got nan"),
+        (lambda x: augment.sharpness(x, factor=np.inf), r"`factor` must be finite, got inf"),
+        (lambda x: augment.random_brightness(KEY, x, amount=np.inf), r"`amount` must be finite"),
+        (lambda x: augment.random_gamma(KEY, x, amount=np.inf), r"`amount` must be finite"),
+    ],
+)
+def test_strengths_that_are_not_finite_or_not_positive_are_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        jax.eval_shape(call, FLOAT)
+
+
+def test_limits_of_powers_and_deviations():
+    image = np.float32([[[0.0, 0.25, 1.0]]])
+
+    @jax.jit
+    def run(x, std):
+        powers = [augment.gamma(x, gamma=g) for g in (0.0, np.inf)]
+        return *powers, augment.normalize(x, mean=(0.0, 0.25, 0.0), std=std)
+
+    flat, steep, normalized = run(image, 0.0)
+    np.testing.assert_array_equal(flat, [[[0, 1, 1]]])
+    np.testing.assert_array_equal(steep, [[[0, 0, 1]]])
+    # A traced deviation of 0 counts as 1.
+    np.testing.assert_array_equal(normalized, [[[0, 0, 1]]])

@@ -101,6 +101,33 @@ def test_a_box_larger_than_the_image_is_cut_to_it():
         np.testing.assert_array_equal(erased.any(2).sum(1), [height] * 50)
 
 
+def test_limits_of_boxes_are_right_where_they_are_traced():
+    images = np.ones((50, 10, 10, 1), np.float32)
+
+    @jax.jit
+    def run(x, scale, ratio):
+        options = {"probability": 1.0, "scale": (scale, scale), "ratio": (ratio, ratio)}
+        return augment.random_erasing(KEY, x, **options)
+
+    np.testing.assert_array_equal(run(images, 0.0, 1.0), images)
+    assert (np.asarray(run(images, np.inf, 1.0)) == 0).all()
+    # As wide as it is high times 0 or infinity: lines without an area.
+    for ratio in (0.0, np.inf):
+        np.testing.assert_array_equal(run(images, 0.5, ratio), images)
+    everything = jax.jit(lambda x: augment.cutout(x, row=3, column=3, height=np.inf, width=2))
+    assert (np.asarray(everything(images))[:, :, 2:4] == 0).all()
+
+
+def test_the_ratio_is_one_over_torchvisions():
+    """Here a ratio of 4 is four times as wide as high; there, and in timm, as high as wide."""
+    call = jax.jit(
+        lambda x: augment.random_erasing(KEY, x, probability=1.0, scale=(0.09, 0.09), ratio=(4, 4))
+    )
+    erased = np.asarray(call(np.ones((9, 20, 20, 1), np.float32)))[..., 0] == 0
+    np.testing.assert_array_equal(erased.any(2).sum(1), [3] * 9)
+    np.testing.assert_array_equal(erased.any(1).sum(1), [12] * 9)
+
+
 def test_the_default_boxes_are_the_published_ones():
     """An area of 0.02 to 1/3 of the image, a ratio of 0.3 to 1 / 0.3."""
     call = jax.jit(lambda x: augment.random_erasing(KEY, x, probability=1.0))
@@ -174,10 +201,18 @@ def test_each_example_is_erased_by_itself(name):
     ("call", "message"),
     [
         (lambda x: augment.cutout(x, row=1, column=1, height=1, width=-1), r"`width` must be zero"),
-        (lambda x: augment.grid_mask(x, spacing=-1.0, ratio=0.5), r"`spacing` must be zero or pos"),
+        (lambda x: augment.grid_mask(x, spacing=-1.0, ratio=0.5), r"`spacing` must be positive"),
         (lambda x: augment.random_erasing(KEY, x, probability=0.5, scale=(-1, 1)), r"`scale` must"),
         (lambda x: augment.random_erasing(KEY, x, probability=0.5, ratio=(-1, 1)), r"`ratio` must"),
         (lambda x: augment.random_grid_mask(KEY, x, spacing=(-1, 1), ratio=0.5), r"`spacing` must"),
+        (lambda x: augment.random_grid_mask(KEY, x, spacing=(0, 1), ratio=0.5), r"`spacing` must"),
+        (lambda x: augment.random_grid_mask(KEY, x, spacing=3.0, ratio=0.5), r"`spacing` .* pair"),
+        (lambda x: augment.grid_mask(x, spacing=np.inf, ratio=0.5), r"`spacing` must be finite"),
+        (lambda x: augment.random_erasing(KEY, x, probability=1, ratio=(0, 1)), r"`ratio` must be"),
+        (lambda x: augment.random_erasing(KEY, x, probability=1, ratio=(1, np.inf)), r"`ratio` .*"),
+        (lambda x: augment.random_erasing(KEY, x, probability=1, scale=(0, np.inf)), r"`scale` .*"),
+        (lambda x: augment.random_erasing(KEY, x, probability=1, scale=0.3), r"`scale` .* pair"),
+        (lambda x: augment.cutout(x, row=np.nan, column=1, height=1, width=1), r"`row` must be fi"),
         (
             lambda x: augment.cutout(x, row=1, column=1, height=1, width=1, fill=np.ones(2)),
             r"`fill` must broadcast to shape \(2, 4, 4, 3\)",

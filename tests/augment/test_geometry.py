@@ -138,13 +138,15 @@ def test_a_perspective_shows_nothing_behind_its_horizon():
     tilted = np.eye(3, dtype=np.float32)
     tilted[2, 0] = 0.4
     ones = np.ones((5, 41, 1), np.float32)
-    run = jax.jit(lambda x, m: (augment.perspective(x, m, fill=-1.0), augment.affine(x, m)))
-    y, affine_part = map(np.asarray, run(ones, tilted))
+    run = jax.jit(
+        lambda x, m: (augment.perspective(x, m, fill=-1.0), augment.affine(x, m, fill=-1))
+    )
+    y, same = map(np.asarray, run(ones, tilted))
     # Points go to x / (1 + 0.4 x), below 1 / 0.4 = 2.5 for all that lie before the horizon.
     x = np.arange(41) - 20.0
     assert (y[:, (x > 2.5)] == -1).all()
     assert (y[2, (x > -20) & (x < 2)] == 1).all()
-    assert (affine_part == 1).all()
+    np.testing.assert_array_equal(same, y)
 
 
 def test_matrices_compose_into_one_resampling():
@@ -307,6 +309,48 @@ def test_wrong_arguments_are_named(call, message):
         jax.eval_shape(call, IMAGE)
 
 
-def test_uint8_is_told_how_to_be_converted():
-    with pytest.raises(TypeError, match=r"`image` .* got uint8; .* augment.to_float\(image\)"):
-        augment.rotate(np.zeros((3, 3, 1), np.uint8), degrees=3.0)
+def test_nothing_is_read_between_labels():
+    for dtype in (np.uint8, np.int32, bool):
+        labels = np.zeros((3, 3, 1), dtype)
+        for sample in (augment.bilinear, augment.bilinear_matmul):
+            with pytest.raises(TypeError, match=r"`image` must have .* sample=augment\.nearest"):
+                jax.eval_shape(lambda x, s=sample: augment.affine(x, np.eye(3), sample=s), labels)
+
+
+def test_angles_and_shears_count_the_other_way_than_torchvisions_affine():
+    """Its matrix, from `_get_inverse_affine_matrix`: both are clockwise there."""
+    for angle, shear_x, shear_y in ((30.0, 0.0, 0.0), (0.0, 20.0, 0.0), (0.0, 0.0, 20.0)):
+        a, sx, sy = np.deg2rad([angle, shear_x, shear_y])
+        theirs = [
+            [np.cos(a - sy) / np.cos(sy), -np.cos(a - sy) * np.tan(sx) / np.cos(sy) - np.sin(a)],
+            [np.sin(a - sy) / np.cos(sy), -np.sin(a - sy) * np.tan(sx) / np.cos(sy) + np.cos(a)],
+        ]
+        ours = augment.chain(
+            augment.shearing(-np.tan(sx), -np.tan(sy)), augment.rotation(np.float32(-angle))
+        )
+        np.testing.assert_allclose(ours[:2, :2], theirs, atol=1e-6)
+
+
+def test_gradients_reach_the_perspective_of_the_identity():
+    """So that one can be learned from the identity on."""
+    image = IMAGE[..., 0:1] ** 2
+
+    @jax.jit
+    @jax.grad
+    def slope(tilt):
+        matrix = jnp.eye(3).at[2, 0].set(tilt)
+        return jnp.sum(augment.affine(image, matrix, size=(9, 11)) ** 2)
+
+    assert np.isfinite(slope(0.0))
+    assert abs(slope(0.0)) > 1e-3
+
+
+def test_a_matrix_that_has_no_inverse_reads_the_filling_and_has_finite_gradients():
+    @jax.jit
+    @jax.value_and_grad
+    def total(x):
+        return jnp.sum(augment.affine(IMAGE, jnp.diag(jnp.stack([x, 1.0, 1.0])), fill=-2.0))
+
+    value, slope = total(0.0)
+    np.testing.assert_allclose(value, -2.0 * IMAGE.size)
+    assert np.isfinite(slope)

@@ -15,12 +15,13 @@ from tests.augment.helpers import (
     assert_independent,
     assert_rounded_once,
 )
-from tests.helpers import few
+from tests.helpers import assert_rate, few
 
 X = np.sin(np.arange(1.0, 16 * 3 * 5 * 2 + 1, dtype=np.float32)).reshape(16, 3, 5, 2)
 LABELS = np.arange(16, dtype=np.int32) % 5
 ONE_HOT = np.eye(5, dtype=np.float32)[LABELS]
 KINDS = {"mixup": augment.random_mixup, "cutmix": augment.random_cutmix}
+MASKS = np.arange(16 * 3 * 5).reshape(16, 3, 5) % 3
 SHARES = np.linspace(0.1, 0.9, 16, dtype=np.float32)
 
 
@@ -264,7 +265,21 @@ def test_batches_may_be_odd_or_empty():
             r"`labels` must be class ids of shape \(16,\)",
         ),
         (lambda: augment.random_mixup(KEY, X, LABELS[:5], alpha=1.0, num_classes=5), r"`labels`"),
-        (lambda: augment.random_mixup(KEY, X, ONE_HOT[:, 0], alpha=1.0), r"`labels` must be class"),
+        (lambda: augment.random_mixup(KEY, X, ONE_HOT[:5], alpha=1.0), r"`labels` must be class"),
+        (
+            lambda: augment.random_mixup(KEY, X, ONE_HOT.astype(int), alpha=1.0, num_classes=5),
+            r"convert one-hot labels with labels\.astype\(jnp\.float32\)",
+        ),
+        (lambda: augment.random_mixup(KEY, X, MASKS, alpha=1.0), r"`num_classes` must be given"),
+        (lambda: augment.switch(None, None, probability=1.5), r"`probability` must be .*got 1\.5"),
+        (
+            lambda: augment.switch(
+                partial(augment.random_mixup, alpha=1.0, num_classes=5),
+                partial(augment.random_cutmix, alpha=1.0, num_classes=4),
+                probability=0.5,
+            )(KEY, X, LABELS),
+            r"`second` must return what `first` returns.*pass both the same `num_classes`",
+        ),
         (lambda: augment.random_mixup(KEY, X, LABELS, alpha=1.0), r"`num_classes` must be given"),
         (lambda: augment.random_mixup(KEY, X[0, 0, 0, 0], LABELS, alpha=1.0), r"must have a batch"),
         (lambda: augment.random_cutmix(KEY, X[0], LABELS, alpha=1.0), r"\[batch, height, width"),
@@ -274,7 +289,7 @@ def test_batches_may_be_odd_or_empty():
         ),
         (
             lambda: augment.mixup(X, LABELS, X, LABELS[:3], share=0.5, num_classes=5),
-            r"`labels` must be class ids of shape \(16,\)",
+            r"`other_labels` must have the shape of `labels`, \(16,\), got \(3,\)",
         ),
         (
             lambda: augment.mixup(X, ONE_HOT, X, ONE_HOT[:, :3], share=0.5),
@@ -287,6 +302,94 @@ def test_wrong_arguments_are_named(call, message):
         jax.eval_shape(call)
 
 
-def test_whole_levels_are_refused():
-    with pytest.raises(TypeError, match=r"uint8"):
-        augment.random_cutmix(KEY, np.uint8(X), LABELS, alpha=1.0, num_classes=5)
+def test_averages_of_whole_numbers_are_refused():
+    for x in (np.uint8(X), MASKS):
+        with pytest.raises(TypeError, match=r"`x` must have a floating-point dtype, got u?int"):
+            jax.eval_shape(partial(augment.random_mixup, alpha=1.0, num_classes=5), KEY, x, LABELS)
+    with pytest.raises(TypeError, match=r"`labels` must be class ids.*got complex64"):
+        jax.eval_shape(partial(augment.random_mixup, alpha=1.0), KEY, X, 1j * ONE_HOT)
+
+
+def test_labels_of_pixels_are_pasted_with_them():
+    """The image tells from which of the two a pixel is; masks, also with a channel, go with it."""
+    images = np.ones(X.shape, np.float32) * np.arange(16.0, dtype=np.float32)[:, None, None, None]
+    masks = np.broadcast_to(np.arange(16)[:, None, None], X.shape[:3])
+
+    @partial(jax.jit, static_argnames="dtype")
+    def run(x, masks, dtype):
+        options = {"alpha": 1.0, "partners": augment.reversal}
+        labels = (masks.astype(dtype), masks.astype(dtype)[..., None], jnp.bfloat16(masks))
+        pasted = [augment.random_cutmix(KEY, x, y, **options) for y in labels]
+        one_hot = augment.random_cutmix(KEY, x, labels[0], **options, num_classes=16)
+        levels = augment.random_cutmix(KEY, labels[1], labels[0], **options)
+        return pasted, one_hot, levels
+
+    for dtype in ("uint8", "int32"):
+        (plain, channel, floats), one_hot, levels = run(images, masks, dtype)
+        came = np.asarray(plain.x)[..., 0]
+        assert len(np.unique(came[0])) == 2
+        assert plain.labels.dtype == channel.labels.dtype == levels.x.dtype == dtype
+        np.testing.assert_array_equal(plain.labels, came)
+        np.testing.assert_array_equal(channel.labels[..., 0], came)
+        np.testing.assert_array_equal(floats.labels, came)
+        np.testing.assert_array_equal(one_hot.labels, np.eye(16)[came.astype(int)])
+        np.testing.assert_array_equal(levels.x, channel.labels)
+
+
+def test_masks_mix_as_distributions_and_targets_of_a_regression_as_numbers():
+    """Of any shape, without a number of classes."""
+    share = SHARES.astype(np.float64)
+
+    @jax.jit
+    def run(x, masks):
+        options = {"alpha": 1.0, **CHEAP}
+        targets = (x[:, 0, 0, 0], x[:, 0, 0], x[:, 0], x)
+        mixed = [augment.random_mixup(KEY, x, y, **options).labels for y in targets]
+        areas = [augment.random_cutmix(KEY, x, y, **options) for y in targets[:3]]
+        rows = augment.random_mixup(KEY, x, masks, **options, num_classes=3).labels
+        return targets, mixed, areas, rows
+
+    targets, mixed, areas, rows = run(X, MASKS)
+    for y, found in zip(targets, mixed, strict=True):
+        lam = share.reshape(16, *[1] * (y.ndim - 1))
+        np.testing.assert_allclose(found, lam * y + (1 - lam) * y[::-1], atol=1e-6)
+    for y, found in zip(targets, areas, strict=False):
+        lam = np.asarray(found.share, np.float64).reshape(16, *[1] * (y.ndim - 1))
+        np.testing.assert_allclose(found.labels, lam * y + (1 - lam) * y[::-1], atol=1e-6)
+    one_hot = np.eye(3)[MASKS]
+    lam = share[:, None, None, None]
+    np.testing.assert_allclose(rows, lam * one_hot + (1 - lam) * one_hot[::-1], atol=1e-6)
+
+
+def test_an_infinite_alpha_is_a_share_of_one_half():
+    for kind in KINDS:
+        mixed = mixing(X, LABELS, np.inf, kind=kind)
+        if kind == "mixup":
+            np.testing.assert_array_equal(mixed.share, [0.5] * 16)
+        np.testing.assert_allclose(mixed.labels.sum(-1), 1, atol=1e-6)
+        assert np.isfinite(mixed.x).all()
+
+
+def test_a_switch_takes_each_example_from_one_of_two():
+    images = np.zeros((2000, 3, 5, 2), np.float32)
+    images[::2] = 1
+
+    @jax.jit
+    def run(x, labels, probability):
+        mixup = partial(augment.random_mixup, alpha=1.0, num_classes=5, partners=augment.reversal)
+        cutmix = partial(augment.random_cutmix, alpha=1.0, num_classes=5, partners=augment.reversal)
+        return augment.switch(mixup, cutmix, probability=probability)(KEY, x, labels)
+
+    labels = np.arange(2000) % 2
+    mixed = run(images, labels, 0.3)
+    np.testing.assert_allclose(mixed.x.mean((1, 2, 3)), mixed.labels[:, 0], atol=1e-6)
+    np.testing.assert_allclose(mixed.share, mixed.labels[np.arange(2000), labels], atol=1e-6)
+    values = np.asarray(mixed.x)
+    whole = (values.min((1, 2, 3)) == 0) & (values.max((1, 2, 3)) == 1)
+    even = abs(np.ptp(values, axis=(1, 2, 3))) < 1e-6
+    assert (whole | even).all()
+    # CutMix leaves one in three untouched or pastes all; what is in between tells the two apart.
+    assert_rate((even & (values[:, 0, 0, 0] % 1 > 0)).mean(), 0.7, 2000)
+    for probability in (0.0, 1.0):
+        values = np.asarray(run(images, labels, probability).x)
+        assert (values % 1 > 0).any() == (probability == 0)

@@ -59,21 +59,6 @@ def test_partners_are_the_same_on_eight_devices(kind):
             assert one.sharding.is_equivalent_to(sharding, 1)
 
 
-def test_shares_are_beta_distributed():
-    x = np.zeros((6000, 1))
-    with jax.enable_x64(True):  # In float32 one in fifty of Beta(0.2, 0.2) is 1.
-        draw = jax.jit(lambda x, alpha: augment.share_of_example(KEY, x, alpha))
-        for alpha in (0.2, 1.0, 4.0):
-            share = np.asarray(draw(x, alpha))
-            assert share.shape == (6000,)
-            assert len(np.unique(share)) > 5000
-            assert_distribution(share, stats.beta(alpha, alpha))
-            # The control: the largest of a share and its rest, which some libraries mix by.
-            larger = np.maximum(share, 1 - share)
-            assert stats.kstest(larger, stats.beta(alpha, alpha).cdf).pvalue < 1e-6
-        np.testing.assert_array_equal(draw(x, 0.0), np.ones(6000))
-
-
 def test_shares_are_one_for_each_example_or_one_for_all():
     keys = jax.random.split(KEY, 3000)
 
@@ -90,10 +75,43 @@ def test_shares_are_one_for_each_example_or_one_for_all():
     assert (each.shape, each.dtype) == ((16,), np.float32)
 
 
-def test_gradients_of_alpha_are_finite():
-    slope = jax.jit(jax.grad(lambda alpha: jnp.sum(augment.share_of_example(KEY, X, alpha) ** 2)))
-    for alpha in (0.0, 1e-3, 0.5, 10.0):
-        assert np.isfinite(slope(alpha))
+@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=str)
+def test_reversal_gathers_nothing(kind):
+    """Each device sends its examples to one other, of which it may hold an odd number."""
+    mesh = jax.make_mesh((8,), ("device",), axis_types=(kind,))
+    x = np.arange(24.0 * 3, dtype=np.float32).reshape(24, 3)
+    with jax.set_mesh(mesh):
+        sharded = jax.device_put(x, NamedSharding(mesh, PartitionSpec("device")))
+        program = jax.jit(lambda x: augment.reversal(KEY, x)).lower(sharded).compile()
+        np.testing.assert_array_equal(program(sharded), x[::-1])
+    assert "collective-permute" in program.as_text()
+    assert "all-gather" not in program.as_text()
+
+
+def test_groups_may_reach_across_devices():
+    """Where an Explicit mesh would raise an error about a shape that is not the caller's."""
+    x = np.arange(24.0 * 3, dtype=np.float32).reshape(24, 3)
+    mesh = jax.make_mesh((8,), ("device",), axis_types=(AxisType.Explicit,))
+    sizes = (2, 4, 24)
+    run = jax.jit(lambda x: [augment.within(size)(KEY, x) for size in sizes])
+    with jax.set_mesh(mesh):
+        sharding = NamedSharding(mesh, PartitionSpec("device"))
+        results = run(jax.device_put(x, sharding))
+    for size, y in zip(sizes, results, strict=True):
+        np.testing.assert_array_equal(y, x.reshape(-1, size, 3)[:, ::-1].reshape(24, 3))
+        assert y.sharding.is_equivalent_to(sharding, 2)
+
+
+@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=str)
+def test_no_device_waits_for_others_in_a_loop(kind):
+    mesh = jax.make_mesh((8,), ("device",), axis_types=(kind,))
+    with jax.set_mesh(mesh):
+        x = jax.device_put(X, NamedSharding(mesh, PartitionSpec("device")))
+        draw = jax.jit(lambda key, x: augment.share_of_example(key, x, 0.4) * x[:, 0])
+        text = draw.lower(KEY, x).compile().as_text()
+    # Where a variate was drawn again, each round of it asked all devices.
+    for collective in ("all-reduce", "all-gather", "collective-permute", "all-to-all"):
+        assert collective not in text
 
 
 def test_a_size_that_does_not_divide_the_batch_is_named():

@@ -13,6 +13,7 @@ from scipy import stats
 from jaxreg import augment
 from jaxreg.augment import operations
 from jaxreg.augment._shared import uniform
+from jaxreg.augment._shares import beta, dirichlet
 from tests.augment.helpers import KEY, LEVELS, assert_as_likely, different
 from tests.helpers import few
 
@@ -171,19 +172,18 @@ def test_aug_mix_is_its_formula():
 
     @jax.jit
     def draws(alpha):
-        share = jax.random.beta(share_key, alpha, alpha, (40,))
-        logs = jax.random.loggamma(weight_key, alpha, (40, width))
+        share = beta(share_key, images, alpha, (40,))
+        weights = dirichlet(weight_key, images, alpha, width)
         copies = jnp.zeros((width, 40, 1, 1, 1), jnp.float32)
         depth_key, *keys = jax.random.split(chain_key, 3)
         drawn = [depth_key]
         for step_key in keys:
             own, level_key = jax.random.split(step_key)
             drawn += [level_key, *jax.random.split(own)]
-        return share, logs, jax.vmap(lambda key: uniform(key, copies))(jnp.stack(drawn))
+        return share, weights, jax.vmap(lambda key: uniform(key, copies))(jnp.stack(drawn))
 
     y = np.asarray(mixed(images, alpha), np.float64)
-    share, logs, (depth, *steps) = jax.tree.map(lambda a: np.asarray(a, np.float64), draws(alpha))
-    weights = np.exp(logs) / np.exp(logs).sum(-1, keepdims=True)
+    share, weights, (depth, *steps) = jax.tree.map(np.float64, draws(alpha))
     u = images.astype(np.float64).ravel()
     depth = 1 + np.floor(2 * depth)
     chains = np.broadcast_to(u, (width, 40))
@@ -217,7 +217,7 @@ def test_what_does_nothing_is_the_identity_to_the_bit():
 
 
 @pytest.mark.parametrize("name", POLICIES)
-def test_levels_two_channels_and_keys_that_are_none_are_refused(name):
+def test_levels_five_channels_and_keys_that_are_none_are_refused(name):
     policy = POLICIES[name]
     with pytest.raises(TypeError, match=r"`image` must have .*augment\.to_float\(image\)"):
         policy(KEY, LEVELS)
@@ -225,7 +225,30 @@ def test_levels_two_channels_and_keys_that_are_none_are_refused(name):
         policy(3, np.ones((4, 4, 3), np.float32))
     if name != "aug_mix":  # It has no operation on colors.
         with pytest.raises(ValueError, match=r"`image` must have one channel or three"):
-            jax.eval_shape(policy, KEY, np.ones((4, 4, 2), np.float32))
+            jax.eval_shape(policy, KEY, np.ones((4, 4, 5), np.float32))
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_what_is_opaque_stays_so(name):
+    """And the colors are those of the image without opacity; a fill for each channel is for all."""
+    images = np.random.default_rng(0).random((6, 8, 8, 3), np.float32)
+    opaque = np.concatenate([images, np.ones((6, 8, 8, 1), np.float32)], -1)
+    mixed = (operations.TRANSLATE_X, operations.CONTRAST, operations.INVERT)
+    options = {"operations": mixed}
+    if name == "auto_augment":
+        options = {"policy": [[augment.Step(one, 1.0, 9)] for one in mixed]}
+    if name == "aug_mix":
+        options["severity"] = 10.0
+    call = partial(getattr(augment, name), KEY, **options)
+
+    @jax.jit
+    def run(images, opaque):
+        return call(images), call(opaque), call(opaque, fill=jnp.zeros(4))
+
+    plain, both, moved = run(images, opaque)
+    np.testing.assert_allclose(both[..., :3], plain, atol=1e-5)
+    np.testing.assert_allclose(both[..., 3], 1, atol=1e-6)
+    assert np.min(moved[..., 3]) < 0.9
 
 
 @few("shape", [(2, 3, 5, 3), (7, 4, 1), (0, 5, 4, 3), (2, 2, 4, 4, 3)], ids=str)

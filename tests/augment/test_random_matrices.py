@@ -173,6 +173,14 @@ def test_the_default_windows_are_the_published_ones():
         ("quadrilateral", {"distortion": 1.5}, r"`distortion` must be .*got 1\.5"),
         ("reflection", {"probability": -0.5}, r"`probability` must be a probability"),
         ("window", {"size": (2, 2), "ratio": (-1, 2)}, r"`ratio` must be"),
+        ("window", {"size": (2, 2), "ratio": (0, 1)}, r"`ratio` must be positive, got 0"),
+        ("window", {"size": (2, 2), "ratio": (1, np.inf)}, r"`ratio` must be finite, got inf"),
+        ("window", {"size": (2, 2), "ratio": 1.0}, r"`ratio` must be a pair"),
+        ("window", {"size": (2, 2), "scale": (0, 0)}, r"`scale` must be positive, got 0"),
+        ("window", {"size": (2, 2), "scale": (0, np.inf)}, r"`scale` must be finite"),
+        ("window", {"size": (2, 2), "scale": (np.nan, 1)}, r"`scale` must be zero or positive"),
+        ("rotation", {"degrees": np.inf}, r"`degrees` must be finite, got inf"),
+        ("translation", {"x": np.inf, "y": 0.0}, r"`x` must be finite, got inf"),
         ("window", {"size": (2, 0)}, r"`size` must be positive"),
     ],
 )
@@ -181,18 +189,33 @@ def test_wrong_arguments_are_named(name, options, message):
         jax.eval_shape(lambda: getattr(augment, f"random_{name}")(KEY, IMAGES[:2], **options))
 
 
-@pytest.mark.parametrize(
-    ("name", "options"),
-    [
-        ("rotation", {"degrees": 1.0}),
-        ("translation", {"x": 1.0, "y": 1.0}),
-        ("scaling", {"x": 1.0, "y": 1.0}),
-        ("shearing", {"x": 1.0, "y": 1.0}),
-        ("reflection", {"probability": 0.5}),
-        ("quadrilateral", {"distortion": 0.5}),
-        ("window", {"size": (2, 2)}),
-    ],
-)
-def test_whole_levels_are_refused(name, options):
-    with pytest.raises(TypeError, match=r"augment\.to_float"):
-        getattr(augment, f"random_{name}")(KEY, IMAGES[:2].astype(np.uint8), **options)
+def test_matrices_of_labels_are_those_of_their_images():
+    options = {
+        "rotation": {"degrees": 9.0},
+        "translation": {"x": 1.0, "y": 1.0},
+        "scaling": {"x": 1.0, "y": 1.0},
+        "shearing": {"x": 1.0, "y": 1.0},
+        "reflection": {"probability": 0.5},
+        "quadrilateral": {"distortion": 0.5},
+        "window": {"size": (2, 2)},
+    }
+
+    @jax.jit
+    def run(images, labels):
+        calls = [(getattr(augment, f"random_{name}"), o) for name, o in options.items()]
+        return [[call(KEY, x, **o) for x in (images, labels)] for call, o in calls]
+
+    for one, other in run(IMAGES[:4, :8, :8], IMAGES[:4, :8, :8, :1].astype(np.uint8)):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_traced_windows_at_the_limits_are_finite():
+    """A ratio of 0 or infinity fits nowhere: the widest or the highest central window is left."""
+
+    @jax.jit
+    def run(x, low, high):
+        return augment.random_resized_crop(KEY, x, size=(4, 4), scale=(low, 1.0), ratio=(low, high))
+
+    x = np.ones((20, 8, 8, 1), np.float32)
+    for low, high in ((0.0, 1.0), (0.0, 0.0), (np.inf, np.inf), (0.0, np.inf)):
+        np.testing.assert_allclose(run(x, low, high), np.ones((20, 4, 4, 1)), atol=1e-6)

@@ -26,7 +26,16 @@ from tests.cases import (
 )
 from tests.cases.base import KERNEL, KEY, Case, Transformation, X
 
-__all__ = ["FUNCTIONS", "KERNEL", "KEY", "TRANSFORMATIONS", "WITHOUT_ROW", "X", "first_rows"]
+__all__ = [
+    "FUNCTIONS",
+    "KERNEL",
+    "KEY",
+    "OF_LABELS",
+    "TRANSFORMATIONS",
+    "WITHOUT_ROW",
+    "X",
+    "first_rows",
+]
 
 FUNCTIONS: tuple[Case, ...] = (
     *dropout.FUNCTIONS,
@@ -46,6 +55,7 @@ FUNCTIONS: tuple[Case, ...] = (
     *training.FUNCTIONS,
 )
 TRANSFORMATIONS: tuple[Transformation, ...] = transforms.TRANSFORMATIONS
+OF_LABELS = augment.OF_LABELS
 
 
 def first_rows() -> list[Case]:
@@ -87,6 +97,7 @@ WITHOUT_ROW = {
     "jaxreg.augment.text.span_masking",
     "jaxreg.augment.text.synonym_replacement",
     "jaxreg.augment.text.token_masking",
+    "jaxreg.augment.switch",
     "jaxreg.augment.to_float",
     "jaxreg.augment.to_uint8",
     "jaxreg.augment.translation",

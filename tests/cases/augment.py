@@ -327,6 +327,10 @@ FOLLOWING = (
     row(augment.keypoints).but(inputs=(CORNERS[..., :2], MATRICES)),
     row(augment.boxes).but(inputs=(CORNERS, MATRICES)),
 )
+# Of what moves pixels, which takes labels, too; its tests show that their dtype is kept.
+OF_LABELS = {case.function for case in (*GEOMETRY, *RANDOM_GEOMETRY, *ERASE)}
+OF_LABELS |= {augment.cutmix, augment.random_cutmix}
+OF_LABELS -= {augment.bilinear, augment.bilinear_matmul}
 FUNCTIONS = (
     *GEOMETRY,
     *RANDOM_GEOMETRY,

@@ -35,8 +35,8 @@ MUTANTS = (
     ),
     Mutant(
         "augment/color.py",
-        'light = widen(image) >= per_example(threshold, "threshold", image)',
-        'light = widen(image) > per_example(threshold, "threshold", image)',
+        "jnp.where(widen(x) >= threshold, 1 - x, x)",
+        "jnp.where(widen(x) > threshold, 1 - x, x)",
         "the threshold itself is left out",
     ),
     Mutant(
@@ -83,8 +83,8 @@ MUTANTS = (
     ),
     Mutant(
         "augment/follow.py",
-        "jnp.clip(x, 0, there[1]), jnp.clip(y, 0, there[0])",
-        "jnp.clip(x, 0, there[0]), jnp.clip(y, 0, there[1])",
+        "((x, there[1]), (y, there[0]))",
+        "((x, there[0]), (y, there[1]))",
         "height for width",
     ),
     Mutant(
@@ -95,14 +95,14 @@ MUTANTS = (
     ),
     Mutant(
         "augment/geometry.py",
-        "(d * x - b * y, a * y - c * x)",
-        "(d * x + b * y, a * y + c * x)",
-        "sign of the inverse",
+        "matrices.apply(back / scale,",
+        "matrices.apply(matrix / scale,",
+        "moved instead of pulled",
     ),
     Mutant(
         "augment/geometry.py",
-        "seen = w * determinant > 0",
-        "seen = w > 0",
+        "seen = jnp.sign(w) * jnp.sign(scale) * jnp.sign(determinant) > 0",
+        "seen = jnp.sign(w) * jnp.sign(scale) > 0",
         "reflections see what is behind",
     ),
     Mutant(
@@ -164,9 +164,9 @@ MUTANTS = (
         "augment/mix.py", "part = (1 - asked) ** (", "part = asked ** (", "the wrong part is pasted"
     ),
     Mutant(
-        "augment/mix.py",
-        "return share * first + (1 - share) * second",
-        "return share * second + (1 - share) * first",
+        "augment/_soft_labels.py",
+        "mixed = share * first + (1 - share) * second",
+        "mixed = share * second + (1 - share) * first",
         "labels swapped",
     ),
     Mutant(
@@ -214,10 +214,52 @@ MUTANTS = (
         "partners of other groups",
     ),
     Mutant(
-        "augment/partners.py",
-        "jax.random.beta(key, safe, safe, shape",
-        "jax.random.beta(key, safe, jnp.ones_like(safe), shape",
-        "wrong distribution",
+        "augment/_shares.py",
+        "power = jnp.log(u) / (a + 0.5)",
+        "power = jnp.log(u) / a",
+        "a radius of another distribution",
+    ),
+    Mutant(
+        "augment/_shares.py",
+        "(jnp.log(w) - jnp.log(other)) / a",
+        "(jnp.log(w) - jnp.log(w)) / a",
+        "a distribution of alpha + 1",
+    ),
+    Mutant(
+        "augment/_shares.py",
+        "d = a + 2 / 3",
+        "d = a - 1 / 3",
+        "gamma variates of alpha",
+    ),
+    Mutant(
+        "augment/_filling.py",
+        "(values >= limits.min) & (values <= limits.max)",
+        "(values >= limits.min) & (values <= limits.max + 1)",
+        "one too large wraps to zero",
+    ),
+    Mutant(
+        "augment/follow.py",
+        "seen = w > 0",
+        "seen = w != 0",
+        "points behind the horizon are shown",
+    ),
+    Mutant(
+        "augment/follow.py",
+        "share = jnp.where(crosses, (least - w[0]) / length",
+        "share = jnp.where(crosses, (least + w[0]) / length",
+        "a side leaves at the wrong place",
+    ),
+    Mutant(
+        "augment/windows.py",
+        "places = start + (out + 0.5) * (extent / length) - 0.5",
+        "places = start + out * (extent / length)",
+        "labels read from the corner of a pixel",
+    ),
+    Mutant(
+        "augment/steps.py",
+        "if value.ndim or channels not in (2, 4):",
+        "if value.ndim or channels not in (2,):",
+        "transparent beyond the border",
     ),
     Mutant(
         "augment/policies.py",

@@ -1,0 +1,71 @@
+"""What stands where an image has no pixel of its own: numbers that its dtype holds."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike, DTypeLike
+
+from jaxreg._checks import check_broadcasts
+from jaxreg._numerics import strength
+from jaxreg.augment._shared import is_labels
+
+
+def filling(fill: ArrayLike, image: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """A checked fill that broadcasts to ``shape``, for an image.
+
+    Returns:
+      Array in the dtype of an image of integers or booleans, and else in the one that computations
+      on the image are done in. What is traced and beyond the range of integers is at its end.
+
+    Raises:
+      TypeError: It is no real number, or an array of floats for an image of integers.
+      ValueError: The dtype of the image cannot hold it, or the shapes do not fit.
+    """
+    check_fill(fill, image.dtype)
+    if not isinstance(fill, jax.Array):
+        fill = np.asarray(fill)
+    check_broadcasts(fill, "fill", shape)
+    if not is_labels(image):
+        return strength(fill, image)
+    if isinstance(fill, np.ndarray):
+        return jnp.asarray(fill.astype(image.dtype))
+    if image.dtype == bool or fill.dtype == bool:
+        return fill.astype(image.dtype)
+    return _clipped(fill, image.dtype)
+
+
+def check_fill(fill: ArrayLike, dtype: DTypeLike) -> None:
+    """Raises unless ``dtype`` holds a fill; of JAX arrays the dtype alone is looked at."""
+    values = fill if isinstance(fill, jax.Array) else np.asarray(fill)
+    real = jnp.issubdtype(values.dtype, jnp.number) or values.dtype == bool
+    if not real or jnp.issubdtype(values.dtype, jnp.complexfloating):
+        raise TypeError(f"`fill` must be a real number, got {values.dtype} {fill!r}.")
+    floating = jnp.issubdtype(dtype, jnp.floating)
+    if isinstance(values, jax.Array):
+        if not floating and jnp.issubdtype(values.dtype, jnp.floating):
+            raise TypeError(
+                f"`fill` must hold integers for an image of {dtype}, got an array of "
+                f"{values.dtype}; convert it with fill.astype(image.dtype)."
+            )
+    elif not np.all(_holds(dtype, values)):
+        raise ValueError(
+            f"`fill` must be a number that {jnp.dtype(dtype)} holds, got {fill}; choose another "
+            "one, or convert the image to a wider dtype first."
+        )
+
+
+def _holds(dtype: DTypeLike, values: np.ndarray) -> np.ndarray:
+    """Which numbers a dtype holds: of floats those that do not become infinite."""
+    if jnp.issubdtype(dtype, jnp.floating):
+        with np.errstate(over="ignore"):
+            return ~np.isfinite(values) | np.isfinite(values.astype(dtype))
+    if jnp.issubdtype(dtype, jnp.bool_):
+        return (values == 0) | (values == 1)
+    limits = jnp.iinfo(dtype)
+    return (values >= limits.min) & (values <= limits.max) & (values == np.floor(values))
+
+
+def _clipped(fill: jax.Array, dtype: DTypeLike) -> jax.Array:
+    """Integers cut off at the ends of the range of a dtype."""
+    own, limits = jnp.iinfo(fill.dtype), jnp.iinfo(dtype)
+    return jnp.clip(fill, max(own.min, limits.min), min(own.max, limits.max)).astype(dtype)
