@@ -26,6 +26,7 @@ def beta(key: jax.Array, x: jax.Array, alpha: ArrayLike, shape: tuple[int, ...])
     those of ``alpha + 1`` times such powers. Both are log odds, which lose nothing near
     the ends.
     """
+    x = jnp.asarray(x)
     alpha = strength(alpha, x)
     positive = alpha > 0
     a = _clipped(alpha)

@@ -114,7 +114,8 @@ def random_hue(key: jax.Array, image: jax.Array, *, shift: ArrayLike) -> jax.Arr
       >>> print(augment.random_hue(key, red, shift=0.5).max(axis=-1))
       [[1.]]
     """
-    return color.hue(image, shift=symmetric(key, checked(image), limit(shift, "shift", image)))
+    image = checked(image)
+    return color.hue(image, shift=symmetric(key, image, limit(shift, "shift", image)))
 
 
 def random_gamma(key: jax.Array, image: jax.Array, *, amount: ArrayLike) -> jax.Array:

@@ -21,6 +21,7 @@ from jaxreg._checks import (
 from jaxreg._labels import widen_labels
 from jaxreg._numerics import strength, widen
 from jaxreg._sharding import whole_along
+from jaxreg.augment._shared import check_finite
 
 _PRECISE = jax.lax.Precision.HIGHEST
 
@@ -86,7 +87,8 @@ def fit_mixture(
     Raises:
       TypeError: ``x`` is not real floating-point, ``key`` is not one key, or ``labels`` are no
         integers.
-      ValueError: The shapes do not fit, a number is not positive, or ``ridge`` is negative.
+      ValueError: The shapes do not fit, a number is not positive, or ``ridge`` is
+        negative or infinite.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -118,6 +120,8 @@ def fit_mixture(
             raise ValueError(f"`{name}` must be at least {int(name != 'steps')}, got {value}.")
     check_scalar(ridge, "ridge")
     check_nonnegative(ridge, "ridge")
+    check_finite(ridge, "ridge")
+    x = jnp.asarray(x)
     flat = widen(whole_along(x, range(x.ndim))).reshape(len(x), -1)
     ids = widen_labels(whole_along(jnp.asarray(labels), [0]))
     counted = (ids[None] == jnp.arange(num_classes, dtype=ids.dtype)[:, None]).astype(flat.dtype)
@@ -163,6 +167,7 @@ def mixture_sampling(key: jax.Array, mixture: Mixture, *, wanted: jax.Array) -> 
             f"`wanted` must be class ids of shape [new], got shape {wanted.shape}; for one class "
             "pass jnp.full(new, label)."
         )
+    mixture = Mixture(*map(jnp.asarray, mixture))
     means = widen(mixture.means)
     weights, means, covariances = (
         whole_along(a, range(a.ndim)).astype(means.dtype) for a in mixture

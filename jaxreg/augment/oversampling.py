@@ -75,7 +75,7 @@ def smote(
     check_static_integer(neighbors, "neighbors")
     if neighbors < 1:
         raise ValueError(f"`neighbors` must be at least 1, got {neighbors}.")
-    x = whole_along(x, range(x.ndim))
+    x = whole_along(jnp.asarray(x), range(x.ndim))
     labels, wanted = (widen_labels(whole_along(jnp.asarray(v), [0])) for v in (labels, wanted))
     wanted = wanted.astype(labels.dtype)
     number = len(wanted)

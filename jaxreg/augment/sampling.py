@@ -332,9 +332,9 @@ def _between(image: jax.Array) -> jax.Array:
     """The image; raises where nothing lies between its values."""
     if is_labels(image):
         raise TypeError(
-            "`image` must have a floating-point dtype to be read between pixels, got "
-            f"{image.dtype}; pass sample=augment.nearest for labels, and convert levels of color "
-            "first with augment.to_float(image)."
+            f"`image` must have a floating-point dtype, got {image.dtype}, to be read between "
+            "pixels; pass sample=augment.nearest for labels, and convert levels of color first "
+            "with augment.to_float(image)."
         )
     return checked(image)
 

@@ -82,6 +82,62 @@ def test_boxes_hold_what_they_held():
             np.testing.assert_allclose(box, [x.min(), y.min(), x.max(), y.max()], atol=1e-4)
 
 
+def test_boxes_follow_a_perspective_up_to_its_horizon():
+    """Around the points of their sides that lie before it, of which NumPy moves very many."""
+    horizon = TILTED.copy()
+    horizon[2] = [0.04, 0.01, 1]  # Behind are the points with 0.04 x + 0.01 y < -1.
+    corners = np.array([[20.0, 15.0, 44.0, 31.0], [2.0, 3.0, 40.0, 20.0]], np.float32)
+    share = np.linspace(0, 1, 20_001)[:, None]
+
+    @jax.jit
+    def run(matrix):
+        boxes = augment.boxes(corners, matrix, image_size=SIZE)
+        return boxes, augment.keypoints(corners[1:, :2], matrix, image_size=SIZE)
+
+    for matrix in (TILTED, horizon):
+        boxes, behind = run(matrix)
+        for (left, top, right, bottom), box in zip(corners, boxes, strict=True):
+            turn = np.array([[left, top], [right, top], [right, bottom], [left, bottom]])
+            sides = [a + share * (b - a) for a, b in zip(turn, np.roll(turn, 1, 0), strict=True)]
+            points = np.concatenate(sides)
+            seen = (points - np.array(SIZE[::-1]) / 2) @ matrix[2, :2] > -1 + 1e-4
+            x, y = moved(points[seen], matrix).clip(0, SIZE[::-1]).T
+            np.testing.assert_allclose(box, [x.min(), y.min(), x.max(), y.max()], atol=0.05)
+    assert np.isnan(behind).all()
+    nowhere, _ = run(np.diag(np.float32([1, 1, -1])))
+    np.testing.assert_array_equal(nowhere, np.zeros((2, 4)))
+
+
+def test_labels_follow_a_perspective():
+    labels = (marked(POINTS).sum(-1) > 0.3) * np.int16(7)
+
+    @jax.jit
+    def run():
+        floats = labels[..., None].astype(np.float32)
+        options = {"sample": augment.nearest, "fill": 3.0}
+        return (
+            augment.affine_labels(labels, TILTED, fill=3),
+            augment.perspective(floats, TILTED, **options),
+            augment.affine_labels(labels > 0, TILTED),
+        )
+
+    followed, expected, masks = run()
+    assert followed.dtype == np.int16
+    assert masks.dtype == bool
+    np.testing.assert_array_equal(followed, expected[..., 0])
+    np.testing.assert_array_equal(masks, np.asarray(followed) == 7)
+
+
+def test_a_mirror_is_torchvisions_of_boxes_and_half_a_pixel_off_that_of_indices():
+    """Points count from the corner; albumentations and kornia count pixels, and have W - 1 - x."""
+    mirror = np.diag(np.float32([-1, 1, 1]))
+    points = np.float32([[10.5, 3.5]])  # The middle of pixel 10 of row 3.
+    flipped = jax.jit(lambda p: augment.keypoints(p, mirror, image_size=SIZE))(points)
+    np.testing.assert_allclose(flipped, [[SIZE[1] - 10.5, 3.5]])
+    indices = points - 0.5
+    np.testing.assert_allclose(flipped - 0.5, [[SIZE[1] - 1 - indices[0, 0], 3]])
+
+
 def test_a_turned_box_touches_its_pixels_and_one_that_has_left_has_no_area():
     image = np.zeros((*SIZE, 1), np.float32)
     image[15:31, 20:44] = 1

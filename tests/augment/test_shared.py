@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from jaxreg import augment
 from jaxreg.augment import _shared
+from tests import cases
 from tests.augment.helpers import IMAGE, KEY, assert_distribution, assert_rounded_once
-from tests.helpers import assert_rate
+from tests.helpers import assert_rate, few
 
 IMAGES = np.zeros((4000, 1, 1, 1), np.float32)
 NESTED = np.zeros((2, 3, 4, 5, 1), np.float32)
@@ -69,9 +71,114 @@ def test_limits_that_are_traced_are_at_least_0():
     assert limit(3.0, IMAGE).dtype == np.float32
 
 
+RIGHT = np.array([[1, 0, 1], [0, 1, 0], [0, 0, 1]], np.float32)
+TILTED = np.array([[0.9, 0.1, 1], [-0.1, 1, 0], [0.02, 0.01, 1]], np.float32)
+SHIFTS = 2 * np.sin(np.arange(8 * 8 * 2, dtype=np.float32)).reshape(8, 8, 2)
+
+
+def warps(x, fill, **sample):
+    """What reads between pixels, of labels or of floats with a sampler that does not."""
+    return [
+        augment.affine(x, RIGHT @ TILTED, fill=fill, **sample),
+        augment.perspective(x, TILTED, size=(7, 9), fill=fill, **sample),
+        augment.affine(x, TILTED, border=augment.edge, **sample),
+        augment.elastic(x, SHIFTS, fill=fill, **sample),
+    ]
+
+
+def members(x, fill):
+    """The other geometry, each with all that it takes."""
+    return [
+        augment.rotate(x, degrees=33.0, fill=fill),
+        augment.translate(x, x=1.4, y=-2.0, fill=fill),
+        augment.scale(x, x=1.3, y=0.7, fill=fill),
+        augment.shear(x, x=0.3, y=0.1, fill=fill),
+        augment.random_rotate(KEY, x, degrees=40.0, fill=fill),
+        augment.random_affine(KEY, x, degrees=30.0, shift=2.0, scale=0.3, shear=0.2, fill=fill),
+        augment.random_perspective(KEY, x, distortion=0.6, fill=fill),
+        augment.random_elastic(KEY, x, strength=9.0, sigma=1.0, radius=2, fill=fill),
+    ]
+
+
+def moves(x, fill):
+    """What reads whole pixels, the same of labels and of floats."""
+    either = augment.one_of(lambda key, x: x, lambda key, x: augment.flip_up_down(x))
+    return [
+        augment.random_flip_left_right(KEY, x, probability=0.5),
+        augment.random_rot90(KEY, x),
+        augment.random_crop(KEY, x, size=(5, 6)),
+        augment.center_crop(x, size=(3, 4)),
+        augment.pad(x, width=(1, 0, 2, 1), fill=fill),
+        augment.pad(x, width=2, border=augment.reflect),
+        augment.random_cutout(KEY, x, height=3, width=2, fill=fill),
+        augment.random_erasing(KEY, x, probability=1.0, fill=fill),
+        augment.random_grid_mask(KEY, x, spacing=(3.0, 4.0), ratio=0.5, fill=fill),
+        augment.sequence(either, augment.with_probability(either, probability=0.5))(KEY, x),
+    ]
+
+
+@few("lead", [(3,), (), (2, 3)], ids=str)
+@few("dtype", ["uint8", "bool", "int16", "int32"])
+def test_labels_go_through_all_of_the_geometry(dtype, lead):
+    """As floats that are read at the nearest pixels do, in their own dtype; NumPy arrays, too."""
+    number, fill = (2, 1) if dtype == "bool" else (5, 9)
+    whole = np.random.default_rng(0).integers(0, number, (*lead, 8, 8, 1))
+    labels, floats = whole.astype(dtype), whole.astype(np.float32)
+
+    @jax.jit
+    def run():
+        same = [*warps(labels, fill), *moves(labels, fill)]
+        expected = [*warps(floats, fill, sample=augment.nearest), *moves(floats, fill)]
+        sizes = (augment.resize(labels, size=(5, 11)), augment.resize(labels, size=(16, 16)))
+        crop = augment.random_resized_crop(KEY, labels, size=(5, 7))
+        return same, expected, [*members(labels, fill), *sizes, crop]
+
+    same, expected, others = run()
+    for y, floats in zip(same, expected, strict=True):
+        assert y.dtype == dtype
+        np.testing.assert_array_equal(y, floats)
+    for y in others:
+        assert y.dtype == dtype
+        assert set(np.unique(y)) <= {*np.unique(labels), fill}
+        assert y.shape[:-3] == lead
+    np.testing.assert_array_equal(others[-2], labels.repeat(2, -3).repeat(2, -2))
+
+
+def test_rows_take_numpy_arrays_of_64_bits():
+    """Where JAX has 32, as its own arrays of the same numbers: they are converted at the door."""
+    keys = jax.dtypes.prng_key
+    rows = [row for row in cases.FUNCTIONS if row.name.startswith("augment.")]
+    assert len(rows) > 100
+    for row in rows:
+        inputs = [a if jnp.issubdtype(a.dtype, keys) else np.asarray(a) for a in row.inputs]
+        wide = {np.dtype("float32"): np.float64, np.dtype("int32"): np.int64}
+        inputs = [a.astype(wide.get(a.dtype, a.dtype)) if a.ndim else a for a in inputs]
+        y, same = (
+            jax.eval_shape(lambda row=row, own=own: row.bound(*own, **row.strengths))
+            for own in (inputs, row.inputs)
+        )
+        assert jax.tree.map(str, y) == jax.tree.map(str, same), row.name
+
+
 @pytest.mark.parametrize(
     ("kind", "call", "message"),
     [
+        (
+            ValueError,
+            lambda: _shared.checked_pixels(np.zeros((2, 8, 8), np.int32)),
+            r"`image` of int32 must have at most 4 channels, .*image\[\.\.\., None\]",
+        ),
+        (ValueError, lambda: _shared.checked_pixels(np.zeros((8, 8), bool)), r"add an axis of one"),
+        (TypeError, lambda: _shared.checked_pixels(1j * IMAGE), r"`image` must have a real dtype"),
+        (TypeError, lambda: _shared.checked_pixels([[1]]), r"`image` must be an array, got list"),
+        (ValueError, lambda: _shared.limit(np.inf, "v", IMAGE), r"`v` must be finite, got inf"),
+        (ValueError, lambda: _shared.limits(0.5, "v", IMAGE), r"`v` must be a pair .* got 0\.5"),
+        (ValueError, lambda: _shared.limits((1, 2, 3), "v", IMAGE), r"`v` must be a pair"),
+        (
+            ValueError,
+            lambda: _shared.positive_limits((0.0, 1.0), "v", IMAGE),
+            r"`v` must be positive, got 0\.0",
+        ),
         (TypeError, lambda: _shared.checked(np.uint8(IMAGE)), r"augment\.to_float\(image\)"),
         (TypeError, lambda: _shared.checked(np.int32(IMAGE), "x"), r"`x` must have a floating-poi"),
         (ValueError, lambda: _shared.checked(IMAGE[0]), r"\[..., height, width, channels\], got"),

@@ -49,7 +49,7 @@ def _affine_in_float32(image: jax.Array, matrix: jax.Array) -> jax.Array:
 
 
 def _nearest(image: jax.Array, x: jax.Array, y: jax.Array) -> jax.Array:
-    return widen(augment.nearest(image, x, y, fill=0.5))
+    return widen(augment.nearest(image, x, y, fill=2.0))
 
 
 def _bilinear(image: jax.Array, x: jax.Array, y: jax.Array) -> jax.Array:
@@ -82,7 +82,7 @@ def _pad(image: jax.Array) -> jax.Array:
 
 
 def _pad_with_a_value(image: jax.Array) -> jax.Array:
-    return widen(augment.pad(image, width=1, fill=0.5))
+    return widen(augment.pad(image, width=1, fill=2.0))
 
 
 def _random_crop(key: jax.Array, image: jax.Array) -> jax.Array:
@@ -148,7 +148,7 @@ RANDOM_GEOMETRY = (
     random(augment.random_quadrilateral, distortion=0.4, off={}, errors=[outside("distortion")]),
     random(
         augment.random_window,
-        errors=[(ValueError, r"`scale` must be .* in \[0, inf\], got -1", {"scale": (-1.0, 1.0)})],
+        errors=[(ValueError, r"`scale` must be zero or positive, got -1", {"scale": (-1.0, 1.0)})],
     ).but(call=_random_window, options=SHAPES),
     random(augment.random_rotate, degrees=15.0, errors=[negative("degrees")]),
     random(augment.random_translate, x=2.0, y=1.0, errors=_XY),
@@ -189,7 +189,12 @@ COLOR = (
     row(augment.grayscale),
     row(augment.invert),
     row(augment.solarize, threshold=0.51, errors=[misfit("threshold")]),
-    row(augment.normalize, mean=0.4, std=0.3, errors=[negative("std")]),
+    row(
+        augment.normalize,
+        mean=0.4,
+        std=0.3,
+        errors=[(ValueError, r"`std` must be positive, got -1\.0", {"std": -1.0})],
+    ),
     row(augment.autocontrast).but(inputs=(STRETCHED,)),
     row(augment.equalize),
     row(augment.posterize, bits=3.0, off={"bits": 8.0}, errors=[outside("bits", 9.5)]),

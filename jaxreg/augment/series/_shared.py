@@ -16,11 +16,11 @@ from jaxreg._checks import (
 )
 from jaxreg._numerics import real_dtype, strength, weighted, widen
 from jaxreg._sharding import whole_along
-from jaxreg.augment._shared import place_by_example, select
+from jaxreg.augment._shared import check_finite, place_by_example, select
 
 
 def checked(x: jax.Array) -> jax.Array:
-    """Returns ``x`` with every example whole on its device.
+    """Returns ``x`` as a JAX array with every example whole on its device.
 
     Raises:
       TypeError: It is not real floating-point.
@@ -32,7 +32,7 @@ def checked(x: jax.Array) -> jax.Array:
             f"`x` must have the shape [..., time, channels], got {x.shape}; add an axis of one "
             "channel with x[..., None]."
         )
-    return whole_along(x, (x.ndim - 2, x.ndim - 1))
+    return whole_along(jnp.asarray(x), (x.ndim - 2, x.ndim - 1))
 
 
 def steps(length: ArrayLike | None, x: jax.Array) -> jax.Array:
@@ -70,10 +70,12 @@ def times(x: jax.Array) -> jax.Array:
 
 
 def limit(value: ArrayLike, name: str, x: jax.Array) -> jax.Array:
-    """The checked bound of a random strength: one number, zero or positive."""
+    """The checked bound of a random strength: one finite number, zero or positive."""
     check_scalar(value, name)
     check_nonnegative(value, name)
-    return jnp.maximum(strength(value, x), 0)
+    check_finite(value, name)
+    value = strength(value, x)
+    return jnp.clip(value, 0, jnp.finfo(value.dtype).max)
 
 
 def uniform(key: jax.Array, x: jax.Array, number: int = 1) -> jax.Array:

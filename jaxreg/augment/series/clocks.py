@@ -6,6 +6,7 @@ from jax.typing import ArrayLike
 
 from jaxreg._checks import check_between, check_broadcasts, is_static
 from jaxreg._numerics import strength
+from jaxreg.augment._shared import check_finite
 from jaxreg.augment.series import splines
 from jaxreg.augment.series._shared import (
     check_number,
@@ -355,3 +356,4 @@ def _check_share(share: ArrayLike) -> None:
 def _check_factor(factor: ArrayLike, name: str) -> None:
     if is_static(factor) and not float(factor) > 0:  # pyright: ignore[reportArgumentType]
         raise ValueError(f"`{name}` must be positive, got {factor}; 1 changes nothing.")
+    check_finite(factor, name)

@@ -17,7 +17,7 @@ from jaxreg._checks import (
 from jaxreg._labels import check_where
 from jaxreg._numerics import aligned, strength
 from jaxreg._sharding import place_like, whole_along
-from jaxreg.augment._shared import averaged, check_partner
+from jaxreg.augment._shared import averaged, check_finite, check_partner
 from jaxreg.noise import uniform_noise
 
 
@@ -53,7 +53,7 @@ def embedding_noise(
 
     Raises:
       TypeError: ``x`` is not real floating-point, or ``key`` is not one key.
-      ValueError: ``alpha`` is negative or not a single number, or the shapes do not fit.
+      ValueError: ``alpha`` is negative, infinite or not a single number, or the shapes do not fit.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -67,9 +67,10 @@ def embedding_noise(
       <https://arxiv.org/abs/2310.05914>`_, 2023
     """
     check_key(key)
-    _check_embeddings(x, where)
+    x = _checked(x, where)
     check_scalar(alpha, "alpha")
     check_nonnegative(alpha, "alpha")
+    check_finite(alpha, "alpha")
     size = jnp.maximum(strength(alpha, x), 0)
     length, dim = x.shape[-2:]
     if where is None:
@@ -123,7 +124,7 @@ def embedding_interpolation(
       Guo, Mao and Zhang, `Augmenting Data with Mixup for Sentence Classification
       <https://arxiv.org/abs/1905.08941>`_, 2019
     """
-    _check_embeddings(x, where)
+    x, other = _checked(x, where), jnp.asarray(other)
     check_partner(x, other, "other")
     check_broadcasts(share, "share", x.shape[:-1])
     if jnp.ndim(share) == 0:
@@ -180,15 +181,17 @@ def random_embedding_interpolation(
       <https://arxiv.org/abs/1702.05538>`_, 2017
     """
     check_key(key)
-    _check_embeddings(x, where)
+    x = _checked(x, where)
     check_between(amount, "amount", 0, 1)
     drawn = _bits.uniform(key, (*x.shape[:-1], 1), like=x, bits=bits)[..., 0]
     share = 1 - jnp.clip(strength(amount, x), 0, 1) * drawn.astype(strength(0, x).dtype)
     return embedding_interpolation(x, other, share=share, where=where)
 
 
-def _check_embeddings(x: jax.Array, where: jax.Array | None) -> None:
+def _checked(x: jax.Array, where: jax.Array | None) -> jax.Array:
+    """The embeddings as a JAX array."""
     check_real(x, "x")
     if x.ndim < 2:
         raise ValueError(f"`x` must have the shape [..., length, dim], got {x.shape}.")
     check_where(where, x.shape[:-1], "x[..., 0]")
+    return jnp.asarray(x)

@@ -197,6 +197,7 @@ def neighbours_from_embeddings(
     if not 1 <= k < size:
         raise ValueError(f"`k` must be in [1, {size}), less than the vocabulary, got {k}.")
     check_between(least, "least", -1, 1)
+    embeddings = jnp.asarray(embeddings)
     directions = unit(whole_along(embeddings, [0, 1]), axis=-1)
     ids = jnp.arange(size, dtype=jnp.int32)
     _, _, included = read(ids, None, excluded)

@@ -48,7 +48,7 @@ def read(tokens: jax.Array, where: jax.Array | None, protected: Ids | None) -> S
     """
     check_tokens(tokens)
     check_where(where, tokens.shape, "tokens")
-    tokens = whole_along(tokens, [tokens.ndim - 1])
+    tokens = whole_along(jnp.asarray(tokens), [tokens.ndim - 1])
     real = jnp.ones(tokens.shape, bool) if where is None else jnp.asarray(where).astype(bool)
     real = place_like(real, tokens)
     if protected is None:
@@ -98,7 +98,7 @@ def gather(table: jax.Array, tokens: jax.Array) -> jax.Array:
     sharding = explicit_sharding(tokens)
     if sharding is not None:
         sharding = NamedSharding(sharding.mesh, PartitionSpec(*sharding.spec, None))
-    table = whole_along(table, [0, 1])
+    table = whole_along(jnp.asarray(table), [0, 1])
     return table.at[widen_labels(tokens)].get(mode="clip", out_sharding=sharding)
 
 
