@@ -186,13 +186,10 @@ def test_a_layer_that_is_skipped_needs_its_first_input_by_position():
 def test_parameters_of_other_kinds(wrap, kind):
     """Variables of hijax and references, whose values are no leaves of a state."""
 
-    def make(key):
-        return wrap(Options(), 0.5, rngs=fnx.Rngs(key))
+    def call(layer, key):  # A stream of hijax could not advance in here.
+        return layer(X, gain=3.0, kind="scaled", rngs=key)
 
-    def call(layer, x):
-        return layer(x, gain=3.0, kind="scaled")
-
-    expected = jax.jit(lambda key, x: call(make(key), x))(KEY, X)
+    expected = jax.jit(lambda key: call(wrap(Options(), 0.5), key))(KEY)
     with fnx.var_defaults(**kind):
-        y = jax.jit(call)(make(KEY), X)
+        y = jax.jit(call)(wrap(Options(), 0.5), KEY)
     np.testing.assert_allclose(y, expected, rtol=1e-6)
