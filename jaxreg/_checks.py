@@ -92,6 +92,20 @@ def check_broadcasts(value: ArrayLike, name: str, shape: tuple[int, ...]) -> Non
         )
 
 
+def check_mask(mask: ArrayLike | None, x: jax.Array, name: str = "where") -> None:
+    """Raises unless a mask, where there is one, broadcasts to ``x`` as in NumPy."""
+    shape = () if mask is None else np.shape(mask)
+    try:
+        fits = np.broadcast_shapes(shape, x.shape) == x.shape
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ValueError(
+            f"`{name}` must broadcast to `x` from the last axes, as in NumPy, got shape {shape} "
+            f"for {x.shape}; add axes of size 1 where it has none, such as {name}[..., None]."
+        )
+
+
 def check_floating(x: jax.Array, name: str) -> None:
     """Raises unless ``x`` is an array of real or complex floating-point numbers."""
     if not hasattr(x, "dtype"):
@@ -168,6 +182,13 @@ def canonical_axes(axis: int | Sequence[int], ndim: int, name: str = "axis") -> 
     return positive
 
 
+def canonical_groups(
+    groups: Sequence[Sequence[int]] | None,
+) -> tuple[tuple[int, ...], ...] | None:
+    """Groups of devices along a mesh axis as tuples, which can be hashed."""
+    return None if groups is None else tuple(tuple(map(operator.index, group)) for group in groups)
+
+
 def group_count(num_groups: int | None, group_size: int | None, channels: int) -> int:
     """Number of groups of channels, of which one argument gives the number or the size."""
     if (num_groups is None) == (group_size is None):
@@ -175,9 +196,9 @@ def group_count(num_groups: int | None, group_size: int | None, channels: int) -
             "One of `num_groups` and `group_size` must be None, got "
             f"{num_groups} and {group_size}; pass num_groups=None with a size."
         )
-    if num_groups is not None:
-        return num_groups
-    check_static_integer(group_size, "group_size")  # pyright: ignore[reportArgumentType]
-    if group_size < 1 or channels % group_size:  # pyright: ignore
-        raise ValueError(f"`group_size` must divide the {channels} channels, got {group_size}.")
-    return channels // group_size  # pyright: ignore
+    name = "group_size" if num_groups is None else "num_groups"
+    given: int = group_size if num_groups is None else num_groups  # pyright: ignore
+    check_static_integer(given, name)
+    if given < 1 or channels % given:
+        raise ValueError(f"`{name}` must divide the {channels} channels, got {given}.")
+    return channels // given if num_groups is None else given

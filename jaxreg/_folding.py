@@ -31,6 +31,7 @@ class Norm(NamedTuple):
     axis: int | tuple[int, ...]
     ndim: int
     eps: ArrayLike
+    scale_offset: ArrayLike
     dtype: DTypeLike  # of its result
     is_training: bool
 

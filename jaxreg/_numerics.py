@@ -1,11 +1,17 @@
 """The one numerics core: wide accumulation, one rounding, norms without NaN."""
 
+from collections.abc import Mapping
+from typing import TypeVar
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 
+from jaxreg._checks import is_static_zero
 from jaxreg._sharding import place_like
+
+Tree = TypeVar("Tree")
 
 
 def wide_dtype(dtype: DTypeLike) -> jnp.dtype:
@@ -51,6 +57,20 @@ def divide(x: jax.Array, by: jax.Array) -> jax.Array:
 def real_dtype(x: jax.Array) -> jnp.dtype:
     """Returns the dtype of real numbers, such as norms and counts, in computations on ``x``."""
     return jnp.finfo(wide_dtype(x.dtype)).dtype
+
+
+def mean_dtype(x: jax.Array) -> jnp.dtype:
+    """Dtype in which the mean of ``x`` is kept."""
+    return jnp.dtype(jnp.complex64 if jnp.iscomplexobj(x) else jnp.float32)
+
+
+def running_dtype(old: jax.Array, new: jax.Array) -> jnp.dtype:
+    """Dtype of a running average: its own, float32 if that is narrower, complex where it has to be.
+
+    In bfloat16 an average stops moving where a step is less than half its last digit.
+    """
+    dtype = wide_dtype(old.dtype)
+    return jnp.promote_types(dtype, jnp.complex64) if jnp.iscomplexobj(new) else dtype
 
 
 def aligned(value: ArrayLike, x: jax.Array) -> jax.Array:
@@ -110,6 +130,22 @@ def _root_of_squares(x: jax.Array, axis: int | tuple[int, ...] | None) -> jax.Ar
     positive = total != 0
     root = jnp.sqrt(jnp.where(positive, total, jnp.ones_like(total)))
     return jnp.where(positive, root, jnp.zeros_like(total))
+
+
+def offset_scale(params: Mapping[str, jax.Array], offset: ArrayLike) -> dict[str, jax.Array]:
+    """Parameters of a norm with a number added to the factor, in float32 or wider.
+
+    A bfloat16 factor near zero keeps its digits, which its sum with one would lose.
+    """
+    if "scale" not in params or is_static_zero(offset):
+        return dict(params)
+    scale = params["scale"]
+    return {**params, "scale": widen(scale) + strength(offset, scale)}
+
+
+def detached(tree: Tree) -> Tree:
+    """The same values, through which no derivative goes."""
+    return jax.lax.stop_gradient(tree)
 
 
 def square(x: jax.Array) -> jax.Array:

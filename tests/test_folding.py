@@ -11,7 +11,7 @@ X, W = np.ones((2, 3), np.float32), np.ones((3, 4), np.float32)
 
 
 def norm(tape, x, name="norm", *, axis=-1, is_training=False):
-    tape.norms[name] = Norm(axis, x.ndim, 1e-5, x.dtype, is_training)
+    tape.norms[name] = Norm(axis, x.ndim, 1e-5, 0.0, x.dtype, is_training)
     return tape.norm(name, x) * 2
 
 

@@ -11,6 +11,7 @@ from jax.typing import DTypeLike
 
 from jaxreg import normalization
 from jaxreg._folding import Norm, Tape, find_pairs
+from jaxreg._numerics import offset_scale
 from jaxreg.linen._norms import evaluates, is_batch_norm
 
 _LAYERS = (nn.Dense, nn.DenseGeneral, nn.Conv, nn.ConvTranspose)
@@ -42,6 +43,7 @@ def fold_batch_norm(
       The functions ``apply``, to be compiled as you like, and ``variables`` of the folded model.
 
     Raises:
+      TypeError: ``apply`` is a module.
       ValueError: The model has no batch norm, or one of ``norms`` cannot be folded: what it reads
         is no layer's output or is used elsewhere too, the feature axes differ, or it trains. The
         message names the norm and the layer.
@@ -63,6 +65,12 @@ def fold_batch_norm(
       Jacob et al., `Quantization and Training of Neural Networks for Efficient
       Integer-Arithmetic-Only Inference <https://arxiv.org/abs/1712.05877>`_, 2018, section 3.2
     """
+    if isinstance(apply, nn.Module):
+        raise TypeError(
+            f"`apply` must be a function of variables and inputs, got the module "
+            f"{type(apply).__name__}; pass its method `apply`, such as "
+            "functools.partial(model.apply, train=False)."
+        )
     tape = Tape()
     marked = _intercepted(apply, partial(_mark, tape))
     pairs = find_pairs(tape, marked, (variables, *inputs), norms)
@@ -88,7 +96,8 @@ def _mark(tape: Tape, call: Callable[..., Any], args: Any, kwargs: Any, context:
         name = "/".join(module.path)
         y = call(tape.norm(name, args[0]), *args[1:], **kwargs)
         trains = not evaluates(module, args, kwargs)
-        tape.norms[name] = Norm(module.axis, y.ndim, module.epsilon, y.dtype, trains)
+        offset = getattr(module, "scale_offset", 0.0)
+        tape.norms[name] = Norm(module.axis, y.ndim, module.epsilon, offset, y.dtype, trains)
         return y
     y = call(*args, **kwargs)
     if axis := _output_axes(module):
@@ -145,6 +154,7 @@ def _fold(variables: Mapping[str, Any], pairs: Mapping[str, str], tape: Tape) ->
                 ("params", "bias"),
             )
         )
+        given = {name: a for name, a in (("scale", scale), ("bias", bias)) if a is not None}
         names = [f"params/{layer}/{name}" for name in ("kernel", "bias")]
         old = [flat.get(name) for name in names]
         kernel, layer_bias = (meta.unbox(value) for value in old)
@@ -152,8 +162,7 @@ def _fold(variables: Mapping[str, Any], pairs: Mapping[str, str], tape: Tape) ->
             kernel,
             normalization.BatchStats(mean, var),
             layer_bias=layer_bias,
-            scale=scale,
-            bias=bias,
+            **offset_scale(given, tape.norms[norm].scale_offset),
             eps=tape.norms[norm].eps,
             axis=tape.layers[layer].axis,
         )

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 from flax import linen as nn
@@ -9,14 +10,19 @@ from flax.typing import Dtype, Initializer
 from jax.typing import ArrayLike
 
 from jaxreg import normalization
+from jaxreg._numerics import widen
 from jaxreg.linen.normalization import BatchNorm, RunningNorm
+
+Limit = ArrayLike | Callable[[jax.Array], ArrayLike]
 
 
 class GhostBatchNorm(RunningNorm):
     """Linen form of :func:`jaxreg.normalization.ghost_batch_norm`.
 
-    Parameters and statistics are those of :class:`BatchNorm`, so that its checkpoints load. The
-    last axis holds the features. The input of ``init`` may have any number of examples.
+    Parameters and statistics are those of :class:`BatchNorm`, so that its checkpoints load under
+    the same name: give ``name="BatchNorm_0"`` where the checkpoint has an automatic one, or, in
+    place of all norms of a model, ``class BatchNorm(linen.GhostBatchNorm): pass``. The last axis
+    holds the features. The input of ``init`` may have any number of examples.
 
     Attributes:
       ghost_batch_size: Examples in a ghost batch, a divisor of the batch in training.
@@ -29,6 +35,9 @@ class GhostBatchNorm(RunningNorm):
       use_scale: Whether a factor is learned.
       bias_init: Initializer of the offset.
       scale_init: Initializer of the factor.
+      scale_offset: Added to the factor. With 1 and ``scale_init=nn.initializers.zeros`` the factor
+        is learned around one, as in Gemma and Megatron, and decay pulls it to the identity.
+      ddof: 1 keeps torch's running variance, see :func:`jaxreg.normalization.ghost_batch_norm`.
       mean_init: Initializer of the running mean, called without a key.
       var_init: Initializer of the running variance, called without a key.
 
@@ -53,11 +62,14 @@ class GhostBatchNorm(RunningNorm):
     use_scale: bool = True
     bias_init: Initializer = nn.initializers.zeros
     scale_init: Initializer = nn.initializers.ones
+    scale_offset: ArrayLike = 0.0
+    ddof: ArrayLike = 0
     mean_init: Initializer = nn.initializers.zeros
     var_init: Initializer = nn.initializers.ones
 
-    def in_training(self) -> Callable[..., tuple[jax.Array, normalization.BatchStats]]:
-        shared = {"momentum": self.momentum, "eps": self.epsilon}
+    @nn.nowrap
+    def _in_training(self) -> Callable[..., tuple[jax.Array, normalization.BatchStats]]:
+        shared = {"momentum": self.momentum, "eps": self.epsilon, "ddof": self.ddof}
         if self.is_initializing():
             return partial(normalization.batch_norm, **shared)
         return partial(
@@ -68,12 +80,17 @@ class GhostBatchNorm(RunningNorm):
 class BatchRenorm(BatchNorm, kw_only=True):
     """Linen form of :func:`jaxreg.normalization.batch_renorm`.
 
-    Parameters and statistics are those of :class:`BatchNorm`, so that its checkpoints load; so are
-    all other attributes.
+    Parameters and statistics are those of :class:`BatchNorm`, so that its checkpoints load, under
+    automatic names as :class:`GhostBatchNorm` says; so are all other attributes.
+
+    A limit may be a schedule, a function of the number of training steps that this layer has seen.
+    The layer then counts them in ``batch_stats/count``. CrossQ, which is batch norm for its first
+    100,000 steps, has ``r_max=lambda n: jnp.where(n < 100_000, 1.0, 3.0)`` and ``d_max=lambda n:
+    jnp.where(n < 100_000, 0.0, 5.0)``.
 
     Attributes:
-      r_max: Bound of the change of the deviation, 1 or more; the value of a schedule, say.
-      d_max: Bound of the change of the mean, zero or positive.
+      r_max: Bound of the change of the deviation, 1 or more, or a schedule.
+      d_max: Bound of the change of the mean, zero or positive, or a schedule.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -86,16 +103,35 @@ class BatchRenorm(BatchNorm, kw_only=True):
       [1. 3.]
     """
 
-    r_max: ArrayLike
-    d_max: ArrayLike
+    r_max: Limit
+    d_max: Limit
 
-    def in_training(self) -> Callable[..., tuple[jax.Array, normalization.BatchStats]]:
-        return partial(
-            normalization.batch_renorm,
-            r_max=self.r_max,
-            d_max=self.d_max,
+    @nn.nowrap
+    def _in_training(self) -> Callable[..., tuple[jax.Array, normalization.BatchStats]]:
+        limits = {"r_max": self.r_max, "d_max": self.d_max}
+        if not any(map(callable, limits.values())):
+            return partial(self._renormalized, limits)
+        start = normalization.init_stats(()).mean
+        count = self.variable("batch_stats", "count", lambda: start)
+
+        def with_count(*args: Any, **given: Any) -> Any:
+            now = {k: v(count.value) if callable(v) else v for k, v in limits.items()}
+            if not self.is_initializing():
+                count.value = widen(count.value) + 1
+            return self._renormalized(now, *args, **given)
+
+        return with_count
+
+    @nn.nowrap
+    def _renormalized(self, limits: dict[str, Any], *args: Any, **given: Any) -> Any:
+        return normalization.batch_renorm(
+            *args,
+            **given,
+            **limits,
             momentum=self.momentum,
             eps=self.epsilon,
             axis=self.axis,
+            ddof=self.ddof,
             axis_name=() if self.is_initializing() else self.axis_name,
+            axis_index_groups=self.axis_index_groups,
         )

@@ -1,22 +1,22 @@
 """Linen modules that normalize each example by itself, with the variable trees of Flax."""
 
+from collections.abc import Sequence
+
 import jax
 from flax import linen as nn
-from flax.linen.dtypes import canonicalize_dtype
 from flax.typing import Dtype, Initializer
 from jax.typing import ArrayLike
 
 from jaxreg import normalization
 from jaxreg._checks import check_floating, group_count
-from jaxreg._numerics import widen
-from jaxreg.linen.normalization import affine_params, feature_shape
+from jaxreg.linen.normalization import normalized
 
 
 class LayerNorm(nn.Module):
     """Linen form of :func:`jaxreg.normalization.layer_norm`.
 
-    Defaults and parameters are those of ``flax.linen.LayerNorm``, and so are the numbers where
-    Flax's are right; large means, masks and rows without a selected element are right too.
+    Arguments, defaults and parameters are those of ``flax.linen.LayerNorm``, and so are the numbers
+    where Flax's are right; large means, masks and rows without a selected element are right too.
 
     Attributes:
       epsilon: Added to the variance.
@@ -30,6 +30,11 @@ class LayerNorm(nn.Module):
       feature_axes: Axes along which the parameters differ.
       axis_name: Mesh axis over which the normalized axes are sharded, inside ``shard_map`` or
         ``pmap``; plain ``jit`` needs none.
+      axis_index_groups: Groups of indices along that axis, each with statistics of its own.
+      use_fast_variance: Without effect: the variance is always an accurate one.
+      force_float32_reductions: Without effect: statistics are always float32 or wider.
+      scale_offset: Added to the factor. With 1 and ``scale_init=nn.initializers.zeros`` the factor
+        is learned around one, as in Gemma and Megatron, and decay pulls it to the identity.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -51,6 +56,10 @@ class LayerNorm(nn.Module):
     reduction_axes: int | tuple[int, ...] = -1
     feature_axes: int | tuple[int, ...] = -1
     axis_name: str | tuple[str, ...] | None = None
+    axis_index_groups: Sequence[Sequence[int]] | None = None
+    use_fast_variance: bool = True
+    force_float32_reductions: bool = True
+    scale_offset: ArrayLike = 0.0
 
     @nn.compact
     def __call__(self, x: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
@@ -60,25 +69,15 @@ class LayerNorm(nn.Module):
           x: Input array.
           mask: Elements that enter the statistics, ``where`` of :mod:`jaxreg.normalization`.
         """
-        check_floating(x, "x")
-        parameters = affine_params(self, feature_shape(x, self.feature_axes))
-        y = normalization.layer_norm(
-            widen(x),
-            eps=self.epsilon,
-            reduction_axes=self.reduction_axes,
-            feature_axes=self.feature_axes,
-            where=mask,
-            axis_name=None if self.is_initializing() else self.axis_name,
-            **parameters,
-        )
-        return y.astype(canonicalize_dtype(x, *parameters.values(), dtype=self.dtype))
+        axes = {"reduction_axes": self.reduction_axes, "feature_axes": self.feature_axes}
+        return normalized(self, normalization.layer_norm, x, mask, **axes)
 
 
 class RMSNorm(nn.Module):
     """Linen form of :func:`jaxreg.normalization.rms_norm`.
 
-    Defaults and parameters are those of ``flax.linen.RMSNorm``, and so are the numbers where
-    Flax's are right; masks and rows without a selected element are right too.
+    Arguments, defaults and parameters are those of ``flax.linen.RMSNorm``, and so are the numbers
+    where Flax's are right; masks and rows without a selected element are right too.
 
     Attributes:
       epsilon: Added to the mean square.
@@ -90,6 +89,11 @@ class RMSNorm(nn.Module):
       feature_axes: Axes along which the factor differs.
       axis_name: Mesh axis over which the normalized axes are sharded, inside ``shard_map`` or
         ``pmap``; plain ``jit`` needs none.
+      axis_index_groups: Groups of indices along that axis, each with statistics of its own.
+      use_fast_variance: Without effect: the variance is always an accurate one.
+      force_float32_reductions: Without effect: statistics are always float32 or wider.
+      scale_offset: Added to the factor. With 1 and ``scale_init=nn.initializers.zeros`` the factor
+        is learned around one, as in Gemma and Megatron, and decay pulls it to the identity.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -108,6 +112,10 @@ class RMSNorm(nn.Module):
     reduction_axes: int | tuple[int, ...] = -1
     feature_axes: int | tuple[int, ...] = -1
     axis_name: str | tuple[str, ...] | None = None
+    axis_index_groups: Sequence[Sequence[int]] | None = None
+    use_fast_variance: bool = True
+    force_float32_reductions: bool = True
+    scale_offset: ArrayLike = 0.0
 
     @nn.compact
     def __call__(self, x: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
@@ -117,25 +125,16 @@ class RMSNorm(nn.Module):
           x: Input array.
           mask: Elements that enter the statistics, ``where`` of :mod:`jaxreg.normalization`.
         """
-        check_floating(x, "x")
-        parameters = affine_params(self, feature_shape(x, self.feature_axes))
-        y = normalization.rms_norm(
-            widen(x),
-            eps=self.epsilon,
-            reduction_axes=self.reduction_axes,
-            feature_axes=self.feature_axes,
-            where=mask,
-            axis_name=None if self.is_initializing() else self.axis_name,
-            **parameters,
-        )
-        return y.astype(canonicalize_dtype(x, *parameters.values(), dtype=self.dtype))
+        axes = {"reduction_axes": self.reduction_axes, "feature_axes": self.feature_axes}
+        return normalized(self, normalization.rms_norm, x, mask, **axes)
 
 
 class GroupNorm(nn.Module):
     """Linen form of :func:`jaxreg.normalization.group_norm`.
 
-    Defaults and parameters are those of ``flax.linen.GroupNorm``, and so are the numbers where
-    Flax's are right; large means, any number of batch axes and masks without the channels are too.
+    Arguments, defaults and parameters are those of ``flax.linen.GroupNorm``, and so are the numbers
+    where Flax's are right; large means, any number of batch axes and masks without the channels are
+    right too.
 
     Attributes:
       num_groups: Number of groups; None where ``group_size`` is given.
@@ -151,6 +150,11 @@ class GroupNorm(nn.Module):
         by default.
       axis_name: Mesh axis over which the normalized axes are sharded, inside ``shard_map`` or
         ``pmap``; plain ``jit`` needs none.
+      axis_index_groups: Groups of indices along that axis, each with statistics of its own.
+      use_fast_variance: Without effect: the variance is always an accurate one.
+      force_float32_reductions: Without effect: statistics are always float32 or wider.
+      scale_offset: Added to the factor. With 1 and ``scale_init=nn.initializers.zeros`` the factor
+        is learned around one, as in Gemma and Megatron, and decay pulls it to the identity.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -172,6 +176,10 @@ class GroupNorm(nn.Module):
     scale_init: Initializer = nn.initializers.ones
     reduction_axes: int | tuple[int, ...] | None = None
     axis_name: str | tuple[str, ...] | None = None
+    axis_index_groups: Sequence[Sequence[int]] | None = None
+    use_fast_variance: bool = True
+    force_float32_reductions: bool = True
+    scale_offset: ArrayLike = 0.0
 
     @nn.compact
     def __call__(self, x: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
@@ -182,24 +190,17 @@ class GroupNorm(nn.Module):
           mask: Elements that enter the statistics, ``where`` of :mod:`jaxreg.normalization`.
         """
         check_floating(x, "x")
-        parameters = affine_params(self, x.shape[-1:])
-        y = normalization.group_norm(
-            widen(x),
-            groups=group_count(self.num_groups, self.group_size, x.shape[-1]),
-            eps=self.epsilon,
-            reduction_axes=self.reduction_axes,
-            where=mask,
-            axis_name=None if self.is_initializing() else self.axis_name,
-            **parameters,
-        )
-        return y.astype(canonicalize_dtype(x, *parameters.values(), dtype=self.dtype))
+        groups = group_count(self.num_groups, self.group_size, x.shape[-1])
+        options = {"groups": groups, "reduction_axes": self.reduction_axes}
+        return normalized(self, normalization.group_norm, x, mask, **options)
 
 
 class InstanceNorm(nn.Module):
     """Linen form of :func:`jaxreg.normalization.instance_norm`.
 
-    Defaults and parameters are those of ``flax.linen.InstanceNorm``, and so are the numbers where
-    Flax's are right; large means, masks and rows without a selected element are right too.
+    Arguments, defaults and parameters are those of ``flax.linen.InstanceNorm``, and so are the
+    numbers where Flax's are right; large means, masks and rows without a selected element are right
+    too.
 
     Attributes:
       epsilon: Added to the variance.
@@ -212,6 +213,11 @@ class InstanceNorm(nn.Module):
       feature_axes: Axes of the channels.
       axis_name: Mesh axis over which the normalized axes are sharded, inside ``shard_map`` or
         ``pmap``; plain ``jit`` needs none.
+      axis_index_groups: Groups of indices along that axis, each with statistics of its own.
+      use_fast_variance: Without effect: the variance is always an accurate one.
+      force_float32_reductions: Without effect: statistics are always float32 or wider.
+      scale_offset: Added to the factor. With 1 and ``scale_init=nn.initializers.zeros`` the factor
+        is learned around one, as in Gemma and Megatron, and decay pulls it to the identity.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -232,6 +238,10 @@ class InstanceNorm(nn.Module):
     scale_init: Initializer = nn.initializers.ones
     feature_axes: int | tuple[int, ...] = -1
     axis_name: str | tuple[str, ...] | None = None
+    axis_index_groups: Sequence[Sequence[int]] | None = None
+    use_fast_variance: bool = True
+    force_float32_reductions: bool = True
+    scale_offset: ArrayLike = 0.0
 
     @nn.compact
     def __call__(self, x: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
@@ -241,14 +251,5 @@ class InstanceNorm(nn.Module):
           x: Input array.
           mask: Elements that enter the statistics, ``where`` of :mod:`jaxreg.normalization`.
         """
-        check_floating(x, "x")
-        parameters = affine_params(self, feature_shape(x, self.feature_axes))
-        y = normalization.instance_norm(
-            widen(x),
-            eps=self.epsilon,
-            feature_axes=self.feature_axes,
-            where=mask,
-            axis_name=None if self.is_initializing() else self.axis_name,
-            **parameters,
-        )
-        return y.astype(canonicalize_dtype(x, *parameters.values(), dtype=self.dtype))
+        axes = {"feature_axes": self.feature_axes}
+        return normalized(self, normalization.instance_norm, x, mask, **axes)

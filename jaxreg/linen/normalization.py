@@ -1,6 +1,6 @@
 """Linen modules that normalize, with the variable trees of Flax."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -11,8 +11,8 @@ from flax.typing import Dtype, Initializer
 from jax.typing import ArrayLike
 
 from jaxreg import normalization
-from jaxreg._checks import canonical_axes, check_floating
-from jaxreg._numerics import widen
+from jaxreg._checks import canonical_axes, check_floating, check_mask
+from jaxreg._numerics import mean_dtype, offset_scale, widen
 
 
 class RunningNorm(nn.Module):
@@ -23,7 +23,8 @@ class RunningNorm(nn.Module):
 
     axis = -1
 
-    def in_training(self) -> Callable[..., tuple[jax.Array, normalization.BatchStats]]:
+    @nn.nowrap
+    def _in_training(self) -> Callable[..., tuple[jax.Array, normalization.BatchStats]]:
         """Returns the function of input and statistics, the one thing in which they differ."""
         raise NotImplementedError
 
@@ -41,20 +42,27 @@ class RunningNorm(nn.Module):
           x: Input array.
           use_running_average: True in evaluation; needed here or in the constructor.
           mask: Elements that enter the statistics, ``where`` of :mod:`jaxreg.normalization`.
+
+        Raises:
+          ValueError: ``use_running_average`` is given nowhere or twice, or ``mask`` does not
+            broadcast to ``x``.
         """
         evaluate = nn.merge_param(
             "use_running_average", self.use_running_average, use_running_average
         )
         shape = feature_shape(x, self.axis)
-        mean = self.variable("batch_stats", "mean", self.mean_init, None, shape, "float32")
+        check_mask(mask, x, "mask")
+        mean = self.variable("batch_stats", "mean", self.mean_init, None, shape, mean_dtype(x))
         var = self.variable("batch_stats", "var", self.var_init, None, shape, "float32")
         params = affine_params(self, shape)
-        stats, given = normalization.BatchStats(mean.value, var.value), {**params, "where": mask}
+        stats = normalization.BatchStats(mean.value, var.value)
+        given = {**offset_scale(params, self.scale_offset), "where": mask}
+        in_training = self._in_training()
         if evaluate:
             fields = {"eps": self.epsilon, "axis": self.axis}
             y = normalization.batch_norm_inference(widen(x), stats, **given, **fields)
         else:
-            y, stats = self.in_training()(widen(x), stats, **given)
+            y, stats = in_training(widen(x), stats, **given)
             if not self.is_initializing():
                 mean.value, var.value = stats
         return y.astype(canonicalize_dtype(x, *params.values(), dtype=self.dtype))
@@ -63,11 +71,10 @@ class RunningNorm(nn.Module):
 class BatchNorm(RunningNorm):
     """Linen form of :func:`jaxreg.normalization.batch_norm`.
 
-    Defaults, parameters (``scale``, ``bias``) and statistics (``batch_stats/mean`` and ``var``) are
-    those of ``flax.linen.BatchNorm``, so that checkpoints load both ways. The numbers agree where
-    Flax's are right; large means, masks and unequal counts across devices are right too. Flax's
-    ``use_fast_variance`` and ``force_float32_reductions`` have no counterpart, since statistics are
-    always accurate ones in float32; nor has ``axis_index_groups``: name a mesh axis per group.
+    Arguments, defaults, parameters (``scale``, ``bias``) and statistics (``batch_stats/mean`` and
+    ``var``) are those of ``flax.linen.BatchNorm``, so that checkpoints load both ways. The numbers
+    agree where Flax's are right; large means, masks and unequal counts across devices are right
+    too. Statistics that come narrower than float32 are float32 after the first step.
 
     Attributes:
       use_running_average: True in evaluation. Set here or at the call.
@@ -80,11 +87,17 @@ class BatchNorm(RunningNorm):
       use_scale: Whether a factor is learned.
       bias_init: Initializer of the offset.
       scale_init: Initializer of the factor.
-      mean_init: Initializer of the running mean, called without a key.
-      var_init: Initializer of the running variance, called without a key.
       axis_name: Mesh axis to synchronize over, inside ``shard_map`` or ``pmap``; plain ``jit``
         needs none. Training inside ``shard_map`` asks for it; an empty tuple gives each device
         statistics of its own.
+      axis_index_groups: Groups of indices along that axis, each with statistics of its own.
+      use_fast_variance: Without effect: the variance is always an accurate one.
+      force_float32_reductions: Without effect: statistics are always float32 or wider.
+      scale_offset: Added to the factor. With 1 and ``scale_init=nn.initializers.zeros`` the factor
+        is learned around one, as in Gemma and Megatron, and decay pulls it to the identity.
+      ddof: 1 keeps torch's running variance, see :func:`jaxreg.normalization.batch_norm`.
+      mean_init: Initializer of the running mean, called without a key.
+      var_init: Initializer of the running variance, called without a key.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -107,18 +120,48 @@ class BatchNorm(RunningNorm):
     use_scale: bool = True
     bias_init: Initializer = nn.initializers.zeros
     scale_init: Initializer = nn.initializers.ones
+    axis_name: str | tuple[str, ...] | None = None
+    axis_index_groups: Sequence[Sequence[int]] | None = None
+    use_fast_variance: bool = True
+    force_float32_reductions: bool = True
+    scale_offset: ArrayLike = 0.0
+    ddof: ArrayLike = 0
     mean_init: Initializer = nn.initializers.zeros
     var_init: Initializer = nn.initializers.ones
-    axis_name: str | tuple[str, ...] | None = None
 
-    def in_training(self) -> Callable[..., tuple[jax.Array, normalization.BatchStats]]:
+    @nn.nowrap
+    def _in_training(self) -> Callable[..., tuple[jax.Array, normalization.BatchStats]]:
         return partial(
             normalization.batch_norm,
             momentum=self.momentum,
             eps=self.epsilon,
             axis=self.axis,
+            ddof=self.ddof,
             axis_name=() if self.is_initializing() else self.axis_name,
+            axis_index_groups=self.axis_index_groups,
         )
+
+
+def normalized(
+    module: Any,
+    norm: Callable[..., jax.Array],
+    x: jax.Array,
+    mask: jax.Array | None,
+    **options: Any,
+) -> jax.Array:
+    """Result of a norm without running statistics, in the dtype that Flax gives it."""
+    params = affine_params(module, feature_shape(x, options.get("feature_axes", -1)))
+    check_mask(mask, x, "mask")
+    y = norm(
+        widen(x),
+        eps=module.epsilon,
+        where=mask,
+        axis_name=None if module.is_initializing() else module.axis_name,
+        axis_index_groups=module.axis_index_groups,
+        **offset_scale(params, module.scale_offset),
+        **options,
+    )
+    return y.astype(canonicalize_dtype(x, *params.values(), dtype=module.dtype))
 
 
 def affine_params(module: Any, shape: tuple[int, ...]) -> dict[str, jax.Array]:

@@ -7,7 +7,7 @@ from flax.typing import Dtype, Initializer
 from jax.typing import ArrayLike
 
 from jaxreg import normalization
-from jaxreg._checks import check_floating
+from jaxreg._checks import check_floating, check_mask
 from jaxreg._numerics import widen
 
 
@@ -43,6 +43,8 @@ class AdaptiveInstanceNorm(nn.Module):
           style_std: Deviation of the style, ``[batch, channels]``.
           mask: Elements that enter the statistics, ``where`` of :mod:`jaxreg.normalization`.
         """
+        check_floating(x, "x")
+        check_mask(mask, x, "mask")
         return normalization.adaptive_instance_norm(
             x, style_mean, style_std, eps=self.epsilon, where=mask
         )

@@ -1,4 +1,4 @@
-"""What is a batch norm, in which mode a call of one is, and another module in its place."""
+"""What is a batch norm, and another module in its place."""
 
 import functools
 import types
@@ -18,12 +18,6 @@ def is_batch_norm(module: nnx.Module) -> bool:
     A subclass with a call of its own does not: nobody knows what else happens in it.
     """
     return isinstance(module, nnx.BatchNorm | BatchNorm) and type(module).__call__ in _CALLS
-
-
-def evaluates(norm: Any, use_running_average: bool | None) -> bool:  # noqa: FBT001
-    """Tells whether a call of a batch norm with this argument uses the running statistics."""
-    given = norm.use_running_average if use_running_average is None else use_running_average
-    return bool(given)
 
 
 def named_modules(model: nnx.Module) -> dict[str, Any]:

@@ -10,7 +10,9 @@ from jax.typing import DTypeLike
 
 from jaxreg import normalization
 from jaxreg._folding import Norm, Tape, find_pairs
-from jaxreg.nnx._norms import evaluates, is_batch_norm, named_modules, put_before, replace
+from jaxreg._numerics import offset_scale
+from jaxreg.nnx._norms import is_batch_norm, named_modules, put_before, replace
+from jaxreg.nnx.normalization import evaluates
 
 _LAYERS = (nnx.Linear, nnx.LinearGeneral, nnx.Conv, nnx.ConvTranspose)
 _CALLS = tuple(layer.__call__ for layer in _LAYERS)
@@ -89,6 +91,7 @@ def fold_batch_norm(
       The folded model, which shares no variable with ``model``.
 
     Raises:
+      TypeError: ``model`` is no module.
       ValueError: The model has no batch norm, or one of ``norms`` cannot be folded: what it reads
         is no layer's output or is used elsewhere too, the feature axes differ, or it trains. The
         message names the norm and the layer.
@@ -110,6 +113,11 @@ def fold_batch_norm(
       Jacob et al., `Quantization and Training of Neural Networks for Efficient
       Integer-Arithmetic-Only Inference <https://arxiv.org/abs/1712.05877>`_, 2018, section 3.2
     """
+    if not isinstance(model, nnx.Module):
+        raise TypeError(
+            f"`model` must be a module, got {type(model).__name__}; pass the model itself, and how "
+            "it is called as call=."
+        )
     tape = Tape()
     graph, state = nnx.split(_copy_with_marks(model, tape))
 
@@ -147,7 +155,8 @@ class _MarkedNorm(nnx.Module):
         call = super().__call__  # pyright: ignore[reportAttributeAccessIssue]
         y = call(tape.norm(name, x), use_running_average, mask=mask)
         trains = not evaluates(self, use_running_average)
-        tape.norms[name] = Norm(self.axis, y.ndim, self.epsilon, y.dtype, trains)
+        offset = getattr(self, "scale_offset", 0.0)
+        tape.norms[name] = Norm(self.axis, y.ndim, self.epsilon, offset, y.dtype, trains)
         return y
 
 
@@ -173,17 +182,13 @@ def _output_axes(layer: Any) -> tuple[int, ...]:
 
 def _fold(layer: Any, norm: Any, axis: tuple[int, ...]) -> None:
     """Gives a layer the kernel and the bias with which it does what the norm does too."""
-    values = (
-        None if variable is None else variable[...]
-        for variable in (layer.bias, norm.scale, norm.bias)
-    )
-    layer_bias, scale, bias = values
+    params = {name: getattr(norm, name) for name in ("scale", "bias")}
+    given = {name: param[...] for name, param in params.items() if param is not None}
     layer.kernel[...], new_bias = normalization.fold_batch_norm(
         layer.kernel[...],
         normalization.BatchStats(norm.mean[...], norm.var[...]),
-        layer_bias=layer_bias,
-        scale=scale,
-        bias=bias,
+        layer_bias=None if layer.bias is None else layer.bias[...],
+        **offset_scale(given, getattr(norm, "scale_offset", 0.0)),
         eps=norm.epsilon,
         axis=axis,
     )

@@ -12,7 +12,10 @@ from flax.typing import Dtype, Initializer
 from jax.typing import ArrayLike
 
 from jaxreg import normalization
-from jaxreg.nnx.normalization import BatchNorm, RunningNorm
+from jaxreg._numerics import widen
+from jaxreg.nnx.normalization import BatchNorm, RunningNorm, store
+
+Limit = ArrayLike | Callable[[jax.Array], ArrayLike]
 
 
 @nnx.dataclass(eq=False)
@@ -39,6 +42,9 @@ class GhostBatchNorm(RunningNorm):
       bias_metadata: Metadata of the offset's variable, such as its sharding.
       scale_metadata: Metadata of the factor's variable.
       stats_metadata: Metadata of the variables of the running statistics.
+      scale_offset: Added to the factor. With 1 and ``scale_init=nnx.initializers.zeros`` the factor
+        is learned around one, as in Gemma and Megatron, and decay pulls it to the identity.
+      ddof: 1 keeps torch's running variance, see :func:`jaxreg.normalization.ghost_batch_norm`.
 
     Example:
       >>> import jax.numpy as jnp
@@ -52,26 +58,41 @@ class GhostBatchNorm(RunningNorm):
     num_features: int
     ghost_batch_size: int
     _: dataclasses.KW_ONLY
-    use_running_average: bool = False
+    use_running_average: bool | None = False
     momentum: ArrayLike = 0.99
     epsilon: ArrayLike = 1e-5
     dtype: Dtype | None = None
     param_dtype: Dtype = "float32"
     use_bias: bool = True
     use_scale: bool = True
-    bias_init: Initializer = nnx.initializers.zeros_init()
-    scale_init: Initializer = nnx.initializers.ones_init()
+    bias_init: dataclasses.InitVar[Initializer] = nnx.initializers.zeros_init()
+    scale_init: dataclasses.InitVar[Initializer] = nnx.initializers.ones_init()
     rngs: dataclasses.InitVar[nnx.Rngs]
     bias_metadata: dataclasses.InitVar[Mapping[str, Any]] = MappingProxyType({})
     scale_metadata: dataclasses.InitVar[Mapping[str, Any]] = MappingProxyType({})
     stats_metadata: dataclasses.InitVar[Mapping[str, Any]] = MappingProxyType({})
+    scale_offset: ArrayLike = 0.0
+    ddof: ArrayLike = 0
 
-    def in_training(self) -> Callable[..., tuple[jax.Array, normalization.BatchStats]]:
+    def __post_init__(
+        self,
+        bias_init: Initializer,
+        scale_init: Initializer,
+        rngs: nnx.Rngs,
+        bias_metadata: Mapping[str, Any],
+        scale_metadata: Mapping[str, Any],
+        stats_metadata: Mapping[str, Any],
+    ) -> None:
+        self._set_stats(stats_metadata)
+        self._set_params(rngs, scale=(scale_init, scale_metadata), bias=(bias_init, bias_metadata))
+
+    def _in_training(self) -> Callable[..., tuple[jax.Array, normalization.BatchStats]]:
         return partial(
             normalization.ghost_batch_norm,
             ghost_batch_size=self.ghost_batch_size,
             momentum=self.momentum,
             eps=self.epsilon,
+            ddof=self.ddof,
         )
 
 
@@ -81,10 +102,15 @@ class BatchRenorm(BatchNorm):
 
     Variables are those of :class:`BatchNorm`, so that its states load; so are all other attributes.
 
+    A limit may be a schedule, a function of the number of training steps that this layer has seen.
+    The layer then counts them in a variable ``count``. CrossQ, which is batch norm for its first
+    100,000 steps, has ``r_max=lambda n: jnp.where(n < 100_000, 1.0, 3.0)`` and ``d_max=lambda n:
+    jnp.where(n < 100_000, 0.0, 5.0)``. Layers that share a schedule share the program.
+
     Attributes:
-      r_max: Bound of the change of the deviation, 1 or more. Start with an array, and replace it by
-        others, to follow a schedule without recompilation.
-      d_max: Bound of the change of the mean, zero or positive; the same holds.
+      r_max: Bound of the change of the deviation, 1 or more, or a schedule. Another array in its
+        place changes it without recompilation.
+      d_max: Bound of the change of the mean, zero or positive, or a schedule; the same holds.
 
     Example:
       >>> import jax.numpy as jnp
@@ -96,16 +122,31 @@ class BatchRenorm(BatchNorm):
     """
 
     _: dataclasses.KW_ONLY
-    r_max: ArrayLike
-    d_max: ArrayLike
+    r_max: Limit
+    d_max: Limit
 
-    def in_training(self) -> Callable[..., tuple[jax.Array, normalization.BatchStats]]:
+    def _set_stats(self, metadata: Mapping[str, Any]) -> None:
+        super()._set_stats(metadata)
+        if callable(self.r_max) or callable(self.d_max):
+            self.count = nnx.BatchStat(normalization.init_stats(()).mean)
+
+    def _limits(self) -> dict[str, Any]:
+        """The limits of this step, which counts."""
+        limits = {"r_max": self.r_max, "d_max": self.d_max}
+        if any(map(callable, limits.values())):
+            count = self.count[...]
+            limits = {k: v(count) if callable(v) else v for k, v in limits.items()}
+            store(self.count, widen(count) + 1)
+        return limits
+
+    def _in_training(self) -> Callable[..., tuple[jax.Array, normalization.BatchStats]]:
         return partial(
             normalization.batch_renorm,
-            r_max=self.r_max,
-            d_max=self.d_max,
+            **self._limits(),
             momentum=self.momentum,
             eps=self.epsilon,
             axis=self.axis,
+            ddof=self.ddof,
             axis_name=self.axis_name,
+            axis_index_groups=self.axis_index_groups,
         )

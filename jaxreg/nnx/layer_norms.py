@@ -1,28 +1,26 @@
 """NNX modules that normalize each example by itself, with the variables of Flax."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
 import jax
 from flax import nnx
-from flax.nnx.nn.dtypes import canonicalize_dtype
-from flax.typing import Dtype, Initializer
+from flax.typing import Dtype, Initializer, PromoteDtypeFn
 from jax.typing import ArrayLike
 
 from jaxreg import normalization
-from jaxreg._checks import check_floating, group_count
-from jaxreg._numerics import widen
-from jaxreg.nnx.normalization import affine_values, set_affine_params
+from jaxreg._checks import canonical_groups, group_count
+from jaxreg.nnx.normalization import Norm, normalized
 
 
 @nnx.dataclass(eq=False)
-class LayerNorm(nnx.Module):
+class LayerNorm(Norm):
     """NNX form of :func:`jaxreg.normalization.layer_norm`.
 
-    Defaults and variables are those of ``flax.nnx.LayerNorm``, and so are the numbers where
-    Flax's are right; large means, masks and rows without a selected element are right too.
+    Arguments, defaults and variables are those of ``flax.nnx.LayerNorm``, and so are the numbers
+    where Flax's are right; large means, masks and rows without a selected element are right too.
 
     Attributes:
       num_features: Size of the feature axis, or sizes of the feature axes.
@@ -37,9 +35,14 @@ class LayerNorm(nnx.Module):
       feature_axes: Axes along which the parameters differ.
       axis_name: Mesh axis over which the normalized axes are sharded, inside ``shard_map`` or
         ``pmap``; plain ``jit`` needs none.
+      axis_index_groups: Groups of indices along that axis, each with statistics of its own.
+      use_fast_variance: Without effect: the variance is always an accurate one.
+      promote_dtype: Without effect: nothing is rounded before it is normalized.
       rngs: Streams of keys for the initializers.
       bias_metadata: Metadata of the offset's variable, such as its sharding.
       scale_metadata: Metadata of the factor's variable.
+      scale_offset: Added to the factor. With 1 and ``scale_init=nnx.initializers.zeros`` the factor
+        is learned around one, as in Gemma and Megatron, and decay pulls it to the identity.
 
     Example:
       >>> import jax.numpy as jnp
@@ -58,19 +61,31 @@ class LayerNorm(nnx.Module):
     param_dtype: Dtype = "float32"
     use_bias: bool = True
     use_scale: bool = True
-    bias_init: Initializer = nnx.initializers.zeros_init()
-    scale_init: Initializer = nnx.initializers.ones_init()
+    bias_init: dataclasses.InitVar[Initializer] = nnx.initializers.zeros_init()
+    scale_init: dataclasses.InitVar[Initializer] = nnx.initializers.ones_init()
     reduction_axes: int | tuple[int, ...] = -1
     feature_axes: int | tuple[int, ...] = -1
     axis_name: str | tuple[str, ...] | None = None
+    axis_index_groups: Sequence[Sequence[int]] | None = None
+    use_fast_variance: bool = True
+    promote_dtype: dataclasses.InitVar[PromoteDtypeFn | None] = None
     rngs: dataclasses.InitVar[nnx.Rngs]
     bias_metadata: dataclasses.InitVar[Mapping[str, Any]] = MappingProxyType({})
     scale_metadata: dataclasses.InitVar[Mapping[str, Any]] = MappingProxyType({})
+    scale_offset: ArrayLike = 0.0
 
     def __post_init__(
-        self, rngs: nnx.Rngs, bias_metadata: Mapping[str, Any], scale_metadata: Mapping[str, Any]
+        self,
+        bias_init: Initializer,
+        scale_init: Initializer,
+        promote_dtype: PromoteDtypeFn | None,
+        rngs: nnx.Rngs,
+        bias_metadata: Mapping[str, Any],
+        scale_metadata: Mapping[str, Any],
     ) -> None:
-        set_affine_params(self, rngs, {"scale": scale_metadata, "bias": bias_metadata})
+        del promote_dtype
+        self.axis_index_groups = canonical_groups(self.axis_index_groups)
+        self._set_params(rngs, scale=(scale_init, scale_metadata), bias=(bias_init, bias_metadata))
 
     def __call__(self, x: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
         """Normalizes ``x``.
@@ -79,26 +94,16 @@ class LayerNorm(nnx.Module):
           x: Input array.
           mask: Elements that enter the statistics, ``where`` of :mod:`jaxreg.normalization`.
         """
-        check_floating(x, "x")
-        parameters = affine_values(self)
-        y = normalization.layer_norm(
-            widen(x),
-            eps=self.epsilon,
-            reduction_axes=self.reduction_axes,
-            feature_axes=self.feature_axes,
-            where=mask,
-            axis_name=self.axis_name,
-            **parameters,
-        )
-        return y.astype(canonicalize_dtype(x, *parameters.values(), dtype=self.dtype))
+        axes = {"reduction_axes": self.reduction_axes, "feature_axes": self.feature_axes}
+        return normalized(self, normalization.layer_norm, x, mask, **axes)
 
 
 @nnx.dataclass(eq=False)
-class RMSNorm(nnx.Module):
+class RMSNorm(Norm):
     """NNX form of :func:`jaxreg.normalization.rms_norm`.
 
-    Defaults and variables are those of ``flax.nnx.RMSNorm``, and so are the numbers where
-    Flax's are right; masks and rows without a selected element are right too.
+    Arguments, defaults and variables are those of ``flax.nnx.RMSNorm``, and so are the numbers
+    where Flax's are right; masks and rows without a selected element are right too.
 
     Attributes:
       num_features: Size of the feature axis, or sizes of the feature axes.
@@ -111,8 +116,13 @@ class RMSNorm(nnx.Module):
       feature_axes: Axes along which the factor differs.
       axis_name: Mesh axis over which the normalized axes are sharded, inside ``shard_map`` or
         ``pmap``; plain ``jit`` needs none.
+      axis_index_groups: Groups of indices along that axis, each with statistics of its own.
+      use_fast_variance: Without effect: the variance is always an accurate one.
+      promote_dtype: Without effect: nothing is rounded before it is normalized.
       rngs: Streams of keys for the initializers.
       scale_metadata: Metadata of the factor's variable, such as its sharding.
+      scale_offset: Added to the factor. With 1 and ``scale_init=nnx.initializers.zeros`` the factor
+        is learned around one, as in Gemma and Megatron, and decay pulls it to the identity.
 
     Example:
       >>> import jax.numpy as jnp
@@ -129,43 +139,46 @@ class RMSNorm(nnx.Module):
     dtype: Dtype | None = None
     param_dtype: Dtype = "float32"
     use_scale: bool = True
-    scale_init: Initializer = nnx.initializers.ones_init()
+    scale_init: dataclasses.InitVar[Initializer] = nnx.initializers.ones_init()
     reduction_axes: int | tuple[int, ...] = -1
     feature_axes: int | tuple[int, ...] = -1
     axis_name: str | tuple[str, ...] | None = None
+    axis_index_groups: Sequence[Sequence[int]] | None = None
+    use_fast_variance: bool = True
+    promote_dtype: dataclasses.InitVar[PromoteDtypeFn | None] = None
     rngs: dataclasses.InitVar[nnx.Rngs]
     scale_metadata: dataclasses.InitVar[Mapping[str, Any]] = MappingProxyType({})
+    scale_offset: ArrayLike = 0.0
 
-    def __post_init__(self, rngs: nnx.Rngs, scale_metadata: Mapping[str, Any]) -> None:
-        set_affine_params(self, rngs, {"scale": scale_metadata})
+    def __post_init__(
+        self,
+        scale_init: Initializer,
+        promote_dtype: PromoteDtypeFn | None,
+        rngs: nnx.Rngs,
+        scale_metadata: Mapping[str, Any],
+    ) -> None:
+        del promote_dtype
+        self.axis_index_groups = canonical_groups(self.axis_index_groups)
+        self._set_params(rngs, scale=(scale_init, scale_metadata))
 
-    def __call__(self, x: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
+    def __call__(self, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
         """Normalizes ``x``.
 
         Args:
           x: Input array.
           mask: Elements that enter the statistics, ``where`` of :mod:`jaxreg.normalization`.
         """
-        check_floating(x, "x")
-        parameters = affine_values(self)
-        y = normalization.rms_norm(
-            widen(x),
-            eps=self.epsilon,
-            reduction_axes=self.reduction_axes,
-            feature_axes=self.feature_axes,
-            where=mask,
-            axis_name=self.axis_name,
-            **parameters,
-        )
-        return y.astype(canonicalize_dtype(x, *parameters.values(), dtype=self.dtype))
+        axes = {"reduction_axes": self.reduction_axes, "feature_axes": self.feature_axes}
+        return normalized(self, normalization.rms_norm, x, mask, **axes)
 
 
 @nnx.dataclass(eq=False)
-class GroupNorm(nnx.Module):
+class GroupNorm(Norm):
     """NNX form of :func:`jaxreg.normalization.group_norm`.
 
-    Defaults and variables are those of ``flax.nnx.GroupNorm``, and so are the numbers where
-    Flax's are right; large means, any number of batch axes and masks without the channels are too.
+    Arguments, defaults and variables are those of ``flax.nnx.GroupNorm``, and so are the numbers
+    where Flax's are right; large means, any number of batch axes and masks without the channels are
+    right too.
 
     Attributes:
       num_features: Number of channels.
@@ -182,9 +195,14 @@ class GroupNorm(nnx.Module):
         by default.
       axis_name: Mesh axis over which the normalized axes are sharded, inside ``shard_map`` or
         ``pmap``; plain ``jit`` needs none.
+      axis_index_groups: Groups of indices along that axis, each with statistics of its own.
+      use_fast_variance: Without effect: the variance is always an accurate one.
+      promote_dtype: Without effect: nothing is rounded before it is normalized.
       rngs: Streams of keys for the initializers.
       bias_metadata: Metadata of the offset's variable, such as its sharding.
       scale_metadata: Metadata of the factor's variable.
+      scale_offset: Added to the factor. With 1 and ``scale_init=nnx.initializers.zeros`` the factor
+        is learned around one, as in Gemma and Megatron, and decay pulls it to the identity.
 
     Example:
       >>> import jax.numpy as jnp
@@ -204,18 +222,32 @@ class GroupNorm(nnx.Module):
     param_dtype: Dtype = "float32"
     use_bias: bool = True
     use_scale: bool = True
-    bias_init: Initializer = nnx.initializers.zeros_init()
-    scale_init: Initializer = nnx.initializers.ones_init()
+    bias_init: dataclasses.InitVar[Initializer] = nnx.initializers.zeros_init()
+    scale_init: dataclasses.InitVar[Initializer] = nnx.initializers.ones_init()
     reduction_axes: int | tuple[int, ...] | None = None
     axis_name: str | tuple[str, ...] | None = None
+    axis_index_groups: Sequence[Sequence[int]] | None = None
+    use_fast_variance: bool = True
+    promote_dtype: dataclasses.InitVar[PromoteDtypeFn | None] = None
     rngs: dataclasses.InitVar[nnx.Rngs]
     bias_metadata: dataclasses.InitVar[Mapping[str, Any]] = MappingProxyType({})
     scale_metadata: dataclasses.InitVar[Mapping[str, Any]] = MappingProxyType({})
+    scale_offset: ArrayLike = 0.0
 
     def __post_init__(
-        self, rngs: nnx.Rngs, bias_metadata: Mapping[str, Any], scale_metadata: Mapping[str, Any]
+        self,
+        bias_init: Initializer,
+        scale_init: Initializer,
+        promote_dtype: PromoteDtypeFn | None,
+        rngs: nnx.Rngs,
+        bias_metadata: Mapping[str, Any],
+        scale_metadata: Mapping[str, Any],
     ) -> None:
-        set_affine_params(self, rngs, {"scale": scale_metadata, "bias": bias_metadata})
+        del promote_dtype
+        self.num_groups = group_count(self.num_groups, self.group_size, self.num_features)
+        self.group_size = self.num_features // self.num_groups
+        self.axis_index_groups = canonical_groups(self.axis_index_groups)
+        self._set_params(rngs, scale=(scale_init, scale_metadata), bias=(bias_init, bias_metadata))
 
     def __call__(self, x: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
         """Normalizes ``x``.
@@ -224,26 +256,16 @@ class GroupNorm(nnx.Module):
           x: Input array.
           mask: Elements that enter the statistics, ``where`` of :mod:`jaxreg.normalization`.
         """
-        check_floating(x, "x")
-        parameters = affine_values(self)
-        y = normalization.group_norm(
-            widen(x),
-            groups=group_count(self.num_groups, self.group_size, x.shape[-1]),
-            eps=self.epsilon,
-            reduction_axes=self.reduction_axes,
-            where=mask,
-            axis_name=self.axis_name,
-            **parameters,
-        )
-        return y.astype(canonicalize_dtype(x, *parameters.values(), dtype=self.dtype))
+        options = {"groups": self.num_groups, "reduction_axes": self.reduction_axes}
+        return normalized(self, normalization.group_norm, x, mask, **options)
 
 
 @nnx.dataclass(eq=False)
-class InstanceNorm(nnx.Module):
+class InstanceNorm(Norm):
     """NNX form of :func:`jaxreg.normalization.instance_norm`.
 
-    Defaults and variables are those of ``flax.nnx.InstanceNorm``, and so are the numbers where
-    Flax's are right; large means, masks and rows without a selected element are right too.
+    Arguments, defaults and variables are those of ``flax.nnx.InstanceNorm``, and so are the numbers
+    where Flax's are right; large means, masks and rows without a selected element are right too.
 
     Attributes:
       num_features: Size of the feature axis, or sizes of the feature axes.
@@ -257,9 +279,14 @@ class InstanceNorm(nnx.Module):
       feature_axes: Axes of the channels.
       axis_name: Mesh axis over which the normalized axes are sharded, inside ``shard_map`` or
         ``pmap``; plain ``jit`` needs none.
+      axis_index_groups: Groups of indices along that axis, each with statistics of its own.
+      use_fast_variance: Without effect: the variance is always an accurate one.
+      promote_dtype: Without effect: nothing is rounded before it is normalized.
       rngs: Streams of keys for the initializers.
       bias_metadata: Metadata of the offset's variable, such as its sharding.
       scale_metadata: Metadata of the factor's variable.
+      scale_offset: Added to the factor. With 1 and ``scale_init=nnx.initializers.zeros`` the factor
+        is learned around one, as in Gemma and Megatron, and decay pulls it to the identity.
 
     Example:
       >>> import jax.numpy as jnp
@@ -278,18 +305,30 @@ class InstanceNorm(nnx.Module):
     param_dtype: Dtype = "float32"
     use_bias: bool = True
     use_scale: bool = True
-    bias_init: Initializer = nnx.initializers.zeros_init()
-    scale_init: Initializer = nnx.initializers.ones_init()
+    bias_init: dataclasses.InitVar[Initializer] = nnx.initializers.zeros_init()
+    scale_init: dataclasses.InitVar[Initializer] = nnx.initializers.ones_init()
     feature_axes: int | tuple[int, ...] = -1
     axis_name: str | tuple[str, ...] | None = None
+    axis_index_groups: Sequence[Sequence[int]] | None = None
+    use_fast_variance: bool = True
+    promote_dtype: dataclasses.InitVar[PromoteDtypeFn | None] = None
     rngs: dataclasses.InitVar[nnx.Rngs]
     bias_metadata: dataclasses.InitVar[Mapping[str, Any]] = MappingProxyType({})
     scale_metadata: dataclasses.InitVar[Mapping[str, Any]] = MappingProxyType({})
+    scale_offset: ArrayLike = 0.0
 
     def __post_init__(
-        self, rngs: nnx.Rngs, bias_metadata: Mapping[str, Any], scale_metadata: Mapping[str, Any]
+        self,
+        bias_init: Initializer,
+        scale_init: Initializer,
+        promote_dtype: PromoteDtypeFn | None,
+        rngs: nnx.Rngs,
+        bias_metadata: Mapping[str, Any],
+        scale_metadata: Mapping[str, Any],
     ) -> None:
-        set_affine_params(self, rngs, {"scale": scale_metadata, "bias": bias_metadata})
+        del promote_dtype
+        self.axis_index_groups = canonical_groups(self.axis_index_groups)
+        self._set_params(rngs, scale=(scale_init, scale_metadata), bias=(bias_init, bias_metadata))
 
     def __call__(self, x: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
         """Normalizes ``x``.
@@ -298,14 +337,5 @@ class InstanceNorm(nnx.Module):
           x: Input array.
           mask: Elements that enter the statistics, ``where`` of :mod:`jaxreg.normalization`.
         """
-        check_floating(x, "x")
-        parameters = affine_values(self)
-        y = normalization.instance_norm(
-            widen(x),
-            eps=self.epsilon,
-            feature_axes=self.feature_axes,
-            where=mask,
-            axis_name=self.axis_name,
-            **parameters,
-        )
-        return y.astype(canonicalize_dtype(x, *parameters.values(), dtype=self.dtype))
+        axes = {"feature_axes": self.feature_axes}
+        return normalized(self, normalization.instance_norm, x, mask, **axes)

@@ -1,7 +1,8 @@
 """NNX modules that normalize, with the variables of Flax."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
 from typing import Any
@@ -9,44 +10,63 @@ from typing import Any
 import jax
 from flax import nnx
 from flax.nnx.nn.dtypes import canonicalize_dtype
-from flax.typing import Dtype, Initializer
+from flax.typing import Dtype, Initializer, PromoteDtypeFn
 from jax.typing import ArrayLike
 
 from jaxreg import normalization
-from jaxreg._checks import check_floating
-from jaxreg._numerics import widen
+from jaxreg._checks import canonical_groups, check_floating, check_mask
+from jaxreg._numerics import detached, offset_scale, widen
+from jaxreg.nnx._strengths import Module
 
 
-class RunningNorm(nnx.Module):
-    """Base of the norms with running statistics.
+class Norm(Module):
+    """Base of the norms, which uses the initializers and keeps none of them.
 
-    It is no dataclass, and so its annotations no fields: the order of these is that of Flax.
+    Two norms that are made alike have equal graph definitions then.
     """
 
     num_features: int | tuple[int, ...]
-    use_running_average: bool
-    axis: int | tuple[int, ...] = -1
     epsilon: ArrayLike
     dtype: Dtype | None
     param_dtype: Dtype
     use_bias: bool
     use_scale: bool
-    bias_init: Initializer
-    scale_init: Initializer
+    axis_name: str | tuple[str, ...] | None
+    axis_index_groups: Sequence[Sequence[int]] | None
+    scale_offset: ArrayLike
 
-    def __post_init__(
-        self,
-        rngs: nnx.Rngs,
-        bias_metadata: Mapping[str, Any],
-        scale_metadata: Mapping[str, Any],
-        stats_metadata: Mapping[str, Any],
-    ) -> None:
+    def _set_params(self, rngs: nnx.Rngs, **given: tuple[Initializer, Mapping[str, Any]]) -> None:
+        """Makes the parameters, from the initializer and the metadata of each; others are None."""
+        features = self.num_features
+        shape = (features,) if isinstance(features, int) else tuple(features)
+        for name, (init, metadata) in given.items():
+            setattr(self, name, nnx.data(None))
+            if getattr(self, f"use_{name}"):
+                value = init(rngs.params(), shape, self.param_dtype)
+                setattr(self, name, nnx.Param(value, **metadata))
+
+    def _params(self) -> dict[str, jax.Array]:
+        """The parameters as arrays, those of ``scale`` and ``bias`` that there are."""
+        params = {name: getattr(self, name, None) for name in ("scale", "bias")}
+        return {name: param[...] for name, param in params.items() if param is not None}
+
+
+class RunningNorm(Norm):
+    """Base of the norms with running statistics.
+
+    It is no dataclass, and so its annotations no fields: the order of these is that of Flax.
+    """
+
+    use_running_average: bool | None
+    axis: int | tuple[int, ...] = -1
+
+    def _set_stats(self, metadata: Mapping[str, Any]) -> None:
+        """Makes the statistics before the first batch."""
         stats = normalization.init_stats(self.num_features)
-        self.mean = nnx.BatchStat(stats.mean, **stats_metadata)
-        self.var = nnx.BatchStat(stats.var, **stats_metadata)
-        set_affine_params(self, rngs, {"scale": scale_metadata, "bias": bias_metadata})
+        self.mean = nnx.BatchStat(stats.mean, **metadata)
+        self.var = nnx.BatchStat(stats.var, **metadata)
 
-    def in_training(self) -> Callable[..., tuple[jax.Array, normalization.BatchStats]]:
+    def _in_training(self) -> Callable[..., tuple[jax.Array, normalization.BatchStats]]:
         """Returns the function of input and statistics, the one thing in which they differ."""
         raise NotImplementedError
 
@@ -63,18 +83,23 @@ class RunningNorm(nnx.Module):
           x: Input array.
           use_running_average: Overrides the attribute.
           mask: Elements that enter the statistics, ``where`` of :mod:`jaxreg.normalization`.
+
+        Raises:
+          ValueError: ``use_running_average`` is None in both places, or ``mask`` does not broadcast
+            to ``x``.
         """
         check_floating(x, "x")
-        evaluate = self.use_running_average if use_running_average is None else use_running_average
-        params = affine_values(self)
+        check_mask(mask, x, "mask")
+        params = self._params()
         stats = normalization.BatchStats(self.mean[...], self.var[...])
-        given = {**params, "where": mask}
-        if evaluate:
+        given = {**offset_scale(params, self.scale_offset), "where": mask}
+        if evaluates(self, use_running_average):
             fields = {"eps": self.epsilon, "axis": self.axis}
             y = normalization.batch_norm_inference(widen(x), stats, **given, **fields)
         else:
-            y, stats = self.in_training()(widen(x), stats, **given)
-            self.mean[...], self.var[...] = stats
+            y, stats = self._in_training()(widen(x), stats, **given)
+            store(self.mean, stats.mean)
+            store(self.var, stats.var)
         return y.astype(canonicalize_dtype(x, *params.values(), dtype=self.dtype))
 
     def set_view(self, use_running_average: bool | None = None) -> None:  # noqa: FBT001
@@ -91,16 +116,16 @@ class RunningNorm(nnx.Module):
 class BatchNorm(RunningNorm):
     """NNX form of :func:`jaxreg.normalization.batch_norm`.
 
-    Defaults and variables (``scale``, ``bias``, ``mean``, ``var``) are those of
+    Arguments, defaults and variables (``scale``, ``bias``, ``mean``, ``var``) are those of
     ``flax.nnx.BatchNorm``, so that checkpoints load both ways. The numbers agree where Flax's are
-    right; large means, masks and unequal counts across devices are right too. Flax's
-    ``use_fast_variance`` and ``promote_dtype`` have no counterpart, since statistics are always
-    accurate ones in float32; nor has ``axis_index_groups``: name a mesh axis per group.
+    right; large means, masks and unequal counts across devices are right too. Statistics that come
+    narrower than float32, as in a model that was cast to bfloat16, are float32 after the first
+    step; where they are references, which keep their dtype, a warning says so.
 
     Attributes:
       num_features: Size of the feature axis, or sizes of the feature axes.
       use_running_average: True in evaluation. Also set by ``model.eval()``, ``nnx.view`` or at the
-        call.
+        call, which has to say it where this is None.
       axis: Feature axes.
       momentum: Weight of the past in the running statistics.
       epsilon: Added to the variance.
@@ -113,10 +138,16 @@ class BatchNorm(RunningNorm):
       axis_name: Mesh axis to synchronize over, inside ``shard_map`` or ``pmap``; plain ``jit``
         needs none. Training inside ``shard_map`` asks for it; an empty tuple gives each device
         statistics of its own.
+      axis_index_groups: Groups of indices along that axis, each with statistics of its own.
+      use_fast_variance: Without effect: the variance is always an accurate one.
+      promote_dtype: Without effect: nothing is rounded before it is normalized.
       rngs: Streams of keys for the initializers.
       bias_metadata: Metadata of the offset's variable, such as its sharding.
       scale_metadata: Metadata of the factor's variable.
       stats_metadata: Metadata of the variables of the running statistics.
+      scale_offset: Added to the factor. With 1 and ``scale_init=nnx.initializers.zeros`` the factor
+        is learned around one, as in Gemma and Megatron, and decay pulls it to the identity.
+      ddof: 1 keeps torch's running variance, see :func:`jaxreg.normalization.batch_norm`.
 
     Example:
       >>> import jax.numpy as jnp
@@ -130,7 +161,7 @@ class BatchNorm(RunningNorm):
 
     num_features: int | tuple[int, ...]
     _: dataclasses.KW_ONLY
-    use_running_average: bool = False
+    use_running_average: bool | None = False
     axis: int | tuple[int, ...] = -1
     momentum: ArrayLike = 0.99
     epsilon: ArrayLike = 1e-5
@@ -138,37 +169,95 @@ class BatchNorm(RunningNorm):
     param_dtype: Dtype = "float32"
     use_bias: bool = True
     use_scale: bool = True
-    bias_init: Initializer = nnx.initializers.zeros_init()
-    scale_init: Initializer = nnx.initializers.ones_init()
+    bias_init: dataclasses.InitVar[Initializer] = nnx.initializers.zeros_init()
+    scale_init: dataclasses.InitVar[Initializer] = nnx.initializers.ones_init()
     axis_name: str | tuple[str, ...] | None = None
+    axis_index_groups: Sequence[Sequence[int]] | None = None
+    use_fast_variance: bool = True
+    promote_dtype: dataclasses.InitVar[PromoteDtypeFn | None] = None
     rngs: dataclasses.InitVar[nnx.Rngs]
     bias_metadata: dataclasses.InitVar[Mapping[str, Any]] = MappingProxyType({})
     scale_metadata: dataclasses.InitVar[Mapping[str, Any]] = MappingProxyType({})
     stats_metadata: dataclasses.InitVar[Mapping[str, Any]] = MappingProxyType({})
+    scale_offset: ArrayLike = 0.0
+    ddof: ArrayLike = 0
 
-    def in_training(self) -> Callable[..., tuple[jax.Array, normalization.BatchStats]]:
+    def __post_init__(
+        self,
+        bias_init: Initializer,
+        scale_init: Initializer,
+        promote_dtype: PromoteDtypeFn | None,
+        rngs: nnx.Rngs,
+        bias_metadata: Mapping[str, Any],
+        scale_metadata: Mapping[str, Any],
+        stats_metadata: Mapping[str, Any],
+    ) -> None:
+        del promote_dtype
+        self.axis_index_groups = canonical_groups(self.axis_index_groups)
+        self._set_stats(stats_metadata)
+        self._set_params(rngs, scale=(scale_init, scale_metadata), bias=(bias_init, bias_metadata))
+
+    def _in_training(self) -> Callable[..., tuple[jax.Array, normalization.BatchStats]]:
         return partial(
             normalization.batch_norm,
             momentum=self.momentum,
             eps=self.epsilon,
             axis=self.axis,
+            ddof=self.ddof,
             axis_name=self.axis_name,
+            axis_index_groups=self.axis_index_groups,
         )
 
 
-def set_affine_params(module: Any, rngs: nnx.Rngs, metadata: dict[str, Mapping[str, Any]]) -> None:
-    """Gives a norm the parameters, of those in ``metadata``, that it has; the others are None."""
-    features = module.num_features
-    shape = (features,) if isinstance(features, int) else tuple(features)
-    for name, given in metadata.items():
-        setattr(module, name, nnx.data(None))
-        if getattr(module, f"use_{name}"):
-            init = getattr(module, f"{name}_init")
-            value = init(rngs.params(), shape, module.param_dtype)
-            setattr(module, name, nnx.Param(value, **given))
+def evaluates(norm: Any, use_running_average: bool | None) -> bool:  # noqa: FBT001
+    """Tells whether a call of a batch norm with this argument uses the running statistics.
+
+    Raises:
+      ValueError: Neither the call nor the norm says it.
+    """
+    given = norm.use_running_average if use_running_average is None else use_running_average
+    if given is None:
+        raise ValueError(
+            "`use_running_average` must be True or False, got None; pass it at the call or to the "
+            "constructor, or call train() or eval() of the model."
+        )
+    return bool(given)
 
 
-def affine_values(module: Any) -> dict[str, jax.Array]:
-    """The parameters of a norm as arrays, those of ``scale`` and ``bias`` that it has."""
-    params = {name: getattr(module, name, None) for name in ("scale", "bias")}
-    return {name: param[...] for name, param in params.items() if param is not None}
+def store(variable: nnx.Variable[Any], value: jax.Array) -> None:
+    """Gives a variable a new value, wider than the old one where that was narrow."""
+    value, old = detached(value), variable[...].dtype
+    if value.dtype == old:
+        variable[...] = value
+    elif variable.ref:
+        warnings.warn(
+            f"Running statistics that are references in {old} stop moving and cannot become wider; "
+            f"make them of {value.dtype}.",
+            stacklevel=2,
+        )
+        variable[...] = value.astype(old)
+    else:
+        variable.set_value(value)
+
+
+def normalized(
+    module: Any,
+    norm: Callable[..., jax.Array],
+    x: jax.Array,
+    mask: jax.Array | None,
+    **options: Any,
+) -> jax.Array:
+    """Result of a norm without running statistics, in the dtype that Flax gives it."""
+    check_floating(x, "x")
+    check_mask(mask, x, "mask")
+    params = module._params()
+    y = norm(
+        widen(x),
+        eps=module.epsilon,
+        where=mask,
+        axis_name=module.axis_name,
+        axis_index_groups=module.axis_index_groups,
+        **offset_scale(params, module.scale_offset),
+        **options,
+    )
+    return y.astype(canonicalize_dtype(x, *params.values(), dtype=module.dtype))

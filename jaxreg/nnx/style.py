@@ -12,12 +12,13 @@ from flax.typing import Dtype, Initializer
 from jax.typing import ArrayLike
 
 from jaxreg import normalization
-from jaxreg._checks import check_floating
+from jaxreg._checks import check_floating, check_mask
 from jaxreg._numerics import widen
+from jaxreg.nnx._strengths import Module
 
 
 @nnx.dataclass(eq=False)
-class AdaptiveInstanceNorm(nnx.Module):
+class AdaptiveInstanceNorm(Module):
     """NNX form of :func:`jaxreg.normalization.adaptive_instance_norm`; it has no variables.
 
     Attributes:
@@ -50,13 +51,15 @@ class AdaptiveInstanceNorm(nnx.Module):
           style_std: Deviation of the style, ``[batch, channels]``.
           mask: Elements that enter the statistics, ``where`` of :mod:`jaxreg.normalization`.
         """
+        check_floating(x, "x")
+        check_mask(mask, x, "mask")
         return normalization.adaptive_instance_norm(
             x, style_mean, style_std, eps=self.epsilon, where=mask
         )
 
 
 @nnx.dataclass(eq=False)
-class FilterResponseNorm(nnx.Module):
+class FilterResponseNorm(Module):
     """NNX form of :func:`jaxreg.normalization.filter_response_norm`.
 
     Parameters are ``scale``, ``bias`` and ``threshold``. No activation belongs after the threshold.
@@ -90,9 +93,9 @@ class FilterResponseNorm(nnx.Module):
     dtype: Dtype | None = None
     param_dtype: Dtype = "float32"
     use_threshold: bool = True
-    bias_init: Initializer = nnx.initializers.zeros_init()
-    scale_init: Initializer = nnx.initializers.ones_init()
-    threshold_init: Initializer = nnx.initializers.zeros_init()
+    bias_init: dataclasses.InitVar[Initializer] = nnx.initializers.zeros_init()
+    scale_init: dataclasses.InitVar[Initializer] = nnx.initializers.ones_init()
+    threshold_init: dataclasses.InitVar[Initializer] = nnx.initializers.zeros_init()
     rngs: dataclasses.InitVar[nnx.Rngs]
     bias_metadata: dataclasses.InitVar[Mapping[str, Any]] = MappingProxyType({})
     scale_metadata: dataclasses.InitVar[Mapping[str, Any]] = MappingProxyType({})
@@ -100,19 +103,22 @@ class FilterResponseNorm(nnx.Module):
 
     def __post_init__(
         self,
+        bias_init: Initializer,
+        scale_init: Initializer,
+        threshold_init: Initializer,
         rngs: nnx.Rngs,
         bias_metadata: Mapping[str, Any],
         scale_metadata: Mapping[str, Any],
         threshold_metadata: Mapping[str, Any],
     ) -> None:
         shape, dtype = (self.num_features,), self.param_dtype
-        scale = self.scale_init(rngs.params(), shape, dtype)
+        scale = scale_init(rngs.params(), shape, dtype)
         self.scale = nnx.Param(scale, **scale_metadata)
-        bias = self.bias_init(rngs.params(), shape, dtype)
+        bias = bias_init(rngs.params(), shape, dtype)
         self.bias = nnx.Param(bias, **bias_metadata)
         self.threshold = nnx.data(None)
         if self.use_threshold:
-            threshold = self.threshold_init(rngs.params(), shape, dtype)
+            threshold = threshold_init(rngs.params(), shape, dtype)
             self.threshold = nnx.Param(threshold, **threshold_metadata)
 
     def __call__(self, x: jax.Array) -> jax.Array:

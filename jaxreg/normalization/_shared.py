@@ -1,35 +1,79 @@
 """What the norms share: masks, shapes, and the affine map that statistics make."""
 
 import math
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxreg._checks import check_nonnegative, check_scalar
-from jaxreg._numerics import real_dtype, strength, widen
+from jaxreg._checks import canonical_groups, check_mask, check_nonnegative, check_scalar
+from jaxreg._numerics import real_dtype, strength, wide_dtype, widen
 from jaxreg._sharding import varying_axes
 
 Axes = int | tuple[int, ...]
 
 
-def align_mask(where: jax.Array, x: jax.Array) -> jax.Array:
+def align_mask(where: ArrayLike, x: jax.Array) -> jax.Array:
     """Turns a mask of any dtype into booleans with as many axes as ``x``.
 
     Raises:
       ValueError: The mask does not broadcast to ``x``.
     """
+    check_mask(where, x)
     mask = jnp.asarray(where).astype(bool)
-    if mask.ndim < x.ndim:
-        mask = mask.reshape(mask.shape + (1,) * (x.ndim - mask.ndim))
-    fits = all(m in (1, n) for m, n in zip(mask.shape, x.shape, strict=False))
-    if mask.ndim != x.ndim or not fits:
-        raise ValueError(
-            f"`where` must broadcast to `x` from its first axes, got shape {jnp.shape(where)} for "
-            f"{x.shape}; add axes of size 1 where they are missing."
-        )
-    return mask
+    return jnp.expand_dims(mask, tuple(range(x.ndim - mask.ndim)))
+
+
+class Devices(NamedTuple):
+    """The devices that share statistics: those along mesh axes, or each group of them."""
+
+    axis_name: str | tuple[str, ...]
+    groups: tuple[tuple[int, ...], ...] | None
+
+    def total(self, tree: Any) -> Any:
+        """Sums over these devices.
+
+        Raises:
+          ValueError: The groups do not hold each index of the axis once.
+        """
+        if not self.axis_name:
+            return tree
+        if self.groups is None:
+            return jax.lax.psum(tree, self.axis_name)
+        number = jax.lax.axis_size(self.axis_name)
+        if sorted(index for group in self.groups for index in group) != list(range(number)):
+            raise ValueError(
+                f"`axis_index_groups` must hold each index of {self.axis_name!r}, 0 to "
+                f"{number - 1}, once, got {self.groups}."
+            )
+        try:
+            return jax.lax.psum(tree, self.axis_name, axis_index_groups=self.groups)
+        except NotImplementedError:  # In vmap, and in a shard_map that checks what varies.
+            return jax.tree.map(self._total_of_group, tree)
+
+    def _total_of_group(self, a: jax.Array) -> jax.Array:
+        """Sum over the group of this device, from the values of all devices."""
+        index, values = jax.lax.axis_index(self.axis_name), from_each(a, self.axis_name)
+        group_of = {i: number for number, group in enumerate(self.groups or ()) for i in group}
+        groups = jnp.asarray([group_of[i] for i in range(len(group_of))])
+        mine = (groups == groups[index]).reshape(-1, *(1,) * a.ndim)
+        return jnp.sum(jnp.where(mine, values, jnp.zeros_like(values)), axis=0)
+
+
+def from_each(a: jax.Array, axis_name: str | tuple[str, ...]) -> jax.Array:
+    """The values of all devices along a new first axis, the same on each; an ``all_reduce``."""
+    slots = jnp.arange(jax.lax.axis_size(axis_name)).reshape(-1, *(1,) * a.ndim)
+    mine = slots == jax.lax.axis_index(axis_name)
+    return jax.lax.psum(jnp.where(mine, a, jnp.zeros_like(a)), axis_name)
+
+
+def among(
+    axis_name: str | tuple[str, ...] | None, axis_index_groups: Sequence[Sequence[int]] | None
+) -> Devices:
+    """The devices that the two arguments of a norm name, by default this one alone."""
+    return Devices(axis_name or (), canonical_groups(axis_index_groups))
 
 
 def check_synchronized(x: jax.Array, axis_name: str | tuple[str, ...] | None) -> None:
@@ -83,8 +127,9 @@ def affine(
     others = tuple(a for a in range(x.ndim) if a not in features)
 
     def expanded(a: jax.Array | None) -> jax.Array | None:
-        return None if a is None else jnp.expand_dims(a, others).astype(real_dtype(x))
+        return None if a is None else as_wide(jnp.expand_dims(a, others), x)
 
+    check_kinds(x, scale=scale, bias=bias)
     scale, bias = expanded(scale), expanded(bias)
     gain = inverse_root(var + strength(eps, x))
     if where is not None:
@@ -114,6 +159,21 @@ def _affine_jvp(primals: tuple[jax.Array, ...], tangents: tuple[jax.Array, ...])
     else:
         moved = (dx - dmean) * gain + dbias
     return _affine(*primals), moved + (x - mean) * dgain
+
+
+def as_wide(a: jax.Array, x: jax.Array) -> jax.Array:
+    """Casts a statistic or a parameter to the dtype of computations on ``x``, real where it is."""
+    return a.astype(wide_dtype(x.dtype) if jnp.iscomplexobj(a) else real_dtype(x))
+
+
+def check_kinds(x: jax.Array, of: str = "x", **arrays: jax.Array | None) -> None:
+    """Raises where one of the arrays is complex and the data are not."""
+    for name, a in arrays.items():
+        if a is not None and jnp.iscomplexobj(a) and not jnp.iscomplexobj(x):
+            raise TypeError(
+                f"`{name}` must be real where `{of}` is, got {a.dtype} for {x.dtype}; make `{of}` "
+                "complex."
+            )
 
 
 def check_eps(eps: ArrayLike) -> None:

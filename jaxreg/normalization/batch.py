@@ -1,44 +1,59 @@
 """Batch normalization, in training and with given statistics."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.typing import ArrayLike
+from jax.typing import ArrayLike, DTypeLike
 
 from jaxreg._checks import (
     canonical_axes,
     check_between,
     check_floating,
+    check_nonnegative,
+    check_scalar,
 )
-from jaxreg._numerics import real_dtype, strength
+from jaxreg._numerics import running_dtype, strength
 from jaxreg._sharding import place_like
-from jaxreg.normalization._shared import Axes, affine, check_eps, check_shapes, check_synchronized
+from jaxreg.normalization._shared import (
+    Axes,
+    affine,
+    as_wide,
+    check_eps,
+    check_kinds,
+    check_shapes,
+    check_synchronized,
+)
 from jaxreg.normalization.statistics import Moments, moments
 
 
 class BatchStats(NamedTuple):
-    """Running mean and biased running variance, float32, of the shape of the feature axes."""
+    """Running mean and running variance, float32, of the shape of the feature axes.
+
+    The mean of complex numbers is complex64.
+    """
 
     mean: jax.Array
     var: jax.Array
 
 
-def init_stats(shape: int | tuple[int, ...]) -> BatchStats:
+def init_stats(shape: int | tuple[int, ...], *, dtype: DTypeLike = jnp.float32) -> BatchStats:
     """Returns the statistics before the first batch: mean 0 and variance 1.
 
     Args:
       shape: Sizes of the feature axes.
+      dtype: Dtype of the mean; complex64 for complex inputs.
 
     Returns:
-      Float32 arrays of that shape.
+      Arrays of that shape, of which the variance is real.
 
     Example:
       >>> from jaxreg import normalization
       >>> print(normalization.init_stats(2).var)
       [1. 1.]
     """
-    return BatchStats(jnp.zeros(shape, jnp.float32), jnp.ones(shape, jnp.float32))
+    return BatchStats(jnp.zeros(shape, dtype), jnp.ones(shape, jnp.finfo(dtype).dtype))
 
 
 def batch_norm(
@@ -50,20 +65,27 @@ def batch_norm(
     momentum: ArrayLike = 0.99,
     eps: ArrayLike = 1e-5,
     axis: Axes = -1,
+    ddof: ArrayLike = 0,
     where: jax.Array | None = None,
     axis_name: str | tuple[str, ...] | None = None,
+    axis_index_groups: Sequence[Sequence[int]] | None = None,
 ) -> tuple[jax.Array, BatchStats]:
     r"""Normalizes with the statistics of the batch and updates the running ones.
 
     .. math::
 
       y = \gamma \, \frac{x - \mu}{\sqrt{\sigma^2 + \epsilon}} + \beta, \qquad
-      \mu' = m \mu_0 + (1 - m) \mu, \qquad {\sigma'}^2 = m \sigma_0^2 + (1 - m) \sigma^2
+      \mu' = m \mu_0 + (1 - m) \mu, \qquad
+      {\sigma'}^2 = m \sigma_0^2 + (1 - m) \frac{n}{n - \text{ddof}} \sigma^2
 
-    The running variance is biased, as in Flax and Keras; torch stores :math:`n / (n - 1)` times it
-    and gives the complement :math:`1 - m` as its momentum. A feature with no selected element is
-    normalized with, and keeps, its running statistics; one with a single element, which has no
-    variance, keeps its running variance.
+    The running variance is biased by default, as in Flax and Keras; torch's has ``ddof=1``, and its
+    momentum is the complement :math:`1 - m`. A feature with no selected element is normalized with,
+    and keeps, its running statistics. One with a single element, or no more than ``ddof``, has no
+    variance and keeps its running variance.
+
+    Complex numbers have a complex mean and a real variance :math:`\sigma^2 = E |x - \mu|^2`, as in
+    Flax. Running statistics that are narrower than float32, as in a model that was cast to
+    bfloat16, come back in float32: there they would stop moving.
 
     Args:
       x: Floating-point array; commonly ``[batch, *spatial, features]``.
@@ -73,15 +95,19 @@ def batch_norm(
       momentum: Weight :math:`m` of the past, in ``[0, 1]``.
       eps: Added to the variance, zero or positive. With 0 a constant feature becomes 0.
       axis: Feature axes, which keep statistics of their own; all others are reduced.
+      ddof: Subtracted from the number :math:`n` of elements that the running variance divides by.
+        1 gives torch's; the batch is normalized with its biased variance all the same.
       where: Mask of the elements that enter the statistics, see the module's docstring.
       axis_name: Mesh axis to synchronize over, see :func:`moments`. It is needed inside
         ``shard_map``; an empty tuple gives each device statistics of its own.
+      axis_index_groups: Groups of indices along that axis, each with statistics of its own, see
+        :func:`moments`.
 
     Returns:
       The normalized array, with the shape and dtype of ``x``, and the new running statistics.
 
     Raises:
-      TypeError: ``x`` is not floating-point.
+      TypeError: ``x`` is not floating-point, or a parameter is complex and ``x`` is not.
       ValueError: An argument is out of its range or does not have the shape of the feature axes, or
         ``axis_name`` is not given where ``x`` varies along an axis of ``shard_map``.
 
@@ -100,14 +126,23 @@ def batch_norm(
       Internal Covariate Shift <https://arxiv.org/abs/1502.03167>`_, 2015
     """
     check_between(momentum, "momentum", 0, 1, "the weight of the past")
+    check_ddof(ddof)
     features = canonical_axes(axis, x.ndim)
     reduced = tuple(a for a in range(x.ndim) if a not in features)
     check_synchronized(x, axis_name)
-    batch = moments(x, axis=reduced, where=where, axis_name=axis_name)
+    across = {"axis_name": axis_name, "axis_index_groups": axis_index_groups}
+    batch = moments(x, axis=reduced, where=where, **across)
     check_shapes([x.shape[a] for a in features], mean=stats.mean, var=stats.var)
+    check_kinds(x, mean=stats.mean)
     used = or_running(batch, stats)
     y = batch_norm_inference(x, used, scale=scale, bias=bias, eps=eps, axis=axis, where=where)
-    return y, averaged(stats, batch, momentum)
+    return y, averaged(stats, batch, momentum, ddof)
+
+
+def check_ddof(ddof: ArrayLike) -> None:
+    """Raises unless ``ddof`` is one number, zero or positive."""
+    check_scalar(ddof, "ddof")
+    check_nonnegative(ddof, "ddof")
 
 
 def or_running(batch: Moments, stats: BatchStats) -> BatchStats:
@@ -116,17 +151,32 @@ def or_running(batch: Moments, stats: BatchStats) -> BatchStats:
     return BatchStats(jnp.where(known, batch.mean, old.mean), jnp.where(known, batch.var, old.var))
 
 
-def averaged(stats: BatchStats, batch: Moments, momentum: ArrayLike) -> BatchStats:
+def averaged(stats: BatchStats, batch: Moments, momentum: ArrayLike, ddof: ArrayLike) -> BatchStats:
     """Running statistics after a batch; one element has a mean but no variance."""
     old, past = _like(stats, batch), strength(momentum, batch.mean)
+    known, new_var = with_ddof(batch, ddof)
     mean = jnp.where(batch.count > 0, past * old.mean + (1 - past) * batch.mean, old.mean)
-    var = jnp.where(batch.count > 1, past * old.var + (1 - past) * batch.var, old.var)
-    return BatchStats(mean.astype(stats.mean.dtype), var.astype(stats.var.dtype))
+    var = jnp.where(known, past * old.var + (1 - past) * new_var, old.var)
+    return BatchStats(
+        mean.astype(running_dtype(stats.mean, batch.mean)),
+        var.astype(running_dtype(stats.var, batch.var)),
+    )
+
+
+def with_ddof(batch: Moments, ddof: ArrayLike) -> tuple[jax.Array, jax.Array]:
+    """Which variances of a batch are known, and these divided by ``count - ddof``."""
+    lost = strength(ddof, batch.var)
+    known = batch.count > jnp.maximum(lost, 1)
+    rest = jnp.where(known, batch.count - lost, jnp.ones_like(batch.count))
+    return known, batch.var * (batch.count / rest)
 
 
 def _like(stats: BatchStats, batch: Moments) -> BatchStats:
-    """The running statistics in the dtype and the sharding of those of a batch."""
-    return BatchStats(*(place_like(a.astype(batch.mean.dtype), batch.mean) for a in stats))
+    """The running statistics in the dtypes and the sharding of those of a batch."""
+    return BatchStats(
+        place_like(stats.mean.astype(batch.mean.dtype), batch.mean),
+        place_like(stats.var.astype(batch.var.dtype), batch.var),
+    )
 
 
 def batch_norm_inference(
@@ -158,7 +208,7 @@ def batch_norm_inference(
       Array with the shape and dtype of ``x``.
 
     Raises:
-      TypeError: ``x`` is not floating-point.
+      TypeError: ``x`` is not floating-point, or a parameter is complex and ``x`` is not.
       ValueError: ``eps`` is negative or an argument does not have the shape of the feature axes.
 
     Example:
@@ -177,6 +227,7 @@ def batch_norm_inference(
     features = canonical_axes(axis, x.ndim)
     arrays = {"mean": stats.mean, "var": stats.var, "scale": scale, "bias": bias}
     check_shapes([x.shape[a] for a in features], **arrays)
+    check_kinds(x, mean=stats.mean)
     reduced = tuple(a for a in range(x.ndim) if a not in features)
-    mean, var = (jnp.expand_dims(a, reduced).astype(real_dtype(x)) for a in stats)
+    mean, var = (as_wide(jnp.expand_dims(a, reduced), x) for a in stats)
     return affine(x, mean, var, scale=scale, bias=bias, eps=eps, features=features, where=where)

@@ -6,7 +6,14 @@ from jax.typing import ArrayLike
 
 from jaxreg._checks import canonical_axes, check_floating
 from jaxreg._numerics import real_dtype, strength, widen
-from jaxreg.normalization._shared import Axes, check_eps, check_shapes, inverse_root
+from jaxreg.normalization._shared import (
+    Axes,
+    as_wide,
+    check_eps,
+    check_kinds,
+    check_shapes,
+    inverse_root,
+)
 from jaxreg.normalization.batch import BatchStats
 
 
@@ -45,7 +52,7 @@ def fold_batch_norm(
       The kernel :math:`W'` and the bias :math:`b'`, which a layer without a bias gets too.
 
     Raises:
-      TypeError: ``kernel`` is not floating-point.
+      TypeError: ``kernel`` is not floating-point, or an array is complex and ``kernel`` is not.
       ValueError: ``eps`` is negative, ``axis`` lies outside the kernel, or an array does not have
         the shape of the output axes.
 
@@ -65,15 +72,17 @@ def fold_batch_norm(
     outputs = canonical_axes(axis, kernel.ndim)
     arrays = {"mean": stats.mean, "var": stats.var, "scale": scale, "bias": bias}
     check_shapes([kernel.shape[a] for a in outputs], layer_bias=layer_bias, **arrays)
-    wide, dtype = widen(kernel), real_dtype(kernel)
-    gain = inverse_root(stats.var.astype(dtype) + strength(eps, kernel))
+    del arrays["var"]
+    check_kinds(kernel, "kernel", layer_bias=layer_bias, **arrays)
+    wide = widen(kernel)
+    gain = inverse_root(stats.var.astype(real_dtype(kernel)) + strength(eps, kernel))
     if scale is not None:
-        gain = gain * scale.astype(dtype)
-    offset = -stats.mean.astype(dtype)
+        gain = gain * as_wide(scale, kernel)
+    offset = -as_wide(stats.mean, kernel)
     if layer_bias is not None:
-        offset = layer_bias.astype(wide.dtype) + offset
+        offset = as_wide(layer_bias, kernel) + offset
     offset = offset * gain
     if bias is not None:
-        offset = offset + bias.astype(dtype)
+        offset = offset + as_wide(bias, kernel)
     folded = wide * jnp.expand_dims(gain, [a for a in range(kernel.ndim) if a not in outputs])
     return folded.astype(kernel.dtype), offset.astype(kernel.dtype)

@@ -8,10 +8,16 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jax.typing import ArrayLike
 
 from jaxreg._checks import check_between, check_floating, check_static_integer
-from jaxreg._numerics import strength
+from jaxreg._numerics import running_dtype, strength
 from jaxreg._sharding import explicit_sharding, place_like, whole_along
-from jaxreg.normalization._shared import affine, align_mask, check_eps, check_shapes
-from jaxreg.normalization.batch import BatchStats
+from jaxreg.normalization._shared import (
+    affine,
+    align_mask,
+    check_eps,
+    check_kinds,
+    check_shapes,
+)
+from jaxreg.normalization.batch import BatchStats, check_ddof, with_ddof
 from jaxreg.normalization.statistics import moments
 
 
@@ -24,6 +30,7 @@ def ghost_batch_norm(
     bias: jax.Array | None = None,
     momentum: ArrayLike = 0.99,
     eps: ArrayLike = 1e-5,
+    ddof: ArrayLike = 0,
     where: jax.Array | None = None,
 ) -> tuple[jax.Array, BatchStats]:
     r"""Normalizes every ghost batch with its own statistics and averages these in their order.
@@ -52,6 +59,7 @@ def ghost_batch_norm(
       bias: Offset :math:`\beta`, ``[features]``; 0 if absent.
       momentum: Weight :math:`m` of the past in each of the updates, in ``[0, 1]``.
       eps: Added to the variance, zero or positive.
+      ddof: As for :func:`batch_norm`, of the running variance and of each ghost batch.
       where: Mask of the elements that enter the statistics, see the module's docstring.
 
     Returns:
@@ -79,22 +87,28 @@ def ghost_batch_norm(
     check_floating(x, "x")
     check_between(momentum, "momentum", 0, 1, "the weight of the past")
     check_eps(eps)
+    check_ddof(ddof)
     _check_sizes(x, ghost_batch_size)
     check_shapes([x.shape[-1]], mean=stats.mean, var=stats.var, scale=scale, bias=bias)
+    check_kinds(x, mean=stats.mean)
     mask = None if where is None else _split(align_mask(where, x), ghost_batch_size)
     ghosts = _split(x, ghost_batch_size)
     inner = tuple(range(1, x.ndim))
     batch = moments(ghosts, axis=inner, where=mask)
     known, like = batch.count > 0, batch.mean
-    old = (place_like(jnp.broadcast_to(a, like.shape).astype(like.dtype), like) for a in stats)
+    old = (
+        place_like(jnp.broadcast_to(a, b.shape).astype(b.dtype), b)
+        for a, b in zip(stats, batch, strict=False)
+    )
     used = (jnp.where(known, a, b) for a, b in zip(batch, old, strict=False))
     mean, var = (jnp.expand_dims(a, inner) for a in used)
     features = (x.ndim,)
     y = affine(ghosts, mean, var, scale=scale, bias=bias, eps=eps, features=features, where=mask)
     past = strength(momentum, like)
+    has_var, new_var = with_ddof(batch, ddof)
     new = BatchStats(
         _average(stats.mean, batch.mean, known, past),
-        _average(stats.var, batch.var, batch.count > 1, past),
+        _average(stats.var, new_var, has_var, past),
     )
     return jax.lax.reshape(y, x.shape, out_sharding=explicit_sharding(x)), new
 
@@ -111,7 +125,7 @@ def _average(old: jax.Array, values: jax.Array, counted: jax.Array, past: jax.Ar
     moved = jnp.prod(factors, axis=0) * start + sums
     # What no ghost batch has seen keeps its bits, the sign of a zero too.
     changed = place_like(jnp.any(counted, axis=0), moved)
-    return jnp.where(changed, moved, start).astype(old.dtype)
+    return jnp.where(changed, moved, start).astype(running_dtype(old, values))
 
 
 def _split(x: jax.Array, size: int) -> jax.Array:

@@ -1,13 +1,26 @@
 """Normalization of each example over groups of channels."""
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxreg._checks import canonical_axes, check_floating, check_static_integer
+from jaxreg._checks import (
+    canonical_axes,
+    check_floating,
+    check_static_integer,
+)
 from jaxreg._numerics import widen
 from jaxreg._sharding import place_like, whole_along
-from jaxreg.normalization._shared import Axes, affine, align_mask, check_eps, check_shapes
+from jaxreg.normalization._shared import (
+    Axes,
+    affine,
+    align_mask,
+    among,
+    check_eps,
+    check_shapes,
+)
 from jaxreg.normalization.layer import or_standard
 from jaxreg.normalization.statistics import Moments, moments_along, pooled
 
@@ -22,6 +35,7 @@ def group_norm(
     reduction_axes: Axes | None = None,
     where: jax.Array | None = None,
     axis_name: str | tuple[str, ...] | None = None,
+    axis_index_groups: Sequence[Sequence[int]] | None = None,
 ) -> jax.Array:
     r"""Normalizes each example over its positions and the channels of a group.
 
@@ -45,6 +59,8 @@ def group_norm(
       where: Mask of the elements that enter the statistics, see the package's docstring; it need
         not have the channels.
       axis_name: Mesh axis over which the positions are sharded, inside ``shard_map`` or ``pmap``.
+      axis_index_groups: Groups of indices along that axis, each with statistics of its own, see
+        :func:`moments`.
 
     Returns:
       Array with the shape and dtype of ``x``.
@@ -72,7 +88,8 @@ def group_norm(
     mask = None if where is None else align_mask(where, x)
     # Channel by channel first: groups of an array of channels are few numbers to rearrange, while
     # those of `x` would be a copy of it, and across devices where the channels are sharded.
-    channels = moments_along(widen(x), mask, axes[:-1], axis_name)
+    devices = among(axis_name, axis_index_groups)
+    channels = moments_along(widen(x), mask, axes[:-1], devices)
     mean, var = or_standard(_of_groups(channels, groups))
     return affine(
         x, mean, var, scale=scale, bias=bias, eps=eps, features=(x.ndim - 1,), where=where

@@ -1,5 +1,7 @@
 """Norms of each example by itself: over its features, or the positions of each of its channels."""
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
@@ -10,6 +12,7 @@ from jaxreg.normalization._shared import (
     Axes,
     affine,
     align_mask,
+    among,
     check_eps,
     check_shapes,
     select,
@@ -27,6 +30,7 @@ def layer_norm(
     feature_axes: Axes = -1,
     where: jax.Array | None = None,
     axis_name: str | tuple[str, ...] | None = None,
+    axis_index_groups: Sequence[Sequence[int]] | None = None,
 ) -> jax.Array:
     r"""Normalizes each example over its features.
 
@@ -46,6 +50,8 @@ def layer_norm(
       feature_axes: Axes along which ``scale`` and ``bias`` differ.
       where: Mask of the elements that enter the statistics, see the package's docstring.
       axis_name: Mesh axis over which the features are sharded, inside ``shard_map`` or ``pmap``.
+      axis_index_groups: Groups of indices along that axis, each with statistics of its own, see
+        :func:`moments`.
 
     Returns:
       Array with the shape and dtype of ``x``.
@@ -70,7 +76,8 @@ def layer_norm(
     check_eps(eps)
     check_shapes([x.shape[a] for a in features], scale=scale, bias=bias)
     mask = None if where is None else align_mask(where, x)
-    mean, var = or_standard(moments_along(widen(x), mask, axes, axis_name))
+    devices = among(axis_name, axis_index_groups)
+    mean, var = or_standard(moments_along(widen(x), mask, axes, devices))
     return affine(x, mean, var, scale=scale, bias=bias, eps=eps, features=features, where=where)
 
 
@@ -83,6 +90,7 @@ def instance_norm(
     feature_axes: Axes = -1,
     where: jax.Array | None = None,
     axis_name: str | tuple[str, ...] | None = None,
+    axis_index_groups: Sequence[Sequence[int]] | None = None,
 ) -> jax.Array:
     r"""Normalizes each channel of each example over its positions.
 
@@ -102,6 +110,8 @@ def instance_norm(
       feature_axes: Axes of the channels, not the first one.
       where: Mask of the elements that enter the statistics, see the package's docstring.
       axis_name: Mesh axis over which the positions are sharded, inside ``shard_map`` or ``pmap``.
+      axis_index_groups: Groups of indices along that axis, each with statistics of its own, see
+        :func:`moments`.
 
     Returns:
       Array with the shape and dtype of ``x``.
@@ -139,6 +149,7 @@ def instance_norm(
         feature_axes=features,
         where=where,
         axis_name=axis_name,
+        axis_index_groups=axis_index_groups,
     )
 
 
@@ -151,12 +162,13 @@ def rms_norm(
     feature_axes: Axes = -1,
     where: jax.Array | None = None,
     axis_name: str | tuple[str, ...] | None = None,
+    axis_index_groups: Sequence[Sequence[int]] | None = None,
 ) -> jax.Array:
     r"""Divides each example by the root of the mean square of its features.
 
     .. math::
 
-      y = \gamma \, \frac{x}{\sqrt{\frac{1}{n} \sum_i x_i^2 + \epsilon}}
+      y = \gamma \, \frac{x}{\sqrt{\frac{1}{n} \sum_i |x_i|^2 + \epsilon}}
 
     The sum runs over the :math:`n` selected elements along ``reduction_axes``; where there are
     none, the mean square is 1.
@@ -169,6 +181,8 @@ def rms_norm(
       feature_axes: Axes along which ``scale`` differs.
       where: Mask of the elements that enter the mean square, see the package's docstring.
       axis_name: Mesh axis over which the features are sharded, inside ``shard_map`` or ``pmap``.
+      axis_index_groups: Groups of indices along that axis, each with statistics of its own, see
+        :func:`moments`.
 
     Returns:
       Array with the shape and dtype of ``x``.
@@ -194,9 +208,8 @@ def rms_norm(
     check_shapes([x.shape[a] for a in features], scale=scale)
     mask = None if where is None else align_mask(where, x)
     total = jnp.sum(square(widen(select(x, mask))), axes, keepdims=True)
-    count = count_along(x, axes, mask)
-    if axis_name is not None:
-        total, count = jax.lax.psum((total, count), axis_name)
+    devices = among(axis_name, axis_index_groups)
+    total, count = devices.total((total, count_along(x, axes, mask)))
     known = count > 0
     mean_square = jnp.where(known, total / jnp.where(known, count, 1), 1)
     return affine(

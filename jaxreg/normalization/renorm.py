@@ -1,6 +1,7 @@
 """Batch renormalization: batch normalization that is corrected toward the running statistics."""
 
 import math
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +27,7 @@ from jaxreg.normalization.batch import (
     BatchStats,
     averaged,
     batch_norm_inference,
+    check_ddof,
     or_running,
 )
 from jaxreg.normalization.statistics import Moments, moments
@@ -42,8 +44,10 @@ def batch_renorm(
     momentum: ArrayLike = 0.99,
     eps: ArrayLike = 1e-5,
     axis: Axes = -1,
+    ddof: ArrayLike = 0,
     where: jax.Array | None = None,
     axis_name: str | tuple[str, ...] | None = None,
+    axis_index_groups: Sequence[Sequence[int]] | None = None,
 ) -> tuple[jax.Array, BatchStats]:
     r"""Batch normalization whose result is about that of evaluation, for small or odd batches.
 
@@ -73,9 +77,12 @@ def batch_renorm(
       momentum: Weight of the past in the running statistics, in ``[0, 1]``.
       eps: Added to the variance, zero or positive.
       axis: Feature axes, which keep statistics of their own; all others are reduced.
+      ddof: As for :func:`batch_norm`, of the running variance alone.
       where: Mask of the elements that enter the statistics, see the module's docstring.
       axis_name: Mesh axis to synchronize over, see :func:`moments`. It is needed inside
         ``shard_map``; an empty tuple gives each device statistics of its own.
+      axis_index_groups: Groups of indices along that axis, each with statistics of its own, see
+        :func:`moments`.
 
     Returns:
       The normalized array, with the shape and dtype of ``x``, and the new running statistics.
@@ -104,12 +111,14 @@ def batch_renorm(
     check_scalar(d_max, "d_max")
     check_nonnegative(d_max, "d_max")
     check_eps(eps)
+    check_ddof(ddof)
     features = canonical_axes(axis, x.ndim)
     arrays = {"mean": stats.mean, "var": stats.var, "scale": scale, "bias": bias}
     check_shapes([x.shape[a] for a in features], **arrays)
     reduced = tuple(a for a in range(x.ndim) if a not in features)
     check_synchronized(x, axis_name)
-    batch = moments(x, axis=reduced, where=where, axis_name=axis_name)
+    across = {"axis_name": axis_name, "axis_index_groups": axis_index_groups}
+    batch = moments(x, axis=reduced, where=where, **across)
     limits = (strength(r_max, batch.mean), strength(d_max, batch.mean))
     r, d = _corrections(*jax.lax.stop_gradient((batch, stats, eps)), *limits)
     gain, shift = r, d
@@ -119,7 +128,7 @@ def batch_renorm(
         shift = shift + place_like(bias.astype(shift.dtype), shift)
     used = or_running(batch, stats)
     y = batch_norm_inference(x, used, scale=gain, bias=shift, eps=eps, axis=axis, where=where)
-    return y, averaged(stats, batch, momentum)
+    return y, averaged(stats, batch, momentum, ddof)
 
 
 def _corrections(

@@ -1,7 +1,7 @@
 """Mean and variance of the selected elements, across devices."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxreg._checks import canonical_axes, check_floating
 from jaxreg._numerics import real_dtype, square, widen
 from jaxreg._sharding import place_like
-from jaxreg.normalization._shared import Axes, align_mask, select
+from jaxreg.normalization._shared import Axes, Devices, align_mask, among, from_each, select
 
 # Ratio of the mean of squares to the variance up to which their difference is computed from them.
 _CANCELLATION = 16
@@ -33,12 +33,13 @@ def moments(
     axis: Axes,
     where: jax.Array | None = None,
     axis_name: str | tuple[str, ...] | None = None,
+    axis_index_groups: Sequence[Sequence[int]] | None = None,
 ) -> Moments:
     r"""Mean and variance over some axes, of the selected elements, across devices.
 
     .. math::
 
-      \mu = \frac{1}{n} \sum_i x_i, \qquad \sigma^2 = \frac{1}{n} \sum_i (x_i - \mu)^2
+      \mu = \frac{1}{n} \sum_i x_i, \qquad \sigma^2 = \frac{1}{n} \sum_i |x_i - \mu|^2
 
     The sums and the count :math:`n` run over the elements with a nonzero ``where`` on all devices
     along ``axis_name``. Where nothing is selected, mean, variance and gradient are 0.
@@ -49,13 +50,17 @@ def moments(
       where: Mask of the elements to use, see the module's docstring.
       axis_name: Mesh axis to synchronize over, inside ``shard_map``, ``pmap`` or ``vmap``. Under
         plain ``jit`` a sharded ``x`` needs none: its statistics are global.
+      axis_index_groups: Groups of indices along that axis, such as ``[[0, 1], [2, 3]]``, each of
+        which has statistics of its own.
 
     Returns:
-      Mean, variance and count, each without the reduced axes, in float32 or wider.
+      Mean, variance and count, each without the reduced axes, in float32 or wider. Of complex
+      numbers the mean is complex.
 
     Raises:
       TypeError: ``x`` is not floating-point.
-      ValueError: ``axis`` lies outside ``x``, or ``where`` does not broadcast to it.
+      ValueError: ``axis`` lies outside ``x``, ``where`` does not broadcast to it, or the groups do
+        not hold each index once.
 
     Example:
       >>> import jax.numpy as jnp
@@ -68,7 +73,8 @@ def moments(
     check_floating(x, "x")
     axes = canonical_axes(axis, x.ndim)
     mask = None if where is None else align_mask(where, x)
-    result = moments_along(widen(x), mask, axes, axis_name)
+    devices = among(axis_name, axis_index_groups)
+    result = moments_along(widen(x), mask, axes, devices)
     return jax.tree.map(lambda a: jnp.squeeze(a, axes), result)
 
 
@@ -76,11 +82,11 @@ def moments_along(
     x: jax.Array,
     mask: jax.Array | None,
     axes: tuple[int, ...],
-    axis_name: str | tuple[str, ...] | None = None,
+    devices: Devices,
 ) -> Moments:
     """Moments of a wide array, with reduced axes of size 1; ``mask`` as by ``align_mask``."""
     count = count_along(x, axes, mask)
-    result = _moments(x, mask, count, axes, axis_name)
+    result = _moments(x, mask, count, axes, devices)
     count = place_like(jnp.broadcast_to(result.count, result.mean.shape), result.mean)
     return result._replace(count=count)
 
@@ -91,17 +97,17 @@ def _moments(
     mask: jax.Array | None,
     count: jax.Array,
     axes: tuple[int, ...],
-    axis_name: str | tuple[str, ...] | None,
+    devices: Devices,
 ) -> Moments:
     mean, var = _of_device(x, mask, count, axes)
     local = Moments(mean, var, count)
-    return _across(local, axis_name) if axis_name else local
+    return _across(local, devices) if devices.axis_name else local
 
 
 @_moments.defjvp
 def _moments_jvp(
     axes: tuple[int, ...],
-    axis_name: str | tuple[str, ...] | None,
+    devices: Devices,
     primals: tuple[jax.Array, jax.Array | None, jax.Array],
     tangents: tuple[jax.Array, Any, Any],
 ) -> tuple[Moments, Moments]:
@@ -112,12 +118,11 @@ def _moments_jvp(
     """
     x, mask, count = primals
     dx = select(tangents[0], mask)
-    result = _moments(x, mask, count, axes, axis_name)
+    result = _moments(x, mask, count, axes, devices)
     deviation = select(x - result.mean, mask)
     first = jnp.sum(dx, axes, keepdims=True)
     second = 2 * jnp.sum((deviation.conj() * dx).real, axes, keepdims=True)
-    if axis_name:
-        first, second = jax.lax.psum((first, second), axis_name)
+    first, second = devices.total((first, second))
     divisor = jnp.maximum(result.count, 1)
     return result, Moments(first / divisor, second / divisor, jnp.zeros_like(result.count))
 
@@ -173,15 +178,16 @@ def _var_from_squares(
     return jax.lax.cond(accurate, keep, partial(_var_about_mean, axes=axes), x, mask, mean, divisor)
 
 
-def _across(local: Moments, axis_name: str | tuple[str, ...]) -> Moments:
+def _across(local: Moments, devices: Devices) -> Moments:
     """Moments of all devices from those of each.
 
     Few devices tell each other theirs at once. Among many that is too much to send: they add up the
-    means first, and then what each has around the common mean.
+    means first, and then what each has around the common mean; so do the devices of a group.
     """
-    if jax.lax.axis_size(axis_name) > _GATHERED:
-        return pooled(local, lambda a: jax.lax.psum(a, axis_name))
-    return pooled(Moments(*(_from_each(a, axis_name) for a in local)), partial(jnp.sum, axis=0))
+    axis_name, groups = devices
+    if groups is not None or jax.lax.axis_size(axis_name) > _GATHERED:
+        return pooled(local, devices.total)
+    return pooled(Moments(*(from_each(a, axis_name) for a in local)), partial(jnp.sum, axis=0))
 
 
 def pooled(parts: Moments, total: Callable[[jax.Array], jax.Array]) -> Moments:
@@ -191,13 +197,6 @@ def pooled(parts: Moments, total: Callable[[jax.Array], jax.Array]) -> Moments:
     divisor = jnp.maximum(number, 1)
     center = total(count * mean) / divisor
     return Moments(center, total(count * (var + square(mean - center))) / divisor, number)
-
-
-def _from_each(a: jax.Array, axis_name: str | tuple[str, ...]) -> jax.Array:
-    """The values of all devices along a new first axis, the same on each; an ``all_reduce``."""
-    slots = jnp.arange(jax.lax.axis_size(axis_name)).reshape(-1, *(1,) * a.ndim)
-    mine = slots == jax.lax.axis_index(axis_name)
-    return jax.lax.psum(jnp.where(mine, a, jnp.zeros_like(a)), axis_name)
 
 
 def count_along(x: jax.Array, axes: tuple[int, ...], mask: jax.Array | None) -> jax.Array:

@@ -34,6 +34,7 @@ from jaxreg import normalization
 from jaxreg._checks import canonical_axes
 from jaxreg.linen import _norms as linen_norms
 from jaxreg.nnx import _norms as nnx_norms
+from jaxreg.nnx.normalization import evaluates
 from jaxreg.normalization import Moments
 
 __all__ = ["recalibrate", "recalibrate_model"]
@@ -178,7 +179,8 @@ def _add_batch(norm: Any, stats: Moments, x: jax.Array, mask: jax.Array | None) 
     """Adds what a norm sees in one call to what it saw before."""
     features = canonical_axes(norm.axis, x.ndim)
     reduced = tuple(a for a in range(x.ndim) if a not in features)
-    batch = normalization.moments(x, axis=reduced, where=mask, axis_name=norm.axis_name)
+    across = {"axis_name": norm.axis_name, "axis_index_groups": norm.axis_index_groups}
+    batch = normalization.moments(x, axis=reduced, where=mask, **across)
     return _combine(stats, batch)
 
 
@@ -212,7 +214,7 @@ class _Collecting(nnx.Module):
         mask: jax.Array | None = None,
     ) -> jax.Array:
         call = super().__call__  # pyright: ignore[reportAttributeAccessIssue]
-        if nnx_norms.evaluates(self, use_running_average):
+        if evaluates(self, use_running_average):
             return call(x, use_running_average, mask=mask)
         variables = (self.mean, self.var, self.recalibration_count)
         stats = _add_batch(self, Moments(*(v[...] for v in variables)), x, mask)

@@ -12,7 +12,7 @@ from jaxreg import (
 from jaxreg._numerics import widen
 from tests.cases.base import MAPS, MASK, SERIES, Case, X, array
 
-TIMES = array((np.arange(64) % 3 != 0).reshape(16, 4))
+TIMES = array((np.arange(64) % 3 != 0).reshape(16, 4, 1))
 
 WEIGHT = array(np.linspace(0.5, 1.5, 8))
 
@@ -246,7 +246,7 @@ FUNCTIONS = (
     ),
     Case(
         normalization.adaptive_instance_norm,
-        (SERIES, X, 2 + X, jnp.arange(16 * 4).reshape(16, 4) % 5 != 0),
+        (SERIES, X, 2 + X, jnp.arange(16 * 4).reshape(16, 4, 1) % 5 != 0),
         {"eps": 1e-3},
         call=_masked_adaptive_instance_norm,
     ),

@@ -251,3 +251,23 @@ def test_a_folded_model_does_not_train():
     message = r"`use_running_average` must be true for 'norm', which was folded, got False; train"
     with pytest.raises(ValueError, match=message):
         jax.eval_shape(run, jax.eval_shape(Net(plain).init, KEY, IMAGES), IMAGES)
+
+
+def test_a_module_in_place_of_a_function_is_refused():
+    variables = jax.eval_shape(Net(plain).init, KEY, IMAGES)
+    message = r"`apply` must be a function .*got the module Net; pass its method `apply`"
+    with pytest.raises(TypeError, match=message):
+        linen.fold_batch_norm(Net(plain), variables, IMAGES)
+
+
+def test_the_offset_of_the_factor_is_folded():
+    norm = linen.BatchNorm(use_running_average=True, scale_offset=1.0)
+    model = nn.Sequential([nn.Dense(4), norm])
+    variables = start(model, IMAGES)
+
+    @jax.jit
+    def run(variables, x):
+        apply, folded = linen.fold_batch_norm(model.apply, variables, x)
+        return apply(folded, x), model.apply(variables, x)
+
+    np.testing.assert_allclose(*run(variables, IMAGES), atol=1e-5)

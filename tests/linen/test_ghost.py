@@ -1,5 +1,7 @@
 """Ghost batch norm and batch renormalization as Linen modules."""
 
+from functools import partial
+
 import flax
 import jax
 import jax.numpy as jnp
@@ -92,7 +94,7 @@ def test_a_narrow_input_is_rounded_once(build, dtype):
 @few("axis", [1, (1, 2)])
 def test_renorm_over_other_axes_and_devices(axis):
     x = draw(8, 4, 3, mean=1)
-    mask = np.arange(4) < np.arange(8)[:, None] % 5 if axis == (1, 2) else None
+    mask = (np.arange(4) < np.arange(8)[:, None] % 5)[..., None] if axis == (1, 2) else None
     layer = renorm(use_running_average=False, axis=axis, axis_name="d", momentum=0.5)
     shape = (4,) if axis == 1 else (4, 3)
     stats = {"mean": np.zeros(shape, np.float32), "var": np.ones(shape, np.float32)}
@@ -136,3 +138,90 @@ def test_limits_of_a_schedule_are_traced():
 def test_integers_are_rejected(build):
     with pytest.raises(TypeError, match="`x` must have a floating-point dtype, got int32"):
         build(use_running_average=False).init(KEY, np.ones((2, 3), np.int32))
+
+
+class Old(nn.Module):
+    """A model whose norms have automatic names."""
+
+    norm: object
+
+    @nn.compact
+    def __call__(self, x):
+        return self.norm()(nn.Dense(3)(self.norm()(x)))
+
+
+class BatchNorm(linen.GhostBatchNorm):
+    """A name decides where Flax looks for variables."""
+
+
+def test_checkpoints_load_under_automatic_names():
+    x = draw(8, 3, mean=1)
+    old = Old(partial(nn.BatchNorm, use_running_average=True))
+    new = Old(partial(BatchNorm, 4, use_running_average=True))
+
+    @jax.jit
+    def run(x):
+        variables = old.init(KEY, x)
+        return old.apply(variables, x), new.apply(variables, x)
+
+    np.testing.assert_allclose(*run(x), atol=1e-6)
+
+
+def warm(count):
+    return jnp.where(count < 2, 1.0, 3.0)
+
+
+def cold(count):
+    return jnp.where(count < 2, 0.0, 5.0)
+
+
+def test_limits_follow_a_count_of_their_own():
+    """Two steps of batch norm, as CrossQ starts with, then those of batch renormalization."""
+    x = draw(8, 3, mean=1)
+    layer = linen.BatchRenorm(r_max=warm, d_max=cold, momentum=0.9)
+    plain = linen.BatchNorm(momentum=0.9)
+
+    @jax.jit
+    def run(x):
+        variables = layer.init(KEY, x, False)
+        state = VARIABLES | {"batch_stats": STATS | {"count": variables["batch_stats"]["count"]}}
+        _, evaluated = layer.apply(state, x, True, mutable=["batch_stats"])
+
+        def step(state, _):
+            y, updated = layer.apply(state, x, False, mutable=["batch_stats"])
+            bare = {k: v for k, v in state["batch_stats"].items() if k != "count"}
+            expected = plain.apply(
+                state | {"batch_stats": bare}, x, False, mutable=["batch_stats"]
+            )[0]
+            return state | updated, (y, expected)
+
+        return variables, evaluated, jax.lax.scan(step, state, length=3)
+
+    variables, evaluated, (state, (found, expected)) = run(x)
+    assert variables["batch_stats"]["count"] == evaluated["batch_stats"]["count"] == 0
+    assert state["batch_stats"]["count"] == 3
+    np.testing.assert_allclose(found[:2], expected[:2], atol=1e-6)
+    assert np.abs(found[2] - expected[2]).max() > 0.1
+
+
+@every_variant
+def test_ddof_and_the_offset_of_the_factor_are_passed_on(build):
+    x = draw(8, 3, mean=1)
+    layers = [build(use_running_average=False, **more) for more in ({}, {"ddof": 1})]
+    layers.append(build(use_running_average=False, scale_offset=0.5))
+
+    @jax.jit
+    def run(x):
+        return [layer.apply(VARIABLES, x, mutable=["batch_stats"]) for layer in layers]
+
+    (y, _), (same, updated), (shifted, _) = run(x)
+    np.testing.assert_array_equal(y, same)
+    parts = x.reshape(2, 4, 3) if build is ghost else x[None]
+    expected = STATS["var"]
+    for part in parts.astype(np.float64):
+        expected = 0.99 * expected + 0.01 * part.var(0, ddof=1)
+    np.testing.assert_allclose(updated["batch_stats"]["var"], expected, rtol=1e-5)
+    plain = (np.asarray(y) - AFFINE["bias"]) / AFFINE["scale"]
+    np.testing.assert_allclose(
+        shifted, plain * (AFFINE["scale"] + 0.5) + AFFINE["bias"], rtol=1e-4, atol=1e-5
+    )

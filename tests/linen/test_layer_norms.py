@@ -1,12 +1,15 @@
 """Linen norms of each example are Flax's: variables, defaults, numbers, metadata."""
 
+import dataclasses
 import inspect
 import itertools
+import math
 
 import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from flax import linen as nn
 from jax.sharding import AxisType
@@ -77,14 +80,15 @@ def defaults(cls):
     return {p.name: p.default for p in inspect.signature(cls.__init__).parameters.values()}
 
 
-@every_name
-def test_defaults_are_those_of_flax(name):
-    """Every argument that both have; initializers by what they make."""
+@pytest.mark.parametrize("name", [*NAMES, "BatchNorm"])
+def test_arguments_and_defaults_are_those_of_flax(name):
+    """All of them, in their order, and ours behind them; initializers by what they make."""
     ours, theirs = defaults(getattr(linen, name)), defaults(getattr(nn, name))
-    missing = {"axis_index_groups", "use_fast_variance", "force_float32_reductions"}
-    assert set(theirs) - set(ours) == missing
-    assert set(ours) <= set(theirs)
-    for key in set(ours) - {"param_dtype"}:
+    fields = [[f.name for f in dataclasses.fields(getattr(place, name))] for place in (linen, nn)]
+    own = {"parent", "name"}
+    ordered = [[field for field in names if field not in own] for names in fields]
+    assert ordered[0][: len(ordered[1])] == ordered[1]
+    for key in set(theirs) - {"param_dtype"}:
         values = ours[key], theirs[key]
         if key.endswith("_init"):
             values = tuple(init(KEY, (2,), jnp.float32).tolist() for init in values)
@@ -119,8 +123,9 @@ def test_checkpoints_load_both_ways(name):
 
 @every_name
 def test_masks_reach_the_norms(name):
-    x, mask = draw(4, 5, 6), np.arange(20).reshape(4, 5) % 3 != 0
-    mask[1] = False
+    x, valid = draw(4, 5, 6), np.arange(20).reshape(4, 5) % 3 != 0
+    valid[1] = False
+    mask = valid[..., None]
     module = getattr(linen, name)(**groups(name))
 
     @jax.jit
@@ -129,10 +134,10 @@ def test_masks_reach_the_norms(name):
         found = [module.apply(variables, a, mask=mask) for a in (x, wrong)]
         return *found, module.apply(variables, x)
 
-    wrong = np.where(mask[..., None], x, 9.0).astype(np.float32)
+    wrong = np.where(mask, x, 9.0).astype(np.float32)
     masked, with_others, whole = (np.asarray(a) for a in run(x, wrong))
     # What is masked out changes nothing but itself.
-    np.testing.assert_allclose(masked[mask], with_others[mask], rtol=1e-6)
+    np.testing.assert_allclose(masked[valid], with_others[valid], rtol=1e-6)
     assert np.isfinite(masked).all()
     assert np.any(masked != whole)
 
@@ -201,3 +206,111 @@ def test_narrow_inputs_are_rounded_once(name):
     wide = wide - (wide.mean(-1, keepdims=True) if name == "LayerNorm" else 0)
     expected = wide / np.sqrt(np.mean(wide**2, axis=-1, keepdims=True) + 1e-6)
     np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-6)
+
+
+@few("name", NAMES)
+def test_what_cannot_change_the_result_is_accepted(name):
+    x, fields = draw(4, 5, 6, mean=1), groups(name)
+    flags = {"use_fast_variance": False, "force_float32_reductions": False}
+    layers = [getattr(linen, name)(**fields, **more) for more in ({}, flags)]
+    results = jax.jit(lambda x: [layer.init_with_output(KEY, x)[0] for layer in layers])(x)
+    np.testing.assert_array_equal(*results)
+
+
+@few("name", NAMES)
+def test_groups_of_devices_are_those_of_flax(name):
+    x = draw(4, 2, 8, 6, mean=2)
+    fields = groups(name) | {"axis_name": "d", "axis_index_groups": [[0, 3], [2, 1]]}
+    if name in ("LayerNorm", "RMSNorm"):
+        fields |= {"reduction_axes": (1, 2)}
+    ours, theirs = (getattr(place, name)(**fields) for place in (linen, nn))
+    params = {"scale": np.ones(6, "f4")} | ({} if name == "RMSNorm" else {"bias": np.ones(6, "f4")})
+
+    def run(x):
+        return [layer.apply({"params": params}, x) for layer in (ours, theirs)]
+
+    np.testing.assert_allclose(*jax.pmap(run, axis_name="d")(x), rtol=1e-4, atol=1e-5)
+
+
+MASKS = [(5, 6), (6,), (4, 1, 6), (4, 5, 1), (), (1, 1, 1)]
+
+
+@few("shape", MASKS, ids=str)
+@few("name", NAMES[:2])
+def test_masks_broadcast_as_those_of_flax(name, shape):
+    x, numbers = draw(4, 5, 6), np.arange(math.prod(shape)).reshape(shape)
+    mask = numbers % 5 != 2
+    mask = mask | (shape[-1:] == (1,))  # Of a row without an element Flax makes NaN.
+    layers = [getattr(place, name)() for place in (linen, nn)]
+
+    @jax.jit
+    def run(x):
+        return [layer.init_with_output(KEY, x, mask=mask)[0] for layer in layers]
+
+    np.testing.assert_allclose(*run(x), atol=1e-5)
+
+
+@every_name
+def test_a_mask_that_does_not_broadcast_is_named(name):
+    norm = getattr(linen, name)(**groups(name))
+    message = r"`mask` must broadcast to `x` from the last axes, as in NumPy, got shape \(4, 5\)"
+    with pytest.raises(ValueError, match=message):
+        jax.eval_shape(lambda: norm.init(KEY, draw(4, 5, 6), mask=np.ones((4, 5), bool)))
+
+
+@few("name", NAMES)
+def test_the_offset_is_added_to_the_factor(name):
+    """In float32, though the factor is bfloat16: ``1 + gamma`` would be 1 there."""
+    x, gamma = draw(4, 5, 6), np.full(6, 2**-10, jnp.bfloat16)
+    fields = groups(name) | {"scale_init": nn.initializers.zeros, "param_dtype": jnp.bfloat16}
+    layer = getattr(linen, name)(**fields, scale_offset=1)
+
+    @jax.jit
+    def run(x):
+        y, variables = layer.init_with_output(KEY, x)
+        changed = {"params": variables["params"] | {"scale": gamma}}
+        return variables, y, layer.apply(changed, x), layer.clone(scale_offset=0).apply(changed, x)
+
+    variables, y, moved, small = run(x)
+    assert_equal(variables["params"]["scale"], np.zeros(6, jnp.bfloat16))
+    np.testing.assert_allclose(moved, np.asarray(y) * (1 + 2**-10), rtol=2e-7)
+    np.testing.assert_allclose(small, np.asarray(y) * 2**-10, rtol=1e-6)
+
+
+def test_decay_pulls_a_factor_around_one_to_one():
+    layer = linen.RMSNorm(scale_offset=1.0, scale_init=nn.initializers.constant(0.5))
+    optimizer = optax.chain(optax.add_decayed_weights(1.0), optax.sgd(0.5))
+
+    @jax.jit
+    def run(x):
+        params = layer.init(KEY, x)
+        state = optimizer.init(params)
+        for _ in range(20):
+            updates, state = optimizer.update(optax.tree.zeros_like(params), state, params)
+            params = optax.apply_updates(params, updates)
+        return layer.apply(params, x), linen.RMSNorm(use_scale=False).apply({}, x)
+
+    np.testing.assert_allclose(*run(draw(5, 6)), rtol=1e-5)
+
+
+@few("name", NAMES)
+def test_complex_numbers_are_those_of_flax(name):
+    x = (draw(4, 5, 6, mean=1) + 1j * draw(4, 5, 6, seed=1)) + 0
+    layers = [getattr(place, name)(**groups(name), **ACCURATE) for place in (linen, nn)]
+    results = jax.jit(lambda x: [layer.init_with_output(KEY, x)[0] for layer in layers])(x)
+    assert results[0].dtype == np.complex64
+    np.testing.assert_allclose(*results, atol=1e-5)
+
+
+def test_tabulate_lists_the_layers_alone():
+    norms = [getattr(linen, name)(**groups(name)) for name in NAMES]
+    ghost = linen.GhostBatchNorm(2, use_running_average=False)
+    renorm = linen.BatchRenorm(use_running_average=False, r_max=3.0, d_max=lambda n: n)
+    norms += [linen.BatchNorm(use_running_average=False), ghost, renorm, linen.FilterResponseNorm()]
+    options = {"compute_flops": True, "compute_vjp_flops": True, "show_repeated": True}
+    model = nn.Sequential(norms)
+    console = {"force_terminal": False, "width": 240}
+    table = nn.tabulate(model, KEY, console_kwargs=console, **options)(draw(4, 5, 6))
+    rows = [line for line in table.splitlines() if "layers_" in line]
+    assert len(rows) == len(norms)
+    assert not [row for row in rows if "training" in row or "renormalized" in row]

@@ -1,7 +1,5 @@
 """Batch norm as a Linen module: Flax's variables and numbers, modes, masks and devices."""
 
-import dataclasses
-
 import flax
 import jax
 import jax.numpy as jnp
@@ -126,7 +124,7 @@ def test_initializers_are_fields():
 def test_masked_statistics_count_elements_across_devices():
     """Uneven shards under ``shard_map``; initialization needs no mesh."""
     x = draw(8, 4, 2, mean=1)
-    mask = np.arange(4) < np.arange(8)[:, None] % 5
+    mask = (np.arange(4) < np.arange(8)[:, None] % 5)[..., None]
     layer = linen.BatchNorm(**TRAINING, momentum=0.0, axis_name="d")
     variables = jax.jit(layer.init)(KEY, x)
 
@@ -136,7 +134,7 @@ def test_masked_statistics_count_elements_across_devices():
     mesh = jax.make_mesh((8,), ("d",), (AxisType.Auto,))
     specs = {"in_specs": (P(), P("d"), P("d")), "out_specs": (P("d"), P())}
     _, updated = jax.jit(jax.shard_map(run, mesh=mesh, **specs))(variables, x, mask)
-    valid = np.asarray(x, np.float64)[mask]
+    valid = np.asarray(x, np.float64)[mask[..., 0]]
     np.testing.assert_allclose(updated["batch_stats"]["mean"], valid.mean(0), rtol=1e-5)
     np.testing.assert_allclose(updated["batch_stats"]["var"], valid.var(0), rtol=1e-5)
 
@@ -180,18 +178,88 @@ def test_bfloat16_evaluation_keeps_float32_statistics():
     np.testing.assert_allclose(np.asarray(y, np.float32), -4.9975, rtol=1e-2)
 
 
-def test_batch_norm_has_the_fields_of_flax_in_their_order():
-    def names(cls):
-        others = {"use_fast_variance", "force_float32_reductions", "axis_index_groups"}
-        others |= {"mean_init", "var_init"}
-        return [f.name for f in dataclasses.fields(cls) if f.name not in others]
+def test_statistics_of_complex_numbers_are_those_of_flax():
+    """After a step, and in evaluation; ours are complex from the start, and so may be scanned."""
+    x = (draw(8, 3, mean=2) + 1j * draw(8, 3, seed=1)) + 0
+    ours, theirs = (place.BatchNorm(**TRAINING, momentum=0.5) for place in (linen, nn))
 
-    assert names(linen.BatchNorm) == names(nn.BatchNorm)
+    @jax.jit
+    def run(x):
+        started = ours.init(KEY, x)
+        found = []
+        for layer in (ours, theirs):
+            y, updated = layer.apply(started, x, mutable=["batch_stats"])
+            evaluated = layer.clone(use_running_average=True).apply(started | updated, x)
+            found.append((y, evaluated, updated))
+        return started, found
+
+    started, found = run(x)
+    assert started["batch_stats"]["mean"].dtype == np.complex64
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), *found)
+
+
+def test_a_model_in_bfloat16_keeps_float32_statistics():
+    x, layer = draw(8, 3, mean=10).astype(jnp.bfloat16), linen.BatchNorm(**TRAINING)
+
+    @jax.jit
+    def run(x):
+        cast = jax.tree.map(lambda a: a.astype(jnp.bfloat16), layer.init(KEY, x))
+        y, updated = layer.apply(cast, x, mutable=["batch_stats"])
+        return y, updated["batch_stats"]
+
+    y, stats = run(x)
+    assert y.dtype == jnp.bfloat16
+    assert {a.dtype for a in stats.values()} == {np.dtype("float32")}
+    np.testing.assert_allclose(stats["mean"], 0.01 * x.astype("f4").mean(0), rtol=1e-5)
+
+
+def test_ddof_and_the_offset_of_the_factor_are_passed_on():
+    x = draw(8, 3, mean=2)
+    plain = linen.BatchNorm(**TRAINING, momentum=0.0)
+    layer = linen.BatchNorm(**TRAINING, momentum=0.0, ddof=1, scale_offset=1.0)
+
+    @jax.jit
+    def run(x):
+        variables = layer.init(KEY, x)
+        return [a.apply(variables, x, mutable=["batch_stats"]) for a in (plain, layer)]
+
+    (y, stats), (twice, unbiased) = run(x)
+    np.testing.assert_allclose(twice, 2 * y, rtol=1e-6)
+    ratio = unbiased["batch_stats"]["var"] / stats["batch_stats"]["var"]
+    np.testing.assert_allclose(ratio, 8 / 7, rtol=1e-6)
+
+
+def test_groups_of_devices_are_those_of_flax():
+    x = draw(4, 8, 3, mean=2)
+    fields = {**TRAINING, "axis_name": "d", "axis_index_groups": [[0, 3], [2, 1]]}
+    layers = [place.BatchNorm(**fields) for place in (linen, nn)]
+
+    def run(x):
+        variables = layers[0].init(KEY, x)
+        return [layer.apply(variables, x, mutable=["batch_stats"]) for layer in layers]
+
+    assert_close(*jax.pmap(run, axis_name="d")(x), 2e-5)
+
+
+def test_a_mask_of_features_and_one_that_does_not_fit():
+    x, mask = draw(8, 3, mean=2), np.array([True, False, True])
+    layer = linen.BatchNorm(**TRAINING, momentum=0.0)
+    run = jax.jit(lambda x: layer.apply(layer.init(KEY, x), x, mask=mask, mutable=["batch_stats"]))
+    stats = run(x)[1]["batch_stats"]
+    np.testing.assert_allclose(stats["mean"], np.where(mask, x.mean(0), 0), rtol=1e-5)
+    with pytest.raises(ValueError, match=r"`mask` must broadcast to `x` .*got shape \(8,\)"):
+        jax.eval_shape(lambda: layer.init(KEY, x, mask=np.ones(8, bool)))
+
+
+@pytest.mark.parametrize("at", [{}, {"use_running_average": None}])
+def test_a_mode_that_nobody_gave_is_asked_for(at):
+    with pytest.raises(ValueError, match="use_running_average"):
+        jax.eval_shape(lambda: linen.BatchNorm().init(KEY, draw(8, 3), **at))
 
 
 def test_a_running_norm_without_a_function_raises():
     with pytest.raises(NotImplementedError):
-        RunningNorm().in_training()
+        RunningNorm()._in_training()
 
 
 def test_integers_are_rejected():

@@ -84,3 +84,10 @@ def test_initializers_of_filter_response_norm_are_fields(fields):
 def test_integers_are_rejected():
     with pytest.raises(TypeError, match="`x` must have a floating-point dtype, got int32"):
         linen.FilterResponseNorm().init(KEY, np.ones((2, 3), np.int32))
+
+
+def test_a_mask_that_does_not_broadcast_is_named():
+    x, style = draw(2, 4, 3), draw(2, 3)
+    layer = linen.AdaptiveInstanceNorm()
+    with pytest.raises(ValueError, match=r"`mask` must broadcast to `x` .*got shape \(2, 4\)"):
+        jax.eval_shape(lambda: layer.apply({}, x, style, style, mask=np.ones((2, 4), bool)))

@@ -5,9 +5,9 @@ from tests.mutants.row import Mutant
 MUTANTS = (
     Mutant(
         "normalization/_shared.py",
-        "mask.reshape(mask.shape + (1,) * (x.ndim - mask.ndim))",
-        "mask.reshape((1,) * (x.ndim - mask.ndim) + mask.shape)",
-        "mask aligned with the last axes",
+        "jnp.expand_dims(mask, tuple(range(x.ndim - mask.ndim)))",
+        "jnp.expand_dims(mask, tuple(range(mask.ndim, x.ndim)))",
+        "mask aligned with the first axes",
     ),
     Mutant(
         "normalization/_shared.py",
@@ -41,9 +41,27 @@ MUTANTS = (
     ),
     Mutant(
         "normalization/batch.py",
-        "var = jnp.where(batch.count > 1,",
-        "var = jnp.where(batch.count > 0,",
+        "known = batch.count > jnp.maximum(lost, 1)",
+        "known = batch.count > lost",
         "a single element has no variance",
+    ),
+    Mutant(
+        "normalization/_shared.py",
+        "mine = (groups == groups[index])",
+        "mine = (groups != groups[index])",
+        "the other groups of devices",
+    ),
+    Mutant(
+        "normalization/_shared.py",
+        "wide_dtype(x.dtype) if jnp.iscomplexobj(a) else real_dtype(x)",
+        "real_dtype(x)",
+        "imaginary parts lost",
+    ),
+    Mutant(
+        "normalization/batch.py",
+        "batch.count - lost, jnp.ones_like",
+        "batch.count + lost, jnp.ones_like",
+        "sign of ddof",
     ),
     Mutant(
         "normalization/batch.py",
@@ -59,8 +77,8 @@ MUTANTS = (
     ),
     Mutant(
         "normalization/fold.py",
-        "offset = -stats.mean.astype(dtype)",
-        "offset = stats.mean.astype(dtype)",
+        "offset = -as_wide(stats.mean, kernel)",
+        "offset = as_wide(stats.mean, kernel)",
         "sign of the mean",
     ),
     Mutant(
@@ -74,8 +92,8 @@ MUTANTS = (
     ),
     Mutant(
         "normalization/ghost.py",
-        "_average(stats.var, batch.var, batch.count > 1, past)",
-        "_average(stats.var, batch.var, known, past)",
+        "_average(stats.var, new_var, has_var, past)",
+        "_average(stats.var, new_var, known, past)",
         "a single element has no variance",
     ),
     Mutant(
@@ -92,8 +110,8 @@ MUTANTS = (
     ),
     Mutant(
         "normalization/layer.py",
-        "count = count_along(x, axes, mask)",
-        "count = count_along(x, axes, None)",
+        "devices.total((total, count_along(x, axes, mask)))",
+        "devices.total((total, count_along(x, axes, None)))",
         "dropped mask in a mean",
     ),
     Mutant(
@@ -104,8 +122,8 @@ MUTANTS = (
     ),
     Mutant(
         "normalization/layer.py",
-        "total, count = jax.lax.psum((total, count), axis_name)",
-        "total = jax.lax.psum(total, axis_name)",
+        "total, count = devices.total((total, count_along(x, axes, mask)))",
+        "total, count = devices.total(total), count_along(x, axes, mask)",
         "count of one device",
     ),
     Mutant(

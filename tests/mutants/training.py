@@ -136,8 +136,8 @@ MUTANTS = (
     ),
     Mutant(
         "training/statistics.py",
-        "where=mask, axis_name=norm.axis_name)",
-        "axis_name=norm.axis_name)",
+        "where=mask, **across)",
+        "**across)",
         "dropped mask",
     ),
     Mutant(

@@ -233,3 +233,19 @@ def test_a_folded_model_does_not_train():
     np.testing.assert_allclose(jax.jit(folded)(IMAGES), expected, rtol=1e-6)
     with pytest.raises(ValueError, match=message):
         jax.eval_shape(lambda x: folded.norm(x, False), IMAGES)
+
+
+def test_a_function_in_place_of_a_module_is_refused():
+    with pytest.raises(TypeError, match="`model` must be a module, got function; pass the model"):
+        nnx.fold_batch_norm(lambda x: x, IMAGES)
+
+
+def test_the_offset_of_the_factor_is_folded():
+    @jax.jit
+    def run(x):
+        rngs = fnx.Rngs(0)
+        norm = nnx.BatchNorm(4, scale_offset=1.0, rngs=rngs)
+        model = train(fnx.Sequential(LINEAR(rngs=rngs), norm))
+        return nnx.fold_batch_norm(model, x)(x), model(x)
+
+    np.testing.assert_allclose(*run(IMAGES), atol=1e-5)

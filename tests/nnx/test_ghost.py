@@ -109,7 +109,7 @@ def test_limits_follow_a_schedule():
 
 def test_renorm_over_several_axes_and_devices():
     x = draw(8, 4, 2, 3, mean=1)
-    mask = np.arange(4) < np.arange(8)[:, None] % 5
+    mask = (np.arange(4) < np.arange(8)[:, None] % 5)[..., None, None]
     shared = {"axis": (2, 3), "momentum": 0.5, **LIMITS}
 
     def run(x, mask):
@@ -132,3 +132,42 @@ def test_renorm_over_several_axes_and_devices():
 def test_integers_are_rejected(build):
     with pytest.raises(TypeError, match="`x` must have a floating-point dtype, got int32"):
         jax.eval_shape(lambda x: build()(x), np.ones((4, 3), np.int32))
+
+
+def warm(count):
+    return jnp.where(count < 2, 1.0, 3.0)
+
+
+def cold(count):
+    return jnp.where(count < 2, 0.0, 5.0)
+
+
+def test_limits_follow_a_count_of_their_own():
+    """Two steps of batch norm, as CrossQ starts with, then those of batch renormalization."""
+
+    @jax.jit
+    def run(x):
+        layer = nnx.BatchRenorm(3, r_max=warm, d_max=cold, rngs=fnx.Rngs(0))
+        plain = nnx.BatchNorm(3, rngs=fnx.Rngs(0))
+        layer(x, use_running_average=True)
+        found = [(layer(x), plain(x), layer.count[...]) for _ in range(3)]
+        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *found)
+
+    found, expected, counts = run(X)
+    np.testing.assert_array_equal(counts, [1, 2, 3])
+    np.testing.assert_allclose(found[:2], expected[:2], atol=1e-6)
+    assert np.abs(found[2] - expected[2]).max() > 0.1
+    # Without a schedule the variables are those of batch norm.
+    assert not hasattr(fnx.eval_shape(renorm), "count")
+
+
+@every_variant
+def test_ddof_and_the_offset_of_the_factor_are_passed_on(build):
+    @jax.jit
+    def run(x):
+        layers = [build(momentum=0.0, **more) for more in ({}, {"ddof": 1, "scale_offset": 1.0})]
+        return [(layer(x), layer.var[...]) for layer in layers]
+
+    (y, var), (twice, unbiased) = run(X)
+    np.testing.assert_allclose(twice, 2 * y, rtol=1e-6)
+    np.testing.assert_allclose(unbiased / var, 4 / 3 if build is ghost else 8 / 7, rtol=1e-5)

@@ -1,7 +1,9 @@
 """NNX norms of each example are Flax's: variables, defaults, numbers, metadata."""
 
+import copy
 import inspect
 import itertools
+import pickle
 
 import jax
 import jax.numpy as jnp
@@ -103,14 +105,20 @@ def defaults(cls):
     return {p.name: p.default for p in inspect.signature(cls.__init__).parameters.values()}
 
 
-@every_name
-def test_defaults_are_those_of_flax(name):
-    """Every argument that both have; initializers by what they make."""
-    ours, theirs = defaults(getattr(nnx, name)), defaults(getattr(fnx, name))
-    missing = {"axis_index_groups", "use_fast_variance", "promote_dtype"}
-    assert set(theirs) - set(ours) == missing
-    assert set(ours) <= set(theirs)
-    for key in set(ours) - {"param_dtype"}:
+def positional(function):
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    return [n for n, p in inspect.signature(function).parameters.items() if p.kind != keyword]
+
+
+@pytest.mark.parametrize("name", [*NAMES, "BatchNorm"])
+def test_arguments_and_defaults_are_those_of_flax(name):
+    """All of them, at their positions, also of the call; initializers by what they make."""
+    places = getattr(nnx, name), getattr(fnx, name)
+    ours, theirs = map(defaults, places)
+    assert set(theirs) <= set(ours)
+    assert positional(places[0].__init__) == positional(places[1].__init__)
+    assert positional(places[0].__call__) == positional(places[1].__call__)
+    for key in set(theirs) - {"param_dtype", "promote_dtype"}:
         values = ours[key], theirs[key]
         if key.endswith("_init"):
             values = tuple(init(KEY, (2,), jnp.float32).tolist() for init in values)
@@ -153,18 +161,19 @@ def test_states_load_both_ways(name):
 
 @every_name
 def test_masks_reach_the_norms(name):
-    x, mask = draw(4, 5, 6), np.arange(20).reshape(4, 5) % 3 != 0
-    mask[1] = False
+    x, valid = draw(4, 5, 6), np.arange(20).reshape(4, 5) % 3 != 0
+    valid[1] = False
+    mask = valid[..., None]
 
     @jax.jit
     def run(x, wrong):
         layer = getattr(nnx, name)(6, **groups(name), rngs=fnx.Rngs(0))
         return layer(x, mask=mask), layer(wrong, mask=mask), layer(x)
 
-    wrong = np.where(mask[..., None], x, 9.0).astype(np.float32)
+    wrong = np.where(mask, x, 9.0).astype(np.float32)
     masked, with_others, whole = (np.asarray(a) for a in run(x, wrong))
     # What is masked out changes nothing but itself.
-    np.testing.assert_allclose(masked[mask], with_others[mask], rtol=1e-6)
+    np.testing.assert_allclose(masked[valid], with_others[valid], rtol=1e-6)
     assert np.isfinite(masked).all()
     assert np.any(masked != whole)
 
@@ -220,6 +229,8 @@ def test_wrong_arguments_raise():
             jax.eval_shape(lambda a=arguments: call(*a))
     with pytest.raises(ValueError, match="`group_size` must divide the 6 channels, got 4"):
         jax.eval_shape(lambda: call(None, 4))
+    with pytest.raises(ValueError, match="`num_groups` must divide the 6 channels, got 4"):
+        nnx.GroupNorm(6, 4, rngs=fnx.Rngs(0))
 
 
 @every_name
@@ -242,3 +253,127 @@ def test_narrow_inputs_are_rounded_once(name):
     wide = wide - (wide.mean(-1, keepdims=True) if name == "LayerNorm" else 0)
     expected = wide / np.sqrt(np.mean(wide**2, axis=-1, keepdims=True) + 1e-6)
     np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-6)
+
+
+ALL = [*NAMES, "BatchNorm", "GhostBatchNorm", "BatchRenorm", "FilterResponseNorm"]
+
+
+def build(name, seed=0, **fields):
+    special = {
+        "GhostBatchNorm": {"ghost_batch_size": 2},
+        "BatchRenorm": {"r_max": 3.0, "d_max": 5.0},
+    }
+    given = groups(name) | special.get(name, {}) | fields
+    return getattr(nnx, name)(6, **given, rngs=fnx.Rngs(seed))
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_norms_that_are_made_alike_are_one_graph(name):
+    """Initializers are functions, of which two are never equal: they are used, and not kept."""
+
+    def make(seed):
+        return build(name, seed, scale_init=fnx.initializers.constant(0.5))
+
+    layers = fnx.eval_shape(lambda: [make(seed) for seed in range(2)])
+    assert fnx.graphdef(layers[0]) == fnx.graphdef(layers[1])
+
+
+def test_norms_of_three_seeds_are_one_trace_and_can_be_averaged_and_copied():
+    traces = []
+
+    @fnx.jit
+    def run(layers, x):
+        traces.append(1)
+        return [layer(x) for layer in layers]
+
+    @jax.jit
+    def make(key):
+        inits = {"scale_init": fnx.initializers.normal()}
+        return fnx.split(
+            [getattr(nnx, n)(6, **groups(n), rngs=fnx.Rngs(key), **inits) for n in NAMES]
+        )
+
+    made = [fnx.merge(*make(jax.random.key(seed))) for seed in range(3)]
+    x = draw(4, 5, 6)
+    results = [run(fnx.List(layers), x) for layers in made]
+    assert len(traces) == 1
+    for copied in (copy.deepcopy(made[0]), pickle.loads(pickle.dumps(made[0]))):
+        assert_equal(run(fnx.List(copied), x), results[0])
+    assert len(traces) == 1
+    states = [fnx.to_pure_dict(fnx.state(layers)) for layers in made]
+    mean = jax.tree.map(lambda *leaves: np.mean(leaves, 0), *states)
+    fnx.update(made[0], mean)
+    np.testing.assert_allclose(made[0][0].scale[...], mean[0]["scale"])
+
+
+@pytest.mark.parametrize("flops", [True, False])
+def test_tabulate_lists_the_layers_alone(flops):
+    model = fnx.Sequential(*[build(name) for name in ALL])
+    console = {"force_terminal": False, "width": 240}
+    table = fnx.tabulate(model, draw(4, 5, 6), compute_flops=flops, console_kwargs=console)
+    rows = [line for line in table.splitlines() if "layers/" in line]
+    assert [row.split()[3] for row in rows] == ALL
+
+
+@few("name", NAMES)
+def test_what_cannot_change_the_result_is_accepted(name):
+    def promote(arrays, **_):
+        raise AssertionError("nothing is promoted")
+
+    @jax.jit
+    def run(x):
+        layers = [build(name), build(name, use_fast_variance=False, promote_dtype=promote)]
+        return [layer(x) for layer in layers]
+
+    np.testing.assert_array_equal(*run(draw(4, 5, 6, mean=1)))
+
+
+@few("name", NAMES)
+def test_groups_of_devices_are_those_of_flax(name):
+    """Given as lists, which are kept as tuples: a graph definition has to be hashable."""
+    fields = groups(name) | {"axis_name": "d", "axis_index_groups": [[0, 3], [2, 1]]}
+    if name in ("LayerNorm", "RMSNorm"):
+        fields |= {"reduction_axes": (1, 2)}
+
+    def run(x):
+        layers = [getattr(place, name)(6, **fields, rngs=fnx.Rngs(0)) for place in (nnx, fnx)]
+        assert hash(fnx.graphdef(layers[0]))
+        return [layer(x) for layer in layers]
+
+    found = jax.pmap(run, axis_name="d")(draw(4, 2, 8, 6, mean=2))
+    np.testing.assert_allclose(*found, rtol=1e-4, atol=1e-5)
+
+
+@every_name
+def test_a_mask_that_does_not_broadcast_is_named(name):
+    message = r"`mask` must broadcast to `x` from the last axes, as in NumPy, got shape \(4, 5\)"
+    with pytest.raises(ValueError, match=message):
+        jax.eval_shape(lambda x: build(name)(x, mask=np.ones((4, 5), bool)), draw(4, 5, 6))
+
+
+@few("name", NAMES)
+def test_the_offset_is_added_to_the_factor(name):
+    """In float32, though the factor is bfloat16: ``1 + gamma`` would be 1 there."""
+
+    @jax.jit
+    def run(x):
+        fields = {"scale_init": fnx.initializers.zeros, "param_dtype": jnp.bfloat16}
+        layer = build(name, **fields, scale_offset=1.0)
+        y = layer(x)
+        layer.scale[...] = jnp.full(6, 2**-10, jnp.bfloat16)
+        return y, layer(x)
+
+    y, moved = run(draw(4, 5, 6))
+    np.testing.assert_allclose(moved, np.asarray(y) * (1 + 2**-10), rtol=2e-7)
+
+
+def test_complex_numbers_are_those_of_flax():
+    """Where Flax's NNX has them right, which is without an offset and a factor."""
+
+    @jax.jit
+    def run(x):
+        fields = {"use_bias": False, "use_scale": False, "use_fast_variance": False}
+        return [place.LayerNorm(6, **fields, rngs=fnx.Rngs(0))(x) for place in (nnx, fnx)]
+
+    found, expected = run((draw(4, 6, mean=1) + 1j * draw(4, 6, seed=1)) + 0)
+    np.testing.assert_allclose(found, expected, atol=1e-5)

@@ -1,5 +1,6 @@
 """Batch norm as an NNX module: Flax's variables and numbers, modes, masks and devices."""
 
+import flax
 import flax.linen
 import jax
 import jax.numpy as jnp
@@ -131,7 +132,7 @@ def test_statistics_change_in_training_only():
 
 def test_masked_statistics_of_several_axes_count_elements_across_devices():
     x = draw(8, 4, 2, 3, mean=1)
-    mask = np.arange(4) < np.arange(8)[:, None] % 5
+    mask = (np.arange(4) < np.arange(8)[:, None] % 5)[..., None, None]
 
     def run(x, mask):
         layer = nnx.BatchNorm((2, 3), axis=(2, 3), momentum=0.0, axis_name="d", rngs=fnx.Rngs(0))
@@ -141,7 +142,7 @@ def test_masked_statistics_of_several_axes_count_elements_across_devices():
     mesh = jax.make_mesh((8,), ("d",), (AxisType.Auto,))
     mapped = jax.shard_map(run, mesh=mesh, in_specs=(P("d"), P("d")), out_specs=P())
     mean, var = jax.jit(mapped)(x, mask)
-    valid = np.asarray(x, np.float64)[mask]
+    valid = np.asarray(x, np.float64)[mask[..., 0, 0]]
     np.testing.assert_allclose(mean, valid.mean(0), rtol=1e-4)
     np.testing.assert_allclose(var, valid.var(0), rtol=1e-5)
 
@@ -198,10 +199,104 @@ def test_a_linen_checkpoint_holds_the_same_arrays():
 
 def test_a_running_norm_without_a_function_raises():
     with pytest.raises(NotImplementedError):
-        RunningNorm().in_training()
+        RunningNorm()._in_training()
 
 
 def test_integers_are_rejected():
     layer = nnx.BatchNorm(3, rngs=fnx.Rngs(0))
     with pytest.raises(TypeError, match="`x` must have a floating-point dtype, got int32"):
         layer(np.ones((4, 3), np.int32))
+
+
+@few("ref", [False, True])
+def test_a_model_in_bfloat16_keeps_float32_statistics(ref):
+    """References keep their dtype; then a warning says that they stop moving."""
+    graph, state = fnx.split(nnx.BatchNorm(1, rngs=fnx.Rngs(0)))
+    state = jax.tree.map(lambda a: a.astype(jnp.bfloat16), state)
+    x = jnp.array([[9.0], [11.0]], jnp.bfloat16)
+    layer = fnx.with_vars(fnx.merge(graph, state), ref=True) if ref else fnx.merge(graph, state)
+    step = fnx.jit(lambda layer, x: layer(x))
+    if ref:
+        with pytest.warns(UserWarning, match="references in bfloat16 .* of float32"):
+            step(layer, x)
+        assert layer.mean[...].dtype == jnp.bfloat16
+        return
+    for _ in range(500):
+        step(layer, x)
+    assert layer.mean[...].dtype == layer.var[...].dtype == jnp.float32
+    np.testing.assert_allclose(layer.mean[...], 10, rtol=0.01)
+    np.testing.assert_allclose(layer.var[...], 1, rtol=0.01)
+
+
+def test_statistics_of_complex_numbers():
+    x = (draw(8, 3, mean=2) + 1j * draw(8, 3, seed=1)) + 0
+
+    @jax.jit
+    def run(x):
+        layer = nnx.BatchNorm(3, momentum=0.0, rngs=fnx.Rngs(0))
+        return layer(x), layer(x, use_running_average=True), layer.mean[...], layer.var[...]
+
+    y, evaluated, mean, var = run(x)
+    np.testing.assert_allclose(y, (x - x.mean(0)) / np.sqrt(x.var(0) + 1e-5), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(evaluated, y, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(mean, x.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(var, x.var(0), rtol=1e-5)
+
+
+def test_ddof_and_the_offset_of_the_factor_are_passed_on():
+    @jax.jit
+    def run(x):
+        layers = [nnx.BatchNorm(3, momentum=0.0, rngs=fnx.Rngs(0))]
+        layers += [nnx.BatchNorm(3, momentum=0.0, ddof=1, scale_offset=1.0, rngs=fnx.Rngs(0))]
+        return [(layer(x), layer.var[...]) for layer in layers]
+
+    (y, var), (twice, unbiased) = run(draw(8, 3, mean=2))
+    np.testing.assert_allclose(twice, 2 * y, rtol=1e-6)
+    np.testing.assert_allclose(unbiased / var, 8 / 7, rtol=1e-6)
+
+
+def test_a_mode_that_nobody_gave_is_asked_for():
+    layer = nnx.BatchNorm(3, use_running_average=None, rngs=fnx.Rngs(0))
+    with pytest.raises(ValueError, match="`use_running_average` must be True or False, got None"):
+        layer(draw(8, 3))
+    assert layer(draw(8, 3), use_running_average=True).shape == (8, 3)
+
+
+def test_a_mask_that_does_not_broadcast_is_named():
+    layer = nnx.BatchNorm(3, rngs=fnx.Rngs(0))
+    with pytest.raises(ValueError, match=r"`mask` must broadcast to `x` .*got shape \(8,\)"):
+        layer(draw(8, 3), mask=np.ones(8, bool))
+
+
+def test_groups_of_devices_are_those_of_flax():
+    groups = {"axis_name": "d", "axis_index_groups": [[0, 3], [2, 1]]}
+
+    def run(x):
+        layers = [place.BatchNorm(3, **groups, rngs=fnx.Rngs(0)) for place in (nnx, fnx)]
+        return [(layer(x), variables(layer)) for layer in layers]
+
+    assert_close(*jax.pmap(run, axis_name="d")(draw(4, 8, 3, mean=2)), 2e-5)
+
+
+@pytest.mark.parametrize("kind", ["ref", "hijax"])
+def test_gradients_go_past_statistics_that_are_references_or_hijax_variables(kind):
+    """The mean of squares is ``var / (var + eps)``; references refuse what is differentiated."""
+    x = draw(8, 3, mean=2)
+    with fnx.var_defaults(**{kind: True}):
+        layer = nnx.BatchNorm(3, momentum=0.0, rngs=fnx.Rngs(0))
+    graph, params, rest = fnx.split(layer, fnx.Param, ...)
+
+    @jax.jit
+    def loss(params):
+        return (fnx.merge(graph, params, rest)(x) ** 2).mean()
+
+    plain = fnx.with_vars(params, hijax=False, ref=False)
+    try:
+        value, slopes = jax.value_and_grad(loss)(plain)
+    except flax.errors.ImmutableVariableError:
+        pytest.skip("Flax does not update hijax variables inside of transformations any more")
+    shares = x.astype(np.float64).var(0)
+    shares = shares / (shares + 1e-5)
+    np.testing.assert_allclose(value, shares.mean(), rtol=1e-5)
+    np.testing.assert_allclose(fnx.to_pure_dict(slopes)["scale"], 2 * shares / 3, rtol=1e-5)
+    np.testing.assert_allclose(layer.mean[...], x.mean(0), rtol=1e-5)

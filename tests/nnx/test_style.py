@@ -73,3 +73,9 @@ def test_integers_are_rejected():
         jax.eval_shape(
             lambda x: nnx.FilterResponseNorm(3, rngs=fnx.Rngs(0))(x), np.ones((4, 3), np.int32)
         )
+
+
+def test_a_mask_that_does_not_broadcast_is_named():
+    x, style = draw(2, 4, 3), draw(2, 3)
+    with pytest.raises(ValueError, match=r"`mask` must broadcast to `x` .*got shape \(2, 4\)"):
+        nnx.AdaptiveInstanceNorm()(x, style, style, mask=np.ones((2, 4), bool))

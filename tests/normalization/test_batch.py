@@ -51,7 +51,7 @@ def test_a_large_mean_keeps_the_variance(mean, rtol):
 
 
 @few("axis", [1, -1])
-@few("mask", [np.array([1, 1, 0, 1, 0, 1], bool), None], ids=["masked", "all"])
+@few("mask", [np.array([1, 1, 0, 1, 0, 1], bool)[:, None, None], None], ids=["masked", "all"])
 def test_the_gradient_is_the_published_one(axis, mask):
     """dx = gamma / sqrt(var + eps) * (dy - (dbeta + xhat * dgamma) / m)."""
     x, dy, scale = draw(6, 3, 3, mean=2), draw(6, 3, 3, seed=1), draw(3, seed=2)
@@ -61,7 +61,7 @@ def test_the_gradient_is_the_published_one(axis, mask):
         return normalization.batch_norm(x, start(3), **options)[0]
 
     _, gradients = with_gradients(function, dy, x, scale, np.zeros(3, np.float32))
-    full = np.ones((6, 1, 1), bool) if mask is None else mask[:, None, None]
+    full = np.ones((6, 1, 1), bool) if mask is None else mask
     axes = (0, 2) if axis == 1 else (0, 1)
     assert_all_close(gradients, reference.gradients(x, scale, dy, axes, full), atol=1e-5)
 
@@ -225,12 +225,17 @@ def test_initial_statistics(shape):
     assert stats.mean.dtype == stats.var.dtype == jnp.float32
 
 
+def test_initial_statistics_of_complex_numbers():
+    stats = jax.eval_shape(lambda: normalization.init_stats(3, dtype=jnp.complex64))
+    assert (stats.mean.dtype, stats.var.dtype) == (np.complex64, np.float32)
+
+
 # Masks.
 
 
 def test_an_empty_mask_changes_nothing():
     """Flax returns NaN and makes the running statistics NaN for ever."""
-    x, mask = draw(8, 2), np.zeros(8, bool)
+    x, mask = draw(8, 2), np.zeros((8, 1), bool)
     stats = BatchStats(np.array([0.3, -0.0], "f4"), np.array([2.0, 1e-3], "f4"))
 
     def function(x, scale, bias):
@@ -255,7 +260,7 @@ def test_a_feature_without_elements_leaves_the_others_alone():
 
 
 def test_one_selected_element_leaves_the_variance():
-    x, mask = draw(4, 1), np.array([0, 0, 1, 0])
+    x, mask = draw(4, 1), np.array([[0], [0], [1], [0]])
     _, stats = norm(x, momentum=0.0, where=mask)
     np.testing.assert_array_equal(stats.mean, x[2])
     np.testing.assert_array_equal(stats.var, [1])
@@ -292,19 +297,135 @@ def test_padding_does_not_leak(bad, used):
 
 
 def test_padding_does_not_leak_in_evaluation():
-    x, mask = np.array([[1.0], [np.nan]], np.float32), np.array([True, False])
+    x, mask = np.array([[1.0], [np.nan]], np.float32), np.array([[True], [False]])
     y = compiled(normalization.batch_norm_inference, x, start(1), where=mask)
     np.testing.assert_allclose(y, [[1.0], [0.0]], rtol=1e-4)
 
 
 def test_masked_outputs_are_normalized_with_the_statistics_of_the_others():
     x, mask = draw(6, 2, mean=2), np.array([1, 1, 0, 1, 0, 1], bool)
-    y, _ = norm(x, where=mask)
+    y, _ = norm(x, where=mask[:, None])
     mean, var, _ = reference.moments(x[mask], (0,))
     np.testing.assert_allclose(y, normal(x, mean, var), atol=1e-5)
 
 
+# What is kept: degrees of freedom, narrow statistics.
+
+
+@few("ddof", [1, 0, 2, np.float32(0.5)])
+def test_the_running_variance_is_that_of_numpy_with_ddof(ddof):
+    """torch's has 1. The batch itself is normalized with the biased one, as in torch."""
+    x, mask = draw(6, 2, mean=2), np.array([1, 1, 0, 1, 0, 1], bool)
+    y, stats = norm(x, momentum=0.0, ddof=ddof, where=mask[:, None])
+    valid = x[mask].astype(np.float64)
+    np.testing.assert_allclose(stats.var, valid.var(0, ddof=float(ddof)), rtol=1e-5)
+    np.testing.assert_allclose(stats.mean, valid.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(y, normal(x, valid.mean(0), valid.var(0)), atol=1e-5)
+
+
+def test_too_few_elements_for_ddof_leave_the_variance():
+    x, mask = draw(3, 3, mean=2), np.tri(3, dtype=bool)  # features of 3, 2 and 1 elements
+
+    def function(x):
+        y, stats = normalization.batch_norm(x, start(3), momentum=0.0, ddof=2, where=mask)
+        return stats.var, y
+
+    var, (dx,), y = with_gradients(function, np.ones(3, "f4"), x, has_aux=True)
+    np.testing.assert_allclose(var, [3 * x[:, 0].var(), 1, 1], rtol=1e-5)
+    assert_all_finite((y, dx))
+
+
+def test_narrow_statistics_come_back_in_float32():
+    """In bfloat16 the mean would stop at 3 on its way to 10: steps of a hundredth are too small."""
+    x = np.array([[9.0], [11.0]], jnp.bfloat16)
+
+    @jax.jit
+    def run(stats):
+        _, stats = normalization.batch_norm(x, stats)
+        body = lambda stats, _: (normalization.batch_norm(x, stats)[1], None)  # noqa: E731
+        return jax.lax.scan(body, stats, length=1000)[0]
+
+    stats = run(BatchStats(np.zeros(1, jnp.bfloat16), np.full(1, 5, np.float16)))
+    assert stats.mean.dtype == stats.var.dtype == jnp.float32
+    np.testing.assert_allclose(stats, [[10], [1]], rtol=1e-3)
+
+
+# Complex numbers.
+
+
+def imaginary(*shape, seed=0):
+    """Complex numbers around 2 + 3i, whose parts have different deviations."""
+    return (draw(*shape, seed=seed, mean=2) + 1j * draw(*shape, seed=seed + 1, mean=3, scale=2)) + 0
+
+
+@few("masked", [True, False])
+def test_complex_numbers_have_a_complex_mean_and_a_real_variance(masked):
+    x, scale, bias = imaginary(6, 2), draw(2, seed=3), imaginary(2, seed=4)
+    mask = np.array([1, 1, 0, 1, 0, 1], bool) if masked else np.ones(6, bool)
+    options = {"scale": scale, "bias": bias, "momentum": 0.0, "where": mask[:, None]}
+    y, stats = norm(x, BatchStats(np.zeros(2, "c8"), np.ones(2, "f4")), **options)
+    assert (y.dtype, stats.mean.dtype, stats.var.dtype) == ("complex64", "complex64", "float32")
+    valid = x[mask].astype(np.complex128)
+    np.testing.assert_allclose(stats.mean, valid.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(stats.var, valid.var(0), rtol=1e-5)
+    normed = (x - valid.mean(0)) / np.sqrt(valid.var(0) + reference.EPS)
+    np.testing.assert_allclose(y, normed * scale + bias, rtol=1e-4, atol=1e-5)
+
+
+def test_a_real_running_mean_of_complex_numbers_becomes_complex():
+    """So does Flax's, which starts with zeros in float32."""
+    x = imaginary(6, 2)
+    _, stats = norm(x, momentum=0.5)
+    np.testing.assert_allclose(stats.mean, x.mean(0) / 2, rtol=1e-5)
+    evaluated = compiled(normalization.batch_norm_inference, x, stats)
+    expected = (x - np.asarray(stats.mean)) / np.sqrt(np.asarray(stats.var) + reference.EPS)
+    np.testing.assert_allclose(evaluated, expected, rtol=1e-5)
+
+
+def test_gradients_of_complex_numbers_are_those_of_flax():
+    x, dy = imaginary(6, 2), imaginary(6, 2, seed=5)
+    theirs = flax_linen.BatchNorm(use_running_average=False, use_fast_variance=False)
+    params = {"params": {"scale": draw(2, seed=3), "bias": draw(2, seed=4)}}
+    variables = {**params, "batch_stats": start(2)._asdict()}
+
+    def ours(x, params):
+        return normalization.batch_norm(x, start(2), **params["params"])[0]
+
+    def flax(x, params):
+        return theirs.apply({**variables, **params}, x, mutable=["batch_stats"])[0]
+
+    @jax.jit
+    def gradients(x, params):
+        losses = [lambda *a, f=f: jnp.sum((f(*a) * dy).real) for f in (ours, flax)]
+        return [jax.grad(loss, (0, 1))(x, params) for loss in losses]
+
+    found, expected = gradients(x, params)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), found, expected)
+
+
+@few("name", ["bias", "scale", "mean"])
+def test_complex_parameters_of_real_numbers_are_named(name):
+    stats = start(2)._replace(**({"mean": np.ones(2, "c8")} if name == "mean" else {}))
+    given = {} if name == "mean" else {name: np.ones(2, "c8")}
+    for function in (normalization.batch_norm, normalization.batch_norm_inference):
+        message = f"`{name}` must be real where `x` is, got complex64 for float32"
+        refuses(TypeError, message, function, draw(4, 2), stats, **given)
+
+
 # Devices.
+
+
+def test_ddof_counts_the_elements_of_all_devices():
+    x, mask = draw(8, 4, 2, mean=1), np.arange(4) < (np.arange(8) % 5)[:, None]
+
+    def local(x, mask):
+        options = {"momentum": 0.0, "ddof": 1, "where": mask[..., None], "axis_name": "d"}
+        return normalization.batch_norm(x, start(2), **options)[1].var
+
+    mesh = jax.make_mesh((8,), ("d",), (AxisType.Auto,))
+    mapped = jax.shard_map(local, mesh=mesh, in_specs=(P("d"), P("d")), out_specs=P())
+    var = compiled(mapped, x, mask)
+    np.testing.assert_allclose(var, x[mask].astype(np.float64).var(0, ddof=1), rtol=1e-5)
 
 
 def assert_uneven_figures(y, stats, x, mask=UNEVEN):
@@ -319,7 +440,7 @@ def test_shards_with_unequal_counts_under_vmap():
     x = draw(2, 4, 1, mean=1, scale=3)
 
     def local(x, mask):
-        options = {"momentum": 0.0, "where": mask, "axis_name": "d"}
+        options = {"momentum": 0.0, "where": mask[..., None], "axis_name": "d"}
         return normalization.batch_norm(x, start(), **options)
 
     y, stats = compiled(jax.vmap(local, axis_name="d"), x, UNEVEN)
@@ -334,7 +455,7 @@ def test_shards_with_unequal_counts_under_shard_map(devices):
     assert devices == 2 or not mask[-1].any()
 
     def local(x, mask):
-        options = {"momentum": 0.0, "where": mask, "axis_name": "d"}
+        options = {"momentum": 0.0, "where": mask[..., None], "axis_name": "d"}
         return normalization.batch_norm(x, start(2), **options)
 
     mesh = jax.make_mesh((devices,), ("d",), (AxisType.Auto,), devices=jax.devices()[:devices])
@@ -350,7 +471,7 @@ def test_synchronized_gradients_are_those_of_the_global_batch(masked):
     scale, bias = np.array([0.5, 2], np.float32), np.array([1, -1], np.float32)
 
     def local(x, scale, bias, mask):
-        where = mask if masked else None
+        where = mask[..., None] if masked else None
         options = {"scale": scale, "bias": bias, "where": where, "axis_name": "d"}
         return normalization.batch_norm(x, start(2), **options)[0]
 
@@ -413,6 +534,11 @@ def test_flax_normalizes_otherwise():
 def test_a_momentum_outside_the_range_raises(momentum):
     message = r"`momentum` must be .* in \[0, 1\], got"
     refuses(ValueError, message, normalization.batch_norm, draw(4, 1), start(), momentum=momentum)
+
+
+def test_a_negative_ddof_raises():
+    message = r"`ddof` must be zero or positive, got -1"
+    refuses(ValueError, message, normalization.batch_norm, draw(4, 1), start(), ddof=-1)
 
 
 @pytest.mark.parametrize("function", [normalization.batch_norm, normalization.batch_norm_inference])

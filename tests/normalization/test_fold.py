@@ -4,6 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxreg import normalization
+from jaxreg.normalization import BatchStats
 from tests.helpers import few
 from tests.normalization.helpers import compiled, refuses, start
 
@@ -77,3 +78,15 @@ def test_wrong_arguments_raise():
     for key in ("mean", "var"):
         message = rf"`{key}` must have the shape of the feature axes, \(3,\), got \(2,\)"
         refuses(ValueError, message, fold, w, stats._replace(**{key: np.ones(2, "f4")}))
+
+
+def test_a_complex_kernel_keeps_both_parts():
+    w, mean = (uniform(2, 3) + 1j * uniform(2, 3)) + 0, (uniform(3) + 1j * uniform(3)) + 0
+    stats = BatchStats(mean.astype(np.complex64), np.full(3, 4, np.float32))
+    kernel, bias = compiled(normalization.fold_batch_norm, w.astype(np.complex64), stats, eps=0.0)
+    np.testing.assert_allclose(kernel, w / 2, rtol=1e-6)
+    np.testing.assert_allclose(bias, -mean / 2, rtol=1e-6)
+    message = "`scale` must be real where `kernel` is, got complex64"
+    refuses(
+        TypeError, message, normalization.fold_batch_norm, w.real, start(3), scale=np.ones(3, "c8")
+    )

@@ -79,12 +79,12 @@ def test_masked_ghost_batches(size):
 
 @few(
     "mask",
-    [np.array([[1, 0]]), np.arange(8) % 3 > 0, np.array([[[1, 0, 1]]])],
+    [np.array([[1], [0]]), np.arange(8)[:, None, None] % 3 > 0, np.array([1, 0, 1])],
     ids=["positions", "examples", "features"],
 )
 def test_a_mask_may_have_fewer_or_shorter_axes(mask):
     x = draw(8, 2, 3, mean=2)
-    full = (mask != 0).reshape(mask.shape + (1,) * (3 - mask.ndim))
+    full = np.broadcast_to(mask != 0, x.shape)
     y, stats = norm(x, momentum=0.9, where=mask)
     expected, expected_stats = loop(x, STATS, 4, full)
     np.testing.assert_allclose(y, expected, atol=1e-5)
@@ -146,7 +146,7 @@ def test_an_empty_mask_changes_nothing():
     stats = BatchStats(np.array([0.3, -0.0], "f4"), np.array([2.0, 1e-3], "f4"))
 
     def function(x, scale, bias):
-        y, new = ghost(x, stats, scale=scale, bias=bias, where=np.zeros(8))
+        y, new = ghost(x, stats, scale=scale, bias=bias, where=np.zeros((8, 1)))
         return jnp.sin(y), (y, new)
 
     ones = np.ones(2, "f4")
@@ -172,7 +172,7 @@ def test_padding_does_not_leak(bad):
     zeros = np.where(mask[:, None], draw(8, 3, mean=2), 0).astype(np.float32)
 
     def loss(x):
-        y, stats = ghost(x, where=mask)
+        y, stats = ghost(x, where=mask[:, None])
         return jnp.sum(jnp.sin(y)), (y, stats)
 
     run = jax.jit(jax.grad(loss, has_aux=True))
@@ -251,7 +251,7 @@ def test_a_batch_of_another_size_raises_with_the_fix():
     message = r"`ghost_batch_size` must divide the batch, got 4 for 10 examples; take a divisor, or"
     refuses(ValueError, message, ghost, draw(10, 3))
     padded = np.concatenate([draw(10, 3), np.zeros((2, 3), np.float32)])
-    y, _ = norm(padded, where=np.arange(12) < 10)
+    y, _ = norm(padded, where=np.arange(12)[:, None] < 10)
     np.testing.assert_allclose(y[8:10], loop(padded[8:10], STATS, 2)[0], atol=1e-5)
 
 
@@ -271,3 +271,25 @@ def test_wrong_arguments_raise():
     refuses(ValueError, "`eps` must be zero or positive, got -1", ghost, draw(4, 3), eps=-1)
     refuses(TypeError, "`x` must have a floating-point", ghost, np.ones((4, 3), np.int32))
     refuses_wrong_shapes(ghost, draw(4, 3))
+
+
+def test_ddof_is_that_of_each_ghost_batch():
+    x, mask = draw(8, 3, mean=2), np.array([1, 1, 1, 1, 0, 0, 0, 1], bool)[:, None]
+    _, stats = norm(x, momentum=0.5, ddof=1, where=mask)
+    # The other one has a single element, and so no variance.
+    expected = (STATS.var + x[:4].astype(np.float64).var(0, ddof=1)) / 2
+    np.testing.assert_allclose(stats.var, expected, rtol=1e-5)
+    refuses(ValueError, "`ddof` must be zero or positive, got -1", ghost, x, ddof=-1)
+
+
+def test_complex_and_narrow_statistics():
+    x = (draw(8, 3, mean=2) + 1j * draw(8, 3, seed=1)) + 0
+    stats = BatchStats(np.zeros(3, jnp.bfloat16), np.ones(3, jnp.bfloat16))
+    y, new = norm(x, stats, momentum=0.5)
+    parts = x.reshape(2, 4, 3).astype(np.complex128)
+    mean, var = parts.mean(1), parts.var(1)
+    np.testing.assert_allclose(new.mean, mean[0] / 4 + mean[1] / 2, rtol=1e-5)
+    np.testing.assert_allclose(new.var, 1 / 4 + var[0] / 4 + var[1] / 2, rtol=1e-5)
+    expected = (parts - mean[:, None]) / np.sqrt(var[:, None] + reference.EPS)
+    np.testing.assert_allclose(y, expected.reshape(8, 3), rtol=1e-4, atol=1e-5)
+    assert {a.dtype for a in new} == {np.dtype("complex64"), np.dtype("float32")}

@@ -80,7 +80,7 @@ def test_there_are_32_groups_and_an_eps_of_1e_minus_6_by_default():
 def test_a_mask_without_channels():
     """A mask ``[..., 1]`` raises in Flax, Linen and NNX (0.12.8)."""
     mask = MASKS["bool"]
-    y = compiled(group_norm, X, where=mask[..., 0])
+    y = compiled(group_norm, X, where=mask)
     np.testing.assert_allclose(y, grouped(X, mask=mask), atol=1e-5)
     with pytest.raises(ValueError, match="reshape"):
         jax.eval_shape(lambda: nn.GroupNorm(2).init(jax.random.key(0), X, mask=mask))
@@ -174,7 +174,7 @@ def test_positions_across_devices_are_normalized_together():
     mesh = jax.make_mesh((4,), ("d",), (AxisType.Auto,), devices=jax.devices()[:4])
 
     def local(x, mask):
-        return group_norm(x, where=mask, axis_name="d")
+        return group_norm(x, where=mask[..., None], axis_name="d")
 
     spec = P(None, "d")
     run = jax.shard_map(local, mesh=mesh, in_specs=(spec, spec), out_specs=spec)
@@ -206,3 +206,11 @@ def test_wrong_arguments_raise():
         refuses(ValueError, message, group_norm, X, reduction_axes=axes)
     refuses(ValueError, "`eps` must be zero or positive", group_norm, X, eps=-1.0)
     refuses(TypeError, "`x` must have a floating-point", group_norm, np.ones((2, 6), np.int32))
+
+
+def test_complex_numbers():
+    x = (draw(2, 3, 6, mean=2) + 1j * draw(2, 3, 6, seed=1)) + 0
+    parts = x.reshape(2, 3, 2, 3).astype(np.complex128)
+    mean, var = parts.mean((1, 3), keepdims=True), parts.var((1, 3), keepdims=True)
+    expected = ((parts - mean) / np.sqrt(var + EPS)).reshape(x.shape)
+    np.testing.assert_allclose(compiled(group_norm, x), expected, rtol=1e-4, atol=1e-5)

@@ -135,7 +135,7 @@ def test_low_precision(name, dtype):
 @every_norm
 def test_edges_are_finite(name, shape, masked):
     x, scale = draw(*shape, mean=3), np.ones(4, np.float32)
-    where = np.zeros(shape[:1], bool) if masked else None
+    where = np.zeros((), bool) if masked else None
 
     def function(x, scale):
         y = NORMS[name](x, scale=scale, where=where)
@@ -222,3 +222,33 @@ def test_wrong_arguments_raise(name):
     message = "`eps` must be zero or positive, got -1"
     refuses(ValueError, message, NORMS[name], x, eps=-1.0)
     refuses(TypeError, "`x` must have a floating-point", NORMS[name], np.ones((2, 6), np.int32))
+
+
+@every_norm
+def test_complex_numbers_have_real_variances(name):
+    x = (draw(2, 5, 4, mean=2) + 1j * draw(2, 5, 4, seed=1)) + 0
+    y = compiled(NORMS[name], x)
+    assert y.dtype == np.complex64
+    wide, axes = x.astype(np.complex128), (1,) if name == "instance" else (-1,)
+    centered = wide if name == "rms" else wide - wide.mean(axes, keepdims=True)
+    expected = centered / np.sqrt(np.mean(np.abs(centered) ** 2, axes, keepdims=True) + EPS)
+    np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_mask_of_features_where_there_are_as_many_examples():
+    """A mask of one axis is one of the last, as Flax has it, though the first is as long."""
+    x, mask = draw(4, 4), np.array([1, 1, 0, 1], bool)
+    y = compiled(normalization.layer_norm, x, where=mask)
+    params = {"params": {"scale": np.ones(4, "f4"), "bias": np.zeros(4, "f4")}}
+    theirs = nn.LayerNorm(use_fast_variance=False)
+    np.testing.assert_allclose(y, compiled(theirs.apply, params, x, mask=mask), atol=1e-5)
+
+
+def test_a_factor_around_one_keeps_the_digits_of_bfloat16():
+    """``1 + gamma`` in bfloat16 is 1 for each of these."""
+    x, gamma = draw(5, 3), np.array([1e-3, -1e-3, 2e-3], jnp.bfloat16)
+    y = jax.jit(lambda x, g: normalization.rms_norm(x, scale=1 + g.astype(jnp.float32)))(x, gamma)
+    wide = x.astype(np.float64)
+    root = np.sqrt(np.mean(wide**2, -1, keepdims=True) + EPS)
+    expected = wide / root * (1 + gamma.astype(np.float64))
+    np.testing.assert_allclose(y, expected, rtol=1e-6)

@@ -86,7 +86,7 @@ def test_the_equation_and_its_gradient(r_max, d_max, axis, masked):
     stats = BatchStats(draw(*shape, seed=4), np.exp(draw(*shape, seed=5)))
     mask = np.array([1, 1, 0, 1, 0, 1], bool)[:, None, None] if masked else None
     options = {"r_max": r_max, "d_max": d_max, "axis": axis}
-    options["where"] = None if mask is None else mask.ravel()
+    options["where"] = None if mask is None else mask
 
     def apply(x, scale, bias):
         return normalization.batch_renorm(x, stats, scale=scale, bias=bias, **options)[0]
@@ -118,7 +118,7 @@ def test_defaults_are_those_of_batch_norm():
 def test_at_one_and_zero_it_is_batch_norm_to_the_bit(dtype, masked):
     x = draw(8, 2, 3, mean=2).astype(dtype)
     options = {"scale": draw(3, seed=1), "bias": draw(3, seed=2), "momentum": 0.7}
-    options["where"] = np.arange(8) < 5 if masked else None
+    options["where"] = np.arange(8)[:, None, None] < 5 if masked else None
     y, stats = norm(x, r_max=1.0, d_max=0.0, **options)
     expected, expected_stats = compiled(normalization.batch_norm, x, STATS, **options)
     assert y.dtype == dtype
@@ -184,7 +184,7 @@ def test_an_empty_batch_changes_nothing(shape):
 def test_an_empty_mask_changes_nothing(limits):
     x = draw(8, 2)
     stats = BatchStats(np.array([0.3, -0.0], "f4"), np.array([2.0, 1e-3], "f4"))
-    options = {"r_max": limits[0], "d_max": limits[1], "where": np.zeros(8)}
+    options = {"r_max": limits[0], "d_max": limits[1], "where": np.zeros((8, 1))}
 
     def function(x, scale, bias):
         y, new = normalization.batch_renorm(x, stats, scale=scale, bias=bias, **options)
@@ -206,7 +206,7 @@ def test_padding_does_not_leak(bad):
     zeros = np.where(mask[:, None], draw(6, 3, mean=2), 0).astype(np.float32)
 
     def loss(x):
-        y, stats = normalization.batch_renorm(x, STATS, r_max=3.0, d_max=5.0, where=mask)
+        y, stats = normalization.batch_renorm(x, STATS, r_max=3.0, d_max=5.0, where=mask[:, None])
         return jnp.sum(jnp.sin(y)), (y, stats)
 
     run = jax.jit(jax.grad(loss, has_aux=True))
@@ -263,7 +263,7 @@ def test_uneven_shards_share_their_statistics_and_corrections(masked):
     options = {"r_max": 1.5, "d_max": 0.4, "momentum": 0.5, "axis_name": "d"}
 
     def local(x, mask):
-        where = mask if masked else None
+        where = mask[..., None] if masked else None
         return normalization.batch_renorm(x, STATS, where=where, **options)
 
     mesh = jax.make_mesh((8,), ("d",), (AxisType.Auto,))
@@ -332,3 +332,18 @@ def test_wrong_arguments_raise():
     message = "`x` must have a real dtype, got complex64"
     refuses(TypeError, message, renorm, x.astype(np.complex64), STATS, **FREE)
     refuses_wrong_shapes(renorm, x, **FREE)
+
+
+def test_ddof_is_of_the_running_variance_alone():
+    x = draw(6, 3, mean=1)
+    options = {"r_max": 3.0, "d_max": 5.0, "momentum": 0.0}
+
+    @jax.jit
+    def run(x):
+        return [normalization.batch_renorm(x, STATS, ddof=n, **options) for n in (0, 1)]
+
+    (y, _), (same, stats) = run(x)
+    np.testing.assert_array_equal(y, same)
+    np.testing.assert_allclose(stats.var, x.astype(np.float64).var(0, ddof=1), rtol=1e-5)
+    message = "`ddof` must be zero or positive, got -1"
+    refuses(ValueError, message, normalization.batch_renorm, x, STATS, ddof=-1, **options)

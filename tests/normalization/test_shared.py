@@ -13,20 +13,20 @@ from tests.helpers import few
 from tests.normalization.helpers import assert_all_close, compiled, draw, refuses, with_gradients
 
 
-@pytest.mark.parametrize("shape", [(3,), (2, 3), (2, 4, 3, 1), (4, 2), (2, 4, 2)])
+@pytest.mark.parametrize("shape", [(4,), (2,), (2, 4), (2, 4, 3, 1), (1, 2, 4, 3), (2, 4, 2), (0,)])
 def test_a_mask_that_does_not_broadcast_raises(shape):
-    message = r"`where` must broadcast to `x` from its first axes, got"
+    message = r"`where` must broadcast to `x` from the last axes, as in NumPy, got"
     mask = np.ones(shape)
     refuses(ValueError, message, normalization.moments, draw(2, 4, 3), axis=0, where=mask)
 
 
 @few("kind", [np.float16, np.float32, np.int8, bool])
-def test_masks_of_any_dtype_gain_axes_at_their_end(kind):
+def test_masks_of_any_dtype_gain_axes_at_their_front(kind):
     """Not zero is selected, whatever its size or sign; NNX asks for booleans (flax 0.12.8)."""
     numbers = np.array([[1e-3, 0, -1], [0, 2, 0]]) * (1000 if kind == np.int8 else 1)
-    mask = compiled(lambda m: _shared.align_mask(m, jnp.ones((2, 3, 4))), numbers.astype(kind))
+    mask = compiled(lambda m: _shared.align_mask(m, jnp.ones((4, 2, 3))), numbers.astype(kind))
     assert mask.dtype == bool
-    np.testing.assert_array_equal(mask, (numbers.astype(kind) != 0)[..., None])
+    np.testing.assert_array_equal(mask, (numbers.astype(kind) != 0)[None])
 
 
 def test_the_inverse_root_is_zero_at_zero_and_at_infinity():

@@ -18,12 +18,12 @@ from tests.references import batch_norm as reference
 X = draw(2, 4, 3, mean=3)
 MASKS = {
     "per_feature": np.arange(24).reshape(2, 4, 3) % 5 != 0,
-    "lower_rank": np.array([1, 0], bool),
-    "size_one": np.array([[1, 0, 1, 1]], bool),
-    "bool": np.array([[1, 1, 0, 1], [0, 0, 1, 0]], bool),
-    "float": np.array([[0.5, 1, 0, 2], [0, 0, -1, 0]], np.float32),
-    "int": np.array([[1, 2, 0, 1], [0, 0, 1, 0]], np.int8),
-    "small_float": np.array([[1e-3, 1, 0, 1], [0, 0, 0.2, 0]], np.float16),
+    "lower_rank": np.array([1, 0, 1], bool),
+    "size_one": np.array([[1], [0], [1], [1]], bool),
+    "bool": np.array([[[1], [1], [0], [1]], [[0], [0], [1], [0]]], bool),
+    "float": np.array([[[0.5], [1], [0], [2]], [[0], [0], [-1], [0]]], np.float32),
+    "int": np.array([[1, 2, 0], [1, 0, 0], [0, 1, 1], [3, 0, 1]], np.int8),
+    "small_float": np.array([[[1e-3]], [[0]]], np.float16),
     "full_rank": np.array([[[1], [0], [1], [1]], [[0], [1], [0], [0]]], bool),
     "only_features": np.array([[[1, 0, 1]]], bool),
     "scalar": np.ones((), bool),
@@ -45,9 +45,8 @@ def test_moments_without_a_mask(axis):
 @few("name", MASKS)
 def test_masked_moments(name, axes):
     mask = MASKS[name]
-    full = (mask != 0).reshape(mask.shape + (1,) * (3 - mask.ndim))
     result = compiled(normalization.moments, X, axis=axes, where=mask)
-    assert_moments(result, X, axes, full)
+    assert_moments(result, X, axes, mask != 0)
 
 
 def test_no_elements_have_moments_of_zero():
@@ -69,9 +68,9 @@ def test_the_second_pass_is_taken_where_it_is_needed():
 
 def test_the_second_pass_leaves_out_what_is_masked():
     x = draw(64, 2, mean=1e3)
-    mask = np.arange(64) % 3 > 0
+    mask = np.arange(64)[:, None] % 3 > 0
     result = compiled(normalization.moments, x, axis=0, where=mask)
-    assert_moments(result, x, (0,), mask[:, None])
+    assert_moments(result, x, (0,), mask)
 
 
 def test_only_a_cpu_chooses():
@@ -121,7 +120,7 @@ def test_the_variance_of_complex_numbers_is_real():
 def test_counts_of_many_elements_are_exact(dtype):
     """A bfloat16 sum of ones stops at 256, a float16 one at 2048."""
     x = np.ones((5001, 1), dtype)
-    result = compiled(normalization.moments, x, axis=0, where=np.ones(5001, dtype))
+    result = compiled(normalization.moments, x, axis=0, where=np.ones((5001, 1), dtype))
     assert (result.mean[0], result.var[0], result.count[0]) == (1, 0, 5001)
 
 
@@ -143,7 +142,7 @@ def test_moments_and_gradients_across_devices(monkeypatch, gathered):
     mesh = jax.make_mesh((8,), ("d",), (AxisType.Auto,))
 
     def local(x, mask):
-        return normalization.moments(x, axis=(0, 1), where=mask, axis_name="d")
+        return normalization.moments(x, axis=(0, 1), where=mask[..., None], axis_name="d")
 
     @jax.jit
     def run(dy, x):
@@ -185,3 +184,46 @@ def test_wrong_axes_raise(axis):
 def test_integers_have_no_moments():
     message = "`x` must have a floating-point dtype, got int32"
     refuses(TypeError, message, normalization.moments, np.ones((4, 2), np.int32), axis=0)
+
+
+GROUPS = [[0, 1, 2], [5, 4, 3, 7, 6]]
+
+
+@few("mapped", ["checked", "unchecked", "pmap", "vmap"])
+def test_groups_of_devices_have_their_own_moments(mapped):
+    """JAX itself takes no groups under ``vmap`` and where ``shard_map`` checks what varies."""
+    x, dy = draw(8, 4, 2, mean=3), draw(2, 8, 2, seed=1)
+    mask = np.arange(4) < (np.arange(8) % 5)[:, None]
+    mesh = jax.make_mesh((8,), ("d",), (AxisType.Auto,))
+
+    def local(x, mask):
+        where = mask[..., None]
+        options = {"axis_name": "d", "axis_index_groups": GROUPS, "where": where}
+        return normalization.moments(x, axis=0, **options)
+
+    def on_mesh(x, mask):
+        one = lambda x, m: jax.tree.map(lambda a: a[None], local(x[0], m[0]))  # noqa: E731
+        specs = {"in_specs": P("d"), "out_specs": P("d"), "check_vma": mapped == "checked"}
+        return jax.shard_map(one, mesh=mesh, **specs)(x, mask)
+
+    maps = {"pmap": jax.pmap(local, axis_name="d"), "vmap": jax.vmap(local, axis_name="d")}
+    _, (dx,), result = with_gradients(
+        lambda x: ((m := maps.get(mapped, on_mesh)(x, mask))[:2], m), tuple(dy), x, has_aux=True
+    )
+    result, dx = jax.tree.map(np.asarray, (result, dx))
+    for group in GROUPS:
+        mean, var, count = reference.moments(x[group], (0, 1), mask[group][..., None])
+        for ours, theirs in zip(result, (mean, var, count), strict=True):
+            np.testing.assert_allclose(ours[group], [theirs] * len(group), rtol=1e-5)
+        of_mean, of_var = dy[:, group].astype(np.float64).sum(1)
+        slope = mask[group][..., None] * (of_mean + 2 * of_var * (x[group] - mean)) / count
+        np.testing.assert_allclose(dx[group], slope, rtol=1e-3, atol=1e-5)
+
+
+def test_groups_that_miss_a_device_are_refused():
+    def local(x):
+        options = {"axis_name": "d", "axis_index_groups": [[0, 1], [1, 3]]}
+        return normalization.moments(x, axis=0, **options)
+
+    message = r"`axis_index_groups` must hold each index of 'd', 0 to 3, once, got \(\(0, 1\), \("
+    refuses(ValueError, message, jax.vmap(local, axis_name="d"), jnp.ones((4, 3)))

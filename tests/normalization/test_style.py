@@ -65,7 +65,7 @@ def test_masked_content():
     some = np.arange(16).reshape(4, 4) % 3 > 0
     one = np.eye(1, 16, 5, bool).reshape(4, 4)
     mask = np.stack([some, one, np.zeros((4, 4), bool)])
-    y = compiled(adapt, x, mean, std, where=mask)
+    y = compiled(adapt, x, mean, std, where=mask[..., None])
     # One element has no variance: the others are divided by the root of eps.
     np.testing.assert_allclose(y, stylize(x, mean, std, mask), rtol=1e-4, atol=1e-4)
     np.testing.assert_array_equal(y[2], np.broadcast_to(mean[2], (4, 4, 2)))
@@ -78,7 +78,7 @@ def test_gradients_of_content_and_style(masked):
     mask = np.array([[1, 1, 1, 1], [1, 0, 1, 1]], bool) if masked else np.ones((2, 4), bool)
 
     def function(x, mean, std):
-        return adapt(x, mean, std, where=mask if masked else None)
+        return adapt(x, mean, std, where=mask[..., None] if masked else None)
 
     _, (dx, dmean, dstd) = with_gradients(function, dy, x, mean, std)
     expected = reference.gradients(x, std, dy, (1,), mask[..., None])
@@ -97,7 +97,7 @@ def test_one_element_and_a_constant_become_the_mean_of_the_style(shape, eps):
 
 def test_content_without_elements_is_finite():
     x, mean = np.full((2, 4, 1), 6e4, np.float16), draw(2, 1)
-    dy, mask = np.ones((2, 4, 1), np.float16), np.zeros((2, 4))
+    dy, mask = np.ones((2, 4, 1), np.float16), np.zeros((2, 4, 1))
     y, (dx,) = with_gradients(lambda x: adapt(x, mean, where=mask), dy, x)
     np.testing.assert_array_equal(y, np.broadcast_to(mean[:, None], x.shape).astype(np.float16))
     np.testing.assert_array_equal(dx, 0)
@@ -107,7 +107,7 @@ def test_content_without_elements_is_finite():
 def test_padding_does_not_leak(bad):
     mask = np.array([[1, 1, 0, 1], [1, 0, 1, 0]], bool)
     zeros = np.where(mask[..., None], draw(2, 4, 3), 0).astype(np.float32)
-    run = jax.jit(jax.value_and_grad(lambda x: jnp.sum(jnp.sin(adapt(x, where=mask)))))
+    run = jax.jit(jax.value_and_grad(lambda x: jnp.sum(jnp.sin(adapt(x, where=mask[..., None])))))
     value, dx = run(np.where(mask[..., None], zeros, np.float32(bad)))
     value_zeros, dx_zeros = run(zeros)
     np.testing.assert_allclose(value, value_zeros, rtol=1e-6)

@@ -81,12 +81,14 @@ def test_masks_count_elements():
     batches = some_batches(SIZES, 5, 3)
     rates = (0.5, 1.1, -0.1)  # None of the second one is masked in, all of the third.
     masks = [
-        normal(*x.shape[:2], seed=seed) > 1.5 * rate
+        normal(*x.shape[:2], 1, seed=seed) > 1.5 * rate
         if 0 < rate < 1
-        else np.full(x.shape[:2], rate < 0)
+        else np.full((*x.shape[:2], 1), rate < 0)
         for seed, (x, rate) in enumerate(zip(batches, rates, strict=True))
     ]
-    data = np.concatenate([x[m] for x, m in zip(batches, masks, strict=True)]).astype(np.float64)
+    data = np.concatenate([x[m[..., 0]] for x, m in zip(batches, masks, strict=True)]).astype(
+        np.float64
+    )
     pairs = list(zip(batches, masks, strict=True))
     module = linen.BatchNorm(use_running_average=False)
 

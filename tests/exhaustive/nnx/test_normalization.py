@@ -1,5 +1,7 @@
-"""Statistics that are frozen while the rest trains, and Orbax checkpoints to and from Flax."""
+"""Frozen statistics, Orbax checkpoints to and from Flax, and hijax and reference variables."""
 
+import flax
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -52,3 +54,45 @@ def test_orbax_checkpoints_load_both_ways(source, tmp_path):
         fnx.update(theirs, checkpointer.restore(tmp_path / "nnx", fnx.state(theirs)))
     outputs = [layer(x, use_running_average=True) for layer in (ours, theirs)]
     np.testing.assert_allclose(*outputs, atol=1e-6)
+
+
+OTHERS = {
+    "GhostBatchNorm": {"ghost_batch_size": 2},
+    "BatchRenorm": {"r_max": 3.0, "d_max": 5.0},
+    "GroupNorm": {"num_groups": 3},
+}
+NAMES = ["BatchNorm", "LayerNorm", "RMSNorm", "InstanceNorm", "FilterResponseNorm", *OTHERS]
+
+
+def build(name):
+    return getattr(nnx, name)(6, **OTHERS.get(name, {}), rngs=fnx.Rngs(0))
+
+
+@pytest.mark.parametrize("kind", ["hijax", "ref"])
+@pytest.mark.parametrize("name", NAMES)
+def test_variables_of_other_kinds(name, kind):
+    """Hijax variables and references, with values and gradients; the rest is as ever."""
+    x = draw(4, 5, 6, mean=1)
+
+    def result(**kinds):
+        with fnx.var_defaults(**kinds):
+            layer = build(name)
+            graph, params, rest = fnx.split(layer, fnx.Param, ...)
+
+            def loss(params):
+                # Plain variables of another trace cannot be updated.
+                own = rest if any(kinds.values()) else fnx.clone(rest)
+                return jnp.sin(fnx.merge(graph, params, own)(x)).sum()
+
+            plain = fnx.with_vars(params, hijax=False, ref=False)
+            if kind == "ref":
+                loss = jax.jit(loss)
+            value, slopes = jax.value_and_grad(loss)(plain)
+            return value, fnx.to_pure_dict(slopes)
+
+    try:
+        found = result(**{kind: True})
+    except flax.errors.ImmutableVariableError:
+        pytest.skip("Flax does not update hijax variables inside of transformations any more")
+    expected = result(**{kind: False})
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), found, expected)

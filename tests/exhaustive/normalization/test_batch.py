@@ -17,7 +17,7 @@ SCALE, BIAS = np.linspace(0.5, 1.5, 16, dtype="f4"), np.linspace(-1, 1, 16, dtyp
 
 def uneven(masked):
     """No, one or many examples of each of 8 shards; or nothing."""
-    return (np.arange(64) % 8) < np.arange(64) // 8 if masked else None
+    return ((np.arange(64) % 8) < np.arange(64) // 8)[:, None] if masked else None
 
 
 def batch_norm(x, scale, bias, where, axis_name=None):
@@ -83,7 +83,7 @@ def test_batch_norm_in_shard_map(masked, mean):
     mesh = jax.make_mesh((8,), ("d",), (AxisType.Auto,))
     x, dy, where = draw(64, 16, mean=mean), draw(64, 16, seed=1), uneven(masked)
     expected = gradients(batch_norm)(x, SCALE, BIAS, where, dy)
-    where = np.ones(64, bool) if where is None else where
+    where = np.ones((64, 1), bool) if where is None else where
     actual = jax.jit(gradients(sharded(mesh)))(x, SCALE, BIAS, where, dy)
     forward, _ = collectives(sharded(mesh), x, SCALE, BIAS, where)
     both, _ = collectives(gradients(sharded(mesh)), x, SCALE, BIAS, where, dy)

@@ -20,7 +20,7 @@ def test_group_norm_of_a_sharded_array(mode, masked, spec):
     """Channels too: groups of 4 channels over devices that hold 2 each."""
     mesh = jax.make_mesh((8,), ("d",), (mode,))
     x = draw(8, 8, 16, mean=1)
-    where = draw(8, 8, seed=1) > 0 if masked else None
+    where = draw(8, 8, 1, seed=1) > 0 if masked else None
 
     def call(x, where):
         return normalization.group_norm(x, groups=4, scale=SCALE, bias=BIAS, where=where)
