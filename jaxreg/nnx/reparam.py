@@ -57,12 +57,12 @@ class Reparametrized(Module):
         variables = dict(nnx.to_flat_state(params))
         passes = nnx.filterlib.to_predicate(variable_filter)
         self.kernels = find_kernels(
-            params,
+            _values(params),
             selects=lambda path, w: passes(path, variables[path]) and selects(path, w),
             feature_axes=feature_axes,
             stacked=stacked,
         )
-        pairs = zip(self.kernels, jax.tree.leaves(params), strict=True)
+        pairs = zip(self.kernels, jax.tree.leaves(_values(params)), strict=True)
         return {kernel: w for kernel, w in pairs if kernel is not None}
 
     def _apply(
@@ -296,7 +296,7 @@ class SpectralNorm(Reparametrized):
         result, u, value = unless_dead(kernel, w, old, *pairs)
         if update:
             rows[...] = as_rows(u, kernel)
-            sigma[...] = value.astype(sigma.dtype)
+            sigma[...] = value.astype(sigma[...].dtype)
         return result if self.dtype is None else result.astype(self.dtype)
 
     def set_view(self, use_running_average: bool | None = None) -> None:  # noqa: FBT001
@@ -366,3 +366,8 @@ class WeightStandardization(Reparametrized):
         options = {"eps": self.epsilon, "axis": kernel.axis}
         function = per_layer(partial(reparam.weight_standardization, **options), kernel.stacked)
         return function(w, scale=self.scales[kernel.path][...]) if self.use_scale else function(w)
+
+
+def _values(params: nnx.State) -> nnx.State:
+    """Arrays in place of variables, read from references and hijax types too."""
+    return jax.tree.map(lambda v: v.get_value(), params, is_leaf=lambda v: hasattr(v, "get_value"))

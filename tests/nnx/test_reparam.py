@@ -1,5 +1,9 @@
 """NNX wrappers that reparametrize the kernels of any layer."""
 
+import copy
+import pickle
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -27,7 +31,7 @@ LAYERS = {
     "general": (lambda rngs: fnx.LinearGeneral(8, (2, 4), rngs=rngs), (SERIES,)),
     "heads": (
         lambda rngs: fnx.MultiHeadAttention(2, 8, decode=False, rngs=rngs),
-        (SERIES, SERIES),
+        (SERIES,),
     ),
 }
 every_layer = few(("make", "inputs"), LAYERS.values(), ids=LAYERS)
@@ -264,3 +268,251 @@ def test_a_stack_of_wrapped_layers_in_a_scan():
     y, before, after = run(KEY, SERIES)
     assert y.shape == SERIES.shape
     np.testing.assert_array_equal(np.any(before != after, axis=(1, 2)), np.ones(3, bool))
+
+
+def test_every_argument_of_flax_is_taken():
+    """What has an effect has it, and the rest is documented."""
+
+    @jax.jit
+    def run(key, x):
+        streams = fnx.Rngs(key)
+        linear = fnx.Linear(8, 4, use_bias=False, rngs=streams)
+        given = nnx.WeightNorm(
+            linear,
+            feature_axes=None,
+            use_scale=True,
+            scale_init=fnx.initializers.constant(0.5),
+            epsilon=1e-3,
+            dtype=jnp.bfloat16,
+            param_dtype=jnp.float16,
+            variable_filter=lambda path, _: path == ("kernel",),
+            promote_dtype=fnx.nn.dtypes.promote_dtype,
+            rngs=streams,
+        )
+        unit = nnx.WeightNorm(linear, use_scale=False, rngs=streams)
+        spectral = nnx.SpectralNorm(
+            linear,
+            n_steps=2,
+            epsilon=1e-3,
+            dtype=jnp.bfloat16,
+            param_dtype=jnp.float16,
+            error_on_non_matrix=True,
+            update_stats=False,
+            rngs=streams,
+        )
+        stats = spectral.batch_stats
+        before = stats["kernel", "sigma"][...]
+        y = spectral(x.astype(jnp.bfloat16))
+        assert unit.scales is None
+        scales = params_of(given)["scales"]
+        return (
+            (given(x.astype(jnp.bfloat16)), y),
+            scales,
+            unit(jnp.eye(8)),
+            (before, stats["kernel", "sigma"][...], stats["kernel", "u"][...]),
+        )
+
+    narrow, scales, w, (before, after, u) = run(KEY, SERIES)
+    assert all(y.dtype == jnp.bfloat16 for y in narrow)
+    scale = scales[("kernel",)]
+    assert (scale.shape, scale.dtype, float(scale)) == ((), jnp.float16, 0.5)
+    np.testing.assert_allclose(np.linalg.norm(w, axis=0), 1, rtol=1e-6)
+    assert before == after  # Evaluation, by the argument of the constructor.
+    assert (u.shape, u.dtype, after.dtype) == ((1, 4), jnp.float16, jnp.float16)
+
+
+def test_what_is_selected():
+    def stats(**fields):
+        def build():
+            heads = fnx.MultiHeadAttention(2, 8, decode=False, rngs=fnx.Rngs(0))
+            return nnx.SpectralNorm(heads, rngs=fnx.Rngs(0), **fields)
+
+        made = fnx.eval_shape(build).batch_stats
+        return {"/".join(path[:-1]) for path in made if path[-1] == "u"}
+
+    projections = ("key", "query", "value")
+    kernels = {f"{name}/kernel" for name in (*projections, "out")}
+    assert stats() == kernels | {f"{name}/bias" for name in projections}
+    assert stats(variable_filter=fnx.PathContains("kernel")) == kernels
+    assert stats(n_steps=0) == set()
+    with pytest.raises(ValueError, match="Input is 3D but error_on_non_matrix is True: `error_"):
+        stats(error_on_non_matrix=True)
+
+
+def test_keywords_reach_the_layer_and_positions_are_those_of_flax():
+    """What a mask hides from attention does not change the output."""
+    mask = np.array([True] * 5 + [False]).reshape(1, 1, 1, 6)
+    hidden = SERIES + np.array([0.0] * 5 + [5.0], np.float32)[:, None]
+
+    def heads():
+        return fnx.MultiHeadAttention(2, 8, dropout_rate=0.5, decode=False, rngs=fnx.Rngs(0))
+
+    @jax.jit
+    def run(x, hidden):
+        found = []
+        for wrapper in WRAPPERS.values():
+            layer = wrapper(heads(), fnx.Rngs(0))
+            calls = [(x, x, mask), (x, hidden, mask), (x, hidden, None)]
+            outputs = [
+                layer(a, inputs_k=b, mask=m, deterministic=True, update_stats=False)
+                if isinstance(layer, nnx.SpectralNorm)
+                else layer(a, b, mask=m, deterministic=True)
+                for a, b, m in calls
+            ]
+            found.append(outputs)
+        layer = nnx.SpectralNorm(fnx.Linear(8, 3, rngs=fnx.Rngs(0)), rngs=fnx.Rngs(0))
+        u = layer.batch_stats["kernel", "u"]
+        vectors = [u[...]]
+        for update in (False, True):
+            layer(x, update)
+            vectors.append(u[...])
+        return found, vectors
+
+    found, (start, same, moved) = run(SERIES, hidden)
+    for y, other, unmasked in found:
+        np.testing.assert_allclose(y, other, rtol=1e-6, atol=1e-6)
+        assert np.abs(y - unmasked).max() > 1e-3
+    np.testing.assert_array_equal(same, start)
+    assert np.any(moved != start)
+
+    def misplaced():
+        layer = nnx.SpectralNorm(fnx.Linear(8, 3, rngs=fnx.Rngs(0)), rngs=fnx.Rngs(0))
+        return layer(SERIES, SERIES)
+
+    with pytest.raises(TypeError, match="`update_stats` must be a boolean, got ndarray; pass a"):
+        jax.eval_shape(misplaced)
+
+
+class Stack(fnx.Module):
+    """Three layers in a scan, and one after them."""
+
+    def __init__(self, rngs):
+        self.layers = make_layers(rngs)
+        self.head = fnx.Linear(8, 3, rngs=rngs)
+
+    def __call__(self, x):
+        return self.head(through(x, self.layers))
+
+
+@fnx.split_rngs(splits=3)
+@fnx.vmap
+def make_layers(rngs):
+    return fnx.Linear(8, 8, rngs=rngs)
+
+
+@fnx.scan(in_axes=(fnx.Carry, 0), out_axes=fnx.Carry)
+def through(x, layer):
+    return jnp.tanh(layer(x))
+
+
+STACKED = {
+    "weight_norm": lambda layer, **how: nnx.WeightNorm(layer, **how),
+    "spectral_norm": lambda layer, **how: nnx.SpectralNorm(layer, rngs=fnx.Rngs(0), **how),
+    "weight_standardization": lambda layer, **how: nnx.WeightStandardization(
+        layer, use_scale=True, **how
+    ),
+}
+
+
+@few("wrapper", STACKED.values(), ids=STACKED)
+@few("stacked", [masks.match("layers/.*"), {"layers": True, "head": False}], ids=["mask", "tree"])
+def test_a_stack_of_layers_is_treated_layer_by_layer(wrapper, stacked):
+    """As the unrolled model, with the same variables."""
+
+    @jax.jit
+    def run(key, x):
+        stack = Stack(fnx.Rngs(key))
+        singles = []
+        for i in range(3):
+            layer = fnx.Linear(8, 8, rngs=fnx.Rngs(0))
+            fnx.update(layer, jax.tree.map(lambda a, i=i: a[i], fnx.state(stack.layers)))
+            singles.append(wrapper(layer))
+        head = wrapper(fnx.clone(stack.head))
+        wrapped = wrapper(stack, stacked=stacked)
+        if isinstance(wrapped, nnx.SpectralNorm):  # Which draws its first vectors.
+            u = wrapped.batch_stats["layers", "kernel", "u"]
+            vectors = jnp.stack([single.batch_stats["kernel", "u"][...] for single in singles])
+            assert u.shape == vectors.shape == (3, 1, 8)
+            u[...] = vectors
+            wrapped.batch_stats["head", "kernel", "u"][...] = head.batch_stats["kernel", "u"][...]
+        y = wrapped(x)
+        for single in singles:
+            x = jnp.tanh(single(x))
+
+        def own(module):
+            variables = getattr(module, "batch_stats", None) or module.scales
+            return {path: v[...] for path, v in variables.items()}
+
+        expected = {}
+        for path in own(head):
+            expected["head", *path] = own(head)[path]
+            expected["layers", *path] = jnp.stack([own(single)[path] for single in singles])
+        return (y, own(wrapped)), (head(x), expected)
+
+    (y, found), (unrolled, expected) = run(KEY, SERIES)
+    np.testing.assert_allclose(y, unrolled, rtol=1e-6, atol=1e-6)
+    assert set(found) == set(expected)
+    for path, value in found.items():
+        if path[-1] != "u" or "layers" in path:  # The head's has moved since.
+            np.testing.assert_allclose(value, expected[path], rtol=1e-5, atol=1e-6)
+
+
+ALIKE = {
+    "weight_norm": lambda seed: nnx.WeightNorm(
+        fnx.Linear(8, 3, rngs=fnx.Rngs(seed)),
+        feature_axes=lambda *_: -1,
+        scale_init=lambda key, shape, dtype: jnp.ones(shape, dtype),
+        variable_filter=lambda path, _: "kernel" in path,
+        rngs=fnx.Rngs(seed),
+    ),
+    "spectral_norm": lambda seed: nnx.SpectralNorm(
+        fnx.Linear(8, 3, rngs=fnx.Rngs(seed)),
+        stacked=lambda params: jax.tree.map(lambda _: False, params),
+        rngs=fnx.Rngs(seed),
+    ),
+    "weight_standardization": lambda seed: nnx.WeightStandardization(
+        fnx.Linear(8, 3, rngs=fnx.Rngs(seed)), feature_axes=[1], use_scale=True
+    ),
+}
+
+
+@few("make", ALIKE.values(), ids=ALIKE)
+def test_modules_built_alike_are_one_graph(make):
+    """One trace for all seeds, an average leaf by leaf, a copy, a pickle, and a summary."""
+    traces = []
+
+    @fnx.jit
+    def run(module, x):
+        traces.append(module)
+        return module(x)
+
+    graphs = [fnx.graphdef(fnx.eval_shape(partial(make, seed))) for seed in range(3)]
+    assert graphs[0] == graphs[1] == graphs[2]
+    state = jax.jit(lambda: fnx.state(make(0)))()
+    models = [fnx.merge(graph, state) for graph in graphs]
+    first = run(models[0], SERIES)
+    for model in (*models[1:], copy.deepcopy(models[0]), pickle.loads(pickle.dumps(models[0]))):
+        last = run(model, SERIES)
+    assert len(traces) == 1
+    np.testing.assert_allclose(last, first, rtol=1e-5, atol=1e-6)
+    states = [fnx.state(model) for model in models]
+    mean = jax.eval_shape(lambda: jax.tree.map(lambda *a: sum(a) / len(a), *states))
+    assert jax.tree.structure(mean) == jax.tree.structure(states[0])
+    table = fnx.tabulate(models[0], SERIES, compute_flops=True, console_kwargs={"width": 200})
+    rows = [line.split("│")[1].strip() for line in table.splitlines() if line.startswith("│")]
+    assert {row for row in rows if row.isidentifier()} == {"layer_instance"}
+
+
+@few("wrapper", WRAPPERS.values(), ids=WRAPPERS)
+def test_variables_may_be_references(wrapper):
+    @jax.jit
+    def run(key, x):
+        def build(rngs):
+            return wrapper(fnx.Linear(8, 3, rngs=rngs), rngs)
+
+        plain = build(fnx.Rngs(key))(x)
+        with fnx.var_defaults(ref=True):
+            return plain, build(fnx.Rngs(key))(x)
+
+    expected, found = run(KEY, SERIES)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)

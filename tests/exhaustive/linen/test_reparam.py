@@ -6,14 +6,19 @@ import numpy as np
 import optax
 from flax import linen as nn
 
-from jaxreg import linen
+from jaxreg import linen, reparam
 
 KEY = jax.random.key(3)
 SERIES = np.random.default_rng(0).normal(size=(2, 6, 8)).astype(np.float32)
 
 
 def test_spectral_norm_of_attention_bounds_the_linear_maps():
-    module = linen.SpectralNorm(nn.MultiHeadDotProductAttention(2), n_steps=30, update_stats=True)
+    module = linen.SpectralNorm(
+        nn.MultiHeadDotProductAttention(2),
+        n_steps=30,
+        update_stats=True,
+        feature_axes=reparam.output_axes,
+    )
 
     @jax.jit
     def run(x):

@@ -1,8 +1,10 @@
-"""What Flax's own wrappers do to the kernels of their layers, and ours do not."""
+"""What Flax's own wrappers do to the kernels of their layers; other kinds of variables; Orbax."""
 
 import flax
 import jax
 import numpy as np
+import orbax.checkpoint
+import pytest
 from flax import nnx as fnx
 
 from jaxreg import nnx
@@ -40,3 +42,38 @@ def test_spectral_norm_of_flax_overwrites_the_kernel_and_ours_does_not():
             call(wrapper)
     np.testing.assert_allclose(np.linalg.norm(theirs.kernel[...], ord=2), 1, rtol=1e-3)
     np.testing.assert_array_equal(ours.kernel[...], kernel)
+
+
+def linear():
+    return fnx.Linear(8, 3, rngs=fnx.Rngs(0))
+
+
+WRAPPERS = {
+    "weight_norm": lambda: nnx.WeightNorm(linear()),
+    "spectral_norm": lambda: nnx.SpectralNorm(linear(), rngs=fnx.Rngs(0)),
+    "weight_standardization": lambda: nnx.WeightStandardization(linear(), use_scale=True),
+}
+
+
+@pytest.mark.parametrize("make", WRAPPERS.values(), ids=WRAPPERS)
+def test_hijax_variables(make):
+    """Read under ``jax.jit``, where Flax's wrappers fail; the newest Flax refuses updates there."""
+    expected = make()(SERIES)
+    with fnx.var_defaults(hijax=True):
+        module = make()
+        module.eval()
+        found = jax.jit(lambda layer, x: layer(x))(module, SERIES)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("make", WRAPPERS.values(), ids=WRAPPERS)
+def test_orbax_keeps_the_variables(make, tmp_path):
+    """Their keys are tuples, as Flax's are."""
+    layer, other = make(), make()
+    layer(SERIES)
+    state = jax.tree.map(lambda a: a + 1, fnx.state(layer))
+    with orbax.checkpoint.StandardCheckpointer() as checkpointer:
+        checkpointer.save(tmp_path / "nnx", state)
+        checkpointer.wait_until_finished()
+        fnx.update(other, checkpointer.restore(tmp_path / "nnx", fnx.state(other)))
+    jax.tree.map(np.testing.assert_array_equal, fnx.state(other), state)
