@@ -441,3 +441,16 @@ def test_a_stack_of_layers_is_treated_layer_by_layer(wrapper):
     if wrapper is WRAPPERS["spectral_norm"]:
         assert flattened["layer_instance/layers/Dense_0/kernel/u"].shape == (3, 1, 8)
         assert len(flattened) == 4  # Biases of the stack have one axis each.
+
+
+@few("wrapper", WRAPPERS.values(), ids=WRAPPERS)
+def test_tabulate_lists_modules_alone(wrapper):
+    """With repeated rows and counts of operations, where Flax's lists helpers and fails."""
+    module = wrapper(nn.MultiHeadDotProductAttention(2))
+    options = {"show_repeated": True, "compute_flops": True, "compute_vjp_flops": True}
+    console = {"width": 250, "force_terminal": False}
+    table = nn.tabulate(module, KEY, console_kwargs=console, **options)
+    lines = table(SERIES, inputs_k=SERIES).splitlines()
+    cells = [line.split("│")[1:3] for line in lines if line.startswith("│")]
+    kinds = {kind.strip() for _, kind in cells if kind.strip()}
+    assert kinds == {type(module).__name__, "MultiHeadDotProductAttention", "DenseGeneral"}

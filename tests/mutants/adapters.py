@@ -97,15 +97,21 @@ MUTANTS = (
     ),
     Mutant(
         "linen/reparam.py",
-        "stored.value, sigma.value = u[None], estimate(u)",
-        "sigma.value = estimate(u)",
+        "rows.value = as_rows(u, kernel)",
+        "rows.value = as_rows(old, kernel)",
         "a state field not updated",
     ),
     Mutant(
         "linen/reparam.py",
-        "scale=scale, eps=self.epsilon, axis=axis",
-        "scale=scale, axis=axis",
+        'options = {"eps": self.epsilon, "axis": kernel.axis}',
+        'options = {"axis": kernel.axis}',
         "eps not passed on",
+    ),
+    Mutant(
+        "linen/reparam.py",
+        "boxes = (kernel.box, (),",
+        "boxes = ((), (),",
+        "scales of boxed kernels have another name than Flax's",
     ),
     Mutant(
         "linen/stochastic.py",
@@ -274,8 +280,8 @@ MUTANTS = (
     ),
     Mutant(
         "nnx/reparam.py",
-        "nnx.BatchStat(u, **stats_metadata)",
-        "nnx.BatchStat(u)",
+        "as_rows(u, kernel), **stats_metadata)",
+        "as_rows(u, kernel))",
         "metadata not passed on",
     ),
     Mutant(

@@ -179,6 +179,13 @@ MUTANTS = (
     ),
     Mutant(
         "_trees.py",
+        "w.shape[in_stack:]",
+        "w.shape",
+        "a stack is taken for one kernel",
+        ("tests/linen/test_reparam.py", "tests/nnx/test_reparam.py"),
+    ),
+    Mutant(
+        "_trees.py",
         "function(jax.random.fold_in(key, position), *arguments)",
         "function(key, *arguments)",
         "forgotten key fold",

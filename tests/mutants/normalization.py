@@ -225,6 +225,12 @@ MUTANTS = (
         "fixed = widen(w)",
         "a stop_gradient lost",
     ),
+    Mutant(
+        "reparam/spectral.py",
+        "return u, safe_norm(_sum(widen(w) * v, others), axis=None)",
+        "return u, safe_norm(_sum(widen(w) * u, outputs), axis=None)",
+        "sigma of the vector after the last step",
+    ),
     Mutant("reparam/spectral.py", "vectors[:, -1]", "vectors[:, 0]", "the smallest singular value"),
     Mutant("reparam/units.py", "number**-0.5", "number**0.5", "inverse scale"),
     Mutant(
