@@ -202,12 +202,13 @@ def test_parameters_of_8_bits_follow_float32_ones_within_a_rounding(dtype):
     def train(w):
         found = []
         for kind in (dtype, jnp.float32):
-            params = w
-            state = tx.init(w)
-            for _ in range(30):
-                gradients = {"w": jnp.ones(3, kind), "wide": jnp.ones(3)}
-                updates, state = tx.update(gradients, state, params)
-                params = optax.apply_updates(params, updates)
+            gradients = {"w": jnp.ones((30, 3), kind), "wide": jnp.ones((30, 3))}
+
+            def step(carry, gradient):
+                updates, state = tx.update(gradient, carry[1], carry[0])
+                return (optax.apply_updates(carry[0], updates), state), None
+
+            (params, state), _ = jax.lax.scan(step, (w, tx.init(w)), gradients)
             found.append((params, state.lost["w"]))
         return found
 
