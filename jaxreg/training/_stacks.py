@@ -46,13 +46,17 @@ def _scanned(program: Any, given: Sequence[str | None]) -> Iterator[str]:
     known = dict(zip(program.invars, given, strict=False))
     for equation in program.eqns:
         ins = [None if hasattr(v, "val") else known.get(v) for v in equation.invars]
-        if equation.primitive.name == "scan":
-            first = equation.params["num_consts"] + equation.params["num_carry"]
-            yield from (name for name in ins[first:] if name is not None)
-            ins[first:] = [None] * len(ins[first:])
         for inner in _flow.programs(equation.params.values()):
-            if len(inner.invars) == len(ins):
-                yield from _scanned(inner, ins)
+            if len(inner.invars) != len(ins):
+                continue
+            if equation.primitive.name == "scan":
+                # The body of a loop has one axis less of what is taken slice by slice.
+                pairs = zip(equation.invars, inner.invars, strict=True)
+                sliced = [len(a.aval.shape) > len(b.aval.shape) for a, b in pairs]
+                named = list(zip(ins, sliced, strict=True))
+                yield from (name for name, part in named if part and name is not None)
+                ins = [None if part else name for name, part in named]
+            yield from _scanned(inner, ins)
         if len(ins) == len(equation.outvars) == 1:
             same = equation.invars[0].aval.shape == equation.outvars[0].aval.shape
             known[equation.outvars[0]] = ins[0] if same else None
