@@ -4,7 +4,9 @@ Sums are accumulated in float32 or wider and returned so. Where a penalty has a 
 is the subgradient nearest to zero, and second derivatives are finite. :func:`total` sums a penalty
 over the parameters of a model, and passes over what is not floating-point; a weight is a factor
 outside. Complex weights count by their magnitude, where a function does not ask for real ones.
-Penalties of matrices take kernels as Flax lays them out, with the outputs last.
+Penalties of matrices take kernels as Flax lays them out, with the outputs last. Of kernels that
+``nn.scan`` or ``nnx.vmap`` stacked along a first axis of layers each is one by itself: pass
+``stacked`` to :func:`total`, or take the sum of ``jax.vmap(penalty)(w)``.
 
 The same functions are penalties of activations: they sum over the whole batch, unless
 :func:`per_example` makes the mean over examples of them.

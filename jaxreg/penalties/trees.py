@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxreg._checks import is_floating
-from jaxreg._selection import Mask, select
+from jaxreg._selection import Mask, select, select_stacked
+from jaxreg._trees import per_layer
 
 
 def total(
@@ -17,6 +18,7 @@ def total(
     mask: Mask = None,
     *,
     rest: tuple[Any, ...] = (),
+    stacked: Mask = None,
 ) -> jax.Array:
     r"""Sums a penalty over the arrays of a parameter tree.
 
@@ -32,13 +34,18 @@ def total(
         such as :func:`jaxreg.masks.kernels`; everything counts if absent.
       rest: Further trees with the structure of ``params``, as for ``jax.tree.map``: their leaves
         are further arguments of the penalty, such as the start of :func:`distance`.
+      stacked: Mask of the leaves that hold one kernel per layer along their first axis, as those of
+        ``nn.scan`` and ``nnx.vmap`` do: the penalty sees one layer at a time and is summed over
+        them. None for no leaf. In a stack ``mask`` may leave out layers, by an array of booleans
+        ``[layers, 1, ...]``.
 
     Returns:
       Scalar, float32 or wider.
 
     Raises:
-      ValueError: The tree of ``mask`` or of one of ``rest`` differs from that of ``params``.
-      TypeError: A leaf of ``mask`` is no boolean.
+      ValueError: The tree of ``mask``, of ``stacked`` or of one of ``rest`` differs from that of
+        ``params``.
+      TypeError: A leaf of ``mask`` or of ``stacked`` is no boolean.
 
     Example:
       >>> import jax.numpy as jnp
@@ -49,30 +56,46 @@ def total(
       >>> start = {"kernel": jnp.zeros((2, 3)), "bias": jnp.ones(3)}
       >>> print(penalties.total(params, penalties.distance, rest=(start,)))
       3.0
+
+      A kernel for each of three layers, of which all groups have the norm 2:
+
+      >>> params = {"layers": {"kernel": jnp.ones((3, 4, 5))}}
+      >>> print(penalties.total(params, penalties.group_lasso, stacked=masks.match("layers")))
+      60.0
     """
     leaves, tree = jax.tree.flatten(params)
     flags = jax.tree.leaves(select(mask, params))
+    stacks = jax.tree.leaves(select_stacked(stacked, params))
     others = [_leaves_of(other, tree, f"rest[{i}]") for i, other in enumerate(rest)]
     terms = [
-        _term(penalty, use, *map(jnp.asarray, arrays))
-        for use, *arrays in zip(flags, leaves, *others, strict=True)
+        _term(penalty, in_stack, use, *map(jnp.asarray, arrays))
+        for use, in_stack, *arrays in zip(flags, stacks, leaves, *others, strict=True)
         if use is not False and is_floating(arrays[0])
     ]
     return functools.reduce(_add_wide, terms, jnp.zeros((), jnp.float32))
 
 
-def _term(penalty: Callable[..., jax.Array], use: Any, *arrays: jax.Array) -> jax.Array:
-    """Penalty of one leaf, which a traced mask may leave out."""
-    if use is True:
-        return penalty(*arrays)
-    if use.size > 1:
+def _term(
+    penalty: Callable[..., jax.Array],
+    in_stack: bool,  # noqa: FBT001
+    use: Any,
+    w: jax.Array,
+    *rest: jax.Array,
+) -> jax.Array:
+    """Penalty of one leaf, or of its layers, which a mask may leave out."""
+    size, shape = jnp.size(use), jnp.shape(use)
+    layers = size > 1 and in_stack and shape == (len(w), *(1,) * (w.ndim - 1))
+    if size > 1 and not layers:
         raise ValueError(
-            f"`mask` must hold one boolean for each leaf of a penalty, got shape {use.shape}; set "
-            "the rest to zero in a penalty of your own, as in "
+            "`mask` must hold one boolean for each leaf of a penalty, or for each layer of a "
+            f"stack, got shape {shape}; set the rest to zero in a penalty of your own, as in "
             "lambda w: penalties.l2(jnp.where(mask, w, 0))."
         )
-    term = penalty(*arrays)
-    return jnp.where(use.reshape(()), term, jnp.zeros_like(term))
+    terms = per_layer(penalty, in_stack)(w, *rest)
+    if use is not True:
+        chosen = use.reshape(terms.shape if layers else ())
+        terms = jnp.where(chosen, terms, jnp.zeros_like(terms))
+    return jnp.sum(terms) if in_stack else terms
 
 
 def summed(numbers: Any) -> jax.Array:

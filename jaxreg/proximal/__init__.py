@@ -8,6 +8,9 @@ The threshold :math:`t` is a number or an array that broadcasts to ``w``, zero o
 elements of an array count as 0. A threshold of 0 is the identity to the bit.
 :func:`jaxreg.transforms.proximal` takes such a step after each step of an optimizer.
 
+Of kernels that ``nn.scan`` or ``nnx.vmap`` stacked along a first axis of layers, ``jax.vmap`` of
+the operator takes each by itself, as ``stacked`` of that transformation does.
+
 A threshold :math:`t_i = s / d_i` for each weight is the step in the metric of a diagonal :math:`d`:
 
 .. math::

@@ -78,6 +78,12 @@ MUTANTS = (
         "dropped mask",
     ),
     Mutant(
+        "penalties/trees.py",
+        "terms = per_layer(penalty, in_stack)(w, *rest)",
+        "terms = penalty(w, *rest)",
+        "a stack is one kernel",
+    ),
+    Mutant(
         "smoothness/adversarial.py",
         "log_p = jax.lax.stop_gradient(jax.nn.log_softmax(widen(logits)))",
         "log_p = jax.nn.log_softmax(widen(logits))",

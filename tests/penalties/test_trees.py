@@ -191,3 +191,97 @@ def test_the_distance_of_a_tree_that_is_fine_tuned():
 
 def test_all_floating_point_numbers_of_a_tree_are_summed():
     assert float(jax.jit(trees.summed)(TREE | {"steps": np.int32(9)})) == 12 + 15 - 4 + 7
+
+
+# Kernels that are stacked along an axis of layers.
+
+LAYERS = {
+    "blocks": {"kernel": weights(3, 5, 4) * np.float32([[[0.1]], [[1.0]], [[10.0]]])},
+    "head": {"kernel": weights(5, 2, seed=1)},
+}
+UNROLLED = [*LAYERS["blocks"]["kernel"], LAYERS["head"]["kernel"]]
+BLOCKS = masks.match("blocks")
+
+
+def value_and_slopes(params, penalty, **options):
+    return jax.jit(jax.value_and_grad(lambda p: penalties.total(p, penalty, **options)))(params)
+
+
+@few("name", ["group_lasso", "nuclear", "decorrelation", "isotropic", "spectral", "orthogonality"])
+def test_layers_of_a_stack_cost_what_they_do_in_the_unrolled_model(name):
+    """In a tree that has both kinds, also as a model of NNX makes it."""
+    penalty = PENALTIES.get(name) or getattr(penalties, name)
+    want, slopes = value_and_slopes(UNROLLED, penalty)
+    for stacked in (BLOCKS, {"blocks": True, "head": False}):
+        value, slope = value_and_slopes(LAYERS, penalty, stacked=stacked)
+        np.testing.assert_allclose(value, want, rtol=1e-6)
+        layers = np.stack(slopes[:3])
+        np.testing.assert_allclose(slope["blocks"]["kernel"], layers, rtol=1e-5, atol=2e-6)
+        np.testing.assert_allclose(slope["head"]["kernel"], slopes[3], atol=2e-6)
+    assert abs(total(LAYERS, penalty) / want - 1) > 0.01
+
+
+def test_further_trees_and_masks_of_layers_go_with_the_stack():
+    start = jax.tree.map(lambda w: w + np.float32(1), LAYERS)
+    kept = np.array([True, False, True]).reshape(3, 1, 1)
+
+    @jax.jit
+    def values(params, start, kept):
+        def grown(w, before):
+            return jnp.max(jnp.abs(w)) * penalties.distance(w, before)
+
+        mask = {"blocks": {"kernel": kept}, "head": {"kernel": False}}
+        options = {"rest": (start,), "stacked": BLOCKS}
+        return (
+            penalties.total(params, grown, **options),
+            penalties.total(params, grown, mask, **options),
+        )
+
+    each = [10 * abs(w).max() for w in LAYERS["blocks"]["kernel"]]
+    every, some = values(LAYERS, start, kept)
+    np.testing.assert_allclose(
+        every, sum(each) + 5 * abs(LAYERS["head"]["kernel"]).max(), rtol=1e-5
+    )
+    np.testing.assert_allclose(some, each[0] + each[2], rtol=1e-5)
+    static = {"blocks": {"kernel": kept}, "head": {"kernel": False}}
+    value = total(LAYERS, penalties.l1, static, stacked=BLOCKS)
+    np.testing.assert_allclose(value, np.abs(LAYERS["blocks"]["kernel"][::2]).sum(), rtol=1e-6)
+
+
+def test_a_stack_that_nnx_made():
+    @nnx.jit
+    def make():
+        @nnx.vmap
+        def blocks(key):
+            return nnx.Linear(4, 4, rngs=nnx.Rngs(key))
+
+        return blocks(jax.random.split(jax.random.key(0), 3))
+
+    state = nnx.state(make(), nnx.Param)
+    want = sum(np.linalg.svd(w, compute_uv=False).sum() for w in np.asarray(state["kernel"][...]))
+    mask = partial(masks.kernels, stacked=lambda p: jax.tree.map(lambda _: True, p))
+    value = jax.jit(
+        lambda state: penalties.total(state, penalties.nuclear, mask, stacked=masks.match(".*"))
+    )(state)
+    np.testing.assert_allclose(value, want, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("stacked", "error", "message"),
+    [
+        ("blocks", TypeError, r"`stacked` must be a tree of booleans, got 'blocks'"),
+        ({"blocks": 2, "head": False}, TypeError, r"`stacked` must be a tree of booleans"),
+        ({"blocks": True}, ValueError, r"`stacked` must have the tree of the parameters"),
+    ],
+    ids=str,
+)
+def test_a_wrong_mask_of_stacks_is_named(stacked, error, message):
+    with pytest.raises(error, match=message):
+        penalties.total(LAYERS, penalties.l1, stacked=stacked)
+
+
+@pytest.mark.parametrize("shape", [(1, 5, 1), (3, 5, 1), (4,)], ids=str)
+def test_a_mask_of_rows_is_refused_in_a_stack_too(shape):
+    mask = {"blocks": {"kernel": np.ones(shape, bool)}, "head": {"kernel": True}}
+    with pytest.raises(ValueError, match=r"`mask` must hold one boolean for each leaf .* layer of"):
+        penalties.total(LAYERS, penalties.l1, mask, stacked=BLOCKS)
