@@ -162,7 +162,7 @@ def switch(first: Mixing, second: Mixing, *, probability: ArrayLike) -> Mixing:
 
     Returns:
       Function of a key, a batch ``[batch, ...]`` and its labels, which computes both. Its labels
-      are distributions, as :func:`jaxreg.targets.smoothed_cross_entropy` takes them.
+      are distributions, which :func:`jaxreg.targets.smoothed_cross_entropy` takes.
 
     Raises:
       ValueError: ``probability`` is a number outside ``[0, 1]``, or the results differ in shape or
@@ -180,6 +180,11 @@ def switch(first: Mixing, second: Mixing, *, probability: ArrayLike) -> Mixing:
       >>> images, labels = jnp.eye(4)[:, None, None] * jnp.ones((4, 8, 8, 4)), jnp.arange(4)
       >>> mixed = jax.jit(mix)(jax.random.key(0), images, labels)
       >>> print(jnp.allclose(mixed.x.mean(axis=(1, 2)), mixed.labels, atol=1e-6))
+      True
+      >>> from jaxreg import targets
+      >>> logits = jnp.zeros((4, 4))
+      >>> loss = targets.smoothed_cross_entropy(logits, mixed.labels, alpha=0.1)
+      >>> print(jnp.allclose(loss, jnp.log(4)))
       True
     """
     check_rate(probability, "probability")

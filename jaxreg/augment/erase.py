@@ -123,6 +123,9 @@ def random_erasing(
 ) -> jax.Array:
     """Erases a box of random area and shape that lies within the image, or nothing.
 
+    The ratio of torchvision and timm is that of height to width; those by default are their own
+    inverses.
+
     Args:
       key: PRNG key.
       image: Array ``[..., height, width, channels]``, of floats or of labels.

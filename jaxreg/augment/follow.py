@@ -2,7 +2,9 @@
 
 Sample one matrix, and give it to :func:`affine` and to these. Points and boxes are in pixels from
 the corner of the image at the top left, so that an image spans ``[0, width]`` by ``[0, height]``
-and the middle of its first pixel is ``(0.5, 0.5)``.
+and the middle of its first pixel is ``(0.5, 0.5)``: a mirror takes :math:`x` to
+``width - x``, as it does torchvision's boxes. Points that count pixels, as those of albumentations
+and kornia do, have 0.5 added before and taken off after.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,12 @@
 """One resampling for any geometry that is a matrix: affine maps, perspectives, and their members.
 
-An angle turns counter-clockwise, as with PIL and torchvision's ``rotate``; pixels are squares about
-their centres. A geometry that moves nothing is the identity to the bit.
+An angle turns counter-clockwise, as with PIL, kornia, albumentations and torchvision's ``rotate``,
+and a positive shear moves what is below to the right; torchvision's ``affine`` and ``RandomAffine``
+count both the other way. Pixels are squares about their centres. A geometry that moves nothing is
+the identity to the bit.
+
+Labels, arrays of integers or booleans such as segmentation masks, are read at the nearest pixels
+and stay what they were, or ``fill``. They have a channel, as images have: ``labels[..., None]``.
 """
 
 from collections.abc import Sequence

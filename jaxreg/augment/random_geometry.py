@@ -182,6 +182,9 @@ def random_affine(
 ) -> jax.Array:
     """Shears, enlarges, turns and shifts an image at random, in one resampling.
 
+    torchvision's ``RandomAffine`` takes angles for shears, shares of the size for shifts, and
+    spreads the factor evenly rather than its logarithm.
+
     Args:
       key: PRNG key.
       image: Array ``[..., height, width, channels]``, of floats or of labels.
@@ -272,6 +275,10 @@ def random_elastic(
     .. math::
 
       d = \alpha \, G_\sigma * u, \qquad u \sim \mathrm U(-1, 1)
+
+    The factor is in pixels, as in the paper and in albumentations. torchvision's ``alpha`` is twice
+    that, on an image as wide as it is high, with a ``radius`` of four times ``sigma``; kornia's is
+    in halves of the width and of the height.
 
     Args:
       key: PRNG key.

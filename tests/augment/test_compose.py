@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from jaxreg import augment
+from jaxreg import augment, targets
 from tests.augment.helpers import (
     KEY,
     assert_as_likely,
@@ -131,3 +131,62 @@ def test_a_probability_beyond_1_is_named():
 def test_a_key_has_to_be_given(composed):
     with pytest.raises(TypeError, match=r"`key` must be"):
         composed(3, IMAGES)
+
+
+def test_a_switch_takes_each_example_from_one_of_two():
+    images = np.zeros((2000, 3, 5, 2), np.float32)
+    images[::2] = 1
+
+    @jax.jit
+    def run(x, labels, probability):
+        mixup = partial(augment.random_mixup, alpha=1.0, num_classes=5, partners=augment.reversal)
+        cutmix = partial(augment.random_cutmix, alpha=1.0, num_classes=5, partners=augment.reversal)
+        return augment.switch(mixup, cutmix, probability=probability)(KEY, x, labels)
+
+    labels = np.arange(2000) % 2
+    mixed = run(images, labels, 0.3)
+    np.testing.assert_allclose(mixed.x.mean((1, 2, 3)), mixed.labels[:, 0], atol=1e-6)
+    np.testing.assert_allclose(mixed.share, mixed.labels[np.arange(2000), labels], atol=1e-6)
+    values = np.asarray(mixed.x)
+    whole = (values.min((1, 2, 3)) == 0) & (values.max((1, 2, 3)) == 1)
+    even = abs(np.ptp(values, axis=(1, 2, 3))) < 1e-6
+    assert (whole | even).all()
+    # CutMix leaves one in three untouched or pastes all; what is in between tells the two apart.
+    assert_rate((even & (values[:, 0, 0, 0] % 1 > 0)).mean(), 0.7, 2000)
+    for probability in (0.0, 1.0):
+        values = np.asarray(run(images, labels, probability).x)
+        assert (values % 1 > 0).any() == (probability == 0)
+
+
+def test_what_a_switch_returns_goes_into_a_loss_with_smoothing():
+    """timm's default: mixup or CutMix, and a smoothed cross entropy of the distributions."""
+    x = np.sin(np.arange(16 * 3 * 5 * 2, dtype=np.float32)).reshape(16, 3, 5, 2)
+    logits = np.cos(np.arange(16 * 5.0, dtype=np.float32)).reshape(16, 5)
+
+    @jax.jit
+    def run(x, logits):
+        mix = augment.switch(
+            partial(augment.random_mixup, alpha=0.8, num_classes=5),
+            partial(augment.random_cutmix, alpha=1.0, num_classes=5),
+            probability=0.5,
+        )
+        mixed = mix(KEY, x, np.arange(16) % 5)
+        return mixed, targets.smoothed_cross_entropy(logits, mixed.labels, alpha=0.1)
+
+    mixed, loss = run(x, logits)
+    logs = logits - np.log(np.exp(logits.astype(np.float64)).sum(-1, keepdims=True))
+    smooth = 0.9 * np.asarray(mixed.labels, np.float64) + 0.1 / 5
+    np.testing.assert_allclose(loss, -np.mean(np.sum(smooth * logs, axis=-1)), rtol=1e-5)
+
+
+def test_a_switch_needs_two_of_a_kind():
+    with pytest.raises(ValueError, match=r"`probability` must be .* got 1\.5"):
+        augment.switch(None, None, probability=1.5)
+    kinds = (augment.random_mixup, augment.random_cutmix)
+    mix = augment.switch(
+        *(partial(k, alpha=1.0, num_classes=n) for k, n in zip(kinds, (5, 4), strict=True)),
+        probability=0.5,
+    )
+    message = r"`second` must return what `first` returns.*pass both the same `num_classes`"
+    with pytest.raises(ValueError, match=message):
+        jax.eval_shape(mix, KEY, np.ones((4, 3, 5, 2), np.float32), np.arange(4))

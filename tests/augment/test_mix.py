@@ -15,7 +15,7 @@ from tests.augment.helpers import (
     assert_independent,
     assert_rounded_once,
 )
-from tests.helpers import assert_rate, few
+from tests.helpers import few
 
 X = np.sin(np.arange(1.0, 16 * 3 * 5 * 2 + 1, dtype=np.float32)).reshape(16, 3, 5, 2)
 LABELS = np.arange(16, dtype=np.int32) % 5
@@ -271,15 +271,6 @@ def test_batches_may_be_odd_or_empty():
             r"convert one-hot labels with labels\.astype\(jnp\.float32\)",
         ),
         (lambda: augment.random_mixup(KEY, X, MASKS, alpha=1.0), r"`num_classes` must be given"),
-        (lambda: augment.switch(None, None, probability=1.5), r"`probability` must be .*got 1\.5"),
-        (
-            lambda: augment.switch(
-                partial(augment.random_mixup, alpha=1.0, num_classes=5),
-                partial(augment.random_cutmix, alpha=1.0, num_classes=4),
-                probability=0.5,
-            )(KEY, X, LABELS),
-            r"`second` must return what `first` returns.*pass both the same `num_classes`",
-        ),
         (lambda: augment.random_mixup(KEY, X, LABELS, alpha=1.0), r"`num_classes` must be given"),
         (lambda: augment.random_mixup(KEY, X[0, 0, 0, 0], LABELS, alpha=1.0), r"must have a batch"),
         (lambda: augment.random_cutmix(KEY, X[0], LABELS, alpha=1.0), r"\[batch, height, width"),
@@ -368,28 +359,3 @@ def test_an_infinite_alpha_is_a_share_of_one_half():
             np.testing.assert_array_equal(mixed.share, [0.5] * 16)
         np.testing.assert_allclose(mixed.labels.sum(-1), 1, atol=1e-6)
         assert np.isfinite(mixed.x).all()
-
-
-def test_a_switch_takes_each_example_from_one_of_two():
-    images = np.zeros((2000, 3, 5, 2), np.float32)
-    images[::2] = 1
-
-    @jax.jit
-    def run(x, labels, probability):
-        mixup = partial(augment.random_mixup, alpha=1.0, num_classes=5, partners=augment.reversal)
-        cutmix = partial(augment.random_cutmix, alpha=1.0, num_classes=5, partners=augment.reversal)
-        return augment.switch(mixup, cutmix, probability=probability)(KEY, x, labels)
-
-    labels = np.arange(2000) % 2
-    mixed = run(images, labels, 0.3)
-    np.testing.assert_allclose(mixed.x.mean((1, 2, 3)), mixed.labels[:, 0], atol=1e-6)
-    np.testing.assert_allclose(mixed.share, mixed.labels[np.arange(2000), labels], atol=1e-6)
-    values = np.asarray(mixed.x)
-    whole = (values.min((1, 2, 3)) == 0) & (values.max((1, 2, 3)) == 1)
-    even = abs(np.ptp(values, axis=(1, 2, 3))) < 1e-6
-    assert (whole | even).all()
-    # CutMix leaves one in three untouched or pastes all; what is in between tells the two apart.
-    assert_rate((even & (values[:, 0, 0, 0] % 1 > 0)).mean(), 0.7, 2000)
-    for probability in (0.0, 1.0):
-        values = np.asarray(run(images, labels, probability).x)
-        assert (values % 1 > 0).any() == (probability == 0)

@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import ndimage, stats
 
 from jaxreg import augment
 from tests.augment.helpers import KEY, assert_distribution, assert_independent
@@ -132,6 +132,16 @@ def test_displacements_are_blurred():
     np.testing.assert_allclose(moved.std(), expected, rtol=0.03)
     beside = np.mean(moved[:, :, :-1] * moved[:, :, 1:]) / np.mean(moved**2)
     np.testing.assert_allclose(beside, 2 * taps[0] * taps[1] / np.sum(taps**2), atol=0.03)
+
+
+def test_torchvisions_displacements_are_those_of_half_the_strength():
+    """Its noise is blurred, times alpha over the size, and in halves of the size then."""
+    alpha, sigma, size = 8.0, 1.0, 15
+    noise = np.random.default_rng(0).uniform(-1, 1, (400, size, size))
+    blurred = ndimage.gaussian_filter(noise, (0, sigma, sigma), radius=4, mode="mirror")
+    theirs = blurred * alpha / size * size / 2
+    ours = displacement(strength=alpha / 2, sigma=sigma, radius=4)
+    np.testing.assert_allclose(ours.std(), theirs[:, 4:11, 4:11].std(), rtol=0.03)
 
 
 def test_one_image_and_none():

@@ -70,7 +70,9 @@ def random_spec_augment(
 
     each number as likely, for :math:`\tau` steps and :math:`\nu` channels. Time is stretched
     linearly on either side of the point that moves, where the paper has a spline through it; both
-    ends stay. A warp of more than half of the series counts as half of it.
+    ends stay. A warp of more than half of the series counts as half of it. Bands are as wide as
+    :math:`F` and :math:`T` at most, as in the paper; those of torchaudio are always narrower, and
+    the same for a whole batch unless told.
 
     Args:
       key: PRNG key.
