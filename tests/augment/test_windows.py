@@ -114,12 +114,13 @@ def test_pad_fills_with_a_value_for_each_channel():
 
 
 def test_center_crop_takes_the_middle():
-    small, wide = jax.jit(
-        lambda x: (augment.center_crop(x, size=(3, 4)), augment.center_crop(x, size=(4, 12)))
-    )(IMAGE)
+    sizes = ((3, 4), (4, 12), (2, 12))
+    crops = jax.jit(lambda x: [augment.center_crop(x, size=size) for size in sizes])
+    small, wide, low = crops(IMAGE)
     np.testing.assert_array_equal(small, IMAGE[3:6, 4:8])
-    # Python rounds halves to even, as torchvision does: 2.5 to 2.
+    # Python rounds halves to even, as torchvision does: 2.5 to 2, and 3.5 to 4.
     np.testing.assert_array_equal(wide, IMAGE[2:6])
+    np.testing.assert_array_equal(low, IMAGE[4:6])
 
 
 def test_crop_reads_each_example_at_its_own_place():
