@@ -161,7 +161,9 @@ def test_partition_metadata_is_looked_through():
         (jnp.float32, False, False),
         (optax.sgd, False, False),
     ],
-    ids=lambda v: str(getattr(v, "dtype", v)) + str(getattr(v, "shape", "")),
+    ids=lambda v: (
+        str(getattr(v, "dtype", getattr(v, "__name__", v))) + str(getattr(v, "shape", ""))
+    ),
 )
 def test_leaves_by_dtype_and_axes(leaf, kernel, weight):
     for choose, want in ((masks.kernels, kernel), (masks.no_bias_or_norm, weight)):
