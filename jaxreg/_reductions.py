@@ -1,4 +1,4 @@
-"""What becomes of the losses of examples: their mean, their sum and count, or themselves.
+"""Reductions of the losses of examples: to their mean, to a sum and a count, or to none.
 
 A reduction is a function of losses and weights of one shape, the weights zero or positive. A loss
 takes one as ``reduce``.
@@ -156,7 +156,8 @@ def per_example(losses: jax.Array, weights: jax.Array) -> jax.Array:
       >>> print(jnp.allclose(loss, jnp.log(4) * jnp.array([1, 1, 0])))
       True
     """
-    return weighted(*reversed(_checked(losses, weights)))
+    losses, weights = _checked(losses, weights)
+    return weighted(weights, losses)
 
 
 def _checked(losses: jax.Array, weights: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -60,7 +60,7 @@ def whole_along(x: jax.Array, axes: Collection[int]) -> jax.Array:
 
 
 def examples_of_device(x: jax.Array) -> int:
-    """How many of the first axis a device holds as far as the type of ``x`` tells: else all."""
+    """Counts the examples that a device holds by the type of ``x``, or all if it does not tell."""
     sharding = explicit_sharding(x)
     return x.shape[0] if sharding is None else sharding.shard_shape(x.shape)[0]
 

@@ -164,7 +164,7 @@ def as_vectors(rows: jax.Array, kernel: Kernel) -> jax.Array:
 def unless_dead(
     kernel: Kernel, w: jax.Array, u: jax.Array, *divided: tuple[jax.Array, jax.Array]
 ) -> tuple[jax.Array, ...]:
-    """What spectral norm makes of a parameter that may be a bias with two axes.
+    """Chooses the results of spectral norm for a parameter that may be a bias with two axes.
 
     Of those Flax's iteration ends for good at a bias of zeros, as where training starts: it stores
     zeros, and divides no more. Kernels always go on.

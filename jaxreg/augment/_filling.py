@@ -1,4 +1,4 @@
-"""What stands where an image has no pixel of its own: numbers that its dtype holds."""
+"""Fills: numbers for places where an image has no pixel of its own."""
 
 import jax
 import jax.numpy as jnp
@@ -55,7 +55,7 @@ def check_fill(fill: ArrayLike, dtype: DTypeLike) -> None:
 
 
 def _holds(dtype: DTypeLike, values: np.ndarray) -> np.ndarray:
-    """Which numbers a dtype holds: of floats those that do not become infinite."""
+    """Tells which numbers a dtype holds: of floats those that do not become infinite."""
     if jnp.issubdtype(dtype, jnp.floating):
         with np.errstate(over="ignore"):
             return ~np.isfinite(values) | np.isfinite(values.astype(dtype))

@@ -44,7 +44,7 @@ def checked(image: jax.Array, name: str = "image") -> jax.Array:
 
 
 def checked_pixels(image: jax.Array, name: str = "image") -> jax.Array:
-    """What :func:`checked` returns, for functions that move pixels: integers and booleans, too.
+    """Does as :func:`checked`, and takes integers and booleans too, for what moves pixels.
 
     Raises:
       TypeError: It is neither real floating-point, nor integers, nor booleans.
