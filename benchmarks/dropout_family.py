@@ -134,9 +134,9 @@ def _alpha_dropout(key: jax.Array, x: jax.Array, shape: tuple[int, ...] | None =
 
 
 def _variational_dense(
-    key: jax.Array, x: jax.Array, kernel: jax.Array, log_variance: jax.Array
+    key: jax.Array, x: jax.Array, kernel: jax.Array, log_var: jax.Array
 ) -> jax.Array:
-    mean, variance = x @ kernel, jnp.square(x) @ jnp.exp(log_variance)
+    mean, variance = x @ kernel, jnp.square(x) @ jnp.exp(log_var)
     return mean + jnp.sqrt(variance) * jax.random.normal(key, mean.shape)
 
 

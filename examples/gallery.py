@@ -66,16 +66,16 @@ LEVELS: tuple[Call, ...] = (
     partial(augment.posterize, bits=2),
     partial(augment.equalize),
     partial(augment.autocontrast),
-    partial(augment.normalize, mean=0.4, std=0.8),
+    partial(augment.normalize, mean=0.4, stddev=0.8),
     partial(augment.sharpness, factor=4.0),
     partial(augment.gaussian_blur, sigma=2.0, radius=5),
 )
 ERASE: tuple[Call, ...] = (
     partial(augment.cutout, row=45, column=60, height=40, width=40),
-    partial(augment.grid_mask, spacing=24.0, ratio=0.5),
+    partial(augment.grid_mask, spacing=24.0, share=0.5),
     partial(augment.random_cutout, height=40, width=40, fill=0.5),
     partial(augment.random_erasing, probability=1.0),
-    partial(augment.random_grid_mask, spacing=(12.0, 30.0), ratio=0.4),
+    partial(augment.random_grid_mask, spacing=(12.0, 30.0), share=0.4),
 )
 POLICIES: tuple[Call, ...] = (
     partial(augment.rand_augment, magnitude=12),

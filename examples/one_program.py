@@ -99,7 +99,7 @@ def update(run: Run, step, limit, data) -> Run:
         )
 
     new = jax.lax.cond((step + 1) % EVALUATE_EVERY == 0, evaluated, lambda new: new, new)
-    # A run that has stopped stays as it is while its neighbours go on.
+    # A run that has stopped stays as it is while its neighbors go on.
     stopped = run.stopping.should_stop
     return jax.tree.map(lambda old, leaf: jnp.where(stopped, old, leaf), run, new)
 

@@ -50,7 +50,7 @@ def load() -> list[jax.Array]:
 def log_alphas(params) -> dict[str, jax.Array]:
     """By layer, how noisy every weight is."""
     return {
-        name: dropout.variational_log_alpha(layer["kernel"], layer["log_variance"])
+        name: dropout.variational_log_alpha(layer["kernel"], layer["log_var"])
         for name, layer in params.items()
     }
 

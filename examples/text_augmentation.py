@@ -27,7 +27,7 @@ LENGTH, DIM = 14, 16
 TRAINING, TEST = 80, 1000
 SEEDS, STEPS, LEARNING_RATE = 6, 60, 1e-2
 SPECIAL = (START, END)
-SYNONYMS = text.neighbours_from_dictionary(
+SYNONYMS = text.neighbors_from_dictionary(
     {
         FIRST + WORDS * m + i: [FIRST + WORDS * m + j for j in range(WORDS)]
         for m in range(MEANINGS)
@@ -86,10 +86,10 @@ def masked(key, tokens, where):
 ON_TOKENS = {
     "none": lambda key, tokens, where: tokens,
     "synonyms 0.5": partial(
-        text.synonym_replacement, neighbours=SYNONYMS, rate=0.5, protected=SPECIAL
+        text.synonym_replacement, neighbors=SYNONYMS, rate=0.5, protected=SPECIAL
     ),
     "insertion 0.2": partial(
-        text.random_insertion, neighbours=SYNONYMS, rate=0.2, protected=SPECIAL
+        text.random_insertion, neighbors=SYNONYMS, rate=0.2, protected=SPECIAL
     ),
     "deletion 0.1": partial(text.random_deletion, rate=0.1, pad_id=PAD, protected=SPECIAL),
     "swaps 0.2": partial(text.random_swap, rate=0.2, protected=SPECIAL),

@@ -223,7 +223,7 @@ def mixed_cross_entropy(
     labels_a: jax.Array,
     labels_b: jax.Array,
     *,
-    lam: ArrayLike,
+    share: ArrayLike,
     alpha: ArrayLike = 0.0,
     where: jax.Array | None = None,
     reduce: Callable[[jax.Array, jax.Array], Any] = weighted_mean,
@@ -238,15 +238,15 @@ def mixed_cross_entropy(
     The loss of mixup and of CutMix. A label out of range adds nothing to :math:`L_i`, and the
     weight :math:`w_i` is 0 where no label in range has a share; where no example has a weight the
     loss and its gradient are 0. That is :func:`smoothed_cross_entropy` of the mixed rows without
-    the rows, and with ``lam`` 1 that of the first labels alone. Where a label of one part alone is
-    out of range, ``lam * loss(labels_a) + (1 - lam) * loss(labels_b)``, as torch's users write it,
-    is another mean: that of each part over its own labels.
+    the rows, and with a share of 1 the loss of the first labels alone. Where a label of one part
+    alone is out of range, torch's ``lam * loss(labels_a) + (1 - lam) * loss(labels_b)`` differs: it
+    takes the mean of each part over its own labels.
 
     Args:
       logits: Unnormalized log probabilities :math:`z` of mixed examples, ``[..., num_classes]``.
       labels_a: Integer class ids :math:`a` of the first parts, ``[...]``.
       labels_b: Integer class ids :math:`b` of the second parts, ``[...]``.
-      lam: Share :math:`\lambda` in ``[0, 1]`` of the first part: a number, or an array that
+      share: Share :math:`\lambda` in ``[0, 1]`` of the first part: a number, or an array that
         broadcasts to the labels, such as one share for each example.
       alpha: Share in ``[0, 1]`` of smoothing, as of :func:`smoothed_cross_entropy`.
       where: Mask or weights :math:`w` of the examples, as of :func:`smoothed_cross_entropy`.
@@ -257,14 +257,14 @@ def mixed_cross_entropy(
 
     Raises:
       TypeError: ``logits`` are not real floating-point, or the labels not integers.
-      ValueError: ``lam`` or ``alpha`` is a number outside ``[0, 1]``, a NumPy array of weights has
-        a negative one, or the shapes do not fit.
+      ValueError: ``share`` or ``alpha`` is a number outside ``[0, 1]``, a NumPy array of weights
+        has a negative one, or the shapes do not fit.
 
     Example:
       >>> import jax.numpy as jnp
       >>> from jaxreg import targets
       >>> logits, a, b = jnp.zeros((3, 4)), jnp.arange(3), jnp.arange(3)[::-1]
-      >>> loss = targets.mixed_cross_entropy(logits, a, b, lam=jnp.array([0.2, 0.5, 0.9]))
+      >>> loss = targets.mixed_cross_entropy(logits, a, b, share=jnp.array([0.2, 0.5, 0.9]))
       >>> print(jnp.allclose(loss, jnp.log(4)))
       True
 
@@ -275,19 +275,19 @@ def mixed_cross_entropy(
     check_labels(logits, labels_a, "labels_a")
     check_labels(logits, labels_b, "labels_b")
     check_between(alpha, "alpha", 0, 1, "the share of smoothing")
-    check_broadcasts(lam, "lam", labels_a.shape)
-    if is_static(lam):
-        check_between(lam, "lam", 0, 1, "the share of the first labels")
+    check_broadcasts(share, "share", labels_a.shape)
+    if is_static(share):
+        check_between(share, "share", 0, 1, "the share of the first labels")
     check_weights(where, labels_a.shape, "labels_a")
-    share = jnp.clip(strength(alpha, logits), 0, 1)
+    smoothing = jnp.clip(strength(alpha, logits), 0, 1)
     wide, classes = widen(logits), logits.shape[-1]
-    lam = jnp.clip(aligned(lam, jnp.sum(wide, axis=-1)), 0, 1)
-    first = jnp.where(is_class(labels_a, classes), lam, jnp.zeros_like(lam))
-    second = jnp.where(is_class(labels_b, classes), 1 - lam, jnp.zeros_like(lam))
+    share = jnp.clip(aligned(share, jnp.sum(wide, axis=-1)), 0, 1)
+    first = jnp.where(is_class(labels_a, classes), share, jnp.zeros_like(share))
+    second = jnp.where(is_class(labels_b, classes), 1 - share, jnp.zeros_like(share))
     weights = example_weights((first != 0) | (second != 0), where, wide.dtype)
     wide = only(weights, wide)
-    losses = weighted(first, cross_entropies(wide, labels_a, share))
-    return reduce(losses + weighted(second, cross_entropies(wide, labels_b, share)), weights)
+    losses = weighted(first, cross_entropies(wide, labels_a, smoothing))
+    return reduce(losses + weighted(second, cross_entropies(wide, labels_b, smoothing)), weights)
 
 
 def flood(loss: jax.Array, *, level: ArrayLike) -> jax.Array:

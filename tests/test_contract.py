@@ -55,7 +55,7 @@ def names_the_column(name):
 
 @of_each_row
 def test_wrong_arguments_are_named(case):
-    """While tracing, where strengths and options are still Python values and nothing is computed."""
+    """While tracing, where strengths are Python values all the same and nothing is computed."""
     for kind, message, wrong in case.errors:
         function = partial(case.function, **{**case.options, **case.strengths, **wrong})
         with pytest.raises(kind, match=message):

@@ -165,7 +165,7 @@ FUNCTIONS = {
     "orthogonality": penalties.orthogonality,
     "spectral": penalties.spectral,
     "nuclear": penalties.nuclear,
-    "proximal.nuclear": partial(proximal.nuclear, threshold=0.3),
+    "proximal.nuclear": partial(proximal.nuclear, step=0.3),
     "spectral_ball": partial(projections.spectral_ball, radius=0.7),
     "spectral_norm_vector": lambda w: reparam.spectral_norm_vector(jax.random.key(0), w, steps=3),
     "decorrelation": penalties.decorrelation,

@@ -59,7 +59,7 @@ def smoothed(logits, labels, alpha=0.0, where=None):
 
 @jax.jit
 def mixed(logits, a, b, lam, alpha=0.0, where=None):
-    options = {"lam": lam, "alpha": alpha, "where": where}
+    options = {"share": lam, "alpha": alpha, "where": where}
     return jax.value_and_grad(targets.mixed_cross_entropy)(logits, a, b, **options)
 
 
@@ -277,7 +277,7 @@ def test_no_compiled_gradient_has_an_array_of_labels(function):
 
     def loss(logits, *labels):
         if function == "mixed":
-            return targets.mixed_cross_entropy(logits, *labels, lam=0.1, alpha=0.1)
+            return targets.mixed_cross_entropy(logits, *labels, share=0.1, alpha=0.1)
         return targets.smoothed_cross_entropy(logits, *labels, alpha=0.1)
 
     memory = jax.jit(jax.grad(loss)).lower(logits, *labels).compile().memory_analysis()
@@ -371,7 +371,7 @@ def test_the_loss_of_mixed_labels_is_that_of_both_parts(batch, lam, alpha):
     np.testing.assert_allclose(value, lam * first + (1 - lam) * second, rtol=1e-5)
     want = lam * slopes(logits, a, alpha) + (1 - lam) * slopes(logits, b, alpha)
     np.testing.assert_allclose(gradient, want / a.size, atol=3e-7)
-    static = jax.jit(lambda z: targets.mixed_cross_entropy(z, a, b, lam=lam, alpha=alpha))(logits)
+    static = jax.jit(lambda z: targets.mixed_cross_entropy(z, a, b, share=lam, alpha=alpha))(logits)
     np.testing.assert_allclose(static, value, rtol=1e-6)
 
 
@@ -383,8 +383,8 @@ def test_one_share_for_each_example():
     np.testing.assert_allclose(value, (lam * first + (1 - lam) * second).mean(), rtol=1e-6)
     want = lam[..., None] * slopes(logits, a, 0) + (1 - lam[..., None]) * slopes(logits, b, 0)
     np.testing.assert_allclose(gradient, want / 48, atol=1e-7)
-    message = r"`lam` must broadcast to shape \(3, 4, 4\).*add axes"
-    refuses(ValueError, message, targets.mixed_cross_entropy, logits, a, b, lam=np.ones(3, "f4"))
+    message = r"`share` must broadcast to shape \(3, 4, 4\).*add axes"
+    refuses(ValueError, message, targets.mixed_cross_entropy, logits, a, b, share=np.ones(3, "f4"))
 
 
 @few("lam", [1.0, 0.0])
@@ -419,7 +419,7 @@ def test_a_label_out_of_range_of_one_part_adds_nothing(bad):
 def test_a_traced_share_may_be_differentiated_and_out_of_range():
     first, second = (cross_entropies(LOGITS, y, 0.0).mean() for y in (A, B))
     run = jax.jit(
-        jax.vmap(jax.value_and_grad(lambda s: targets.mixed_cross_entropy(LOGITS, A, B, lam=s)))
+        jax.vmap(jax.value_and_grad(lambda s: targets.mixed_cross_entropy(LOGITS, A, B, share=s)))
     )
     values, of_share = run(np.array([1e-30, 0.3, 1 - 1e-6, -0.5, 1.5], np.float32))
     shares = np.array([0, 0.3, 1 - 1e-6, 0, 1])
@@ -635,7 +635,7 @@ def test_losses_of_examples_are_returned():
     found = jax.jit(
         lambda z: (
             sums(z, labels, where, reduce=targets.per_example),
-            targets.mixed_cross_entropy(z, labels, B, lam=0.25, reduce=targets.per_example),
+            targets.mixed_cross_entropy(z, labels, B, share=0.25, reduce=targets.per_example),
             sums(z, labels, where, reduce=lambda losses, weights: (losses * weights).max()),
         )
     )(LOGITS)
@@ -732,12 +732,12 @@ def test_a_share_outside_its_range_raises(alpha):
     """It would give negative probabilities."""
     message = r"`alpha` must be the share of smoothing in \[0, 1\]"
     refuses(ValueError, message, targets.smoothed_cross_entropy, LOGITS, A, alpha=alpha)
-    options = {"lam": 0.3, "alpha": alpha}
+    options = {"share": 0.3, "alpha": alpha}
     refuses(ValueError, message, targets.mixed_cross_entropy, LOGITS, A, B, **options)
     for smooth in (targets.smooth_labels, targets.smooth_labels_excluding):
         refuses(ValueError, message, smooth, A, alpha=alpha, num_classes=5)
-    message = "`lam` must be the share of the first labels in"
-    refuses(ValueError, message, targets.mixed_cross_entropy, LOGITS, A, B, lam=alpha)
+    message = "`share` must be the share of the first labels in"
+    refuses(ValueError, message, targets.mixed_cross_entropy, LOGITS, A, B, share=alpha)
 
 
 @pytest.mark.parametrize("smooth", [targets.smooth_labels, targets.smooth_labels_excluding])
@@ -758,7 +758,7 @@ def test_wrong_arguments_of_losses_raise():
     message = "`where` must have the shape of `labels`, "
     refuses(ValueError, message, smooth, LOGITS, A, alpha=0.1, where=np.ones((8, 1)))
     message = "`where` must have the shape of `labels_a`, "
-    refuses(ValueError, message, mix, LOGITS, A, B, lam=0.3, where=np.ones((8, 1)))
+    refuses(ValueError, message, mix, LOGITS, A, B, share=0.3, where=np.ones((8, 1)))
     message = r"`where` must have the shape of `labels` without its last axis, \(8,\), got \(8, 5\)"
     refuses(ValueError, message, smooth, LOGITS, LOGITS, alpha=0.1, where=np.ones((8, 5)))
     message = "`labels` must hold integer class ids, got dtype float32"
@@ -766,16 +766,16 @@ def test_wrong_arguments_of_losses_raise():
     message = "`where` must be zero or positive where it holds weights, got -1"
     for labels in (A, LOGITS):
         refuses(ValueError, message, smooth, LOGITS, labels, alpha=0.1, where=-np.ones(8))
-    refuses(ValueError, message, mix, LOGITS, A, B, lam=0.3, where=-np.ones(8))
+    refuses(ValueError, message, mix, LOGITS, A, B, share=0.3, where=-np.ones(8))
     message = r"`weights` must have the shape of `losses`, \(8,\), got \(5,\)"
     for reduce in (targets.weighted_mean, targets.mean_of_all, targets.per_example):
         refuses(ValueError, message, reduce, LOGITS[:, 0], LOGITS[0])
         refuses(TypeError, "`losses` must have a floating-point", reduce, A, LOGITS[:, 0])
         refuses(TypeError, "`weights` must have a floating-point", reduce, LOGITS[:, 0], A)
     message = "`labels_b` must have the shape of `logits` without"
-    refuses(ValueError, message, mix, LOGITS, A, B[:-1], lam=0.3)
+    refuses(ValueError, message, mix, LOGITS, A, B[:-1], share=0.3)
     message = "`labels_a` must hold integer class ids, got dtype float"
-    refuses(TypeError, message, mix, LOGITS, A.astype("f4"), B, lam=0.3)
+    refuses(TypeError, message, mix, LOGITS, A.astype("f4"), B, share=0.3)
     refuses(TypeError, "`loss` must have a floating-point", targets.flood, A, level=0.0)
     refuses(ValueError, "`level` must be a number in", targets.flood, LOGITS, level=np.nan)
     message = r"`level` must be a single number, got shape \(5,\)"

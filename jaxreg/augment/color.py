@@ -298,7 +298,7 @@ def solarize(image: jax.Array, *, threshold: ArrayLike) -> jax.Array:
     return of_colors(lambda x: jnp.where(widen(x) >= threshold, 1 - x, x), image)
 
 
-def normalize(image: jax.Array, *, mean: ArrayLike, std: ArrayLike) -> jax.Array:
+def normalize(image: jax.Array, *, mean: ArrayLike, stddev: ArrayLike) -> jax.Array:
     r"""Subtracts a mean and divides by a standard deviation.
 
     .. math::
@@ -308,33 +308,33 @@ def normalize(image: jax.Array, *, mean: ArrayLike, std: ArrayLike) -> jax.Array
     Args:
       image: Floating-point array ``[..., height, width, channels]``.
       mean: Mean :math:`\mu`: a number, or one for each channel, opacity included.
-      std: Standard deviation :math:`\sigma`, positive, likewise; a traced 0 counts as 1.
+      stddev: Standard deviation :math:`\sigma`, positive, likewise; a traced 0 counts as 1.
 
     Returns:
       Array with the shape and dtype of ``image``.
 
     Raises:
       TypeError: ``image`` is not real floating-point.
-      ValueError: ``mean`` or ``std`` is not one number or one for each channel, one is not
-        finite, or ``std`` not positive.
+      ValueError: ``mean`` or ``stddev`` is not one number or one for each channel, one is not
+        finite, or ``stddev`` not positive.
 
     Example:
       >>> import jax.numpy as jnp
       >>> from jaxreg import augment
-      >>> print(augment.normalize(jnp.array([[[0.0, 0.5, 1.0]]]), mean=0.5, std=0.5))
+      >>> print(augment.normalize(jnp.array([[[0.0, 0.5, 1.0]]]), mean=0.5, stddev=0.5))
       [[[-1.  0.  1.]]]
     """
     image = checked(image)
-    mean, std = _by_channel(mean, "mean", image), _by_channel(std, "std", image)
-    std = jnp.where(std == 0, jnp.ones_like(std), std)
-    return ((widen(image) - mean) / std).astype(image.dtype)
+    mean, stddev = _by_channel(mean, "mean", image), _by_channel(stddev, "stddev", image)
+    stddev = jnp.where(stddev == 0, jnp.ones_like(stddev), stddev)
+    return ((widen(image) - mean) / stddev).astype(image.dtype)
 
 
 def _by_channel(value: ArrayLike | Sequence[float], name: str, image: jax.Array) -> jax.Array:
     """A finite number, or one for each channel; a standard deviation is positive."""
     value = value if isinstance(value, jax.Array) else np.asarray(value)
     check_finite(value, name)
-    if name == "std":
+    if name == "stddev":
         check_positive(value, name)
     check_broadcasts(value, name, image.shape[-1:])
     value = strength(value, image)

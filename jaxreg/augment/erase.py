@@ -177,7 +177,7 @@ def grid_mask(
     image: jax.Array,
     *,
     spacing: ArrayLike,
-    ratio: ArrayLike,
+    share: ArrayLike,
     row: ArrayLike = 0.0,
     column: ArrayLike = 0.0,
     fill: ArrayLike = 0.0,
@@ -192,7 +192,7 @@ def grid_mask(
       image: Array ``[..., height, width, channels]``, of floats or of labels.
       spacing: Distance :math:`d` of the squares in pixels, positive, one for all or one for each
         example.
-      ratio: Side of a square as a share :math:`r` in ``[0, 1]`` of the distance, one minus that of
+      share: Side of a square over the distance :math:`r`, in ``[0, 1]``, one minus that of
         the paper, so that 0 is the identity to the bit and :math:`r^2` of the image is erased.
       row: Row :math:`\delta_y` at which a square begins, likewise.
       column: Column :math:`\delta_x` at which a square begins, likewise.
@@ -204,12 +204,12 @@ def grid_mask(
     Raises:
       TypeError: ``image`` is complex.
       ValueError: A number does not broadcast to the leading axes, ``spacing`` is not positive,
-        one is infinite, or ``ratio`` is outside ``[0, 1]``.
+        one is infinite, or ``share`` is outside ``[0, 1]``.
 
     Example:
       >>> import jax.numpy as jnp
       >>> from jaxreg import augment
-      >>> y = augment.grid_mask(jnp.ones((8, 8, 1)), spacing=4, ratio=0.5)
+      >>> y = augment.grid_mask(jnp.ones((8, 8, 1)), spacing=4, share=0.5)
       >>> print(jnp.mean(y == 0))
       0.25
 
@@ -220,10 +220,10 @@ def grid_mask(
     check_positive(spacing, "spacing")
     for value, name in ((spacing, "spacing"), (row, "row"), (column, "column")):
         check_finite(value, name)
-    if jnp.ndim(ratio) == 0:
-        check_rate(ratio, "ratio")
-    names = ("spacing", "ratio", "row", "column")
-    values = (spacing, ratio, row, column)
+    if jnp.ndim(share) == 0:
+        check_rate(share, "share")
+    names = ("spacing", "share", "row", "column")
+    values = (spacing, share, row, column)
     d, r, y, x = (per_example(v, name, image) for v, name in zip(values, names, strict=True))
     d = jnp.maximum(d, jnp.finfo(d.dtype).tiny)
     rows, columns = _pixels(image, d.dtype)
@@ -236,7 +236,7 @@ def random_grid_mask(
     image: jax.Array,
     *,
     spacing: tuple[ArrayLike, ArrayLike],
-    ratio: ArrayLike,
+    share: ArrayLike,
     fill: ArrayLike = 0.0,
 ) -> jax.Array:
     """Erases a grid of squares of random distance and place.
@@ -245,7 +245,7 @@ def random_grid_mask(
       key: PRNG key.
       image: Array ``[..., height, width, channels]``, of floats or of labels.
       spacing: Least and largest distance of the squares in pixels.
-      ratio: Side of a square as a share of the distance, see :func:`grid_mask`.
+      share: Side of a square over the distance, see :func:`grid_mask`.
       fill: What takes their place: numbers that the dtype holds and that broadcast to ``image``.
 
     Returns:
@@ -253,13 +253,13 @@ def random_grid_mask(
 
     Raises:
       TypeError: ``image`` is complex, or ``key`` is not one key.
-      ValueError: A limit is not positive and finite, or ``ratio`` outside ``[0, 1]``.
+      ValueError: A limit is not positive and finite, or ``share`` outside ``[0, 1]``.
 
     Example:
       >>> import jax, jax.numpy as jnp
       >>> from jaxreg import augment
       >>> key, image = jax.random.key(0), jnp.ones((8, 96, 96, 1))
-      >>> y = augment.random_grid_mask(key, image, spacing=(8.0, 16.0), ratio=0.5)
+      >>> y = augment.random_grid_mask(key, image, spacing=(8.0, 16.0), share=0.5)
       >>> print(abs(jnp.mean(y == 0) - 0.25) < 0.05)
       True
     """
@@ -267,7 +267,7 @@ def random_grid_mask(
     keys = _split(key, 3)
     distance = between(keys[0], image, *positive_limits(spacing, "spacing", image))
     row, column = (between(k, image, 0, 1) * distance for k in keys[1:])
-    return grid_mask(image, spacing=distance, ratio=ratio, row=row, column=column, fill=fill)
+    return grid_mask(image, spacing=distance, share=share, row=row, column=column, fill=fill)
 
 
 def box(

@@ -57,7 +57,7 @@ def reversal(key: jax.Array, x: jax.Array) -> jax.Array:
 
 
 def within(size: int) -> Partners:
-    """Partners in reverse order within groups of neighbours, for sharded batches.
+    """Partners in reverse order within groups of neighbors, for sharded batches.
 
     Where groups do not reach across devices no example is sent. Where they do, an Explicit mesh
     gathers the batch for them: choose a ``size`` that divides the examples of a device.

@@ -17,8 +17,8 @@ def spatial_dropout(
 
       y_{n s c} = \frac{m_{n c}}{1 - p} \, x_{n s c}, \qquad m_{n c} \sim \mathrm{Bernoulli}(1 - p)
 
-    Neighbouring pixels of a feature map tell the same; elementwise dropout leaves what it drops to
-    be read off the neighbours.
+    Neighboring pixels of a feature map tell the same; elementwise dropout leaves what it drops to
+    be read off the neighbors.
 
     Args:
       key: PRNG key.

@@ -119,7 +119,7 @@ def variational_dropout_kl(log_alpha: jax.Array) -> jax.Array:
     return jnp.sum(tail + jax.nn.softplus(-wide) / 2)
 
 
-def variational_log_alpha(kernel: jax.Array, log_variance: ArrayLike) -> jax.Array:
+def variational_log_alpha(kernel: jax.Array, log_var: ArrayLike) -> jax.Array:
     r"""Logarithm of the variance of weights relative to their squared mean.
 
     .. math::
@@ -132,14 +132,14 @@ def variational_log_alpha(kernel: jax.Array, log_variance: ArrayLike) -> jax.Arr
 
     Args:
       kernel: Means :math:`\theta` of the weights, floating-point, of any shape.
-      log_variance: Logarithms of their variances :math:`\sigma^2`, broadcasting to ``kernel``.
+      log_var: Logarithms of their variances :math:`\sigma^2`, broadcasting to ``kernel``.
 
     Returns:
       Array with the shape and dtype of ``kernel``.
 
     Raises:
       TypeError: ``kernel`` is not real floating-point.
-      ValueError: ``log_variance`` is NaN or does not broadcast to ``kernel``.
+      ValueError: ``log_var`` is NaN or does not broadcast to ``kernel``.
 
     Example:
       >>> import jax.numpy as jnp
@@ -152,14 +152,14 @@ def variational_log_alpha(kernel: jax.Array, log_variance: ArrayLike) -> jax.Arr
       <https://arxiv.org/abs/1701.05369>`_, 2017
     """
     check_real(kernel, "kernel")
-    return _wide_log_alpha(kernel, log_variance).astype(kernel.dtype)
+    return _wide_log_alpha(kernel, log_var).astype(kernel.dtype)
 
 
 def variational_dense(
     key: jax.Array,
     x: jax.Array,
     kernel: jax.Array,
-    log_variance: ArrayLike,
+    log_var: ArrayLike,
     *,
     bias: ArrayLike | None = None,
     bits: _bits.Bits | None = None,
@@ -182,7 +182,7 @@ def variational_dense(
       key: PRNG key.
       x: Inputs ``[..., in]``.
       kernel: Means :math:`\theta` of the weights ``[in, out]``.
-      log_variance: Logarithms of their variances :math:`\sigma^2`, broadcasting to ``kernel``; more
+      log_var: Logarithms of their variances :math:`\sigma^2`, broadcasting to ``kernel``; more
         than 16.6 counts as 16.6.
       bias: Array that broadcasts to ``[out]``, without noise.
       bits: Source of random bits in place of the package's own, such as ``jax.random.bits``.
@@ -192,14 +192,14 @@ def variational_dense(
 
     Raises:
       TypeError: ``x`` or ``kernel`` is not real floating-point, or ``key`` is not one key.
-      ValueError: The shapes of ``x`` and ``kernel`` do not match, or ``log_variance`` or ``bias``
-        does not broadcast, or ``log_variance`` is NaN.
+      ValueError: The shapes of ``x`` and ``kernel`` do not match, or ``log_var`` or ``bias``
+        does not broadcast, or ``log_var`` is NaN.
 
     Example:
       >>> import jax, jax.numpy as jnp
       >>> from jaxreg import dropout
-      >>> x, kernel, log_variance = jnp.ones((100_000, 4)), jnp.full((4, 1), 0.5), jnp.log(0.25)
-      >>> y = dropout.variational_dense(jax.random.key(0), x, kernel, log_variance)
+      >>> x, kernel, log_var = jnp.ones((100_000, 4)), jnp.full((4, 1), 0.5), jnp.log(0.25)
+      >>> y = dropout.variational_dense(jax.random.key(0), x, kernel, log_var)
       >>> print(jnp.round(jnp.mean(y), 1), jnp.round(jnp.var(y), 1))
       2.0 1.0
 
@@ -209,14 +209,14 @@ def variational_dense(
     """
     check_key(key)
     _check_dense(x, kernel, bias)
-    _check_log_variance(log_variance, kernel)
-    return _dense(key, x, kernel, strength(log_variance, kernel), bias, bits)
+    _check_log_variance(log_var, kernel)
+    return _dense(key, x, kernel, strength(log_var, kernel), bias, bits)
 
 
 def variational_dense_inference(
     x: jax.Array,
     kernel: jax.Array,
-    log_variance: ArrayLike,
+    log_var: ArrayLike,
     *,
     bias: ArrayLike | None = None,
     threshold: ArrayLike = 3.0,
@@ -232,7 +232,7 @@ def variational_dense_inference(
     Args:
       x: Inputs ``[..., in]``.
       kernel: Means :math:`\theta` of the weights ``[in, out]``.
-      log_variance: Logarithms of their variances, broadcasting to ``kernel``.
+      log_var: Logarithms of their variances, broadcasting to ``kernel``.
       bias: Array that broadcasts to ``[out]``.
       threshold: Largest :math:`\log \alpha` of a weight that is used.
 
@@ -241,14 +241,14 @@ def variational_dense_inference(
 
     Raises:
       TypeError: ``x`` or ``kernel`` is not real floating-point.
-      ValueError: The shapes of ``x`` and ``kernel`` do not match, ``log_variance`` or ``bias`` does
-        not broadcast, or ``log_variance`` or ``threshold`` is NaN.
+      ValueError: The shapes of ``x`` and ``kernel`` do not match, ``log_var`` or ``bias`` does
+        not broadcast, or ``log_var`` or ``threshold`` is NaN.
 
     Example:
       >>> import jax.numpy as jnp
       >>> from jaxreg import dropout
-      >>> kernel, log_variance = jnp.array([[2.0], [0.01]]), jnp.full((2, 1), -1.0)
-      >>> print(dropout.variational_dense_inference(jnp.ones(2), kernel, log_variance))
+      >>> kernel, log_var = jnp.array([[2.0], [0.01]]), jnp.full((2, 1), -1.0)
+      >>> print(dropout.variational_dense_inference(jnp.ones(2), kernel, log_var))
       [2.]
 
     References:
@@ -256,12 +256,12 @@ def variational_dense_inference(
       <https://arxiv.org/abs/1701.05369>`_, 2017
     """
     _check_dense(x, kernel, bias)
-    pruned = variational_prune(kernel, log_variance, threshold=threshold)
+    pruned = variational_prune(kernel, log_var, threshold=threshold)
     return _affine(x, pruned, bias).astype(x.dtype)
 
 
 def variational_prune(
-    kernel: jax.Array, log_variance: ArrayLike, *, threshold: ArrayLike = 3.0
+    kernel: jax.Array, log_var: ArrayLike, *, threshold: ArrayLike = 3.0
 ) -> jax.Array:
     r"""Sets weights to zero that are little but noise.
 
@@ -274,7 +274,7 @@ def variational_prune(
 
     Args:
       kernel: Means :math:`\theta` of the weights, floating-point, of any shape.
-      log_variance: Logarithms of their variances, broadcasting to ``kernel``.
+      log_var: Logarithms of their variances, broadcasting to ``kernel``.
       threshold: Largest :math:`\log \alpha`, as of :func:`variational_log_alpha`, of a weight that
         stays; infinity is the identity to the bit.
 
@@ -283,7 +283,7 @@ def variational_prune(
 
     Raises:
       TypeError: ``kernel`` is not real floating-point.
-      ValueError: ``log_variance`` does not broadcast to ``kernel``, or it or ``threshold`` is NaN.
+      ValueError: ``log_var`` does not broadcast to ``kernel``, or it or ``threshold`` is NaN.
 
     Example:
       >>> import jax.numpy as jnp
@@ -297,7 +297,7 @@ def variational_prune(
     """
     check_real(kernel, "kernel")
     check_between(threshold, "threshold", -math.inf, math.inf)
-    noise = _wide_log_alpha(kernel, log_variance) > strength(threshold, kernel)
+    noise = _wide_log_alpha(kernel, log_var) > strength(threshold, kernel)
     return jnp.where(noise, jnp.zeros_like(kernel), kernel)
 
 
@@ -316,12 +316,12 @@ def _dense(
     key: jax.Array,
     x: jax.Array,
     kernel: jax.Array,
-    log_variance: jax.Array,
+    log_var: jax.Array,
     bias: ArrayLike | None,
     bits: _bits.Bits | None,
 ) -> jax.Array:
     mean = _affine(x, kernel, bias)
-    variances = jnp.broadcast_to(jnp.exp(jnp.minimum(log_variance, _LARGEST)), kernel.shape)
+    variances = jnp.broadcast_to(jnp.exp(jnp.minimum(log_var, _LARGEST)), kernel.shape)
     # Float16 has not the range for squares and variances; bfloat16 has.
     dtype = x.dtype if x.dtype == jnp.bfloat16 else mean.dtype
     squares = jnp.square(widen(x)).astype(dtype)
@@ -343,17 +343,17 @@ def _affine(x: jax.Array, kernel: jax.Array, bias: ArrayLike | None) -> jax.Arra
     return y + jax.lax.expand_dims(bias, range(y.ndim - bias.ndim))
 
 
-def _wide_log_alpha(kernel: jax.Array, log_variance: ArrayLike) -> jax.Array:
-    _check_log_variance(log_variance, kernel)
-    log_variance = strength(log_variance, kernel)
-    log_variance = jax.lax.expand_dims(log_variance, range(kernel.ndim - log_variance.ndim))
-    return log_variance - jnp.log(jnp.square(widen(kernel)) + _EPS)
+def _wide_log_alpha(kernel: jax.Array, log_var: ArrayLike) -> jax.Array:
+    _check_log_variance(log_var, kernel)
+    log_var = strength(log_var, kernel)
+    log_var = jax.lax.expand_dims(log_var, range(kernel.ndim - log_var.ndim))
+    return log_var - jnp.log(jnp.square(widen(kernel)) + _EPS)
 
 
-def _check_log_variance(log_variance: ArrayLike, kernel: jax.Array) -> None:
-    if is_static(log_variance) and math.isnan(log_variance):  # pyright: ignore[reportArgumentType]
-        raise ValueError("`log_variance` must be a number, got nan; -inf is no noise.")
-    check_broadcasts(log_variance, "log_variance", kernel.shape)
+def _check_log_variance(log_var: ArrayLike, kernel: jax.Array) -> None:
+    if is_static(log_var) and math.isnan(log_var):  # pyright: ignore[reportArgumentType]
+        raise ValueError("`log_var` must be a number, got nan; -inf is no noise.")
+    check_broadcasts(log_var, "log_var", kernel.shape)
 
 
 def _check_dense(x: jax.Array, kernel: jax.Array, bias: ArrayLike | None) -> None:

@@ -31,7 +31,7 @@ class AdaptiveInstanceNorm(nn.Module):
         self,
         x: jax.Array,
         style_mean: jax.Array,
-        style_std: jax.Array,
+        style_stddev: jax.Array,
         *,
         mask: jax.Array | None = None,
     ) -> jax.Array:
@@ -40,13 +40,13 @@ class AdaptiveInstanceNorm(nn.Module):
         Args:
           x: Content, ``[batch, *spatial, channels]``.
           style_mean: Mean of the style, ``[batch, channels]``.
-          style_std: Deviation of the style, ``[batch, channels]``.
+          style_stddev: Deviation of the style, ``[batch, channels]``.
           mask: Elements that enter the statistics, ``where`` of :mod:`jaxreg.normalization`.
         """
         check_floating(x, "x")
         check_mask(mask, x, "mask")
         return normalization.adaptive_instance_norm(
-            x, style_mean, style_std, eps=self.epsilon, where=mask
+            x, style_mean, style_stddev, eps=self.epsilon, where=mask
         )
 
 

@@ -205,8 +205,8 @@ class DropConnectConv(DropsKernel, nn.Conv, kw_only=True):
 class VariationalDense(Parametric):
     """Linen form of :func:`jaxreg.dropout.variational_dense`; evaluation prunes the weights.
 
-    Parameters are ``kernel``, ``bias`` and ``log_variance``. The noise of a weight is measured by
-    ``log_alpha = variational_log_alpha(kernel, log_variance)``; add the sum over all layers of
+    Parameters are ``kernel``, ``bias`` and ``log_var``. The noise of a weight is measured by
+    ``log_alpha = variational_log_alpha(kernel, log_var)``; add the sum over all layers of
     ``variational_dropout_kl(log_alpha)``, divided by the number of examples, to the mean loss. Both
     are functions of :mod:`jaxreg.dropout`.
 
@@ -216,7 +216,7 @@ class VariationalDense(Parametric):
       param_dtype: Dtype of the parameters; the result has that of the input.
       kernel_init: Initializer of the means of the weights.
       bias_init: Initializer of the offset.
-      log_variance_init: Initializer of the logarithms of the variances of the weights.
+      log_var_init: Initializer of the logarithms of the variances of the weights.
       threshold: Weights with a larger ``log_alpha`` count as zero in evaluation.
 
     Example:
@@ -225,7 +225,7 @@ class VariationalDense(Parametric):
       >>> layer = linen.VariationalDense(4, deterministic=True)
       >>> variables = layer.init(jax.random.key(0), jnp.ones((2, 3)))
       >>> print(jax.tree.map(jnp.shape, variables["params"]))
-      {'bias': (4,), 'kernel': (3, 4), 'log_variance': (3, 4)}
+      {'bias': (4,), 'kernel': (3, 4), 'log_var': (3, 4)}
     """
 
     features: int
@@ -233,7 +233,7 @@ class VariationalDense(Parametric):
     param_dtype: Dtype = "float32"
     kernel_init: Initializer = nn.linear.default_kernel_init
     bias_init: Initializer = nn.initializers.zeros
-    log_variance_init: Initializer = nn.initializers.constant(-10.0)
+    log_var_init: Initializer = nn.initializers.constant(-10.0)
     threshold: ArrayLike = 3.0
 
     def transform(self, key: jax.Array, x: Any) -> jax.Array:
@@ -264,11 +264,11 @@ class VariationalDense(Parametric):
         check_floating(inputs, "inputs")
         shape = (inputs.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape, self.param_dtype)
-        log_variance = self.param("log_variance", self.log_variance_init, shape, self.param_dtype)
+        log_var = self.param("log_var", self.log_var_init, shape, self.param_dtype)
         bias = None
         if self.use_bias:
             bias = self.param("bias", self.bias_init, shape[1:], self.param_dtype)
-        x = (inputs, kernel, log_variance, bias)
+        x = (inputs, kernel, log_var, bias)
         return self._apply(x, deterministic=deterministic, rng=rng, threshold=threshold)
 
 

@@ -39,7 +39,7 @@ class AdaptiveInstanceNorm(Module):
         self,
         x: jax.Array,
         style_mean: jax.Array,
-        style_std: jax.Array,
+        style_stddev: jax.Array,
         *,
         mask: jax.Array | None = None,
     ) -> jax.Array:
@@ -48,13 +48,13 @@ class AdaptiveInstanceNorm(Module):
         Args:
           x: Content, ``[batch, *spatial, channels]``.
           style_mean: Mean of the style, ``[batch, channels]``.
-          style_std: Deviation of the style, ``[batch, channels]``.
+          style_stddev: Deviation of the style, ``[batch, channels]``.
           mask: Elements that enter the statistics, ``where`` of :mod:`jaxreg.normalization`.
         """
         check_floating(x, "x")
         check_mask(mask, x, "mask")
         return normalization.adaptive_instance_norm(
-            x, style_mean, style_std, eps=self.epsilon, where=mask
+            x, style_mean, style_stddev, eps=self.epsilon, where=mask
         )
 
 

@@ -117,8 +117,8 @@ class Perturb(Wrapper):
 class VariationalDense(Stochastic):
     """NNX form of :func:`jaxreg.dropout.variational_dense`; evaluation prunes the weights.
 
-    Parameters are ``kernel``, ``bias`` and ``log_variance``. The noise of a weight is measured by
-    ``log_alpha = variational_log_alpha(kernel, log_variance)``; add the sum over all layers of
+    Parameters are ``kernel``, ``bias`` and ``log_var``. The noise of a weight is measured by
+    ``log_alpha = variational_log_alpha(kernel, log_var)``; add the sum over all layers of
     ``variational_dropout_kl(log_alpha)``, divided by the number of examples, to the mean loss. Both
     are functions of :mod:`jaxreg.dropout`.
 
@@ -129,7 +129,7 @@ class VariationalDense(Stochastic):
       param_dtype: Dtype of the parameters; the result has that of the input.
       kernel_init: Initializer of the means of the weights.
       bias_init: Initializer of the offset.
-      log_variance_init: Initializer of the logarithms of the variances of the weights.
+      log_var_init: Initializer of the logarithms of the variances of the weights.
       threshold: Weights with a larger ``log_alpha`` count as zero in evaluation.
 
     Example:
@@ -139,7 +139,7 @@ class VariationalDense(Stochastic):
       >>> layer = nnx.VariationalDense(3, 4, rngs=flax_nnx.Rngs(0))
       >>> params = flax_nnx.to_pure_dict(flax_nnx.state(layer, flax_nnx.Param))
       >>> print(jax.tree.map(jnp.shape, params))
-      {'bias': (4,), 'kernel': (3, 4), 'log_variance': (3, 4)}
+      {'bias': (4,), 'kernel': (3, 4), 'log_var': (3, 4)}
     """
 
     in_features: int
@@ -149,7 +149,7 @@ class VariationalDense(Stochastic):
     param_dtype: Dtype = "float32"
     kernel_init: dataclasses.InitVar[Initializer] = nnx.initializers.lecun_normal()
     bias_init: dataclasses.InitVar[Initializer] = nnx.initializers.zeros_init()
-    log_variance_init: dataclasses.InitVar[Initializer] = nnx.initializers.constant(-10.0)
+    log_var_init: dataclasses.InitVar[Initializer] = nnx.initializers.constant(-10.0)
     threshold: ArrayLike = 3.0
 
     def __post_init__(
@@ -157,7 +157,7 @@ class VariationalDense(Stochastic):
         rngs: nnx.Rngs | nnx.RngStream | None,
         kernel_init: Initializer,
         bias_init: Initializer,
-        log_variance_init: Initializer,
+        log_var_init: Initializer,
     ) -> None:
         streams = check_streams(self, rngs)
         shape = (self.in_features, self.out_features)
@@ -165,8 +165,8 @@ class VariationalDense(Stochastic):
         self.bias = nnx.data(None)
         if self.use_bias:
             self.bias = nnx.Param(bias_init(streams.params(), shape[1:], self.param_dtype))
-        variances = log_variance_init(streams.params(), shape, self.param_dtype)
-        self.log_variance = nnx.Param(variances)
+        variances = log_var_init(streams.params(), shape, self.param_dtype)
+        self.log_var = nnx.Param(variances)
         super().__post_init__(rngs)
 
     def __call__(
@@ -188,18 +188,18 @@ class VariationalDense(Stochastic):
         return self._apply(inputs, deterministic=deterministic, rngs=rngs, threshold=threshold)
 
     def transform(self, key: jax.Array, x: jax.Array) -> jax.Array:
-        kernel, log_variance, bias = self._params()
-        return dropout.variational_dense(key, x, kernel, log_variance, bias=bias, bits=self.bits)
+        kernel, log_var, bias = self._params()
+        return dropout.variational_dense(key, x, kernel, log_var, bias=bias, bits=self.bits)
 
     def evaluate(self, x: jax.Array) -> jax.Array:
-        kernel, log_variance, bias = self._params()
+        kernel, log_var, bias = self._params()
         return dropout.variational_dense_inference(
-            x, kernel, log_variance, bias=bias, threshold=self.threshold
+            x, kernel, log_var, bias=bias, threshold=self.threshold
         )
 
     def _params(self) -> tuple[jax.Array, jax.Array, jax.Array | None]:
         bias = None if self.bias is None else self.bias[...]
-        return self.kernel[...], self.log_variance[...], bias
+        return self.kernel[...], self.log_var[...], bias
 
 
 def with_params(layer: nnx.Module, change: Callable[[nnx.State], nnx.State]) -> Any:

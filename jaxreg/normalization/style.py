@@ -13,7 +13,7 @@ from jaxreg.normalization.statistics import moments
 def adaptive_instance_norm(
     x: jax.Array,
     style_mean: jax.Array,
-    style_std: jax.Array,
+    style_stddev: jax.Array,
     *,
     eps: ArrayLike = 1e-5,
     where: jax.Array | None = None,
@@ -30,7 +30,7 @@ def adaptive_instance_norm(
     Args:
       x: Content, a real floating-point array ``[batch, *spatial, channels]``.
       style_mean: Mean :math:`m` of the style, ``[batch, channels]``.
-      style_std: Deviation :math:`s` of the style, ``[batch, channels]``.
+      style_stddev: Deviation :math:`s` of the style, ``[batch, channels]``.
       eps: Added to the variance, zero or positive.
       where: Mask of the elements that enter the statistics, see the module's docstring.
 
@@ -61,12 +61,12 @@ def adaptive_instance_norm(
             f"`x` must be [batch, *spatial, channels], got shape {x.shape}; a feature without "
             "spatial axes has no statistics of its own."
         )
-    check_shapes([x.shape[0], x.shape[-1]], style_mean=style_mean, style_std=style_std)
+    check_shapes([x.shape[0], x.shape[-1]], style_mean=style_mean, style_stddev=style_stddev)
     spatial = tuple(range(1, x.ndim - 1))
     batch = moments(x, axis=spatial, where=where)
-    style_std = place_like(style_std.astype(batch.mean.dtype), batch.mean)
+    style_stddev = place_like(style_stddev.astype(batch.mean.dtype), batch.mean)
     # Nothing is known of a content without elements: its style alone is left.
-    known_std = jnp.where(batch.count > 0, style_std, jnp.zeros_like(style_std))
+    known_std = jnp.where(batch.count > 0, style_stddev, jnp.zeros_like(style_stddev))
     mean, var = (jnp.expand_dims(a, spatial) for a in (batch.mean, batch.var))
     features = (0, x.ndim - 1)
     return affine(

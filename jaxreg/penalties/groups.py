@@ -1,4 +1,4 @@
-"""Penalties of groups of weights and of differences between neighbours."""
+"""Penalties of groups of weights and of differences between neighbors."""
 
 import math
 
@@ -57,7 +57,7 @@ def group_lasso(w: jax.Array, *, axis: int | tuple[int, ...] | None = None) -> j
 
 
 def total_variation(x: jax.Array, *, axis: int | tuple[int, ...]) -> jax.Array:
-    r"""Sum of the absolute differences between neighbours, along each axis by itself.
+    r"""Sum of the absolute differences between neighbors, along each axis by itself.
 
     .. math::
 
@@ -68,7 +68,7 @@ def total_variation(x: jax.Array, *, axis: int | tuple[int, ...]) -> jax.Array:
 
     Args:
       x: Floating-point array.
-      axis: Axes :math:`a` along which elements are neighbours: ``(1, 2)`` of images ``[batch,
+      axis: Axes :math:`a` along which elements are neighbors: ``(1, 2)`` of images ``[batch,
         height, width, channels]``.
 
     Returns:
@@ -105,7 +105,7 @@ def isotropic_total_variation(x: jax.Array, *, axis: int | tuple[int, ...]) -> j
 
     Args:
       x: Floating-point array.
-      axis: Axes :math:`a` along which elements are neighbours: ``(1, 2)`` of images ``[batch,
+      axis: Axes :math:`a` along which elements are neighbors: ``(1, 2)`` of images ``[batch,
         height, width, channels]``.
 
     Returns:

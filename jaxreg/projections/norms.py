@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxreg._checks import check_floating, check_rate, is_static
+from jaxreg._checks import check_between, check_floating, is_static
 from jaxreg._numerics import aligned, safe_norm, strength, unit, widen
 from jaxreg.projections._shared import check_size, units
 
@@ -115,7 +115,7 @@ def min_max_norm(
     *,
     low: ArrayLike,
     high: ArrayLike,
-    rate: ArrayLike = 1.0,
+    relaxation: ArrayLike = 1.0,
     axis: int | tuple[int, ...] | None = None,
 ) -> jax.Array:
     r"""Scales the incoming weights of every unit until their norm is within bounds.
@@ -124,8 +124,8 @@ def min_max_norm(
 
       w_j \leftarrow w_j \frac{(1 - r) \|w_j\| + r \min(\max(\|w_j\|, a), b)}{\|w_j\|}
 
-    At a rate of 1 it is the projection; a smaller one goes that part of the way. A unit of zeros
-    has no direction to grow in and stays zero.
+    At a relaxation of 1 it is the projection; a smaller one goes that part of the way. A unit of
+    zeros has no direction to grow in and stays zero.
 
     Args:
       w: Floating-point array.
@@ -133,7 +133,7 @@ def min_max_norm(
         reduced axes of size 1.
       high: Largest norm :math:`b`, likewise, or infinity; in arrays it wins over a lower bound
         above it.
-      rate: Rate :math:`r` in [0, 1]; 0 is the identity to the bit.
+      relaxation: Part :math:`r` of the way, in [0, 1]; 0 is the identity to the bit.
       axis: Axes that the norm of one unit runs over, by default all but the last, as in
         :func:`max_norm`.
 
@@ -144,7 +144,7 @@ def min_max_norm(
     Raises:
       TypeError: ``w`` is not floating-point.
       ValueError: ``low`` or ``high`` is negative or has another shape, ``low`` is larger than
-        ``high``, ``rate`` is outside [0, 1], or ``axis`` lies outside ``w``.
+        ``high``, ``relaxation`` is outside [0, 1], or ``axis`` lies outside ``w``.
 
     Example:
       >>> import jax.numpy as jnp
@@ -159,7 +159,7 @@ def min_max_norm(
       Chollet et al., `Keras <https://keras.io/api/layers/constraints/>`_, 2015, ``MinMaxNorm``
     """
     check_floating(w, "w")
-    check_rate(rate)
+    check_between(relaxation, "relaxation", 0, 1, "the part of the way to the shell")
     axes, per_unit = units(w, axis)
     check_size(low, "low", per_unit)
     check_size(high, "high", per_unit)
@@ -169,7 +169,7 @@ def min_max_norm(
     least, most = (jnp.maximum(aligned(value, norm), 0) for value in (low, high))
     slack = 2 * _rounding(w, norm)
     inside = (norm >= jnp.minimum(least, most) * (1 - slack)) & (norm <= most * (1 + slack))
-    r = jnp.clip(strength(rate, w), 0, 1)
+    r = jnp.clip(strength(relaxation, w), 0, 1)
     goal = (1 - r) * norm + r * jnp.minimum(jnp.maximum(norm, least), most)
     return jnp.where(inside | (r == 0), w, (goal * unit(w, axis=axes)).astype(w.dtype))
 

@@ -4,14 +4,14 @@ r"""Proximal operators: functions ``w -> w`` that minimize a penalty near ``w``.
 
   \mathrm{prox}_{t R}(w) = \arg\min_v \; \tfrac{1}{2} \|v - w\|^2 + t \, R(v)
 
-The threshold :math:`t` is a number or an array that broadcasts to ``w``, zero or positive; negative
+The step :math:`t` is a number or an array that broadcasts to ``w``, zero or positive; negative
 elements of an array count as 0. A threshold of 0 is the identity to the bit.
 :func:`jaxreg.transforms.proximal` takes such a step after each step of an optimizer.
 
 Of kernels that ``nn.scan`` or ``nnx.vmap`` stacked along a first axis of layers, ``jax.vmap`` of
 the operator takes each by itself, as ``stacked`` of that transformation does.
 
-A threshold :math:`t_i = s / d_i` for each weight is the step in the metric of a diagonal :math:`d`:
+A step :math:`t_i = s / d_i` for each weight is the step in the metric of a diagonal :math:`d`:
 
 .. math::
 

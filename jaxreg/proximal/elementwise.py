@@ -14,41 +14,41 @@ from jaxreg._checks import (
 from jaxreg._numerics import aligned, widen
 
 
-def l1(w: jax.Array, *, threshold: ArrayLike) -> jax.Array:
+def l1(w: jax.Array, *, step: ArrayLike) -> jax.Array:
     r"""Soft threshold, the proximal operator of the sum of absolute values.
 
     .. math::
 
       \mathrm{prox}(w)_i = \mathrm{sign}(w_i) \max(|w_i| - t, 0)
 
-    Weights within the threshold become exactly zero, in every dtype.
+    Weights within the step size become exactly zero, in every dtype.
 
     Args:
       w: Floating-point array of any shape.
-      threshold: Threshold :math:`t`, zero or positive.
+      step: Step size :math:`t`, zero or positive.
 
     Returns:
       Array with the shape and dtype of ``w``.
 
     Raises:
       TypeError: ``w`` is not floating-point.
-      ValueError: ``threshold`` is a negative number or does not broadcast to ``w``.
+      ValueError: ``step`` is a negative number or does not broadcast to ``w``.
 
     Example:
       >>> import jax.numpy as jnp
       >>> from jaxreg import proximal
-      >>> print(proximal.l1(jnp.array([3.0, 0.5, -2.0]), threshold=1.0))
+      >>> print(proximal.l1(jnp.array([3.0, 0.5, -2.0]), step=1.0))
       [ 2.  0. -1.]
 
     References:
       Parikh and Boyd, `Proximal Algorithms
       <https://web.stanford.edu/~boyd/papers/prox_algs.html>`_, 2014, section 6.5.2
     """
-    t = check_threshold(w, threshold)
+    t = check_step(w, step)
     return jnp.where(t == 0, w, soft(widen(w), t).astype(w.dtype))
 
 
-def l2(w: jax.Array, *, threshold: ArrayLike) -> jax.Array:
+def l2(w: jax.Array, *, step: ArrayLike) -> jax.Array:
     r"""Proximal operator of one half of the sum of squares.
 
     .. math::
@@ -60,30 +60,30 @@ def l2(w: jax.Array, *, threshold: ArrayLike) -> jax.Array:
 
     Args:
       w: Floating-point array of any shape.
-      threshold: Threshold :math:`t`, zero or positive.
+      step: Step size :math:`t`, zero or positive.
 
     Returns:
       Array with the shape and dtype of ``w``.
 
     Raises:
       TypeError: ``w`` is not floating-point.
-      ValueError: ``threshold`` is a negative number or does not broadcast to ``w``.
+      ValueError: ``step`` is a negative number or does not broadcast to ``w``.
 
     Example:
       >>> import jax.numpy as jnp
       >>> from jaxreg import proximal
-      >>> print(proximal.l2(jnp.array([3.0, -2.0]), threshold=1.0))
+      >>> print(proximal.l2(jnp.array([3.0, -2.0]), step=1.0))
       [ 1.5 -1. ]
 
     References:
       Parikh and Boyd, `Proximal Algorithms
       <https://web.stanford.edu/~boyd/papers/prox_algs.html>`_, 2014, section 6.1.1
     """
-    t = check_threshold(w, threshold)
+    t = check_step(w, step)
     return jnp.where(t == 0, w, (widen(w) / (1 + t)).astype(w.dtype))
 
 
-def elastic_net(w: jax.Array, *, l1: ArrayLike, l2: ArrayLike, threshold: ArrayLike) -> jax.Array:
+def elastic_net(w: jax.Array, *, l1: ArrayLike, l2: ArrayLike, step: ArrayLike) -> jax.Array:
     r"""Proximal operator of :func:`jaxreg.penalties.elastic_net`.
 
     .. math::
@@ -98,35 +98,35 @@ def elastic_net(w: jax.Array, *, l1: ArrayLike, l2: ArrayLike, threshold: ArrayL
       l1: Weight :math:`\lambda_1` of the absolute values, zero or positive; negative elements of an
         array count as 0.
       l2: Weight :math:`\lambda_2` of the squares, likewise.
-      threshold: Threshold :math:`t`, zero or positive.
+      step: Step size :math:`t`, zero or positive.
 
     Returns:
       Array with the shape and dtype of ``w``.
 
     Raises:
       TypeError: ``w`` is not floating-point.
-      ValueError: ``l1``, ``l2`` or ``threshold`` is a negative number or does not broadcast to
+      ValueError: ``l1``, ``l2`` or ``step`` is a negative number or does not broadcast to
         ``w``.
 
     Example:
       >>> import jax.numpy as jnp
       >>> from jaxreg import proximal
       >>> w = jnp.array([3.0, 0.5, -2.0])
-      >>> print(proximal.elastic_net(w, l1=1.0, l2=1.0, threshold=1.0))
+      >>> print(proximal.elastic_net(w, l1=1.0, l2=1.0, step=1.0))
       [ 1.   0.  -0.5]
 
     References:
       Parikh and Boyd, `Proximal Algorithms
       <https://web.stanford.edu/~boyd/papers/prox_algs.html>`_, 2014, section 6.5.3
     """
-    t = check_threshold(w, threshold)
-    cut = times(t, check_threshold(w, l1, "l1"))
-    shrink = times(t, check_threshold(w, l2, "l2"))
+    t = check_step(w, step)
+    cut = times(t, check_step(w, l1, "l1"))
+    shrink = times(t, check_step(w, l2, "l2"))
     moved = (soft(widen(w), cut) / (1 + shrink)).astype(w.dtype)
     return jnp.where((cut == 0) & (shrink == 0), w, moved)
 
 
-def l0(w: jax.Array, *, threshold: ArrayLike) -> jax.Array:
+def l0(w: jax.Array, *, step: ArrayLike) -> jax.Array:
     r"""Hard threshold, a proximal operator of the number of weights that are not zero.
 
     .. math::
@@ -136,63 +136,63 @@ def l0(w: jax.Array, *, threshold: ArrayLike) -> jax.Array:
     A weight costs :math:`t` however large it is, and half of its square to remove: those of a
     magnitude up to :math:`\sqrt{2 t}` become exactly zero, the others stay as they are, to the bit.
     The penalty is not convex: at :math:`\sqrt{2 t}` itself both are minima, and a small change of a
-    weight there makes a large one. The derivative by the threshold is 0.
+    weight there makes a large one. The derivative by the step size is 0.
 
     Args:
       w: Floating-point array of any shape.
-      threshold: Threshold :math:`t`, zero or positive.
+      step: Step size :math:`t`, zero or positive.
 
     Returns:
       Array with the shape and dtype of ``w``.
 
     Raises:
       TypeError: ``w`` is not floating-point.
-      ValueError: ``threshold`` is a negative number or does not broadcast to ``w``.
+      ValueError: ``step`` is a negative number or does not broadcast to ``w``.
 
     Example:
       >>> import jax.numpy as jnp
       >>> from jaxreg import proximal
-      >>> print(proximal.l0(jnp.array([3.0, 0.5, 1.0, -1.25]), threshold=0.5))
+      >>> print(proximal.l0(jnp.array([3.0, 0.5, 1.0, -1.25]), step=0.5))
       [ 3.    0.    0.   -1.25]
 
     References:
       Blumensath and Davies, `Iterative Thresholding for Sparse Approximations
       <https://doi.org/10.1007/s00041-008-9035-z>`_, 2008
     """
-    t = check_threshold(w, threshold)
-    cut = 2 * jnp.sqrt(t / 2)  # Doubling the threshold instead could overflow.
+    t = check_step(w, step)
+    cut = 2 * jnp.sqrt(t / 2)  # Doubling the step instead could overflow.
     cut = jax.lax.stop_gradient(cut)
     return jnp.where((jnp.abs(widen(w)) <= cut) & (t != 0), jnp.zeros_like(w), w)
 
 
-def box(w: jax.Array, *, low: ArrayLike, high: ArrayLike, threshold: ArrayLike) -> jax.Array:
+def box(w: jax.Array, *, low: ArrayLike, high: ArrayLike, step: ArrayLike) -> jax.Array:
     r"""Proximal operator of a penalty that is 0 in a box and infinite outside: the projection.
 
     .. math::
 
       \mathrm{prox}(w)_i = \min(\max(w_i, a_i), b_i)
 
-    A multiple of infinity is infinity, so that every positive threshold does the same; one of 0
+    A multiple of infinity is infinity, so that every positive step does the same; one of 0
     switches the box off, as a learning rate of 0 does in :func:`jaxreg.transforms.proximal`.
 
     Args:
       w: Real floating-point array of any shape.
       low: Lower bounds :math:`a`, broadcasting to ``w``; minus infinity bounds nothing.
       high: Upper bounds :math:`b`, likewise; in arrays they win over lower ones above them.
-      threshold: Zero or positive.
+      step: Step size, zero or positive.
 
     Returns:
       Array with the shape and dtype of ``w``; what is inside stays as it is, to the bit.
 
     Raises:
       TypeError: ``w`` is not real and floating-point.
-      ValueError: ``low`` is larger than ``high``, ``threshold`` is a negative number, or one of
+      ValueError: ``low`` is larger than ``high``, ``step`` is a negative number, or one of
         them does not broadcast to ``w``.
 
     Example:
       >>> import jax.numpy as jnp
       >>> from jaxreg import proximal
-      >>> print(proximal.box(jnp.array([3.0, 0.5, -2.0]), low=0.0, high=1.0, threshold=0.1))
+      >>> print(proximal.box(jnp.array([3.0, 0.5, -2.0]), low=0.0, high=1.0, step=0.1))
       [1.  0.5 0. ]
 
     References:
@@ -200,7 +200,7 @@ def box(w: jax.Array, *, low: ArrayLike, high: ArrayLike, threshold: ArrayLike) 
       <https://web.stanford.edu/~boyd/papers/prox_algs.html>`_, 2014, section 6.2.4
     """
     check_real(w, "w")
-    t = check_threshold(w, threshold)
+    t = check_step(w, step)
     for value, name in ((low, "low"), (high, "high")):
         check_broadcasts(value, name, w.shape)
     if is_static(low) and is_static(high) and not low <= high:  # pyright: ignore
@@ -211,18 +211,18 @@ def box(w: jax.Array, *, low: ArrayLike, high: ArrayLike, threshold: ArrayLike) 
     return jnp.where((moved == wide) | jnp.isnan(wide) | (t == 0), w, moved.astype(w.dtype))
 
 
-def check_threshold(w: jax.Array, value: ArrayLike, name: str = "threshold") -> jax.Array:
-    """Checks a threshold or a factor of it; what is traced and negative counts as 0."""
+def check_step(w: jax.Array, value: ArrayLike, name: str = "step") -> jax.Array:
+    """Checks a step size or a factor of it; what is traced and negative counts as 0."""
     check_floating(w, "w")
     check_nonnegative(value, name)
     check_broadcasts(value, name, w.shape)
     return jnp.maximum(aligned(value, w), 0)
 
 
-def times(threshold: jax.Array, factor: jax.Array) -> jax.Array:
+def times(step: jax.Array, factor: jax.Array) -> jax.Array:
     """Product in which a zero wins over infinity."""
-    nothing = (threshold == 0) | (factor == 0)
-    return jnp.where(nothing, jnp.zeros_like(nothing, factor.dtype), threshold * factor)
+    nothing = (step == 0) | (factor == 0)
+    return jnp.where(nothing, jnp.zeros_like(nothing, factor.dtype), step * factor)
 
 
 def soft(wide: jax.Array, t: jax.Array) -> jax.Array:

@@ -1,6 +1,6 @@
 r"""Proximal operators of groups of weights.
 
-With one threshold for a group they have a closed form. With one for each weight, the step in a
+With one step size for a group they have a closed form. With one for each weight, the step in a
 diagonal metric, the norm of the result is the root of an equation, found by Newton's method.
 """
 
@@ -24,7 +24,7 @@ from jaxreg.proximal.elementwise import soft, times
 
 
 def group_lasso(
-    w: jax.Array, *, threshold: ArrayLike, axis: int | tuple[int, ...] | None = None
+    w: jax.Array, *, step: ArrayLike, axis: int | tuple[int, ...] | None = None
 ) -> jax.Array:
     r"""Block soft threshold, the proximal operator of :func:`jaxreg.penalties.group_lasso`.
 
@@ -33,7 +33,7 @@ def group_lasso(
       \mathrm{prox}(w)_g = w_g \max\left(0, 1 - \frac{t \sqrt{p_g}}{\|w_g\|}\right)
 
     Groups of a norm up to :math:`t \sqrt{p_g}`, with :math:`p_g` the group size, become exactly
-    zero as a whole, in every dtype; the others keep their direction. With a threshold for each
+    zero as a whole, in every dtype; the others keep their direction. With a step size for each
     weight, :math:`t_i = s / d_i`, it minimizes in the metric :math:`d`:
 
     .. math::
@@ -43,7 +43,7 @@ def group_lasso(
 
     Args:
       w: Floating-point array.
-      threshold: Threshold :math:`t`, zero or positive: one number, one for each group, with the
+      step: Step size :math:`t`, zero or positive: one number, one for each group, with the
         reduced axes of size 1, or one for each weight.
       axis: Axes that one group runs over. By default all but the last, so that a group is what
         comes into a unit; with ``axis=-1`` it is what goes out of an input.
@@ -53,14 +53,14 @@ def group_lasso(
 
     Raises:
       TypeError: ``w`` is not floating-point.
-      ValueError: ``threshold`` is a negative number or does not broadcast to ``w``, or ``axis``
+      ValueError: ``step`` is a negative number or does not broadcast to ``w``, or ``axis``
         lies outside ``w``.
 
     Example:
       >>> import jax.numpy as jnp
       >>> from jaxreg import proximal
       >>> w = jnp.array([[3.0, 0.6], [4.0, 0.8], [0.0, 0.0], [0.0, 0.0]])
-      >>> print(proximal.group_lasso(w, threshold=1.25, axis=0))
+      >>> print(proximal.group_lasso(w, step=1.25, axis=0))
       [[1.5 0. ]
        [2.  0. ]
        [0.  0. ]
@@ -74,7 +74,7 @@ def group_lasso(
       Yun, Lozano and Yang, `A General Family of Stochastic Proximal Gradient Methods for Deep
       Learning <https://arxiv.org/abs/2007.07484>`_, 2020
     """
-    t, axes = _check_groups(w, threshold, axis)
+    t, axes = _check_groups(w, step, axis)
     wide = widen(w)
     return jnp.where(t == 0, w, _shrink(wide, t, axes).astype(w.dtype))
 
@@ -83,7 +83,7 @@ def sparse_group_lasso(
     w: jax.Array,
     *,
     l1_share: ArrayLike,
-    threshold: ArrayLike,
+    step: ArrayLike,
     axis: int | tuple[int, ...] | None = None,
 ) -> jax.Array:
     r"""Proximal operator of the sparse-group lasso: soft threshold, then block soft threshold.
@@ -93,14 +93,14 @@ def sparse_group_lasso(
       R(w) = \alpha \|w\|_1 + (1 - \alpha) \sum_g \sqrt{p_g} \, \|w_g\|
 
     Whole groups become exactly zero, and single weights inside of those that remain. A share of 1
-    makes it :func:`l1`, and one of 0 :func:`group_lasso`; a threshold for each weight is the step
+    makes it :func:`l1`, and one of 0 :func:`group_lasso`; a step size for each weight is the step
     in a diagonal metric here too. Bind the share for :func:`jaxreg.transforms.proximal`:
     ``partial(sparse_group_lasso, l1_share=0.5)``.
 
     Args:
       w: Floating-point array.
       l1_share: Share :math:`\alpha` of the absolute values, in [0, 1]; an array is clipped to it.
-      threshold: Threshold, zero or positive: one number, one for each group, with the reduced axes
+      step: Step size, zero or positive: one number, one for each group, with the reduced axes
         of size 1, or one for each weight.
       axis: Axes that one group runs over, by default all but the last.
 
@@ -109,14 +109,14 @@ def sparse_group_lasso(
 
     Raises:
       TypeError: ``w`` is not floating-point.
-      ValueError: ``l1_share`` is outside [0, 1], ``threshold`` is a negative number or does not
+      ValueError: ``l1_share`` is outside [0, 1], ``step`` is a negative number or does not
         broadcast to ``w``, or ``axis`` lies outside ``w``.
 
     Example:
       >>> import jax.numpy as jnp
       >>> from jaxreg import proximal
       >>> w = jnp.array([[5.0, 0.5], [1.0, 0.5], [0.0, 0.5], [0.0, 0.5]])
-      >>> print(proximal.sparse_group_lasso(w, l1_share=0.5, threshold=2.0))
+      >>> print(proximal.sparse_group_lasso(w, l1_share=0.5, step=2.0))
       [[2. 0.]
        [0. 0.]
        [0. 0.]
@@ -127,27 +127,27 @@ def sparse_group_lasso(
       <https://doi.org/10.1080/10618600.2012.681250>`_, 2013
     """
     check_between(l1_share, "l1_share", 0, 1)
-    t, axes = _check_groups(w, threshold, axis)
+    t, axes = _check_groups(w, step, axis)
     share = jnp.clip(strength(l1_share, w), 0, 1)
     thinned = soft(widen(w), times(t, share))
     return jnp.where(t == 0, w, _shrink(thinned, times(t, 1 - share), axes).astype(w.dtype))
 
 
 def _check_groups(
-    w: jax.Array, threshold: ArrayLike, axis: int | tuple[int, ...] | None
+    w: jax.Array, step: ArrayLike, axis: int | tuple[int, ...] | None
 ) -> tuple[jax.Array, tuple[int, ...]]:
-    """Checks the thresholds of groups or weights; what is traced and negative counts as 0."""
+    """Checks the steps of groups or weights; what is traced and negative counts as 0."""
     check_floating(w, "w")
-    check_nonnegative(threshold, "threshold")
+    check_nonnegative(step, "step")
     axes = tuple(range(w.ndim - 1)) if axis is None else canonical_axes(axis, w.ndim)
-    check_broadcasts(threshold, "threshold", w.shape)
-    like = jnp.sum(w.real, axis=axes, keepdims=True) if _one_each(threshold, w.ndim, axes) else w
-    return jnp.maximum(aligned(threshold, like), 0), axes
+    check_broadcasts(step, "step", w.shape)
+    like = jnp.sum(w.real, axis=axes, keepdims=True) if _one_each(step, w.ndim, axes) else w
+    return jnp.maximum(aligned(step, like), 0), axes
 
 
-def _one_each(threshold: ArrayLike, ndim: int, axes: tuple[int, ...]) -> bool:
-    """Tells whether a threshold is the same for all weights of a group."""
-    shape = jnp.shape(threshold)
+def _one_each(step: ArrayLike, ndim: int, axes: tuple[int, ...]) -> bool:
+    """Tells whether a step size is the same for all weights of a group."""
+    shape = jnp.shape(step)
     shape = (1,) * (ndim - len(shape)) + shape
     return all(shape[a] == 1 for a in axes)
 
@@ -169,7 +169,7 @@ def _shrink(wide: jax.Array, t: jax.Array, axes: tuple[int, ...]) -> jax.Array:
 def _factor_of_groups(
     w: jax.Array, cut: jax.Array, axes: tuple[int, ...]
 ) -> tuple[jax.Array, jax.Array]:
-    """Which groups vanish, and the factor of the others, from one threshold for each."""
+    """Which groups vanish, and the factor of the others, from one step size for each."""
     total = jnp.sum(square(w), axis=axes, keepdims=True)
     within = jnp.sqrt(jax.lax.stop_gradient(total)) <= cut
     norm = jnp.sqrt(jnp.where(within, jnp.ones_like(total), total))
@@ -179,7 +179,7 @@ def _factor_of_groups(
 def _factor_of_weights(
     w: jax.Array, cut: jax.Array, axes: tuple[int, ...]
 ) -> tuple[jax.Array, jax.Array]:
-    """Which groups vanish, and the factors in the others, from one threshold for each weight."""
+    """Which groups vanish, and the factors in the others, from one step size for each weight."""
     size, fixed = jnp.abs(jax.lax.stop_gradient(w)), jax.lax.stop_gradient(cut)
     dual = jnp.where(size == 0, jnp.zeros_like(size), size / fixed)
     within = jnp.sum(square(dual), axis=axes, keepdims=True) <= 1

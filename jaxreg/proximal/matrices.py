@@ -10,8 +10,8 @@ from jaxreg._numerics import strength
 from jaxreg.reparam._shared import Axes
 
 
-def nuclear(w: jax.Array, *, threshold: ArrayLike, axis: Axes = -1) -> jax.Array:
-    r"""Singular value threshold, the proximal operator of :func:`jaxreg.penalties.nuclear`.
+def nuclear(w: jax.Array, *, step: ArrayLike, axis: Axes = -1) -> jax.Array:
+    r"""Singular value step, the proximal operator of :func:`jaxreg.penalties.nuclear`.
 
     .. math::
 
@@ -28,7 +28,7 @@ def nuclear(w: jax.Array, *, threshold: ArrayLike, axis: Axes = -1) -> jax.Array
     Args:
       w: Real floating-point array with at least two axes, the matrix ``[everything else,
         outputs]``.
-      threshold: Threshold :math:`t`, one number, zero or positive.
+      step: Step size :math:`t`, one number, zero or positive.
       axis: Output axes: ``(-2, -1)`` for the query, key and value kernels of attention,
         ``[features, heads, depth]``.
 
@@ -37,13 +37,13 @@ def nuclear(w: jax.Array, *, threshold: ArrayLike, axis: Axes = -1) -> jax.Array
 
     Raises:
       TypeError: ``w`` is not real and floating-point.
-      ValueError: ``threshold`` is negative or not one number, ``w`` has less than two axes, or
+      ValueError: ``step`` is negative or not one number, ``w`` has less than two axes, or
         ``axis`` lies outside it.
 
     Example:
       >>> import jax.numpy as jnp
       >>> from jaxreg import proximal
-      >>> v = proximal.nuclear(jnp.diag(jnp.array([5.0, -0.5])), threshold=1.0)
+      >>> v = proximal.nuclear(jnp.diag(jnp.array([5.0, -0.5])), step=1.0)
       >>> print(jnp.diag(v).round(5) + 0)
       [4. 0.]
 
@@ -52,13 +52,13 @@ def nuclear(w: jax.Array, *, threshold: ArrayLike, axis: Axes = -1) -> jax.Array
       <https://arxiv.org/abs/0810.3286>`_, 2010
     """
     check_real(w, "w")
-    check_nonnegative(threshold, "threshold")
-    if jnp.ndim(threshold) != 0:
+    check_nonnegative(step, "step")
+    if jnp.ndim(step) != 0:
         raise ValueError(
-            f"`threshold` must be a single number, got shape {jnp.shape(threshold)}; singular "
+            f"`step` must be a single number, got shape {jnp.shape(step)}; singular "
             "values have no step in a metric of single weights: take transforms.proximal, chained "
             "after the optimizer."
         )
-    t = jnp.maximum(strength(threshold, w), 0)
+    t = jnp.maximum(strength(step, w), 0)
     matrix, restore = jax.vjp(lambda w: tall_matrix(w, axis), w)
     return jnp.where(t == 0, w, restore(soften(matrix, t))[0])

@@ -142,7 +142,7 @@ ROWS = (
         reason="on the attention weights and the sums of the residual stream", seed="S0 8.3",
         source=TRANSFORMER),
     Row(technique="spatial_dropout", architectures=("cnn", "residual"), weight=1,
-        reason="neighbouring pixels tell what an elementwise mask hides", seed="S0 2.3, 2.5, S1 3",
+        reason="neighboring pixels tell what an elementwise mask hides", seed="S0 2.3, 2.5, S1 3",
         source="Tompson et al. 2015, https://arxiv.org/abs/1411.4280"),
     Row(technique="locked_dropout", architectures=("rnn",), weight=3,
         reason="one mask for all time steps keeps the memory intact", seed="S0 2.5, 8.3",
@@ -209,7 +209,7 @@ ROWS = (
         reason="noise on inputs", seed="S1 4",
         source="Bishop 1995, https://doi.org/10.1162/neco.1995.7.1.108"),
     Row(technique="graph_laplacian", need="few_labels", tasks=("classification", "regression"),
-        weight=3, reason="unlabeled neighbours get like predictions", seed="S0 7.6",
+        weight=3, reason="unlabeled neighbors get like predictions", seed="S0 7.6",
         source="Belkin, Niyogi and Sindhwani 2006, "
         "https://jmlr.org/papers/v7/belkin06a.html"),
 )  # fmt: skip

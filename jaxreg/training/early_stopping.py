@@ -3,7 +3,7 @@
 One rule: training stops at the ``patience``-th value in a row that is no improvement (a patience
 of 0 counts as 1). An improvement lies below the best value by more than ``min_delta``; the first
 number always is one, NaN never is. From then on the state is frozen, so that one of many runs in a
-``vmap`` can stop while its neighbours go on. ``state.best_params`` can be taken at any time.
+``vmap`` can stop while its neighbors go on. ``state.best_params`` can be taken at any time.
 
 Values before ``start`` are passed over: none is the best, none counts, none stops. From ``start``
 on a value that is good enough (``stopping_threshold``) or bad enough (``divergence_threshold``)

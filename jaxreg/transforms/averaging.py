@@ -58,7 +58,7 @@ def exponential_average(
     After training run :func:`jaxreg.training.statistics.recalibrate` on the averaged parameters of
     a model with batch norms. The average of sparse parameters is zero only where all of them were;
     a last proximal step with the threshold of the training steps restores the zeros, as in
-    ``jax.tree.map(partial(proximal.l1, threshold=learning_rate * weight), average)``.
+    ``jax.tree.map(partial(proximal.l1, step=learning_rate * weight), average)``.
 
     Args:
       decay: Decay :math:`d_t` in [0, 1], or a schedule of it; arrays are clipped.

@@ -28,9 +28,9 @@ from jaxreg.transforms._steps import (
 
 
 class ProximalOperator(Protocol):
-    """Function ``w -> w`` that takes a threshold, such as :func:`jaxreg.proximal.l1`."""
+    """Function ``w -> w`` that takes a step, such as :func:`jaxreg.proximal.l1`."""
 
-    def __call__(self, w: jax.Array, /, *, threshold: ArrayLike) -> jax.Array:
+    def __call__(self, w: jax.Array, /, *, step: ArrayLike) -> jax.Array:
         """Minimizes the penalty near ``w``."""
         ...
 
@@ -130,7 +130,7 @@ def proximal(
     The zeros are exact. Other weights are within a rounding of the proximal point, as no update
     is finer than the spacing of numbers at the weight; for the point to the bit, leave the step out
     of the chain and take it on the parameters after ``optax.apply_updates``:
-    ``jax.tree.map(partial(proximal.l1, threshold=t), params)``.
+    ``jax.tree.map(partial(proximal.l1, step=t), params)``.
 
     Args:
       prox: Proximal operator of one array, such as :func:`jaxreg.proximal.l1`.
@@ -172,10 +172,10 @@ def proximal(
     ) -> tuple[Any, StepState]:
         del extra_args
         check_params(params, "proximal")
-        threshold = strength_at(learning_rate, state) * strength_at(weight, state)
+        size = strength_at(learning_rate, state) * strength_at(weight, state)
 
         def step(w: jax.Array, u: jax.Array, times: Any, in_stack: Any) -> jax.Array:
-            operator = partial(prox, threshold=threshold * times)
+            operator = partial(prox, step=size * times)
             return per_layer(operator, in_stack)(w + u) - w
 
         rest = multiplied(multipliers, params), select_stacked(stacked, params)

@@ -61,7 +61,7 @@ def preconditioned_proximal(
       w \leftarrow \arg\min_v \; \sum_i \frac{d_i}{2} \left(v_i - (w + u)_i\right)^2
         + \eta_t \lambda \, R(v), \qquad u = - \eta_t \, d^{-1} m
 
-    The operator gets the thresholds :math:`\eta_t \lambda / d_i`, one for each weight. Once the
+    The operator gets the step sizes :math:`\eta_t \lambda / d_i`, one for each weight. Once the
     optimizer is at rest, with a momentum :math:`m` that is the gradient, the weights solve the
     penalized problem: the one that :func:`proximal` solves after SGD, and misses after Adam.
 
@@ -74,7 +74,7 @@ def preconditioned_proximal(
 
     Args:
       inner: The optimizer.
-      prox: Proximal operator of one array that takes a threshold for each weight: all those of
+      prox: Proximal operator of one array that takes a step size for each weight: all those of
         :mod:`jaxreg.proximal` but ``nuclear``.
       weight: Weight :math:`\lambda` of the penalty, zero or positive, or a schedule of it.
       learning_rate: Learning rate :math:`\eta_t` of the optimizer, or its schedule.
@@ -132,8 +132,8 @@ def preconditioned_proximal(
 
         def step(w: jax.Array, u: jax.Array, d: jax.Array, part: Any, in_stack: Any) -> jax.Array:
             check_broadcasts(d, "metric", w.shape)
-            thresholds = _thresholds(factor.astype(w.real.dtype), d)
-            return where(part, lambda: _proximal(prox, w + u, thresholds, in_stack) - w, u)
+            steps = _quotient(factor.astype(w.real.dtype), d)
+            return where(part, lambda: _proximal(prox, w + u, steps, in_stack) - w, u)
 
         rest = diagonals, chosen, select_stacked(stacked, params)
         moved = map_steps(step, updates, params, *rest)
@@ -340,19 +340,19 @@ def _left(diagonals: Any, chosen: Any) -> Any:
 def _proximal(
     prox: ProximalOperator,
     w: jax.Array,
-    thresholds: jax.Array,
+    steps: jax.Array,
     in_stack: bool,  # noqa: FBT001
 ) -> jax.Array:
     """Proximal point, layer by layer in a stack."""
     if not in_stack:
-        return prox(w, threshold=thresholds)
-    if thresholds.ndim == w.ndim:
-        thresholds = jnp.broadcast_to(thresholds, w.shape[:1] + thresholds.shape[1:])
-    axes = 0, 0 if thresholds.ndim == w.ndim else None
-    return jax.vmap(lambda v, t: prox(v, threshold=t), in_axes=axes)(w, thresholds)
+        return prox(w, step=steps)
+    if steps.ndim == w.ndim:
+        steps = jnp.broadcast_to(steps, w.shape[:1] + steps.shape[1:])
+    axes = 0, 0 if steps.ndim == w.ndim else None
+    return jax.vmap(lambda v, t: prox(v, step=t), in_axes=axes)(w, steps)
 
 
-def _thresholds(factor: jax.Array, d: jax.Array) -> jax.Array:
+def _quotient(factor: jax.Array, d: jax.Array) -> jax.Array:
     """Quotient in which a factor of 0 wins over a metric of 0."""
     quotient = factor / jnp.asarray(d, factor.dtype)
     return jnp.where(factor == 0, jnp.zeros_like(quotient), quotient)

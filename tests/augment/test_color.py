@@ -161,14 +161,14 @@ def test_a_single_channel_is_grey():
 
 def test_normalize_takes_numbers_or_one_for_each_channel():
     mean = np.array([0.1, 0.2, 0.3], np.float32)
-    std = np.array([0.5, 0.6, 0.7], np.float32)
-    call = jax.jit(lambda x, mean, std: augment.normalize(x, mean=mean, std=std))
-    np.testing.assert_allclose(call(FLOAT, mean, std), (FLOAT - mean) / std, atol=1e-6)
-    np.testing.assert_allclose(call(FLOAT, 0.25, std), (FLOAT - 0.25) / std, atol=1e-6)
+    stddev = np.array([0.5, 0.6, 0.7], np.float32)
+    call = jax.jit(lambda x, mean, stddev: augment.normalize(x, mean=mean, stddev=stddev))
+    np.testing.assert_allclose(call(FLOAT, mean, stddev), (FLOAT - mean) / stddev, atol=1e-6)
+    np.testing.assert_allclose(call(FLOAT, 0.25, stddev), (FLOAT - 0.25) / stddev, atol=1e-6)
     with pytest.raises(
         ValueError, match=r"`mean` must broadcast to shape \(3,\), got shape \(2,\)"
     ):
-        augment.normalize(FLOAT, mean=mean[:2], std=1.0)
+        augment.normalize(FLOAT, mean=mean[:2], stddev=1.0)
 
 
 @pytest.mark.parametrize("name", COLORS)
@@ -235,11 +235,20 @@ def test_what_lies_outside_the_range_is_cut_off_as_the_module_says():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda x: augment.normalize(x, mean=0.0, std=0.0), r"`std` must be positive, got 0\.0"),
-        (lambda x: augment.normalize(x, mean=0, std=np.float32([1, 0, 1])), r"`std` must be pos"),
-        (lambda x: augment.normalize(x, mean=0, std=(1, -1, 1)), r"`std` must be positive"),
-        (lambda x: augment.normalize(x, mean=0, std=np.inf), r"`std` must be finite, got inf"),
-        (lambda x: augment.normalize(x, mean=(0, np.nan, 0), std=1), r"`mean` must be finite"),
+        (
+            lambda x: augment.normalize(x, mean=0.0, stddev=0.0),
+            r"`stddev` must be positive, got 0\.0",
+        ),
+        (
+            lambda x: augment.normalize(x, mean=0, stddev=np.float32([1, 0, 1])),
+            r"`stddev` must be pos",
+        ),
+        (lambda x: augment.normalize(x, mean=0, stddev=(1, -1, 1)), r"`stddev` must be positive"),
+        (
+            lambda x: augment.normalize(x, mean=0, stddev=np.inf),
+            r"`stddev` must be finite, got inf",
+        ),
+        (lambda x: augment.normalize(x, mean=(0, np.nan, 0), stddev=1), r"`mean` must be finite"),
         (lambda x: augment.brightness(x, factor=np.inf), r"`factor` must be finite, got inf"),
         (lambda x: augment.saturation(x, factor=np.inf), r"`factor` must be finite, got inf"),
         (lambda x: augment.hue(x, shift=np.nan), r"`shift` must be finite, got nan"),
@@ -257,9 +266,9 @@ def test_limits_of_powers_and_deviations():
     image = np.float32([[[0.0, 0.25, 1.0]]])
 
     @jax.jit
-    def run(x, std):
+    def run(x, stddev):
         powers = [augment.gamma(x, gamma=g) for g in (0.0, np.inf)]
-        return *powers, augment.normalize(x, mean=(0.0, 0.25, 0.0), std=std)
+        return *powers, augment.normalize(x, mean=(0.0, 0.25, 0.0), stddev=stddev)
 
     flat, steep, normalized = run(image, 0.0)
     np.testing.assert_array_equal(flat, [[[0, 1, 1]]])

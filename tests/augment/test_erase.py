@@ -146,7 +146,7 @@ def test_a_grid_mask_is_that_of_its_equation():
 
     @jax.jit
     def masked(x, spacing, ratio, row, column):
-        return augment.grid_mask(x, spacing=spacing, ratio=ratio, row=row, column=column, fill=7.0)
+        return augment.grid_mask(x, spacing=spacing, share=ratio, row=row, column=column, fill=7.0)
 
     images = np.ones((4, 11, 13, 2), np.float32)
     spacing = np.float32([5, 3.5, 2, 0])
@@ -167,7 +167,7 @@ def test_a_grid_mask_is_that_of_its_equation():
 
 def test_random_grids_have_the_spacing_asked_for_and_lie_anywhere():
     number = 4000
-    call = jax.jit(lambda x: augment.random_grid_mask(KEY, x, spacing=(4.0, 8.0), ratio=0.5))
+    call = jax.jit(lambda x: augment.random_grid_mask(KEY, x, spacing=(4.0, 8.0), share=0.5))
     erased = np.asarray(call(np.ones((number, 40, 24, 1), np.float32)))[..., 0] == 0
     np.testing.assert_allclose(erased.mean(axis=0), 0.25, atol=5 * 0.5 / number**0.5)
     for axis, length in ((2, 40), (1, 24)):
@@ -183,7 +183,7 @@ def test_random_grids_have_the_spacing_asked_for_and_lie_anywhere():
 ERASERS = {
     "cutout": lambda x: augment.random_cutout(KEY, x, height=3, width=3),
     "erasing": lambda x: augment.random_erasing(KEY, x, probability=1.0, scale=(0.2, 0.4)),
-    "grid": lambda x: augment.random_grid_mask(KEY, x, spacing=(3.0, 6.0), ratio=0.4),
+    "grid": lambda x: augment.random_grid_mask(KEY, x, spacing=(3.0, 6.0), share=0.4),
 }
 
 
@@ -201,13 +201,13 @@ def test_each_example_is_erased_by_itself(name):
     ("call", "message"),
     [
         (lambda x: augment.cutout(x, row=1, column=1, height=1, width=-1), r"`width` must be zero"),
-        (lambda x: augment.grid_mask(x, spacing=-1.0, ratio=0.5), r"`spacing` must be positive"),
+        (lambda x: augment.grid_mask(x, spacing=-1.0, share=0.5), r"`spacing` must be positive"),
         (lambda x: augment.random_erasing(KEY, x, probability=0.5, scale=(-1, 1)), r"`scale` must"),
         (lambda x: augment.random_erasing(KEY, x, probability=0.5, ratio=(-1, 1)), r"`ratio` must"),
-        (lambda x: augment.random_grid_mask(KEY, x, spacing=(-1, 1), ratio=0.5), r"`spacing` must"),
-        (lambda x: augment.random_grid_mask(KEY, x, spacing=(0, 1), ratio=0.5), r"`spacing` must"),
-        (lambda x: augment.random_grid_mask(KEY, x, spacing=3.0, ratio=0.5), r"`spacing` .* pair"),
-        (lambda x: augment.grid_mask(x, spacing=np.inf, ratio=0.5), r"`spacing` must be finite"),
+        (lambda x: augment.random_grid_mask(KEY, x, spacing=(-1, 1), share=0.5), r"`spacing` must"),
+        (lambda x: augment.random_grid_mask(KEY, x, spacing=(0, 1), share=0.5), r"`spacing` must"),
+        (lambda x: augment.random_grid_mask(KEY, x, spacing=3.0, share=0.5), r"`spacing` .* pair"),
+        (lambda x: augment.grid_mask(x, spacing=np.inf, share=0.5), r"`spacing` must be finite"),
         (lambda x: augment.random_erasing(KEY, x, probability=1, ratio=(0, 1)), r"`ratio` must be"),
         (lambda x: augment.random_erasing(KEY, x, probability=1, ratio=(1, np.inf)), r"`ratio` .*"),
         (lambda x: augment.random_erasing(KEY, x, probability=1, scale=(0, np.inf)), r"`scale` .*"),

@@ -22,7 +22,7 @@ TAKERS = {
     "elastic": lambda x, fill: augment.elastic(x, np.float32([9, 9]), fill=fill),
     "pad": lambda x, fill: augment.pad(x, width=1, fill=fill),
     "cutout": lambda x, fill: augment.cutout(x, row=1, column=1, height=1, width=1, fill=fill),
-    "grid_mask": lambda x, fill: augment.grid_mask(x, spacing=2, ratio=0.5, fill=fill),
+    "grid_mask": lambda x, fill: augment.grid_mask(x, spacing=2, share=0.5, fill=fill),
     "affine_labels": lambda x, fill: augment.affine_labels(x[..., 0], MOVE, fill=fill),
     "with a border": lambda x, fill: augment.affine(x, MOVE, fill=fill, border=augment.edge),
     "random_rotate": lambda x, fill: augment.random_rotate(KEY, x, degrees=9.0, fill=fill),

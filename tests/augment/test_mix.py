@@ -232,7 +232,7 @@ def test_the_loss_of_both_labels_is_that_of_the_mixed_ones():
     @jax.jit
     def run(x, logits):
         mixed = augment.random_mixup(KEY, x, LABELS, alpha=1.0, num_classes=5, **CHEAP)
-        loss = targets.mixed_cross_entropy(logits, LABELS, LABELS[::-1], lam=mixed.share)
+        loss = targets.mixed_cross_entropy(logits, LABELS, LABELS[::-1], share=mixed.share)
         return mixed, loss
 
     mixed, loss = run(X, logits)

@@ -112,7 +112,7 @@ def moves(x, fill):
         augment.pad(x, width=2, border=augment.reflect),
         augment.random_cutout(KEY, x, height=3, width=2, fill=fill),
         augment.random_erasing(KEY, x, probability=1.0, fill=fill),
-        augment.random_grid_mask(KEY, x, spacing=(3.0, 4.0), ratio=0.5, fill=fill),
+        augment.random_grid_mask(KEY, x, spacing=(3.0, 4.0), share=0.5, fill=fill),
         augment.sequence(either, augment.with_probability(either, probability=0.5))(KEY, x),
     ]
 

@@ -192,8 +192,8 @@ COLOR = (
     row(
         augment.normalize,
         mean=0.4,
-        std=0.3,
-        errors=[(ValueError, r"`std` must be positive, got -1\.0", {"std": -1.0})],
+        stddev=0.3,
+        errors=[(ValueError, r"`stddev` must be positive, got -1\.0", {"stddev": -1.0})],
     ),
     row(augment.autocontrast).but(inputs=(STRETCHED,)),
     row(augment.equalize),
@@ -246,12 +246,12 @@ COLOR = (
 _BOX = {"row": 2.2, "column": 1.3, "height": 2.1, "width": 1.9}
 ERASE = (
     row(augment.cutout, **_BOX, errors=[negative("height"), misfit("row")]),
-    row(augment.grid_mask, spacing=3.3, ratio=0.4, off={"ratio": 0.0}, errors=[outside("ratio")]),
+    row(augment.grid_mask, spacing=3.3, share=0.4, off={"share": 0.0}, errors=[outside("share")]),
     random(augment.random_cutout, height=2.3, width=1.7, errors=[negative("height")]),
     random(
         augment.random_erasing, probability=0.5, off={"probability": 0.0}, errors=[_PROBABILITY]
     ),
-    random(augment.random_grid_mask, ratio=0.4, off={"ratio": 0.0}, errors=[outside("ratio")]).but(
+    random(augment.random_grid_mask, share=0.4, off={"share": 0.0}, errors=[outside("share")]).but(
         options={"spacing": (2.0, 4.0)}
     ),
 )

@@ -293,7 +293,7 @@ WITH_PARAMETERS = (
         fields={"threshold": -1.0},
         of_linen={"features": 8},
         of_nnx=lambda: {"in_features": 8, "out_features": 8, "kernel_init": ones, **streams()},
-        params={**AFFINE, "log_variance": DRAWS.normal(-1, 2, (8, 8)).astype(np.float32)},
+        params={**AFFINE, "log_var": DRAWS.normal(-1, 2, (8, 8)).astype(np.float32)},
         traced="threshold",
     ),
     rated(

@@ -106,9 +106,9 @@ def _masked_batch_renorm(
 
 
 def _masked_adaptive_instance_norm(
-    x: jax.Array, style_mean: jax.Array, style_std: jax.Array, where: jax.Array, *, eps: Any
+    x: jax.Array, style_mean: jax.Array, style_stddev: jax.Array, where: jax.Array, *, eps: Any
 ) -> jax.Array:
-    return normalization.adaptive_instance_norm(x, style_mean, style_std, where=where, eps=eps)
+    return normalization.adaptive_instance_norm(x, style_mean, style_stddev, where=where, eps=eps)
 
 
 WRONG_EPS = ((ValueError, r"`eps` must be zero or positive, got -1\.0", {"eps": -1.0}),)

@@ -16,13 +16,13 @@ FUNCTIONS = (
     Case(
         projections.min_max_norm,
         (X,),
-        {"low": 2.4, "high": 2.6, "rate": 0.7},
-        {"rate": 0.0},
+        {"low": 2.4, "high": 2.6, "relaxation": 0.7},
+        {"relaxation": 0.0},
         errors=(
             (ValueError, r"`low` must be zero or positive, got -1", {"low": -1.0}),
             (ValueError, r"`low` must be at most `high`, got 3.0 and 2.6", {"low": 3.0}),
             (ValueError, r"`high` must broadcast.*\(16, 1\)", {"high": jnp.ones((16, 1))}),
-            (ValueError, r"`rate` must be a probability.*got 2", {"rate": 2.0}),
+            (ValueError, r"`relaxation` must be.*got 2", {"relaxation": 2.0}),
         ),
     ),
     Case(

@@ -19,9 +19,9 @@ from tests.cases.base import (
 
 
 def _mixed_per_example(
-    logits: jax.Array, a: jax.Array, b: jax.Array, lam: jax.Array, where: jax.Array, *, alpha: Any
+    logits: jax.Array, a: jax.Array, b: jax.Array, share: jax.Array, where: jax.Array, *, alpha: Any
 ) -> jax.Array:
-    return targets.mixed_cross_entropy(logits, a, b, lam=lam, alpha=alpha, where=where)
+    return targets.mixed_cross_entropy(logits, a, b, share=share, alpha=alpha, where=where)
 
 
 def _weighted_rows(
@@ -52,10 +52,10 @@ FUNCTIONS = (
     Case(
         targets.mixed_cross_entropy,
         (X, LABELS, LABELS[::-1]),
-        {"lam": 0.3, "alpha": 0.1},
+        {"share": 0.3, "alpha": 0.1},
         errors=(
-            (ValueError, r"`lam` must be the share .* in \[0, 1\], got 1\.5", {"lam": 1.5}),
-            (ValueError, r"`lam` must broadcast to shape \(16,\).*\(5,\)", {"lam": X[0, :5]}),
+            (ValueError, r"`share` must be the share .* in \[0, 1\], got 1\.5", {"share": 1.5}),
+            (ValueError, r"`share` must broadcast to shape \(16,\).*\(5,\)", {"share": X[0, :5]}),
             (ValueError, r"`alpha`.*\[0, 1\].*2", {"alpha": 2.0}),
             (ValueError, r"`where` .* of `labels_a`, \(16,\), got \(16, 1\)", {"where": MASK}),
         ),

@@ -35,8 +35,8 @@ def layer(dtype=np.float32, inputs=6, outputs=4):
     generator = np.random.default_rng(41)
     x = generator.normal(size=(3, inputs)).astype(dtype)
     kernel = generator.normal(size=(inputs, outputs)).astype(np.float32) / 2
-    log_variance = generator.uniform(-4, 0, (inputs, outputs)).astype(np.float32)
-    return x, kernel, log_variance, generator.normal(size=outputs).astype(np.float32)
+    log_var = generator.uniform(-4, 0, (inputs, outputs)).astype(np.float32)
+    return x, kernel, log_var, generator.normal(size=outputs).astype(np.float32)
 
 
 def wide(*arrays):
@@ -230,11 +230,11 @@ def test_the_divergence_falls_and_is_summed_in_float32(dtype):
 
 @few("dtype", DTYPES)
 def test_log_alpha_is_the_logarithm_of_the_relative_variance(dtype):
-    _, kernel, log_variance, _ = layer()
+    _, kernel, log_var, _ = layer()
     kernel = kernel.astype(dtype)
-    theta, log_sigma2 = wide(kernel, log_variance)
+    theta, log_sigma2 = wide(kernel, log_var)
     expected = np.log(np.exp(log_sigma2) / (theta**2 + 1e-8))
-    actual = log_alpha_of(kernel, log_variance)
+    actual = log_alpha_of(kernel, log_var)
     assert actual.dtype == dtype
     eps = float(jnp.finfo(dtype).eps)
     np.testing.assert_allclose(*wide(actual), expected, rtol=eps, atol=4e-6)
@@ -244,8 +244,8 @@ def test_log_alpha_is_the_logarithm_of_the_relative_variance(dtype):
 def test_log_alpha_and_its_gradients_are_finite_near_zero(dtype):
     kernel = np.array([0.0, 1e-30, 1e-7, 1e-4, -1e-4, 1e-3, 1e4]).astype(dtype)
 
-    def pulled(kernel, log_variance):
-        value, pull = jax.vjp(dropout.variational_log_alpha, kernel, log_variance)
+    def pulled(kernel, log_var):
+        value, pull = jax.vjp(dropout.variational_log_alpha, kernel, log_var)
         return value, *pull(jnp.ones_like(value))
 
     value, to_kernel, to_variance = wide(*compiled(pulled, kernel, np.zeros(7, np.float32)))
@@ -258,22 +258,22 @@ def test_log_alpha_and_its_gradients_are_finite_near_zero(dtype):
 
 
 def test_one_variance_serves_many_weights():
-    _, kernel, log_variance, _ = layer()
-    for few_of_them in (-1.5, log_variance[0]):
+    _, kernel, log_var, _ = layer()
+    for few_of_them in (-1.5, log_var[0]):
         full = np.broadcast_to(np.float32(few_of_them), kernel.shape)
         for function in (dropout.variational_log_alpha, dropout.variational_prune):
             call = partial(compiled, function, kernel)
-            np.testing.assert_array_equal(call(log_variance=few_of_them), call(log_variance=full))
+            np.testing.assert_array_equal(call(log_var=few_of_them), call(log_var=full))
 
 
 def test_moments_are_those_of_a_layer_with_sampled_weights():
     """By the equation, and by weights that NumPy draws."""
-    x, kernel, log_variance, bias = layer()
+    x, kernel, log_var, bias = layer()
     keys = jax.random.split(KEY, 2**15)
     function = partial(dropout.variational_dense, bias=bias)
     mapped = jax.jit(jax.vmap(function, (0, None, None, None)))
-    samples = np.asarray(mapped(keys, x, kernel, log_variance), np.float64)
-    inputs, means, log_sigma2, offset = wide(x, kernel, log_variance, bias)
+    samples = np.asarray(mapped(keys, x, kernel, log_var), np.float64)
+    inputs, means, log_sigma2, offset = wide(x, kernel, log_var, bias)
     variance = inputs**2 @ np.exp(log_sigma2)
     assert_moments(samples, inputs @ means + offset, np.sqrt(variance))
     shape = (2**15, *means.shape)
@@ -286,11 +286,11 @@ def test_moments_are_those_of_a_layer_with_sampled_weights():
 
 
 def test_examples_and_outputs_have_noise_of_their_own():
-    x, kernel, log_variance, _ = layer()
+    x, kernel, log_var, _ = layer()
     x = np.broadcast_to(x[0], x.shape)
     keys = jax.random.split(KEY, 2**13)
     mapped = jax.jit(jax.vmap(dropout.variational_dense, (0, None, None, None)))
-    samples = np.asarray(mapped(keys, x, kernel, log_variance)).reshape(len(keys), -1)
+    samples = np.asarray(mapped(keys, x, kernel, log_var)).reshape(len(keys), -1)
     correlation = np.corrcoef(samples.T) - np.eye(samples.shape[1])
     assert abs(correlation).max() <= 5 / math.sqrt(len(keys))
 
@@ -298,13 +298,13 @@ def test_examples_and_outputs_have_noise_of_their_own():
 def test_gradients_are_those_of_the_equation_for_the_noise_drawn():
     arguments = layer()
 
-    def total(x, kernel, log_variance, bias):
-        y = dropout.variational_dense(KEY, x, kernel, log_variance, bias=bias)
+    def total(x, kernel, log_var, bias):
+        y = dropout.variational_dense(KEY, x, kernel, log_var, bias=bias)
         return jnp.sum(jnp.sin(y)), y
 
     gradients, y = compiled(jax.grad(total, (0, 1, 2, 3), has_aux=True), *arguments)
-    x, kernel, log_variance, bias, y = wide(*arguments, y)
-    sigma2 = np.exp(log_variance)
+    x, kernel, log_var, bias, y = wide(*arguments, y)
+    sigma2 = np.exp(log_var)
     dy = np.cos(y)
     stddev = np.sqrt(x**2 @ sigma2)
     noise = (y - x @ kernel - bias) / stddev
@@ -321,9 +321,9 @@ def test_gradients_are_those_of_the_equation_for_the_noise_drawn():
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_leading_axes(dtype):
-    x, kernel, log_variance, bias = layer(dtype)
+    x, kernel, log_var, bias = layer(dtype)
     for shape in ((6,), (3, 6), (2, 5, 6), (0, 6)):
-        arguments = (np.resize(x, shape), kernel, log_variance)
+        arguments = (np.resize(x, shape), kernel, log_var)
         with jax.numpy_rank_promotion("raise"), jax.numpy_dtype_promotion("strict"):
             y = jax.eval_shape(partial(dropout.variational_dense, bias=bias), KEY, *arguments)
             inference = partial(dropout.variational_dense_inference, bias=bias)
@@ -334,15 +334,15 @@ def test_leading_axes(dtype):
 
 @few("dtype", DTYPES)
 def test_inputs_of_zero_have_no_noise_and_finite_gradients(dtype):
-    x, kernel, log_variance, bias = layer(dtype)
+    x, kernel, log_var, bias = layer(dtype)
     x[1] = 0
 
-    def total(x, kernel, log_variance):
-        y = dropout.variational_dense(KEY, x, kernel, log_variance, bias=bias)
+    def total(x, kernel, log_var):
+        y = dropout.variational_dense(KEY, x, kernel, log_var, bias=bias)
         return jnp.sum(y.astype(jnp.float32) ** 2), y
 
     slope = jax.grad(total, (0, 1, 2), has_aux=True)
-    gradients, y = compiled(slope, x, kernel, log_variance)
+    gradients, y = compiled(slope, x, kernel, log_var)
     np.testing.assert_array_equal(np.asarray(y)[1], bias.astype(dtype))
     assert all(np.isfinite(*wide(g)).all() for g in gradients)
 
@@ -358,14 +358,14 @@ def test_the_layer_is_finite_at_the_ends_of_the_variance():
 
     slope = jax.jit(jax.value_and_grad(total, (0, 1, 2), has_aux=True))
     found = {}
-    for log_variance in (-np.inf, -1e3, LARGEST, 1e3, np.inf):
-        values = slope(x, kernel, np.full(kernel.shape, log_variance, np.float32))
+    for log_var in (-np.inf, -1e3, LARGEST, 1e3, np.inf):
+        values = slope(x, kernel, np.full(kernel.shape, log_var, np.float32))
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(values))
-        found[log_variance] = values[0][1]
-        if log_variance < 0:
+        found[log_var] = values[0][1]
+        if log_var < 0:
             np.testing.assert_allclose(values[0][1], x @ kernel, rtol=1e-5, atol=1e-6)
-    for log_variance in (1e3, np.inf):
-        np.testing.assert_allclose(found[log_variance], found[LARGEST], rtol=1e-4)
+    for log_var in (1e3, np.inf):
+        np.testing.assert_allclose(found[log_var], found[LARGEST], rtol=1e-4)
 
 
 def test_nan_is_not_taken_for_no_noise():
@@ -410,10 +410,10 @@ def test_the_backward_pass_holds_the_variances_of_the_outputs():
 
 @pytest.mark.parametrize("name", ["random", "inference"])
 def test_wrong_layers_raise(name):
-    def call(x, kernel, log_variance=0.0, **options):
+    def call(x, kernel, log_var=0.0, **options):
         if name == "random":
-            return dropout.variational_dense(KEY, x, kernel, log_variance, **options)
-        return dropout.variational_dense_inference(x, kernel, log_variance, **options)
+            return dropout.variational_dense(KEY, x, kernel, log_var, **options)
+        return dropout.variational_dense_inference(x, kernel, log_var, **options)
 
     def ones(*shape, dtype=np.float32):
         return np.ones(shape, dtype)
@@ -421,9 +421,9 @@ def test_wrong_layers_raise(name):
     for x, kernel in (((2, 3), (4, 5)), ((2, 3), (3,)), ((2, 3), (2, 3, 4)), ((), (1, 2))):
         with pytest.raises(ValueError, match=r"`kernel` .* \[in, out\] and `x` \[\.\.\., in\]"):
             call(ones(*x), ones(*kernel))
-    with pytest.raises(ValueError, match=r"`log_variance` must broadcast .*\(3, 4\).*\(3,\)"):
+    with pytest.raises(ValueError, match=r"`log_var` must broadcast .*\(3, 4\).*\(3,\)"):
         call(ones(2, 3), ones(3, 4), ones(3))
-    with pytest.raises(ValueError, match=r"`log_variance` must be a number, got nan; -inf is no"):
+    with pytest.raises(ValueError, match=r"`log_var` must be a number, got nan; -inf is no"):
         call(ones(2, 3), ones(3, 4), float("nan"))
     with pytest.raises(ValueError, match=r"`bias` must broadcast"):
         call(ones(2, 3), ones(3, 4), bias=ones(3))
@@ -444,7 +444,7 @@ def test_wrong_keys_parameters_and_thresholds_raise():
     for function in (dropout.variational_prune, dropout.variational_log_alpha):
         with pytest.raises(TypeError, match="`kernel` must have a real dtype"):
             function(x.astype(np.complex64), 0.0)
-        with pytest.raises(ValueError, match="`log_variance` must broadcast"):
+        with pytest.raises(ValueError, match="`log_var` must broadcast"):
             function(x, np.ones(2, np.float32))
     for call in (
         lambda: dropout.variational_prune(x, 0.0, threshold=math.nan),
@@ -456,14 +456,12 @@ def test_wrong_keys_parameters_and_thresholds_raise():
 
 @few("threshold", [0.5, 3.0, -1.0])
 def test_noisy_weights_become_zero(threshold):
-    _, kernel, log_variance, _ = layer(inputs=50)
-    theta, log_sigma2 = wide(kernel, log_variance)
+    _, kernel, log_var, _ = layer(inputs=50)
+    theta, log_sigma2 = wide(kernel, log_var)
     noisy = np.exp(log_sigma2) > math.exp(threshold) * theta**2
     assert 0 < noisy.mean() < 1
     for wrap in (float, jnp.float32):
-        pruned = compiled(
-            dropout.variational_prune, kernel, log_variance, threshold=wrap(threshold)
-        )
+        pruned = compiled(dropout.variational_prune, kernel, log_var, threshold=wrap(threshold))
         np.testing.assert_array_equal(pruned, np.where(noisy, 0, kernel))
 
 
@@ -476,9 +474,9 @@ def test_the_default_threshold_is_three():
 
 
 def test_a_weight_at_the_threshold_stays():
-    def prune(kernel, log_variance):
-        log_alpha = dropout.variational_log_alpha(kernel, log_variance)
-        return dropout.variational_prune(kernel, log_variance, threshold=log_alpha[0])
+    def prune(kernel, log_var):
+        log_alpha = dropout.variational_log_alpha(kernel, log_var)
+        return dropout.variational_prune(kernel, log_var, threshold=log_alpha[0])
 
     kernel = np.ones(3, np.float32)
     np.testing.assert_array_equal(compiled(prune, kernel, 2.0), kernel)
@@ -486,17 +484,17 @@ def test_a_weight_at_the_threshold_stays():
 
 def test_low_precision_weights_are_compared_in_float32():
     """In bfloat16 a logarithm of 2.99 and one of 3.01 are both 3."""
-    log_variance = np.array([2.995, 3.004], np.float32)
-    pruned = jax.jit(dropout.variational_prune)(np.ones(2, jnp.bfloat16), log_variance)
+    log_var = np.array([2.995, 3.004], np.float32)
+    pruned = jax.jit(dropout.variational_prune)(np.ones(2, jnp.bfloat16), log_var)
     np.testing.assert_array_equal(np.asarray(pruned, np.float32), [1, 0])
 
 
 def test_inference_is_the_product_with_pruned_weights():
-    x, kernel, log_variance, bias = layer(inputs=50)
+    x, kernel, log_var, bias = layer(inputs=50)
     inference = partial(dropout.variational_dense_inference, bias=bias, threshold=0.5)
-    theta, log_sigma2 = wide(kernel, log_variance)
+    theta, log_sigma2 = wide(kernel, log_var)
     pruned = np.where(np.exp(log_sigma2) > math.exp(0.5) * theta**2, 0, theta)
-    actual = compiled(inference, x, kernel, log_variance)
+    actual = compiled(inference, x, kernel, log_var)
     np.testing.assert_allclose(actual, x @ pruned + bias, rtol=1e-5, atol=1e-5)
 
 

@@ -93,7 +93,7 @@ STREAMS = {
 
 
 def below_each_other(make_keys):
-    """Makes a block ``[keys, elements]``: the masks of neighbouring keys are neighbouring rows."""
+    """Makes a block ``[keys, elements]``: the masks of neighboring keys are neighboring rows."""
 
     def make(hash_):
         index = (None, jnp.arange(2048, dtype=jnp.uint32))
@@ -160,7 +160,7 @@ def of_block(block):
             number = mask[1:].size
             covariance = pairs - rate * singles + number * rate**2
             z = covariance / (math.sqrt(number) * rate * (1 - rate))
-            found[f"neighbours along {axis} at rate {rate}"] = p_of_z(z)
+            found[f"neighbors along {axis} at rate {rate}"] = p_of_z(z)
             sums = np.count_nonzero(mask, axis=0)
             deviations = (sums - len(mask) * rate) / math.sqrt(len(mask) * rate * (1 - rate))
             found[f"sums along {axis} at rate {rate}"] = p_of_squares(deviations)

@@ -107,7 +107,7 @@ def test_axis_name_gives_every_device_its_own_mask(axis_name, distinct):
 
 
 WITH_CALLS = [
-    (linen.VariationalDense(32, log_variance_init=nn.initializers.zeros), (ONES,)),
+    (linen.VariationalDense(32, log_var_init=nn.initializers.zeros), (ONES,)),
     (linen.DropConnect(nn.Dense(32), 0.5), (ONES,)),
     (linen.DropConnectDense(32, rate=0.5), (ONES,)),
     (linen.ZoneoutCell(nn.SimpleCell(32), 0.5), (ONES, ONES)),

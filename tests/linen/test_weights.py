@@ -198,9 +198,9 @@ def test_variational_dense_without_a_bias_and_in_bfloat16():
     y, params = run(X.astype(jnp.bfloat16))
     assert {name: w.dtype for name, w in params.items()} == {
         "kernel": jnp.bfloat16,
-        "log_variance": jnp.bfloat16,
+        "log_var": jnp.bfloat16,
     }
-    np.testing.assert_array_equal(params["log_variance"], -10)
+    np.testing.assert_array_equal(params["log_var"], -10)
     assert np.std(np.asarray(params["kernel"], np.float32)) > 0.1
     assert (y.shape, y.dtype) == ((4, 6, 6, 3), jnp.bfloat16)
     assert module.threshold == 3

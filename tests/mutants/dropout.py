@@ -239,8 +239,8 @@ MUTANTS = (
     ),
     Mutant(
         "dropout/variational.py",
-        "_wide_log_alpha(kernel, log_variance) > strength(threshold, kernel)",
-        "_wide_log_alpha(kernel, log_variance) < strength(threshold, kernel)",
+        "_wide_log_alpha(kernel, log_var) > strength(threshold, kernel)",
+        "_wide_log_alpha(kernel, log_var) < strength(threshold, kernel)",
         "prunes the wrong weights",
     ),
     Mutant(

@@ -134,13 +134,13 @@ MUTANTS = (
         "spans one token too long",
     ),
     Mutant(
-        "augment/text/neighbours.py",
+        "augment/text/neighbors.py",
         "included[index] & (ids != index)",
         "included[index]",
-        "a word is its own neighbour",
+        "a word is its own neighbor",
     ),
     Mutant(
-        "augment/text/neighbours.py",
+        "augment/text/neighbors.py",
         "[*different][1 : k + 1]",
         "[*different][:k]",
         "a word is its own synonym",

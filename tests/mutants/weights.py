@@ -357,8 +357,8 @@ MUTANTS = (
     ),
     Mutant(
         "transforms/metrics.py",
-        "w.shape[:1] + thresholds.shape[1:]",
-        "thresholds.shape",
+        "w.shape[:1] + steps.shape[1:]",
+        "steps.shape",
         "a metric of one for all layers",
         ("tests/transforms/test_stacks.py",),
     ),

@@ -344,7 +344,7 @@ def test_the_input_may_be_given_by_name():
 @few("row", RANDOM, ids=str)
 def test_modules_made_alike_are_one_graph(row):
     """Calls of initializers make other functions each time."""
-    names = {"kernel_init", "log_variance_init"} & set(dir(getattr(nnx, row.kind)))
+    names = {"kernel_init", "log_var_init"} & set(dir(getattr(nnx, row.kind)))
 
     def make():
         given = {name: fnx.initializers.constant(0.5) for name in names}

@@ -24,10 +24,10 @@ def test_variables_of_a_variational_layer():
     assert {name: w.shape for name, w in params.items()} == {
         "kernel": (64, 5),
         "bias": (5,),
-        "log_variance": (64, 5),
+        "log_var": (64, 5),
     }
     assert {w.dtype for w in params.values()} == {np.dtype("bfloat16")}
-    np.testing.assert_array_equal(np.float32(params["log_variance"]), -10)
+    np.testing.assert_array_equal(np.float32(params["log_var"]), -10)
     np.testing.assert_array_equal(np.float32(params["bias"]), 0)
     np.testing.assert_allclose(np.std(np.float32(params["kernel"])), 1 / 8, rtol=0.2)
 

@@ -18,7 +18,7 @@ from tests.normalization.helpers import (
 from tests.references import batch_norm as reference
 
 
-def stylize(x, style_mean, style_std, mask=None, eps=1e-5):
+def stylize(x, style_mean, style_stddev, mask=None, eps=1e-5):
     """Statistics of every example and channel in a loop over both; float64."""
     y = np.zeros(x.shape)
     for n, c in np.ndindex(x.shape[0], x.shape[-1]):
@@ -27,7 +27,7 @@ def stylize(x, style_mean, style_std, mask=None, eps=1e-5):
         y[n, ..., c] = style_mean[n, c]
         if kept.size:
             normal = (values - kept.mean()) / np.sqrt(kept.var() + eps)
-            y[n, ..., c] += style_std[n, c] * normal
+            y[n, ..., c] += style_stddev[n, c] * normal
     return y
 
 
@@ -142,8 +142,8 @@ def test_content_without_spatial_axes_raises(shape):
 
 def test_wrong_arguments_raise():
     x = np.ones((2, 4, 3), np.float32)
-    for name in ("style_mean", "style_std"):
-        styles = {key: np.ones((2, 3)) for key in ("style_mean", "style_std")}
+    for name in ("style_mean", "style_stddev"):
+        styles = {key: np.ones((2, 3)) for key in ("style_mean", "style_stddev")}
         styles[name] = np.ones((1, 3))
         message = rf"`{name}` must have the shape of the feature axes, \(2, 3\), got \(1, 3\)"
         refuses(ValueError, message, normalization.adaptive_instance_norm, x, **styles)

@@ -1,4 +1,4 @@
-"""Penalties of groups and neighbours: loops in float64, torch, scikit-learn, and kinks."""
+"""Penalties of groups and neighbors: loops in float64, torch, scikit-learn, and kinks."""
 
 import math
 from functools import partial
@@ -119,7 +119,7 @@ def test_the_group_lasso_is_the_mixed_norm_of_the_multi_task_lasso():
     assert np.linalg.norm(slope[~selected], axis=1).max() <= alpha
 
 
-def test_total_variations_are_loops_over_neighbours():
+def test_total_variations_are_loops_over_neighbors():
     x = normal(2, 4, 3, 2)
     each, lengths = [], []
     for n, i, j, c in np.ndindex(x.shape):
@@ -154,7 +154,7 @@ def test_total_variations_of_one_axis_are_the_fused_lasso(name):
 
 
 @few("name", ALONG)
-def test_neighbours_in_float16_do_not_overflow(name):
+def test_neighbors_in_float16_do_not_overflow(name):
     x = np.array([6e4, -6e4], np.float16)
     np.testing.assert_allclose(ALONG[name](x), 120_000, rtol=1e-6)
 

@@ -35,8 +35,8 @@ l1_ball = jax.jit(projections.l1_ball, static_argnames="axis")
 
 
 @jax.jit
-def min_max_norm(w, low, high, rate=1.0):
-    return projections.min_max_norm(w, low=low, high=high, rate=rate)
+def min_max_norm(w, low, high, relaxation=1.0):
+    return projections.min_max_norm(w, low=low, high=high, relaxation=relaxation)
 
 
 @cache

@@ -179,7 +179,7 @@ def test_empty_weights_stay(name):
 
 
 @every_projection
-def test_a_diverged_unit_shows_and_leaves_its_neighbours_alone(name):
+def test_a_diverged_unit_shows_and_leaves_its_neighbors_alone(name):
     w = weights(6, 8)
     healthy = np.asarray(compiled(name)(w))
     w[0, 1] = np.nan

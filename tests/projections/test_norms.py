@@ -147,13 +147,13 @@ def test_moves_off_the_sphere_have_no_derivative_even_at_norm_one():
         np.testing.assert_allclose(jacobian(w).reshape(2, 2), want, atol=1e-6)
 
 
-def test_a_rate_goes_part_of_the_way_into_the_shell():
+def test_a_relaxation_goes_part_of_the_way_into_the_shell():
     w = weights(6, 8) * np.geomspace(0.01, 10, 8, dtype=np.float32)
     size = norms(w)
     inside = ((size > 0.5) & (size < 2))[0]
     assert 0 < inside.sum() < 8
-    for rate, share in ((0.25, 0.25), (1.0, 1.0), (0.0, 0.0), (2.0, 1.0), (-1.0, 0.0)):
-        v = np.asarray(min_max_norm(w, 0.5, 2.0, rate))
+    for relaxation, share in ((0.25, 0.25), (1.0, 1.0), (0.0, 0.0), (2.0, 1.0), (-1.0, 0.0)):
+        v = np.asarray(min_max_norm(w, 0.5, 2.0, relaxation))
         goal = (1 - share) * size + share * np.clip(size, 0.5, 2.0)
         np.testing.assert_allclose(v, w * goal / size, rtol=2e-6)
         assert_same_bits(v[:, inside], w[:, inside])
@@ -179,8 +179,11 @@ def test_wrong_bounds_of_a_shell_are_named():
     w = np.ones((2, 3), np.float32)
     with pytest.raises(ValueError, match=r"`low` must be at most `high`, got 2.0 and 1.0"):
         projections.min_max_norm(w, low=2.0, high=1.0)
-    with pytest.raises(ValueError, match=r"`rate` must be a probability in \[0, 1\], got 1.5"):
-        projections.min_max_norm(w, low=1.0, high=2.0, rate=1.5)
+    with pytest.raises(
+        ValueError,
+        match=r"`relaxation` must be the part of the way to the shell in \[0, 1\], got 1.5",
+    ):
+        projections.min_max_norm(w, low=1.0, high=2.0, relaxation=1.5)
     for name in ("low", "high"):
         with pytest.raises(ValueError, match=rf"`{name}` must be zero or positive, got -1.0"):
             projections.min_max_norm(w, **{"low": 1.0, "high": 2.0} | {name: -1.0})

@@ -49,12 +49,12 @@ soft, shrunk, hard = step(proximal.l1), step(proximal.l2), step(proximal.l0)
 
 @jax.jit
 def elastic_net(w, l1, l2, t):
-    return proximal.elastic_net(w, l1=l1, l2=l2, threshold=t)
+    return proximal.elastic_net(w, l1=l1, l2=l2, step=t)
 
 
 @jax.jit
 def box(w, low, high, t):
-    return proximal.box(w, low=low, high=high, threshold=t)
+    return proximal.box(w, low=low, high=high, step=t)
 
 
 # All operators.
@@ -108,7 +108,7 @@ def test_any_shape_is_kept(name):
 
     @jax.jit
     def steps():
-        return [OPERATORS[name](jnp.full(shape, 1.75), threshold=0.5) for shape in shapes]
+        return [OPERATORS[name](jnp.full(shape, 1.75), step=0.5) for shape in shapes]
 
     want = {"l1": 1.25, "l2": 1.75 / 1.5, "elastic_net": 1.45 / 1.4, "l0": 1.75, "box": 1.0}[name]
     for v, shape in zip(steps(), shapes, strict=True):
@@ -124,27 +124,27 @@ def test_infinite_thresholds_leave_zeros(name):
 @every_operator
 def test_wrong_weights_and_thresholds_are_named(name):
     w = np.ones(2, np.float32)
-    for threshold in (-1e-9, -1, np.float32(-2), -np.inf, np.nan):
-        with pytest.raises(ValueError, match=r"`threshold` must be zero or positive, got"):
-            OPERATORS[name](w, threshold=threshold)
-    with pytest.raises(ValueError, match=r"`threshold` must broadcast to shape \(2,\), got"):
-        OPERATORS[name](w, threshold=np.ones(3))
+    for size in (-1e-9, -1, np.float32(-2), -np.inf, np.nan):
+        with pytest.raises(ValueError, match=r"`step` must be zero or positive, got"):
+            OPERATORS[name](w, step=size)
+    with pytest.raises(ValueError, match=r"`step` must broadcast to shape \(2,\), got"):
+        OPERATORS[name](w, step=np.ones(3))
     with pytest.raises(TypeError, match=r"`w` must have a floating-point dtype, got int32"):
-        OPERATORS[name](np.arange(3, dtype=np.int32), threshold=1.0)
+        OPERATORS[name](np.arange(3, dtype=np.int32), step=1.0)
     with pytest.raises(TypeError, match=r"`w` must be an array, got float"):
-        OPERATORS[name](1.0, threshold=1.0)
+        OPERATORS[name](1.0, step=1.0)
 
 
 # Soft threshold.
 
 
 @every_dtype
-@few("threshold", [0.5, 0.0, 1e-3, 2.0])
-def test_zero_lies_in_the_subdifferential_of_l1(dtype, threshold):
+@few("step", [0.5, 0.0, 1e-3, 2.0])
+def test_zero_lies_in_the_subdifferential_of_l1(dtype, step):
     # v minimizes |v - w|^2 / 2 + t |v|_1 if and only if 0 is in v - w + t * subdifferential |v|.
     w = weights(400, scale=1.5).astype(dtype)
-    v = float64(soft(w, threshold))
-    residual, t = float64(w) - v, float(np.float32(threshold))
+    v = float64(soft(w, step))
+    residual, t = float64(w) - v, float(np.float32(step))
     slack = rounding(w, dtype, t)
     at_zero = v == 0
     assert (np.abs(residual[at_zero]) <= t + slack[at_zero]).all()
@@ -152,10 +152,10 @@ def test_zero_lies_in_the_subdifferential_of_l1(dtype, threshold):
     assert (np.abs(gap) <= slack[~at_zero]).all()
 
 
-@few("threshold", [0.5, 0.0, 1e-3, 2.0])
-def test_the_residual_of_l1_is_the_projection_on_the_dual_ball(threshold):
+@few("step", [0.5, 0.0, 1e-3, 2.0])
+def test_the_residual_of_l1_is_the_projection_on_the_dual_ball(step):
     w = weights(400, scale=1.5)
-    np.testing.assert_allclose(w - soft(w, threshold), np.clip(w, -threshold, threshold), atol=1e-6)
+    np.testing.assert_allclose(w - soft(w, step), np.clip(w, -step, step), atol=1e-6)
 
 
 @every_dtype
@@ -249,7 +249,7 @@ def test_the_derivative_for_complex_weights_turns_with_them():
     direction = np.array([1 + 2j, 2 - 1j, 1j])
 
     def value(w):
-        return jnp.real(proximal.l1(w, threshold=0.5) * direction).sum()
+        return jnp.real(proximal.l1(w, step=0.5) * direction).sum()
 
     assert_derivatives(value, w)
     with jax.enable_x64(True):
@@ -298,7 +298,7 @@ def test_thresholds_and_weights_of_the_elastic_net_may_be_arrays():
 
 @pytest.mark.parametrize("name", ["l1", "l2"])
 def test_wrong_weights_of_the_elastic_net_are_named(name):
-    good = {"l1": 0.5, "l2": 0.5, "threshold": 1.0}
+    good = {"l1": 0.5, "l2": 0.5, "step": 1.0}
     w = np.ones((2, 3), np.float32)
     with pytest.raises(ValueError, match=rf"`{name}` must be zero or positive, got -1.0"):
         proximal.elastic_net(w, **good | {name: -1.0})
@@ -327,7 +327,7 @@ def test_the_hard_threshold_at_the_edges():
     np.testing.assert_array_equal(hard(w, np.inf)[:5], 0)
     each = hard(np.ones(3, np.float32), np.array([0.0, 0.4, 0.6], np.float32))
     np.testing.assert_array_equal(each, [1, 1, 0])
-    slope = jax.jit(jax.grad(lambda w, t: proximal.l0(w, threshold=t).sum(), (0, 1)))
+    slope = jax.jit(jax.grad(lambda w, t: proximal.l0(w, step=t).sum(), (0, 1)))
     by_w, by_threshold = slope(w[:5], 0.5)
     np.testing.assert_array_equal(by_w, [0, 0, 1, 1, 0])
     assert by_threshold == slope(w[:5], 0.0)[1] == 0
@@ -368,13 +368,13 @@ def test_the_box_is_off_where_its_threshold_is_zero():
 def test_wrong_boxes_are_named():
     w = np.ones((2, 3), np.float32)
     with pytest.raises(ValueError, match=r"`low` must be at most `high`, got 1.0 and 0.5; swap"):
-        proximal.box(w, low=1.0, high=0.5, threshold=1.0)
+        proximal.box(w, low=1.0, high=0.5, step=1.0)
     with pytest.raises(ValueError, match=r"`low` must be at most `high`, got nan and 0.5; swap"):
-        proximal.box(w, low=np.nan, high=0.5, threshold=1.0)
-    jax.eval_shape(partial(proximal.box, low=0.5, high=0.5, threshold=1.0), w)
+        proximal.box(w, low=np.nan, high=0.5, step=1.0)
+    jax.eval_shape(partial(proximal.box, low=0.5, high=0.5, step=1.0), w)
     for name in ("low", "high"):
         bounds = {"low": 0.0, "high": 1.0} | {name: np.ones(2)}
         with pytest.raises(ValueError, match=rf"`{name}` must broadcast to shape \(2, 3\)"):
-            proximal.box(w, **bounds, threshold=1.0)
+            proximal.box(w, **bounds, step=1.0)
     with pytest.raises(TypeError, match=r"`w` must have a real dtype, got complex64"):
-        proximal.box(w + 1j, low=0.0, high=1.0, threshold=1.0)
+        proximal.box(w + 1j, low=0.0, high=1.0, step=1.0)

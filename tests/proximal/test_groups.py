@@ -35,7 +35,7 @@ group_lasso = jax.jit(proximal.group_lasso, static_argnames="axis")
 
 @jax.jit
 def sparse_group_lasso(w, share, t):
-    return proximal.sparse_group_lasso(w, l1_share=share, threshold=t)
+    return proximal.sparse_group_lasso(w, l1_share=share, step=t)
 
 
 def graded(dtype=np.float32):
@@ -65,14 +65,14 @@ def by_bisection(w, t):
 
 
 def exact_sparse(w, share, t):
-    """The step on columns with one threshold, in float64."""
+    """The step on columns with one step, in float64."""
     w = float64(w)
     thinned = np.sign(w) * np.maximum(np.abs(w) - t * share, 0)
     size = np.maximum(np.linalg.norm(thinned, axis=0), 1e-300)
     return thinned * np.maximum(1 - t * (1 - share) * np.sqrt(len(w)) / size, 0)
 
 
-# Both operators, both kinds of thresholds.
+# Both operators, both kinds of steps.
 
 
 @every_operator
@@ -111,7 +111,7 @@ def test_odd_shapes(name):
     @jax.jit
     def steps():
         operator = OPERATORS[name]
-        return [operator(jnp.ones(s), threshold=jnp.full(s, 0.25)) for s in shapes]
+        return [operator(jnp.ones(s), step=jnp.full(s, 0.25)) for s in shapes]
 
     for v, shape in zip(steps(), shapes, strict=True):
         np.testing.assert_allclose(v, np.full(shape, 0.75), rtol=1e-6)
@@ -156,14 +156,14 @@ def test_a_diverged_group_shows(name):
 @every_operator
 def test_wrong_arguments_are_named(name):
     operator, w = OPERATORS[name], np.ones((2, 3), np.float32)
-    with pytest.raises(ValueError, match=r"`threshold` must be zero or positive, got -1.0"):
-        operator(w, threshold=-1.0)
-    with pytest.raises(ValueError, match=r"`threshold` must broadcast to shape \(2, 3\), got"):
-        operator(w, threshold=np.ones(2))
+    with pytest.raises(ValueError, match=r"`step` must be zero or positive, got -1.0"):
+        operator(w, step=-1.0)
+    with pytest.raises(ValueError, match=r"`step` must broadcast to shape \(2, 3\), got"):
+        operator(w, step=np.ones(2))
     with pytest.raises(ValueError, match=r"`axis` must lie in \[-2, 2\), got 2"):
-        operator(w, threshold=1.0, axis=2)
+        operator(w, step=1.0, axis=2)
     with pytest.raises(TypeError, match=r"`w` must have a floating-point dtype, got int32"):
-        operator(w.astype(np.int32), threshold=1.0)
+        operator(w.astype(np.int32), step=1.0)
 
 
 # One threshold for a group.
@@ -175,7 +175,7 @@ def test_zero_lies_in_the_subdifferential_of_the_group_lasso(dtype, axis):
     # w - v = t sqrt(p) v / |v| where v is not zero, else |w - v| <= t sqrt(p).
     w = (weights(6, 40) * np.linspace(0.2, 2, 40, dtype=np.float32)).astype(dtype)
     t = {0: 0.4, None: 0.4, 1: 1.1, (0, 1): 0.5}[axis]
-    v = float64(group_lasso(w, threshold=t, axis=axis))
+    v = float64(group_lasso(w, step=t, axis=axis))
     axes, w = 0 if axis is None else axis, float64(w)
     weight = np.float64(np.float32(t)) * np.sqrt(w.size / np.linalg.norm(w, axis=axes).size)
     size = np.sqrt((v**2).sum(axes, keepdims=True))
@@ -217,7 +217,7 @@ def test_shares_reach_both_ends_and_are_clipped_to_them():
         np.testing.assert_array_equal(np.asarray(v) == 0, exact_sparse(w, share, 0.4) == 0)
     for share in (-0.1, 1.1):
         with pytest.raises(ValueError, match=r"`l1_share` must be a number in \[0, 1\], got"):
-            proximal.sparse_group_lasso(w, l1_share=share, threshold=1.0)
+            proximal.sparse_group_lasso(w, l1_share=share, step=1.0)
 
 
 def test_infinite_thresholds_leave_zeros_at_every_share():
@@ -229,28 +229,28 @@ def test_a_threshold_for_each_group():
     w = np.array([[3.0, 3.0, 3.0], [4.0, 4.0, 4.0]], np.float32)
     t = np.float32(np.array([0.0, 2.5, -1.0]) / np.sqrt(2))
     want = [[3, 1.5, 3], [4, 2, 4]]
-    np.testing.assert_allclose(group_lasso(w, threshold=t), want, rtol=1e-6)
+    np.testing.assert_allclose(group_lasso(w, step=t), want, rtol=1e-6)
     np.testing.assert_allclose(sparse_group_lasso(w, 0.0, t), want, rtol=1e-6)
 
 
 def test_a_group_at_its_threshold_vanishes():
     w = np.array([[2.0, 2.0], [0.0, 0.0], [0.0, 0.0], [0.0, 0.0]], np.float32)
     for t in (np.float32([1.0, 0.75]), np.ones((4, 2), np.float32) * np.float32([1.0, 0.75])):
-        v = group_lasso(w, threshold=t)
+        v = group_lasso(w, step=t)
         np.testing.assert_array_equal(bits(v[:, 0]), 0)
         np.testing.assert_allclose(v[0, 1], 0.5, rtol=1e-6)
 
 
 def test_squares_that_overflow_float16_are_computed_wide():
     w = np.full((4, 2), 300.0, np.float16)
-    v = group_lasso(w, threshold=100.0)
+    v = group_lasso(w, step=100.0)
     np.testing.assert_allclose(v, 300 * (1 - 100 * 2 / 600) + 0 * w, rtol=2e-3)
 
 
 def test_complex_groups_keep_their_phases():
     w = np.array([[3.0, 0.3], [4.0j, 0.4j]], np.complex64)
     for t in (np.float32(2.5 / np.sqrt(2)), np.full((2, 2), 2.5 / np.sqrt(2), np.float32)):
-        v = group_lasso(w, threshold=t)
+        v = group_lasso(w, step=t)
         assert v.dtype == np.complex64
         np.testing.assert_allclose(v, [[1.5, 0], [2j, 0]], rtol=1e-6)
 
@@ -265,7 +265,7 @@ def test_zero_lies_in_the_subdifferential_in_the_metric(dtype, axis):
     w, d = graded(dtype), float64(metric(6, 40))
     axes = 0 if axis is None else axis
     t = np.float32({0: 0.5, None: 0.5, 1: 1.6, (0, 1): 0.5}[axis] / d)
-    v = group_lasso(w, threshold=t, axis=axis)
+    v = group_lasso(w, step=t, axis=axis)
     assert v.dtype == dtype
     w, v, t = float64(w), float64(v), float64(t)
     size = np.linalg.norm(v, axis=axes, keepdims=True)
@@ -291,7 +291,7 @@ def test_the_group_lasso_is_that_of_bisection(dtype, decades):
     t = (t * rng.uniform(0.2, 1.2, number)).astype(dtype)
     w = w.astype(dtype)
     with jax.enable_x64(True):
-        v = float64(group_lasso(w, threshold=t))
+        v = float64(group_lasso(w, step=t))
     columns = zip(float64(w).T, float64(t).T, strict=True)
     want = np.stack([by_bisection(*column) for column in columns], axis=1)
     assert 0 < (want == 0).all(axis=0).sum() < number
@@ -308,8 +308,8 @@ def test_equal_thresholds_are_one_threshold(name, dtype):
     want = exact_sparse(w, share, float64(t))
     assert 0 < (want == 0).all(axis=0).sum() < 40
     rounding = 4 * eps(dtype) * abs(float64(w)).max(axis=0)
-    for thresholds in (t, np.broadcast_to(t, w.shape)):
-        v = step(OPERATORS[name])(w, thresholds)
+    for steps in (t, np.broadcast_to(t, w.shape)):
+        v = step(OPERATORS[name])(w, steps)
         np.testing.assert_array_equal(np.asarray(v) == 0, want == 0)
         assert (abs(float64(v) - want) <= rounding).all()
 
@@ -317,20 +317,20 @@ def test_equal_thresholds_are_one_threshold(name, dtype):
 def test_the_shape_of_a_threshold_says_what_it_is_for():
     w, t = weights(4, 4, 5), np.linspace(0.1, 0.8, 4, dtype=np.float32)
     for shape in ((4, 1, 1), (1, 4, 1)):
-        v = np.asarray(group_lasso(w, threshold=t.reshape(shape)))
+        v = np.asarray(group_lasso(w, step=t.reshape(shape)))
         full = np.broadcast_to(t.reshape(shape), w.shape)
         want = [by_bisection(*map(np.ravel, (w[..., i], full[..., i]))) for i in range(5)]
         np.testing.assert_allclose(v.reshape(16, 5).T, want, atol=1e-6)
-    rows = np.asarray(group_lasso(w, threshold=t[:, None, None], axis=(1, 2)))
+    rows = np.asarray(group_lasso(w, step=t[:, None, None], axis=(1, 2)))
     want = exact_sparse(w.reshape(4, 20).T, 0.0, float64(t))
     np.testing.assert_allclose(rows.reshape(4, 20).T, want, atol=1e-6)
-    with pytest.raises(ValueError, match=r"`threshold` must broadcast to shape \(4, 4, 5\)"):
-        proximal.group_lasso(w, threshold=t)
+    with pytest.raises(ValueError, match=r"`step` must broadcast to shape \(4, 4, 5\)"):
+        proximal.group_lasso(w, step=t)
 
 
 @every_operator
 def test_one_threshold_for_a_group_is_a_closed_form(name):
-    program = jax.make_jaxpr(lambda w, t: OPERATORS[name](w, threshold=t))
+    program = jax.make_jaxpr(lambda w, t: OPERATORS[name](w, step=t))
     w = np.ones((4, 5), np.float32)
     for shape in ((), (5,), (1, 5), (1, 1)):
         assert "while" not in str(program(w, np.ones(shape, np.float32)))
@@ -341,7 +341,7 @@ def test_a_group_vanishes_at_its_bound_and_not_above():
     w = np.array([[3.0, 3.0, 3.0], [4.0, 4.0, 4.0]], np.float32)
     # The dual norm of the first is 0.6^2 + 0.8^2 = 1, that of the others a little less and more.
     t = 5 * np.array([[1, 1.001, 0.999], [1, 1.001, 0.999]]) / np.sqrt(2) * (1 + 1e-7)
-    v = np.asarray(group_lasso(w, threshold=np.float32(t)))
+    v = np.asarray(group_lasso(w, step=np.float32(t)))
     np.testing.assert_array_equal(bits(v[:, :2]), 0)
     assert (v[:, 2] > 0).all()
     np.testing.assert_allclose(v[:, 2], 0.001 * w[:, 2], rtol=1e-3)
@@ -386,7 +386,7 @@ def test_derivatives_are_those_of_the_step(name, factor):
     t[:, 3] *= 30
 
     def moved(w, t):
-        return (OPERATORS[name](w, threshold=t) * direction).real
+        return (OPERATORS[name](w, step=t) * direction).real
 
     with jax.enable_x64(True):
         v = np.asarray(step(OPERATORS[name])(w, t))
@@ -401,15 +401,15 @@ def test_derivatives_are_those_of_the_step(name, factor):
 def test_derivatives_by_one_threshold_are_those_of_the_step(name):
     w = float64(weights(3, 4, seed=7))
     w[1, 2] = 0
-    assert_derivatives(lambda w, t: OPERATORS[name](w, threshold=t), w, 0.1 + 0.1 * np.arange(4.0))
-    assert_derivatives(lambda w: OPERATORS[name](w, threshold=0.2), w, order=2)
+    assert_derivatives(lambda w, t: OPERATORS[name](w, step=t), w, 0.1 + 0.1 * np.arange(4.0))
+    assert_derivatives(lambda w: OPERATORS[name](w, step=0.2), w, order=2)
 
 
 @every_operator
 @every_dtype
 def test_derivatives_are_finite_at_kinks(name, dtype):
     def value(w, t):
-        return (OPERATORS[name](w, threshold=t).astype(np.float32) ** 2).sum()
+        return (OPERATORS[name](w, step=t).astype(np.float32) ** 2).sum()
 
     @jax.jit
     def derivatives(w, t):
@@ -421,13 +421,13 @@ def test_derivatives_are_finite_at_kinks(name, dtype):
     t[0] = 0
     t[1] = np.inf
     for point in (w, np.zeros_like(w)):
-        for threshold in (t, np.zeros_like(t), np.full_like(t, 0.3), np.full_like(t, np.inf)):
-            assert_finite(derivatives(point, threshold))
+        for size in (t, np.zeros_like(t), np.full_like(t, 0.3), np.full_like(t, np.inf)):
+            assert_finite(derivatives(point, size))
 
 
 @pytest.mark.parametrize("shape", [(2, 3), ()], ids=["weights", "groups"])
 def test_the_derivative_inside_a_vanished_group_is_zero(shape):
-    slopes = jax.jit(jax.grad(lambda w, t: proximal.group_lasso(w, threshold=t).sum(), (0, 1)))
+    slopes = jax.jit(jax.grad(lambda w, t: proximal.group_lasso(w, step=t).sum(), (0, 1)))
     for w in (np.ones((2, 3), np.float32), np.zeros((2, 3), np.float32)):
         for slope in slopes(w, np.full(shape, 10.0, np.float32)):
             np.testing.assert_array_equal(slope, 0)
@@ -439,7 +439,7 @@ def test_thresholds_for_weights_map_and_scan():
 
     @jax.jit
     def values(w, t):
-        each = lambda f: proximal.group_lasso(w, threshold=f * t)  # noqa: E731
+        each = lambda f: proximal.group_lasso(w, step=f * t)  # noqa: E731
         return jax.vmap(each)(factors), jax.lax.map(each, factors)
 
     groups = [(w.T[i], f * t.T[i]) for f in factors[1:] for i in range(40)]

@@ -1,4 +1,4 @@
-"""The singular value threshold: optimality, clipped spectra in float64, repeated values, zeros."""
+"""The singular value step: optimality, clipped spectra in float64, repeated values, zeros."""
 
 from functools import partial
 
@@ -51,7 +51,7 @@ LAYOUTS = [((4, 2, 3), (1, 2)), ((7, 5), -1), ((5, 7), -1), ((3, 3, 2, 5), -1)]
 @few(("shape", "axis"), LAYOUTS, ids=str)
 def test_singular_values_fall_by_the_threshold(shape, axis):
     w, t = weights(*shape), 3.0 if len(shape) == 4 else 1.5
-    v = jax.jit(partial(proximal.nuclear, threshold=t, axis=axis))(w)
+    v = jax.jit(partial(proximal.nuclear, step=t, axis=axis))(w)
     assert (v.shape, v.dtype) == (shape, np.float32)
     outputs = 6 if axis == (1, 2) else shape[-1]
     left, values, right = np.linalg.svd(float64(w).reshape(-1, outputs), full_matrices=False)
@@ -143,15 +143,15 @@ def test_the_derivative_where_singular_values_repeat(kind):
     # Finite differences of the exact step, which no singular vector that is not unique disturbs.
     q, values = np.linalg.qr(np.random.default_rng(1).normal(0, 1, (5, 3)))[0], REPEATED[kind]
     w = q * values
-    assert_derivatives(partial(proximal.nuclear, threshold=1.0), w)
+    assert_derivatives(partial(proximal.nuclear, step=1.0), w)
 
     def slope(w):
-        return jax.grad(lambda w: jnp.sum(proximal.nuclear(w, threshold=1.0) ** 2))(w)
+        return jax.grad(lambda w: jnp.sum(proximal.nuclear(w, step=1.0) ** 2))(w)
 
     @jax.jit
     def others(w, t):
         second = jax.grad(lambda w: jnp.sum(slope(w) ** 2))(w)
-        return jax.jacfwd(lambda t: proximal.nuclear(w, threshold=t))(t), second
+        return jax.jacfwd(lambda t: proximal.nuclear(w, step=t))(t), second
 
     with jax.enable_x64(True):
         by_threshold, second = jax.device_get(others(w, 1.0))
@@ -163,18 +163,18 @@ def test_second_derivatives_where_singular_values_differ():
     w = float64(weights(5, 3, seed=2))
     values = np.linalg.svd(w, compute_uv=False)
     t = (values[1] + values[2]) / 2
-    assert_derivatives(lambda w, t: proximal.nuclear(w, threshold=t), w, t, order=2)
+    assert_derivatives(lambda w, t: proximal.nuclear(w, step=t), w, t, order=2)
 
 
 def test_wrong_arguments_are_named():
     w = weights(6, 5)
-    with pytest.raises(ValueError, match=r"`threshold` must be a single number, got .*\(6, 5\)"):
-        proximal.nuclear(w, threshold=np.ones((6, 5)))
-    with pytest.raises(ValueError, match=r"`threshold` must be zero or positive, got -1.0"):
-        proximal.nuclear(w, threshold=-1.0)
+    with pytest.raises(ValueError, match=r"`step` must be a single number, got .*\(6, 5\)"):
+        proximal.nuclear(w, step=np.ones((6, 5)))
+    with pytest.raises(ValueError, match=r"`step` must be zero or positive, got -1.0"):
+        proximal.nuclear(w, step=-1.0)
     with pytest.raises(ValueError, match=r"`w` must have at least two axes, got shape \(6,\)"):
-        proximal.nuclear(w[:, 0], threshold=1.0)
+        proximal.nuclear(w[:, 0], step=1.0)
     with pytest.raises(ValueError, match=r"`axis` must lie in \[-2, 2\), got 2"):
-        proximal.nuclear(w, threshold=1.0, axis=2)
+        proximal.nuclear(w, step=1.0, axis=2)
     with pytest.raises(TypeError, match=r"`w` must have a real dtype, got complex64"):
-        proximal.nuclear(w + 1j, threshold=1.0)
+        proximal.nuclear(w + 1j, step=1.0)

@@ -46,14 +46,14 @@ def test_mean_and_variance_at_a_mean_of_3000(dtype):
 def test_predictions_may_be_a_tree_and_keys_of_the_older_kind():
     def apply(key):
         y = jax.random.normal(key, (3,))
-        return {"mean": y, "log_variance": (2 * y, None)}
+        return {"mean": y, "log_var": (2 * y, None)}
 
     monte_carlo = jax.jit(partial(ensembles.monte_carlo, apply))
     tree = monte_carlo(KEYS)
     older = monte_carlo(WORDS)
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-6), tree, older)
-    np.testing.assert_allclose(tree.mean["log_variance"][0], 2 * tree.mean["mean"], rtol=1e-6)
-    np.testing.assert_allclose(tree.variance["log_variance"][0], 4 * tree.variance["mean"], 1e-6)
+    np.testing.assert_allclose(tree.mean["log_var"][0], 2 * tree.mean["mean"], rtol=1e-6)
+    np.testing.assert_allclose(tree.variance["log_var"][0], 4 * tree.variance["mean"], 1e-6)
 
 
 def test_two_keys_are_enough():

@@ -79,9 +79,9 @@ def preconditioned(inner=None, prox=proximal.l1, weight=0.5, rate=RATE, metric=N
     return transforms.preconditioned_proximal(inner, prox, weight, rate, metric=metric, mask=mask)
 
 
-def by_columns(w, threshold):
+def by_columns(w, step):
     """Group lasso of matrices; vectors have no groups."""
-    return proximal.group_lasso(w, threshold=threshold) if jnp.ndim(w) > 1 else w
+    return proximal.group_lasso(w, step=step) if jnp.ndim(w) > 1 else w
 
 
 # Optimizers with a metric, as functions of the weight of the penalty and of the learning rate.
@@ -94,6 +94,6 @@ METRIC_CHAINS = {
         optax.adagrad(r), weight=w, rate=r, metric=transforms.adagrad_metric()
     ),
     "adam, groups": lambda w, r: preconditioned(
-        optax.adam(r), lambda v, threshold: by_columns(v, threshold), w, r
+        optax.adam(r), lambda v, step: by_columns(v, step), w, r
     ),
 }

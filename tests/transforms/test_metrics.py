@@ -466,7 +466,7 @@ def test_wrong_arguments_are_named():
     refused(tx, params, r"`metric` must broadcast to shape \(3,\), got")
     tx = preconditioned(prox=proximal.nuclear)
     matrix = np.ones((2, 3), np.float32)
-    refused(tx, matrix, r"`threshold` must be a single number.*transforms\.proxi")
+    refused(tx, matrix, r"`step` must be a single number.*transforms\.proxi")
     with pytest.raises(ValueError, match=r"`params` must be given to the update of `precond"):
         tx.update(matrix, optax.EmptyState())
 

@@ -36,7 +36,7 @@ class Problem(NamedTuple):
 
 
 def group_descent(x, y, weight, sweeps=300):
-    """Group lasso of neighbours in pairs, by steps on one pair after another."""
+    """Group lasso of neighbors in pairs, by steps on one pair after another."""
     w = np.zeros((5, 2))
     left = y.copy()
     for _ in range(sweeps):

@@ -40,8 +40,8 @@ def at_kernels(function):
     return lambda w: function(w) if w.ndim > 1 else w
 
 
-def columns(w, threshold):
-    return proximal.group_lasso(w, threshold=threshold) if w.ndim > 1 else w
+def columns(w, step):
+    return proximal.group_lasso(w, step=step) if w.ndim > 1 else w
 
 
 ORDER = ("blocks|block_0", "block_1", "block_2", "head")
@@ -71,7 +71,7 @@ BUILDS = {
     ),
     "group lasso": lambda s: transforms.proximal(columns, 1.0, 0.5, stacked=s),
     "nuclear": lambda s: transforms.proximal(
-        lambda w, threshold: proximal.nuclear(w, threshold=threshold) if w.ndim > 1 else w,
+        lambda w, step: proximal.nuclear(w, step=step) if w.ndim > 1 else w,
         1.0, 0.5, stacked=s,
     ),
     "gradient": lambda s: transforms.add_penalty_gradient(

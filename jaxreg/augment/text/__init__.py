@@ -10,8 +10,8 @@ A ``rate`` is one number, may be traced, and at 0 leaves everything as it was; a
 rate outside ``[0, 1]`` raises, an array is clipped. One key is one augmentation of a whole batch,
 the same on one device and on many.
 
-Synonyms are a table ``[vocabulary, k]`` of neighbour ids, padded with -1.
-:func:`neighbours_from_dictionary` and :func:`neighbours_from_embeddings` make one.
+Synonyms are a table ``[vocabulary, k]`` of neighbor ids, padded with -1.
+:func:`neighbors_from_dictionary` and :func:`neighbors_from_embeddings` make one.
 """
 
 from jaxreg.augment.text.edits import random_deletion, random_insertion, random_swap
@@ -21,9 +21,9 @@ from jaxreg.augment.text.embeddings import (
     random_embedding_interpolation,
 )
 from jaxreg.augment.text.masking import Masked, Replacement, span_masking, token_masking
-from jaxreg.augment.text.neighbours import (
-    neighbours_from_dictionary,
-    neighbours_from_embeddings,
+from jaxreg.augment.text.neighbors import (
+    neighbors_from_dictionary,
+    neighbors_from_embeddings,
     synonym_replacement,
 )
 from jaxreg.augment.text.rewriting import back_translation, paraphrase
@@ -36,8 +36,8 @@ __all__ = [
     "back_translation",
     "embedding_interpolation",
     "embedding_noise",
-    "neighbours_from_dictionary",
-    "neighbours_from_embeddings",
+    "neighbors_from_dictionary",
+    "neighbors_from_embeddings",
     "paraphrase",
     "random_deletion",
     "random_embedding_interpolation",

@@ -6,7 +6,7 @@ from jax.typing import ArrayLike
 
 from jaxreg import _bits
 from jaxreg._checks import check_key
-from jaxreg.augment.text.neighbours import lookup, one_of
+from jaxreg.augment.text.neighbors import lookup, one_of
 from jaxreg.augment.text.sequences import (
     Edited,
     Ids,
@@ -96,19 +96,19 @@ def random_insertion(
     key: jax.Array,
     tokens: jax.Array,
     *,
-    neighbours: jax.Array,
+    neighbors: jax.Array,
     rate: ArrayLike,
     where: jax.Array | None = None,
     protected: Ids | None = None,
 ) -> Edited:
-    r"""Inserts neighbours of random tokens at random places.
+    r"""Inserts neighbors of random tokens at random places.
 
     .. math::
 
       n = \lfloor p \, l + v \rfloor, \qquad v \sim \mathrm{U}(0, 1)
 
     of the :math:`l` tokens that are not protected. Each insertion chooses, of the sequence as it is
-    given, one of these tokens that has neighbours, one of its neighbours, and one of the :math:`l`
+    given, one of these tokens that has neighbors, one of its neighbors, and one of the :math:`l`
     tokens to stand before, all with the same probability. So nothing stands before a protected
     first token or after a protected last one.
 
@@ -118,7 +118,7 @@ def random_insertion(
     Args:
       key: PRNG key.
       tokens: Token ids ``[..., length]``.
-      neighbours: Table ``[vocabulary, k]``, see :func:`synonym_replacement`.
+      neighbors: Table ``[vocabulary, k]``, see :func:`synonym_replacement`.
       rate: Number of insertions for each token :math:`p`, in ``[0, 1]``.
       where: Booleans like ``tokens``: which are real; all by default.
       protected: Ids that stay, or a boolean array of positions.
@@ -129,17 +129,17 @@ def random_insertion(
       tokens that are not protected are cut off.
 
     Raises:
-      TypeError: ``tokens`` or ``neighbours`` are not integers, or ``key`` is not one key.
+      TypeError: ``tokens`` or ``neighbors`` are not integers, or ``key`` is not one key.
       ValueError: ``rate`` is a number outside ``[0, 1]``, the shapes do not fit, or the dtype of
         ``tokens`` is too narrow for the ids of the table.
 
     Example:
       >>> import jax, jax.numpy as jnp
       >>> from jaxreg.augment import text
-      >>> table = text.neighbours_from_dictionary({5: [6]}, vocabulary_size=9, k=1)
+      >>> table = text.neighbors_from_dictionary({5: [6]}, vocabulary_size=9, k=1)
       >>> tokens = jnp.array([1, 5, 2, 0, 0])
       >>> edited = text.random_insertion(
-      ...     jax.random.key(0), tokens, neighbours=table, rate=1.0, where=tokens != 0,
+      ...     jax.random.key(0), tokens, neighbors=table, rate=1.0, where=tokens != 0,
       ...     protected=[1, 2],
       ... )
       >>> print(edited.tokens, edited.where)
@@ -152,7 +152,7 @@ def random_insertion(
     check_key(key)
     tokens, real, free = read(tokens, where, protected)
     rate = checked_rate(rate)
-    near, known = lookup(neighbours, tokens)
+    near, known = lookup(neighbors, tokens)
     if tokens.size == 0:
         return Edited(tokens, real)
     keys = jax.random.split(key, 4)

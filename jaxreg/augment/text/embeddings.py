@@ -84,13 +84,13 @@ def embedding_noise(
 def embedding_interpolation(
     x: jax.Array, other: jax.Array, *, share: ArrayLike, where: jax.Array | None = None
 ) -> jax.Array:
-    r"""Averages embeddings with others, such as those of neighbours.
+    r"""Averages embeddings with others, such as those of neighbors.
 
     .. math::
 
       y_i = \lambda_i x_i + (1 - \lambda_i) x'_i
 
-    For neighbours look up :func:`synonym_replacement` of the tokens with ``rate=1.0``. With
+    For neighbors look up :func:`synonym_replacement` of the tokens with ``rate=1.0``. With
     partners of another class the labels have to be mixed too, which
     :func:`jaxreg.augment.random_mixup` does, of embeddings as of anything (wordMixup).
 

@@ -18,7 +18,7 @@ SENTENCE = (1, 5, 6, 7, 8, 2, 90, 91, 92)
 REAL = (True,) * 6 + (False,) * 3
 SPECIAL = [1, 2]
 SYNONYMS = {5: [15, 16, 17], 6: [26], 8: [38, 39]}
-TABLE = text.neighbours_from_dictionary(SYNONYMS, vocabulary_size=60, k=3)
+TABLE = text.neighbors_from_dictionary(SYNONYMS, vocabulary_size=60, k=3)
 
 
 def parts(result, where):

@@ -33,7 +33,7 @@ from tests.augment.text.helpers import (
 )
 
 CALLS = {
-    "random_insertion": partial(text.random_insertion, neighbours=TABLE),
+    "random_insertion": partial(text.random_insertion, neighbors=TABLE),
     "random_deletion": partial(text.random_deletion, pad_id=0),
     "random_swap": text.random_swap,
 }
@@ -73,7 +73,7 @@ def inserted(number, words, table, room):
     return result
 
 
-INSERTIONS = partial(text.random_insertion, neighbours=TABLE, rate=0.4, protected=SPECIAL)
+INSERTIONS = partial(text.random_insertion, neighbors=TABLE, rate=0.4, protected=SPECIAL)
 
 
 @pytest.mark.parametrize("before", [0, 2], ids=["all fit", "one is cut off"])
@@ -95,8 +95,8 @@ def test_insertions_are_synonyms_at_random_places(before):
 
 def test_words_without_synonyms_bring_nothing_in():
     tokens = np.tile(np.array([1, 5, 6, 2, 0, 0], np.int32), (50, 1))
-    table = text.neighbours_from_dictionary({7: [8]}, vocabulary_size=9, k=1)
-    call = partial(text.random_insertion, neighbours=table, rate=1.0, protected=SPECIAL)
+    table = text.neighbors_from_dictionary({7: [8]}, vocabulary_size=9, k=1)
+    call = partial(text.random_insertion, neighbors=table, rate=1.0, protected=SPECIAL)
     edited = jax.jit(lambda x, where: call(KEY, x, where=where))(tokens, tokens != 0)
     np.testing.assert_array_equal(edited.tokens, tokens)
     np.testing.assert_array_equal(edited.where, tokens != 0)
@@ -199,5 +199,5 @@ def test_padding_and_special_tokens_stay(name, dtype):
 
 
 def test_a_table_of_another_rank_is_named():
-    with pytest.raises(ValueError, match=r"`neighbours` must have the shape \[vocabulary, k\]"):
-        text.random_insertion(KEY, jnp.arange(3), rate=0.5, neighbours=TABLE[0])
+    with pytest.raises(ValueError, match=r"`neighbors` must have the shape \[vocabulary, k\]"):
+        text.random_insertion(KEY, jnp.arange(3), rate=0.5, neighbors=TABLE[0])

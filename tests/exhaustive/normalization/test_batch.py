@@ -88,7 +88,7 @@ def test_batch_norm_in_shard_map(masked, mean):
     forward, _ = collectives(sharded(mesh), x, SCALE, BIAS, where)
     both, _ = collectives(gradients(sharded(mesh)), x, SCALE, BIAS, where, dy)
     assert (len(forward), len(both)) == (1, 2)
-    # Neighbours of 1e4 in float32 are 1e-3 apart, and the means of the two may be such.
+    # Neighbors of 1e4 in float32 are 1e-3 apart, and the means of the two may be such.
     assert_same(actual, expected, spacing=1e-3 if mean > 1 else 0.0)
 
 

@@ -32,7 +32,7 @@ def test_a_threshold_of_zero_is_the_identity_to_the_bit_eagerly(name, dtype, wra
     tiny = jnp.finfo(dtype).smallest_subnormal
     w = jnp.array([[0.0, -0.0, 1.0, -1.0, 1e-30, tiny], [jnp.inf, -jnp.inf, jnp.nan, 3, 0, -tiny]])
     w = w.astype(dtype).T
-    assert_same_bits(OPERATORS[name](w, threshold=wrap(0)), w)
+    assert_same_bits(OPERATORS[name](w, step=wrap(0)), w)
 
 
 @every_operator
@@ -46,7 +46,7 @@ def test_the_step_of_an_optimizer_lands_on_exact_zeros(name, dtype):
     v = optax.apply_updates(w, updates)
     assert v.dtype == dtype
     moved = w.astype(jnp.float32) - 0.1 * gradient.astype(jnp.float32)
-    want = prox(moved, threshold=jnp.float32(0.1) * weight)
+    want = prox(moved, step=jnp.float32(0.1) * weight)
     np.testing.assert_array_equal(np.asarray(v)[want == 0], 0)
     assert (want == 0).any() or name == "l2"
     np.testing.assert_allclose(float64(v), want, atol=4 * eps(dtype) * 8)

@@ -63,7 +63,7 @@ def lasso_path(alpha, learning_rate, tx):
         start = jnp.zeros(50)
         (w, state), _ = jax.lax.scan(body, (start, tx.init(start)), rows)
         average = transforms.averaged(state, w)
-        return w, average, proximal.l1(average, threshold=alpha * learning_rate)
+        return w, average, proximal.l1(average, step=alpha * learning_rate)
 
     def excess(w):
         values = [np.mean((y - x @ v) ** 2) / 2 + alpha * abs(v).sum() for v in (w, solution)]

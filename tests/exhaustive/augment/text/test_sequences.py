@@ -29,8 +29,8 @@ def moved(key, tokens, where):
 
 
 FUNCTIONS = {
-    "synonym_replacement": partial(text.synonym_replacement, neighbours=TABLE, protected=SPECIAL),
-    "random_insertion": partial(text.random_insertion, neighbours=TABLE, protected=SPECIAL),
+    "synonym_replacement": partial(text.synonym_replacement, neighbors=TABLE, protected=SPECIAL),
+    "random_insertion": partial(text.random_insertion, neighbors=TABLE, protected=SPECIAL),
     "random_deletion": partial(text.random_deletion, pad_id=0, protected=SPECIAL),
     "random_swap": partial(text.random_swap, protected=SPECIAL),
     "token_masking": partial(text.token_masking, replacement=BERT, protected=SPECIAL),

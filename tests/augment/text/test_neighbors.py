@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from jaxreg.augment import text
-from jaxreg.augment.text import neighbours
+from jaxreg.augment.text import neighbors
 from tests.augment.helpers import KEY
 from tests.augment.text.helpers import (
     SENTENCE,
@@ -28,7 +28,7 @@ from tests.augment.text.helpers import (
 )
 from tests.helpers import few
 
-replaced = partial(text.synonym_replacement, neighbours=TABLE)
+replaced = partial(text.synonym_replacement, neighbors=TABLE)
 
 
 def test_synonyms_are_chosen_evenly_and_by_each_token_alone():
@@ -75,8 +75,8 @@ def test_ids_out_of_range_have_no_synonyms():
     @jax.jit
     def run(tokens):
         replace = partial(text.synonym_replacement, KEY, rate=1.0)
-        none = [replace(tokens, neighbours=table) for table in nothing]
-        return replace(tokens, neighbours=TABLE), replace(jnp.arange(4), neighbours=edge), none
+        none = [replace(tokens, neighbors=table) for table in nothing]
+        return replace(tokens, neighbors=TABLE), replace(jnp.arange(4), neighbors=edge), none
 
     y, of_edge, none = run(tokens)
     np.testing.assert_array_equal(np.asarray(y)[[0, 2, 3]], [-100, 60, 1000])
@@ -87,12 +87,12 @@ def test_ids_out_of_range_have_no_synonyms():
 
 def test_the_first_and_the_last_id_have_synonyms():
     table = jnp.array([[2], [-1], [0]])
-    call = jax.jit(lambda x: text.synonym_replacement(KEY, x, neighbours=table, rate=1.0))
+    call = jax.jit(lambda x: text.synonym_replacement(KEY, x, neighbors=table, rate=1.0))
     np.testing.assert_array_equal(call(np.arange(3, dtype=np.int32)), [2, 1, 0])
 
 
 def test_a_dictionary_becomes_a_table():
-    table = text.neighbours_from_dictionary(
+    table = text.neighbors_from_dictionary(
         {2: [2, 0, 1, 0, 3], np.int64(0): (), 3: iter([1])}, vocabulary_size=4, k=2
     )
     assert table.dtype == jnp.int32
@@ -100,7 +100,7 @@ def test_a_dictionary_becomes_a_table():
 
 
 def nearest(embeddings, k, excluded=(), least=-1.0):
-    """Neighbours in float64, one pair after the other."""
+    """Neighbors in float64, one pair after the other."""
     norms = np.linalg.norm(embeddings, axis=1)
     table = np.full((len(embeddings), k), -1)
     usable = [i for i in range(len(embeddings)) if norms[i] > 0 and i not in excluded]
@@ -117,23 +117,21 @@ def nearest(embeddings, k, excluded=(), least=-1.0):
     ("k", "excluded", "least"),
     [(2, (0, 5, 29), 0.5), (4, (), -1.0), (29, (3,), -1.0), (3, (), 0.9)],
 )
-def test_neighbours_are_those_of_the_cosines(k, excluded, least, monkeypatch):
-    monkeypatch.setattr(neighbours, "_BLOCK", 16)  # Of which 30 rows need two.
+def test_neighbors_are_those_of_the_cosines(k, excluded, least, monkeypatch):
+    monkeypatch.setattr(neighbors, "_BLOCK", 16)  # Of which 30 rows need two.
     rng = np.random.default_rng(0)
     embeddings = rng.normal(size=(30, 5)) * np.geomspace(1e-20, 1e18, 30)[:, None]
     embeddings[7] = 0
     given = embeddings.astype(np.float32)
-    call = jax.jit(
-        lambda x: text.neighbours_from_embeddings(x, k=k, excluded=excluded, least=least)
-    )
+    call = jax.jit(lambda x: text.neighbors_from_embeddings(x, k=k, excluded=excluded, least=least))
     found = call(given)
     assert found.dtype == jnp.int32
     np.testing.assert_array_equal(found, nearest(given.astype(np.float64), k, excluded, least))
 
 
-def test_opposite_directions_are_neighbours_and_nan_is_none():
+def test_opposite_directions_are_neighbors_and_nan_is_none():
     opposite = jnp.array([[1.0, 0.0], [-1.0, 0.0], [jnp.nan, 1.0]], jnp.bfloat16)
-    found = jax.jit(lambda x: text.neighbours_from_embeddings(x, k=1))(opposite)
+    found = jax.jit(lambda x: text.neighbors_from_embeddings(x, k=1))(opposite)
     np.testing.assert_array_equal(np.ravel(found), [1, 0, -1])
 
 
@@ -144,59 +142,59 @@ ONES = np.ones((3, 2), np.float32)
     ("call", "kind", "message"),
     [
         (
-            lambda: text.synonym_replacement(KEY, np.arange(3), rate=0.5, neighbours=TABLE[0]),
+            lambda: text.synonym_replacement(KEY, np.arange(3), rate=0.5, neighbors=TABLE[0]),
             ValueError,
-            r"`neighbours` must have the shape \[vocabulary, k\], got \(3,\)",
+            r"`neighbors` must have the shape \[vocabulary, k\], got \(3,\)",
         ),
         (
             lambda: text.synonym_replacement(
-                KEY, np.int8([1]), rate=0.5, neighbours=np.zeros((129, 1), int)
+                KEY, np.int8([1]), rate=0.5, neighbors=np.zeros((129, 1), int)
             ),
             ValueError,
-            r"`tokens` must have a dtype that holds the 129 ids of `neighbours`, got int8",
+            r"`tokens` must have a dtype that holds the 129 ids of `neighbors`, got int8",
         ),
         (
-            lambda: text.neighbours_from_dictionary({0: [4]}, vocabulary_size=4, k=1),
+            lambda: text.neighbors_from_dictionary({0: [4]}, vocabulary_size=4, k=1),
             ValueError,
             r"`mapping` must hold ids in \[0, 4\), the vocabulary, got 4",
         ),
         (
-            lambda: text.neighbours_from_dictionary({-1: [0]}, vocabulary_size=4, k=1),
+            lambda: text.neighbors_from_dictionary({-1: [0]}, vocabulary_size=4, k=1),
             ValueError,
             r"`mapping` must hold ids in \[0, 4\), the vocabulary, got -1",
         ),
         (
-            lambda: text.neighbours_from_dictionary({"a": [0]}, vocabulary_size=4, k=1),
+            lambda: text.neighbors_from_dictionary({"a": [0]}, vocabulary_size=4, k=1),
             TypeError,
             r"`mapping` must be an integer",
         ),
         (
-            lambda: text.neighbours_from_dictionary({}, vocabulary_size=4, k=0),
+            lambda: text.neighbors_from_dictionary({}, vocabulary_size=4, k=0),
             ValueError,
             r"`k` must be positive, got 0",
         ),
         (
-            lambda: text.neighbours_from_embeddings(ONES, k=3),
+            lambda: text.neighbors_from_embeddings(ONES, k=3),
             ValueError,
             r"`k` must be in \[1, 3\)",
         ),
         (
-            lambda: text.neighbours_from_embeddings(ONES, k=0),
+            lambda: text.neighbors_from_embeddings(ONES, k=0),
             ValueError,
             r"`k` must be in \[1, 3\)",
         ),
         (
-            lambda: text.neighbours_from_embeddings(ONES[0], k=1),
+            lambda: text.neighbors_from_embeddings(ONES[0], k=1),
             ValueError,
             r"`embeddings` must have the shape \[vocabulary, dim\]",
         ),
         (
-            lambda: text.neighbours_from_embeddings(ONES.astype(int), k=1),
+            lambda: text.neighbors_from_embeddings(ONES.astype(int), k=1),
             TypeError,
             r"`embeddings` must have a floating-point dtype",
         ),
         (
-            lambda: text.neighbours_from_embeddings(ONES, k=1, least=2.0),
+            lambda: text.neighbors_from_embeddings(ONES, k=1, least=2.0),
             ValueError,
             r"`least` must be a number in \[-1, 1\], got 2\.0",
         ),
@@ -209,5 +207,5 @@ def test_wrong_arguments_are_named(call, kind, message):
 
 def test_a_narrow_dtype_may_just_hold_the_vocabulary():
     table = jnp.zeros((128, 1), jnp.int32)
-    call = partial(text.synonym_replacement, KEY, rate=0.5, neighbours=table)
+    call = partial(text.synonym_replacement, KEY, rate=0.5, neighbors=table)
     assert jax.eval_shape(call, np.int8([1])).dtype == np.int8

@@ -1,4 +1,4 @@
-"""Synonyms: tables of neighbour ids, and tokens replaced by neighbours."""
+"""Synonyms: tables of neighbor ids, and tokens replaced by neighbors."""
 
 from collections.abc import Iterable, Mapping
 
@@ -31,12 +31,12 @@ def synonym_replacement(
     key: jax.Array,
     tokens: jax.Array,
     *,
-    neighbours: jax.Array,
+    neighbors: jax.Array,
     rate: ArrayLike,
     where: jax.Array | None = None,
     protected: Ids | None = None,
 ) -> jax.Array:
-    r"""Replaces tokens by neighbours of theirs.
+    r"""Replaces tokens by neighbors of theirs.
 
     .. math::
 
@@ -46,13 +46,13 @@ def synonym_replacement(
       \end{cases}
 
     EDA replaces a fixed number :math:`\max(1, \lfloor p \, l \rfloor)` of its :math:`l` words; here
-    every token is decided upon by itself. Stop words, which EDA leaves, are rows without neighbours
+    every token is decided upon by itself. Stop words, which EDA leaves, are rows without neighbors
     or ``protected``.
 
     Args:
       key: PRNG key.
       tokens: Token ids ``[..., length]``.
-      neighbours: Table ``[vocabulary, k]`` of the ids :math:`N`; those outside
+      neighbors: Table ``[vocabulary, k]`` of the ids :math:`N`; those outside
         ``[0, vocabulary)``, such as -1, mean none. A token out of range has none.
       rate: Probability :math:`p` of replacing a token, in ``[0, 1]``.
       where: Booleans like ``tokens``: which are real; all by default.
@@ -62,16 +62,16 @@ def synonym_replacement(
       Tokens of the shape and dtype given.
 
     Raises:
-      TypeError: ``tokens`` or ``neighbours`` are not integers, or ``key`` is not one key.
+      TypeError: ``tokens`` or ``neighbors`` are not integers, or ``key`` is not one key.
       ValueError: ``rate`` is a number outside ``[0, 1]``, the shapes do not fit, or the dtype of
         ``tokens`` is too narrow for the ids of the table.
 
     Example:
       >>> import jax, jax.numpy as jnp
       >>> from jaxreg.augment import text
-      >>> table = text.neighbours_from_dictionary({5: [6], 6: [5]}, vocabulary_size=9, k=2)
+      >>> table = text.neighbors_from_dictionary({5: [6], 6: [5]}, vocabulary_size=9, k=2)
       >>> tokens = jnp.array([1, 5, 7, 6, 2])
-      >>> print(text.synonym_replacement(jax.random.key(0), tokens, neighbours=table, rate=1.0))
+      >>> print(text.synonym_replacement(jax.random.key(0), tokens, neighbors=table, rate=1.0))
       [1 6 7 5 2]
 
     References:
@@ -81,51 +81,49 @@ def synonym_replacement(
     check_key(key)
     tokens, _, free = read(tokens, where, protected)
     rate = checked_rate(rate)
-    near, known = lookup(neighbours, tokens)
+    near, known = lookup(neighbors, tokens)
     decide, choose = jax.random.split(key)
     replaced = free & _bits.below(_bits.draw(decide, tokens.shape, like=tokens), rate)
     words = _bits.draw(choose, tokens.shape, like=tokens)
     return jnp.where(replaced & jnp.any(known, -1), one_of(near, known, words), tokens)
 
 
-def lookup(neighbours: jax.Array, tokens: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Neighbours ``[..., length, k]`` of all tokens in their dtype, and which of them there are."""
-    check_tokens(neighbours, "neighbours")
-    if neighbours.ndim != 2:
-        raise ValueError(
-            f"`neighbours` must have the shape [vocabulary, k], got {neighbours.shape}."
-        )
-    size = neighbours.shape[0]
+def lookup(neighbors: jax.Array, tokens: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Neighbors ``[..., length, k]`` of all tokens in their dtype, and which of them there are."""
+    check_tokens(neighbors, "neighbors")
+    if neighbors.ndim != 2:
+        raise ValueError(f"`neighbors` must have the shape [vocabulary, k], got {neighbors.shape}.")
+    size = neighbors.shape[0]
     if size > jnp.iinfo(tokens.dtype).max + 1:
         raise ValueError(
-            f"`tokens` must have a dtype that holds the {size} ids of `neighbours`, got "
+            f"`tokens` must have a dtype that holds the {size} ids of `neighbors`, got "
             f"{tokens.dtype}; convert them with tokens.astype(jnp.int32)."
         )
-    if neighbours.size == 0:
+    if neighbors.size == 0:
         nothing = jnp.zeros_like(tokens)[..., None]
         return nothing, nothing > 0
-    near = widen_labels(gather(neighbours, tokens))
+    near = widen_labels(gather(neighbors, tokens))
     ids = widen_labels(tokens)[..., None]
     known = (near >= 0) & (near < size) & (ids >= 0) & (ids < size)
     return near.astype(tokens.dtype), known
 
 
 def one_of(near: jax.Array, known: jax.Array, words: jax.Array) -> jax.Array:
-    """One of the neighbours that there are, by a random word, and 0 where there are none."""
+    """One of the neighbors that there are, by a random word, and 0 where there are none."""
     chosen = known & (rank(known, -1) == pick(words, count(known, -1))[..., None])
     return jnp.sum(jnp.where(chosen, near, jnp.zeros_like(near)), axis=-1, dtype=near.dtype)
 
 
-def neighbours_from_dictionary(
+def neighbors_from_dictionary(
     mapping: Mapping[int, Iterable[int]], *, vocabulary_size: int, k: int
 ) -> jax.Array:
-    """Makes a table of neighbours from a dictionary of ids, on the host.
+    """Makes a table of neighbors from a dictionary of ids, on the host.
 
     Args:
       mapping: For some ids, the ids of their synonyms. One that repeats, or is its own synonym,
         does not count; of more than ``k`` the first stay.
       vocabulary_size: Number of ids.
-      k: Number of neighbours that a row holds.
+      k: Number of neighbors that a row holds.
 
     Returns:
       ``int32[vocabulary_size, k]``, where -1 is none.
@@ -136,7 +134,7 @@ def neighbours_from_dictionary(
 
     Example:
       >>> from jaxreg.augment import text
-      >>> print(text.neighbours_from_dictionary({0: [2, 1], 2: [0]}, vocabulary_size=3, k=2))
+      >>> print(text.neighbors_from_dictionary({0: [2, 1], 2: [0]}, vocabulary_size=3, k=2))
       [[ 2  1]
        [-1 -1]
        [ 0 -1]]
@@ -155,10 +153,10 @@ def neighbours_from_dictionary(
     return jnp.asarray(table)
 
 
-def neighbours_from_embeddings(
+def neighbors_from_embeddings(
     embeddings: jax.Array, *, k: int, excluded: Ids = (), least: ArrayLike = -1.0
 ) -> jax.Array:
-    r"""Makes a table of neighbours from the cosines of embeddings.
+    r"""Makes a table of neighbors from the cosines of embeddings.
 
     .. math::
 
@@ -167,13 +165,13 @@ def neighbours_from_embeddings(
 
     Args:
       embeddings: Real floating-point array ``[vocabulary, dim]``.
-      k: Number of neighbours of each, less than the vocabulary.
-      excluded: Ids, such as special ones, that have no neighbours and are nobody's.
-      least: Smallest cosine of a neighbour, in ``[-1, 1]``.
+      k: Number of neighbors of each, less than the vocabulary.
+      excluded: Ids, such as special ones, that have no neighbors and are nobody's.
+      least: Smallest cosine of a neighbor, in ``[-1, 1]``.
 
     Returns:
       ``int32[vocabulary, k]``, the nearest first, where -1 is none. Among equal cosines the lowest
-      id is first. A vector of zeros has no direction, and neither has nor is a neighbour.
+      id is first. A vector of zeros has no direction, and neither has nor is a neighbor.
 
     Raises:
       TypeError: ``embeddings`` is not real floating-point, or ``k`` not an integer.
@@ -184,7 +182,7 @@ def neighbours_from_embeddings(
       >>> import jax.numpy as jnp
       >>> from jaxreg.augment import text
       >>> embeddings = jnp.array([[1.0, 0.0], [5.0, 1.0], [0.0, 1.0], [0.1, 3.0]])
-      >>> print(text.neighbours_from_embeddings(embeddings, k=1).ravel())
+      >>> print(text.neighbors_from_embeddings(embeddings, k=1).ravel())
       [1 0 3 2]
     """
     check_real(embeddings, "embeddings")
