@@ -202,3 +202,18 @@ def group_count(num_groups: int | None, group_size: int | None, channels: int) -
     if given < 1 or channels % given:
         raise ValueError(f"`{name}` must divide the {channels} channels, got {given}.")
     return channels // given if num_groups is None else given
+
+
+def check_eps(eps: ArrayLike) -> None:
+    """Raises unless ``eps`` is one number, zero or positive."""
+    check_scalar(eps, "eps")
+    check_nonnegative(eps, "eps")
+
+
+def check_shapes(shape: list[int], **arrays: jax.Array | None) -> None:
+    """Raises unless the arrays have the shape of the feature axes."""
+    for name, a in arrays.items():
+        if a is not None and a.shape != tuple(shape):
+            raise ValueError(
+                f"`{name}` must have the shape of the feature axes, {tuple(shape)}, got {a.shape}."
+            )

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxreg._checks import check_integer, check_real
-from jaxreg._numerics import weighted
+from jaxreg._numerics import weigh
 
 
 def check_logits(logits: jax.Array, name: str) -> None:
@@ -95,14 +95,14 @@ def cross_entropies(logits: jax.Array, labels: jax.Array, share: jax.Array) -> j
     """
     mean = jnp.sum(logits, -1) / logits.shape[-1]
     own = own_logits(logits, widen_labels(labels))
-    return jax.nn.logsumexp(logits, axis=-1) - weighted(1 - share, own) - weighted(share, mean)
+    return jax.nn.logsumexp(logits, axis=-1) - weigh(1 - share, own) - weigh(share, mean)
 
 
 def distribution_cross_entropies(logits: jax.Array, rows: jax.Array, share: jax.Array) -> jax.Array:
     """Cross entropy of each row of probabilities, with a share of them spread over all classes."""
     mass = jnp.sum(rows, axis=-1, keepdims=True)
     smoothed = (1 - share) * rows + share * mass / rows.shape[-1]
-    return -jnp.sum(weighted(smoothed, jax.nn.log_softmax(logits)), axis=-1)
+    return -jnp.sum(weigh(smoothed, jax.nn.log_softmax(logits)), axis=-1)
 
 
 def own_logits(logits: jax.Array, labels: jax.Array) -> jax.Array:

@@ -10,9 +10,9 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
+from jaxreg._axes import Axes, split_axes
 from jaxreg._numerics import peak, widen
 from jaxreg._sharding import whole_along
-from jaxreg.reparam._shared import Axes, split_axes
 
 exact = partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
 

@@ -26,7 +26,7 @@ def widen(x: jax.Array) -> jax.Array:
     return x.astype(wide_dtype(x.dtype))
 
 
-def strength(value: ArrayLike, x: jax.Array) -> jax.Array:
+def as_strength(value: ArrayLike, x: jax.Array) -> jax.Array:
     """Casts a strength to the real dtype that a computation on ``x`` is done in.
 
     The one conversion of every strength: a Python number, a weakly typed and a float32 array then
@@ -35,7 +35,7 @@ def strength(value: ArrayLike, x: jax.Array) -> jax.Array:
     return jnp.asarray(value, real_dtype(x))
 
 
-def weighted(weight: jax.Array, x: jax.Array) -> jax.Array:
+def weigh(weight: jax.Array, x: jax.Array) -> jax.Array:
     """Returns ``weight * x``, and 0 where the weight is 0 and ``x`` infinite or NaN."""
     counts = (weight != 0) | jnp.isfinite(x)
     return weight * jnp.where(counts, x, jnp.zeros_like(x))
@@ -73,9 +73,9 @@ def running_dtype(old: jax.Array, new: jax.Array) -> jnp.dtype:
     return jnp.promote_types(dtype, jnp.complex64) if jnp.iscomplexobj(new) else dtype
 
 
-def aligned(value: ArrayLike, x: jax.Array) -> jax.Array:
+def align(value: ArrayLike, x: jax.Array) -> jax.Array:
     """A strength as it is if it is one number, else at the shape and the sharding of ``x``."""
-    value = strength(value, x)
+    value = as_strength(value, x)
     if value.ndim == 0:
         return value
     return place_like(jnp.broadcast_to(value, x.shape), x)
@@ -140,12 +140,22 @@ def offset_scale(params: Mapping[str, jax.Array], offset: ArrayLike) -> dict[str
     if "scale" not in params or is_static_zero(offset):
         return dict(params)
     scale = params["scale"]
-    return {**params, "scale": widen(scale) + strength(offset, scale)}
+    return {**params, "scale": widen(scale) + as_strength(offset, scale)}
 
 
-def detached(tree: Tree) -> Tree:
+def stop_derivatives(tree: Tree) -> Tree:
     """The same values, through which no derivative goes."""
     return jax.lax.stop_gradient(tree)
+
+
+def inverse_root(x: jax.Array) -> jax.Array:
+    """Inverse square root, and 0 at 0, where a constant feature has nothing to scale.
+
+    At infinity, a variance that overflowed, it is 0 too, with derivatives that are not NaN.
+    """
+    flat = (x <= 0) | (x == jnp.inf)
+    root = jax.lax.rsqrt(jnp.where(flat, jnp.ones_like(x), x))
+    return jnp.where(flat, jnp.zeros_like(x), root)
 
 
 def square(x: jax.Array) -> jax.Array:
@@ -153,7 +163,7 @@ def square(x: jax.Array) -> jax.Array:
     return (x * x.conj()).real
 
 
-def rounded(value: jax.Array, dtype: DTypeLike) -> jax.Array:
+def round_to(value: jax.Array, dtype: DTypeLike) -> jax.Array:
     """Rounds as a cast to a narrower dtype does, in a form that compilers do not remove.
 
     They may keep the digits that a cast there and back would lose.
@@ -167,7 +177,7 @@ def rounded(value: jax.Array, dtype: DTypeLike) -> jax.Array:
     """
     info = jnp.finfo(dtype)
     if info.bits < 16:
-        return _rounded_to_few_bits(value, dtype)
+        return _round_to_few_bits(value, dtype)
     nearest = jax.lax.reduce_precision(value, info.nexp, info.nmant)
     if info.tiny == jnp.finfo(value.dtype).tiny:
         return nearest
@@ -176,7 +186,7 @@ def rounded(value: jax.Array, dtype: DTypeLike) -> jax.Array:
     return jnp.where(jnp.abs(value) < info.tiny, jnp.round(value / spacing) * spacing, nearest)
 
 
-def _rounded_to_few_bits(value: jax.Array, dtype: DTypeLike) -> jax.Array:
+def _round_to_few_bits(value: jax.Array, dtype: DTypeLike) -> jax.Array:
     """Rounding to a dtype whose range is not that of IEEE's, such as float8_e4m3fn."""
     info = jnp.finfo(dtype)
     _, exponent = jnp.frexp(value)

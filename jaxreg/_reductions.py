@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxreg._checks import check_real
-from jaxreg._numerics import weighted, widen
+from jaxreg._numerics import weigh, widen
 
 
 class SumAndCount(NamedTuple):
@@ -70,7 +70,7 @@ def sum_and_count(losses: jax.Array, weights: jax.Array) -> SumAndCount:
       4.0 0.373 -0.146
     """
     losses, weights = _checked(losses, weights)
-    return SumAndCount(jnp.sum(weighted(weights, losses)), jnp.sum(weights))
+    return SumAndCount(jnp.sum(weigh(weights, losses)), jnp.sum(weights))
 
 
 def weighted_mean(losses: jax.Array, weights: jax.Array) -> jax.Array:
@@ -129,7 +129,7 @@ def mean_of_all(losses: jax.Array, weights: jax.Array) -> jax.Array:
       4.0
     """
     losses, weights = _checked(losses, weights)
-    return jnp.sum(weighted(weights, losses)) / max(losses.size, 1)
+    return jnp.sum(weigh(weights, losses)) / max(losses.size, 1)
 
 
 def per_example(losses: jax.Array, weights: jax.Array) -> jax.Array:
@@ -157,7 +157,7 @@ def per_example(losses: jax.Array, weights: jax.Array) -> jax.Array:
       True
     """
     losses, weights = _checked(losses, weights)
-    return weighted(weights, losses)
+    return weigh(weights, losses)
 
 
 def _checked(losses: jax.Array, weights: jax.Array) -> tuple[jax.Array, jax.Array]:

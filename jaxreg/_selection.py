@@ -65,11 +65,11 @@ def select(mask: Mask, params: Any, name: str = "mask") -> Any:
     places, tree = jax.tree_util.tree_flatten_with_path(params)
     if mask is None:
         return tree.unflatten([True] * len(places))
-    pairs = zip(places, spread(mask, params, name), strict=True)
-    return tree.unflatten([_checked(flag, path, w, name) for (path, w), flag in pairs])
+    pairs = zip(places, leaves_for(mask, params, name), strict=True)
+    return tree.unflatten([_check_leaf(flag, path, w, name) for (path, w), flag in pairs])
 
 
-def spread(given: Any, params: Any, name: str) -> list[Any]:
+def leaves_for(given: Any, params: Any, name: str) -> list[Any]:
     """Leaves of a tree that is given for parameters, in the order of the parameters.
 
     Args:
@@ -113,7 +113,7 @@ def _by_name(given: Any, params: Any) -> list[Any] | None:
     return flags if known else None
 
 
-def _checked(flag: Any, path: tuple[Any, ...], w: Any, name: str) -> Any:
+def _check_leaf(flag: Any, path: tuple[Any, ...], w: Any, name: str) -> Any:
     """A boolean of Python, or an array of booleans that broadcasts to the parameter."""
     if isinstance(flag, bool | np.bool_):
         return bool(flag)
@@ -122,8 +122,8 @@ def _checked(flag: Any, path: tuple[Any, ...], w: Any, name: str) -> Any:
     where = "/".join(path_names(path)) or "the root"
     if not hasattr(flag, "shape") or flag.dtype != np.bool_:
         raise TypeError(
-            f"`{name}` must be a tree of booleans, got {_told(flag)} for {where}; compare labels "
-            "and numbers first, or select by name with masks.match."
+            f"`{name}` must be a tree of booleans, got {_describe(flag)} for {where}; compare "
+            "labels and numbers first, or select by name with masks.match."
         )
     if flag.size == 1 and not isinstance(flag, Tracer):
         return bool(np.asarray(flag).reshape(()))
@@ -140,7 +140,7 @@ def _checked(flag: Any, path: tuple[Any, ...], w: Any, name: str) -> Any:
     return flag
 
 
-def _told(flag: Any) -> str:
+def _describe(flag: Any) -> str:
     """A value as errors name it, in one line."""
     shape = getattr(flag, "shape", ())
     return f"an array of {flag.dtype} and shape {shape}" if shape else repr(flag)
@@ -167,7 +167,7 @@ def select_stacked(stacked: Mask, params: Any) -> Any:
         where = "/".join(path_names(path)) or "the root"
         if not isinstance(flag, bool):
             raise TypeError(
-                f"`stacked` must hold one static boolean for each leaf, got {_told(flag)} for "
+                f"`stacked` must hold one static boolean for each leaf, got {_describe(flag)} for "
                 f"{where}; all layers of a stack are treated alike."
             )
         if flag and is_floating(w) and jnp.ndim(w) == 0:

@@ -32,7 +32,7 @@ from jaxreg._checks import (
     check_scalar,
     is_floating,
 )
-from jaxreg._numerics import aligned, strength, widen
+from jaxreg._numerics import align, as_strength, widen
 from jaxreg._trees import map_with_keys
 
 __all__ = ["gaussian_noise", "perturb", "salt_and_pepper", "uniform_noise"]
@@ -169,8 +169,8 @@ def salt_and_pepper(
     check_rate(rate)
     check_broadcasts(low, "low", x.shape)
     check_broadcasts(high, "high", x.shape)
-    p = jnp.clip(strength(rate, x), 0, 1)
-    return _replace(key, x, p, aligned(low, x), aligned(high, x), bits)
+    p = jnp.clip(as_strength(rate, x), 0, 1)
+    return _replace(key, x, p, align(low, x), align(high, x), bits)
 
 
 def perturb(
@@ -220,7 +220,7 @@ def perturb(
             return w
         w = jnp.asarray(w)
         check_real(w, "params")
-        return _add(own_key, w, jnp.maximum(strength(stddev, w), 0), _bits.normal, bits)
+        return _add(own_key, w, jnp.maximum(as_strength(stddev, w), 0), _bits.normal, bits)
 
     return map_with_keys(noisy, key, params)
 
@@ -229,7 +229,7 @@ def _spread(value: ArrayLike, name: str, x: jax.Array) -> jax.Array:
     """Checks the size of noise and returns it aligned with ``x``, without negative elements."""
     check_nonnegative(value, name)
     check_broadcasts(value, name, x.shape)
-    return jnp.maximum(aligned(value, x), 0)
+    return jnp.maximum(align(value, x), 0)
 
 
 def _symmetric(

@@ -49,7 +49,7 @@ from jaxreg._labels import (
     only,
     widen_labels,
 )
-from jaxreg._numerics import aligned, strength, weighted, widen
+from jaxreg._numerics import align, as_strength, weigh, widen
 from jaxreg._reductions import (
     SumAndCount,
     mean_of_all,
@@ -212,7 +212,7 @@ def smoothed_cross_entropy(
         return reduce(*_losses_of_rows(logits, labels, alpha, where))
     check_labels(logits, labels)
     check_weights(where, labels.shape)
-    share = jnp.clip(strength(alpha, logits), 0, 1)
+    share = jnp.clip(as_strength(alpha, logits), 0, 1)
     wide = widen(logits)
     weights = example_weights(is_class(labels, logits.shape[-1]), where, wide.dtype)
     return reduce(cross_entropies(only(weights, wide), labels, share), weights)
@@ -279,15 +279,15 @@ def mixed_cross_entropy(
     if is_static(share):
         check_between(share, "share", 0, 1, "the share of the first labels")
     check_weights(where, labels_a.shape, "labels_a")
-    smoothing = jnp.clip(strength(alpha, logits), 0, 1)
+    smoothing = jnp.clip(as_strength(alpha, logits), 0, 1)
     wide, classes = widen(logits), logits.shape[-1]
-    share = jnp.clip(aligned(share, jnp.sum(wide, axis=-1)), 0, 1)
+    share = jnp.clip(align(share, jnp.sum(wide, axis=-1)), 0, 1)
     first = jnp.where(is_class(labels_a, classes), share, jnp.zeros_like(share))
     second = jnp.where(is_class(labels_b, classes), 1 - share, jnp.zeros_like(share))
     weights = example_weights((first != 0) | (second != 0), where, wide.dtype)
     wide = only(weights, wide)
-    losses = weighted(first, cross_entropies(wide, labels_a, smoothing))
-    return reduce(losses + weighted(second, cross_entropies(wide, labels_b, smoothing)), weights)
+    losses = weigh(first, cross_entropies(wide, labels_a, smoothing))
+    return reduce(losses + weigh(second, cross_entropies(wide, labels_b, smoothing)), weights)
 
 
 def flood(loss: jax.Array, *, level: ArrayLike) -> jax.Array:
@@ -325,7 +325,7 @@ def flood(loss: jax.Array, *, level: ArrayLike) -> jax.Array:
     """
     check_real(loss, "loss")
     check_between(level, "level", -math.inf, math.inf)
-    wide, level = widen(loss), strength(level, loss)
+    wide, level = widen(loss), as_strength(level, loss)
     turned = (2 * level - wide).astype(loss.dtype)
     still = jnp.where(wide == level, jax.lax.stop_gradient(loss), loss)
     return jnp.where(wide < level, turned, still)
@@ -349,7 +349,7 @@ def _losses_of_rows(
     wide = wide.astype(dtype)
     rows = place_like(rows.astype(dtype), wide)
     weights = example_weights(jnp.any(rows != 0, axis=-1), where, dtype)
-    share = jnp.clip(strength(alpha, wide), 0, 1)
+    share = jnp.clip(as_strength(alpha, wide), 0, 1)
     return distribution_cross_entropies(only(weights, wide), only(weights, rows), share), weights
 
 

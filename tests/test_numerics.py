@@ -8,7 +8,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxreg import _numerics
-from jaxreg._numerics import safe_norm, strength, weighted, widen
+from jaxreg._numerics import as_strength, safe_norm, widen
 from tests.helpers import few
 from tests.normalization.helpers import with_gradients
 
@@ -150,7 +150,7 @@ def test_the_peak_may_be_divided_by():
 def test_computation_is_in_float32_or_wider(dtype, wide):
     x = jax.ShapeDtypeStruct((2,), dtype)
     assert jax.eval_shape(widen, x).dtype == _numerics.wide_dtype(dtype) == wide
-    assert jax.eval_shape(lambda x: strength(0.1, x), x).dtype == jnp.float32
+    assert jax.eval_shape(lambda x: as_strength(0.1, x), x).dtype == jnp.float32
     assert _numerics.real_dtype(x) == jnp.float32
 
 
@@ -163,8 +163,8 @@ def test_computation_in_float64_stays_there():
 
 
 def test_a_strength_is_not_rounded_to_the_array():
-    assert strength(0.1, np.ones(2, jnp.bfloat16)) == np.float32(0.1)
-    assert strength(np.float64(0.1), np.ones(2, np.float16)) == np.float32(0.1)
+    assert as_strength(0.1, np.ones(2, jnp.bfloat16)) == np.float32(0.1)
+    assert as_strength(np.float64(0.1), np.ones(2, np.float16)) == np.float32(0.1)
 
 
 def test_numpy_arrays_become_those_of_jax():
@@ -174,21 +174,21 @@ def test_numpy_arrays_become_those_of_jax():
 
 def test_one_number_is_aligned_as_it_is_and_several_like_the_array():
     x = np.zeros((2, 3), np.float16)
-    assert jax.eval_shape(lambda x: _numerics.aligned(0.5, x), x).shape == ()
-    found = jax.jit(_numerics.aligned)(np.array([[1.0], [2.0]], np.float32), x)
+    assert jax.eval_shape(lambda x: _numerics.align(0.5, x), x).shape == ()
+    found = jax.jit(_numerics.align)(np.array([[1.0], [2.0]], np.float32), x)
     assert found.dtype == jnp.float32
     np.testing.assert_array_equal(found, [[1, 1, 1], [2, 2, 2]])
     mesh = jax.make_mesh((2,), ("d",), (AxisType.Explicit,), devices=jax.devices()[:2])
     with jax.set_mesh(mesh):
         placed = jax.device_put(x, NamedSharding(mesh, P("d")))
-        found = jax.jit(_numerics.aligned)(np.ones(3, np.float32), placed)
+        found = jax.jit(_numerics.align)(np.ones(3, np.float32), placed)
     assert found.sharding.spec == P("d", None)
 
 
 def test_weighted_is_the_product_but_zero_times_infinity_is_zero():
     weight = np.array([0.0, 0.0, 0.0, 2.0, 2.0, 0.5], np.float32)
     x = np.array([np.inf, np.nan, 3.0, -np.inf, np.nan, 3.0], np.float32)
-    y, (of_weight, of_x) = with_gradients(weighted, np.ones(6, "f4"), weight, x)
+    y, (of_weight, of_x) = with_gradients(_numerics.weigh, np.ones(6, "f4"), weight, x)
     np.testing.assert_array_equal(y, [0, 0, 0, -np.inf, np.nan, 1.5])
     np.testing.assert_array_equal(of_weight[:3], [0, 0, 3])
     np.testing.assert_array_equal(of_x, weight)
@@ -231,5 +231,5 @@ def test_rounding_is_the_cast_there_and_back(dtype):
     x = numbers_and_halves(np.dtype(dtype))
     with np.errstate(over="ignore"):
         want = x.astype(dtype).astype(np.float32)
-    found = jax.jit(lambda x: _numerics.rounded(x, dtype))(x)
+    found = jax.jit(lambda x: _numerics.round_to(x, dtype))(x)
     np.testing.assert_array_equal(found, want)

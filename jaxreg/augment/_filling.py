@@ -6,7 +6,7 @@ import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 
 from jaxreg._checks import check_broadcasts
-from jaxreg._numerics import strength
+from jaxreg._numerics import as_strength
 from jaxreg.augment._shared import is_labels
 
 
@@ -26,7 +26,7 @@ def filling(fill: ArrayLike, image: jax.Array, shape: tuple[int, ...]) -> jax.Ar
         fill = np.asarray(fill)
     check_broadcasts(fill, "fill", shape)
     if not is_labels(image):
-        return strength(fill, image)
+        return as_strength(fill, image)
     if isinstance(fill, np.ndarray):
         return jnp.asarray(fill.astype(image.dtype))
     if image.dtype == bool or fill.dtype == bool:

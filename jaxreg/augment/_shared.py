@@ -17,7 +17,7 @@ from jaxreg._checks import (
     check_scalar,
     check_static_integer,
 )
-from jaxreg._numerics import real_dtype, strength, widen
+from jaxreg._numerics import as_strength, real_dtype, widen
 from jaxreg._sharding import explicit_sharding, place_like, whole_along
 
 Size = tuple[int, int]
@@ -117,7 +117,7 @@ def per_example(value: ArrayLike, name: str, image: jax.Array) -> jax.Array:
     """A strength as one number, or as one for each example with axes for its elements."""
     lead = image.shape[:-3]
     check_broadcasts(value, name, lead)
-    value = strength(value, image)
+    value = as_strength(value, image)
     if value.ndim == 0:
         return value
     return value.reshape((1,) * (len(lead) - value.ndim) + value.shape + (1, 1, 1))
@@ -128,7 +128,7 @@ def limit(value: ArrayLike, name: str, image: jax.Array) -> jax.Array:
     check_scalar(value, name)
     check_nonnegative(value, name)
     check_finite(value, name)
-    value = strength(value, image)
+    value = as_strength(value, image)
     return jnp.clip(value, 0, jnp.finfo(value.dtype).max)
 
 
@@ -165,7 +165,7 @@ def check_positive(value: ArrayLike, name: str) -> None:
 def between(key: jax.Array, image: jax.Array, low: ArrayLike, high: ArrayLike) -> jax.Array:
     """One number evenly spread over an interval for each example, of shape ``[...]``."""
     share = uniform(key, image)
-    low, high = strength(low, image), strength(high, image)
+    low, high = as_strength(low, image), as_strength(high, image)
     return low + (high - low) * share
 
 
@@ -187,7 +187,7 @@ def symmetric(key: jax.Array, image: jax.Array, bound: jax.Array) -> jax.Array:
 
 def chosen(key: jax.Array, image: jax.Array, probability: ArrayLike) -> jax.Array:
     """One decision for each example, of shape ``[..., 1, 1, 1]``."""
-    return spread(uniform(key, image) < strength(probability, image))
+    return spread(uniform(key, image) < as_strength(probability, image))
 
 
 def spread(value: jax.Array) -> jax.Array:

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxreg import _bits
-from jaxreg._numerics import strength
+from jaxreg._numerics import as_strength
 
 # One proposal in twenty is rejected: one variate in ten million finds none.
 _PROPOSALS = 6
@@ -27,7 +27,7 @@ def beta(key: jax.Array, x: jax.Array, alpha: ArrayLike, shape: tuple[int, ...])
     the ends.
     """
     x = jnp.asarray(x)
-    alpha = strength(alpha, x)
+    alpha = as_strength(alpha, x)
     positive = alpha > 0
     a = _clipped(alpha)
     lines = (*shape, *(1,) * (x.ndim - len(shape)))
@@ -54,7 +54,7 @@ def dirichlet(key: jax.Array, image: jax.Array, alpha: ArrayLike, width: int) ->
 
       G = d (1 + Z / \sqrt{9 d})^3 \, W^{1 / \alpha}, \qquad d = \alpha + 2/3
     """
-    a = _clipped(strength(alpha, image))
+    a = _clipped(as_strength(alpha, image))
     *keys, power_key = jax.random.split(key, 3)
     shape = (*image.shape[:-3], width, _PROPOSALS, 1)
     draws = (_bits.normal, _bits.uniform)

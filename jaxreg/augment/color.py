@@ -20,7 +20,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from jaxreg._checks import check_broadcasts, check_nonnegative
-from jaxreg._numerics import real_dtype, strength, widen
+from jaxreg._numerics import as_strength, real_dtype, widen
 from jaxreg.augment._shared import (
     check_finite,
     check_positive,
@@ -337,7 +337,7 @@ def _by_channel(value: ArrayLike | Sequence[float], name: str, image: jax.Array)
     if name == "stddev":
         check_positive(value, name)
     check_broadcasts(value, name, image.shape[-1:])
-    value = strength(value, image)
+    value = as_strength(value, image)
     return value if value.ndim == 0 else value.reshape((1,) * (image.ndim - 1) + value.shape)
 
 

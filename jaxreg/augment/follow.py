@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxreg._checks import check_integer, check_real
-from jaxreg._numerics import strength
+from jaxreg._numerics import as_strength
 from jaxreg.augment import matrices
 from jaxreg.augment._shared import Size, check_size, is_labels
 from jaxreg.augment.geometry import affine
@@ -165,9 +165,9 @@ Point = tuple[jax.Array, jax.Array, jax.Array]
 
 def _moved(x: jax.Array, y: jax.Array, matrix: ArrayLike, here: Size) -> Point:
     """Homogeneous coordinates about the centre of points ``[..., points]`` from the corner."""
-    matrix = strength(matrix, x)
+    matrix = as_strength(matrix, x)
     matrix = matrix.reshape((1,) * (x.ndim + 1 - matrix.ndim) + matrix.shape)
-    centred = strength(x, x) - here[1] / 2, strength(y, y) - here[0] / 2
+    centred = as_strength(x, x) - here[1] / 2, as_strength(y, y) - here[0] / 2
     moved = matrices.apply(matrix, *(value[..., None] for value in centred))
     x, y, w = (value[..., 0] for value in moved)
     return x, y, w

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxreg._checks import check_broadcasts
-from jaxreg._numerics import strength
+from jaxreg._numerics import as_strength
 from jaxreg.augment import matrices
 from jaxreg.augment._shared import Size, check_size, checked_pixels, select
 from jaxreg.augment.sampling import Border, Sampler, default_sampler
@@ -72,7 +72,7 @@ def affine(
       True
     """
     image = checked_pixels(image)
-    matrix = strength(matrix, image)
+    matrix = as_strength(matrix, image)
     x, y = positions(matrix, image.shape[:-3], *_sizes(image, size))
     warped = (sample or default_sampler(image))(image, x, y, fill=fill, border=border)
     return _resampled(image, warped, matrix, size)
@@ -303,7 +303,7 @@ def elastic(
     image = checked_pixels(image)
     shape = (*image.shape[:-1], 2)
     check_broadcasts(displacement, "displacement", shape)
-    moved = jnp.broadcast_to(strength(displacement, image), shape)
+    moved = jnp.broadcast_to(as_strength(displacement, image), shape)
     x, y = _grid(_sizes(image, None)[0], image.ndim - 1, moved.dtype)
     sample = sample or default_sampler(image)
     warped = sample(image, x + moved[..., 0], y + moved[..., 1], fill=fill, border=border)
@@ -383,4 +383,4 @@ def _grid(size: Size, ndim: int, dtype: jnp.dtype) -> tuple[jax.Array, jax.Array
 def _one_each(value: ArrayLike, name: str, image: jax.Array) -> jax.Array:
     """A strength of shape ``[...]``, one number or one for each example."""
     check_broadcasts(value, name, image.shape[:-3])
-    return strength(value, image)
+    return as_strength(value, image)

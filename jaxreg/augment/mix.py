@@ -27,7 +27,7 @@ from jaxreg._checks import (
     check_real,
     check_scalar,
 )
-from jaxreg._numerics import strength
+from jaxreg._numerics import as_strength
 from jaxreg._sharding import place_first, place_like
 from jaxreg.augment._shared import (
     averaged,
@@ -310,7 +310,7 @@ def _partnered(
     _check_batch(x)
     share_key, partner_key = jax.random.split(key)
     partners = shuffled if partners is None else partners
-    share = (share_of_example if draw is None else draw)(share_key, x, strength(alpha, x))
+    share = (share_of_example if draw is None else draw)(share_key, x, as_strength(alpha, x))
     # On purpose the same key again: labels have the partners of their examples.
     other_labels = partners(jax.random.clone(partner_key), jnp.asarray(labels))
     return share, partners(partner_key, x), other_labels
@@ -333,6 +333,6 @@ def _shares(value: ArrayLike, x: jax.Array, name: str = "share", *, clip: bool =
     check_broadcasts(value, name, x.shape[:1])
     if clip and jnp.ndim(value) == 0:
         check_rate(value, name)
-    value = jnp.broadcast_to(strength(value, x), x.shape[:1])
+    value = jnp.broadcast_to(as_strength(value, x), x.shape[:1])
     value = jnp.clip(value, 0, 1) if clip else value
     return place_first(value, x)

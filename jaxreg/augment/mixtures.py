@@ -19,7 +19,7 @@ from jaxreg._checks import (
     check_static_integer,
 )
 from jaxreg._labels import widen_labels
-from jaxreg._numerics import strength, widen
+from jaxreg._numerics import as_strength, widen
 from jaxreg._sharding import whole_along
 from jaxreg.augment._shared import check_finite
 
@@ -125,7 +125,7 @@ def fit_mixture(
     flat = widen(whole_along(x, range(x.ndim))).reshape(len(x), -1)
     ids = widen_labels(whole_along(jnp.asarray(labels), [0]))
     counted = (ids[None] == jnp.arange(num_classes, dtype=ids.dtype)[:, None]).astype(flat.dtype)
-    fit = partial(_fit, flat, components=components, steps=steps, ridge=strength(ridge, x))
+    fit = partial(_fit, flat, components=components, steps=steps, ridge=as_strength(ridge, x))
     weights, means, covariances = jax.vmap(fit)(jax.random.split(key, num_classes), counted)
     return Mixture(weights, means.reshape((num_classes, components, *x.shape[1:])), covariances)
 

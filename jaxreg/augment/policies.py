@@ -22,7 +22,7 @@ from jaxreg._checks import (
     check_scalar,
     check_static_integer,
 )
-from jaxreg._numerics import real_dtype, strength, widen
+from jaxreg._numerics import as_strength, real_dtype, widen
 from jaxreg.augment._shared import checked, place_by_example, select, spread, uniform
 from jaxreg.augment._shares import beta, dirichlet
 from jaxreg.augment.operations import AUG_MIX, RAND_AUGMENT, TRIVIAL_AUGMENT_WIDE
@@ -86,7 +86,7 @@ def rand_augment(
     check_static_integer(number, "number")
     if number < 0:
         raise ValueError(f"`number` must be zero or positive, got {number}.")
-    level = strength(magnitude, image) / _RAND_AUGMENT_LEVELS
+    level = as_strength(magnitude, image) / _RAND_AUGMENT_LEVELS
     steps = [any_of(k, image, operations, level) for k in jax.random.split(key, number)]
     return augmented(image, steps, fill, sample)
 
@@ -256,7 +256,7 @@ def aug_mix(
     weights = place_by_example(dirichlet(weight_key, image, alpha, width), image)
     weights = jnp.moveaxis(weights, -1, 0)[..., None, None, None]
     copies = jnp.broadcast_to(image, (width, *image.shape))
-    steps = _chain(chain_key, copies, strength(severity, image), depth, operations)
+    steps = _chain(chain_key, copies, as_strength(severity, image), depth, operations)
     mixed = jnp.sum(weights * widen(augmented(copies, steps, fill, bilinear)), axis=0)
     y = share * widen(image) + (1 - share) * mixed
     return select(share == 1, image, y.astype(image.dtype))
@@ -307,7 +307,7 @@ def _step_of(
 
 def _entry(which: jax.Array, values: Sequence[ArrayLike], image: jax.Array) -> jax.Array:
     """For each example the value of its number; a sum of one term, which is no gather."""
-    table = jnp.stack([strength(value, image) for value in values])
+    table = jnp.stack([as_strength(value, image) for value in values])
     positions = jnp.arange(len(values), dtype=which.dtype)
     shape = (1,) * which.ndim + table.shape
     hit = which[..., None] == positions.reshape(shape)

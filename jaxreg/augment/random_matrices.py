@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxreg._checks import check_between, check_key, check_rate
-from jaxreg._numerics import real_dtype, strength
+from jaxreg._numerics import as_strength, real_dtype
 from jaxreg._sharding import place_like
 from jaxreg.augment import matrices
 from jaxreg.augment._shared import (
@@ -216,7 +216,7 @@ def random_quadrilateral(key: jax.Array, image: jax.Array, *, distortion: ArrayL
     check_between(distortion, "distortion", 0, 1)
     check_key(key)
     image = checked_pixels(image)
-    share = jnp.clip(strength(distortion, image), 0, 1)
+    share = jnp.clip(as_strength(distortion, image), 0, 1)
     lead, (height, width) = image.shape[:-3], image.shape[-3:-1]
     keys = jax.random.split(key, 8)
     moved = jnp.stack([between(k, image, 0, share) for k in keys], axis=-1)

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxreg._numerics import real_dtype, strength, widen
+from jaxreg._numerics import as_strength, real_dtype, widen
 from jaxreg.augment._filling import check_fill, filling
 from jaxreg.augment._shared import (
     checked,
@@ -348,7 +348,7 @@ def _points(image: jax.Array, x: jax.Array, y: jax.Array) -> tuple[jax.Array, ja
                 f"`{name}` must be of shape {(*image.shape[:-3], 'rows', 'columns')}, got "
                 f"{jnp.shape(points)}; broadcast it over the leading axes of `image`."
             )
-    x, y = (place_by_example(strength(points, image), image) for points in (x, y))
+    x, y = (place_by_example(as_strength(points, image), image) for points in (x, y))
     return image, x, y
 
 

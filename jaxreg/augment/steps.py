@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxreg._numerics import real_dtype, strength
+from jaxreg._numerics import as_strength, real_dtype
 from jaxreg._sharding import is_spread, vary_with
 from jaxreg.augment._filling import filling
 from jaxreg.augment._shared import kept_shape, place_by_example, select, spread, uniform
@@ -57,7 +57,7 @@ def decided(
     """The operation of this number for each example, at a level in ``[0, 1]``, with a sign."""
 
     def strength_of(operation: Operation | Warp) -> jax.Array:
-        low, high = strength(operation.low, image), strength(operation.high, image)
+        low, high = as_strength(operation.low, image), as_strength(operation.high, image)
         value = low + (high - low) * jnp.clip(level, 0, 1)
         value = value * sign if operation.signed else value
         return place_by_example(jnp.broadcast_to(value, image.shape[:-3]), image)
@@ -219,7 +219,7 @@ def _matrix(step: Chosen, image: jax.Array) -> jax.Array:
     matrix = place_by_example(jnp.broadcast_to(still, (*lead, 3, 3)), image)
     for number, (warp, value) in enumerate(zip(step.operations, step.strengths, strict=True)):
         if isinstance(warp, Warp):
-            moved = strength(warp.matrix(image, value), image)
+            moved = as_strength(warp.matrix(image, value), image)
             moved = place_by_example(jnp.broadcast_to(moved, matrix.shape), image)
             chosen = jnp.broadcast_to((step.number == number)[..., None, None], matrix.shape)
             matrix = jnp.where(chosen, moved, matrix)

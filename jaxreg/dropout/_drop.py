@@ -9,7 +9,7 @@ from jax.typing import ArrayLike
 
 from jaxreg import _bits
 from jaxreg._checks import check_floating, check_key, check_rate, is_static
-from jaxreg._numerics import divide, strength
+from jaxreg._numerics import as_strength, divide
 
 
 def inverted(
@@ -50,7 +50,7 @@ def check_axes(x: jax.Array, least: int, layout: str, name: str = "x") -> None:
 
 def clipped(rate: ArrayLike, x: jax.Array) -> jax.Array:
     """The rate in the dtype of computations on ``x``, within ``[0, 1]``; NaN stays."""
-    return jnp.clip(strength(rate, x), 0, 1)
+    return jnp.clip(as_strength(rate, x), 0, 1)
 
 
 def kept(rate: ArrayLike, x: jax.Array) -> jax.Array:
@@ -58,7 +58,7 @@ def kept(rate: ArrayLike, x: jax.Array) -> jax.Array:
     if not is_static(rate):
         return 1 - clipped(rate, x)
     # In float32, 1 - 0.9 is 2e-7 too large and 1 - 0.999 is 1e-5.
-    return strength(1 - float(rate), x)  # pyright: ignore[reportArgumentType]
+    return as_strength(1 - float(rate), x)  # pyright: ignore[reportArgumentType]
 
 
 def decisions(x: jax.Array, shared: Collection[int]) -> tuple[int, ...]:

@@ -9,7 +9,7 @@ from jax.typing import ArrayLike
 
 from jaxreg import _bits
 from jaxreg._checks import check_floating
-from jaxreg._numerics import strength, widen
+from jaxreg._numerics import as_strength, widen
 from jaxreg.dropout._drop import check_arguments, check_axes, clipped, decisions
 
 # Constants of SELU by Klambauer et al., equation 14, with the digits of their appendix.
@@ -127,7 +127,7 @@ def _saturated(
     bits: _bits.Bits | None,
 ) -> jax.Array:
     dropped = _bits.bernoulli(key, rate, shape, like=x, bits=bits)
-    saturation = strength(_SATURATION, x)
+    saturation = as_strength(_SATURATION, x)
     # A rate of 1 gives zeros; its infinite slope is that of a rate of 0 here, to be finite.
     certain = rate >= 1
     p = jnp.where(certain, jnp.zeros_like(rate), rate)

@@ -17,7 +17,7 @@ from jaxreg._checks import (
     check_scalar,
     is_static,
 )
-from jaxreg._numerics import aligned, square, strength, widen
+from jaxreg._numerics import align, as_strength, square, widen
 
 # Beyond these logits nothing changes but what overflows.
 _LOGITS = (-1000.0, 60.0)
@@ -82,7 +82,7 @@ def concrete_dropout(
     check_scalar(temperature, "temperature")
     if is_static(temperature) and not float(temperature) > 0:  # pyright: ignore[reportArgumentType]
         raise ValueError(f"`temperature` must be positive, got {temperature}; the paper has 0.1.")
-    return _concrete(key, x, aligned(logit, x), strength(temperature, x), bits)
+    return _concrete(key, x, align(logit, x), as_strength(temperature, x), bits)
 
 
 def concrete_dropout_penalty(
@@ -139,12 +139,12 @@ def concrete_dropout_penalty(
     for value, name in ((weight, "weight"), (entropy_weight, "entropy_weight")):
         check_scalar(value, name)
         check_nonnegative(value, name)
-    logit = jnp.broadcast_to(_within_range(strength(logit, w)), inputs)
+    logit = jnp.broadcast_to(_within_range(as_strength(logit, w)), inputs)
     squares = jnp.sum(square(widen(w)), axis=[a for a in range(w.ndim) if a != w.ndim - 2])
     squares = jnp.sum(squares * (1 + jnp.exp(logit)))
     rate = jax.nn.sigmoid(logit)
     entropy = jnp.sum(rate * jax.nn.softplus(-logit) + (1 - rate) * jax.nn.softplus(logit))
-    return strength(weight, w) * squares - strength(entropy_weight, w) * entropy
+    return as_strength(weight, w) * squares - as_strength(entropy_weight, w) * entropy
 
 
 @partial(jax.checkpoint, static_argnums=(4,))

@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 
 from jaxreg import _bits
 from jaxreg._checks import canonical_axes, check_floating, check_key, check_rate, is_static
-from jaxreg._numerics import strength, widen
+from jaxreg._numerics import as_strength, widen
 from jaxreg.dropout._drop import check_arguments, clipped, inverted
 
 
@@ -176,7 +176,7 @@ def gaussian_dropout(
             "infinite; use a smaller rate."
         )
     largest = 1 - float(np.finfo(np.float32).epsneg)
-    return _gaussian(key, x, jnp.clip(strength(rate, x), 0, largest), bits)
+    return _gaussian(key, x, jnp.clip(as_strength(rate, x), 0, largest), bits)
 
 
 def fold_in_axis(key: jax.Array, axis_name: str | tuple[str, ...]) -> jax.Array:

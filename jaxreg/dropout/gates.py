@@ -8,7 +8,7 @@ from jax.typing import ArrayLike
 
 from jaxreg import _bits
 from jaxreg._checks import check_key, check_real, check_scalar, is_static
-from jaxreg._numerics import strength, widen
+from jaxreg._numerics import as_strength, widen
 
 _COLDEST = 1e-6
 # The distribution of the paper, section 4.
@@ -117,7 +117,7 @@ def gate_strengths(
         raise ValueError(f"`low` must be negative, got {low}; the paper has -0.1.")
     if is_static(high) and not float(high) > 1:  # pyright: ignore[reportArgumentType]
         raise ValueError(f"`high` must be above 1, got {high}; the paper has 1.1.")
-    heat, bottom, top = (strength(v, log_alpha) for v in (temperature, low, high))
+    heat, bottom, top = (as_strength(v, log_alpha) for v in (temperature, low, high))
     tiny = jnp.finfo(bottom.dtype).tiny
     return jnp.maximum(heat, _COLDEST), (jnp.minimum(bottom, -tiny), jnp.maximum(top, 1))
 

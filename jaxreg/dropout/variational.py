@@ -22,7 +22,7 @@ from jaxreg._checks import (
     check_real,
     is_static,
 )
-from jaxreg._numerics import aligned, strength, wide_dtype, widen
+from jaxreg._numerics import align, as_strength, wide_dtype, widen
 
 # Where alpha / (1 + alpha) rounds to 1 in float32; `gaussian_dropout` clips its rate to the same.
 _LARGEST = 24 * math.log(2)
@@ -76,7 +76,7 @@ def variational_dropout(
             f"`log_alpha` must be below infinity, got {log_alpha}; -inf switches the noise off."
         )
     check_broadcasts(log_alpha, "log_alpha", x.shape)
-    return _noisy(key, x, aligned(log_alpha, x), bits)
+    return _noisy(key, x, align(log_alpha, x), bits)
 
 
 def variational_dropout_kl(log_alpha: jax.Array) -> jax.Array:
@@ -210,7 +210,7 @@ def variational_dense(
     check_key(key)
     _check_dense(x, kernel, bias)
     _check_log_variance(log_var, kernel)
-    return _dense(key, x, kernel, strength(log_var, kernel), bias, bits)
+    return _dense(key, x, kernel, as_strength(log_var, kernel), bias, bits)
 
 
 def variational_dense_inference(
@@ -297,7 +297,7 @@ def variational_prune(
     """
     check_real(kernel, "kernel")
     check_between(threshold, "threshold", -math.inf, math.inf)
-    noise = _wide_log_alpha(kernel, log_var) > strength(threshold, kernel)
+    noise = _wide_log_alpha(kernel, log_var) > as_strength(threshold, kernel)
     return jnp.where(noise, jnp.zeros_like(kernel), kernel)
 
 
@@ -345,7 +345,7 @@ def _affine(x: jax.Array, kernel: jax.Array, bias: ArrayLike | None) -> jax.Arra
 
 def _wide_log_alpha(kernel: jax.Array, log_var: ArrayLike) -> jax.Array:
     _check_log_variance(log_var, kernel)
-    log_var = strength(log_var, kernel)
+    log_var = as_strength(log_var, kernel)
     log_var = jax.lax.expand_dims(log_var, range(kernel.ndim - log_var.ndim))
     return log_var - jnp.log(jnp.square(widen(kernel)) + _EPS)
 

@@ -9,7 +9,7 @@ from jax.typing import ArrayLike
 
 from jaxreg import _bits
 from jaxreg._checks import check_broadcasts, check_key, check_real, is_static
-from jaxreg._numerics import aligned, square, strength, widen
+from jaxreg._numerics import align, as_strength, square, widen
 
 # The noise of this variance is still within the range of float16.
 _LARGEST = 24 * math.log(2)
@@ -48,7 +48,7 @@ def gaussian_kl(mean: jax.Array, log_var: ArrayLike) -> jax.Array:
       Kingma and Welling, `Auto-Encoding Variational Bayes <https://arxiv.org/abs/1312.6114>`_, 2014
     """
     check_gaussian(mean, log_var)
-    log_var = aligned(log_var, mean)
+    log_var = align(log_var, mean)
     # Past the largest both parts are linear, so that no infinity is multiplied.
     low = jnp.minimum(log_var, _LARGEST)
     beyond = jnp.maximum(log_var - _LARGEST, 0)
@@ -95,7 +95,7 @@ def sample_gaussian(
     check_key(key)
     check_real(mean, "mean")
     _check_log_var(log_var, mean)
-    return _sample(key, mean, strength(log_var, mean), bits)
+    return _sample(key, mean, as_strength(log_var, mean), bits)
 
 
 def check_gaussian(mean: jax.Array, log_var: ArrayLike) -> None:
@@ -116,7 +116,7 @@ def _check_log_var(log_var: ArrayLike, mean: jax.Array) -> None:
 def _sample(
     key: jax.Array, mean: jax.Array, log_var: jax.Array, bits: _bits.Bits | None
 ) -> jax.Array:
-    log_var = aligned(log_var, mean)
+    log_var = align(log_var, mean)
     noise = _bits.normal(key, mean.shape, like=mean, bits=bits).astype(log_var.dtype)
     stddev = jnp.exp(jnp.minimum(log_var, _LARGEST) / 2)
     sample = (widen(mean) + stddev * noise).astype(mean.dtype)

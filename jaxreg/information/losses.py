@@ -17,7 +17,7 @@ from jaxreg._labels import (
     is_class,
     only,
 )
-from jaxreg._numerics import aligned, strength, weighted, widen
+from jaxreg._numerics import align, as_strength, weigh, widen
 from jaxreg._reductions import weighted_mean
 from jaxreg.information.gaussian import check_gaussian, gaussian_kl
 
@@ -201,7 +201,7 @@ def free_bits(
     kl = widen(kl)
     weights = example_weights(jnp.ones_like(jnp.sum(kl, -1), bool), where, kl.dtype)
     means = jax.vmap(reduce, in_axes=(-1, None))(only(weights, kl), weights)
-    level = strength(level, kl)
+    level = as_strength(level, kl)
     return jnp.sum(jnp.where(means <= level, level, means))
 
 
@@ -209,11 +209,11 @@ def _lagrangian(
     distortion: jax.Array, mean: jax.Array, log_var: ArrayLike, beta: ArrayLike, weights: jax.Array
 ) -> jax.Array:
     """Distortion and weighted rate of each example."""
-    log_var = only(weights, aligned(log_var, mean))
+    log_var = only(weights, align(log_var, mean))
     rate = gaussian_kl(only(weights, mean), log_var)
-    beta = jnp.maximum(strength(beta, mean), 0)
+    beta = jnp.maximum(as_strength(beta, mean), 0)
     dtype = jnp.promote_types(distortion.dtype, rate.dtype)
-    rate = weighted(beta, rate)
+    rate = weigh(beta, rate)
     return distortion.astype(dtype) + rate.astype(dtype)
 
 

@@ -15,7 +15,7 @@ from jax.typing import ArrayLike
 
 from jaxreg import normalization
 from jaxreg._checks import canonical_groups, check_floating, check_mask
-from jaxreg._numerics import detached, offset_scale, widen
+from jaxreg._numerics import offset_scale, stop_derivatives, widen
 from jaxreg.nnx._strengths import Module
 
 
@@ -226,7 +226,7 @@ def evaluates(norm: Any, use_running_average: bool | None) -> bool:  # noqa: FBT
 
 def store(variable: nnx.Variable[Any], value: jax.Array) -> None:
     """Gives a variable a new value, wider than the old one where that was narrow."""
-    value, old = detached(value), variable[...].dtype
+    value, old = stop_derivatives(value), variable[...].dtype
     if value.dtype == old:
         variable[...] = value
     elif variable.ref:

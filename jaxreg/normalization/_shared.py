@@ -8,11 +8,9 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxreg._checks import canonical_groups, check_mask, check_nonnegative, check_scalar
-from jaxreg._numerics import real_dtype, strength, wide_dtype, widen
+from jaxreg._checks import canonical_groups, check_mask
+from jaxreg._numerics import as_strength, inverse_root, real_dtype, wide_dtype, widen
 from jaxreg._sharding import varying_axes
-
-Axes = int | tuple[int, ...]
 
 
 def align_mask(where: ArrayLike, x: jax.Array) -> jax.Array:
@@ -91,16 +89,6 @@ def select(x: jax.Array, mask: jax.Array | None) -> jax.Array:
     return x if mask is None else jnp.where(mask, x, jnp.zeros_like(x))
 
 
-def inverse_root(x: jax.Array) -> jax.Array:
-    """Inverse square root, and 0 at 0, where a constant feature has nothing to scale.
-
-    At infinity, a variance that overflowed, it is 0 too, with derivatives that are not NaN.
-    """
-    flat = (x <= 0) | (x == jnp.inf)
-    root = jax.lax.rsqrt(jnp.where(flat, jnp.ones_like(x), x))
-    return jnp.where(flat, jnp.zeros_like(x), root)
-
-
 def affine(
     x: jax.Array,
     mean: jax.Array | None,
@@ -131,7 +119,7 @@ def affine(
 
     check_kinds(x, scale=scale, bias=bias)
     scale, bias = expanded(scale), expanded(bias)
-    gain = inverse_root(var + strength(eps, x))
+    gain = inverse_root(var + as_strength(eps, x))
     if where is not None:
         x = jnp.where(align_mask(where, x) | jnp.isfinite(x), x, jnp.zeros_like(x))
     # One factor in place of two, unless it would be as large as the input and its gradient with it.
@@ -173,19 +161,4 @@ def check_kinds(x: jax.Array, of: str = "x", **arrays: jax.Array | None) -> None
             raise TypeError(
                 f"`{name}` must be real where `{of}` is, got {a.dtype} for {x.dtype}; make `{of}` "
                 "complex."
-            )
-
-
-def check_eps(eps: ArrayLike) -> None:
-    """Raises unless ``eps`` is one number, zero or positive."""
-    check_scalar(eps, "eps")
-    check_nonnegative(eps, "eps")
-
-
-def check_shapes(shape: list[int], **arrays: jax.Array | None) -> None:
-    """Raises unless the arrays have the shape of the feature axes."""
-    for name, a in arrays.items():
-        if a is not None and a.shape != tuple(shape):
-            raise ValueError(
-                f"`{name}` must have the shape of the feature axes, {tuple(shape)}, got {a.shape}."
             )

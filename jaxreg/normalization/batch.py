@@ -7,24 +7,19 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike, DTypeLike
 
+from jaxreg._axes import Axes
 from jaxreg._checks import (
     canonical_axes,
     check_between,
+    check_eps,
     check_floating,
     check_nonnegative,
     check_scalar,
-)
-from jaxreg._numerics import running_dtype, strength
-from jaxreg._sharding import place_like
-from jaxreg.normalization._shared import (
-    Axes,
-    affine,
-    as_wide,
-    check_eps,
-    check_kinds,
     check_shapes,
-    check_synchronized,
 )
+from jaxreg._numerics import as_strength, running_dtype
+from jaxreg._sharding import place_like
+from jaxreg.normalization._shared import affine, as_wide, check_kinds, check_synchronized
 from jaxreg.normalization.statistics import Moments, moments
 
 
@@ -153,7 +148,7 @@ def or_running(batch: Moments, stats: BatchStats) -> BatchStats:
 
 def averaged(stats: BatchStats, batch: Moments, momentum: ArrayLike, ddof: ArrayLike) -> BatchStats:
     """Running statistics after a batch; one element has a mean but no variance."""
-    old, past = _like(stats, batch), strength(momentum, batch.mean)
+    old, past = _like(stats, batch), as_strength(momentum, batch.mean)
     known, new_var = with_ddof(batch, ddof)
     mean = jnp.where(batch.count > 0, past * old.mean + (1 - past) * batch.mean, old.mean)
     var = jnp.where(known, past * old.var + (1 - past) * new_var, old.var)
@@ -165,7 +160,7 @@ def averaged(stats: BatchStats, batch: Moments, momentum: ArrayLike, ddof: Array
 
 def with_ddof(batch: Moments, ddof: ArrayLike) -> tuple[jax.Array, jax.Array]:
     """Which variances of a batch are known, and these divided by ``count - ddof``."""
-    lost = strength(ddof, batch.var)
+    lost = as_strength(ddof, batch.var)
     known = batch.count > jnp.maximum(lost, 1)
     rest = jnp.where(known, batch.count - lost, jnp.ones_like(batch.count))
     return known, batch.var * (batch.count / rest)

@@ -4,16 +4,10 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxreg._checks import canonical_axes, check_floating
-from jaxreg._numerics import real_dtype, strength, widen
-from jaxreg.normalization._shared import (
-    Axes,
-    as_wide,
-    check_eps,
-    check_kinds,
-    check_shapes,
-    inverse_root,
-)
+from jaxreg._axes import Axes
+from jaxreg._checks import canonical_axes, check_eps, check_floating, check_shapes
+from jaxreg._numerics import as_strength, inverse_root, real_dtype, widen
+from jaxreg.normalization._shared import as_wide, check_kinds
 from jaxreg.normalization.batch import BatchStats
 
 
@@ -75,7 +69,7 @@ def fold_batch_norm(
     del arrays["var"]
     check_kinds(kernel, "kernel", layer_bias=layer_bias, **arrays)
     wide = widen(kernel)
-    gain = inverse_root(stats.var.astype(real_dtype(kernel)) + strength(eps, kernel))
+    gain = inverse_root(stats.var.astype(real_dtype(kernel)) + as_strength(eps, kernel))
     if scale is not None:
         gain = gain * as_wide(scale, kernel)
     offset = -as_wide(stats.mean, kernel)

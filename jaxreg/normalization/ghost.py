@@ -7,16 +7,16 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 from jax.typing import ArrayLike
 
-from jaxreg._checks import check_between, check_floating, check_static_integer
-from jaxreg._numerics import running_dtype, strength
-from jaxreg._sharding import explicit_sharding, place_like, whole_along
-from jaxreg.normalization._shared import (
-    affine,
-    align_mask,
+from jaxreg._checks import (
+    check_between,
     check_eps,
-    check_kinds,
+    check_floating,
     check_shapes,
+    check_static_integer,
 )
+from jaxreg._numerics import as_strength, running_dtype
+from jaxreg._sharding import explicit_sharding, place_like, whole_along
+from jaxreg.normalization._shared import affine, align_mask, check_kinds
 from jaxreg.normalization.batch import BatchStats, check_ddof, with_ddof
 from jaxreg.normalization.statistics import moments
 
@@ -104,7 +104,7 @@ def ghost_batch_norm(
     mean, var = (jnp.expand_dims(a, inner) for a in used)
     features = (x.ndim,)
     y = affine(ghosts, mean, var, scale=scale, bias=bias, eps=eps, features=features, where=mask)
-    past = strength(momentum, like)
+    past = as_strength(momentum, like)
     has_var, new_var = with_ddof(batch, ddof)
     new = BatchStats(
         _average(stats.mean, batch.mean, known, past),

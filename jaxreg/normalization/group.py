@@ -6,21 +6,17 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from jaxreg._axes import Axes
 from jaxreg._checks import (
     canonical_axes,
+    check_eps,
     check_floating,
+    check_shapes,
     check_static_integer,
 )
 from jaxreg._numerics import widen
 from jaxreg._sharding import place_like, whole_along
-from jaxreg.normalization._shared import (
-    Axes,
-    affine,
-    align_mask,
-    among,
-    check_eps,
-    check_shapes,
-)
+from jaxreg.normalization._shared import affine, align_mask, among
 from jaxreg.normalization.layer import or_standard
 from jaxreg.normalization.statistics import Moments, moments_along, pooled
 

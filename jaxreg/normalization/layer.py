@@ -6,17 +6,10 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxreg._checks import canonical_axes, check_floating
+from jaxreg._axes import Axes
+from jaxreg._checks import canonical_axes, check_eps, check_floating, check_shapes
 from jaxreg._numerics import square, widen
-from jaxreg.normalization._shared import (
-    Axes,
-    affine,
-    align_mask,
-    among,
-    check_eps,
-    check_shapes,
-    select,
-)
+from jaxreg.normalization._shared import affine, align_mask, among, select
 from jaxreg.normalization.statistics import Moments, count_along, moments_along
 
 

@@ -7,22 +7,19 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from jaxreg._axes import Axes
 from jaxreg._checks import (
     canonical_axes,
     check_between,
+    check_eps,
     check_nonnegative,
     check_real,
     check_scalar,
-)
-from jaxreg._numerics import strength
-from jaxreg._sharding import place_like
-from jaxreg.normalization._shared import (
-    Axes,
-    check_eps,
     check_shapes,
-    check_synchronized,
-    inverse_root,
 )
+from jaxreg._numerics import as_strength, inverse_root
+from jaxreg._sharding import place_like
+from jaxreg.normalization._shared import check_synchronized
 from jaxreg.normalization.batch import (
     BatchStats,
     averaged,
@@ -119,7 +116,7 @@ def batch_renorm(
     check_synchronized(x, axis_name)
     across = {"axis_name": axis_name, "axis_index_groups": axis_index_groups}
     batch = moments(x, axis=reduced, where=where, **across)
-    limits = (strength(r_max, batch.mean), strength(d_max, batch.mean))
+    limits = (as_strength(r_max, batch.mean), as_strength(d_max, batch.mean))
     r, d = _corrections(*jax.lax.stop_gradient((batch, stats, eps)), *limits)
     gain, shift = r, d
     if scale is not None:
@@ -135,7 +132,7 @@ def _corrections(
     batch: Moments, stats: BatchStats, eps: ArrayLike, r_max: jax.Array, d_max: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """Factor and offset that turn batch norm into evaluation, within their limits."""
-    eps, r_max, d_max = strength(eps, batch.mean), jnp.maximum(r_max, 1), jnp.maximum(d_max, 0)
+    eps, r_max, d_max = as_strength(eps, batch.mean), jnp.maximum(r_max, 1), jnp.maximum(d_max, 0)
     mean, var = (place_like(a.astype(batch.mean.dtype), batch.mean) for a in stats)
     known, inverse = batch.count > 0, inverse_root(var + eps)
     # A running deviation of 0 is one of a constant feature, and nothing to correct toward.

@@ -4,9 +4,15 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxreg._checks import canonical_axes, check_broadcasts, check_floating, check_real
-from jaxreg._numerics import real_dtype, safe_norm, square, strength, widen
-from jaxreg.normalization._shared import Axes, check_shapes, inverse_root
+from jaxreg._axes import Axes
+from jaxreg._checks import (
+    canonical_axes,
+    check_broadcasts,
+    check_floating,
+    check_real,
+    check_shapes,
+)
+from jaxreg._numerics import as_strength, inverse_root, real_dtype, safe_norm, square, widen
 
 
 def filter_response_norm(
@@ -61,7 +67,7 @@ def filter_response_norm(
     check_broadcasts(eps, "eps", x.shape[-1:])
     if x.size == 0:
         return x
-    wide, eps = widen(x), jnp.abs(strength(eps, x))
+    wide, eps = widen(x), jnp.abs(as_strength(eps, x))
     spatial = tuple(range(1, x.ndim - 1))
     # In units of the largest number, an element or the root of `eps`, no square overflows, and one
     # that underflows does not count. The result does not depend on the unit.

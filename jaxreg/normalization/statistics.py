@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxreg._axes import Axes
 from jaxreg._checks import canonical_axes, check_floating
 from jaxreg._numerics import real_dtype, square, widen
 from jaxreg._sharding import place_like
-from jaxreg.normalization._shared import Axes, Devices, align_mask, among, from_each, select
+from jaxreg.normalization._shared import Devices, align_mask, among, from_each, select
 
 # Ratio of the mean of squares to the variance up to which their difference is computed from them.
 _CANCELLATION = 16

@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxreg._checks import check_real
+from jaxreg._checks import check_eps, check_real, check_shapes
 from jaxreg._sharding import place_like
-from jaxreg.normalization._shared import affine, check_eps, check_shapes
+from jaxreg.normalization._shared import affine
 from jaxreg.normalization.statistics import moments
 
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxreg._checks import check_floating, check_nonnegative, check_real, check_scalar
-from jaxreg._numerics import square, strength, widen
+from jaxreg._numerics import as_strength, square, widen
 from jaxreg._sharding import whole_along
 from jaxreg.penalties._singular import gram
 
@@ -49,7 +49,7 @@ def activity(
     check_floating(x, "x")
     check_scalar(weight, "weight")
     check_nonnegative(weight, "weight")
-    return strength(weight, x) * penalty(x)
+    return as_strength(weight, x) * penalty(x)
 
 
 def per_example(penalty: Callable[[jax.Array], jax.Array]) -> Callable[[jax.Array], jax.Array]:

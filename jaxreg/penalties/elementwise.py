@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxreg._checks import check_broadcasts, check_floating, check_nonnegative
-from jaxreg._numerics import aligned, square, widen
+from jaxreg._numerics import align, square, widen
 
 
 def l1(w: jax.Array) -> jax.Array:
@@ -113,8 +113,8 @@ def elastic_net(w: jax.Array, *, l1: ArrayLike, l2: ArrayLike) -> jax.Array:
         check_broadcasts(value, name, w.shape)
     wide = widen(w)
     # The weight stands inside, so that one of zero is zero where the squares overflow.
-    squares = (aligned(l2, w) * wide * wide.conj()).real
-    return jnp.sum(aligned(l1, w) * magnitude(w)) + jnp.sum(squares) / 2
+    squares = (align(l2, w) * wide * wide.conj()).real
+    return jnp.sum(align(l1, w) * magnitude(w)) + jnp.sum(squares) / 2
 
 
 def distance(w: jax.Array, start: jax.Array) -> jax.Array:

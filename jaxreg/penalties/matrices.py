@@ -3,11 +3,11 @@
 import jax
 import jax.numpy as jnp
 
+from jaxreg._axes import Axes
 from jaxreg._checks import check_floating, check_real
 from jaxreg._matrices import tall_matrix
 from jaxreg._numerics import square
 from jaxreg.penalties._singular import along, every_direction, gram, largest_direction
-from jaxreg.reparam._shared import Axes
 
 
 def orthogonality(w: jax.Array, *, axis: Axes = -1) -> jax.Array:

@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from jaxreg._axes import Axes
 from jaxreg._checks import check_nonnegative, check_real, check_scalar
 from jaxreg._matrices import clip, tall_matrix
-from jaxreg._numerics import strength
-from jaxreg.reparam._shared import Axes
+from jaxreg._numerics import as_strength
 
 
 def spectral_ball(w: jax.Array, *, radius: ArrayLike, axis: Axes = -1) -> jax.Array:
@@ -53,7 +53,7 @@ def spectral_ball(w: jax.Array, *, radius: ArrayLike, axis: Axes = -1) -> jax.Ar
     check_real(w, "w")
     check_nonnegative(radius, "radius")
     check_scalar(radius, "radius")
-    bound = jnp.maximum(strength(radius, w), 0)
+    bound = jnp.maximum(as_strength(radius, w), 0)
     matrix, restore = jax.vjp(lambda w: tall_matrix(w, axis), w)
     # Aimed inside, so that rounding the result does not put it outside.
     steps = 8 + 2 * math.sqrt(matrix.shape[1])

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxreg._checks import check_between, check_floating, is_static
-from jaxreg._numerics import aligned, safe_norm, strength, unit, widen
+from jaxreg._numerics import align, as_strength, safe_norm, unit, widen
 from jaxreg.projections._shared import check_size, units
 
 
@@ -56,7 +56,7 @@ def max_norm(
     axes, per_unit = units(w, axis)
     check_size(radius, "radius", per_unit)
     norm = safe_norm(w, axis=axes)
-    bound = jnp.maximum(strength(radius, w), 0)
+    bound = jnp.maximum(as_strength(radius, w), 0)
     outside = norm > bound
     # Aimed a rounding inside the ball, so that a projected unit is never outside it again.
     margin = _rounding(w, norm)
@@ -166,10 +166,10 @@ def min_max_norm(
     if is_static(low) and is_static(high) and low > high:  # pyright: ignore
         raise ValueError(f"`low` must be at most `high`, got {low} and {high}; swap them.")
     norm = safe_norm(w, axis=axes)
-    least, most = (jnp.maximum(aligned(value, norm), 0) for value in (low, high))
+    least, most = (jnp.maximum(align(value, norm), 0) for value in (low, high))
     slack = 2 * _rounding(w, norm)
     inside = (norm >= jnp.minimum(least, most) * (1 - slack)) & (norm <= most * (1 + slack))
-    r = jnp.clip(strength(relaxation, w), 0, 1)
+    r = jnp.clip(as_strength(relaxation, w), 0, 1)
     goal = (1 - r) * norm + r * jnp.minimum(jnp.maximum(norm, least), most)
     return jnp.where(inside | (r == 0), w, (goal * unit(w, axis=axes)).astype(w.dtype))
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxreg._checks import check_real, is_static
-from jaxreg._numerics import strength, widen
+from jaxreg._numerics import as_strength, widen
 from jaxreg._sharding import place_like
 from jaxreg.projections._shared import check_size, units
 from jaxreg.projections._simplex import excess, power_of_two, surplus
@@ -170,7 +170,7 @@ def non_negative(w: jax.Array) -> jax.Array:
 
 def _per_unit(value: ArrayLike, like: jax.Array) -> jax.Array:
     """A size for each unit, at the shape and the sharding of ``like``."""
-    return place_like(jnp.broadcast_to(strength(value, like), like.shape), like)
+    return place_like(jnp.broadcast_to(as_strength(value, like), like.shape), like)
 
 
 def _rounding_of_sums(w: jax.Array, axes: tuple[int, ...]) -> tuple[float, float]:

@@ -11,7 +11,7 @@ from jaxreg._checks import (
     check_real,
     is_static,
 )
-from jaxreg._numerics import aligned, widen
+from jaxreg._numerics import align, widen
 
 
 def l1(w: jax.Array, *, step: ArrayLike) -> jax.Array:
@@ -205,7 +205,7 @@ def box(w: jax.Array, *, low: ArrayLike, high: ArrayLike, step: ArrayLike) -> ja
         check_broadcasts(value, name, w.shape)
     if is_static(low) and is_static(high) and not low <= high:  # pyright: ignore
         raise ValueError(f"`low` must be at most `high`, got {low} and {high}; swap them.")
-    a, b, wide = aligned(low, w), aligned(high, w), widen(w)
+    a, b, wide = align(low, w), align(high, w), widen(w)
     raised = jnp.where(wide < a, a, wide)
     moved = jnp.where(raised > b, b, raised)
     return jnp.where((moved == wide) | jnp.isnan(wide) | (t == 0), w, moved.astype(w.dtype))
@@ -216,7 +216,7 @@ def check_step(w: jax.Array, value: ArrayLike, name: str = "step") -> jax.Array:
     check_floating(w, "w")
     check_nonnegative(value, name)
     check_broadcasts(value, name, w.shape)
-    return jnp.maximum(aligned(value, w), 0)
+    return jnp.maximum(align(value, w), 0)
 
 
 def times(step: jax.Array, factor: jax.Array) -> jax.Array:

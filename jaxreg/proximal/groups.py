@@ -19,7 +19,7 @@ from jaxreg._checks import (
     check_floating,
     check_nonnegative,
 )
-from jaxreg._numerics import aligned, peak, square, strength, widen
+from jaxreg._numerics import align, as_strength, peak, square, widen
 from jaxreg.proximal.elementwise import soft, times
 
 
@@ -128,7 +128,7 @@ def sparse_group_lasso(
     """
     check_between(l1_share, "l1_share", 0, 1)
     t, axes = _check_groups(w, step, axis)
-    share = jnp.clip(strength(l1_share, w), 0, 1)
+    share = jnp.clip(as_strength(l1_share, w), 0, 1)
     thinned = soft(widen(w), times(t, share))
     return jnp.where(t == 0, w, _shrink(thinned, times(t, 1 - share), axes).astype(w.dtype))
 
@@ -142,7 +142,7 @@ def _check_groups(
     axes = tuple(range(w.ndim - 1)) if axis is None else canonical_axes(axis, w.ndim)
     check_broadcasts(step, "step", w.shape)
     like = jnp.sum(w.real, axis=axes, keepdims=True) if _one_each(step, w.ndim, axes) else w
-    return jnp.maximum(aligned(step, like), 0), axes
+    return jnp.maximum(align(step, like), 0), axes
 
 
 def _one_each(step: ArrayLike, ndim: int, axes: tuple[int, ...]) -> bool:

@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from jaxreg._axes import Axes
 from jaxreg._checks import check_nonnegative, check_real
 from jaxreg._matrices import soften, tall_matrix
-from jaxreg._numerics import strength
-from jaxreg.reparam._shared import Axes
+from jaxreg._numerics import as_strength
 
 
 def nuclear(w: jax.Array, *, step: ArrayLike, axis: Axes = -1) -> jax.Array:
@@ -59,6 +59,6 @@ def nuclear(w: jax.Array, *, step: ArrayLike, axis: Axes = -1) -> jax.Array:
             "values have no step in a metric of single weights: take transforms.proximal, chained "
             "after the optimizer."
         )
-    t = jnp.maximum(strength(step, w), 0)
+    t = jnp.maximum(as_strength(step, w), 0)
     matrix, restore = jax.vjp(lambda w: tall_matrix(w, axis), w)
     return jnp.where(t == 0, w, restore(soften(matrix, t))[0])

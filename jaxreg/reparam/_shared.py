@@ -4,10 +4,9 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxreg._checks import canonical_axes, check_broadcasts
-from jaxreg._numerics import strength
-
-Axes = int | tuple[int, ...]
+from jaxreg._axes import Axes
+from jaxreg._checks import check_broadcasts
+from jaxreg._numerics import as_strength
 
 
 def output_axes(path: tuple[str, ...], w: jax.Array) -> Axes:
@@ -37,16 +36,10 @@ def output_axes(path: tuple[str, ...], w: jax.Array) -> Axes:
     return (-2, -1) if projects else -1
 
 
-def split_axes(w: jax.Array, axis: Axes) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Output axes and all others."""
-    outputs = canonical_axes(axis, w.ndim)
-    return outputs, tuple(a for a in range(w.ndim) if a not in outputs)
-
-
 def per_output(
     scale: ArrayLike, w: jax.Array, outputs: tuple[int, ...], others: tuple[int, ...]
 ) -> jax.Array:
     """Checks a factor of the outputs and aligns it with the axes of ``w``."""
     shape = tuple(w.shape[a] for a in outputs)
     check_broadcasts(scale, "scale", shape)
-    return jnp.expand_dims(jnp.broadcast_to(strength(scale, w), shape), others)
+    return jnp.expand_dims(jnp.broadcast_to(as_strength(scale, w), shape), others)

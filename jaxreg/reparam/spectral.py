@@ -6,11 +6,10 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from jaxreg._checks import check_key, check_real, check_static_integer
+from jaxreg._axes import Axes, split_axes
+from jaxreg._checks import check_key, check_real, check_shapes, check_static_integer
 from jaxreg._numerics import peak, safe_norm, square, unit, widen
 from jaxreg._sharding import place_like, whole_along
-from jaxreg.normalization._shared import check_shapes
-from jaxreg.reparam._shared import Axes, split_axes
 
 
 def spectral_norm(

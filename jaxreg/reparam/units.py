@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxreg._checks import check_floating
-from jaxreg._numerics import real_dtype, safe_norm, strength, unit, widen
+from jaxreg._axes import Axes, split_axes
+from jaxreg._checks import check_eps, check_floating
+from jaxreg._numerics import as_strength, inverse_root, real_dtype, safe_norm, unit, widen
 from jaxreg.normalization import moments
-from jaxreg.normalization._shared import check_eps, inverse_root
-from jaxreg.reparam._shared import Axes, per_output, split_axes
+from jaxreg.reparam._shared import per_output
 
 
 def weight_norm(v: jax.Array, *, scale: ArrayLike, axis: Axes = -1) -> jax.Array:
@@ -133,7 +133,7 @@ def weight_standardization(
     constant = jax.lax.stop_gradient(peak)
     x = widen(w) / constant
     mean, var, _ = (jnp.expand_dims(a, others) for a in moments(x, axis=others))
-    gain = inverse_root(var + strength(eps, w) / constant / constant)
+    gain = inverse_root(var + as_strength(eps, w) / constant / constant)
     return (scale * ((x - mean) * gain)).astype(w.dtype)
 
 

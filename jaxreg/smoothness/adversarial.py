@@ -6,7 +6,7 @@ from jax.typing import ArrayLike
 
 from jaxreg import _bits
 from jaxreg._checks import check_between, check_key, check_static_integer
-from jaxreg._numerics import strength, unit, widen
+from jaxreg._numerics import as_strength, unit, widen
 from jaxreg.smoothness._shared import (
     Function,
     check_batch,
@@ -75,7 +75,7 @@ def virtual_adversarial(
         raise ValueError(f"`logits_fn` must return [batch, ..., classes], got {logits.shape}.")
     log_p = jax.lax.stop_gradient(jax.nn.log_softmax(widen(logits)))
     d = _steepest(along, x, jnp.exp(log_p), key=key, steps=steps)
-    moved = (widen(x) + strength(radius, x) * d).astype(x.dtype)
+    moved = (widen(x) + as_strength(radius, x) * d).astype(x.dtype)
     log_q = jax.nn.log_softmax(widen(logits_fn(moved)))
     # An excluded class has p = 0, where the difference of two infinities would be NaN.
     gap = jnp.where(log_p > -jnp.inf, log_p - log_q, jnp.zeros_like(log_q))

@@ -6,7 +6,7 @@ from jax.typing import ArrayLike
 
 from jaxreg import _bits
 from jaxreg._checks import check_between, check_key
-from jaxreg._numerics import safe_norm, square, strength, widen
+from jaxreg._numerics import as_strength, safe_norm, square, widen
 from jaxreg.smoothness._shared import (
     Function,
     check_batch,
@@ -73,7 +73,7 @@ def gradient_penalty(
     between = u * widen(real) + (1 - u) * widen(fake)
     gradient = _input_gradient(critic, between.astype(real.dtype))
     norm = safe_norm(gradient, axis=example_axes(real))
-    return jnp.sum(square(norm - strength(target, norm))) / max(len(real), 1)
+    return jnp.sum(square(norm - as_strength(target, norm))) / max(len(real), 1)
 
 
 def zero_centered_penalty(critic: Function, x: jax.Array) -> jax.Array:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxreg._checks import check_between, check_scalar, check_static_integer, is_static
-from jaxreg._numerics import square, strength, widen
+from jaxreg._numerics import as_strength, square, widen
 from jaxreg._sharding import whole_along
 from jaxreg.smoothness._shared import check_batch
 
@@ -199,7 +199,7 @@ def _nearest(flat: jax.Array, neighbors: int) -> jax.Array:
 
 
 def _similarity(distances: jax.Array, length_scale: ArrayLike) -> jax.Array:
-    length = jnp.clip(strength(length_scale, distances), *_LENGTHS)
+    length = jnp.clip(as_strength(length_scale, distances), *_LENGTHS)
     return jnp.exp(-distances / (2 * square(length)))
 
 

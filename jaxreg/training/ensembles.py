@@ -42,7 +42,7 @@ from jax.typing import ArrayLike
 
 from jaxreg._checks import check_floating, check_real, is_static
 from jaxreg._labels import check_logits
-from jaxreg._numerics import safe_norm, strength, widen
+from jaxreg._numerics import as_strength, safe_norm, widen
 from jaxreg._sharding import place_like
 from jaxreg.information import categorical_kl, confidence_penalty
 
@@ -245,7 +245,7 @@ def ensemble_mse(variance: ArrayLike, covariance: ArrayLike, *, members: ArrayLi
     check_floating(v, "variance")
     check_floating(c, "covariance")
     wide, one = widen(v), members == 1
-    share = 1 / jnp.maximum(strength(members, wide), 1)
+    share = 1 / jnp.maximum(as_strength(members, wide), 1)
     mse = (wide * share + (1 - share) * c.astype(wide.dtype)).astype(v.dtype)
     # A single member has the error of one, though the covariance may be infinite.
     return jnp.where(one, jnp.broadcast_to(v, mse.shape), mse)
@@ -335,7 +335,7 @@ def predicted_mse(predictions: jax.Array, targets: jax.Array, *, members: ArrayL
     _check_members(members)
     squares, products = _by_member(predictions, targets)
     value = ensemble_mse(jnp.mean(squares), jnp.mean(products), members=members)
-    share = jnp.expand_dims(1 / jnp.maximum(strength(members, squares), 1), -1)
+    share = jnp.expand_dims(1 / jnp.maximum(as_strength(members, squares), 1), -1)
     lead = (1,) * (share.ndim - 1)
     alone, paired = (
         _left_out(each, order).reshape(*lead, -1) for each, order in ((squares, 1), (products, 2))

@@ -10,9 +10,9 @@ import numpy as np
 import optax
 
 from jaxreg._checks import check_nonnegative, is_floating
-from jaxreg._numerics import rounded, wide_dtype
+from jaxreg._numerics import round_to, wide_dtype
 from jaxreg._paths import path_names
-from jaxreg._selection import spread
+from jaxreg._selection import leaves_for
 
 Schedule = optax.ScalarOrSchedule
 
@@ -68,7 +68,7 @@ def multiplied(multipliers: Any, params: Any) -> Any:
     """Tree of multipliers shaped like the parameters."""
     if multipliers is None:
         return jax.tree.map(lambda _: 1.0, params)
-    values = jax.tree.structure(params).unflatten(spread(multipliers, params, "multipliers"))
+    values = jax.tree.structure(params).unflatten(leaves_for(multipliers, params, "multipliers"))
 
     def check(path: tuple[Any, ...], w: Any, value: Any) -> Any:
         if is_floating(w) and not _is_number(value):
@@ -140,5 +140,5 @@ def newest(w: Any, u: Any) -> Any:
     dtype = jnp.result_type(w)
     if is_floating(w) and jnp.finfo(dtype).bits < 32:
         # Under jit a cast there and back would be left out, and the average be of other numbers.
-        return rounded(jnp.asarray(w, jnp.float32) + jnp.asarray(u, jnp.float32), dtype)
+        return round_to(jnp.asarray(w, jnp.float32) + jnp.asarray(u, jnp.float32), dtype)
     return jnp.asarray(w + u).astype(dtype)

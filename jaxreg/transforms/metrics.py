@@ -14,7 +14,7 @@ import optax
 from jax.typing import ArrayLike
 
 from jaxreg._checks import check_broadcasts, is_floating
-from jaxreg._numerics import square, strength, widen
+from jaxreg._numerics import as_strength, square, widen
 from jaxreg._selection import Mask, check_mask, select, select_stacked
 from jaxreg.transforms._steps import (
     Schedule,
@@ -188,7 +188,7 @@ def adam_metric(
             if not is_floating(second):
                 return None
             v = _corrected(second, b2, found.count).real
-            d = jnp.sqrt(v + strength(eps_root, v)) + strength(eps, v)
+            d = jnp.sqrt(v + as_strength(eps_root, v)) + as_strength(eps, v)
             return _from_first_step(d, found.count)
 
         return jax.tree.map(diagonal, found.nu)
@@ -246,7 +246,7 @@ def rmsprop_metric(
             v = _corrected(second, decay, count).real
             if first is not None:
                 v = jnp.maximum(v - square(_corrected(first, decay, count)), 0)
-            d = jnp.sqrt(v + strength(eps, v)) + strength(eps_outside, v)
+            d = jnp.sqrt(v + as_strength(eps, v)) + as_strength(eps_outside, v)
             return _from_first_step(d, count)
 
         first = (found.mu,) if "mu" in found._fields else ()
@@ -292,7 +292,7 @@ def adagrad_metric(*, eps: ArrayLike = 1e-7) -> Metric:
         if not is_floating(total):
             return None
         total = widen(total).real
-        root = jnp.sqrt(total + strength(eps, total))
+        root = jnp.sqrt(total + as_strength(eps, total))
         return jnp.where(total > 0, root, jnp.full_like(root, jnp.inf))
 
     def metric(state: Any) -> Any:

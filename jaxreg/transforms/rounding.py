@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxreg._checks import is_floating
-from jaxreg._numerics import rounded, wide_dtype
+from jaxreg._numerics import round_to, wide_dtype
 from jaxreg.transforms._steps import at_rest_of, check_params
 
 
@@ -119,9 +119,9 @@ def _round(w: Any, wide: Any, given: Any, step: Any, lost: Any) -> tuple[Any, An
     # What has 8 bits or fewer is added to its own kind alone.
     dtype = w.dtype if jnp.finfo(w.dtype).bits < 16 else given.dtype
     update = (goal - here).astype(dtype)
-    return update, goal - rounded(here + update.astype(jnp.float32), w.dtype)
+    return update, goal - round_to(here + update.astype(jnp.float32), w.dtype)
 
 
 def _exactly(w: jax.Array) -> jax.Array:
     """A narrow parameter in float32, without the digits that compilers keep across two casts."""
-    return rounded(w.astype(jnp.float32), w.dtype)
+    return round_to(w.astype(jnp.float32), w.dtype)

@@ -9,7 +9,7 @@ import optax
 from jax.typing import ArrayLike
 
 from jaxreg._checks import check_nonnegative, is_floating, is_static_zero
-from jaxreg._numerics import safe_norm, strength, unit, widen
+from jaxreg._numerics import as_strength, safe_norm, unit, widen
 from jaxreg.transforms._steps import (
     Schedule,
     StepState,
@@ -105,7 +105,7 @@ def asam_perturbation(
     check_nonnegative(eta, "eta")
 
     def scale(w: jax.Array, g: jax.Array) -> jax.Array:
-        return jnp.abs(w).astype(g.real.dtype) + jnp.maximum(strength(eta, g), 0)
+        return jnp.abs(w).astype(g.real.dtype) + jnp.maximum(as_strength(eta, g), 0)
 
     return _perturb(gradients, params, radius, scale)
 
@@ -271,7 +271,7 @@ def _perturb(
     scales = [scale(weights[i], g).astype(g.dtype) for i, g in zip(moved, wide, strict=True)]
     directions = _unit([s * g for s, g in zip(scales, wide, strict=True)])
     for i, s, direction in zip(moved, scales, directions, strict=True):
-        size = jnp.maximum(strength(radius, direction), 0).astype(direction.dtype)
+        size = jnp.maximum(as_strength(radius, direction), 0).astype(direction.dtype)
         leaves[i] = (size * s * direction).astype(leaves[i].dtype)
     return tree.unflatten(leaves)
 

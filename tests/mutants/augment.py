@@ -89,8 +89,8 @@ MUTANTS = (
     ),
     Mutant(
         "augment/follow.py",
-        "strength(x, x) - here[1] / 2",
-        "strength(x, x) - (here[1] - 1) / 2",
+        "as_strength(x, x) - here[1] / 2",
+        "as_strength(x, x) - (here[1] - 1) / 2",
         "half a pixel off",
     ),
     Mutant(

@@ -5,8 +5,8 @@ from tests.mutants.row import Mutant
 MUTANTS = (
     Mutant(
         "dropout/_drop.py",
-        "return jnp.clip(strength(rate, x), 0, 1)",
-        "return strength(rate, x)",
+        "return jnp.clip(as_strength(rate, x), 0, 1)",
+        "return as_strength(rate, x)",
         "a traced rate is not clipped",
     ),
     Mutant(
@@ -239,8 +239,8 @@ MUTANTS = (
     ),
     Mutant(
         "dropout/variational.py",
-        "_wide_log_alpha(kernel, log_var) > strength(threshold, kernel)",
-        "_wide_log_alpha(kernel, log_var) < strength(threshold, kernel)",
+        "_wide_log_alpha(kernel, log_var) > as_strength(threshold, kernel)",
+        "_wide_log_alpha(kernel, log_var) < as_strength(threshold, kernel)",
         "prunes the wrong weights",
     ),
     Mutant(
@@ -269,8 +269,8 @@ MUTANTS = (
     ),
     Mutant(
         "noise.py",
-        "return jnp.maximum(aligned(value, x), 0)",
-        "return aligned(value, x)",
+        "return jnp.maximum(align(value, x), 0)",
+        "return align(value, x)",
         "a clip lost",
     ),
     Mutant(

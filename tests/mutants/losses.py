@@ -103,8 +103,8 @@ MUTANTS = (
     ),
     Mutant(
         "smoothness/critics.py",
-        "norm - strength(target, norm)",
-        "norm + strength(target, norm)",
+        "norm - as_strength(target, norm)",
+        "norm + as_strength(target, norm)",
         "sign of the target",
     ),
     Mutant(
@@ -184,8 +184,8 @@ MUTANTS = (
     ),
     Mutant(
         "information/losses.py",
-        "beta = jnp.maximum(strength(beta, mean), 0)",
-        "beta = strength(beta, mean)",
+        "beta = jnp.maximum(as_strength(beta, mean), 0)",
+        "beta = as_strength(beta, mean)",
         "a clip lost",
     ),
     Mutant(
@@ -220,8 +220,8 @@ MUTANTS = (
     ),
     Mutant(
         "targets.py",
-        "losses = weighted(first, cross_entropies(wide, labels_a, share))",
-        "losses = weighted(second, cross_entropies(wide, labels_a, share))",
+        "losses = weigh(first, cross_entropies(wide, labels_a, smoothing))",
+        "losses = weigh(second, cross_entropies(wide, labels_a, smoothing))",
         "shares swapped",
     ),
     Mutant(
@@ -258,8 +258,8 @@ MUTANTS = (
     ),
     Mutant(
         "_reductions.py",
-        "jnp.sum(weighted(weights, losses)) / max(losses.size, 1)",
-        "jnp.sum(weighted(weights, losses)) / jnp.sum(weights)",
+        "jnp.sum(weigh(weights, losses)) / max(losses.size, 1)",
+        "jnp.sum(weigh(weights, losses)) / jnp.sum(weights)",
         "counts where all count",
         ("tests/test_targets.py", "tests/test_labels.py"),
     ),

@@ -11,8 +11,8 @@ MUTANTS = (
     ),
     Mutant(
         "normalization/_shared.py",
-        "gain = inverse_root(var + strength(eps, x))",
-        "gain = 1 / (jnp.sqrt(var) + strength(eps, x))",
+        "gain = inverse_root(var + as_strength(eps, x))",
+        "gain = 1 / (jnp.sqrt(var) + as_strength(eps, x))",
         "eps outside of the root",
     ),
     Mutant(
@@ -28,7 +28,7 @@ MUTANTS = (
         "a hand-written derivative forgets the mean",
     ),
     Mutant(
-        "normalization/_shared.py",
+        "_numerics.py",
         "flat = (x <= 0) | (x == jnp.inf)",
         "flat = (x < 0) | (x == jnp.inf)",
         "infinite at variance 0",
@@ -158,8 +158,8 @@ MUTANTS = (
     ),
     Mutant(
         "normalization/response.py",
-        "jnp.abs(strength(eps, x))",
-        "strength(eps, x)",
+        "jnp.abs(as_strength(eps, x))",
+        "as_strength(eps, x)",
         "a negative learned eps",
     ),
     Mutant(
@@ -235,8 +235,8 @@ MUTANTS = (
     Mutant("reparam/units.py", "number**-0.5", "number**0.5", "inverse scale"),
     Mutant(
         "reparam/units.py",
-        "var + strength(eps, w) / constant / constant",
-        "var + strength(eps, w)",
+        "var + as_strength(eps, w) / constant / constant",
+        "var + as_strength(eps, w)",
         "eps not scaled",
     ),
     Mutant(

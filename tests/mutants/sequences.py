@@ -11,8 +11,8 @@ MUTANTS = (
     ),
     Mutant(
         "augment/series/_shared.py",
-        "weighted(1 - share, widen(first)) + weighted(share, widen(second))",
-        "weighted(share, widen(first)) + weighted(1 - share, widen(second))",
+        "weigh(1 - share, widen(first)) + weigh(share, widen(second))",
+        "weigh(share, widen(first)) + weigh(1 - share, widen(second))",
         "interpolates the wrong way round",
     ),
     Mutant(

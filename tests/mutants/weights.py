@@ -307,8 +307,8 @@ MUTANTS = (
     ),
     Mutant(
         "transforms/metrics.py",
-        "jnp.sqrt(v + strength(eps_root, v)) + strength(eps, v)",
-        "jnp.sqrt(v + strength(eps_root, v) + strength(eps, v))",
+        "jnp.sqrt(v + as_strength(eps_root, v)) + as_strength(eps, v)",
+        "jnp.sqrt(v + as_strength(eps_root, v) + as_strength(eps, v))",
         "eps inside of the root",
     ),
     Mutant(
@@ -325,7 +325,7 @@ MUTANTS = (
     ),
     Mutant(
         "transforms/rounding.py",
-        "return update, goal - rounded(here + update.astype(jnp.float32), w.dtype)",
+        "return update, goal - round_to(here + update.astype(jnp.float32), w.dtype)",
         "return update, lost",
         "a state field not updated",
     ),

@@ -14,7 +14,7 @@ from jaxreg._checks import (
     check_scalar,
     check_static_integer,
 )
-from jaxreg._numerics import real_dtype, strength, weighted, widen
+from jaxreg._numerics import as_strength, real_dtype, weigh, widen
 from jaxreg._sharding import whole_along
 from jaxreg.augment._shared import check_finite, place_by_example, select
 
@@ -52,7 +52,7 @@ def per_example(value: ArrayLike, name: str, x: jax.Array) -> jax.Array:
     """A strength as one number, or as one for each example with an axis for its steps."""
     lead = x.shape[:-2]
     check_broadcasts(value, name, lead)
-    value = strength(value, x)
+    value = as_strength(value, x)
     if value.ndim == 0:
         return value
     return place_by_example_of(jnp.broadcast_to(value, lead), x)[..., None]
@@ -74,7 +74,7 @@ def limit(value: ArrayLike, name: str, x: jax.Array) -> jax.Array:
     check_scalar(value, name)
     check_nonnegative(value, name)
     check_finite(value, name)
-    value = strength(value, x)
+    value = as_strength(value, x)
     return jnp.clip(value, 0, jnp.finfo(value.dtype).max)
 
 
@@ -114,7 +114,7 @@ def read(x: jax.Array, position: jax.Array) -> jax.Array:
     index = before.astype(jnp.int32)
     first, second = take(x, index), take(x, jnp.minimum(index + 1, last))
     # What stands after the end, such as NaN, has no weight at a whole position.
-    y = weighted(1 - share, widen(first)) + weighted(share, widen(second))
+    y = weigh(1 - share, widen(first)) + weigh(share, widen(second))
     return y.astype(x.dtype)
 
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxreg._checks import check_between, check_broadcasts, is_static
-from jaxreg._numerics import strength
+from jaxreg._numerics import as_strength
 from jaxreg.augment._shared import check_finite
 from jaxreg.augment.series import splines
 from jaxreg.augment.series._shared import (
@@ -70,7 +70,7 @@ def time_warp(x: jax.Array, *, log_speeds: ArrayLike, length: ArrayLike | None =
         )
     shape = (*x.shape[:-2], knots)
     check_broadcasts(log_speeds, "log_speeds", shape)
-    logs = place_by_example_of(jnp.broadcast_to(strength(log_speeds, x), shape), x)
+    logs = place_by_example_of(jnp.broadcast_to(as_strength(log_speeds, x), shape), x)
     counted = steps(length, x)
     if x.shape[-2] < 2:
         return x
@@ -218,7 +218,7 @@ def random_window_slice(
     """
     x = checked(x)
     check_between(share, "share", 0, 1)
-    share = jnp.clip(strength(share, x), 0, 1)
+    share = jnp.clip(as_strength(share, x), 0, 1)
     room = (1 - share) * jnp.maximum(steps(length, x) - 1, 0)
     start = (room * uniform(key, x))[..., 0]
     return window_slice(x, start=start, share=share, length=length)
@@ -337,10 +337,10 @@ def random_window_warp(
     for factor in factors:
         _check_factor(factor, "factors")
     drawn = uniform(key, x, 2)
-    share = jnp.clip(strength(share, x), 0, 1)
+    share = jnp.clip(as_strength(share, x), 0, 1)
     room = (1 - share) * jnp.maximum(steps(length, x) - 1, 0)
     start = (room * drawn[..., :1])[..., 0]
-    one, other = (strength(factor, x) for factor in factors)
+    one, other = (as_strength(factor, x) for factor in factors)
     factor = jnp.where(drawn[..., 1] < 0.5, one, other)
     return window_warp(x, start=start, share=share, factor=factor, length=length)
 

@@ -8,7 +8,7 @@ from jax.typing import ArrayLike
 
 from jaxreg import _bits
 from jaxreg._checks import check_broadcasts, check_key, check_nonnegative, check_rate, check_scalar
-from jaxreg._numerics import real_dtype, strength
+from jaxreg._numerics import as_strength, real_dtype
 from jaxreg._sharding import place_like
 from jaxreg.augment._shared import select
 from jaxreg.augment.series._shared import check_number, checked, kept, read, steps, times, uniform
@@ -113,16 +113,16 @@ def random_spec_augment(
     warp_key, frequency_key, time_key = jax.random.split(key, 3)
     y = _warped(warp_key, x, policy.warp, counted)
     channels = jnp.asarray(x.shape[-1], real_dtype(x))
-    widest = strength(policy.frequency_width, x)
+    widest = as_strength(policy.frequency_width, x)
     bands = _bands(frequency_key, x, policy.frequency_masks, widest, channels)
-    share = jnp.clip(strength(policy.time_share, x), 0, 1)
-    widest = jnp.minimum(strength(policy.time_width, x), share * counted)
+    share = jnp.clip(as_strength(policy.time_share, x), 0, 1)
+    widest = jnp.minimum(as_strength(policy.time_width, x), share * counted)
     spans = _bands(time_key, x, policy.time_masks, widest, counted)
     channel = jnp.arange(x.shape[-1], dtype=real_dtype(x))
     channel = channel.reshape((1,) * (x.ndim - 2) + channel.shape)
     erased = _within(times(x), spans)[..., None] | _within(channel, bands)[..., None, :]
     erased = erased & (times(x) < counted)[..., None]
-    filling = jnp.broadcast_to(strength(fill, x).astype(x.dtype), x.shape)
+    filling = jnp.broadcast_to(as_strength(fill, x).astype(x.dtype), x.shape)
     return select(erased, place_like(filling, x), y)
 
 
@@ -132,7 +132,7 @@ def _warped(key: jax.Array, x: jax.Array, warp: ArrayLike, counted: jax.Array) -
         return x
     last = jnp.maximum(counted - 1, 0)
     drawn = uniform(key, x, 2)
-    most = jnp.clip(strength(warp, x), 0, last / 2)
+    most = jnp.clip(as_strength(warp, x), 0, last / 2)
     source = most + (last - 2 * most) * drawn[..., :1]
     moved = source + most * (2 * drawn[..., 1:] - 1)
     step = times(x)

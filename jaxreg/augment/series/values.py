@@ -6,7 +6,7 @@ from jax.typing import ArrayLike
 
 from jaxreg import noise
 from jaxreg._checks import check_broadcasts, check_scalar
-from jaxreg._numerics import strength, widen
+from jaxreg._numerics import as_strength, widen
 from jaxreg.augment.series import splines
 from jaxreg.augment.series._shared import (
     check_number,
@@ -90,7 +90,7 @@ def scaling(x: jax.Array, *, factor: ArrayLike, length: ArrayLike | None = None)
     x = checked(x)
     shape = (*x.shape[:-2], x.shape[-1])
     check_broadcasts(factor, "factor", shape)
-    factor = place_by_example_of(jnp.broadcast_to(strength(factor, x), shape), x)
+    factor = place_by_example_of(jnp.broadcast_to(as_strength(factor, x), shape), x)
     y = (factor[..., None, :] * widen(x)).astype(x.dtype)
     return kept(x, y, steps(length, x), jnp.all(factor == 1, axis=-1)[..., None])
 
@@ -178,7 +178,7 @@ def magnitude_warp(
         )
     shape = (*x.shape[:-2], knots, x.shape[-1])
     check_broadcasts(factors, "factors", shape)
-    factors = place_by_example_of(jnp.broadcast_to(strength(factors, x), shape), x)
+    factors = place_by_example_of(jnp.broadcast_to(as_strength(factors, x), shape), x)
     counted = steps(length, x)
     position = times(x) * ((knots - 1) / jnp.maximum(counted - 1, 1))
     curve = splines.through(factors, jnp.minimum(position, knots - 1))

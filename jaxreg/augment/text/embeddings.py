@@ -15,7 +15,7 @@ from jaxreg._checks import (
     check_scalar,
 )
 from jaxreg._labels import check_where
-from jaxreg._numerics import aligned, strength
+from jaxreg._numerics import align, as_strength
 from jaxreg._sharding import place_like, whole_along
 from jaxreg.augment._shared import averaged, check_finite, check_partner
 from jaxreg.noise import uniform_noise
@@ -71,7 +71,7 @@ def embedding_noise(
     check_scalar(alpha, "alpha")
     check_nonnegative(alpha, "alpha")
     check_finite(alpha, "alpha")
-    size = jnp.maximum(strength(alpha, x), 0)
+    size = jnp.maximum(as_strength(alpha, x), 0)
     length, dim = x.shape[-2:]
     if where is None:
         return uniform_noise(key, x, limit=size / max(length * dim, 1) ** 0.5, bits=bits)
@@ -129,11 +129,11 @@ def embedding_interpolation(
     check_broadcasts(share, "share", x.shape[:-1])
     if jnp.ndim(share) == 0:
         check_rate(share, "share")
-    own = jnp.clip(strength(share, x), 0, 1)
+    own = jnp.clip(as_strength(share, x), 0, 1)
     own = jnp.broadcast_to(own, x.shape[:-1])
     if where is not None:
         own = jnp.where(jnp.asarray(where).astype(bool), own, jnp.ones_like(own))
-    own = aligned(own[..., None], x)
+    own = align(own[..., None], x)
     return jnp.where(own == 1, x, averaged(x, place_like(other, x), own))
 
 
@@ -184,7 +184,7 @@ def random_embedding_interpolation(
     x = _checked(x, where)
     check_between(amount, "amount", 0, 1)
     drawn = _bits.uniform(key, (*x.shape[:-1], 1), like=x, bits=bits)[..., 0]
-    share = 1 - jnp.clip(strength(amount, x), 0, 1) * drawn.astype(strength(0, x).dtype)
+    share = 1 - jnp.clip(as_strength(amount, x), 0, 1) * drawn.astype(as_strength(0, x).dtype)
     return embedding_interpolation(x, other, share=share, where=where)
 
 

@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 from jaxreg import _bits
 from jaxreg._checks import check_between, check_key, check_real, check_static_integer
 from jaxreg._labels import widen_labels
-from jaxreg._numerics import strength, unit
+from jaxreg._numerics import as_strength, unit
 from jaxreg._sharding import whole_along
 from jaxreg.augment.text.sequences import (
     Ids,
@@ -209,7 +209,7 @@ def neighbors_from_embeddings(
         return jnp.where(jnp.isfinite(best), found, -1).astype(jnp.int32)
 
     # Roundings may have brought a cosine of exactly `least`, such as -1, below it.
-    lowest = strength(least, embeddings) - 1e-6
+    lowest = as_strength(least, embeddings) - 1e-6
     return jax.lax.map(nearest, (ids, directions), batch_size=_BLOCK)
 
 

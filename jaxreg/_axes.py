@@ -1,0 +1,13 @@
+"""Axes of arrays: outputs and inputs of a kernel."""
+
+import jax
+
+from jaxreg._checks import canonical_axes
+
+Axes = int | tuple[int, ...]
+
+
+def split_axes(w: jax.Array, axis: Axes) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Output axes and all others."""
+    outputs = canonical_axes(axis, w.ndim)
+    return outputs, tuple(a for a in range(w.ndim) if a not in outputs)
