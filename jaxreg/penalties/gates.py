@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from jaxreg._gates import HIGH, LOW, TEMPERATURE, gate_strengths
 from jaxreg._numerics import widen
-from jaxreg.dropout.gates import HIGH, LOW, TEMPERATURE, gate_strengths
 
 
 def hard_concrete_l0(

@@ -182,4 +182,4 @@ def evaluated(recipe: Recipe, state: Any, params: Any) -> Any:
         state = state.inner_state
     # Lookahead inside an average has one of its own.
     average = state[-1] if recipe.has("average_steps") else state
-    return transforms.averaged(average, params)
+    return transforms.read_average(average, params)

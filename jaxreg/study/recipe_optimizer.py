@@ -59,7 +59,7 @@ def average(parts: Parts) -> list[str]:
     state = "state" + ".inner_state" * sum(name in parts.on for name in SHARPNESS)
     state += "[-1]" * ("average_steps" in parts.on)
     return [
-        f'    params = transforms.averaged({state}, variables["params"])',
+        f'    params = transforms.read_average({state}, variables["params"])',
         '    average = {**variables, "params": params}',
     ]
 

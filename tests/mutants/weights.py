@@ -211,8 +211,8 @@ MUTANTS = (
     ),
     Mutant(
         "transforms/averaging.py",
-        "total = kept * total + (1 - kept)",
-        "total = kept * total + 1",
+        "total = past * total + (1 - past)",
+        "total = past * total + 1",
         "bias correction wrong",
     ),
     Mutant(
@@ -243,8 +243,8 @@ MUTANTS = (
     ),
     Mutant(
         "transforms/_steps.py",
-        "return jnp.where(chosen, moved(), u)",
-        "return moved()",
+        "return jnp.where(mask, move(), u)",
+        "return move()",
         "masks of rows are for all rows",
         ("tests/test_selection.py",),
     ),
@@ -313,8 +313,8 @@ MUTANTS = (
     ),
     Mutant(
         "transforms/metrics.py",
-        "v - square(_corrected(first, decay, count))",
-        "v + square(_corrected(first, decay, count))",
+        "v - square(_correct_bias(first, decay, count))",
+        "v + square(_correct_bias(first, decay, count))",
         "sign of the centering",
     ),
     Mutant(
