@@ -36,9 +36,9 @@ from jaxreg.transforms._steps import StepState
 from jaxreg.transforms.averaging import (
     AverageState,
     LookaheadState,
-    read_average,
     exponential_average,
     lookahead,
+    read_average,
     stochastic_weight_average,
 )
 from jaxreg.transforms.centralization import centralize
@@ -75,7 +75,6 @@ __all__ = [
     "add_penalty_gradient",
     "asam",
     "asam_perturbation",
-    "read_average",
     "cautious_decay",
     "centralize",
     "compensate_rounding",
@@ -88,6 +87,7 @@ __all__ = [
     "preconditioned_proximal",
     "project",
     "proximal",
+    "read_average",
     "rmsprop_metric",
     "sam",
     "sam_perturbation",

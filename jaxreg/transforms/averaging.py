@@ -113,8 +113,8 @@ def stochastic_weight_average(
     It averages the parameters :math:`w_t` after every ``period`` updates, beginning with update
     ``start``; before ``start`` it holds the newest parameters. A start of 0 counts the initial
     parameters. Updates pass through: chain it last, and inside ``optax.MultiSteps``, with a
-    learning rate that is constant or cyclic from ``start`` on. :func:`read_average` reads the average.
-    For batch norms and sparse parameters see :func:`exponential_average`.
+    learning rate that is constant or cyclic from ``start`` on. :func:`read_average` reads the
+    average. For batch norms and sparse parameters see :func:`exponential_average`.
 
     Args:
       start: Number of updates :math:`s` before the first parameters that count.

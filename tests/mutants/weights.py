@@ -103,7 +103,7 @@ MUTANTS = (
     ),
     Mutant(
         "projections/_simplex.py",
-        "words = math.ceil((jnp.finfo(x.dtype).nmant + 4 + carried) / bits)",
+        "words = math.ceil((jnp.finfo(x.dtype).nmant + 4 + carry_bits) / bits)",
         "words = 1",
         "sums lose what is small",
         ("tests/projections/test_all.py", "tests/projections/test_simplices.py"),
@@ -137,7 +137,7 @@ MUTANTS = (
         ("tests/projections/test_all.py", "tests/projections/test_simplices.py"),
     ),
     Mutant(
-        "projections/_shared.py",
+        "projections/_units.py",
         "tuple(range(w.ndim - 1)) if axis is None",
         "tuple(range(w.ndim)) if axis is None",
         "wrong axis by default",

@@ -12,12 +12,12 @@ from tests.arrays import assert_finite, assert_same_bits, eps, float64, weights
 
 @cache
 def step(operator):
-    """The operator as a compiled function of weights and threshold."""
+    """The operator as a compiled function of weights and step."""
     return jax.jit(lambda w, t: operator(w, step=t))
 
 
 def assert_identity_at_zero(operator, dtype):
-    """A threshold of 0 leaves every bit, as a number and as an array."""
+    """A step of 0 leaves every bit, as a number and as an array."""
     info = jnp.finfo(dtype)
     tiny = np.asarray(info.smallest_subnormal, dtype)
     w = np.array([[0.0, -0.0, 1.0, -1.0, 1e-30, 0], [np.inf, -np.inf, np.nan, 3, 0, 0]], dtype)
@@ -101,5 +101,5 @@ def assert_empty_weights_stay(operator):
 
 
 def rounding(w, dtype, t=0.0):
-    """Twice the distance between numbers of the size of weights and threshold."""
+    """Twice the distance between numbers of the size of weights and step."""
     return 2 * eps(dtype) * (np.abs(float64(w)) + t)

@@ -1,4 +1,4 @@
-"""What the projections of units share: the axes of a unit, and sizes for each of them."""
+"""Axes and sizes of units, for the projections of units."""
 
 import jax
 from jax.typing import ArrayLike
