@@ -15,7 +15,7 @@ from jaxreg._labels import (
     cross_entropies,
     example_weights,
     is_class,
-    only,
+    keep_weighted,
 )
 from jaxreg._numerics import align, as_strength, weigh, widen
 from jaxreg._reductions import weighted_mean
@@ -143,7 +143,7 @@ def bottleneck_loss(
     check_weights(where, labels.shape)
     wide = widen(logits)
     weights = example_weights(is_class(labels, logits.shape[-1]), where, wide.dtype)
-    distortion = cross_entropies(only(weights, wide), labels, jnp.zeros((), wide.dtype))
+    distortion = cross_entropies(keep_weighted(weights, wide), labels, jnp.zeros((), wide.dtype))
     return reduce(_lagrangian(distortion, mean, log_var, beta, weights), weights)
 
 
@@ -201,7 +201,7 @@ def free_bits(
     check_weights(where, kl.shape[:-1], "kl", " without its last axis")
     kl = widen(kl)
     weights = example_weights(jnp.ones_like(jnp.sum(kl, -1), bool), where, kl.dtype)
-    means = jax.vmap(reduce, in_axes=(-1, None))(only(weights, kl), weights)
+    means = jax.vmap(reduce, in_axes=(-1, None))(keep_weighted(weights, kl), weights)
     level = as_strength(level, kl)
     return jnp.sum(jnp.where(means <= level, level, means))
 
@@ -210,8 +210,8 @@ def _lagrangian(
     distortion: jax.Array, mean: jax.Array, log_var: ArrayLike, beta: ArrayLike, weights: jax.Array
 ) -> jax.Array:
     """Distortion and weighted rate of each example."""
-    log_var = only(weights, align(log_var, mean))
-    rate = gaussian_kl(only(weights, mean), log_var)
+    log_var = keep_weighted(weights, align(log_var, mean))
+    rate = gaussian_kl(keep_weighted(weights, mean), log_var)
     beta = jnp.maximum(as_strength(beta, mean), 0)
     dtype = jnp.promote_types(distortion.dtype, rate.dtype)
     rate = weigh(beta, rate)

@@ -9,8 +9,8 @@ from jax.typing import ArrayLike
 from jaxreg._checks import check_real, is_static
 from jaxreg._numerics import as_strength, widen
 from jaxreg._sharding import place_like
-from jaxreg.projections._units import check_size, units
 from jaxreg.projections._simplex import excess, power_of_two, surplus
+from jaxreg.projections._units import check_size, units
 
 
 def l1_ball(

@@ -1,4 +1,4 @@
-"""Checks that compare eager calls, or that look at a function without running it."""
+"""Checks that compare eager calls, or inspect a function without running it."""
 
 import inspect
 from functools import partial
@@ -21,7 +21,7 @@ from jaxreg.testing.subject import (
 
 
 def signature(subject: Subject) -> None:
-    """Data first (a key before it), everything else keyword-only, nothing swallowed."""
+    """Data first (after a key), strengths keyword-only, no ``*args`` or ``**kwargs``."""
     parameters = list(inspect.signature(subject.function).parameters.values())
     kinds = {p.kind for p in parameters}
     assert inspect.Parameter.VAR_KEYWORD not in kinds, "takes **kwargs"
@@ -62,7 +62,7 @@ def float64(subject: Subject) -> None:
 
 
 def shape_and_dtype(subject: Subject) -> None:
-    """Results like the data keep its dtype, all others are float32; strong strengths too."""
+    """Results like the data keep its dtype, others are float32, also with strong strengths."""
     result = jax.eval_shape(partial(subject.function, **_strong(subject)), *subject.inputs)
     plain = jax.eval_shape(subject, *subject.inputs)
     assert jax.tree.map(_aval, result) == jax.tree.map(_aval, plain), "strong strengths promote"
@@ -104,7 +104,7 @@ def traced_strength(subject: Subject) -> None:
 
 
 def off(subject: Subject) -> None:
-    """The strengths that switch it off, static or traced, leave the data as it is, to the bit."""
+    """The strengths that switch it off, static or traced, return the data bit for bit."""
     special = jnp.array([0.0, -0.0, 1e-40, jnp.inf, -jnp.inf, jnp.nan], subject.data.dtype)
     call = jax.jit(lambda strengths, *inputs: subject.function(*inputs, **strengths))
     traced_off = {k: jnp.asarray(v, jnp.float32) for k, v in subject.off.items()}
@@ -119,13 +119,13 @@ def off(subject: Subject) -> None:
 
 def keys(subject: Subject) -> None:
     """A key decides the result, is consumed once, and both kinds of key work."""
-    key, rest = subject.inputs[0], subject.inputs[1:]
-    expected = subject.compiled(key, *rest)
+    key, *rest = subject.inputs
+    expected = subject.program(key, *rest)
     assert_close(subject(key, *rest), expected, dtype=subject.data.dtype.name)
-    other = subject.compiled(jax.random.fold_in(key, 1), *rest)
+    other = subject.program(jax.random.fold_in(key, 1), *rest)
     same = jax.tree.map(np.array_equal, other, expected)
     assert not all(jax.tree.leaves(same)), "the key is not used"
-    legacy = subject.compiled(jax.random.key_data(key), *rest)
+    legacy = subject.program(jax.random.key_data(key), *rest)
     assert_close(legacy, expected, dtype=subject.data.dtype.name)
     check_key_use(subject)
 

@@ -24,7 +24,7 @@ def shard_map(subject: Subject) -> None:
         jax.tree.map(lambda a, s: _shard(a, s, i, mesh.size), subject.inputs, specs)  # noqa: B023
         for i in range(mesh.size)
     ]
-    expected = stacked_trees([subject.compiled(*inputs) for inputs in shards])
+    expected = stacked_trees([subject.program(*inputs) for inputs in shards])
     assert_close(jax.jit(mapped)(*subject.inputs), expected, dtype=subject.data.dtype.name)
 
 
