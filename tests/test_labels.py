@@ -77,7 +77,7 @@ def test_weights_of_examples_are_numbers_and_masks_are_ones():
 
 def test_rows_without_a_weight_are_zero():
     x = np.array([[np.nan, 1.0], [2.0, np.inf]], np.float32)
-    found = jax.jit(_labels.only)(np.array([0.0, 0.5], np.float32), x)
+    found = jax.jit(_labels.keep_weighted)(np.array([0.0, 0.5], np.float32), x)
     np.testing.assert_array_equal(found, [[0, 0], [2, np.inf]])
 
 

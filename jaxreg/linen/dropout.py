@@ -31,8 +31,8 @@ class Dropout(Rated, nn.Dropout):
     """
 
     # In the order of Flax, in which they are positional.
-    rate: ArrayLike | None = None
-    broadcast_dims: int | Sequence[int] = ()
+    rate: ArrayLike | None = None  # pyright: ignore[reportIncompatibleVariableOverride]
+    broadcast_dims: int | Sequence[int] = ()  # pyright: ignore[reportIncompatibleVariableOverride]
     deterministic: bool | None = None
     rng_collection: str = "dropout"
 

@@ -137,7 +137,7 @@ class _MarkedLayer(nnx.Module):
     """What is put before the class of a layer, so that it marks its kernel and its result."""
 
     def __call__(self: Any, x: jax.Array, *args: Any, **kwargs: Any) -> jax.Array:
-        y = super().__call__(x, *args, **kwargs)  # pyright: ignore[reportAttributeAccessIssue]
+        y = super().__call__(x, *args, **kwargs)
         return self.marks_tape.layer(self.marks_name, self.kernel[...], y, self.marks_axis)
 
 
@@ -152,7 +152,7 @@ class _MarkedNorm(nnx.Module):
         mask: jax.Array | None = None,
     ) -> jax.Array:
         tape, name = self.marks_tape, self.marks_name
-        call = super().__call__  # pyright: ignore[reportAttributeAccessIssue]
+        call = super().__call__
         y = call(tape.norm(name, x), use_running_average, mask=mask)
         trains = not evaluates(self, use_running_average)
         offset = getattr(self, "scale_offset", 0.0)

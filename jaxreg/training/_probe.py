@@ -200,7 +200,7 @@ def _before_and_after(trial: _Trial) -> tuple[Any, Any]:
     return tuple(
         jax.tree.map(lambda a, b: (a - b) / 2, trial.move(far, s), trial.move(opposite, s))
         for s in (trial.start, state)
-    )  # pyright: ignore[reportReturnType]
+    )
 
 
 def _coupled(trial: _Trial) -> set[str]:

@@ -138,6 +138,7 @@ class Bench:
 def own_commands(mutant: Mutant, root: Path) -> list[Command]:
     """Lists the runs of the default suite that are to notice a fault, the likeliest first."""
     path = Path(mutant.path).with_suffix("")
+    room = path.parts[0]
     helper = path.name.startswith("_")
     modules = [Path("tests", path.with_name(f"test_{path.name.lstrip('_')}.py"))]
     modules += map(Path, mutant.tests)
@@ -150,12 +151,12 @@ def own_commands(mutant: Mutant, root: Path) -> list[Command]:
     names = [".".join(row.parts) for row in rows if row.parts]
     # A row's name stands at the start of the parameter, or behind another parameter.
     expression = " or ".join(f"[{name}. or -{name}." for name in names)
-    if path.parts[0] == "testing":
+    if room == "testing":
         expression = "fail"  # what shows that the contract can fail
     if expression:
         commands.append(("tests/test_contract.py", "-k", expression))
     modules_of_flax = "tests/test_modules.py"
-    if path.parts[0] in ("linen", "nnx") and (root / modules_of_flax).exists():
+    if room in ("linen", "nnx") and (root / modules_of_flax).exists():
         commands.append((modules_of_flax,))
     return commands
 
