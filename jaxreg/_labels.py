@@ -62,7 +62,7 @@ def check_weights(
 
 
 def example_weights(counted: jax.Array, where: jax.Array | None, dtype: jnp.dtype) -> jax.Array:
-    """Weight of each example: from ``where``, 1 without it, and 0 if the example does not count.
+    """Returns the weight of each example: from ``where``, or 1; 0 if it does not count.
 
     A traced weight below zero becomes 0. A weight of 0 leaves the example out and has no
     derivative.
@@ -90,7 +90,7 @@ def widen_labels(labels: jax.Array) -> jax.Array:
 
 
 def cross_entropies(logits: jax.Array, labels: jax.Array, share: jax.Array) -> jax.Array:
-    """Cross entropy of each example, with a share of the label spread over all classes.
+    """Returns the cross entropy of each example, with a share of the label spread over classes.
 
     For a label out of range the value is finite, but has no meaning.
     """
@@ -100,7 +100,7 @@ def cross_entropies(logits: jax.Array, labels: jax.Array, share: jax.Array) -> j
 
 
 def distribution_cross_entropies(logits: jax.Array, rows: jax.Array, share: jax.Array) -> jax.Array:
-    """Cross entropy of each row of probabilities, with a share of them spread over all classes."""
+    """Returns the cross entropy of each row of probabilities, with a share spread over classes."""
     mass = jnp.sum(rows, axis=-1, keepdims=True)
     smoothed = (1 - share) * rows + share * mass / rows.shape[-1]
     return -jnp.sum(weigh(smoothed, jax.nn.log_softmax(logits)), axis=-1)

@@ -33,7 +33,7 @@ class SumAndCount(NamedTuple):
 
 
 def sum_and_count(losses: jax.Array, weights: jax.Array) -> SumAndCount:
-    r"""Sum of the weighted losses, and the sum of the weights.
+    r"""Returns the sum of the weighted losses, and the sum of the weights.
 
     .. math::
 
@@ -75,7 +75,7 @@ def sum_and_count(losses: jax.Array, weights: jax.Array) -> SumAndCount:
 
 
 def weighted_mean(losses: jax.Array, weights: jax.Array) -> jax.Array:
-    r"""Mean of the losses, each with its weight.
+    r"""Returns the mean of the losses, each with its weight.
 
     .. math::
 
@@ -102,7 +102,7 @@ def weighted_mean(losses: jax.Array, weights: jax.Array) -> jax.Array:
 
 
 def mean_of_all(losses: jax.Array, weights: jax.Array) -> jax.Array:
-    r"""Sum of the weighted losses over the number of all losses, which is static.
+    r"""Returns the sum of the weighted losses over the static number of losses.
 
     .. math::
 

@@ -74,7 +74,7 @@ __all__ = [
 
 
 def smooth_labels(labels: jax.Array, *, alpha: ArrayLike, num_classes: int) -> jax.Array:
-    r"""Class distributions with a share of the probability spread over all classes.
+    r"""Returns class distributions with a share of the probability spread over all classes.
 
     .. math::
 
@@ -109,7 +109,7 @@ def smooth_labels(labels: jax.Array, *, alpha: ArrayLike, num_classes: int) -> j
 
 
 def smooth_labels_excluding(labels: jax.Array, *, alpha: ArrayLike, num_classes: int) -> jax.Array:
-    r"""Class distributions with a share of the probability spread over the other classes.
+    r"""Returns class distributions with a share of the probability spread over other classes.
 
     .. math::
 
@@ -156,7 +156,7 @@ def smoothed_cross_entropy(
     where: jax.Array | None = None,
     reduce: Callable[[jax.Array, jax.Array], Any] = weighted_mean,
 ) -> Any:
-    r"""Mean cross entropy against smoothed labels, from integer class ids or distributions.
+    r"""Returns the mean cross entropy against smoothed class ids or distributions.
 
     .. math::
 
@@ -229,7 +229,7 @@ def mixed_cross_entropy(
     where: jax.Array | None = None,
     reduce: Callable[[jax.Array, jax.Array], Any] = weighted_mean,
 ) -> Any:
-    r"""Mean cross entropy of mixed examples against the labels of both parts.
+    r"""Returns the mean cross entropy of mixed examples against the labels of both parts.
 
     .. math::
 
@@ -345,7 +345,7 @@ def _are_distributions(logits: jax.Array, labels: jax.Array) -> bool:
 def _losses_of_rows(
     logits: jax.Array, rows: jax.Array, alpha: ArrayLike, where: jax.Array | None
 ) -> tuple[jax.Array, jax.Array]:
-    """Losses and weights of distributions; the weight of a row of zeros is 0."""
+    """Returns losses and weights of distributions; the weight of a row of zeros is 0."""
     check_logits(logits, "logits")
     check_weights(where, logits.shape[:-1], "labels", " without its last axis")
     wide = widen(logits)
@@ -371,7 +371,7 @@ def _check_share(labels: jax.Array, alpha: ArrayLike, num_classes: int) -> jax.A
 
 
 def _rows(labels: jax.Array, own: jax.Array, other: jax.Array, num_classes: int) -> jax.Array:
-    """Rows with one value at the label and another elsewhere; zeros for a label out of range."""
+    """Returns rows with one value at the label and another elsewhere; zeros out of range."""
     labels = jnp.asarray(labels)  # NumPy's int64 would be too wide a dtype to ask for.
     ids = jnp.arange(num_classes, dtype=widen_labels(labels).dtype)
     ids = jax.lax.expand_dims(ids, range(labels.ndim))

@@ -9,7 +9,7 @@ from jaxreg._sharding import place_like
 
 
 def categorical_kl(logits_p: jax.Array, logits_q: jax.Array) -> jax.Array:
-    r"""Divergence of one categorical distribution from another.
+    r"""Returns the divergence of one categorical distribution from another.
 
     .. math::
 
@@ -49,7 +49,7 @@ def categorical_kl(logits_p: jax.Array, logits_q: jax.Array) -> jax.Array:
 
 
 def symmetric_kl(logits_p: jax.Array, logits_q: jax.Array) -> jax.Array:
-    r"""Mean of the divergences of two categorical distributions from each other (R-Drop).
+    r"""Returns the mean divergence of two categorical distributions from each other (R-Drop).
 
     .. math::
 
@@ -90,7 +90,7 @@ def symmetric_kl(logits_p: jax.Array, logits_q: jax.Array) -> jax.Array:
 
 
 def confidence_penalty(logits: jax.Array) -> jax.Array:
-    r"""Negative entropy of a categorical distribution.
+    r"""Returns the negative entropy of a categorical distribution.
 
     .. math::
 
@@ -127,7 +127,7 @@ def confidence_penalty(logits: jax.Array) -> jax.Array:
 
 
 def jensen_shannon(logits: jax.Array) -> jax.Array:
-    r"""Mean divergence of several categorical distributions from their mean.
+    r"""Returns the mean divergence of several categorical distributions from their mean.
 
     .. math::
 
@@ -182,7 +182,7 @@ def jensen_shannon(logits: jax.Array) -> jax.Array:
 def _expectation(
     weights: jax.Array, counts: jax.Array, log_p: jax.Array, log_q: jax.Array
 ) -> jax.Array:
-    """Sum of weighted differences over the classes that count.
+    """Sums weighted differences over the classes that count.
 
     An infinite difference is added as a constant; multiplying it would make the gradient NaN.
     """

@@ -16,7 +16,7 @@ _LARGEST = 24 * math.log(2)
 
 
 def gaussian_kl(mean: jax.Array, log_var: ArrayLike) -> jax.Array:
-    r"""Divergence of normal distributions from the standard normal one.
+    r"""Returns the divergence of normal distributions from the standard normal one.
 
     .. math::
 

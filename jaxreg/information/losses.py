@@ -31,7 +31,7 @@ def beta_vae_loss(
     where: jax.Array | None = None,
     reduce: Callable[[jax.Array, jax.Array], Any] = weighted_mean,
 ) -> Any:
-    r"""Negative evidence lower bound with a weight on the divergence from the prior.
+    r"""Returns the negative evidence lower bound, with a weight on the divergence.
 
     .. math::
 
@@ -90,7 +90,7 @@ def bottleneck_loss(
     where: jax.Array | None = None,
     reduce: Callable[[jax.Array, jax.Array], Any] = weighted_mean,
 ) -> Any:
-    r"""Cross entropy of a classifier on a noisy code, plus the information rate of the code.
+    r"""Returns the cross entropy of a classifier on a noisy code, plus the rate of the code.
 
     .. math::
 
@@ -154,7 +154,7 @@ def free_bits(
     where: jax.Array | None = None,
     reduce: Callable[[jax.Array, jax.Array], jax.Array] = weighted_mean,
 ) -> jax.Array:
-    r"""Divergence with a free amount for every group of latents.
+    r"""Returns the divergence, with a free amount for every group of latents.
 
     .. math::
 
@@ -209,7 +209,7 @@ def free_bits(
 def _lagrangian(
     distortion: jax.Array, mean: jax.Array, log_var: ArrayLike, beta: ArrayLike, weights: jax.Array
 ) -> jax.Array:
-    """Distortion and weighted rate of each example."""
+    """Returns the distortion and weighted rate of each example."""
     log_var = keep_weighted(weights, align(log_var, mean))
     rate = gaussian_kl(keep_weighted(weights, mean), log_var)
     beta = jnp.maximum(as_strength(beta, mean), 0)

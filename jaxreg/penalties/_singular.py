@@ -15,13 +15,13 @@ from jaxreg._numerics import peak
 
 
 def gram(x: jax.Array) -> jax.Array:
-    """Products of all pairs of columns, in full precision."""
+    """Returns products of all pairs of columns, in full precision."""
     return exact(x.conj().T, x)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def along(direction: Callable[[jax.Array], jax.Array], w: jax.Array) -> jax.Array:
-    """The norm whose gradient is ``direction(w)``."""
+    """Returns the norm whose gradient is ``direction(w)``."""
     return jnp.sum(w * direction(w))
 
 
@@ -34,7 +34,7 @@ def _along_jvp(direction, primals, tangents):
 
 @jax.custom_jvp
 def largest_direction(w: jax.Array) -> jax.Array:
-    """Gradient of the largest singular value of a tall matrix."""
+    """Returns the gradient of the largest singular value of a tall matrix."""
     if w.size == 0:
         return w
     w = w / peak(w, axis=None)
@@ -46,7 +46,7 @@ def largest_direction(w: jax.Array) -> jax.Array:
 
 @jax.custom_jvp
 def every_direction(w: jax.Array) -> jax.Array:
-    """Gradient of the sum of singular values of a tall matrix."""
+    """Returns the gradient of the sum of singular values of a tall matrix."""
     if w.size == 0:
         return w
     # Scaled, so that squares inside the routine are in range.
@@ -67,7 +67,7 @@ def _every_jvp(primals, tangents):
 
 
 def _turn(w: jax.Array, tangent: jax.Array, factors: Callable[[jax.Array], jax.Array]) -> jax.Array:
-    """Derivative of the sum of :math:`g_i u_i v_i^T` along ``tangent``, by Daleckii and Krein.
+    """Differentiates the sum of :math:`g_i u_i v_i^T` along ``tangent`` (Daleckii and Krein).
 
     Rotations among pairs with the same factor have no effect, so the result is never divided by
     the gap between their singular values.
@@ -88,7 +88,7 @@ def _turn(w: jax.Array, tangent: jax.Array, factors: Callable[[jax.Array], jax.A
 
 
 def _largest(values: jax.Array) -> jax.Array:
-    """Factors of the largest singular value, shared equally among values that are equal to it."""
+    """Returns factors of the largest singular value, shared among values equal to it."""
     top = jnp.max(values)
     near = values >= top * (1 - len(values) * jnp.finfo(values.dtype).eps)
     shares = near.astype(values.dtype) / jnp.sum(near).astype(values.dtype)
@@ -96,6 +96,6 @@ def _largest(values: jax.Array) -> jax.Array:
 
 
 def _nonzero(values: jax.Array, rows: int) -> jax.Array:
-    """Factor 1 for each singular value that is not zero up to rounding, else 0."""
+    """Returns 1 for each singular value that is not zero up to rounding, else 0."""
     least = rows * jnp.finfo(values.dtype).eps * jnp.max(values)
     return jnp.where(values <= least, jnp.zeros_like(values), jnp.ones_like(values))

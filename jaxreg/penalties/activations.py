@@ -17,7 +17,7 @@ from jaxreg.penalties._singular import gram
 def activity(
     x: jax.Array, *, penalty: Callable[[jax.Array], jax.Array], weight: ArrayLike
 ) -> jax.Array:
-    r"""Weighted penalty of the activations of a layer.
+    r"""Returns the weighted penalty of the activations of a layer.
 
     .. math::
 
@@ -77,7 +77,7 @@ def per_example(penalty: Callable[[jax.Array], jax.Array]) -> Callable[[jax.Arra
 
 
 def decorrelation(x: jax.Array) -> jax.Array:
-    r"""Half the sum of squared covariances between features (DeCov).
+    r"""Returns half the sum of squared covariances between features (DeCov).
 
     .. math::
 

@@ -9,7 +9,7 @@ from jaxreg._numerics import align, square, widen
 
 
 def l1(w: jax.Array) -> jax.Array:
-    r"""Sum of absolute values (lasso).
+    r"""Returns the sum of absolute values (lasso).
 
     .. math::
 
@@ -41,7 +41,7 @@ def l1(w: jax.Array) -> jax.Array:
 
 
 def l2(w: jax.Array) -> jax.Array:
-    r"""One half of the sum of squares (ridge).
+    r"""Returns one half of the sum of squares (ridge).
 
     .. math::
 
@@ -74,7 +74,7 @@ def l2(w: jax.Array) -> jax.Array:
 
 
 def elastic_net(w: jax.Array, *, l1: ArrayLike, l2: ArrayLike) -> jax.Array:
-    r"""Weighted sum of :func:`l1` and :func:`l2`.
+    r"""Returns the weighted sum of :func:`l1` and :func:`l2`.
 
     .. math::
 
@@ -118,7 +118,7 @@ def elastic_net(w: jax.Array, *, l1: ArrayLike, l2: ArrayLike) -> jax.Array:
 
 
 def distance(w: jax.Array, start: jax.Array) -> jax.Array:
-    r"""One half of the squared distance from a starting point (L2-SP).
+    r"""Returns one half of the squared distance from a starting point (L2-SP).
 
     .. math::
 
@@ -166,7 +166,7 @@ def distance(w: jax.Array, start: jax.Array) -> jax.Array:
 
 
 def magnitude(w: jax.Array) -> jax.Array:
-    """Absolute values, wide, with derivative 0 at zero; ``jnp.abs`` has 1 there."""
+    """Returns absolute values, wide, with derivative 0 at zero; ``jnp.abs`` has 1 there."""
     zero = w == 0
     size = jnp.abs(widen(jnp.where(zero, jnp.ones_like(w), w)))
     return jnp.where(zero, jnp.zeros_like(size), size)

@@ -15,7 +15,7 @@ def hard_concrete_l0(
     low: ArrayLike = LOW,
     high: ArrayLike = HIGH,
 ) -> jax.Array:
-    r"""Expected number of gates of :func:`jaxreg.dropout.hard_concrete` that are not zero.
+    r"""Returns the expected number of nonzero gates of :func:`jaxreg.dropout.hard_concrete`.
 
     .. math::
 

@@ -12,7 +12,7 @@ from jaxreg.penalties.elementwise import magnitude
 
 
 def group_lasso(w: jax.Array, *, axis: int | tuple[int, ...] | None = None) -> jax.Array:
-    r"""Sum of the Euclidean norms of groups of weights, which drives whole groups to zero.
+    r"""Returns the sum of the norms of groups of weights, which drives whole groups to zero.
 
     .. math::
 
@@ -58,7 +58,7 @@ def group_lasso(w: jax.Array, *, axis: int | tuple[int, ...] | None = None) -> j
 
 
 def total_variation(x: jax.Array, *, axis: int | tuple[int, ...]) -> jax.Array:
-    r"""Sum of the absolute differences between neighbors, along each axis separately.
+    r"""Returns the sum of absolute differences between neighbors, along each axis separately.
 
     .. math::
 
@@ -95,7 +95,7 @@ def total_variation(x: jax.Array, *, axis: int | tuple[int, ...]) -> jax.Array:
 
 
 def isotropic_total_variation(x: jax.Array, *, axis: int | tuple[int, ...]) -> jax.Array:
-    r"""Sum of the lengths of the gradient of an image.
+    r"""Returns the sum of the lengths of the gradient of an image.
 
     .. math::
 
@@ -131,7 +131,7 @@ def isotropic_total_variation(x: jax.Array, *, axis: int | tuple[int, ...]) -> j
 
 
 def _differences(x: jax.Array, axis: int | tuple[int, ...]) -> jax.Array:
-    """Differences to the next element along each axis, ``[axes, *x.shape]``, 0 after the last."""
+    """Returns differences to the next element, ``[axes, *x.shape]``, 0 after the last."""
     check_floating(x, "x")
     axes = canonical_axes(axis, x.ndim)
     if not axes:

@@ -11,7 +11,7 @@ from jaxreg.penalties._singular import along, every_direction, gram, largest_dir
 
 
 def orthogonality(w: jax.Array, *, axis: Axes = -1) -> jax.Array:
-    r"""Squared distance of the Gram matrix from the identity (soft orthogonality).
+    r"""Returns the squared distance of the Gram matrix from the identity (soft orthogonality).
 
     .. math::
 
@@ -52,7 +52,7 @@ def orthogonality(w: jax.Array, *, axis: Axes = -1) -> jax.Array:
 
 
 def spectral(w: jax.Array, *, axis: Axes = -1) -> jax.Array:
-    r"""Largest singular value (spectral norm).
+    r"""Returns the largest singular value (spectral norm).
 
     .. math::
 
@@ -97,7 +97,7 @@ def spectral(w: jax.Array, *, axis: Axes = -1) -> jax.Array:
 
 
 def nuclear(w: jax.Array, *, axis: Axes = -1) -> jax.Array:
-    r"""Sum of the singular values (nuclear or trace norm), which favors low rank.
+    r"""Returns the sum of the singular values (nuclear or trace norm), which favors low rank.
 
     .. math::
 

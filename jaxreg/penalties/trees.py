@@ -82,7 +82,7 @@ def _term(
     w: jax.Array,
     *rest: jax.Array,
 ) -> jax.Array:
-    """Penalty of one leaf, or of its layers, which a mask may leave out."""
+    """Returns the penalty of one leaf, or of its layers, which a mask may leave out."""
     size = jnp.size(use)
     shape = jnp.shape(use)
     layers = size > 1 and in_stack and shape == (len(w), *(1,) * (w.ndim - 1))
@@ -100,7 +100,7 @@ def _term(
 
 
 def sum_numbers(numbers: Any) -> jax.Array:
-    """Sum of all floating-point numbers in a tree."""
+    """Sums all floating-point numbers in a tree."""
     return total(numbers, jnp.sum)
 
 

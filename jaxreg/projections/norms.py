@@ -176,5 +176,5 @@ def min_max_norm(
 
 
 def _rounding(w: jax.Array, norm: jax.Array) -> float:
-    """Largest relative error of a norm after ``w`` was rounded once."""
+    """Returns the largest relative error of a norm after ``w`` was rounded once."""
     return float(jnp.finfo(w.dtype).eps) / 2 + 4 * float(jnp.finfo(norm.dtype).eps)

@@ -16,7 +16,7 @@ from jaxreg.projections._units import check_size, units
 def l1_ball(
     w: jax.Array, *, radius: ArrayLike, axis: int | tuple[int, ...] | None = None
 ) -> jax.Array:
-    r"""Closest point with a sum of absolute values of at most a radius, for every unit.
+    r"""Returns the closest point in a ball of the sum of absolute values, for every unit.
 
     .. math::
 
@@ -78,7 +78,7 @@ def l1_ball(
 
 
 def simplex(w: jax.Array, *, axis: int | tuple[int, ...], total: ArrayLike = 1.0) -> jax.Array:
-    r"""Closest point without negative weights and with a given sum: the probability simplex.
+    r"""Returns the closest point of the simplex: no negative weights, and a given sum.
 
     .. math::
 
@@ -170,12 +170,12 @@ def non_negative(w: jax.Array) -> jax.Array:
 
 
 def _per_unit(value: ArrayLike, like: jax.Array) -> jax.Array:
-    """One size for each unit, with the shape and the sharding of ``like``."""
+    """Broadcasts a size to each unit, with the shape and the sharding of ``like``."""
     return place_like(jnp.broadcast_to(as_strength(value, like), like.shape), like)
 
 
 def _rounding_of_sums(w: jax.Array, axes: tuple[int, ...]) -> tuple[float, float]:
-    """Largest relative and absolute error of a sum after its weights were rounded.
+    """Returns the largest relative and absolute error of a sum after its weights were rounded.
 
     The absolute part counts subnormal weights of a narrow dtype, which the wide one has as normal
     numbers.

@@ -15,7 +15,7 @@ from jaxreg._numerics import align, widen
 
 
 def l1(w: jax.Array, *, step: ArrayLike) -> jax.Array:
-    r"""Soft threshold, the proximal operator of the sum of absolute values.
+    r"""Applies the soft threshold, the proximal operator of the sum of absolute values.
 
     .. math::
 
@@ -49,7 +49,7 @@ def l1(w: jax.Array, *, step: ArrayLike) -> jax.Array:
 
 
 def l2(w: jax.Array, *, step: ArrayLike) -> jax.Array:
-    r"""Proximal operator of one half of the sum of squares.
+    r"""Applies the proximal operator of one half of the sum of squares.
 
     .. math::
 
@@ -84,7 +84,7 @@ def l2(w: jax.Array, *, step: ArrayLike) -> jax.Array:
 
 
 def elastic_net(w: jax.Array, *, l1: ArrayLike, l2: ArrayLike, step: ArrayLike) -> jax.Array:
-    r"""Proximal operator of :func:`jaxreg.penalties.elastic_net`.
+    r"""Applies the proximal operator of :func:`jaxreg.penalties.elastic_net`.
 
     .. math::
 
@@ -126,7 +126,7 @@ def elastic_net(w: jax.Array, *, l1: ArrayLike, l2: ArrayLike, step: ArrayLike) 
 
 
 def l0(w: jax.Array, *, step: ArrayLike) -> jax.Array:
-    r"""Hard threshold, a proximal operator of the number of weights that are not zero.
+    r"""Applies the hard threshold, a proximal operator of the number of nonzero weights.
 
     .. math::
 
@@ -165,7 +165,7 @@ def l0(w: jax.Array, *, step: ArrayLike) -> jax.Array:
 
 
 def box(w: jax.Array, *, low: ArrayLike, high: ArrayLike, step: ArrayLike) -> jax.Array:
-    r"""Proximal operator of a penalty that is 0 in a box and infinite outside: the projection.
+    r"""Clips weights to a box: the proximal operator of a penalty that is infinite outside.
 
     .. math::
 
@@ -223,18 +223,18 @@ def check_step(w: jax.Array, value: ArrayLike, name: str = "step") -> jax.Array:
 
 
 def times(step: jax.Array, factor: jax.Array) -> jax.Array:
-    """Product that is 0 if a factor is 0, even if the other is infinite."""
+    """Multiplies so that a factor of 0 gives 0, even if the other is infinite."""
     nothing = (step == 0) | (factor == 0)
     return jnp.where(nothing, jnp.zeros_like(nothing, factor.dtype), step * factor)
 
 
 def soft(wide: jax.Array, t: jax.Array) -> jax.Array:
-    """Soft threshold at ``t``."""
+    """Applies the soft threshold at ``t``."""
     return jnp.where(jnp.abs(wide) <= t, jnp.zeros_like(wide), wide - t * _sign(wide))
 
 
 def _sign(w: jax.Array) -> jax.Array:
-    """Sign of each number; for complex ones ``w / abs(w)``, whose derivative JAX's sign lacks."""
+    """Returns signs; for complex numbers ``w / abs(w)``, whose derivative JAX's sign lacks."""
     if not jnp.iscomplexobj(w):
         return jnp.sign(w)
     zero = w == 0

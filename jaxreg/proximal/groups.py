@@ -27,7 +27,7 @@ from jaxreg.proximal.elementwise import soft, times
 def group_lasso(
     w: jax.Array, *, step: ArrayLike, axis: int | tuple[int, ...] | None = None
 ) -> jax.Array:
-    r"""Block soft threshold, the proximal operator of :func:`jaxreg.penalties.group_lasso`.
+    r"""Applies the block soft threshold, the prox of :func:`jaxreg.penalties.group_lasso`.
 
     .. math::
 
@@ -87,7 +87,7 @@ def sparse_group_lasso(
     step: ArrayLike,
     axis: int | tuple[int, ...] | None = None,
 ) -> jax.Array:
-    r"""Proximal operator of the sparse-group lasso: soft threshold, then block soft threshold.
+    r"""Applies the soft threshold and then the block soft threshold (sparse-group lasso).
 
     .. math::
 
@@ -154,7 +154,7 @@ def _one_each(step: ArrayLike, ndim: int, axes: tuple[int, ...]) -> bool:
 
 
 def _shrink(wide: jax.Array, t: jax.Array, axes: tuple[int, ...]) -> jax.Array:
-    """Block soft threshold, the identity where ``t`` is 0."""
+    """Applies the block soft threshold, the identity where ``t`` is 0."""
     if wide.size == 0:
         return wide
     # In units of the largest element all squares are in range, even in derivatives of divisions.
@@ -170,7 +170,7 @@ def _shrink(wide: jax.Array, t: jax.Array, axes: tuple[int, ...]) -> jax.Array:
 def _factor_of_groups(
     w: jax.Array, cut: jax.Array, axes: tuple[int, ...]
 ) -> tuple[jax.Array, jax.Array]:
-    """Groups that vanish, and the factor of the others, from one step size for each group."""
+    """Returns a mask of groups that vanish and the factor of the others, by steps of groups."""
     total = jnp.sum(square(w), axis=axes, keepdims=True)
     within = jnp.sqrt(jax.lax.stop_gradient(total)) <= cut
     norm = jnp.sqrt(jnp.where(within, jnp.ones_like(total), total))
@@ -180,7 +180,7 @@ def _factor_of_groups(
 def _factor_of_weights(
     w: jax.Array, cut: jax.Array, axes: tuple[int, ...]
 ) -> tuple[jax.Array, jax.Array]:
-    """Groups that vanish, and the factors of weights in the others, from step sizes of weights."""
+    """Returns a mask of groups that vanish and the factors of weights, by steps of weights."""
     size = jnp.abs(jax.lax.stop_gradient(w))
     fixed = jax.lax.stop_gradient(cut)
     dual = jnp.where(size == 0, jnp.zeros_like(size), size / fixed)
@@ -193,7 +193,7 @@ def _factor_of_weights(
 
 @partial(jax.custom_jvp, nondiff_argnums=(2,))
 def _radius(w: jax.Array, cut: jax.Array, axes: tuple[int, ...]) -> jax.Array:
-    r"""Root :math:`r` of :math:`\sum_i |w_i|^2 / (r + c_i)^2 = 1`, for ``w`` with a peak of 1.
+    r"""Solves :math:`\sum_i |w_i|^2 / (r + c_i)^2 = 1` for :math:`r`, with a peak of ``w`` of 1.
 
     The inverse of the root of that sum is a concave function of the radius, so Newton's method
     rises to the radius at which it is 1. It starts at the largest radius at which one quotient

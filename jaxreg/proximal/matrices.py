@@ -11,7 +11,7 @@ from jaxreg._numerics import as_strength
 
 
 def nuclear(w: jax.Array, *, step: ArrayLike, axis: Axes = -1) -> jax.Array:
-    r"""Soft threshold of singular values, the proximal operator of the nuclear norm.
+    r"""Applies the soft threshold to singular values, the proximal operator of the nuclear norm.
 
     .. math::
 

@@ -42,12 +42,12 @@ def check_same(a: jax.Array, b: jax.Array, names: tuple[str, str]) -> None:
 
 
 def sum_of_squares(x: jax.Array) -> jax.Array:
-    """Sum of all squares in float32 or wider."""
+    """Sums all squares in float32 or wider."""
     return jnp.sum(square(widen(x)))
 
 
 def example_axes(x: jax.Array) -> tuple[int, ...]:
-    """All axes except the batch axis."""
+    """Returns all axes except the batch axis."""
     return tuple(range(1, x.ndim))
 
 

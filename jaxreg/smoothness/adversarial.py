@@ -19,7 +19,7 @@ from jaxreg.smoothness._batches import (
 def virtual_adversarial(
     logits_fn: Function, x: jax.Array, *, key: jax.Array, radius: ArrayLike, steps: int = 1
 ) -> jax.Array:
-    r"""Divergence of predictions under a step in the direction of their fastest change.
+    r"""Returns the divergence of predictions under a step along their fastest change.
 
     .. math::
 
@@ -86,7 +86,7 @@ def virtual_adversarial(
 def _steepest(
     along: Function, x: jax.Array, p: jax.Array, *, key: jax.Array, steps: int
 ) -> jax.Array:
-    """Unit vectors near the first eigenvectors of the curvature, as constants."""
+    """Returns unit vectors near the first eigenvectors of the curvature, as constants."""
     axes = example_axes(x)
     along = jax.tree.map(jax.lax.stop_gradient, along)
     pull_back = jax.linear_transpose(along, x)

@@ -77,7 +77,7 @@ def gradient_penalty(
 
 
 def zero_centered_penalty(critic: Function, x: jax.Array) -> jax.Array:
-    r"""Mean squared gradient of a discriminator with respect to its inputs (R1 and R2).
+    r"""Returns the mean squared gradient of a discriminator by its inputs (R1 and R2).
 
     .. math::
 
@@ -112,7 +112,7 @@ def zero_centered_penalty(critic: Function, x: jax.Array) -> jax.Array:
 
 
 def _input_gradient(critic: Function, x: jax.Array) -> jax.Array:
-    """Gradient of the score of each example with respect to that example."""
+    """Returns the gradient of the score of each example by that example."""
     scores, pull_back = jax.vjp(critic, x)
     check_outputs(scores, x, "critic")
     if scores.size != len(x):

@@ -31,7 +31,7 @@ class Neighbors(NamedTuple):
 
 
 def graph_laplacian(predictions: jax.Array, affinity: jax.Array | Neighbors) -> jax.Array:
-    r"""Weighted squared differences between predictions for similar examples.
+    r"""Sums weighted squared differences between predictions for similar examples.
 
     .. math::
 
@@ -83,7 +83,7 @@ def graph_laplacian(predictions: jax.Array, affinity: jax.Array | Neighbors) -> 
 
 
 def rbf_affinity(x: jax.Array, *, length_scale: ArrayLike) -> jax.Array:
-    r"""Similarity of all pairs of examples, which decreases with their distance.
+    r"""Returns the similarity of all pairs of examples, which decreases with their distance.
 
     .. math::
 
@@ -120,7 +120,7 @@ def rbf_affinity(x: jax.Array, *, length_scale: ArrayLike) -> jax.Array:
 
 
 def knn_affinity(x: jax.Array, *, neighbors: int, length_scale: ArrayLike) -> Neighbors:
-    r"""Similarity of every example to its nearest neighbors.
+    r"""Returns the similarity of every example to its nearest neighbors.
 
     .. math::
 
@@ -174,7 +174,7 @@ def knn_affinity(x: jax.Array, *, neighbors: int, length_scale: ArrayLike) -> Ne
 @jax.jit
 @jax.checkpoint
 def _distances(x: jax.Array, others: jax.Array | None) -> jax.Array:
-    """Squared distances of each row to all rows, or to the rows with the indices ``others``.
+    """Returns squared distances of each row to all rows, or to the rows ``others``.
 
     It is compiled so that the differences are never in memory; the gradient computes them again.
     """
@@ -185,7 +185,7 @@ def _distances(x: jax.Array, others: jax.Array | None) -> jax.Array:
 
 
 def _nearest(flat: jax.Array, neighbors: int) -> jax.Array:
-    """Indices of the nearest neighbors of each row, some rows at a time."""
+    """Returns indices of the nearest neighbors of each row, some rows at a time."""
 
     def search(item: tuple[jax.Array, jax.Array]) -> jax.Array:
         row, own = item

@@ -130,7 +130,7 @@ def jacobian_projected(f: Function, x: jax.Array, *, key: jax.Array, probes: int
 
 
 def jacobian_exact(f: Function, x: jax.Array) -> jax.Array:
-    r"""Mean squared Frobenius norm of the Jacobian.
+    r"""Returns the mean squared Frobenius norm of the Jacobian.
 
     .. math::
 
@@ -207,7 +207,7 @@ def _squares_of_row(along: Function, w: jax.Array, x: jax.Array) -> jax.Array:
 
 
 def _sum_over(term: Callable[[jax.Array], jax.Array], items: jax.Array) -> jax.Array:
-    """Sum of ``term(item)``."""
+    """Sums ``term(item)`` over items."""
     if len(items) <= _MAX_UNROLLED:
         terms = [term(item) for item in items]
         if not terms:
@@ -218,7 +218,7 @@ def _sum_over(term: Callable[[jax.Array], jax.Array], items: jax.Array) -> jax.A
 
 
 def _one_hot(index: jax.Array, like: jax.Array) -> jax.Array:
-    """Examples with the shape of ``like``, a one at ``index`` and zeros elsewhere."""
+    """Returns examples like ``like`` with a one at ``index`` and zeros elsewhere."""
     example = like.shape[1:]
     one = jax.nn.one_hot(index, math.prod(example), dtype=like.dtype)
     return tangent(one.reshape(1, *example), like)

@@ -54,13 +54,13 @@ def check_derivatives(value: Callable[[Any], jax.Array], point: Any, *, order: i
 
 
 def _slopes(function: Callable[[Any], jax.Array], at: Any) -> dict[str, jax.Array]:
-    """Derivative by one number, in both modes."""
+    """Returns the derivative by one number, in both modes."""
     forward = jax.jvp(function, (at,), (jnp.ones_like(at),))[1]
     return {"forward": forward, "reverse": jax.grad(function)(at)}
 
 
 def _curvatures(function: Callable[..., jax.Array], s: Any, t: Any) -> dict[str, jax.Array]:
-    """Mixed second derivative by two numbers, by every pair of modes."""
+    """Returns the mixed second derivative by two numbers, by every pair of modes."""
     return {
         f"{outer} over {inner}": value
         for inner in ("forward", "reverse")

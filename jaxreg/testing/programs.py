@@ -55,7 +55,7 @@ class Traced:
         return jax.lax.scan(lambda _, inputs: (0, self.subject(*inputs)), 0, self.variants)[1]
 
     def with_strengths(self, strengths: dict[str, Any]) -> Any:
-        """Result for the inputs, with other strengths."""
+        """Returns the result for the inputs, with other strengths."""
         return self.subject.function(*self.subject.inputs, **strengths)
 
 
@@ -113,7 +113,7 @@ def _float32(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def jvp(traced: Traced) -> dict[str, Any]:
-    """The forward and the reverse derivative along a direction agree and are finite."""
+    """Checks that forward and reverse derivative along a direction agree and are finite."""
     data = traced.subject.data
     direction = jnp.cos(jnp.arange(data.size)).reshape(data.shape).astype(data.dtype)
     forward = jax.jvp(traced.subject.scalar_of_data, (data,), (direction,))[1]
@@ -134,7 +134,7 @@ def _compare_jvp(subject: Subject, results: dict[str, Any]) -> None:
 
 
 def gradient_at_zero(traced: Traced) -> dict[str, Any]:
-    """Value and gradient are finite where the data is zero, known to the compiler or not."""
+    """Checks that value and gradient are finite at zero, known to the compiler or not."""
     differentiated = jax.value_and_grad(traced.subject.scalar_of_data)
     data = traced.subject.data
     return {
@@ -151,26 +151,26 @@ def _compare_gradient_at_zero(_subject: Subject, results: dict[str, Any]) -> Non
 
 
 def vmap(traced: Traced) -> dict[str, Any]:
-    """Mapping over stacked inputs is a loop over them."""
+    """Checks that mapping over stacked inputs is a loop over them."""
     return {"actual": jax.vmap(traced.subject)(*traced.variants), "expected": traced.loop_results}
 
 
 def scan(traced: Traced) -> dict[str, Any]:
-    """The last step of a scan over stacked inputs is a call with its inputs."""
+    """Checks that the last step of a scan over stacked inputs is a call with its inputs."""
     inputs = jax.tree.map(lambda a: a[-1], traced.variants)
     last = jax.tree.map(lambda a: a[-1], traced.loop_results)
     return {"actual": last, "expected": traced.subject(*inputs)}
 
 
 def remat(traced: Traced) -> dict[str, Any]:
-    """Recomputing in the backward pass changes no gradient."""
+    """Checks that recomputing in the backward pass changes no gradient."""
     subject = traced.subject
     again = jax.grad(jax.checkpoint(subject.scalar_of_data))(subject.data)
     return {"actual": again, "expected": traced.value_and_gradient[1]}
 
 
 def gradient_of_scan(traced: Traced) -> dict[str, Any]:
-    """The gradient through a scan is the sum of the gradients of its steps."""
+    """Checks that the gradient through a scan is the sum of the gradients of its steps."""
     subject = traced.subject
     # The compiler must not know that these are ones, or it would move the step out of the loop.
     ones = jnp.where(jnp.isnan(subject.data.ravel()[0]), jnp.zeros(3), jnp.ones(3))
@@ -186,12 +186,12 @@ def gradient_of_scan(traced: Traced) -> dict[str, Any]:
 
 
 def traced_strength(traced: Traced) -> dict[str, Any]:
-    """Traced strengths give the result of static ones."""
+    """Checks that traced strengths give the result of static ones."""
     return {"actual": traced.with_strengths(traced.strengths), "expected": traced.result}
 
 
 def mapped_strengths(traced: Traced) -> dict[str, Any]:
-    """Mapping over strengths gives the results of static ones."""
+    """Checks that mapping over strengths gives the results of static ones."""
     factors = jnp.asarray(_FACTORS, jnp.float32)
     many = {name: value * factors for name, value in traced.strengths.items()}
     mapped = jax.vmap(traced.with_strengths)(many)
@@ -212,7 +212,7 @@ def _compare_mapped(subject: Subject, results: dict[str, Any]) -> None:
 
 
 def off(traced: Traced) -> dict[str, Any]:
-    """The strengths that switch it off, static or traced, return the data bit for bit."""
+    """Checks that strengths that switch it off, static or traced, return the data bit for bit."""
     subject = traced.subject
     special = jnp.resize(jnp.asarray(_SPECIAL, subject.data.dtype), subject.data.shape)
     results = {}
@@ -229,7 +229,7 @@ def _compare_off(_subject: Subject, results: dict[str, Any]) -> None:
 
 
 def keys(traced: Traced) -> dict[str, Any]:
-    """A key decides the result, is consumed once, and both kinds of key work."""
+    """Checks that a key decides the result, is consumed once, and both kinds of key work."""
     key, *rest = traced.subject.inputs
     return {
         "result": traced.result,

@@ -123,7 +123,7 @@ def stacked_trees(trees: list[Any]) -> Any:
 
 
 def weighted_sum(tree: Any) -> jax.Array:
-    """Sum of all floats in a tree, with different weights."""
+    """Sums all floats in a tree, with different weights."""
     total = jnp.zeros(())
     for leaf in jax.tree.leaves(tree):
         if is_floating(leaf):

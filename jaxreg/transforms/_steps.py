@@ -25,13 +25,13 @@ class StepState(NamedTuple):
 
 
 def init_state(params: Any) -> StepState:
-    """State before the first update."""
+    """Returns the state before the first update."""
     del params
     return StepState(jnp.zeros((), jnp.int32))
 
 
 def next_state(state: StepState) -> StepState:
-    """State after one more update, without overflow."""
+    """Returns the state after one more update, without overflow."""
     return StepState(jnp.asarray(optax.safe_increment(state.count)))
 
 
@@ -42,7 +42,7 @@ def check_strength(value: Schedule, name: str) -> None:
 
 
 def strength_at(value: Schedule, state: StepState) -> jax.Array:
-    """Value of a strength at a step, whether it is a schedule or not."""
+    """Returns the value of a strength at a step; it may be a schedule."""
     return jnp.asarray(value(state.count) if callable(value) else value, jnp.result_type(float))
 
 
@@ -66,7 +66,7 @@ def check_multipliers(multipliers: Any) -> None:
 
 
 def multipliers_for(multipliers: Any, params: Any) -> Any:
-    """Tree of multipliers shaped like the parameters."""
+    """Returns the tree of multipliers, shaped like the parameters."""
     if multipliers is None:
         return jax.tree.map(lambda _: 1.0, params)
     values = jax.tree.structure(params).unflatten(leaves_for(multipliers, params, "multipliers"))
@@ -133,7 +133,7 @@ def map_steps(step: Callable[..., jax.Array], updates: Any, params: Any, *rest: 
 
 
 def newest(w: Any, u: Any) -> Any:
-    """Value of a parameter after its update, rounded as ``optax.apply_updates`` does."""
+    """Returns a parameter after its update, rounded as ``optax.apply_updates`` does."""
     if w is None or u is None or not jnp.issubdtype(jnp.result_type(w), jnp.number):
         return w
     if getattr(u, "dtype", None) == jax.dtypes.float0:

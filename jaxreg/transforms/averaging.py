@@ -323,7 +323,7 @@ def _rejoin(back: jax.Array, u: Any, w: Any, slow: Any) -> Any:
 
 
 def _in_dtype(w: Any, slow: Any) -> Any:
-    """Slow weights in the dtype of the parameters."""
+    """Casts slow weights to the dtype of the parameters."""
     return slow if w is None else jnp.asarray(slow, jnp.result_type(w))
 
 
@@ -335,7 +335,7 @@ def _wide_copy(w: Any) -> Any:
 
 
 def _averages(state: Any) -> dict[tuple[str, ...], Any]:
-    """Averages by the names of their parameters.
+    """Returns averages by the names of their parameters.
 
     Raises:
       ValueError: There are none, or several of one parameter.
@@ -358,7 +358,7 @@ def _averages(state: Any) -> dict[tuple[str, ...], Any]:
 
 
 def _by_name(tree: Any) -> dict[tuple[str, ...], Any]:
-    """Leaves by name, without the boxes in which an NNX optimizer keeps its state."""
+    """Returns leaves by name, without the boxes in which an NNX optimizer keeps its state."""
     return {path_names(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 
 
@@ -367,12 +367,12 @@ def _holds_average(state: Any) -> bool:
 
 
 def _divide(part: jax.Array, total: jax.Array) -> jax.Array:
-    """Share of the total, which is zero only if the part is."""
+    """Divides a part by the total, which is zero only if the part is."""
     return jnp.where(total > 0, part / jnp.where(total > 0, total, jnp.ones_like(total)), 0)
 
 
 def _integer(value: ArrayLike, least: int = 0) -> jax.Array:
-    """Number of steps, at least ``least``; a search may pass it in any dtype."""
+    """Casts to a number of steps, at least ``least``; a search may pass it in any dtype."""
     return jnp.maximum(jnp.asarray(value).astype(jnp.int32), least)
 
 

@@ -17,7 +17,7 @@ class IteratesState(NamedTuple):
 
 
 def own_iterates(inner: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
-    r"""Passes a chain the sum of its own updates in place of the parameters.
+    r"""Shows a chain its own iterates, the sums of its updates, in place of the parameters.
 
     .. math::
 

@@ -103,7 +103,7 @@ def layerwise_scale(
 
 
 def _depths(depth: Any, params: Any) -> Any:
-    """Tree of depths; a function must see all parameters, so that it finds the deepest one."""
+    """Returns the tree of depths; a function must see all parameters to find the deepest."""
     if is_function_of_tree(depth, params):
         if any(map(_is_masked, jax.tree.leaves(params, is_leaf=_is_masked))):
             raise ValueError(

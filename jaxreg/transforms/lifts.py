@@ -255,7 +255,7 @@ def project(
 
 
 def _step_within(w: jax.Array, goal: jax.Array) -> jax.Array:
-    """Step from ``w`` that ends, elementwise, at ``goal`` or closer to zero, despite rounding.
+    """Returns a step from ``w`` that ends elementwise at ``goal`` or closer to zero.
 
     Far from a small ball a step cannot be finer than the spacing of numbers at ``w``.
     """

@@ -145,7 +145,7 @@ def preconditioned_proximal(
 def adam_metric(
     *, b2: ArrayLike = 0.999, eps: ArrayLike = 1e-8, eps_root: ArrayLike = 0.0
 ) -> Metric:
-    r"""Metric of Adam, for :func:`preconditioned_proximal`.
+    r"""Makes the metric of Adam, for :func:`preconditioned_proximal`.
 
     .. math::
 
@@ -199,7 +199,7 @@ def adam_metric(
 def rmsprop_metric(
     *, decay: ArrayLike = 0.9, eps: ArrayLike = 1e-8, eps_outside: ArrayLike = 0.0
 ) -> Metric:
-    r"""Metric of RMSProp, for :func:`preconditioned_proximal`.
+    r"""Makes the metric of RMSProp, for :func:`preconditioned_proximal`.
 
     .. math::
 
@@ -256,7 +256,7 @@ def rmsprop_metric(
 
 
 def adagrad_metric(*, eps: ArrayLike = 1e-7) -> Metric:
-    r"""Metric of Adagrad, for :func:`preconditioned_proximal`.
+    r"""Makes the metric of Adagrad, for :func:`preconditioned_proximal`.
 
     .. math::
 
@@ -314,7 +314,7 @@ def _find(state: Any, optimizer: str, names: tuple[str, ...]) -> Any:
 
 
 def _correct_bias(moment: jax.Array, decay: ArrayLike, count: jax.Array | None) -> jax.Array:
-    """Moment without the bias from its start at 0, computed as in Optax."""
+    """Returns the moment without the bias from its start at 0, computed as in Optax."""
     wide = widen(moment)
     if count is None:
         return wide
@@ -322,7 +322,7 @@ def _correct_bias(moment: jax.Array, decay: ArrayLike, count: jax.Array | None) 
 
 
 def _from_first_step(d: jax.Array, count: jax.Array | None) -> jax.Array:
-    """Metric that is infinite before the optimizer's first step, so that no weight moves."""
+    """Makes a metric infinite before the optimizer's first step, so that no weight moves."""
     return d if count is None else jnp.where(count == 0, jnp.full_like(d, jnp.inf), d)
 
 
@@ -343,7 +343,7 @@ def _proximal(
     steps: jax.Array,
     in_stack: bool,  # noqa: FBT001
 ) -> jax.Array:
-    """Proximal point, layer by layer in a stack."""
+    """Returns the proximal point, layer by layer in a stack."""
     if not in_stack:
         return prox(w, step=steps)
     if steps.ndim == w.ndim:
@@ -353,7 +353,7 @@ def _proximal(
 
 
 def _quotient(factor: jax.Array, d: jax.Array) -> jax.Array:
-    """Quotient that is 0 for a factor of 0, even if the metric is 0."""
+    """Divides ``factor`` by ``d``; 0 for a factor of 0, even if the metric is 0."""
     quotient = factor / jnp.asarray(d, factor.dtype)
     return jnp.where(factor == 0, jnp.zeros_like(quotient), quotient)
 

@@ -113,7 +113,7 @@ def _widen_update(u: Any, lost: jax.Array | None) -> Any:
 
 
 def _round(w: Any, wide: Any, given: Any, step: Any, lost: Any) -> tuple[Any, Any]:
-    """Update for a narrow parameter, and the rounding error after it; wide ones are unchanged."""
+    """Returns the update of a narrow parameter and its rounding error; keeps wide ones."""
     if step is None or lost is None:
         return step, lost
     goal = wide + step
@@ -125,5 +125,5 @@ def _round(w: Any, wide: Any, given: Any, step: Any, lost: Any) -> tuple[Any, An
 
 
 def _exactly(w: jax.Array) -> jax.Array:
-    """A narrow parameter in float32, without the digits that XLA may keep across two casts."""
+    """Casts a narrow parameter to float32, without digits that XLA may keep across two casts."""
     return round_to(w.astype(jnp.float32), w.dtype)

@@ -221,7 +221,7 @@ def _descend_from(
     radius: Schedule,
     name: str,
 ) -> optax.GradientTransformationExtraArgs:
-    """Optimizer on the gradients at perturbed parameters."""
+    """Makes an optimizer that takes the gradients at perturbed parameters."""
     check_strength(radius, "radius")
     inner = optax.with_extra_args_support(inner)
 
@@ -262,7 +262,7 @@ def _perturb(
     radius: ArrayLike,
     scale: Callable[[jax.Array, jax.Array], jax.Array],
 ) -> Any:
-    """Perturbation of every floating-point leaf, whose magnitudes have the given scale."""
+    """Perturbs every floating-point leaf, whose magnitudes have the given scale."""
     leaves, tree = jax.tree.flatten(gradients, is_leaf=lambda g: g is None)
     weights = tree.flatten_up_to(params)
     leaves = [_rest(g) for g in leaves]
@@ -297,7 +297,7 @@ def _unit(leaves: Sequence[jax.Array]) -> list[jax.Array]:
 
 
 def _move(params: Any, perturbation: Any) -> Any:
-    """Parameters at the worst point, with their own dtypes."""
+    """Returns the parameters at the worst point, with their own dtypes."""
 
     def leaf(e: Any, w: Any) -> Any:
         if e is None or not is_floating(w):
