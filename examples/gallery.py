@@ -231,9 +231,9 @@ def page(groups: dict[str, tuple[str, tuple[str, ...]]]) -> str:
         "# Gallery",
         "",
         "Every augmentation before and after, made by `python -m examples.gallery`. A function",
-        "`random_x` draws the arguments of the function `x` for each example; for most of these pairs",
-        "the picture shows `x`. The pictures are scikit-learn's, and the series is the brightness along",
-        "a row of one of them.",
+        "`random_x` draws the arguments of the function `x` for each example; for most of these",
+        "pairs the picture shows `x`. The pictures are scikit-learn's, and the series is the",
+        "brightness along a row of one of them.",
     ]
     for name, (about, calls) in groups.items():
         lines += ["", f"## {name}", "", about, "", f"![{name}](gallery/{name.lower()}.png)", ""]
