@@ -274,8 +274,7 @@ def main() -> None:
             "Mixing": ("Images and their labels, in the same shares.", mixing),
             "Series": ("The original in gray.", tuple(map(one, SERIES))),
             "Spectrograms": (
-                "SpecAugment, on the brightness of a picture instead of a spectrogram."
-,
+                "SpecAugment, on the brightness of a picture instead of a spectrogram.",
                 tuple(map(one, SPECTROGRAM)),
             ),
         }

@@ -154,7 +154,6 @@ def count(folder: str = "jaxreg", root: Path = ROOT) -> dict[str, list[str]]:
 
 def main(folders: list[str]) -> None:
     for folder in folders or ["jaxreg", *documents()]:
-
         for rule, places in count(folder).items():
             print(f"{folder} {rule}: {len(places)}  ({RULES[rule]})")
             for place in places:
