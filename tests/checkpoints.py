@@ -1,4 +1,4 @@
-"""Modules of Flax's names, and layers of ours that are Flax's with a rate, by what they load."""
+"""Modules that exchange checkpoints with Flax: equal names, and Flax's layers with a rate."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -20,7 +20,7 @@ OFF = {"rate": 0.5, "deterministic": True}
 
 @dataclasses.dataclass(frozen=True)
 class Exchange:
-    """A module of Flax and ours in its place: their variables are exchanged, outputs are equal."""
+    """A module of Flax and our replacement: they exchange variables and give equal outputs."""
 
     name: str
     theirs: Callable[[], Any]
@@ -28,7 +28,7 @@ class Exchange:
     inputs: tuple[Any, ...] = (SERIES,)
     call: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # of training
     evaluation: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    unboxed: bool = False  # whether Flax's has no boxes, since it cannot take them
+    unboxed: bool = False  # whether Flax's module has no boxes, since it cannot take them
     kinds: tuple[Any, ...] = ()  # kinds of NNX variables that are exchanged; all by default
 
     def __str__(self) -> str:
@@ -112,7 +112,7 @@ def linen_wrappers() -> list[Exchange]:
     for name, (layer, inputs) in LINEN_LAYERS.items():
         make = lambda space, layer=layer: space.WeightNorm(layer())  # noqa: E731
         rows.append(both(f"WeightNorm-{name}", make, (flax_linen, linen), inputs=inputs))
-        boxed = name in ("partitioned", "logical")  # Which Flax's SpectralNorm fails on.
+        boxed = name in ("partitioned", "logical")  # Flax's SpectralNorm fails on them.
         other = partial(flax_linen.Dense, 3) if boxed else layer
         rows.append(
             Exchange(
@@ -146,7 +146,7 @@ LINEN = (
 )
 
 
-# NNX. Metadata has another name than a mesh axis, which would have to exist.
+# NNX. The metadata do not name a mesh axis, since that axis would have to exist.
 
 
 def rngs() -> dict[str, Any]:
@@ -213,7 +213,7 @@ def nnx_rows() -> list[Exchange]:
     return rows
 
 
-PARAMS = {"kinds": (flax_nnx.Param,)}  # Ours has a stream of keys besides.
+PARAMS = {"kinds": (flax_nnx.Param,)}  # Ours also has a stream of keys.
 NNX = (
     *nnx_rows(),
     both(

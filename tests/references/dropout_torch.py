@@ -1,4 +1,4 @@
-"""Makes ``dropout_torch.json``: what torch makes of kept and of dropped elements.
+"""Makes ``dropout_torch.json``: torch's results for kept and for dropped elements.
 
 Usage: ``python dropout_torch.py > dropout_torch.json`` with torch 2.13.0 on CPU.
 """

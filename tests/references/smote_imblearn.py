@@ -11,7 +11,7 @@ NEW = 200_000
 
 
 def examples():
-    """Three classes of 12, 7 and 5 examples in random order, rounded to what JSON keeps."""
+    """Three classes of 12, 7 and 5 examples in random order, rounded for JSON."""
     import numpy as np
 
     rng = np.random.default_rng(7)
