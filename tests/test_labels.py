@@ -111,7 +111,8 @@ def test_logits_without_classes_raise(shape):
 
 
 def test_wrong_labels_raise():
-    logits, labels = np.zeros((2, 3), np.float32), np.zeros(2, np.int32)
+    logits = np.zeros((2, 3), np.float32)
+    labels = np.zeros(2, np.int32)
     _labels.check_labels(logits, labels)
     message = r"`y` must have the shape of `logits` without its last axis, got \(3,\) for logits of"
     refuses(ValueError, message, _labels.check_labels, logits, np.zeros(3, int), "y")

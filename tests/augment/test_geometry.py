@@ -141,7 +141,7 @@ def test_a_perspective_shows_nothing_behind_its_horizon():
     run = jax.jit(
         lambda x, m: (augment.perspective(x, m, fill=-1.0), augment.affine(x, m, fill=-1))
     )
-    y, same = map(np.asarray, run(ones, tilted))
+    y, same = jax.device_get(run(ones, tilted))
     # Points go to x / (1 + 0.4 x), below 1 / 0.4 = 2.5 for all that lie before the horizon.
     x = np.arange(41) - 20.0
     assert (y[:, (x > 2.5)] == -1).all()

@@ -271,7 +271,7 @@ def test_a_policy_keeps_the_range_with_finite_gradients():
         y, pullback = jax.vjp(policy, images)
         return y, pullback(weights)[0]
 
-    y, gradient = map(np.asarray, run(images))
+    y, gradient = jax.device_get(run(images))
     assert ((y >= 0) & (y <= 1)).all()
     assert np.isfinite(gradient).all()
     assert (gradient != 0).any()

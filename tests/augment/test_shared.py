@@ -1,5 +1,7 @@
 """What augmentations of images share: numbers for each example, draws, choices and checks."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -123,7 +125,8 @@ def test_labels_go_through_all_of_the_geometry(dtype, lead):
     """As floats that are read at the nearest pixels do, in their own dtype; NumPy arrays, too."""
     number, fill = (2, 1) if dtype == "bool" else (5, 9)
     whole = np.random.default_rng(0).integers(0, number, (*lead, 8, 8, 1))
-    labels, floats = whole.astype(dtype), whole.astype(np.float32)
+    labels = whole.astype(dtype)
+    floats = whole.astype(np.float32)
 
     @jax.jit
     def run():
@@ -153,10 +156,9 @@ def test_rows_take_numpy_arrays_of_64_bits():
         inputs = [a if jnp.issubdtype(a.dtype, keys) else np.asarray(a) for a in row.inputs]
         wide = {np.dtype("float32"): np.float64, np.dtype("int32"): np.int64}
         inputs = [a.astype(wide.get(a.dtype, a.dtype)) if a.ndim else a for a in inputs]
-        y, same = (
-            jax.eval_shape(lambda row=row, own=own: row.bound(*own, **row.strengths))
-            for own in (inputs, row.inputs)
-        )
+        bound = partial(row.bound, **row.strengths)
+        y = jax.eval_shape(lambda bound=bound, own=inputs: bound(*own))
+        same = jax.eval_shape(lambda bound=bound, own=row.inputs: bound(*own))
         assert jax.tree.map(str, y) == jax.tree.map(str, same), row.name
 
 

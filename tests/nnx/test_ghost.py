@@ -92,7 +92,8 @@ def test_limits_follow_a_schedule():
     @fnx.jit
     def run(layer, x):
         traces.append(1)
-        layer.mean[...], layer.var[...] = map(jnp.asarray, STATS)
+        layer.mean[...] = jnp.asarray(STATS.mean)
+        layer.var[...] = jnp.asarray(STATS.var)
         expected = normalization.batch_renorm(x, STATS, r_max=layer.r_max, d_max=layer.d_max)
         return layer(x), expected[0]
 

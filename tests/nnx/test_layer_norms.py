@@ -114,7 +114,8 @@ def positional(function):
 def test_arguments_and_defaults_are_those_of_flax(name):
     """All of them, at their positions, also of the call; initializers by what they make."""
     places = getattr(nnx, name), getattr(fnx, name)
-    ours, theirs = map(defaults, places)
+    ours = defaults(places[0])
+    theirs = defaults(places[1])
     assert set(theirs) <= set(ours)
     assert positional(places[0].__init__) == positional(places[1].__init__)
     assert positional(places[0].__call__) == positional(places[1].__call__)
@@ -161,7 +162,8 @@ def test_states_load_both_ways(name):
 
 @every_name
 def test_masks_reach_the_norms(name):
-    x, valid = draw(4, 5, 6), np.arange(20).reshape(4, 5) % 3 != 0
+    x = draw(4, 5, 6)
+    valid = np.arange(20).reshape(4, 5) % 3 != 0
     valid[1] = False
     mask = valid[..., None]
 
@@ -171,7 +173,7 @@ def test_masks_reach_the_norms(name):
         return layer(x, mask=mask), layer(wrong, mask=mask), layer(x)
 
     wrong = np.where(mask, x, 9.0).astype(np.float32)
-    masked, with_others, whole = (np.asarray(a) for a in run(x, wrong))
+    masked, with_others, whole = [np.asarray(a) for a in run(x, wrong)]
     # What is masked out changes nothing but itself.
     np.testing.assert_allclose(masked[valid], with_others[valid], rtol=1e-6)
     assert np.isfinite(masked).all()

@@ -18,7 +18,9 @@ def observe(layer, x):
     """
     import torch
 
-    kept, dropped, masks = torch.full_like(x, torch.nan), torch.full_like(x, torch.nan), []
+    kept = torch.full_like(x, torch.nan)
+    dropped = torch.full_like(x, torch.nan)
+    masks = []
     for seed in range(SEEDS):
         torch.manual_seed(seed)
         given = x.clone().requires_grad_()

@@ -29,7 +29,7 @@ def main():
     x, labels = examples()
     balanced = SMOTE(k_neighbors=NEIGHBORS, random_state=0).fit_resample(x, labels)[1]
     sampler = SMOTE(sampling_strategy={1: 7 + NEW}, k_neighbors=NEIGHBORS, random_state=0)
-    new, new_labels = (part[24:] for part in sampler.fit_resample(x, labels))
+    new, new_labels = [part[24:] for part in sampler.fit_resample(x, labels)]
     members = x[labels == 1]
     nearest = sampler.nn_k_.fit(members).kneighbors(members, return_distance=False)[:, 1:]
     figures = {

@@ -110,7 +110,8 @@ def test_trees_of_the_same_names_are_one_structure():
 
 
 def test_a_flipped_bit_in_memory_is_named():
-    state, generator = some_state(), np.random.default_rng(1)
+    state = some_state()
+    generator = np.random.default_rng(1)
     taken = digests.digest(state)
     paths, treedef = jax.tree_util.tree_flatten_with_path(state)
     leaves, names = [leaf for _, leaf in paths], list(taken)

@@ -68,7 +68,8 @@ def temporary_bytes(drop, *, wrap, loop, of=jax.grad, output=dense):
     compute = of(
         partial(loss, drop=drop, wrap=wrap, loop=loop, activation=jax.nn.relu, output=output)
     )
-    kernels, x = jnp.zeros((LAYERS, WIDTH, WIDTH)), jnp.zeros((BATCH, WIDTH))
+    kernels = jnp.zeros((LAYERS, WIDTH, WIDTH))
+    x = jnp.zeros((BATCH, WIDTH))
     return jax.jit(compute).lower(kernels, x, 0.1).compile().memory_analysis().temp_size_in_bytes
 
 
@@ -164,7 +165,8 @@ def test_the_hessian_is_that_of_fixed_masks():
     def of_last(function):
         return lambda kernel: function(jnp.concatenate([KERNELS[:-1], kernel[None]]))
 
-    actual, expected = (jax.jit(jax.hessian(of_last(f)))(KERNELS[-1]) for f in (small, masked))
+    actual = jax.jit(jax.hessian(of_last(small)))(KERNELS[-1])
+    expected = jax.jit(jax.hessian(of_last(masked)))(KERNELS[-1])
     close(actual, expected)
 
 

@@ -18,9 +18,12 @@ NORMS = {"flax": fnx.BatchNorm, "jaxreg": nnx.BatchNorm}
 @pytest.mark.parametrize("norm", NORMS)
 def test_frozen_statistics_while_scale_and_bias_train(norm):
     """``use_running_average=True`` in training: statistics stay to the bit, parameters move."""
-    x, mean, var = draw(16, 3, mean=2), draw(3), draw(3) ** 2
+    x = draw(16, 3, mean=2)
+    mean = draw(3)
+    var = draw(3) ** 2
     layer = NORMS[norm](3, use_running_average=True, rngs=fnx.Rngs(0))
-    layer.mean[...], layer.var[...] = jnp.asarray(mean), jnp.asarray(var)
+    layer.mean[...] = jnp.asarray(mean)
+    layer.var[...] = jnp.asarray(var)
     train = fnx.Optimizer(layer, optax.sgd(0.1), wrt=fnx.Param)
 
     @fnx.jit
@@ -31,7 +34,8 @@ def test_frozen_statistics_while_scale_and_bias_train(norm):
         step(layer, train)
     np.testing.assert_array_equal(layer.mean[...], mean)
     np.testing.assert_array_equal(layer.var[...], var)
-    scale, bias = np.ones(3), np.zeros(3)
+    scale = np.ones(3)
+    bias = np.zeros(3)
     normal = (x - mean.astype(np.float64)) / np.sqrt(var + 1e-5)
     for _ in range(2):
         error = 2 * (normal * scale + bias - 1) / x.size
@@ -46,7 +50,8 @@ def test_orbax_checkpoints_load_both_ways(source, tmp_path):
     """What Flax saved restores into our module, and what ours saved into Flax's."""
     target = "flax" if source == "jaxreg" else "jaxreg"
     x = draw(8, 3, mean=2)
-    ours, theirs = (NORMS[name](3, rngs=fnx.Rngs(0)) for name in (source, target))
+    ours = NORMS[source](3, rngs=fnx.Rngs(0))
+    theirs = NORMS[target](3, rngs=fnx.Rngs(0))
     ours(x)
     with orbax.checkpoint.StandardCheckpointer() as checkpointer:
         checkpointer.save(tmp_path / "nnx", fnx.state(ours))

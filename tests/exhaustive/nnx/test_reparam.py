@@ -69,7 +69,8 @@ def test_hijax_variables(make):
 @pytest.mark.parametrize("make", WRAPPERS.values(), ids=WRAPPERS)
 def test_orbax_keeps_the_variables(make, tmp_path):
     """Their keys are tuples, as Flax's are."""
-    layer, other = make(), make()
+    layer = make()
+    other = make()
     layer(SERIES)
     state = jax.tree.map(lambda a: a + 1, fnx.state(layer))
     with orbax.checkpoint.StandardCheckpointer() as checkpointer:

@@ -47,8 +47,10 @@ def measured(params, key, x, y, members):
 
 @jax.jit
 def prediction_and_measurement(key):
-    x, y = map(jnp.float32, load_diabetes(return_X_y=True))
-    x, y = x * math.sqrt(len(x)), (y - jnp.mean(y)) / jnp.std(y)
+    x, y = load_diabetes(return_X_y=True)
+    x = jnp.float32(x) * math.sqrt(len(x))
+    y = jnp.float32(y)
+    y = (y - jnp.mean(y)) / jnp.std(y)
     train_key, estimate_key, *keys = jax.random.split(key, 2 + len(MEMBERS))
     params = trained(train_key, x[:200], y[:200])
     x, y = x[200:], y[200:]
