@@ -116,7 +116,7 @@ def test_importing_jaxreg_imports_no_framework(place):
 
 
 def test_packages_are_imported_on_first_use():
-    """By attribute, as those of pure functions are; `hasattr` and `copy` ask for other names."""
+    """By attribute, like the pure packages; `hasattr` and `copy` ask for other names."""
     code = (
         "import sys, jaxreg; "
         "names = ('linen', 'nnx', 'study', 'testing', 'training', 'transforms'); "

@@ -38,7 +38,7 @@ def words_of(key, shape):
 
 
 def drawn_from(function, words, **options):
-    """What a function makes of given words."""
+    """The result of a function for given words."""
     shape = np.shape(words)
     call = jax.jit(lambda w: function(KEY, shape=shape, like=w, bits=given(w), **options))
     return np.asarray(call(np.asarray(words, np.uint32)))
@@ -280,7 +280,7 @@ def test_numbers_have_the_distributions_of_their_names():
 
 
 def quantiles(words):
-    """What SciPy makes of the words: the lowest bit is the sign, the others a tail."""
+    """Normal numbers from words by SciPy: the lowest bit is the sign, the others a tail."""
     tail = ((words >> 1).astype(np.float64) + 0.5) / 2**31
     return stats.norm.isf(tail / 2) * np.where(words & 1, -1, 1)
 

@@ -1,4 +1,4 @@
-"""Which norm follows which layer, read from traces of functions that leave marks."""
+"""Pairs of layers and norms, read from traces of functions that leave marks."""
 
 import jax
 import jax.numpy as jnp

@@ -136,7 +136,7 @@ def test_a_mask_of_another_shape_raises():
 
 
 def test_weights_that_are_negative_or_no_real_numbers_raise():
-    """What JAX holds is not read."""
+    """The values of JAX's arrays are not read."""
     _labels.check_weights(None, (2,))
     _labels.check_weights(np.array([0, 3], np.uint8), (2,))
     _labels.check_weights(jnp.array([-1.0, 1.0]), (2,))

@@ -70,7 +70,7 @@ def mixed(logits, a, b, lam, alpha=0.0, where=None):
 @few("batch", [(3, 4), (), (1,), (8,), (2, 3, 4)], ids=str)
 @few("classes", [5, 2, 1])
 def test_the_loss_is_the_cross_entropy_of_smoothed_rows(alpha, batch, classes):
-    """Its gradient is that of softmax minus targets."""
+    """Its gradient is softmax minus targets."""
     logits, labels, _ = example(batch, classes)
     value, gradient = smoothed(logits, labels, alpha)
     np.testing.assert_allclose(
@@ -485,7 +485,7 @@ def test_mixed_rows_cost_what_their_labels_do(alpha):
 
 
 def test_mixup_and_cutmix_with_smoothing_as_in_timm():
-    """Which smooths both rows and then mixes them."""
+    """timm smooths both rows and then mixes them."""
     key = jax.random.key(0)
     image = np.random.default_rng(0).normal(size=(8, 6, 6, 5)).astype(np.float32)
 
@@ -598,7 +598,7 @@ def test_devices_add_up_to_the_batch(how):
 
 
 def reduced_numbers(reduce):
-    """How many numbers are summed over the devices of a batch that is spread over them."""
+    """Counts the numbers that are summed over the devices of a sharded batch."""
     mesh = jax.make_mesh((8,), ("data",), (AxisType.Auto,))
     spread = NamedSharding(mesh, P("data"))
 
@@ -697,7 +697,7 @@ def test_a_narrow_loss_is_rounded_once():
 
 
 def test_above_the_level_the_loss_stays_to_the_bit():
-    """Which the formula of the paper does not keep."""
+    """The paper's formula changes last bits."""
     loss = np.random.default_rng(0).exponential(size=1000).astype(np.float32)
     run = jax.jit(lambda x, level: targets.flood(x, level=level))
     for level in (0.0, -0.0, -1.0, 0.3):
@@ -725,7 +725,7 @@ def test_flooding_at_infinite_levels_and_losses():
 
 
 def test_descent_on_a_flooded_loss_floats_at_the_level():
-    """Where plain descent reaches zero."""
+    """Plain descent reaches zero."""
 
     def end(level):
         def loss(w):

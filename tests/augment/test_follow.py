@@ -1,4 +1,4 @@
-"""What follows an image: marks, boxes and labels are found where they should be."""
+"""Marks, boxes and labels follow an image: they are found at the right places."""
 
 import jax
 import jax.numpy as jnp

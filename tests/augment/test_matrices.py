@@ -34,7 +34,7 @@ def test_entries_are_those_of_the_formulas():
 
 
 def test_a_window_covers_the_result():
-    """Its corners, in pixels from the centre of the image, go to those of the result."""
+    """Its corners, in pixels from the center of the image, go to the corners of the result."""
     top = np.array([1.0, 2.5], np.float32)
     left = np.array([3.0, 0.5], np.float32)
     height = np.array([6.0, 5.0], np.float32)

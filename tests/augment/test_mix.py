@@ -31,7 +31,7 @@ def mixing(x, labels, alpha, *, kind):
 
 
 def given(key, x, alpha):
-    """Shares that are cheaper than those of a Beta distribution: `alpha` of `SHARES`."""
+    """Shares that are cheaper than a Beta distribution's: `alpha` of `SHARES`."""
     return alpha * jnp.asarray(SHARES)
 
 

@@ -16,7 +16,7 @@ IMAGES = np.broadcast_to(RAMP, (NUMBER, SIZE, SIZE, 2))
 
 
 def drawn(name, **options):
-    """What becomes of the ramps, filled with a number; a border given would have been read."""
+    """Moves the ramps and fills with a number, and checks that a border would be read."""
     function = getattr(augment, f"random_{name}")
     filled = np.asarray(jax.jit(lambda x: function(KEY, x, **options, fill=99.0))(IMAGES), float)
     # Beyond the border, and a part of it within a pixel of the border, is the filling.

@@ -1,4 +1,4 @@
-"""What augmentations of images share: numbers for each example, draws, choices and checks."""
+"""Helpers of image augmentations: numbers for each example, draws, choices and checks."""
 
 from functools import partial
 
@@ -79,7 +79,7 @@ SHIFTS = 2 * np.sin(np.arange(8 * 8 * 2, dtype=np.float32)).reshape(8, 8, 2)
 
 
 def warps(x, fill, **sample):
-    """What reads between pixels, of labels or of floats with a sampler that does not."""
+    """Functions that read between pixels, for floats, or for labels with another sampler."""
     return [
         augment.affine(x, RIGHT @ TILTED, fill=fill, **sample),
         augment.perspective(x, TILTED, size=(7, 9), fill=fill, **sample),
@@ -103,7 +103,7 @@ def members(x, fill):
 
 
 def moves(x, fill):
-    """What reads whole pixels, the same of labels and of floats."""
+    """Functions that read whole pixels, from labels and floats alike."""
     either = augment.one_of(lambda key, x: x, lambda key, x: augment.flip_up_down(x))
     return [
         augment.random_flip_left_right(KEY, x, probability=0.5),
@@ -148,7 +148,7 @@ def test_labels_go_through_all_of_the_geometry(dtype, lead):
 
 
 def test_rows_take_numpy_arrays_of_64_bits():
-    """Where JAX has 32, as its own arrays of the same numbers: they are converted at the door."""
+    """JAX has 32 bits: inputs are converted first, and give the results of JAX's arrays."""
     keys = jax.dtypes.prng_key
     rows = [row for row in cases.FUNCTIONS if row.name.startswith("augment.")]
     assert len(rows) > 100

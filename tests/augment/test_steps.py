@@ -1,4 +1,4 @@
-"""How steps are carried out: in which order, what is computed where, and how often traced."""
+"""Execution of steps: their order, the computations on each device, and traces."""
 
 import collections
 from functools import partial

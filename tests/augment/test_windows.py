@@ -71,7 +71,7 @@ def test_a_resized_crop_repeats_the_border_and_flips():
 
 
 def test_windows_are_one_for_each_example():
-    """Where nothing shrinks, a resized crop is an affine map with its border repeated."""
+    """A resized crop that shrinks nothing is an affine map with a repeated border."""
     images = np.stack([IMAGE, IMAGE[::-1]])
     top = np.array([1.0, 2.5], np.float32)
     left = np.array([3.0, 0.5], np.float32)

@@ -201,7 +201,7 @@ def repeated_pairs(hash_, number=2**20):
 
 @jax.jit
 def bit_counts(words):
-    """How many of the words have each of their 32 bits set."""
+    """Counts the words in which each of the 32 bits is set."""
     # Four bits at a time, a byte apart: the sum of 128 words does not carry over.
     shifts = jnp.arange(8, dtype=jnp.uint32)[:, None, None]
     sums = jnp.sum((words.reshape(128, -1) >> shifts) & np.uint32(0x01010101), axis=1)
@@ -222,7 +222,7 @@ def coin(heads, tosses):
 
 
 def repeated(words):
-    """How many of the words came up before."""
+    """Counts the words that occurred before."""
     ordered = np.sort(words)
     return np.count_nonzero(ordered[1:] == ordered[:-1])
 

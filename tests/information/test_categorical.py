@@ -187,7 +187,7 @@ def test_jensen_shannon_is_the_mean_divergence_from_the_mean():
     run = jax.jit(information.jensen_shannon)
     np.testing.assert_allclose(run(z), expected, rtol=2e-5)
     weights = 1 + np.arange(5)[:, None] / 4
-    # Along p the mean keeps its share: the slope is that of the entropies and of the mean.
+    # Along p the mean keeps its share: the slope comes from the entropies and the mean.
     log_ratio = np.log(p / p.mean(0))
     slope = p * (log_ratio - np.sum(p * log_ratio, -1, keepdims=True)) / 3 * weights
     gradient = jax.jit(jax.grad(lambda z: jnp.sum(information.jensen_shannon(z) * weights[:, 0])))

@@ -121,7 +121,7 @@ def test_samples_have_the_mean_and_the_variance():
 
 
 def test_a_sample_is_the_mean_and_gaussian_noise_times_the_deviation():
-    """Its gradients are those of the equation."""
+    """Its gradients equal the equation's."""
     mean = single(4, 5)
     log_var = single(4, 5, seed=1)
     drawn = jax.jit(lambda x: noise.gaussian_noise(KEY, x, stddev=1.0))(np.zeros((4, 5), "f4"))

@@ -17,7 +17,7 @@ WITHOUT_SCALES = flax.__version__ == "0.12.8"
 
 
 def exchanged(row, module):
-    """What a checkpoint holds."""
+    """The contents of a checkpoint."""
 
     def chosen(path, variable):
         scales = WITHOUT_SCALES and path[0] == "scales"
@@ -62,7 +62,7 @@ def loaded(row, make, checkpoint):
 
 
 def outputs(row, module):
-    """What training returns and stores, and what evaluation returns."""
+    """The results and variables of training, and the results of evaluation."""
     evaluated = fnx.clone(module)(*row.inputs, **row.evaluation)
     y = module(*row.inputs, **row.call)
     return y, fnx.to_pure_dict(fnx.state(module, fnx.BatchStat)), evaluated

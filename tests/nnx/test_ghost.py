@@ -144,7 +144,7 @@ def cold(count):
 
 
 def test_limits_follow_a_count_of_their_own():
-    """Two steps of batch norm, as CrossQ starts with, then those of batch renormalization."""
+    """Two steps of batch norm, as in CrossQ, and then steps of batch renormalization."""
 
     @jax.jit
     def run(x):
@@ -158,7 +158,7 @@ def test_limits_follow_a_count_of_their_own():
     np.testing.assert_array_equal(counts, [1, 2, 3])
     np.testing.assert_allclose(found[:2], expected[:2], atol=1e-6)
     assert np.abs(found[2] - expected[2]).max() > 0.1
-    # Without a schedule the variables are those of batch norm.
+    # Without a schedule the variables equal batch norm's.
     assert not hasattr(fnx.eval_shape(renorm), "count")
 
 

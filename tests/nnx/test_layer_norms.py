@@ -47,7 +47,7 @@ def groups(name):
 
 
 def arguments(name, fields, use_bias, use_scale, dtypes, inits):
-    """Arguments of a norm, less those of the offset where it has none."""
+    """Arguments of a norm, without the offset's if it has none."""
     given = {**fields, "dtype": dtypes[0], "param_dtype": dtypes[1], "use_scale": use_scale}
     given |= {"scale_init": inits.uniform()}
     if name != "RMSNorm":
@@ -69,7 +69,7 @@ def test_options_are_those_of_flax(name, fields, features, use_bias, use_scale, 
 
 
 def assert_that_of_flax(name, fields, features, use_bias, use_scale, dtype, param_dtype):
-    """Where it takes one feature axis only, of Linen's module with the same parameters."""
+    """If Flax's module takes one feature axis only, compares with Linen's instead."""
     shape = features if isinstance(features, tuple) else (features,)
     options = use_bias, use_scale, (dtype, param_dtype)
 
@@ -370,7 +370,7 @@ def test_the_offset_is_added_to_the_factor(name):
 
 
 def test_complex_numbers_are_those_of_flax():
-    """Where Flax's NNX has them right, which is without an offset and a factor."""
+    """Flax's NNX is right without an offset and a factor."""
 
     @jax.jit
     def run(x):

@@ -1,4 +1,4 @@
-"""What all random NNX modules share: modes, streams of keys and Flax's own transformations."""
+"""Properties of all random NNX modules: modes, streams of keys and Flax's transformations."""
 
 import copy
 import inspect

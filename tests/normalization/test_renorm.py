@@ -81,7 +81,7 @@ def test_results_and_gradients_are_those_of_keras():
 @few("axis", [(1, 2), -1, 1])
 @few("masked", [True, False])
 def test_the_equation_and_its_gradient(r_max, d_max, axis, masked):
-    """r and d are constants to the gradient, so it is that of batch norm with r times its scale."""
+    """The gradient treats r and d as constants: it is batch norm's with r times the scale."""
     x = draw(6, 3, 3, mean=1)
     dy = draw(6, 3, 3, seed=1)
     features = (1, 2) if axis == (1, 2) else (axis % 3,)
@@ -306,7 +306,7 @@ def test_the_corrections_cost_no_collective():
     def renorm(x, stats, axis_name):
         return normalization.batch_renorm(x, stats, r_max=3.0, d_max=5.0, axis_name=axis_name)
 
-    # One for the sums of the moments, and one for those of their gradients.
+    # One for the sums of the moments, and one for the sums of their gradients.
     assert count(renorm) == count(normalization.batch_norm) == 2
 
 

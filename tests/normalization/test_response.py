@@ -73,7 +73,7 @@ def test_gradients_of_filter_response_norm():
 
 @few("eps", [0.0, 1e-6, 1.0])
 def test_filter_response_norm_of_any_magnitude(eps):
-    """Squares of 1e-30 are 0 in float32, those of 1e30 infinite."""
+    """Squares of 1e-30 are 0 in float32, squares of 1e30 infinite."""
 
     @jax.jit
     def run(x, dy):

@@ -1,4 +1,4 @@
-"""What the norms share: masks, the inverse root, and the affine map that statistics make."""
+"""Helpers of the norms: masks, the inverse root, and the affine map of the statistics."""
 
 import jax
 import jax.numpy as jnp
@@ -47,7 +47,7 @@ def test_zeros_stand_outside_a_mask():
 @few("late", [False, True])
 @few("given", ["both", "scale", "bias", "none"])
 def test_the_affine_map_and_its_derivatives(late, given):
-    """Where every element has a factor of its own, as with a batch of one, it is applied late."""
+    """Factors are applied late if every element has its own, as in a batch of one."""
     x = draw(1 if late else 5, 3)
     mean = draw(1, 3, seed=1)
     var = np.exp(draw(1, 3, seed=2))

@@ -174,7 +174,7 @@ def test_spectral_is_exact_where_a_power_iteration_is_slow():
 
 
 def test_spectral_takes_the_mean_of_values_that_are_equal_up_to_rounding():
-    # As those of the orthogonal initializer: the gradient of one pair would be noise.
+    # As from the orthogonal initializer: the gradient of one pair would be noise.
     q = np.float32(2 * np.linalg.qr(normal(30, 20))[0])
     assert len(np.unique(np.linalg.svd(np.float64(q))[1])) > 1
     value, slope = value_and_slope(penalties.spectral)(q)

@@ -345,7 +345,7 @@ def test_one_threshold_for_a_group_is_a_closed_form(name):
 
 def test_a_group_vanishes_at_its_bound_and_not_above():
     w = np.array([[3.0, 3.0, 3.0], [4.0, 4.0, 4.0]], np.float32)
-    # The dual norm of the first is 0.6^2 + 0.8^2 = 1, that of the others a little less and more.
+    # The first dual norm is 0.6^2 + 0.8^2 = 1; the others are slightly smaller and larger.
     t = 5 * np.array([[1, 1.001, 0.999], [1, 1.001, 0.999]]) / np.sqrt(2) * (1 + 1e-7)
     v = np.asarray(group_lasso(w, step=np.float32(t)))
     np.testing.assert_array_equal(bits(v[:, :2]), 0)

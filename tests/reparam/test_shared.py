@@ -1,4 +1,4 @@
-"""Which axes of a kernel hold its outputs, and factors along them."""
+"""The output axes of a kernel, and factors along them."""
 
 import jax
 import numpy as np

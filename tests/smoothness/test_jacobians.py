@@ -139,7 +139,7 @@ def drawn(estimate, f, x, number, **options):
 @every_estimate
 @pytest.mark.parametrize(("probes", "number"), [(3, 4000), (17, 700)], ids=["3", "17"])
 def test_estimates_are_unbiased(estimate, probes, number):
-    """Within 5 standard errors of the exact norm; that of 0.9 times the function is rejected."""
+    """Within 5 standard errors of the exact norm; the norm of 0.9 times the function is not."""
     params, x = small()
     program = jax.jit(
         lambda x: drawn(estimate, lambda x: network(params, x), x, number, probes=probes)

@@ -1,4 +1,4 @@
-"""What regularizes which parameter, and each known conflict, found in a model that has it."""
+"""Effects on each parameter, and each known conflict, found in a model that has it."""
 
 from functools import partial
 
@@ -339,7 +339,7 @@ AXES = partial(masks.kernels, stacked=masks.match("blocks"))
 @pytest.mark.programs(34)
 @pytest.mark.parametrize("place", ["optimizer", "loss"])
 def test_a_stack_that_is_taken_for_one_kernel(place):
-    """It is known by its bias, which has an axis of layers too; that of a convolution has none."""
+    """It is known by its bias, which has an axis of layers too; a convolution's has none."""
     for stacked in (None, masks.match("blocks")):
         if place == "loss":
             each = penalties.group_lasso if stacked is None else jax.vmap(penalties.group_lasso)

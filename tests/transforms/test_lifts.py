@@ -190,7 +190,7 @@ def test_projected_columns_are_on_the_surface_after_small_steps():
 
 
 def test_no_coordinate_lands_beyond_its_goal():
-    """Where a step rounds past it, the next finer step is taken."""
+    """If a step rounds past the goal, the next finer step is taken."""
     w, u = pair(20_000)
     w = np.float32(1000) * w
     goal = np.float32(0.1) * np.sign(w)

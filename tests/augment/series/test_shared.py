@@ -1,4 +1,4 @@
-"""What augmentations of series share: NumPy's interpolation, steps that count, draws."""
+"""Helpers of series augmentations: NumPy's interpolation, steps that count, draws."""
 
 import jax
 import numpy as np

@@ -47,7 +47,7 @@ def test_frozen_statistics_while_scale_and_bias_train(norm):
 
 @pytest.mark.parametrize("source", NORMS)
 def test_orbax_checkpoints_load_both_ways(source, tmp_path):
-    """What Flax saved restores into our module, and what ours saved into Flax's."""
+    """Flax's checkpoints restore into our module, and ours into Flax's."""
     target = "flax" if source == "jaxreg" else "jaxreg"
     x = draw(8, 3, mean=2)
     ours = NORMS[source](3, rngs=fnx.Rngs(0))

@@ -1,4 +1,4 @@
-"""What Flax's own wrappers do to the kernels of their layers; other kinds of variables; Orbax."""
+"""The effect of Flax's own wrappers on kernels; other kinds of variables; Orbax."""
 
 import flax
 import jax

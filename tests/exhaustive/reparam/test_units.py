@@ -1,4 +1,4 @@
-"""What Flax makes of weights that ours normalizes: the peers' side of tests/reparam."""
+"""Flax's results for weights that ours normalizes: the peers' side of tests/reparam."""
 
 from functools import partial
 

@@ -1,4 +1,4 @@
-"""What each kind of decay holds when the learning rate is tuned.
+"""Quantities that each kind of decay keeps constant when the learning rate changes.
 
 For weights that the loss does not see the length of, and for noise, the steps of Adam are random:
 the norm grows by them and shrinks by the decay until both are equal (Kosson et al., 2023).
