@@ -100,7 +100,7 @@ def test_matrices_of_any_magnitude(name):
 
 
 def test_what_is_within_the_slack_is_not_clipped():
-    """The matrix is kept to the bit, and its derivative is the identity."""
+    """The matrix is exactly unchanged, and its derivative is the identity."""
     largest = np.linalg.svd(W.astype(np.float64), compute_uv=False)[0]
 
     def function(w, t):

@@ -96,12 +96,12 @@ def counting(counts, name, value):
     return operations.Operation(function)
 
 
-def test_a_processor_computes_what_is_chosen_and_no_more():
+def test_the_cpu_computes_only_what_is_chosen():
     counts = collections.Counter()
     chosen = [counting(counts, name, name / 8) for name in range(1, 5)]
     run = jax.jit(lambda key, x: augment.rand_augment(key, x, operations=chosen, number=1))
-    processor = jax.devices("cpu")[0]
-    y = jax.block_until_ready(run(*jax.device_put((KEY, IMAGES), processor)))
+    cpu = jax.devices("cpu")[0]
+    y = jax.block_until_ready(run(*jax.device_put((KEY, IMAGES), cpu)))
     jax.effects_barrier()
     values, numbers = np.unique(np.asarray(y)[:, 0, 0, 0], return_counts=True)
     assert counts == dict(zip((8 * values).astype(int).tolist(), numbers.tolist(), strict=True))

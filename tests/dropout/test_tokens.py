@@ -169,7 +169,7 @@ def test_the_gradient_goes_to_the_kept_tokens():
 @few("axis", [1, 0, 2])
 @few("kind", [AxisType.Explicit, AxisType.Auto], ids=lambda kind: kind.name)
 def test_arrays_sharded_along_any_axis(axis, kind):
-    """Along the tokens the result is whole: the kept ones stand anywhere."""
+    """Along the tokens the result is whole: the kept ones may be anywhere."""
     x = normal((8, 16, 8))
 
     @jax.jit

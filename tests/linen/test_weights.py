@@ -64,7 +64,7 @@ FIELDS = [
 
 @few(("ours", "theirs", "fields"), FIELDS)
 def test_drop_connect_layers_are_those_of_flax(ours, theirs, fields):
-    """Variables are exchanged; a rate of zero is equal to the bit, another one drops the kernel."""
+    """Variables are exchanged; a rate of zero is exactly equal, another one drops the kernel."""
     plain = theirs(**fields)
     module = ours(**fields, rate=0.3)
 

@@ -255,7 +255,7 @@ def test_ddof_and_the_offset_of_the_factor_are_passed_on():
     np.testing.assert_allclose(unbiased / var, 8 / 7, rtol=1e-6)
 
 
-def test_a_mode_that_nobody_gave_is_asked_for():
+def test_a_missing_mode_is_asked_for():
     layer = nnx.BatchNorm(3, use_running_average=None, rngs=fnx.Rngs(0))
     with pytest.raises(ValueError, match="`use_running_average` must be True or False, got None"):
         layer(draw(8, 3))

@@ -40,7 +40,7 @@ def refuses(error, message, function, *arguments, **options):
 
 
 def refuses_wrong_shapes(function, x, names=("mean", "var", "scale", "bias"), **options):
-    """Fails unless the error names the array that has not as many elements as features."""
+    """Fails unless the error names the array whose length is not the number of features."""
     features = x.shape[-1]
     for name in names:
         arrays = {key: np.ones(features, "f4") for key in names} | {name: np.ones(9, "f4")}

@@ -28,7 +28,7 @@ def knn(x, neighbors, length_scale):
 
 
 def naive_laplacian(f, w):
-    """The double sum as it is written."""
+    """The double sum, as in the equation."""
     f = float64(f).reshape(len(f), -1)
     return sum(
         float(w[i, j]) * np.sum((f[i] - f[j]) ** 2) for i in range(len(f)) for j in range(len(f))
@@ -142,7 +142,7 @@ def test_blocks_of_rows_find_the_same_neighbors(monkeypatch):
 
 
 def test_ties_and_identical_points():
-    """Nobody is its own neighbor, the identical are, and the first of a tie come first."""
+    """No row is its own neighbor, identical rows are, and the first of a tie come first."""
     same = knn(np.ones((5, 2), np.float32), 2, 1.0)
     np.testing.assert_array_equal(same.indices, [[1, 2], [0, 2], [0, 1], [0, 1], [0, 1]])
     np.testing.assert_array_equal(same.weights, np.ones((5, 2)))

@@ -1,4 +1,4 @@
-"""Digests: what was loaded is what was saved, to the bit, or an error names the leaf."""
+"""Digests: a loaded state equals the saved one bit for bit, or an error names the leaf."""
 
 import hashlib
 import json
