@@ -66,9 +66,9 @@ def test_gamma_has_a_uniform_logarithm():
     assert_distribution(np.log(power[:, 0, 0]), stats.uniform(-limit, 2 * limit))
 
 
-GREY = np.repeat((PIXELS @ LUMA)[:, None], 3, axis=1)
+GRAY = np.repeat((PIXELS @ LUMA)[:, None], 3, axis=1)
 CHANCES = {
-    "grayscale": ({}, GREY),
+    "grayscale": ({}, GRAY),
     "invert": ({}, 1 - PIXELS),
     "solarize": ({"threshold": 0.36}, np.where(PIXELS >= 0.36, 1 - PIXELS, PIXELS)),
     "posterize": ({"bits": 2}, np.floor(np.rint(PIXELS * 255) / 64) * 64 / 255),

@@ -27,8 +27,8 @@ def turned(image, pixels=0):
     cos = np.cos(np.deg2rad(10))
     sin = np.sin(np.deg2rad(10))
     back = np.array([[cos, sin], [-sin, cos]])  # rows first
-    centre = (np.array(image.shape[:2]) - 1) / 2
-    offset = centre - back @ (centre + np.array([0, pixels]))
+    center = (np.array(image.shape[:2]) - 1) / 2
+    offset = center - back @ (center + np.array([0, pixels]))
     channels = [
         ndimage.affine_transform(c, back, offset, order=1, mode="grid-constant", cval=0.3)
         for c in np.moveaxis(image, -1, 0)

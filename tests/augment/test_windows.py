@@ -61,7 +61,7 @@ def test_a_resized_crop_repeats_the_border_and_flips():
         return wide, flipped, within, augment.resize(x, size=(1, 4))
 
     wide, flipped, within, same = [np.asarray(y)[0, :, 0] for y in crops(line)]
-    # Centres are 2 apart; the first, at -1.5, reads the border. Triangles are 2 wide to each side.
+    # Centers are 2 apart; the first, at -1.5, reads the border. Triangles are 2 wide to each side.
     triangles = np.maximum(1 - abs(np.arange(4) - np.array([[0], [0.5], [2.5], [3]])) / 2, 0)
     expected = triangles @ np.arange(4) / triangles.sum(axis=1)
     np.testing.assert_allclose(wide, expected, atol=1e-6)

@@ -20,7 +20,7 @@ def marked(points):
 
 
 def found(image):
-    """The centre of mass of each channel, in pixels from the corner."""
+    """The center of mass of each channel, in pixels from the corner."""
     image = np.asarray(image, np.float64)
     y, x = np.mgrid[0 : image.shape[0], 0 : image.shape[1]] + 0.5
     mass = image.sum(axis=(0, 1))

@@ -17,7 +17,7 @@ NORMS = {"flax": flax_linen.BatchNorm, "jaxreg": linen.BatchNorm}
 
 @pytest.mark.parametrize("norm", NORMS)
 def test_frozen_statistics_while_scale_and_bias_train(norm):
-    """``use_running_average=True`` in training: statistics are exactly unchanged, parameters move."""
+    """``use_running_average=True`` in training: statistics keep every bit, parameters move."""
     x = draw(16, 3, mean=2)
     optimizer = optax.sgd(0.1)
     module = NORMS[norm](use_running_average=True)
