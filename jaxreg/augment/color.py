@@ -1,9 +1,9 @@
 r"""Color: functions of images in ``[0, 1]``, which keep to that range.
 
 A factor means what it does in PIL and torchvision: 1 is the identity, to the bit, and 0 takes all
-brightness, contrast or color away. Grey is :math:`0.299 r + 0.587 g + 0.114 b`.
+brightness, contrast or color away. Gray is :math:`0.299 r + 0.587 g + 0.114 b`.
 
-Four channels are red, green, blue and opacity, and two are grey and opacity: opacity stays as it
+Four channels are red, green, blue and opacity, and two are gray and opacity: opacity stays as it
 is, to the bit. Of other numbers of channels each is a color.
 
 Values outside ``[0, 1]``, as of a normalized image, are cut off by brightness, contrast,
@@ -61,14 +61,14 @@ def brightness(image: jax.Array, *, factor: ArrayLike) -> jax.Array:
 
 
 def contrast(image: jax.Array, *, factor: ArrayLike) -> jax.Array:
-    r"""Moves all values away from the mean :math:`m` of the grey image, or toward it.
+    r"""Moves all values away from the mean :math:`m` of the gray image, or toward it.
 
     .. math::
 
       v = \mathrm{clip}(f u + (1 - f) m, 0, 1)
 
     Args:
-      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``, grey or colored,
+      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``, gray or colored,
         with opacity or without.
       factor: Factor :math:`f`, zero or positive, one for all or one for each example.
 
@@ -90,7 +90,7 @@ def contrast(image: jax.Array, *, factor: ArrayLike) -> jax.Array:
 
 
 def saturation(image: jax.Array, *, factor: ArrayLike) -> jax.Array:
-    r"""Moves colors away from their grey :math:`g`, or toward it.
+    r"""Moves colors away from their gray :math:`g`, or toward it.
 
     .. math::
 
@@ -100,7 +100,7 @@ def saturation(image: jax.Array, *, factor: ArrayLike) -> jax.Array:
 
     Args:
       image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``, with opacity or
-        without; grey stays.
+        without; gray stays.
       factor: Factor :math:`f`, zero or positive, one for all or one for each example.
 
     Returns:
@@ -124,7 +124,7 @@ def hue(image: jax.Array, *, shift: ArrayLike) -> jax.Array:
     r"""Turns the hue of HSV, keeping saturation and value.
 
     With :math:`c` the largest minus the smallest channel and :math:`h` the hue in sixths of a turn,
-    :math:`c h` needs no division, and grey, where the hue is not defined, is :math:`c = 0`:
+    :math:`c h` needs no division, and gray, where the hue is not defined, is :math:`c = 0`:
 
     .. math::
 
@@ -133,11 +133,11 @@ def hue(image: jax.Array, *, shift: ArrayLike) -> jax.Array:
 
     Args:
       image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``, with opacity or
-        without; grey stays.
+        without; gray stays.
       shift: Turn :math:`s`, of which 1 is the whole circle, one for all or one for each example.
 
     Returns:
-      Array with the shape and dtype of ``image``, with finite gradients at grey, too.
+      Array with the shape and dtype of ``image``, with finite gradients at gray, too.
 
     Raises:
       TypeError: ``image`` is not real floating-point.
@@ -160,7 +160,7 @@ def hue(image: jax.Array, *, shift: ArrayLike) -> jax.Array:
 
 
 def _turned(image: jax.Array, turn: jax.Array) -> jax.Array:
-    """Colors whose hue is turned; grey stays."""
+    """Colors whose hue is turned; gray stays."""
     if image.shape[-1] == 1:
         return image
     x = widen(image)
@@ -222,7 +222,7 @@ def grayscale(image: jax.Array) -> jax.Array:
     """Takes all color away and keeps the channels.
 
     Args:
-      image: Floating-point array ``[..., height, width, channels]``, grey or colored, with
+      image: Floating-point array ``[..., height, width, channels]``, gray or colored, with
         opacity or without.
 
     Returns:
@@ -357,7 +357,7 @@ def _blend(image: jax.Array, factor: ArrayLike, other: Callable) -> jax.Array:
 
 
 def _colored(image: jax.Array) -> jax.Array:
-    """Returns the image; raises unless it is grey or colored, with opacity or without."""
+    """Returns the image; raises unless it is gray or colored, with opacity or without."""
     image = checked(image)
     if image.shape[-1] not in (1, 2, 3, 4):
         raise ValueError(
@@ -373,7 +373,7 @@ def _planes(x: jax.Array) -> list[jax.Array]:
 
 
 def _grey(x: jax.Array) -> jax.Array:
-    """The grey image, of one channel."""
+    """The gray image, of one channel."""
     if x.shape[-1] == 1:
         return x
     return sum(
@@ -383,7 +383,7 @@ def _grey(x: jax.Array) -> jax.Array:
 
 
 def _mean_grey(x: jax.Array) -> jax.Array:
-    """The mean of the grey image, one number for each example."""
+    """The mean of the gray image, one number for each example."""
     *lead, height, width, channels = x.shape
     weights = jnp.array(_LUMA if channels == 3 else (1,), x.dtype) / max(height * width, 1)
     # Rows first: a sum over channels and pixels takes a processor up to 8 times as long.

@@ -164,11 +164,11 @@ Point = tuple[jax.Array, jax.Array, jax.Array]
 
 
 def _moved(x: jax.Array, y: jax.Array, matrix: ArrayLike, here: Size) -> Point:
-    """Homogeneous coordinates about the centre of points ``[..., points]`` from the corner."""
+    """Homogeneous coordinates about the center of points ``[..., points]`` from the corner."""
     matrix = as_strength(matrix, x)
     matrix = matrix.reshape((1,) * (x.ndim + 1 - matrix.ndim) + matrix.shape)
-    centred = as_strength(x, x) - here[1] / 2, as_strength(y, y) - here[0] / 2
-    moved = matrices.apply(matrix, *(value[..., None] for value in centred))
+    centered = as_strength(x, x) - here[1] / 2, as_strength(y, y) - here[0] / 2
+    moved = matrices.apply(matrix, *(value[..., None] for value in centered))
     x, y, w = (value[..., 0] for value in moved)
     return x, y, w
 

@@ -2,7 +2,7 @@
 
 An angle turns counter-clockwise, as with PIL, kornia, albumentations and torchvision's ``rotate``,
 and a positive shear moves what is below to the right; torchvision's ``affine`` and ``RandomAffine``
-count both the other way. Pixels are squares about their centres. A geometry that moves nothing is
+count both the other way. Pixels are squares about their centers. A geometry that moves nothing is
 the identity to the bit.
 
 Labels, arrays of integers or booleans such as segmentation masks, are read at the nearest pixels
@@ -46,8 +46,8 @@ def affine(
       image: Array ``[..., height, width, channels]``, of floats or of labels: integers or booleans.
       matrix: Matrices :math:`M`, ``[..., 3, 3]``, one for all or one for each example, as
         :func:`rotation` and :func:`window` make them.
-      size: Height and width of the result, those of ``image`` by default. The centre stays the
-        centre.
+      size: Height and width of the result, those of ``image`` by default. The center stays the
+        center.
       fill: Value beyond the border that the dtype holds: a number, or one for each channel.
       border: What stands beyond the border instead: :func:`edge`, :func:`reflect`, :func:`wrap` or
         a function like them.
@@ -118,7 +118,7 @@ def perspective(
 def rotate(
     image: jax.Array, *, degrees: ArrayLike, fill: ArrayLike = 0.0, border: Border | None = None
 ) -> jax.Array:
-    """Turns an image about its centre, counter-clockwise.
+    """Turns an image about its center, counter-clockwise.
 
     Args:
       image: Array ``[..., height, width, channels]``, of floats or of labels.
@@ -190,7 +190,7 @@ def scale(
     fill: ArrayLike = 0.0,
     border: Border | None = None,
 ) -> jax.Array:
-    """Enlarges an image about its centre, within its size.
+    """Enlarges an image about its center, within its size.
 
     Args:
       image: Array ``[..., height, width, channels]``, of floats or of labels.
@@ -226,7 +226,7 @@ def shear(
     fill: ArrayLike = 0.0,
     border: Border | None = None,
 ) -> jax.Array:
-    r"""Shears an image about its centre.
+    r"""Shears an image about its center.
 
     .. math::
 
@@ -342,7 +342,7 @@ def _check_matrix(matrix: jax.Array, lead: tuple[int, ...]) -> jax.Array:
 def _placed(
     places: tuple[jax.Array, jax.Array], lead: tuple[int, ...], image_size: Size, size: Size
 ) -> tuple[jax.Array, jax.Array]:
-    """Points counted from the centre as columns and rows of an image."""
+    """Points counted from the center as columns and rows of an image."""
     x, y = (
         jnp.broadcast_to(place + (length - 1) / 2, (*lead, *size))
         for place, length in zip(places, reversed(image_size), strict=True)

@@ -44,7 +44,7 @@ def random_contrast(key: jax.Array, image: jax.Array, *, amount: ArrayLike) -> j
 
     Args:
       key: PRNG key.
-      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``, grey or colored,
+      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``, gray or colored,
         with opacity or without.
       amount: Largest distance of the factor of :func:`contrast` from 1; the factor is at least 0.
 
@@ -66,11 +66,11 @@ def random_contrast(key: jax.Array, image: jax.Array, *, amount: ArrayLike) -> j
 
 
 def random_saturation(key: jax.Array, image: jax.Array, *, amount: ArrayLike) -> jax.Array:
-    """Moves colors away from grey, or toward it, at random.
+    """Moves colors away from gray, or toward it, at random.
 
     Args:
       key: PRNG key.
-      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``, grey or colored,
+      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``, gray or colored,
         with opacity or without.
       amount: Largest distance of the factor of :func:`saturation` from 1; the factor is at least 0.
 
@@ -84,8 +84,8 @@ def random_saturation(key: jax.Array, image: jax.Array, *, amount: ArrayLike) ->
     Example:
       >>> import jax, jax.numpy as jnp
       >>> from jaxreg import augment
-      >>> key, grey = jax.random.key(0), jnp.full((2, 2, 3), 0.5)
-      >>> print(jnp.allclose(augment.random_saturation(key, grey, amount=0.9), grey))
+      >>> key, gray = jax.random.key(0), jnp.full((2, 2, 3), 0.5)
+      >>> print(jnp.allclose(augment.random_saturation(key, gray, amount=0.9), gray))
       True
     """
     return color.saturation(image, factor=_factor(key, image, amount, "amount"))
@@ -96,7 +96,7 @@ def random_hue(key: jax.Array, image: jax.Array, *, shift: ArrayLike) -> jax.Arr
 
     Args:
       key: PRNG key.
-      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``, grey or colored,
+      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``, gray or colored,
         with opacity or without.
       shift: Largest turn, of which 1 is the whole circle.
 
@@ -154,7 +154,7 @@ def random_grayscale(key: jax.Array, image: jax.Array, *, probability: ArrayLike
 
     Args:
       key: PRNG key.
-      image: Floating-point array ``[..., height, width, channels]``, grey or colored, with
+      image: Floating-point array ``[..., height, width, channels]``, gray or colored, with
         opacity or without.
       probability: Of taking it away, in ``[0, 1]``.
 
@@ -174,9 +174,9 @@ def random_grayscale(key: jax.Array, image: jax.Array, *, probability: ArrayLike
       [False  True]
     """
     check_rate(probability, "probability")
-    grey = color.grayscale(image)
+    gray = color.grayscale(image)
     image = checked(image)
-    return select(chosen(key, image, probability), grey, image)
+    return select(chosen(key, image, probability), gray, image)
 
 
 def random_invert(key: jax.Array, image: jax.Array, *, probability: ArrayLike) -> jax.Array:
@@ -283,7 +283,7 @@ def color_jitter(
     Between the steps nothing is rounded to the dtype of the image.
 
     Args:
-      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``, grey or colored,
+      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``, gray or colored,
         with opacity or without.
       brightness: Factor of :func:`brightness`, one for all or one for each example.
       contrast: Factor of :func:`contrast`, likewise.
@@ -330,7 +330,7 @@ def random_color_jitter(
 
     Args:
       key: PRNG key.
-      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``, grey or colored,
+      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``, gray or colored,
         with opacity or without.
       brightness: Largest distance of the factor of :func:`brightness` from 1.
       contrast: Largest distance of the factor of :func:`contrast` from 1.

@@ -1,7 +1,7 @@
 r"""Geometry as 3 by 3 matrices: nouns, which compose before anything is resampled.
 
 A matrix maps a point :math:`(x, y, 1)` of the image to where it goes. Points are counted in pixels
-from the centre of the image, :math:`x` to the right and :math:`y` downward, so that a matrix means
+from the center of the image, :math:`x` to the right and :math:`y` downward, so that a matrix means
 the same for every size. Arguments of shape ``[...]`` give matrices ``[..., 3, 3]``, in float32 or
 wider.
 """
@@ -18,7 +18,7 @@ from jaxreg.augment._shared import check_size
 
 
 def rotation(degrees: ArrayLike) -> jax.Array:
-    r"""Matrix of a rotation about the centre, counter-clockwise as seen.
+    r"""Matrix of a rotation about the center, counter-clockwise as seen.
 
     .. math::
 
@@ -61,7 +61,7 @@ def translation(x: ArrayLike, y: ArrayLike) -> jax.Array:
 
 
 def scaling(x: ArrayLike, y: ArrayLike) -> jax.Array:
-    """Matrix that enlarges about the centre; a factor of -1 flips.
+    """Matrix that enlarges about the center; a factor of -1 flips.
 
     Args:
       x: Factor of widths, of any shape.
@@ -83,7 +83,7 @@ def scaling(x: ArrayLike, y: ArrayLike) -> jax.Array:
 
 
 def shearing(x: ArrayLike, y: ArrayLike) -> jax.Array:
-    r"""Matrix of a shear about the centre.
+    r"""Matrix of a shear about the center.
 
     .. math::
 
@@ -147,7 +147,7 @@ def quadrilateral(corners: jax.Array, *, size: Sequence[int]) -> jax.Array:
     """Matrix of the perspective that moves the corners of an image to given points.
 
     Args:
-      corners: Points ``[..., 4, 2]``, :math:`x` before :math:`y`, in pixels from the centre: where
+      corners: Points ``[..., 4, 2]``, :math:`x` before :math:`y`, in pixels from the center: where
         the corners top left, top right, bottom right and bottom left go.
       size: Height and width of the image.
 

@@ -197,7 +197,7 @@ def _fit(
     steps: int,
     ridge: jax.Array,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """The mixture of the rows of ``x`` that count, which is centred first for precision."""
+    """The mixture of the rows of ``x`` that count, which is centered first for precision."""
     number = jnp.maximum(jnp.sum(counted), 1)
     x = jnp.where(counted[:, None] > 0, x, jnp.zeros_like(x))
     center = jnp.matmul(counted, x, precision=_PRECISE) / number
@@ -266,8 +266,8 @@ def _maximize(
     means = jnp.matmul(shares.T, x, precision=_PRECISE) / total[:, None]
 
     def covariance(mean, share, sum_of_shares):
-        centred = x - mean[None]
-        spread = jnp.matmul((share[:, None] * centred).T, centred, precision=_PRECISE)
+        centered = x - mean[None]
+        spread = jnp.matmul((share[:, None] * centered).T, centered, precision=_PRECISE)
         return spread / sum_of_shares + diagonal
 
     covariances = jax.vmap(covariance, in_axes=(0, 1, 0))(means, shares, total)

@@ -50,7 +50,7 @@ def rand_augment(
 
     Args:
       key: PRNG key.
-      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``, grey or colored,
+      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``, gray or colored,
         with opacity or without.
       magnitude: Of all operations, from 0 to 30.
       number: How many operations; it shapes the program.
@@ -103,7 +103,7 @@ def trivial_augment(
 
     Args:
       key: PRNG key.
-      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``, grey or colored,
+      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``, gray or colored,
         with opacity or without.
       operations: What is chosen from, the 14 of the paper's wide space by default.
       fill: Value beyond the border: a number for all colors, or one for each channel.
@@ -148,7 +148,7 @@ def auto_augment(
 
     Args:
       key: PRNG key.
-      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``, grey or colored,
+      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``, gray or colored,
         with opacity or without.
       policy: Sequences of which each example goes through one, all with the same probability:
         ``CIFAR10_POLICY``, ``IMAGENET_POLICY``, ``SVHN_POLICY``, or sequences of :class:`Step` of
@@ -213,7 +213,7 @@ def aug_mix(
 
     Args:
       key: PRNG key.
-      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``, grey or colored,
+      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``, gray or colored,
         with opacity or without.
       severity: Largest magnitude :math:`s`, from 0.1 to 10; those of the operations are evenly
         spread over :math:`(0.1, s)`.

@@ -1,6 +1,6 @@
 r"""Reading an image between its pixels and beyond its border.
 
-The centre of pixel :math:`(i, j)` of row :math:`i` is at :math:`y = i, x = j`. What lies beyond the
+The center of pixel :math:`(i, j)` of row :math:`i` is at :math:`y = i, x = j`. What lies beyond the
 border is ``fill``, unless a border function leads back into the image.
 """
 
@@ -220,7 +220,7 @@ def edge(index: jax.Array, size: int) -> jax.Array:
 
 
 def reflect(index: jax.Array, size: int) -> jax.Array:
-    """Reflects about the centres of the pixels at the border: ``dcb|abcd|cba``.
+    """Reflects about the centers of the pixels at the border: ``dcb|abcd|cba``.
 
     Args:
       index: Integers.
