@@ -15,7 +15,7 @@ def entry() -> int:
     """
     try:
         # Imported here, so that an interrupt while modules load is one too.
-        from jaxreg.study.cli import main
+        from jaxreg.cli.main import main
 
         status = main()
     except KeyboardInterrupt:

@@ -122,7 +122,7 @@ def test_packages_are_imported_on_first_use():
         "names = ('linen', 'nnx', 'study', 'testing', 'training', 'transforms'); "
         "listed = [n in dir(jaxreg) for n in names]; before = 'flax' in sys.modules; "
         "own = [getattr(jaxreg, n).__name__ for n in names]; "
-        "own += [jaxreg.training.explain.__name__, jaxreg.training.statistics.__name__]; "
+        "own += [jaxreg.explain.__name__, jaxreg.training.statistics.__name__]; "
         "inner = [n in dir(jaxreg.training) for n in ('explain', 'statistics')]; "
         "print(all(listed + inner), before, len(own), hasattr(jaxreg, 'transform'), "
         "hasattr(jaxreg.training, 'explains'))"

@@ -11,7 +11,7 @@ from jaxreg.study.data import TASKS
 from jaxreg.study.recipes import Recipe
 from jaxreg.study.records import Arm, Interval, Study
 from jaxreg.study.techniques import PUBLISHED, TECHNIQUES
-from jaxreg.training.diagnosis import Verdict, diagnose
+from jaxreg.diagnosis import Verdict, diagnose
 
 REFERENCE = "reference"
 HIGHER = "higher"

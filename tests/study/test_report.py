@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from jaxreg.study import histories, page, report, summary
-from jaxreg.training.diagnosis import Verdict, diagnose
+from jaxreg.diagnosis import Verdict, diagnose
 from tests.study.helpers import (
     EPOCHS,
     SEEDS,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxreg.study import Interval, Policy, Recipe, page, summary
-from jaxreg.training.diagnosis import Verdict
+from jaxreg.diagnosis import Verdict
 from tests.study.helpers import ALL_ON, Page, circles_as_published, make_study, printed
 
 
