@@ -1,4 +1,4 @@
-"""What the response of a leaf means: which regularizers act on it, how strongly, in which order."""
+"""Reads the regularizers of a leaf, their strength and their order, from its response."""
 
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ from jaxreg.explain._probe import EXACT, SCALES, Probed, Response
 
 _ONE = SCALES.index(1.0)
 _LARGE = SCALES.index(1e6)
-# Moves below this, at weights near 1, are rounding of double precision.
+# Smaller moves, at weights near 1, are rounding errors of double precision.
 _NOTHING = 1e-13
 
 COUPLED = "coupled"
@@ -18,7 +18,7 @@ MINI_STEPS = "mini steps"
 
 
 class Effect(NamedTuple):
-    """What acts on a leaf, and how strongly."""
+    """A regularizer of a leaf, and its strength."""
 
     kind: str
     strength: float
@@ -26,14 +26,14 @@ class Effect(NamedTuple):
 
 
 class Found(NamedTuple):
-    """Everything about one leaf."""
+    """All effects on one leaf, and its problems."""
 
     effects: tuple[Effect, ...]
     problems: tuple[str, ...]
 
 
 def of_leaf(response: Response, probed: Probed) -> Found:
-    """What an optimizer does to a leaf besides following its gradient."""
+    """Finds the effects of an optimizer on a leaf besides following its gradient."""
     problems = (MINI_STEPS,) if abs(response.in_mini_step) > _NOTHING else ()
     if not any(np.any(move) for move in response.moves):
         effects = () if response.follows else (Effect("frozen", 1.0, "never moves"),)
@@ -43,7 +43,7 @@ def of_leaf(response: Response, probed: Probed) -> Found:
 
 
 def of_penalty(response: Response) -> Found:
-    """What a penalty in the loss does to a leaf, for its own gradient."""
+    """Finds the effect of a penalty in the loss on a leaf, from its gradient."""
     if not any(np.any(move) for move in response.moves):
         return Found((), ())
     shares, small = response.shares, response.shares[0]
@@ -93,11 +93,11 @@ def _of_moves(response: Response, probed: Probed) -> Found:
 
 
 def _in_metric(response: Response, *, fades: bool) -> tuple[Effect, ...]:
-    """A proximal step whose threshold the size of past gradients divides, and what stands by it."""
+    """Returns a proximal step whose threshold past gradients divide, and the effects beside it."""
     others = np.flatnonzero(np.abs(response.shares - 1) >= EXACT)
     zeros = SCALES[int(others[0]) - 1 if others.size else -1]
     effects = [Effect("proximal step to exact zeros", zeros, "largest zero without a gradient")]
-    # After large gradients nothing is left of the threshold.
+    # After large gradients the threshold is negligible.
     decay = response.after if fades and abs(response.after) > 10 * _NOTHING else 0.0
     if decay:
         effects.insert(0, Effect("decay", decay, "of the weight per step"))
@@ -107,37 +107,39 @@ def _in_metric(response: Response, *, fades: bool) -> tuple[Effect, ...]:
 
 
 def _rests(response: Response) -> bool:
-    """Whether a second update finds nothing left to do, as after a projection."""
-    again, landing = np.abs(response.again).max(), np.abs(_landing(response, _LARGE)).max()
+    """Tells whether a second update has nothing left to do, as after a projection."""
+    again = np.abs(response.again).max()
+    landing = np.abs(_landing(response, _LARGE)).max()
     return bool(again <= 1e-8 * landing and again <= EXACT * np.abs(response.moves[_LARGE]).max())
 
 
 def _last_free(shares: np.ndarray) -> int:
-    """Largest scale of those before a constraint sets in, which only removes more of more."""
+    """Index of the largest scale before a constraint sets in: from there shares only rise."""
     rising = np.flatnonzero(np.diff(shares) > 1e-9 + EXACT * np.abs(shares[:-1]))
     return int(rising[0]) if rising.size else len(shares) - 1
 
 
 def _decay_and_threshold(response: Response, shares: np.ndarray, last: int) -> tuple[float, float]:
-    """Solves ``c(s) = a + b / s`` at the two largest scales that it holds for, a decade apart.
+    """Solves ``c(s) = a + b / s`` at the two largest scales at which it holds, a decade apart.
 
     Returns:
-      The share ``a``, and what ``b`` takes from every weight.
+      The share ``a``, and the threshold that ``b`` takes from every weight.
     """
     if last == 0:
         return 0.0, 0.0
-    # At the largest scales a threshold drowns in rounding.
+    # At the largest scales a threshold is lost in rounding.
     high = min(last, SCALES.index(1e2))
-    low_share, high_share, scale = shares[high - 1], shares[high], SCALES[high]
+    low_share = shares[high - 1]
+    high_share = shares[high]
     slope = (low_share - high_share) / 9
     decay = high_share - slope
     w = response.weights
-    per_weight = slope * scale * float(np.vdot(w, w).real) / float(np.sum(np.abs(w)))
+    per_weight = slope * SCALES[high] * float(np.vdot(w, w).real) / float(np.sum(np.abs(w)))
     return float(decay), float(per_weight) if slope > EXACT * abs(high_share) else 0.0
 
 
 def _is_even(response: Response, at: int = _ONE) -> bool:
-    """Whether all weights lose the same share."""
+    """Tells whether all weights lose the same share."""
     at = min(at, SCALES.index(1e2))
     moved = response.moves[at] / (SCALES[at] * response.weights)
     spread = float(np.max(np.abs(moved - np.mean(moved))))
@@ -145,7 +147,7 @@ def _is_even(response: Response, at: int = _ONE) -> bool:
 
 
 def _hard_zero(shares: np.ndarray) -> float:
-    """Largest scale at which weights are set to zero, to an order of magnitude."""
+    """Returns the largest scale at which weights become zero, to an order of magnitude."""
     return SCALES[int(np.flatnonzero(np.abs(shares - 1) < EXACT)[-1])]
 
 
@@ -154,13 +156,14 @@ def _landing(response: Response, at: int) -> np.ndarray:
 
 
 def _wanders(response: Response) -> bool:
-    """Whether weights ten times as large end somewhere else, which a constraint rules out."""
-    near, far = _landing(response, _LARGE), _landing(response, _LARGE + 1)
+    """Tells whether weights ten times as large land elsewhere, which a constraint rules out."""
+    near = _landing(response, _LARGE)
+    far = _landing(response, _LARGE + 1)
     return float(np.abs(far - near).max()) > 1e-3 * float(np.abs(near).max())
 
 
 def _constraint(response: Response, decay: float) -> Effect:
-    """The constraint that large weights end in, less what decays behind it."""
+    """Returns the constraint that large weights land on, without a decay after it."""
     landing = _landing(response, _LARGE)
     if _wanders(response):
         landing = landing + decay * SCALES[_LARGE] * response.weights

@@ -1,4 +1,4 @@
-"""Which marked values depend on which others, read from the trace of a function."""
+"""Finds the marked values that depend on others, from the trace of a function."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,19 +12,19 @@ _NONE: frozenset[str] = frozenset()
 
 
 def mark_source(name: str, tree: Any) -> Any:
-    """Returns the arrays of ``tree``, so marked that a trace shows where they go."""
+    """Returns the arrays of ``tree`` with a mark, by which a trace shows where they go."""
     return jax.tree.map(lambda x: checkpoint_name(x, _SOURCE + name), tree)
 
 
 def mark_target(name: str, tree: Any) -> Any:
-    """Returns the arrays of ``tree``, so marked that a trace shows where they come from."""
+    """Returns the arrays of ``tree`` with a mark, by which a trace shows where they come from."""
     return jax.tree.map(lambda x: checkpoint_name(x, _TARGET + name), tree)
 
 
-def reached(function: Callable[..., Any], *inputs: Any) -> set[tuple[str, str]]:
-    """Pairs of a source and a target that depends on it, by the names of their marks.
+def dependencies(function: Callable[..., Any], *inputs: Any) -> set[tuple[str, str]]:
+    """Returns pairs of a source and a target that depends on it, by the names of their marks.
 
-    Inside of loops and branches all outputs count as depending on all inputs.
+    In loops and branches every output counts as depending on every input.
     """
     program = jax.make_jaxpr(function)(*inputs).jaxpr
     pairs: set[tuple[str, str]] = set()
@@ -35,11 +35,11 @@ def reached(function: Callable[..., Any], *inputs: Any) -> set[tuple[str, str]]:
 def _walk(
     program: Any, given: Sequence[frozenset[str]], pairs: set[tuple[str, str]]
 ) -> list[frozenset[str]]:
-    """Sources that each output depends on; adds to ``pairs`` what reaches targets."""
+    """Returns the sources that each output depends on, and adds to ``pairs``."""
     known = dict(zip(program.invars, given, strict=True))
 
     def sources(variable: Any) -> frozenset[str]:
-        # Literals cannot be looked up, and depend on nothing.
+        # Literals are not hashable, and depend on nothing.
         return _NONE if hasattr(variable, "val") else known.get(variable, _NONE)
 
     for equation in program.eqns:
@@ -57,14 +57,14 @@ def _walk(
 def _through(
     equation: Any, ins: list[frozenset[str]], pairs: set[tuple[str, str]]
 ) -> list[frozenset[str]]:
-    """Sources that the outputs of one equation depend on."""
+    """Returns the sources that each output of one equation depends on."""
     everything = _NONE.union(*ins)
     inner = list(programs(equation.params.values()))
     if len(inner) == 1 and equation.primitive.name not in _LOOPS:
         outs = _walk(inner[0], _arguments(inner[0], ins, everything), pairs)
         if len(outs) == len(equation.outvars):
             return outs
-    # What a loop carries comes back to its beginning.
+    # A second pass for values that a loop carries back to its beginning.
     for _ in range(2):
         for program in inner:
             given = [everything] * len(program.invars)
@@ -80,7 +80,7 @@ def _arguments(
 
 
 def programs(values: Any) -> Any:
-    """Programs among the parameters of an equation."""
+    """Yields the programs among the parameters of an equation."""
     for value in values:
         if isinstance(value, list | tuple):
             yield from programs(value)

@@ -1,4 +1,4 @@
-"""Which weights do not matter in size, because a norm follows: found by rescaling them."""
+"""Finds weights whose scale does not matter, because a norm follows, by rescaling them."""
 
 from collections.abc import Callable, Collection
 from typing import Any
@@ -9,12 +9,13 @@ import jax.numpy as jnp
 from jaxreg._checks import is_floating
 from jaxreg._paths import path_names
 
-# The first pair is far from saturation, the second where the constant of a norm is negligible.
+# Two factors to compare, and the tolerance. The first pair is far from saturation; for the second
+# the constant of a norm is negligible.
 _PAIRS = ((1.0, 4.0, 0.05), (64.0, 4096.0, 1e-3))
 
 
 def scale_invariant(apply: Callable[[Any], Any], params: Any, names: Collection[str]) -> list[str]:
-    """Names of the leaves whose scale changes no output, though their values do.
+    """Returns the leaves whose scale changes no output, though their values do.
 
     A leaf is rescaled together with the bias next to it.
     """
@@ -22,9 +23,10 @@ def scale_invariant(apply: Callable[[Any], Any], params: Any, names: Collection[
     as_given = compiled(params)
     found = []
     for name in names:
-        if _differs(compiled(_changed(params, name, -1.0)), as_given, 1e-3) and all(
-            not _differs(
-                compiled(_changed(params, name, low)), compiled(_changed(params, name, high)), most
+        matters = _differs(compiled(_rescale(params, name, -1.0)), as_given, 1e-3)
+        if matters and not any(
+            _differs(
+                compiled(_rescale(params, name, low)), compiled(_rescale(params, name, high)), most
             )
             for low, high, most in _PAIRS
         ):
@@ -33,18 +35,18 @@ def scale_invariant(apply: Callable[[Any], Any], params: Any, names: Collection[
 
 
 def _flat(outputs: Any) -> jax.Array:
-    """All floating-point outputs in one vector."""
+    """Returns all floating-point outputs in one vector."""
     leaves = [jnp.ravel(x) for x in jax.tree.leaves(outputs) if is_floating(x)]
     return jnp.concatenate([x.astype(jnp.float32) for x in leaves] or [jnp.zeros(0)])
 
 
 def _differs(a: jax.Array, b: jax.Array, most: float) -> bool:
-    """Whether outputs differ by more than a share of their size; what is not finite does not."""
+    """Tells whether outputs differ by more than a share of their size; never if not finite."""
     return bool(jnp.max(jnp.abs(a - b), initial=0.0) > most * jnp.max(jnp.abs(b), initial=0.0))
 
 
-def _changed(params: Any, name: str, factor: float) -> Any:
-    """Parameters with a leaf rescaled; a negative factor turns the sign of a third of it."""
+def _rescale(params: Any, name: str, factor: float) -> Any:
+    """Rescales a leaf of the parameters; a negative factor flips the sign of a third of it."""
     bias = f"{name.rpartition('/')[0]}/bias".lstrip("/")
 
     def change(path: Any, leaf: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The regularizing modules of a Linen or an NNX model, found by calling it."""
+"""Finds the regularizing modules of a Linen or an NNX model by calling it."""
 
 import dataclasses
 import inspect
@@ -15,10 +15,10 @@ from flax import nnx
 from jaxreg import linen as our_linen
 from jaxreg import nnx as our_nnx
 from jaxreg._checks import is_static
-from jaxreg.nnx import norms as nnx_norms
 from jaxreg.explain import _flow
+from jaxreg.nnx import norms as nnx_norms
 
-# What draws, but keeps the variance of activations or draws elsewhere.
+# Stochastic modules that do not shift the variance of activations.
 _NO_SHIFT = {
     "AlphaDropout", "FeatureAlphaDropout", "EmbeddingDropout", "GaussianNoise", "UniformNoise",
     "SaltAndPepper", "PatchDropout", "Zoneout",
@@ -45,18 +45,18 @@ class Used(NamedTuple):
 
     path: str
     kind: str  # name of its class
-    argument: str  # name of its strength; empty where there is none
-    strength: float  # NaN where it is no number
+    argument: str  # name of its strength; empty if there is none
+    strength: float  # NaN if it is not a number
 
 
 @dataclasses.dataclass(eq=False)
 class Tape:
-    """Modules in the order of their calls."""
+    """Records modules in the order of their calls."""
 
     used: dict[str, Used] = dataclasses.field(default_factory=dict)
 
     def add(self, path: str, module: Any, kind: str) -> None:
-        """Notes a module."""
+        """Records a module."""
         for name in _STRENGTHS:
             value = getattr(module, name, None)
             if is_static(value):
@@ -66,7 +66,7 @@ class Tape:
 
 
 class Model(NamedTuple):
-    """A model as a function of its parameters, with what it calls."""
+    """A model as a function of its parameters, with the regularizing modules that it calls."""
 
     params: Any
     apply: Callable[[Any], Any]  # of the parameters to the outputs, in training
@@ -87,16 +87,16 @@ def of_linen(
     def apply(params: Any) -> Any:
         return call({**rest, "params": params}, *inputs)
 
-    def marked(params: Any) -> Any:
-        with nn.intercept_methods(partial(_note, tape)):
+    def apply_with_marks(params: Any) -> Any:
+        with nn.intercept_methods(partial(_record, tape)):
             return apply(params)
 
-    pairs = _flow.reached(marked, variables["params"])
+    pairs = _flow.dependencies(apply_with_marks, variables["params"])
     return Model(variables["params"], apply, tuple(tape.used.values()), tuple(sorted(pairs)))
 
 
 def _apply(module: nn.Module, variables: Any, *inputs: Any) -> Any:
-    """Calls a module in training, by the names that such an argument usually has."""
+    """Calls a module in training, by the usual names of such an argument."""
     training = {"train": True, "training": True, "is_training": True, "deterministic": False}
     known = inspect.signature(type(module).__call__).parameters
     mode = {name: value for name, value in training.items() if name in known}
@@ -105,8 +105,8 @@ def _apply(module: nn.Module, variables: Any, *inputs: Any) -> Any:
     return apply(variables, *inputs, rngs=keys, mutable=True, **mode)[0]
 
 
-def _note(tape: Tape, call: Callable[..., Any], args: Any, kwargs: Any, context: Any) -> Any:
-    """Interceptor that notes and marks modules, and changes no value."""
+def _record(tape: Tape, call: Callable[..., Any], args: Any, kwargs: Any, context: Any) -> Any:
+    """Interceptor that records and marks modules, and changes no value."""
     module: Any = context.module
     if context.method_name != "__call__" or not _regularizes(module):
         return call(*args, **kwargs)
@@ -127,7 +127,7 @@ def _is_batch_norm(module: Any) -> bool:
 
 
 def _shifts(module: Any, kind: str) -> bool:
-    """Whether a module changes the variance of activations between training and evaluation."""
+    """Tells whether the variance of activations differs between training and evaluation."""
     rate = getattr(module, "rate", None)
     return (
         isinstance(module, _NOISE) and kind not in _NO_SHIFT and not (is_static(rate) and rate == 0)
@@ -142,15 +142,15 @@ def of_nnx(module: nnx.Module, inputs: tuple[Any, ...], call: Callable[..., Any]
     for name, child in nnx_norms.named_modules(marked).items():
         if _regularizes(child):
             kind = type(child).__name__
-            nnx_norms.put_before(child, _Noted)
+            nnx_norms.put_before(child, _Recorder)
             child.flow_tape, child.flow_name, child.flow_kind = tape, name, kind
 
     def function_of(module: nnx.Module) -> tuple[Callable[[Any], Any], Any]:
         graph, params, rest = nnx.split(module, nnx.Param, ...)
-        # The copy is made where it is called: variables may only change in their own trace.
+        # The copy is made inside the call: variables may only change in their own trace.
         return lambda params: call(nnx.merge(graph, params, _fresh(rest)), *inputs), params
 
-    pairs = _flow.reached(*function_of(marked))
+    pairs = _flow.dependencies(*function_of(marked))
     apply, params = function_of(module)
     return Model(params, apply, tuple(tape.used.values()), tuple(sorted(pairs)))
 
@@ -159,8 +159,8 @@ def _fresh(state: Any) -> Any:
     return jax.tree.map(lambda leaf: leaf, state)
 
 
-class _Noted(nnx.Module):
-    """What is put before the class of a regularizing module, so that it leaves marks."""
+class _Recorder(nnx.Module):
+    """Mixin that records and marks a regularizing module, put before its class."""
 
     def __call__(self: Any, *args: Any, **kwargs: Any) -> Any:
         call = super().__call__  # pyright: ignore[reportAttributeAccessIssue]

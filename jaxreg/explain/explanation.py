@@ -1,9 +1,4 @@
-"""Which regularizers touch which parameter, how strongly, and which of them do not go together.
-
-Everything is found by trying and by tracing: the optimizer is called without a gradient at weights
-of many sizes, the model is traced to see what follows on what, and weights are rescaled to see
-whether a norm undoes their scale. So it holds for transformations and modules of your own, too.
-"""
+"""Lists the regularizers of each parameter and activation, and the known conflicts."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -25,7 +20,7 @@ _PROBLEMS = {
     _effects.MINI_STEPS: _conflicts.MINI_STEPS,
 }
 _DECAYS = ("decay", "L2 penalty", "penalty through the optimizer's scaling")
-# Effective targets are read off gradients in float32.
+# Targets are estimated from gradients in float32, so smaller values may be rounding.
 _LEAST_SMOOTHING = 1e-3
 
 
@@ -34,12 +29,12 @@ class Effect(NamedTuple):
 
     place: str  # leaf of the parameters, or path of a module
     regularizer: str
-    strength: float  # NaN where there is no number
-    unit: str  # what the strength is a number of
+    strength: float  # NaN if there is no number
+    unit: str  # unit of the strength, in words
 
 
 class Conflict(NamedTuple):
-    """Regularizers that do not go together."""
+    """A known conflict between regularizers."""
 
     what: str
     where: tuple[str, ...]
@@ -49,11 +44,11 @@ class Conflict(NamedTuple):
 
 
 class Explanation(NamedTuple):
-    """What :func:`explain` returns; ``str()`` of it is the table to read."""
+    """Result of :func:`explain`; ``str()`` of it is the table to read."""
 
-    effects: tuple[Effect, ...]  # every leaf has one at least, if only "none"
+    effects: tuple[Effect, ...]  # at least one for every leaf; "none" if nothing acts on it
     conflicts: tuple[Conflict, ...]
-    step: int  # the step of the schedules that the strengths belong to
+    step: int  # step of the schedules at which the strengths hold
 
     def __str__(self) -> str:
         """Writes one line per effect, in columns, and the conflicts below."""
@@ -65,7 +60,7 @@ class Explanation(NamedTuple):
             for place, kind, number, unit in cells
         ]
         if self.step:
-            lines.append(f"Strengths are those of step {self.step}.")
+            lines.append(f"The strengths hold at step {self.step}.")
         for conflict in self.conflicts:
             lines += [
                 "",
@@ -75,7 +70,9 @@ class Explanation(NamedTuple):
                 f"  fix: {conflict.fix}",
                 f"  see: {conflict.source}",
             ]
-        return "\n".join(lines if self.conflicts else [*lines, "", "No known conflict."])
+        if not self.conflicts:
+            lines += ["", "No known conflict."]
+        return "\n".join(lines)
 
 
 def _number(value: float) -> str:
@@ -92,31 +89,31 @@ def explain(
     loss: Callable[[Any, Any], Any] | None = None,
     targets: Any = None,
 ) -> Explanation:
-    """Lists what regularizes each parameter and activation, and warns of known conflicts.
+    """Lists the regularizers of each parameter and activation, and warns of known conflicts.
 
     Args:
       model: Linen or NNX module, the latter in training; None to look at the optimizer alone.
-      optimizer: Optax transformation, or what holds one as ``tx``.
-      params: Variables or parameters of a Linen module; None for those of an NNX module.
-      *inputs: A batch for the model. Its values count: a norm needs something to normalize.
-      call: How the model is called in training: ``call(variables, *inputs)`` for Linen, by default
-        with ``train=True`` or ``deterministic=False`` where it has such an argument;
+      optimizer: Optax transformation, or an object that holds one as ``tx``.
+      params: Variables or parameters of a Linen module; None for an NNX module, which holds them.
+      *inputs: A batch for the model. Use real values: a norm needs something to normalize.
+      call: Function that calls the model in training: ``call(variables, *inputs)`` for Linen, by
+        default with ``train=True`` or ``deterministic=False`` if it has such an argument;
         ``call(model, *inputs)`` for NNX, by default ``model(*inputs)``.
-      penalty: What is added to the loss, a function of the parameters.
-      loss: The loss ``(logits, targets)``, for a conflict of label smoothing; the mean or the sum
-        over a batch.
+      penalty: Penalty that is added to the loss, a function of the parameters.
+      loss: The loss ``(logits, targets)``, the mean or the sum over a batch; needed to find
+        conflicts of label smoothing.
       targets: A batch of targets as they come from the pipeline, mixed if they are mixed there.
 
     Returns:
       The effects, one or more for every leaf, and the conflicts.
 
     Raises:
-      TypeError: ``optimizer`` is no Optax transformation.
+      TypeError: ``optimizer`` is not an Optax transformation.
       ValueError: There are no parameters.
 
     Example:
       >>> import jax.numpy as jnp, optax
-      >>> from jaxreg.explain.explanation import explain
+      >>> from jaxreg.explain import explain
       >>> params = {"dense": {"kernel": jnp.ones((3, 2)), "bias": jnp.zeros(2)}}
       >>> found = explain(None, optax.adamw(0.1, weight_decay=0.5), params)
       >>> for effect in found.effects:
@@ -158,7 +155,7 @@ def _trace(model: Any, params: Any, inputs: Any, call: Any) -> _modules.Model | 
 def _leaf_effects(
     params: Any, found: dict[str, _effects.Found], added: dict[str, _effects.Found]
 ) -> list[Effect]:
-    """The effects on every leaf, in the order of the tree."""
+    """Returns the effects on every leaf, in the order of the tree."""
     effects = []
     for name in _probe.leaf_names(params):
         both = [f for f in (added.get(name), found.get(name)) if f is not None]
@@ -175,7 +172,7 @@ def _module_effects(traced: _modules.Model | None) -> list[Effect]:
 
 
 def _conflict(known: _conflicts.Known, where: list[str]) -> list[Conflict]:
-    """A conflict, if there is a place of it."""
+    """Returns a list with the conflict, empty if it occurs nowhere."""
     if not where:
         return []
     return [Conflict(known.what, tuple(where), known.why, known.source, known.fix)]
@@ -190,19 +187,19 @@ def _chain_conflicts(found: dict[str, _effects.Found]) -> list[Conflict]:
 
 
 def _penalty_conflicts(added: dict[str, _effects.Found], probed: _probe.Probed) -> list[Conflict]:
-    """Penalties in the loss whose gradients an adaptive optimizer rescales."""
+    """Finds penalties in the loss whose gradients an adaptive optimizer rescales."""
     touched = [name for name, found in added.items() if found.effects]
     return _conflict(_conflicts.COUPLED, touched if probed.is_adaptive else [])
 
 
 def _leaf_conflicts(effects: list[Effect], params: Any) -> list[Conflict]:
     kernels = _probe.leaf_names(masks.kernels(params))
-    decayed = _decayed(effects)
+    decayed = _decayed_leaves(effects)
     return _conflict(_conflicts.SCALES, [name for name in decayed if not kernels[name]])
 
 
 def _row_conflicts(found: dict[str, _effects.Found], probed: _probe.Probed) -> list[Conflict]:
-    """Embedding tables that lose the rows whose tokens have not come."""
+    """Finds embedding tables that lose rows whose tokens have not occurred."""
     tables = [
         name
         for name, response in probed.responses.items()
@@ -216,7 +213,7 @@ def _row_conflicts(found: dict[str, _effects.Found], probed: _probe.Probed) -> l
 def _stack_conflicts(
     traced: _modules.Model | None, params: Any, *responses: dict[str, _probe.Response]
 ) -> list[Conflict]:
-    """Stacks of layers of which one layer changes what happens to the others."""
+    """Finds stacks of layers in which one layer changes the steps of the others."""
     coupled = {name for found in responses for name, r in found.items() if r.couples}
     if not coupled:
         return []
@@ -224,7 +221,7 @@ def _stack_conflicts(
     return _conflict(_conflicts.STACKED, sorted(coupled & stacks))
 
 
-def _decayed(effects: list[Effect]) -> list[str]:
+def _decayed_leaves(effects: list[Effect]) -> list[str]:
     return list(dict.fromkeys(e.place for e in effects if e.regularizer in _DECAYS))
 
 
@@ -232,7 +229,7 @@ def _model_conflicts(traced: _modules.Model | None, effects: list[Effect]) -> li
     if traced is None:
         return []
     kernels = _probe.leaf_names(masks.kernels(traced.params))
-    decayed = [name for name in _decayed(effects) if kernels.get(name)]
+    decayed = [name for name in _decayed_leaves(effects) if kernels.get(name)]
     invariant = scale_invariant(traced.apply, traced.params, decayed) if decayed else []
     return [
         *_conflict(_conflicts.SHIFT, [f"{noise} before {norm}" for noise, norm in traced.shifts]),
@@ -241,7 +238,7 @@ def _model_conflicts(traced: _modules.Model | None, effects: list[Effect]) -> li
 
 
 def _target_conflicts(loss: Callable[[Any, Any], Any] | None, targets: Any) -> list[Conflict]:
-    """Soft targets in a loss that smooths."""
+    """Finds soft targets in a loss that smooths labels."""
     if (
         loss is None
         or targets is None
@@ -257,14 +254,15 @@ def _target_conflicts(loss: Callable[[Any, Any], Any] | None, targets: Any) -> l
 
 
 def _smoothing(loss: Callable[[Any, Any], Any], hard: jax.Array) -> float:
-    """Share that a loss takes from certain targets.
+    """Estimates the label smoothing of a loss, as the share that it takes from hard targets.
 
-    The gradient of a cross-entropy by the logits is ``c (p - q)``, with the effective targets
-    ``q``. Logits of zero and logits that are as certain as the targets give ``c``, and so ``q``.
+    The gradient of a cross-entropy with respect to the logits is ``c (p - q)``, with the effective
+    targets ``q``. Its values at zero logits and at very confident ones give ``c`` and then ``q``.
     """
     gradient = jax.grad(lambda logits: loss(logits, hard))
     classes = hard.shape[-1]
-    even, certain = gradient(jnp.zeros_like(hard)), gradient(100.0 * hard)
+    even = gradient(jnp.zeros_like(hard))
+    certain = gradient(100.0 * hard)
     scale = jnp.sum((certain - even) * hard) / jnp.sum(hard * (1 - 1 / classes))
     missing = jnp.sum(certain * hard) / jnp.sum(hard) / jnp.where(scale == 0, 1, scale)
     return float(missing * classes / (classes - 1))

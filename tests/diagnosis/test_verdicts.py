@@ -7,8 +7,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from jaxreg.diagnosis import Evidence, Thresholds, Verdict, diagnose
-from jaxreg.diagnosis import verdicts
+from jaxreg.diagnosis import Evidence, Thresholds, Verdict, diagnose, verdicts
 from tests.diagnosis.histories import (
     FAMILIES,
     burdened,

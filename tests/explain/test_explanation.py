@@ -13,11 +13,11 @@ from flax import nnx
 
 from jaxreg import linen, masks, penalties, projections, proximal, transforms
 from jaxreg import nnx as regularized
-from jaxreg.training import _effects, _flow, _probe
+from jaxreg.explain import _effects, _flow, _probe, explain
 from jaxreg.explain._invariance import scale_invariant
-from jaxreg.explain.explanation import _PROBLEMS, explain
-from tests.helpers import few
+from jaxreg.explain.explanation import _PROBLEMS
 from tests.explain.models import Clean, Mixed, Network, X, variables
+from tests.helpers import few
 
 # Optimizers are tried one operation at a time, on leaves of few shapes, so that the tests of this
 # file share their programs.
@@ -474,7 +474,7 @@ def test_flow_is_exact_through_jit_and_covers_branches():
         _flow.mark_target("after another", _flow.mark_source("c", b))
         return either
 
-    assert _flow.reached(marked, np.ones(3, np.float32)) == {
+    assert _flow.dependencies(marked, np.ones(3, np.float32)) == {
         ("a", "only a"),
         ("a", "both"),
         ("b", "both"),

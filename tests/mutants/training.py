@@ -1,4 +1,4 @@
-"""Faults in ``jaxreg.training``."""
+"""Faults in ``jaxreg.training``, ``explain``, ``diagnosis`` and ``advice``."""
 
 from tests.mutants.row import Mutant
 
