@@ -1,4 +1,4 @@
-"""Histories of losses in files: those of a study, and those that users write."""
+"""Reads histories of losses from files of a study or of the user."""
 
 from __future__ import annotations
 
@@ -14,20 +14,22 @@ import numpy as np
 from jaxreg.diagnosis import CURVE_NAMES
 
 History = dict[str, Any]
+# Name of the history in a file without arms.
+SINGLE_RUN = ""
 
 
 def read(path: str | Path) -> dict[str, History]:
     """Reads the histories of a file.
 
-    A CSV file has a head with ``train_loss`` and more, and a line per epoch. With a column ``arm``
-    it holds several runs, and with ``seed`` several seeds of each, as a study writes them. A JSON
-    file holds an object of lists, or a list of objects with the same names.
+    A CSV file has a header with ``train_loss`` and more, and a line per epoch. With a column
+    ``arm`` it holds several runs, and with ``seed`` several seeds of each, as a study writes them.
+    A JSON file holds an object of lists, or a list of objects with the same names.
 
     Args:
-      path: A file, or the folder of a study, of which ``history.csv`` is read.
+      path: A file, or the folder of a study, whose ``history.csv`` is read.
 
     Returns:
-      The histories by the names of their arms; the name is empty where there is no arm.
+      The histories by the names of their arms; the name is empty if there are no arms.
 
     Raises:
       ValueError: There is no such file, or it holds no history.
@@ -52,8 +54,10 @@ def _from_json(text: str, path: Path) -> dict[str, History]:
     except json.JSONDecodeError as error:
         raise ValueError(f"`HISTORY` must be JSON, got {path}: {error}.") from error
     if isinstance(value, Mapping):
-        return {"": {name: _numbers(value[name], name, path) for name in CURVE_NAMES if name in value}
-                or _nothing(value, path)}  # fmt: skip
+        fields = [name for name in CURVE_NAMES if name in value]
+        if not fields:
+            _check_empty(value, path)
+        return {SINGLE_RUN: {name: _numbers(value[name], name, path) for name in fields}}
     if isinstance(value, list) and all(isinstance(row, Mapping) for row in value):
         return _by_arm(value, path)
     raise ValueError(
@@ -69,21 +73,21 @@ def _from_csv(text: str, path: Path) -> dict[str, History]:
 def _by_arm(
     rows: list[Mapping[str, Any]], path: Path, csv_head: str | None = None
 ) -> dict[str, History]:
-    """Histories of the arms, in the order of the file."""
+    """Returns the histories of the arms, in the order of the file."""
     names = set().union(*rows) if rows else set((csv_head or "").split(","))
     fields = [name for name in CURVE_NAMES if name in names]
     if not fields and (rows or csv_head):
-        _nothing(names, path)
+        _check_empty(names, path)
     arms: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
-        arms.setdefault(str(row.get("arm", "")), []).append(row)
-    return {
-        arm: {name: _by_seed(own, name, path) for name in fields} for arm, own in arms.items()
-    } or {"": {}}
+        arms.setdefault(str(row.get("arm", SINGLE_RUN)), []).append(row)
+    if not arms:
+        return {SINGLE_RUN: {}}
+    return {arm: {name: _by_seed(own, name, path) for name in fields} for arm, own in arms.items()}
 
 
 def _by_seed(rows: list[Mapping[str, Any]], name: str, path: Path) -> np.ndarray:
-    """One column per seed; those of a study come with all seeds of an epoch together."""
+    """Returns one column per seed; a study writes all seeds of an epoch together."""
     seeds: dict[str, list[Any]] = {}
     for row in rows:
         seeds.setdefault(str(row.get("seed", "")), []).append(row.get(name))
@@ -94,7 +98,7 @@ def _by_seed(rows: list[Mapping[str, Any]], name: str, path: Path) -> np.ndarray
 
 
 def _numbers(column: Any, name: str, path: Path) -> np.ndarray:
-    """Numbers of a column; what is empty was not measured."""
+    """Returns the numbers of a column; empty cells were not measured."""
     if not isinstance(column, Iterable) or isinstance(column, str):
         raise ValueError(f"`HISTORY` must have a list as {name}, got {path} with {column!r:.40}.")
     values = [math.nan if value in (None, "") else value for value in column]
@@ -104,10 +108,10 @@ def _numbers(column: Any, name: str, path: Path) -> np.ndarray:
         raise ValueError(f"`HISTORY` must hold numbers as {name}, got {path}: {error}.") from error
 
 
-def _nothing(names: Iterable[str], path: Path) -> History:
-    found = ", ".join(sorted(map(str, names))) or "nothing"
-    if found == "nothing":
-        return {}
-    raise ValueError(
-        f"`HISTORY` must have train_loss and validation_loss, got {path} with {found}."
-    )
+def _check_empty(names: Iterable[str], path: Path) -> None:
+    """Raises if a file without losses holds anything else."""
+    found = ", ".join(sorted(map(str, names)))
+    if found:
+        raise ValueError(
+            f"`HISTORY` must have train_loss and validation_loss, got {path} with {found}."
+        )

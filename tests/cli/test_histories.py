@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from jaxreg.study import histories, report
+from jaxreg.cli import histories
+from jaxreg.study import report
 from tests.study.helpers import make_study
 
 HEAD = "epoch,train_loss,validation_loss\n"

@@ -159,7 +159,7 @@ def test_kinds_of_projections(projection):
 LAST = "something moves the weights after a proximal step or a projection"
 SCALED = "something scales the update after a proximal step or a projection"
 COUPLED = "L2 through the scaling of the optimizer"
-OUTSIDE = "a regularizer outside of gradient accumulation"
+OUTSIDE = "a regularizer outside gradient accumulation"
 MASKED = optax.masked(L2, masks.kernels)
 
 
@@ -453,7 +453,7 @@ def test_text_is_a_table():
 def test_strengths_of_a_warm_up_tell_their_step():
     found = explain(None, CHAINS["warmed up"][0], PARAMS)
     assert found.step == 100
-    assert "Strengths are those of step 100." in str(found)
+    assert "The strengths hold at step 100." in str(found)
 
 
 def test_wrong_arguments_are_named():

@@ -215,7 +215,9 @@ MUTANTS = (
         "[name for name in decayed if kernels[name]]",
         "warns of the kernels",
     ),
-    Mutant("explain/explanation.py", "missing * classes / (classes - 1)", "missing", "missing factor"),
+    Mutant(
+        "explain/explanation.py", "missing * classes / (classes - 1)", "missing", "missing factor"
+    ),
     Mutant(
         "explain/explanation.py",
         "touched if probed.is_adaptive else []",

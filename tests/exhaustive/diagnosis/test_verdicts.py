@@ -1,8 +1,8 @@
 """The diagnosis of real trainings."""
 
+from jaxreg.diagnosis import Verdict, diagnose
 from jaxreg.study import Recipe, mlp, run
 from jaxreg.study.data import TASKS
-from jaxreg.diagnosis import Verdict, diagnose
 
 
 def test_verdicts_on_real_training():
