@@ -30,7 +30,7 @@ def wrong():
     return None, 3, PARAMS
 
 def misspelled():
-    return {"optimiser": optax.sgd(0.1)}
+    return {"optim": optax.sgd(0.1)}
 
 constant = 3
 """  # noqa: E501
