@@ -16,7 +16,7 @@ from jaxreg import linen as our_linen
 from jaxreg import nnx as our_nnx
 from jaxreg._checks import is_static
 from jaxreg.explain import _flow
-from jaxreg.nnx import norms as nnx_norms
+from jaxreg.nnx import batch_norms as nnx_norms
 
 # Stochastic modules that do not shift the variance of activations.
 _NO_SHIFT = {

@@ -11,8 +11,8 @@ from jax.typing import DTypeLike
 from jaxreg import normalization
 from jaxreg._folding import Norm, Tape, find_pairs
 from jaxreg._numerics import offset_scale
+from jaxreg.nnx.batch_norms import is_batch_norm, named_modules, put_before, replace
 from jaxreg.nnx.normalization import evaluates
-from jaxreg.nnx.norms import is_batch_norm, named_modules, put_before, replace
 
 _LAYERS = (nnx.Linear, nnx.LinearGeneral, nnx.Conv, nnx.ConvTranspose)
 _CALLS = tuple(layer.__call__ for layer in _LAYERS)
