@@ -154,8 +154,8 @@ def test_packages_are_imported_on_first_use():
     """They are attributes, as the pure ones are; `hasattr` and `copy` ask for other names."""
     code = (
         "import sys, jaxreg; "
-        "names = ('advice', 'diagnosis', 'explain', 'linen', 'nnx', 'study', 'testing', 'training', "
-        "'transforms'); "
+        "names = ('advice', 'diagnosis', 'explain', 'linen', 'nnx', 'study', 'testing', "
+        "'training', 'transforms'); "
         "listed = [n in dir(jaxreg) for n in names]; before = 'flax' in sys.modules; "
         "own = [getattr(jaxreg, n).__name__ for n in names]; "
         "own += [jaxreg.training.statistics.__name__]; "

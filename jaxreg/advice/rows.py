@@ -136,7 +136,7 @@ ROWS = (
         source="Pascanu, Mikolov and Bengio 2013, https://arxiv.org/abs/1211.5063"),
     Row(technique="decay", reason="the standard choice for most models", weight=2,
         source=ADAMW,
-        against="L2 through the gradient of an adaptive optimizer is no decay; decouple it "
+        against="L2 through the gradient of an adaptive optimizer is not decay; decouple it "
         "(Loshchilov and Hutter 2019)"),
     Row(technique="decay", architectures=("transformer",), weight=3,
         reason="important for transformers", source=ADAMW),
@@ -150,7 +150,7 @@ ROWS = (
     Row(technique="elastic_net", need="correlated_inputs", weight=3,
         reason="selects groups of correlated inputs together",
         source="Zou and Hastie 2005, https://doi.org/10.1111/j.1467-9868.2005.00503.x"),
-    Row(technique="early_stopping", reason="a safety net wherever there is a validation set",
+    Row(technique="early_stopping", reason="a safety net whenever there is a validation set",
         source=STOPPING),
     Row(technique="early_stopping", need="unknown_epochs", weight=3,
         reason="finds the number of epochs", source=STOPPING),

@@ -9,7 +9,7 @@ r"""Diagnosis of a run from its loss curves: a verdict, its numbers, and changes
 
 of the training loss :math:`L` and the validation loss :math:`V`, where :math:`f` is the loss of a
 perfect prediction, usually 0. If a loss lies below :math:`f`, as likelihoods of densities do, the
-fall of the training loss is the unit, and its level stays unknown. Values at the end are medians
+fall of the training loss is the unit, and its level is unknown. Values at the end are medians
 over the last fifth of the epochs, and the minimum is taken of a running median.
 
 The signs are the usual ones: a large gap, or a validation loss that rises while the training loss

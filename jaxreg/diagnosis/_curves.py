@@ -42,7 +42,7 @@ def read(history: Any, name: str = "history") -> Curves:
     """Reads the curves from a mapping, or from the attributes of an object.
 
     Raises:
-      TypeError: A curve is no array of numbers.
+      TypeError: A curve is not an array of numbers.
       ValueError: There is a history but no ``train_loss``, or lengths differ.
     """
     is_mapping = isinstance(history, Mapping)

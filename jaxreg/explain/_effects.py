@@ -46,8 +46,8 @@ def of_penalty(response: Response) -> Found:
     """Finds the effect of a penalty in the loss on a leaf, from its gradient."""
     if not any(np.any(move) for move in response.moves):
         return Found((), ())
-    shares, small = response.shares, response.shares[0]
-    if _is_even(response) and np.allclose(shares, small, rtol=1e-3):
+    shares = response.shares
+    if _is_even(response) and np.allclose(shares, shares[0], rtol=1e-3):
         return Found((Effect("L2 penalty", float(shares[_ONE]), "times the weight"),), ())
     pull = float(np.mean(np.abs(response.moves[_ONE])))
     return Found((Effect("penalty", pull, "mean gradient at weights near 1"),), ())
@@ -72,7 +72,8 @@ def _of_moves(response: Response, probed: Probed) -> Found:
         even = threshold > _NOTHING or _is_even(response, last)
         kind = "decay" if even else "shrinks some weights"
         effects.append(Effect(kind, decay, "of the weight per step"))
-    small, smaller = shares[1], shares[0]
+    small = shares[1]
+    smaller = shares[0]
     if threshold > _NOTHING:
         # The gradient of a norm pulls as much at smaller weights; a proximal step stops at zero.
         stops = abs(small - smaller) < EXACT * abs(small)
@@ -168,7 +169,7 @@ def _constraint(response: Response, decay: float) -> Effect:
     if _wanders(response):
         landing = landing + decay * SCALES[_LARGE] * response.weights
     if np.abs(landing).max() > 1e3 and np.all(landing):
-        return Effect("projection", float(response.shares[_LARGE]), "of what is outside")
+        return Effect("projection", float(response.shares[_LARGE]), "of the part outside")
     if np.abs(landing).max() > 1e3:
         return Effect("projection", float(np.mean(landing == 0)), "of the weights to zero")
     axes = tuple(range(max(landing.ndim - 1, 1))) if landing.ndim else ()

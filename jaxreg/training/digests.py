@@ -6,7 +6,8 @@ loading. They are strings in a flat dictionary, ``{"dense/kernel": "float32[64,1
 which JSON can hold. They tell which leaves changed, are missing, were added, or came back in
 another shape or dtype.
 
-They guard against accidents, but are no signature: anyone who can write the state can write them.
+They guard against accidents, but are not a signature: anyone who can write the state can write
+them.
 
 Example:
   >>> import jax, jax.numpy as jnp

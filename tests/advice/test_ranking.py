@@ -250,7 +250,7 @@ def test_text_has_where_how_strong_and_why():
     text = str(decay)
     assert text.startswith("decay: jaxreg.transforms.decoupled_decay, weight 0.01 to 0.1\n")
     assert "\n  important for transformers\n" in text
-    assert "but: L2 through the gradient of an adaptive optimizer is no decay" in text
+    assert "but: L2 through the gradient of an adaptive optimizer is not decay" in text
     assert "see: Loshchilov and Hutter 2019, https://arxiv.org/abs/1711.05101" in text
     avoided = str(next(a for a in advise(batch_size=2) if a.avoid))
     assert avoided.startswith("avoid batch_norm\n")

@@ -100,7 +100,7 @@ def test_list_names_every_arm_and_the_code_behind_it(capsys):
 
 
 @pytest.fixture
-def ordered(tmp_path, monkeypatch, capsys):
+def order_study(tmp_path, monkeypatch, capsys):
     """Runs a command whose training is made up, and returns what it was asked to train."""
     orders = []
     written = []
@@ -118,8 +118,8 @@ def ordered(tmp_path, monkeypatch, capsys):
     return command, written
 
 
-def test_the_defaults_are_those_of_the_task(ordered, tmp_path, capsys):
-    command, written = ordered
+def test_the_defaults_are_those_of_the_task(order_study, tmp_path, capsys):
+    command, written = order_study
     order = command()
     assert order.data == "digits"
     assert [grid.name for grid in order.grids] == list(DEFAULT_ARMS[:-1])
@@ -135,8 +135,8 @@ def test_the_defaults_are_those_of_the_task(ordered, tmp_path, capsys):
     assert last.startswith(f"Wrote {folder}: open report.html, paste recipe.py (")
 
 
-def test_options_reach_the_training(ordered):
-    command, _ = ordered
+def test_options_reach_the_training(order_study):
+    command, _ = order_study
     order = command(
         "--data", "circles", "--arms", "l2, l1,batch_norm", "--seeds", "3", "--epochs", "7",
         "--train-size", "100", "--strengths", "2",
@@ -152,8 +152,8 @@ def test_options_reach_the_training(ordered):
     assert published.combined
 
 
-def test_all_arms_are_those_for_the_rows(ordered):
-    order = ordered[0]("--data", "circles", "--arms", "all")
+def test_all_arms_are_those_for_the_rows(order_study):
+    order = order_study[0]("--data", "circles", "--arms", "all")
     names = [grid.name for grid in order.grids]
     assert "jitter" in names
     assert not {"cutout", "time_warp", "token_dropout"} & set(names)
@@ -163,13 +163,13 @@ def test_all_arms_are_those_for_the_rows(ordered):
         assert text in note
 
 
-def test_every_number_may_be_at_its_ends(ordered):
+def test_every_number_may_be_at_its_ends(order_study):
     for seeds, epochs, strengths in (("2", "1", "1"), ("1000", "100000", "100")):
-        order = ordered[0](
+        order = order_study[0](
             "--arms", "l1", "--seeds", seeds, "--epochs", epochs, "--strengths", strengths
         )
         assert (order.seeds, order.epochs) == (int(seeds), int(epochs))
-    assert ordered[0]("--train-size", "50").split(0).sizes[0] == 50
+    assert order_study[0]("--train-size", "50").split(0).sizes[0] == 50
 
 
 def test_a_small_study_prints_its_table_and_writes_its_files(tmp_path, monkeypatch, capsys):

@@ -176,7 +176,7 @@ def test_numbers_of_a_rough_curve():
     train = np.array([2.0, 1.0, 0.5, 1.25, 0.75, 0.5, 0.25, 0.5, 0.75, 1.0])
     accuracy = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, NAN, 0.8, 0.9])
     found = diagnose({"train_loss": train, "train_accuracy": accuracy}).evidence
-    # Medians of three: 2, 1, 1, 0.75, 0.75, 0.5, 0.5, 0.5, 0.75, 1; that of the end is 0.75.
+    # Medians of three: 2, 1, 1, 0.75, 0.75, 0.5, 0.5, 0.5, 0.75, 1; the end has 0.75.
     assert (found.initial, found.train, found.level) == (2.0, 0.75, 0.375)
     assert found.train_rise == pytest.approx(0.25 / 2)
     assert found.jump == pytest.approx(0.75 / 2)

@@ -1,4 +1,4 @@
-"""What regularizes which parameter, and each known conflict, found in a model that has it."""
+"""The regularizers of each parameter, and each known conflict in a model that has it."""
 
 from functools import partial
 
@@ -38,7 +38,7 @@ L2 = transforms.add_penalty_gradient(penalties.l2, 0.01)
 WARM = optax.linear_schedule(0.0, RATE, 100)
 
 
-def seen(optimizer, params=PARAMS, **options):
+def find(optimizer, params=PARAMS, **options):
     """Regularizers and strengths by leaf, and the conflicts by name."""
     found = explain(None, optimizer, params, **options)
     effects = {}
@@ -98,7 +98,7 @@ CHAINS = {
 @pytest.mark.parametrize("name", CHAINS)
 def test_what_a_chain_does_to_each_leaf(name):
     optimizer, want = CHAINS[name]
-    effects, conflicts = seen(optimizer)
+    effects, conflicts = find(optimizer)
     assert not conflicts
     assert set(effects) == {"dense/bias", KERNEL, "norm/scale"}
     assert set(effects["dense/bias"]) == set(effects["norm/scale"]) == {"none"}
@@ -112,7 +112,7 @@ def test_what_a_chain_does_to_each_leaf(name):
 def test_narrow_and_complex_leaves(dtype):
     params = {"kernel": np.ones((8, 8), dtype)}
     decay = transforms.independent_decay(1e-5)
-    effects, _ = seen(decay, params)
+    effects, _ = find(decay, params)
     assert effects["kernel"] == {"decay": pytest.approx(1e-5)}
 
 
@@ -123,7 +123,7 @@ def test_odd_leaves_are_left_alone():
         "empty": np.zeros((0, 3), np.float32),
         "count": np.int32(3),
     }
-    effects, _ = seen(transforms.independent_decay(0.5), params)
+    effects, _ = find(transforms.independent_decay(0.5), params)
     assert effects["w"] == {"decay": pytest.approx(0.5)}
     assert set(effects) == {"w", "empty", "count"}
     assert set(effects["count"]) == set(effects["empty"]) == {"none"}
@@ -132,7 +132,7 @@ def test_odd_leaves_are_left_alone():
 def test_frozen_leaves_are_told():
     labels = {"dense": {"bias": "train", "kernel": "freeze"}, "norm": {"scale": "train"}}
     tx = optax.partition({"train": ADAM, "freeze": optax.set_to_zero()}, labels)
-    effects, conflicts = seen(tx)
+    effects, conflicts = find(tx)
     assert set(effects[KERNEL]) == {"frozen"}
     assert set(effects["dense/bias"]) == {"none"}
     assert not conflicts
@@ -143,7 +143,7 @@ def test_frozen_leaves_are_told():
 )
 def test_kinds_of_proximal_steps(prox, kind):
     tx = optax.chain(ADAM, optax.masked(transforms.proximal(prox, 0.1, 0.1), masks.kernels))
-    effects, conflicts = seen(tx)
+    effects, conflicts = find(tx)
     assert set(effects[KERNEL]) == {kind}
     assert not conflicts
 
@@ -151,7 +151,7 @@ def test_kinds_of_proximal_steps(prox, kind):
 @pytest.mark.parametrize("projection", [projections.unit_norm, projections.non_negative])
 def test_kinds_of_projections(projection):
     tx = optax.chain(ADAM, optax.masked(transforms.project(projection), masks.kernels))
-    effects, conflicts = seen(tx)
+    effects, conflicts = find(tx)
     assert set(effects[KERNEL]) == {"projection"}
     assert not conflicts
 
@@ -181,12 +181,12 @@ MASKED = optax.masked(L2, masks.kernels)
     ],
 )  # fmt: skip
 def test_conflicts_of_chains(optimizer, what):
-    _, conflicts = seen(optimizer)
+    _, conflicts = find(optimizer)
     assert conflicts == {what: (KERNEL,)}
 
 
 def test_decay_of_biases_and_scales():
-    _, conflicts = seen(optax.adamw(RATE, weight_decay=0.1))
+    _, conflicts = find(optax.adamw(RATE, weight_decay=0.1))
     assert conflicts == {"decay on biases or scales of norms": ("dense/bias", "norm/scale")}
 
 
@@ -194,11 +194,11 @@ def test_a_penalty_in_the_loss():
     def penalty(params):
         return 0.02 * penalties.total(params, penalties.l2, masks.kernels)
 
-    effects, conflicts = seen(optax.sgd(RATE), penalty=penalty)
+    effects, conflicts = find(optax.sgd(RATE), penalty=penalty)
     assert effects[KERNEL] == {"L2 penalty": pytest.approx(0.02)}
     assert set(effects["dense/bias"]) == {"none"}
     assert not conflicts
-    _, conflicts = seen(ADAM, penalty=penalty)
+    _, conflicts = find(ADAM, penalty=penalty)
     assert conflicts == {COUPLED: (KERNEL,)}
 
 
@@ -339,22 +339,22 @@ AXES = partial(masks.kernels, stacked=masks.match("blocks"))
 @pytest.mark.programs(34)
 @pytest.mark.parametrize("place", ["optimizer", "loss"])
 def test_a_stack_that_is_taken_for_one_kernel(place):
-    """It is known by its bias, which has an axis of layers too; that of a convolution has none."""
+    """Its bias has an axis of layers, too, which the bias of a convolution does not have."""
     for stacked in (None, masks.match("blocks")):
         if place == "loss":
             each = penalties.group_lasso if stacked is None else jax.vmap(penalties.group_lasso)
             penalty = lambda p, each=each: jnp.sum(each(p["blocks"]["kernel"]))  # noqa: E731
-            _, conflicts = seen(optax.sgd(RATE), LAYERS, penalty=penalty)
+            _, conflicts = find(optax.sgd(RATE), LAYERS, penalty=penalty)
         else:
             lift = transforms.project(BALL, stacked=stacked)
-            _, conflicts = seen(optax.chain(ADAM, optax.masked(lift, AXES)), LAYERS)
+            _, conflicts = find(optax.chain(ADAM, optax.masked(lift, AXES)), LAYERS)
         assert conflicts == ({STACK: ("blocks/kernel",)} if stacked is None else {})
 
 
 @pytest.mark.programs(34)
 def test_what_is_elementwise_does_not_mind_a_stack():
     for lift in (DECAY, transforms.proximal(proximal.l1, 0.01, RATE)):
-        _, conflicts = seen(optax.chain(ADAM, optax.masked(lift, AXES)), LAYERS)
+        _, conflicts = find(optax.chain(ADAM, optax.masked(lift, AXES)), LAYERS)
         assert conflicts == {}
 
 
@@ -383,7 +383,7 @@ def test_what_stands_by_a_proximal_step_in_the_metric_of_adam():
         metric=transforms.adam_metric(), mask=masks.kernels,
     )  # fmt: skip
     for chain, beside in ((tx, "decay"), (optax.chain(tx, BOUND), "projection")):
-        effects, conflicts = seen(chain)
+        effects, conflicts = find(chain)
         assert not conflicts
         assert set(effects["dense/bias"]) == {"none"}
         want = {"decay": 0.1 * RATE, "projection": 3.0}[beside]
@@ -403,11 +403,11 @@ def test_rows_of_a_table_without_gradients():
         tx = transforms.preconditioned_proximal(
             ADAM, proximal.l1, 0.01, RATE, metric=transforms.adam_metric(), mask=mask
         )
-        effects, conflicts = seen(tx, params)
+        effects, conflicts = find(tx, params)
         assert conflicts == where
         assert set(effects["dense/kernel"]) == {"proximal step to exact zeros"}
     for tx in (optax.chain(ADAM, DECAY), optax.chain(ADAM, SHRINK), ADAM):
-        assert seen(tx, params)[1] == {}
+        assert find(tx, params)[1] == {}
 
 
 LABELS = np.array([0, 2, 1, 2])
@@ -416,7 +416,7 @@ MIXED = np.float32(0.7 * HARD + 0.3 * HARD[::-1])
 
 
 @partial(jax.jit, static_argnames="alpha")
-def smoothed(logits, soft, *, alpha):
+def smoothing_loss(logits, soft, *, alpha):
     soft = (1 - alpha) * soft + alpha / soft.shape[-1]
     return -jnp.mean(jnp.sum(soft * jax.nn.log_softmax(logits), axis=-1))
 
@@ -428,7 +428,7 @@ def smoothed(logits, soft, *, alpha):
 )
 def test_smoothing_of_soft_targets(alpha, given):
     given_targets = {"hard": HARD, "mixed": MIXED, "labels": LABELS}[given]
-    conflicts = seen(ADAM, loss=partial(smoothed, alpha=alpha), targets=given_targets)[1]
+    conflicts = find(ADAM, loss=partial(smoothing_loss, alpha=alpha), targets=given_targets)[1]
     fits = alpha > 0 and given == "mixed"
     assert bool(conflicts) == fits
     if fits:
@@ -464,7 +464,7 @@ def test_wrong_arguments_are_named():
 
 
 def test_flow_is_exact_through_jit_and_covers_branches():
-    def marked(x):
+    def function(x):
         a = _flow.mark_source("a", x)
         b = _flow.mark_source("b", x)
         a, b = jax.jit(lambda a, b: (a + 1, b))(a, b)
@@ -474,7 +474,7 @@ def test_flow_is_exact_through_jit_and_covers_branches():
         _flow.mark_target("after another", _flow.mark_source("c", b))
         return either
 
-    assert _flow.dependencies(marked, np.ones(3, np.float32)) == {
+    assert _flow.dependencies(function, np.ones(3, np.float32)) == {
         ("a", "only a"),
         ("a", "both"),
         ("b", "both"),

@@ -52,7 +52,7 @@ def test_a_closed_pipe_is_no_error(tmp_path):
 
 
 def table(done):
-    """What a study printed, without the line that tells the folder and the time."""
+    """The lines that a study printed, without the one that names the folder and the time."""
     assert done.returncode == 0, done.stderr
     *lines, last = done.stdout.splitlines()
     assert re.fullmatch(r"Wrote .*: open report.html, paste recipe.py \(\d+ s\)\.", last)
