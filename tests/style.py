@@ -155,6 +155,8 @@ def count(folder: str = "jaxreg", root: Path = ROOT) -> dict[str, list[str]]:
 def main(folders: list[str]) -> None:
     for folder in folders or ["jaxreg", *documents()]:
         for rule, places in count(folder).items():
+            if not places and folder.endswith(".md"):
+                continue
             print(f"{folder} {rule}: {len(places)}  ({RULES[rule]})")
             for place in places:
                 print(f"  {place}")

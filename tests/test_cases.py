@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 import jaxreg
-from jaxreg import linen, nnx, testing, training, transforms
-from jaxreg.training import explain, statistics
+from jaxreg import advice, diagnosis, explain, linen, nnx, testing, training, transforms
+from jaxreg.training import statistics
 from tests import cases
 
 TESTS = Path(__file__).parent
@@ -19,8 +19,8 @@ ROWS |= {case.factory for case in cases.TRANSFORMATIONS}
 
 def public_names():
     """The address and the object of everything public but modules."""
-    top = [jaxreg, jaxreg.augment.series, jaxreg.augment.text, training, explain, statistics]
-    modules = [*top, transforms, linen, nnx, testing]
+    modules = [jaxreg, jaxreg.augment.series, jaxreg.augment.text, training, statistics]
+    modules += [advice, diagnosis, explain, transforms, linen, nnx, testing]
     for module in (jaxreg, training):
         members = (getattr(module, name) for name in module.__all__)
         modules += [member for member in members if isinstance(member, types.ModuleType)]

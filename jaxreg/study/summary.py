@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxreg.diagnosis import Verdict, diagnose
 from jaxreg.study.data import TASKS
 from jaxreg.study.recipes import Recipe
 from jaxreg.study.records import Arm, Interval, Study
 from jaxreg.study.techniques import PUBLISHED, TECHNIQUES
-from jaxreg.training.diagnosis import Verdict, diagnose
 
 REFERENCE = "reference"
 HIGHER = "higher"

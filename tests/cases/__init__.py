@@ -68,6 +68,7 @@ def first_rows() -> list[Case]:
 
 # Functions that do not regularize arrays: the tests of their package name them.
 WITHOUT_ROW = {
+    "jaxreg.advice.advise",
     "jaxreg.augment.affine_labels",
     "jaxreg.augment.chain",
     "jaxreg.augment.edge",
@@ -105,8 +106,10 @@ WITHOUT_ROW = {
     "jaxreg.augment.with_probability",
     "jaxreg.augment.within",
     "jaxreg.augment.wrap",
+    "jaxreg.diagnosis.diagnose",
     "jaxreg.dropout.drop_path_rates",
     "jaxreg.dropout.fold_in_axis",
+    "jaxreg.explain.explain",
     "jaxreg.masks.depth",
     "jaxreg.masks.all_of",
     "jaxreg.masks.any_of",
@@ -129,8 +132,6 @@ WITHOUT_ROW = {
     "jaxreg.targets.weighted_mean",
     "jaxreg.testing.check_regularizer",
     "jaxreg.testing.contract",
-    "jaxreg.training.advice.advise",
-    "jaxreg.training.diagnosis.diagnose",
     "jaxreg.training.digests.digest",
     "jaxreg.training.digests.verify",
     "jaxreg.training.early_stopping.init",
@@ -138,7 +139,6 @@ WITHOUT_ROW = {
     "jaxreg.training.early_stopping.update_maximizing",
     "jaxreg.training.ensembles.error_moments",
     "jaxreg.training.ensembles.monte_carlo",
-    "jaxreg.training.explain.explain",
     "jaxreg.training.plateau.init",
     "jaxreg.training.plateau.update",
     "jaxreg.training.plateau.update_maximizing",

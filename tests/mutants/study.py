@@ -159,7 +159,7 @@ MUTANTS = (
         "linear for logarithmic",
     ),
     Mutant(
-        "study/histories.py",
+        "cli/histories.py",
         '[math.nan if value in (None, "") else value for value in column]',
         '[0.0 if value in (None, "") else value for value in column]',
         "what is missing becomes zero",
@@ -199,7 +199,7 @@ MUTANTS = (
         "study/files.py", "path.unlink(missing_ok=True)", "path.exists()", "half-written files stay"
     ),
     Mutant(
-        "study/cli.py",
+        "cli/main.py",
         "return 0 if progress.writing else _USAGE_ERROR",
         "return _USAGE_ERROR if progress.writing else 0",
         "exit status inverted",

@@ -75,6 +75,7 @@ def test_one_step_is_one_product_with_the_curvature():
     assert after > start
 
 
+@pytest.mark.exhaustive
 def test_more_steps_find_worse_directions():
     w = np.float32(normal(20, 5))
     x = np.float32(normal(64, 20, seed=1))

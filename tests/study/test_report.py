@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from jaxreg.study import histories, page, report, summary
-from jaxreg.training.diagnosis import Verdict, diagnose
+from jaxreg.cli import histories
+from jaxreg.diagnosis import Verdict, diagnose
+from jaxreg.study import page, report, summary
 from tests.study.helpers import (
     EPOCHS,
     SEEDS,

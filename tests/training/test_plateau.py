@@ -307,7 +307,7 @@ INJECTED = optax.chain(
 )
 
 
-def injected(carry, noise):
+def step_with_injection(carry, noise):
     w, state, adaptive = carry
     updates, (adam, decay) = INJECTED.update(gradient(w, noise), state, w)
     w = optax.apply_updates(w, updates)
@@ -336,7 +336,9 @@ def by_loop():
 
 
 @few(
-    ("step", "start"), [(made_anew, optimizer(0.0)), (injected, INJECTED)], ids=["anew", "injected"]
+    ("step", "start"),
+    [(made_anew, optimizer(0.0)), (step_with_injection, INJECTED)],
+    ids=["anew", "injected"],
 )
 def test_a_whole_run_with_an_adaptive_decay_is_one_scan(step, start):
     @jax.jit
