@@ -6,10 +6,11 @@ makes one-hot, or floats of any shape ``[batch, ...]``, such as distributions
 a depth ``[batch, height, width, ...]``, is not averaged by :func:`cutmix` but pasted with its
 pixels; there a mask needs no ``num_classes``, and is of its own dtype then.
 
-The partners of a batch are :func:`shuffled` unless told, which on a sharded batch sends every
-example everywhere; :func:`reversal` sends each to one device, and :func:`within` groups that lie on
-one device none at all. Any function ``(key, x) -> x`` that depends on the key and on nothing but
-positions will do. Shares are drawn for each example, or with :func:`share_of_batch` once for all.
+The partners of a batch are :func:`partners.shuffle` unless told, which on a sharded batch sends
+every example everywhere; :func:`partners.reverse` sends each to one device, and
+:func:`partners.reverse_within` groups that lie on one device none at all. Any function
+``(key, x) -> x`` that depends on the key and on nothing but positions will do. Shares are drawn for
+each example, or with :func:`partners.share_per_batch` once for all.
 :func:`switch` mixes by the one or the other.
 """
 
@@ -38,7 +39,7 @@ from jaxreg.augment._shared import (
 )
 from jaxreg.augment._soft_labels import are_of_pixels, mix_labels, paste_labels
 from jaxreg.augment.erase import box
-from jaxreg.augment.partners import Draw, Partners, share_of_example, shuffled
+from jaxreg.augment.partners import Draw, Partners, share_per_example, shuffle
 
 
 class Mixed(NamedTuple):
@@ -216,8 +217,8 @@ def random_mixup(
       alpha: Parameter :math:`\alpha`, zero or positive; 0 mixes nothing in, to the bit, and
         infinity one half.
       num_classes: Number of classes, for class ids.
-      partners: Which examples are mixed in; :func:`shuffled` by default.
-      draw: How shares are drawn: :func:`share_of_example` by default.
+      partners: Which examples are mixed in; :func:`partners.shuffle` by default.
+      draw: How shares are drawn: :func:`partners.share_per_example` by default.
 
     Returns:
       The mixed batch, see :func:`mixup`.
@@ -262,8 +263,8 @@ def random_cutmix(
       labels: Class ids, distributions, other floats or labels of pixels, as for :func:`cutmix`.
       alpha: Parameter :math:`\alpha`, zero or positive; 0 pastes nothing, and infinity one half.
       num_classes: Number of classes, for class ids.
-      partners: Which images are pasted from; :func:`shuffled` by default.
-      draw: How shares are drawn: :func:`share_of_example` by default.
+      partners: Which images are pasted from; :func:`partners.shuffle` by default.
+      draw: How shares are drawn: :func:`partners.share_per_example` by default.
 
     Returns:
       The mixed batch, see :func:`cutmix`. Boxes lie about a point that is anywhere with the same
@@ -309,8 +310,8 @@ def _partnered(
     check_nonnegative(alpha, "alpha")
     _check_batch(x)
     share_key, partner_key = jax.random.split(key)
-    partners = shuffled if partners is None else partners
-    share = (share_of_example if draw is None else draw)(share_key, x, as_strength(alpha, x))
+    partners = shuffle if partners is None else partners
+    share = (share_per_example if draw is None else draw)(share_key, x, as_strength(alpha, x))
     # On purpose the same key again: labels have the partners of their examples.
     other_labels = partners(jax.random.clone(partner_key), jnp.asarray(labels))
     return share, partners(partner_key, x), other_labels

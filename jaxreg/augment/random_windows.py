@@ -7,7 +7,6 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxreg._checks import check_key, check_rate
-from jaxreg.augment import random_matrices
 from jaxreg.augment._shared import (
     check_fits,
     check_size,
@@ -17,6 +16,7 @@ from jaxreg.augment._shared import (
     spread,
     uniform,
 )
+from jaxreg.augment.matrices.random import draw_window
 from jaxreg.augment.windows import crop, flip_left_right, flip_up_down, resized_crop, rot90
 
 
@@ -185,5 +185,5 @@ def random_resized_crop(
       Szegedy et al., `Going Deeper with Convolutions <https://arxiv.org/abs/1409.4842>`_, 2014
     """
     image = checked_pixels(image)
-    top, left, height, width = random_matrices.draw_window(key, image, scale, ratio)
+    top, left, height, width = draw_window(key, image, scale, ratio)
     return resized_crop(image, top=top, left=left, height=height, width=width, size=size)

@@ -18,7 +18,8 @@ from jaxreg.augment._shared import (
     per_example,
     place_by_example,
 )
-from jaxreg.augment.sampling import Border, edge, extended, nearest
+from jaxreg.augment.borders import Border, edge, extend
+from jaxreg.augment.sampling import nearest
 
 
 def flip_left_right(image: jax.Array) -> jax.Array:
@@ -267,8 +268,8 @@ def pad(
       image: Array ``[..., height, width, channels]``, of floats or of labels.
       width: Pixels on every side, or at the top, the bottom, the left and the right.
       fill: Value of the new pixels that the dtype holds: a number, or one for each channel.
-      border: Which pixels stand there instead: :func:`edge`, :func:`reflect`, :func:`wrap` or a
-        function like them.
+      border: Function that takes the new pixels from the image instead: :func:`borders.edge`,
+        :func:`borders.reflect`, :func:`borders.wrap` or one like them.
 
     Returns:
       The larger array, of the dtype of ``image``.
@@ -281,7 +282,7 @@ def pad(
       >>> import jax.numpy as jnp
       >>> from jaxreg import augment
       >>> image = jnp.arange(4.0).reshape(1, 4, 1)
-      >>> print(augment.pad(image, width=(0, 0, 2, 1), border=augment.reflect)[0, :, 0])
+      >>> print(augment.pad(image, width=(0, 0, 2, 1), border=augment.borders.reflect)[0, :, 0])
       [2. 1. 0. 1. 2. 3. 2.]
     """
     image = checked_pixels(image)
@@ -293,7 +294,7 @@ def pad(
             "`width` must be one number, zero or positive, or four of them (top, bottom, left, "
             f"right), got {width}."
         )
-    return extended(image, widths[:2], widths[2:], fill=fill, border=border)
+    return extend(image, widths[:2], widths[2:], fill=fill, border=border)
 
 
 def _nearest(

@@ -81,7 +81,7 @@ def warps(x, fill, **sample):
     return [
         augment.affine(x, RIGHT @ TILTED, fill=fill, **sample),
         augment.perspective(x, TILTED, size=(7, 9), fill=fill, **sample),
-        augment.affine(x, TILTED, border=augment.edge, **sample),
+        augment.affine(x, TILTED, border=augment.borders.edge, **sample),
         augment.elastic(x, SHIFTS, fill=fill, **sample),
     ]
 
@@ -109,7 +109,7 @@ def moves(x, fill):
         augment.random_crop(KEY, x, size=(5, 6)),
         augment.center_crop(x, size=(3, 4)),
         augment.pad(x, width=(1, 0, 2, 1), fill=fill),
-        augment.pad(x, width=2, border=augment.reflect),
+        augment.pad(x, width=2, border=augment.borders.reflect),
         augment.random_cutout(KEY, x, height=3, width=2, fill=fill),
         augment.random_erasing(KEY, x, probability=1.0, fill=fill),
         augment.random_grid_mask(KEY, x, spacing=(3.0, 4.0), share=0.5, fill=fill),
@@ -128,7 +128,7 @@ def test_labels_go_through_all_of_the_geometry(dtype, lead):
     @jax.jit
     def run():
         same = [*warps(labels, fill), *moves(labels, fill)]
-        expected = [*warps(floats, fill, sample=augment.nearest), *moves(floats, fill)]
+        expected = [*warps(floats, fill, sample=augment.sampling.nearest), *moves(floats, fill)]
         sizes = (augment.resize(labels, size=(5, 11)), augment.resize(labels, size=(16, 16)))
         crop = augment.random_resized_crop(KEY, labels, size=(5, 7))
         return same, expected, [*members(labels, fill), *sizes, crop]

@@ -43,7 +43,7 @@ def lit(image):
 @few("steps", [(TURN, LIGHT), (LIGHT, TURN), (TURN, SHIFT), (LIGHT, TURN, LIGHT)])
 def test_steps_come_in_order_and_two_geometries_are_one(steps):
     policy = [[augment.Step(one, 1.0, 3) for one in steps]]
-    options = {"policy": policy, "fill": 0.3, "sample": augment.bilinear}
+    options = {"policy": policy, "fill": 0.3, "sample": augment.sampling.bilinear}
     y = jax.jit(partial(augment.auto_augment, **options))(KEY, FLOAT[None])
     expected = FLOAT.astype(np.float64)
     if SHIFT in steps:
@@ -76,7 +76,7 @@ def test_all_steps_at_once_are_those_in_turn():
         [augment.Step(TURN, 0.5, 3), augment.Step(LIGHT, 0.5, 3)],
         [augment.Step(LIGHT, 0.5, 9), augment.Step(SHIFT, 0.5, 6)],
     ]
-    run = jax.jit(partial(augment.auto_augment, policy=policy, sample=augment.bilinear))
+    run = jax.jit(partial(augment.auto_augment, policy=policy, sample=augment.sampling.bilinear))
     expected = run(KEY, IMAGES)
     mesh = jax.make_mesh((8,), ("device",), axis_types=(AxisType.Explicit,))
     with jax.set_mesh(mesh):
@@ -182,7 +182,7 @@ def test_one_image_alone_is_that_of_a_batch_of_one():
 
 def test_operations_may_read_by_products():
     policy = partial(augment.rand_augment, operations=(operations.ROTATE,), number=1, magnitude=9)
-    samplers = augment.bilinear, augment.bilinear_matmul
+    samplers = augment.sampling.bilinear, augment.sampling.bilinear_matmul
     one, other = jax.jit(lambda x: [policy(KEY, x, sample=s) for s in samplers])(IMAGES[:4])
     np.testing.assert_allclose(one, other, rtol=0, atol=1e-6)
     assert (abs(np.asarray(one) - IMAGES[:4]).max(axis=(1, 2, 3)) > 0.01).all()
