@@ -122,7 +122,9 @@ def _value(value) -> str:
 
 
 def _module(function: Callable) -> str:
-    return "series" if ".series" in function.__module__ else "augment"
+    if ".series" in function.__module__:
+        return "series"
+    return "augment.borders" if ".borders" in function.__module__ else "augment"
 
 
 def applied(calls: tuple[Call, ...], x: jax.Array) -> list[np.ndarray]:

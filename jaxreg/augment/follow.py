@@ -18,7 +18,7 @@ from jaxreg._numerics import as_strength
 from jaxreg.augment._shared import Size, check_size, is_labels
 from jaxreg.augment.borders import Border
 from jaxreg.augment.geometry import affine
-from jaxreg.augment.matrices.fixed import apply
+from jaxreg.augment.matrices.fixed import move_points
 
 
 def affine_labels(
@@ -168,7 +168,7 @@ def _moved(x: jax.Array, y: jax.Array, matrix: ArrayLike, here: Size) -> Point:
     matrix = as_strength(matrix, x)
     matrix = matrix.reshape((1,) * (x.ndim + 1 - matrix.ndim) + matrix.shape)
     centred = as_strength(x, x) - here[1] / 2, as_strength(y, y) - here[0] / 2
-    moved = apply(matrix, *(value[..., None] for value in centred))
+    moved = move_points(matrix, *(value[..., None] for value in centred))
     x, y, w = (value[..., 0] for value in moved)
     return x, y, w
 

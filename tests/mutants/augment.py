@@ -95,8 +95,8 @@ MUTANTS = (
     ),
     Mutant(
         "augment/geometry.py",
-        "apply(back / scale,",
-        "apply(matrix / scale,",
+        "move_points(back / scale,",
+        "move_points(matrix / scale,",
         "moved instead of pulled",
     ),
     Mutant(
@@ -322,14 +322,14 @@ MUTANTS = (
     ),
     Mutant(
         "augment/matrices/random.py",
-        "jnp.round(jnp.sqrt(area * aspect)), jnp.round(jnp.sqrt(area / aspect))",
-        "jnp.round(jnp.sqrt(area / aspect)), jnp.round(jnp.sqrt(area * aspect))",
+        "w = jnp.round(jnp.sqrt(area * aspect))",
+        "w = jnp.round(jnp.sqrt(area / aspect))",
         "ratio the other way round",
     ),
     Mutant(
         "augment/random_windows.py",
-        "uniform(own, image) * (length - part + 1)",
-        "uniform(own, image) * (length - part)",
+        "uniform(top_key, image) * (height - size[0] + 1)",
+        "uniform(top_key, image) * (height - size[0])",
         "the last place is never drawn",
     ),
     Mutant(
