@@ -83,8 +83,8 @@ MUTANTS = (
     ),
     Mutant(
         "augment/follow.py",
-        "((x, there[1]), (y, there[0]))",
-        "((x, there[0]), (y, there[1]))",
+        "left, right = _extent(x, seen, there[1])",
+        "left, right = _extent(x, seen, there[0])",
         "height for width",
     ),
     Mutant(
@@ -250,8 +250,8 @@ MUTANTS = (
     ),
     Mutant(
         "augment/follow.py",
-        "share = jnp.where(crosses, (least - w[0]) / length",
-        "share = jnp.where(crosses, (least + w[0]) / length",
+        "share = jnp.where(crosses, (least - w) / length",
+        "share = jnp.where(crosses, (least + w) / length",
         "a side leaves at the wrong place",
     ),
     Mutant(
@@ -340,8 +340,8 @@ MUTANTS = (
     ),
     Mutant(
         "augment/sampling.py",
-        "jnp.floor(_bounded(position) + 0.5)",
-        "jnp.floor(_bounded(position))",
+        "jnp.floor(_limit(position) + 0.5)",
+        "jnp.floor(_limit(position))",
         "rounds down",
     ),
     Mutant(
