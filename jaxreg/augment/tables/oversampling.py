@@ -1,4 +1,4 @@
-"""Oversampling: new examples between those of the same class."""
+"""Oversampling: new examples between two examples of a class."""
 
 from collections.abc import Callable
 
