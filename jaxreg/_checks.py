@@ -60,6 +60,18 @@ def check_nonnegative(value: ArrayLike, name: str) -> None:
         raise ValueError(f"`{name}` must be zero or positive, got {value}.")
 
 
+def check_positive(value: ArrayLike, name: str) -> None:
+    """Raises unless all numbers are above 0; JAX arrays pass."""
+    if not isinstance(value, jax.Array) and not np.all(np.asarray(value) > 0):
+        raise ValueError(f"`{name}` must be positive, got {value}.")
+
+
+def check_finite(value: ArrayLike, name: str) -> None:
+    """Raises unless all numbers are finite; JAX arrays pass."""
+    if not isinstance(value, jax.Array) and not np.all(np.isfinite(value)):
+        raise ValueError(f"`{name}` must be finite, got {value}.")
+
+
 def is_floating(leaf: object) -> bool:
     """Tells whether a leaf of a tree holds real or complex floating-point numbers.
 
