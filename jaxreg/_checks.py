@@ -156,6 +156,13 @@ def check_static_integer(value: int, name: str) -> None:
         )
 
 
+def check_at_least(value: int, name: str, least: int) -> None:
+    """Raises unless ``value`` is an integer on the host, and ``least`` or more."""
+    check_static_integer(value, name)
+    if value < least:
+        raise ValueError(f"`{name}` must be at least {least}, got {value}.")
+
+
 def check_key(key: jax.Array) -> None:
     """Raises unless ``key`` is one PRNG key, typed or of the older ``uint32`` kind."""
     fix = "make one with jax.random.key(seed)"

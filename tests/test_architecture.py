@@ -10,8 +10,8 @@ import pytest
 ROOT = pathlib.Path(__file__).parent.parent / "jaxreg"
 FILES = sorted(ROOT.rglob("*.py"))
 FOLDERS = (
-    "augment", "augment/series", "augment/text", "dropout", "information", "normalization",
-    "penalties", "projections", "proximal",
+    "augment", "augment/matrices", "augment/series", "augment/tables", "augment/text", "dropout",
+    "information", "normalization", "penalties", "projections", "proximal",
     "reparam", "smoothness", "testing",
 )  # fmt: skip
 PURE = sorted(

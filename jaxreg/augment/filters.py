@@ -8,7 +8,7 @@ from jaxreg._checks import check_finite, check_nonnegative, check_static_integer
 from jaxreg._numerics import widen
 from jaxreg.augment._draws import between, limit, limits
 from jaxreg.augment._images import as_image, map_colors, per_example, select
-from jaxreg.augment.sampling import Border, edge, extended
+from jaxreg.augment.borders import Border, edge, extend
 
 
 def gaussian_blur(
@@ -26,8 +26,8 @@ def gaussian_blur(
         exactly the identity.
       radius: Pixels :math:`r` after which the kernel is cut off; it shapes the program. torchvision
         counts ``2 * radius + 1``.
-      border: How to continue the image beyond its border: :func:`edge`, :func:`reflect`
-        (torchvision's), :func:`wrap` or a function like them.
+      border: How to continue the image beyond its border: :func:`borders.edge`,
+        :func:`borders.reflect` (torchvision's), :func:`borders.wrap` or a function like them.
 
     Returns:
       Array with the shape and dtype of ``image``.
@@ -181,7 +181,7 @@ def _along(x: jax.Array, axis: int, taps: list[jax.Array], border: Border) -> ja
         return x
     around = (radius, radius)
     rows, columns = (around, (0, 0)) if axis == -3 else ((0, 0), around)
-    padded = extended(x, rows, columns, border=border)
+    padded = extend(x, rows, columns, border=border)
     shifts = (
         jax.lax.slice_in_dim(padded, start, start + length, axis=x.ndim + axis)
         for start in range(len(taps))

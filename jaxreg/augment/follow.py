@@ -15,10 +15,10 @@ from jax.typing import ArrayLike
 
 from jaxreg._checks import check_integer, check_real
 from jaxreg._numerics import as_strength
-from jaxreg.augment import matrices
-from jaxreg.augment._shared import Size, check_size, is_labels
+from jaxreg.augment._images import Size, check_size, is_labels
+from jaxreg.augment.borders import Border
 from jaxreg.augment.geometry import affine
-from jaxreg.augment.sampling import Border
+from jaxreg.augment.matrices.fixed import apply
 
 
 def affine_labels(
@@ -52,7 +52,7 @@ def affine_labels(
       >>> import jax.numpy as jnp
       >>> from jaxreg import augment
       >>> labels = jnp.arange(9).reshape(3, 3)
-      >>> print(augment.affine_labels(labels, augment.translation(1.0, 0.0), fill=-1))
+      >>> print(augment.affine_labels(labels, augment.matrices.translation(1.0, 0.0), fill=-1))
       [[-1  0  1]
        [-1  3  4]
        [-1  6  7]]
@@ -94,7 +94,7 @@ def keypoints(
       >>> import jax.numpy as jnp
       >>> from jaxreg import augment
       >>> points = jnp.array([[0.0, 0.0], [1.0, 3.0]])
-      >>> print(augment.keypoints(points, augment.scaling(-1.0, 1.0), image_size=(3, 4)))
+      >>> print(augment.keypoints(points, augment.matrices.scaling(-1.0, 1.0), image_size=(3, 4)))
       [[4. 0.]
        [3. 3.]]
     """
@@ -140,7 +140,7 @@ def boxes(
       >>> import jax.numpy as jnp
       >>> from jaxreg import augment
       >>> corners = jnp.array([[0.0, 0.0, 2.0, 1.0]])
-      >>> print(augment.boxes(corners, augment.translation(3.0, 1.0), image_size=(3, 4)))
+      >>> print(augment.boxes(corners, augment.matrices.translation(3.0, 1.0), image_size=(3, 4)))
       [[3. 1. 4. 2.]]
     """
     check_real(corners, "corners")
@@ -168,7 +168,7 @@ def _moved(x: jax.Array, y: jax.Array, matrix: ArrayLike, here: Size) -> Point:
     matrix = as_strength(matrix, x)
     matrix = matrix.reshape((1,) * (x.ndim + 1 - matrix.ndim) + matrix.shape)
     centred = as_strength(x, x) - here[1] / 2, as_strength(y, y) - here[0] / 2
-    moved = matrices.apply(matrix, *(value[..., None] for value in centred))
+    moved = apply(matrix, *(value[..., None] for value in centred))
     x, y, w = (value[..., 0] for value in moved)
     return x, y, w
 

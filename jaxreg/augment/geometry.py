@@ -18,8 +18,11 @@ from jax.typing import ArrayLike
 from jaxreg._checks import check_broadcasts
 from jaxreg._numerics import as_strength
 from jaxreg.augment import matrices
-from jaxreg.augment._shared import Size, check_size, checked_pixels, select
-from jaxreg.augment.sampling import Border, Sampler, default_sampler
+from jaxreg.augment._images import Size, check_size, select
+from jaxreg.augment._images import as_pixels as checked_pixels
+from jaxreg.augment.borders import Border
+from jaxreg.augment.matrices.fixed import adjugate, apply
+from jaxreg.augment.sampling import Sampler, default_sampler
 
 
 def affine(
@@ -38,21 +41,22 @@ def affine(
       v(x' / w', y' / w') = u(x, y), \qquad (x', y', w') = M (x, y, 1)
 
     A matrix whose last row is 0, 0, 1 is an affine map, :math:`v(A p + t) = u(p)`; any other has a
-    perspective, which is followed. Build the matrix of several steps with :func:`chain`;
+    perspective, which is followed. Build the matrix of several steps with :func:`matrices.chain`;
     :func:`keypoints`, :func:`boxes` and :func:`affine_labels` move what belongs to the image by the
     same matrix.
 
     Args:
       image: Array ``[..., height, width, channels]``, of floats or of labels: integers or booleans.
       matrix: Matrices :math:`M`, ``[..., 3, 3]``, one for all or one for each example, as
-        :func:`rotation` and :func:`window` make them.
+        :func:`matrices.rotation` and :func:`matrices.window` make them.
       size: Height and width of the result, those of ``image`` by default. The centre stays the
         centre.
       fill: Value beyond the border that the dtype holds: a number, or one for each channel.
-      border: What stands beyond the border instead: :func:`edge`, :func:`reflect`, :func:`wrap` or
-        a function like them.
-      sample: How to read between pixels: :func:`bilinear`, which is the default, :func:`nearest`,
-        which is that for labels, :func:`bilinear_matmul` or a function like them.
+      border: Function that leads back into the image from beyond the border: :func:`borders.edge`,
+        :func:`borders.reflect`, :func:`borders.wrap` or one like them.
+      sample: Function that reads between pixels: :func:`sampling.bilinear`, the default,
+        :func:`sampling.nearest`, the default for labels, :func:`sampling.bilinear_matmul` or one
+        like them.
 
     Returns:
       Array ``[..., *size, channels]`` of the dtype of ``image``. It averages no more pixels where
@@ -67,8 +71,9 @@ def affine(
       >>> import jax.numpy as jnp
       >>> from jaxreg import augment
       >>> image = jnp.arange(16.0).reshape(4, 4, 1)
-      >>> turned = augment.chain(augment.rotation(30.0), augment.rotation(60.0))
-      >>> print(jnp.allclose(augment.affine(image, turned), jnp.rot90(image), atol=1e-4))
+      >>> once = augment.matrices.rotation(45.0)
+      >>> turned = augment.affine(image, augment.matrices.chain(once, once))
+      >>> print(jnp.allclose(turned, jnp.rot90(image), atol=1e-4))
       True
     """
     image = checked_pixels(image)
@@ -91,7 +96,7 @@ def perspective(
 
     Args:
       image: Array ``[..., height, width, channels]``, of floats or of labels.
-      matrix: Matrices :math:`M`, ``[..., 3, 3]``, as :func:`quadrilateral` makes them.
+      matrix: Matrices :math:`M`, ``[..., 3, 3]``, as :func:`matrices.quadrilateral` makes them.
       size: Height and width of the result, those of ``image`` by default.
       fill: Value beyond the border and the horizon: a number, or one for each channel.
       border: What stands beyond the border instead, as in :func:`affine`.
@@ -293,7 +298,7 @@ def elastic(
       >>> from jaxreg import augment
       >>> image = jnp.arange(4.0).reshape(1, 4, 1)
       >>> right = jnp.array([1.0, 0.0])
-      >>> print(augment.elastic(image, right, border=augment.edge)[0, :, 0])
+      >>> print(augment.elastic(image, right, border=augment.borders.edge)[0, :, 0])
       [1. 2. 3. 3.]
 
     References:
@@ -320,11 +325,11 @@ def positions(
     of exactly 0, 0, 1.
     """
     matrix = _check_matrix(matrix, lead)
-    back = matrices.adjugate(matrix)
+    back = adjugate(matrix)
     determinant = jnp.sum(matrix[..., 0, :] * back[..., :, 0], axis=-1)[..., None, None]
     last = back[..., 2:, 2:]
     scale = jnp.where(last == 0, jnp.ones_like(last), last)
-    x, y, w = matrices.apply(back / scale, *_centred_grid(size, back))
+    x, y, w = apply(back / scale, *_centred_grid(size, back))
     seen = jnp.sign(w) * jnp.sign(scale) * jnp.sign(determinant) > 0
     w = jnp.where(seen, w, jnp.ones_like(w))
     x, y = (jnp.where(seen, place / w, jnp.full_like(w, jnp.nan)) for place in (x, y))

@@ -6,11 +6,12 @@ makes one-hot, or floats of any shape ``[batch, ...]``, such as distributions
 depth ``[batch, height, width, ...]``, are not averaged by :func:`cutmix` but pasted with their
 pixels; there a mask needs no ``num_classes`` and keeps its dtype.
 
-The partners of a batch are :func:`shuffled` unless told, which on a sharded batch sends every
-example everywhere; :func:`reversal` sends each to one device, and :func:`within` groups that lie on
-one device none at all. Any function ``(key, x) -> x`` that depends on the key and on nothing but
-positions will do. Shares are drawn for each example, or with :func:`share_of_batch` once for all.
-:func:`switch` mixes by the one or the other.
+The partners of a batch come from :func:`partners.shuffle` by default, which on a sharded batch
+sends examples to all devices. :func:`partners.reverse` sends each to one device, and
+:func:`partners.reverse_within` keeps each on its device if the groups lie on one. Any function
+``(key, x) -> x`` that depends on nothing but the key and positions will do. Shares are drawn for
+each example, or once for all with :func:`partners.share_per_batch`. :func:`switch` chooses between
+two ways of mixing.
 """
 
 from typing import NamedTuple
@@ -39,7 +40,7 @@ from jaxreg.augment._mixing import (
     paste_labels,
 )
 from jaxreg.augment.erase import box
-from jaxreg.augment.partners import Draw, Partners, share_of_example, shuffled
+from jaxreg.augment.partners import Draw, Partners, share_per_example, shuffle
 
 
 class Mixed(NamedTuple):
@@ -220,8 +221,8 @@ def random_mixup(
       alpha: Parameter :math:`\alpha`, zero or positive; 0 is exactly the identity, and infinity
         mixes in one half.
       num_classes: Number of classes, for class ids.
-      partners: Function that chooses the examples to mix in; :func:`shuffled` by default.
-      draw: Function that draws the shares; :func:`share_of_example` by default.
+      partners: Function that chooses the examples to mix in; :func:`partners.shuffle` by default.
+      draw: Function that draws the shares; :func:`partners.share_per_example` by default.
 
     Returns:
       The mixed batch, see :func:`mixup`.
@@ -266,8 +267,8 @@ def random_cutmix(
       labels: Class ids, distributions, other floats or labels of pixels, as for :func:`cutmix`.
       alpha: Parameter :math:`\alpha`, zero or positive; 0 pastes nothing, and infinity one half.
       num_classes: Number of classes, for class ids.
-      partners: Function that chooses the images to paste from; :func:`shuffled` by default.
-      draw: Function that draws the shares; :func:`share_of_example` by default.
+      partners: Function that chooses the images to paste from; :func:`partners.shuffle` by default.
+      draw: Function that draws the shares; :func:`partners.share_per_example` by default.
 
     Returns:
       The mixed batch, see :func:`cutmix`. The center of the box is uniform over the image and drawn
@@ -313,8 +314,8 @@ def _draw_partners(
     check_nonnegative(alpha, "alpha")
     _check_batch(x)
     share_key, partner_key = jax.random.split(key)
-    partners = shuffled if partners is None else partners
-    draw = share_of_example if draw is None else draw
+    partners = shuffle if partners is None else partners
+    draw = share_per_example if draw is None else draw
     share = draw(share_key, x, as_strength(alpha, x))
     # The same key on purpose, so that labels have the partners of their examples.
     other_labels = partners(jax.random.clone(partner_key), jnp.asarray(labels))

@@ -64,9 +64,10 @@ class Warp(NamedTuple):
 
     >>> import jax, jax.numpy as jnp
     >>> from jaxreg import augment
-    >>> zoom = augment.Warp(lambda image, strength: augment.scaling(1 + strength, 1.0), high=1.0)
+    >>> scaling = augment.matrices.scaling
+    >>> zoom = augment.Warp(lambda image, strength: scaling(1 + strength, 1.0), high=1.0)
     >>> key, image = jax.random.key(0), jnp.arange(4.0).reshape(1, 4, 1)
-    >>> options = {"operations": [zoom], "number": 1, "sample": augment.bilinear}
+    >>> options = {"operations": [zoom], "number": 1, "sample": augment.sampling.bilinear}
     >>> print(augment.rand_augment(key, image, magnitude=30, **options)[0, :, 0])
     [0.75 1.25 1.75 2.25]
     """

@@ -9,11 +9,13 @@ from jaxreg._checks import check_static_integer
 from jaxreg._sharding import examples_of_device, place_like, whole_along
 from jaxreg.augment._shares import beta
 
+__all__ = ["reverse", "reverse_within", "share_per_batch", "share_per_example", "shuffle"]
+
 Partners = Callable[[jax.Array, jax.Array], jax.Array]
 Draw = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 
 
-def shuffled(key: jax.Array, x: jax.Array) -> jax.Array:
+def shuffle(key: jax.Array, x: jax.Array) -> jax.Array:
     """Partners in random order, the same for all arrays of one length and key.
 
     Args:
@@ -26,14 +28,14 @@ def shuffled(key: jax.Array, x: jax.Array) -> jax.Array:
     Example:
       >>> import jax, jax.numpy as jnp
       >>> from jaxreg import augment
-      >>> print(jnp.sort(augment.shuffled(jax.random.key(0), jnp.arange(4))))
+      >>> print(jnp.sort(augment.partners.shuffle(jax.random.key(0), jnp.arange(4))))
       [0 1 2 3]
     """
     order = jax.random.permutation(key, x.shape[0])
     return place_like(jnp.take(whole_along(x, [0]), order, axis=0, mode="clip"), x)
 
 
-def reversal(key: jax.Array, x: jax.Array) -> jax.Array:
+def reverse(key: jax.Array, x: jax.Array) -> jax.Array:
     """Partners in reverse order, for batches that are in random order already.
 
     On a batch that is spread over devices each one sends its examples to one other.
@@ -49,14 +51,14 @@ def reversal(key: jax.Array, x: jax.Array) -> jax.Array:
     Example:
       >>> import jax.numpy as jnp
       >>> from jaxreg import augment
-      >>> print(augment.reversal(None, jnp.arange(4)))
+      >>> print(augment.partners.reverse(None, jnp.arange(4)))
       [3 2 1 0]
     """
     del key
     return jnp.flip(x, axis=0)
 
 
-def within(size: int) -> Partners:
+def reverse_within(size: int) -> Partners:
     """Partners in reverse order within groups of neighbors, for sharded batches.
 
     Where groups do not reach across devices no example is sent. Where they do, an Explicit mesh
@@ -74,7 +76,7 @@ def within(size: int) -> Partners:
     Example:
       >>> import jax.numpy as jnp
       >>> from jaxreg import augment
-      >>> print(augment.within(2)(None, jnp.arange(4)))
+      >>> print(augment.partners.reverse_within(2)(None, jnp.arange(4)))
       [1 0 3 2]
     """
     check_static_integer(size, "size")
@@ -90,7 +92,7 @@ def within(size: int) -> Partners:
     return partners
 
 
-def share_of_example(key: jax.Array, x: jax.Array, alpha: jax.Array) -> jax.Array:
+def share_per_example(key: jax.Array, x: jax.Array, alpha: jax.Array) -> jax.Array:
     """A share from ``Beta(alpha, alpha)`` for each example; 1 where ``alpha`` is 0.
 
     Args:
@@ -104,13 +106,13 @@ def share_of_example(key: jax.Array, x: jax.Array, alpha: jax.Array) -> jax.Arra
     Example:
       >>> import jax, jax.numpy as jnp
       >>> from jaxreg import augment
-      >>> print(augment.share_of_example(jax.random.key(0), jnp.ones((3, 2)), 0.0))
+      >>> print(augment.partners.share_per_example(jax.random.key(0), jnp.ones((3, 2)), 0.0))
       [1. 1. 1.]
     """
     return beta(key, x, alpha, (x.shape[0],))
 
 
-def share_of_batch(key: jax.Array, x: jax.Array, alpha: jax.Array) -> jax.Array:
+def share_per_batch(key: jax.Array, x: jax.Array, alpha: jax.Array) -> jax.Array:
     """One share from ``Beta(alpha, alpha)`` for all; 1 where ``alpha`` is 0.
 
     Args:
@@ -124,7 +126,7 @@ def share_of_batch(key: jax.Array, x: jax.Array, alpha: jax.Array) -> jax.Array:
     Example:
       >>> import jax, jax.numpy as jnp
       >>> from jaxreg import augment
-      >>> print(augment.share_of_batch(jax.random.key(0), jnp.ones((3, 2)), 0.0))
+      >>> print(augment.partners.share_per_batch(jax.random.key(0), jnp.ones((3, 2)), 0.0))
       1.0
     """
     return beta(key, x, alpha, ())

@@ -11,14 +11,12 @@ from jax.typing import ArrayLike
 from jaxreg import _bits
 from jaxreg._checks import check_key
 from jaxreg._numerics import real_dtype
-from jaxreg.augment import matrices, random_matrices
-from jaxreg.augment._shared import (
-    checked_pixels,
-    limit,
-)
+from jaxreg.augment import matrices
+from jaxreg.augment._draws import limit
+from jaxreg.augment._images import as_pixels as checked_pixels
+from jaxreg.augment.borders import Border
 from jaxreg.augment.filters import gaussian_blur
 from jaxreg.augment.geometry import affine, elastic, perspective
-from jaxreg.augment.sampling import Border
 
 
 def random_rotate(
@@ -53,7 +51,7 @@ def random_rotate(
       >>> print(turned[:, 4, 4, 0], jnp.all(turned[:, 0, 0, 0] < 1))
       [1. 1.] True
     """
-    matrix = random_matrices.random_rotation(key, image, degrees=degrees)
+    matrix = matrices.random_rotation(key, image, degrees=degrees)
     return affine(image, matrix, fill=fill, border=border)
 
 
@@ -91,7 +89,7 @@ def random_translate(
       >>> print(shifted.shape, shifted[:, 4, 4, 0])
       (2, 9, 9, 1) [1. 1.]
     """
-    matrix = random_matrices.random_translation(key, image, x=x, y=y)
+    matrix = matrices.random_translation(key, image, x=x, y=y)
     return affine(image, matrix, fill=fill, border=border)
 
 
@@ -128,7 +126,7 @@ def random_scale(
       >>> print(augment.random_scale(jax.random.key(0), image, x=0.5, y=0.5)[:, 4, 4, 0])
       [1. 1.]
     """
-    matrix = random_matrices.random_scaling(key, image, x=x, y=y)
+    matrix = matrices.random_scaling(key, image, x=x, y=y)
     return affine(image, matrix, fill=fill, border=border)
 
 
@@ -165,7 +163,7 @@ def random_shear(
       >>> print(augment.random_shear(jax.random.key(0), image, x=0.3, y=0.3)[:, 4, 4, 0])
       [1. 1.]
     """
-    matrix = random_matrices.random_shearing(key, image, x=x, y=y)
+    matrix = matrices.random_shearing(key, image, x=x, y=y)
     return affine(image, matrix, fill=fill, border=border)
 
 
@@ -214,12 +212,12 @@ def random_affine(
     keys = jax.random.split(key, 4)
     limit(shear, "shear", image)
     limit(shift, "shift", image)
-    factor = random_matrices.random_scaling(keys[1], image, x=scale, y=0.0)[..., 0, 0]
+    factor = matrices.random_scaling(keys[1], image, x=scale, y=0.0)[..., 0, 0]
     matrix = matrices.chain(
-        random_matrices.random_shearing(keys[0], image, x=shear, y=0.0),
+        matrices.random_shearing(keys[0], image, x=shear, y=0.0),
         matrices.scaling(factor, factor),
-        random_matrices.random_rotation(keys[2], image, degrees=degrees),
-        random_matrices.random_translation(keys[3], image, x=shift, y=shift),
+        matrices.random_rotation(keys[2], image, degrees=degrees),
+        matrices.random_translation(keys[3], image, x=shift, y=shift),
     )
     return affine(image, matrix, fill=fill, border=border)
 
@@ -256,7 +254,7 @@ def random_perspective(
       >>> print(augment.random_perspective(jax.random.key(0), image, distortion=0.5)[:, 4, 4, 0])
       [1. 1.]
     """
-    matrix = random_matrices.random_quadrilateral(key, image, distortion=distortion)
+    matrix = matrices.random_quadrilateral(key, image, distortion=distortion)
     return perspective(image, matrix, fill=fill, border=border)
 
 

@@ -7,16 +7,20 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxreg._checks import check_key, check_rate
-from jaxreg.augment import random_matrices
-from jaxreg.augment._shared import (
+from jaxreg.augment._draws import decide as chosen
+from jaxreg.augment._draws import uniform
+from jaxreg.augment._images import (
+    append_axes as spread,
+)
+from jaxreg.augment._images import (
+    as_pixels as checked_pixels,
+)
+from jaxreg.augment._images import (
     check_fits,
     check_size,
-    checked_pixels,
-    chosen,
     select,
-    spread,
-    uniform,
 )
+from jaxreg.augment.matrices.random import draw_window
 from jaxreg.augment.windows import crop, flip_left_right, flip_up_down, resized_crop, rot90
 
 
@@ -185,5 +189,5 @@ def random_resized_crop(
       Szegedy et al., `Going Deeper with Convolutions <https://arxiv.org/abs/1409.4842>`_, 2014
     """
     image = checked_pixels(image)
-    top, left, height, width = random_matrices.draw_window(key, image, scale, ratio)
+    top, left, height, width = draw_window(key, image, scale, ratio)
     return resized_crop(image, top=top, left=left, height=height, width=width, size=size)

@@ -12,16 +12,22 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxreg._numerics import as_strength, real_dtype, widen
-from jaxreg.augment._filling import check_fill, filling
-from jaxreg.augment._shared import (
-    checked,
-    checked_pixels,
+from jaxreg.augment._filling import check_fill
+from jaxreg.augment._images import (
+    as_image as checked,
+)
+from jaxreg.augment._images import (
+    as_pixels as checked_pixels,
+)
+from jaxreg.augment._images import (
     is_labels,
     place_by_example,
     select,
 )
+from jaxreg.augment.borders import Border, edge, value_beyond
 
-Border = Callable[[jax.Array, int], jax.Array]
+__all__ = ["bilinear", "bilinear_matmul", "nearest"]
+
 Sampler = Callable[..., jax.Array]
 
 _FAR = 2.0**24
@@ -49,8 +55,8 @@ def bilinear(
       x: Columns of the points, ``[..., rows, columns]`` with the leading axes of ``image``.
       y: Their rows, of the same shape.
       fill: Value beyond the border: a number, or one for each channel.
-      border: What stands beyond the border instead, such as :func:`edge`: a function of integer
-        indices and the length of an axis that returns indices within it.
+      border: What stands beyond the border instead, such as :func:`borders.edge`: a function of
+        integer indices and the length of an axis that returns indices within it.
 
     Returns:
       Array ``[..., rows, columns, channels]`` of the dtype of ``image``; without a border,
@@ -64,7 +70,7 @@ def bilinear(
       >>> import jax.numpy as jnp
       >>> from jaxreg import augment
       >>> image = jnp.arange(4.0).reshape(2, 2, 1)
-      >>> print(augment.bilinear(image, jnp.array([[0.5]]), jnp.array([[0.5]]))[0, 0, 0])
+      >>> print(augment.sampling.bilinear(image, jnp.array([[0.5]]), jnp.array([[0.5]]))[0, 0, 0])
       1.5
     """
     image, x, y = _points(_between(image), x, y)
@@ -78,7 +84,7 @@ def bilinear(
             total = total + weight[..., None] * widen(_gather(image, row, column))
     if border is None:
         inside = (rows[0][1] + rows[1][1]) * (columns[0][1] + columns[1][1])
-        total = total + (1 - inside)[..., None] * _filling(fill, image)
+        total = total + (1 - inside)[..., None] * value_beyond(fill, image)
     return total.astype(image.dtype)
 
 
@@ -124,12 +130,13 @@ def bilinear_matmul(
       >>> import jax.numpy as jnp
       >>> from jaxreg import augment
       >>> image = jnp.arange(16.0).reshape(4, 4, 1)
-      >>> turned = augment.affine(image, augment.rotation(90.0), sample=augment.bilinear_matmul)
+      >>> matrix, sample = augment.matrices.rotation(90.0), augment.sampling.bilinear_matmul
+      >>> turned = augment.affine(image, matrix, sample=sample)
       >>> print(jnp.allclose(turned, jnp.rot90(image), atol=1e-4))
       True
     """
     image, x, y = _points(_between(image), x, y)
-    beyond = _filling(fill, image).reshape(1, -1)
+    beyond = value_beyond(fill, image).reshape(1, -1)
 
     # A gradient computes a row again, rather than keep the weights of all.
     @partial(jax.checkpoint, prevent_cse=False)
@@ -180,7 +187,7 @@ def nearest(
       >>> import jax.numpy as jnp
       >>> from jaxreg import augment
       >>> image = jnp.arange(4.0).reshape(2, 2, 1)
-      >>> print(augment.nearest(image, jnp.array([[0.7]]), jnp.array([[0.2]]))[0, 0, 0])
+      >>> print(augment.sampling.nearest(image, jnp.array([[0.7]]), jnp.array([[0.2]]))[0, 0, 0])
       1.0
     """
     image, x, y = _points(checked_pixels(image), x, y)
@@ -190,7 +197,7 @@ def nearest(
     column, column_inside = nearest_index(x, width, border)
     value = _gather(image, row, column)
     if border is None:
-        beyond = jnp.broadcast_to(_filling(fill, image).astype(image.dtype), value.shape)
+        beyond = jnp.broadcast_to(value_beyond(fill, image).astype(image.dtype), value.shape)
         value = select((row_inside & column_inside)[..., None], value, beyond)
     return value
 
@@ -198,89 +205,6 @@ def nearest(
 def default_sampler(image: jax.Array) -> Sampler:
     """How an image is read if not told: labels have nothing between them."""
     return nearest if is_labels(image) else bilinear
-
-
-def edge(index: jax.Array, size: int) -> jax.Array:
-    """Repeats the pixels at the border: ``aaa|abcd|ddd``.
-
-    Args:
-      index: Integers.
-      size: Length of the axis.
-
-    Returns:
-      Integers in ``[0, size)`` of the same shape.
-
-    Example:
-      >>> import jax.numpy as jnp
-      >>> from jaxreg import augment
-      >>> print(augment.edge(jnp.arange(-2, 6), 4))
-      [0 0 0 1 2 3 3 3]
-    """
-    return jnp.clip(index, 0, size - 1)
-
-
-def reflect(index: jax.Array, size: int) -> jax.Array:
-    """Reflects about the centres of the pixels at the border: ``dcb|abcd|cba``.
-
-    Args:
-      index: Integers.
-      size: Length of the axis.
-
-    Returns:
-      Integers in ``[0, size)`` of the same shape.
-
-    Example:
-      >>> import jax.numpy as jnp
-      >>> from jaxreg import augment
-      >>> print(augment.reflect(jnp.arange(-2, 6), 4))
-      [2 1 0 1 2 3 2 1]
-    """
-    last = size - 1
-    return last - abs(last - index % max(2 * last, 1))
-
-
-def wrap(index: jax.Array, size: int) -> jax.Array:
-    """Repeats the image: ``bcd|abcd|abc``.
-
-    Args:
-      index: Integers.
-      size: Length of the axis.
-
-    Returns:
-      Integers in ``[0, size)`` of the same shape.
-
-    Example:
-      >>> import jax.numpy as jnp
-      >>> from jaxreg import augment
-      >>> print(augment.wrap(jnp.arange(-2, 6), 4))
-      [2 3 0 1 2 3 0 1]
-    """
-    return index % size
-
-
-def extended(
-    image: jax.Array,
-    rows: tuple[int, int],
-    columns: tuple[int, int],
-    *,
-    fill: ArrayLike = 0.0,
-    border: Border | None = None,
-) -> jax.Array:
-    """The image with so many rows before and after it, and columns likewise."""
-    check_fill(fill, image.dtype)
-    height, width = image.shape[-3:-1]
-    if border is None:
-        padding = [(0, 0)] * (image.ndim - 3) + [rows, columns, (0, 0)]
-        inside = jnp.pad(jnp.ones((height, width, 1), bool), padding[-3:])
-        padded = jnp.pad(image, padding)
-        inside = inside.reshape((1,) * (image.ndim - 3) + inside.shape)
-        beyond = jnp.broadcast_to(_filling(fill, image).astype(image.dtype), padded.shape)
-        return select(inside, padded, beyond)
-    for axis, length, (before, after) in ((-3, height, rows), (-2, width, columns)):
-        if before or after:
-            index = border(jnp.arange(-before, length + after), length)
-            image = jnp.take(image, index, axis=axis, mode="clip")
-    return image
 
 
 def nearest_index(
@@ -333,8 +257,8 @@ def _between(image: jax.Array) -> jax.Array:
     if is_labels(image):
         raise TypeError(
             f"`image` must have a floating-point dtype, got {image.dtype}, to be read between "
-            "pixels; pass sample=augment.nearest for labels, and convert levels of color first "
-            "with augment.to_float(image)."
+            "pixels; pass sample=augment.sampling.nearest for labels, and convert levels of color "
+            "first with augment.to_float(image)."
         )
     return checked(image)
 
@@ -350,12 +274,6 @@ def _points(image: jax.Array, x: jax.Array, y: jax.Array) -> tuple[jax.Array, ja
             )
     x, y = (place_by_example(as_strength(points, image), image) for points in (x, y))
     return image, x, y
-
-
-def _filling(fill: ArrayLike, image: jax.Array) -> jax.Array:
-    """The value beyond the border, with as many axes as ``image``."""
-    value = filling(fill, image, image.shape[-1:])
-    return value if value.ndim == 0 else value.reshape((1,) * (image.ndim - 1) + value.shape)
 
 
 def _gather(image: jax.Array, row: jax.Array, column: jax.Array) -> jax.Array:

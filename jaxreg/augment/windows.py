@@ -6,19 +6,21 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxreg._checks import check_static_integer
+from jaxreg._checks import check_finite, check_static_integer
 from jaxreg._numerics import widen
-from jaxreg.augment._shared import (
+from jaxreg.augment._images import (
     Size,
-    check_finite,
     check_fits,
     check_size,
-    checked_pixels,
     is_labels,
     per_example,
     place_by_example,
 )
-from jaxreg.augment.sampling import Border, edge, extended, nearest
+from jaxreg.augment._images import (
+    as_pixels as checked_pixels,
+)
+from jaxreg.augment.borders import Border, edge, extend
+from jaxreg.augment.sampling import nearest
 
 
 def flip_left_right(image: jax.Array) -> jax.Array:
@@ -267,8 +269,8 @@ def pad(
       image: Array ``[..., height, width, channels]``, of floats or of labels.
       width: Pixels on every side, or at the top, the bottom, the left and the right.
       fill: Value of the new pixels that the dtype holds: a number, or one for each channel.
-      border: Which pixels stand there instead: :func:`edge`, :func:`reflect`, :func:`wrap` or a
-        function like them.
+      border: Function that takes the new pixels from the image instead: :func:`borders.edge`,
+        :func:`borders.reflect`, :func:`borders.wrap` or one like them.
 
     Returns:
       The larger array, of the dtype of ``image``.
@@ -281,7 +283,7 @@ def pad(
       >>> import jax.numpy as jnp
       >>> from jaxreg import augment
       >>> image = jnp.arange(4.0).reshape(1, 4, 1)
-      >>> print(augment.pad(image, width=(0, 0, 2, 1), border=augment.reflect)[0, :, 0])
+      >>> print(augment.pad(image, width=(0, 0, 2, 1), border=augment.borders.reflect)[0, :, 0])
       [2. 1. 0. 1. 2. 3. 2.]
     """
     image = checked_pixels(image)
@@ -293,7 +295,7 @@ def pad(
             "`width` must be one number, zero or positive, or four of them (top, bottom, left, "
             f"right), got {width}."
         )
-    return extended(image, widths[:2], widths[2:], fill=fill, border=border)
+    return extend(image, widths[:2], widths[2:], fill=fill, border=border)
 
 
 def _nearest(

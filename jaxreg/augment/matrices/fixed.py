@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxreg._sharding import place_like
-from jaxreg.augment._shared import check_size
+from jaxreg.augment._images import check_size
 
 
 def rotation(degrees: ArrayLike) -> jax.Array:
@@ -32,7 +32,7 @@ def rotation(degrees: ArrayLike) -> jax.Array:
 
     Example:
       >>> from jaxreg import augment
-      >>> print(augment.rotation(30.0)[0, 1], augment.rotation(30.0)[1, 0])
+      >>> print(augment.matrices.rotation(30.0)[0, 1], augment.matrices.rotation(30.0)[1, 0])
       0.5 -0.5
     """
     (degrees,) = _wide(degrees)
@@ -53,7 +53,7 @@ def translation(x: ArrayLike, y: ArrayLike) -> jax.Array:
 
     Example:
       >>> from jaxreg import augment
-      >>> print(augment.translation(2.0, -1.0)[:2, 2])
+      >>> print(augment.matrices.translation(2.0, -1.0)[:2, 2])
       [ 2. -1.]
     """
     x, y = _wide(x, y)
@@ -72,8 +72,8 @@ def scaling(x: ArrayLike, y: ArrayLike) -> jax.Array:
 
     Example:
       >>> from jaxreg import augment
-      >>> left_right = augment.scaling(-1.0, 1.0)
-      >>> print(augment.chain(left_right, left_right))
+      >>> left_right = augment.matrices.scaling(-1.0, 1.0)
+      >>> print(augment.matrices.chain(left_right, left_right))
       [[1. 0. 0.]
        [0. 1. 0.]
        [0. 0. 1.]]
@@ -98,7 +98,7 @@ def shearing(x: ArrayLike, y: ArrayLike) -> jax.Array:
 
     Example:
       >>> from jaxreg import augment
-      >>> print(augment.shearing(0.5, 0.0)[0])
+      >>> print(augment.matrices.shearing(0.5, 0.0)[0])
       [1.  0.5 0. ]
     """
     x, y = _wide(x, y)
@@ -132,7 +132,7 @@ def window(
 
     Example:
       >>> from jaxreg import augment
-      >>> print(augment.window(0, 0, 4, 4, image_size=(4, 8), size=(8, 8))[0])
+      >>> print(augment.matrices.window(0, 0, 4, 4, image_size=(4, 8), size=(8, 8))[0])
       [2. 0. 4.]
     """
     image_size, size = check_size(image_size, "image_size"), check_size(size)
@@ -161,7 +161,7 @@ def quadrilateral(corners: jax.Array, *, size: Sequence[int]) -> jax.Array:
       >>> import jax.numpy as jnp
       >>> from jaxreg import augment
       >>> same = jnp.array([[-3.0, -2.0], [3.0, -2.0], [3.0, 2.0], [-3.0, 2.0]])
-      >>> print(jnp.allclose(augment.quadrilateral(same, size=(4, 6)), jnp.eye(3)))
+      >>> print(jnp.allclose(augment.matrices.quadrilateral(same, size=(4, 6)), jnp.eye(3)))
       True
 
     References:
@@ -202,8 +202,8 @@ def chain(first: jax.Array, *others: jax.Array) -> jax.Array:
 
     Example:
       >>> from jaxreg import augment
-      >>> moved = augment.chain(augment.translation(1.0, 0.0), augment.scaling(2.0, 2.0))
-      >>> print(moved[0])
+      >>> matrices = augment.matrices
+      >>> print(matrices.chain(matrices.translation(1.0, 0.0), matrices.scaling(2.0, 2.0))[0])
       [2. 0. 2.]
     """
 

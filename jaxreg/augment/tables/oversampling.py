@@ -42,8 +42,9 @@ def smote(
       key: PRNG key.
       x: Floating-point examples ``[examples, ...]``: rows of a table, series, or others.
       labels: Their class ids, integers ``[examples]``.
-      wanted: Class ids of the new examples, integers ``[new]``, traced or not. With :func:`lacking`
-        from NumPy, ``numpy.repeat(numpy.arange(num_classes), lacking)`` balances all classes.
+      wanted: Class ids of the new examples, integers ``[new]``, traced or not. To balance all
+        classes, pass ``numpy.repeat(numpy.arange(num_classes), shortfall)`` with the integers that
+        :func:`shortfall` returns.
       neighbors: Number of neighbors, positive: 5 in the paper.
       distance: Function of all examples ``[examples, ...]`` and of one that returns their distances
         ``[examples]``, or numbers in the same order. The Euclidean one by default, for a series
@@ -62,7 +63,7 @@ def smote(
       >>> import jax, jax.numpy as jnp
       >>> from jaxreg import augment
       >>> x, labels = jnp.array([[0.0, 0.0], [1.0, 2.0], [9.0, 9.0]]), jnp.array([1, 1, 0])
-      >>> new = augment.smote(jax.random.key(0), x, labels, wanted=jnp.ones(20, int))
+      >>> new = augment.tables.smote(jax.random.key(0), x, labels, wanted=jnp.ones(20, int))
       >>> print(new.shape, jnp.allclose(new[:, 1], 2 * new[:, 0]), new.max() < 2)
       (20, 2) True True
 
@@ -92,7 +93,7 @@ def smote(
     return jnp.where(exists.reshape(share.shape), new, jnp.zeros_like(new))
 
 
-def lacking(labels: jax.Array, *, num_classes: int) -> jax.Array:
+def shortfall(labels: jax.Array, *, num_classes: int) -> jax.Array:
     """How many examples each class lacks to have as many as the largest.
 
     Args:
@@ -109,7 +110,7 @@ def lacking(labels: jax.Array, *, num_classes: int) -> jax.Array:
     Example:
       >>> import jax.numpy as jnp
       >>> from jaxreg import augment
-      >>> print(augment.lacking(jnp.array([0, 2, 2, 2, 0]), num_classes=3))
+      >>> print(augment.tables.shortfall(jnp.array([0, 2, 2, 2, 0]), num_classes=3))
       [1 3 0]
     """
     check_integer(labels, "labels")

@@ -11,20 +11,21 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxreg._checks import check_between, check_key, check_rate
+from jaxreg._checks import check_between, check_key, check_positive, check_rate
 from jaxreg._numerics import as_strength, real_dtype
 from jaxreg._sharding import place_like
-from jaxreg.augment import matrices
-from jaxreg.augment._shared import (
+from jaxreg.augment._draws import (
     between,
-    check_positive,
-    checked_pixels,
-    chosen,
     limit,
     limits,
     positive_limits,
     symmetric,
 )
+from jaxreg.augment._draws import (
+    decide as chosen,
+)
+from jaxreg.augment._images import as_pixels as checked_pixels
+from jaxreg.augment.matrices import fixed
 
 _ATTEMPTS = 10
 
@@ -57,12 +58,12 @@ def random_rotation(key: jax.Array, image: jax.Array, *, degrees: ArrayLike) -> 
       >>> import jax, jax.numpy as jnp
       >>> from jaxreg import augment
       >>> images = jnp.zeros((5, 4, 4, 1))
-      >>> matrix = augment.random_rotation(jax.random.key(0), images, degrees=15.0)
+      >>> matrix = augment.matrices.random_rotation(jax.random.key(0), images, degrees=15.0)
       >>> print(matrix.shape, jnp.allclose(jnp.linalg.det(matrix), 1))
       (5, 3, 3) True
     """
     image = checked_pixels(image)
-    return matrices.rotation(symmetric(key, image, limit(degrees, "degrees", image)))
+    return fixed.rotation(symmetric(key, image, limit(degrees, "degrees", image)))
 
 
 def random_translation(
@@ -87,13 +88,13 @@ def random_translation(
       >>> import jax, jax.numpy as jnp
       >>> from jaxreg import augment
       >>> images = jnp.zeros((5, 4, 4, 1))
-      >>> matrix = augment.random_translation(jax.random.key(0), images, x=2.0, y=0.0)
+      >>> matrix = augment.matrices.random_translation(jax.random.key(0), images, x=2.0, y=0.0)
       >>> print(jnp.all(abs(matrix[:, 0, 2]) < 2), jnp.all(matrix[:, 1, 2] == 0))
       True True
     """
     image = checked_pixels(image)
     x, y = _pair(key, image, limit(x, "x", image), limit(y, "y", image))
-    return matrices.translation(x, y)
+    return fixed.translation(x, y)
 
 
 def random_scaling(key: jax.Array, image: jax.Array, *, x: ArrayLike, y: ArrayLike) -> jax.Array:
@@ -120,14 +121,14 @@ def random_scaling(key: jax.Array, image: jax.Array, *, x: ArrayLike, y: ArrayLi
       >>> import jax, jax.numpy as jnp
       >>> from jaxreg import augment
       >>> images = jnp.zeros((5, 4, 4, 1))
-      >>> matrix = augment.random_scaling(jax.random.key(0), images, x=0.25, y=0.0)
+      >>> matrix = augment.matrices.random_scaling(jax.random.key(0), images, x=0.25, y=0.0)
       >>> print(jnp.all(abs(jnp.log(matrix[:, 0, 0])) < jnp.log(1.25)), matrix[0, 1, 1])
       True 1.0
     """
     image = checked_pixels(image)
     x, y = (jnp.log1p(limit(value, name, image)) for value, name in ((x, "x"), (y, "y")))
     x, y = _pair(key, image, x, y)
-    return matrices.scaling(jnp.exp(x), jnp.exp(y))
+    return fixed.scaling(jnp.exp(x), jnp.exp(y))
 
 
 def random_shearing(key: jax.Array, image: jax.Array, *, x: ArrayLike, y: ArrayLike) -> jax.Array:
@@ -150,13 +151,13 @@ def random_shearing(key: jax.Array, image: jax.Array, *, x: ArrayLike, y: ArrayL
       >>> import jax, jax.numpy as jnp
       >>> from jaxreg import augment
       >>> images = jnp.zeros((5, 4, 4, 1))
-      >>> matrix = augment.random_shearing(jax.random.key(0), images, x=0.3, y=0.0)
+      >>> matrix = augment.matrices.random_shearing(jax.random.key(0), images, x=0.3, y=0.0)
       >>> print(jnp.all(abs(matrix[:, 0, 1]) < 0.3), jnp.all(matrix[:, 1, 0] == 0))
       True True
     """
     image = checked_pixels(image)
     x, y = _pair(key, image, limit(x, "x", image), limit(y, "y", image))
-    return matrices.shearing(x, y)
+    return fixed.shearing(x, y)
 
 
 def random_reflection(key: jax.Array, image: jax.Array, *, probability: ArrayLike) -> jax.Array:
@@ -178,7 +179,7 @@ def random_reflection(key: jax.Array, image: jax.Array, *, probability: ArrayLik
       >>> import jax, jax.numpy as jnp
       >>> from jaxreg import augment
       >>> images = jnp.zeros((50, 4, 4, 1))
-      >>> matrix = augment.random_reflection(jax.random.key(0), images, probability=0.5)
+      >>> matrix = augment.matrices.random_reflection(jax.random.key(0), images, probability=0.5)
       >>> print(jnp.unique(matrix[:, 0, 0]))
       [-1.  1.]
     """
@@ -186,7 +187,7 @@ def random_reflection(key: jax.Array, image: jax.Array, *, probability: ArrayLik
     image = checked_pixels(image)
     mirrored = chosen(key, image, probability).reshape(image.shape[:-3])
     x = 1 - 2 * mirrored.astype(real_dtype(image))
-    return matrices.scaling(x, jnp.ones_like(x))
+    return fixed.scaling(x, jnp.ones_like(x))
 
 
 def random_quadrilateral(key: jax.Array, image: jax.Array, *, distortion: ArrayLike) -> jax.Array:
@@ -209,7 +210,7 @@ def random_quadrilateral(key: jax.Array, image: jax.Array, *, distortion: ArrayL
       >>> import jax, jax.numpy as jnp
       >>> from jaxreg import augment
       >>> images = jnp.zeros((5, 4, 4, 1))
-      >>> matrix = augment.random_quadrilateral(jax.random.key(0), images, distortion=0.5)
+      >>> matrix = augment.matrices.random_quadrilateral(jax.random.key(0), images, distortion=0.5)
       >>> print(matrix.shape, jnp.all(matrix[:, 2, 2] == 1))
       (5, 3, 3) True
     """
@@ -223,9 +224,7 @@ def random_quadrilateral(key: jax.Array, image: jax.Array, *, distortion: ArrayL
     signs = jnp.array([[-1, -1], [1, -1], [1, 1], [-1, 1]], moved.dtype)
     corners = signs * jnp.array([[width / 2, height / 2]], moved.dtype)
     corners = corners.reshape((1,) * len(lead) + (4, 2))
-    matrix = matrices.quadrilateral(
-        corners * (1 - moved.reshape(*lead, 4, 2)), size=(height, width)
-    )
+    matrix = fixed.quadrilateral(corners * (1 - moved.reshape(*lead, 4, 2)), size=(height, width))
     still = place_like(jnp.broadcast_to(jnp.eye(3, dtype=matrix.dtype), matrix.shape), matrix)
     return jnp.where(share == 0, still, matrix)
 
@@ -261,13 +260,13 @@ def random_window(
       >>> import jax, jax.numpy as jnp
       >>> from jaxreg import augment
       >>> images = jnp.zeros((5, 8, 8, 1))
-      >>> matrix = augment.random_window(jax.random.key(0), images, size=(4, 4))
+      >>> matrix = augment.matrices.random_window(jax.random.key(0), images, size=(4, 4))
       >>> print(jnp.all(jnp.linalg.det(matrix) >= 0.25))
       True
     """
     image = checked_pixels(image)
     drawn = draw_window(key, image, scale, ratio)
-    return matrices.window(*drawn, image_size=image.shape[-3:-1], size=size)
+    return fixed.window(*drawn, image_size=image.shape[-3:-1], size=size)
 
 
 def draw_window(

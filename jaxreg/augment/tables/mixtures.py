@@ -11,6 +11,7 @@ from jax.typing import ArrayLike
 
 from jaxreg import _bits
 from jaxreg._checks import (
+    check_finite,
     check_integer,
     check_key,
     check_nonnegative,
@@ -21,7 +22,6 @@ from jaxreg._checks import (
 from jaxreg._labels import widen_labels
 from jaxreg._numerics import as_strength, widen
 from jaxreg._sharding import whole_along
-from jaxreg.augment._shared import check_finite
 
 _PRECISE = jax.lax.Precision.HIGHEST
 
@@ -37,8 +37,9 @@ class Mixture(NamedTuple):
 
     >>> import jax, jax.numpy as jnp
     >>> from jaxreg import augment
-    >>> mixture = augment.Mixture(jnp.ones((1, 1)), jnp.zeros((1, 1, 2)), jnp.eye(2)[None, None])
-    >>> new = augment.mixture_sampling(jax.random.key(0), mixture, wanted=jnp.zeros(9, int))
+    >>> weights, means, covariances = jnp.ones((1, 1)), jnp.zeros((1, 1, 2)), jnp.eye(2)[None, None]
+    >>> mixture = augment.tables.Mixture(weights, means, covariances)
+    >>> new = augment.tables.sample_mixture(jax.random.key(0), mixture, wanted=jnp.zeros(9, int))
     >>> print(new.shape)
     (9, 2)
     """
@@ -94,7 +95,7 @@ def fit_mixture(
       >>> import jax, jax.numpy as jnp
       >>> from jaxreg import augment
       >>> x, labels = jnp.array([[-1.0], [1.0], [5.0], [7.0]]), jnp.zeros(4, int)
-      >>> fitted = augment.fit_mixture(
+      >>> fitted = augment.tables.fit_mixture(
       ...     jax.random.key(0), x, labels, num_classes=1, components=2, steps=10
       ... )
       >>> print(jnp.sort(fitted.means[0, :, 0]).round(2), fitted.weights[0].round(2))
@@ -130,7 +131,7 @@ def fit_mixture(
     return Mixture(weights, means.reshape((num_classes, components, *x.shape[1:])), covariances)
 
 
-def mixture_sampling(key: jax.Array, mixture: Mixture, *, wanted: jax.Array) -> jax.Array:
+def sample_mixture(key: jax.Array, mixture: Mixture, *, wanted: jax.Array) -> jax.Array:
     r"""New examples of classes, drawn from the mixtures of Gaussians of the classes.
 
     .. math::
@@ -154,8 +155,8 @@ def mixture_sampling(key: jax.Array, mixture: Mixture, *, wanted: jax.Array) -> 
       >>> import jax, jax.numpy as jnp
       >>> from jaxreg import augment
       >>> means = jnp.array([[[0.0], [100.0]]])
-      >>> mixture = augment.Mixture(jnp.array([[0.5, 0.5]]), means, jnp.ones((1, 2, 1, 1)))
-      >>> new = augment.mixture_sampling(jax.random.key(0), mixture, wanted=jnp.zeros(50, int))
+      >>> mixture = augment.tables.Mixture(jnp.array([[0.5, 0.5]]), means, jnp.ones((1, 2, 1, 1)))
+      >>> new = augment.tables.sample_mixture(jax.random.key(0), mixture, wanted=jnp.zeros(50, int))
       >>> print(jnp.all((abs(new) < 10) | (abs(new - 100) < 10)))
       True
     """
