@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxreg.augment._filling import check_fill, filling
-from jaxreg.augment._shared import select
+from jaxreg.augment._images import select
 
 __all__ = ["edge", "reflect", "wrap"]
 

@@ -12,7 +12,20 @@ from jax.typing import ArrayLike
 from jaxreg import _bits
 from jaxreg._checks import check_key, check_rate
 from jaxreg._sharding import place_first
-from jaxreg.augment._shared import checked_pixels, chosen, kept_shape, select, spread, uniform
+from jaxreg.augment._draws import decide as chosen
+from jaxreg.augment._draws import uniform
+from jaxreg.augment._images import (
+    append_axes as spread,
+)
+from jaxreg.augment._images import (
+    as_pixels as checked_pixels,
+)
+from jaxreg.augment._images import (
+    check_result as kept_shape,
+)
+from jaxreg.augment._images import (
+    select,
+)
 from jaxreg.augment.mix import Mixed
 
 Augmentation = Callable[[jax.Array, jax.Array], jax.Array]

@@ -15,7 +15,7 @@ from jax.typing import ArrayLike
 
 from jaxreg._checks import check_integer, check_real
 from jaxreg._numerics import as_strength
-from jaxreg.augment._shared import Size, check_size, is_labels
+from jaxreg.augment._images import Size, check_size, is_labels
 from jaxreg.augment.borders import Border
 from jaxreg.augment.geometry import affine
 from jaxreg.augment.matrices.fixed import move_points

@@ -19,7 +19,8 @@ from jax.typing import ArrayLike
 from jaxreg._checks import check_broadcasts
 from jaxreg._numerics import as_strength
 from jaxreg.augment import matrices
-from jaxreg.augment._shared import Size, check_size, checked_pixels, select
+from jaxreg.augment._images import Size, check_size, select
+from jaxreg.augment._images import as_pixels as checked_pixels
 from jaxreg.augment.borders import Border
 from jaxreg.augment.matrices.fixed import adjugate, move_points
 from jaxreg.augment.sampling import Sampler, default_sampler

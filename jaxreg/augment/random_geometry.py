@@ -12,10 +12,8 @@ from jaxreg import _bits
 from jaxreg._checks import check_key
 from jaxreg._numerics import real_dtype
 from jaxreg.augment import matrices
-from jaxreg.augment._shared import (
-    checked_pixels,
-    limit,
-)
+from jaxreg.augment._draws import limit
+from jaxreg.augment._images import as_pixels as checked_pixels
 from jaxreg.augment.borders import Border
 from jaxreg.augment.filters import gaussian_blur
 from jaxreg.augment.geometry import affine, elastic, perspective

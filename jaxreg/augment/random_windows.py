@@ -7,14 +7,18 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxreg._checks import check_key, check_rate
-from jaxreg.augment._shared import (
+from jaxreg.augment._draws import decide as chosen
+from jaxreg.augment._draws import uniform
+from jaxreg.augment._images import (
+    append_axes as spread,
+)
+from jaxreg.augment._images import (
+    as_pixels as checked_pixels,
+)
+from jaxreg.augment._images import (
     check_fits,
     check_size,
-    checked_pixels,
-    chosen,
     select,
-    spread,
-    uniform,
 )
 from jaxreg.augment.matrices.random import draw_window
 from jaxreg.augment.windows import crop, flip_left_right, flip_up_down, resized_crop, rot90

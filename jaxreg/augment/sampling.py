@@ -13,9 +13,13 @@ from jax.typing import ArrayLike
 
 from jaxreg._numerics import as_strength, real_dtype, widen
 from jaxreg.augment._filling import check_fill
-from jaxreg.augment._shared import (
-    checked,
-    checked_pixels,
+from jaxreg.augment._images import (
+    as_image as checked,
+)
+from jaxreg.augment._images import (
+    as_pixels as checked_pixels,
+)
+from jaxreg.augment._images import (
     is_labels,
     place_by_example,
     select,

@@ -6,17 +6,18 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxreg._checks import check_static_integer
+from jaxreg._checks import check_finite, check_static_integer
 from jaxreg._numerics import widen
-from jaxreg.augment._shared import (
+from jaxreg.augment._images import (
     Size,
-    check_finite,
     check_fits,
     check_size,
-    checked_pixels,
     is_labels,
     per_example,
     place_by_example,
+)
+from jaxreg.augment._images import (
+    as_pixels as checked_pixels,
 )
 from jaxreg.augment.borders import Border, edge, extend
 from jaxreg.augment.sampling import nearest

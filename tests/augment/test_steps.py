@@ -1,4 +1,4 @@
-"""How steps are carried out: in which order, what is computed where, and how often traced."""
+"""How steps are applied: in which order, what is computed where, and how often traced."""
 
 import collections
 from functools import partial
@@ -11,8 +11,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from scipy import ndimage
 
 from jaxreg import augment
-from jaxreg.augment import operations
-from jaxreg.augment import steps as carried_out
+from jaxreg.augment import operations, steps
 from tests.augment.helpers import FLOAT, KEY
 from tests.helpers import few
 
@@ -61,7 +60,7 @@ def test_strengths_run_from_low_to_high_and_end_there():
 
     @jax.jit
     def strengths(x, level, sign):
-        return carried_out.decided(x, ranges, jnp.zeros(4, jnp.int32), level, sign).strengths
+        return steps.choose(x, ranges, jnp.zeros(4, jnp.int32), level, sign).strengths
 
     level = np.float32([0, 0.25, 1.5, -0.5])
     sign = np.float32([1, -1, -1, 1])

@@ -4,13 +4,13 @@ from tests.mutants.row import Mutant
 
 MUTANTS = (
     Mutant(
-        "augment/_shared.py",
+        "augment/_draws.py",
         "bound * (2 * uniform(key, image) - 1)",
         "bound * uniform(key, image)",
         "drawn from one side",
     ),
     Mutant(
-        "augment/_shared.py",
+        "augment/_images.py",
         "(1,) * (len(lead) - value.ndim) + value.shape + (1, 1, 1)",
         "value.shape + (1,) * (len(lead) - value.ndim) + (1, 1, 1)",
         "strengths aligned with the first axes",
@@ -164,7 +164,7 @@ MUTANTS = (
         "augment/mix.py", "part = (1 - asked) ** (", "part = asked ** (", "the wrong part is pasted"
     ),
     Mutant(
-        "augment/_soft_labels.py",
+        "augment/_mixing.py",
         "mixed = share * first + (1 - share) * second",
         "mixed = share * second + (1 - share) * first",
         "labels swapped",
@@ -286,8 +286,8 @@ MUTANTS = (
     ),
     Mutant(
         "augment/policies.py",
-        "jnp.where(position < length, step.number",
-        "jnp.where(position <= length, step.number",
+        "jnp.where(position < length, choice.number",
+        "jnp.where(position <= length, choice.number",
         "chains too long",
     ),
     Mutant(
@@ -370,14 +370,14 @@ MUTANTS = (
     ),
     Mutant(
         "augment/steps.py",
-        "chain(*(_matrix(step, image) for step in steps))",
-        "chain(*(_matrix(step, image) for step in reversed(steps)))",
+        "chain(*(_matrix(choice, image) for choice in choices))",
+        "chain(*(_matrix(choice, image) for choice in reversed(choices)))",
         "order of the warps",
     ),
     Mutant(
         "augment/steps.py",
-        "branch = jnp.where(step.number == number, len(branches), branch)",
-        "branch = jnp.where(step.number == number, len(branches) - 1, branch)",
+        "branch = jnp.where(choice.number == number, len(branches), branch)",
+        "branch = jnp.where(choice.number == number, len(branches) - 1, branch)",
         "the branch of one image is off by one",
     ),
     Mutant(

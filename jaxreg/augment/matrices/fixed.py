@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxreg._sharding import place_like
-from jaxreg.augment._shared import check_size
+from jaxreg.augment._images import check_size
 
 
 def rotation(degrees: ArrayLike) -> jax.Array:

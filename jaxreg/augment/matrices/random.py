@@ -7,19 +7,20 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxreg._checks import check_between, check_key, check_rate
+from jaxreg._checks import check_between, check_key, check_positive, check_rate
 from jaxreg._numerics import as_strength, real_dtype
 from jaxreg._sharding import place_like
-from jaxreg.augment._shared import (
+from jaxreg.augment._draws import (
     between,
-    check_positive,
-    checked_pixels,
-    chosen,
     limit,
     limits,
     positive_limits,
     symmetric,
 )
+from jaxreg.augment._draws import (
+    decide as chosen,
+)
+from jaxreg.augment._images import as_pixels as checked_pixels
 from jaxreg.augment.matrices import fixed
 
 _ATTEMPTS = 10

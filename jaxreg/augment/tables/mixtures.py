@@ -11,6 +11,7 @@ from jax.typing import ArrayLike
 
 from jaxreg import _bits
 from jaxreg._checks import (
+    check_finite,
     check_integer,
     check_key,
     check_nonnegative,
@@ -21,7 +22,6 @@ from jaxreg._checks import (
 from jaxreg._labels import widen_labels
 from jaxreg._numerics import as_strength, widen
 from jaxreg._sharding import whole_along
-from jaxreg.augment._shared import check_finite
 
 _PRECISE = jax.lax.Precision.HIGHEST
 
