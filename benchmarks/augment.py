@@ -27,10 +27,10 @@ def pipeline(key: jax.Array, images: jax.Array) -> jax.Array:
     """Augments float images ``[batch, height, width, 3]`` in ``[0, 1]``."""
     crop, flip, turn, color = jax.random.split(key, 4)
     size = images.shape[1:3]
-    matrix = augment.chain(
-        augment.random_window(crop, images, size=size),
-        augment.random_reflection(flip, images, probability=0.5),
-        augment.random_rotation(turn, images, degrees=DEGREES),
+    matrix = augment.matrices.chain(
+        augment.matrices.random_window(crop, images, size=size),
+        augment.matrices.random_reflection(flip, images, probability=0.5),
+        augment.matrices.random_rotation(turn, images, degrees=DEGREES),
     )
     return augment.random_color_jitter(color, augment.affine(images, matrix), **STRENGTHS)
 
@@ -67,12 +67,15 @@ def _sampler_rows(batch: int, side: int, turns: int) -> list[Row]:
     def work(sample: Callable[..., jax.Array]) -> Work:
         @jax.jit
         def turned(key: jax.Array, images: jax.Array) -> jax.Array:
-            matrix = augment.random_rotation(key, images, degrees=DEGREES)
+            matrix = augment.matrices.random_rotation(key, images, degrees=DEGREES)
             return augment.affine(images, matrix, sample=sample)
 
         return _keyed(turned, images)
 
-    works = {"products": work(augment.bilinear_matmul), "gathers": work(augment.bilinear)}
+    works = {
+        "products": work(augment.sampling.bilinear_matmul),
+        "gathers": work(augment.sampling.bilinear),
+    }
     times = shortest(works, turns=min(turns, 2))  # The products take seconds on a processor.
     label = f"rotation by products of matrices, {batch} images of {side} x {side}"
     return [Row(label, "gathers", times["products"], times["gathers"], "ms")]

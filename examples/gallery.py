@@ -34,14 +34,14 @@ GEOMETRY: tuple[Call, ...] = (
     partial(augment.flip_up_down),
     partial(augment.rot90, turns=1),
     partial(augment.rotate, degrees=15.0),
-    partial(augment.translate, x=20.0, y=10.0, border=augment.wrap),
-    partial(augment.scale, x=0.8, y=0.8, border=augment.reflect),
+    partial(augment.translate, x=20.0, y=10.0, border=augment.borders.wrap),
+    partial(augment.scale, x=0.8, y=0.8, border=augment.borders.reflect),
     partial(augment.shear, x=0.3, y=0.0),
     partial(augment.crop, top=20, left=60, size=(60, 90)),
     partial(augment.center_crop, size=(60, 90)),
     partial(augment.resize, size=(30, 45)),
     partial(augment.resized_crop, top=20, left=60, height=40, width=60, size=(90, 135)),
-    partial(augment.pad, width=15, border=augment.edge),
+    partial(augment.pad, width=15, border=augment.borders.edge),
     partial(augment.random_affine, degrees=20.0, shift=10.0, scale=0.2, shear=0.2),
     partial(augment.random_perspective, distortion=0.5),
     partial(augment.random_elastic, strength=30.0, sigma=4.0, radius=8),
@@ -122,7 +122,9 @@ def _value(value) -> str:
 
 
 def _module(function: Callable) -> str:
-    return "series" if ".series" in function.__module__ else "augment"
+    if ".series" in function.__module__:
+        return "series"
+    return "augment.borders" if ".borders" in function.__module__ else "augment"
 
 
 def applied(calls: tuple[Call, ...], x: jax.Array) -> list[np.ndarray]:
@@ -209,7 +211,7 @@ def draw_mixing(images: jax.Array, digits: jax.Array, path: pathlib.Path) -> Non
     first = [*images, *(m.x[0] for m in mixed)]
     names = ["china", "flower", "mixup", "cutmix"]
     tens = jnp.arange(COLUMNS)
-    options = {"alpha": 1.0, "num_classes": COLUMNS, "partners": augment.reversal}
+    options = {"alpha": 1.0, "num_classes": COLUMNS, "partners": augment.partners.reverse}
     rows = [
         digits,
         augment.random_mixup(KEY, digits, tens, **options).x,

@@ -142,15 +142,15 @@ def warped(key: jax.Array, x: jax.Array, labels: jax.Array) -> jax.Array:
 
 
 def smote(key: jax.Array, x: jax.Array, labels: jax.Array) -> jax.Array:
-    return augment.smote(key, x, labels, wanted=jnp.ones(NEW, int))
+    return augment.tables.smote(key, x, labels, wanted=jnp.ones(NEW, int))
 
 
 def mixture(key: jax.Array, x: jax.Array, labels: jax.Array) -> jax.Array:
     """Draws from two Gaussians; few series for so many steps need a ridge."""
     fit_key, key = jax.random.split(key)
     options = {"num_classes": 2, "components": 2, "steps": 20, "ridge": 0.1}
-    fitted = augment.fit_mixture(fit_key, x, labels, **options)
-    return augment.mixture_sampling(key, fitted, wanted=jnp.ones(NEW, int))
+    fitted = augment.tables.fit_mixture(fit_key, x, labels, **options)
+    return augment.tables.sample_mixture(key, fitted, wanted=jnp.ones(NEW, int))
 
 
 ARMS = {"repeated": repeated, "warped": warped, "SMOTE": smote, "mixture": mixture, "GAN": gan}

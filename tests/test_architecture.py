@@ -11,8 +11,9 @@ import pytest
 ROOT = pathlib.Path(__file__).parent.parent / "jaxreg"
 FILES = sorted(ROOT.rglob("*.py"))
 FOLDERS = (
-    "advice", "augment", "augment/series", "augment/text", "diagnosis", "dropout", "information",
-    "normalization", "penalties", "projections", "proximal", "reparam", "smoothness", "testing",
+    "advice", "augment", "augment/matrices", "augment/series", "augment/tables", "augment/text",
+    "diagnosis", "dropout", "information", "normalization", "penalties", "projections", "proximal",
+    "reparam", "smoothness", "testing",
 )  # fmt: skip
 PURE = sorted(
     path
