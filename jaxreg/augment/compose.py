@@ -12,20 +12,8 @@ from jax.typing import ArrayLike
 from jaxreg import _bits
 from jaxreg._checks import check_key, check_rate
 from jaxreg._sharding import place_first
-from jaxreg.augment._draws import decide as chosen
-from jaxreg.augment._draws import uniform
-from jaxreg.augment._images import (
-    append_axes as spread,
-)
-from jaxreg.augment._images import (
-    as_pixels as checked_pixels,
-)
-from jaxreg.augment._images import (
-    check_result as kept_shape,
-)
-from jaxreg.augment._images import (
-    select,
-)
+from jaxreg.augment._draws import decide, die
+from jaxreg.augment._images import append_axes, as_pixels, check_result, select
 from jaxreg.augment.mix import Mixed
 
 Augmentation = Callable[[jax.Array, jax.Array], jax.Array]
@@ -92,10 +80,10 @@ def with_probability(function: Augmentation, *, probability: ArrayLike) -> Augme
 
     def apply_to_some(key: jax.Array, image: jax.Array) -> jax.Array:
         check_key(key)
-        image = checked_pixels(image)
+        image = as_pixels(image)
         coin, own = jax.random.split(key)
-        changed = kept_shape(function(own, image), image)
-        return select(chosen(coin, image, probability), changed, image)
+        changed = check_result(function(own, image), image)
+        return select(decide(coin, image, probability), changed, image)
 
     return apply_to_some
 
@@ -122,13 +110,13 @@ def one_of(first: Augmentation, *others: Augmentation) -> Augmentation:
 
     def apply_one(key: jax.Array, image: jax.Array) -> jax.Array:
         check_key(key)
-        image = checked_pixels(image)
+        image = as_pixels(image)
         functions = (first, *others)
-        die, *keys = jax.random.split(key, len(functions) + 1)
-        number = spread(jnp.floor(uniform(die, image) * len(functions)).astype(jnp.int32))
-        result = kept_shape(first(keys[0], image), image)
+        die_key, *keys = jax.random.split(key, len(functions) + 1)
+        number = append_axes(die(die_key, image, len(functions)))
+        result = check_result(first(keys[0], image), image)
         for position, (function, own) in enumerate(zip(others, keys[1:], strict=True), 1):
-            result = select(number == position, kept_shape(function(own, image), image), result)
+            result = select(number == position, check_result(function(own, image), image), result)
         return result
 
     return apply_one

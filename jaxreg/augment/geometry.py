@@ -19,8 +19,7 @@ from jax.typing import ArrayLike
 from jaxreg._checks import check_broadcasts
 from jaxreg._numerics import as_strength
 from jaxreg.augment import matrices
-from jaxreg.augment._images import Size, check_size, select
-from jaxreg.augment._images import as_pixels as checked_pixels
+from jaxreg.augment._images import Size, as_pixels, check_size, select
 from jaxreg.augment.borders import Border
 from jaxreg.augment.matrices.fixed import adjugate, move_points
 from jaxreg.augment.sampling import Sampler, default_sampler
@@ -77,7 +76,7 @@ def affine(
       >>> print(jnp.allclose(turned, jnp.rot90(image), atol=1e-4))
       True
     """
-    image = checked_pixels(image)
+    image = as_pixels(image)
     matrix = as_strength(matrix, image)
     x, y = positions(matrix, image.shape[:-3], *_sizes(image, size))
     warped = (sample or default_sampler(image))(image, x, y, fill=fill, border=border)
@@ -147,7 +146,7 @@ def rotate(
       >>> print(jnp.allclose(turned, jnp.rot90(image), atol=1e-5))
       True
     """
-    image = checked_pixels(image)
+    image = as_pixels(image)
     matrix = matrices.rotation(_per_example(degrees, "degrees", image))
     return affine(image, matrix, fill=fill, border=border)
 
@@ -183,7 +182,7 @@ def translate(
       >>> print(augment.translate(image, x=1.0, y=0.0)[0, :, 0])
       [0. 0. 1. 2.]
     """
-    image = checked_pixels(image)
+    image = as_pixels(image)
     matrix = matrices.translation(_per_example(x, "x", image), _per_example(y, "y", image))
     return affine(image, matrix, fill=fill, border=border)
 
@@ -219,7 +218,7 @@ def scale(
       >>> print(augment.scale(image, x=2.0, y=1.0)[0, :, 0])
       [0.75 1.25 1.75 2.25]
     """
-    image = checked_pixels(image)
+    image = as_pixels(image)
     matrix = matrices.scaling(_per_example(x, "x", image), _per_example(y, "y", image))
     return affine(image, matrix, fill=fill, border=border)
 
@@ -261,7 +260,7 @@ def shear(
        [0. 1. 0.]
        [0. 0. 1.]]
     """
-    image = checked_pixels(image)
+    image = as_pixels(image)
     matrix = matrices.shearing(_per_example(x, "x", image), _per_example(y, "y", image))
     return affine(image, matrix, fill=fill, border=border)
 
@@ -306,7 +305,7 @@ def elastic(
       Simard et al., `Best Practices for Convolutional Neural Networks Applied to Visual Document
       Analysis <https://doi.org/10.1109/ICDAR.2003.1227801>`_, 2003
     """
-    image = checked_pixels(image)
+    image = as_pixels(image)
     shape = (*image.shape[:-1], 2)
     check_broadcasts(displacement, "displacement", shape)
     moved = jnp.broadcast_to(as_strength(displacement, image), shape)

@@ -13,7 +13,7 @@ from jaxreg._checks import check_key
 from jaxreg._numerics import real_dtype
 from jaxreg.augment import matrices
 from jaxreg.augment._draws import limit
-from jaxreg.augment._images import as_pixels as checked_pixels
+from jaxreg.augment._images import as_pixels
 from jaxreg.augment.borders import Border
 from jaxreg.augment.filters import gaussian_blur
 from jaxreg.augment.geometry import affine, elastic, perspective
@@ -208,7 +208,7 @@ def random_affine(
       True
     """
     check_key(key)
-    image = checked_pixels(image)
+    image = as_pixels(image)
     keys = jax.random.split(key, 4)
     limit(shear, "shear", image)
     limit(shift, "shift", image)
@@ -307,7 +307,7 @@ def random_elastic(
       Analysis <https://doi.org/10.1109/ICDAR.2003.1227801>`_, 2003
     """
     check_key(key)
-    image = checked_pixels(image)
+    image = as_pixels(image)
     factor = limit(strength, "strength", image)
     shape = (*image.shape[:-1], 1)
     noise = [2 * _bits.uniform(own, shape, like=image) - 1 for own in jax.random.split(key)]

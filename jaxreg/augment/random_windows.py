@@ -7,19 +7,8 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxreg._checks import check_key, check_rate
-from jaxreg.augment._draws import decide as chosen
-from jaxreg.augment._draws import uniform
-from jaxreg.augment._images import (
-    append_axes as spread,
-)
-from jaxreg.augment._images import (
-    as_pixels as checked_pixels,
-)
-from jaxreg.augment._images import (
-    check_fits,
-    check_size,
-    select,
-)
+from jaxreg.augment._draws import decide, die, uniform
+from jaxreg.augment._images import append_axes, as_pixels, check_fits, check_size, select
 from jaxreg.augment.matrices.random import draw_window
 from jaxreg.augment.windows import crop, flip_left_right, flip_up_down, resized_crop, rot90
 
@@ -50,8 +39,8 @@ def random_flip_left_right(
       [0. 1.]
     """
     check_rate(probability, "probability")
-    image = checked_pixels(image)
-    return select(chosen(key, image, probability), flip_left_right(image), image)
+    image = as_pixels(image)
+    return select(decide(key, image, probability), flip_left_right(image), image)
 
 
 def random_flip_up_down(key: jax.Array, image: jax.Array, *, probability: ArrayLike) -> jax.Array:
@@ -78,8 +67,8 @@ def random_flip_up_down(key: jax.Array, image: jax.Array, *, probability: ArrayL
       [0. 1.]
     """
     check_rate(probability, "probability")
-    image = checked_pixels(image)
-    return select(chosen(key, image, probability), flip_up_down(image), image)
+    image = as_pixels(image)
+    return select(decide(key, image, probability), flip_up_down(image), image)
 
 
 def random_rot90(key: jax.Array, image: jax.Array) -> jax.Array:
@@ -104,13 +93,13 @@ def random_rot90(key: jax.Array, image: jax.Array) -> jax.Array:
       [0. 1. 2. 3.]
     """
     check_key(key)
-    image = checked_pixels(image)
+    image = as_pixels(image)
     if image.shape[-3] != image.shape[-2]:
         raise ValueError(
             f"`image` must be square, got {image.shape[-3]} x {image.shape[-2]}; crop it first, or "
             "turn it by 180 degrees with both flips."
         )
-    turns = spread(jnp.floor(4 * uniform(key, image)).astype(jnp.int32))
+    turns = append_axes(die(key, image, 4))
     half = select(turns >= 2, rot90(image, turns=2), image)
     return select(turns % 2 == 1, rot90(half, turns=1), half)
 
@@ -140,7 +129,7 @@ def random_crop(key: jax.Array, image: jax.Array, *, size: Sequence[int]) -> jax
       [0. 1. 2.]
     """
     check_key(key)
-    image = checked_pixels(image)
+    image = as_pixels(image)
     size = check_size(size)
     check_fits(size, image)
     height, width = image.shape[-3:-1]
@@ -188,6 +177,6 @@ def random_resized_crop(
     References:
       Szegedy et al., `Going Deeper with Convolutions <https://arxiv.org/abs/1409.4842>`_, 2014
     """
-    image = checked_pixels(image)
+    image = as_pixels(image)
     top, left, height, width = draw_window(key, image, scale, ratio)
     return resized_crop(image, top=top, left=left, height=height, width=width, size=size)

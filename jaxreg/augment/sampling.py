@@ -13,17 +13,7 @@ from jax.typing import ArrayLike
 
 from jaxreg._numerics import as_strength, real_dtype, widen
 from jaxreg.augment._filling import check_fill
-from jaxreg.augment._images import (
-    as_image as checked,
-)
-from jaxreg.augment._images import (
-    as_pixels as checked_pixels,
-)
-from jaxreg.augment._images import (
-    is_labels,
-    place_by_example,
-    select,
-)
+from jaxreg.augment._images import as_image, as_pixels, is_labels, place_by_example, select
 from jaxreg.augment.borders import Border, edge, value_beyond
 
 __all__ = ["bilinear", "bilinear_matmul", "nearest"]
@@ -192,7 +182,7 @@ def nearest(
       >>> print(augment.sampling.nearest(image, jnp.array([[0.7]]), jnp.array([[0.2]]))[0, 0, 0])
       1.0
     """
-    image, x, y = _check_points(checked_pixels(image), x, y)
+    image, x, y = _check_points(as_pixels(image), x, y)
     check_fill(fill, image.dtype)
     height, width = image.shape[-3:-1]
     row, row_inside = nearest_index(y, height, border)
@@ -262,7 +252,7 @@ def _as_continuous(image: jax.Array) -> jax.Array:
             "pixels; pass sample=augment.sampling.nearest for labels, and convert levels of color "
             "first with augment.to_float(image)."
         )
-    return checked(image)
+    return as_image(image)
 
 
 def _check_points(

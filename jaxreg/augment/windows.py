@@ -10,14 +10,12 @@ from jaxreg._checks import check_finite, check_static_integer
 from jaxreg._numerics import widen
 from jaxreg.augment._images import (
     Size,
+    as_pixels,
     check_fits,
     check_size,
     is_labels,
     per_example,
     place_by_example,
-)
-from jaxreg.augment._images import (
-    as_pixels as checked_pixels,
 )
 from jaxreg.augment.borders import Border, edge, extend
 from jaxreg.augment.sampling import nearest
@@ -41,7 +39,7 @@ def flip_left_right(image: jax.Array) -> jax.Array:
       >>> print(augment.flip_left_right(jnp.arange(3.0).reshape(1, 3, 1))[0, :, 0])
       [2. 1. 0.]
     """
-    return jnp.flip(checked_pixels(image), axis=-2)
+    return jnp.flip(as_pixels(image), axis=-2)
 
 
 def flip_up_down(image: jax.Array) -> jax.Array:
@@ -62,7 +60,7 @@ def flip_up_down(image: jax.Array) -> jax.Array:
       >>> print(augment.flip_up_down(jnp.arange(3.0).reshape(3, 1, 1))[:, 0, 0])
       [2. 1. 0.]
     """
-    return jnp.flip(checked_pixels(image), axis=-3)
+    return jnp.flip(as_pixels(image), axis=-3)
 
 
 def rot90(image: jax.Array, *, turns: int) -> jax.Array:
@@ -86,7 +84,7 @@ def rot90(image: jax.Array, *, turns: int) -> jax.Array:
        [0. 2.]]
     """
     check_static_integer(turns, "turns")
-    image = checked_pixels(image)
+    image = as_pixels(image)
     return jnp.rot90(image, turns, axes=(image.ndim - 3, image.ndim - 2))
 
 
@@ -111,7 +109,7 @@ def center_crop(image: jax.Array, *, size: Sequence[int]) -> jax.Array:
       >>> print(augment.center_crop(jnp.arange(4.0).reshape(1, 4, 1), size=(1, 2))[0, :, 0])
       [1. 2.]
     """
-    image = checked_pixels(image)
+    image = as_pixels(image)
     size = check_size(size)
     check_fits(size, image)
     top = round((image.shape[-3] - size[0]) / 2)
@@ -142,7 +140,7 @@ def crop(image: jax.Array, *, top: ArrayLike, left: ArrayLike, size: Sequence[in
       >>> print(augment.crop(jnp.arange(4.0).reshape(1, 4, 1), top=0, left=1, size=(1, 2))[0, :, 0])
       [1. 2.]
     """
-    image = checked_pixels(image)
+    image = as_pixels(image)
     size = check_size(size)
     check_fits(size, image)
     top = _starts(top, "top", image)
@@ -188,7 +186,7 @@ def resize(image: jax.Array, *, size: Sequence[int]) -> jax.Array:
       >>> print(augment.resize(jnp.array([0.0, 1.0]).reshape(1, 2, 1), size=(1, 4))[0, :, 0])
       [0.   0.25 0.75 1.  ]
     """
-    image = checked_pixels(image)
+    image = as_pixels(image)
     size = check_size(size)
     height, width = image.shape[-3:-1]
     if size == (height, width):
@@ -236,7 +234,7 @@ def resized_crop(
       >>> print(flipped[0, :, 0])
       [3. 2. 1. 0.]
     """
-    image = checked_pixels(image)
+    image = as_pixels(image)
     size = check_size(size)
     if 0 in image.shape[-3:-1]:
         raise ValueError(f"`image` must have pixels, got shape {image.shape}.")
@@ -286,7 +284,7 @@ def pad(
       >>> print(augment.pad(image, width=(0, 0, 2, 1), border=augment.borders.reflect)[0, :, 0])
       [2. 1. 0. 1. 2. 3. 2.]
     """
-    image = checked_pixels(image)
+    image = as_pixels(image)
     widths = tuple(width) if isinstance(width, Sequence) else (width,) * 4
     for value in widths:
         check_static_integer(value, "width")

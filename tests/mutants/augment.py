@@ -47,8 +47,8 @@ MUTANTS = (
     ),
     Mutant(
         "augment/compose.py",
-        "uniform(die, image) * len(functions)",
-        "uniform(die, image) * len(others)",
+        "die(die_key, image, len(functions))",
+        "die(die_key, image, len(others))",
         "the last one is never chosen",
     ),
     Mutant(
@@ -334,8 +334,8 @@ MUTANTS = (
     ),
     Mutant(
         "augment/random_windows.py",
-        "jnp.floor(4 * uniform(key, image))",
-        "jnp.floor(3 * uniform(key, image))",
+        "die(key, image, 4)",
+        "die(key, image, 3)",
         "the last turn is never drawn",
     ),
     Mutant(

@@ -10,17 +10,8 @@ from jax.typing import ArrayLike
 from jaxreg._checks import check_between, check_key, check_positive, check_rate
 from jaxreg._numerics import as_strength, real_dtype
 from jaxreg._sharding import place_like
-from jaxreg.augment._draws import (
-    between,
-    limit,
-    limits,
-    positive_limits,
-    symmetric,
-)
-from jaxreg.augment._draws import (
-    decide as chosen,
-)
-from jaxreg.augment._images import as_pixels as checked_pixels
+from jaxreg.augment._draws import between, decide, limit, limits, positive_limits, symmetric
+from jaxreg.augment._images import as_pixels
 from jaxreg.augment.matrices import fixed
 
 _ATTEMPTS = 10
@@ -58,7 +49,7 @@ def random_rotation(key: jax.Array, image: jax.Array, *, degrees: ArrayLike) -> 
       >>> print(matrix.shape, jnp.allclose(jnp.linalg.det(matrix), 1))
       (5, 3, 3) True
     """
-    image = checked_pixels(image)
+    image = as_pixels(image)
     return fixed.rotation(symmetric(key, image, limit(degrees, "degrees", image)))
 
 
@@ -88,7 +79,7 @@ def random_translation(
       >>> print(jnp.all(abs(matrix[:, 0, 2]) < 2), jnp.all(matrix[:, 1, 2] == 0))
       True True
     """
-    image = checked_pixels(image)
+    image = as_pixels(image)
     x, y = _pair(key, image, limit(x, "x", image), limit(y, "y", image))
     return fixed.translation(x, y)
 
@@ -121,7 +112,7 @@ def random_scaling(key: jax.Array, image: jax.Array, *, x: ArrayLike, y: ArrayLi
       >>> print(jnp.all(abs(jnp.log(matrix[:, 0, 0])) < jnp.log(1.25)), matrix[0, 1, 1])
       True 1.0
     """
-    image = checked_pixels(image)
+    image = as_pixels(image)
     x = jnp.log1p(limit(x, "x", image))
     y = jnp.log1p(limit(y, "y", image))
     x, y = _pair(key, image, x, y)
@@ -152,7 +143,7 @@ def random_shearing(key: jax.Array, image: jax.Array, *, x: ArrayLike, y: ArrayL
       >>> print(jnp.all(abs(matrix[:, 0, 1]) < 0.3), jnp.all(matrix[:, 1, 0] == 0))
       True True
     """
-    image = checked_pixels(image)
+    image = as_pixels(image)
     x, y = _pair(key, image, limit(x, "x", image), limit(y, "y", image))
     return fixed.shearing(x, y)
 
@@ -181,8 +172,8 @@ def random_reflection(key: jax.Array, image: jax.Array, *, probability: ArrayLik
       [-1.  1.]
     """
     check_rate(probability, "probability")
-    image = checked_pixels(image)
-    mirrored = chosen(key, image, probability).reshape(image.shape[:-3])
+    image = as_pixels(image)
+    mirrored = decide(key, image, probability).reshape(image.shape[:-3])
     x = 1 - 2 * mirrored.astype(real_dtype(image))
     return fixed.scaling(x, jnp.ones_like(x))
 
@@ -213,7 +204,7 @@ def random_quadrilateral(key: jax.Array, image: jax.Array, *, distortion: ArrayL
     """
     check_between(distortion, "distortion", 0, 1)
     check_key(key)
-    image = checked_pixels(image)
+    image = as_pixels(image)
     share = jnp.clip(as_strength(distortion, image), 0, 1)
     *lead, height, width, _ = image.shape
     keys = jax.random.split(key, 8)
@@ -261,7 +252,7 @@ def random_window(
       >>> print(jnp.all(jnp.linalg.det(matrix) >= 0.25))
       True
     """
-    image = checked_pixels(image)
+    image = as_pixels(image)
     drawn = draw_window(key, image, scale, ratio)
     return fixed.window(*drawn, image_size=image.shape[-3:-1], size=size)
 
