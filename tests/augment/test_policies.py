@@ -259,7 +259,7 @@ def test_shape_and_dtype_are_kept(name, shape):
 
 
 def test_a_policy_keeps_the_range_with_finite_gradients():
-    """On black, grey and white images and on one of all kinds of levels, none square."""
+    """On black, gray and white images and on one of all kinds of levels, none square."""
     plain = np.stack([np.full((6, 5, 3), v) for v in (0.0, 0.5, 1.0)] * 8)
     images = np.concatenate([plain, [LEVELS[:6, :5] / 255] * 96]).astype(np.float32)
     weights = np.cos(np.arange(images.size, dtype=np.float32)).reshape(images.shape)

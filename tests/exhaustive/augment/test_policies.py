@@ -53,7 +53,7 @@ def test_policies_of_one_operation_are_pils_at_all_published_magnitudes(name):
 @pytest.mark.parametrize("name", POLICIES)
 @pytest.mark.parametrize("channels", [1, 3])
 def test_whole_policies_keep_the_range_with_finite_gradients(name, channels):
-    """On black, grey and white images and on one of all kinds of levels, none square."""
+    """On black, gray and white images and on one of all kinds of levels, none square."""
     plain = np.stack([np.full((6, 5, channels), v) for v in (0.0, 0.5, 1.0)] * 8)
     images = np.concatenate([plain, [LEVELS[:6, :5, :channels] / 255] * 96]).astype(np.float32)
 
