@@ -230,7 +230,7 @@ def test_standard_errors_leave_out_each_member_in_turn():
     def estimates(errors):
         pairs = itertools.permutations(errors, 2)
         v = np.mean(errors**2)
-    c = np.mean([np.mean(a * b) for a, b in pairs])
+        c = np.mean([np.mean(a * b) for a, b in pairs])
         return np.array([v, c, v / 4 + 3 / 4 * c])
 
     errors, number = PREDICTIONS - TARGETS, len(PREDICTIONS)
