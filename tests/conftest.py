@@ -70,7 +70,7 @@ def pytest_ignore_collect(collection_path, config):
 
 
 def pytest_collection_modifyitems(config, items):
-    chosen = set(map(id, first_and_one_other(items)))
+    chosen = set(map(id, default_suite(items)))
     if config.option.exhaustive:
         kept = [item for item in items if EXHAUSTIVE in item.path.parents or id(item) not in chosen]
     else:
@@ -89,14 +89,19 @@ def pytest_collection_finish():
     gc.set_threshold(20_000, 20, 20)
 
 
-def first_and_one_other(items):
-    """The items of the default suite: where a test has ``few`` parameters, two combinations."""
+def default_suite(items):
+    """Yields the items of the default suite.
+
+    Of a test with ``few`` parameters these are two combinations, with ``first`` ones it is one, and
+    of a test marked ``exhaustive`` there is none.
+    """
     groups = defaultdict(list)
     for item in items:
-        groups[item.nodeid.split("[")[0], other_parameters(item)].append(item)
+        if not item.get_closest_marker("exhaustive"):
+            groups[item.nodeid.split("[")[0], other_parameters(item)].append(item)
     for first, *others in groups.values():
         yield first
-        if others:
+        if others and not first.get_closest_marker("first"):
             yield min(others, key=lambda item: digest(item.nodeid))
 
 

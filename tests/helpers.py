@@ -22,6 +22,14 @@ def few(names: str | Sequence[str], values: Iterable[Any], **options: Any) -> Ca
     return lambda function: thinned(parametrize(function))
 
 
+def first_of(
+    names: str | Sequence[str], values: Iterable[Any], **options: Any
+) -> Callable[[Any], Any]:
+    """Parametrizes a test that takes seconds: the default suite runs its first case alone."""
+    thin = few(names, values, **options)
+    return lambda function: pytest.mark.first(thin(function))
+
+
 # Probability of a sample outside 5 standard errors, for tests that state one.
 FIVE_SIGMA = math.erfc(5 / math.sqrt(2))
 

@@ -102,6 +102,7 @@ def test_a_size_for_each_channel(name):
         assert_moments(y[..., channel] - x[..., channel], name, float(sizes[channel]))
 
 
+@pytest.mark.exhaustive
 @few("spec", [("row", "column"), ("row", None), (None, "row")])
 @pytest.mark.parametrize("name", ["gaussian_noise", "uniform_noise"])
 def test_sizes_meet_data_that_is_sharded_any_way(name, spec):

@@ -15,7 +15,7 @@ from jaxreg.augment import operations
 from jaxreg.augment._shared import uniform
 from jaxreg.augment._shares import beta, dirichlet
 from tests.augment.helpers import KEY, LEVELS, assert_as_likely, different
-from tests.helpers import few
+from tests.helpers import few, first_of
 
 LIGHT = operations.BRIGHTNESS._replace(signed=False)
 SCALES = augment.Operation(lambda x, s: x * (1 + s)[..., None, None, None], high=2.0)
@@ -228,7 +228,7 @@ def test_levels_five_channels_and_keys_that_are_none_are_refused(name):
             jax.eval_shape(policy, KEY, np.ones((4, 4, 5), np.float32))
 
 
-@pytest.mark.parametrize("name", POLICIES)
+@first_of("name", POLICIES)
 def test_what_is_opaque_stays_so(name):
     """And the colors are those of the image without opacity; a fill for each channel is for all."""
     images = np.random.default_rng(0).random((6, 8, 8, 3), np.float32)

@@ -189,6 +189,7 @@ def test_wrong_arguments_are_named(name, options, message):
         jax.eval_shape(lambda: getattr(augment, f"random_{name}")(KEY, IMAGES[:2], **options))
 
 
+@pytest.mark.exhaustive
 def test_matrices_of_labels_are_those_of_their_images():
     options = {
         "rotation": {"degrees": 9.0},

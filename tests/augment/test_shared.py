@@ -10,7 +10,7 @@ from jaxreg import augment
 from jaxreg.augment import _shared
 from tests import cases
 from tests.augment.helpers import IMAGE, KEY, assert_distribution, assert_rounded_once
-from tests.helpers import assert_rate, few
+from tests.helpers import assert_rate, first_of
 
 IMAGES = np.zeros((4000, 1, 1, 1), np.float32)
 NESTED = np.zeros((2, 3, 4, 5, 1), np.float32)
@@ -117,8 +117,8 @@ def moves(x, fill):
     ]
 
 
-@few("lead", [(3,), (), (2, 3)], ids=str)
-@few("dtype", ["uint8", "bool", "int16", "int32"])
+@first_of("lead", [(3,), (), (2, 3)], ids=str)
+@first_of("dtype", ["uint8", "bool", "int16", "int32"])
 def test_labels_go_through_all_of_the_geometry(dtype, lead):
     """As floats that are read at the nearest pixels do, in their own dtype; NumPy arrays, too."""
     number, fill = (2, 1) if dtype == "bool" else (5, 9)
@@ -144,6 +144,7 @@ def test_labels_go_through_all_of_the_geometry(dtype, lead):
     np.testing.assert_array_equal(others[-2], labels.repeat(2, -3).repeat(2, -2))
 
 
+@pytest.mark.exhaustive
 def test_rows_take_numpy_arrays_of_64_bits():
     """Where JAX has 32, as its own arrays of the same numbers: they are converted at the door."""
     keys = jax.dtypes.prng_key

@@ -120,6 +120,7 @@ def test_other_devices_have_no_loop_over_examples(platform):
     assert "stablehlo.while" not in lowered(platform)
 
 
+@pytest.mark.exhaustive
 def test_a_mesh_of_one_device_is_as_good_as_none():
     few_of = (operations.ROTATE, operations.COLOR)
     run = jax.jit(partial(augment.rand_augment, operations=few_of, number=1))
@@ -163,6 +164,7 @@ def test_without_jit_a_policy_is_traced_once_though_its_ranges_change():
     assert seen == [seen[0]] * 3
 
 
+@pytest.mark.exhaustive
 def test_one_image_alone_is_that_of_a_batch_of_one():
     few_of = (operations.ROTATE, operations.INVERT)
 

@@ -308,6 +308,7 @@ def test_a_static_rate_is_solved_by_the_compiler():
     assert count(None, 0.1) > 0
 
 
+@pytest.mark.exhaustive
 @few("axis", [1, 0, 2, 3])
 @few("kind", [AxisType.Explicit, AxisType.Auto], ids=lambda kind: kind.name)
 def test_maps_sharded_along_any_axis(axis, kind):

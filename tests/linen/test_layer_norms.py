@@ -302,6 +302,7 @@ def test_complex_numbers_are_those_of_flax(name):
     np.testing.assert_allclose(*results, atol=1e-5)
 
 
+@pytest.mark.exhaustive
 def test_tabulate_lists_the_layers_alone():
     norms = [getattr(linen, name)(**groups(name)) for name in NAMES]
     ghost = linen.GhostBatchNorm(2, use_running_average=False)

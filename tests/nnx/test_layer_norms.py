@@ -306,6 +306,7 @@ def test_norms_of_three_seeds_are_one_trace_and_can_be_averaged_and_copied():
     np.testing.assert_allclose(made[0][0].scale[...], mean[0]["scale"])
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("flops", [True, False])
 def test_tabulate_lists_the_layers_alone(flops):
     model = fnx.Sequential(*[build(name) for name in ALL])

@@ -13,7 +13,7 @@ from flax import nnx as fnx
 
 from jaxreg import masks, nnx, reparam
 from jaxreg._paths import path_names
-from tests.helpers import few
+from tests.helpers import few, first_of
 from tests.trees import assert_close, assert_equal
 
 KEY = jax.random.key(3)
@@ -339,6 +339,7 @@ def test_what_is_selected():
         stats(error_on_non_matrix=True)
 
 
+@pytest.mark.exhaustive
 def test_keywords_reach_the_layer_and_positions_are_those_of_flax():
     """What a mask hides from attention does not change the output."""
     mask = np.array([True] * 5 + [False]).reshape(1, 1, 1, 6)
@@ -414,8 +415,10 @@ STACKED = {
 }
 
 
-@few("wrapper", STACKED.values(), ids=STACKED)
-@few("stacked", [masks.match("layers/.*"), {"layers": True, "head": False}], ids=["mask", "tree"])
+@first_of("wrapper", STACKED.values(), ids=STACKED)
+@first_of(
+    "stacked", [masks.match("layers/.*"), {"layers": True, "head": False}], ids=["mask", "tree"]
+)
 def test_a_stack_of_layers_is_treated_layer_by_layer(wrapper, stacked):
     """As the unrolled model, with the same variables."""
 
@@ -476,6 +479,7 @@ ALIKE = {
 }
 
 
+@pytest.mark.exhaustive
 @few("make", ALIKE.values(), ids=ALIKE)
 def test_modules_built_alike_are_one_graph(make):
     """One trace for all seeds, an average leaf by leaf, a copy, a pickle, and a summary."""

@@ -104,6 +104,7 @@ def test_sigma_of_kernels_of_other_shapes(shape):
     np.testing.assert_allclose(reached, largest_singular_value(w), rtol=1e-3)
 
 
+@pytest.mark.exhaustive
 def test_sigma_of_a_large_kernel():
     """Blocks that are not orthogonalized leave it 2e-4 off in float32 for 1024 outputs."""
     w = kernel(600, 600) - np.float32(0.3)

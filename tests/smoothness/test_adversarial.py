@@ -71,6 +71,7 @@ def test_one_step_is_one_product_with_the_curvature():
     assert after > start
 
 
+@pytest.mark.exhaustive
 def test_more_steps_find_worse_directions():
     w, x = np.float32(normal(20, 5)), np.float32(normal(64, 20, seed=1))
     values = [float(linear(w, x, 0.3, steps=steps)[0]) for steps in (0, 1, 2, 3)]

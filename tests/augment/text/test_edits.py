@@ -159,6 +159,7 @@ def test_empty_rows_and_protected_positions_stay(name):
     assert_protected_positions_stay(CALLS[name])
 
 
+@pytest.mark.exhaustive
 def test_rows_are_the_same_on_eight_devices():
     assert_same_on_eight_devices(partial(CALLS["random_insertion"], protected=SPECIAL))
 

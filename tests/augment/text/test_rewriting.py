@@ -104,6 +104,7 @@ def test_a_translation_goes_there_and_back_with_keys_of_its_own():
     assert len({np.asarray(key).tobytes() for key in keys}) == 2
 
 
+@pytest.mark.exhaustive
 def test_rows_are_the_same_on_eight_devices():
     def function(key, tokens, *, rate, where):
         options = {"function": longer, "probability": rate, "pad_id": 0}
