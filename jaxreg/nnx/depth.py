@@ -5,13 +5,11 @@ from typing import Any
 
 import jax
 from flax import nnx
-from jax.typing import ArrayLike
 
 from jaxreg import dropout
 from jaxreg.nnx.stochastic import RatedWrapper
 
 
-@nnx.dataclass(eq=False)
 class StochasticDepth(RatedWrapper):
     """NNX form of :func:`jaxreg.dropout.stochastic_depth`.
 
@@ -34,8 +32,6 @@ class StochasticDepth(RatedWrapper):
       [[1. 1. 1.]
        [1. 1. 1.]]
     """
-
-    rate: ArrayLike | None = None
 
     def evaluate(self, x: tuple[tuple[Any, ...], dict[str, Any]]) -> Any:
         first, call = _first_and_rest(x)

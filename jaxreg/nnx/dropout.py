@@ -1,5 +1,6 @@
 """NNX modules that drop parts of activations."""
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -30,7 +31,6 @@ class Dropout(Rated):
       [0. 2.]
     """
 
-    rate: ArrayLike | None = None
     broadcast_dims: int | Sequence[int] = ()
 
     def transform(self, key: jax.Array, x: jax.Array) -> jax.Array:
@@ -39,7 +39,6 @@ class Dropout(Rated):
         )
 
 
-@nnx.dataclass(eq=False)
 class ClassicalDropout(Rated):
     """NNX form of :func:`jaxreg.dropout.classical_dropout` and, in evaluation, ``classical_scale``.
 
@@ -56,8 +55,6 @@ class ClassicalDropout(Rated):
       [0. 1.] [0.5]
     """
 
-    rate: ArrayLike | None = None
-
     def transform(self, key: jax.Array, x: jax.Array) -> jax.Array:
         return dropout.classical_dropout(key, x, rate=self.given_rate, bits=self.bits)
 
@@ -65,7 +62,6 @@ class ClassicalDropout(Rated):
         return dropout.classical_scale(x, rate=self.given_rate)
 
 
-@nnx.dataclass(eq=False)
 class SpatialDropout(Rated):
     """NNX form of :func:`jaxreg.dropout.spatial_dropout`.
 
@@ -81,13 +77,10 @@ class SpatialDropout(Rated):
       True [0. 2.]
     """
 
-    rate: ArrayLike | None = None
-
     def transform(self, key: jax.Array, x: jax.Array) -> jax.Array:
         return dropout.spatial_dropout(key, x, rate=self.given_rate, bits=self.bits)
 
 
-@nnx.dataclass(eq=False)
 class GaussianDropout(Rated):
     """NNX form of :func:`jaxreg.dropout.gaussian_dropout`.
 
@@ -103,13 +96,10 @@ class GaussianDropout(Rated):
       0.5
     """
 
-    rate: ArrayLike | None = None
-
     def transform(self, key: jax.Array, x: jax.Array) -> jax.Array:
         return dropout.gaussian_dropout(key, x, rate=self.given_rate, bits=self.bits)
 
 
-@nnx.dataclass(eq=False)
 class AlphaDropout(Rated):
     """NNX form of :func:`jaxreg.dropout.alpha_dropout`.
 
@@ -125,13 +115,10 @@ class AlphaDropout(Rated):
       2
     """
 
-    rate: ArrayLike | None = None
-
     def transform(self, key: jax.Array, x: jax.Array) -> jax.Array:
         return dropout.alpha_dropout(key, x, rate=self.given_rate, bits=self.bits)
 
 
-@nnx.dataclass(eq=False)
 class FeatureAlphaDropout(Rated):
     """NNX form of :func:`jaxreg.dropout.feature_alpha_dropout`.
 
@@ -147,13 +134,10 @@ class FeatureAlphaDropout(Rated):
       True 2
     """
 
-    rate: ArrayLike | None = None
-
     def transform(self, key: jax.Array, x: jax.Array) -> jax.Array:
         return dropout.feature_alpha_dropout(key, x, rate=self.given_rate, bits=self.bits)
 
 
-@nnx.dataclass(eq=False)
 class DropPath(Rated):
     """NNX form of :func:`jaxreg.dropout.drop_path`; ``x + layer(branch(x))`` is a residual block.
 
@@ -168,8 +152,6 @@ class DropPath(Rated):
       >>> print(jnp.all(y[:, 0] == y[:, 1]), jnp.unique(y))
       True [0. 2.]
     """
-
-    rate: ArrayLike | None = None
 
     def transform(self, key: jax.Array, x: jax.Array) -> jax.Array:
         return dropout.drop_path(key, x, rate=self.given_rate, bits=self.bits)
@@ -194,8 +176,8 @@ class DropBlock(Rated):
       [1.]
     """
 
-    rate: ArrayLike | None
-    block_size: int | Sequence[int]
+    rate: ArrayLike | None = dataclasses.field()  # without a default, which Rated has
+    block_size: int | Sequence[int]  # pyright: ignore[reportGeneralTypeIssues]
     axis: int | Sequence[int] | None = None
     broadcast_dims: int | Sequence[int] = ()
 
@@ -228,7 +210,6 @@ class LockedDropout(Rated):
       True [0. 2.]
     """
 
-    rate: ArrayLike | None = None
     time_axis: int = 1
 
     def transform(self, key: jax.Array, x: jax.Array) -> jax.Array:
@@ -237,7 +218,6 @@ class LockedDropout(Rated):
         )
 
 
-@nnx.dataclass(eq=False)
 class EmbeddingDropout(Rated):
     """NNX form of :func:`jaxreg.dropout.embedding_dropout`; call it on the table.
 
@@ -252,8 +232,6 @@ class EmbeddingDropout(Rated):
       >>> print(jnp.all(table == table[:, :1]), jnp.unique(table))
       True [0. 2.]
     """
-
-    rate: ArrayLike | None = None
 
     def transform(self, key: jax.Array, x: jax.Array) -> jax.Array:
         return dropout.embedding_dropout(key, x, rate=self.given_rate, bits=self.bits)
@@ -288,7 +266,6 @@ class PatchDropout(Rated):
         return dropout.every_patch(x)
 
 
-@nnx.dataclass(eq=False)
 class Zoneout(Rated):
     """NNX form of :func:`jaxreg.dropout.zoneout` and, in evaluation, ``zoneout_mean``.
 
@@ -306,8 +283,6 @@ class Zoneout(Rated):
       >>> print(jnp.unique(layer(pair)), jnp.unique(layer(pair, deterministic=True)))
       [0. 1.] [0.75]
     """
-
-    rate: ArrayLike | None = None
 
     def transform(self, key: jax.Array, x: tuple[jax.Array, jax.Array]) -> jax.Array:
         new, old = x

@@ -127,7 +127,6 @@ class SaltAndPepper(Rated):
       [0.  0.5 1. ]
     """
 
-    rate: ArrayLike | None = None
     low: ArrayLike = 0.0
     high: ArrayLike = 1.0
 

@@ -207,8 +207,6 @@ class ZoneoutCell(Rated, Cell):
       <https://arxiv.org/abs/1606.01305>`_, 2017
     """
 
-    rate: ArrayLike | None = None
-
     def __call__(
         self,
         carry: Any,

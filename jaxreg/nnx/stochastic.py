@@ -174,16 +174,15 @@ class Stochastic(Module):
         )
 
 
+@nnx.dataclass(eq=False)
 class Rated(Stochastic):
     """A transform with a rate, which is checked, and of which a static zero needs no key.
-
-    Each subclass declares the field, where it stands among its own.
 
     Attributes:
       rate: Probability of dropping; None if every call gives it.
     """
 
-    rate: ArrayLike | None
+    rate: ArrayLike | None = None
 
     def __post_init__(self, rngs: nnx.Rngs | nnx.RngStream | None) -> None:
         if self.rate is not None:
@@ -234,6 +233,7 @@ class Wrapper(Stochastic):
         return self.layer(*inputs, **options)  # pyright: ignore[reportCallIssue]
 
 
+@nnx.dataclass(eq=False)
 class RatedWrapper(Rated, Wrapper):
     """A wrapper with a rate."""
 

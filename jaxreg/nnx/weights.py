@@ -22,7 +22,6 @@ from jaxreg.nnx.stochastic import (
 )
 
 
-@nnx.dataclass(eq=False)
 class DropConnect(RatedWrapper):
     """Calls a layer with :func:`jaxreg.dropout.drop_connect` on its kernels.
 
@@ -44,8 +43,6 @@ class DropConnect(RatedWrapper):
       >>> print(jnp.unique(layer(jnp.ones((1, 1)))), jnp.unique(linear.kernel[...]))
       [0. 2.] [1.]
     """
-
-    rate: ArrayLike | None = None
 
     def transform(self, key: jax.Array, x: tuple[tuple[Any, ...], dict[str, Any]]) -> Any:
         inputs, options = x
