@@ -1,18 +1,61 @@
 """Linen modules that normalize each example by itself, with the variable trees of Flax."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import jax
 from flax import linen as nn
+from flax.linen.dtypes import canonicalize_dtype
 from flax.typing import Dtype, Initializer
 from jax.typing import ArrayLike
 
 from jaxreg import normalization
-from jaxreg._checks import check_floating, group_count
-from jaxreg.linen.normalization import normalized
+from jaxreg._checks import check_mask, group_count
+from jaxreg._numerics import offset_scale, widen
+from jaxreg.linen.normalization import affine_params, feature_shape
 
 
-class LayerNorm(nn.Module):
+class ExampleNorm(nn.Module):
+    """Base of the norms of each example by itself.
+
+    Only the norms annotate fields, since the order of fields is Flax's.
+    """
+
+    feature_axes = -1
+
+    @nn.nowrap
+    def _function(self, features: int) -> Callable[..., jax.Array]:
+        """Returns the norm of the core with the options that only this norm has.
+
+        Args:
+          features: Size of the last axis.
+        """
+        raise NotImplementedError
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
+        """Normalizes ``x``.
+
+        Args:
+          x: Input array.
+          mask: Elements that enter the statistics, ``where`` of :mod:`jaxreg.normalization`.
+        """
+        shape = feature_shape(x, self.feature_axes)
+        function = self._function(x.shape[-1])
+        params = affine_params(self, shape)
+        check_mask(mask, x, "mask")
+        y = function(
+            widen(x),
+            eps=self.epsilon,
+            where=mask,
+            axis_name=None if self.is_initializing() else self.axis_name,
+            axis_index_groups=self.axis_index_groups,
+            **offset_scale(params, self.scale_offset),
+        )
+        return y.astype(canonicalize_dtype(x, *params.values(), dtype=self.dtype))
+
+
+class LayerNorm(ExampleNorm):
     """Linen form of :func:`jaxreg.normalization.layer_norm`.
 
     Arguments, defaults and parameters are those of ``flax.linen.LayerNorm``, and so are the numbers
@@ -61,19 +104,16 @@ class LayerNorm(nn.Module):
     force_float32_reductions: bool = True
     scale_offset: ArrayLike = 0.0
 
-    @nn.compact
-    def __call__(self, x: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
-        """Normalizes ``x``.
-
-        Args:
-          x: Input array.
-          mask: Elements that enter the statistics, ``where`` of :mod:`jaxreg.normalization`.
-        """
-        axes = {"reduction_axes": self.reduction_axes, "feature_axes": self.feature_axes}
-        return normalized(self, normalization.layer_norm, x, mask, **axes)
+    @nn.nowrap
+    def _function(self, features: int) -> Callable[..., jax.Array]:
+        return partial(
+            normalization.layer_norm,
+            reduction_axes=self.reduction_axes,
+            feature_axes=self.feature_axes,
+        )
 
 
-class RMSNorm(nn.Module):
+class RMSNorm(ExampleNorm):
     """Linen form of :func:`jaxreg.normalization.rms_norm`.
 
     Arguments, defaults and parameters are those of ``flax.linen.RMSNorm``, and so are the numbers
@@ -117,19 +157,16 @@ class RMSNorm(nn.Module):
     force_float32_reductions: bool = True
     scale_offset: ArrayLike = 0.0
 
-    @nn.compact
-    def __call__(self, x: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
-        """Normalizes ``x``.
-
-        Args:
-          x: Input array.
-          mask: Elements that enter the statistics, ``where`` of :mod:`jaxreg.normalization`.
-        """
-        axes = {"reduction_axes": self.reduction_axes, "feature_axes": self.feature_axes}
-        return normalized(self, normalization.rms_norm, x, mask, **axes)
+    @nn.nowrap
+    def _function(self, features: int) -> Callable[..., jax.Array]:
+        return partial(
+            normalization.rms_norm,
+            reduction_axes=self.reduction_axes,
+            feature_axes=self.feature_axes,
+        )
 
 
-class GroupNorm(nn.Module):
+class GroupNorm(ExampleNorm):
     """Linen form of :func:`jaxreg.normalization.group_norm`.
 
     Arguments, defaults and parameters are those of ``flax.linen.GroupNorm``, and so are the numbers
@@ -181,21 +218,13 @@ class GroupNorm(nn.Module):
     force_float32_reductions: bool = True
     scale_offset: ArrayLike = 0.0
 
-    @nn.compact
-    def __call__(self, x: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
-        """Normalizes ``x``.
-
-        Args:
-          x: Input array.
-          mask: Elements that enter the statistics, ``where`` of :mod:`jaxreg.normalization`.
-        """
-        check_floating(x, "x")
-        groups = group_count(self.num_groups, self.group_size, x.shape[-1])
-        options = {"groups": groups, "reduction_axes": self.reduction_axes}
-        return normalized(self, normalization.group_norm, x, mask, **options)
+    @nn.nowrap
+    def _function(self, features: int) -> Callable[..., jax.Array]:
+        groups = group_count(self.num_groups, self.group_size, features)
+        return partial(normalization.group_norm, groups=groups, reduction_axes=self.reduction_axes)
 
 
-class InstanceNorm(nn.Module):
+class InstanceNorm(ExampleNorm):
     """Linen form of :func:`jaxreg.normalization.instance_norm`.
 
     Arguments, defaults and parameters are those of ``flax.linen.InstanceNorm``, and so are the
@@ -243,13 +272,6 @@ class InstanceNorm(nn.Module):
     force_float32_reductions: bool = True
     scale_offset: ArrayLike = 0.0
 
-    @nn.compact
-    def __call__(self, x: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
-        """Normalizes ``x``.
-
-        Args:
-          x: Input array.
-          mask: Elements that enter the statistics, ``where`` of :mod:`jaxreg.normalization`.
-        """
-        axes = {"feature_axes": self.feature_axes}
-        return normalized(self, normalization.instance_norm, x, mask, **axes)
+    @nn.nowrap
+    def _function(self, features: int) -> Callable[..., jax.Array]:
+        return partial(normalization.instance_norm, feature_axes=self.feature_axes)

@@ -18,7 +18,7 @@ from jaxreg._numerics import mean_dtype, offset_scale, widen
 class RunningNorm(nn.Module):
     """Base of the norms with running statistics.
 
-    Fields are annotated in the norms alone, since their order is that of Flax.
+    Only the norms annotate fields, since the order of fields is Flax's.
     """
 
     axis = -1
@@ -140,28 +140,6 @@ class BatchNorm(RunningNorm):
             axis_name=() if self.is_initializing() else self.axis_name,
             axis_index_groups=self.axis_index_groups,
         )
-
-
-def normalized(
-    module: Any,
-    norm: Callable[..., jax.Array],
-    x: jax.Array,
-    mask: jax.Array | None,
-    **options: Any,
-) -> jax.Array:
-    """Result of a norm without running statistics, in the dtype that Flax gives it."""
-    params = affine_params(module, feature_shape(x, options.get("feature_axes", -1)))
-    check_mask(mask, x, "mask")
-    y = norm(
-        widen(x),
-        eps=module.epsilon,
-        where=mask,
-        axis_name=None if module.is_initializing() else module.axis_name,
-        axis_index_groups=module.axis_index_groups,
-        **offset_scale(params, module.scale_offset),
-        **options,
-    )
-    return y.astype(canonicalize_dtype(x, *params.values(), dtype=module.dtype))
 
 
 def affine_params(module: Any, shape: tuple[int, ...]) -> dict[str, jax.Array]:

@@ -1,22 +1,69 @@
 """NNX modules that normalize each example by itself, with the variables of Flax."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
 import jax
 from flax import nnx
+from flax.nnx.nn.dtypes import canonicalize_dtype
 from flax.typing import Dtype, Initializer, PromoteDtypeFn
 from jax.typing import ArrayLike
 
 from jaxreg import normalization
-from jaxreg._checks import canonical_groups, group_count
-from jaxreg.nnx.normalization import Norm, normalized
+from jaxreg._checks import canonical_groups, check_floating, check_mask, group_count
+from jaxreg._numerics import offset_scale, widen
+from jaxreg.nnx.normalization import Norm
+
+
+class ExampleNorm(Norm):
+    """Base of the norms of each example by itself.
+
+    It is not a dataclass, so that its annotations are not fields: their order is Flax's.
+    """
+
+    def __post_init__(
+        self,
+        bias_init: Initializer,
+        scale_init: Initializer,
+        promote_dtype: PromoteDtypeFn | None,
+        rngs: nnx.Rngs,
+        bias_metadata: Mapping[str, Any],
+        scale_metadata: Mapping[str, Any],
+    ) -> None:
+        del promote_dtype
+        self.axis_index_groups = canonical_groups(self.axis_index_groups)
+        self._set_params(rngs, scale=(scale_init, scale_metadata), bias=(bias_init, bias_metadata))
+
+    def _function(self) -> Callable[..., jax.Array]:
+        """Returns the norm of the core with the options that only this norm has."""
+        raise NotImplementedError
+
+    def __call__(self, x: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
+        """Normalizes ``x``.
+
+        Args:
+          x: Input array.
+          mask: Elements that enter the statistics, ``where`` of :mod:`jaxreg.normalization`.
+        """
+        check_floating(x, "x")
+        check_mask(mask, x, "mask")
+        params = self._params()
+        y = self._function()(
+            widen(x),
+            eps=self.epsilon,
+            where=mask,
+            axis_name=self.axis_name,
+            axis_index_groups=self.axis_index_groups,
+            **offset_scale(params, self.scale_offset),
+        )
+        return y.astype(canonicalize_dtype(x, *params.values(), dtype=self.dtype))
 
 
 @nnx.dataclass(eq=False)
-class LayerNorm(Norm):
+class LayerNorm(ExampleNorm):
     """NNX form of :func:`jaxreg.normalization.layer_norm`.
 
     Arguments, defaults and variables are those of ``flax.nnx.LayerNorm``, and so are the numbers
@@ -74,32 +121,16 @@ class LayerNorm(Norm):
     scale_metadata: dataclasses.InitVar[Mapping[str, Any]] = MappingProxyType({})
     scale_offset: ArrayLike = 0.0
 
-    def __post_init__(
-        self,
-        bias_init: Initializer,
-        scale_init: Initializer,
-        promote_dtype: PromoteDtypeFn | None,
-        rngs: nnx.Rngs,
-        bias_metadata: Mapping[str, Any],
-        scale_metadata: Mapping[str, Any],
-    ) -> None:
-        del promote_dtype
-        self.axis_index_groups = canonical_groups(self.axis_index_groups)
-        self._set_params(rngs, scale=(scale_init, scale_metadata), bias=(bias_init, bias_metadata))
-
-    def __call__(self, x: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
-        """Normalizes ``x``.
-
-        Args:
-          x: Input array.
-          mask: Elements that enter the statistics, ``where`` of :mod:`jaxreg.normalization`.
-        """
-        axes = {"reduction_axes": self.reduction_axes, "feature_axes": self.feature_axes}
-        return normalized(self, normalization.layer_norm, x, mask, **axes)
+    def _function(self) -> Callable[..., jax.Array]:
+        return partial(
+            normalization.layer_norm,
+            reduction_axes=self.reduction_axes,
+            feature_axes=self.feature_axes,
+        )
 
 
 @nnx.dataclass(eq=False)
-class RMSNorm(Norm):
+class RMSNorm(ExampleNorm):
     """NNX form of :func:`jaxreg.normalization.rms_norm`.
 
     Arguments, defaults and variables are those of ``flax.nnx.RMSNorm``, and so are the numbers
@@ -166,14 +197,21 @@ class RMSNorm(Norm):
 
         Args:
           x: Input array.
-          mask: Elements that enter the statistics, ``where`` of :mod:`jaxreg.normalization`.
+          mask: Elements that enter the statistics, ``where`` of :mod:`jaxreg.normalization`. Flax
+            takes it by position here alone.
         """
-        axes = {"reduction_axes": self.reduction_axes, "feature_axes": self.feature_axes}
-        return normalized(self, normalization.rms_norm, x, mask, **axes)
+        return super().__call__(x, mask=mask)
+
+    def _function(self) -> Callable[..., jax.Array]:
+        return partial(
+            normalization.rms_norm,
+            reduction_axes=self.reduction_axes,
+            feature_axes=self.feature_axes,
+        )
 
 
 @nnx.dataclass(eq=False)
-class GroupNorm(Norm):
+class GroupNorm(ExampleNorm):
     """NNX form of :func:`jaxreg.normalization.group_norm`.
 
     Arguments, defaults and variables are those of ``flax.nnx.GroupNorm``, and so are the numbers
@@ -234,34 +272,19 @@ class GroupNorm(Norm):
     scale_metadata: dataclasses.InitVar[Mapping[str, Any]] = MappingProxyType({})
     scale_offset: ArrayLike = 0.0
 
-    def __post_init__(
-        self,
-        bias_init: Initializer,
-        scale_init: Initializer,
-        promote_dtype: PromoteDtypeFn | None,
-        rngs: nnx.Rngs,
-        bias_metadata: Mapping[str, Any],
-        scale_metadata: Mapping[str, Any],
-    ) -> None:
-        del promote_dtype
+    def __post_init__(self, *arguments: Any) -> None:
         self.num_groups = group_count(self.num_groups, self.group_size, self.num_features)
         self.group_size = self.num_features // self.num_groups
-        self.axis_index_groups = canonical_groups(self.axis_index_groups)
-        self._set_params(rngs, scale=(scale_init, scale_metadata), bias=(bias_init, bias_metadata))
+        super().__post_init__(*arguments)
 
-    def __call__(self, x: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
-        """Normalizes ``x``.
-
-        Args:
-          x: Input array.
-          mask: Elements that enter the statistics, ``where`` of :mod:`jaxreg.normalization`.
-        """
-        options = {"groups": self.num_groups, "reduction_axes": self.reduction_axes}
-        return normalized(self, normalization.group_norm, x, mask, **options)
+    def _function(self) -> Callable[..., jax.Array]:
+        return partial(
+            normalization.group_norm, groups=self.num_groups, reduction_axes=self.reduction_axes
+        )
 
 
 @nnx.dataclass(eq=False)
-class InstanceNorm(Norm):
+class InstanceNorm(ExampleNorm):
     """NNX form of :func:`jaxreg.normalization.instance_norm`.
 
     Arguments, defaults and variables are those of ``flax.nnx.InstanceNorm``, and so are the numbers
@@ -317,25 +340,5 @@ class InstanceNorm(Norm):
     scale_metadata: dataclasses.InitVar[Mapping[str, Any]] = MappingProxyType({})
     scale_offset: ArrayLike = 0.0
 
-    def __post_init__(
-        self,
-        bias_init: Initializer,
-        scale_init: Initializer,
-        promote_dtype: PromoteDtypeFn | None,
-        rngs: nnx.Rngs,
-        bias_metadata: Mapping[str, Any],
-        scale_metadata: Mapping[str, Any],
-    ) -> None:
-        del promote_dtype
-        self.axis_index_groups = canonical_groups(self.axis_index_groups)
-        self._set_params(rngs, scale=(scale_init, scale_metadata), bias=(bias_init, bias_metadata))
-
-    def __call__(self, x: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
-        """Normalizes ``x``.
-
-        Args:
-          x: Input array.
-          mask: Elements that enter the statistics, ``where`` of :mod:`jaxreg.normalization`.
-        """
-        axes = {"feature_axes": self.feature_axes}
-        return normalized(self, normalization.instance_norm, x, mask, **axes)
+    def _function(self) -> Callable[..., jax.Array]:
+        return partial(normalization.instance_norm, feature_axes=self.feature_axes)

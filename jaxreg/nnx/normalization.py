@@ -54,7 +54,7 @@ class Norm(Module):
 class RunningNorm(Norm):
     """Base of the norms with running statistics.
 
-    It is no dataclass, and so its annotations no fields: the order of these is that of Flax.
+    It is not a dataclass, so that its annotations are not fields: their order is Flax's.
     """
 
     use_running_average: bool | None
@@ -238,26 +238,3 @@ def store(variable: nnx.Variable[Any], value: jax.Array) -> None:
         variable[...] = value.astype(old)
     else:
         variable.set_value(value)
-
-
-def normalized(
-    module: Any,
-    norm: Callable[..., jax.Array],
-    x: jax.Array,
-    mask: jax.Array | None,
-    **options: Any,
-) -> jax.Array:
-    """Result of a norm without running statistics, in the dtype that Flax gives it."""
-    check_floating(x, "x")
-    check_mask(mask, x, "mask")
-    params = module._params()
-    y = norm(
-        widen(x),
-        eps=module.epsilon,
-        where=mask,
-        axis_name=module.axis_name,
-        axis_index_groups=module.axis_index_groups,
-        **offset_scale(params, module.scale_offset),
-        **options,
-    )
-    return y.astype(canonicalize_dtype(x, *params.values(), dtype=module.dtype))

@@ -41,15 +41,15 @@ MUTANTS = (
         "momentum not passed on",
     ),
     Mutant(
-        "linen/normalization.py",
-        "    y = norm(\n        widen(x),",
-        "    y = norm(\n        x,",
+        "linen/layer_norms.py",
+        "y = function(\n            widen(x),",
+        "y = function(\n            x,",
         "bfloat16 rounded twice",
     ),
     Mutant(
-        "linen/normalization.py",
-        "        where=mask,\n        axis_name=None",
-        "        axis_name=None",
+        "linen/layer_norms.py",
+        "            where=mask,\n",
+        "",
         "mask not passed on",
     ),
     Mutant(
@@ -219,9 +219,9 @@ MUTANTS = (
         "group size not used",
     ),
     Mutant(
-        "nnx/normalization.py",
-        "        where=mask,\n        axis_name=module.axis_name,",
-        "        axis_name=module.axis_name,",
+        "nnx/layer_norms.py",
+        "            where=mask,\n",
+        "",
         "mask not passed on",
     ),
     Mutant(
