@@ -20,7 +20,6 @@ from jaxreg.nnx.dropout import (
 from jaxreg.nnx.fold import FoldedBatchNorm, fold_batch_norm
 from jaxreg.nnx.ghost import BatchRenorm, GhostBatchNorm
 from jaxreg.nnx.layer_norms import GroupNorm, InstanceNorm, LayerNorm, RMSNorm
-from jaxreg.nnx.layers import DropConnectConv, DropConnectDense
 from jaxreg.nnx.noise import GaussianNoise, SaltAndPepper, UniformNoise
 from jaxreg.nnx.normalization import BatchNorm
 from jaxreg.nnx.recurrent import LockedDropoutCell, ZoneoutCell
@@ -39,8 +38,6 @@ __all__ = [
     "ConcreteDropout",
     "DropBlock",
     "DropConnect",
-    "DropConnectConv",
-    "DropConnectDense",
     "DropPath",
     "Dropout",
     "EmbeddingDropout",

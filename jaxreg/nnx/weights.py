@@ -42,6 +42,9 @@ class DropConnect(RatedWrapper):
       >>> layer = nnx.DropConnect(linear, 0.5, rngs=rngs)
       >>> print(jnp.unique(layer(jnp.ones((1, 1)))), jnp.unique(linear.kernel[...]))
       [0. 2.] [1.]
+      >>> convolution = flax_nnx.Conv(2, 3, (5, 5), rngs=rngs)
+      >>> print(nnx.DropConnect(convolution, 0.5, rngs=rngs)(jnp.ones((1, 8, 8, 2))).shape)
+      (1, 8, 8, 3)
     """
 
     def transform(self, key: jax.Array, x: tuple[tuple[Any, ...], dict[str, Any]]) -> Any:

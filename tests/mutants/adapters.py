@@ -132,12 +132,6 @@ MUTANTS = (
         "strengths of the call ignored",
     ),
     Mutant(
-        "linen/weights.py",
-        'name != "kernel" or key is None',
-        "key is None",
-        "the bias is dropped too",
-    ),
-    Mutant(
         "linen/style.py", "eps=self.epsilon, where=mask", "eps=self.epsilon", "mask not passed on"
     ),
     Mutant(
@@ -223,18 +217,6 @@ MUTANTS = (
         "            where=mask,\n",
         "",
         "mask not passed on",
-    ),
-    Mutant(
-        "nnx/layers.py",
-        "kernel_dilation=self.kernel_dilation",
-        "kernel_dilation=1",
-        "dilation not passed on",
-    ),
-    Mutant(
-        "nnx/layers.py",
-        "rate=layer.given_rate, bits=layer.bits",
-        "rate=layer.given_rate / 2, bits=layer.bits",
-        "half the rate",
     ),
     Mutant(
         "nnx/noise.py",

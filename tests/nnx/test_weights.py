@@ -104,6 +104,23 @@ def test_a_wrapper_drops_kernels_alone_and_shared_ones_once():
     assert_close(*run(KEY, X))
 
 
+def test_the_kernel_that_is_dropped_is_a_copy_with_its_metadata():
+    seen = []
+
+    @fnx.jit
+    def run(layer, x):
+        layer(x)
+        return seen.pop() / layer.layer.kernel[...]
+
+    linear = fnx.Linear(4, 64, kernel_metadata={"role": "k"}, rngs=fnx.Rngs(0))
+    linear.promote_dtype = lambda arrays, dtype: seen.append(arrays[1]) or arrays
+    before = np.asarray(linear.kernel[...])
+    factors = run(nnx.DropConnect(linear, 0.5, rngs=fnx.Rngs(0)), X)
+    assert set(np.unique(np.round(factors, 5))) == {0, 2}
+    np.testing.assert_array_equal(linear.kernel[...], before)
+    assert linear.kernel.get_metadata()["role"] == "k"
+
+
 def test_a_wrapper_of_a_cell():
     @jax.jit
     def run(x):
