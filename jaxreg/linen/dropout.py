@@ -1,7 +1,6 @@
 """Linen modules that drop parts of activations."""
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -317,15 +316,11 @@ class ConcreteDropout(Stochastic):
     temperature: ArrayLike = 0.1
 
     def __post_init__(self) -> None:
-        if not 0 < self.init_rate < 1:
-            raise ValueError(
-                f"`init_rate` must be a probability in (0, 1), got {self.init_rate}; the logit of "
-                "0 and of 1 is infinite."
-            )
+        dropout.concrete_dropout_logit(self.init_rate)  # Checks the rate.
         super().__post_init__()
 
     def setup(self) -> None:
-        logit = math.log(self.init_rate) - math.log1p(-self.init_rate)
+        logit = dropout.concrete_dropout_logit(self.init_rate)
         self.logit = self.param("logit", nn.initializers.constant(logit), (), "float32")
 
     def __call__(

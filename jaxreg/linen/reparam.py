@@ -11,17 +11,20 @@ from jax.typing import ArrayLike
 
 from jaxreg import reparam
 from jaxreg._selection import Mask
+from jaxreg._spectral_state import (
+    as_rows,
+    as_vectors,
+    is_matrix,
+    stop_at_zeros,
+    zero_for_bias,
+)
 from jaxreg._trees import (
     FeatureAxes,
     Kernel,
-    as_rows,
-    as_vectors,
     change_kernels,
     find_kernels,
     is_kernel,
-    is_matrix,
     per_layer,
-    unless_dead,
 )
 
 Find = Callable[..., tuple[Kernel | None, ...]]
@@ -233,23 +236,22 @@ class SpectralNorm(Reparametrized):
         options = {"steps": 0 if self.is_initializing() else self.n_steps, "axis": kernel.axis}
         estimate = per_layer(partial(reparam.spectral_norm_sigma, **options), kernel.stacked)
         function = per_layer(partial(reparam.spectral_norm, **options), kernel.stacked)
-        starts = is_kernel(kernel.path, w)  # The statistics of biases are zeros.
 
         def draw() -> jax.Array:
             first = partial(reparam.spectral_norm_vector, self.make_rng("params"), axis=kernel.axis)
             u = per_layer(first, kernel.stacked)(w)
-            return starts * as_rows(u.astype(self.param_dtype), kernel)
+            return zero_for_bias(kernel, w, as_rows(u.astype(self.param_dtype), kernel))
 
         def start() -> jax.Array:
-            return starts * estimate(w, as_vectors(rows.value, kernel)).astype(self.param_dtype)
+            first = estimate(w, as_vectors(rows.value, kernel))
+            return zero_for_bias(kernel, w, first.astype(self.param_dtype))
 
         rows = self.variable(self.collection_name, self._name(kernel, "u"), draw)
         sigma = self.variable(self.collection_name, self._name(kernel, "sigma"), start)
         old = as_vectors(rows.value, kernel)
         result, u = function(w, old)
-        value = estimate(w, old)
-        pairs = (result, w), (u, 0 * u), (value, 0 * value)
-        result, u, value = unless_dead(kernel, w, old, *pairs)
+        step = (result, u, estimate(w, old))
+        result, u, value = stop_at_zeros(kernel, w, old, step)
         if update:
             rows.value = as_rows(u, kernel)
             sigma.value = value.astype(sigma.value.dtype)

@@ -1,7 +1,6 @@
 """NNX modules that drop parts of activations."""
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -318,12 +317,7 @@ class ConcreteDropout(Stochastic):
     temperature: ArrayLike = 0.1
 
     def __post_init__(self, rngs: nnx.Rngs | nnx.RngStream | None) -> None:
-        if not 0 < self.init_rate < 1:
-            raise ValueError(
-                f"`init_rate` must be a probability in (0, 1), got {self.init_rate}: its log odds "
-                "are learned; start from a small rate instead of 0."
-            )
-        logit = math.log(self.init_rate) - math.log1p(-self.init_rate)
+        logit = dropout.concrete_dropout_logit(self.init_rate)
         constant = nnx.initializers.constant(logit)
         self.logit = nnx.Param(constant(None, (), "float32"))  # pyright: ignore[reportArgumentType]
         super().__post_init__(rngs)

@@ -278,9 +278,8 @@ class GroupNorm(ExampleNorm):
         super().__post_init__(*arguments)
 
     def _function(self) -> Callable[..., jax.Array]:
-        return partial(
-            normalization.group_norm, groups=self.num_groups, reduction_axes=self.reduction_axes
-        )
+        groups: Any = self.num_groups  # The constructor has made it a number.
+        return partial(normalization.group_norm, groups=groups, reduction_axes=self.reduction_axes)
 
 
 @nnx.dataclass(eq=False)

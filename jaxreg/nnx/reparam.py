@@ -13,17 +13,20 @@ from jax.typing import ArrayLike
 
 from jaxreg import reparam
 from jaxreg._selection import Mask
+from jaxreg._spectral_state import (
+    as_rows,
+    as_vectors,
+    is_matrix,
+    stop_at_zeros,
+    zero_for_bias,
+)
 from jaxreg._trees import (
     FeatureAxes,
     Kernel,
-    as_rows,
-    as_vectors,
     change_kernels,
     find_kernels,
     is_kernel,
-    is_matrix,
     per_layer,
-    unless_dead,
 )
 from jaxreg.nnx._strengths import Module
 from jaxreg.nnx.stochastic import check_streams
@@ -251,9 +254,9 @@ class SpectralNorm(Reparametrized):
             u = per_layer(first, kernel.stacked)(w).astype(self.param_dtype)
             function = partial(reparam.spectral_norm_sigma, axis=kernel.axis)
             sigma = per_layer(function, kernel.stacked)(w, u).astype(self.param_dtype)
-            starts = is_kernel(kernel.path, w)  # The statistics of biases are zeros.
-            stats[*kernel.path, "u"] = nnx.BatchStat(starts * as_rows(u, kernel), **stats_metadata)
-            stats[*kernel.path, "sigma"] = nnx.BatchStat(starts * sigma)
+            rows = zero_for_bias(kernel, w, as_rows(u, kernel))
+            stats[*kernel.path, "u"] = nnx.BatchStat(rows, **stats_metadata)
+            stats[*kernel.path, "sigma"] = nnx.BatchStat(zero_for_bias(kernel, w, sigma))
         self.batch_stats = nnx.data(stats)
 
     def __call__(
@@ -291,9 +294,8 @@ class SpectralNorm(Reparametrized):
         function = per_layer(partial(reparam.spectral_norm, **options), kernel.stacked)
         old = as_vectors(rows[...], kernel)
         result, u = function(w, old)
-        value = estimate(w, old)
-        pairs = (result, w), (u, 0 * u), (value, 0 * value)
-        result, u, value = unless_dead(kernel, w, old, *pairs)
+        step = (result, u, estimate(w, old))
+        result, u, value = stop_at_zeros(kernel, w, old, step)
         if update:
             rows[...] = as_rows(u, kernel)
             sigma[...] = value.astype(sigma[...].dtype)

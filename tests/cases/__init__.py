@@ -105,6 +105,7 @@ WITHOUT_ROW = {
     "jaxreg.augment.with_probability",
     "jaxreg.augment.within",
     "jaxreg.augment.wrap",
+    "jaxreg.dropout.concrete_dropout_logit",
     "jaxreg.dropout.drop_path_rates",
     "jaxreg.dropout.fold_in_axis",
     "jaxreg.masks.depth",

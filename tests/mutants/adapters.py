@@ -27,12 +27,6 @@ MUTANTS = (
         "return x",
         "no scale in evaluation",
     ),
-    Mutant(
-        "linen/dropout.py",
-        "math.log(self.init_rate) - math.log1p(-self.init_rate)",
-        "math.log(self.init_rate) + math.log1p(-self.init_rate)",
-        "wrong initial logit",
-    ),
     Mutant("linen/fold.py", "eps=tape.norms[norm].eps", "eps=1e-5", "eps of the norm not used"),
     Mutant(
         "linen/ghost.py",
@@ -262,8 +256,8 @@ MUTANTS = (
     ),
     Mutant(
         "nnx/reparam.py",
-        "as_rows(u, kernel), **stats_metadata)",
-        "as_rows(u, kernel))",
+        "nnx.BatchStat(rows, **stats_metadata)",
+        "nnx.BatchStat(rows)",
         "metadata not passed on",
     ),
     Mutant(
