@@ -12,7 +12,7 @@ from jax.typing import DTypeLike
 from jaxreg import normalization
 from jaxreg._folding import Norm, Tape, find_pairs
 from jaxreg._numerics import offset_scale
-from jaxreg.linen._norms import evaluates, is_batch_norm
+from jaxreg.linen.batch_norms import evaluates, is_batch_norm
 
 _LAYERS = (nn.Dense, nn.DenseGeneral, nn.Conv, nn.ConvTranspose)
 _CALLS = tuple(layer.__call__ for layer in _LAYERS)

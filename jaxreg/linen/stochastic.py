@@ -5,6 +5,7 @@ from typing import Any, TypeVar
 
 import jax
 from flax import linen as nn
+from flax.core.scope import Scope
 from jax.typing import ArrayLike
 
 from jaxreg import _bits, dropout
@@ -203,6 +204,12 @@ def share_scope(module: nn.Module, wrapped: nn.Module) -> None:
     assert module.scope is not None
     assert wrapped.scope is not None
     if wrapped.scope.parent is module.scope:
-        # The name of the scope that is given up, which a wrapper inside needs for its own.
-        module.scope.reservations.pop(wrapped.scope.name, None)  # type: ignore[arg-type]
+        _release_name(module.scope, wrapped.scope.name)
     nn.share_scope(module, wrapped)
+
+
+def _release_name(scope: Scope, name: str | None) -> None:
+    """Makes the name of a scope inside ``scope`` free again."""
+    # `nn.share_scope` gives up the inner scope but leaves its name reserved. A wrapper of a wrapper
+    # has its layer under the same name, `layer`, and would fail. Flax has no public call for it.
+    scope.reservations.pop(name, None)  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ from jax.typing import DTypeLike
 from jaxreg import normalization
 from jaxreg._folding import Norm, Tape, find_pairs
 from jaxreg._numerics import offset_scale
-from jaxreg.nnx._norms import is_batch_norm, named_modules, put_before, replace
+from jaxreg.nnx.batch_norms import is_batch_norm, named_modules, put_before, replace
 from jaxreg.nnx.normalization import evaluates
 
 _LAYERS = (nnx.Linear, nnx.LinearGeneral, nnx.Conv, nnx.ConvTranspose)

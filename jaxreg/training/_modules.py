@@ -15,7 +15,7 @@ from flax import nnx
 from jaxreg import linen as our_linen
 from jaxreg import nnx as our_nnx
 from jaxreg._checks import is_static
-from jaxreg.nnx import _norms as nnx_norms
+from jaxreg.nnx import batch_norms as nnx_norms
 from jaxreg.training import _flow
 
 # What draws, but keeps the variance of activations or draws elsewhere.

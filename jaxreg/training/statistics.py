@@ -32,8 +32,8 @@ from flax.core import meta
 
 from jaxreg import normalization
 from jaxreg._checks import canonical_axes
-from jaxreg.linen import _norms as linen_norms
-from jaxreg.nnx import _norms as nnx_norms
+from jaxreg.linen import batch_norms as linen_norms
+from jaxreg.nnx import batch_norms as nnx_norms
 from jaxreg.nnx.normalization import evaluates
 from jaxreg.normalization import Moments
 
