@@ -58,12 +58,12 @@ class ExampleNorm(nn.Module):
 class LayerNorm(ExampleNorm):
     """Linen form of :func:`jaxreg.normalization.layer_norm`.
 
-    Arguments, defaults and parameters are those of ``flax.linen.LayerNorm``, and so are the numbers
-    where Flax's are right; large means, masks and rows without a selected element are right too.
+    It has the arguments, defaults and parameters of ``flax.linen.LayerNorm``, and its results where
+    they are right. Large means, masks and rows without a selected element are right here too.
 
     Attributes:
       epsilon: Added to the variance.
-      dtype: Dtype of the result; by default that of the input and the parameters together.
+      dtype: Dtype of the result; by default the promoted dtype of input and parameters.
       param_dtype: Dtype of the parameters.
       use_bias: Whether an offset is learned.
       use_scale: Whether a factor is learned.
@@ -73,9 +73,9 @@ class LayerNorm(ExampleNorm):
       feature_axes: Axes along which the parameters differ.
       axis_name: Mesh axis over which the normalized axes are sharded, inside ``shard_map`` or
         ``pmap``; plain ``jit`` needs none.
-      axis_index_groups: Groups of indices along that axis, each with statistics of its own.
-      use_fast_variance: Without effect: the variance is always an accurate one.
-      force_float32_reductions: Without effect: statistics are always float32 or wider.
+      axis_index_groups: Groups of indices along that axis, each with its own statistics.
+      use_fast_variance: Has no effect: the variance is always accurate.
+      force_float32_reductions: Has no effect: statistics are always float32 or wider.
       scale_offset: Added to the factor. With 1 and ``scale_init=nn.initializers.zeros`` the factor
         is learned around one, as in Gemma and Megatron, and decay pulls it to the identity.
 
@@ -116,12 +116,12 @@ class LayerNorm(ExampleNorm):
 class RMSNorm(ExampleNorm):
     """Linen form of :func:`jaxreg.normalization.rms_norm`.
 
-    Arguments, defaults and parameters are those of ``flax.linen.RMSNorm``, and so are the numbers
-    where Flax's are right; masks and rows without a selected element are right too.
+    It has the arguments, defaults and parameters of ``flax.linen.RMSNorm``, and its results where
+    they are right. Masks and rows without a selected element are right here too.
 
     Attributes:
       epsilon: Added to the mean square.
-      dtype: Dtype of the result; by default that of the input and the parameters together.
+      dtype: Dtype of the result; by default the promoted dtype of input and parameters.
       param_dtype: Dtype of the parameters.
       use_scale: Whether a factor is learned.
       scale_init: Initializer of the factor.
@@ -129,9 +129,9 @@ class RMSNorm(ExampleNorm):
       feature_axes: Axes along which the factor differs.
       axis_name: Mesh axis over which the normalized axes are sharded, inside ``shard_map`` or
         ``pmap``; plain ``jit`` needs none.
-      axis_index_groups: Groups of indices along that axis, each with statistics of its own.
-      use_fast_variance: Without effect: the variance is always an accurate one.
-      force_float32_reductions: Without effect: statistics are always float32 or wider.
+      axis_index_groups: Groups of indices along that axis, each with its own statistics.
+      use_fast_variance: Has no effect: the variance is always accurate.
+      force_float32_reductions: Has no effect: statistics are always float32 or wider.
       scale_offset: Added to the factor. With 1 and ``scale_init=nn.initializers.zeros`` the factor
         is learned around one, as in Gemma and Megatron, and decay pulls it to the identity.
 
@@ -169,15 +169,15 @@ class RMSNorm(ExampleNorm):
 class GroupNorm(ExampleNorm):
     """Linen form of :func:`jaxreg.normalization.group_norm`.
 
-    Arguments, defaults and parameters are those of ``flax.linen.GroupNorm``, and so are the numbers
-    where Flax's are right; large means, any number of batch axes and masks without the channels are
-    right too.
+    It has the arguments, defaults and parameters of ``flax.linen.GroupNorm``, and its results where
+    they are right. Large means, any number of batch axes and masks without the channels are right
+    here too.
 
     Attributes:
-      num_groups: Number of groups; None where ``group_size`` is given.
+      num_groups: Number of groups; None if ``group_size`` is given.
       group_size: Number of channels in a group, in place of ``num_groups``.
       epsilon: Added to the variance.
-      dtype: Dtype of the result; by default that of the input and the parameters together.
+      dtype: Dtype of the result; by default the promoted dtype of input and parameters.
       param_dtype: Dtype of the parameters.
       use_bias: Whether an offset is learned.
       use_scale: Whether a factor is learned.
@@ -187,9 +187,9 @@ class GroupNorm(ExampleNorm):
         by default.
       axis_name: Mesh axis over which the normalized axes are sharded, inside ``shard_map`` or
         ``pmap``; plain ``jit`` needs none.
-      axis_index_groups: Groups of indices along that axis, each with statistics of its own.
-      use_fast_variance: Without effect: the variance is always an accurate one.
-      force_float32_reductions: Without effect: statistics are always float32 or wider.
+      axis_index_groups: Groups of indices along that axis, each with its own statistics.
+      use_fast_variance: Has no effect: the variance is always accurate.
+      force_float32_reductions: Has no effect: statistics are always float32 or wider.
       scale_offset: Added to the factor. With 1 and ``scale_init=nn.initializers.zeros`` the factor
         is learned around one, as in Gemma and Megatron, and decay pulls it to the identity.
 
@@ -227,13 +227,12 @@ class GroupNorm(ExampleNorm):
 class InstanceNorm(ExampleNorm):
     """Linen form of :func:`jaxreg.normalization.instance_norm`.
 
-    Arguments, defaults and parameters are those of ``flax.linen.InstanceNorm``, and so are the
-    numbers where Flax's are right; large means, masks and rows without a selected element are right
-    too.
+    It has the arguments, defaults and parameters of ``flax.linen.InstanceNorm``, and its results
+    where they are right. Large means, masks and rows without a selected element are right here too.
 
     Attributes:
       epsilon: Added to the variance.
-      dtype: Dtype of the result; by default that of the input and the parameters together.
+      dtype: Dtype of the result; by default the promoted dtype of input and parameters.
       param_dtype: Dtype of the parameters.
       use_bias: Whether an offset is learned.
       use_scale: Whether a factor is learned.
@@ -242,9 +241,9 @@ class InstanceNorm(ExampleNorm):
       feature_axes: Axes of the channels.
       axis_name: Mesh axis over which the normalized axes are sharded, inside ``shard_map`` or
         ``pmap``; plain ``jit`` needs none.
-      axis_index_groups: Groups of indices along that axis, each with statistics of its own.
-      use_fast_variance: Without effect: the variance is always an accurate one.
-      force_float32_reductions: Without effect: statistics are always float32 or wider.
+      axis_index_groups: Groups of indices along that axis, each with its own statistics.
+      use_fast_variance: Has no effect: the variance is always accurate.
+      force_float32_reductions: Has no effect: statistics are always float32 or wider.
       scale_offset: Added to the factor. With 1 and ``scale_init=nn.initializers.zeros`` the factor
         is learned around one, as in Gemma and Megatron, and decay pulls it to the identity.
 

@@ -25,7 +25,7 @@ class RunningNorm(nn.Module):
 
     @nn.nowrap
     def _in_training(self) -> Callable[..., tuple[jax.Array, normalization.BatchStats]]:
-        """Returns the function of input and statistics, the one thing in which they differ."""
+        """Returns the norm of the core, a function of input and statistics."""
         raise NotImplementedError
 
     @nn.compact
@@ -71,28 +71,28 @@ class RunningNorm(nn.Module):
 class BatchNorm(RunningNorm):
     """Linen form of :func:`jaxreg.normalization.batch_norm`.
 
-    Arguments, defaults, parameters (``scale``, ``bias``) and statistics (``batch_stats/mean`` and
-    ``var``) are those of ``flax.linen.BatchNorm``, so that checkpoints load both ways. The numbers
-    agree where Flax's are right; large means, masks and unequal counts across devices are right
-    too. Statistics that come narrower than float32 are float32 after the first step.
+    It has the arguments, defaults, parameters (``scale``, ``bias``) and statistics
+    (``batch_stats/mean`` and ``var``) of ``flax.linen.BatchNorm``, so that checkpoints load both
+    ways, and its results where they are right. Large means, masks and unequal counts across devices
+    are right here too. Statistics narrower than float32 become float32 at the first step.
 
     Attributes:
       use_running_average: True in evaluation. Set here or at the call.
       axis: Feature axes.
       momentum: Weight of the past in the running statistics.
       epsilon: Added to the variance.
-      dtype: Dtype of the result; by default that of the input and the parameters together.
+      dtype: Dtype of the result; by default the promoted dtype of input and parameters.
       param_dtype: Dtype of the parameters.
       use_bias: Whether an offset is learned.
       use_scale: Whether a factor is learned.
       bias_init: Initializer of the offset.
       scale_init: Initializer of the factor.
       axis_name: Mesh axis to synchronize over, inside ``shard_map`` or ``pmap``; plain ``jit``
-        needs none. Training inside ``shard_map`` asks for it; an empty tuple gives each device
-        statistics of its own.
-      axis_index_groups: Groups of indices along that axis, each with statistics of its own.
-      use_fast_variance: Without effect: the variance is always an accurate one.
-      force_float32_reductions: Without effect: statistics are always float32 or wider.
+        needs none. Training inside ``shard_map`` requires it; with an empty tuple each device has
+        its own statistics.
+      axis_index_groups: Groups of indices along that axis, each with its own statistics.
+      use_fast_variance: Has no effect: the variance is always accurate.
+      force_float32_reductions: Has no effect: statistics are always float32 or wider.
       scale_offset: Added to the factor. With 1 and ``scale_init=nn.initializers.zeros`` the factor
         is learned around one, as in Gemma and Megatron, and decay pulls it to the identity.
       ddof: 1 keeps torch's running variance, see :func:`jaxreg.normalization.batch_norm`.
@@ -143,7 +143,7 @@ class BatchNorm(RunningNorm):
 
 
 def affine_params(module: Any, shape: tuple[int, ...]) -> dict[str, jax.Array]:
-    """The parameters of a norm, those of ``scale`` and ``bias`` that it has."""
+    """Makes or reads the parameters ``scale`` and ``bias``, as far as the norm has them."""
     params = {}
     if module.use_scale:
         params["scale"] = module.param("scale", module.scale_init, shape, module.param_dtype)
@@ -153,6 +153,6 @@ def affine_params(module: Any, shape: tuple[int, ...]) -> dict[str, jax.Array]:
 
 
 def feature_shape(x: jax.Array, axes: int | tuple[int, ...]) -> tuple[int, ...]:
-    """Sizes of the feature axes of an input."""
+    """Returns the sizes of the feature axes of an input."""
     check_floating(x, "x")
     return tuple(x.shape[a] for a in canonical_axes(axes, x.ndim))

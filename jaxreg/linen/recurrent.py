@@ -167,7 +167,7 @@ class ZoneoutCell(Rated, Cell):
 
     Attributes:
       cell: Cell of Linen, such as ``nn.LSTMCell``.
-      rate: Probability of keeping an old value.
+      rate: Probability of keeping an old element instead of the new one.
 
     Example:
       >>> import jax, jax.numpy as jnp

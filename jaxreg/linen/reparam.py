@@ -110,7 +110,7 @@ class WeightNorm(Reparametrized):
 
     @nn.compact
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Applies the layer.
+        """Calls the layer.
 
         Args:
           *args: Arguments of the layer.
@@ -290,7 +290,7 @@ class WeightStandardization(Reparametrized):
 
     @nn.compact
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Applies the layer.
+        """Calls the layer.
 
         Args:
           *args: Arguments of the layer.

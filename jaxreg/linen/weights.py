@@ -22,14 +22,13 @@ from jaxreg.linen.stochastic import Parametric, RatedWrapper, Wrapper
 
 
 class DropConnect(RatedWrapper):
-    """Applies a layer with :func:`jaxreg.dropout.drop_connect` on its kernels.
+    """Calls a layer with :func:`jaxreg.dropout.drop_connect` on its kernels.
 
-    What is a kernel, :func:`jaxreg.masks.kernels` tells; each one has a key of its own. One call
-    draws one mask: around ``nn.RNN`` it stays the same for all time steps. The layer is called with
-    the arguments of the call.
+    Kernels are selected by :func:`jaxreg.masks.kernels`; each draws from its own key. One call
+    draws one mask: around ``nn.RNN`` it is the same for all time steps.
 
     Attributes:
-      layer: Linen module, whose variables are those of the layer by itself.
+      layer: Linen module to call. Its variables keep their paths.
       rate: Probability of dropping a weight.
 
     Example:
@@ -59,13 +58,12 @@ class DropConnect(RatedWrapper):
 
 
 class Perturb(Wrapper):
-    """Applies a layer with :func:`jaxreg.noise.perturb` on its parameters.
+    """Calls a layer with :func:`jaxreg.noise.perturb` on its parameters.
 
-    One call draws the noise once: around ``nn.RNN`` it stays the same for all time steps. The layer
-    is called with the arguments of the call.
+    One call draws the noise once: around ``nn.RNN`` it is the same for all time steps.
 
     Attributes:
-      layer: Linen module, whose variables are those of the layer by itself.
+      layer: Linen module to call. Its variables keep their paths.
       stddev: Standard deviation of the noise.
 
     Example:
@@ -99,7 +97,7 @@ class Perturb(Wrapper):
         stddev: ArrayLike | None = None,
         **options: Any,
     ) -> Any:
-        """Applies the layer.
+        """Calls the layer.
 
         Args:
           *inputs: Arguments of the layer.
@@ -121,15 +119,15 @@ class Perturb(Wrapper):
 class VariationalDense(Parametric):
     """Linen form of :func:`jaxreg.dropout.variational_dense`; evaluation prunes the weights.
 
-    Parameters are ``kernel``, ``bias`` and ``log_var``. The noise of a weight is measured by
-    ``log_alpha = variational_log_alpha(kernel, log_var)``; add the sum over all layers of
-    ``variational_dropout_kl(log_alpha)``, divided by the number of examples, to the mean loss. Both
-    are functions of :mod:`jaxreg.dropout`.
+    Parameters are ``kernel``, ``bias`` and ``log_var``. The noise of a weight is
+    ``log_alpha = variational_log_alpha(kernel, log_var)``. Sum ``variational_dropout_kl(log_alpha)``
+    over all layers, divide by the number of examples, and add the result to the mean loss. Both are
+    functions of :mod:`jaxreg.dropout`.
 
     Attributes:
       features: Number of outputs.
       use_bias: Whether an offset is learned.
-      param_dtype: Dtype of the parameters; the result has that of the input.
+      param_dtype: Dtype of the parameters. The result has the dtype of the input.
       kernel_init: Initializer of the means of the weights.
       bias_init: Initializer of the offset.
       log_var_init: Initializer of the logarithms of the variances of the weights.
@@ -169,7 +167,7 @@ class VariationalDense(Parametric):
         *,
         threshold: ArrayLike | None = None,
     ) -> jax.Array:
-        """Applies the layer.
+        """Calls the layer.
 
         Args:
           inputs: Inputs ``[..., in]``.
@@ -191,7 +189,7 @@ class VariationalDense(Parametric):
 def _with_params(
     call: Callable[..., Any], change: Callable[[Any], Any], layer: nn.Module, *inputs: Any
 ) -> Any:
-    """Calls a layer that sees ``change(params)``; other variables are as ever."""
+    """Calls a layer that sees ``change(params)``; its other variables are unchanged."""
     return nn.map_variables(call, "params", change)(layer, *inputs)
 
 

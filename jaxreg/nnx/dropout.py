@@ -39,7 +39,7 @@ class Dropout(Rated):
 
 
 class ClassicalDropout(Rated):
-    """NNX form of :func:`jaxreg.dropout.classical_dropout` and, in evaluation, ``classical_scale``.
+    """NNX form of :func:`jaxreg.dropout.classical_dropout`; evaluation is ``classical_scale``.
 
     Attributes:
       rate: Probability of dropping.
@@ -84,7 +84,7 @@ class GaussianDropout(Rated):
     """NNX form of :func:`jaxreg.dropout.gaussian_dropout`.
 
     Attributes:
-      rate: Rate of the dropout that has this variance, below 1.
+      rate: Rate of the dropout with the same variance, below 1.
 
     Example:
       >>> import jax.numpy as jnp
@@ -138,7 +138,9 @@ class FeatureAlphaDropout(Rated):
 
 
 class DropPath(Rated):
-    """NNX form of :func:`jaxreg.dropout.drop_path`; ``x + layer(branch(x))`` is a residual block.
+    """NNX form of :func:`jaxreg.dropout.drop_path`, for the branch of a residual block.
+
+    Write the block as ``x + layer(branch(x))``.
 
     Attributes:
       rate: Probability of dropping an example.
@@ -198,7 +200,7 @@ class LockedDropout(Rated):
 
     Attributes:
       rate: Probability of dropping.
-      time_axis: The axis along which the decision is the same.
+      time_axis: Axis along which one decision is shared.
 
     Example:
       >>> import jax.numpy as jnp
@@ -238,11 +240,11 @@ class EmbeddingDropout(Rated):
 
 @nnx.dataclass(eq=False)
 class PatchDropout(Rated):
-    """NNX form of :func:`jaxreg.dropout.patch_dropout` and, in evaluation, ``every_patch``.
+    """NNX form of :func:`jaxreg.dropout.patch_dropout`; evaluation is ``every_patch``.
 
     Attributes:
-      rate: Share of the patches to drop, a Python number.
-      prefix: Number of leading tokens that always stay, such as a class token.
+      rate: Share of patches to drop, a Python number.
+      prefix: Number of leading tokens that are always kept, such as a class token.
 
     Example:
       >>> import jax.numpy as jnp
@@ -266,12 +268,12 @@ class PatchDropout(Rated):
 
 
 class Zoneout(Rated):
-    """NNX form of :func:`jaxreg.dropout.zoneout` and, in evaluation, ``zoneout_mean``.
+    """NNX form of :func:`jaxreg.dropout.zoneout`; evaluation is ``zoneout_mean``.
 
-    Its input is the pair ``(new, old)``. :class:`ZoneoutCell` applies it inside ``nnx.RNN``.
+    The input is the pair ``(new, old)``. See :class:`ZoneoutCell` to wrap a recurrent cell.
 
     Attributes:
-      rate: Probability of keeping an old element.
+      rate: Probability of keeping an old element instead of the new one.
 
     Example:
       >>> import jax.numpy as jnp
@@ -297,12 +299,12 @@ class ConcreteDropout(Stochastic):
     """NNX form of :func:`jaxreg.dropout.concrete_dropout`, whose rate is learned.
 
     The parameter ``logit`` is the logit of the rate. Add
-    :func:`jaxreg.dropout.concrete_dropout_penalty` of it and of the kernel of the next layer to the
+    :func:`jaxreg.dropout.concrete_dropout_penalty` of this logit and the next layer's kernel to the
     loss; without it the rate goes to zero.
 
     Attributes:
-      init_rate: Probability of dropping at the start.
-      temperature: Softness of the decisions.
+      init_rate: Probability of dropping at the start of training, between 0 and 1.
+      temperature: Softness of the decisions; near 0 they are close to 0 and 1.
 
     Example:
       >>> import jax

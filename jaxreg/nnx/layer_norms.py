@@ -66,13 +66,13 @@ class ExampleNorm(Norm):
 class LayerNorm(ExampleNorm):
     """NNX form of :func:`jaxreg.normalization.layer_norm`.
 
-    Arguments, defaults and variables are those of ``flax.nnx.LayerNorm``, and so are the numbers
-    where Flax's are right; large means, masks and rows without a selected element are right too.
+    It has the arguments, defaults and variables of ``flax.nnx.LayerNorm``, and its results where
+    they are right. Large means, masks and rows without a selected element are right here too.
 
     Attributes:
       num_features: Size of the feature axis, or sizes of the feature axes.
       epsilon: Added to the variance.
-      dtype: Dtype of the result; by default that of the input and the parameters together.
+      dtype: Dtype of the result; by default the promoted dtype of input and parameters.
       param_dtype: Dtype of the parameters.
       use_bias: Whether an offset is learned.
       use_scale: Whether a factor is learned.
@@ -82,9 +82,9 @@ class LayerNorm(ExampleNorm):
       feature_axes: Axes along which the parameters differ.
       axis_name: Mesh axis over which the normalized axes are sharded, inside ``shard_map`` or
         ``pmap``; plain ``jit`` needs none.
-      axis_index_groups: Groups of indices along that axis, each with statistics of its own.
-      use_fast_variance: Without effect: the variance is always an accurate one.
-      promote_dtype: Without effect: nothing is rounded before it is normalized.
+      axis_index_groups: Groups of indices along that axis, each with its own statistics.
+      use_fast_variance: Has no effect: the variance is always accurate.
+      promote_dtype: Has no effect: the input is not rounded before it is normalized.
       rngs: Streams of keys for the initializers.
       bias_metadata: Metadata of the offset's variable, such as its sharding.
       scale_metadata: Metadata of the factor's variable.
@@ -133,13 +133,13 @@ class LayerNorm(ExampleNorm):
 class RMSNorm(ExampleNorm):
     """NNX form of :func:`jaxreg.normalization.rms_norm`.
 
-    Arguments, defaults and variables are those of ``flax.nnx.RMSNorm``, and so are the numbers
-    where Flax's are right; masks and rows without a selected element are right too.
+    It has the arguments, defaults and variables of ``flax.nnx.RMSNorm``, and its results where they
+    are right. Masks and rows without a selected element are right here too.
 
     Attributes:
       num_features: Size of the feature axis, or sizes of the feature axes.
       epsilon: Added to the mean square.
-      dtype: Dtype of the result; by default that of the input and the parameters together.
+      dtype: Dtype of the result; by default the promoted dtype of input and parameters.
       param_dtype: Dtype of the parameters.
       use_scale: Whether a factor is learned.
       scale_init: Initializer of the factor.
@@ -147,9 +147,9 @@ class RMSNorm(ExampleNorm):
       feature_axes: Axes along which the factor differs.
       axis_name: Mesh axis over which the normalized axes are sharded, inside ``shard_map`` or
         ``pmap``; plain ``jit`` needs none.
-      axis_index_groups: Groups of indices along that axis, each with statistics of its own.
-      use_fast_variance: Without effect: the variance is always an accurate one.
-      promote_dtype: Without effect: nothing is rounded before it is normalized.
+      axis_index_groups: Groups of indices along that axis, each with its own statistics.
+      use_fast_variance: Has no effect: the variance is always accurate.
+      promote_dtype: Has no effect: the input is not rounded before it is normalized.
       rngs: Streams of keys for the initializers.
       scale_metadata: Metadata of the factor's variable, such as its sharding.
       scale_offset: Added to the factor. With 1 and ``scale_init=nnx.initializers.zeros`` the factor
@@ -214,16 +214,16 @@ class RMSNorm(ExampleNorm):
 class GroupNorm(ExampleNorm):
     """NNX form of :func:`jaxreg.normalization.group_norm`.
 
-    Arguments, defaults and variables are those of ``flax.nnx.GroupNorm``, and so are the numbers
-    where Flax's are right; large means, any number of batch axes and masks without the channels are
-    right too.
+    It has the arguments, defaults and variables of ``flax.nnx.GroupNorm``, and its results where
+    they are right. Large means, any number of batch axes and masks without the channels are right
+    here too.
 
     Attributes:
       num_features: Number of channels.
-      num_groups: Number of groups; None where ``group_size`` is given.
+      num_groups: Number of groups; None if ``group_size`` is given.
       group_size: Number of channels in a group, in place of ``num_groups``.
       epsilon: Added to the variance.
-      dtype: Dtype of the result; by default that of the input and the parameters together.
+      dtype: Dtype of the result; by default the promoted dtype of input and parameters.
       param_dtype: Dtype of the parameters.
       use_bias: Whether an offset is learned.
       use_scale: Whether a factor is learned.
@@ -233,9 +233,9 @@ class GroupNorm(ExampleNorm):
         by default.
       axis_name: Mesh axis over which the normalized axes are sharded, inside ``shard_map`` or
         ``pmap``; plain ``jit`` needs none.
-      axis_index_groups: Groups of indices along that axis, each with statistics of its own.
-      use_fast_variance: Without effect: the variance is always an accurate one.
-      promote_dtype: Without effect: nothing is rounded before it is normalized.
+      axis_index_groups: Groups of indices along that axis, each with its own statistics.
+      use_fast_variance: Has no effect: the variance is always accurate.
+      promote_dtype: Has no effect: the input is not rounded before it is normalized.
       rngs: Streams of keys for the initializers.
       bias_metadata: Metadata of the offset's variable, such as its sharding.
       scale_metadata: Metadata of the factor's variable.
@@ -286,13 +286,13 @@ class GroupNorm(ExampleNorm):
 class InstanceNorm(ExampleNorm):
     """NNX form of :func:`jaxreg.normalization.instance_norm`.
 
-    Arguments, defaults and variables are those of ``flax.nnx.InstanceNorm``, and so are the numbers
-    where Flax's are right; large means, masks and rows without a selected element are right too.
+    It has the arguments, defaults and variables of ``flax.nnx.InstanceNorm``, and its results where
+    they are right. Large means, masks and rows without a selected element are right here too.
 
     Attributes:
       num_features: Size of the feature axis, or sizes of the feature axes.
       epsilon: Added to the variance.
-      dtype: Dtype of the result; by default that of the input and the parameters together.
+      dtype: Dtype of the result; by default the promoted dtype of input and parameters.
       param_dtype: Dtype of the parameters.
       use_bias: Whether an offset is learned.
       use_scale: Whether a factor is learned.
@@ -301,9 +301,9 @@ class InstanceNorm(ExampleNorm):
       feature_axes: Axes of the channels.
       axis_name: Mesh axis over which the normalized axes are sharded, inside ``shard_map`` or
         ``pmap``; plain ``jit`` needs none.
-      axis_index_groups: Groups of indices along that axis, each with statistics of its own.
-      use_fast_variance: Without effect: the variance is always an accurate one.
-      promote_dtype: Without effect: nothing is rounded before it is normalized.
+      axis_index_groups: Groups of indices along that axis, each with its own statistics.
+      use_fast_variance: Has no effect: the variance is always accurate.
+      promote_dtype: Has no effect: the input is not rounded before it is normalized.
       rngs: Streams of keys for the initializers.
       bias_metadata: Metadata of the offset's variable, such as its sharding.
       scale_metadata: Metadata of the factor's variable.

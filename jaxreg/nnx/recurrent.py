@@ -191,7 +191,7 @@ class ZoneoutCell(Rated, Cell):
 
     Attributes:
       cell: Cell of NNX, such as ``nnx.LSTMCell``.
-      rate: Probability of keeping an old value.
+      rate: Probability of keeping an old element instead of the new one.
 
     Example:
       >>> import jax.numpy as jnp

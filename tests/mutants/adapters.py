@@ -17,7 +17,7 @@ MUTANTS = (
     ),
     Mutant(
         "linen/dropout.py",
-        "rate=self.given_rate, broadcast_axes=shared, bits=self.bits",
+        "rate=self.given_rate, broadcast_axes=self.broadcast_dims, bits=self.bits",
         "rate=self.given_rate, bits=self.bits",
         "shared axes are not passed on",
     ),
@@ -54,8 +54,8 @@ MUTANTS = (
     ),
     Mutant(
         "linen/noise.py",
-        '"low": self.low, "high": self.high',
-        '"low": self.high, "high": self.low',
+        "low=self.low, high=self.high",
+        "low=self.high, high=self.low",
         "ends swapped",
     ),
     Mutant(
@@ -166,7 +166,7 @@ MUTANTS = (
     ),
     Mutant(
         "nnx/depth.py",
-        "variables.append(inside)",
+        "variables.append(state)",
         "variables.append(others)",
         "state of the branch lost",
     ),
