@@ -16,11 +16,11 @@ class StochasticDepth(RatedWrapper):
 
     It adds the layer's result to the layer's input; evaluation is ``full_depth``. A skipped layer
     takes no time, and its variables, such as ``batch_stats``, are unchanged. In training the layer
-    does not ``sow`` ``intermediates``, which would have no value when it is skipped.
+    does not ``sow`` ``intermediates``, which would have no value when it is skipped. The layer's
+    variables keep their paths.
 
     Attributes:
-      layer: Linen module whose result has the shape of its first input. Its variables keep their
-        paths.
+      layer: Linen module whose result has the shape of its first input.
       rate: Probability of skipping the layer for the whole batch; None if every call gives it.
 
     Example:

@@ -149,12 +149,12 @@ class Parametric(Stochastic):
 
 
 class Wrapper(Parametric):
-    """A transform of a layer's call.
+    """A transform of a layer's call, whose variables keep their paths.
 
     ``transform`` and ``evaluate`` get a pair of the positional and the keyword arguments.
 
     Attributes:
-      layer: Linen module to call. Its variables keep their paths.
+      layer: Linen module to call.
     """
 
     layer: nn.Module

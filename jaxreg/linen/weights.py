@@ -25,10 +25,11 @@ class DropConnect(RatedWrapper):
     """Calls a layer with :func:`jaxreg.dropout.drop_connect` on its kernels.
 
     Kernels are selected by :func:`jaxreg.masks.kernels`; each draws from its own key. One call
-    draws one mask: around ``nn.RNN`` it is the same for all time steps.
+    draws one mask: around ``nn.RNN`` it is the same for all time steps. The layer's variables keep
+    their paths.
 
     Attributes:
-      layer: Linen module to call. Its variables keep their paths.
+      layer: Linen module to call.
       rate: Probability of dropping a weight.
 
     Example:
@@ -60,10 +61,11 @@ class DropConnect(RatedWrapper):
 class Perturb(Wrapper):
     """Calls a layer with :func:`jaxreg.noise.perturb` on its parameters.
 
-    One call draws the noise once: around ``nn.RNN`` it is the same for all time steps.
+    One call draws the noise once: around ``nn.RNN`` it is the same for all time steps. The layer's
+    variables keep their paths.
 
     Attributes:
-      layer: Linen module to call. Its variables keep their paths.
+      layer: Linen module to call.
       stddev: Standard deviation of the noise.
 
     Example:
@@ -119,9 +121,9 @@ class Perturb(Wrapper):
 class VariationalDense(Parametric):
     """Linen form of :func:`jaxreg.dropout.variational_dense`; evaluation prunes the weights.
 
-    Parameters are ``kernel``, ``bias`` and ``log_var``. The noise of a weight is
-    ``log_alpha = variational_log_alpha(kernel, log_var)``. Sum ``variational_dropout_kl(log_alpha)``
-    over all layers, divide by the number of examples, and add the result to the mean loss. Both are
+    Parameters are ``kernel``, ``bias`` and ``log_var``. The noise of a weight is ``log_alpha =
+    variational_log_alpha(kernel, log_var)``. Sum ``variational_dropout_kl(log_alpha)`` over all
+    layers, divide by the number of examples, and add the result to the mean loss. Both are
     functions of :mod:`jaxreg.dropout`.
 
     Attributes:

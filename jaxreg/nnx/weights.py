@@ -117,9 +117,9 @@ class Perturb(Wrapper):
 class VariationalDense(Stochastic):
     """NNX form of :func:`jaxreg.dropout.variational_dense`; evaluation prunes the weights.
 
-    Parameters are ``kernel``, ``bias`` and ``log_var``. The noise of a weight is
-    ``log_alpha = variational_log_alpha(kernel, log_var)``. Sum ``variational_dropout_kl(log_alpha)``
-    over all layers, divide by the number of examples, and add the result to the mean loss. Both are
+    Parameters are ``kernel``, ``bias`` and ``log_var``. The noise of a weight is ``log_alpha =
+    variational_log_alpha(kernel, log_var)``. Sum ``variational_dropout_kl(log_alpha)`` over all
+    layers, divide by the number of examples, and add the result to the mean loss. Both are
     functions of :mod:`jaxreg.dropout`.
 
     Attributes:

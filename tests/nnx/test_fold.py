@@ -219,7 +219,7 @@ def test_a_model_may_be_called_in_a_way_of_its_own():
 
 def test_a_folded_model_does_not_train():
     """``train``, ``eval`` and ``nnx.view`` reach what stands in the place of the norm."""
-    message = r"`use_running_average` must be true for a batch norm that was folded, got False; tra"
+    message = r"`use_running_average` must be true for a folded batch norm, got False; train"
     model = Net(lambda layer, norm, x: norm(layer(x)))
     model.eval()
     folded = jax.jit(lambda model, x: nnx.fold_batch_norm(model, x))(model, IMAGES)

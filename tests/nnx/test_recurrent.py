@@ -288,7 +288,7 @@ def test_a_cell_without_layers_is_refused():
     def run(key, x):
         return fnx.RNN(locked(Counter(), fnx.Rngs(key)))(x)
 
-    with pytest.raises(ValueError, match=r"`cell` must hand its state to layers.*Counter"):
+    with pytest.raises(ValueError, match=r"`cell` must pass its state unchanged .* of Counter"):
         jax.eval_shape(run, KEY, SEQUENCE)
 
 
