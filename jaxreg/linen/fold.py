@@ -40,7 +40,7 @@ def fold_batch_norm(
       norms: Paths of the norms to fold, such as ``"Block_0/BatchNorm_0"``; all by default.
 
     Returns:
-      The functions ``apply``, to be compiled as you like, and ``variables`` of the folded model.
+      The function ``apply``, which may be compiled, and the ``variables`` of the folded model.
 
     Raises:
       TypeError: ``apply`` is a module.

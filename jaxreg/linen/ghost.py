@@ -81,7 +81,7 @@ class BatchRenorm(BatchNorm, kw_only=True):
     """Linen form of :func:`jaxreg.normalization.batch_renorm`.
 
     It has the parameters, the statistics and all other attributes of :class:`BatchNorm`, whose
-    checkpoints load; :class:`GhostBatchNorm` tells how to under automatic names.
+    checkpoints load; see :class:`GhostBatchNorm` for automatic names.
 
     A limit may be a schedule, a function of the number of training steps that this layer has seen.
     The layer then counts them in ``batch_stats/count``. CrossQ, which is batch norm for its first

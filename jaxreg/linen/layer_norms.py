@@ -58,8 +58,9 @@ class ExampleNorm(nn.Module):
 class LayerNorm(ExampleNorm):
     """Linen form of :func:`jaxreg.normalization.layer_norm`.
 
-    It has the arguments, defaults and parameters of ``flax.linen.LayerNorm``, and its results where
-    they are right. Large means, masks and rows without a selected element are right here too.
+    It has the arguments, defaults and parameters of ``flax.linen.LayerNorm``. Its results agree
+    with Flax's wherever those are correct, and are also correct for large means, masks and rows
+    without a selected element.
 
     Attributes:
       epsilon: Added to the variance.
@@ -116,8 +117,9 @@ class LayerNorm(ExampleNorm):
 class RMSNorm(ExampleNorm):
     """Linen form of :func:`jaxreg.normalization.rms_norm`.
 
-    It has the arguments, defaults and parameters of ``flax.linen.RMSNorm``, and its results where
-    they are right. Masks and rows without a selected element are right here too.
+    It has the arguments, defaults and parameters of ``flax.linen.RMSNorm``. Its results agree with
+    Flax's wherever those are correct, and are also correct for masks and rows without a selected
+    element.
 
     Attributes:
       epsilon: Added to the mean square.
@@ -169,9 +171,9 @@ class RMSNorm(ExampleNorm):
 class GroupNorm(ExampleNorm):
     """Linen form of :func:`jaxreg.normalization.group_norm`.
 
-    It has the arguments, defaults and parameters of ``flax.linen.GroupNorm``, and its results where
-    they are right. Large means, any number of batch axes and masks without the channels are right
-    here too.
+    It has the arguments, defaults and parameters of ``flax.linen.GroupNorm``. Its results agree
+    with Flax's wherever those are correct, and are also correct for large means, any number of
+    batch axes and masks without the channels.
 
     Attributes:
       num_groups: Number of groups; None if ``group_size`` is given.
@@ -227,8 +229,9 @@ class GroupNorm(ExampleNorm):
 class InstanceNorm(ExampleNorm):
     """Linen form of :func:`jaxreg.normalization.instance_norm`.
 
-    It has the arguments, defaults and parameters of ``flax.linen.InstanceNorm``, and its results
-    where they are right. Large means, masks and rows without a selected element are right here too.
+    It has the arguments, defaults and parameters of ``flax.linen.InstanceNorm``. Its results agree
+    with Flax's wherever those are correct, and are also correct for large means, masks and rows
+    without a selected element.
 
     Attributes:
       epsilon: Added to the variance.

@@ -44,8 +44,8 @@ class RunningNorm(nn.Module):
           mask: Elements that enter the statistics, ``where`` of :mod:`jaxreg.normalization`.
 
         Raises:
-          ValueError: ``use_running_average`` is given nowhere or twice, or ``mask`` does not
-            broadcast to ``x``.
+          ValueError: ``use_running_average`` is given in neither place or in both, or ``mask`` does
+            not broadcast to ``x``.
         """
         evaluate = nn.merge_param(
             "use_running_average", self.use_running_average, use_running_average
@@ -73,8 +73,9 @@ class BatchNorm(RunningNorm):
 
     It has the arguments, defaults, parameters (``scale``, ``bias``) and statistics
     (``batch_stats/mean`` and ``var``) of ``flax.linen.BatchNorm``, so that checkpoints load both
-    ways, and its results where they are right. Large means, masks and unequal counts across devices
-    are right here too. Statistics narrower than float32 become float32 at the first step.
+    ways. Its results agree with Flax's wherever those are correct, and are also correct for large
+    means, masks and unequal counts across devices. Statistics narrower than float32 become float32
+    at the first step.
 
     Attributes:
       use_running_average: True in evaluation. Set here or at the call.
@@ -143,7 +144,7 @@ class BatchNorm(RunningNorm):
 
 
 def affine_params(module: Any, shape: tuple[int, ...]) -> dict[str, jax.Array]:
-    """Makes or reads the parameters ``scale`` and ``bias``, as far as the norm has them."""
+    """Makes or reads the parameters ``scale`` and ``bias``, of which a norm may lack either."""
     params = {}
     if module.use_scale:
         params["scale"] = module.param("scale", module.scale_init, shape, module.param_dtype)

@@ -77,9 +77,9 @@ class Cell(Parametric, nn.RNNCellBase):
 class LockedDropoutCell(Cell):
     """Drops elements of inputs and hidden state, the same ones at all time steps of a sequence.
 
-    Each call drops by :func:`jaxreg.dropout.dropout` with new masks. As in the paper only the
-    inputs of the cell's layers are dropped: the cell state of an LSTM and the direct path of a GRU
-    from state to state are unchanged. For this the state must be one array that the cell passes
+    It drops by :func:`jaxreg.dropout.dropout`, with new masks at each call. As in the paper only
+    the inputs of the cell's layers are dropped: the cell state of an LSTM and the direct path of a
+    GRU from state to state are unchanged. For this the state must be one array that the cell passes
     unchanged to its layers, or only the gates may read its last array. Flax's cells are of these
     kinds. The cell's variables keep their paths.
 

@@ -63,7 +63,7 @@ class Stochastic(nn.Module, kw_only=True):
 
     @nn.nowrap
     def is_off(self) -> bool:
-        """Tells whether this call draws nothing and needs no key, as with a strength of zero."""
+        """Tells whether calls draw nothing and need no key, as with a static strength of zero."""
         return False
 
     def __call__(
@@ -98,7 +98,7 @@ class Stochastic(nn.Module, kw_only=True):
 
 
 class Rated(Stochastic):
-    """A transform with a rate, which is checked; with a static rate of zero it needs no key.
+    """A transform with a rate. The rate is checked; a static zero needs no key.
 
     Attributes:
       rate: Probability of dropping; None if every call gives it.

@@ -13,7 +13,7 @@ _CALLS = (nnx.BatchNorm.__call__, BatchNorm.__call__)
 
 
 def is_batch_norm(module: nnx.Module) -> bool:
-    """Tells whether a module does what the batch norm of Flax or jaxreg does.
+    """Tells whether a module is the batch norm of Flax or jaxreg.
 
     Subclasses that override ``__call__`` are excluded, since their behavior is unknown.
     """

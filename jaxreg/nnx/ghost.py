@@ -130,7 +130,7 @@ class BatchRenorm(BatchNorm):
             self.count = nnx.BatchStat(normalization.init_stats(()).mean)
 
     def _limits(self) -> dict[str, Any]:
-        """Returns the limits of this step, and counts it."""
+        """Returns the limits of this step, and counts the step."""
         limits = {"r_max": self.r_max, "d_max": self.d_max}
         if any(map(callable, limits.values())):
             count = self.count[...]

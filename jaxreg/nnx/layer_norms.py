@@ -66,8 +66,9 @@ class ExampleNorm(Norm):
 class LayerNorm(ExampleNorm):
     """NNX form of :func:`jaxreg.normalization.layer_norm`.
 
-    It has the arguments, defaults and variables of ``flax.nnx.LayerNorm``, and its results where
-    they are right. Large means, masks and rows without a selected element are right here too.
+    It has the arguments, defaults and variables of ``flax.nnx.LayerNorm``. Its results agree with
+    Flax's wherever those are correct, and are also correct for large means, masks and rows without
+    a selected element.
 
     Attributes:
       num_features: Size of the feature axis, or sizes of the feature axes.
@@ -133,8 +134,9 @@ class LayerNorm(ExampleNorm):
 class RMSNorm(ExampleNorm):
     """NNX form of :func:`jaxreg.normalization.rms_norm`.
 
-    It has the arguments, defaults and variables of ``flax.nnx.RMSNorm``, and its results where they
-    are right. Masks and rows without a selected element are right here too.
+    It has the arguments, defaults and variables of ``flax.nnx.RMSNorm``. Its results agree with
+    Flax's wherever those are correct, and are also correct for masks and rows without a selected
+    element.
 
     Attributes:
       num_features: Size of the feature axis, or sizes of the feature axes.
@@ -214,9 +216,9 @@ class RMSNorm(ExampleNorm):
 class GroupNorm(ExampleNorm):
     """NNX form of :func:`jaxreg.normalization.group_norm`.
 
-    It has the arguments, defaults and variables of ``flax.nnx.GroupNorm``, and its results where
-    they are right. Large means, any number of batch axes and masks without the channels are right
-    here too.
+    It has the arguments, defaults and variables of ``flax.nnx.GroupNorm``. Its results agree with
+    Flax's wherever those are correct, and are also correct for large means, any number of batch
+    axes and masks without the channels.
 
     Attributes:
       num_features: Number of channels.
@@ -286,8 +288,9 @@ class GroupNorm(ExampleNorm):
 class InstanceNorm(ExampleNorm):
     """NNX form of :func:`jaxreg.normalization.instance_norm`.
 
-    It has the arguments, defaults and variables of ``flax.nnx.InstanceNorm``, and its results where
-    they are right. Large means, masks and rows without a selected element are right here too.
+    It has the arguments, defaults and variables of ``flax.nnx.InstanceNorm``. Its results agree
+    with Flax's wherever those are correct, and are also correct for large means, masks and rows
+    without a selected element.
 
     Attributes:
       num_features: Size of the feature axis, or sizes of the feature axes.

@@ -46,7 +46,7 @@ class Norm(Module):
                 setattr(self, name, nnx.Param(value, **metadata))
 
     def _params(self) -> dict[str, jax.Array]:
-        """Returns the arrays of ``scale`` and ``bias``, as far as the norm has them."""
+        """Returns the arrays of ``scale`` and ``bias``, of which a norm may lack either."""
         params = {name: getattr(self, name, None) for name in ("scale", "bias")}
         return {name: param[...] for name, param in params.items() if param is not None}
 
@@ -117,10 +117,10 @@ class BatchNorm(RunningNorm):
     """NNX form of :func:`jaxreg.normalization.batch_norm`.
 
     It has the arguments, defaults and variables (``scale``, ``bias``, ``mean``, ``var``) of
-    ``flax.nnx.BatchNorm``, so that checkpoints load both ways, and its results where they are
-    right. Large means, masks and unequal counts across devices are right here too. Statistics
-    narrower than float32, as in a model that was cast to bfloat16, become float32 at the first
-    step. If they are references, which keep their dtype, a warning says so.
+    ``flax.nnx.BatchNorm``, so that checkpoints load both ways. Its results agree with Flax's
+    wherever those are correct, and are also correct for large means, masks and unequal counts
+    across devices. Statistics narrower than float32, as in a model that was cast to bfloat16,
+    become float32 at the first step. References keep their dtype, and a warning says so.
 
     Attributes:
       num_features: Size of the feature axis, or sizes of the feature axes.
@@ -213,7 +213,7 @@ def evaluates(norm: Any, use_running_average: bool | None) -> bool:  # noqa: FBT
     """Tells whether a call of a batch norm with this argument uses the running statistics.
 
     Raises:
-      ValueError: It is None at the call and in the norm.
+      ValueError: ``use_running_average`` is None at the call and in the norm.
     """
     given = norm.use_running_average if use_running_average is None else use_running_average
     if given is None:

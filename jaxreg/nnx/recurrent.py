@@ -63,10 +63,10 @@ class LockedCarry(NamedTuple):
 class LockedDropoutCell(Cell):
     """Drops elements of inputs and hidden state, the same ones at all time steps of a sequence.
 
-    Each call drops by :func:`jaxreg.dropout.dropout` with new masks, and a key for each example. As
-    in the paper only the inputs of the cell's layers are dropped: the cell state of an LSTM and the
-    direct path of a GRU from state to state are unchanged. For this the cell must pass its state
-    unchanged to its layers, as Flax's cells do.
+    It drops by :func:`jaxreg.dropout.dropout`, with new masks at each call and a key for each
+    example. As in the paper only the inputs of the cell's layers are dropped: the cell state of an
+    LSTM and the direct path of a GRU from state to state are unchanged. For this the cell must pass
+    its state unchanged to its layers, as Flax's cells do.
 
     The constructor, ``model.eval()`` or ``nnx.view`` sets the mode. Single steps cannot, since the
     keys are drawn with the first carry.
