@@ -107,6 +107,7 @@ WITHOUT_ROW = {
     "jaxreg.augment.to_uint8",
     "jaxreg.augment.with_probability",
     "jaxreg.diagnosis.diagnose",
+    "jaxreg.dropout.concrete_dropout_logit",
     "jaxreg.dropout.drop_path_rates",
     "jaxreg.dropout.fold_in_axis",
     "jaxreg.explain.explain",
