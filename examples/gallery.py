@@ -233,9 +233,9 @@ def page(groups: dict[str, tuple[str, tuple[str, ...]]]) -> str:
         "# Gallery",
         "",
         "Every augmentation before and after, made by `python -m examples.gallery`. A function",
-        "`random_x` draws for each example what the function `x` takes; of those pairs the picture",
-        "mostly has `x`. The pictures are scikit-learn's, and the series is the brightness along a",
-        "row of one of them.",
+        "`random_x` draws the arguments of the function `x` for each example; for most of these",
+        "pairs the picture shows `x`. The pictures are scikit-learn's, and the series is the",
+        "brightness along a row of one of them.",
     ]
     for name, (about, calls) in groups.items():
         lines += ["", f"## {name}", "", about, "", f"![{name}](gallery/{name.lower()}.png)", ""]
@@ -268,15 +268,15 @@ def main() -> None:
               "augment.random_cutmix(key, image, labels, alpha=1.0, num_classes=5)")  # fmt: skip
     text = page(
         {
-            "Geometry": ("In the order of the calls.", tuple(map(image, GEOMETRY))),
+            "Geometry": ("In the order of the calls below.", tuple(map(image, GEOMETRY))),
             "Color": ("For values in [0, 1].", tuple(map(image, COLOR))),
             "Levels": ("Levels and filters.", tuple(map(image, LEVELS))),
-            "Erasing": ("Parts that a value takes the place of.", tuple(map(image, ERASE))),
-            "Policies": ("Operations in a row, drawn at random.", tuple(map(image, POLICIES))),
+            "Erasing": ("Parts replaced by a value.", tuple(map(image, ERASE))),
+            "Policies": ("Random sequences of operations.", tuple(map(image, POLICIES))),
             "Mixing": ("Images and their labels, in the same shares.", mixing),
-            "Series": ("In grey what it was.", tuple(map(one, SERIES))),
+            "Series": ("The original in gray.", tuple(map(one, SERIES))),
             "Spectrograms": (
-                "SpecAugment; in place of a spectrogram, the brightness of a picture.",
+                "SpecAugment, on the brightness of a picture instead of a spectrogram.",
                 tuple(map(one, SPECTROGRAM)),
             ),
         }

@@ -133,7 +133,8 @@ def test_integers_of_the_host_pass(value):
     _checks.check_static_integer(value, "n")
 
 
-KEY, OLD = jax.random.key(0), np.zeros(2, np.uint32)
+KEY = jax.random.key(0)
+OLD = np.zeros(2, np.uint32)
 NO_KEYS = {
     "number": (0, r"`key` must be a PRNG key, got int 0; make one with jax\.random\.key"),
     "keys": (jnp.stack([KEY, KEY]), r"`key` must be a single PRNG key, got keys of shape \(2,\)"),

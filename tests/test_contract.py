@@ -62,7 +62,7 @@ def test_wrong_arguments_are_named(case):
             jax.eval_shape(function, *case.inputs)
 
 
-# These pass by leaves that are not floating-point, and leave them as they are.
+# These skip leaves that are not floating-point and leave them unchanged.
 OF_TREES = {
     jaxreg.penalties.total,
     jaxreg.noise.perturb,

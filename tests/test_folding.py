@@ -1,4 +1,4 @@
-"""Which norm follows which layer, read from traces of functions that leave marks."""
+"""Pairs of layers and norms, read from traces of functions that leave marks."""
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +7,8 @@ import pytest
 
 from jaxreg._folding import Norm, Tape, find_pairs
 
-X, W = np.ones((2, 3), np.float32), np.ones((3, 4), np.float32)
+X = np.ones((2, 3), np.float32)
+W = np.ones((3, 4), np.float32)
 
 
 def norm(tape, x, name="norm", *, axis=-1, is_training=False):

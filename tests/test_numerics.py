@@ -34,7 +34,7 @@ def test_safe_norm_is_the_norm(dtype, axis):
 
 
 def test_safe_norm_of_any_magnitude():
-    """The plain norm of 3e-30 is 0 in float32, and that of 1e20 is infinite."""
+    """The plain norm of 3e-30 is 0 in float32, and the norm of 1e20 is infinite."""
     run = jax.jit(norm_of_all)
     for size in (3e-30, 1e-20, 1.0, 1e20, 1e38):
         x = (np.array([3, 4]) * size / 4).astype(np.float32)

@@ -13,7 +13,7 @@ def mesh(kind=AxisType.Explicit, size=8):
 
 
 def inside(function, *arrays, on=None):
-    """What a function says of arrays with shapes and specs, inside a program on a mesh."""
+    """The answer of a function for arrays with shapes and specs, in a program on a mesh."""
     on = on or mesh()
     told = []
     with jax.set_mesh(on):

@@ -229,7 +229,7 @@ def breast_cancer(*, train_size: int) -> Splitter:
 
 
 def circles(*, train_size: int) -> Splitter:
-    r"""Points of a square, labelled by a circle that cuts its corners off.
+    r"""Points of a square, labeled by a circle that cuts its corners off.
 
     .. math::
 

@@ -1,8 +1,8 @@
-"""The figures of the report as inline SVG: text that scales, colours that follow the page.
+"""The figures of the report as inline SVG: text that scales, colors that follow the page.
 
 Every function returns one ``<svg>`` element. Matplotlib draws it; :func:`_inline` turns the file it
 writes into an element that can share a document with others: no global styles, no identifiers but
-the referenced ones (and those under a prefix), fonts from the page, palette colours as CSS
+the referenced ones (and those under a prefix), fonts from the page, palette colors as CSS
 variables that a dark page may redefine, and a title and a description for screen readers.
 """
 
@@ -24,7 +24,7 @@ from jaxreg.study.records import Arm, Study
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Okabe-Ito blue and vermillion, which stay apart for every kind of colour vision; each series also
+# Okabe-Ito blue and vermilion, which stay apart for every kind of color vision; each series also
 # has its own line style or marker.
 PALETTE = {
     "ink": "#1c2430",
@@ -251,7 +251,7 @@ def band(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def _rows_figure(
     draw: Callable[[Axes], None], study: Study, arms: tuple[Arm, ...], words: _Words
 ) -> str:
-    """Draws a figure with one labelled row per arm; the chosen arm's label is bold."""
+    """Draws a figure with one labeled row per arm; the chosen arm's label is bold."""
     labels = [_label(arm) for arm in arms]
     left = 18 + 6.1 * max((len(label) for label in labels), default=0)
     height = _ROW_HEIGHT * max(1, len(arms)) + 46

@@ -178,7 +178,7 @@ def _strengths(study: Study) -> str:
             ("baseline on test", _DOTTED, "muted"),
         )
         body = (
-            "<p>Accuracy in %, mean over seeds with its 95% interval. The grey bar is the "
+            "<p>Accuracy in %, mean over seeds with its 95% interval. The gray bar is the "
             "strength that validation chose.</p>",
             _key(key),
             f'<div class="panels">\n{_lines(panels)}\n</div>',

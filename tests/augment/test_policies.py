@@ -43,7 +43,7 @@ PUBLISHED = {
 
 
 def numbers(function, number, **options):
-    """What a policy makes of many zeros."""
+    """Results of a policy for many zeros."""
     images = np.zeros((number, 1, 1, 1), np.float32)
     return np.asarray(jax.jit(partial(function, **options))(KEY, images), np.float64).ravel()
 
@@ -159,7 +159,7 @@ def test_strengths_and_policies_may_be_traced_and_mapped():
 
 @jax.jit
 def mixed(images, alpha):
-    """What AugMix makes of 40 images of one pixel."""
+    """Results of AugMix for 40 images of one pixel."""
     options = {"severity": 5.0, "width": 4, "depth": (1, 2)}
     return augment.aug_mix(KEY, images, operations=[SCALES, ADDS], alpha=alpha, **options)
 
@@ -230,7 +230,7 @@ def test_levels_five_channels_and_keys_that_are_none_are_refused(name):
 
 @first_of("name", POLICIES)
 def test_what_is_opaque_stays_so(name):
-    """And the colors are those of the image without opacity; a fill for each channel is for all."""
+    """The colors equal the colors without opacity; a fill for each channel has an opacity too."""
     images = np.random.default_rng(0).random((6, 8, 8, 3), np.float32)
     opaque = np.concatenate([images, np.ones((6, 8, 8, 1), np.float32)], -1)
     mixed = (operations.TRANSLATE_X, operations.CONTRAST, operations.INVERT)
@@ -271,7 +271,7 @@ def test_a_policy_keeps_the_range_with_finite_gradients():
         y, pullback = jax.vjp(policy, images)
         return y, pullback(weights)[0]
 
-    y, gradient = map(np.asarray, run(images))
+    y, gradient = jax.device_get(run(images))
     assert ((y >= 0) & (y <= 1)).all()
     assert np.isfinite(gradient).all()
     assert (gradient != 0).any()

@@ -26,8 +26,8 @@ def turned(image, pixels=0):
     cos = np.cos(np.deg2rad(10))
     sin = np.sin(np.deg2rad(10))
     back = np.array([[cos, sin], [-sin, cos]])  # rows first
-    centre = (np.array(image.shape[:2]) - 1) / 2
-    offset = centre - back @ (centre + np.array([0, pixels]))
+    center = (np.array(image.shape[:2]) - 1) / 2
+    offset = center - back @ (center + np.array([0, pixels]))
     channels = [
         ndimage.affine_transform(c, back, offset, order=1, mode="grid-constant", cval=0.3)
         for c in np.moveaxis(image, -1, 0)
@@ -95,12 +95,12 @@ def counting(counts, name, value):
     return operations.Operation(function)
 
 
-def test_a_processor_computes_what_is_chosen_and_no_more():
+def test_the_cpu_computes_only_what_is_chosen():
     counts = collections.Counter()
     chosen = [counting(counts, name, name / 8) for name in range(1, 5)]
     run = jax.jit(lambda key, x: augment.rand_augment(key, x, operations=chosen, number=1))
-    processor = jax.devices("cpu")[0]
-    y = jax.block_until_ready(run(*jax.device_put((KEY, IMAGES), processor)))
+    cpu = jax.devices("cpu")[0]
+    y = jax.block_until_ready(run(*jax.device_put((KEY, IMAGES), cpu)))
     jax.effects_barrier()
     values, numbers = np.unique(np.asarray(y)[:, 0, 0, 0], return_counts=True)
     assert counts == dict(zip((8 * values).astype(int).tolist(), numbers.tolist(), strict=True))

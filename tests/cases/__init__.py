@@ -1,6 +1,6 @@
-"""One row per public function: what the contract runs it on.
+"""One row per public function: the inputs on which the contract runs it.
 
-A new technique gets a row in the file of its package; ``tests/test_cases.py`` fails where a public
+A new technique gets a row in the file of its package; ``tests/test_cases.py`` fails if a public
 name has none.
 """
 
@@ -66,7 +66,7 @@ def first_rows() -> list[Case]:
     return [case for case in first.values() if not case.draws_strengths]
 
 
-# Functions that are no regularizers of arrays: the tests of their package name them.
+# Functions that do not regularize arrays: the tests of their package name them.
 WITHOUT_ROW = {
     "jaxreg.advice.advise",
     "jaxreg.augment.affine_labels",

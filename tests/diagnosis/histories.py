@@ -1,4 +1,4 @@
-"""Histories of losses whose verdicts are known."""
+"""Histories of losses with known verdicts."""
 
 import math
 
@@ -10,7 +10,7 @@ NAN, INF = math.nan, math.inf
 
 
 def decay(epochs, start, goal, time):
-    """An exponential approach, as of a quadratic problem; ``time`` is a share of the run."""
+    """An exponential approach, as in a quadratic problem; ``time`` is a share of the run."""
     return goal + (start - goal) * np.exp(-np.arange(epochs) / (time * epochs))
 
 
@@ -24,7 +24,7 @@ def healthy_power(epochs):
 
 
 def hard(epochs):
-    """A gap that is small beside a loss that noise in the labels keeps up."""
+    """A gap that is small beside a loss that label noise keeps high."""
     return decay(epochs, 1, 0.3, 0.15), decay(epochs, 1, 0.36, 0.15)
 
 
@@ -35,13 +35,13 @@ def drifting(epochs):
 
 
 def nearly_done(epochs):
-    """A loss that still falls as fast as ever, and is low already."""
+    """A loss that still falls at full speed, and is already low."""
     line = np.linspace(1, 0.1, epochs)
     return line, line + 0.01
 
 
 def turning(epochs):
-    """A validation loss with a minimum in the first third, as of a model that memorizes."""
+    """A validation loss with a minimum in the first third: the model memorizes."""
     time = np.linspace(0, 1, epochs)
     return decay(epochs, 1, 0.01, 0.12), decay(epochs, 1, 0.3, 0.08) + 0.5 * time**1.5
 
@@ -79,7 +79,7 @@ def burdened(epochs):
 
 
 def overtaken(epochs):
-    """Decay that grows until it undoes what was learned."""
+    """Decay that grows until it undoes the learning."""
     lost = 0.2 * np.linspace(0, 1, epochs) ** 2
     return decay(epochs, 1, 0.2, 0.08) + lost, decay(epochs, 1, 0.22, 0.08) + lost
 
@@ -90,7 +90,7 @@ def oscillating(epochs):
 
 
 def rattling(epochs):
-    """Losses that scatter, by less at once than what counts as a jump."""
+    """Losses that scatter, in steps too small to count as jumps."""
     waves = 0.12 * (-1.0) ** np.arange(epochs)
     train = decay(epochs, 1, 0.3, 0.15)
     return train + waves, train + 0.03 - waves

@@ -148,7 +148,7 @@ def test_the_paper_misses_the_rate():
     [((6, 5), (4, 2)), ((9,), (4,)), ((7, 7), (3, 3)), ((4, 4, 3), (2, 2, 3))],
 )
 def test_drops_at_the_rate(lengths, blocks, rate):
-    """Maps are independent: the standard error is that of the mean of their shares."""
+    """Maps are independent, so the standard error is the mean share's."""
 
     @jax.jit
     def shares(key):

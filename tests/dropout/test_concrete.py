@@ -40,7 +40,7 @@ def uniforms(shape):
 
 
 def naive(x, u, logit, temperature):
-    """The equation as it stands, in float64."""
+    """The equation, in float64."""
     p = 1 / (1 + np.exp(-np.asarray(logit, np.float64)))
     z = scipy.special.expit((np.log(p / (1 - p)) + np.log(u / (1 - u))) / temperature)
     return np.asarray(x, np.float64) * (1 - z) / (1 - p)

@@ -131,7 +131,7 @@ def test_kept_values_are_unbiased_at_every_rate(static, dtype, bound):
 
 @pytest.mark.parametrize(("dtype", "bound"), BOUNDS)
 def test_dividing_in_the_narrow_dtype_is_biased(dtype, bound):
-    """What Flax, Equinox, Haiku and Keras do at rate 0.1; the bound above tells it apart."""
+    """Flax, Equinox, Haiku and Keras divide like this; at rate 0.1 the bound above rejects it."""
     x = normal(MILLION, dtype, seed=1)
     y = abs(np.asarray(x / dtype(1 - 0.1), np.float64))
     assert abs(y.sum() / abs(x.astype(np.float64)).sum() * 0.9 - 1) > bound

@@ -1,4 +1,4 @@
-"""Networks that have what does not go together, and some that have not."""
+"""Networks with conflicting techniques, and networks without."""
 
 from functools import partial
 
@@ -17,7 +17,7 @@ X = RNG.normal(size=(16, 8)).astype(np.float32)
 
 
 class Mixed(nn.Module):
-    """Dropout before a batch norm, by way of a layer; and one after it."""
+    """Dropout before a batch norm, with a layer between; and one after it."""
 
     norm: type = linen.BatchNorm
     drop: type = linen.Dropout
@@ -34,7 +34,7 @@ class Mixed(nn.Module):
 
 
 class Clean(nn.Module):
-    """A norm for examples, dropout behind it, and no decay on what the norm reads."""
+    """A batch norm, dropout after it, and no decay on the norm's input."""
 
     @nn.compact
     def __call__(self, x, *, train):

@@ -50,7 +50,7 @@ MUTANTS = (
         "linen/ghost.py",
         "count.value = widen(count.value) + 1",
         "count.value = widen(count.value)",
-        "the count of steps stands still",
+        "the count of steps does not advance",
     ),
     Mutant(
         "linen/noise.py",

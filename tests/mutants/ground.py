@@ -1,4 +1,4 @@
-"""Faults in the modules that everything else stands on."""
+"""Faults in the modules that all others import."""
 
 from tests.mutants.row import Mutant
 

@@ -92,7 +92,8 @@ def test_limits_follow_a_schedule():
     @flax_nnx.jit
     def run(layer, x):
         traces.append(1)
-        layer.mean[...], layer.var[...] = map(jnp.asarray, STATS)
+        layer.mean[...] = jnp.asarray(STATS.mean)
+        layer.var[...] = jnp.asarray(STATS.var)
         expected = normalization.batch_renorm(x, STATS, r_max=layer.r_max, d_max=layer.d_max)
         return layer(x), expected[0]
 
@@ -143,7 +144,7 @@ def cold(count):
 
 
 def test_limits_follow_a_count_of_their_own():
-    """Two steps of batch norm, as CrossQ starts with, then those of batch renormalization."""
+    """Two steps of batch norm, as in CrossQ, and then steps of batch renormalization."""
 
     @jax.jit
     def run(x):

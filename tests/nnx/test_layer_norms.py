@@ -47,7 +47,7 @@ def groups(name):
 
 
 def arguments(name, fields, use_bias, use_scale, dtypes, inits):
-    """Arguments of a norm, less those of the offset where it has none."""
+    """Arguments of a norm, without the offset's if it has none."""
     given = {**fields, "dtype": dtypes[0], "param_dtype": dtypes[1], "use_scale": use_scale}
     given |= {"scale_init": inits.uniform()}
     if name != "RMSNorm":
@@ -69,7 +69,7 @@ def test_options_are_those_of_flax(name, fields, features, use_bias, use_scale, 
 
 
 def assert_that_of_flax(name, fields, features, use_bias, use_scale, dtype, param_dtype):
-    """Where it takes one feature axis only, of Linen's module with the same parameters."""
+    """If Flax's module takes one feature axis only, compares with Linen's instead."""
     shape = features if isinstance(features, tuple) else (features,)
     options = use_bias, use_scale, (dtype, param_dtype)
 
@@ -163,7 +163,8 @@ def test_states_load_both_ways(name):
 
 @every_name
 def test_masks_reach_the_norms(name):
-    x, valid = draw(4, 5, 6), np.arange(20).reshape(4, 5) % 3 != 0
+    x = draw(4, 5, 6)
+    valid = np.arange(20).reshape(4, 5) % 3 != 0
     valid[1] = False
     mask = valid[..., None]
 
@@ -173,7 +174,7 @@ def test_masks_reach_the_norms(name):
         return layer(x, mask=mask), layer(wrong, mask=mask), layer(x)
 
     wrong = np.where(mask, x, 9.0).astype(np.float32)
-    masked, with_others, whole = (np.asarray(a) for a in run(x, wrong))
+    masked, with_others, whole = [np.asarray(a) for a in run(x, wrong)]
     # What is masked out changes nothing but itself.
     np.testing.assert_allclose(masked[valid], with_others[valid], rtol=1e-6)
     assert np.isfinite(masked).all()
@@ -373,7 +374,7 @@ def test_the_offset_is_added_to_the_factor(name):
 
 
 def test_complex_numbers_are_those_of_flax():
-    """Where Flax's NNX has them right, which is without an offset and a factor."""
+    """Flax's NNX is right without an offset and a factor."""
 
     @jax.jit
     def run(x):

@@ -85,7 +85,7 @@ def test_locked_masks_last_for_a_call(broadcast_rngs):
         rnn = flax_nnx.RNN(cell, broadcast_rngs=broadcast_rngs)
         return [rnn(jnp.asarray(SEQUENCE)) for _ in range(2)]
 
-    # [call, kind, example, time, feature]: the time axis stands where it stood in the inputs.
+    # [call, kind, example, time, feature]: the time axis is where it is in the inputs.
     seen = np.stack([np.moveaxis(np.asarray(call), 1, 2) for call in run(KEY)])
     inputs, states, carry = np.moveaxis(seen, 1, 0)
     assert set(np.unique(inputs)) == {0, 2}
@@ -345,7 +345,7 @@ def test_zoneout_leaves_counters_alone():
 
 
 def test_zoneout_with_broadcast_streams_keeps_the_same_elements():
-    """What the documentation warns of: streams that ``nnx.RNN`` is told not to advance."""
+    """The documentation warns of this: ``nnx.RNN`` does not advance broadcast streams."""
 
     @jax.jit
     def run(key, x):

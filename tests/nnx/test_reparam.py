@@ -278,7 +278,7 @@ def test_a_stack_of_wrapped_layers_in_a_scan():
 
 
 def test_every_argument_of_flax_is_taken():
-    """What has an effect has it, and the rest is documented."""
+    """Arguments have their effect; the documentation names those without an effect."""
 
     @jax.jit
     def run(key, x):
@@ -348,7 +348,7 @@ def test_what_is_selected():
 
 @pytest.mark.exhaustive
 def test_keywords_reach_the_layer_and_positions_are_those_of_flax():
-    """What a mask hides from attention does not change the output."""
+    """Inputs that a mask hides from attention do not change the output."""
     mask = np.array([True] * 5 + [False]).reshape(1, 1, 1, 6)
     hidden = SERIES + np.array([0.0] * 5 + [5.0], np.float32)[:, None]
 

@@ -1,4 +1,4 @@
-"""What the norms share: masks, the inverse root, and the affine map that statistics make."""
+"""Helpers of the norms: masks, the inverse root, and the affine map of the statistics."""
 
 import jax
 import jax.numpy as jnp
@@ -47,10 +47,13 @@ def test_zeros_stand_outside_a_mask():
 @few("late", [False, True])
 @few("given", ["both", "scale", "bias", "none"])
 def test_the_affine_map_and_its_derivatives(late, given):
-    """Where every element has a factor of its own, as with a batch of one, it is applied late."""
-    x, mean = draw(1 if late else 5, 3), draw(1, 3, seed=1)
-    var, dy = np.exp(draw(1, 3, seed=2)), draw(*x.shape, seed=3)
-    scale, bias = draw(3, seed=4), draw(3, seed=5)
+    """Factors are applied late if every element has its own, as in a batch of one."""
+    x = draw(1 if late else 5, 3)
+    mean = draw(1, 3, seed=1)
+    var = np.exp(draw(1, 3, seed=2))
+    dy = draw(*x.shape, seed=3)
+    scale = draw(3, seed=4)
+    bias = draw(3, seed=5)
     has_scale = given in ("both", "scale")
     has_bias = given in ("both", "bias")
 
@@ -83,8 +86,12 @@ def test_the_affine_map_and_its_derivatives(late, given):
 @few("shape", [(5, 4, 3), (5, 1, 3)])
 def test_statistics_of_every_example_and_factors_of_features(shape):
     """The offsets have other shapes than the means: their derivatives go other ways."""
-    x, mean, var = draw(*shape), draw(5, 1, 1, seed=1), np.exp(draw(5, 1, 1, seed=2))
-    scale, bias, dy = draw(3, seed=3), draw(3, seed=4), draw(*shape, seed=5)
+    x = draw(*shape)
+    mean = draw(5, 1, 1, seed=1)
+    var = np.exp(draw(5, 1, 1, seed=2))
+    scale = draw(3, seed=3)
+    bias = draw(3, seed=4)
+    dy = draw(*shape, seed=5)
 
     def function(x, mean, var, scale, bias):
         options = {"eps": 0.5, "features": (2,), "where": None}
@@ -105,7 +112,8 @@ def test_statistics_of_every_example_and_factors_of_features(shape):
 
 
 def test_a_map_without_a_mean_in_a_narrow_dtype_rounds_once():
-    x, var = draw(64, 3).astype(jnp.bfloat16), np.exp(draw(1, 3, seed=2))
+    x = draw(64, 3).astype(jnp.bfloat16)
+    var = np.exp(draw(1, 3, seed=2))
 
     def function(x):
         options = {"scale": None, "bias": None, "eps": 0.5, "features": (1,), "where": None}

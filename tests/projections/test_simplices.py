@@ -67,7 +67,8 @@ every_number = few("numbers", [4, 10_000, 7, 100])
 @every_number
 @few("radius", [2.0, 1e-3, 1.0, 0.3, 1.7])
 def test_sums_end_within_two_roundings_inside_the_ball(numbers, radius):
-    w, radius = rows(numbers), np.float32(radius)
+    w = rows(numbers)
+    radius = np.float32(radius)
     once = l1_ball(w, radius=radius, axis=1)
     outside = np.abs(float64(w)).sum(1) > radius
     assert outside.sum() >= 2
@@ -80,7 +81,8 @@ def test_sums_end_within_two_roundings_inside_the_ball(numbers, radius):
 @every_number
 @few("total", [1.0, 1e-3, 0.3, 1.7])
 def test_points_of_the_simplex_add_up_to_a_rounding(numbers, total):
-    w, total = rows(numbers), np.float32(total)
+    w = rows(numbers)
+    total = np.float32(total)
     once = simplex(w, axis=1, total=total)
     assert (float64(once) >= 0).all()
     np.testing.assert_allclose(float64(once).sum(1), total, rtol=eps(np.float32))

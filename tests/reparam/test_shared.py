@@ -1,4 +1,4 @@
-"""Which axes of a kernel hold its outputs, and factors along them."""
+"""The output axes of a kernel, and factors along them."""
 
 import jax
 import numpy as np
@@ -46,7 +46,8 @@ def test_output_axes_and_all_others():
 
 
 def test_factors_stand_along_the_output_axes():
-    w, scale = np.ones((2, 3, 4), np.float16), np.arange(8.0).reshape(2, 4)
+    w = np.ones((2, 3, 4), np.float16)
+    scale = np.arange(8.0).reshape(2, 4)
     factors = compiled(lambda s: _shared.per_output(s, w, (0, 2), (1,)), scale)
     assert factors.dtype == np.float32
     np.testing.assert_array_equal(factors, scale[:, None])

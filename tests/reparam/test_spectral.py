@@ -65,7 +65,9 @@ def test_there_is_one_step_by_default():
 def test_spectral_norm_equals_torch(row):
     """Step by step, with its gradient: torch divides by what evaluation without a step has."""
     row = row["spectral_norm"]
-    w, u, weights = (np.asarray(row[k], np.float32) for k in ("w", "u", "weights"))
+    w = np.asarray(row["w"], np.float32)
+    u = np.asarray(row["u"], np.float32)
+    weights = np.asarray(row["weights"], np.float32)
 
     @jax.jit
     def step(w, u):
@@ -130,7 +132,8 @@ def test_the_first_vector_of_a_bad_weight_is_random(bad):
 
 def test_it_recovers_after_a_weight_of_zeros():
     """Flax and Haiku store zeros for ever; torch and Equinox are never finite again."""
-    w, zero = kernel(6, 5), np.zeros((6, 5), np.float32)
+    w = kernel(6, 5)
+    zero = np.zeros((6, 5), np.float32)
     u = vector(KEY, w)
     y, (gradient,), kept = with_gradients(
         lambda w: reparam.spectral_norm(w, u), SLOPE, zero, has_aux=True

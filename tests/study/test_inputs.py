@@ -1,4 +1,4 @@
-"""What a recipe does to a batch before the model sees it."""
+"""Changes of a batch by a recipe, before the model sees it."""
 
 import math
 
@@ -32,7 +32,7 @@ def batch_for(name):
 
 
 def written(name, batch, strength):
-    """What the lines for a program make of a batch."""
+    """The batch after the lines for a program ran."""
     names = {**MODULES, "key": KEY, **batch._asdict()}
     exec(inputs.INPUTS[name].code.format(key="key", strength=strength, num_classes=3), names)
     return names["x"], names["labels"]

@@ -50,7 +50,7 @@ def test_operations_draw_by_themselves_and_in_their_order():
         first = Policy(("cutout",), (0.5,), (0.5,))
         return apply_policy(KEY, policy, x), apply_policy(KEY, first, x)
 
-    moved, first = map(np.asarray, both(x))
+    moved, first = jax.device_get(both(x))
     cut = (first != x).any(axis=(1, 2, 3))
     noisy = (moved != first).any(axis=(1, 2, 3))
     shares = [float((a & b).mean()) for a in (cut, ~cut) for b in (noisy, ~noisy)]

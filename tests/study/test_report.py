@@ -1,4 +1,4 @@
-"""What a study prints and writes."""
+"""Output and files of a study."""
 
 import csv
 import dataclasses

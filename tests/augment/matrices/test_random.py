@@ -24,7 +24,7 @@ def drawn(name, **options):
 
 
 def assert_entries(matrix, free):
-    """All entries but those that are free are those of the identity."""
+    """All entries except the free ones equal the identity's."""
     fixed = np.ones((3, 3), bool)
     for place in free:
         fixed[place] = False

@@ -16,7 +16,7 @@ PARAMS = {
 
 
 def kinds(transformation):
-    """The regularizers of the kernel, where the transformation stands behind Adam."""
+    """The regularizers of the kernel, if the transformation comes after Adam."""
     chain = optax.chain(optax.adam(1e-3), optax.masked(transformation, masks.kernels))
     found = explain(None, chain, PARAMS)
     assert not found.conflicts

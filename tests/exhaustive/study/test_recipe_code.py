@@ -1,4 +1,4 @@
-"""The programs that studies hand over, run as they stand."""
+"""The programs that studies write, run unchanged."""
 
 import os
 import re
