@@ -235,9 +235,9 @@ def test_the_loss_is_the_sum_of_its_parts(monkeypatch):
     """Cross entropy after the changes of the batch, terms, what was sown, and flooding."""
     keys = {}
 
-    def policy(key, policy, x, *, mean, deviation):
+    def policy(key, policy, x, *, mean, stddev):
         keys["policy"] = key
-        return x * policy.magnitudes[0] + mean / deviation
+        return x * policy.magnitudes[0] + mean / stddev
 
     def changed(key, recipe, names, batch):
         keys["inputs"] = key
