@@ -48,7 +48,7 @@ def measure(*, small: bool) -> list[Row]:
 def _better_threads() -> int:
     """Returns torch's default number of threads or one, whichever is faster here."""
     trial = partial(circles_torch.study, 1, circles_torch.by_slices, epochs=2)
-    # Not timed, because torch loads parts of itself at the first step.
+    # This call is not timed, because torch loads parts of itself at the first step.
     trial()
     times = {}
     for count in (torch.get_num_threads(), 1):

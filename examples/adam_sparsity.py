@@ -1,4 +1,4 @@
-r"""The lasso by Adam: a proximal step must use Adam's own metric, a Euclidean one fails.
+r"""The lasso by Adam, whose proximal step must use Adam's own metric.
 
 .. math::
 

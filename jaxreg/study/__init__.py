@@ -59,25 +59,36 @@ __all__ = [
     "stratified_split",
 ]
 
-# The light ones first: a name is taken from the first module that has it.
-_MODULES = (
-    "recipes",
-    "techniques",
-    "records",
-    "data",
-    "models",
-    "optimizers",
-    "operations",
-    "runner",
-    "selection",
-    "policies",
-)
+_MODULES = {
+    "MLP": "models",
+    "Arm": "records",
+    "Comparison": "selection",
+    "Grid": "techniques",
+    "Interval": "records",
+    "Model": "models",
+    "Policy": "recipes",
+    "Recipe": "recipes",
+    "Runs": "runner",
+    "Split": "data",
+    "Study": "records",
+    "apply_policy": "operations",
+    "best": "selection",
+    "combine": "recipes",
+    "compare": "selection",
+    "from_linen": "models",
+    "from_nnx": "models",
+    "grid": "techniques",
+    "mlp": "models",
+    "optimizer": "optimizers",
+    "paired_difference": "selection",
+    "run": "runner",
+    "search_policy": "policies",
+    "stratified_split": "data",
+}
 
 
 def __getattr__(name: str) -> Any:
-    # Loaded on first use, so that the command line answers `--help` without importing Flax.
-    if name in __all__:
-        for module in (import_module(f"{__name__}.{module}") for module in _MODULES):
-            if hasattr(module, name):
-                return getattr(module, name)
+    # Modules load on first use, so that the command line answers `--help` without importing Flax.
+    if name in _MODULES:
+        return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -200,19 +200,19 @@ def _some(values: np.ndarray) -> str:
 
 
 def digits(*, train_size: int) -> Splitter:
-    """Scikit-learn's 1797 handwritten digits: images of 8 x 8 pixels, ten classes."""
+    """Loads scikit-learn's 1797 handwritten digits: images of 8 x 8 pixels, ten classes."""
     x, y = extra("sklearn.datasets").load_digits(return_X_y=True)
     return stratified_split(x.reshape(-1, 8, 8, 1), y, train_size=train_size)
 
 
 def digit_rows(*, train_size: int) -> Splitter:
-    """The same digits read row by row: series of 8 steps of 8 channels, ten classes."""
+    """Loads the same digits row by row: series of 8 steps of 8 channels, ten classes."""
     x, y = extra("sklearn.datasets").load_digits(return_X_y=True)
     return stratified_split(x.reshape(-1, 8, 8), y, train_size=train_size)
 
 
 def text(*, train_size: int) -> Splitter:
-    """2000 sentences of :mod:`jaxreg.study.sentences`, labelled by their good or bad sentiment.
+    """Makes 2000 sentences of :mod:`jaxreg.study.sentences`, labeled by their sentiment.
 
     One label in ten is flipped, in all three sets.
     """
@@ -226,13 +226,13 @@ def text(*, train_size: int) -> Splitter:
 
 
 def breast_cancer(*, train_size: int) -> Splitter:
-    """Scikit-learn's 569 breast-cancer cases: 30 measurements, two classes."""
+    """Loads scikit-learn's 569 breast-cancer cases: 30 measurements, two classes."""
     x, y = extra("sklearn.datasets").load_breast_cancer(return_X_y=True)
     return stratified_split(x, y, train_size=train_size)
 
 
 def circles(*, train_size: int) -> Splitter:
-    r"""Points of a square, labelled by their side of a circle that cuts off its corners.
+    r"""Draws points of a square, labeled by their side of a circle that cuts off its corners.
 
     .. math::
 

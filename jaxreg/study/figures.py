@@ -215,7 +215,7 @@ def _strength_axis(axes: Axes, arm: Arm) -> None:
     finite = [value for value in arm.strengths if math.isfinite(value)]
     if min(finite, default=0) > 0 and max(finite) / min(finite) > 3:
         axes.set_xscale("log")
-    # Only measured strengths are labelled, and at most five of them.
+    # Only measured strengths are labeled, and at most five of them.
     count = min(len(finite), 5)
     shown = [finite[index] for index in np.linspace(0, len(finite) - 1, count).round().astype(int)]
     axes.xaxis.set_minor_locator(NullLocator())
@@ -251,7 +251,7 @@ def band(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def _rows_figure(
     draw: Callable[[Axes], None], study: Study, arms: tuple[Arm, ...], words: _Words
 ) -> str:
-    """Draws a figure with one labelled row per arm; the chosen arm's label is bold."""
+    """Draws a figure with one labeled row per arm; the chosen arm's label is bold."""
     labels = [_label(arm) for arm in arms]
     left = 18 + 6.1 * max((len(label) for label in labels), default=0)
     height = _ROW_HEIGHT * max(1, len(arms)) + 46

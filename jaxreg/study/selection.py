@@ -53,7 +53,7 @@ def best(validation: np.ndarray, loss: np.ndarray) -> int:
 
 
 def paired_difference(values: np.ndarray, baseline: np.ndarray) -> Interval:
-    r"""Mean of paired differences with a 95% expanded percentile bootstrap interval.
+    r"""Computes the mean of paired differences with a 95% expanded percentile bootstrap interval.
 
     The interval ends at the quantiles :math:`\alpha` and :math:`1 - \alpha` of the means of
     resampled pairs. Resampling :math:`n` pairs makes the mean look more certain than it is. So
@@ -81,7 +81,7 @@ def paired_difference(values: np.ndarray, baseline: np.ndarray) -> Interval:
       >>> interval.low <= interval.mean == 2 <= interval.high
       True
     """
-    # Rounded, so that runs with the same number of right answers differ by exactly 0.
+    # Rounding makes runs with the same number of right answers differ by exactly 0.
     differences = np.round(
         np.asarray(values, np.float64) - np.asarray(baseline, np.float64), _DIGITS
     )
@@ -95,7 +95,7 @@ def paired_difference(values: np.ndarray, baseline: np.ndarray) -> Interval:
 
 
 def _tail_share(count: int) -> float:
-    """Share of the resampled means outside each end of the interval, for ``count`` pairs."""
+    """Returns the share of means beyond each end of the interval, for ``count`` pairs."""
     stats = extra("scipy.stats")
     quantile = stats.t.ppf(0.975, count - 1)
     return float(stats.norm.cdf(-np.sqrt(count / (count - 1)) * quantile))

@@ -81,7 +81,7 @@ def _clause(rng: np.random.Generator) -> tuple[list[str], bool]:
     words.append(_one_of(rng, ["was", "seemed"]))
     if negated:
         words.append("not")
-    # Drawn even if it is not used, so that the sentences of a seed do not change.
+    # The adverb is drawn even if it is left out; otherwise the data set would change.
     adverb = _one_of(rng, ["really", "very", "rather"])
     if rng.random() < 0.3:
         words.append(adverb)
