@@ -65,7 +65,7 @@ def _sampler_rows(batch: int, side: int, turns: int) -> list[Row]:
 
     def work(sample: Callable[..., jax.Array]) -> Work:
         @jax.jit
-        def turned(key: jax.Array, images: jax.Array) -> jax.Array:
+        def rotate(key: jax.Array, images: jax.Array) -> jax.Array:
             matrix = augment.matrices.random_rotation(key, images, degrees=DEGREES)
             return augment.affine(images, matrix, sample=sample)
 
@@ -75,7 +75,7 @@ def _sampler_rows(batch: int, side: int, turns: int) -> list[Row]:
         "products": work(augment.sampling.bilinear_matmul),
         "gathers": work(augment.sampling.bilinear),
     }
-    times = shortest(works, turns=min(turns, 2))  # The products take seconds on a processor.
+    times = shortest(works, turns=min(turns, 2))  # The products take seconds on CPU.
     label = f"rotation by products of matrices, {batch} images of {side} x {side}"
     return [Row(label, "gathers", times["products"], times["gathers"], "ms")]
 

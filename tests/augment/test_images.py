@@ -1,5 +1,7 @@
 """Images as arguments: labels and NumPy arrays, strengths and choices by example, and checks."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
