@@ -60,6 +60,18 @@ def check_nonnegative(value: ArrayLike, name: str) -> None:
         raise ValueError(f"`{name}` must be zero or positive, got {value}.")
 
 
+def check_positive(value: ArrayLike, name: str) -> None:
+    """Raises unless all numbers are above 0; JAX arrays pass."""
+    if not isinstance(value, jax.Array) and not np.all(np.asarray(value) > 0):
+        raise ValueError(f"`{name}` must be positive, got {value}.")
+
+
+def check_finite(value: ArrayLike, name: str) -> None:
+    """Raises unless all numbers are finite; JAX arrays pass."""
+    if not isinstance(value, jax.Array) and not np.all(np.isfinite(value)):
+        raise ValueError(f"`{name}` must be finite, got {value}.")
+
+
 def is_floating(leaf: object) -> bool:
     """Tells whether a leaf of a tree holds real or complex floating-point numbers.
 
@@ -142,6 +154,13 @@ def check_static_integer(value: int, name: str) -> None:
             f"`{name}` must be an integer, got {type(value).__name__} {value!r}; it shapes the "
             "program and cannot be an array."
         )
+
+
+def check_at_least(value: int, name: str, least: int) -> None:
+    """Raises unless ``value`` is an integer on the host, and ``least`` or more."""
+    check_static_integer(value, name)
+    if value < least:
+        raise ValueError(f"`{name}` must be at least {least}, got {value}.")
 
 
 def check_key(key: jax.Array) -> None:

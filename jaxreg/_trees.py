@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 
 from jaxreg import masks
 from jaxreg._checks import check_key, is_floating
@@ -106,20 +105,6 @@ def is_kernel(path: tuple[Any, ...], w: Any) -> bool:
     return bool(masks.kernels({own: w})[own])
 
 
-def is_matrix(path: tuple[Any, ...], w: Any, *, strict: bool) -> bool:
-    """Tells whether Flax's spectral norm divides a parameter: it has two axes or more.
-
-    Raises:
-      ValueError: It has more than two, and ``strict`` is set.
-    """
-    if strict and w.ndim > 2:
-        raise ValueError(
-            f"Input is {w.ndim}D but error_on_non_matrix is True: `error_on_non_matrix` must be "
-            f"False for {'/'.join(map(str, path))} of shape {w.shape}, which then is flattened."
-        )
-    return w.ndim >= 2
-
-
 def change_kernels(
     function: Callable[[Kernel, jax.Array], jax.Array],
     params: Any,
@@ -149,37 +134,3 @@ def per_layer(function: Callable[..., Any], stacked: bool) -> Callable[..., Any]
         ``nn.scan`` and ``nnx.vmap``; :func:`jaxreg._selection.select_stacked` tells.
     """
     return jax.vmap(function) if stacked else function
-
-
-def as_rows(u: jax.Array, kernel: Kernel) -> jax.Array:
-    """Vectors of spectral norm as Flax stores them, in matrices of one row."""
-    return per_layer(lambda u: u[None], kernel.stacked)(u)
-
-
-def as_vectors(rows: jax.Array, kernel: Kernel) -> jax.Array:
-    """Undoes :func:`as_rows`."""
-    return per_layer(lambda row: row[0], kernel.stacked)(rows)
-
-
-def unless_dead(
-    kernel: Kernel, w: jax.Array, u: jax.Array, *divided: tuple[jax.Array, jax.Array]
-) -> tuple[jax.Array, ...]:
-    """Chooses the results of spectral norm for a parameter that may be a bias with two axes.
-
-    Of those Flax's iteration ends for good at a bias of zeros, as where training starts: it stores
-    zeros, and divides no more. Kernels always go on.
-
-    Args:
-      kernel: What is known of the parameter.
-      w: Parameter.
-      u: Vector that is stored.
-      *divided: Pairs of what to take while the iteration goes on, and after its end.
-    """
-    if is_kernel(kernel.path, w):
-        return tuple(on for on, _ in divided)
-
-    def choose(w: jax.Array, u: jax.Array, *pairs: tuple[jax.Array, jax.Array]) -> Any:
-        goes_on = jnp.any(w != 0) & jnp.any(u != 0)
-        return tuple(jnp.where(goes_on, on, off) for on, off in pairs)
-
-    return per_layer(choose, kernel.stacked)(w, u, *divided)

@@ -1,4 +1,4 @@
-"""Modules that exchange checkpoints with Flax: equal names, and Flax's layers with a rate."""
+"""Modules of Flax's names, and wrappers that keep a layer's variables, by what they load."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -15,7 +15,6 @@ from tests.trees import draw
 IMAGES = draw(4, 5, 5, 8)
 SERIES = draw(4, 6, 8, seed=1)
 IDS = np.arange(6).reshape(2, 3)
-OFF = {"rate": 0.5, "deterministic": True}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,8 +27,7 @@ class Exchange:
     inputs: tuple[Any, ...] = (SERIES,)
     call: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # of training
     evaluation: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    unboxed: bool = False  # whether Flax's module has no boxes, since it cannot take them
-    kinds: tuple[Any, ...] = ()  # kinds of NNX variables that are exchanged; all by default
+    unboxed: bool = False  # whether Flax's has no boxes, since it cannot take them
 
     def __str__(self) -> str:
         return self.name
@@ -127,22 +125,29 @@ def linen_wrappers() -> list[Exchange]:
     return rows
 
 
+def linen_layers() -> list[Exchange]:
+    """Layers whose parameters DropConnect and Perturb leave where they were."""
+    wrappers = {"DropConnect": {"rate": 0.5}, "Perturb": {"stddev": 0.5}}
+    return [
+        Exchange(
+            f"{name}-{kind}",
+            layer,
+            lambda layer=layer, name=name: getattr(linen, name)(
+                layer(), **wrappers[name], deterministic=True
+            ),
+            inputs=inputs,
+        )
+        for name in wrappers
+        for kind, (layer, inputs) in LINEN_LAYERS.items()
+        if kind in ("dense", "partitioned", "conv")
+    ]
+
+
 LINEN = (
     *linen_wrappers(),
     *linen_norms(),
     both("Dropout", lambda space: space.Dropout(0.5, deterministic=True), (flax_linen, linen)),
-    Exchange("Dense", lambda: flax_linen.Dense(3), lambda: linen.DropConnectDense(3, **OFF)),
-    Exchange(
-        "Dense-partitioned",
-        lambda: flax_linen.Dense(3, kernel_init=sharded(KERNEL)),
-        lambda: linen.DropConnectDense(3, kernel_init=sharded(KERNEL), **OFF),
-    ),
-    Exchange(
-        "Conv",
-        lambda: flax_linen.Conv(3, (3, 3)),
-        lambda: linen.DropConnectConv(3, (3, 3), **OFF),
-        inputs=(IMAGES,),
-    ),
+    *linen_layers(),
 )
 
 
@@ -213,23 +218,9 @@ def nnx_rows() -> list[Exchange]:
     return rows
 
 
-PARAMS = {"kinds": (flax_nnx.Param,)}  # Ours also has a stream of keys.
 NNX = (
     *nnx_rows(),
     both(
         "Dropout", lambda space: space.Dropout(0.5, deterministic=True, **rngs()), (flax_nnx, nnx)
-    ),
-    Exchange(
-        "Linear",
-        lambda: flax_nnx.Linear(8, 3, **rngs()),
-        lambda: nnx.DropConnectDense(8, 3, **OFF, **rngs()),
-        **PARAMS,
-    ),
-    Exchange(
-        "Conv",
-        lambda: flax_nnx.Conv(8, 3, (3, 3), **rngs()),
-        lambda: nnx.DropConnectConv(8, 3, (3, 3), **OFF, **rngs()),
-        inputs=(IMAGES,),
-        **PARAMS,
     ),
 )

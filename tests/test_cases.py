@@ -19,11 +19,15 @@ ROWS |= {case.factory for case in cases.TRANSFORMATIONS}
 
 def public_names():
     """The address and the object of everything public but modules."""
-    modules = [jaxreg, jaxreg.augment.series, jaxreg.augment.text, training, statistics]
-    modules += [advice, diagnosis, explain, transforms, linen, nnx, testing]
-    for module in (jaxreg, training):
+    modules = [jaxreg, advice, diagnosis, explain, statistics, training]
+    modules += [transforms, linen, nnx, testing]
+    for module in (jaxreg, jaxreg.augment, training):
         members = (getattr(module, name) for name in module.__all__)
-        modules += [member for member in members if isinstance(member, types.ModuleType)]
+        modules += [
+            member
+            for member in members
+            if isinstance(member, types.ModuleType) and hasattr(member, "__all__")
+        ]
     return {
         f"{module.__name__}.{name}": getattr(module, name)
         for module in modules

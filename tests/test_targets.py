@@ -490,7 +490,7 @@ def test_mixup_and_cutmix_with_smoothing_as_in_timm():
     image = np.random.default_rng(0).normal(size=(8, 6, 6, 5)).astype(np.float32)
 
     def loss(random, image):
-        mixed = random(key, image, A, alpha=0.8, num_classes=5, partners=augment.reversal)
+        mixed = random(key, image, A, alpha=0.8, num_classes=5, partners=augment.partners.reverse)
         logits = mixed.x.mean((1, 2))
         return mixed.share, logits, targets.smoothed_cross_entropy(logits, mixed.labels, alpha=0.1)
 

@@ -16,7 +16,11 @@ the cost.
 
 from jaxreg.dropout.alpha import alpha_dropout, feature_alpha_dropout
 from jaxreg.dropout.block import drop_block
-from jaxreg.dropout.concrete import concrete_dropout, concrete_dropout_penalty
+from jaxreg.dropout.concrete import (
+    concrete_dropout,
+    concrete_dropout_logit,
+    concrete_dropout_penalty,
+)
 from jaxreg.dropout.depth import drop_path_rates, full_depth, stochastic_depth
 from jaxreg.dropout.elementwise import (
     classical_dropout,
@@ -49,6 +53,7 @@ __all__ = [
     "classical_dropout",
     "classical_scale",
     "concrete_dropout",
+    "concrete_dropout_logit",
     "concrete_dropout_penalty",
     "drop_block",
     "drop_connect",

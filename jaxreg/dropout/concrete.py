@@ -147,6 +147,35 @@ def concrete_dropout_penalty(
     return as_strength(weight, w) * squares - as_strength(entropy_weight, w) * entropy
 
 
+def concrete_dropout_logit(init_rate: float) -> float:
+    r"""Returns the logit at which the rate of :func:`concrete_dropout` starts to be learned.
+
+    .. math::
+
+      l = \log p - \log(1 - p)
+
+    Args:
+      init_rate: Probability :math:`p` of dropping at the start, a Python number between 0 and 1.
+
+    Returns:
+      Python number.
+
+    Raises:
+      ValueError: ``init_rate`` is not between 0 and 1.
+
+    Example:
+      >>> from jaxreg import dropout
+      >>> print(round(dropout.concrete_dropout_logit(0.1), 3))
+      -2.197
+    """
+    if not 0 < init_rate < 1:
+        raise ValueError(
+            f"`init_rate` must be a probability in (0, 1), got {init_rate}; the logit of 0 or 1 is "
+            "infinite, so start from a small rate in place of 0."
+        )
+    return math.log(init_rate) - math.log1p(-init_rate)
+
+
 @partial(jax.checkpoint, static_argnums=(4,))
 def _concrete(
     key: jax.Array,

@@ -29,11 +29,11 @@ _BATCH_NORMS = (
 )  # fmt: skip
 _NOISE = (nn.Dropout, nnx.Dropout, our_linen.Stochastic, our_nnx.Stochastic)
 _OTHERS = (
-    our_linen.ActivityPenalty, our_linen.DropConnect, our_linen.DropConnectConv,
-    our_linen.DropConnectDense, our_linen.Perturb, our_linen.SpectralNorm, our_linen.WeightNorm,
+    our_linen.ActivityPenalty, our_linen.DropConnect, our_linen.Perturb,
+    our_linen.SpectralNorm, our_linen.WeightNorm,
     our_linen.StochasticDepth, our_linen.VariationalDense, our_linen.WeightStandardization,
-    our_nnx.ActivityPenalty, our_nnx.DropConnect, our_nnx.DropConnectConv,
-    our_nnx.DropConnectDense, our_nnx.Perturb, our_nnx.SpectralNorm, our_nnx.WeightNorm,
+    our_nnx.ActivityPenalty, our_nnx.DropConnect, our_nnx.Perturb,
+    our_nnx.SpectralNorm, our_nnx.WeightNorm,
     our_nnx.StochasticDepth, our_nnx.VariationalDense, our_nnx.WeightStandardization,
 )  # fmt: skip
 _STRENGTHS = ("rate", "weight", "stddev", "momentum")

@@ -1,4 +1,4 @@
-"""What is a batch norm, and in which mode a call of one is."""
+"""Tells the batch norms of Flax and jaxreg from other modules, and the mode of their calls."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,9 +11,9 @@ _CALLS = (nn.BatchNorm.__call__, BatchNorm.__call__)
 
 
 def is_batch_norm(module: nn.Module) -> bool:
-    """Tells whether a module does what the batch norm of Flax or jaxreg does.
+    """Tells whether a module is the batch norm of Flax or jaxreg.
 
-    A subclass with a call of its own does not: nobody knows what else happens in it.
+    Subclasses that override ``__call__`` are excluded, since their behavior is unknown.
     """
     return isinstance(module, nn.BatchNorm | BatchNorm) and type(module).__call__ in _CALLS
 

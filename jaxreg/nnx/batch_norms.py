@@ -1,4 +1,4 @@
-"""What is a batch norm, and another module in its place."""
+"""Finds the batch norms of a model, and puts classes and modules in the place of others."""
 
 import functools
 import types
@@ -13,33 +13,40 @@ _CALLS = (nnx.BatchNorm.__call__, BatchNorm.__call__)
 
 
 def is_batch_norm(module: nnx.Module) -> bool:
-    """Tells whether a module does what the batch norm of Flax or jaxreg does.
+    """Tells whether a module is the batch norm of Flax or jaxreg.
 
-    A subclass with a call of its own does not: nobody knows what else happens in it.
+    Subclasses that override ``__call__`` are excluded, since their behavior is unknown.
     """
     return isinstance(module, nnx.BatchNorm | BatchNorm) and type(module).__call__ in _CALLS
 
 
 def named_modules(model: nnx.Module) -> dict[str, Any]:
-    """All modules of a model by their paths, such as ``"blocks/0/norm"``."""
+    """Returns all modules of a model by their paths, such as ``"blocks/0/norm"``."""
     return {"/".join(map(str, path)): module for path, module in nnx.iter_modules(model)}
 
 
-def put_before(module: nnx.Module, mark: type[nnx.Module]) -> None:
-    """Makes a class come before that of a module, which keeps its place and its variables."""
-    object.__setattr__(module, "__class__", _marked(mark, type(module)))
+def put_before(module: nnx.Module, mixin: type[nnx.Module]) -> None:
+    """Changes the class of one module in place, to one that inherits from ``mixin`` first.
+
+    Calls then go to ``mixin``, which reaches the module's own class by ``super()``. NNX has no
+    interceptors of calls, as Linen has in ``nn.intercept_methods``.
+    """
+    # A wrapper instead would move the variables to other paths, split modules that are shared, and
+    # hide the attributes that parents read. `object` sets it, since NNX would list `__class__`
+    # among the attributes of the module.
+    object.__setattr__(module, "__class__", _make_subclass(mixin, type(module)))
 
 
-@functools.cache  # JAX keeps every class of modules for good: there may not be one per call.
-def _marked(mark: type, kind: type) -> type:
-    return types.new_class(kind.__name__, (mark, kind))
+@functools.cache  # JAX keeps every class of modules forever, so each call must not make a new one.
+def _make_subclass(mixin: type, kind: type) -> type:
+    return types.new_class(kind.__name__, (mixin, kind))
 
 
 def replace(model: nnx.Module, new: Mapping[str, nnx.Module]) -> None:
-    """Puts other modules in the place of those with the given paths, wherever these stand.
+    """Puts other modules in the place of those with the given paths, wherever they are held.
 
     Raises:
-      ValueError: One of them is no attribute of a module.
+      ValueError: One of them is not an attribute of a module.
     """
     modules = named_modules(model)
     by_id = {id(modules[path]): path for path in new}

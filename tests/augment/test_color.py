@@ -99,7 +99,7 @@ def test_saturation_keeps_the_hue_and_scales_the_chroma():
         np.testing.assert_allclose(np.ptp(y, -1), factor * np.ptp(image, -1), atol=1e-6)
 
 
-def test_gradients_are_finite_at_grey_black_and_white():
+def test_gradients_are_finite_at_gray_black_and_white():
     """augmax is NaN at gray, black and white; dm_pix's gamma has infinite slope at black."""
     functions = [COLORS[name] for name in [*COLORS][:6]]
 
@@ -111,7 +111,7 @@ def test_gradients_are_finite_at_grey_black_and_white():
         assert np.isfinite(gradient).all()
 
 
-def test_grey_is_a_fixed_point_of_hue_and_saturation():
+def test_gray_is_a_fixed_point_of_hue_and_saturation():
     gray = np.linspace(0, 1, 12, dtype=np.float32).reshape(3, 4, 1).repeat(3, -1)
     turn = jax.jit(lambda x: (augment.hue(x, shift=0.37), augment.saturation(x, factor=1.9)))
     hue, saturation = turn(gray)

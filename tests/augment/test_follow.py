@@ -114,7 +114,7 @@ def test_labels_follow_a_perspective():
     @jax.jit
     def run():
         floats = labels[..., None].astype(np.float32)
-        options = {"sample": augment.nearest, "fill": 3.0}
+        options = {"sample": augment.sampling.nearest, "fill": 3.0}
         return (
             augment.affine_labels(labels, TILTED, fill=3),
             augment.perspective(floats, TILTED, **options),
@@ -165,7 +165,7 @@ def test_labels_of_pixels_go_with_the_image():
     @jax.jit
     def run(labels, images):
         moved = augment.affine_labels(labels, MATRICES, size=THERE)
-        same = augment.affine(images, MATRICES, size=THERE, sample=augment.nearest)
+        same = augment.affine(images, MATRICES, size=THERE, sample=augment.sampling.nearest)
         return moved, same, augment.affine_labels(labels, AWAY, fill=3)
 
     moved, same, filled = run(labels, labels[..., None].astype(np.float32))
@@ -178,7 +178,9 @@ def test_labels_of_pixels_go_with_the_image():
 def test_labels_at_the_border_may_be_repeated():
     labels = np.arange(12).reshape(3, 4)
     right = np.array([[1, 0, 99], [0, 1, 1], [0, 0, 1]], np.float32)
-    repeated = jax.jit(lambda x: augment.affine_labels(x, right, border=augment.edge))(labels)
+    repeated = jax.jit(lambda x: augment.affine_labels(x, right, border=augment.borders.edge))(
+        labels
+    )
     np.testing.assert_array_equal(repeated, np.repeat([[0], [0], [4]], 4, axis=1))
 
 

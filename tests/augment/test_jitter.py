@@ -139,7 +139,7 @@ def test_amounts_above_1_do_not_make_a_factor_negative():
     assert_distribution(factor, stats.uniform(0, 3))
 
 
-def test_gradients_are_finite_at_grey_black_and_white():
+def test_gradients_are_finite_at_gray_black_and_white():
     images = np.stack([np.full((3, 5, 3), v, np.float32) for v in (0, 0.5, 1)])
     options = {"brightness": 0.2, "contrast": 0.2, "saturation": 0.2, "hue": 0.1}
 

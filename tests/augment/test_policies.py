@@ -12,7 +12,7 @@ from scipy import stats
 
 from jaxreg import augment
 from jaxreg.augment import operations
-from jaxreg.augment._shared import uniform
+from jaxreg.augment._draws import uniform
 from jaxreg.augment._shares import beta, dirichlet
 from tests.augment.helpers import KEY, LEVELS, assert_as_likely, different
 from tests.helpers import few, first_of

@@ -26,7 +26,7 @@ def drawn(name, **options):
 
     def border(index, length):
         lengths.append(length)
-        return augment.edge(index, length)
+        return augment.borders.edge(index, length)
 
     jax.eval_shape(lambda x: function(KEY, x, **options, border=border), IMAGES)
     assert SIZE in lengths

@@ -8,7 +8,11 @@ from PIL import Image
 from jaxreg import augment
 from tests.augment.helpers import CHANNEL, IMAGE, assert_rounded_once, inner, pil
 
-BORDERS = {"edge": augment.edge, "reflect": augment.reflect, "wrap": augment.wrap}
+BORDERS = {
+    "edge": augment.borders.edge,
+    "reflect": augment.borders.reflect,
+    "wrap": augment.borders.wrap,
+}
 
 
 def test_flips_and_turns_are_numpys():

@@ -175,11 +175,11 @@ def convolution(x: jax.Array, kernel: jax.Array, bias: jax.Array, **_: Any) -> j
     return jnp.stack(terms).sum(0) + bias
 
 
-def dropped(layer: Callable[..., Any], position: int | None = None) -> Callable[..., Any]:
-    """A layer whose kernel is at a position among the parameters."""
+def dropped(layer: Callable[..., Any]) -> Callable[..., Any]:
+    """A layer whose parameters are a bias and a kernel, in this order."""
 
     def run(key: jax.Array, x: jax.Array, kernel: jax.Array, bias: jax.Array, **options: Any):
-        key = key if position is None else jax.random.fold_in(key, position)
+        key = jax.random.fold_in(key, 1)
         return layer(x, dropout.drop_connect(key, kernel, **options), bias)
 
     return run
@@ -238,6 +238,10 @@ def linear() -> Any:
     return flax_nnx.Linear(8, 8, kernel_init=ones, rngs=flax_nnx.Rngs(0))
 
 
+def convolve() -> Any:
+    return flax_nnx.Conv(8, 8, (3,), kernel_init=ones, rngs=flax_nnx.Rngs(0))
+
+
 def streams() -> dict[str, Any]:
     return {"rngs": flax_nnx.Rngs(0)}
 
@@ -250,7 +254,17 @@ WRAPPED = {
     "inside": "layer",
 }
 WITH_PARAMETERS = (
-    rated("DropConnect", dropped(dense, 1), inputs=(SERIES,), evaluation=dense, **WRAPPED),
+    rated("DropConnect", dropped(dense), inputs=(SERIES,), evaluation=dense, **WRAPPED),
+    rated(
+        "DropConnect:convolution",
+        dropped(convolution),
+        inputs=(SERIES,),
+        evaluation=convolution,
+        of_linen={"layer": flax_linen.Conv(8, (3,))},
+        of_nnx=lambda: {"layer": convolve()},
+        params={"kernel": WINDOW, "bias": BIAS},
+        inside="layer",
+    ),
     Module(
         "Perturb",
         perturbed,
@@ -261,30 +275,6 @@ WITH_PARAMETERS = (
         **WRAPPED,
     ),
     rated("StochasticDepth", stochastic_depth, inputs=(SERIES,), evaluation=residual, **WRAPPED),
-    rated(
-        "DropConnectDense",
-        dropped(dense),
-        inputs=(SERIES,),
-        evaluation=dense,
-        of_linen={"features": 8},
-        of_nnx=lambda: {"in_features": 8, "out_features": 8, "kernel_init": ones, **streams()},
-        params=AFFINE,
-    ),
-    rated(
-        "DropConnectConv",
-        dropped(convolution),
-        inputs=(SERIES,),
-        evaluation=convolution,
-        of_linen={"features": 8, "kernel_size": (3,)},
-        of_nnx=lambda: {
-            "in_features": 8,
-            "out_features": 8,
-            "kernel_size": (3,),
-            "kernel_init": ones,
-            **streams(),
-        },
-        params={"kernel": WINDOW, "bias": BIAS},
-    ),
     Module(
         "VariationalDense",
         variational,

@@ -198,6 +198,19 @@ def test_a_temperature_that_is_not_positive_raises(temperature):
         dropout.concrete_dropout(KEY, np.ones(3, np.float32), logit=0.0, temperature=temperature)
 
 
+@pytest.mark.parametrize("rate", [1e-6, 0.1, 0.5, 1 - 1e-6])
+def test_a_rate_starts_at_its_logit(rate):
+    logit = dropout.concrete_dropout_logit(rate)
+    np.testing.assert_allclose(1 / (1 + math.exp(-logit)), rate, rtol=1e-12)
+
+
+@pytest.mark.parametrize("rate", [0, 1, 0.0, 1.0, 1.5, -0.5, math.nan])
+def test_a_rate_without_a_finite_logit_raises(rate):
+    message = rf"`init_rate` must be a probability in \(0, 1\), got {rate}; .* small rate in place"
+    with pytest.raises(ValueError, match=message):
+        dropout.concrete_dropout_logit(rate)
+
+
 @few("dtype", [jnp.bfloat16, jnp.float16])
 def test_low_precision_is_float32_rounded_once(dtype):
     x = normal(4096, dtype, seed=1)

@@ -248,7 +248,7 @@ def test_a_folded_model_does_not_train():
         evaluates[0] = False
         return apply(folded, x)
 
-    message = r"`use_running_average` must be true for 'norm', which was folded, got False; train"
+    message = r"`use_running_average` must be true for the folded 'norm', got False; train"
     with pytest.raises(ValueError, match=message):
         jax.eval_shape(run, jax.eval_shape(Net(plain).init, KEY, IMAGES), IMAGES)
 

@@ -371,7 +371,7 @@ def test_a_cell_that_reads_its_state_itself_is_named():
             return carry, carry
 
     cell = linen.LockedDropoutCell(Leaky(), 0.5, 0.5, deterministic=False)
-    with pytest.raises(ValueError, match=r"`cell` must hand its state to layers .* of Leaky has"):
+    with pytest.raises(ValueError, match=r"`cell` must pass its state unchanged .* of Leaky has"):
         run(cell)
 
 

@@ -77,6 +77,12 @@ MUTANTS = (
     ),
     Mutant(
         "dropout/concrete.py",
+        "math.log(init_rate) - math.log1p(-init_rate)",
+        "math.log(init_rate) + math.log1p(-init_rate)",
+        "wrong initial logit",
+    ),
+    Mutant(
+        "dropout/concrete.py",
         "jnp.log(u) - jnp.log1p(-u)",
         "jnp.log(u) + jnp.log1p(-u)",
         "sign in the logistic noise",

@@ -41,7 +41,7 @@ def shaped(*shape):
             part[:, :1].reshape(-1, *(1,) * len(shape)) * row if part.ndim == 2 else part
             for part in found[:6]
         ]
-        return data.Split(*rows, mean=row, deviation=2 * row)
+        return data.Split(*rows, mean=row, stddev=2 * row)
 
     return split
 

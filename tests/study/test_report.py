@@ -68,7 +68,7 @@ def test_the_table_has_a_row_per_arm_and_says_what_is_noise():
     assert "-2.00 [-3.00, -1.00]  lower" in rows["batch_norm"]
     words = text.replace("\n", " ")
     assert "not distinguishable (n.d.): the 95% interval" in words
-    assert "diagnosis: what the losses by themselves tell" in words
+    assert "diagnosis: too little or too much regularization, overfitting or" in words
     assert "±: 95% interval of the mean over seeds" in words
     assert "not over new test data, and are not adjusted for the number of arms" in words
     assert "A remark on the way." in text

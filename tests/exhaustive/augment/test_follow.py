@@ -29,11 +29,11 @@ def found(image):
 
 def geometry(images):
     keys = jax.random.split(KEY, 4)
-    return augment.chain(
-        augment.random_window(keys[0], images, size=THERE, scale=(0.7, 1.0)),
-        augment.random_reflection(keys[1], images, probability=0.5),
-        augment.random_rotation(keys[2], images, degrees=25.0),
-        augment.random_shearing(keys[3], images, x=0.2, y=0.1),
+    return augment.matrices.chain(
+        augment.matrices.random_window(keys[0], images, size=THERE, scale=(0.7, 1.0)),
+        augment.matrices.random_reflection(keys[1], images, probability=0.5),
+        augment.matrices.random_rotation(keys[2], images, degrees=25.0),
+        augment.matrices.random_shearing(keys[3], images, x=0.2, y=0.1),
     )
 
 

@@ -8,7 +8,8 @@ import pytest
 from scipy import stats
 
 from jaxreg import augment
-from jaxreg.augment import random_matrices
+from jaxreg.augment import matrices
+from jaxreg.augment.matrices.random import draw_window
 from tests.augment.helpers import KEY, assert_distribution, assert_independent
 from tests.helpers import assert_rate
 
@@ -18,7 +19,7 @@ CORNERS = np.array([[-10, -5, 1], [10, -5, 1], [10, 5, 1], [-10, 5, 1]])
 
 
 def drawn(name, **options):
-    function = getattr(augment, f"random_{name}")
+    function = getattr(matrices, f"random_{name}")
     return np.asarray(jax.jit(lambda x: function(KEY, x, **options))(IMAGES), np.float64)
 
 
@@ -71,7 +72,7 @@ def test_reflections_have_their_probability():
 
 
 def test_corners_move_inward_each_by_itself():
-    run = jax.jit(lambda x, share: augment.random_quadrilateral(KEY, x, distortion=share))
+    run = jax.jit(lambda x, share: matrices.random_quadrilateral(KEY, x, distortion=share))
     matrix = np.asarray(run(IMAGES, 0.4), np.float64)
     moved = np.einsum("ck,nik->nci", CORNERS, matrix)
     share = 1 - moved[..., :2] / moved[..., 2:] / CORNERS[:, :2]
@@ -84,7 +85,7 @@ def test_corners_move_inward_each_by_itself():
 
 
 WIDE = np.zeros((NUMBER, 48, 64, 1), np.float32)
-windows = jax.jit(partial(random_matrices.draw_window, KEY, WIDE))
+windows = jax.jit(partial(draw_window, KEY, WIDE))
 
 
 def window(*, scale, ratio):
@@ -149,7 +150,7 @@ def test_windows_are_at_least_one_pixel():
 def test_the_default_windows_are_the_published_ones():
     """8 to 100 percent of the area, a ratio of 3/4 to 4/3, spread over a result of its size."""
     images = np.zeros((NUMBER, 90, 100, 1), np.float32)
-    run = jax.jit(lambda x: augment.random_window(KEY, x, size=(40, 60)))
+    run = jax.jit(lambda x: matrices.random_window(KEY, x, size=(40, 60)))
     matrix = np.asarray(run(images), np.float64)
     assert_entries(matrix, [(0, 0), (1, 1), (0, 2), (1, 2)])
     width, height = 60 / matrix[:, 0, 0], 40 / matrix[:, 1, 1]
@@ -186,7 +187,7 @@ def test_the_default_windows_are_the_published_ones():
 )
 def test_wrong_arguments_are_named(name, options, message):
     with pytest.raises(ValueError, match=message):
-        jax.eval_shape(lambda: getattr(augment, f"random_{name}")(KEY, IMAGES[:2], **options))
+        jax.eval_shape(lambda: getattr(matrices, f"random_{name}")(KEY, IMAGES[:2], **options))
 
 
 @pytest.mark.exhaustive
@@ -203,7 +204,7 @@ def test_matrices_of_labels_are_those_of_their_images():
 
     @jax.jit
     def run(images, labels):
-        calls = [(getattr(augment, f"random_{name}"), o) for name, o in options.items()]
+        calls = [(getattr(matrices, f"random_{name}"), o) for name, o in options.items()]
         return [[call(KEY, x, **o) for x in (images, labels)] for call, o in calls]
 
     for one, other in run(IMAGES[:4, :8, :8], IMAGES[:4, :8, :8, :1].astype(np.uint8)):

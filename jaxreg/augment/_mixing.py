@@ -1,12 +1,27 @@
-"""Labels of mixed examples: averaged, or pasted with their pixels."""
+"""Mixing: averages of examples and of their labels, and labels pasted with their pixels."""
 
 import jax
 import jax.numpy as jnp
 
 from jaxreg._checks import check_static_integer
 from jaxreg._labels import widen_labels
+from jaxreg._numerics import widen
 from jaxreg._sharding import place_first, place_like
-from jaxreg.augment._shared import is_labels, select
+from jaxreg.augment._images import is_labels, select
+
+
+def check_partner(x: jax.Array, other: jax.Array, name: str) -> None:
+    """Raises unless ``other`` has the shape and dtype of ``x``, and both have a batch axis."""
+    if x.ndim < 1 or x.shape != other.shape or x.dtype != other.dtype:
+        raise ValueError(
+            f"`{name}` must have the shape and dtype of its partner, [batch, ...], got "
+            f"{other.dtype} of shape {other.shape} for {x.dtype} of shape {x.shape}."
+        )
+
+
+def average(x: jax.Array, other: jax.Array, share: jax.Array) -> jax.Array:
+    """Returns the mean of ``x``, weighted by ``share``, and of ``other``."""
+    return (share * widen(x) + (1 - share) * widen(other)).astype(x.dtype)
 
 
 def mix_labels(
@@ -16,9 +31,10 @@ def mix_labels(
     share: jax.Array,
     num_classes: int | None,
 ) -> jax.Array:
-    """The average of labels and others, as floats."""
+    """Averages labels with others, as floats."""
     _check_labels(x, labels, other)
-    first, second = (_rows(y, share.dtype, num_classes) for y in (labels, other))
+    first = _as_rows(labels, share.dtype, num_classes)
+    second = _as_rows(other, share.dtype, num_classes)
     share = place_first(share.reshape(share.shape + (1,) * (first.ndim - 1)), first)
     mixed = share * first + (1 - share) * second
     return select(share == 1, first, mixed)
@@ -27,10 +43,11 @@ def mix_labels(
 def paste_labels(
     pasted: jax.Array, labels: jax.Array, other: jax.Array, num_classes: int | None
 ) -> jax.Array:
-    """Labels of pixels ``[batch, height, width, ...]`` where others take the place of some."""
+    """Replaces the labels of the pasted pixels, ``[batch, height, width, ...]``, by others."""
     _check_labels(pasted, labels, other)
     if num_classes is not None or not is_labels(labels):
-        labels, other = (_rows(y, jnp.dtype(jnp.float32), num_classes) for y in (labels, other))
+        labels = _as_rows(labels, jnp.dtype(jnp.float32), num_classes)
+        other = _as_rows(other, jnp.dtype(jnp.float32), num_classes)
     labels = jnp.asarray(labels)
     place = pasted.reshape(pasted.shape[:3] + (1,) * (labels.ndim - 3))
     return select(place, place_like(jnp.asarray(other), labels), labels)
@@ -48,7 +65,7 @@ def _check_labels(x: jax.Array, labels: jax.Array, other: jax.Array) -> None:
                 f"`{name}` must be class ids, distributions or other real numbers, got "
                 f"{jnp.result_type(value)}."
             )
-    # Two axes of integers are more likely one-hot than ids.
+    # Integers with two axes are more likely one-hot labels than ids.
     if labels.shape[:1] != x.shape[:1] or (is_labels(labels) and labels.ndim == 2):
         raise ValueError(
             f"`labels` must be class ids of shape {x.shape[:1]} or of pixels, or floats of shape "
@@ -61,15 +78,15 @@ def _check_labels(x: jax.Array, labels: jax.Array, other: jax.Array) -> None:
         )
 
 
-def _rows(labels: jax.Array, dtype: jnp.dtype, num_classes: int | None) -> jax.Array:
-    """Labels as floats: class ids as distributions ``[batch, ..., num_classes]``."""
+def _as_rows(labels: jax.Array, dtype: jnp.dtype, num_classes: int | None) -> jax.Array:
+    """Returns labels as floats, and class ids as distributions ``[batch, ..., num_classes]``."""
     labels = jnp.asarray(labels)
     if not is_labels(labels):
         return labels.astype(jnp.promote_types(dtype, labels.dtype))
     if num_classes is None:
         raise ValueError(
-            "`num_classes` must be given with integer `labels`, of which there is no average; pass "
-            "it for one-hot labels, or labels that are floats."
+            "`num_classes` must be given with integer `labels`, which cannot be averaged, got "
+            "None; pass it to make them one-hot, or pass labels as floats."
         )
     check_static_integer(num_classes, "num_classes")
     ids = widen_labels(labels.astype(jnp.uint8) if labels.dtype == bool else labels)[..., None]

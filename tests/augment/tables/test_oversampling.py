@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from jaxreg import augment
+from jaxreg.augment import tables
 from tests.augment.helpers import KEY
 
-REFERENCES = pathlib.Path(__file__).parents[1] / "references"
+REFERENCES = pathlib.Path(__file__).parents[2] / "references"
 FIGURES = json.loads((REFERENCES / "smote_imblearn.json").read_text())
 X = np.float32(FIGURES["x"])
 LABELS = np.array(FIGURES["labels"], np.int32)
 NEIGHBORS = FIGURES["neighbors"]
-smote = partial(jax.jit, static_argnames=("neighbors", "distance"))(augment.smote)
+smote = partial(jax.jit, static_argnames=("neighbors", "distance"))(tables.smote)
 
 
 def segments(x, labels, label, neighbors):
@@ -78,7 +78,7 @@ def test_new_rows_lie_between_neighbors_all_as_likely():
 
 
 def test_every_row_is_of_the_class_wanted():
-    lacks = jax.jit(lambda y: augment.lacking(y, num_classes=3))(LABELS)
+    lacks = jax.jit(lambda y: tables.shortfall(y, num_classes=3))(LABELS)
     np.testing.assert_array_equal(lacks, FIGURES["added"])
     assert FIGURES["labels_of_new"] == [1]
     wanted = np.arange(60, dtype=np.int32) % 3
@@ -126,15 +126,15 @@ def test_series_have_distances_over_all_steps_or_of_your_own():
 
 def test_blocks_of_rows_give_what_all_at_once_do(monkeypatch):
     wanted = np.arange(11, dtype=np.int32) % 3
-    whole = jax.jit(lambda x: augment.smote(KEY, x, LABELS, wanted=wanted))(X)
-    monkeypatch.setattr(augment.oversampling, "_BLOCK", 4 * X.size)
-    blocks = jax.jit(lambda x: augment.smote(KEY, x, LABELS, wanted=wanted))(X)
+    whole = jax.jit(lambda x: tables.smote(KEY, x, LABELS, wanted=wanted))(X)
+    monkeypatch.setattr(tables.oversampling, "_BLOCK", 4 * X.size)
+    blocks = jax.jit(lambda x: tables.smote(KEY, x, LABELS, wanted=wanted))(X)
     np.testing.assert_array_equal(blocks, whole)
 
 
 def test_dtypes_are_kept_and_labels_may_be_narrow():
     x = jnp.asarray(X, jnp.bfloat16)
-    call = jax.jit(lambda x: augment.smote(KEY, x, np.int8(LABELS), wanted=np.full(7, 1, np.uint8)))
+    call = jax.jit(lambda x: tables.smote(KEY, x, np.int8(LABELS), wanted=np.full(7, 1, np.uint8)))
     new = call(x)
     assert new.dtype == jnp.bfloat16
     on_class = np.asarray(x, np.float32)[LABELS == 1]
@@ -142,9 +142,9 @@ def test_dtypes_are_kept_and_labels_may_be_narrow():
     assert (np.asarray(new, np.float32) >= on_class.min(0)).all()
 
 
-def test_lacking_ignores_other_labels():
+def test_the_shortfall_ignores_other_labels():
     labels = np.array([-1, 3, 0, 0, 100, 1], np.int8)
-    found = jax.jit(lambda y: augment.lacking(y, num_classes=3))(labels)
+    found = jax.jit(lambda y: tables.shortfall(y, num_classes=3))(labels)
     np.testing.assert_array_equal(found, [0, 1, 2])
 
 
@@ -152,22 +152,25 @@ def test_lacking_ignores_other_labels():
     ("call", "message"),
     [
         (
-            lambda: augment.smote(KEY, X, LABELS[:5], wanted=LABELS),
+            lambda: tables.smote(KEY, X, LABELS[:5], wanted=LABELS),
             r"`labels` must be class ids of shape \(24,\), got shape \(5,\)",
         ),
         (
-            lambda: augment.smote(KEY, X, LABELS, wanted=np.int32(1)),
+            lambda: tables.smote(KEY, X, LABELS, wanted=np.int32(1)),
             r"`wanted` must be class ids of shape \[new\], got shape \(\)",
         ),
         (
-            lambda: augment.smote(KEY, X, LABELS, wanted=LABELS, neighbors=0),
+            lambda: tables.smote(KEY, X, LABELS, wanted=LABELS, neighbors=0),
             r"`neighbors` must be at least 1, got 0",
         ),
         (
-            lambda: augment.smote(KEY, X[:0], LABELS[:0], wanted=LABELS),
+            lambda: tables.smote(KEY, X[:0], LABELS[:0], wanted=LABELS),
             r"`x` must have the shape \[examples, ...\] with examples, got \(0, 3\)",
         ),
-        (lambda: augment.lacking(LABELS, num_classes=0), r"`num_classes` must be at least 1"),
+        (
+            lambda: tables.shortfall(LABELS, num_classes=0),
+            r"`num_classes` must be at least 1",
+        ),
     ],
 )
 def test_wrong_arguments_are_named(call, message):
@@ -178,4 +181,4 @@ def test_wrong_arguments_are_named(call, message):
 def test_labels_have_to_be_integers():
     for labels, wanted in ((LABELS.astype(float), LABELS), (LABELS, LABELS.astype(float))):
         with pytest.raises(TypeError, match=r"must .*integer"):
-            augment.smote(KEY, X, labels, wanted=wanted)
+            tables.smote(KEY, X, labels, wanted=wanted)

@@ -9,17 +9,17 @@ import pytest
 from scipy import stats
 from sklearn.mixture import GaussianMixture
 
-from jaxreg import augment
+from jaxreg.augment import tables
 from tests.augment.helpers import KEY, assert_distribution, assert_independent
 
 compiled = partial(jax.jit, static_argnames=("num_classes", "components", "steps"))
-fitted = compiled(augment.fit_mixture)
-sample = jax.jit(augment.mixture_sampling)
+fitted = compiled(tables.fit_mixture)
+sample = jax.jit(tables.sample_mixture)
 
 
 def fit(*arguments, **options):
     """A mixture in NumPy."""
-    return augment.Mixture(*map(np.asarray, fitted(*arguments, **options)))
+    return tables.Mixture(*map(np.asarray, fitted(*arguments, **options)))
 
 
 def clusters():
@@ -111,7 +111,7 @@ def test_first_means_are_far_apart():
     run = jax.jit(
         jax.vmap(
             lambda key: (
-                augment.fit_mixture(
+                tables.fit_mixture(
                     key, x, np.zeros(31, np.int32), num_classes=1, components=2, steps=0
                 ).means
             )
@@ -127,7 +127,7 @@ def test_samples_are_of_the_mixture_of_their_class():
     means = np.float32([[[0.0, 50.0], [100.0, 0.0]], [[-100.0, 0.0], [7.0, -60.0]]])
     covariances = np.float32([[[4.0, 1.2], [1.2, 1.0]], [[36.0, 10.8], [10.8, 9.0]]])
     weights = np.float32([[0.3, 0.7], [1.0, 0.0]])
-    mixture = augment.Mixture(weights, means, np.stack([covariances] * 2))
+    mixture = tables.Mixture(weights, means, np.stack([covariances] * 2))
     wanted = np.arange(8000, dtype=np.int32) % 2
     new = np.asarray(sample(KEY, mixture, wanted=wanted), np.float64)
     other = new[1::2]
@@ -176,10 +176,10 @@ OPTIONS = {"num_classes": 3, "components": 1, "steps": 1}
 )
 def test_wrong_arguments_of_a_fit_are_named(x, labels, options, message):
     with pytest.raises(ValueError, match=message):
-        augment.fit_mixture(KEY, x, labels, **OPTIONS | options)
+        tables.fit_mixture(KEY, x, labels, **OPTIONS | options)
 
 
 def test_a_single_class_wanted_is_named():
-    mixture = augment.Mixture(*[np.ones((1,) * n, np.float32) for n in (2, 3, 4)])
+    mixture = tables.Mixture(*[np.ones((1,) * n, np.float32) for n in (2, 3, 4)])
     with pytest.raises(ValueError, match=r"`wanted` must be class ids of shape \[new\]"):
-        augment.mixture_sampling(KEY, mixture, wanted=np.int32(0))
+        tables.sample_mixture(KEY, mixture, wanted=np.int32(0))

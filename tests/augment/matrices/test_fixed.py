@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxreg import augment
 from jaxreg.augment import matrices
+from jaxreg.augment.matrices import fixed
 
 CORNERS = np.array([[-5.0, -3.5], [4.0, -4.0], [5.5, 3.0], [-4.5, 4.5]], np.float32)
 # The corners of an image of 9 by 12 pixels, in the order of those above.
@@ -19,8 +19,8 @@ def test_entries_are_those_of_the_formulas():
 
     @jax.jit
     def built(a, b):
-        named = (augment.translation, augment.scaling, augment.shearing)
-        return augment.rotation(a), [matrix(a, b) for matrix in named]
+        named = (matrices.translation, matrices.scaling, matrices.shearing)
+        return matrices.rotation(a), [matrix(a, b) for matrix in named]
 
     rotation, (translation, scaling, shearing) = built(a, b)
     for i in range(2):
@@ -34,12 +34,12 @@ def test_entries_are_those_of_the_formulas():
 
 
 def test_a_window_covers_the_result():
-    """Its corners, in pixels from the center of the image, go to the corners of the result."""
+    """Its corners, in pixels from the center of the image, go to those of the result."""
     top = np.array([1.0, 2.5], np.float32)
     left = np.array([3.0, 0.5], np.float32)
     height = np.array([6.0, 5.0], np.float32)
     width = np.array([8.0, 4.0], np.float32)
-    window = jax.jit(lambda *w: augment.window(*w, image_size=(9, 12), size=(11, 13)))
+    window = jax.jit(lambda *w: matrices.window(*w, image_size=(9, 12), size=(11, 13)))
     matrix = np.asarray(window(top, left, height, width))
     for one, y, x, h, w in zip(matrix, top, left, height, width, strict=True):
         corners = np.array([[x - 6, y - 4.5, 1], [x + w - 6, y + h - 4.5, 1]])
@@ -50,7 +50,7 @@ def test_a_window_covers_the_result():
 
 def test_a_quadrilateral_moves_the_corners_there():
     other = CORNERS[::-1] * np.float32(0.7) + np.float32(0.3)
-    call = jax.jit(lambda corners: augment.quadrilateral(corners, size=(9, 12)))
+    call = jax.jit(lambda corners: matrices.quadrilateral(corners, size=(9, 12)))
     for matrix, corners in zip(call(np.stack([CORNERS, other])), (CORNERS, other), strict=True):
         moved = OWN @ np.asarray(matrix, np.float64).T
         np.testing.assert_allclose(moved[:, :2] / moved[:, 2:], corners, atol=1e-5)
@@ -61,16 +61,16 @@ def test_a_chain_is_a_product_from_the_right():
     rng = np.random.default_rng(0)
     first, second = rng.normal(size=(2, 4, 3, 3)).astype(np.float32)
     third = rng.normal(size=(3, 3)).astype(np.float32)
-    chained = jax.jit(augment.chain)(first, second, third)
+    chained = jax.jit(matrices.chain)(first, second, third)
     expected = np.matmul(third, np.matmul(second, first, dtype=np.float64))
     np.testing.assert_allclose(chained, expected, atol=1e-5)
-    np.testing.assert_array_equal(augment.chain(third), third)
+    np.testing.assert_array_equal(matrices.chain(third), third)
 
 
 def test_the_adjugate_is_the_inverse_times_the_determinant():
     matrix = np.random.default_rng(1).normal(size=(5, 3, 3))
     expected = np.linalg.inv(matrix) * np.linalg.det(matrix)[:, None, None]
-    actual = jax.jit(matrices.adjugate)(matrix.astype(np.float32))
+    actual = jax.jit(fixed.adjugate)(matrix.astype(np.float32))
     np.testing.assert_allclose(actual, expected, atol=1e-4)
 
 
@@ -79,7 +79,7 @@ def test_points_are_moved_in_homogeneous_coordinates():
     x, y = np.random.default_rng(2).normal(size=(2, 5, 2, 4)).astype(np.float32)
     points = np.stack([x, y, np.ones_like(x)])
     expected = np.einsum("nij,jnab->inab", matrix, points)
-    np.testing.assert_allclose(jax.jit(matrices.apply)(matrix, x, y), expected, atol=1e-5)
+    np.testing.assert_allclose(jax.jit(fixed.move_points)(matrix, x, y), expected, atol=1e-5)
 
 
 def test_entries_are_of_single_precision_unless_an_array_is_double():
@@ -95,24 +95,31 @@ def test_entries_are_of_single_precision_unless_an_array_is_double():
             ((np.int32([1, 2]), 0.5), jnp.float32),
         ):
             shape = np.broadcast_shapes(*map(np.shape, arguments))
-            for matrix in (augment.translation, augment.scaling, augment.shearing):
+            for matrix in (
+                matrices.translation,
+                matrices.scaling,
+                matrices.shearing,
+            ):
                 y = jax.eval_shape(lambda m=matrix, a=arguments: m(*a))
                 assert (y.shape, y.dtype) == ((*shape, 3, 3), dtype)
-        precise = augment.rotation(np.float64(1e-9) * np.ones(1))
+        precise = matrices.rotation(np.float64(1e-9) * np.ones(1))
         np.testing.assert_allclose(precise[0, 0, 1], np.deg2rad(1e-9), rtol=1e-12)
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: augment.quadrilateral(np.ones((3, 2)), size=(2, 2)), r"`corners` must be"),
-        (lambda: augment.quadrilateral(CORNERS, size=2), r"`size` must be a pair"),
         (
-            lambda: augment.window(0, 0, 1, 1, image_size=(0, 2), size=(2, 2)),
+            lambda: matrices.quadrilateral(np.ones((3, 2)), size=(2, 2)),
+            r"`corners` must be",
+        ),
+        (lambda: matrices.quadrilateral(CORNERS, size=2), r"`size` must be a pair"),
+        (
+            lambda: matrices.window(0, 0, 1, 1, image_size=(0, 2), size=(2, 2)),
             r"`image_size` must be positive, got \(0, 2\)",
         ),
         (
-            lambda: augment.window(0, 0, 1, 1, image_size=(2, 2), size=(2, 0)),
+            lambda: matrices.window(0, 0, 1, 1, image_size=(2, 2), size=(2, 0)),
             r"`size` must be positive, got \(2, 0\)",
         ),
     ],

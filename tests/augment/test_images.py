@@ -1,4 +1,4 @@
-"""Helpers of image augmentations: numbers for each example, draws, choices and checks."""
+"""Images as arguments: labels and NumPy arrays, strengths and choices by example, and checks."""
 
 from functools import partial
 
@@ -6,15 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy import stats
 
 from jaxreg import augment
-from jaxreg.augment import _shared
+from jaxreg.augment import _images, _mixing
 from tests import cases
-from tests.augment.helpers import IMAGE, KEY, assert_distribution, assert_rounded_once
-from tests.helpers import assert_rate, first_of
+from tests.augment.helpers import IMAGE, KEY, assert_rounded_once
+from tests.helpers import first_of
 
-IMAGES = np.zeros((4000, 1, 1, 1), np.float32)
 NESTED = np.zeros((2, 3, 4, 5, 1), np.float32)
 
 
@@ -22,7 +20,7 @@ def test_numbers_are_aligned_with_the_last_leading_axes():
     @jax.jit
     def run(x, inner, all_of, one):
         values = (inner, all_of, one)
-        return [_shared.per_example(value, "v", x) for value in values]
+        return [_images.per_example(value, "v", x) for value in values]
 
     inner = np.arange(3, dtype=np.float32)
     all_of = np.arange(6, dtype=np.float32).reshape(2, 3)
@@ -30,32 +28,15 @@ def test_numbers_are_aligned_with_the_last_leading_axes():
     np.testing.assert_array_equal(shaped, inner.reshape(1, 3, 1, 1, 1))
     np.testing.assert_array_equal(full, all_of.reshape(2, 3, 1, 1, 1))
     assert single.shape == ()
-    column = jax.eval_shape(lambda x: _shared.per_example(np.ones((2, 1)), "v", x), NESTED)
+    column = jax.eval_shape(lambda x: _images.per_example(np.ones((2, 1)), "v", x), NESTED)
     assert column.shape == (2, 1, 1, 1, 1)
-
-
-def test_draws_are_uniform_between_their_limits():
-    @jax.jit
-    def run(x):
-        plain = _shared.uniform(KEY, x)
-        between = _shared.between(KEY, x, -1.0, 3.0)
-        symmetric = _shared.symmetric(KEY, x, jnp.float32(2.5))
-        return plain, between, symmetric, _shared.chosen(KEY, x, 0.3)
-
-    plain, between, symmetric, chosen = run(IMAGES)
-    assert plain.shape == (4000,)
-    assert_distribution(plain, stats.uniform)
-    assert_distribution(between, stats.uniform(-1, 4))
-    assert_distribution(symmetric, stats.uniform(-2.5, 5))
-    assert chosen.shape == IMAGES.shape
-    assert_rate(np.mean(chosen), 0.3, 4000)
 
 
 def test_choices_and_averages_are_by_example():
     @jax.jit
     def run(x, condition, share):
-        picked = _shared.select(_shared.spread(condition), x, -x)
-        return picked, _shared.averaged(x, -x, _shared.spread(share))
+        picked = _images.select(_images.append_axes(condition), x, -x)
+        return picked, _mixing.average(x, -x, _images.append_axes(share))
 
     images = np.stack([IMAGE] * 3)
     condition = np.array([True, False, True])
@@ -63,14 +44,7 @@ def test_choices_and_averages_are_by_example():
     picked, averaged = run(images, condition, share)
     np.testing.assert_array_equal(picked, np.stack([IMAGE, -IMAGE, IMAGE]))
     np.testing.assert_allclose(averaged, np.stack([-IMAGE, -0.5 * IMAGE, IMAGE]), atol=1e-6)
-    assert_rounded_once(lambda x, y: _shared.averaged(x, y, jnp.float32(0.3)), IMAGE, 1 - IMAGE)
-
-
-def test_limits_that_are_traced_are_at_least_0():
-    limit = jax.jit(lambda value, x: _shared.limit(value, "v", x))
-    assert limit(-3.0, IMAGE) == 0
-    assert limit(3.0, IMAGE) == 3
-    assert limit(3.0, IMAGE).dtype == np.float32
+    assert_rounded_once(lambda x, y: _mixing.average(x, y, jnp.float32(0.3)), IMAGE, 1 - IMAGE)
 
 
 RIGHT = np.array([[1, 0, 1], [0, 1, 0], [0, 0, 1]], np.float32)
@@ -83,7 +57,7 @@ def warps(x, fill, **sample):
     return [
         augment.affine(x, RIGHT @ TILTED, fill=fill, **sample),
         augment.perspective(x, TILTED, size=(7, 9), fill=fill, **sample),
-        augment.affine(x, TILTED, border=augment.edge, **sample),
+        augment.affine(x, TILTED, border=augment.borders.edge, **sample),
         augment.elastic(x, SHIFTS, fill=fill, **sample),
     ]
 
@@ -111,7 +85,7 @@ def moves(x, fill):
         augment.random_crop(KEY, x, size=(5, 6)),
         augment.center_crop(x, size=(3, 4)),
         augment.pad(x, width=(1, 0, 2, 1), fill=fill),
-        augment.pad(x, width=2, border=augment.reflect),
+        augment.pad(x, width=2, border=augment.borders.reflect),
         augment.random_cutout(KEY, x, height=3, width=2, fill=fill),
         augment.random_erasing(KEY, x, probability=1.0, fill=fill),
         augment.random_grid_mask(KEY, x, spacing=(3.0, 4.0), share=0.5, fill=fill),
@@ -131,7 +105,7 @@ def test_labels_go_through_all_of_the_geometry(dtype, lead):
     @jax.jit
     def run():
         same = [*warps(labels, fill), *moves(labels, fill)]
-        expected = [*warps(floats, fill, sample=augment.nearest), *moves(floats, fill)]
+        expected = [*warps(floats, fill, sample=augment.sampling.nearest), *moves(floats, fill)]
         sizes = (augment.resize(labels, size=(5, 11)), augment.resize(labels, size=(16, 16)))
         crop = augment.random_resized_crop(KEY, labels, size=(5, 7))
         return same, expected, [*members(labels, fill), *sizes, crop]
@@ -168,39 +142,33 @@ def test_rows_take_numpy_arrays_of_64_bits():
     [
         (
             ValueError,
-            lambda: _shared.checked_pixels(np.zeros((2, 8, 8), np.int32)),
+            lambda: _images.as_pixels(np.zeros((2, 8, 8), np.int32)),
             r"`image` of int32 must have at most 4 channels, .*image\[\.\.\., None\]",
         ),
-        (ValueError, lambda: _shared.checked_pixels(np.zeros((8, 8), bool)), r"add an axis of one"),
-        (TypeError, lambda: _shared.checked_pixels(1j * IMAGE), r"`image` must have a real dtype"),
-        (TypeError, lambda: _shared.checked_pixels([[1]]), r"`image` must be an array, got list"),
-        (ValueError, lambda: _shared.limit(np.inf, "v", IMAGE), r"`v` must be finite, got inf"),
-        (ValueError, lambda: _shared.limits(0.5, "v", IMAGE), r"`v` must be a pair .* got 0\.5"),
-        (ValueError, lambda: _shared.limits((1, 2, 3), "v", IMAGE), r"`v` must be a pair"),
+        (ValueError, lambda: _images.as_pixels(np.zeros((8, 8), bool)), r"add an axis of one"),
+        (TypeError, lambda: _images.as_pixels(1j * IMAGE), r"`image` must have a real dtype"),
+        (TypeError, lambda: _images.as_pixels([[1]]), r"`image` must be an array, got list"),
+        (TypeError, lambda: _images.as_image(np.uint8(IMAGE)), r"augment\.to_float\(image\)"),
         (
-            ValueError,
-            lambda: _shared.positive_limits((0.0, 1.0), "v", IMAGE),
-            r"`v` must be positive, got 0\.0",
+            TypeError,
+            lambda: _images.as_image(np.int32(IMAGE), "x"),
+            r"`x` must have a floating-po",
         ),
-        (TypeError, lambda: _shared.checked(np.uint8(IMAGE)), r"augment\.to_float\(image\)"),
-        (TypeError, lambda: _shared.checked(np.int32(IMAGE), "x"), r"`x` must have a floating-poi"),
-        (ValueError, lambda: _shared.checked(IMAGE[0]), r"\[..., height, width, channels\], got"),
-        (ValueError, lambda: _shared.check_size((2,)), r"`size` must be a pair"),
-        (ValueError, lambda: _shared.check_size((2, 0)), r"`size` must be positive"),
-        (TypeError, lambda: _shared.check_size((2, 1.5)), r"`size` must be an integer"),
-        (ValueError, lambda: _shared.check_fits((10, 12), IMAGE), r"at most the 9 x 12 pixels"),
-        (ValueError, lambda: _shared.check_fits((9, 13), IMAGE), r"at most the 9 x 12 pixels"),
-        (ValueError, lambda: _shared.per_example(np.ones(2), "v", NESTED), r"`v` must broadcast"),
-        (ValueError, lambda: _shared.limit(np.ones(2), "v", IMAGE), r"`v` must be a single number"),
-        (ValueError, lambda: _shared.limit(-1.0, "v", IMAGE), r"`v` must be zero or positive"),
-        (ValueError, lambda: _shared.check_partner(IMAGE, IMAGE[:3], "o"), r"`o` must have the sh"),
+        (ValueError, lambda: _images.as_image(IMAGE[0]), r"\[..., height, width, channels\], got"),
+        (ValueError, lambda: _images.check_size((2,)), r"`size` must be a pair"),
+        (ValueError, lambda: _images.check_size((2, 0)), r"`size` must be positive"),
+        (TypeError, lambda: _images.check_size((2, 1.5)), r"`size` must be an integer"),
+        (ValueError, lambda: _images.check_fits((10, 12), IMAGE), r"at most the 9 x 12 pixels"),
+        (ValueError, lambda: _images.check_fits((9, 13), IMAGE), r"at most the 9 x 12 pixels"),
+        (ValueError, lambda: _images.per_example(np.ones(2), "v", NESTED), r"`v` must broadcast"),
+        (ValueError, lambda: _mixing.check_partner(IMAGE, IMAGE[:3], "o"), r"`o` must have the sh"),
         (
             ValueError,
-            lambda: _shared.check_partner(IMAGE, np.float64(IMAGE), "o"),
+            lambda: _mixing.check_partner(IMAGE, np.float64(IMAGE), "o"),
             r"`o` must have the shape and dtype of its partner",
         ),
-        (ValueError, lambda: _shared.kept_shape(IMAGE[:3], IMAGE), r"keep the shape and dtype"),
-        (ValueError, lambda: _shared.kept_shape(np.float64(IMAGE), IMAGE), r"keep the shape"),
+        (ValueError, lambda: _images.check_result(IMAGE[:3], IMAGE), r"keep the shape and dtype"),
+        (ValueError, lambda: _images.check_result(np.float64(IMAGE), IMAGE), r"keep the shape"),
     ],
 )
 def test_wrong_arguments_are_named(kind, call, message):
@@ -209,6 +177,6 @@ def test_wrong_arguments_are_named(kind, call, message):
 
 
 def test_an_image_just_fits():
-    _shared.check_fits((9, 12), IMAGE)
-    assert _shared.check_size([3, 4]) == (3, 4)
-    assert _shared.kept_shape(IMAGE, IMAGE) is IMAGE
+    _images.check_fits((9, 12), IMAGE)
+    assert _images.check_size([3, 4]) == (3, 4)
+    assert _images.check_result(IMAGE, IMAGE) is IMAGE

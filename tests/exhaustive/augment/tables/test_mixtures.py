@@ -9,15 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from jaxreg import augment
+from jaxreg.augment import tables
 from tests.augment.helpers import KEY
 
-REFERENCES = pathlib.Path(__file__).parents[2] / "references"
+REFERENCES = pathlib.Path(__file__).parents[3] / "references"
 FIGURES = json.loads((REFERENCES / "smote_imblearn.json").read_text())
 X = np.float32(FIGURES["x"])
 LABELS = np.array(FIGURES["labels"])
-smote = jax.jit(augment.smote)
-fit = partial(jax.jit, static_argnames=("num_classes", "components", "steps"))(augment.fit_mixture)
+smote = jax.jit(tables.smote)
+fit = partial(jax.jit, static_argnames=("num_classes", "components", "steps"))(tables.fit_mixture)
 
 
 def test_one_key_is_one_sample_on_any_number_of_devices():
@@ -33,6 +33,6 @@ def test_one_key_is_one_sample_on_any_number_of_devices():
         again = fit(KEY, x, labels, **options)
         for a, b in zip(again, fitted, strict=True):
             np.testing.assert_allclose(a, b, atol=1e-4)
-        new = jax.jit(augment.mixture_sampling)(KEY, again, wanted=sharded)
-    plain = jax.jit(augment.mixture_sampling)(KEY, fitted, wanted=wanted)
+        new = jax.jit(tables.sample_mixture)(KEY, again, wanted=sharded)
+    plain = jax.jit(tables.sample_mixture)(KEY, fitted, wanted=wanted)
     np.testing.assert_allclose(new, plain, atol=1e-3)

@@ -1,4 +1,4 @@
-"""Mixtures of Gaussians: one for each class, fitted to examples and drawn from."""
+"""Mixtures of Gaussians: fits one to each class, and draws new examples from it."""
 
 import math
 from functools import partial
@@ -11,6 +11,7 @@ from jax.typing import ArrayLike
 
 from jaxreg import _bits
 from jaxreg._checks import (
+    check_finite,
     check_integer,
     check_key,
     check_nonnegative,
@@ -21,7 +22,6 @@ from jaxreg._checks import (
 from jaxreg._labels import widen_labels
 from jaxreg._numerics import as_strength, widen
 from jaxreg._sharding import whole_along
-from jaxreg.augment._shared import check_finite
 
 _PRECISE = jax.lax.Precision.HIGHEST
 
@@ -31,14 +31,15 @@ class Mixture(NamedTuple):
 
     Attributes:
       weights: Shares of the components, ``[num_classes, components]``.
-      means: Their means, ``[num_classes, components, ...]``.
-      covariances: Their covariances over the features in one line,
+      means: Means of the components, ``[num_classes, components, ...]``.
+      covariances: Covariances of the components over the flattened features,
         ``[num_classes, components, features, features]``.
 
     >>> import jax, jax.numpy as jnp
     >>> from jaxreg import augment
-    >>> mixture = augment.Mixture(jnp.ones((1, 1)), jnp.zeros((1, 1, 2)), jnp.eye(2)[None, None])
-    >>> new = augment.mixture_sampling(jax.random.key(0), mixture, wanted=jnp.zeros(9, int))
+    >>> weights, means, covariances = jnp.ones((1, 1)), jnp.zeros((1, 1, 2)), jnp.eye(2)[None, None]
+    >>> mixture = augment.tables.Mixture(weights, means, covariances)
+    >>> new = augment.tables.sample_mixture(jax.random.key(0), mixture, wanted=jnp.zeros(9, int))
     >>> print(new.shape)
     (9, 2)
     """
@@ -67,34 +68,34 @@ def fit_mixture(
       \mu_k = \frac{\sum_i r_{ik} x_i}{\sum_i r_{ik}}, \quad
       \Sigma_k = \frac{\sum_i r_{ik} (x_i - \mu_k)(x_i - \mu_k)^\top}{\sum_i r_{ik}} + \lambda I
 
-    Means start at examples that are far from each other (k-means++), covariances at that of the
-    class, and all components with the same share.
+    Means start at examples far from each other (k-means++), covariances at the covariance of the
+    class, and shares at the same value.
 
     Args:
-      key: PRNG key, for the start.
+      key: PRNG key for the start.
       x: Floating-point examples ``[examples, ...]``: rows of a table, series, or others.
-      labels: Class ids, integers ``[examples]``; those out of range do not count.
+      labels: Class ids, integers ``[examples]``; ids out of range do not count.
       num_classes: Number of classes.
-      components: Number of Gaussians of a class. More than its examples is a waste, and covariances
-        of many features need many examples or a large ``ridge``.
+      components: Number of Gaussians of a class. More components than examples are useless, and
+        covariances of many features need many examples or a large ``ridge``.
       steps: Number of steps of expectation maximization.
-      ridge: What is added to variances, :math:`\lambda`, zero or positive; scikit-learn's is 1e-6.
-        Too little of it for float32 counts as a millionth of the variance of the class.
+      ridge: Number :math:`\lambda` added to variances, zero or positive; 1e-6 in scikit-learn.
+        Values below a millionth of the variance of the class are raised to it, for float32.
 
     Returns:
-      The mixtures, float32 or wider. A class without examples has one of zero means.
+      The mixtures, float32 or wider. A class without examples has zero means.
 
     Raises:
-      TypeError: ``x`` is not real floating-point, ``key`` is not one key, or ``labels`` are no
+      TypeError: ``x`` is not real floating-point, ``key`` is not one key, or ``labels`` are not
         integers.
-      ValueError: The shapes do not fit, a number is not positive, or ``ridge`` is
-        negative or infinite.
+      ValueError: The shapes do not fit, a number is not positive, or ``ridge`` is negative or
+        infinite.
 
     Example:
       >>> import jax, jax.numpy as jnp
       >>> from jaxreg import augment
       >>> x, labels = jnp.array([[-1.0], [1.0], [5.0], [7.0]]), jnp.zeros(4, int)
-      >>> fitted = augment.fit_mixture(
+      >>> fitted = augment.tables.fit_mixture(
       ...     jax.random.key(0), x, labels, num_classes=1, components=2, steps=10
       ... )
       >>> print(jnp.sort(fitted.means[0, :, 0]).round(2), fitted.weights[0].round(2))
@@ -114,10 +115,9 @@ def fit_mixture(
             "`x` must have the shape [examples, ...] with examples and `labels` [examples], got "
             f"{x.shape} and {labels.shape}."
         )
-    for value, name in ((num_classes, "num_classes"), (components, "components"), (steps, "steps")):
-        check_static_integer(value, name)
-        if value < (name != "steps"):
-            raise ValueError(f"`{name}` must be at least {int(name != 'steps')}, got {value}.")
+    _check_count(num_classes, "num_classes", least=1)
+    _check_count(components, "components", least=1)
+    _check_count(steps, "steps", least=0)
     check_scalar(ridge, "ridge")
     check_nonnegative(ridge, "ridge")
     check_finite(ridge, "ridge")
@@ -130,8 +130,8 @@ def fit_mixture(
     return Mixture(weights, means.reshape((num_classes, components, *x.shape[1:])), covariances)
 
 
-def mixture_sampling(key: jax.Array, mixture: Mixture, *, wanted: jax.Array) -> jax.Array:
-    r"""New examples of classes, drawn from the mixtures of Gaussians of the classes.
+def sample_mixture(key: jax.Array, mixture: Mixture, *, wanted: jax.Array) -> jax.Array:
+    r"""Draws new examples of classes from their mixtures of Gaussians.
 
     .. math::
 
@@ -139,23 +139,23 @@ def mixture_sampling(key: jax.Array, mixture: Mixture, *, wanted: jax.Array) -> 
 
     Args:
       key: PRNG key.
-      mixture: As from :func:`fit_mixture`.
+      mixture: Mixtures from :func:`fit_mixture`, or others.
       wanted: Class ids of the new examples, integers ``[new]``, traced or not, as for
-        :func:`smote`; the first class stands for one below it, and the last for one above.
+        :func:`smote`. An id out of range counts as the nearest class.
 
     Returns:
       Array ``[new, ...]`` of the dtype of the means.
 
     Raises:
-      TypeError: ``key`` is not one key, or a class id no integer.
-      ValueError: ``wanted`` is not one line of class ids.
+      TypeError: ``key`` is not one key, or a class id is not an integer.
+      ValueError: ``wanted`` is not of shape ``[new]``.
 
     Example:
       >>> import jax, jax.numpy as jnp
       >>> from jaxreg import augment
       >>> means = jnp.array([[[0.0], [100.0]]])
-      >>> mixture = augment.Mixture(jnp.array([[0.5, 0.5]]), means, jnp.ones((1, 2, 1, 1)))
-      >>> new = augment.mixture_sampling(jax.random.key(0), mixture, wanted=jnp.zeros(50, int))
+      >>> mixture = augment.tables.Mixture(jnp.array([[0.5, 0.5]]), means, jnp.ones((1, 2, 1, 1)))
+      >>> new = augment.tables.sample_mixture(jax.random.key(0), mixture, wanted=jnp.zeros(50, int))
       >>> print(jnp.all((abs(new) < 10) | (abs(new - 100) < 10)))
       True
     """
@@ -167,11 +167,11 @@ def mixture_sampling(key: jax.Array, mixture: Mixture, *, wanted: jax.Array) -> 
             f"`wanted` must be class ids of shape [new], got shape {wanted.shape}; for one class "
             "pass jnp.full(new, label)."
         )
-    mixture = Mixture(*map(jnp.asarray, mixture))
-    means = widen(mixture.means)
-    weights, means, covariances = (
-        whole_along(a, range(a.ndim)).astype(means.dtype) for a in mixture
-    )
+    mixture = Mixture(*(jnp.asarray(array) for array in mixture))
+    dtype = widen(mixture.means).dtype
+    weights = _gather(mixture.weights, dtype)
+    means = _gather(mixture.means, dtype)
+    covariances = _gather(mixture.covariances, dtype)
     classes, components = weights.shape
     flat = means.reshape(classes, components, -1)
     which_key, noise_key = jax.random.split(key)
@@ -188,6 +188,17 @@ def mixture_sampling(key: jax.Array, mixture: Mixture, *, wanted: jax.Array) -> 
     return new.reshape((len(wanted), *means.shape[2:])).astype(mixture.means.dtype)
 
 
+def _check_count(value: int, name: str, *, least: int) -> None:
+    check_static_integer(value, name)
+    if value < least:
+        raise ValueError(f"`{name}` must be at least {least}, got {value}.")
+
+
+def _gather(array: jax.Array, dtype: jnp.dtype) -> jax.Array:
+    """Puts a whole array of a mixture on every device, in the dtype of the computation."""
+    return whole_along(array, range(array.ndim)).astype(dtype)
+
+
 def _fit(
     x: jax.Array,
     key: jax.Array,
@@ -197,7 +208,7 @@ def _fit(
     steps: int,
     ridge: jax.Array,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """The mixture of the rows of ``x`` that count, which is centered first for precision."""
+    """Fits a mixture to the rows of ``x`` that count, after centering them for precision."""
     number = jnp.maximum(jnp.sum(counted), 1)
     x = jnp.where(counted[:, None] > 0, x, jnp.zeros_like(x))
     center = jnp.matmul(counted, x, precision=_PRECISE) / number
@@ -205,12 +216,12 @@ def _fit(
     covariance = jnp.matmul(x.T, x, precision=_PRECISE) / number
     variance = jnp.trace(covariance) / max(x.shape[1], 1)
     least = jnp.maximum(ridge, _LEAST_RIDGE * variance)
-    # Without any example the variance is 0, and a ridge may be.
+    # Without any example the variance is 0, and the ridge may be 0, too.
     diagonal = jnp.maximum(least, jnp.finfo(x.dtype).tiny ** 0.5) * jnp.eye(x.shape[1])
     diagonal = diagonal.astype(x.dtype)
     means = _seeds(key, x, counted, components)
     weights = jnp.full(components, 1 / components, x.dtype)
-    start = weights, means, jnp.stack([covariance + diagonal] * components)
+    start = (weights, means, jnp.stack([covariance + diagonal] * components))
 
     def step(mixture, _):
         return _maximize(x, counted, _expect(x, *mixture), diagonal), None
@@ -223,7 +234,7 @@ _LEAST_RIDGE = 1e-6
 
 
 def _seeds(key: jax.Array, x: jax.Array, counted: jax.Array, components: int) -> jax.Array:
-    """Rows that are likely far from each other: by the squares of their distances, k-means++."""
+    """Draws rows far from each other: likely by their squared distances, as in k-means++."""
 
     def choose(nearest, key):
         share = jax.random.uniform(key, dtype=x.dtype)
@@ -245,7 +256,7 @@ def _seeds(key: jax.Array, x: jax.Array, counted: jax.Array, components: int) ->
 def _expect(
     x: jax.Array, weights: jax.Array, means: jax.Array, covariances: jax.Array
 ) -> jax.Array:
-    """Which component each row is of, ``[rows, components]``."""
+    """Returns the probability of each component for each row, ``[rows, components]``."""
 
     def log_density(mean, covariance):
         root = jnp.linalg.cholesky(covariance)
@@ -260,7 +271,7 @@ def _expect(
 def _maximize(
     x: jax.Array, counted: jax.Array, shares: jax.Array, diagonal: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """The mixture under which rows of these components are likeliest."""
+    """Returns the likeliest mixture for rows with these shares of the components."""
     shares = shares * counted[:, None]
     total = jnp.sum(shares, axis=0) + 10 * jnp.finfo(x.dtype).eps
     means = jnp.matmul(shares.T, x, precision=_PRECISE) / total[:, None]
