@@ -265,9 +265,8 @@ class PatchDropout(Rated):
     prefix: int = 1
 
     def transform(self, key: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return dropout.patch_dropout(
-            key, x, rate=self.given_rate, prefix=self.prefix, bits=self.bits
-        )
+        rate: Any = self.given_rate  # The function checks that it is a Python number.
+        return dropout.patch_dropout(key, x, rate=rate, prefix=self.prefix, bits=self.bits)
 
     def evaluate(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         return dropout.every_patch(x)

@@ -204,7 +204,7 @@ class SpectralNorm(Reparametrized):
 
     @nn.compact
     def __call__(self, *args: Any, update_stats: bool | None = None, **kwargs: Any) -> Any:
-        """Applies the layer, and updates the statistics in training.
+        """Calls the layer, and updates the statistics in training.
 
         Args:
           *args: Arguments of the layer.
