@@ -161,7 +161,7 @@ WITHOUT_ROW = {
     "jaxreg.transforms.adagrad_metric",
     "jaxreg.transforms.adam_metric",
     "jaxreg.transforms.asam",
-    "jaxreg.transforms.averaged",
+    "jaxreg.transforms.read_average",
     "jaxreg.transforms.centralize",
     "jaxreg.transforms.compensate_rounding",
     "jaxreg.transforms.exponential_average",
