@@ -14,8 +14,8 @@ MUTANTS = (
     ),
     Mutant(
         "_bits.py",
-        "(drawn.astype(jnp.float32) + 0.5) * 2.0**-23",
-        "drawn.astype(jnp.float32) * 2.0**-23",
+        "(words.astype(jnp.float32) + 0.5) * 2.0**-23",
+        "words.astype(jnp.float32) * 2.0**-23",
         "0 can be drawn",
     ),
     Mutant(
@@ -47,7 +47,12 @@ MUTANTS = (
         "not low <= float(value) <= high:",
         "not low < float(value) <= high:",
         "an error check with a wrong bound",
-        ("tests/test_numerics.py", "tests/dropout/test_elementwise.py"),
+    ),
+    Mutant(
+        "_checks.py",
+        "not 0 <= float(rate) <= 1:",
+        "not 0 < float(rate) <= 1:",
+        "a rate of 0 is refused",
     ),
     Mutant(
         "_checks.py",
@@ -65,7 +70,7 @@ MUTANTS = (
     ),
     Mutant(
         "_numerics.py",
-        "return jnp.asarray(value, real_dtype(x))",
+        "return jnp.asarray(value, jnp.finfo(wide_dtype(x.dtype)).dtype)",
         "return jnp.asarray(value, x.dtype)",
         "strengths in low precision",
         ("tests/dropout/test_elementwise.py", "tests/penalties/test_elementwise.py"),
@@ -102,13 +107,6 @@ MUTANTS = (
         "return _root_of_squares(x, axis)",
         "tiny and huge norms are lost",
         ("tests/projections/test_all.py",),
-    ),
-    Mutant(
-        "_numerics.py",
-        "mantissa_bits=18",
-        "mantissa_bits=8",
-        "rounded twice",
-        ("tests/dropout/test_elementwise.py",),
     ),
     Mutant(
         "_numerics.py",

@@ -1,4 +1,4 @@
-"""The masked product below inverted dropout: decisions, rounding, rates and derivatives."""
+"""Inverted dropout, ``dropout.dropout``: decisions, rounding, rates and derivatives."""
 
 import math
 from functools import partial
@@ -10,8 +10,6 @@ import optax
 import pytest
 
 from jaxreg import dropout
-from jaxreg.dropout._drop import check_arguments, check_axes, inverted
-from tests.dropout import helpers
 from tests.dropout.helpers import KEY, assert_same_bits, compiled, normal
 from tests.helpers import always, assert_rate, few, residual_bytes
 
@@ -28,10 +26,6 @@ def drop(key, x, rate):
     return dropout.dropout(key, x, rate=rate)
 
 
-def shared_dropout(key, x, *, rate, bits=None):
-    return inverted(key, x, rate=rate, shared=(0, 2), bits=bits)
-
-
 def dropped_fraction(rate, size, chunks=1):
     """Fraction of zeros over ``chunks`` independent arrays of ``size`` ones, at a constant rate."""
 
@@ -40,21 +34,6 @@ def dropped_fraction(rate, size, chunks=1):
 
     counts = jax.jit(lambda keys: jax.lax.map(count, keys))(jax.random.split(KEY, chunks))
     return int(counts.sum()) / (size * chunks)
-
-
-def test_one_decision_serves_shared_axes():
-    """With a shape of the decisions that holds a 1 in their place."""
-    member = helpers.Member(shared_dropout, (2, 2**14, 3), (0, 2))
-    helpers.assert_decisions(member)
-
-
-def test_too_few_axes_and_wrong_data_are_named():
-    for x, least in ((np.ones(2), 2), (np.ones(()), 1)):
-        with pytest.raises(ValueError, match=r"`w` must have the axes \[in, out\], got shape"):
-            check_axes(x, least, "[in, out]", "w")
-    check_axes(np.ones(2), 1, "[in]")
-    with pytest.raises(TypeError, match="`w` must have a floating-point dtype, got int32"):
-        check_arguments(KEY, np.ones(3, np.int32), 0.5, "w")
 
 
 def test_drops_at_a_very_small_rate():
