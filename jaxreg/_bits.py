@@ -102,12 +102,12 @@ def draw(
         return _call_source(bits, key, shape, sharding)
     if jax.config.jax_debug_key_reuse:  # type: ignore[attr-defined]
         jax.random.bits(key)  # The checker does not count reading a key's words as a use.
+    keys = subkeys(key)
     coordinates = []
     for axis, size in enumerate(shape):
         line = tuple(size if a == axis else 1 for a in range(len(shape)))
         out = None if sharding is None else for_axis(sharding, axis)
         coordinates.append(jax.lax.broadcasted_iota(jnp.uint32, line, axis, out_sharding=out))
-    keys = subkeys(key)
     # Offsetting the index by the key and subtracting it again keeps XLA from hoisting the array of
     # indices out of a loop over layers, where it would have to be stored.
     start = keys[0] if math.prod(shape) <= 2**32 else jnp.uint32(0)

@@ -233,9 +233,9 @@ def _mask_and_scale(
         # divisor is slightly off, which would round all of these ties the same way. Rounding to
         # 18 bits first restores the ties, and half of them round up.
         scaled = jax.lax.reduce_precision(scaled, exponent_bits=8, mantissa_bits=18)
-    kept = jnp.where(dropped, jnp.zeros_like(x), scaled.astype(x.dtype))
+    scaled = scaled.astype(x.dtype)
     # Even a division by 1 is not exact on devices that flush subnormal numbers to zero.
-    return jnp.where(p == 0, x, kept)
+    return jnp.where(p == 0, x, jnp.where(dropped, jnp.zeros_like(x), scaled))
 
 
 @partial(jax.checkpoint, static_argnums=(3,))
