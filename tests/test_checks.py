@@ -184,3 +184,18 @@ def test_groups_of_channels():
             _checks.group_count(None, size, 6)
     with pytest.raises(TypeError, match="`group_size` must be an integer, got float"):
         _checks.group_count(None, 2.0, 6)
+
+
+def test_eps_is_one_number_that_is_not_negative():
+    with pytest.raises(ValueError, match="`eps` must be a single number"):
+        _checks.check_eps(np.ones(2))
+    with pytest.raises(ValueError, match="`eps` must be zero or positive, got -1"):
+        _checks.check_eps(-1)
+    _checks.check_eps(0)
+
+
+def test_parameters_have_the_shape_of_the_feature_axes():
+    _checks.check_shapes([3], a=None, b=np.ones(3))
+    message = r"`b` must have the shape of the feature axes, \(3,\), got \(2,\)"
+    with pytest.raises(ValueError, match=message):
+        _checks.check_shapes([3], a=None, b=np.ones(2))

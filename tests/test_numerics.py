@@ -233,3 +233,11 @@ def test_rounding_is_the_cast_there_and_back(dtype):
         want = x.astype(dtype).astype(np.float32)
     found = jax.jit(lambda x: _numerics.round_to(x, dtype))(x)
     np.testing.assert_array_equal(found, want)
+
+
+def test_the_inverse_root_is_zero_at_zero_and_at_infinity():
+    x = np.array([0.0, np.inf, 4.0, 1e-30, -1.0], np.float32)
+    y, (dx,) = with_gradients(_numerics.inverse_root, np.ones(5, "f4"), x)
+    np.testing.assert_allclose(y, [0, 0, 0.5, 1e15, 0], rtol=1e-6)
+    np.testing.assert_allclose(dx[:3], [0, 0, -1 / 16], rtol=1e-6)
+    assert np.isfinite(dx[4])
