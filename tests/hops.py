@@ -28,8 +28,8 @@ class Hops(NamedTuple):
     depth: int  # most of them that were under way at the same time
 
 
-def count(call: Callable[[], Any]) -> Hops:
-    """Calls a function without arguments and counts the functions of ours that ran."""
+def count(call: Callable[[], Any], place: str = PACKAGE) -> Hops:
+    """Calls a function without arguments and counts the functions below ``place`` that it runs."""
     calls = 0
     depth = 0
     deepest = 0
@@ -38,7 +38,7 @@ def count(call: Callable[[], Any]) -> Hops:
     def watch(frame: FrameType, event: str, _: Any) -> None:
         nonlocal calls, depth, deepest
         code = frame.f_code
-        if not code.co_filename.startswith(PACKAGE) or code.co_name in COMPREHENSIONS:
+        if not code.co_filename.startswith(place) or code.co_name in COMPREHENSIONS:
             return
         if event == "call":
             calls += 1

@@ -194,20 +194,6 @@ def test_weighted_is_the_product_but_zero_times_infinity_is_zero():
     np.testing.assert_array_equal(of_x, weight)
 
 
-def test_a_division_rounds_up_as_often_as_down():
-    """By 0.1 in float32 and a bit, half of the odd ties would all go toward zero."""
-    x = np.arange(128, 256, dtype=np.float32).astype(jnp.bfloat16)
-    by = np.float32(1) - np.float32(0.9)
-    found = jax.jit(_numerics.divide)(x, by)
-    assert found.dtype == jnp.bfloat16
-    exact = (x.astype(np.float64) * 10).astype(np.float32).astype(jnp.bfloat16)
-    np.testing.assert_array_equal(found, exact)
-    error = np.asarray(found, np.float64) - 10 * x.astype(np.float64)
-    assert abs(error.mean()) < 0.05 * abs(error).mean()
-    wide = jax.jit(_numerics.divide)(np.array([1.0, 7.0], np.float32), 3.0)
-    np.testing.assert_allclose(wide, [1 / 3, 7 / 3], rtol=1e-7)
-
-
 def test_squares_of_complex_numbers_are_real():
     found = jax.jit(_numerics.square)(np.array([3 + 4j], np.complex64))
     assert found.dtype == jnp.float32

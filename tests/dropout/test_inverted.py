@@ -108,6 +108,21 @@ def test_kept_values_are_unbiased_at_every_rate(static, dtype, bound):
         assert abs(y[kept].sum() / wide[kept].sum() * (1 - rate) - 1) <= bound
 
 
+def test_scaled_elements_round_up_as_often_as_down():
+    """In float32, 1 - 0.9 is slightly above 0.1, so that all of these ties would round down."""
+    x = np.arange(128, 256, dtype=np.float32).astype(jnp.bfloat16)
+
+    @jax.jit
+    def keep_all(x, rate):
+        return dropout.dropout(KEY, x, rate=rate, bits=always(2**32 - 1))
+
+    found = keep_all(x, np.float32(0.9))
+    exact = (x.astype(np.float64) * 10).astype(np.float32).astype(jnp.bfloat16)
+    np.testing.assert_array_equal(found, exact)
+    error = np.asarray(found, np.float64) - 10 * x.astype(np.float64)
+    assert abs(error.mean()) < 0.05 * abs(error).mean()
+
+
 @pytest.mark.parametrize(("dtype", "bound"), BOUNDS)
 def test_dividing_in_the_narrow_dtype_is_biased(dtype, bound):
     """What Flax, Equinox, Haiku and Keras do at rate 0.1; the bound above tells it apart."""
