@@ -180,10 +180,11 @@ MUTANTS = (
         "temperature of the noise alone",
     ),
     Mutant(
-        "dropout/gates.py",
+        "_gates.py",
         "not float(high) > 1:",
         "not float(high) >= 1:",
         "an error check with a wrong bound",
+        ("tests/dropout/test_gates.py",),
     ),
     Mutant(
         "dropout/recurrent.py",
