@@ -92,7 +92,7 @@ def normalized_twice(tape, x, w):
 REFUSED = {
     "activation": (
         lambda tape, x, w: norm(tape, jnp.sin(layer(tape, x, w))),
-        r"got 'norm': its input is not the output of a dense layer or a convolution\. To leave it",
+        r"got 'norm': its input is not the output of a dense layer or a convolution\. To keep it",
     ),
     "no layer": (lambda tape, x, w: norm(tape, x), "its input is not the output"),
     "training": (

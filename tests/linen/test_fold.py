@@ -232,7 +232,7 @@ def test_a_compiled_model_is_refused_and_stays_as_it_was(warm):
     compiled = jax.jit(Net(plain).apply)
     if warm:
         compiled(variables, IMAGES)
-    message = "it called none" if warm else "called 0 times outside of scan, remat and jit"
+    message = "it calls no batch norm" if warm else "called 0 times outside of scan, remat and jit"
     with pytest.raises(ValueError, match=message):
         linen.fold_batch_norm(compiled, variables, IMAGES)
     expected = jax.jit(lambda v, x: Net(plain).apply(v, x))(variables, IMAGES)
