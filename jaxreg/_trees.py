@@ -97,13 +97,13 @@ def find_kernels(
 
 def _own_axes(feature_axes: FeatureAxes, path: tuple[Any, ...], w: Any) -> Axes:
     """Returns the output axes of one kernel, which a function may choose by its names."""
-    axis = feature_axes
+    axis: Any = feature_axes
     if callable(feature_axes):
         names = "/".join(map(str, path)).split("/")
         axis = feature_axes(tuple(names), w)
     if axis is None:
         return ()
-    return tuple(axis) if isinstance(axis, Sequence) else axis  # pyright: ignore[reportReturnType]
+    return tuple(axis) if isinstance(axis, Sequence) else axis
 
 
 def is_kernel(path: tuple[Any, ...], w: Any) -> bool:
