@@ -101,7 +101,7 @@ def _moments(
     axes: tuple[int, ...],
     devices: Devices,
 ) -> Moments:
-    mean, var = _mean_and_var(x, mask, count, axes)
+    mean, var = _local_mean_and_var(x, mask, count, axes)
     local = Moments(mean, var, count)
     return _pool_devices(local, devices) if devices.axis_name else local
 
@@ -130,7 +130,7 @@ def _moments_jvp(
 
 
 @partial(jax.jit, static_argnums=3)
-def _mean_and_var(
+def _local_mean_and_var(
     x: jax.Array, mask: jax.Array | None, count: jax.Array, axes: tuple[int, ...]
 ) -> tuple[jax.Array, jax.Array]:
     """Returns mean and variance of the elements on this device.
