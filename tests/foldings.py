@@ -39,7 +39,7 @@ def plain(layer, norm, x):
 REFUSED = {
     "activation": (
         lambda layer, norm, x: norm(jax.nn.relu(layer(x)), True),
-        r"got 'norm': its input is not the output of a dense layer or a convolution\. To leave",
+        r"got 'norm': its input is not the output of a dense layer or a convolution\. To keep",
     ),
     "no_layer": (lambda layer, norm, x: layer(norm(x, True)), r"'norm': its input is not the"),
     "reshape": (

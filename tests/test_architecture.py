@@ -56,6 +56,14 @@ def test_the_core_knows_no_framework():
     assert not strangers
 
 
+@pytest.mark.parametrize("package", ["penalties", "projections", "proximal"])
+def test_plain_mathematics_imports_ground_rooms_alone(package):
+    for path in (ROOT / package).glob("*.py"):
+        for name in imports(path):
+            own = name.startswith((f"jaxreg.{package}.", "jaxreg._"))
+            assert own or not name.startswith("jaxreg"), f"{relative(path)} imports {name}"
+
+
 def test_adapters_hold_no_mathematics():
     words = ("jax.numpy", "jax.lax", "jax.random", "jnp.", "math.")
     mathematics = set()
@@ -156,6 +164,17 @@ def test_importing_jaxreg_imports_no_framework(place):
     code = (
         f"import sys, {place}; "
         "print([m for m in ('flax', 'optax', 'sklearn', 'matplotlib', 'rich') if m in sys.modules])"
+    )
+    command = [sys.executable, "-c", code]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+def test_importing_jaxreg_loads_no_further_modules_of_jax():
+    """The import of jax.scipy.linalg alone would take a quarter of the time of jaxreg."""
+    code = (
+        "import sys, jax, numpy; before = set(sys.modules); import jaxreg; "
+        "print(sorted(m for m in set(sys.modules) - before if m.split('.')[0] == 'jax'))"
     )
     command = [sys.executable, "-c", code]
     result = subprocess.run(command, capture_output=True, text=True, check=True)

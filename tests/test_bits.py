@@ -209,7 +209,8 @@ def test_typed_and_legacy_keys_have_the_same_subkeys():
 def test_mapped_keys_draw_what_a_loop_draws(implementation):
     """Of JAX's own bits this holds for threefry alone: ``vmap`` over rbg keys is not the loop."""
     keys = jax.random.split(jax.random.key(3, impl=implementation), 4)
-    mapped = jax.jit(jax.vmap(partial(_bits.counter_bits, shape=(5, 7))))(keys)
+    draw = partial(_bits.draw, shape=(5, 7), like=np.zeros((5, 7), np.float32))
+    mapped = jax.jit(jax.vmap(draw))(keys)
     loop = [words_of(key, (5, 7)) for key in keys]
     np.testing.assert_array_equal(mapped, np.stack(loop))
     assert len({row.tobytes() for row in np.asarray(mapped)}) == 4

@@ -149,7 +149,7 @@ def test_kernels_are_tall_matrices_of_their_outputs():
     np.testing.assert_array_equal(compiled(_matrices.tall_matrix, square, axis=-1), square)
     narrow = jax.eval_shape(lambda w: _matrices.tall_matrix(w, -1), np.ones((2, 3), np.float16))
     assert narrow.dtype == jnp.float32
-    message = r"`w` must have at least two axes, got shape \(3,\); masks\.kernels"
+    message = r"`w` must have at least two axes, got shape \(3,\); select kernels"
     refuses(ValueError, message, _matrices.tall_matrix, np.ones(3, "f4"), -1)
 
 

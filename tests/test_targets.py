@@ -779,7 +779,7 @@ def test_wrong_arguments_of_losses_raise():
     refuses(ValueError, message, smooth, LOGITS, LOGITS, alpha=0.1, where=np.ones((8, 5)))
     message = "`labels` must hold integer class ids, got dtype float32"
     refuses(TypeError, message, smooth, LOGITS, LOGITS[:, :4], alpha=0.1)
-    message = "`where` must be zero or positive where it holds weights, got -1"
+    message = "`where` must hold weights that are zero or positive, got -1"
     for labels in (A, LOGITS):
         refuses(ValueError, message, smooth, LOGITS, labels, alpha=0.1, where=-np.ones(8))
     refuses(ValueError, message, mix, LOGITS, A, B, share=0.3, where=-np.ones(8))

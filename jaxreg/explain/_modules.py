@@ -163,7 +163,7 @@ class _Recorder(nnx.Module):
     """Mixin that records and marks a regularizing module, put before its class."""
 
     def __call__(self: Any, *args: Any, **kwargs: Any) -> Any:
-        call = super().__call__  # pyright: ignore[reportAttributeAccessIssue]
+        call = super().__call__
         self.flow_tape.add(self.flow_name, self, self.flow_kind)
         if _is_batch_norm(self) and args:
             return call(_flow.mark_target(self.flow_name, args[0]), *args[1:], **kwargs)

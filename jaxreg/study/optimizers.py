@@ -179,4 +179,4 @@ def params_to_evaluate(recipe: Recipe, state: Any, params: Any) -> Any:
         state = state.inner_state
     # The average is outermost; a lookahead inside it keeps slow weights of its own.
     average = state[-1] if recipe.has("average_steps") else state
-    return transforms.averaged(average, params)
+    return transforms.read_average(average, params)

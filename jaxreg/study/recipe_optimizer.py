@@ -64,7 +64,7 @@ def average(parts: Parts) -> list[str]:
     if "average_steps" in parts.on:
         state += "[-1]"
     return [
-        f'    params = transforms.averaged({state}, variables["params"])',
+        f'    params = transforms.read_average({state}, variables["params"])',
         '    average = {**variables, "params": params}',
     ]
 

@@ -73,12 +73,12 @@ def print_table(study: Study, console: Console) -> None:
     ascii_only = console.options.ascii_only
     width = min(console.width, _TEXT_WIDTH) if console.is_terminal else _TEXT_WIDTH
     room = console.width if console.is_terminal else _TEXT_WIDTH
-    for layout in (layout._replace(ascii_only=ascii_only) for layout in _LAYOUTS):
-        table = _table(rows, study, layout)
-        if (table.width or 0) <= room:
-            break
-    console.print(table, crop=False, no_wrap=True, overflow="ignore")
-    for note in _notes(study, rows, layout):
+    layouts = [layout._replace(ascii_only=ascii_only) for layout in _LAYOUTS]
+    tables = [_table(rows, study, layout) for layout in layouts]
+    narrow_enough = [i for i, table in enumerate(tables) if (table.width or 0) <= room]
+    chosen = narrow_enough[0] if narrow_enough else -1
+    console.print(tables[chosen], crop=False, no_wrap=True, overflow="ignore")
+    for note in _notes(study, rows, layouts[chosen]):
         text = textwrap.fill(note, width, break_on_hyphens=False)
         console.print(text, markup=False, highlight=False, soft_wrap=True)
 

@@ -217,7 +217,7 @@ class _Collecting(nnx.Module):
         *,
         mask: jax.Array | None = None,
     ) -> jax.Array:
-        call = super().__call__  # pyright: ignore[reportAttributeAccessIssue]
+        call = super().__call__
         if evaluates(self, use_running_average):
             return call(x, use_running_average, mask=mask)
         variables = (self.mean, self.var, self.recalibration_count)

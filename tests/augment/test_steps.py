@@ -134,7 +134,7 @@ def test_a_mesh_of_one_device_is_as_good_as_none():
 
 def test_operations_that_cannot_be_hashed_are_named():
     class Unhashable:
-        __hash__ = None
+        __hash__ = None  # pyright: ignore[reportAssignmentType]
 
         def __call__(self, image, strength):
             return image

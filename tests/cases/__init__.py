@@ -7,6 +7,7 @@ name has none.
 from collections.abc import Callable
 from typing import Any
 
+import jaxreg
 from tests.cases import (
     augment,
     dropout,
@@ -33,6 +34,7 @@ __all__ = [
     "OF_LABELS",
     "TRANSFORMATIONS",
     "WITHOUT_ROW",
+    "WRAPPERS",
     "X",
     "first_rows",
 ]
@@ -65,6 +67,14 @@ def first_rows() -> list[Case]:
         first.setdefault(case.function, case)
     return [case for case in first.values() if not case.draws_strengths]
 
+
+# One call of another function, which has a row. Their programs take seconds and run by night.
+WRAPPERS = {
+    jaxreg.augment.rotate,
+    jaxreg.augment.scale,
+    jaxreg.augment.shear,
+    jaxreg.augment.translate,
+}
 
 # Functions that do not regularize arrays: the tests of their package name them.
 WITHOUT_ROW = {
@@ -151,7 +161,7 @@ WITHOUT_ROW = {
     "jaxreg.transforms.adagrad_metric",
     "jaxreg.transforms.adam_metric",
     "jaxreg.transforms.asam",
-    "jaxreg.transforms.averaged",
+    "jaxreg.transforms.read_average",
     "jaxreg.transforms.centralize",
     "jaxreg.transforms.compensate_rounding",
     "jaxreg.transforms.exponential_average",

@@ -194,7 +194,7 @@ def test_a_traced_temperature_is_clipped():
 
 @pytest.mark.parametrize("temperature", [0, -0.1, np.float32(-1), float("nan")])
 def test_a_temperature_that_is_not_positive_raises(temperature):
-    with pytest.raises(ValueError, match=r"`temperature` must be positive, got .*the paper has"):
+    with pytest.raises(ValueError, match=r"`temperature` must be positive, got .*the paper uses"):
         dropout.concrete_dropout(KEY, np.ones(3, np.float32), logit=0.0, temperature=temperature)
 
 

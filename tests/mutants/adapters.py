@@ -160,8 +160,8 @@ MUTANTS = (
     ),
     Mutant(
         "nnx/activity.py",
-        "return result, summed(sown)",
-        "return result, summed(sown) / 2",
+        "return result, sum_numbers(sown)",
+        "return result, sum_numbers(sown) / 2",
         "missing factor",
     ),
     Mutant(

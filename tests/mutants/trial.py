@@ -138,6 +138,7 @@ class Bench:
 def own_commands(mutant: Mutant, root: Path) -> list[Command]:
     """Lists the runs of the default suite that should notice a fault, the likeliest first."""
     path = Path(mutant.path).with_suffix("")
+    room = path.parts[0]
     helper = path.name.startswith("_")
     modules = [Path("tests", path.with_name(f"test_{path.name.lstrip('_')}.py"))]
     modules += map(Path, mutant.tests)
@@ -155,7 +156,7 @@ def own_commands(mutant: Mutant, root: Path) -> list[Command]:
     if expression:
         commands.append(("tests/test_contract.py", "-k", expression))
     modules_of_flax = "tests/test_modules.py"
-    if path.parts[0] in ("linen", "nnx") and (root / modules_of_flax).exists():
+    if room in ("linen", "nnx") and (root / modules_of_flax).exists():
         commands.append((modules_of_flax,))
     return commands
 

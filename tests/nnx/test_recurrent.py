@@ -32,7 +32,9 @@ class Passes(flax_nnx.Module):
 class Probe(flax_nnx.RNNCellBase):
     """A cell that keeps its state and puts out what it and its layer see."""
 
-    num_feature_axes = 1
+    @property
+    def num_feature_axes(self):
+        return 1
 
     def __init__(self):
         self.layer = Passes()
@@ -47,7 +49,9 @@ class Probe(flax_nnx.RNNCellBase):
 class Counter(flax_nnx.RNNCellBase):
     """A cell of two states that grow by one at each step; the second one is the output."""
 
-    num_feature_axes = 1
+    @property
+    def num_feature_axes(self):
+        return 1
 
     def initialize_carry(self, input_shape, rngs=None, carry_init=None):
         return jnp.zeros(input_shape), jnp.zeros(input_shape)

@@ -96,7 +96,8 @@ def test_gradients_reach_kernels_and_scales_and_parameters_stay(wrapper, make, i
         slopes = {}
         for path, slope in flax_nnx.to_flat_state(gradient):
             inner = path[1] if path[0] == "scales" else path[1:]
-            slopes["/".join(map(str, (path[0], *inner)))] = slope[...]
+            names = (path[0], *inner)  # pyright: ignore[reportGeneralTypeIssues]
+            slopes["/".join(map(str, names))] = slope[...]
         return before, params_of(wrapped), slopes
 
     needed = set()

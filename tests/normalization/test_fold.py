@@ -92,7 +92,7 @@ def test_a_complex_kernel_keeps_both_parts():
     kernel, bias = compiled(normalization.fold_batch_norm, w.astype(np.complex64), stats, eps=0.0)
     np.testing.assert_allclose(kernel, w / 2, rtol=1e-6)
     np.testing.assert_allclose(bias, -mean / 2, rtol=1e-6)
-    message = "`scale` must be real where `kernel` is, got complex64"
+    message = "`scale` must be real if `kernel` is, got complex64"
     refuses(
         TypeError, message, normalization.fold_batch_norm, w.real, start(3), scale=np.ones(3, "c8")
     )

@@ -1,4 +1,4 @@
-"""Proximal operators of groups, with one threshold for a group and in a diagonal metric."""
+"""Proximal operators of groups, with one step for a group and in a diagonal metric."""
 
 from functools import partial
 
@@ -77,7 +77,7 @@ def exact_sparse(w, share, t):
 
 @every_operator
 @every_dtype
-def test_a_threshold_of_zero_is_the_identity_to_the_bit(name, dtype):
+def test_a_step_of_zero_is_the_identity_to_the_bit(name, dtype):
     helpers.assert_identity_at_zero(OPERATORS[name], dtype)
 
 
@@ -166,7 +166,7 @@ def test_wrong_arguments_are_named(name):
         operator(w.astype(np.int32), step=1.0)
 
 
-# One threshold for a group.
+# One step for a group.
 
 
 @every_dtype
@@ -221,12 +221,12 @@ def test_shares_reach_both_ends_and_are_clipped_to_them():
             proximal.sparse_group_lasso(w, l1_share=share, step=1.0)
 
 
-def test_infinite_thresholds_leave_zeros_at_every_share():
+def test_infinite_steps_leave_zeros_at_every_share():
     for share in (0.0, 0.5, 1.0):
         np.testing.assert_array_equal(sparse_group_lasso(weights(6, 40), share, np.inf), 0)
 
 
-def test_a_threshold_for_each_group():
+def test_a_step_for_each_group():
     w = np.array([[3.0, 3.0, 3.0], [4.0, 4.0, 4.0]], np.float32)
     t = np.float32(np.array([0.0, 2.5, -1.0]) / np.sqrt(2))
     want = [[3, 1.5, 3], [4, 2, 4]]
@@ -234,7 +234,7 @@ def test_a_threshold_for_each_group():
     np.testing.assert_allclose(sparse_group_lasso(w, 0.0, t), want, rtol=1e-6)
 
 
-def test_a_group_at_its_threshold_vanishes():
+def test_a_group_at_its_step_vanishes():
     w = np.array([[2.0, 2.0], [0.0, 0.0], [0.0, 0.0], [0.0, 0.0]], np.float32)
     for t in (np.float32([1.0, 0.75]), np.ones((4, 2), np.float32) * np.float32([1.0, 0.75])):
         v = group_lasso(w, step=t)
@@ -256,7 +256,7 @@ def test_complex_groups_keep_their_phases():
         np.testing.assert_allclose(v, [[1.5, 0], [2j, 0]], rtol=1e-6)
 
 
-# A threshold for each weight.
+# A step for each weight.
 
 
 @every_dtype
@@ -335,7 +335,7 @@ def test_the_shape_of_a_threshold_says_what_it_is_for():
 
 
 @every_operator
-def test_one_threshold_for_a_group_is_a_closed_form(name):
+def test_one_step_for_a_group_is_a_closed_form(name):
     program = jax.make_jaxpr(lambda w, t: OPERATORS[name](w, step=t))
     w = np.ones((4, 5), np.float32)
     for shape in ((), (5,), (1, 5), (1, 1)):
@@ -355,7 +355,7 @@ def test_a_group_vanishes_at_its_bound_and_not_above():
 
 @every_operator
 @every_dtype
-def test_infinite_and_absent_thresholds(name, dtype):
+def test_infinite_and_absent_steps(name, dtype):
     infinity = np.inf
     w = np.array([[1.0, 2.0, -0.0, 3.0], [3.0, -4.0, 0.0, 1.0], [0.5, 1.0, 0.0, 0.5]], dtype)
     t = np.array([[0, infinity, infinity, -1], [infinity, infinity, 0, 0.1], [0.1, 1, 1, 0.1]])
@@ -364,7 +364,7 @@ def test_infinite_and_absent_thresholds(name, dtype):
     assert v[0, 3] == w[0, 3]  # A negative element counts as 0.
     assert v[1, 0] == 0
     assert 0 < v[2, 0] < w[2, 0]
-    np.testing.assert_array_equal(v[:, 1:3], 0)  # Alone, the last weight is below its threshold.
+    np.testing.assert_array_equal(v[:, 1:3], 0)  # Alone, the last weight is below its step.
     everything = step(OPERATORS[name])(w, np.full(w.shape, infinity, np.float32))
     np.testing.assert_array_equal(everything, 0)
     nothing = step(OPERATORS[name])(w, np.zeros(w.shape, np.float32))
@@ -372,7 +372,7 @@ def test_infinite_and_absent_thresholds(name, dtype):
 
 
 @every_operator
-def test_what_a_threshold_of_zero_leaves_it_leaves_to_the_bit(name):
+def test_what_a_step_of_zero_leaves_it_leaves_to_the_bit(name):
     tiny = jnp.finfo(np.float32).smallest_subnormal
     hard = np.array([0.0, -0.0, 1.0, 1e-30, tiny, np.inf, -np.inf, np.nan], np.float32)
     w = np.stack([hard, np.ones(8, np.float32)])
@@ -404,7 +404,7 @@ def test_derivatives_are_those_of_the_step(name, factor):
 
 
 @every_operator
-def test_derivatives_by_one_threshold_are_those_of_the_step(name):
+def test_derivatives_by_one_step_are_those_of_the_step(name):
     w = float64(weights(3, 4, seed=7))
     w[1, 2] = 0
     assert_derivatives(lambda w, t: OPERATORS[name](w, step=t), w, 0.1 + 0.1 * np.arange(4.0))

@@ -261,8 +261,8 @@ def test_wrong_arguments_raise():
     refuses(TypeError, "`w` must have a floating-point dtype", first, np.ones((2, 2), int))
     refuses(TypeError, "`key` must be a PRNG key", reparam.spectral_norm_vector, 0, w)
     for function, end in (
-        (partial(reparam.spectral_norm, u=U), "0 evaluates with `u` as it is"),
-        (partial(reparam.spectral_norm_sigma, u=U), "0 takes `u` as it is"),
+        (partial(reparam.spectral_norm, u=U), "0 evaluates with the given `u`"),
+        (partial(reparam.spectral_norm_sigma, u=U), "0 uses the given `u`"),
         (first, "0 draws a vector without looking further"),
     ):
         message = f"`steps` must be at least 0, got -1; {end}"

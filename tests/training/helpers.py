@@ -21,7 +21,8 @@ KINDS = ("any", "awkward", "descent", "ties", "constant", "grid")
 def any_float(rng: np.random.Generator, size: int) -> np.ndarray:
     """Finite numbers of every exponent, without subnormal ones, which devices flush to zero."""
     exponents = rng.integers(-126, 128, size)
-    return np.float32(rng.choice([-1, 1], size) * np.ldexp(rng.uniform(1, 1.99, size), exponents))
+    numbers = rng.choice([-1, 1], size) * np.ldexp(rng.uniform(1, 1.99, size), exponents)
+    return numbers.astype(np.float32)
 
 
 def some_curve(rng: np.random.Generator, kind: str) -> np.ndarray:
@@ -34,9 +35,10 @@ def some_curve(rng: np.random.Generator, kind: str) -> np.ndarray:
         return np.where(rng.uniform(size=length) < 0.6, odd, any_float(rng, length))
     if kind == "descent":
         noise = rng.uniform(-1, 1, length)
-        return np.float32(rng.uniform(-1e3, 1e3) - rng.uniform(0, 0.5) * np.arange(length) + noise)
+        curve = rng.uniform(-1e3, 1e3) - rng.uniform(0, 0.5) * np.arange(length) + noise
+        return curve.astype(np.float32)
     if kind == "grid":  # Differences are exactly 0.25 in many places.
-        return np.float32(rng.integers(-4, 5, length) / 4)
+        return (rng.integers(-4, 5, length) / 4).astype(np.float32)
     levels = any_float(rng, 1 if kind == "constant" else int(rng.integers(1, 5)))
     return rng.choice(levels, length)
 

@@ -465,8 +465,8 @@ def test_leaves_of_every_kind_come_back_exactly():
 
 
 # Each device, or host, sees the losses of its own examples.
-LOSSES = np.float32(
-    1 / (1 + np.arange(12)) + np.random.default_rng(0).normal(0, 0.3, (DEVICES, 12))
+LOSSES = (1 / (1 + np.arange(12)) + np.random.default_rng(0).normal(0, 0.3, (DEVICES, 12))).astype(
+    np.float32
 )
 
 

@@ -309,7 +309,9 @@ INJECTED = optax.chain(
 
 def step_with_injection(carry, noise):
     w, state, adaptive = carry
-    updates, (adam, decay) = INJECTED.update(gradient(w, noise), state, w)
+    updates, chained = INJECTED.update(gradient(w, noise), state, w)
+    adam = chained[0]
+    decay = chained[1]
     w = optax.apply_updates(w, updates)
     adaptive = plateau.update(adaptive, validation(w), patience=3, factor=2.0, maximum=8.0)
     decay = decay._replace(hyperparams={**decay.hyperparams, "weight": adaptive.strength})

@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.scipy.linalg import solve_triangular
 from jax.typing import ArrayLike
 
 from jaxreg import _bits
@@ -260,7 +259,8 @@ def _expect(
 
     def log_density(mean, covariance):
         root = jnp.linalg.cholesky(covariance)
-        z = solve_triangular(root, (x - mean[None]).T, lower=True)
+        centered = (x - mean[None]).T
+        z = jax.lax.linalg.triangular_solve(root, centered, left_side=True, lower=True)
         log_volume = jnp.sum(jnp.log(jnp.diagonal(root)))
         return -jnp.sum(z**2, axis=0) / 2 - log_volume - x.shape[1] * math.log(2 * math.pi) / 2
 

@@ -1,47 +1,11 @@
 """Helpers of the norms: masks, the inverse root, and the affine map of the statistics."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
-from jax.sharding import AxisType
-from jax.sharding import PartitionSpec as P
 
-from jaxreg import normalization
-from jaxreg.normalization import _shared
+from jaxreg.normalization import _affine
 from tests.helpers import few
-from tests.normalization.helpers import assert_all_close, compiled, draw, refuses, with_gradients
-
-
-@pytest.mark.parametrize("shape", [(4,), (2,), (2, 4), (2, 4, 3, 1), (1, 2, 4, 3), (2, 4, 2), (0,)])
-def test_a_mask_that_does_not_broadcast_raises(shape):
-    message = r"`where` must broadcast to `x` from the last axes, as in NumPy, got"
-    mask = np.ones(shape)
-    refuses(ValueError, message, normalization.moments, draw(2, 4, 3), axis=0, where=mask)
-
-
-@few("kind", [np.float16, np.float32, np.int8, bool])
-def test_masks_of_any_dtype_gain_axes_at_their_front(kind):
-    """Not zero is selected, whatever its size or sign; NNX asks for booleans (flax 0.12.8)."""
-    numbers = np.array([[1e-3, 0, -1], [0, 2, 0]]) * (1000 if kind == np.int8 else 1)
-    mask = compiled(lambda m: _shared.align_mask(m, jnp.ones((4, 2, 3))), numbers.astype(kind))
-    assert mask.dtype == bool
-    np.testing.assert_array_equal(mask, (numbers.astype(kind) != 0)[None])
-
-
-def test_the_inverse_root_is_zero_at_zero_and_at_infinity():
-    x = np.array([0.0, np.inf, 4.0, 1e-30, -1.0], np.float32)
-    y, (dx,) = with_gradients(_shared.inverse_root, np.ones(5, "f4"), x)
-    np.testing.assert_allclose(y, [0, 0, 0.5, 1e15, 0], rtol=1e-6)
-    np.testing.assert_allclose(dx[:3], [0, 0, -1 / 16], rtol=1e-6)
-    assert np.isfinite(dx[4])
-
-
-def test_zeros_stand_outside_a_mask():
-    x = np.array([1.0, np.nan, np.inf], np.float32)
-    found = compiled(_shared.select, x, np.array([True, False, False]))
-    np.testing.assert_array_equal(found, [1, 0, 0])
-    assert _shared.select(x, None) is x
+from tests.normalization.helpers import assert_all_close, compiled, draw, with_gradients
 
 
 @few("late", [False, True])
@@ -58,7 +22,7 @@ def test_the_affine_map_and_its_derivatives(late, given):
     has_bias = given in ("both", "bias")
 
     def function(x, mean, var, scale, bias):
-        return _shared.affine(
+        return _affine.affine(
             x,
             mean,
             var,
@@ -95,7 +59,7 @@ def test_statistics_of_every_example_and_factors_of_features(shape):
 
     def function(x, mean, var, scale, bias):
         options = {"eps": 0.5, "features": (2,), "where": None}
-        return _shared.affine(x, mean, var, scale=scale, bias=bias, **options)
+        return _affine.affine(x, mean, var, scale=scale, bias=bias, **options)
 
     y, gradients = with_gradients(function, dy, x, mean, var, scale, bias)
     root = np.sqrt(var.astype(np.float64) + 0.5)
@@ -117,7 +81,7 @@ def test_a_map_without_a_mean_in_a_narrow_dtype_rounds_once():
 
     def function(x):
         options = {"scale": None, "bias": None, "eps": 0.5, "features": (1,), "where": None}
-        return _shared.affine(x, None, var, **options)
+        return _affine.affine(x, None, var, **options)
 
     y = compiled(function, x)
     assert y.dtype == jnp.bfloat16
@@ -131,31 +95,6 @@ def test_infinities_and_nan_outside_of_a_mask_count_as_zero():
 
     def function(x):
         options = {"scale": None, "bias": None, "eps": 0.0, "features": (1,), "where": mask}
-        return _shared.affine(x, np.ones((1, 2), "f4"), np.full((1, 2), 4.0, "f4"), **options)
+        return _affine.affine(x, np.ones((1, 2), "f4"), np.full((1, 2), 4.0, "f4"), **options)
 
     np.testing.assert_array_equal(compiled(function, x), [[-0.5, 0], [-0.5, np.nan]])
-
-
-@pytest.mark.parametrize("axis_name", [(), "d"])
-def test_the_axes_of_devices_are_asked_for_where_there_are_some(axis_name):
-    _shared.check_synchronized(draw(3), None)
-    mesh = jax.make_mesh((2,), ("d",), (AxisType.Auto,), devices=jax.devices()[:2])
-
-    def check(name):
-        def one(x):
-            _shared.check_synchronized(x, name)
-            return x
-
-        return jax.shard_map(one, mesh=mesh, in_specs=P("d"), out_specs=P("d"))
-
-    jax.eval_shape(check(axis_name), draw(2))
-    refuses(ValueError, r"`axis_name` must be given .* along \['d'\]", check(None), draw(2))
-
-
-def test_wrong_values_and_shapes_are_named():
-    refuses(ValueError, r"`eps` must be a single number", _shared.check_eps, np.ones(2))
-    refuses(ValueError, r"`eps` must be zero or positive, got -1", _shared.check_eps, -1)
-    _shared.check_eps(0)
-    _shared.check_shapes([3], a=None, b=np.ones(3))
-    message = r"`b` must have the shape of the feature axes, \(3,\), got \(2,\)"
-    refuses(ValueError, message, _shared.check_shapes, [3], a=None, b=np.ones(2))

@@ -1,4 +1,4 @@
-"""What the projections of units share: the axes of a unit, and sizes for each of them."""
+"""Axes and sizes of units, for the projections of units."""
 
 import jax
 from jax.typing import ArrayLike
@@ -9,7 +9,7 @@ from jaxreg._checks import canonical_axes, check_broadcasts, check_nonnegative
 def units(
     w: jax.Array, axis: int | tuple[int, ...] | None
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Axes that one unit runs over, and the shape of one number for each unit."""
+    """Returns the axes that one unit runs over, and the shape of one number for each unit."""
     axes = tuple(range(w.ndim - 1)) if axis is None else canonical_axes(axis, w.ndim)
     return axes, tuple(1 if a in axes else n for a, n in enumerate(w.shape))
 

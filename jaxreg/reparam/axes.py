@@ -1,4 +1,4 @@
-"""Which axes of a kernel hold its outputs, and factors along them."""
+"""Output axes of kernels, and factors along them."""
 
 import jax
 import jax.numpy as jnp
@@ -10,14 +10,13 @@ from jaxreg._numerics import as_strength
 
 
 def output_axes(path: tuple[str, ...], w: jax.Array) -> Axes:
-    """Tells which axes of a kernel of Flax hold its outputs.
+    """Returns the axes of a kernel of Flax that hold its outputs.
 
-    It is the last one, but the last two of ``[features, heads, depth]``: of a kernel with three
-    axes that belongs to the ``query``, ``key`` or ``value`` of an attention. Pass it to the modules
-    around layers as ``feature_axes``: ``WeightNorm`` and ``SpectralNorm`` take the last axis alone
-    where Flax does. They take axes or another such function in its place, as layers need whose
-    outputs have several axes or, like those of ``flax.linen.ConvTranspose`` with
-    ``transpose_kernel``, stand elsewhere.
+    It is the last axis, or the last two axes of ``[features, heads, depth]``, a kernel with three
+    axes that belongs to the ``query``, ``key`` or ``value`` of an attention. Pass it as
+    ``feature_axes`` to the modules around layers: ``WeightNorm`` and ``SpectralNorm`` use the last
+    axis only, as in Flax. For other layers, such as ``flax.linen.ConvTranspose`` with
+    ``transpose_kernel``, pass the axes or a function of your own.
 
     Args:
       path: Names from the root of the parameters to the kernel's own.
@@ -32,11 +31,11 @@ def output_axes(path: tuple[str, ...], w: jax.Array) -> Axes:
       >>> print(reparam.output_axes(("query", "kernel"), jnp.ones((8, 2, 4))))
       (-2, -1)
     """
-    projects = w.ndim == 3 and bool({"query", "key", "value"} & set(path[-2:-1]))
-    return (-2, -1) if projects else -1
+    is_projection = w.ndim == 3 and bool({"query", "key", "value"} & set(path[-2:-1]))
+    return (-2, -1) if is_projection else -1
 
 
-def per_output(
+def align_scale(
     scale: ArrayLike, w: jax.Array, outputs: tuple[int, ...], others: tuple[int, ...]
 ) -> jax.Array:
     """Checks a factor of the outputs and aligns it with the axes of ``w``."""

@@ -7,8 +7,9 @@ from flax import linen as nn
 from flax import nnx as fnx
 
 from jaxreg import reparam
+from jaxreg._axes import split_axes
 from jaxreg._paths import path_names
-from jaxreg.reparam import _shared
+from jaxreg.reparam import axes
 from tests.normalization.helpers import compiled, refuses
 
 MODELS = {
@@ -40,9 +41,9 @@ def test_the_output_axes_of_others():
 
 def test_output_axes_and_all_others():
     w = np.ones((2, 3, 4))
-    assert _shared.split_axes(w, -1) == ((2,), (0, 1))
-    assert _shared.split_axes(w, (2, -3)) == ((0, 2), (1,))
-    assert _shared.split_axes(w, ()) == ((), (0, 1, 2))
+    assert split_axes(w, -1) == ((2,), (0, 1))
+    assert split_axes(w, (2, -3)) == ((0, 2), (1,))
+    assert split_axes(w, ()) == ((), (0, 1, 2))
 
 
 def test_factors_stand_along_the_output_axes():
@@ -51,7 +52,7 @@ def test_factors_stand_along_the_output_axes():
     factors = compiled(lambda s: _shared.per_output(s, w, (0, 2), (1,)), scale)
     assert factors.dtype == np.float32
     np.testing.assert_array_equal(factors, scale[:, None])
-    one = compiled(lambda s: _shared.per_output(s, w, (0, 2), (1,)), 3.0)
+    one = compiled(lambda s: axes.align_scale(s, w, (0, 2), (1,)), 3.0)
     np.testing.assert_array_equal(one, np.full((2, 1, 4), 3))
     message = r"`scale` must broadcast to shape \(2, 4\), got shape \(3,\)"
-    refuses(ValueError, message, _shared.per_output, np.ones(3), w, (0, 2), (1,))
+    refuses(ValueError, message, axes.align_scale, np.ones(3), w, (0, 2), (1,))

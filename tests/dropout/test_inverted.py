@@ -1,4 +1,4 @@
-"""The masked product below inverted dropout: decisions, rounding, rates and derivatives."""
+"""Inverted dropout, ``dropout.dropout``: decisions, rounding, rates and derivatives."""
 
 import math
 from functools import partial
@@ -10,8 +10,6 @@ import optax
 import pytest
 
 from jaxreg import dropout
-from jaxreg.dropout._drop import check_arguments, check_axes, inverted
-from tests.dropout import helpers
 from tests.dropout.helpers import KEY, assert_same_bits, compiled, normal
 from tests.helpers import always, assert_rate, few, residual_bytes
 
@@ -28,10 +26,6 @@ def drop(key, x, rate):
     return dropout.dropout(key, x, rate=rate)
 
 
-def shared_dropout(key, x, *, rate, bits=None):
-    return inverted(key, x, rate=rate, shared=(0, 2), bits=bits)
-
-
 def dropped_fraction(rate, size, chunks=1):
     """Fraction of zeros over ``chunks`` independent arrays of ``size`` ones, at a constant rate."""
 
@@ -40,21 +34,6 @@ def dropped_fraction(rate, size, chunks=1):
 
     counts = jax.jit(lambda keys: jax.lax.map(count, keys))(jax.random.split(KEY, chunks))
     return int(counts.sum()) / (size * chunks)
-
-
-def test_one_decision_serves_shared_axes():
-    """With a shape of the decisions that holds a 1 in their place."""
-    member = helpers.Member(shared_dropout, (2, 2**14, 3), (0, 2))
-    helpers.assert_decisions(member)
-
-
-def test_too_few_axes_and_wrong_data_are_named():
-    for x, least in ((np.ones(2), 2), (np.ones(()), 1)):
-        with pytest.raises(ValueError, match=r"`w` must have the axes \[in, out\], got shape"):
-            check_axes(x, least, "[in, out]", "w")
-    check_axes(np.ones(2), 1, "[in]")
-    with pytest.raises(TypeError, match="`w` must have a floating-point dtype, got int32"):
-        check_arguments(KEY, np.ones(3, np.int32), 0.5, "w")
 
 
 def test_drops_at_a_very_small_rate():
@@ -127,6 +106,21 @@ def test_kept_values_are_unbiased_at_every_rate(static, dtype, bound):
         y = abs(np.asarray(call(KEY, x), np.float64))
         kept = y != 0
         assert abs(y[kept].sum() / wide[kept].sum() * (1 - rate) - 1) <= bound
+
+
+def test_scaled_elements_round_up_as_often_as_down():
+    """In float32, 1 - 0.9 is slightly above 0.1, so that all of these ties would round down."""
+    x = np.arange(128, 256, dtype=np.float32).astype(jnp.bfloat16)
+
+    @jax.jit
+    def keep_all(x, rate):
+        return dropout.dropout(KEY, x, rate=rate, bits=always(2**32 - 1))
+
+    found = keep_all(x, np.float32(0.9))
+    exact = (x.astype(np.float64) * 10).astype(np.float32).astype(jnp.bfloat16)
+    np.testing.assert_array_equal(found, exact)
+    error = np.asarray(found, np.float64) - 10 * x.astype(np.float64)
+    assert abs(error.mean()) < 0.05 * abs(error).mean()
 
 
 @pytest.mark.parametrize(("dtype", "bound"), BOUNDS)

@@ -1,4 +1,4 @@
-"""Checks and sums of functions of a batch."""
+"""Checks and sums for functions of a batch."""
 
 from collections.abc import Callable
 
@@ -27,7 +27,7 @@ def check_outputs(y: jax.Array, x: jax.Array, name: str) -> None:
     if y.shape[:1] != x.shape[:1]:
         raise ValueError(
             f"`{name}` must return one row for each of the {len(x)} examples, got shape {y.shape}; "
-            "leave out the mean over the batch."
+            "do not take the mean over the batch."
         )
 
 
@@ -42,15 +42,15 @@ def check_same(a: jax.Array, b: jax.Array, names: tuple[str, str]) -> None:
 
 
 def sum_of_squares(x: jax.Array) -> jax.Array:
-    """Sum of all squares in float32 or wider."""
+    """Sums all squares in float32 or wider."""
     return jnp.sum(square(widen(x)))
 
 
 def example_axes(x: jax.Array) -> tuple[int, ...]:
-    """All axes but that of the batch."""
+    """Returns all axes except the batch axis."""
     return tuple(range(1, x.ndim))
 
 
 def tangent(v: jax.Array, x: jax.Array) -> jax.Array:
-    """Broadcasts ``v`` to a direction at ``x``, of its shape, dtype and place on a mesh."""
+    """Broadcasts ``v`` to a direction at ``x``, with the shape, dtype and sharding of ``x``."""
     return jnp.zeros_like(x) + v.astype(x.dtype)
