@@ -111,7 +111,7 @@ def _apply(
     at_once = partial(_apply_by_two, recolor=_recolor_all, warp=partial(_warp, sample=sample))
     if is_spread(image):
         return at_once(image, choices, fill)
-    alone = partial(
+    alone: Callable[..., jax.Array] = partial(
         _apply_by_two, recolor=_recolor_chosen, warp=partial(_warp_if_chosen, sample=sample)
     )
 
