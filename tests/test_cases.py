@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 import jaxreg
-from jaxreg import linen, nnx, testing, training, transforms
-from jaxreg.training import explain, statistics
+from jaxreg import advice, diagnosis, explain, linen, nnx, testing, training, transforms
+from jaxreg.training import statistics
 from tests import cases
 
 TESTS = Path(__file__).parent
@@ -19,7 +19,8 @@ ROWS |= {case.factory for case in cases.TRANSFORMATIONS}
 
 def public_names():
     """The address and the object of everything public but modules."""
-    modules = [jaxreg, training, explain, statistics, transforms, linen, nnx, testing]
+    modules = [jaxreg, advice, diagnosis, explain, statistics, training]
+    modules += [transforms, linen, nnx, testing]
     for module in (jaxreg, jaxreg.augment, training):
         members = (getattr(module, name) for name in module.__all__)
         modules += [

@@ -1,7 +1,7 @@
-"""Borders: functions that lead an index beyond the border back into the image.
+"""Borders: functions that choose the pixels to read beyond the border of an image.
 
-A border is a function of integer indices and the length of an axis that returns indices within it.
-Without one, a constant value is read beyond the border.
+A border takes integer indices and the length of an axis, and returns indices within the axis. Write
+your own in the same form. Without a border, a constant ``fill`` is read.
 """
 
 from collections.abc import Callable
@@ -38,7 +38,7 @@ def edge(index: jax.Array, size: int) -> jax.Array:
 
 
 def reflect(index: jax.Array, size: int) -> jax.Array:
-    """Reflects about the centres of the pixels at the border: ``dcb|abcd|cba``.
+    """Reflects about the centers of the pixels at the border: ``dcb|abcd|cba``.
 
     Args:
       index: Integers.
@@ -84,7 +84,7 @@ def extend(
     fill: ArrayLike = 0.0,
     border: Border | None = None,
 ) -> jax.Array:
-    """Adds so many rows before and after an image, and so many columns."""
+    """Adds rows and columns to an image, as many as given before and after it."""
     check_fill(fill, image.dtype)
     height, width = image.shape[-3:-1]
     if border is None:
@@ -102,6 +102,6 @@ def extend(
 
 
 def value_beyond(fill: ArrayLike, image: jax.Array) -> jax.Array:
-    """The value beyond the border, with as many axes as ``image``."""
+    """Returns the value beyond the border, with as many axes as ``image``."""
     value = filling(fill, image, image.shape[-1:])
     return value if value.ndim == 0 else value.reshape((1,) * (image.ndim - 1) + value.shape)

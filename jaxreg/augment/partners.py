@@ -1,4 +1,4 @@
-"""Which examples of a batch are mixed with which, and in what shares."""
+"""Partners: functions that choose which examples of a batch are mixed, and their shares."""
 
 from collections.abc import Callable
 
@@ -16,7 +16,7 @@ Draw = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 
 
 def shuffle(key: jax.Array, x: jax.Array) -> jax.Array:
-    """Partners in random order, the same for all arrays of one length and key.
+    """Returns the examples in random order, the same for all arrays of one length and key.
 
     Args:
       key: PRNG key.
@@ -36,17 +36,17 @@ def shuffle(key: jax.Array, x: jax.Array) -> jax.Array:
 
 
 def reverse(key: jax.Array, x: jax.Array) -> jax.Array:
-    """Partners in reverse order, for batches that are in random order already.
+    """Returns the examples in reverse order, for batches that are in random order already.
 
-    On a batch that is spread over devices each one sends its examples to one other.
+    If the batch is sharded, each device sends its examples to only one other.
 
     Args:
-      key: Not read.
+      key: Not used.
       x: Array ``[batch, ...]``.
 
     Returns:
-      Array of the shape and dtype of ``x``. The example in the middle of an odd number is its own
-      partner.
+      Array of the shape and dtype of ``x``. In a batch of odd length, the middle example is its
+      own partner.
 
     Example:
       >>> import jax.numpy as jnp
@@ -59,16 +59,16 @@ def reverse(key: jax.Array, x: jax.Array) -> jax.Array:
 
 
 def reverse_within(size: int) -> Partners:
-    """Partners in reverse order within groups of neighbors, for sharded batches.
+    """Makes a function that reverses the order within groups of neighbors, for sharded batches.
 
-    Where groups do not reach across devices no example is sent. Where they do, an Explicit mesh
-    gathers the batch for them: choose a ``size`` that divides the examples of a device.
+    No example is sent if every group is on one device: choose a ``size`` that divides the number of
+    examples of a device. Otherwise an Explicit mesh gathers the batch.
 
     Args:
-      size: Examples of a group, which divides the batch.
+      size: Number of examples of a group; it must divide the batch.
 
     Returns:
-      Function of a key, which it does not read, and an array ``[batch, ...]``.
+      Function of a key, which is not used, and an array ``[batch, ...]``.
 
     Raises:
       ValueError: ``size`` does not divide the batch.
@@ -81,7 +81,7 @@ def reverse_within(size: int) -> Partners:
     """
     check_static_integer(size, "size")
 
-    def partners(key: jax.Array, x: jax.Array) -> jax.Array:
+    def reverse_groups(key: jax.Array, x: jax.Array) -> jax.Array:
         del key
         if size < 1 or x.shape[0] % size:
             raise ValueError(f"`size` must divide the batch of {x.shape[0]}, got {size}.")
@@ -89,16 +89,16 @@ def reverse_within(size: int) -> Partners:
         groups = own.reshape((x.shape[0] // size, size, *x.shape[1:]))
         return place_like(jnp.flip(groups, axis=1).reshape(x.shape), x)
 
-    return partners
+    return reverse_groups
 
 
 def share_per_example(key: jax.Array, x: jax.Array, alpha: jax.Array) -> jax.Array:
-    """A share from ``Beta(alpha, alpha)`` for each example; 1 where ``alpha`` is 0.
+    """Draws a share from ``Beta(alpha, alpha)`` for each example; 1 if ``alpha`` is 0.
 
     Args:
       key: PRNG key.
       x: Array ``[batch, ...]``.
-      alpha: Parameter of the distribution, zero or positive; infinity is a share of one half.
+      alpha: Parameter of the distribution, zero or positive; infinity gives a share of one half.
 
     Returns:
       Array ``[batch]``, float32 or wider.
@@ -113,12 +113,12 @@ def share_per_example(key: jax.Array, x: jax.Array, alpha: jax.Array) -> jax.Arr
 
 
 def share_per_batch(key: jax.Array, x: jax.Array, alpha: jax.Array) -> jax.Array:
-    """One share from ``Beta(alpha, alpha)`` for all; 1 where ``alpha`` is 0.
+    """Draws one share from ``Beta(alpha, alpha)`` for all examples; 1 if ``alpha`` is 0.
 
     Args:
       key: PRNG key.
       x: Array ``[batch, ...]``.
-      alpha: Parameter of the distribution, zero or positive; infinity is a share of one half.
+      alpha: Parameter of the distribution, zero or positive; infinity gives a share of one half.
 
     Returns:
       Scalar, float32 or wider.

@@ -46,7 +46,7 @@ OF_FLOATS = {
 
 
 def shaped(take, image, fill):
-    """The shape of a result, without a program for what stands before the check."""
+    """The shape of a result, without a program for the code before the check."""
     return jax.eval_shape(lambda image: take(image, fill), image)
 
 

@@ -1,5 +1,7 @@
 """Images as arguments: labels and NumPy arrays, strengths and choices by example, and checks."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +11,7 @@ from jaxreg import augment
 from jaxreg.augment import _images, _mixing
 from tests import cases
 from tests.augment.helpers import IMAGE, KEY, assert_rounded_once
-from tests.helpers import few
+from tests.helpers import first_of
 
 NESTED = np.zeros((2, 3, 4, 5, 1), np.float32)
 
@@ -51,7 +53,7 @@ SHIFTS = 2 * np.sin(np.arange(8 * 8 * 2, dtype=np.float32)).reshape(8, 8, 2)
 
 
 def warps(x, fill, **sample):
-    """What reads between pixels, of labels or of floats with a sampler that does not."""
+    """Functions that read between pixels, for floats, or for labels with another sampler."""
     return [
         augment.affine(x, RIGHT @ TILTED, fill=fill, **sample),
         augment.perspective(x, TILTED, size=(7, 9), fill=fill, **sample),
@@ -75,7 +77,7 @@ def members(x, fill):
 
 
 def moves(x, fill):
-    """What reads whole pixels, the same of labels and of floats."""
+    """Functions that read whole pixels, from labels and floats alike."""
     either = augment.one_of(lambda key, x: x, lambda key, x: augment.flip_up_down(x))
     return [
         augment.random_flip_left_right(KEY, x, probability=0.5),
@@ -91,13 +93,14 @@ def moves(x, fill):
     ]
 
 
-@few("lead", [(3,), (), (2, 3)], ids=str)
-@few("dtype", ["uint8", "bool", "int16", "int32"])
+@first_of("lead", [(3,), (), (2, 3)], ids=str)
+@first_of("dtype", ["uint8", "bool", "int16", "int32"])
 def test_labels_go_through_all_of_the_geometry(dtype, lead):
     """As floats that are read at the nearest pixels do, in their own dtype; NumPy arrays, too."""
     number, fill = (2, 1) if dtype == "bool" else (5, 9)
     whole = np.random.default_rng(0).integers(0, number, (*lead, 8, 8, 1))
-    labels, floats = whole.astype(dtype), whole.astype(np.float32)
+    labels = whole.astype(dtype)
+    floats = whole.astype(np.float32)
 
     @jax.jit
     def run():
@@ -118,8 +121,9 @@ def test_labels_go_through_all_of_the_geometry(dtype, lead):
     np.testing.assert_array_equal(others[-2], labels.repeat(2, -3).repeat(2, -2))
 
 
+@pytest.mark.exhaustive
 def test_rows_take_numpy_arrays_of_64_bits():
-    """Where JAX has 32, as its own arrays of the same numbers: they are converted at the door."""
+    """JAX has 32 bits: inputs are converted first, and give the results of JAX's arrays."""
     keys = jax.dtypes.prng_key
     rows = [row for row in cases.FUNCTIONS if row.name.startswith("augment.")]
     assert len(rows) > 100
@@ -127,10 +131,9 @@ def test_rows_take_numpy_arrays_of_64_bits():
         inputs = [a if jnp.issubdtype(a.dtype, keys) else np.asarray(a) for a in row.inputs]
         wide = {np.dtype("float32"): np.float64, np.dtype("int32"): np.int64}
         inputs = [a.astype(wide.get(a.dtype, a.dtype)) if a.ndim else a for a in inputs]
-        y, same = (
-            jax.eval_shape(lambda row=row, own=own: row.bound(*own, **row.strengths))
-            for own in (inputs, row.inputs)
-        )
+        bound = partial(row.bound, **row.strengths)
+        y = jax.eval_shape(lambda bound=bound, own=inputs: bound(*own))
+        same = jax.eval_shape(lambda bound=bound, own=row.inputs: bound(*own))
         assert jax.tree.map(str, y) == jax.tree.map(str, same), row.name
 
 

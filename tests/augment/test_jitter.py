@@ -26,7 +26,7 @@ LUMA = np.array([0.299, 0.587, 0.114])
 
 
 def drawn(name, **options):
-    """What a function makes of many equal images, as pixels in float64."""
+    """Results of a function for many equal images, as pixels in float64."""
     function = getattr(augment, f"random_{name}")
     y = jax.jit(lambda x: function(KEY, x, **options))(IMAGES)
     assert different(y) > (1 if "probability" in options else NUMBER / 2)

@@ -31,7 +31,7 @@ def mixing(x, labels, alpha, *, kind):
 
 
 def given(key, x, alpha):
-    """Shares that are cheaper than those of a Beta distribution: `alpha` of `SHARES`."""
+    """Shares that are cheaper than a Beta distribution's: `alpha` of `SHARES`."""
     return alpha * jnp.asarray(SHARES)
 
 
@@ -188,7 +188,7 @@ def test_boxes_lie_anywhere_with_rows_and_columns_drawn_apart():
     assert_independent(middle_row, middle_column)
     assert middle_row.std() > 0.15
     assert middle_column.std() > 0.15
-    # Centres of boxes are uniform: the middle of one that is not cut off tells.
+    # Centers of boxes are uniform: the middle of one that is not cut off tells.
     inside = hit & ~columns[:, 0] & ~columns[:, -1]
     begin = columns.argmax(1)[inside]
     size = columns.sum(1)[inside]

@@ -89,7 +89,7 @@ def test_reversal_gathers_nothing(kind):
 
 
 def test_groups_may_reach_across_devices():
-    """Where an Explicit mesh would raise an error about a shape that is not the caller's."""
+    """In an Explicit mesh, where an error would name a shape that the caller does not know."""
     x = np.arange(24.0 * 3, dtype=np.float32).reshape(24, 3)
     mesh = jax.make_mesh((8,), ("device",), axis_types=(AxisType.Explicit,))
     sizes = (2, 4, 24)

@@ -26,8 +26,8 @@ def turned(image, pixels=0):
     cos = np.cos(np.deg2rad(10))
     sin = np.sin(np.deg2rad(10))
     back = np.array([[cos, sin], [-sin, cos]])  # rows first
-    centre = (np.array(image.shape[:2]) - 1) / 2
-    offset = centre - back @ (centre + np.array([0, pixels]))
+    center = (np.array(image.shape[:2]) - 1) / 2
+    offset = center - back @ (center + np.array([0, pixels]))
     channels = [
         ndimage.affine_transform(c, back, offset, order=1, mode="grid-constant", cval=0.3)
         for c in np.moveaxis(image, -1, 0)
@@ -95,12 +95,12 @@ def counting(counts, name, value):
     return operations.Operation(function)
 
 
-def test_a_processor_computes_what_is_chosen_and_no_more():
+def test_the_cpu_computes_only_what_is_chosen():
     counts = collections.Counter()
     chosen = [counting(counts, name, name / 8) for name in range(1, 5)]
     run = jax.jit(lambda key, x: augment.rand_augment(key, x, operations=chosen, number=1))
-    processor = jax.devices("cpu")[0]
-    y = jax.block_until_ready(run(*jax.device_put((KEY, IMAGES), processor)))
+    cpu = jax.devices("cpu")[0]
+    y = jax.block_until_ready(run(*jax.device_put((KEY, IMAGES), cpu)))
     jax.effects_barrier()
     values, numbers = np.unique(np.asarray(y)[:, 0, 0, 0], return_counts=True)
     assert counts == dict(zip((8 * values).astype(int).tolist(), numbers.tolist(), strict=True))
@@ -119,6 +119,7 @@ def test_other_devices_have_no_loop_over_examples(platform):
     assert "stablehlo.while" not in lowered(platform)
 
 
+@pytest.mark.exhaustive
 def test_a_mesh_of_one_device_is_as_good_as_none():
     few_of = (operations.ROTATE, operations.COLOR)
     run = jax.jit(partial(augment.rand_augment, operations=few_of, number=1))
@@ -133,7 +134,7 @@ def test_a_mesh_of_one_device_is_as_good_as_none():
 
 def test_operations_that_cannot_be_hashed_are_named():
     class Unhashable:
-        __hash__ = None
+        __hash__ = None  # pyright: ignore[reportAssignmentType]
 
         def __call__(self, image, strength):
             return image
@@ -162,6 +163,7 @@ def test_without_jit_a_policy_is_traced_once_though_its_ranges_change():
     assert seen == [seen[0]] * 3
 
 
+@pytest.mark.exhaustive
 def test_one_image_alone_is_that_of_a_batch_of_one():
     few_of = (operations.ROTATE, operations.INVERT)
 

@@ -11,8 +11,8 @@ from jaxreg._numerics import widen
 from tests.cases.base import KEY, Case, array, misfit, negative, outside
 from tests.cases.base import row as row_of
 
-# Away from 0 and 1, where color clips, with no two channels alike, and of whole levels, so that no
-# value is close to a half between two.
+# Away from 0 and 1, where color clips, with channels that all differ, and in whole levels, so that
+# no value is close to halfway between two levels.
 SPREAD = (np.arange(3.0) + np.arange(20.0).reshape(5, 4, 1)) % 3 - 1
 LEVELS = 0.5 + 0.2 * SPREAD + 0.08 * np.sin(np.arange(1.0, 961)).reshape(16, 5, 4, 3)
 IMAGES = array(np.round(LEVELS * 255) / 255)
@@ -39,7 +39,7 @@ def row(function: Any, *more: jax.Array, **options: Any) -> Case:
 
 
 def random(function: Any, *, errors: Any = (), off: Any = None, **strengths: Any) -> Case:
-    """A row ``function(key, images, **strengths)``, off at 0 in all strengths if not told."""
+    """A row ``function(key, images, **strengths)``; strengths of 0 switch it off by default."""
     off = dict.fromkeys(strengths, 0.0) if off is None else off
     return row_of(function, KEY, IMAGES, errors=errors, off=off, **strengths)
 
@@ -219,7 +219,7 @@ COLOR = (
     random(augment.random_brightness, amount=0.1, errors=_AMOUNT),
     random(augment.random_contrast, amount=0.1, errors=_AMOUNT),
     random(augment.random_saturation, amount=0.1, errors=_AMOUNT),
-    # A turn so small that no hue of the images comes near a multiple of 60 degrees, a kink.
+    # A turn so small that no hue of the images comes near a kink, a multiple of 60 degrees.
     random(augment.random_hue, shift=0.025, errors=[negative("shift")]),
     random(augment.random_gamma, amount=0.3, errors=_AMOUNT),
     random(augment.random_grayscale, probability=0.5, errors=[_PROBABILITY]),
@@ -337,7 +337,7 @@ FOLLOWING = (
     row(augment.keypoints).but(inputs=(CORNERS[..., :2], MATRICES)),
     row(augment.boxes).but(inputs=(CORNERS, MATRICES)),
 )
-# Of what moves pixels, which takes labels, too; its tests show that their dtype is kept.
+# Functions that move pixels take labels too; their tests show that they keep the dtype.
 OF_LABELS = {case.function for case in (*GEOMETRY, *RANDOM_GEOMETRY, *ERASE)}
 OF_LABELS |= {augment.cutmix, augment.random_cutmix}
 OF_LABELS -= {augment.sampling.bilinear, augment.sampling.bilinear_matmul}

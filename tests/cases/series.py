@@ -15,7 +15,7 @@ from tests.cases.base import KEY, array, misfit, negative, outside, row
 X = array(np.sin(np.arange(1.0, 16 * 7 * 8 + 1)).reshape(16, 7, 8))
 FACTORS = array(1 + 0.3 * np.cos(np.arange(16 * 4 * 8.0)).reshape(16, 4, 8))
 LOGS = array(0.4 * np.sin(np.arange(16 * 5.0)).reshape(16, 5))
-# No example is as far from one as from another.
+# All distances between examples differ.
 TABLE = array(np.sin(np.arange(1.0, 16 * 8 + 1) ** 2).reshape(16, 8))
 LENGTHS = array(np.arange(16) % 8)
 ORDER = array(np.stack([np.roll(np.arange(3), i) for i in range(16)]))
@@ -176,7 +176,7 @@ FUNCTIONS = (
         KEY,
         X,
         warp=1.7,
-        # Widths are rounded down: between whole numbers nothing jumps.
+        # Widths are rounded down, so nothing jumps between whole numbers.
         frequency_width=3.5,
         time_width=2.5,
         off={"warp": 0.0, "frequency_width": 0.0, "time_width": 0.0},

@@ -47,8 +47,8 @@ MUTANTS = (
     ),
     Mutant(
         "augment/compose.py",
-        "uniform(die, image) * len(functions)",
-        "uniform(die, image) * len(others)",
+        "die(die_key, image, len(functions))",
+        "die(die_key, image, len(others))",
         "the last one is never chosen",
     ),
     Mutant(
@@ -83,8 +83,8 @@ MUTANTS = (
     ),
     Mutant(
         "augment/follow.py",
-        "((x, there[1]), (y, there[0]))",
-        "((x, there[0]), (y, there[1]))",
+        "left, right = _extent(x, seen, there[1])",
+        "left, right = _extent(x, seen, there[0])",
         "height for width",
     ),
     Mutant(
@@ -95,8 +95,8 @@ MUTANTS = (
     ),
     Mutant(
         "augment/geometry.py",
-        "apply(back / scale,",
-        "apply(matrix / scale,",
+        "move_points(back / scale,",
+        "move_points(matrix / scale,",
         "moved instead of pulled",
     ),
     Mutant(
@@ -250,8 +250,8 @@ MUTANTS = (
     ),
     Mutant(
         "augment/follow.py",
-        "share = jnp.where(crosses, (least - w[0]) / length",
-        "share = jnp.where(crosses, (least + w[0]) / length",
+        "share = jnp.where(crosses, (least - w) / length",
+        "share = jnp.where(crosses, (least + w) / length",
         "a side leaves at the wrong place",
     ),
     Mutant(
@@ -322,26 +322,26 @@ MUTANTS = (
     ),
     Mutant(
         "augment/matrices/random.py",
-        "jnp.round(jnp.sqrt(area * aspect)), jnp.round(jnp.sqrt(area / aspect))",
-        "jnp.round(jnp.sqrt(area / aspect)), jnp.round(jnp.sqrt(area * aspect))",
+        "w = jnp.round(jnp.sqrt(area * aspect))",
+        "w = jnp.round(jnp.sqrt(area / aspect))",
         "ratio the other way round",
     ),
     Mutant(
         "augment/random_windows.py",
-        "uniform(own, image) * (length - part + 1)",
-        "uniform(own, image) * (length - part)",
+        "uniform(top_key, image) * (height - size[0] + 1)",
+        "uniform(top_key, image) * (height - size[0])",
         "the last place is never drawn",
     ),
     Mutant(
         "augment/random_windows.py",
-        "jnp.floor(4 * uniform(key, image))",
-        "jnp.floor(3 * uniform(key, image))",
+        "die(key, image, 4)",
+        "die(key, image, 3)",
         "the last turn is never drawn",
     ),
     Mutant(
         "augment/sampling.py",
-        "jnp.floor(_bounded(position) + 0.5)",
-        "jnp.floor(_bounded(position))",
+        "jnp.floor(_limit(position) + 0.5)",
+        "jnp.floor(_limit(position))",
         "rounds down",
     ),
     Mutant(

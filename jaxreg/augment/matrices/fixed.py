@@ -1,10 +1,4 @@
-r"""Geometry as 3 by 3 matrices: nouns, which compose before anything is resampled.
-
-A matrix maps a point :math:`(x, y, 1)` of the image to where it goes. Points are counted in pixels
-from the centre of the image, :math:`x` to the right and :math:`y` downward, so that a matrix means
-the same for every size. Arguments of shape ``[...]`` give matrices ``[..., 3, 3]``, in float32 or
-wider.
-"""
+"""Matrices from given angles, distances, factors, windows and corners."""
 
 from collections.abc import Sequence
 from functools import reduce
@@ -18,7 +12,7 @@ from jaxreg.augment._images import check_size
 
 
 def rotation(degrees: ArrayLike) -> jax.Array:
-    r"""Matrix of a rotation about the centre, counter-clockwise as seen.
+    r"""Matrix of a rotation about the center, counter-clockwise to the eye.
 
     .. math::
 
@@ -35,9 +29,10 @@ def rotation(degrees: ArrayLike) -> jax.Array:
       >>> print(augment.matrices.rotation(30.0)[0, 1], augment.matrices.rotation(30.0)[1, 0])
       0.5 -0.5
     """
-    (degrees,) = _wide(degrees)
+    (degrees,) = _widen(degrees)
     angle = jnp.deg2rad(degrees)
-    cos, sin = jnp.cos(angle), jnp.sin(angle)
+    cos = jnp.cos(angle)
+    sin = jnp.sin(angle)
     return _matrix((cos, sin, 0), (-sin, cos, 0))
 
 
@@ -46,7 +41,7 @@ def translation(x: ArrayLike, y: ArrayLike) -> jax.Array:
 
     Args:
       x: Shift to the right, of any shape.
-      y: Shift downward, of a shape that broadcasts with that of ``x``.
+      y: Shift downward, of a shape that broadcasts with ``x``.
 
     Returns:
       Matrices ``[..., 3, 3]``.
@@ -56,16 +51,16 @@ def translation(x: ArrayLike, y: ArrayLike) -> jax.Array:
       >>> print(augment.matrices.translation(2.0, -1.0)[:2, 2])
       [ 2. -1.]
     """
-    x, y = _wide(x, y)
+    x, y = _widen(x, y)
     return _matrix((1, 0, x), (0, 1, y))
 
 
 def scaling(x: ArrayLike, y: ArrayLike) -> jax.Array:
-    """Matrix that enlarges about the centre; a factor of -1 flips.
+    """Matrix that enlarges about the center; a factor of -1 flips.
 
     Args:
       x: Factor of widths, of any shape.
-      y: Factor of heights, of a shape that broadcasts with that of ``x``.
+      y: Factor of heights, of a shape that broadcasts with ``x``.
 
     Returns:
       Matrices ``[..., 3, 3]``.
@@ -78,12 +73,12 @@ def scaling(x: ArrayLike, y: ArrayLike) -> jax.Array:
        [0. 1. 0.]
        [0. 0. 1.]]
     """
-    x, y = _wide(x, y)
+    x, y = _widen(x, y)
     return _matrix((x, 0, 0), (0, y, 0))
 
 
 def shearing(x: ArrayLike, y: ArrayLike) -> jax.Array:
-    r"""Matrix of a shear about the centre.
+    r"""Matrix of a shear about the center.
 
     .. math::
 
@@ -91,7 +86,7 @@ def shearing(x: ArrayLike, y: ArrayLike) -> jax.Array:
 
     Args:
       x: Shear :math:`s_x`, the tangent of an angle, of any shape.
-      y: Shear :math:`s_y`, of a shape that broadcasts with that of ``x``.
+      y: Shear :math:`s_y`, of a shape that broadcasts with ``x``.
 
     Returns:
       Matrices ``[..., 3, 3]``.
@@ -101,7 +96,7 @@ def shearing(x: ArrayLike, y: ArrayLike) -> jax.Array:
       >>> print(augment.matrices.shearing(0.5, 0.0)[0])
       [1.  0.5 0. ]
     """
-    x, y = _wide(x, y)
+    x, y = _widen(x, y)
     return _matrix((1, x, 0), (y, 1, 0))
 
 
@@ -114,13 +109,13 @@ def window(
     image_size: Sequence[int],
     size: Sequence[int],
 ) -> jax.Array:
-    """Matrix that spreads a window of an image over the whole of another.
+    """Matrix that spreads a window of an image over a whole new image.
 
     Args:
       top: Rows above the window.
-      left: Columns to its left.
+      left: Columns to the left of the window.
       height: Height of the window, positive.
-      width: Its width, positive.
+      width: Width of the window, positive.
       image_size: Height and width of the image that is cropped.
       size: Height and width of the result.
 
@@ -135,9 +130,11 @@ def window(
       >>> print(augment.matrices.window(0, 0, 4, 4, image_size=(4, 8), size=(8, 8))[0])
       [2. 0. 4.]
     """
-    image_size, size = check_size(image_size, "image_size"), check_size(size)
-    top, left, height, width = _wide(top, left, height, width)
-    x_scale, y_scale = size[1] / width, size[0] / height
+    image_size = check_size(image_size, "image_size")
+    size = check_size(size)
+    top, left, height, width = _widen(top, left, height, width)
+    x_scale = size[1] / width
+    y_scale = size[0] / height
     x = left + width / 2 - image_size[1] / 2
     y = top + height / 2 - image_size[0] / 2
     return _matrix((x_scale, 0, -x_scale * x), (0, y_scale, -y_scale * y))
@@ -147,8 +144,8 @@ def quadrilateral(corners: jax.Array, *, size: Sequence[int]) -> jax.Array:
     """Matrix of the perspective that moves the corners of an image to given points.
 
     Args:
-      corners: Points ``[..., 4, 2]``, :math:`x` before :math:`y`, in pixels from the centre: where
-        the corners top left, top right, bottom right and bottom left go.
+      corners: New places ``[..., 4, 2]`` of the corners top left, top right, bottom right and
+        bottom left: :math:`x` before :math:`y`, in pixels from the center.
       size: Height and width of the image.
 
     Returns:
@@ -171,10 +168,15 @@ def quadrilateral(corners: jax.Array, *, size: Sequence[int]) -> jax.Array:
     if jnp.shape(corners)[-2:] != (4, 2):
         raise ValueError(f"`corners` must be of shape [..., 4, 2], got {jnp.shape(corners)}.")
     height, width = check_size(size)
-    (corners,) = _wide(corners)
-    x, y = jnp.moveaxis(corners[..., 0], -1, 0), jnp.moveaxis(corners[..., 1], -1, 0)
-    along_x, along_y, across_x, across_y = (x[1] - x[2], y[1] - y[2], x[3] - x[2], y[3] - y[2])
-    rest_x, rest_y = x[0] - x[1] + x[2] - x[3], y[0] - y[1] + y[2] - y[3]
+    (corners,) = _widen(corners)
+    x = jnp.moveaxis(corners[..., 0], -1, 0)
+    y = jnp.moveaxis(corners[..., 1], -1, 0)
+    along_x = x[1] - x[2]
+    along_y = y[1] - y[2]
+    across_x = x[3] - x[2]
+    across_y = y[3] - y[2]
+    rest_x = x[0] - x[1] + x[2] - x[3]
+    rest_y = y[0] - y[1] + y[2] - y[3]
     area = along_x * across_y - across_x * along_y
     g = (rest_x * across_y - across_x * rest_y) / area
     h = (along_x * rest_y - rest_x * along_y) / area
@@ -189,13 +191,14 @@ def quadrilateral(corners: jax.Array, *, size: Sequence[int]) -> jax.Array:
 
 
 def chain(first: jax.Array, *others: jax.Array) -> jax.Array:
-    """Matrix of several geometries, one after the other, the first of them first.
+    """Matrix of several geometries, applied one after the other from ``first`` on.
 
-    It is the product of the matrices in reverse, accurate on devices whose products are not.
+    It is the product of the matrices in reverse order, and accurate on devices that round the
+    factors of a matrix product.
 
     Args:
       first: Matrices ``[..., 3, 3]``.
-      *others: Further ones, of shapes that broadcast.
+      *others: Further matrices, of shapes that broadcast.
 
     Returns:
       Matrices ``[..., 3, 3]``.
@@ -207,48 +210,58 @@ def chain(first: jax.Array, *others: jax.Array) -> jax.Array:
       [2. 0. 2.]
     """
 
-    def then(before: jax.Array, after: jax.Array) -> jax.Array:
+    def multiply(before: jax.Array, after: jax.Array) -> jax.Array:
         ndim = max(before.ndim, after.ndim)
-        before, after = (m.reshape((1,) * (ndim - m.ndim) + m.shape) for m in (before, after))
+        before = before.reshape((1,) * (ndim - before.ndim) + before.shape)
+        after = after.reshape((1,) * (ndim - after.ndim) + after.shape)
         return jnp.sum(after[..., :, :, None] * before[..., None, :, :], axis=-2)
 
-    return reduce(then, others, first)
+    return reduce(multiply, others, first)
 
 
 def adjugate(matrix: jax.Array) -> jax.Array:
-    """The inverse times the determinant, which as a perspective is the inverse."""
-    a, b, c = matrix[..., 0, :], matrix[..., 1, :], matrix[..., 2, :]
+    """Returns the inverse times the determinant, which is the same perspective as the inverse."""
+    a = matrix[..., 0, :]
+    b = matrix[..., 1, :]
+    c = matrix[..., 2, :]
     return jnp.stack([_cross(b, c), _cross(c, a), _cross(a, b)], axis=-1)
 
 
-def apply(matrix: jax.Array, x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Homogeneous coordinates of points ``[..., rows, columns]`` after a matrix ``[..., 3, 3]``."""
+def move_points(
+    matrix: jax.Array, x: jax.Array, y: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Moves points ``[..., rows, columns]`` by a matrix, and returns homogeneous coordinates."""
 
     def row(i: int) -> jax.Array:
-        p, q, r = (matrix[..., i, j, None, None] for j in range(3))
+        p = matrix[..., i, 0, None, None]
+        q = matrix[..., i, 1, None, None]
+        r = matrix[..., i, 2, None, None]
         return p * x + q * y + r
 
     return row(0), row(1), row(2)
 
 
 def _cross(a: jax.Array, b: jax.Array) -> jax.Array:
-    (a0, a1, a2), (b0, b1, b2) = jnp.moveaxis(a, -1, 0), jnp.moveaxis(b, -1, 0)
+    a0, a1, a2 = jnp.moveaxis(a, -1, 0)
+    b0, b1, b2 = jnp.moveaxis(b, -1, 0)
     return jnp.stack([a1 * b2 - a2 * b1, a2 * b0 - a0 * b2, a0 * b1 - a1 * b0], axis=-1)
 
 
-def _wide(*values: ArrayLike) -> tuple[jax.Array, ...]:
-    """Arrays of one shape, sharding and floating dtype, float32 or wider."""
+def _widen(*values: ArrayLike) -> tuple[jax.Array, ...]:
+    """Gives values one shape, sharding and floating dtype, float32 or wider."""
     arrays = [v if isinstance(v, jax.Array) else jnp.asarray(v) for v in values]
     is_double = any(a.dtype == jnp.float64 and not a.weak_type for a in arrays)
     dtype = jnp.float64 if is_double else jnp.float32
     shape = jnp.broadcast_shapes(*(a.shape for a in arrays))
-    full = (jnp.broadcast_to(a.astype(dtype), shape) for a in arrays)
+    full = [jnp.broadcast_to(a.astype(dtype), shape) for a in arrays]
     like = next((a for a in arrays if a.shape == shape), None)
-    return tuple(full if like is None else (place_like(a, like) for a in full))
+    if like is not None:
+        full = [place_like(a, like) for a in full]
+    return tuple(full)
 
 
 def _matrix(*rows: tuple[jax.Array | int, ...]) -> jax.Array:
-    """Matrices of entries that are arrays of one shape, or the same numbers for all."""
+    """Stacks entries, arrays or single numbers, to matrices; the last row may be left out."""
     rows = rows if len(rows) == 3 else (*rows, (0, 0, 1))
     like = next(entry for row in rows for entry in row if isinstance(entry, jax.Array))
     full = [

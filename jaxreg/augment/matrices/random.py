@@ -1,8 +1,4 @@
-"""Random matrices, one for each example of a batch: the random forms of the nouns.
-
-``image`` gives the leading axes, the size and the dtype; its pixels are not read. A limit is the
-largest magnitude of what the function without ``random_`` takes, and 0 is exactly the unit matrix.
-"""
+"""Random matrices, one for each example of a batch."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -14,17 +10,8 @@ from jax.typing import ArrayLike
 from jaxreg._checks import check_between, check_key, check_positive, check_rate
 from jaxreg._numerics import as_strength, real_dtype
 from jaxreg._sharding import place_like
-from jaxreg.augment._draws import (
-    between,
-    limit,
-    limits,
-    positive_limits,
-    symmetric,
-)
-from jaxreg.augment._draws import (
-    decide as chosen,
-)
-from jaxreg.augment._images import as_pixels as checked_pixels
+from jaxreg.augment._draws import between, decide, limit, limits, positive_limits, symmetric
+from jaxreg.augment._images import as_pixels
 from jaxreg.augment.matrices import fixed
 
 _ATTEMPTS = 10
@@ -40,7 +27,7 @@ class Window(NamedTuple):
 
 
 def random_rotation(key: jax.Array, image: jax.Array, *, degrees: ArrayLike) -> jax.Array:
-    """Matrix of a rotation by a random angle, evenly spread over both directions.
+    """Matrix of a rotation by a random angle, uniform over both directions.
 
     Args:
       key: PRNG key.
@@ -48,7 +35,7 @@ def random_rotation(key: jax.Array, image: jax.Array, *, degrees: ArrayLike) -> 
       degrees: Largest angle, zero or positive.
 
     Returns:
-      Matrices ``[..., 3, 3]`` for :func:`affine`.
+      Matrices ``[..., 3, 3]`` for :func:`augment.affine`.
 
     Raises:
       TypeError: ``image`` is complex, or ``key`` is not one key.
@@ -62,23 +49,23 @@ def random_rotation(key: jax.Array, image: jax.Array, *, degrees: ArrayLike) -> 
       >>> print(matrix.shape, jnp.allclose(jnp.linalg.det(matrix), 1))
       (5, 3, 3) True
     """
-    image = checked_pixels(image)
+    image = as_pixels(image)
     return fixed.rotation(symmetric(key, image, limit(degrees, "degrees", image)))
 
 
 def random_translation(
     key: jax.Array, image: jax.Array, *, x: ArrayLike, y: ArrayLike
 ) -> jax.Array:
-    """Matrix of a random shift, evenly spread over both directions.
+    """Matrix of a random shift, uniform over both directions.
 
     Args:
       key: PRNG key.
       image: Array ``[..., height, width, channels]``, of floats or of labels.
-      x: Most pixels to the right or to the left.
-      y: Most pixels up or down.
+      x: Largest shift to the right or to the left, in pixels.
+      y: Largest shift up or down, in pixels.
 
     Returns:
-      Matrices ``[..., 3, 3]`` for :func:`affine`.
+      Matrices ``[..., 3, 3]`` for :func:`augment.affine`.
 
     Raises:
       TypeError: ``image`` is complex, or ``key`` is not one key.
@@ -92,7 +79,7 @@ def random_translation(
       >>> print(jnp.all(abs(matrix[:, 0, 2]) < 2), jnp.all(matrix[:, 1, 2] == 0))
       True True
     """
-    image = checked_pixels(image)
+    image = as_pixels(image)
     x, y = _pair(key, image, limit(x, "x", image), limit(y, "y", image))
     return fixed.translation(x, y)
 
@@ -107,11 +94,11 @@ def random_scaling(key: jax.Array, image: jax.Array, *, x: ArrayLike, y: ArrayLi
     Args:
       key: PRNG key.
       image: Array ``[..., height, width, channels]``, of floats or of labels.
-      x: Limit :math:`r` of widths: 0.25 is a factor between 0.8 and 1.25.
+      x: Limit :math:`r` of widths: 0.25 gives a factor between 0.8 and 1.25.
       y: Limit of heights.
 
     Returns:
-      Matrices ``[..., 3, 3]`` for :func:`affine`.
+      Matrices ``[..., 3, 3]`` for :func:`augment.affine`.
 
     Raises:
       TypeError: ``image`` is complex, or ``key`` is not one key.
@@ -125,14 +112,15 @@ def random_scaling(key: jax.Array, image: jax.Array, *, x: ArrayLike, y: ArrayLi
       >>> print(jnp.all(abs(jnp.log(matrix[:, 0, 0])) < jnp.log(1.25)), matrix[0, 1, 1])
       True 1.0
     """
-    image = checked_pixels(image)
-    x, y = (jnp.log1p(limit(value, name, image)) for value, name in ((x, "x"), (y, "y")))
+    image = as_pixels(image)
+    x = jnp.log1p(limit(x, "x", image))
+    y = jnp.log1p(limit(y, "y", image))
     x, y = _pair(key, image, x, y)
     return fixed.scaling(jnp.exp(x), jnp.exp(y))
 
 
 def random_shearing(key: jax.Array, image: jax.Array, *, x: ArrayLike, y: ArrayLike) -> jax.Array:
-    """Matrix of a random shear, evenly spread over both directions.
+    """Matrix of a random shear, uniform over both directions.
 
     Args:
       key: PRNG key.
@@ -141,7 +129,7 @@ def random_shearing(key: jax.Array, image: jax.Array, *, x: ArrayLike, y: ArrayL
       y: Largest shear of rows.
 
     Returns:
-      Matrices ``[..., 3, 3]`` for :func:`affine`.
+      Matrices ``[..., 3, 3]`` for :func:`augment.affine`.
 
     Raises:
       TypeError: ``image`` is complex, or ``key`` is not one key.
@@ -155,7 +143,7 @@ def random_shearing(key: jax.Array, image: jax.Array, *, x: ArrayLike, y: ArrayL
       >>> print(jnp.all(abs(matrix[:, 0, 1]) < 0.3), jnp.all(matrix[:, 1, 0] == 0))
       True True
     """
-    image = checked_pixels(image)
+    image = as_pixels(image)
     x, y = _pair(key, image, limit(x, "x", image), limit(y, "y", image))
     return fixed.shearing(x, y)
 
@@ -166,10 +154,10 @@ def random_reflection(key: jax.Array, image: jax.Array, *, probability: ArrayLik
     Args:
       key: PRNG key.
       image: Array ``[..., height, width, channels]``, of floats or of labels.
-      probability: Of mirroring, in ``[0, 1]``.
+      probability: Probability of mirroring, in ``[0, 1]``.
 
     Returns:
-      Matrices ``[..., 3, 3]`` for :func:`affine`.
+      Matrices ``[..., 3, 3]`` for :func:`augment.affine`.
 
     Raises:
       TypeError: ``image`` is complex, or ``key`` is not one key.
@@ -184,8 +172,8 @@ def random_reflection(key: jax.Array, image: jax.Array, *, probability: ArrayLik
       [-1.  1.]
     """
     check_rate(probability, "probability")
-    image = checked_pixels(image)
-    mirrored = chosen(key, image, probability).reshape(image.shape[:-3])
+    image = as_pixels(image)
+    mirrored = decide(key, image, probability).reshape(image.shape[:-3])
     x = 1 - 2 * mirrored.astype(real_dtype(image))
     return fixed.scaling(x, jnp.ones_like(x))
 
@@ -196,11 +184,11 @@ def random_quadrilateral(key: jax.Array, image: jax.Array, *, distortion: ArrayL
     Args:
       key: PRNG key.
       image: Array ``[..., height, width, channels]``, of floats or of labels.
-      distortion: Most that a corner moves along each axis, as a share in ``[0, 1]`` of half of the
-        height and of the width.
+      distortion: Largest move of a corner along each axis, as a share in ``[0, 1]`` of half the
+        height and half the width.
 
     Returns:
-      Matrices ``[..., 3, 3]`` for :func:`perspective`.
+      Matrices ``[..., 3, 3]`` for :func:`augment.perspective`.
 
     Raises:
       TypeError: ``image`` is complex, or ``key`` is not one key.
@@ -216,9 +204,9 @@ def random_quadrilateral(key: jax.Array, image: jax.Array, *, distortion: ArrayL
     """
     check_between(distortion, "distortion", 0, 1)
     check_key(key)
-    image = checked_pixels(image)
+    image = as_pixels(image)
     share = jnp.clip(as_strength(distortion, image), 0, 1)
-    lead, (height, width) = image.shape[:-3], image.shape[-3:-1]
+    *lead, height, width, _ = image.shape
     keys = jax.random.split(key, 8)
     moved = jnp.stack([between(k, image, 0, share) for k in keys], axis=-1)
     signs = jnp.array([[-1, -1], [1, -1], [1, 1], [-1, 1]], moved.dtype)
@@ -239,7 +227,7 @@ def random_window(
 ) -> jax.Array:
     """Matrix that spreads a random window over an image of ``size``.
 
-    The window is that of :func:`random_resized_crop` with the same key.
+    :func:`augment.random_resized_crop` draws the same window with the same key.
 
     Args:
       key: PRNG key.
@@ -249,12 +237,12 @@ def random_window(
       ratio: Least and largest ratio of width to height, positive.
 
     Returns:
-      Matrices ``[..., 3, 3]`` for :func:`affine`, to be called with the same ``size``.
+      Matrices ``[..., 3, 3]`` for :func:`augment.affine`, called with the same ``size``.
 
     Raises:
       TypeError: ``image`` is complex, or ``key`` is not one key.
-      ValueError: ``size`` is not a pair of positive integers, or a limit is not positive and finite
-        but for the least share, which may be 0.
+      ValueError: ``size`` is not a pair of positive integers, or a limit is not positive and
+        finite; only the least share may be 0.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -264,7 +252,7 @@ def random_window(
       >>> print(jnp.all(jnp.linalg.det(matrix) >= 0.25))
       True
     """
-    image = checked_pixels(image)
+    image = as_pixels(image)
     drawn = draw_window(key, image, scale, ratio)
     return fixed.window(*drawn, image_size=image.shape[-3:-1], size=size)
 
@@ -275,31 +263,39 @@ def draw_window(
     scale: tuple[ArrayLike, ArrayLike],
     ratio: tuple[ArrayLike, ArrayLike],
 ) -> Window:
-    """The first of ten random windows that fits, else the largest central one, as torchvision."""
+    """Draws ten windows and returns the first that fits, else the largest central one.
+
+    torchvision does the same.
+    """
     check_key(key)
     height, width = image.shape[-3:-1]
-    shares, ratios = limits(scale, "scale", image), positive_limits(ratio, "ratio", image)
+    shares = limits(scale, "scale", image)
+    ratios = positive_limits(ratio, "ratio", image)
     check_positive(scale[1], "scale")
     area_key, ratio_key, top_key, left_key = jax.random.split(key, 4)
     area = height * width * _attempts(area_key, image, *shares)
-    aspect = jnp.exp(_attempts(ratio_key, image, *map(jnp.log, ratios)))
-    w, h = jnp.round(jnp.sqrt(area * aspect)), jnp.round(jnp.sqrt(area / aspect))
+    aspect = jnp.exp(_attempts(ratio_key, image, jnp.log(ratios[0]), jnp.log(ratios[1])))
+    w = jnp.round(jnp.sqrt(area * aspect))
+    h = jnp.round(jnp.sqrt(area / aspect))
     fits = (w >= 1) & (w <= width) & (h >= 1) & (h <= height)
     first = fits & (jnp.cumsum(fits.astype(jnp.int32), axis=-1) == 1)
     found = jnp.any(fits, axis=-1)
     aspect = jnp.clip(width / height, *ratios).astype(w.dtype)
-    w, h = (jnp.sum(jnp.where(first, side, jnp.zeros_like(side)), axis=-1) for side in (w, h))
+    w = jnp.sum(jnp.where(first, w, jnp.zeros_like(w)), axis=-1)
+    h = jnp.sum(jnp.where(first, h, jnp.zeros_like(h)), axis=-1)
     w = jnp.where(found, w, jnp.round(jnp.minimum(width, height * aspect)))
     h = jnp.where(found, h, jnp.round(jnp.minimum(height, width / aspect)))
-    w, h = jnp.maximum(w, 1), jnp.maximum(h, 1)
+    w = jnp.maximum(w, 1)
+    h = jnp.maximum(h, 1)
     top = jnp.floor(between(top_key, image, 0, 1) * (height - h + 1))
     left = jnp.floor(between(left_key, image, 0, 1) * (width - w + 1))
-    middle_top, middle_left = jnp.floor((height - h) / 2), jnp.floor((width - w) / 2)
-    return Window(jnp.where(found, top, middle_top), jnp.where(found, left, middle_left), h, w)
+    top = jnp.where(found, top, jnp.floor((height - h) / 2))
+    left = jnp.where(found, left, jnp.floor((width - w) / 2))
+    return Window(top, left, h, w)
 
 
 def _attempts(key: jax.Array, image: jax.Array, low: jax.Array, high: jax.Array) -> jax.Array:
-    """Several draws between two limits for each example."""
+    """Draws several numbers between two limits for each example, ``[..., attempts]``."""
     keys = jax.random.split(key, _ATTEMPTS)
     return jnp.stack([between(k, image, low, high) for k in keys], axis=-1)
 
@@ -307,6 +303,7 @@ def _attempts(key: jax.Array, image: jax.Array, low: jax.Array, high: jax.Array)
 def _pair(
     key: jax.Array, image: jax.Array, x: jax.Array, y: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
+    """Draws two numbers for each example, uniform within ``x`` and ``y`` on both sides of 0."""
     check_key(key)
     x_key, y_key = jax.random.split(key)
     return symmetric(x_key, image, x), symmetric(y_key, image, y)

@@ -1,8 +1,8 @@
-"""Augmentation of tables: new examples of rare classes, made from those of the data.
+"""Augmentation of tables: new examples of rare classes, made from the data.
 
-An example is a row of a table, a series or any other floating-point array, and a table is
-``[examples, ...]`` with integer class ids ``[examples]``. Pass ``wanted``, the class ids of the new
-examples; :func:`shortfall` counts how many each class lacks.
+A table is a floating-point array ``[examples, ...]`` with integer class ids ``[examples]``: its
+examples may be rows of numbers, series or others. Pass ``wanted``, the class ids of the new
+examples; :func:`shortfall` counts how many each class needs.
 """
 
 from jaxreg.augment.tables.mixtures import Mixture, fit_mixture, sample_mixture

@@ -1,4 +1,4 @@
-"""Mixtures of Gaussians: one for each class, fitted to examples and drawn from."""
+"""Mixtures of Gaussians: fits one to each class, and draws new examples from it."""
 
 import math
 from functools import partial
@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.scipy.linalg import solve_triangular
 from jax.typing import ArrayLike
 
 from jaxreg import _bits
@@ -31,8 +30,8 @@ class Mixture(NamedTuple):
 
     Attributes:
       weights: Shares of the components, ``[num_classes, components]``.
-      means: Their means, ``[num_classes, components, ...]``.
-      covariances: Their covariances over the features in one line,
+      means: Means of the components, ``[num_classes, components, ...]``.
+      covariances: Covariances of the components over the flattened features,
         ``[num_classes, components, features, features]``.
 
     >>> import jax, jax.numpy as jnp
@@ -68,28 +67,28 @@ def fit_mixture(
       \mu_k = \frac{\sum_i r_{ik} x_i}{\sum_i r_{ik}}, \quad
       \Sigma_k = \frac{\sum_i r_{ik} (x_i - \mu_k)(x_i - \mu_k)^\top}{\sum_i r_{ik}} + \lambda I
 
-    Means start at examples that are far from each other (k-means++), covariances at that of the
-    class, and all components with the same share.
+    Means start at examples far from each other (k-means++), covariances at the covariance of the
+    class, and shares at the same value.
 
     Args:
-      key: PRNG key, for the start.
+      key: PRNG key for the start.
       x: Floating-point examples ``[examples, ...]``: rows of a table, series, or others.
-      labels: Class ids, integers ``[examples]``; those out of range do not count.
+      labels: Class ids, integers ``[examples]``; ids out of range do not count.
       num_classes: Number of classes.
-      components: Number of Gaussians of a class. More than its examples is a waste, and covariances
-        of many features need many examples or a large ``ridge``.
+      components: Number of Gaussians of a class. More components than examples are useless, and
+        covariances of many features need many examples or a large ``ridge``.
       steps: Number of steps of expectation maximization.
-      ridge: What is added to variances, :math:`\lambda`, zero or positive; scikit-learn's is 1e-6.
-        Too little of it for float32 counts as a millionth of the variance of the class.
+      ridge: Number :math:`\lambda` added to variances, zero or positive; 1e-6 in scikit-learn.
+        Values below a millionth of the variance of the class are raised to it, for float32.
 
     Returns:
-      The mixtures, float32 or wider. A class without examples has one of zero means.
+      The mixtures, float32 or wider. A class without examples has zero means.
 
     Raises:
-      TypeError: ``x`` is not real floating-point, ``key`` is not one key, or ``labels`` are no
+      TypeError: ``x`` is not real floating-point, ``key`` is not one key, or ``labels`` are not
         integers.
-      ValueError: The shapes do not fit, a number is not positive, or ``ridge`` is
-        negative or infinite.
+      ValueError: The shapes do not fit, a number is not positive, or ``ridge`` is negative or
+        infinite.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -115,10 +114,9 @@ def fit_mixture(
             "`x` must have the shape [examples, ...] with examples and `labels` [examples], got "
             f"{x.shape} and {labels.shape}."
         )
-    for value, name in ((num_classes, "num_classes"), (components, "components"), (steps, "steps")):
-        check_static_integer(value, name)
-        if value < (name != "steps"):
-            raise ValueError(f"`{name}` must be at least {int(name != 'steps')}, got {value}.")
+    _check_count(num_classes, "num_classes", least=1)
+    _check_count(components, "components", least=1)
+    _check_count(steps, "steps", least=0)
     check_scalar(ridge, "ridge")
     check_nonnegative(ridge, "ridge")
     check_finite(ridge, "ridge")
@@ -132,7 +130,7 @@ def fit_mixture(
 
 
 def sample_mixture(key: jax.Array, mixture: Mixture, *, wanted: jax.Array) -> jax.Array:
-    r"""New examples of classes, drawn from the mixtures of Gaussians of the classes.
+    r"""Draws new examples of classes from their mixtures of Gaussians.
 
     .. math::
 
@@ -140,16 +138,16 @@ def sample_mixture(key: jax.Array, mixture: Mixture, *, wanted: jax.Array) -> ja
 
     Args:
       key: PRNG key.
-      mixture: As from :func:`fit_mixture`.
+      mixture: Mixtures from :func:`fit_mixture`, or others.
       wanted: Class ids of the new examples, integers ``[new]``, traced or not, as for
-        :func:`smote`; the first class stands for one below it, and the last for one above.
+        :func:`smote`. An id out of range counts as the nearest class.
 
     Returns:
       Array ``[new, ...]`` of the dtype of the means.
 
     Raises:
-      TypeError: ``key`` is not one key, or a class id no integer.
-      ValueError: ``wanted`` is not one line of class ids.
+      TypeError: ``key`` is not one key, or a class id is not an integer.
+      ValueError: ``wanted`` is not of shape ``[new]``.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -168,11 +166,11 @@ def sample_mixture(key: jax.Array, mixture: Mixture, *, wanted: jax.Array) -> ja
             f"`wanted` must be class ids of shape [new], got shape {wanted.shape}; for one class "
             "pass jnp.full(new, label)."
         )
-    mixture = Mixture(*map(jnp.asarray, mixture))
-    means = widen(mixture.means)
-    weights, means, covariances = (
-        whole_along(a, range(a.ndim)).astype(means.dtype) for a in mixture
-    )
+    mixture = Mixture(*(jnp.asarray(array) for array in mixture))
+    dtype = widen(mixture.means).dtype
+    weights = _gather(mixture.weights, dtype)
+    means = _gather(mixture.means, dtype)
+    covariances = _gather(mixture.covariances, dtype)
     classes, components = weights.shape
     flat = means.reshape(classes, components, -1)
     which_key, noise_key = jax.random.split(key)
@@ -189,6 +187,17 @@ def sample_mixture(key: jax.Array, mixture: Mixture, *, wanted: jax.Array) -> ja
     return new.reshape((len(wanted), *means.shape[2:])).astype(mixture.means.dtype)
 
 
+def _check_count(value: int, name: str, *, least: int) -> None:
+    check_static_integer(value, name)
+    if value < least:
+        raise ValueError(f"`{name}` must be at least {least}, got {value}.")
+
+
+def _gather(array: jax.Array, dtype: jnp.dtype) -> jax.Array:
+    """Puts a whole array of a mixture on every device, in the dtype of the computation."""
+    return whole_along(array, range(array.ndim)).astype(dtype)
+
+
 def _fit(
     x: jax.Array,
     key: jax.Array,
@@ -198,7 +207,7 @@ def _fit(
     steps: int,
     ridge: jax.Array,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """The mixture of the rows of ``x`` that count, which is centred first for precision."""
+    """Fits a mixture to the rows of ``x`` that count, after centering them for precision."""
     number = jnp.maximum(jnp.sum(counted), 1)
     x = jnp.where(counted[:, None] > 0, x, jnp.zeros_like(x))
     center = jnp.matmul(counted, x, precision=_PRECISE) / number
@@ -206,12 +215,12 @@ def _fit(
     covariance = jnp.matmul(x.T, x, precision=_PRECISE) / number
     variance = jnp.trace(covariance) / max(x.shape[1], 1)
     least = jnp.maximum(ridge, _LEAST_RIDGE * variance)
-    # Without any example the variance is 0, and a ridge may be.
+    # Without any example the variance is 0, and the ridge may be 0, too.
     diagonal = jnp.maximum(least, jnp.finfo(x.dtype).tiny ** 0.5) * jnp.eye(x.shape[1])
     diagonal = diagonal.astype(x.dtype)
     means = _seeds(key, x, counted, components)
     weights = jnp.full(components, 1 / components, x.dtype)
-    start = weights, means, jnp.stack([covariance + diagonal] * components)
+    start = (weights, means, jnp.stack([covariance + diagonal] * components))
 
     def step(mixture, _):
         return _maximize(x, counted, _expect(x, *mixture), diagonal), None
@@ -224,7 +233,7 @@ _LEAST_RIDGE = 1e-6
 
 
 def _seeds(key: jax.Array, x: jax.Array, counted: jax.Array, components: int) -> jax.Array:
-    """Rows that are likely far from each other: by the squares of their distances, k-means++."""
+    """Draws rows far from each other: likely by their squared distances, as in k-means++."""
 
     def choose(nearest, key):
         share = jax.random.uniform(key, dtype=x.dtype)
@@ -246,11 +255,12 @@ def _seeds(key: jax.Array, x: jax.Array, counted: jax.Array, components: int) ->
 def _expect(
     x: jax.Array, weights: jax.Array, means: jax.Array, covariances: jax.Array
 ) -> jax.Array:
-    """Which component each row is of, ``[rows, components]``."""
+    """Returns the probability of each component for each row, ``[rows, components]``."""
 
     def log_density(mean, covariance):
         root = jnp.linalg.cholesky(covariance)
-        z = solve_triangular(root, (x - mean[None]).T, lower=True)
+        centered = (x - mean[None]).T
+        z = jax.lax.linalg.triangular_solve(root, centered, left_side=True, lower=True)
         log_volume = jnp.sum(jnp.log(jnp.diagonal(root)))
         return -jnp.sum(z**2, axis=0) / 2 - log_volume - x.shape[1] * math.log(2 * math.pi) / 2
 
@@ -261,14 +271,14 @@ def _expect(
 def _maximize(
     x: jax.Array, counted: jax.Array, shares: jax.Array, diagonal: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """The mixture under which rows of these components are likeliest."""
+    """Returns the likeliest mixture for rows with these shares of the components."""
     shares = shares * counted[:, None]
     total = jnp.sum(shares, axis=0) + 10 * jnp.finfo(x.dtype).eps
     means = jnp.matmul(shares.T, x, precision=_PRECISE) / total[:, None]
 
     def covariance(mean, share, sum_of_shares):
-        centred = x - mean[None]
-        spread = jnp.matmul((share[:, None] * centred).T, centred, precision=_PRECISE)
+        centered = x - mean[None]
+        spread = jnp.matmul((share[:, None] * centered).T, centered, precision=_PRECISE)
         return spread / sum_of_shares + diagonal
 
     covariances = jax.vmap(covariance, in_axes=(0, 1, 0))(means, shares, total)

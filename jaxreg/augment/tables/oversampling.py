@@ -1,4 +1,4 @@
-"""Oversampling: new examples of rare classes, for tables, series and anything with numbers."""
+"""Oversampling: new examples between two examples of a class."""
 
 from collections.abc import Callable
 
@@ -13,7 +13,7 @@ from jaxreg._sharding import whole_along
 
 Distance = Callable[[jax.Array, jax.Array], jax.Array]
 
-# Differences of features that are held at a time, 64 MiB in float32.
+# Number of differences of features in memory at a time: 64 MiB in float32.
 _BLOCK = 2**24
 
 
@@ -26,36 +26,36 @@ def smote(
     neighbors: int = 5,
     distance: Distance | None = None,
 ) -> jax.Array:
-    r"""New examples of classes, each between an example and a near one of the same class.
+    r"""Makes new examples of classes, each between an example and a near one of the same class.
 
     .. math::
 
       s = x_i + u \, (x_j - x_i), \qquad u \sim \mathrm U(0, 1), \quad j \in N(i)
 
-    with any example :math:`i` of the class as likely, and any of its nearest of the class
-    :math:`N(i)`, as in imbalanced-learn. Where that raises, this does what it can: a class of fewer
-    examples than ``neighbors`` has fewer neighbors, its only example is repeated, and the new
-    examples of a class without any are zeros. An example is not its own neighbor, but one that is
-    identical to it is; of several at one distance the first come first.
+    as in imbalanced-learn: all examples :math:`i` of the class are equally likely, and so are the
+    nearest :math:`N(i)` of the same class. This function has results where imbalanced-learn raises:
+    if a class has fewer examples than ``neighbors``, it has fewer neighbors; an only example is
+    repeated, and a class without examples gets zeros. An example is not its own neighbor, but an
+    identical one can be. Among examples at the same distance, earlier ones count as nearer.
 
     Args:
       key: PRNG key.
       x: Floating-point examples ``[examples, ...]``: rows of a table, series, or others.
-      labels: Their class ids, integers ``[examples]``.
+      labels: Class ids of the examples, integers ``[examples]``.
       wanted: Class ids of the new examples, integers ``[new]``, traced or not. To balance all
         classes, pass ``numpy.repeat(numpy.arange(num_classes), shortfall)`` with the integers that
         :func:`shortfall` returns.
       neighbors: Number of neighbors, positive: 5 in the paper.
-      distance: Function of all examples ``[examples, ...]`` and of one that returns their distances
-        ``[examples]``, or numbers in the same order. The Euclidean one by default, for a series
-        over all its steps and channels; another one may weigh channels or align steps.
+      distance: Function of all examples ``[examples, ...]`` and of one example that returns their
+        distances ``[examples]``, or numbers in the same order. The default is Euclidean, for a
+        series over all steps and channels; your own may weigh channels or align steps.
 
     Returns:
-      Array ``[new, ...]`` of the dtype of ``x``. The search takes time for each new example and
-      each of ``x``, so draw a set once for many epochs.
+      Array ``[new, ...]`` of the dtype of ``x``. The time of the search grows with the number of
+      new examples times that in ``x``: draw a set once for many epochs.
 
     Raises:
-      TypeError: ``x`` is not real floating-point, ``key`` is not one key, or class ids are no
+      TypeError: ``x`` is not real floating-point, ``key`` is not one key, or class ids are not
         integers.
       ValueError: The shapes do not fit, ``x`` has no examples, or ``neighbors`` is not positive.
 
@@ -77,7 +77,8 @@ def smote(
     if neighbors < 1:
         raise ValueError(f"`neighbors` must be at least 1, got {neighbors}.")
     x = whole_along(jnp.asarray(x), range(x.ndim))
-    labels, wanted = (widen_labels(whole_along(jnp.asarray(v), [0])) for v in (labels, wanted))
+    labels = widen_labels(whole_along(jnp.asarray(labels), [0]))
+    wanted = widen_labels(whole_along(jnp.asarray(wanted), [0]))
     wanted = wanted.astype(labels.dtype)
     number = len(wanted)
     drawn = _bits.uniform(key, (number, 3), like=x.reshape(len(x), -1)).astype(real_dtype(x))
@@ -87,24 +88,25 @@ def smote(
         return x[:0]
     first, second = jax.lax.map(find, (wanted, drawn[:, 0], drawn[:, 1]), batch_size=at_a_time)
     share = drawn[:, 2].reshape((number,) + (1,) * (x.ndim - 1))
-    start, end = widen(x)[first], widen(x)[second]
+    start = widen(x)[first]
+    end = widen(x)[second]
     new = (start + share * (end - start)).astype(x.dtype)
     exists = jnp.any(labels[None] == wanted[:, None], axis=1)
     return jnp.where(exists.reshape(share.shape), new, jnp.zeros_like(new))
 
 
 def shortfall(labels: jax.Array, *, num_classes: int) -> jax.Array:
-    """How many examples each class lacks to have as many as the largest.
+    """Counts the examples that each class needs to have as many as the largest.
 
     Args:
-      labels: Class ids, integers ``[examples]``; those out of range do not count.
+      labels: Class ids, integers ``[examples]``; ids out of range do not count.
       num_classes: Number of classes.
 
     Returns:
       Integers ``[num_classes]``.
 
     Raises:
-      TypeError: ``labels`` are no integers.
+      TypeError: ``labels`` are not integers.
       ValueError: ``num_classes`` is not positive.
 
     Example:
@@ -124,32 +126,34 @@ def shortfall(labels: jax.Array, *, num_classes: int) -> jax.Array:
 
 
 class _Search:
-    """Finds an example of a class, and one of its neighbors there, by two numbers in (0, 1)."""
+    """Picks an example of a class and one of its neighbors there by two numbers in (0, 1)."""
 
     def __init__(self, x: jax.Array, labels: jax.Array, neighbors: int, distance: Distance):
-        self.x, self.labels = jax.lax.stop_gradient(widen(x)), labels
-        self.neighbors, self.distance = neighbors, distance
+        self.x = jax.lax.stop_gradient(widen(x))
+        self.labels = labels
+        self.neighbors = neighbors
+        self.distance = distance
 
     def __call__(self, item: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        wanted, which, whom = item
+        wanted, own_share, neighbor_share = item
         members = self.labels == wanted
         rank = jnp.cumsum(members, dtype=jnp.int32)
-        own = jnp.sum(rank <= _floor(which, rank[-1]), dtype=jnp.int32)
+        own = jnp.sum(rank <= _index(own_share, rank[-1]), dtype=jnp.int32)
         own = jnp.minimum(own, len(self.x) - 1)
         distances = self.distance(self.x, self.x[own])
         others = members & (jnp.arange(len(self.x), dtype=jnp.int32) != own)
-        # An example that is infinitely far away comes before those that do not count.
+        # An infinitely distant example is still nearer than those that do not count.
         largest = jnp.full_like(distances, jnp.finfo(distances.dtype).max)
         distances = jnp.where(distances < largest, distances, largest)
         distances = jnp.where(others, distances, jnp.full_like(distances, jnp.inf))
         order = jax.lax.top_k(-distances, self.neighbors)[1].astype(jnp.int32)
         found = jnp.minimum(jnp.sum(others, dtype=jnp.int32), self.neighbors)
-        neighbor = order[_floor(whom, found)]
+        neighbor = order[_index(neighbor_share, found)]
         return own, jnp.where(found > 0, neighbor, own)
 
 
-def _floor(share: jax.Array, number: jax.Array) -> jax.Array:
-    """A whole number below ``number``, or 0."""
+def _index(share: jax.Array, number: jax.Array) -> jax.Array:
+    """Turns a share in (0, 1) into a whole number below ``number``, or 0."""
     scaled = jnp.floor(share * number.astype(share.dtype)).astype(jnp.int32)
     return jnp.clip(scaled, 0, jnp.maximum(number - 1, 0))
 
@@ -159,6 +163,7 @@ def _euclidean(x: jax.Array, row: jax.Array) -> jax.Array:
 
 
 def _check(x: jax.Array, labels: jax.Array, wanted: jax.Array) -> None:
+    """Raises unless examples, their class ids and the wanted ones fit."""
     check_real(x, "x")
     check_integer(labels, "labels")
     check_integer(wanted, "wanted")

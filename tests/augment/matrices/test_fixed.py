@@ -34,7 +34,7 @@ def test_entries_are_those_of_the_formulas():
 
 
 def test_a_window_covers_the_result():
-    """Its corners, in pixels from the centre of the image, go to those of the result."""
+    """Its corners, in pixels from the center of the image, go to those of the result."""
     top = np.array([1.0, 2.5], np.float32)
     left = np.array([3.0, 0.5], np.float32)
     height = np.array([6.0, 5.0], np.float32)
@@ -79,7 +79,7 @@ def test_points_are_moved_in_homogeneous_coordinates():
     x, y = np.random.default_rng(2).normal(size=(2, 5, 2, 4)).astype(np.float32)
     points = np.stack([x, y, np.ones_like(x)])
     expected = np.einsum("nij,jnab->inab", matrix, points)
-    np.testing.assert_allclose(jax.jit(fixed.apply)(matrix, x, y), expected, atol=1e-5)
+    np.testing.assert_allclose(jax.jit(fixed.move_points)(matrix, x, y), expected, atol=1e-5)
 
 
 def test_entries_are_of_single_precision_unless_an_array_is_double():

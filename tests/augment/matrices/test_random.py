@@ -24,7 +24,7 @@ def drawn(name, **options):
 
 
 def assert_entries(matrix, free):
-    """All entries but those that are free are those of the identity."""
+    """All entries except the free ones equal the identity's."""
     fixed = np.ones((3, 3), bool)
     for place in free:
         fixed[place] = False
@@ -190,6 +190,7 @@ def test_wrong_arguments_are_named(name, options, message):
         jax.eval_shape(lambda: getattr(matrices, f"random_{name}")(KEY, IMAGES[:2], **options))
 
 
+@pytest.mark.exhaustive
 def test_matrices_of_labels_are_those_of_their_images():
     options = {
         "rotation": {"degrees": 9.0},

@@ -33,7 +33,7 @@ def segments(x, labels, label, neighbors):
 
 
 def on_segments(new, x, pairs):
-    """Which of the pairs each new row lies between, and where."""
+    """Finds the pair that each new row lies between, and its position."""
     starts = np.float64(x)[[pair[0] for pair in pairs]].reshape(len(pairs), -1)
     ends = np.float64(x)[[pair[1] for pair in pairs]].reshape(len(pairs), -1)
     rows = np.float64(new).reshape(len(new), 1, -1)
@@ -64,7 +64,7 @@ def test_new_rows_lie_between_neighbors_all_as_likely():
     one_way = np.array([(pair[1], pair[0]) not in pairs for pair in pairs])
     assert one_way.sum() == 3
     assert stats.kstest(share[one_way[found]], stats.uniform.cdf).pvalue > 1e-6
-    # The moments are those of imbalanced-learn.
+    # The moments equal imbalanced-learn's.
     new = np.float64(new)
     error = 5 * (1 / number + 1 / FIGURES["new"]) ** 0.5
     np.testing.assert_array_less(abs(new.mean(0) - FIGURES["mean"]), error * new.std(0))
