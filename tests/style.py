@@ -111,11 +111,7 @@ def is_row(node: ast.AST) -> bool:
 
 def is_test(node: ast.AST) -> bool:
     inverts = isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not)
-    asks = isinstance(node, ast.Call) and ast.unparse(node.func) in (
-        "bool",
-        "isinstance",
-        "hasattr",
-    )
+    asks = isinstance(node, ast.Call) and ast.unparse(node.func) in ("bool", "isinstance", "hasattr")
     return inverts or asks or isinstance(node, ast.Compare | ast.BoolOp)
 
 
