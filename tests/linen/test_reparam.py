@@ -286,7 +286,7 @@ def test_a_scan_over_wrapped_layers():
 
 
 def test_every_argument_of_flax_is_taken():
-    """What has an effect has it, and the rest is documented."""
+    """Those that should have an effect have it; the others are documented."""
     layer = nn.Dense(4, use_bias=False)
     given = linen.WeightNorm(
         layer, 1e-3, jnp.bfloat16, jnp.float16, True, nn.initializers.constant(0.5), None, {"kern"}
@@ -343,7 +343,7 @@ def test_what_is_selected():
 
 
 def test_keywords_reach_the_layer():
-    """What a mask hides from attention does not change the output; dropout is told its mode."""
+    """Elements masked from attention do not change the output; dropout is told its mode."""
     heads = nn.MultiHeadDotProductAttention(2, dropout_rate=0.5)
     mask = np.array([True] * 5 + [False]).reshape(1, 1, 1, 6)
     hidden = SERIES + np.array([0.0] * 5 + [5.0], np.float32)[:, None]
@@ -423,7 +423,8 @@ def test_a_stack_of_layers_is_treated_layer_by_layer(wrapper):
     @jax.jit
     def run(x):
         variables = module.init(KEY, x)
-        (y, stats), (other, expected) = run_wrapped(variables, x), unrolled(variables, x)
+        y, stats = run_wrapped(variables, x)
+        other, expected = unrolled(variables, x)
 
         def loss(params, call):
             return jnp.sum(call({**variables, "params": params}, x)[0] ** 2)

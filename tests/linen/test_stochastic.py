@@ -1,4 +1,4 @@
-"""What all random Linen modules share: modes, keys and Flax's own transformations."""
+"""Behavior that all random Linen modules share: modes, keys and Flax's own transformations."""
 
 import dataclasses
 

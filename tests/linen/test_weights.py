@@ -1,4 +1,4 @@
-"""Linen layers with random weights, and wrappers that change those of any layer."""
+"""Linen layers with random weights, and wrappers that change the weights of any layer."""
 
 from collections.abc import Callable
 from functools import partial

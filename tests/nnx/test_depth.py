@@ -53,7 +53,7 @@ def test_the_state_of_a_layer_moves_when_it_is_not_skipped():
 def test_a_skipped_layer_is_not_computed_and_parameters_come_from_outside():
     layer = nnx.StochasticDepth(flax_nnx.Linear(4, 4, rngs=flax_nnx.Rngs(0)), 0.5)
     traced = jax.make_jaxpr(lambda key, x: layer(x, rngs=key))(KEY, X)
-    (cond,) = (e for e in traced.eqns if e.primitive.name == "cond")
+    [cond] = [e for e in traced.eqns if e.primitive.name == "cond"]
     assert any("dot_general" in str(branch) for branch in cond.params["branches"])
     assert "dot_general" not in [e.primitive.name for e in traced.eqns]
     # The module is not an argument of what is differentiated.

@@ -92,7 +92,8 @@ def test_limits_follow_a_schedule():
     @flax_nnx.jit
     def run(layer, x):
         traces.append(1)
-        layer.mean[...], layer.var[...] = map(jnp.asarray, STATS)
+        layer.mean[...] = jnp.asarray(STATS.mean)
+        layer.var[...] = jnp.asarray(STATS.var)
         expected = normalization.batch_renorm(x, STATS, r_max=layer.r_max, d_max=layer.d_max)
         return layer(x), expected[0]
 
@@ -143,7 +144,7 @@ def cold(count):
 
 
 def test_limits_follow_a_count_of_their_own():
-    """Two steps of batch norm, as CrossQ starts with, then those of batch renormalization."""
+    """Two steps of batch norm, as CrossQ starts with, then steps of batch renormalization."""
 
     @jax.jit
     def run(x):
@@ -157,7 +158,7 @@ def test_limits_follow_a_count_of_their_own():
     np.testing.assert_array_equal(counts, [1, 2, 3])
     np.testing.assert_allclose(found[:2], expected[:2], atol=1e-6)
     assert np.abs(found[2] - expected[2]).max() > 0.1
-    # Without a schedule the variables are those of batch norm.
+    # Without a schedule it has batch norm's variables.
     assert not hasattr(flax_nnx.eval_shape(renorm), "count")
 
 

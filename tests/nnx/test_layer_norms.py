@@ -47,7 +47,7 @@ def groups(name):
 
 
 def arguments(name, fields, use_bias, use_scale, dtypes, inits):
-    """Arguments of a norm, less those of the offset where it has none."""
+    """Arguments of a norm, without arguments of the offset if it has none."""
     given = {**fields, "dtype": dtypes[0], "param_dtype": dtypes[1], "use_scale": use_scale}
     given |= {"scale_init": inits.uniform()}
     if name != "RMSNorm":
@@ -69,7 +69,7 @@ def test_options_are_those_of_flax(name, fields, features, use_bias, use_scale, 
 
 
 def assert_that_of_flax(name, fields, features, use_bias, use_scale, dtype, param_dtype):
-    """Where it takes one feature axis only, of Linen's module with the same parameters."""
+    """Results are Flax's, or Linen's if its NNX module takes only one feature axis."""
     shape = features if isinstance(features, tuple) else (features,)
     options = use_bias, use_scale, (dtype, param_dtype)
 
@@ -114,7 +114,8 @@ def positional(function):
 def test_arguments_and_defaults_are_those_of_flax(name):
     """All of them, at their positions, also of the call; initializers by what they make."""
     places = getattr(nnx, name), getattr(flax_nnx, name)
-    ours, theirs = map(defaults, places)
+    ours = defaults(places[0])
+    theirs = defaults(places[1])
     assert set(theirs) <= set(ours)
     assert positional(places[0].__init__) == positional(places[1].__init__)
     assert positional(places[0].__call__) == positional(places[1].__call__)
@@ -163,7 +164,8 @@ def test_states_load_both_ways(name):
 
 @every_name
 def test_masks_reach_the_norms(name):
-    x, valid = draw(4, 5, 6), np.arange(20).reshape(4, 5) % 3 != 0
+    x = draw(4, 5, 6)
+    valid = np.arange(20).reshape(4, 5) % 3 != 0
     valid[1] = False
     mask = valid[..., None]
 
@@ -173,8 +175,8 @@ def test_masks_reach_the_norms(name):
         return layer(x, mask=mask), layer(wrong, mask=mask), layer(x)
 
     wrong = np.where(mask, x, 9.0).astype(np.float32)
-    masked, with_others, whole = (np.asarray(a) for a in run(x, wrong))
-    # What is masked out changes nothing but itself.
+    masked, with_others, whole = jax.tree.map(np.asarray, run(x, wrong))
+    # Elements that are masked out change no others.
     np.testing.assert_allclose(masked[valid], with_others[valid], rtol=1e-6)
     assert np.isfinite(masked).all()
     assert np.any(masked != whole)
@@ -372,7 +374,7 @@ def test_the_offset_is_added_to_the_factor(name):
 
 
 def test_complex_numbers_are_those_of_flax():
-    """Where Flax's NNX has them right, which is without an offset and a factor."""
+    """Without an offset and a factor, with which Flax's NNX is wrong."""
 
     @jax.jit
     def run(x):

@@ -345,7 +345,7 @@ def test_zoneout_leaves_counters_alone():
 
 
 def test_zoneout_with_broadcast_streams_keeps_the_same_elements():
-    """What the documentation warns of: streams that ``nnx.RNN`` is told not to advance."""
+    """The documentation warns of streams that ``nnx.RNN`` is told not to advance."""
 
     @jax.jit
     def run(key, x):

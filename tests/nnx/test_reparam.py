@@ -278,7 +278,7 @@ def test_a_stack_of_wrapped_layers_in_a_scan():
 
 
 def test_every_argument_of_flax_is_taken():
-    """What has an effect has it, and the rest is documented."""
+    """Those that should have an effect have it; the others are documented."""
 
     @jax.jit
     def run(key, x):
@@ -347,7 +347,7 @@ def test_what_is_selected():
 
 
 def test_keywords_reach_the_layer_and_positions_are_those_of_flax():
-    """What a mask hides from attention does not change the output."""
+    """Elements masked from attention do not change the output."""
     mask = np.array([True] * 5 + [False]).reshape(1, 1, 1, 6)
     hidden = SERIES + np.array([0.0] * 5 + [5.0], np.float32)[:, None]
 

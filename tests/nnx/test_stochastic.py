@@ -1,4 +1,4 @@
-"""What all random NNX modules share: modes, streams of keys and Flax's own transformations."""
+"""Behavior that all random NNX modules share: modes, streams and Flax's own transformations."""
 
 import copy
 import inspect

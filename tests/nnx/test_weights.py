@@ -1,4 +1,4 @@
-"""NNX layers with random weights, and wrappers that change those of any layer."""
+"""NNX layers with random weights, and wrappers that change the weights of any layer."""
 
 import jax
 import jax.numpy as jnp
