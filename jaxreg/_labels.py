@@ -1,6 +1,6 @@
 """Cross entropies against integer labels, without a one-hot array.
 
-A label outside ``[0, num_classes)``, such as the -1 or -100 of padding, does not count.
+A label outside ``[0, num_classes)``, such as -1 or -100 for padding, does not count.
 """
 
 import jax
@@ -35,7 +35,7 @@ def check_labels(logits: jax.Array, labels: jax.Array, name: str = "labels") -> 
 def check_where(
     where: jax.Array | None, shape: tuple[int, ...], name: str = "labels", part: str = ""
 ) -> None:
-    """Raises unless a mask has the shape of the examples, that of an argument or a part of it."""
+    """Raises unless a mask has the shape of the examples; ``part`` tells which part of ``name``."""
     if where is not None and where.shape != shape:
         raise ValueError(
             f"`where` must have the shape of `{name}`{part}, {shape}, got {where.shape}."
@@ -45,7 +45,7 @@ def check_where(
 def check_weights(
     where: jax.Array | None, shape: tuple[int, ...], name: str = "labels", part: str = ""
 ) -> None:
-    """Raises unless there is a mask or a weight for each example; what JAX holds is not read."""
+    """Raises unless there is a mask or a weight for each example; JAX arrays are not read."""
     check_where(where, shape, name, part)
     if where is None:
         return
@@ -56,15 +56,16 @@ def check_weights(
     if isinstance(where, np.ndarray | np.generic) and not (where >= 0).all():
         wrong = np.asarray(where)[~(np.asarray(where) >= 0)]
         raise ValueError(
-            f"`where` must be zero or positive where it holds weights, got {wrong.flat[0]}; pass a "
+            f"`where` must hold weights that are zero or positive, got {wrong.flat[0]}; pass a "
             "mask to leave examples out."
         )
 
 
 def example_weights(counted: jax.Array, where: jax.Array | None, dtype: jnp.dtype) -> jax.Array:
-    """Weight of each example: that of ``where``, 1 without it, and 0 for those that do not count.
+    """Returns the weight of each example: from ``where``, or 1; 0 if it does not count.
 
-    A traced weight below zero is 0. One of 0 leaves the example out, and has no derivative.
+    A traced weight below zero becomes 0. A weight of 0 leaves the example out and has no
+    derivative.
     """
     if where is None:
         return counted.astype(dtype)
@@ -72,8 +73,8 @@ def example_weights(counted: jax.Array, where: jax.Array | None, dtype: jnp.dtyp
     return jnp.where(counted & ~(weights <= 0), weights, jnp.zeros_like(weights))
 
 
-def only(weights: jax.Array, x: jax.Array) -> jax.Array:
-    """Rows of the examples with a weight, else zeros: 0 * inf in their gradient would be NaN."""
+def keep_weighted(weights: jax.Array, x: jax.Array) -> jax.Array:
+    """Sets the rows of examples without weight to zero; 0 * inf in their gradient would be NaN."""
     return jnp.where((weights != 0)[..., None], x, jnp.zeros((), x.dtype))
 
 
@@ -84,29 +85,29 @@ def is_class(labels: jax.Array, num_classes: int) -> jax.Array:
 
 
 def widen_labels(labels: jax.Array) -> jax.Array:
-    """Makes room for the number of classes in the dtype of the labels."""
+    """Casts labels to a dtype with room for the number of classes."""
     return labels.astype(jnp.int32) if labels.dtype.itemsize < 4 else labels
 
 
 def cross_entropies(logits: jax.Array, labels: jax.Array, share: jax.Array) -> jax.Array:
-    """Cross entropy of each example, with a share of the label spread over all classes.
+    """Returns the cross entropy of each example, with a share of the label spread over classes.
 
-    What it is where a label is out of range has no meaning, but is finite.
+    For a label out of range the value is finite, but has no meaning.
     """
     mean = jnp.sum(logits, -1) / logits.shape[-1]
-    own = own_logits(logits, widen_labels(labels))
+    own = logits_of_labels(logits, widen_labels(labels))
     return jax.nn.logsumexp(logits, axis=-1) - weigh(1 - share, own) - weigh(share, mean)
 
 
 def distribution_cross_entropies(logits: jax.Array, rows: jax.Array, share: jax.Array) -> jax.Array:
-    """Cross entropy of each row of probabilities, with a share of them spread over all classes."""
+    """Returns the cross entropy of each row of probabilities, with a share spread over classes."""
     mass = jnp.sum(rows, axis=-1, keepdims=True)
     smoothed = (1 - share) * rows + share * mass / rows.shape[-1]
     return -jnp.sum(weigh(smoothed, jax.nn.log_softmax(logits)), axis=-1)
 
 
-def own_logits(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """The logits of the labels."""
+def logits_of_labels(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """Returns the logit of each label."""
     if jax.typeof(logits).sharding.spec[-1] is None:
         safe = jnp.clip(labels, 0, logits.shape[-1] - 1)
         return jnp.squeeze(jnp.take_along_axis(logits, safe[..., None], axis=-1), -1)

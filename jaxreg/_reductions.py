@@ -1,7 +1,7 @@
-"""Reductions of the losses of examples: to their mean, to a sum and a count, or to none.
+"""Reductions of the losses of examples: their mean, their sum and count, or the losses themselves.
 
-A reduction is a function of losses and weights of one shape, the weights zero or positive. A loss
-takes one as ``reduce``.
+A reduction is a function of losses and weights of the same shape, the weights zero or positive. A
+loss takes it as ``reduce``.
 """
 
 from typing import NamedTuple
@@ -14,7 +14,7 @@ from jaxreg._numerics import weigh, widen
 
 
 class SumAndCount(NamedTuple):
-    """Sum of weighted losses and sum of the weights, which add up over batches and devices.
+    """Sum of weighted losses and sum of the weights, to be added over batches and devices.
 
     >>> import jax.numpy as jnp
     >>> from jaxreg import targets
@@ -23,25 +23,26 @@ class SumAndCount(NamedTuple):
     """
 
     total: jax.Array  # shape=(), float32 or wider
-    count: jax.Array  # shape=(), of the same dtype; a sum of weights, not always whole
+    # A scalar of the same dtype, not always whole. The name hides the method of tuples.
+    count: jax.Array  # pyright: ignore[reportIncompatibleMethodOverride]
 
     def mean(self) -> jax.Array:
-        """Quotient of the two; 0 with a gradient of 0 where nothing was counted."""
+        """Returns the total over the count; 0 with a gradient of 0 if the count is 0."""
         empty = self.count == 0
         return self.total / jnp.where(empty, jnp.ones_like(self.count), self.count)
 
 
 def sum_and_count(losses: jax.Array, weights: jax.Array) -> SumAndCount:
-    r"""Sum of the weighted losses, and the sum of the weights.
+    r"""Returns the sum of the weighted losses, and the sum of the weights.
 
     .. math::
 
       \Big(\sum_i w_i L_i, \; \sum_i w_i\Big)
 
-    The mean over several micro-batches or devices is the quotient of the sums over all of them, and
-    not the mean of their means: these weigh an example more where few of its batch count. Both are
-    linear, and so are their gradients: ``jax.value_and_grad(f, has_aux=True)`` of a function that
-    returns the pair gives the gradient of the sum.
+    The mean over several micro-batches or devices is the quotient of the sums over all of them, not
+    the mean of their means, which gives an example more weight if few others in its batch count.
+    Both sums are linear, and so are their gradients: ``jax.value_and_grad(f, has_aux=True)`` of a
+    function that returns the pair gives the gradient of the sum.
 
     Args:
       losses: Real floating-point array :math:`L` of any shape.
@@ -55,7 +56,7 @@ def sum_and_count(losses: jax.Array, weights: jax.Array) -> SumAndCount:
       ValueError: Their shapes differ.
 
     Example:
-      Gradients of two micro-batches, of which the second has one label that counts:
+      Gradients of two micro-batches; only one label of the second counts:
 
       >>> import jax, jax.numpy as jnp
       >>> from functools import partial
@@ -69,12 +70,12 @@ def sum_and_count(losses: jax.Array, weights: jax.Array) -> SumAndCount:
       >>> print(count, round(float(total / count), 3), round(float(slope / count), 3))
       4.0 0.373 -0.146
     """
-    losses, weights = _checked(losses, weights)
+    losses, weights = _widen_both(losses, weights)
     return SumAndCount(jnp.sum(weigh(weights, losses)), jnp.sum(weights))
 
 
 def weighted_mean(losses: jax.Array, weights: jax.Array) -> jax.Array:
-    r"""Mean of the losses, each with its weight.
+    r"""Returns the mean of the losses, each with its weight.
 
     .. math::
 
@@ -85,7 +86,7 @@ def weighted_mean(losses: jax.Array, weights: jax.Array) -> jax.Array:
       weights: Weights :math:`w` of the same shape.
 
     Returns:
-      Scalar, float32 or wider; 0 with a gradient of 0 where all weights are 0.
+      Scalar, float32 or wider; 0 with a gradient of 0 if all weights are 0.
 
     Raises:
       TypeError: ``losses`` or ``weights`` are not real floating-point.
@@ -101,15 +102,15 @@ def weighted_mean(losses: jax.Array, weights: jax.Array) -> jax.Array:
 
 
 def mean_of_all(losses: jax.Array, weights: jax.Array) -> jax.Array:
-    r"""Sum of the weighted losses over the number of all of them, which is known beforehand.
+    r"""Returns the sum of the weighted losses over the static number of losses.
 
     .. math::
 
       \frac{1}{N} \sum_{i = 1}^N w_i L_i
 
-    The :func:`weighted_mean` where every example counts, without counting: on a batch that is
-    spread over devices nothing but the sum of the losses is exchanged. An example that does not
-    count adds 0 to the sum and 1 to the number.
+    If every example counts, it equals the :func:`weighted_mean`, but need not add up weights: for a
+    batch that is sharded over devices only the sum of the losses is exchanged. An example that does
+    not count adds 0 to the sum and 1 to the number.
 
     Args:
       losses: Real floating-point array :math:`L` of any shape.
@@ -128,19 +129,19 @@ def mean_of_all(losses: jax.Array, weights: jax.Array) -> jax.Array:
       >>> print(targets.mean_of_all(jnp.array([1.0, 3.0, 8.0]), jnp.ones(3)))
       4.0
     """
-    losses, weights = _checked(losses, weights)
+    losses, weights = _widen_both(losses, weights)
     return jnp.sum(weigh(weights, losses)) / max(losses.size, 1)
 
 
 def per_example(losses: jax.Array, weights: jax.Array) -> jax.Array:
-    r"""The weighted losses themselves, :math:`w_i L_i`.
+    r"""Returns the weighted losses themselves, :math:`w_i L_i`.
 
     Args:
       losses: Real floating-point array :math:`L` of any shape.
       weights: Weights :math:`w` of the same shape.
 
     Returns:
-      Array of the shape of ``losses``, float32 or wider; 0 for what does not count.
+      Array with the shape of ``losses``, float32 or wider; 0 for examples that do not count.
 
     Raises:
       TypeError: ``losses`` or ``weights`` are not real floating-point.
@@ -156,12 +157,12 @@ def per_example(losses: jax.Array, weights: jax.Array) -> jax.Array:
       >>> print(jnp.allclose(loss, jnp.log(4) * jnp.array([1, 1, 0])))
       True
     """
-    losses, weights = _checked(losses, weights)
+    losses, weights = _widen_both(losses, weights)
     return weigh(weights, losses)
 
 
-def _checked(losses: jax.Array, weights: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Both in the dtype of the sums."""
+def _widen_both(losses: jax.Array, weights: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Checks losses and weights, and casts both to the dtype of the sums."""
     check_real(losses, "losses")
     check_real(weights, "weights")
     if losses.shape != weights.shape:

@@ -1,22 +1,22 @@
 """Masks: functions from a parameter tree to a tree of booleans, of multipliers or of depths.
 
-They look at names and shapes alone, never at values, and work on the parameters of Linen, on an
-NNX state and on any other pytree. Hand the masks to ``optax.masked``, to
-:func:`jaxreg.penalties.total` or to the decays of :mod:`jaxreg.transforms`, :func:`multipliers` to
-those decays and lifts, and :func:`depth` to :func:`jaxreg.transforms.layerwise_scale`.
-:func:`all_of`, :func:`any_of` and :func:`negate` combine masks.
+They look at names and shapes, never at values, and work on Linen parameters, on an NNX state and on
+any other pytree. Pass masks to ``optax.masked``, to :func:`jaxreg.penalties.total` or to the decays
+of :mod:`jaxreg.transforms`; pass :func:`multipliers` to those decays and lifts, and :func:`depth`
+to :func:`jaxreg.transforms.layerwise_scale`. :func:`all_of`, :func:`any_of` and :func:`negate`
+combine masks.
 
-A name stands for whole names along the path: ``Dense_1`` is found in ``encoder/Dense_1/kernel`` and
-not in ``Dense_10/kernel``. Boxes of partition metadata are looked through.
+Patterns match whole names along the path: ``Dense_1`` matches ``encoder/Dense_1/kernel`` but not
+``Dense_10/kernel``. Boxes of partition metadata do not count as names.
 
-Where jaxreg takes a mask, it may be a function of the parameters, a tree of booleans, or a prefix
-of one (True for a whole subtree). Leaves that are not arrays pass by. A leaf of a decay's mask may
+In jaxreg a mask may be a function of the parameters, a tree of booleans, or a prefix of one (True
+for a whole subtree). Leaves that are not arrays are skipped. A leaf of a decay's mask may
 also be a boolean array that broadcasts to the parameter: with ``[rows, 1]``, some rows of an
 embedding table decay and others do not.
 
-Of a transformer, :func:`kernels` selects class tokens and position embeddings too, as most code
-with ``ndim > 1`` does: they have two or more axes, such as ``[1, 1, features]``. To leave them out,
-``masks.all_of(masks.kernels, masks.negate(masks.match("cls|pos_embedding")))``.
+In a transformer, :func:`kernels` selects class tokens and position embeddings too, as code with
+``ndim > 1`` usually does: they have two or more axes, such as ``[1, 1, features]``. To leave them
+out, use ``masks.all_of(masks.kernels, masks.negate(masks.match("cls|pos_embedding")))``.
 """
 
 import re
@@ -43,29 +43,28 @@ __all__ = [
     "no_bias_or_norm",
 ]
 
-# The names that Flax, Haiku and common practice give to what is added to or scales an activation.
+# Names that Flax, Haiku and common practice give to parameters that shift or scale activations.
 _OFFSETS_AND_SCALES = frozenset({"b", "bias", "scale", "offset", "mean", "var"})
 
 
 def kernels(params: Any, *, stacked: Mask = None) -> Any:
     """Selects the weights that multiply activations, embeddings included.
 
-    A leaf is one if it is floating-point, has at least two axes, and is not named like an offset or
-    a scale (``bias``, ``scale``, ``b``, ``offset``, ``mean``, ``var``): the bias of an attention
-    projection and the scale of a scanned normalization have two axes too. Class tokens and position
-    embeddings have as many axes and are selected; the head of this module shows how to leave them
-    out.
+    A leaf is selected if it is floating-point, has at least two axes, and is not named like an
+    offset or a scale (``bias``, ``scale``, ``b``, ``offset``, ``mean``, ``var``): the bias of an
+    attention projection and the scale of a scanned normalization have two axes too. Class tokens
+    and position embeddings are selected; :mod:`jaxreg.masks` shows how to leave them out.
 
     Args:
       params: Parameter tree.
-      stacked: Mask of the leaves that hold one array per layer along their first axis, as those of
-        ``nn.scan`` and ``nnx.vmap`` do; that axis does not count. None for no leaf.
+      stacked: Mask of the leaves that hold one array per layer along their first axis, as with
+        ``nn.scan`` and ``nnx.vmap``; that axis does not count. None for no leaf.
 
     Returns:
       Tree of booleans with the structure of ``params``.
 
     Raises:
-      TypeError: ``stacked`` is no mask of whole leaves.
+      TypeError: ``stacked`` is not a mask of whole leaves.
       ValueError: ``stacked`` has another tree.
 
     Example:
@@ -82,11 +81,11 @@ def kernels(params: Any, *, stacked: Mask = None) -> Any:
 
 
 def no_bias_or_norm(params: Any) -> Any:
-    """Selects every weight but the offsets and scales of layers and norms.
+    """Selects all weights except the offsets and scales of layers and norms.
 
-    A leaf is one if it is floating-point and is not named like an offset or a scale (``bias``,
-    ``scale``, ``b``, ``offset``, ``mean``, ``var``). Unlike :func:`kernels` it selects vectors and
-    single numbers of other names too, such as layer scale or a temperature.
+    A leaf is selected if it is floating-point and is not named like an offset or a scale (``bias``,
+    ``scale``, ``b``, ``offset``, ``mean``, ``var``). Unlike :func:`kernels` it also selects vectors
+    and single numbers with other names, such as layer scale or a temperature.
 
     Args:
       params: Parameter tree.
@@ -106,20 +105,20 @@ def no_bias_or_norm(params: Any) -> Any:
 def match(regex: str) -> Callable[[Any], Any]:
     """Makes a mask that selects parameters by their path.
 
-    The expression has to match one or more whole names along the path, which are joined by ``/``:
-    ``kernel`` selects ``Dense_0/kernel`` and not ``Dense_0/kernel_2``; ``^head/.*`` selects what
-    stands under ``head`` at the root. The dtype of a leaf does not count.
+    The expression has to match one or more whole names along the path, joined by ``/``: ``kernel``
+    selects ``Dense_0/kernel`` but not ``Dense_0/kernel_2``; ``^head/.*`` selects everything below
+    ``head`` at the root. The dtype of a leaf does not count.
 
     Args:
       regex: Regular expression of Python's ``re``.
 
     Returns:
-      Function from a parameter tree to a tree of booleans of its structure, which are all False
-      where no path matches.
+      Function from a parameter tree to a tree of booleans with its structure; all are False if no
+      path matches.
 
     Raises:
-      ValueError: ``regex`` is no regular expression.
-      TypeError: ``regex`` is not a string, such as the parameters themselves.
+      ValueError: ``regex`` is not a regular expression.
+      TypeError: ``regex`` is not a string, but for example the parameters themselves.
 
     Example:
       >>> import jax.numpy as jnp
@@ -132,24 +131,24 @@ def match(regex: str) -> Callable[[Any], Any]:
 
     def mask(params: Any) -> Any:
         return jax.tree_util.tree_map_with_path(
-            lambda path, _: pattern.search(_joined(path)) is not None, params
+            lambda path, _: pattern.search(_name(path)) is not None, params
         )
 
     return mask
 
 
 def all_of(*masks: Mask) -> Callable[[Any], Any]:
-    """Makes a mask that selects what all of the given masks select.
+    """Makes a mask that selects a leaf if all of the given masks do.
 
     Args:
       *masks: Masks: functions of the parameters, trees of booleans, or None for all parameters.
 
     Returns:
-      Function from a parameter tree to a tree of booleans of its structure. Where a mask has an
+      Function from a parameter tree to a tree of booleans with its structure. If a mask has an
       array for parts of a leaf, so has the result.
 
     Raises:
-      TypeError: A mask is a single value, or a leaf of it is no boolean.
+      TypeError: A mask is a single value, or a leaf of it is not a boolean.
 
     Example:
       >>> import jax.numpy as jnp
@@ -159,21 +158,21 @@ def all_of(*masks: Mask) -> Callable[[Any], Any]:
       >>> print(mask(params))
       {'embed': {'embedding': False}, 'head': {'kernel': True}}
     """
-    return _combined(lambda a, b: a & b, True, masks)
+    return _combine(lambda a, b: a & b, True, masks)
 
 
 def any_of(*masks: Mask) -> Callable[[Any], Any]:
-    """Makes a mask that selects what one of the given masks selects, or more of them.
+    """Makes a mask that selects a leaf if at least one of the given masks does.
 
     Args:
       *masks: Masks as in :func:`all_of`.
 
     Returns:
-      Function from a parameter tree to a tree of booleans of its structure. Where a mask has an
+      Function from a parameter tree to a tree of booleans with its structure. If a mask has an
       array for parts of a leaf, so has the result.
 
     Raises:
-      TypeError: A mask is a single value, or a leaf of it is no boolean.
+      TypeError: A mask is a single value, or a leaf of it is not a boolean.
 
     Example:
       >>> import jax.numpy as jnp
@@ -182,21 +181,21 @@ def any_of(*masks: Mask) -> Callable[[Any], Any]:
       >>> print(masks.any_of(masks.kernels, masks.match("gamma"))(params))
       {'bias': False, 'gamma': True, 'kernel': True}
     """
-    return _combined(lambda a, b: a | b, False, masks)
+    return _combine(lambda a, b: a | b, False, masks)
 
 
 def negate(mask: Mask) -> Callable[[Any], Any]:
-    """Makes a mask that selects what the given mask does not.
+    """Makes a mask that selects a leaf if the given mask does not.
 
     Args:
       mask: Mask as in :func:`all_of`.
 
     Returns:
-      Function from a parameter tree to a tree of booleans of its structure. Where the mask has an
+      Function from a parameter tree to a tree of booleans with its structure. If the mask has an
       array for parts of a leaf, so has the result.
 
     Raises:
-      TypeError: The mask is a single value, or a leaf of it is no boolean.
+      TypeError: The mask is a single value, or a leaf of it is not a boolean.
 
     Example:
       >>> import jax.numpy as jnp
@@ -204,7 +203,7 @@ def negate(mask: Mask) -> Callable[[Any], Any]:
       >>> print(masks.negate(masks.kernels)({"bias": jnp.ones(3), "kernel": jnp.ones((2, 3))}))
       {'bias': True, 'kernel': False}
     """
-    return _combined(lambda a, b: b ^ a, True, (mask,))
+    return _combine(lambda a, b: b ^ a, True, (mask,))
 
 
 def multipliers(
@@ -213,20 +212,20 @@ def multipliers(
     r"""Makes a function that gives each parameter the multiplier of its path.
 
     This is the form of ``wd_mults`` and ``lr_mults`` of big_vision. A pattern has to match the
-    whole path, whose names are joined by ``/``, and the first pattern that does counts: ``kernel``
-    matches no ``Dense_0/kernel``, ``.*/kernel`` does. The decays and lifts of
-    :mod:`jaxreg.transforms` take the result as ``multipliers``.
+    whole path, whose names are joined by ``/``; the first match counts. ``.*/kernel`` matches
+    ``Dense_0/kernel``, ``kernel`` does not. The decays and lifts of :mod:`jaxreg.transforms` take
+    the result as ``multipliers``.
 
     Args:
-      patterns: Pairs of a regular expression and the multiplier, zero or positive, of the
-        parameters that it is the first to match.
+      patterns: Pairs of a regular expression and a multiplier, zero or positive; the first
+        expression that matches a parameter gives its multiplier.
       otherwise: Multiplier of the parameters that no pattern matches.
 
     Returns:
-      Function from a parameter tree to a tree of multipliers of its structure.
+      Function from a parameter tree to a tree of multipliers with its structure.
 
     Raises:
-      ValueError: A pattern is no regular expression, or a multiplier is negative.
+      ValueError: A pattern is not a regular expression, or a multiplier is negative.
       TypeError: ``patterns`` is not a sequence of pairs, or a pattern is not a string.
 
     Example:
@@ -241,14 +240,14 @@ def multipliers(
       Beyer, Zhai and Kolesnikov, `Big Vision <https://github.com/google-research/big_vision>`_,
       2022, ``optax.py``
     """
-    rows = [(_compiled(regex, "patterns"), value) for regex, value in _pairs(patterns)]
+    rows = [(_compile(regex, "patterns"), value) for regex, value in _pairs(patterns)]
     check_nonnegative(otherwise, "otherwise")
     for _, value in rows:
         check_nonnegative(value, "patterns")
 
     def tree(params: Any) -> Any:
         def leaf(path: tuple[Any, ...], _: Any) -> ArrayLike:
-            name = _joined(path)
+            name = _name(path)
             return next((value for regex, value in rows if regex.fullmatch(name)), otherwise)
 
         return jax.tree_util.tree_map_with_path(leaf, params)
@@ -257,28 +256,28 @@ def multipliers(
 
 
 def depth(params: Any, order: Sequence[str], *, stacked: Mask = None) -> Any:
-    r"""Tells how far from the input each parameter is.
+    r"""Tells the distance of each parameter from the input.
 
     .. math::
 
       d(w) = \min \{i : \text{order}_i \text{ matches the path of } w\}
 
-    A stack of layers takes as many places as it has layers, and an array of their depths in place
-    of one integer.
+    A stack of layers takes as many places as it has layers, and gets an array of their depths
+    instead of one integer.
 
     Args:
       params: Parameter tree.
       order: Names or regular expressions from the input to the output, each as in :func:`match`;
-        the first that matches counts. Join those of one depth by ``|``.
-      stacked: Mask of the leaves that hold one array per layer along their first axis, as those of
-        ``nn.scan`` and ``nnx.vmap`` do. None for no leaf.
+        the first that matches counts. Join names of the same depth by ``|``.
+      stacked: Mask of the leaves that hold one array per layer along their first axis, as with
+        ``nn.scan`` and ``nnx.vmap``. None for no leaf.
 
     Returns:
-      Tree of integers, from 0 at the input, with the structure of ``params``. Leaves of stacks have
-      a NumPy array of them, one integer for each layer.
+      Tree of integers, from 0 at the input, with the structure of ``params``. A stack has a NumPy
+      array with one integer for each layer.
 
     Raises:
-      ValueError: No expression matches some parameter, which is named, or the stacks of one
+      ValueError: No expression matches a parameter, which the error names, or the stacks of one
         expression have different numbers of layers.
       TypeError: ``order`` is a single string.
 
@@ -298,7 +297,7 @@ def depth(params: Any, order: Sequence[str], *, stacked: Mask = None) -> Any:
     patterns = [_whole_names(regex, "order") for regex in order]
 
     def position(path: tuple[Any, ...], _: Any) -> int:
-        name = _joined(path)
+        name = _name(path)
         for i, pattern in enumerate(patterns):
             if pattern.search(name):
                 return i
@@ -312,11 +311,11 @@ def depth(params: Any, order: Sequence[str], *, stacked: Mask = None) -> Any:
     places = jax.tree_util.tree_map_with_path(position, params)
     if stacked is None:
         return places
-    return _unrolled(places, params, select_stacked(stacked, params), order)
+    return _unroll(places, params, select_stacked(stacked, params), order)
 
 
-def _unrolled(places: Any, params: Any, stacked: Any, order: Sequence[str]) -> Any:
-    """Depths where the expressions of stacks take one place per layer."""
+def _unroll(places: Any, params: Any, stacked: Any, order: Sequence[str]) -> Any:
+    """Turns places into depths; the expression of a stack takes one place per layer."""
     layers = [1] * len(order)
 
     def widen(place: int, w: Any, in_stack: bool) -> None:  # noqa: FBT001
@@ -324,9 +323,9 @@ def _unrolled(places: Any, params: Any, stacked: Any, order: Sequence[str]) -> A
             count = jnp.shape(w)[0]
             if layers[place] not in (1, count):
                 raise ValueError(
-                    "`stacked` must select stacks of one number of layers for each expression of "
-                    f"`order`, got {layers[place]} and {count} for {order[place]!r}; give them "
-                    "expressions of their own."
+                    "`stacked` must select stacks of the same number of layers for each expression "
+                    f"of `order`, got {layers[place]} and {count} for {order[place]!r}; give each "
+                    "stack its own expression."
                 )
             layers[place] = count
 
@@ -339,12 +338,12 @@ def _unrolled(places: Any, params: Any, stacked: Any, order: Sequence[str]) -> A
     return jax.tree.map(leaf, places, params, stacked)
 
 
-def _combined(
+def _combine(
     join: Callable[[Any, Any], Any],
     start: bool,  # noqa: FBT001
     masks: tuple[Mask, ...],
 ) -> Callable[[Any], Any]:
-    """Mask that joins what several masks say of each leaf."""
+    """Makes a mask that joins the booleans of several masks."""
     for each in masks:
         check_mask(each)
 
@@ -363,7 +362,7 @@ def _pairs(patterns: Sequence[tuple[str, ArrayLike]]) -> list[tuple[str, ArrayLi
     if any(isinstance(row, str) or not isinstance(row, Sequence) or len(row) != 2 for row in rows):
         raise TypeError(
             "`patterns` must be pairs of a regular expression and a multiplier, got "
-            f'{patterns!r}; pass such as [(".*/kernel", 1.0)].'
+            f'{patterns!r}; pass for example [(".*/kernel", 1.0)].'
         )
     return rows
 
@@ -373,27 +372,27 @@ def _is_weight(path: tuple[Any, ...], leaf: Any) -> bool:
     return is_floating(leaf) and own not in _OFFSETS_AND_SCALES
 
 
-def _joined(path: tuple[Any, ...]) -> str:
+def _name(path: tuple[Any, ...]) -> str:
     return "/".join(path_names(path))
 
 
 def _whole_names(regex: str, argument: str) -> re.Pattern[str]:
-    """Compiles an expression that may begin and end at the borders of names alone."""
-    _compiled(regex, argument)
+    """Compiles an expression that may begin and end only at the borders of names."""
+    _compile(regex, argument)
     flags = re.match(r"(\(\?[aiLmsux]+\))?", regex)[0]  # pyright: ignore[reportOptionalSubscript]
-    return _compiled(rf"{flags}(?:^|(?<=/))(?:{regex[len(flags) :]})(?=/|$)", argument)
+    return _compile(rf"{flags}(?:^|(?<=/))(?:{regex[len(flags) :]})(?=/|$)", argument)
 
 
-def _compiled(regex: str, argument: str) -> re.Pattern[str]:
+def _compile(regex: str, argument: str) -> re.Pattern[str]:
     if not isinstance(regex, str):
         raise TypeError(
             f"`{argument}` must give regular expressions as strings, got {type(regex).__name__}; "
-            "masks.match(regex) returns the function of the parameters."
+            "call masks.match(regex) first, then its result with the parameters."
         )
     try:
         return re.compile(regex)
     except re.error as error:
         raise ValueError(
             f"`{argument}` must give regular expressions, got {regex!r}: {error}; "
-            "take signs that are meant as they are through re.escape."
+            "escape literal characters with re.escape."
         ) from None

@@ -1,11 +1,11 @@
-"""Targets: smoothed and mixed labels, with integer labels and without a one-hot array; flooding.
+"""Targets: smoothed and mixed labels, from integer labels without a one-hot array; flooding.
 
-A label outside ``[0, num_classes)``, such as the -1 or -100 of padding, contributes nothing. What
-becomes of the losses of the examples is a function: :func:`weighted_mean` unless told,
-:func:`sum_and_count` to add up micro-batches and devices, :func:`mean_of_all` where every example
-counts, :func:`per_example`, or one of your own of the losses and their weights.
+A label outside ``[0, num_classes)``, such as -1 or -100 for padding, contributes nothing. A
+function reduces the losses of the examples: :func:`weighted_mean` by default,
+:func:`sum_and_count` to add up micro-batches and devices, :func:`mean_of_all` if every example
+counts, :func:`per_example`, or your own function of the losses and their weights.
 
-Over the devices of a ``shard_map``, each of which holds a part of the batch:
+With ``shard_map``, where each device holds a part of the batch:
 
 >>> from functools import partial
 >>> import jax, jax.numpy as jnp
@@ -46,7 +46,7 @@ from jaxreg._labels import (
     distribution_cross_entropies,
     example_weights,
     is_class,
-    only,
+    keep_weighted,
     widen_labels,
 )
 from jaxreg._numerics import align, as_strength, weigh, widen
@@ -74,7 +74,7 @@ __all__ = [
 
 
 def smooth_labels(labels: jax.Array, *, alpha: ArrayLike, num_classes: int) -> jax.Array:
-    r"""Class distributions that leave a share of the probability to all classes.
+    r"""Returns class distributions with a share of the probability spread over all classes.
 
     .. math::
 
@@ -104,20 +104,20 @@ def smooth_labels(labels: jax.Array, *, alpha: ArrayLike, num_classes: int) -> j
       Szegedy et al., `Rethinking the Inception Architecture for Computer Vision
       <https://arxiv.org/abs/1512.00567>`_, 2016
     """
-    share = _checked_share(labels, alpha, num_classes)
+    share = _check_share(labels, alpha, num_classes)
     return _rows(labels, 1 - share + share / num_classes, share / num_classes, num_classes)
 
 
 def smooth_labels_excluding(labels: jax.Array, *, alpha: ArrayLike, num_classes: int) -> jax.Array:
-    r"""Class distributions that leave a share of the probability to the other classes.
+    r"""Returns class distributions with a share of the probability spread over other classes.
 
     .. math::
 
       q_k = \begin{cases} 1 - \alpha & k = y \\ \frac{\alpha}{K - 1} & \text{else} \end{cases}
 
-    The convention of fairseq and of Flax's examples. It is :func:`smooth_labels` with
-    :math:`\alpha K / (K - 1)`, and so :func:`smoothed_cross_entropy` with this is its loss without
-    the rows. A single class has no others and keeps all of the probability.
+    This is the convention of fairseq and of Flax's examples. It is :func:`smooth_labels` with
+    :math:`\alpha K / (K - 1)`; :func:`smoothed_cross_entropy` with that value computes the same
+    loss without the rows. A single class has no others and keeps all of the probability.
 
     Args:
       labels: Integer class ids :math:`y`, ``[...]``.
@@ -142,7 +142,7 @@ def smooth_labels_excluding(labels: jax.Array, *, alpha: ArrayLike, num_classes:
       Ott et al., `fairseq: A Fast, Extensible Toolkit for Sequence Modeling
       <https://arxiv.org/abs/1904.01038>`_, 2019
     """
-    share = _checked_share(labels, alpha, num_classes)
+    share = _check_share(labels, alpha, num_classes)
     if num_classes == 1:
         share = jnp.zeros_like(share)
     return _rows(labels, 1 - share, share / max(num_classes - 1, 1), num_classes)
@@ -156,33 +156,33 @@ def smoothed_cross_entropy(
     where: jax.Array | None = None,
     reduce: Callable[[jax.Array, jax.Array], Any] = weighted_mean,
 ) -> Any:
-    r"""Mean cross entropy against smoothed labels, from integer class ids or distributions.
+    r"""Returns the mean cross entropy against smoothed class ids or distributions.
 
     .. math::
 
       L = \frac{\sum_i w_i L_i}{\sum_i w_i}, \qquad
       L_i = \log \sum_k e^{z_{ik}} - (1 - \alpha) z_{i y_i} - \frac{\alpha}{K} \sum_k z_{ik}
 
-    The weight :math:`w_i` is 0 for a label out of range and for a row of zeros; where no example
-    has one the loss and its gradient are 0. With ``alpha`` 0 it is the cross entropy.
+    The weight :math:`w_i` is 0 for a label out of range and for a row of zeros; if all weights are
+    0, the loss and its gradient are 0. With ``alpha`` 0 it is the cross entropy.
 
     Args:
       logits: Unnormalized log probabilities :math:`z`, ``[..., num_classes]``.
-      labels: Integer class ids :math:`y`, ``[...]``, or distributions :math:`q` of the shape of
-        ``logits``, such as the labels of mixed examples: then :math:`\sum_k q_{ik} z_{ik}` takes
-        the place of :math:`z_{i y_i}`.
+      labels: Integer class ids :math:`y`, ``[...]``, or distributions :math:`q` with the shape of
+        ``logits``, such as the labels of mixed examples: then :math:`\sum_k q_{ik} z_{ik}` replaces
+        :math:`z_{i y_i}`.
       alpha: Share :math:`\alpha` in ``[0, 1]`` that is spread over all :math:`K` classes.
       where: Mask, or weights :math:`w`, of the examples: booleans or numbers that are zero or
-        positive, ``[...]``. ``class_weights[labels]`` weighs the classes, as torch's ``weight``
+        positive, ``[...]``. ``class_weights[labels]`` weights the classes, as torch's ``weight``
         does without smoothing.
-      reduce: Function of the losses and the weights, both ``[...]``, see the head of
-        :mod:`jaxreg.targets`.
+      reduce: Function of the losses and the weights, both ``[...]``; :mod:`jaxreg.targets` lists
+        them.
 
     Returns:
-      Scalar, float32 or wider; with another ``reduce`` what that returns.
+      Scalar, float32 or wider; with another ``reduce`` its result.
 
     Raises:
-      TypeError: ``logits`` are not real floating-point, or ``labels`` neither integers nor
+      TypeError: ``logits`` are not real floating-point, or ``labels`` are neither integers nor
         distributions.
       ValueError: ``alpha`` is a number outside ``[0, 1]``, a NumPy array of weights has a negative
         one, or the shapes do not fit.
@@ -194,7 +194,7 @@ def smoothed_cross_entropy(
       >>> print(jnp.allclose(loss, jnp.log(4)))
       True
 
-      Mixup with smoothing, timm's default; CutMix likewise:
+      Mixup with smoothing, timm's default; CutMix works the same way:
 
       >>> x, y, model = jnp.ones((3, 8)), jnp.arange(3), jax.nn.relu
       >>> mixed = augment.random_mixup(jax.random.key(0), x, y, alpha=0.8, num_classes=8)
@@ -209,13 +209,14 @@ def smoothed_cross_entropy(
     """
     check_between(alpha, "alpha", 0, 1, "the share of smoothing")
     if _are_distributions(logits, labels):
-        return reduce(*_losses_of_rows(logits, labels, alpha, where))
+        losses, weights = _losses_of_rows(logits, labels, alpha, where)
+        return reduce(losses, weights)
     check_labels(logits, labels)
     check_weights(where, labels.shape)
     share = jnp.clip(as_strength(alpha, logits), 0, 1)
     wide = widen(logits)
     weights = example_weights(is_class(labels, logits.shape[-1]), where, wide.dtype)
-    return reduce(cross_entropies(only(weights, wide), labels, share), weights)
+    return reduce(cross_entropies(keep_weighted(weights, wide), labels, share), weights)
 
 
 def mixed_cross_entropy(
@@ -228,19 +229,19 @@ def mixed_cross_entropy(
     where: jax.Array | None = None,
     reduce: Callable[[jax.Array, jax.Array], Any] = weighted_mean,
 ) -> Any:
-    r"""Mean cross entropy of mixed examples against the labels of both parts.
+    r"""Returns the mean cross entropy of mixed examples against the labels of both parts.
 
     .. math::
 
       L = \frac{\sum_i w_i L_i}{\sum_i w_i}, \qquad
       L_i = \lambda_i \, \mathrm{CE}(z_i, a_i) + (1 - \lambda_i) \, \mathrm{CE}(z_i, b_i)
 
-    The loss of mixup and of CutMix. A label out of range adds nothing to :math:`L_i`, and the
-    weight :math:`w_i` is 0 where no label in range has a share; where no example has a weight the
-    loss and its gradient are 0. That is :func:`smoothed_cross_entropy` of the mixed rows without
-    the rows, and with a share of 1 the loss of the first labels alone. Where a label of one part
-    alone is out of range, torch's ``lam * loss(labels_a) + (1 - lam) * loss(labels_b)`` differs: it
-    takes the mean of each part over its own labels.
+    This is the loss of mixup and of CutMix. A label out of range adds nothing to :math:`L_i`. The
+    weight :math:`w_i` is 0 if no label in range has a share; if all weights are 0, the loss and its
+    gradient are 0. The loss equals :func:`smoothed_cross_entropy` of the mixed rows, but never
+    makes the rows; with a share of 1 it is the loss of the first labels. If only one of the two
+    labels is out of range, torch's ``lam * loss(labels_a) + (1 - lam) * loss(labels_b)`` differs:
+    it takes the mean of each part over its own labels.
 
     Args:
       logits: Unnormalized log probabilities :math:`z` of mixed examples, ``[..., num_classes]``.
@@ -248,15 +249,15 @@ def mixed_cross_entropy(
       labels_b: Integer class ids :math:`b` of the second parts, ``[...]``.
       share: Share :math:`\lambda` in ``[0, 1]`` of the first part: a number, or an array that
         broadcasts to the labels, such as one share for each example.
-      alpha: Share in ``[0, 1]`` of smoothing, as of :func:`smoothed_cross_entropy`.
-      where: Mask or weights :math:`w` of the examples, as of :func:`smoothed_cross_entropy`.
-      reduce: Function of the losses and the weights, as of :func:`smoothed_cross_entropy`.
+      alpha: Share in ``[0, 1]`` of smoothing, as in :func:`smoothed_cross_entropy`.
+      where: Mask or weights :math:`w` of the examples, as in :func:`smoothed_cross_entropy`.
+      reduce: Function of the losses and the weights, as in :func:`smoothed_cross_entropy`.
 
     Returns:
-      Scalar, float32 or wider; with another ``reduce`` what that returns.
+      Scalar, float32 or wider; with another ``reduce`` its result.
 
     Raises:
-      TypeError: ``logits`` are not real floating-point, or the labels not integers.
+      TypeError: ``logits`` are not real floating-point, or the labels are not integers.
       ValueError: ``share`` or ``alpha`` is a number outside ``[0, 1]``, a NumPy array of weights
         has a negative one, or the shapes do not fit.
 
@@ -280,31 +281,33 @@ def mixed_cross_entropy(
         check_between(share, "share", 0, 1, "the share of the first labels")
     check_weights(where, labels_a.shape, "labels_a")
     smoothing = jnp.clip(as_strength(alpha, logits), 0, 1)
-    wide, classes = widen(logits), logits.shape[-1]
+    wide = widen(logits)
+    classes = logits.shape[-1]
     share = jnp.clip(align(share, jnp.sum(wide, axis=-1)), 0, 1)
     first = jnp.where(is_class(labels_a, classes), share, jnp.zeros_like(share))
     second = jnp.where(is_class(labels_b, classes), 1 - share, jnp.zeros_like(share))
     weights = example_weights((first != 0) | (second != 0), where, wide.dtype)
-    wide = only(weights, wide)
+    wide = keep_weighted(weights, wide)
     losses = weigh(first, cross_entropies(wide, labels_a, smoothing))
-    return reduce(losses + weigh(second, cross_entropies(wide, labels_b, smoothing)), weights)
+    losses += weigh(second, cross_entropies(wide, labels_b, smoothing))
+    return reduce(losses, weights)
 
 
 def flood(loss: jax.Array, *, level: ArrayLike) -> jax.Array:
-    r"""Turns a loss around that falls below a level.
+    r"""Reflects a loss that falls below a level.
 
     .. math::
 
       \tilde L = |L - b| + b
 
-    Above the level this is the loss to the bit. Below it the gradient is that of the loss with its
-    sign turned, and at the level it is 0. The paper floods the mean over a batch: an array is
-    flooded element by element, which is another thing.
+    Above the level this is exactly the loss. Below it the gradient has the opposite sign, and at
+    the level it is 0. The paper floods the mean over a batch; an array is flooded element by
+    element, which is not the same.
 
     Args:
-      loss: Floating-point array of any shape, the mean loss of a batch as a rule.
+      loss: Floating-point array of any shape, usually the mean loss of a batch.
       level: Level :math:`b` in units of the loss. Zero changes no loss that is zero or positive,
-        and minus infinity none at all.
+        and minus infinity changes none.
 
     Returns:
       Array with the shape and dtype of ``loss``.
@@ -325,7 +328,8 @@ def flood(loss: jax.Array, *, level: ArrayLike) -> jax.Array:
     """
     check_real(loss, "loss")
     check_between(level, "level", -math.inf, math.inf)
-    wide, level = widen(loss), as_strength(level, loss)
+    wide = widen(loss)
+    level = as_strength(level, loss)
     turned = (2 * level - wide).astype(loss.dtype)
     still = jnp.where(wide == level, jax.lax.stop_gradient(loss), loss)
     return jnp.where(wide < level, turned, still)
@@ -341,19 +345,23 @@ def _are_distributions(logits: jax.Array, labels: jax.Array) -> bool:
 def _losses_of_rows(
     logits: jax.Array, rows: jax.Array, alpha: ArrayLike, where: jax.Array | None
 ) -> tuple[jax.Array, jax.Array]:
-    """Losses and weights of distributions; a row of zeros, as of a label out of range, has none."""
+    """Returns losses and weights of distributions; the weight of a row of zeros is 0."""
     check_logits(logits, "logits")
     check_weights(where, logits.shape[:-1], "labels", " without its last axis")
-    wide, rows = widen(logits), widen(rows)
+    wide = widen(logits)
+    rows = widen(rows)
     dtype = jnp.promote_types(wide.dtype, rows.dtype)
     wide = wide.astype(dtype)
     rows = place_like(rows.astype(dtype), wide)
     weights = example_weights(jnp.any(rows != 0, axis=-1), where, dtype)
     share = jnp.clip(as_strength(alpha, wide), 0, 1)
-    return distribution_cross_entropies(only(weights, wide), only(weights, rows), share), weights
+    wide = keep_weighted(weights, wide)
+    rows = keep_weighted(weights, rows)
+    return distribution_cross_entropies(wide, rows, share), weights
 
 
-def _checked_share(labels: jax.Array, alpha: ArrayLike, num_classes: int) -> jax.Array:
+def _check_share(labels: jax.Array, alpha: ArrayLike, num_classes: int) -> jax.Array:
+    """Checks the arguments of smoothing, and returns the share in [0, 1]."""
     check_integer(labels, "labels")
     check_between(alpha, "alpha", 0, 1, "the share of smoothing")
     check_static_integer(num_classes, "num_classes")
@@ -363,7 +371,7 @@ def _checked_share(labels: jax.Array, alpha: ArrayLike, num_classes: int) -> jax
 
 
 def _rows(labels: jax.Array, own: jax.Array, other: jax.Array, num_classes: int) -> jax.Array:
-    """Rows with one value at the label and another elsewhere, of zeros for a label out of range."""
+    """Returns rows with one value at the label and another elsewhere; zeros out of range."""
     labels = jnp.asarray(labels)  # NumPy's int64 would be too wide a dtype to ask for.
     ids = jnp.arange(num_classes, dtype=widen_labels(labels).dtype)
     ids = jax.lax.expand_dims(ids, range(labels.ndim))

@@ -19,7 +19,7 @@ IDS = np.arange(6).reshape(2, 3)
 
 @dataclasses.dataclass(frozen=True)
 class Exchange:
-    """A module of Flax and ours in its place: their variables are exchanged, outputs are equal."""
+    """A module of Flax and our replacement: they exchange variables and give equal outputs."""
 
     name: str
     theirs: Callable[[], Any]
@@ -110,7 +110,7 @@ def linen_wrappers() -> list[Exchange]:
     for name, (layer, inputs) in LINEN_LAYERS.items():
         make = lambda space, layer=layer: space.WeightNorm(layer())  # noqa: E731
         rows.append(both(f"WeightNorm-{name}", make, (flax_linen, linen), inputs=inputs))
-        boxed = name in ("partitioned", "logical")  # Which Flax's SpectralNorm fails on.
+        boxed = name in ("partitioned", "logical")  # Flax's SpectralNorm fails on them.
         other = partial(flax_linen.Dense, 3) if boxed else layer
         rows.append(
             Exchange(
@@ -151,7 +151,7 @@ LINEN = (
 )
 
 
-# NNX. Metadata has another name than a mesh axis, which would have to exist.
+# NNX. The metadata do not name a mesh axis, since that axis would have to exist.
 
 
 def rngs() -> dict[str, Any]:

@@ -77,7 +77,7 @@ def test_weights_of_examples_are_numbers_and_masks_are_ones():
 
 def test_rows_without_a_weight_are_zero():
     x = np.array([[np.nan, 1.0], [2.0, np.inf]], np.float32)
-    found = jax.jit(_labels.only)(np.array([0.0, 0.5], np.float32), x)
+    found = jax.jit(_labels.keep_weighted)(np.array([0.0, 0.5], np.float32), x)
     np.testing.assert_array_equal(found, [[0, 0], [2, np.inf]])
 
 
@@ -89,7 +89,7 @@ def test_logits_of_labels_on_an_explicit_mesh(own):
     with jax.set_mesh(mesh):
         placed = jax.device_put(LOGITS, NamedSharding(mesh, spec))
         labels = jax.device_put(LABELS.astype(np.int32), NamedSharding(mesh, P(spec[0])))
-        found = jax.jit(_labels.own_logits)(placed, labels)
+        found = jax.jit(_labels.logits_of_labels)(placed, labels)
     np.testing.assert_array_equal(found, np.take_along_axis(LOGITS, LABELS[:, None], -1)[:, 0])
 
 
@@ -111,7 +111,8 @@ def test_logits_without_classes_raise(shape):
 
 
 def test_wrong_labels_raise():
-    logits, labels = np.zeros((2, 3), np.float32), np.zeros(2, np.int32)
+    logits = np.zeros((2, 3), np.float32)
+    labels = np.zeros(2, np.int32)
     _labels.check_labels(logits, labels)
     message = r"`y` must have the shape of `logits` without its last axis, got \(3,\) for logits of"
     refuses(ValueError, message, _labels.check_labels, logits, np.zeros(3, int), "y")
@@ -135,12 +136,12 @@ def test_a_mask_of_another_shape_raises():
 
 
 def test_weights_that_are_negative_or_no_real_numbers_raise():
-    """What JAX holds is not read."""
+    """The values of JAX's arrays are not read."""
     _labels.check_weights(None, (2,))
     _labels.check_weights(np.array([0, 3], np.uint8), (2,))
     _labels.check_weights(jnp.array([-1.0, 1.0]), (2,))
     for weights in (np.array([1.0, -0.5]), np.array([1, -2]), np.array([np.nan, 1.0])):
-        message = "`where` must be zero or positive where it holds weights, got (-0.5|-2|nan); pass"
+        message = "`where` must hold weights that are zero or positive, got (-0.5|-2|nan); pass"
         refuses(ValueError, message, _labels.check_weights, weights, (2,))
     message = "`where` must hold booleans or real weights, got dtype complex64"
     refuses(TypeError, message, _labels.check_weights, np.ones(2, np.complex64), (2,))

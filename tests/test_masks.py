@@ -284,7 +284,9 @@ def test_what_is_no_expression_is_named(regex):
 
 def test_a_factory_handed_over_as_the_mask_is_named():
     tx = transforms.independent_decay(0.5, mask=masks.match)
-    with pytest.raises(TypeError, match=r"`regex` must give .* strings, got dict; masks.match"):
+    with pytest.raises(
+        TypeError, match=r"`regex` must give .* strings, got dict; call masks.match"
+    ):
         tx.update(PARAMS, tx.init(PARAMS), PARAMS)
 
 
@@ -423,7 +425,7 @@ def test_a_stack_has_a_depth_for_each_layer():
         masks.depth(STACK, order)
     )
     uneven = {**STACK, "blocks": {"kernel": ones(4, 2, 3), "gamma": ones(3, 3)}}
-    with pytest.raises(ValueError, match=r"`stacked` must .*, got 3 and 4 for 'blocks'; give them"):
+    with pytest.raises(ValueError, match=r"`stacked` must .*, got 3 and 4 for 'blocks'; give each"):
         masks.depth(uneven, order, stacked=IN_STACK)
 
 

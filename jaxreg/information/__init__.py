@@ -1,8 +1,9 @@
-"""Information: divergences, entropies, and losses that bound what a representation may hold.
+"""Information: divergences, entropies, and losses that bound the information in a representation.
 
-Divergences and entropies are in nats; they sum over the last axis and keep the others, one value
-for each example. Losses are means over the examples that count. All of them are computed in float32
-or wider and returned so, and a weight is a factor outside unless it is an argument.
+Divergences and entropies are in nats. They sum over the last axis and keep the others: one value
+for each example. Losses are means over the examples that count. All of them are computed and
+returned in float32 or wider. A function without an argument for its weight is to be multiplied by
+one.
 """
 
 from jaxreg.information.categorical import (

@@ -9,21 +9,21 @@ from jaxreg._sharding import place_like
 
 
 def categorical_kl(logits_p: jax.Array, logits_q: jax.Array) -> jax.Array:
-    r"""Divergence of one categorical distribution from another.
+    r"""Returns the divergence of one categorical distribution from another.
 
     .. math::
 
       \mathrm{KL}(p \,\|\, q) = \sum_k p_k (\log p_k - \log q_k), \qquad
       p = \mathrm{softmax}(z_p), \quad q = \mathrm{softmax}(z_q)
 
-    A class without probability in :math:`p` contributes nothing. Where :math:`q` excludes a class
-    that :math:`p` has, the divergence is infinite and its gradient that of the other classes. For a
-    teacher without gradient pass ``jax.lax.stop_gradient(logits_p)``.
+    A class without probability in :math:`p` contributes nothing. If :math:`q` excludes a class
+    that :math:`p` has, the divergence is infinite, and the gradient comes from the other classes.
+    For a teacher without gradient pass ``jax.lax.stop_gradient(logits_p)``.
 
     Args:
       logits_p: Unnormalized log probabilities of :math:`p`, ``[..., num_classes]``; minus infinity
-        excludes a class, as long as one is left.
-      logits_q: Those of :math:`q`, of the same shape.
+        excludes a class, if at least one is left.
+      logits_q: Unnormalized log probabilities of :math:`q`, with the same shape.
 
     Returns:
       Array ``[...]``, float32 or wider.
@@ -45,11 +45,11 @@ def categorical_kl(logits_p: jax.Array, logits_q: jax.Array) -> jax.Array:
     """
     log_p, log_q = _log_probabilities(logits_p, logits_q)
     p = jnp.exp(log_p)
-    return _expected(p, p > 0, log_p, log_q)
+    return _expectation(p, p > 0, log_p, log_q)
 
 
 def symmetric_kl(logits_p: jax.Array, logits_q: jax.Array) -> jax.Array:
-    r"""Mean of the divergences of two categorical distributions from each other (R-Drop).
+    r"""Returns the mean divergence of two categorical distributions from each other (R-Drop).
 
     .. math::
 
@@ -61,12 +61,12 @@ def symmetric_kl(logits_p: jax.Array, logits_q: jax.Array) -> jax.Array:
 
     Args:
       logits_p: Unnormalized log probabilities of :math:`p`, ``[..., num_classes]``; minus infinity
-        excludes a class, as long as one is left.
-      logits_q: Those of :math:`q`, of the same shape.
+        excludes a class, if at least one is left.
+      logits_q: Unnormalized log probabilities of :math:`q`, with the same shape.
 
     Returns:
-      Array ``[...]``, float32 or wider, never negative. Where one distribution excludes a class
-      that the other has it is infinite and its gradient that of the other classes.
+      Array ``[...]``, float32 or wider, never negative. If one distribution excludes a class that
+      the other has, it is infinite, and the gradient comes from the other classes.
 
     Raises:
       TypeError: The logits are not real floating-point.
@@ -84,22 +84,23 @@ def symmetric_kl(logits_p: jax.Array, logits_q: jax.Array) -> jax.Array:
       <https://arxiv.org/abs/2106.14448>`_, 2021
     """
     log_p, log_q = _log_probabilities(logits_p, logits_q)
-    p, q = jnp.exp(log_p), jnp.exp(log_q)
-    return _expected(p - q, (p > 0) | (q > 0), log_p, log_q) / 2
+    p = jnp.exp(log_p)
+    q = jnp.exp(log_q)
+    return _expectation(p - q, (p > 0) | (q > 0), log_p, log_q) / 2
 
 
 def confidence_penalty(logits: jax.Array) -> jax.Array:
-    r"""Negative entropy of a categorical distribution.
+    r"""Returns the negative entropy of a categorical distribution.
 
     .. math::
 
       -H(p) = \sum_k p_k \log p_k, \qquad p = \mathrm{softmax}(z)
 
-    Added to the loss with a positive weight it holds predictions back from certainty.
+    Added to the loss with a positive weight, it keeps predictions from becoming too confident.
 
     Args:
       logits: Unnormalized log probabilities :math:`z`, ``[..., num_classes]``; minus infinity
-        excludes a class, as long as one is left.
+        excludes a class, if at least one is left.
 
     Returns:
       Array ``[...]`` of values in ``[-log(num_classes), 0]``, float32 or wider.
@@ -122,24 +123,24 @@ def confidence_penalty(logits: jax.Array) -> jax.Array:
     check_logits(logits, "logits")
     log_p = jax.nn.log_softmax(widen(logits))
     p = jnp.exp(log_p)
-    return _expected(p, p > 0, log_p, jnp.zeros_like(log_p))
+    return _expectation(p, p > 0, log_p, jnp.zeros_like(log_p))
 
 
 def jensen_shannon(logits: jax.Array) -> jax.Array:
-    r"""Mean divergence of several categorical distributions from their mean.
+    r"""Returns the mean divergence of several categorical distributions from their mean.
 
     .. math::
 
       \mathrm{JS} = \frac{1}{V} \sum_v \mathrm{KL}(p_v \,\|\, m), \qquad
       m = \frac{1}{V} \sum_v p_v, \quad p_v = \mathrm{softmax}(z_v)
 
-    It is symmetric, 0 where all views agree, and at most :math:`\log V`. AugMix adds 12 times its
-    mean over the examples to the cross entropy, with the logits of an image and of two of its
+    It is symmetric, 0 if all views agree, and at most :math:`\log V`. AugMix adds 12 times its mean
+    over the examples to the cross entropy, with the logits of an image and of two of its
     augmentations.
 
     Args:
       logits: Unnormalized log probabilities :math:`z` of :math:`V` views,
-        ``[views, ..., num_classes]``; minus infinity excludes a class, as long as one is left.
+        ``[views, ..., num_classes]``; minus infinity excludes a class, if at least one is left.
 
     Returns:
       Array ``[...]``, float32 or wider.
@@ -163,30 +164,31 @@ def jensen_shannon(logits: jax.Array) -> jax.Array:
     check_logits(logits, "logits")
     if logits.ndim < 2 or logits.shape[0] == 0:
         raise ValueError(
-            f"`logits` must be of shape [views, ..., num_classes], got {logits.shape}; join those "
-            "of the views with jnp.stack."
+            f"`logits` must be of shape [views, ..., num_classes], got {logits.shape}; join the "
+            "logits of the views with jnp.stack."
         )
     log_p = jax.nn.log_softmax(widen(logits))
     p = jnp.exp(log_p)
-    # Counted from the largest of the views, so that the mean of views that agree is exactly theirs.
+    # Relative to the largest view, so that the mean of equal views equals them exactly.
     top = jax.lax.stop_gradient(jnp.max(log_p, axis=0, keepdims=True))
     top = jnp.where(top == -jnp.inf, jnp.zeros_like(top), top)
     ratio = jnp.mean(jnp.exp(log_p - top), axis=0, keepdims=True)
     positive = ratio > 0
     log_ratio = jnp.log(jnp.where(positive, ratio, jnp.ones_like(ratio)))
-    log_mean = jnp.broadcast_to(log_ratio + top, log_p.shape)
-    return jnp.mean(_expected(p, p > 0, log_p, place_like(log_mean, log_p)), axis=0)
+    log_mean = place_like(jnp.broadcast_to(log_ratio + top, log_p.shape), log_p)
+    return jnp.mean(_expectation(p, p > 0, log_p, log_mean), axis=0)
 
 
-def _expected(
+def _expectation(
     weights: jax.Array, counts: jax.Array, log_p: jax.Array, log_q: jax.Array
 ) -> jax.Array:
-    """Sum of weighted differences over the classes that count.
+    """Sums weighted differences over the classes that count.
 
-    An infinite difference is added as a constant: multiplied it would make the gradient NaN.
+    An infinite difference is added as a constant; multiplying it would make the gradient NaN.
     """
     excluded = (log_p == -jnp.inf) | (log_q == -jnp.inf)
-    used, zero = counts & ~excluded, jnp.zeros_like(log_p)
+    used = counts & ~excluded
+    zero = jnp.zeros_like(log_p)
     difference = jnp.where(used, log_p, zero) - jnp.where(used, log_q, zero)
     total = jnp.sum(weights * difference, axis=-1)
     infinite = jnp.any(counts & excluded, axis=-1)
@@ -194,14 +196,16 @@ def _expected(
 
 
 def _log_probabilities(logits_p: jax.Array, logits_q: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Both in the wider of their dtypes."""
+    """Checks two arrays of logits, and normalizes both in the wider of their dtypes."""
     check_logits(logits_p, "logits_p")
     check_logits(logits_q, "logits_q")
     if logits_p.shape != logits_q.shape:
         raise ValueError(
             f"`logits_q` must have the shape of `logits_p`, {logits_p.shape}, got {logits_q.shape}."
         )
-    p, q = widen(logits_p), widen(logits_q)
+    p = widen(logits_p)
+    q = widen(logits_q)
     dtype = jnp.promote_types(p.dtype, q.dtype)
-    p, q = p.astype(dtype), place_like(q.astype(dtype), p)
+    p = p.astype(dtype)
+    q = place_like(q.astype(dtype), p)
     return jax.nn.log_softmax(p), jax.nn.log_softmax(q)

@@ -11,19 +11,19 @@ from jaxreg import _bits
 from jaxreg._checks import check_broadcasts, check_key, check_real, is_static
 from jaxreg._numerics import align, as_strength, square, widen
 
-# The noise of this variance is still within the range of float16.
+# Noise of this variance is still within the range of float16.
 _LARGEST = 24 * math.log(2)
 
 
 def gaussian_kl(mean: jax.Array, log_var: ArrayLike) -> jax.Array:
-    r"""Divergence of normal distributions from the standard normal one.
+    r"""Returns the divergence of normal distributions from the standard normal one.
 
     .. math::
 
       \mathrm{KL}_i = \frac{1}{2} \sum_j \left(\mu_{ij}^2 + e^{l_{ij}} - 1 - l_{ij}\right)
 
-    It is finite, and so is its gradient, for every finite log variance: beyond 16.6 the exponential
-    goes on along its tangent. A variance of 0 costs infinity, with a finite gradient.
+    The divergence and its gradient are finite for every finite log variance: beyond 16.6 the
+    exponential continues along its tangent. A variance of 0 costs infinity, with a finite gradient.
 
     Args:
       mean: Means :math:`\mu`, real floating-point, ``[..., latent]``.
@@ -31,7 +31,7 @@ def gaussian_kl(mean: jax.Array, log_var: ArrayLike) -> jax.Array:
         ``mean``.
 
     Returns:
-      Array ``[...]``, float32 or wider. For the divergence of each latent by itself, as
+      Array ``[...]``, float32 or wider. For the divergence of each single latent, as
       :func:`free_bits` takes it, pass ``mean[..., None]`` and ``log_var[..., None]``.
 
     Raises:
@@ -49,7 +49,7 @@ def gaussian_kl(mean: jax.Array, log_var: ArrayLike) -> jax.Array:
     """
     check_gaussian(mean, log_var)
     log_var = align(log_var, mean)
-    # Past the largest both parts are linear, so that no infinity is multiplied.
+    # Beyond the largest variance both parts are linear, so that no infinity is multiplied.
     low = jnp.minimum(log_var, _LARGEST)
     beyond = jnp.maximum(log_var - _LARGEST, 0)
     spread = jnp.expm1(low) - low + math.expm1(_LARGEST) * beyond
@@ -66,13 +66,13 @@ def sample_gaussian(
       z_i = \mu_i + e^{l_i / 2} \varepsilon_i, \qquad \varepsilon_i \sim \mathcal N(0, 1)
 
     The noise is a hash of the key and the position, as in :mod:`jaxreg.noise`; the backward pass
-    draws it again and stores none. In evaluation use ``mean``, or the average over several keys.
+    draws it again instead of storing it. In evaluation use ``mean``, or average over several keys.
 
     Args:
       key: PRNG key.
       mean: Means :math:`\mu`, real floating-point, of any shape.
       log_var: Logarithms :math:`l` of the variances: a number, or an array that broadcasts to
-        ``mean``. Minus infinity is the identity to the bit; more than 16.6 counts as 16.6.
+        ``mean``. Minus infinity returns ``mean`` exactly; more than 16.6 counts as 16.6.
       bits: Source of random bits in place of the package's own, such as ``jax.random.bits``.
 
     Returns:
@@ -99,7 +99,7 @@ def sample_gaussian(
 
 
 def check_gaussian(mean: jax.Array, log_var: ArrayLike) -> None:
-    """Raises unless there are the parameters of one distribution along the last axis."""
+    """Raises unless the last axis holds the parameters of one distribution."""
     check_real(mean, "mean")
     if mean.ndim == 0:
         raise ValueError("`mean` must have the axes [..., latent], got a scalar; add an axis.")

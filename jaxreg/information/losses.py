@@ -1,4 +1,4 @@
-"""Losses that weigh what a representation holds against what it is good for."""
+"""Losses that trade the information in a representation for its use."""
 
 import math
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from jaxreg._labels import (
     cross_entropies,
     example_weights,
     is_class,
-    only,
+    keep_weighted,
 )
 from jaxreg._numerics import align, as_strength, weigh, widen
 from jaxreg._reductions import weighted_mean
@@ -31,34 +31,34 @@ def beta_vae_loss(
     where: jax.Array | None = None,
     reduce: Callable[[jax.Array, jax.Array], Any] = weighted_mean,
 ) -> Any:
-    r"""Negative evidence lower bound with a weight on the divergence from the prior.
+    r"""Returns the negative evidence lower bound, with a weight on the divergence.
 
     .. math::
 
       L = \frac{\sum_i w_i L_i}{\sum_i w_i}, \qquad
       L_i = d_i + \beta \, \mathrm{KL}\big(\mathcal N(\mu_i, e^{l_i}) \,\|\, \mathcal N(0, 1)\big)
 
-    With ``beta`` 1 and :math:`d_i = -\log p(x_i \mid z_i)`, summed over all of the example as the
+    With ``beta`` 1 and :math:`d_i = -\log p(x_i \mid z_i)`, summed over the whole example as the
     divergence is, it is the loss of a variational autoencoder; with 0 it is the mean distortion.
-    Where all weights :math:`w` are 0 the loss and its gradient are 0.
+    If all weights :math:`w` are 0, the loss and its gradient are 0.
 
     Args:
-      distortion: How badly each example is reconstructed :math:`d`, real floating-point, ``[...]``.
+      distortion: Reconstruction error :math:`d` of each example, real floating-point, ``[...]``.
       mean: Means :math:`\mu` of the latents, real floating-point, ``[..., latent]``.
       log_var: Logarithms :math:`l` of their variances, broadcasting to ``mean``, see
         :func:`gaussian_kl`.
       beta: Weight :math:`\beta` of the divergence, zero or positive.
       where: Mask, or weights :math:`w`, of the examples: booleans or numbers that are zero or
-        positive, of the shape of ``distortion``.
-      reduce: Function of the losses and the weights, as of
+        positive, with the shape of ``distortion``.
+      reduce: Function of the losses and the weights, as in
         :func:`jaxreg.targets.smoothed_cross_entropy`.
 
     Returns:
-      Scalar, float32 or wider; with another ``reduce`` what that returns.
+      Scalar, float32 or wider; with another ``reduce`` its result.
 
     Raises:
       TypeError: ``distortion`` or ``mean`` is not real floating-point.
-      ValueError: ``beta`` is a negative number or not a single one, ``log_var`` is NaN, or the
+      ValueError: ``beta`` is a negative number or not a single number, ``log_var`` is NaN, or the
         shapes do not fit.
 
     Example:
@@ -90,7 +90,7 @@ def bottleneck_loss(
     where: jax.Array | None = None,
     reduce: Callable[[jax.Array, jax.Array], Any] = weighted_mean,
 ) -> Any:
-    r"""Cross entropy of a classifier that sees its input through a noisy code of bounded rate.
+    r"""Returns the cross entropy of a classifier on a noisy code, plus the rate of the code.
 
     .. math::
 
@@ -98,10 +98,11 @@ def bottleneck_loss(
       L_i = -\log \mathrm{softmax}(z_i)_{y_i} + \beta \, \mathrm{KL}\big(
           \mathcal N(\mu_i, e^{l_i}) \,\|\, \mathcal N(0, 1)\big)
 
-    The variational bound of the information bottleneck: the divergence bounds from above what the
-    code tells of the input, the cross entropy from below what it tells of the label. The logits are
-    made of a code drawn by :func:`sample_gaussian`. The weight :math:`w_i` is 0 for a label out of
-    range; where all are 0 the loss and its gradient are 0. With ``beta`` 0 it is the cross entropy.
+    It is the variational bound of the information bottleneck. The divergence is an upper bound on
+    the code's information about the input; the cross entropy gives a lower bound on its information
+    about the label. Compute the logits from a code drawn by :func:`sample_gaussian`. The weight
+    :math:`w_i` is 0 for a label out of range; if all are 0, the loss and its gradient are 0. With
+    ``beta`` 0 it is the cross entropy.
 
     Args:
       logits: Unnormalized log probabilities :math:`z`, ``[..., num_classes]``.
@@ -109,18 +110,18 @@ def bottleneck_loss(
       mean: Means :math:`\mu` of the codes, real floating-point, ``[..., latent]``.
       log_var: Logarithms :math:`l` of their variances, broadcasting to ``mean``, see
         :func:`gaussian_kl`.
-      beta: Weight :math:`\beta` of the divergence, zero or positive; on MNIST the paper has 0.001.
+      beta: Weight :math:`\beta` of the divergence, zero or positive; the paper has 0.001 on MNIST.
       where: Mask, or weights :math:`w`, of the examples: booleans or numbers that are zero or
-        positive, of the shape of ``labels``.
-      reduce: Function of the losses and the weights, as of
+        positive, with the shape of ``labels``.
+      reduce: Function of the losses and the weights, as in
         :func:`jaxreg.targets.smoothed_cross_entropy`.
 
     Returns:
-      Scalar, float32 or wider; with another ``reduce`` what that returns.
+      Scalar, float32 or wider; with another ``reduce`` its result.
 
     Raises:
-      TypeError: ``logits`` or ``mean`` is not real floating-point, or ``labels`` not integers.
-      ValueError: ``beta`` is a negative number or not a single one, ``log_var`` is NaN, or the
+      TypeError: ``logits`` or ``mean`` is not real floating-point, or ``labels`` are not integers.
+      ValueError: ``beta`` is a negative number or not a single number, ``log_var`` is NaN, or the
         shapes do not fit.
 
     Example:
@@ -142,7 +143,7 @@ def bottleneck_loss(
     check_weights(where, labels.shape)
     wide = widen(logits)
     weights = example_weights(is_class(labels, logits.shape[-1]), where, wide.dtype)
-    distortion = cross_entropies(only(weights, wide), labels, jnp.zeros((), wide.dtype))
+    distortion = cross_entropies(keep_weighted(weights, wide), labels, jnp.zeros((), wide.dtype))
     return reduce(_lagrangian(distortion, mean, log_var, beta, weights), weights)
 
 
@@ -153,24 +154,24 @@ def free_bits(
     where: jax.Array | None = None,
     reduce: Callable[[jax.Array, jax.Array], jax.Array] = weighted_mean,
 ) -> jax.Array:
-    r"""Divergence of which every group of latents has an amount for free.
+    r"""Returns the divergence, with a free amount for every group of latents.
 
     .. math::
 
       R = \sum_g \max\Big(\lambda, \; \frac{\sum_i w_i \mathrm{KL}_{ig}}{\sum_i w_i}\Big)
 
-    A group whose mean divergence is at most the level has no gradient, so that nothing pushes it to
-    the prior. With ``level`` 0 it is the sum of the means, which are 0 where all weights :math:`w`
+    A group whose mean divergence is at most the level has no gradient, so nothing pushes it toward
+    the prior. With ``level`` 0 it is the sum of the means, which are 0 if all weights :math:`w`
     are.
 
     Args:
-      kl: Divergence of each example and group, real floating-point, ``[..., groups]``; every latent
-        is a group by itself with ``gaussian_kl(mean[..., None], log_var[..., None])``.
-      level: What each group has for free :math:`\lambda`, in nats, zero or positive.
+      kl: Divergence of each example and group, real floating-point, ``[..., groups]``. To make
+        every latent its own group pass ``gaussian_kl(mean[..., None], log_var[..., None])``.
+      level: Free amount :math:`\lambda` of each group in nats, zero or positive.
       where: Mask, or weights :math:`w`, of the examples: booleans or numbers that are zero or
-        positive, of the shape of ``kl`` without its last axis.
+        positive, with the shape of ``kl`` without its last axis.
       reduce: Function of the divergences of one group and the weights that returns their mean. In
-        ``shard_map`` it is the one over all devices that counts: ``lambda kl, w:
+        ``shard_map`` pass the mean over all devices: ``lambda kl, w:
         jax.lax.psum(targets.sum_and_count(kl, w), "data").mean()``.
 
     Returns:
@@ -178,7 +179,7 @@ def free_bits(
 
     Raises:
       TypeError: ``kl`` is not real floating-point.
-      ValueError: ``kl`` has no axis, ``level`` is a negative number or not a single one, or the
+      ValueError: ``kl`` has no axis, ``level`` is a negative number or not a single number, or the
         shape of ``where`` does not fit.
 
     Example:
@@ -200,7 +201,7 @@ def free_bits(
     check_weights(where, kl.shape[:-1], "kl", " without its last axis")
     kl = widen(kl)
     weights = example_weights(jnp.ones_like(jnp.sum(kl, -1), bool), where, kl.dtype)
-    means = jax.vmap(reduce, in_axes=(-1, None))(only(weights, kl), weights)
+    means = jax.vmap(reduce, in_axes=(-1, None))(keep_weighted(weights, kl), weights)
     level = as_strength(level, kl)
     return jnp.sum(jnp.where(means <= level, level, means))
 
@@ -208,9 +209,9 @@ def free_bits(
 def _lagrangian(
     distortion: jax.Array, mean: jax.Array, log_var: ArrayLike, beta: ArrayLike, weights: jax.Array
 ) -> jax.Array:
-    """Distortion and weighted rate of each example."""
-    log_var = only(weights, align(log_var, mean))
-    rate = gaussian_kl(only(weights, mean), log_var)
+    """Returns the distortion and weighted rate of each example."""
+    log_var = keep_weighted(weights, align(log_var, mean))
+    rate = gaussian_kl(keep_weighted(weights, mean), log_var)
     beta = jnp.maximum(as_strength(beta, mean), 0)
     dtype = jnp.promote_types(distortion.dtype, rate.dtype)
     rate = weigh(beta, rate)

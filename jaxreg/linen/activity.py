@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 
 from jaxreg import penalties
 from jaxreg._checks import check_given, check_nonnegative
-from jaxreg.penalties.trees import summed
+from jaxreg.penalties.trees import sum_numbers
 
 _COLLECTION = "losses"
 
@@ -91,4 +91,4 @@ def pop_penalties(variables: Mapping[str, Any]) -> tuple[jax.Array, dict[str, An
             "mutable=['losses'] to `apply` of a model with an ActivityPenalty."
         )
     others = {name: values for name, values in variables.items() if name != _COLLECTION}
-    return summed(variables[_COLLECTION]), others
+    return sum_numbers(variables[_COLLECTION]), others

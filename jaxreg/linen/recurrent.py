@@ -54,9 +54,9 @@ class Cell(Parametric, nn.RNNCellBase):
 
     def evaluate(self, x: tuple[Any, Any]) -> tuple[Any, Any]:
         carry, inputs = x
-        return self.cell(carry, inputs)  # pyright: ignore[reportCallIssue]
+        return self.cell(carry, inputs)
 
-    def __call__(
+    def __call__(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
         carry: Any,
         inputs: Any,
@@ -189,7 +189,7 @@ class ZoneoutCell(Rated, Cell):
     def keys_differ_by_step(self) -> bool:
         return True
 
-    def __call__(
+    def __call__(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
         carry: Any,
         inputs: Any,

@@ -216,7 +216,7 @@ class SpectralNorm(Reparametrized):
         """
         update = nn.merge_param("update_stats", self.update_stats, update_stats)
         if self.n_steps < 1:
-            return self.layer_instance(*args, **kwargs)  # pyright: ignore[reportCallIssue]
+            return self.layer_instance(*args, **kwargs)
         find = partial(
             find_kernels,
             selects=self._selects,

@@ -164,7 +164,7 @@ class Wrapper(Parametric):
 
     def evaluate(self, x: tuple[tuple[Any, ...], dict[str, Any]]) -> Any:
         inputs, options = x
-        return self.layer(*inputs, **options)  # pyright: ignore[reportCallIssue]
+        return self.layer(*inputs, **options)
 
 
 class RatedWrapper(Rated, Wrapper):

@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 from jaxreg import penalties
 from jaxreg._checks import check_given, check_nonnegative
 from jaxreg.nnx._strengths import Module
-from jaxreg.penalties.trees import summed
+from jaxreg.penalties.trees import sum_numbers
 
 
 class Penalty(nnx.Intermediate):
@@ -98,6 +98,6 @@ def with_penalties(call: Callable[..., Any]) -> Callable[..., tuple[Any, jax.Arr
 
     def both(*args: Any, **kwargs: Any) -> tuple[Any, jax.Array]:
         result, sown = captured(*args, **kwargs)
-        return result, summed(sown)
+        return result, sum_numbers(sown)
 
     return both

@@ -256,7 +256,7 @@ class PatchDropout(Rated):
       (2, 5, 8) (2, 5)
     """
 
-    rate: float | None = None
+    rate: float | None = None  # pyright: ignore[reportIncompatibleVariableOverride]
     prefix: int = 1
 
     def transform(self, key: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -137,7 +137,7 @@ class _MarkedLayer(nnx.Module):
     """Mixin that makes a layer mark its kernel and its result in the trace."""
 
     def __call__(self: Any, x: jax.Array, *args: Any, **kwargs: Any) -> jax.Array:
-        y = super().__call__(x, *args, **kwargs)  # pyright: ignore[reportAttributeAccessIssue]
+        y = super().__call__(x, *args, **kwargs)
         return self.marks_tape.layer(self.marks_name, self.kernel[...], y, self.marks_axis)
 
 

@@ -54,7 +54,7 @@ class GhostBatchNorm(RunningNorm):
       [-1.  1. -1.  1.]
     """
 
-    num_features: int
+    num_features: int  # pyright: ignore[reportIncompatibleVariableOverride]
     ghost_batch_size: int
     _: dataclasses.KW_ONLY
     use_running_average: bool | None = False

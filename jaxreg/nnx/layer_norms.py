@@ -253,7 +253,7 @@ class GroupNorm(ExampleNorm):
       [[-1.  1. -1.  1.]]
     """
 
-    num_features: int
+    num_features: int  # pyright: ignore[reportIncompatibleVariableOverride]
     num_groups: int | None = 32
     group_size: int | None = None
     _: dataclasses.KW_ONLY

@@ -120,7 +120,9 @@ class LockedDropoutCell(Cell):
         examples = input_shape[: -self.num_feature_axes]
         return LockedCarry(carry, (self._keys(examples), self._keys(examples)))
 
-    def __call__(self, carry: LockedCarry, inputs: jax.Array) -> tuple[LockedCarry, Any]:
+    def __call__(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, carry: LockedCarry, inputs: jax.Array
+    ) -> tuple[LockedCarry, Any]:
         """Makes one time step.
 
         Args:
@@ -145,7 +147,7 @@ class LockedDropoutCell(Cell):
             state, output = self.transform(carry.keys, x)
         return carry._replace(cell=state), output
 
-    def transform(
+    def transform(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, key: tuple[jax.Array, jax.Array], x: tuple[Any, jax.Array]
     ) -> tuple[Any, Any]:
         carry, inputs = x

@@ -230,7 +230,7 @@ class Wrapper(Stochastic):
 
     def evaluate(self, x: tuple[tuple[Any, ...], dict[str, Any]]) -> Any:
         inputs, options = x
-        return self.layer(*inputs, **options)  # pyright: ignore[reportCallIssue]
+        return self.layer(*inputs, **options)
 
 
 @nnx.dataclass(eq=False)

@@ -1,15 +1,15 @@
 """Penalties: functions ``w -> scalar`` of one array, to be added to the loss.
 
-Sums are accumulated in float32 or wider and returned so. Where a penalty has a kink the gradient
-is the subgradient nearest to zero, and second derivatives are finite. :func:`total` sums a penalty
-over the parameters of a model, and passes over what is not floating-point; a weight is a factor
-outside. Complex weights count by their magnitude, where a function does not ask for real ones.
-Penalties of matrices take kernels as Flax lays them out, with the outputs last. Of kernels that
-``nn.scan`` or ``nnx.vmap`` stacked along a first axis of layers each is one by itself: pass
+Sums are accumulated and returned in float32 or wider. At a kink of a penalty the gradient is the
+subgradient nearest to zero, and second derivatives are finite. :func:`total` sums a penalty over
+the parameters of a model and skips leaves that are not floating-point; multiply the result by a
+weight. Complex weights count by their magnitude, unless a function requires real ones.
+Penalties of matrices take kernels as Flax lays them out, with the outputs last. Kernels that
+``nn.scan`` or ``nnx.vmap`` stacked along a first axis of layers are separate matrices: pass
 ``stacked`` to :func:`total`, or take the sum of ``jax.vmap(penalty)(w)``.
 
-The same functions are penalties of activations: they sum over the whole batch, unless
-:func:`per_example` makes the mean over examples of them.
+The same functions are penalties of activations: they sum over the whole batch;
+:func:`per_example` turns them into means over examples.
 """
 
 from jaxreg.penalties.activations import activity, decorrelation, per_example

@@ -1,7 +1,7 @@
-"""Norms of singular values, with derivatives that stay finite where those repeat or vanish.
+"""Norms of singular values, with finite derivatives even if singular values repeat or vanish.
 
-Both are linear along rays, so that they are the product of a matrix with their own gradient, a sum
-of :math:`g_i u_i v_i^T` over singular pairs. What differs is the factors :math:`g`.
+Both norms are linear along rays, so each is the product of a matrix with the norm's own gradient, a
+sum of :math:`g_i u_i v_i^T` over singular pairs. They differ in the factors :math:`g`.
 """
 
 from collections.abc import Callable
@@ -10,18 +10,18 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from jaxreg._matrices import exact, over
+from jaxreg._matrices import exact, safe_divide
 from jaxreg._numerics import peak
 
 
 def gram(x: jax.Array) -> jax.Array:
-    """Products of all pairs of columns, in full precision."""
+    """Returns products of all pairs of columns, in full precision."""
     return exact(x.conj().T, x)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def along(direction: Callable[[jax.Array], jax.Array], w: jax.Array) -> jax.Array:
-    """The norm whose gradient is ``direction(w)``."""
+    """Returns the norm whose gradient is ``direction(w)``."""
     return jnp.sum(w * direction(w))
 
 
@@ -34,22 +34,22 @@ def _along_jvp(direction, primals, tangents):
 
 @jax.custom_jvp
 def largest_direction(w: jax.Array) -> jax.Array:
-    """Gradient of the largest singular value of a tall matrix."""
+    """Returns the gradient of the largest singular value of a tall matrix."""
     if w.size == 0:
         return w
     w = w / peak(w, axis=None)
-    # Of the largest values the Gram matrix loses no digits, and costs several times less.
+    # The Gram matrix keeps the digits of the largest values, and costs several times less.
     squares, vectors = jnp.linalg.eigh(gram(w))
     values = jnp.sqrt(jnp.maximum(squares, 0))
-    return exact(exact(w, vectors * over(_largest(values), values)[None]), vectors.T)
+    return exact(exact(w, vectors * safe_divide(_largest(values), values)[None]), vectors.T)
 
 
 @jax.custom_jvp
 def every_direction(w: jax.Array) -> jax.Array:
-    """Gradient of the sum of singular values of a tall matrix."""
+    """Returns the gradient of the sum of singular values of a tall matrix."""
     if w.size == 0:
         return w
-    # Scaled, so that what a routine squares stays within range.
+    # Scaled, so that squares inside the routine are in range.
     left, values, right = jnp.linalg.svd(w / peak(w, axis=None), full_matrices=False)
     return exact(left * _nonzero(values, len(w))[None], right)
 
@@ -67,10 +67,10 @@ def _every_jvp(primals, tangents):
 
 
 def _turn(w: jax.Array, tangent: jax.Array, factors: Callable[[jax.Array], jax.Array]) -> jax.Array:
-    """Derivative of the sum of :math:`g_i u_i v_i^T` along ``tangent``, by Daleckii and Krein.
+    """Differentiates the sum of :math:`g_i u_i v_i^T` along ``tangent`` (Daleckii and Krein).
 
-    Pairs with the same factor turn into each other without effect, so that no gap between their
-    singular values divides.
+    Rotations among pairs with the same factor have no effect, so the result is never divided by
+    the gap between their singular values.
     """
     if w.size == 0:
         return tangent
@@ -80,15 +80,15 @@ def _turn(w: jax.Array, tangent: jax.Array, factors: Callable[[jax.Array], jax.A
     g = factors(values)
     moved = exact(tangent, right.T)
     inner = exact(left.T, moved)
-    apart = over(g[:, None] - g[None], values[:, None] - values[None])
-    together = over(g[:, None] + g[None], values[:, None] + values[None])
+    apart = safe_divide(g[:, None] - g[None], values[:, None] - values[None])
+    together = safe_divide(g[:, None] + g[None], values[:, None] + values[None])
     turned = apart * (inner + inner.T) / 2 + together * (inner - inner.T) / 2
-    outside = (moved - exact(left, inner)) * over(g, values)[None]
+    outside = (moved - exact(left, inner)) * safe_divide(g, values)[None]
     return exact(exact(left, turned) + outside, right)
 
 
 def _largest(values: jax.Array) -> jax.Array:
-    """Factors of the largest singular value: its share each for those that are equal to it."""
+    """Returns factors of the largest singular value, shared among values equal to it."""
     top = jnp.max(values)
     near = values >= top * (1 - len(values) * jnp.finfo(values.dtype).eps)
     shares = near.astype(values.dtype) / jnp.sum(near).astype(values.dtype)
@@ -96,6 +96,6 @@ def _largest(values: jax.Array) -> jax.Array:
 
 
 def _nonzero(values: jax.Array, rows: int) -> jax.Array:
-    """One for each singular value that is not zero up to rounding."""
+    """Returns 1 for each singular value that is not zero up to rounding, else 0."""
     least = rows * jnp.finfo(values.dtype).eps * jnp.max(values)
     return jnp.where(values <= least, jnp.zeros_like(values), jnp.ones_like(values))

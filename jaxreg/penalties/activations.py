@@ -17,16 +17,16 @@ from jaxreg.penalties._singular import gram
 def activity(
     x: jax.Array, *, penalty: Callable[[jax.Array], jax.Array], weight: ArrayLike
 ) -> jax.Array:
-    r"""Weighted penalty of the activations of a layer.
+    r"""Returns the weighted penalty of the activations of a layer.
 
     .. math::
 
       R(x) = \lambda \, P(x)
 
-    This is what the modules ``ActivityPenalty`` of :mod:`jaxreg.linen` and :mod:`jaxreg.nnx` add to
-    the loss. The penalty gets the whole batch. A sum such as :func:`l1` grows with it; the mean
-    over examples, ``per_example(l1)``, does not, and is what Keras' ``activity_regularizer``
-    computes. :func:`decorrelation` is a mean already.
+    The modules ``ActivityPenalty`` of :mod:`jaxreg.linen` and :mod:`jaxreg.nnx` add it to the loss.
+    The penalty gets the whole batch. A sum such as :func:`l1` grows with the batch; the mean over
+    examples, ``per_example(l1)``, does not, and equals ``activity_regularizer`` of Keras.
+    :func:`decorrelation` is a mean already.
 
     Args:
       x: Floating-point array, ``[batch, ...]``.
@@ -38,7 +38,7 @@ def activity(
 
     Raises:
       TypeError: ``x`` is not floating-point.
-      ValueError: ``weight`` is a negative number, or is not one number.
+      ValueError: ``weight`` is a negative number or not a single number.
 
     Example:
       >>> import jax.numpy as jnp
@@ -53,7 +53,7 @@ def activity(
 
 
 def per_example(penalty: Callable[[jax.Array], jax.Array]) -> Callable[[jax.Array], jax.Array]:
-    r"""Makes a penalty of one example a penalty of a batch: the mean over its first axis.
+    r"""Turns a penalty of one example into a penalty of a batch: the mean over its first axis.
 
     .. math::
 
@@ -77,7 +77,7 @@ def per_example(penalty: Callable[[jax.Array], jax.Array]) -> Callable[[jax.Arra
 
 
 def decorrelation(x: jax.Array) -> jax.Array:
-    r"""Half the sum of squared covariances between features (DeCov).
+    r"""Returns half the sum of squared covariances between features (DeCov).
 
     .. math::
 
@@ -85,18 +85,18 @@ def decorrelation(x: jax.Array) -> jax.Array:
       C = \frac{1}{N} \sum_{n=1}^N (x_n - \bar x) (x_n - \bar x)^\top
 
     Variances do not count. The gradient flows through the mean. Inside ``shard_map`` the
-    covariances are those of a shard.
+    covariances are computed within each shard.
 
     Args:
       x: Real floating-point activations, ``[..., features]``; all axes but the last count as
         examples.
 
     Returns:
-      Scalar, float32 or wider; 0 for less than two examples.
+      Scalar, float32 or wider; 0 for fewer than two examples.
 
     Raises:
       TypeError: ``x`` is not real and floating-point.
-      ValueError: ``x`` has less than two axes.
+      ValueError: ``x`` has fewer than two axes.
 
     Example:
       >>> import jax.numpy as jnp
@@ -114,7 +114,8 @@ def decorrelation(x: jax.Array) -> jax.Array:
         raise ValueError(f"`x` must have the axes [batch, features], got shape {x.shape}.")
     x = whole_along(widen(x), range(x.ndim))
     number = math.prod(x.shape[:-1])
-    examples, number = x.reshape(number, x.shape[-1]), max(number, 1)
+    examples = x.reshape(number, x.shape[-1])
+    number = max(number, 1)
     centered = examples - jnp.sum(examples, axis=0, keepdims=True) / number
     covariances = gram(centered) / number
     own = jnp.eye(x.shape[-1], dtype=bool)

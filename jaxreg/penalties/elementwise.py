@@ -9,13 +9,13 @@ from jaxreg._numerics import align, square, widen
 
 
 def l1(w: jax.Array) -> jax.Array:
-    r"""Sum of absolute values (lasso).
+    r"""Returns the sum of absolute values (lasso).
 
     .. math::
 
       R(w) = \sum_i |w_i|
 
-    A gradient step on it shrinks weights but never lands on zero; :func:`jaxreg.proximal.l1` does.
+    A gradient step shrinks weights but never makes them zero; :func:`jaxreg.proximal.l1` does.
 
     Args:
       w: Floating-point array of any shape.
@@ -41,14 +41,14 @@ def l1(w: jax.Array) -> jax.Array:
 
 
 def l2(w: jax.Array) -> jax.Array:
-    r"""One half of the sum of squares (ridge).
+    r"""Returns one half of the sum of squares (ridge).
 
     .. math::
 
       R(w) = \frac{1}{2} \sum_i w_i^2
 
-    Its gradient is ``w``, so that its weight is the ``weight_decay`` of Optax and torch. Keras
-    omits the factor one half: a Keras weight is half of ours.
+    Its gradient is ``w``, so its weight is the ``weight_decay`` of Optax and torch. Keras omits the
+    factor one half: a Keras weight is half of ours.
 
     Args:
       w: Floating-point array of any shape.
@@ -74,21 +74,21 @@ def l2(w: jax.Array) -> jax.Array:
 
 
 def elastic_net(w: jax.Array, *, l1: ArrayLike, l2: ArrayLike) -> jax.Array:
-    r"""Weighted sum of :func:`l1` and :func:`l2`.
+    r"""Returns the weighted sum of :func:`l1` and :func:`l2`.
 
     .. math::
 
       R(w) = \sum_i \lambda_{1 i} |w_i| + \frac{1}{2} \sum_i \lambda_{2 i} w_i^2
 
-    In the words of scikit-learn, ``l1`` is ``alpha * l1_ratio`` and ``l2`` is ``alpha * (1 -
-    l1_ratio)``. Keras' ``L1L2`` omits the factor one half: its ``l2`` is half of ours. Gradients of
-    this never land on zeros; :func:`jaxreg.proximal.elastic_net` does.
+    In scikit-learn's terms, ``l1`` is ``alpha * l1_ratio`` and ``l2`` is ``alpha * (1 -
+    l1_ratio)``. Keras' ``L1L2`` omits the factor one half: its ``l2`` is half of ours. Gradient
+    steps never make weights zero; :func:`jaxreg.proximal.elastic_net` does.
 
     Args:
       w: Floating-point array of any shape.
       l1: Weight :math:`\lambda_1` of the absolute values, zero or positive. An array that
-        broadcasts to ``w`` weighs each of them by itself (adaptive lasso).
-      l2: Weight :math:`\lambda_2` of the squares, likewise.
+        broadcasts to ``w`` weights each of them separately (adaptive lasso).
+      l2: Weight :math:`\lambda_2` of the squares, zero or positive; may be an array too.
 
     Returns:
       Scalar, float32 or wider.
@@ -112,24 +112,24 @@ def elastic_net(w: jax.Array, *, l1: ArrayLike, l2: ArrayLike) -> jax.Array:
         check_nonnegative(value, name)
         check_broadcasts(value, name, w.shape)
     wide = widen(w)
-    # The weight stands inside, so that one of zero is zero where the squares overflow.
+    # The weight multiplies one factor first: a weight of zero is zero even if the square overflows.
     squares = (align(l2, w) * wide * wide.conj()).real
     return jnp.sum(align(l1, w) * magnitude(w)) + jnp.sum(squares) / 2
 
 
 def distance(w: jax.Array, start: jax.Array) -> jax.Array:
-    r"""One half of the squared distance from a starting point (L2-SP).
+    r"""Returns one half of the squared distance from a starting point (L2-SP).
 
     .. math::
 
       R(w) = \frac{1}{2} \sum_i (w_i - w^0_i)^2
 
-    For fine-tuning: weights stay near the pretrained ones instead of zero. A model takes
-    ``total(params, distance, rest=(start,))``. For the layers that are new the paper takes
-    :func:`l2` with a weight of its own: give each of the two totals its mask.
+    Use it for fine-tuning: it pulls weights toward the pretrained ones instead of zero. For a whole
+    model, call ``total(params, distance, rest=(start,))``. For new layers the paper uses
+    :func:`l2` with its own weight: give each of the two totals its mask.
 
-    The gradient flows to ``start`` too; where that is a parameter itself,
-    ``jax.lax.stop_gradient(start)`` holds it.
+    The gradient flows to ``start`` too; pass ``jax.lax.stop_gradient(start)`` to hold a start that
+    is itself a parameter.
 
     Args:
       w: Floating-point array of any shape.
@@ -157,15 +157,16 @@ def distance(w: jax.Array, start: jax.Array) -> jax.Array:
     if start.shape != w.shape:
         raise ValueError(
             f"`start` must have the shape of `w`, {w.shape}, got {start.shape}; mask out weights "
-            "that have no start, such as those of a new head."
+            "without a start, such as a new head."
         )
-    w, start = widen(w), widen(start)
+    w = widen(w)
+    start = widen(start)
     dtype = jnp.promote_types(w.dtype, start.dtype)
     return jnp.sum(square(w.astype(dtype) - start.astype(dtype))) / 2
 
 
 def magnitude(w: jax.Array) -> jax.Array:
-    """Absolute values, wide, with derivative 0 at zero, where that of JAX's is 1."""
+    """Returns absolute values, wide, with derivative 0 at zero; ``jnp.abs`` has 1 there."""
     zero = w == 0
     size = jnp.abs(widen(jnp.where(zero, jnp.ones_like(w), w)))
     return jnp.where(zero, jnp.zeros_like(size), size)

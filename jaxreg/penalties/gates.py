@@ -1,11 +1,11 @@
-"""The number of gates that are open."""
+"""Penalty of the number of open gates."""
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from jaxreg._gates import HIGH, LOW, TEMPERATURE, gate_strengths
 from jaxreg._numerics import widen
-from jaxreg.dropout.gates import HIGH, LOW, TEMPERATURE, gate_strengths
 
 
 def hard_concrete_l0(
@@ -15,15 +15,15 @@ def hard_concrete_l0(
     low: ArrayLike = LOW,
     high: ArrayLike = HIGH,
 ) -> jax.Array:
-    r"""Expected number of gates of :func:`jaxreg.dropout.hard_concrete` that are not zero.
+    r"""Returns the expected number of nonzero gates of :func:`jaxreg.dropout.hard_concrete`.
 
     .. math::
 
       R(\alpha) = \sum_i P(z_i \ne 0)
         = \sum_i \sigma\left(\log \alpha_i - \beta \log \frac{-\gamma}{\zeta}\right)
 
-    It counts gates. To count the weights behind them, give it the number of weights of a gate as a
-    factor. The paper adds :math:`\lambda` times the count to the mean of the losses.
+    It counts gates. To count the weights behind them, multiply it by the number of weights of a
+    gate. The paper adds :math:`\lambda` times the count to the mean of the losses.
 
     Args:
       log_alpha: Real floating-point parameters :math:`\log \alpha`, one for each gate.
@@ -36,8 +36,8 @@ def hard_concrete_l0(
 
     Raises:
       TypeError: ``log_alpha`` is not real and floating-point.
-      ValueError: ``temperature`` is a number that is not positive, ``low`` one that is not
-        negative, or ``high`` one that is not above 1.
+      ValueError: ``temperature`` is a number that is not positive, ``low`` a number that is not
+        negative, or ``high`` a number that is not above 1.
 
     Example:
       >>> import jax.numpy as jnp

@@ -12,25 +12,26 @@ from jaxreg.penalties.elementwise import magnitude
 
 
 def group_lasso(w: jax.Array, *, axis: int | tuple[int, ...] | None = None) -> jax.Array:
-    r"""Sum of the Euclidean norms of groups of weights, whole groups of which it drives to zero.
+    r"""Returns the sum of the norms of groups of weights, which drives whole groups to zero.
 
     .. math::
 
       R(w) = \sum_g \sqrt{p_g} \, \|w_g\|
 
-    The root of the group size :math:`p_g` is the paper's: the weight of groups of different sizes,
-    as of different layers, is then the same. The mixed norm :math:`\|w\|_{2,1}`, as in
-    scikit-learn's ``MultiTaskLasso``, lacks it: divide by ``math.sqrt(p)``. A group of one weight
-    makes it :func:`l1`.
+    The root of the group size :math:`p_g` is the paper's: it lets groups of different sizes, as in
+    different layers, share one weight. The mixed norm :math:`\|w\|_{2,1}`, as in scikit-learn's
+    ``MultiTaskLasso``, lacks it: divide by ``math.sqrt(p)``. With groups of one weight it is
+    :func:`l1`.
 
-    At a group of zeros the first and second derivatives are 0; sizes of 1e-30 and 1e30 are exact.
+    At a group of zeros the first and second derivatives are 0. Weights near 1e-30 and 1e30 are
+    exact too.
 
     Args:
       w: Floating-point array of any shape.
-      axis: Axes that one group runs over. By default all but the last, so that a group is what
-        comes into a unit of a dense or convolution kernel, as in
-        :func:`jaxreg.projections.max_norm`; with ``axis=-1`` it is what goes out of an input, which
-        selects inputs.
+      axis: Axes that one group runs over. By default all but the last: a group holds the incoming
+        weights of a unit of a dense or convolution kernel, as in
+        :func:`jaxreg.projections.max_norm`. With ``axis=-1`` a group holds the outgoing weights of
+        an input, which selects inputs.
 
     Returns:
       Scalar, float32 or wider.
@@ -57,18 +58,18 @@ def group_lasso(w: jax.Array, *, axis: int | tuple[int, ...] | None = None) -> j
 
 
 def total_variation(x: jax.Array, *, axis: int | tuple[int, ...]) -> jax.Array:
-    r"""Sum of the absolute differences between neighbors, along each axis by itself.
+    r"""Returns the sum of absolute differences between neighbors, along each axis separately.
 
     .. math::
 
       R(x) = \sum_i \sum_a |x_{i + e_a} - x_i|
 
-    The anisotropic form, that of TensorFlow's ``tf.image.total_variation``. Along one axis of
-    weights it is the fused lasso. Nothing wraps around. Differences of 0 have derivative 0.
+    The anisotropic form, as in TensorFlow's ``tf.image.total_variation``. Along one axis of weights
+    it is the fused lasso. Nothing wraps around. Differences of 0 have derivative 0.
 
     Args:
       x: Floating-point array.
-      axis: Axes :math:`a` along which elements are neighbors: ``(1, 2)`` of images ``[batch,
+      axis: Axes :math:`a` along which elements are neighbors: ``(1, 2)`` for images ``[batch,
         height, width, channels]``.
 
     Returns:
@@ -94,18 +95,18 @@ def total_variation(x: jax.Array, *, axis: int | tuple[int, ...]) -> jax.Array:
 
 
 def isotropic_total_variation(x: jax.Array, *, axis: int | tuple[int, ...]) -> jax.Array:
-    r"""Sum of the lengths of the gradient of an image.
+    r"""Returns the sum of the lengths of the gradient of an image.
 
     .. math::
 
       R(x) = \sum_i \sqrt{\sum_a (x_{i + e_a} - x_i)^2}
 
-    The difference behind the last element of an axis is 0. Unlike :func:`total_variation` this
+    The difference after the last element of an axis is 0. Unlike :func:`total_variation` it
     prefers no direction, up to the grid. A gradient of 0 has derivative 0.
 
     Args:
       x: Floating-point array.
-      axis: Axes :math:`a` along which elements are neighbors: ``(1, 2)`` of images ``[batch,
+      axis: Axes :math:`a` along which elements are neighbors: ``(1, 2)`` for images ``[batch,
         height, width, channels]``.
 
     Returns:
@@ -130,7 +131,7 @@ def isotropic_total_variation(x: jax.Array, *, axis: int | tuple[int, ...]) -> j
 
 
 def _differences(x: jax.Array, axis: int | tuple[int, ...]) -> jax.Array:
-    """Differences to the next element along each axis, ``[axes, *x.shape]``, 0 behind the last."""
+    """Returns differences to the next element, ``[axes, *x.shape]``, 0 after the last."""
     check_floating(x, "x")
     axes = canonical_axes(axis, x.ndim)
     if not axes:

@@ -11,19 +11,20 @@ from jaxreg.penalties._singular import along, every_direction, gram, largest_dir
 
 
 def orthogonality(w: jax.Array, *, axis: Axes = -1) -> jax.Array:
-    r"""Squared distance of the Gram matrix from the identity (soft orthogonality).
+    r"""Returns the squared distance of the Gram matrix from the identity (soft orthogonality).
 
     .. math::
 
       R(W) = \|W^\top W - I\|_F^2, \qquad W \in \mathbb R^{m \times n}, \; m \ge n
 
-    :math:`W` is the matrix ``[everything else, outputs]`` where it has more rows than columns, so
-    that the outputs become orthonormal; else its transpose, since more outputs than inputs cannot
-    be: then the rows do. It is zero at orthonormal ones alone. The double form :math:`\|W^\top W -
-    I\|_F^2 + \|W W^\top - I\|_F^2` is twice this plus the constant :math:`m - n`.
+    :math:`W` is the matrix ``[everything else, outputs]`` if it has at least as many rows as
+    columns, so that the outputs become orthonormal. Otherwise it is the transpose, and the rows
+    become orthonormal, since more outputs than inputs cannot be. The penalty is zero only at
+    orthonormal ones. The double form :math:`\|W^\top W - I\|_F^2 + \|W W^\top - I\|_F^2` is twice
+    this plus the constant :math:`m - n`.
 
     Args:
-      w: Floating-point array with at least two axes; of complex ones the Gram matrix is
+      w: Floating-point array with at least two axes; the Gram matrix of a complex one is
         :math:`W^H W`.
       axis: Output axes: ``(-2, -1)`` for the query, key and value kernels of attention,
         ``[features, heads, depth]``.
@@ -33,7 +34,7 @@ def orthogonality(w: jax.Array, *, axis: Axes = -1) -> jax.Array:
 
     Raises:
       TypeError: ``w`` is not floating-point.
-      ValueError: ``w`` has less than two axes, or ``axis`` lies outside it.
+      ValueError: ``w`` has fewer than two axes, or ``axis`` lies outside it.
 
     Example:
       >>> import jax.numpy as jnp
@@ -51,19 +52,19 @@ def orthogonality(w: jax.Array, *, axis: Axes = -1) -> jax.Array:
 
 
 def spectral(w: jax.Array, *, axis: Axes = -1) -> jax.Array:
-    r"""Largest singular value (spectral norm).
+    r"""Returns the largest singular value (spectral norm).
 
     .. math::
 
       R(W) = \sigma_1, \qquad \nabla R = u_1 v_1^\top
 
-    The paper's penalty is half of its square: ``jnp.square(spectral(w)) / 2``. The value is exact
-    and needs no state, unlike that of :func:`jaxreg.reparam.spectral_norm_sigma`: it comes from the
+    The paper's penalty is half of its square: ``jnp.square(spectral(w)) / 2``. Unlike
+    :func:`jaxreg.reparam.spectral_norm_sigma`, it is exact and needs no state. It takes the
     eigenvalues of the smaller Gram matrix, :math:`\min(m, n)^3` operations; a power iteration from
-    anew takes hundreds of steps to be as exact.
+    a random start takes hundreds of steps to be as exact.
 
-    Where the largest singular value is repeated, up to rounding, the gradient is the mean of
-    :math:`u v^\top` over its pairs; at zero it is 0. Those are the subgradients nearest to zero.
+    If the largest singular value is repeated, up to rounding, the gradient is the mean of
+    :math:`u v^\top` over its pairs; at zero it is 0. Both are the subgradients nearest to zero.
 
     Args:
       w: Real floating-point array with at least two axes, the matrix ``[everything else,
@@ -75,7 +76,7 @@ def spectral(w: jax.Array, *, axis: Axes = -1) -> jax.Array:
 
     Raises:
       TypeError: ``w`` is not real and floating-point.
-      ValueError: ``w`` has less than two axes, or ``axis`` lies outside it.
+      ValueError: ``w`` has fewer than two axes, or ``axis`` lies outside it.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -96,14 +97,14 @@ def spectral(w: jax.Array, *, axis: Axes = -1) -> jax.Array:
 
 
 def nuclear(w: jax.Array, *, axis: Axes = -1) -> jax.Array:
-    r"""Sum of the singular values (nuclear or trace norm), which favors low rank.
+    r"""Returns the sum of the singular values (nuclear or trace norm), which favors low rank.
 
     .. math::
 
       R(W) = \sum_i \sigma_i, \qquad \nabla R = \sum_{\sigma_i > 0} u_i v_i^\top
 
-    Where the rank is deficient, up to rounding, the gradient is the subgradient nearest to zero,
-    and second derivatives are those along matrices of the same rank.
+    If the rank is deficient, up to rounding, the gradient is the subgradient nearest to zero, and
+    second derivatives are taken along matrices of the same rank.
 
     Args:
       w: Real floating-point array with at least two axes, the matrix ``[everything else,
@@ -115,7 +116,7 @@ def nuclear(w: jax.Array, *, axis: Axes = -1) -> jax.Array:
 
     Raises:
       TypeError: ``w`` is not real and floating-point.
-      ValueError: ``w`` has less than two axes, or ``axis`` lies outside it.
+      ValueError: ``w`` has fewer than two axes, or ``axis`` lies outside it.
 
     Example:
       >>> import jax.numpy as jnp

@@ -28,14 +28,14 @@ def total(
 
     Args:
       params: Any pytree: Linen parameters, an NNX state, a list of arrays. Leaves that are not
-        floating-point (counters, keys, functions) are passed over.
+        floating-point (counters, keys, functions) are skipped.
       penalty: Function of one array, such as :func:`l1`; bind options with ``functools.partial``.
       mask: Tree of booleans shaped like ``params`` or a prefix of it, or a function that makes one,
-        such as :func:`jaxreg.masks.kernels`; everything counts if absent.
+        such as :func:`jaxreg.masks.kernels`; None for all.
       rest: Further trees with the structure of ``params``, as for ``jax.tree.map``: their leaves
         are further arguments of the penalty, such as the start of :func:`distance`.
-      stacked: Mask of the leaves that hold one kernel per layer along their first axis, as those of
-        ``nn.scan`` and ``nnx.vmap`` do: the penalty sees one layer at a time and is summed over
+      stacked: Mask of the leaves that hold one kernel per layer along their first axis, as with
+        ``nn.scan`` and ``nnx.vmap``: the penalty gets one layer at a time and is summed over
         them. None for no leaf. In a stack ``mask`` may leave out layers, by an array of booleans
         ``[layers, 1, ...]``.
 
@@ -43,9 +43,9 @@ def total(
       Scalar, float32 or wider.
 
     Raises:
-      ValueError: The tree of ``mask``, of ``stacked`` or of one of ``rest`` differs from that of
+      ValueError: The tree of ``mask``, ``stacked`` or one of ``rest`` differs from the tree of
         ``params``.
-      TypeError: A leaf of ``mask`` or of ``stacked`` is no boolean.
+      TypeError: A leaf of ``mask`` or ``stacked`` is not a boolean.
 
     Example:
       >>> import jax.numpy as jnp
@@ -57,7 +57,7 @@ def total(
       >>> print(penalties.total(params, penalties.distance, rest=(start,)))
       3.0
 
-      A kernel for each of three layers, of which all groups have the norm 2:
+      A kernel for each of three layers; all groups have the norm 2:
 
       >>> params = {"layers": {"kernel": jnp.ones((3, 4, 5))}}
       >>> print(penalties.total(params, penalties.group_lasso, stacked=masks.match("layers")))
@@ -82,13 +82,14 @@ def _term(
     w: jax.Array,
     *rest: jax.Array,
 ) -> jax.Array:
-    """Penalty of one leaf, or of its layers, which a mask may leave out."""
-    size, shape = jnp.size(use), jnp.shape(use)
+    """Returns the penalty of one leaf, or of its layers, which a mask may leave out."""
+    size = jnp.size(use)
+    shape = jnp.shape(use)
     layers = size > 1 and in_stack and shape == (len(w), *(1,) * (w.ndim - 1))
     if size > 1 and not layers:
         raise ValueError(
             "`mask` must hold one boolean for each leaf of a penalty, or for each layer of a "
-            f"stack, got shape {shape}; set the rest to zero in a penalty of your own, as in "
+            f"stack, got shape {shape}; for parts of a leaf, set the rest to zero in the penalty: "
             "lambda w: penalties.l2(jnp.where(mask, w, 0))."
         )
     terms = per_layer(penalty, in_stack)(w, *rest)
@@ -98,8 +99,8 @@ def _term(
     return jnp.sum(terms) if in_stack else terms
 
 
-def summed(numbers: Any) -> jax.Array:
-    """Sum of all floating-point numbers in a tree."""
+def sum_numbers(numbers: Any) -> jax.Array:
+    """Sums all floating-point numbers in a tree."""
     return total(numbers, jnp.sum)
 
 
@@ -113,6 +114,6 @@ def _leaves_of(other: Any, tree: Any, name: str) -> list[Any]:
 
 
 def _add_wide(a: jax.Array, b: jax.Array) -> jax.Array:
-    """Adds sums of arrays of different dtypes in the widest of them."""
+    """Adds two sums in the wider of their dtypes."""
     dtype = max(a.dtype, b.dtype, key=lambda d: d.itemsize)
     return a.astype(dtype) + b.astype(dtype)

@@ -1,9 +1,9 @@
-"""Projections: functions ``w -> w`` onto a constraint set, the identity to the bit inside it.
+"""Projections: functions ``w -> w`` onto a constraint set, inside which ``w`` is unchanged.
 
 :func:`jaxreg.transforms.project` keeps the parameters of an optimizer inside such a set. Whole-tree
-sets (one ball for all parameters together) are in ``optax.projections``. Of kernels that
-``nn.scan`` or ``nnx.vmap`` stacked along a first axis of layers, ``jax.vmap(projection)`` projects
-each by itself, as ``stacked`` of that transformation does.
+sets (one ball for all parameters together) are in ``optax.projections``. For kernels that
+``nn.scan`` or ``nnx.vmap`` stacked along a first axis of layers, use ``jax.vmap(projection)``, or
+``stacked`` of that transformation.
 """
 
 from jaxreg.projections.matrices import spectral_ball

@@ -1,7 +1,7 @@
-r"""The closest point of a simplex: what numbers are over one level, which is such that it adds up.
+r"""Closest point of a simplex: the excess of numbers over a level that gives it the right sum.
 
-The level is found by Newton's method from below, a few sums over the row, and no sort. Sums that
-the result hangs on are exact, in integers, so that they are the same in any order and on any mesh.
+Newton's method finds the level from below, in a few sums over the row, and without a sort. The sums
+that decide the result are exact, in integers, so they are the same in any order and on any mesh.
 """
 
 import math
@@ -13,11 +13,11 @@ import jax.numpy as jnp
 
 from jaxreg._sharding import vary_with
 
-_Level = tuple[jax.Array, jax.Array]  # a number and what its rounding left of it
+_Level = tuple[jax.Array, jax.Array]  # a number and its rounding error
 
 
 def excess(x: jax.Array, total: jax.Array, axes: tuple[int, ...]) -> jax.Array:
-    r"""Closest array to ``x`` of numbers that are not negative and add up to ``total``.
+    r"""Returns the closest array to ``x`` without negative numbers and with the sum ``total``.
 
     .. math::
 
@@ -29,7 +29,7 @@ def excess(x: jax.Array, total: jax.Array, axes: tuple[int, ...]) -> jax.Array:
       axes: Axes that one sum runs over.
 
     Returns:
-      Array like ``x``, whose sums are off by half a rounding of ``total`` at most.
+      Array like ``x``. Its sums are off by at most half a rounding of ``total``.
     """
     scale, inverse = power_of_two(total)
     x = x * inverse
@@ -38,13 +38,13 @@ def excess(x: jax.Array, total: jax.Array, axes: tuple[int, ...]) -> jax.Array:
     high, low = _level(fixed, goal, axes)
     active = (fixed - high) - low > 0
     over = jnp.where(active, (x - high) - low, jnp.zeros_like(x))
-    # A step of Newton's method is exact once the active ones are known, and so is its derivative.
+    # Once the active numbers are known, a step of Newton's method and its derivative are exact.
     step = surplus(over, total, axes) / _number_of(active, axes, total)
     return scale * jnp.where(active & (over - step > 0), over - step, jnp.zeros_like(x))
 
 
 def power_of_two(total: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Power of two up to a number and its inverse, which scale without rounding; 1 for 0."""
+    """Returns the largest power of two up to a number, or 1 for 0, and its exact inverse."""
     total = jax.lax.stop_gradient(total)
     usable = (total > 0) & jnp.isfinite(total)
     _, exponent = jnp.frexp(jnp.where(usable, total, jnp.ones_like(total)))
@@ -56,7 +56,7 @@ def power_of_two(total: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def _level(x: jax.Array, total: jax.Array, axes: tuple[int, ...]) -> _Level:
-    """The level, but for the last step."""
+    """Returns the level before the last step."""
     largest = jnp.max(x, axis=axes, keepdims=True)
     start = _sum_of_two(largest, -total)
     numbers = math.prod(x.shape[a] for a in axes)
@@ -66,8 +66,8 @@ def _level(x: jax.Array, total: jax.Array, axes: tuple[int, ...]) -> _Level:
         active = over > 0
         over = jnp.where(active, over, jnp.zeros_like(over))
         count = _number_of(active, axes, total)
-        moved = sums(over, total, axes) / count
-        return _sum_of_two(level[0], level[1] + moved), count
+        rise = sums(over, total, axes) / count
+        return _sum_of_two(level[0], level[1] + rise), count
 
     def falls(state: tuple[_Level, jax.Array, jax.Array]) -> jax.Array:
         _, count, before = state
@@ -78,20 +78,22 @@ def _level(x: jax.Array, total: jax.Array, axes: tuple[int, ...]) -> _Level:
         level, count = step(level, _rough_surplus)
         return level, count, before
 
-    more, most = (vary_with(jnp.full_like(total, k * numbers), start) for k in (2, 3))
+    # Two decreasing counts above any real one, so that the loop begins.
+    more = vary_with(jnp.full_like(total, 2 * numbers), start)
+    most = vary_with(jnp.full_like(total, 3 * numbers), start)
     level, *_ = jax.lax.while_loop(falls, body, (start, more, most))
     return step(level, surplus)[0]
 
 
 def _sum_of_two(a: jax.Array, b: jax.Array) -> _Level:
-    """Sum of two numbers and the error of its rounding."""
+    """Returns the sum of two numbers and the error of its rounding."""
     total = a + b
     of_b = total - a
     return total, (a - (total - of_b)) + (b - of_b)
 
 
 def _number_of(active: jax.Array, axes: tuple[int, ...], like: jax.Array) -> jax.Array:
-    """Number of the active ones, and 1 for none."""
+    """Counts active elements, and returns 1 for none."""
     count = jnp.sum(active, axis=axes, keepdims=True, dtype=jnp.int32)
     return jnp.maximum(count, 1).astype(like.dtype)
 
@@ -102,15 +104,15 @@ def _rough_surplus(x: jax.Array, total: jax.Array, axes: tuple[int, ...]) -> jax
 
 @partial(jax.custom_jvp, nondiff_argnums=(2,))
 def surplus(x: jax.Array, total: jax.Array, axes: tuple[int, ...]) -> jax.Array:
-    r"""Exact :math:`\sum_i x_i - t` of numbers in ``[0, 4]``, rounded at the end.
+    r"""Returns the exact :math:`\sum_i x_i - t` of numbers in ``[0, 4]``, rounded at the end.
 
-    The numbers are cut into words of so many bits that integers of 32 hold the sums of them. What
-    is lost behind the last word is less than a rounding of 1.
+    The numbers are cut into words short enough for their sums to fit into 32-bit integers. The
+    part below the last word is less than a rounding of 1.
     """
     numbers = max(math.prod(x.shape[a] for a in axes), 1)
-    carried = math.ceil(math.log2(numbers))
-    bits = max(28 - carried, 1)
-    words = math.ceil((jnp.finfo(x.dtype).nmant + 4 + carried) / bits)
+    carry_bits = math.ceil(math.log2(numbers))
+    bits = max(28 - carry_bits, 1)
+    words = math.ceil((jnp.finfo(x.dtype).nmant + 4 + carry_bits) / bits)
     unit = 2.0**-bits
     result = jnp.zeros_like(total)
     for _ in range(words):

@@ -19,8 +19,8 @@ def spectral_ball(w: jax.Array, *, radius: ArrayLike, axis: Axes = -1) -> jax.Ar
 
       W \leftarrow \sum_i \min(\sigma_i, c) \, u_i v_i^\top
 
-    It takes a singular value decomposition at each step; :func:`jaxreg.reparam.spectral_norm` takes
-    one matrix product, and divides all singular values by the largest one.
+    It computes a singular value decomposition at each step; :func:`jaxreg.reparam.spectral_norm`
+    needs one matrix product, and divides all singular values by the largest one.
 
     Args:
       w: Real floating-point array with at least two axes, the matrix ``[everything else,
@@ -31,12 +31,12 @@ def spectral_ball(w: jax.Array, *, radius: ArrayLike, axis: Axes = -1) -> jax.Ar
         ``[features, heads, depth]``.
 
     Returns:
-      Array with the shape and dtype of ``w``. A matrix inside the ball is left as it is, to the
-      bit; another one ends a few roundings inside.
+      Array with the shape and dtype of ``w``. A matrix inside the ball is unchanged, bit for bit;
+      any other ends a few roundings inside.
 
     Raises:
       TypeError: ``w`` is not real and floating-point.
-      ValueError: ``radius`` is negative or not one number, ``w`` has less than two axes, or
+      ValueError: ``radius`` is negative or not one number, ``w`` has fewer than two axes, or
         ``axis`` lies outside it.
 
     Example:
@@ -55,7 +55,7 @@ def spectral_ball(w: jax.Array, *, radius: ArrayLike, axis: Axes = -1) -> jax.Ar
     check_scalar(radius, "radius")
     bound = jnp.maximum(as_strength(radius, w), 0)
     matrix, restore = jax.vjp(lambda w: tall_matrix(w, axis), w)
-    # Aimed inside, so that rounding the result does not put it outside.
+    # Aims inside the ball, so that rounding the result does not put it outside.
     steps = 8 + 2 * math.sqrt(matrix.shape[1])
     margin = float(jnp.finfo(w.dtype).eps) + steps * float(jnp.finfo(matrix.dtype).eps)
     clipped = clip(matrix, bound * (1 - margin), margin * (1 + 2 * margin))

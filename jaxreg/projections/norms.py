@@ -6,7 +6,7 @@ from jax.typing import ArrayLike
 
 from jaxreg._checks import check_between, check_floating, is_static
 from jaxreg._numerics import align, as_strength, safe_norm, unit, widen
-from jaxreg.projections._shared import check_size, units
+from jaxreg.projections._units import check_size, units
 
 
 def max_norm(
@@ -25,12 +25,12 @@ def max_norm(
       axis: Axes that the norm of one unit runs over. By default all but the last, which holds the
         units of a dense or convolution kernel. The query, key and value kernels of attention,
         ``[features, heads, depth]``, need ``axis=0``; their output kernel, ``[heads, depth,
-        features]``, the default.
+        features]``, needs the default.
 
     Returns:
-      Array with the shape and dtype of ``w``. Units inside the ball are left as they are, to the
-      bit; the others end on its surface or a few roundings inside it (at most 1e-6 of the
-      radius in float32, and no unit outside).
+      Array with the shape and dtype of ``w``. Units inside the ball are unchanged, bit for bit; the
+      others end on its surface or a few roundings inside it (at most 1e-6 of the radius in float32,
+      and no unit outside).
 
     Raises:
       TypeError: ``w`` is not floating-point.
@@ -58,9 +58,9 @@ def max_norm(
     norm = safe_norm(w, axis=axes)
     bound = jnp.maximum(as_strength(radius, w), 0)
     outside = norm > bound
-    # Aimed a rounding inside the ball, so that a projected unit is never outside it again.
+    # Aims one rounding inside the ball, so that a projected unit is never outside it.
     margin = _rounding(w, norm)
-    # An infinite radius is outside no unit, and stays out of the product for the gradient's sake.
+    # No unit is outside an infinite radius; keeping it out of the product avoids a NaN gradient.
     inner = jnp.where(outside, bound, jnp.zeros_like(norm)) * (1 - margin)
     factor = inner / jnp.where(outside, norm, jnp.ones_like(norm))
     return jnp.where(outside, (widen(w) * factor).astype(w.dtype), w)
@@ -73,8 +73,8 @@ def unit_norm(w: jax.Array, *, axis: int | tuple[int, ...] | None = None) -> jax
 
       w_j \leftarrow \frac{w_j}{\|w_j\|}
 
-    All points of the sphere are equally far from zero: a unit of zeros stays zero, with a
-    derivative of 0. A norm of 1 up to rounding is left as it is.
+    All points of the sphere are equally far from zero, so a unit of zeros remains zero, with a
+    derivative of 0. A unit whose norm is 1 up to rounding is unchanged.
 
     Args:
       w: Floating-point array.
@@ -103,9 +103,9 @@ def unit_norm(w: jax.Array, *, axis: int | tuple[int, ...] | None = None) -> jax
     check_floating(w, "w")
     axes, _ = units(w, axis)
     norm = safe_norm(w, axis=axes)
-    near = ~(jnp.abs(norm - 1) > 2 * _rounding(w, norm))  # NaN shows.
+    near = ~(jnp.abs(norm - 1) > 2 * _rounding(w, norm))  # True for NaN, which is then returned.
     direction = unit(w, axis=axes).astype(w.dtype)
-    # The value of one and the derivative of the other: moves off the sphere have no effect.
+    # The value of `w` and the derivative of its direction: moves off the sphere have no effect.
     kept = jax.lax.stop_gradient(w) - (jax.lax.stop_gradient(direction) - direction)
     return jnp.where(near, kept, direction)
 
@@ -124,22 +124,22 @@ def min_max_norm(
 
       w_j \leftarrow w_j \frac{(1 - r) \|w_j\| + r \min(\max(\|w_j\|, a), b)}{\|w_j\|}
 
-    At a relaxation of 1 it is the projection; a smaller one goes that part of the way. A unit of
-    zeros has no direction to grow in and stays zero.
+    With a relaxation of 1 it is the projection; a smaller one goes that part of the way. A unit of
+    zeros has no direction to grow in and remains zero.
 
     Args:
       w: Floating-point array.
       low: Least norm :math:`a`, zero or positive: one number, or one for each unit, with the
         reduced axes of size 1.
-      high: Largest norm :math:`b`, likewise, or infinity; in arrays it wins over a lower bound
-        above it.
-      relaxation: Part :math:`r` of the way, in [0, 1]; 0 is the identity to the bit.
+      high: Largest norm :math:`b`, with the same shapes, or infinity; in arrays it wins over a
+        larger lower bound.
+      relaxation: Part :math:`r` of the way, in [0, 1]; 0 returns ``w`` exactly.
       axis: Axes that the norm of one unit runs over, by default all but the last, as in
         :func:`max_norm`.
 
     Returns:
-      Array with the shape and dtype of ``w``. Units within the bounds, up to rounding, are left as
-      they are, to the bit.
+      Array with the shape and dtype of ``w``. Units within the bounds, up to rounding, are
+      unchanged, bit for bit.
 
     Raises:
       TypeError: ``w`` is not floating-point.
@@ -166,7 +166,8 @@ def min_max_norm(
     if is_static(low) and is_static(high) and low > high:  # pyright: ignore
         raise ValueError(f"`low` must be at most `high`, got {low} and {high}; swap them.")
     norm = safe_norm(w, axis=axes)
-    least, most = (jnp.maximum(align(value, norm), 0) for value in (low, high))
+    least = jnp.maximum(align(low, norm), 0)
+    most = jnp.maximum(align(high, norm), 0)
     slack = 2 * _rounding(w, norm)
     inside = (norm >= jnp.minimum(least, most) * (1 - slack)) & (norm <= most * (1 + slack))
     r = jnp.clip(as_strength(relaxation, w), 0, 1)
@@ -175,5 +176,5 @@ def min_max_norm(
 
 
 def _rounding(w: jax.Array, norm: jax.Array) -> float:
-    """How far off a norm may be, relative to it, after ``w`` was rounded once."""
+    """Returns the largest relative error of a norm after ``w`` was rounded once."""
     return float(jnp.finfo(w.dtype).eps) / 2 + 4 * float(jnp.finfo(norm.dtype).eps)

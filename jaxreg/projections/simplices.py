@@ -1,4 +1,4 @@
-"""Projections onto what flat faces bound: the l1 ball, the simplex and the positive orthant."""
+"""Projections onto sets with flat faces: the l1 ball, the simplex and the positive orthant."""
 
 import math
 
@@ -9,22 +9,22 @@ from jax.typing import ArrayLike
 from jaxreg._checks import check_real, is_static
 from jaxreg._numerics import as_strength, widen
 from jaxreg._sharding import place_like
-from jaxreg.projections._shared import check_size, units
 from jaxreg.projections._simplex import excess, power_of_two, surplus
+from jaxreg.projections._units import check_size, units
 
 
 def l1_ball(
     w: jax.Array, *, radius: ArrayLike, axis: int | tuple[int, ...] | None = None
 ) -> jax.Array:
-    r"""Closest point with a sum of absolute values of at most a radius, for every unit.
+    r"""Returns the closest point in a ball of the sum of absolute values, for every unit.
 
     .. math::
 
       w_j \leftarrow \mathrm{sign}(w_j) \max(|w_j| - \theta, 0), \qquad
       \sum_i \max(|w_{ij}| - \theta, 0) = c
 
-    Small weights become exactly zero. The level :math:`\theta` takes a few sums over the weights,
-    and no sort.
+    Small weights become exactly zero. Finding the level :math:`\theta` takes a few sums over the
+    weights, and no sort.
 
     Args:
       w: Real floating-point array.
@@ -34,8 +34,8 @@ def l1_ball(
         :func:`max_norm`.
 
     Returns:
-      Array with the shape and dtype of ``w``. Units inside the ball are left as they are, to the
-      bit; the others end on its surface or two roundings inside it, however many weights they have.
+      Array with the shape and dtype of ``w``. Units inside the ball are unchanged, bit for bit; the
+      others end on its surface or two roundings inside it, however many weights they have.
 
     Raises:
       TypeError: ``w`` is not real and floating-point.
@@ -67,9 +67,10 @@ def l1_ball(
     largest = jax.lax.stop_gradient(jnp.max(size, axis=axes, keepdims=True))
     bound = jnp.maximum(_per_unit(radius, largest), 0)
     _, inverse = power_of_two(jnp.where(bound > 0, bound, largest))
-    over = surplus(*jax.lax.stop_gradient((jnp.minimum(size * inverse, 2), bound * inverse)), axes)
+    sizes = jax.lax.stop_gradient(jnp.minimum(size * inverse, 2))
+    over = surplus(sizes, jax.lax.stop_gradient(bound * inverse), axes)
     outside = (over > 0) & jnp.isfinite(largest) & jnp.isfinite(bound)
-    # Aimed inside by what rounding the weights may add to their sum.
+    # Aims inside by the amount that rounding the weights may add to their sum.
     relative, absolute = _rounding_of_sums(w, axes)
     inner = jnp.where(outside, jnp.maximum(bound * (1 - relative) - absolute, 0), 0 * largest)
     moved = jnp.sign(widen(w)) * excess(size, inner, axes)
@@ -77,29 +78,29 @@ def l1_ball(
 
 
 def simplex(w: jax.Array, *, axis: int | tuple[int, ...], total: ArrayLike = 1.0) -> jax.Array:
-    r"""Closest point without negative weights and with a given sum: the probability simplex.
+    r"""Returns the closest point of the simplex: no negative weights, and a given sum.
 
     .. math::
 
       w_i \leftarrow \max(w_i - \theta, 0), \qquad \sum_i \max(w_i - \theta, 0) = t
 
-    For what are shares: weights of a mixture, of members of an ensemble, of tasks. Small weights
-    become exactly zero, which a softmax never has.
+    Use it for shares: weights of a mixture, of members of an ensemble, of tasks. Small weights
+    become exactly zero, unlike with a softmax.
 
     Args:
-      w: Real floating-point array. Minus infinity excludes a weight, as long as one is left.
+      w: Real floating-point array. Minus infinity excludes a weight, if at least one is left.
       axis: Axes that one sum runs over.
       total: Sum :math:`t`, zero or positive: one number, or one for each unit, with the reduced
         axes of size 1.
 
     Returns:
-      Array with the shape and dtype of ``w``, whose sums are off by a rounding at most, however
-      many weights they have. A point of the simplex, up to that, is left as it is, to the bit. A
-      unit that holds NaN or infinity is NaN.
+      Array with the shape and dtype of ``w``. Its sums are off by at most one rounding, however
+      many weights they have. A point of the simplex, up to that rounding, is unchanged, bit for
+      bit. A unit that holds NaN or infinity becomes NaN.
 
     Raises:
       TypeError: ``w`` is not real and floating-point.
-      ValueError: ``total`` is negative, infinite or of another shape, or ``axis`` lies outside
+      ValueError: ``total`` is negative, infinite or has another shape, or ``axis`` lies outside
         ``w``.
 
     Example:
@@ -129,7 +130,7 @@ def simplex(w: jax.Array, *, axis: int | tuple[int, ...], total: ArrayLike = 1.0
     relative, absolute = _rounding_of_sums(w, axes)
     near = (jnp.abs(off) <= relative * fixed + absolute * inverse) & (largest <= 2 * scale)
     near = near & jnp.all(wide >= 0, axis=axes, keepdims=True)
-    # The value of one and the derivative of the other: moves off the simplex have no effect.
+    # The value of `w` and the derivative of its projection: moves off the simplex have no effect.
     point = point.astype(w.dtype)
     kept = jax.lax.stop_gradient(w) - (jax.lax.stop_gradient(point) - point)
     return jnp.where(near, kept, point)
@@ -142,13 +143,13 @@ def non_negative(w: jax.Array) -> jax.Array:
 
       w_i \leftarrow \max(w_i, 0)
 
-    The derivative at zero is 1, as that of every point of the set; :func:`jax.nn.relu` has 0.
+    The derivative at zero is 1, as at every point of the set; :func:`jax.nn.relu` has 0.
 
     Args:
       w: Real floating-point array of any shape.
 
     Returns:
-      Array with the shape and dtype of ``w``; what is not negative stays as it is, to the bit.
+      Array with the shape and dtype of ``w``; other weights are unchanged, bit for bit.
 
     Raises:
       TypeError: ``w`` is not real and floating-point.
@@ -164,21 +165,23 @@ def non_negative(w: jax.Array) -> jax.Array:
       Constraints <https://doi.org/10.1109/TNNLS.2014.2310059>`_, 2015
     """
     check_real(w, "w")
-    # A comparison with zero alone is compiled to a maximum, which flushes subnormal numbers.
+    # XLA compiles `w < 0` to a maximum, which flushes subnormal numbers; hence the sign.
     return jnp.where(jnp.sign(w) < 0, jnp.zeros_like(w), w)
 
 
 def _per_unit(value: ArrayLike, like: jax.Array) -> jax.Array:
-    """A size for each unit, at the shape and the sharding of ``like``."""
+    """Broadcasts a size to each unit, with the shape and the sharding of ``like``."""
     return place_like(jnp.broadcast_to(as_strength(value, like), like.shape), like)
 
 
 def _rounding_of_sums(w: jax.Array, axes: tuple[int, ...]) -> tuple[float, float]:
-    """How far off a sum may be after its weights were rounded: relative to it, and at least.
+    """Returns the largest relative and absolute error of a sum after its weights were rounded.
 
-    A narrow dtype has subnormal numbers where others have small ones.
+    The absolute part counts subnormal weights of a narrow dtype, which the wide one has as normal
+    numbers.
     """
-    wide, narrow = (jnp.finfo(dtype) for dtype in (widen(w).dtype, w.dtype))
+    wide = jnp.finfo(widen(w).dtype)
+    narrow = jnp.finfo(w.dtype)
     if wide.bits == narrow.bits:
         return float(wide.eps), 0.0
     numbers = math.prod(w.shape[a] for a in axes)

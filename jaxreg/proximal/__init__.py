@@ -4,21 +4,22 @@ r"""Proximal operators: functions ``w -> w`` that minimize a penalty near ``w``.
 
   \mathrm{prox}_{t R}(w) = \arg\min_v \; \tfrac{1}{2} \|v - w\|^2 + t \, R(v)
 
-The step :math:`t` is a number or an array that broadcasts to ``w``, zero or positive; negative
-elements of an array count as 0. A threshold of 0 is the identity to the bit.
+The step size :math:`t` is a number or an array that broadcasts to ``w``, zero or positive; negative
+elements of an array count as 0. A step size of 0 returns ``w`` exactly.
 :func:`jaxreg.transforms.proximal` takes such a step after each step of an optimizer.
 
-Of kernels that ``nn.scan`` or ``nnx.vmap`` stacked along a first axis of layers, ``jax.vmap`` of
-the operator takes each by itself, as ``stacked`` of that transformation does.
+For kernels that ``nn.scan`` or ``nnx.vmap`` stacked along a first axis of layers, use ``jax.vmap``
+of the operator, or ``stacked`` of that transformation.
 
-A step :math:`t_i = s / d_i` for each weight is the step in the metric of a diagonal :math:`d`:
+One step size for each weight, :math:`t_i = s / d_i`, is a step in the metric of a diagonal
+:math:`d`:
 
 .. math::
 
   \arg\min_v \; \sum_i \tfrac{d_i}{2} (v_i - w_i)^2 + s \, R(v)
 
-All operators but :func:`nuclear` take one. :func:`jaxreg.transforms.preconditioned_proximal` passes
-the diagonal of an adaptive optimizer.
+All operators except :func:`nuclear` accept it.
+:func:`jaxreg.transforms.preconditioned_proximal` passes the diagonal of an adaptive optimizer.
 """
 
 from jaxreg.proximal.elementwise import box, elastic_net, l0, l1, l2

@@ -1,4 +1,4 @@
-"""Proximal operators of one weight at a time, and what all of them share."""
+"""Proximal operators of single weights, and the check of step sizes."""
 
 import jax
 import jax.numpy as jnp
@@ -15,13 +15,13 @@ from jaxreg._numerics import align, widen
 
 
 def l1(w: jax.Array, *, step: ArrayLike) -> jax.Array:
-    r"""Soft threshold, the proximal operator of the sum of absolute values.
+    r"""Applies the soft threshold, the proximal operator of the sum of absolute values.
 
     .. math::
 
       \mathrm{prox}(w)_i = \mathrm{sign}(w_i) \max(|w_i| - t, 0)
 
-    Weights within the step size become exactly zero, in every dtype.
+    Weights of a magnitude up to the step size become exactly zero, in every dtype.
 
     Args:
       w: Floating-point array of any shape.
@@ -49,14 +49,14 @@ def l1(w: jax.Array, *, step: ArrayLike) -> jax.Array:
 
 
 def l2(w: jax.Array, *, step: ArrayLike) -> jax.Array:
-    r"""Proximal operator of one half of the sum of squares.
+    r"""Applies the proximal operator of one half of the sum of squares.
 
     .. math::
 
       \mathrm{prox}(w) = \frac{w}{1 + t}
 
-    It shrinks all weights by the same factor, and unlike a gradient step of any length never past
-    zero: decay that is implicit.
+    It shrinks all weights by the same factor. Unlike a gradient step, it never passes zero, however
+    large the step size: implicit decay.
 
     Args:
       w: Floating-point array of any shape.
@@ -84,7 +84,7 @@ def l2(w: jax.Array, *, step: ArrayLike) -> jax.Array:
 
 
 def elastic_net(w: jax.Array, *, l1: ArrayLike, l2: ArrayLike, step: ArrayLike) -> jax.Array:
-    r"""Proximal operator of :func:`jaxreg.penalties.elastic_net`.
+    r"""Applies the proximal operator of :func:`jaxreg.penalties.elastic_net`.
 
     .. math::
 
@@ -97,7 +97,7 @@ def elastic_net(w: jax.Array, *, l1: ArrayLike, l2: ArrayLike, step: ArrayLike) 
       w: Floating-point array of any shape.
       l1: Weight :math:`\lambda_1` of the absolute values, zero or positive; negative elements of an
         array count as 0.
-      l2: Weight :math:`\lambda_2` of the squares, likewise.
+      l2: Weight :math:`\lambda_2` of the squares, with the same range.
       step: Step size :math:`t`, zero or positive.
 
     Returns:
@@ -105,8 +105,7 @@ def elastic_net(w: jax.Array, *, l1: ArrayLike, l2: ArrayLike, step: ArrayLike) 
 
     Raises:
       TypeError: ``w`` is not floating-point.
-      ValueError: ``l1``, ``l2`` or ``step`` is a negative number or does not broadcast to
-        ``w``.
+      ValueError: ``l1``, ``l2`` or ``step`` is a negative number or does not broadcast to ``w``.
 
     Example:
       >>> import jax.numpy as jnp
@@ -127,16 +126,16 @@ def elastic_net(w: jax.Array, *, l1: ArrayLike, l2: ArrayLike, step: ArrayLike) 
 
 
 def l0(w: jax.Array, *, step: ArrayLike) -> jax.Array:
-    r"""Hard threshold, a proximal operator of the number of weights that are not zero.
+    r"""Applies the hard threshold, a proximal operator of the number of nonzero weights.
 
     .. math::
 
       \mathrm{prox}(w)_i = w_i \text{ if } |w_i| > \sqrt{2 t}, \text{ else } 0
 
-    A weight costs :math:`t` however large it is, and half of its square to remove: those of a
-    magnitude up to :math:`\sqrt{2 t}` become exactly zero, the others stay as they are, to the bit.
-    The penalty is not convex: at :math:`\sqrt{2 t}` itself both are minima, and a small change of a
-    weight there makes a large one. The derivative by the step size is 0.
+    Keeping a weight costs :math:`t` and removing it costs half of its square. Weights of a
+    magnitude up to :math:`\sqrt{2 t}` become exactly zero; the others are unchanged, bit for bit.
+    The penalty is not convex: at :math:`\sqrt{2 t}` itself both are minima, and a small change of
+    the weight makes a large change of the result. The derivative by the step size is 0.
 
     Args:
       w: Floating-point array of any shape.
@@ -166,28 +165,30 @@ def l0(w: jax.Array, *, step: ArrayLike) -> jax.Array:
 
 
 def box(w: jax.Array, *, low: ArrayLike, high: ArrayLike, step: ArrayLike) -> jax.Array:
-    r"""Proximal operator of a penalty that is 0 in a box and infinite outside: the projection.
+    r"""Clips weights to a box: the proximal operator of a penalty that is infinite outside.
 
     .. math::
 
       \mathrm{prox}(w)_i = \min(\max(w_i, a_i), b_i)
 
-    A multiple of infinity is infinity, so that every positive step does the same; one of 0
-    switches the box off, as a learning rate of 0 does in :func:`jaxreg.transforms.proximal`.
+    Every multiple of infinity is infinity, so all positive step sizes have the same effect. A step
+    size of 0 switches the box off, as a learning rate of 0 does in
+    :func:`jaxreg.transforms.proximal`.
 
     Args:
       w: Real floating-point array of any shape.
       low: Lower bounds :math:`a`, broadcasting to ``w``; minus infinity bounds nothing.
-      high: Upper bounds :math:`b`, likewise; in arrays they win over lower ones above them.
+      high: Upper bounds :math:`b`, broadcasting to ``w``; in arrays they win over larger lower
+        bounds.
       step: Step size, zero or positive.
 
     Returns:
-      Array with the shape and dtype of ``w``; what is inside stays as it is, to the bit.
+      Array with the shape and dtype of ``w``; weights inside the box are unchanged, bit for bit.
 
     Raises:
       TypeError: ``w`` is not real and floating-point.
-      ValueError: ``low`` is larger than ``high``, ``step`` is a negative number, or one of
-        them does not broadcast to ``w``.
+      ValueError: ``low`` is larger than ``high``, ``step`` is a negative number, or one of them
+        does not broadcast to ``w``.
 
     Example:
       >>> import jax.numpy as jnp
@@ -205,14 +206,16 @@ def box(w: jax.Array, *, low: ArrayLike, high: ArrayLike, step: ArrayLike) -> ja
         check_broadcasts(value, name, w.shape)
     if is_static(low) and is_static(high) and not low <= high:  # pyright: ignore
         raise ValueError(f"`low` must be at most `high`, got {low} and {high}; swap them.")
-    a, b, wide = align(low, w), align(high, w), widen(w)
+    a = align(low, w)
+    b = align(high, w)
+    wide = widen(w)
     raised = jnp.where(wide < a, a, wide)
     moved = jnp.where(raised > b, b, raised)
     return jnp.where((moved == wide) | jnp.isnan(wide) | (t == 0), w, moved.astype(w.dtype))
 
 
 def check_step(w: jax.Array, value: ArrayLike, name: str = "step") -> jax.Array:
-    """Checks a step size or a factor of it; what is traced and negative counts as 0."""
+    """Checks a step size or a factor of it, and clips traced negative values to 0."""
     check_floating(w, "w")
     check_nonnegative(value, name)
     check_broadcasts(value, name, w.shape)
@@ -220,18 +223,18 @@ def check_step(w: jax.Array, value: ArrayLike, name: str = "step") -> jax.Array:
 
 
 def times(step: jax.Array, factor: jax.Array) -> jax.Array:
-    """Product in which a zero wins over infinity."""
+    """Multiplies so that a factor of 0 gives 0, even if the other is infinite."""
     nothing = (step == 0) | (factor == 0)
     return jnp.where(nothing, jnp.zeros_like(nothing, factor.dtype), step * factor)
 
 
 def soft(wide: jax.Array, t: jax.Array) -> jax.Array:
-    """Soft threshold."""
+    """Applies the soft threshold at ``t``."""
     return jnp.where(jnp.abs(wide) <= t, jnp.zeros_like(wide), wide - t * _sign(wide))
 
 
 def _sign(w: jax.Array) -> jax.Array:
-    """Direction of each number; that of a complex one turns with it, which JAX's sign does not."""
+    """Returns signs; for complex numbers ``w / abs(w)``, whose derivative JAX's sign lacks."""
     if not jnp.iscomplexobj(w):
         return jnp.sign(w)
     zero = w == 0

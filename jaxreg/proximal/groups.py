@@ -1,7 +1,8 @@
 r"""Proximal operators of groups of weights.
 
-With one step size for a group they have a closed form. With one for each weight, the step in a
-diagonal metric, the norm of the result is the root of an equation, found by Newton's method.
+With one step size for each group they have a closed form. With one step size for each weight, a
+step in a diagonal metric, the norm of the result is the root of an equation; Newton's method finds
+it.
 """
 
 import math
@@ -26,15 +27,15 @@ from jaxreg.proximal.elementwise import soft, times
 def group_lasso(
     w: jax.Array, *, step: ArrayLike, axis: int | tuple[int, ...] | None = None
 ) -> jax.Array:
-    r"""Block soft threshold, the proximal operator of :func:`jaxreg.penalties.group_lasso`.
+    r"""Applies the block soft threshold, the prox of :func:`jaxreg.penalties.group_lasso`.
 
     .. math::
 
       \mathrm{prox}(w)_g = w_g \max\left(0, 1 - \frac{t \sqrt{p_g}}{\|w_g\|}\right)
 
     Groups of a norm up to :math:`t \sqrt{p_g}`, with :math:`p_g` the group size, become exactly
-    zero as a whole, in every dtype; the others keep their direction. With a step size for each
-    weight, :math:`t_i = s / d_i`, it minimizes in the metric :math:`d`:
+    zero, in every dtype; the others keep their direction. With one step size for each weight,
+    :math:`t_i = s / d_i`, it minimizes in the metric :math:`d`:
 
     .. math::
 
@@ -45,16 +46,16 @@ def group_lasso(
       w: Floating-point array.
       step: Step size :math:`t`, zero or positive: one number, one for each group, with the
         reduced axes of size 1, or one for each weight.
-      axis: Axes that one group runs over. By default all but the last, so that a group is what
-        comes into a unit; with ``axis=-1`` it is what goes out of an input.
+      axis: Axes that one group runs over. By default all but the last: a group holds the incoming
+        weights of a unit. With ``axis=-1`` it holds the outgoing weights of an input.
 
     Returns:
       Array with the shape and dtype of ``w``.
 
     Raises:
       TypeError: ``w`` is not floating-point.
-      ValueError: ``step`` is a negative number or does not broadcast to ``w``, or ``axis``
-        lies outside ``w``.
+      ValueError: ``step`` is a negative number or does not broadcast to ``w``, or ``axis`` lies
+        outside ``w``.
 
     Example:
       >>> import jax.numpy as jnp
@@ -86,22 +87,22 @@ def sparse_group_lasso(
     step: ArrayLike,
     axis: int | tuple[int, ...] | None = None,
 ) -> jax.Array:
-    r"""Proximal operator of the sparse-group lasso: soft threshold, then block soft threshold.
+    r"""Applies the soft threshold and then the block soft threshold (sparse-group lasso).
 
     .. math::
 
       R(w) = \alpha \|w\|_1 + (1 - \alpha) \sum_g \sqrt{p_g} \, \|w_g\|
 
-    Whole groups become exactly zero, and single weights inside of those that remain. A share of 1
-    makes it :func:`l1`, and one of 0 :func:`group_lasso`; a step size for each weight is the step
-    in a diagonal metric here too. Bind the share for :func:`jaxreg.transforms.proximal`:
+    Whole groups become exactly zero, and single weights inside the remaining groups. With a share
+    of 1 it is :func:`l1`, with a share of 0 :func:`group_lasso`. One step size for each weight is a
+    step in a diagonal metric here too. Bind the share for :func:`jaxreg.transforms.proximal`:
     ``partial(sparse_group_lasso, l1_share=0.5)``.
 
     Args:
       w: Floating-point array.
-      l1_share: Share :math:`\alpha` of the absolute values, in [0, 1]; an array is clipped to it.
-      step: Step size, zero or positive: one number, one for each group, with the reduced axes
-        of size 1, or one for each weight.
+      l1_share: Share :math:`\alpha` of the absolute values, in [0, 1]; arrays are clipped.
+      step: Step size, zero or positive: one number, one for each group, with the reduced axes of
+        size 1, or one for each weight.
       axis: Axes that one group runs over, by default all but the last.
 
     Returns:
@@ -136,7 +137,7 @@ def sparse_group_lasso(
 def _check_groups(
     w: jax.Array, step: ArrayLike, axis: int | tuple[int, ...] | None
 ) -> tuple[jax.Array, tuple[int, ...]]:
-    """Checks the steps of groups or weights; what is traced and negative counts as 0."""
+    """Checks the step sizes of groups or weights, and clips traced negative values to 0."""
     check_floating(w, "w")
     check_nonnegative(step, "step")
     axes = tuple(range(w.ndim - 1)) if axis is None else canonical_axes(axis, w.ndim)
@@ -153,10 +154,10 @@ def _one_each(step: ArrayLike, ndim: int, axes: tuple[int, ...]) -> bool:
 
 
 def _shrink(wide: jax.Array, t: jax.Array, axes: tuple[int, ...]) -> jax.Array:
-    """Block soft threshold, the identity where ``t`` is 0."""
+    """Applies the block soft threshold, the identity where ``t`` is 0."""
     if wide.size == 0:
         return wide
-    # In units of the largest element: squares are in range, also those of divisors in derivatives.
+    # In units of the largest element all squares are in range, even in derivatives of divisions.
     scale = peak(wide, axis=axes)
     cut = t * math.sqrt(math.prod(wide.shape[a] for a in axes)) / scale
     if not _one_each(cut, wide.ndim, axes):
@@ -169,7 +170,7 @@ def _shrink(wide: jax.Array, t: jax.Array, axes: tuple[int, ...]) -> jax.Array:
 def _factor_of_groups(
     w: jax.Array, cut: jax.Array, axes: tuple[int, ...]
 ) -> tuple[jax.Array, jax.Array]:
-    """Which groups vanish, and the factor of the others, from one step size for each."""
+    """Returns a mask of groups that vanish and the factor of the others, by steps of groups."""
     total = jnp.sum(square(w), axis=axes, keepdims=True)
     within = jnp.sqrt(jax.lax.stop_gradient(total)) <= cut
     norm = jnp.sqrt(jnp.where(within, jnp.ones_like(total), total))
@@ -179,8 +180,9 @@ def _factor_of_groups(
 def _factor_of_weights(
     w: jax.Array, cut: jax.Array, axes: tuple[int, ...]
 ) -> tuple[jax.Array, jax.Array]:
-    """Which groups vanish, and the factors in the others, from one step size for each weight."""
-    size, fixed = jnp.abs(jax.lax.stop_gradient(w)), jax.lax.stop_gradient(cut)
+    """Returns a mask of groups that vanish and the factors of weights, by steps of weights."""
+    size = jnp.abs(jax.lax.stop_gradient(w))
+    fixed = jax.lax.stop_gradient(cut)
     dual = jnp.where(size == 0, jnp.zeros_like(size), size / fixed)
     within = jnp.sum(square(dual), axis=axes, keepdims=True) <= 1
     w = jnp.where(within, jnp.ones_like(w), w)
@@ -191,21 +193,22 @@ def _factor_of_weights(
 
 @partial(jax.custom_jvp, nondiff_argnums=(2,))
 def _radius(w: jax.Array, cut: jax.Array, axes: tuple[int, ...]) -> jax.Array:
-    r"""Root :math:`r` of :math:`\sum_i |w_i|^2 / (r + c_i)^2 = 1`, for ``w`` with a peak of 1.
+    r"""Solves :math:`\sum_i |w_i|^2 / (r + c_i)^2 = 1` for :math:`r`, with a peak of ``w`` of 1.
 
-    The inverse of the root of that sum is a concave function of the radius, so that Newton's method
-    rises to where it is 1. It starts where no quotient is above 1.
+    The inverse of the root of that sum is a concave function of the radius, so Newton's method
+    rises to the radius at which it is 1. It starts at the largest radius at which one quotient
+    alone makes the sum 1.
     """
-    smallest = jnp.finfo(cut.dtype).tiny ** 0.75  # Its inverse, times many weights, is in range.
+    smallest = jnp.finfo(cut.dtype).tiny ** 0.75  # Its inverse is in range for many weights.
     start = jnp.maximum(jnp.max(jnp.abs(w) - cut, axis=axes, keepdims=True), smallest)
 
-    def moves(state: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
+    def is_far(state: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
         count, _, excess = state
-        # A step leaves a few times the square of its excess. Thresholds over 30 decades in one
-        # group took 12 steps in float32, and 20 in float64.
+        # An iteration leaves a few times the square of its excess. Step sizes over 30 decades in
+        # one group took 12 iterations in float32, and 20 in float64.
         return (count < 20) & jnp.any(excess > jnp.finfo(cut.dtype).eps ** 0.6)
 
-    def step(state: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[Any, ...]:
+    def iterate(state: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[Any, ...]:
         count, radius, _ = state
         inverse = 1 / (radius + cut)
         squares = square(w * inverse)
@@ -214,12 +217,12 @@ def _radius(w: jax.Array, cut: jax.Array, axes: tuple[int, ...]) -> jax.Array:
         excess = jnp.sqrt(total) - 1
         return count + 1, jnp.maximum(radius + excess * (total / slope), start), excess
 
-    return jax.lax.while_loop(moves, step, (0, start, jnp.full_like(start, jnp.inf)))[1]
+    return jax.lax.while_loop(is_far, iterate, (0, start, jnp.full_like(start, jnp.inf)))[1]
 
 
 @_radius.defjvp
 def _radius_jvp(axes: tuple[int, ...], primals: tuple, tangents: tuple) -> tuple:
-    """Differentiates the equation, not the steps to its root."""
+    """Differentiates the equation, not the iterations to its root."""
     (w, cut), (by_w, by_cut) = primals, tangents
     radius = _radius(w, cut, axes)
     inverse = 1 / (radius + cut)

@@ -11,19 +11,20 @@ from jaxreg._numerics import as_strength
 
 
 def nuclear(w: jax.Array, *, step: ArrayLike, axis: Axes = -1) -> jax.Array:
-    r"""Singular value step, the proximal operator of :func:`jaxreg.penalties.nuclear`.
+    r"""Applies the soft threshold to singular values, the proximal operator of the nuclear norm.
 
     .. math::
 
       \mathrm{prox}(W) = \sum_i \max(\sigma_i - t, 0) \, u_i v_i^\top
 
-    The rank falls by the number of singular values up to :math:`t`; what remains of them is
-    rounding, as the product of the other pairs. If all are, the result is exactly zero. It takes a
-    singular value decomposition, about :math:`20 m n^2` operations for :math:`m \ge n`.
+    The penalty is :func:`jaxreg.penalties.nuclear`. The rank falls by the number of singular values
+    up to :math:`t`, up to the rounding of the product of the others. If all of them vanish, the
+    result is exactly zero. It takes a singular value decomposition, about :math:`20 m n^2`
+    operations for :math:`m \ge n`.
 
     It has no form in the metric of an adaptive optimizer, which scales single weights.
 
-    First derivatives hold where singular values repeat or vanish, second ones are finite there.
+    If singular values repeat or vanish, first derivatives are right and second ones finite.
 
     Args:
       w: Real floating-point array with at least two axes, the matrix ``[everything else,
@@ -37,8 +38,8 @@ def nuclear(w: jax.Array, *, step: ArrayLike, axis: Axes = -1) -> jax.Array:
 
     Raises:
       TypeError: ``w`` is not real and floating-point.
-      ValueError: ``step`` is negative or not one number, ``w`` has less than two axes, or
-        ``axis`` lies outside it.
+      ValueError: ``step`` is negative or not one number, ``w`` has fewer than two axes, or ``axis``
+        lies outside it.
 
     Example:
       >>> import jax.numpy as jnp
@@ -55,9 +56,8 @@ def nuclear(w: jax.Array, *, step: ArrayLike, axis: Axes = -1) -> jax.Array:
     check_nonnegative(step, "step")
     if jnp.ndim(step) != 0:
         raise ValueError(
-            f"`step` must be a single number, got shape {jnp.shape(step)}; singular "
-            "values have no step in a metric of single weights: take transforms.proximal, chained "
-            "after the optimizer."
+            f"`step` must be a single number, got shape {jnp.shape(step)}; singular values have no "
+            "step size for single weights: chain transforms.proximal after the optimizer instead."
         )
     t = jnp.maximum(as_strength(step, w), 0)
     matrix, restore = jax.vjp(lambda w: tall_matrix(w, axis), w)

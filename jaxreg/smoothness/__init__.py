@@ -1,14 +1,14 @@
 """Smoothness: penalties ``(f, x) -> scalar`` on how fast a function changes.
 
-``f`` maps a batch to a batch, ``[batch, ...] -> [batch, ...]``, and treats every example by itself;
-parameters, statistics and keys are closed over. Then the derivative of the sum over examples holds
+``f`` maps a batch to a batch, ``[batch, ...] -> [batch, ...]``, and treats each example separately;
+it closes over parameters, statistics and keys. The derivative of the sum over examples then holds
 the derivatives of all of them, and one pass serves the whole batch. Batch norm in training mixes
-examples and breaks this: the penalties are then of something else. Use its running statistics, or
-a norm within the example, and close over a fixed key for dropout.
+examples, which makes the penalties wrong. Use its running statistics, or a norm within each
+example, and close over a fixed key for dropout.
 
-Penalties are means over the batch, float32 or wider; a weight is a factor outside. They may stand
-in a loss that is differentiated, with respect to what ``f`` closes over too. Where the loss calls
-the same ``f`` on the same ``x`` under one ``jax.jit``, the compiler computes it once.
+Penalties are means over the batch, float32 or wider; multiply the result by a weight. They may be
+part of a loss that is differentiated, also with respect to parameters that ``f`` closes over. If
+the loss calls the same ``f`` on the same ``x`` under one ``jax.jit``, XLA computes it once.
 """
 
 from jaxreg.smoothness.adversarial import virtual_adversarial

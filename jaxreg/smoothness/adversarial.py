@@ -1,4 +1,4 @@
-"""Virtual adversarial training: predictions that keep in the worst direction nearby."""
+"""Virtual adversarial training: predictions that are stable in the worst direction nearby."""
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +7,7 @@ from jax.typing import ArrayLike
 from jaxreg import _bits
 from jaxreg._checks import check_between, check_key, check_static_integer
 from jaxreg._numerics import as_strength, unit, widen
-from jaxreg.smoothness._shared import (
+from jaxreg.smoothness._batches import (
     Function,
     check_batch,
     check_outputs,
@@ -19,7 +19,7 @@ from jaxreg.smoothness._shared import (
 def virtual_adversarial(
     logits_fn: Function, x: jax.Array, *, key: jax.Array, radius: ArrayLike, steps: int = 1
 ) -> jax.Array:
-    r"""Divergence of the predictions where they change fastest from those at the inputs.
+    r"""Returns the divergence of predictions under a step along their fastest change.
 
     .. math::
 
@@ -28,15 +28,15 @@ def virtual_adversarial(
       H_i = J_i^\top \left(\operatorname{diag} p_i - p_i p_i^\top\right) J_i
 
     :math:`H` is the Hessian of the divergence at distance 0, and the first :math:`d` is random. The
-    paper multiplies with it by finite differences; here the product is exact, by one forward and
-    one reverse derivative, and there is no small distance to choose. Where the product is zero, as
-    with a last layer of zeros, the direction stays as it is. No gradient flows through :math:`p(x)`
-    on the left and through :math:`d`. No labels are needed.
+    paper approximates the product with :math:`H` by finite differences; here it is exact, from one
+    forward and one reverse derivative, without a small distance to choose. If the product is zero,
+    as with a last layer of zeros, the direction is unchanged. No gradient flows through
+    :math:`p(x)` on the left or through :math:`d`. No labels are needed.
 
     Args:
       logits_fn: Function of a batch to unnormalized log probabilities, ``[batch, ...] ->
-        [batch, ..., classes]``, one example at a time, the same at each call: close over one key.
-        Minus infinity excludes a class. Needs a forward derivative.
+        [batch, ..., classes]``, one example at a time. It must compute the same at each call: close
+        over one key. Minus infinity excludes a class. It must support forward mode.
       x: Real floating-point inputs, ``[batch, ...]``.
       key: PRNG key.
       radius: Length :math:`\epsilon` of the step from an example, over all its axes, zero or
@@ -49,8 +49,8 @@ def virtual_adversarial(
     Raises:
       TypeError: ``x`` or the result of ``logits_fn`` is not floating-point, ``key`` is not one key,
         or ``steps`` is not an integer.
-      ValueError: ``radius`` or ``steps`` is negative, or ``logits_fn`` does not return rows
-        of logits for each example.
+      ValueError: ``radius`` or ``steps`` is negative, or ``logits_fn`` does not return rows of
+        logits for each example.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -68,7 +68,7 @@ def virtual_adversarial(
     check_between(radius, "radius", 0, float("inf"))
     check_static_integer(steps, "steps")
     if steps < 0:
-        raise ValueError(f"`steps` must be at least 0, got {steps}; 0 takes a random direction.")
+        raise ValueError(f"`steps` must be at least 0, got {steps}; 0 uses a random direction.")
     logits, along = jax.linearize(logits_fn, x)
     check_outputs(logits, x, "logits_fn")
     if logits.ndim < 2:
@@ -86,7 +86,7 @@ def virtual_adversarial(
 def _steepest(
     along: Function, x: jax.Array, p: jax.Array, *, key: jax.Array, steps: int
 ) -> jax.Array:
-    """Unit vectors near the first eigenvectors of the curvature, as constants."""
+    """Returns unit vectors near the first eigenvectors of the curvature, as constants."""
     axes = example_axes(x)
     along = jax.tree.map(jax.lax.stop_gradient, along)
     pull_back = jax.linear_transpose(along, x)
@@ -98,6 +98,6 @@ def _steepest(
         return jnp.where(jnp.any(new != 0, axis=axes, keepdims=True), new, d)
 
     d = unit(_bits.normal(key, x.shape, like=x).astype(widen(x).dtype), axis=axes)
-    # The first step gives `d` the place that the other ones keep.
+    # The first step gives `d` the sharding that the loop carries.
     d = step(d) if steps > 0 else d
     return jax.lax.fori_loop(1, steps, lambda _, d: step(d), d) if steps > 1 else d

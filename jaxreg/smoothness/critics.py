@@ -7,7 +7,7 @@ from jax.typing import ArrayLike
 from jaxreg import _bits
 from jaxreg._checks import check_between, check_key
 from jaxreg._numerics import as_strength, safe_norm, square, widen
-from jaxreg.smoothness._shared import (
+from jaxreg.smoothness._batches import (
     Function,
     check_batch,
     check_outputs,
@@ -27,18 +27,18 @@ def gradient_penalty(
       \frac{1}{n} \sum_{i=1}^n \left(\|\nabla D(\hat x_i)\| - t\right)^2, \qquad
       \hat x_i = u_i x_i + (1 - u_i) \tilde x_i, \qquad u_i \sim \mathcal U(0, 1)
 
-    Where the gradient is zero, as with a last layer of zeros, the norm has the derivative 0: such
-    an example pulls nowhere, and nothing becomes NaN. The paper's weight is 10. Gradients also flow
-    to ``real`` and ``fake``; the step of a critic has none for the generator, or stops them.
+    Where the gradient is zero, as with a last layer of zeros, the norm has derivative 0, so the
+    example has no effect and nothing becomes NaN. The paper's weight is 10. Gradients also flow to
+    ``real`` and ``fake``; stop them if the critic's step differentiates the generator too.
 
-    DRAGAN is this around the real examples: pass as ``fake`` the real ones with noise, in its
-    authors' code ``real + 0.5 * real.std() * jax.random.uniform(noise_key, real.shape)``.
+    For DRAGAN, which penalizes around the real examples, pass noisy real examples as ``fake``; its
+    authors' code has ``real + 0.5 * real.std() * jax.random.uniform(noise_key, real.shape)``.
 
     Args:
       critic: Function of a batch, ``[batch, ...] -> [batch]`` or ``[batch, 1]``, one example at a
         time.
       real: Real floating-point examples :math:`x`, ``[batch, ...]``.
-      fake: Generated examples :math:`\tilde x`, of the shape and dtype of ``real``.
+      fake: Generated examples :math:`\tilde x`, with the shape and dtype of ``real``.
       key: PRNG key.
       target: Slope :math:`t`, zero or positive.
 
@@ -77,7 +77,7 @@ def gradient_penalty(
 
 
 def zero_centered_penalty(critic: Function, x: jax.Array) -> jax.Array:
-    r"""Mean squared gradient of a discriminator with respect to its inputs (R1 and R2).
+    r"""Returns the mean squared gradient of a discriminator by its inputs (R1 and R2).
 
     .. math::
 
@@ -112,12 +112,12 @@ def zero_centered_penalty(critic: Function, x: jax.Array) -> jax.Array:
 
 
 def _input_gradient(critic: Function, x: jax.Array) -> jax.Array:
-    """Gradient of the score of each example with respect to that example."""
+    """Returns the gradient of the score of each example by that example."""
     scores, pull_back = jax.vjp(critic, x)
     check_outputs(scores, x, "critic")
     if scores.size != len(x):
         raise ValueError(
             f"`critic` must return one number for each example, got shape {scores.shape} for "
-            f"{len(x)} examples; jacobian_exact penalizes functions of several outputs."
+            f"{len(x)} examples; for functions with several outputs use jacobian_exact."
         )
     return pull_back(jnp.ones_like(scores))[0]

@@ -10,19 +10,19 @@ from jax.typing import ArrayLike
 from jaxreg._checks import check_between, check_scalar, check_static_integer, is_static
 from jaxreg._numerics import as_strength, square, widen
 from jaxreg._sharding import whole_along
-from jaxreg.smoothness._shared import check_batch
+from jaxreg.smoothness._batches import check_batch
 
-# The squares of other lengths are too small or too large to divide by.
+# Squares of lengths outside this range are too small or too large to divide by.
 _LENGTHS = (1e-6, 1e15)
-# Differences of coordinates that are held at a time, 64 MiB in float32.
+# Number of coordinate differences in memory at a time, 64 MiB in float32.
 _BLOCK = 2**24
 
 
 class Neighbors(NamedTuple):
-    """Affinities of each example to a few others, all others being zero.
+    """Affinities of each example to a few others; the rest are zero.
 
     Attributes:
-      indices: Which the others are, integer, ``[n, neighbors]``.
+      indices: Indices of the neighbors, integer, ``[n, neighbors]``.
       weights: The affinities, floating-point, ``[n, neighbors]``.
     """
 
@@ -31,16 +31,16 @@ class Neighbors(NamedTuple):
 
 
 def graph_laplacian(predictions: jax.Array, affinity: jax.Array | Neighbors) -> jax.Array:
-    r"""Weighted squared differences between predictions for similar examples.
+    r"""Sums weighted squared differences between predictions for similar examples.
 
     .. math::
 
       \sum_{i=1}^n \sum_{j=1}^n w_{ij} \|f_i - f_j\|^2
 
-    The sum runs over ordered pairs, so that each pair counts twice where :math:`w` is symmetric; it
-    is :math:`2 \operatorname{tr}(f^\top L f)` then, with :math:`L` the Laplacian of the graph. The
-    paper divides by :math:`n^2`. No labels are needed: unlabeled examples count like others. It is
-    computed from differences, exactly zero where predictions agree, whatever their size.
+    The sum runs over ordered pairs, so each pair counts twice if :math:`w` is symmetric. It is then
+    :math:`2 \operatorname{tr}(f^\top L f)`, with :math:`L` the Laplacian of the graph. The paper
+    divides by :math:`n^2`. No labels are needed: unlabeled examples count like others. It is
+    computed from differences, so it is exactly zero where predictions agree, whatever their size.
 
     Args:
       predictions: Real floating-point predictions :math:`f`, ``[n, ...]``: logits, probabilities or
@@ -54,7 +54,7 @@ def graph_laplacian(predictions: jax.Array, affinity: jax.Array | Neighbors) -> 
 
     Raises:
       TypeError: ``predictions`` are not floating-point.
-      ValueError: ``affinity`` has not ``n`` rows, or is not square.
+      ValueError: ``affinity`` does not have ``n`` rows, or is not square.
 
     Example:
       >>> import jax.numpy as jnp
@@ -83,7 +83,7 @@ def graph_laplacian(predictions: jax.Array, affinity: jax.Array | Neighbors) -> 
 
 
 def rbf_affinity(x: jax.Array, *, length_scale: ArrayLike) -> jax.Array:
-    r"""Similarity of all pairs of examples, falling with their distance.
+    r"""Returns the similarity of all pairs of examples, which decreases with their distance.
 
     .. math::
 
@@ -95,7 +95,7 @@ def rbf_affinity(x: jax.Array, *, length_scale: ArrayLike) -> jax.Array:
         as 1e15. Infinity makes all weights 1.
 
     Returns:
-      Array ``[n, n]``, symmetric, float32 or wider, with ones where examples are identical.
+      Array ``[n, n]``, symmetric, float32 or wider, with ones for identical examples.
 
     Raises:
       TypeError: ``x`` is not floating-point.
@@ -120,21 +120,21 @@ def rbf_affinity(x: jax.Array, *, length_scale: ArrayLike) -> jax.Array:
 
 
 def knn_affinity(x: jax.Array, *, neighbors: int, length_scale: ArrayLike) -> Neighbors:
-    r"""Similarity of every example to its nearest others.
+    r"""Returns the similarity of every example to its nearest neighbors.
 
     .. math::
 
       w_{ij} = \exp\left(-\frac{\|x_i - x_j\|^2}{2 \sigma^2}\right)
         \quad \text{for } j \in N(i), \qquad 0 \text{ otherwise}
 
-    An example is not its own neighbor, but one that is identical to it is. Of several at one
-    distance the first come first. The relation is not symmetric; :func:`graph_laplacian` counts
-    a pair once for each side that names it. The search takes time :math:`n^2`, so make it once for
-    a data set; memory beyond ``x`` grows with :math:`n` alone.
+    An example is not its own neighbor, but an identical one can be. Ties are broken in favor of
+    lower indices. The relation is not symmetric; :func:`graph_laplacian` counts a pair once for
+    each example that has the other as a neighbor. The search takes time :math:`n^2`, so do it once
+    for a data set; memory beyond ``x`` grows only with :math:`n`.
 
     Args:
       x: Real floating-point examples, ``[n, ...]``, labeled or not.
-      neighbors: How many others there are in :math:`N(i)`, from 1 to ``n - 1``.
+      neighbors: Number of examples in :math:`N(i)`, from 1 to ``n - 1``.
       length_scale: Distance :math:`\sigma`, positive; less than 1e-6 counts as 1e-6, more than 1e15
         as 1e15. Infinity makes all weights 1.
 
@@ -143,7 +143,7 @@ def knn_affinity(x: jax.Array, *, neighbors: int, length_scale: ArrayLike) -> Ne
 
     Raises:
       TypeError: ``x`` is not floating-point, or ``neighbors`` is not an integer.
-      ValueError: There are not so many others, or ``length_scale`` is a number that is not
+      ValueError: ``neighbors`` is out of range, or ``length_scale`` is a number that is not
         positive.
 
     Example:
@@ -174,9 +174,9 @@ def knn_affinity(x: jax.Array, *, neighbors: int, length_scale: ArrayLike) -> Ne
 @jax.jit
 @jax.checkpoint
 def _distances(x: jax.Array, others: jax.Array | None) -> jax.Array:
-    """Squared distances of each row to all, or to those with the indices ``others``.
+    """Returns squared distances of each row to all rows, or to the rows ``others``.
 
-    Compiled, the differences are not held, and computed again for the gradient.
+    It is compiled so that the differences are never in memory; the gradient computes them again.
     """
     flat = widen(x).reshape(len(x), -1)
     whole = whole_along(flat, (0,))
@@ -185,7 +185,7 @@ def _distances(x: jax.Array, others: jax.Array | None) -> jax.Array:
 
 
 def _nearest(flat: jax.Array, neighbors: int) -> jax.Array:
-    """Indices of the nearest others of each row, some rows at a time."""
+    """Returns indices of the nearest neighbors of each row, some rows at a time."""
 
     def search(item: tuple[jax.Array, jax.Array]) -> jax.Array:
         row, own = item

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxreg import _bits
 from jaxreg._checks import check_key, check_static_integer
 from jaxreg._numerics import unit, widen
-from jaxreg.smoothness._shared import (
+from jaxreg.smoothness._batches import (
     Function,
     check_batch,
     check_outputs,
@@ -18,9 +18,9 @@ from jaxreg.smoothness._shared import (
     tangent,
 )
 
-# So many passes are written out, more are a loop. XLA for CPUs has its fast convolutions only
-# outside of loops, where it is three times faster; compilation time grows with each pass.
-_WRITTEN_OUT = 16
+# Up to this many passes are unrolled; more run in a loop. On CPU, XLA uses its fast convolutions
+# only outside loops, where they are three times faster; compilation time grows with each pass.
+_MAX_UNROLLED = 16
 
 
 def jacobian(f: Function, x: jax.Array, *, key: jax.Array, probes: int = 1) -> jax.Array:
@@ -32,18 +32,18 @@ def jacobian(f: Function, x: jax.Array, *, key: jax.Array, probes: int = 1) -> j
         \approx \frac{1}{n} \sum_i \|J_i\|_F^2, \qquad
       J_i = \frac{\partial f(x)_i}{\partial x_i}, \qquad v_{ik} \sim \mathcal N(0, I)
 
-    Unbiased. A forward derivative gives :math:`J_i v`, so a training step needs no second reverse
-    pass and costs less than with :func:`jacobian_projected`. The variance of an example is :math:`2
-    \|J^\top J\|_F^2 / m`, that of Gaussian projections of the outputs. The unit projections of
-    :func:`jacobian_projected` have :math:`(C - r) / (C + 2)` of it, where :math:`C` is the number
-    of outputs and :math:`r = \|J\|_F^4 / \|J^\top J\|_F^2 \in [1, C]` their effective rank. More
-    than 16 probes are drawn in a loop.
+    The estimate is unbiased. A forward derivative gives :math:`J_i v`, so a training step needs no
+    second reverse pass and costs less than with :func:`jacobian_projected`. The variance of an
+    example is :math:`2 \|J^\top J\|_F^2 / m`, as with Gaussian projections of the outputs. The unit
+    projections of :func:`jacobian_projected` have :math:`(C - r) / (C + 2)` of that variance, where
+    :math:`C` is the number of outputs and :math:`r = \|J\|_F^4 / \|J^\top J\|_F^2 \in [1, C]` their
+    effective rank. More than 16 probes are drawn in a loop.
 
-    On an encoder this is the penalty of the contractive autoencoder (Rifai et al., 2011).
+    For an encoder this is the penalty of the contractive autoencoder (Rifai et al., 2011).
 
     Args:
-      f: Function of a batch, ``[batch, ...] -> [batch, ...]``, one example at a time. It needs a
-        forward derivative, which a ``jax.custom_vjp`` has not.
+      f: Function of a batch, ``[batch, ...] -> [batch, ...]``, one example at a time. It must
+        support forward mode; functions with ``jax.custom_vjp`` do not.
       x: Real floating-point inputs, ``[batch, ...]``.
       key: PRNG key.
       probes: Number :math:`m` of directions for each example, at least 1.
@@ -80,7 +80,7 @@ def jacobian(f: Function, x: jax.Array, *, key: jax.Array, probes: int = 1) -> j
 
 
 def jacobian_projected(f: Function, x: jax.Array, *, key: jax.Array, probes: int = 1) -> jax.Array:
-    r"""Estimates the mean squared Frobenius norm of the Jacobian as published, by its rows.
+    r"""Estimates the mean squared Frobenius norm of the Jacobian, by projections of outputs.
 
     .. math::
 
@@ -88,8 +88,9 @@ def jacobian_projected(f: Function, x: jax.Array, *, key: jax.Array, probes: int
         \approx \frac{1}{n} \sum_i \|J_i\|_F^2, \qquad
       u_{ik} \text{ uniform on the unit sphere of the } C \text{ outputs}
 
-    Unbiased, and exact for one output. :func:`jacobian` costs less for one probe and has a larger
-    variance; see there. This one also serves functions with a ``jax.custom_vjp``.
+    This is the paper's algorithm. The estimate is unbiased, and exact for one output.
+    :func:`jacobian` costs less for one probe and has a larger variance, given there. This one also
+    works for functions with ``jax.custom_vjp``.
 
     Args:
       f: Function of a batch, ``[batch, ...] -> [batch, ...]``, one example at a time.
@@ -129,20 +130,20 @@ def jacobian_projected(f: Function, x: jax.Array, *, key: jax.Array, probes: int
 
 
 def jacobian_exact(f: Function, x: jax.Array) -> jax.Array:
-    r"""Mean squared Frobenius norm of the Jacobian.
+    r"""Returns the mean squared Frobenius norm of the Jacobian.
 
     .. math::
 
       \frac{1}{n} \sum_{i=1}^n \|J_i\|_F^2, \qquad
       J_i = \frac{\partial f(x)_i}{\partial x_i}
 
-    Takes as many passes as an example has outputs, in reverse, or inputs, forward, whichever are
-    less. Passes share the derivative at ``x``; more than 16 are a loop, whose memory does not grow
-    with their number.
+    It takes one reverse pass for each output of an example, or one forward pass for each input,
+    whichever are fewer. Passes share the derivative at ``x``; more than 16 run in a loop, whose
+    memory does not grow with their number.
 
     Args:
-      f: Function of a batch, ``[batch, ...] -> [batch, ...]``, one example at a time. It needs a
-        forward derivative, which a ``jax.custom_vjp`` has not.
+      f: Function of a batch, ``[batch, ...] -> [batch, ...]``, one example at a time. It must
+        support forward mode; functions with ``jax.custom_vjp`` do not.
       x: Real floating-point inputs, ``[batch, ...]``.
 
     Returns:
@@ -166,7 +167,8 @@ def jacobian_exact(f: Function, x: jax.Array) -> jax.Array:
     check_batch(x, "x")
     y, along = jax.linearize(f, x)
     check_outputs(y, x, "f")
-    inputs, outputs = math.prod(x.shape[1:]), math.prod(y.shape[1:])
+    inputs = math.prod(x.shape[1:])
+    outputs = math.prod(y.shape[1:])
 
     def column(index: jax.Array) -> jax.Array:
         return sum_of_squares(along(_one_hot(index, x)))
@@ -181,10 +183,10 @@ def jacobian_exact(f: Function, x: jax.Array) -> jax.Array:
 def _squares_of_row(along: Function, w: jax.Array, x: jax.Array) -> jax.Array:
     r"""Returns :math:`\|J^\top w\|^2` for the derivative ``along`` of a function at ``x``.
 
-    JAX would derive this by reversing the reverse pass. With :math:`u = J^\top w` the derivative
-    is also that of :math:`2 w^\top J u`, which reverses a forward pass: the reverse pass for
-    :math:`w` is at hand, and the gradients of kernels are those of an ordinary training step. XLA
-    for CPUs has no fast convolution for the others.
+    JAX would differentiate it by reversing the reverse pass. With :math:`u = J^\top w` it has the
+    same derivative as :math:`2 w^\top J u`, which reverses a forward pass. The reverse pass for
+    :math:`w` is at hand, and the gradients of kernels are computed as in an ordinary training
+    step; on CPU, XLA has no fast convolution for the alternative.
     """
 
     @jax.custom_jvp
@@ -205,17 +207,18 @@ def _squares_of_row(along: Function, w: jax.Array, x: jax.Array) -> jax.Array:
 
 
 def _sum_over(term: Callable[[jax.Array], jax.Array], items: jax.Array) -> jax.Array:
-    """Sum of ``term(item)``."""
-    if len(items) <= _WRITTEN_OUT:
+    """Sums ``term(item)`` over items."""
+    if len(items) <= _MAX_UNROLLED:
         terms = [term(item) for item in items]
-        return sum(terms[1:], start=terms[0]) if terms else jnp.zeros((), jnp.float32)
-    again = jax.checkpoint(term, prevent_cse=False)
-    _, terms = jax.lax.scan(lambda _, item: (None, again(item)), None, items)
-    return jnp.sum(terms)
+        if not terms:
+            return jnp.zeros((), jnp.float32)
+        return sum(terms[1:], start=terms[0])
+    recomputed = jax.checkpoint(term, prevent_cse=False)
+    return jnp.sum(jax.lax.map(recomputed, items))
 
 
 def _one_hot(index: jax.Array, like: jax.Array) -> jax.Array:
-    """Examples of the shape of ``like`` with a one at ``index`` and zeros elsewhere."""
+    """Returns examples like ``like`` with a one at ``index`` and zeros elsewhere."""
     example = like.shape[1:]
     one = jax.nn.one_hot(index, math.prod(example), dtype=like.dtype)
     return tangent(one.reshape(1, *example), like)

@@ -1,6 +1,6 @@
-"""The contract that every technique keeps, for regularizers of your own.
+"""The contract of every technique in jaxreg, for your own regularizers.
 
-:func:`check_regularizer` runs the whole contract on a function; :func:`contract` gives the same
+:func:`check_regularizer` runs the whole contract on a function; :func:`contract` returns the same
 checks one by one, to parametrize a test with.
 """
 
@@ -24,7 +24,7 @@ def contract(
     strengths: Mapping[str, float] = _NOTHING,
     off: Mapping[str, float] = _NOTHING,
 ) -> dict[str, Callable[[], None]]:
-    """Returns the checks of the contract by name; each raises ``AssertionError`` where it fails.
+    """Returns the checks of the contract by name; each raises ``AssertionError`` if it fails.
 
     Args:
       function: Pure function, called as ``function(*inputs, **strengths)``. Bind other options
@@ -33,7 +33,7 @@ def contract(
         may be a key; the first array of floats is the data. Arrays that share the first axis of the
         data are sharded along with it; make that axis 16 long.
       strengths: Numbers that may be traced.
-      off: Values of strengths at which the function returns its data unchanged, if there are such.
+      off: Values of strengths at which the function returns its data unchanged, if there are any.
 
     Returns:
       Names like ``"jit[bfloat16]"`` and the functions that check them.
@@ -57,16 +57,17 @@ def check_regularizer(
 ) -> None:
     """Runs the whole contract on a function.
 
-    Signature, shape and dtype with strong float32 strengths, jit, jvp and grad against finite
-    differences, vmap, scan, remat, grad of scan, traced strengths without recompilation, identity
-    when off, use of keys, ``shard_map``, sharded arrays on Auto and Explicit meshes of all devices,
-    and lowering for CPU, GPU and TPU; in float32, bfloat16 and float16.
+    It checks the signature, shape and dtype with strong float32 strengths, jit, jvp and grad
+    against finite differences, vmap, scan, remat, grad of scan, traced strengths without
+    recompilation, identity when off, use of keys, ``shard_map``, sharded arrays on Auto and
+    Explicit meshes of all devices, and lowering for CPU, GPU and TPU; in float32, bfloat16 and
+    float16.
 
     Args:
       function: Pure function, see :func:`contract`.
       inputs: Its positional arguments.
       strengths: Numbers that may be traced.
-      off: Values of strengths at which the function returns its data unchanged, if there are such.
+      off: Values of strengths at which the function returns its data unchanged, if there are any.
 
     Raises:
       AssertionError: A check fails; the message starts with its name.

@@ -1,4 +1,4 @@
-"""Checks that compare eager calls, or that look at a function without running it."""
+"""Checks that compare eager calls, or inspect a function without running it."""
 
 import inspect
 from functools import partial
@@ -21,7 +21,7 @@ from jaxreg.testing.subject import (
 
 
 def signature(subject: Subject) -> None:
-    """Data first (a key before it), everything else keyword-only, nothing swallowed."""
+    """Checks that data comes first (after a key) and strengths are keyword-only."""
     parameters = list(inspect.signature(subject.function).parameters.values())
     kinds = {p.kind for p in parameters}
     assert inspect.Parameter.VAR_KEYWORD not in kinds, "takes **kwargs"
@@ -35,14 +35,14 @@ def signature(subject: Subject) -> None:
 
 
 def gradient(subject: Subject) -> None:
-    """Forward and reverse mode agree with finite differences, to second order."""
+    """Checks that forward and reverse mode agree with finite differences, to second order."""
     with jax.enable_x64(True):
         wide = subject.wide()
         check_derivatives(wide.scalar_of_data, wide.data, order=2)
 
 
 def gradient_of_strengths(subject: Subject) -> None:
-    """The gradient with respect to every strength agrees with finite differences."""
+    """Checks the gradient by every strength against finite differences."""
     with jax.enable_x64(True):
         wide = subject.wide()
 
@@ -54,7 +54,7 @@ def gradient_of_strengths(subject: Subject) -> None:
 
 
 def float64(subject: Subject) -> None:
-    """Float64 data stays float64."""
+    """Checks that float64 data stays float64."""
     with jax.enable_x64(True):
         wide = subject.wide()
         result = jax.eval_shape(wide, *wide.inputs)
@@ -62,7 +62,7 @@ def float64(subject: Subject) -> None:
 
 
 def shape_and_dtype(subject: Subject) -> None:
-    """Results like the data keep its dtype, all others are float32; strong strengths too."""
+    """Checks that results like the data keep its dtype and that others are float32."""
     result = jax.eval_shape(partial(subject.function, **_strong(subject)), *subject.inputs)
     plain = jax.eval_shape(subject, *subject.inputs)
     assert jax.tree.map(_aval, result) == jax.tree.map(_aval, plain), "strong strengths promote"
@@ -80,14 +80,14 @@ def check_dtypes(subject: Subject, result: Any) -> None:
 
 
 def jit(subject: Subject) -> None:
-    """Compiled and eager results agree."""
+    """Checks that compiled and eager results agree."""
     assert_close(
         jax.jit(subject)(*subject.inputs), subject(*subject.inputs), dtype=subject.data.dtype.name
     )
 
 
 def traced_strength(subject: Subject) -> None:
-    """Traced strengths give the result of static ones, and new values compile nothing."""
+    """Checks that traced strengths act like static ones, and new values compile nothing."""
     traces = []
 
     @jax.jit
@@ -104,7 +104,7 @@ def traced_strength(subject: Subject) -> None:
 
 
 def off(subject: Subject) -> None:
-    """The strengths that switch it off, static or traced, leave the data as it is, to the bit."""
+    """Checks that strengths that switch it off, static or traced, return the data bit for bit."""
     special = jnp.array([0.0, -0.0, 1e-40, jnp.inf, -jnp.inf, jnp.nan], subject.data.dtype)
     call = jax.jit(lambda strengths, *inputs: subject.function(*inputs, **strengths))
     traced_off = {k: jnp.asarray(v, jnp.float32) for k, v in subject.off.items()}
@@ -118,32 +118,32 @@ def off(subject: Subject) -> None:
 
 
 def keys(subject: Subject) -> None:
-    """A key decides the result, is consumed once, and both kinds of key work."""
-    key, rest = subject.inputs[0], subject.inputs[1:]
-    expected = subject.compiled(key, *rest)
+    """Checks that a key decides the result, is consumed once, and both kinds of key work."""
+    key, *rest = subject.inputs
+    expected = subject.program(key, *rest)
     assert_close(subject(key, *rest), expected, dtype=subject.data.dtype.name)
-    other = subject.compiled(jax.random.fold_in(key, 1), *rest)
+    other = subject.program(jax.random.fold_in(key, 1), *rest)
     same = jax.tree.map(np.array_equal, other, expected)
     assert not all(jax.tree.leaves(same)), "the key is not used"
-    legacy = subject.compiled(jax.random.key_data(key), *rest)
+    legacy = subject.program(jax.random.key_data(key), *rest)
     assert_close(legacy, expected, dtype=subject.data.dtype.name)
     check_key_use(subject)
 
 
 def strict(subject: Subject) -> None:
-    """No implicit promotion of ranks or dtypes."""
+    """Checks that no rank or dtype is promoted implicitly."""
     strict_result(subject)
     strict_gradient(subject)
 
 
 def strict_result(subject: Subject) -> Any:
-    """The shapes of the result for strong strengths, without implicit promotion."""
+    """Returns the shapes of the result for strong strengths, without implicit promotion."""
     with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
         return jax.eval_shape(partial(subject.function, **_strong(subject)), *subject.inputs)
 
 
 def strict_gradient(subject: Subject) -> Any:
-    """The shape of the gradient, without implicit promotion."""
+    """Returns the shape of the gradient, without implicit promotion."""
     with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
         return jax.eval_shape(jax.grad(subject.scalar_of_data), subject.data)
 
@@ -153,7 +153,7 @@ def _strong(subject: Subject) -> dict[str, Any]:
 
 
 def lowering(subject: Subject) -> None:
-    """The program and its gradient lower for CPU, GPU and TPU, without callbacks."""
+    """Checks that the program and its gradient lower for CPU, GPU and TPU, without callbacks."""
     for function, arguments in (
         (subject, subject.inputs),
         (jax.grad(subject.scalar_of_data), (subject.data,)),

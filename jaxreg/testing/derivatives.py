@@ -1,4 +1,4 @@
-"""Derivatives of both modes against finite differences, all of them in one program."""
+"""Derivatives of both modes compared with finite differences, all in one program."""
 
 from collections.abc import Callable
 from functools import partial
@@ -8,25 +8,26 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-# Of values in float64, and of a function that computes in float32 at a float64 point.
+# For values in float64, and for a function that computes in float32 at a float64 point.
 _FINE = {"step": 1e-5, "bound": 1e-5}
 _COARSE = {"step": 1e-2, "bound": 1e-2}
 
 
 def check_derivatives(value: Callable[[Any], jax.Array], point: Any, *, order: int) -> None:
-    """Raises where a derivative along random directions is not that of finite differences.
+    """Raises if a derivative along random directions differs from finite differences.
 
     Args:
       value: Scalar function of a tree of float64 arrays; needs ``jax.enable_x64``.
-      point: Where to differentiate.
-      order: 1, or 2 for every pair of modes as well.
+      point: Tree at which to differentiate.
+      order: 1, or 2 to check second derivatives by every pair of modes too.
     """
     random = np.random.default_rng(0)
 
     def direction() -> Any:
         return jax.tree.map(lambda a: random.standard_normal(a.shape), point)
 
-    first, second = direction(), direction()
+    first = direction()
+    second = direction()
 
     @jax.jit
     def program(point: Any, s: float, t: float) -> Any:
@@ -39,25 +40,27 @@ def check_derivatives(value: Callable[[Any], jax.Array], point: Any, *, order: i
     steps = _COARSE if _computes_in_float32(lambda p: program(p, 0.0, 0.0)[0], point) else _FINE
     h = steps["step"]
     _, slopes, curvatures = program(point, 0.0, 0.0)
-    (above, _, _), (below, _, _) = (program(point, sign * h, 0.0) for sign in (1, -1))
+    above = program(point, h, 0.0)[0]
+    below = program(point, -h, 0.0)[0]
     close = partial(np.testing.assert_allclose, rtol=steps["bound"], atol=steps["bound"])
     for mode, slope in slopes.items():
         close(slope, (above - below) / (2 * h), err_msg=f"{mode} mode")
     if order == 2:
-        (_, above, _), (_, below, _) = (program(point, 0.0, sign * h) for sign in (1, -1))
+        above = program(point, 0.0, h)[1]
+        below = program(point, 0.0, -h)[1]
         for modes, curvature in curvatures.items():
             expected = (above["forward"] - below["forward"]) / (2 * h)
             close(curvature, expected, err_msg=modes)
 
 
 def _slopes(function: Callable[[Any], jax.Array], at: Any) -> dict[str, jax.Array]:
-    """The derivative by one number, in both modes."""
+    """Returns the derivative by one number, in both modes."""
     forward = jax.jvp(function, (at,), (jnp.ones_like(at),))[1]
     return {"forward": forward, "reverse": jax.grad(function)(at)}
 
 
 def _curvatures(function: Callable[..., jax.Array], s: Any, t: Any) -> dict[str, jax.Array]:
-    """The mixed second derivative by two numbers, by every pair of modes."""
+    """Returns the mixed second derivative by two numbers, by every pair of modes."""
     return {
         f"{outer} over {inner}": value
         for inner in ("forward", "reverse")
@@ -69,10 +72,10 @@ def _curvatures(function: Callable[..., jax.Array], s: Any, t: Any) -> dict[str,
 
 
 def _computes_in_float32(value: Callable[[Any], jax.Array], point: Any) -> bool:
-    """Whether a nudge that float64 sees moves the value only where float32 sees it too."""
+    """Tells whether a value ignores changes of its point that only float64 can represent."""
 
     def moves(factor: float) -> bool:
         return bool(value(point) != value(jax.tree.map(lambda a: a * factor, point)))
 
-    # What a larger nudge does not move either is constant: a large step would flip decisions.
+    # A value that ignores a larger change too is constant; a coarse step could flip its decisions.
     return moves(1 + 1e-5) and not moves(1 + 1e-12)

@@ -12,7 +12,7 @@ _AXIS = "device"
 
 
 def shard_map(subject: Subject) -> None:
-    """Inside ``shard_map`` every device computes the function of its shard."""
+    """Checks that inside ``shard_map`` every device computes the function of its shard."""
     mesh = _mesh(AxisType.Auto)
     specs = _specs(subject)
 
@@ -24,22 +24,22 @@ def shard_map(subject: Subject) -> None:
         jax.tree.map(lambda a, s: _shard(a, s, i, mesh.size), subject.inputs, specs)  # noqa: B023
         for i in range(mesh.size)
     ]
-    expected = stacked_trees([subject.compiled(*inputs) for inputs in shards])
+    expected = stacked_trees([subject.program(*inputs) for inputs in shards])
     assert_close(jax.jit(mapped)(*subject.inputs), expected, dtype=subject.data.dtype.name)
 
 
 def auto_mesh(subject: Subject) -> None:
-    """Sharded data gives the result and the gradient of one device, in Auto mode."""
+    """Checks that sharded data gives one device's result and gradient, in Auto mode."""
     _compare_sharded(subject, AxisType.Auto, _specs(subject))
 
 
 def explicit_mesh(subject: Subject) -> None:
-    """Sharded data gives the result and the gradient of one device, in Explicit mode."""
+    """Checks that sharded data gives one device's result and gradient, in Explicit mode."""
     _compare_sharded(subject, AxisType.Explicit, _specs(subject))
 
 
 def explicit_mesh_last_axis(subject: Subject) -> None:
-    """The same with the data sharded along its last axis, alone among the inputs."""
+    """Checks the same with only the data sharded, along its last axis."""
     data = subject.data
     specs = list(jax.tree.map(lambda _: PartitionSpec(), subject.inputs))
     if data.ndim > 1 and data.shape[-1] % jax.device_count() == 0:

@@ -1,8 +1,8 @@
 """Columns that compute in a compiled program and compare in NumPy.
 
-A column is a computation on a :class:`Traced` subject and a comparison of its results. By itself a
-column is one program; :func:`program` compiles all columns of a subject as one, several times
-cheaper than one by one.
+A column is a computation on a :class:`Traced` subject and a comparison of its results. Called
+alone, a column is one program; :func:`program` compiles all columns of a subject as one program,
+which is several times cheaper.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ _SPECIAL = (0.0, -0.0, 1e-40, np.inf, -np.inf, np.nan)
 
 
 class Traced:
-    """A subject whose inputs are arguments of a program, and results that columns share."""
+    """Subject whose inputs are arguments of a program, with results that columns share."""
 
     def __init__(
         self,
@@ -36,12 +36,12 @@ class Traced:
 
     @cached_property
     def result(self) -> Any:
-        """The function of the inputs, with static strengths."""
+        """Result for the inputs, with static strengths."""
         return self.subject(*self.subject.inputs)
 
     @cached_property
     def value_and_gradient(self) -> tuple[jax.Array, jax.Array]:
-        """A weighted sum of the outputs and its gradient."""
+        """Weighted sum of the outputs, and its gradient."""
         return jax.value_and_grad(self.subject.scalar_of_data)(self.subject.data)
 
     @cached_property
@@ -50,18 +50,18 @@ class Traced:
         return self.subject.variants(len(_FACTORS))
 
     @cached_property
-    def scanned(self) -> Any:
-        """The results for the variants, one after another."""
+    def loop_results(self) -> Any:
+        """Results for the variants, computed one after another."""
         return jax.lax.scan(lambda _, inputs: (0, self.subject(*inputs)), 0, self.variants)[1]
 
     def with_strengths(self, strengths: dict[str, Any]) -> Any:
-        """The function of the inputs with other strengths."""
+        """Returns the result for the inputs, with other strengths."""
         return self.subject.function(*self.subject.inputs, **strengths)
 
 
 @dataclasses.dataclass(frozen=True)
 class Column:
-    """A computation inside a program, and a comparison of its results outside."""
+    """Computation inside a program, and a comparison of its results outside."""
 
     compute: Callable[[Traced], dict[str, Any]]
     compare: Callable[[Subject, dict[str, Any]], None]
@@ -71,12 +71,12 @@ class Column:
         return self.compute.__name__
 
     def __call__(self, subject: Subject) -> None:
-        """Checks this column in a program of its own."""
+        """Checks this column in a separate program."""
         self.compare(subject, _run(subject, [self])[self.__name__])
 
 
 def program(subject: Subject) -> None:
-    """Checks all columns in one program; an error begins with the name of the column that fails."""
+    """Checks all columns in one program; an error begins with the name of the failing column."""
     columns = [*ALWAYS]
     if subject.strengths:
         columns += [TRACED_STRENGTH, MAPPED_STRENGTHS]
@@ -113,7 +113,7 @@ def _float32(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def jvp(traced: Traced) -> dict[str, Any]:
-    """The forward and the reverse derivative along a direction agree and are finite."""
+    """Checks that forward and reverse derivative along a direction agree and are finite."""
     data = traced.subject.data
     direction = jnp.cos(jnp.arange(data.size)).reshape(data.shape).astype(data.dtype)
     forward = jax.jvp(traced.subject.scalar_of_data, (data,), (direction,))[1]
@@ -134,7 +134,7 @@ def _compare_jvp(subject: Subject, results: dict[str, Any]) -> None:
 
 
 def gradient_at_zero(traced: Traced) -> dict[str, Any]:
-    """Value and gradient are finite where the data is zero, known to the compiler or not."""
+    """Checks that value and gradient are finite at zero, known to the compiler or not."""
     differentiated = jax.value_and_grad(traced.subject.scalar_of_data)
     data = traced.subject.data
     return {
@@ -151,47 +151,47 @@ def _compare_gradient_at_zero(_subject: Subject, results: dict[str, Any]) -> Non
 
 
 def vmap(traced: Traced) -> dict[str, Any]:
-    """Mapping over stacked inputs is a loop over them."""
-    return {"actual": jax.vmap(traced.subject)(*traced.variants), "expected": traced.scanned}
+    """Checks that mapping over stacked inputs is a loop over them."""
+    return {"actual": jax.vmap(traced.subject)(*traced.variants), "expected": traced.loop_results}
 
 
 def scan(traced: Traced) -> dict[str, Any]:
-    """The last step of a scan over stacked inputs is a call with its inputs."""
+    """Checks that the last step of a scan over stacked inputs is a call with its inputs."""
     inputs = jax.tree.map(lambda a: a[-1], traced.variants)
-    last = jax.tree.map(lambda a: a[-1], traced.scanned)
+    last = jax.tree.map(lambda a: a[-1], traced.loop_results)
     return {"actual": last, "expected": traced.subject(*inputs)}
 
 
 def remat(traced: Traced) -> dict[str, Any]:
-    """Recomputing in the backward pass changes no gradient."""
+    """Checks that recomputing in the backward pass changes no gradient."""
     subject = traced.subject
     again = jax.grad(jax.checkpoint(subject.scalar_of_data))(subject.data)
     return {"actual": again, "expected": traced.value_and_gradient[1]}
 
 
 def gradient_of_scan(traced: Traced) -> dict[str, Any]:
-    """The gradient through a scan is the sum of the gradients of its steps."""
+    """Checks that the gradient through a scan is the sum of the gradients of its steps."""
     subject = traced.subject
-    # Ones that the compiler does not know, or it would take the step out of the loop.
+    # The compiler must not know that these are ones, or it would move the step out of the loop.
     ones = jnp.where(jnp.isnan(subject.data.ravel()[0]), jnp.zeros(3), jnp.ones(3))
 
-    def scanned(data: jax.Array) -> jax.Array:
+    def sum_in_scan(data: jax.Array) -> jax.Array:
         def body(total: jax.Array, one: jax.Array) -> tuple[jax.Array, None]:
             return total + subject.scalar_of_data(data * one), None
 
         return jax.lax.scan(body, jnp.zeros(()), ones.astype(data.dtype))[0]
 
-    actual = jax.grad(scanned)(subject.data).astype(jnp.float32)
+    actual = jax.grad(sum_in_scan)(subject.data).astype(jnp.float32)
     return {"actual": actual, "expected": 3 * traced.value_and_gradient[1].astype(jnp.float32)}
 
 
 def traced_strength(traced: Traced) -> dict[str, Any]:
-    """Traced strengths give the result of static ones."""
+    """Checks that traced strengths give the result of static ones."""
     return {"actual": traced.with_strengths(traced.strengths), "expected": traced.result}
 
 
 def mapped_strengths(traced: Traced) -> dict[str, Any]:
-    """Mapping over strengths gives the results of static ones."""
+    """Checks that mapping over strengths gives the results of static ones."""
     factors = jnp.asarray(_FACTORS, jnp.float32)
     many = {name: value * factors for name, value in traced.strengths.items()}
     mapped = jax.vmap(traced.with_strengths)(many)
@@ -212,7 +212,7 @@ def _compare_mapped(subject: Subject, results: dict[str, Any]) -> None:
 
 
 def off(traced: Traced) -> dict[str, Any]:
-    """The strengths that switch it off, static or traced, leave the data as it is, to the bit."""
+    """Checks that strengths that switch it off, static or traced, return the data bit for bit."""
     subject = traced.subject
     special = jnp.resize(jnp.asarray(_SPECIAL, subject.data.dtype), subject.data.shape)
     results = {}
@@ -229,7 +229,7 @@ def _compare_off(_subject: Subject, results: dict[str, Any]) -> None:
 
 
 def keys(traced: Traced) -> dict[str, Any]:
-    """A key decides the result, is consumed once, and both kinds of key work."""
+    """Checks that a key decides the result, is consumed once, and both kinds of key work."""
     key, *rest = traced.subject.inputs
     return {
         "result": traced.result,

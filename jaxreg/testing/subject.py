@@ -1,4 +1,4 @@
-"""What a check looks at: a function, its inputs at one dtype, and comparisons."""
+"""Subject of a check: a function and its inputs at one dtype; and comparisons of results."""
 
 import dataclasses
 from collections.abc import Callable
@@ -12,7 +12,7 @@ import numpy as np
 from jaxreg._checks import is_floating
 from jaxreg._numerics import wide_dtype
 
-# Relative to the largest element: some roundings of each dtype.
+# A few roundings of each dtype, relative to the largest element.
 _TOLERANCE = {"float64": 1e-12, "float32": 2e-6, "bfloat16": 1.6e-2, "float16": 2e-3}
 
 
@@ -23,7 +23,7 @@ def is_key(leaf: Any) -> bool:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Subject:
-    """A function under contract with inputs for it."""
+    """Function under contract, with inputs for it."""
 
     function: Callable[..., Any]
     inputs: tuple[Any, ...]
@@ -31,13 +31,13 @@ class Subject:
     off: dict[str, float]
 
     def at(self, dtype: str) -> "Subject":
-        """The same subject with its data in another dtype; statistics and masks stay."""
+        """Returns the subject with its data in another dtype; statistics and masks keep theirs."""
         inputs = list(self.inputs)
         inputs[self.data_position] = self.data.astype(dtype)
         return dataclasses.replace(self, inputs=tuple(inputs))
 
     def wide(self) -> "Subject":
-        """The same subject in float64, for finite differences; needs ``jax.enable_x64``."""
+        """Returns the subject in float64, for finite differences; needs ``jax.enable_x64``."""
 
         def leaf(a: Any) -> Any:
             return jnp.asarray(a, jnp.float64) if is_floating(a) else a
@@ -46,7 +46,7 @@ class Subject:
 
     @property
     def is_random(self) -> bool:
-        """Whether the first input is a key."""
+        """True if the first input is a key."""
         first = self.inputs[0]
         return isinstance(first, jax.Array) and is_key(first)
 
@@ -60,15 +60,15 @@ class Subject:
 
     @property
     def data(self) -> jax.Array:
-        """The first array of floats among the inputs."""
+        """First array of floats among the inputs."""
         return self.inputs[self.data_position]
 
     def __call__(self, *inputs: Any) -> Any:
         return self.function(*inputs, **self.strengths)
 
     @property
-    def compiled(self) -> Callable[..., Any]:
-        """The same as one program, compiled once for several checks."""
+    def program(self) -> Callable[..., Any]:
+        """The function as one program, compiled once for several checks."""
         return _programs(self)[0]
 
     @property
@@ -77,7 +77,7 @@ class Subject:
         return _programs(self)[1]
 
     def value_and_pullback(self, *inputs: Any) -> Any:
-        """The result, and the gradient of the sum of all outputs by the data."""
+        """Returns the result, and the gradient of the sum of all outputs by the data."""
         position = self.data_position
 
         def of_data(data: jax.Array) -> Any:
@@ -93,11 +93,11 @@ class Subject:
         return self(*inputs)
 
     def scalar_of_data(self, data: jax.Array) -> jax.Array:
-        """A sum of all outputs with weights that tell elements apart."""
+        """Sums all outputs with weights that differ between elements."""
         return weighted_sum(self.of_data(data))
 
     def variants(self, number: int) -> tuple[Any, ...]:
-        """Inputs stacked along a new first axis: other keys, other data, the same of the rest."""
+        """Stacks inputs along a new axis, with fresh keys and data; the rest is repeated."""
         stacked = jax.tree.map(lambda a: jnp.stack([a] * number), self.inputs)
         inputs = list(stacked)
         factors = jnp.linspace(1.0, 1.5, number).astype(self.data.dtype)
@@ -108,7 +108,7 @@ class Subject:
         return tuple(inputs)
 
 
-# Of a few subjects alone, since a program takes megabytes.
+# Keeps the programs of a few subjects only, since each takes megabytes.
 @lru_cache(maxsize=4)
 def _programs(subject: Subject) -> tuple[Callable[..., Any], ...]:
     return (
@@ -118,12 +118,12 @@ def _programs(subject: Subject) -> tuple[Callable[..., Any], ...]:
 
 
 def stacked_trees(trees: list[Any]) -> Any:
-    """Stacks the leaves of trees of one structure along a new first axis."""
+    """Stacks the leaves of trees with the same structure along a new first axis."""
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
 
 def weighted_sum(tree: Any) -> jax.Array:
-    """Sum of all floats in a tree, each with a weight of its own."""
+    """Sums all floats in a tree, with different weights."""
     total = jnp.zeros(())
     for leaf in jax.tree.leaves(tree):
         if is_floating(leaf):
@@ -139,20 +139,21 @@ def assert_close(actual: Any, expected: Any, *, dtype: str) -> None:
     assert jax.tree.structure(actual) == jax.tree.structure(expected)
     for a, e in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
         assert a.dtype == e.dtype, f"dtype {a.dtype} is not {e.dtype}"
-        got, want = (np.asarray(v).astype(np.float64) for v in (a, e))
+        got = np.asarray(a).astype(np.float64)
+        want = np.asarray(e).astype(np.float64)
         assert np.isfinite(want).all(), "the expected values are not finite"
         scale = max(1.0, float(np.abs(want).max(initial=0.0)))
         np.testing.assert_allclose(got, want, rtol=0, atol=_TOLERANCE[dtype] * scale)
 
 
 def assert_same_bits(actual: jax.Array, expected: jax.Array) -> None:
-    """Compares two arrays to the bit, signs of zeros and NaN included."""
+    """Compares two arrays bit for bit, including signs of zeros and NaN."""
     assert actual.dtype == expected.dtype, f"dtype {actual.dtype} is not {expected.dtype}"
     assert np.asarray(actual).tobytes() == np.asarray(expected).tobytes(), "bits differ"
 
 
 def check_key_use(subject: Subject) -> None:
-    """Raises ``KeyReuseError`` where the function uses a key twice; runs nothing."""
+    """Raises ``KeyReuseError`` if the function uses a key twice; runs nothing."""
     with jax.debug_key_reuse(True):
-        # A function that was not traced before, since only tracing checks.
+        # The check runs only while tracing, so the function must not have been traced before.
         jax.eval_shape(jax.jit(lambda *inputs: subject(*inputs)), *subject.inputs)

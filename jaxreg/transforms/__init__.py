@@ -2,14 +2,14 @@
 
 - Lifts: ``add_penalty_gradient`` (any penalty, before the optimizer), ``proximal`` (any proximal
   operator) and ``project`` (any projection), both after it.
-- Decay: ``decoupled_decay`` (as AdamW), ``independent_decay`` (whatever the learning rate) and
+- Decay: ``decoupled_decay`` (as AdamW), ``independent_decay`` (not scaled by the learning rate) and
   ``cautious_decay`` (where the optimizer does not enlarge a weight). The module
-  :mod:`jaxreg.transforms.decay` tells which of them the known optimizers have.
+  :mod:`jaxreg.transforms.decay` lists the decay of well-known optimizers.
 - Steps by depth: ``layerwise_scale``.
-- Gradients: ``centralize`` takes off the mean of each unit, before the optimizer.
+- Gradients: ``centralize`` subtracts the mean of each unit, before the optimizer.
 - Averages: ``exponential_average`` (EMA) and ``stochastic_weight_average`` (SWA) at the end of a
-  chain, ``lookahead`` around it; ``averaged`` reads them for evaluation.
-- Flat minima: ``sam`` and ``asam`` around the optimizer, whose update takes a ``grad_fn``;
+  chain, ``lookahead`` around it; ``read_average`` reads them for evaluation.
+- Flat minima: ``sam`` and ``asam`` around the optimizer, with an update that takes a ``grad_fn``;
   ``sam_perturbation`` and ``asam_perturbation`` for a loop of your own.
 - Wrappers: ``preconditioned_proximal``, the proximal step in the metric of Adam, RMSProp or Adagrad
   (``adam_metric``, ``rmsprop_metric``, ``adagrad_metric``), ``compensate_rounding``, for
@@ -19,26 +19,26 @@
 Strengths are numbers, arrays (traced ones too) or Optax schedules. Leaves that are not
 floating-point pass through unchanged. Restrict a lift to some parameters with ``optax.masked``.
 Kernels that ``nn.scan`` or ``nnx.vmap`` stacked, ``[layers, in, out]``, are treated one by one
-where ``stacked`` selects them; see ``docs/stacked.md``. Where each of them belongs in optimizers
-with iterates of their own, such as SAM, lookahead, gradient accumulation and schedule-free ones, is
-in ``docs/optimizers.md``. Gradients of integers, which have the dtype float0, come back as zeros.
+if ``stacked`` selects them; see ``docs/stacked.md``. ``docs/optimizers.md`` tells where to put each
+transformation in optimizers with iterates of their own: SAM, lookahead, gradient accumulation,
+schedule-free ones. Gradients of integers, which have the dtype float0, come back as zeros.
 Under ``optax.inject_hyperparams`` name the arguments that are functions but not schedules in
 ``static_args``: ``("prox",)``, ``("penalty",)``, ``("mask",)``, ``("multipliers",)``,
 ``("stacked",)``, ``("depth",)``, ``("inner",)``, and ``("inner", "prox", "metric", "mask")`` for
 ``preconditioned_proximal``.
 
-Parameters in bfloat16 or float16 round small steps away: at 1.0, a step below 0.002 is lost, and so
-a decay with a smaller share, such as a weight of 0.1 with a learning rate of 0.001, does nothing.
-``compensate_rounding`` around the whole chain keeps what rounding lost for the next step.
+Parameters in bfloat16 or float16 round small steps away. At 1.0 a step below 0.002 is lost, so a
+decay with a smaller share, such as a weight of 0.1 with a learning rate of 0.001, does nothing.
+``compensate_rounding`` around the whole chain carries the rounding error to the next step.
 """
 
 from jaxreg.transforms._steps import StepState
 from jaxreg.transforms.averaging import (
     AverageState,
     LookaheadState,
-    averaged,
     exponential_average,
     lookahead,
+    read_average,
     stochastic_weight_average,
 )
 from jaxreg.transforms.centralization import centralize
@@ -75,7 +75,6 @@ __all__ = [
     "add_penalty_gradient",
     "asam",
     "asam_perturbation",
-    "averaged",
     "cautious_decay",
     "centralize",
     "compensate_rounding",
@@ -88,6 +87,7 @@ __all__ = [
     "preconditioned_proximal",
     "project",
     "proximal",
+    "read_average",
     "rmsprop_metric",
     "sam",
     "sam_perturbation",

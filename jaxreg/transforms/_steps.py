@@ -1,4 +1,4 @@
-"""What the transformations share: strengths, leaves to skip, and steps computed in float32."""
+"""Strengths of transformations, leaves to skip, and steps computed in float32."""
 
 import numbers
 from collections.abc import Callable
@@ -18,19 +18,20 @@ Schedule = optax.ScalarOrSchedule
 
 
 class StepState(NamedTuple):
-    """Number of updates so far, which schedules of strengths are called with."""
+    """Number of updates so far; schedules of strengths are called with it."""
 
-    count: jax.Array  # shape=(), int32
+    # A scalar of int32. The name is Optax's; it hides the method of tuples.
+    count: jax.Array  # pyright: ignore[reportIncompatibleMethodOverride]
 
 
 def init_state(params: Any) -> StepState:
-    """State before the first update."""
+    """Returns the state before the first update."""
     del params
     return StepState(jnp.zeros((), jnp.int32))
 
 
 def next_state(state: StepState) -> StepState:
-    """State after one more update, without overflow."""
+    """Returns the state after one more update, without overflow."""
     return StepState(jnp.asarray(optax.safe_increment(state.count)))
 
 
@@ -41,12 +42,12 @@ def check_strength(value: Schedule, name: str) -> None:
 
 
 def strength_at(value: Schedule, state: StepState) -> jax.Array:
-    """Value of a strength at a step, whether it is a schedule or not."""
+    """Returns the value of a strength at a step; it may be a schedule."""
     return jnp.asarray(value(state.count) if callable(value) else value, jnp.result_type(float))
 
 
 def check_params(params: Any, name: str) -> None:
-    """Raises where ``update`` was called without parameters."""
+    """Raises if ``update`` was called without parameters."""
     if params is None:
         raise ValueError(
             f"`params` must be given to the update of `{name}`, got None; "
@@ -64,8 +65,8 @@ def check_multipliers(multipliers: Any) -> None:
         )
 
 
-def multiplied(multipliers: Any, params: Any) -> Any:
-    """Tree of multipliers shaped like the parameters."""
+def multipliers_for(multipliers: Any, params: Any) -> Any:
+    """Returns the tree of multipliers, shaped like the parameters."""
     if multipliers is None:
         return jax.tree.map(lambda _: 1.0, params)
     values = jax.tree.structure(params).unflatten(leaves_for(multipliers, params, "multipliers"))
@@ -85,15 +86,15 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, numbers.Real) or getattr(value, "shape", None) == ()
 
 
-def where(chosen: Any, moved: Callable[[], jax.Array], u: jax.Array) -> jax.Array:
-    """Takes ``moved()`` where a mask says so, whole leaves and parts of them."""
-    if isinstance(chosen, bool):
-        return moved() if chosen else u
-    return jnp.where(chosen, moved(), u)
+def where(mask: Any, move: Callable[[], jax.Array], u: jax.Array) -> jax.Array:
+    """Takes ``move()`` where a mask is True: for a whole leaf, or for parts of it."""
+    if isinstance(mask, bool):
+        return move() if mask else u
+    return jnp.where(mask, move(), u)
 
 
 def at_rest(u: Any, w: Any) -> Any:
-    """Puts zeros that can be added in place of a gradient of an integer, which has dtype float0."""
+    """Replaces the gradient of an integer, which has dtype float0, by zeros that can be added."""
     if getattr(u, "dtype", None) != jax.dtypes.float0 or not hasattr(w, "dtype"):
         return u
     counts = jnp.issubdtype(w.dtype, jnp.integer) or w.dtype == bool
@@ -101,7 +102,7 @@ def at_rest(u: Any, w: Any) -> Any:
 
 
 def at_rest_of(updates: Any, params: Any) -> Any:
-    """Updates whose parts for integers can be added, as :func:`at_rest` makes them."""
+    """Applies :func:`at_rest` to every leaf, so that updates of integers can be added."""
     return jax.tree.map(at_rest, updates, params, is_leaf=lambda u: u is None)
 
 
@@ -111,13 +112,13 @@ def map_steps(step: Callable[..., jax.Array], updates: Any, params: Any, *rest: 
     Args:
       step: Function of a parameter and its update, both wide, and of the leaves of ``rest``, to the
         new update.
-      updates: Tree of updates; None, and those of counters and keys, stay. Those of integers that
-        have the dtype float0 become integer zeros.
+      updates: Tree of updates. None and the updates of counters and keys are unchanged. Updates of
+        integers that have the dtype float0 become integer zeros.
       params: Tree of parameters.
-      *rest: Trees of further arguments; the updates of what they leave out stay.
+      *rest: Trees of further arguments. The updates of leaves that they mask out are unchanged.
 
     Returns:
-      The new updates, with the dtypes of the given ones.
+      The new updates, with the dtypes of the old ones.
     """
     absent = (type(None), optax.MaskedNode)
 
@@ -132,13 +133,13 @@ def map_steps(step: Callable[..., jax.Array], updates: Any, params: Any, *rest: 
 
 
 def newest(w: Any, u: Any) -> Any:
-    """Value of a parameter after its update, rounded as ``optax.apply_updates`` does."""
+    """Returns a parameter after its update, rounded as ``optax.apply_updates`` does."""
     if w is None or u is None or not jnp.issubdtype(jnp.result_type(w), jnp.number):
         return w
     if getattr(u, "dtype", None) == jax.dtypes.float0:
         return w
     dtype = jnp.result_type(w)
     if is_floating(w) and jnp.finfo(dtype).bits < 32:
-        # Under jit a cast there and back would be left out, and the average be of other numbers.
+        # Under jit XLA would remove a cast there and back, and the result would not be rounded.
         return round_to(jnp.asarray(w, jnp.float32) + jnp.asarray(u, jnp.float32), dtype)
     return jnp.asarray(w + u).astype(dtype)

@@ -23,17 +23,19 @@ from jaxreg.transforms._steps import (
 
 
 class AverageState(NamedTuple):
-    """Average of the parameters, which :func:`averaged` reads, and what continues it."""
+    """Average of the parameters, which :func:`read_average` reads, and its weight so far."""
 
-    count: jax.Array  # shape=(), int32: updates so far
+    # Updates so far, int32. The name is Optax's; it hides the method of tuples.
+    count: jax.Array  # pyright: ignore[reportIncompatibleMethodOverride]
     total: jax.Array  # shape=(): weight of all parameters in the average
     average: Any  # float32 or wider; leaves that are not floating-point are the newest ones
 
 
 class LookaheadState(NamedTuple):
-    """Slow weights, which :func:`averaged` reads, and the state of the optimizer."""
+    """Slow weights, which :func:`read_average` reads, and the state of the optimizer."""
 
-    count: jax.Array  # shape=(), int32: updates so far
+    # Updates so far, int32. The name is Optax's; it hides the method of tuples.
+    count: jax.Array  # pyright: ignore[reportIncompatibleMethodOverride]
     average: Any  # the slow weights, in float32 or wider
     inner_state: Any
 
@@ -48,16 +50,16 @@ def exponential_average(
       z_t = d_t z_{t-1} + 1 - d_t, \qquad
       \bar w \leftarrow \bar w + \frac{1 - d_t}{z_t} (w + u - \bar w)
 
-    Updates pass through; the average is of the parameters that they lead to, so chain it last, and
-    inside ``optax.MultiSteps``. :func:`averaged` reads it. Dividing by the sum of weights
-    :math:`z_t` is Adam's correction of the bias. With ``initial_weight=1`` it is 1 throughout: the
-    average then starts at the initial parameters, as in timm, Keras and
-    ``optax.incremental_update``, whose step size is :math:`1 - d`. The warm-up of timm is the
-    schedule ``lambda t: jnp.minimum(0.9999, 1 - (1 + t / gamma) ** (-2 / 3))``.
+    Updates pass through. The average is of the parameters after the update, so chain it last, and
+    inside ``optax.MultiSteps``. :func:`read_average` reads it. Dividing by the sum of weights
+    :math:`z_t` is Adam's bias correction. With ``initial_weight=1`` the sum is always 1 and the
+    average starts at the initial parameters, as in timm, Keras and ``optax.incremental_update``,
+    whose step size is :math:`1 - d`. The warm-up of timm is the schedule
+    ``lambda t: jnp.minimum(0.9999, 1 - (1 + t / gamma) ** (-2 / 3))``.
 
-    After training run :func:`jaxreg.training.statistics.recalibrate` on the averaged parameters of
-    a model with batch norms. The average of sparse parameters is zero only where all of them were;
-    a last proximal step with the threshold of the training steps restores the zeros, as in
+    After training, run :func:`jaxreg.training.statistics.recalibrate` on the averaged parameters of
+    a model with batch norms. The average of sparse parameters is zero only where all of them were.
+    A last proximal step of the size used in training restores the zeros, as in
     ``jax.tree.map(partial(proximal.l1, step=learning_rate * weight), average)``.
 
     Args:
@@ -79,7 +81,7 @@ def exponential_average(
       >>> for _ in range(2):
       ...     updates, state = tx.update(-jnp.ones(1), state, w)
       ...     w = optax.apply_updates(w, updates)
-      >>> print(transforms.averaged(state, w).round(4))  # (0.5 * 2 + 0.25 * 1) / 0.75
+      >>> print(transforms.read_average(state, w).round(4))  # (0.5 * 2 + 0.25 * 1) / 0.75
       [1.6667]
 
     References:
@@ -92,9 +94,9 @@ def exponential_average(
     _check_share(initial_weight, "initial_weight")
 
     def share(count: jax.Array, total: jax.Array) -> tuple[jax.Array, jax.Array]:
-        kept = jnp.clip(strength_at(decay, StepState(count)), 0, 1)
-        total = kept * total + (1 - kept)
-        return _divide(1 - kept, total), total
+        past = jnp.clip(strength_at(decay, StepState(count)), 0, 1)
+        total = past * total + (1 - past)
+        return _divide(1 - past, total), total
 
     return _average(share, initial_weight, "exponential_average")
 
@@ -108,11 +110,11 @@ def stochastic_weight_average(
 
       \bar w = \frac{1}{n} \sum_{i=0}^{n-1} w_{s + i c}
 
-    Of the parameters :math:`w_t` after :math:`t` updates it counts those from ``start`` on, one in
-    every ``period``; before ``start`` it holds the newest ones. A start of 0 counts the initial
+    It averages the parameters :math:`w_t` after every ``period`` updates, beginning with update
+    ``start``; before ``start`` it holds the newest parameters. A start of 0 counts the initial
     parameters. Updates pass through: chain it last, and inside ``optax.MultiSteps``, with a
-    learning rate that is constant or cyclic from ``start`` on. :func:`averaged` reads the average.
-    What :func:`exponential_average` says on batch norms and on sparsity holds here too.
+    learning rate that is constant or cyclic from ``start`` on. :func:`read_average` reads the
+    average. For batch norms and sparse parameters see :func:`exponential_average`.
 
     Args:
       start: Number of updates :math:`s` before the first parameters that count.
@@ -134,7 +136,7 @@ def stochastic_weight_average(
       >>> for _ in range(9):
       ...     updates, state = tx.update(-jnp.ones(1), state, w)
       ...     w = optax.apply_updates(w, updates)
-      >>> print(transforms.averaged(state, w))  # (2 + 5 + 8) / 3
+      >>> print(transforms.read_average(state, w))  # (2 + 5 + 8) / 3
       [5.]
 
     References:
@@ -161,7 +163,7 @@ def lookahead(
     step_size: Schedule,
     reset: Callable[[Any], Any] | None = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Takes steps of an optimizer, and every few of them goes back part of the way (Lookahead).
+    r"""Goes back part of the way after every few steps of an optimizer (Lookahead).
 
     .. math::
 
@@ -169,20 +171,20 @@ def lookahead(
       \qquad \text{after every } k \text{ steps}
 
     The parameters are the fast weights :math:`w`. The slow weights :math:`\phi` start with them and
-    are kept in the state; :func:`averaged` reads them for evaluation. The state of the optimizer
-    goes on unchanged, as in the paper's experiments, or starts anew with ``reset``.
+    are kept in the state; :func:`read_average` reads them for evaluation. The optimizer keeps its
+    state, as in the paper's experiments, or gets a new one from ``reset``.
 
-    Decay, proximal steps and projections belong inside. The slow weights stay in a convex set that
-    the fast ones are projected to; they are zero only where the fast ones were zero each time.
+    Decay, proximal steps and projections belong inside. The slow weights remain in a convex set
+    that the fast ones are projected to; they are zero only where the fast ones were zero each time.
 
     Args:
       inner: The optimizer, with everything that moves the parameters.
       period: Number of steps :math:`k`, at least 1.
       step_size: Step size :math:`\alpha` of the slow weights, in [0, 1], or a schedule of it;
-        arrays are clipped. With 1 the steps are those of ``inner``, to the bit.
-      reset: Function of the slow weights to the state from which the optimizer goes on after each
-        return to them, such as ``inner.init``: that is ``reset_state`` of ``optax.lookahead``, and
-        starts momentum and schedules inside anew. None keeps the state.
+        arrays are clipped. With 1 the steps equal the steps of ``inner`` exactly.
+      reset: Function from the slow weights to a new state of the optimizer, called after each
+        return to them. ``inner.init`` restarts its momentum and schedules, as ``reset_state`` of
+        ``optax.lookahead`` does. None keeps the state.
 
     Returns:
       A transformation; its update needs ``params``. Nothing that changes updates may follow it.
@@ -199,7 +201,7 @@ def lookahead(
       >>> for _ in range(6):
       ...     updates, state = tx.update(-jnp.ones(1), state, w)
       ...     w = optax.apply_updates(w, updates)
-      >>> print(w, transforms.averaged(state, w))
+      >>> print(w, transforms.read_average(state, w))
       [4.] [2.]
 
     References:
@@ -235,13 +237,13 @@ def lookahead(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def averaged(state: Any, params: Any) -> Any:
+def read_average(state: Any, params: Any) -> Any:
     """Reads the average of the parameters from the state of an optimizer.
 
     Args:
       state: State of a chain, wrapped or not, that has :func:`exponential_average`,
         :func:`stochastic_weight_average` or :func:`lookahead` in it, once for any parameter.
-      params: Newest parameters; they give the dtypes, and the leaves that were masked out.
+      params: Newest parameters, for the dtypes and for the leaves that were masked out.
 
     Returns:
       New parameters, with the structure and the dtypes of ``params``.
@@ -255,15 +257,15 @@ def averaged(state: Any, params: Any) -> Any:
       >>> from jaxreg import transforms
       >>> tx = optax.chain(optax.adam(0.1), transforms.exponential_average(0.999))
       >>> w = jnp.ones(2, jnp.bfloat16)
-      >>> print(transforms.averaged(tx.init(w), w))
+      >>> print(transforms.read_average(tx.init(w), w))
       [1 1]
     """
     averages = _averages(state)
     unknown = averages.keys() - _by_name(params).keys()
     if unknown:
         raise ValueError(
-            "`params` must be shaped like those of the optimizer, got none at "
-            f"{'/'.join(min(unknown)) or 'the root'}."
+            "`params` must have the structure that the optimizer was initialized with, got no "
+            f"leaf at {'/'.join(min(unknown)) or 'the root'}."
         )
 
     def leaf(path: tuple[Any, ...], w: Any) -> jax.Array:
@@ -277,7 +279,7 @@ def _average(
     initial_weight: ArrayLike,
     name: str,
 ) -> optax.GradientTransformationExtraArgs:
-    """Average that goes toward the newest parameters by ``share(count, total)`` of the way."""
+    """Moves an average toward the newest parameters by ``share(count, total)`` of the way."""
 
     def init(params: Any) -> AverageState:
         total = jnp.clip(jnp.asarray(initial_weight, jnp.result_type(float)), 0, 1)
@@ -298,7 +300,7 @@ def _average(
 
 
 def _map_leaves(function: Callable[..., Any], updates: Any, *trees: Any) -> Any:
-    """Maps over leaves, of which updates may be None where parameters are not."""
+    """Maps over leaves; an update may be None where the parameter is not."""
     return jax.tree.map(function, updates, *trees, is_leaf=lambda u: u is None)
 
 
@@ -309,31 +311,31 @@ def _blend(share: jax.Array, u: Any, w: Any, average: Any) -> Any:
         return _wide_copy(last)
     last = jnp.asarray(last, average.dtype)
     moved = average + share.astype(average.real.dtype) * (last - average)
-    # The ends are exact, and what is infinite or NaN has no part in an average that rests.
+    # The ends are exact, and an average that does not move ignores infinite and NaN parameters.
     return jnp.where(share == 1, last, jnp.where(share == 0, average, moved))
 
 
 def _rejoin(back: jax.Array, u: Any, w: Any, slow: Any) -> Any:
-    """Update to the slow weights, or that of the optimizer."""
+    """Returns the update that leads to the slow weights, or the optimizer's."""
     if u is None or not is_floating(w):
         return u
     return jnp.where(back, (slow - jnp.asarray(w, slow.dtype)).astype(jnp.result_type(u)), u)
 
 
 def _in_dtype(w: Any, slow: Any) -> Any:
-    """Slow weights in the dtype of the parameters."""
+    """Casts slow weights to the dtype of the parameters."""
     return slow if w is None else jnp.asarray(slow, jnp.result_type(w))
 
 
 def _wide_copy(w: Any) -> Any:
-    """Copy, since parameters and states are often donated together; floats in float32 or wider."""
+    """Copies a leaf, floats in float32 or wider; parameters and states may be donated together."""
     if w is None:
         return None
     return jnp.array(w, wide_dtype(jnp.result_type(w)) if is_floating(w) else None, copy=True)
 
 
 def _averages(state: Any) -> dict[tuple[str, ...], Any]:
-    """Averages by the names of their parameters.
+    """Returns averages by the names of their parameters.
 
     Raises:
       ValueError: There are none, or several of one parameter.
@@ -348,15 +350,15 @@ def _averages(state: Any) -> dict[tuple[str, ...], Any]:
     for average in (_by_name(s.average) for s in states):
         if found.keys() & average.keys():
             raise ValueError(
-                "`state` must hold one average of each parameter, got several; pass the part of it "
-                "that belongs to one transformation."
+                "`state` must hold one average of each parameter, got several; pass the state of "
+                "one transformation."
             )
         found |= average
     return found
 
 
 def _by_name(tree: Any) -> dict[tuple[str, ...], Any]:
-    """Leaves by name, whatever boxes they are in: an NNX optimizer has its own for its state."""
+    """Returns leaves by name, without the boxes in which an NNX optimizer keeps its state."""
     return {path_names(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 
 
@@ -365,12 +367,12 @@ def _holds_average(state: Any) -> bool:
 
 
 def _divide(part: jax.Array, total: jax.Array) -> jax.Array:
-    """Share of the total, which is zero only if the part is."""
+    """Divides a part by the total, which is zero only if the part is."""
     return jnp.where(total > 0, part / jnp.where(total > 0, total, jnp.ones_like(total)), 0)
 
 
 def _integer(value: ArrayLike, least: int = 0) -> jax.Array:
-    """Number of steps, at least ``least``, from whatever dtype a search gave it."""
+    """Casts to a number of steps, at least ``least``; a search may pass it in any dtype."""
     return jnp.maximum(jnp.asarray(value).astype(jnp.int32), least)
 
 

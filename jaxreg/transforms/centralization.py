@@ -17,36 +17,35 @@ from jaxreg.transforms._steps import at_rest
 def centralize(
     *, axis: int | tuple[int, ...] | None = None, stacked: Mask = None
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Takes the mean off the gradient of every unit (gradient centralization).
+    r"""Subtracts the mean from the gradient of every unit (gradient centralization).
 
     .. math::
 
       g_j \leftarrow g_j - \frac{1}{n} \sum_{i=1}^{n} g_{ij}
 
-    Chain it before the optimizer. The sum of the incoming weights of a unit then stays what it was
-    under SGD. It acts on the kernels of :func:`jaxreg.masks.kernels`; restrict it further with
-    ``optax.masked``. A unit with one incoming weight keeps its gradient, of which nothing would be
-    left.
+    Chain it before the optimizer. SGD then keeps the sum of the incoming weights of each unit.
+    It acts on the kernels of :func:`jaxreg.masks.kernels`; restrict it further with
+    ``optax.masked``. A unit with one incoming weight keeps its gradient, which would become zero.
 
     It differs from ``optax.centralize``, which takes the mean over all axes but the *first*. That
-    is right for kernels with the units first; of a Flax kernel, ``[in, out]``, it centers the rows
+    is right for kernels with the units first; in a Flax kernel, ``[in, out]``, it centers the rows
     of inputs. Optax's also acts on biases and scales that have two axes.
 
     Args:
       axis: Axes that the mean of one unit runs over. By default all but the last, which holds the
         units of a dense or convolution kernel. The query, key and value kernels of attention,
         ``[features, heads, depth]``, need ``axis=0``; their output kernel, ``[heads, depth,
-        features]``, the default.
-      stacked: Mask of the leaves that hold one kernel per layer along their first axis, as those of
-        ``nn.scan`` and ``nnx.vmap`` do, of which ``axis`` counts without it. None for no leaf.
+        features]``, needs the default.
+      stacked: Mask of the leaves that hold one kernel per layer along their first axis, as with
+        ``nn.scan`` and ``nnx.vmap``; ``axis`` does not count that axis. None for no leaf.
 
     Returns:
       A stateless transformation. Gradients of integers, which have the dtype float0, become zeros
-      where the update gets ``params``.
+      if the update gets ``params``.
 
     Raises:
       ValueError: ``axis`` lies outside a kernel, in the update, or ``stacked`` has another tree.
-      TypeError: ``stacked`` is no mask of whole leaves.
+      TypeError: ``stacked`` is not a mask of whole leaves.
 
     Example:
       >>> import jax.numpy as jnp

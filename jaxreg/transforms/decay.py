@@ -1,14 +1,14 @@
-r"""Weight decay, in kinds that say their formula.
+r"""Weight decay: one function for each formula.
 
-What the known optimizers do, with a learning rate :math:`\eta_t` that starts from or peaks at
-:math:`\eta`, and what it is here; each line is a test in
-``tests/transforms/test_decay_conversions.py``:
+The list converts the decay of well-known optimizers, with a learning rate :math:`\eta_t` that
+starts from or peaks at :math:`\eta`. ``tests/transforms/test_decay_conversions.py`` tests each
+line:
 
 - :math:`w \leftarrow w + u - \eta_t \lambda w`: ``optax.adamw``, ``nadamw``, ``adamaxw``, ``lion``,
   ``adan`` and ``contrib.muon``, torch ``AdamW``, timm, and every Keras optimizer with
   ``weight_decay``. After the same optimizer without decay,
   ``decoupled_decay(weight, learning_rate=rate)``; with ``mask=None``, since Optax and torch decay
-  biases and norms too unless told otherwise.
+  biases and norms too by default.
 - :math:`w \leftarrow w + u - \eta_t^2 \lambda w / \eta`: timm with ``corrected_weight_decay``.
   ``decoupled_decay(lambda t: weight * rate(t) / peak, learning_rate=rate)``.
 - :math:`w \leftarrow w + u - \eta_t \lambda w / \eta`, with the schedule and without the base rate:
@@ -17,18 +17,18 @@ What the known optimizers do, with a learning rate :math:`\eta_t` that starts fr
 - :math:`w \leftarrow w + u - \lambda w`: ``optax.adafactor``. ``independent_decay(weight)``.
 - Through the gradient, :math:`g + \lambda w`: torch ``SGD`` and ``Adam`` with ``weight_decay``,
   ``optax.add_decayed_weights`` before ``optax.sgd``, ``optax.adadelta`` and ``optax.lars``.
-  ``add_penalty_gradient(penalties.l2, weight)`` before the optimizer. It is decay for SGD alone: an
-  optimizer that divides by the size of gradients divides it too.
+  ``add_penalty_gradient(penalties.l2, weight)`` before the optimizer. It is decay for SGD only:
+  adaptive optimizers rescale it together with the gradient.
 - Inside the trust ratio: ``optax.lamb``. ``add_penalty_gradient(penalties.l2, weight)`` between
   ``optax.scale_by_adam`` and ``optax.scale_by_trust_ratio``. With a gradient of zero the size of
   :math:`\lambda` cancels, as it does in ``optax.lars``.
 
-A decay for each layer is one decay with ``multipliers``, such as those of
-:func:`jaxreg.masks.multipliers`, or a chain of decays, each with the mask of its layer:
+For a decay that depends on the layer, pass ``multipliers``, for example from
+:func:`jaxreg.masks.multipliers`, or chain decays, each with the mask of its layer:
 ``independent_decay(0.1, mask=masks.match("block_0/.*kernel"))``.
 
 With ``optax.contrib.schedule_free``, ``lookahead``, ``sam`` and ``optax.MultiSteps`` decay belongs
-inside, behind the optimizer that is wrapped.
+inside, after the optimizer that is wrapped.
 """
 
 from collections.abc import Callable
@@ -48,7 +48,7 @@ from jaxreg.transforms._steps import (
     check_strength,
     init_state,
     map_steps,
-    multiplied,
+    multipliers_for,
     next_state,
     strength_at,
     where,
@@ -77,18 +77,18 @@ def decoupled_decay(
       mask: Tree of booleans shaped like the parameters, a function that makes one, or None for all.
         By default :func:`jaxreg.masks.kernels`: biases and the scales of norms do not decay, while
         class tokens and position embeddings of two or more axes do. An array of booleans that
-        broadcasts to a parameter, such as ``[rows, 1]``, is for parts of it.
-      multipliers: Tree of numbers shaped like the parameters that multiply the weight, or a
-        function that makes one, such as :func:`jaxreg.masks.multipliers`; None for one.
+        broadcasts to a parameter, such as ``[rows, 1]``, selects parts of it.
+      multipliers: Tree of factors of the weight, shaped like the parameters, or a function that
+        makes one, such as :func:`jaxreg.masks.multipliers`; None for a factor of 1.
 
     Returns:
-      A transformation; its update needs ``params``. Nothing that scales updates may follow it, but
-      for :func:`layerwise_scale` where the decay is to depend on the layer too.
+      A transformation; its update needs ``params``. Nothing that scales updates may follow it,
+      except :func:`layerwise_scale` to make the decay depend on the layer too.
 
     Raises:
       ValueError: A number is negative, the update got no ``params``, or ``mask`` or ``multipliers``
         has another tree.
-      TypeError: ``mask`` is no tree of booleans, or ``multipliers`` none of numbers.
+      TypeError: ``mask`` is not a tree of booleans, or ``multipliers`` not one of numbers.
 
     Example:
       >>> import jax.numpy as jnp, optax
@@ -122,20 +122,20 @@ def independent_decay(
 
       w \leftarrow w + u - \lambda_t \, w
 
-    Chain it after the optimizer. The weight is smaller than that of :func:`decoupled_decay` by the
-    factor of the learning rate. When the learning rate is tuned, the share that decays in a step
-    stays, and with it the angle by which the steps of Adam turn the weights before a norm. Their
-    length is then in proportion to the learning rate; under :func:`decoupled_decay` both length and
-    angle go with its root.
+    Chain it after the optimizer. The weight is smaller than in :func:`decoupled_decay` by the
+    factor of the learning rate. Tuning the learning rate does not change the share that decays in
+    a step, nor the angle by which the steps of Adam turn the weights before a norm. The length of
+    these weights is then proportional to the learning rate; under :func:`decoupled_decay` both
+    length and angle grow with its square root.
 
     Args:
       weight: Decay :math:`\lambda_t`, zero or positive, or a schedule of it.
       mask: Tree of booleans shaped like the parameters, a function that makes one, or None for all.
         By default :func:`jaxreg.masks.kernels`: biases and the scales of norms do not decay, while
         class tokens and position embeddings of two or more axes do. An array of booleans that
-        broadcasts to a parameter, such as ``[rows, 1]``, is for parts of it.
-      multipliers: Tree of numbers shaped like the parameters that multiply the weight, or a
-        function that makes one, such as :func:`jaxreg.masks.multipliers`; None for one.
+        broadcasts to a parameter, such as ``[rows, 1]``, selects parts of it.
+      multipliers: Tree of factors of the weight, shaped like the parameters, or a function that
+        makes one, such as :func:`jaxreg.masks.multipliers`; None for a factor of 1.
 
     Returns:
       A transformation; its update needs ``params``. Nothing that scales updates may follow it.
@@ -143,7 +143,7 @@ def independent_decay(
     Raises:
       ValueError: ``weight`` is negative, the update got no ``params``, or ``mask`` or
         ``multipliers`` has another tree.
-      TypeError: ``mask`` is no tree of booleans, or ``multipliers`` none of numbers.
+      TypeError: ``mask`` is not a tree of booleans, or ``multipliers`` not one of numbers.
 
     Example:
       >>> import jax.numpy as jnp
@@ -182,19 +182,19 @@ def cautious_decay(
 
     Chain it right after the optimizer: it looks at the signs of the steps :math:`u` before it. A
     weight whose step is zero decays. With the step :math:`-\eta u` of the paper the condition is
-    :math:`u_i w_i \geq 0`. A complex weight decays where the step does not lead away from zero,
+    :math:`u_i w_i \geq 0`. A complex weight decays if the step does not lead away from zero,
     :math:`\mathrm{Re}(\bar w_i u_i) \leq 0`.
 
     Args:
-      weight: Decay :math:`\lambda_t`, zero or positive, or a schedule of it: that of
-        :func:`decoupled_decay` without tuning, as the paper has it.
+      weight: Decay :math:`\lambda_t`, zero or positive, or a schedule of it. The paper takes over
+        the weight of :func:`decoupled_decay` without tuning.
       learning_rate: Learning rate :math:`\eta_t` of the optimizer, or its schedule.
       mask: Tree of booleans shaped like the parameters, a function that makes one, or None for all.
         By default :func:`jaxreg.masks.kernels`: biases and the scales of norms do not decay, while
         class tokens and position embeddings of two or more axes do. An array of booleans that
-        broadcasts to a parameter, such as ``[rows, 1]``, is for parts of it.
-      multipliers: Tree of numbers shaped like the parameters that multiply the weight, or a
-        function that makes one, such as :func:`jaxreg.masks.multipliers`; None for one.
+        broadcasts to a parameter, such as ``[rows, 1]``, selects parts of it.
+      multipliers: Tree of factors of the weight, shaped like the parameters, or a function that
+        makes one, such as :func:`jaxreg.masks.multipliers`; None for a factor of 1.
 
     Returns:
       A transformation; its update needs ``params``.
@@ -202,7 +202,7 @@ def cautious_decay(
     Raises:
       ValueError: A number is negative, the update got no ``params``, or ``mask`` or ``multipliers``
         has another tree.
-      TypeError: ``mask`` is no tree of booleans, or ``multipliers`` none of numbers.
+      TypeError: ``mask`` is not a tree of booleans, or ``multipliers`` not one of numbers.
 
     Example:
       >>> import jax.numpy as jnp
@@ -231,7 +231,7 @@ def _all_of(w: jax.Array, u: jax.Array) -> jax.Array:
 
 
 def _not_enlarged(w: jax.Array, u: jax.Array) -> jax.Array:
-    # Signs, since the product of two small numbers is zero.
+    # Multiplies signs, since the product of two small numbers underflows to zero.
     enlarged = (jnp.sign(u) * jnp.sign(w).conj()).real > 0
     return jnp.where(enlarged, jnp.zeros_like(w), w)
 
@@ -255,10 +255,12 @@ def _masked_decay(
         factor = share(state)
 
         def step(w: jax.Array, u: jax.Array, chosen: Any, times: Any) -> jax.Array:
-            decayed = lambda: u - (factor * times).astype(w.real.dtype) * part(w, u)  # noqa: E731
-            return where(chosen, decayed, u)
+            def decay() -> jax.Array:
+                return u - (factor * times).astype(w.real.dtype) * part(w, u)
 
-        rest = select(mask, params), multiplied(multipliers, params)
+            return where(chosen, decay, u)
+
+        rest = select(mask, params), multipliers_for(multipliers, params)
         return map_steps(step, updates, params, *rest), next_state(state)
 
     return optax.GradientTransformationExtraArgs(init_state, update)

@@ -10,25 +10,25 @@ from jaxreg.transforms._steps import at_rest_of, check_params, newest
 
 
 class IteratesState(NamedTuple):
-    """What the updates add up to, and the state of the transformation."""
+    """Sum of the updates, from the initial parameters on, and the state of the transformation."""
 
     iterates: Any  # the initial parameters plus all updates so far, in their dtypes
     inner_state: Any
 
 
 def own_iterates(inner: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
-    r"""Shows a chain the iterates that its own updates add up to, in place of the parameters.
+    r"""Shows a chain its own iterates, the sums of its updates, in place of the parameters.
 
     .. math::
 
       z_{t+1} = z_t + u(z_t), \qquad z_0 = w_0
 
     ``optax.contrib.schedule_free`` takes gradients at one point, :math:`y`, and adds the steps of
-    the optimizer inside to another one, :math:`z`, but shows that optimizer :math:`y`. Weight decay
-    at :math:`y` is what its authors do; a proximal step or a projection has to be one of :math:`z`,
-    or its zeros and its constraint are lost. In this wrapper they are. The points :math:`x` and
-    :math:`y` are averages of :math:`z`, so that a projection to a convex set holds for them too.
-    The average of sparse iterates is zero only where all of them were;
+    the inner optimizer to another one, :math:`z`, but passes :math:`y` to that optimizer. Weight
+    decay acts on :math:`y`, as its authors intend. Proximal steps and projections must act on
+    :math:`z`, or their zeros and constraints are lost. Inside this wrapper they do. The points
+    :math:`x` and :math:`y` are averages of :math:`z`, so a projection to a convex set holds for
+    them too. The average of sparse iterates is zero only where all of them were;
     :func:`exponential_average` tells how to restore the zeros.
 
     It keeps one more copy of the parameters. Everything that moves them belongs inside.
@@ -37,7 +37,7 @@ def own_iterates(inner: optax.GradientTransformation) -> optax.GradientTransform
       inner: The whole chain, such as an optimizer and then :func:`project`.
 
     Returns:
-      A transformation; its update needs ``params``, and uses their structure alone.
+      A transformation; its update needs ``params``, and uses only their structure.
 
     Raises:
       ValueError: The update got no ``params``.
@@ -73,11 +73,11 @@ def own_iterates(inner: optax.GradientTransformation) -> optax.GradientTransform
         here = jax.tree.map(lambda _, z: z, params, state.iterates)
         updates = at_rest_of(updates, params)
         updates, inner_state = inner.update(updates, state.inner_state, here, **extra_args)
-        there = jax.tree.map(_moved, updates, state.iterates, is_leaf=lambda u: u is None)
+        there = jax.tree.map(_move, updates, state.iterates, is_leaf=lambda u: u is None)
         return updates, IteratesState(there, inner_state)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def _moved(u: Any, z: Any) -> Any:
+def _move(u: Any, z: Any) -> Any:
     return None if z is None else jnp.asarray(newest(z, u), jnp.result_type(z))

@@ -1,4 +1,4 @@
-"""Steps that depend on how deep a parameter stands."""
+"""Steps that depend on the depth of a parameter in the model."""
 
 import operator
 from collections.abc import Callable
@@ -25,15 +25,15 @@ from jaxreg.transforms._steps import (
 def layerwise_scale(
     factor: Schedule, depth: Any | Callable[[Any], Any]
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Scales updates by a power of how far a parameter is from the output.
+    r"""Scales the update of a parameter by its distance from the output.
 
     .. math::
 
       u \leftarrow \gamma_t^{L - d} \, u
 
     for a parameter at depth :math:`d`, where :math:`L` is the largest depth of the model: a
-    learning rate for each layer. Chain it after the optimizer. It scales what stands before it, so
-    that a :func:`decoupled_decay` before it is layer-wise too, as in BEiT and timm, and one after
+    learning rate for each layer. Chain it after the optimizer. It scales the updates before it, so
+    a :func:`decoupled_decay` before it is layer-wise too, as in BEiT and timm, and one after
     it is not. A chain of decays, each with the mask of its layer, is layer-wise by itself.
 
     Args:
@@ -41,7 +41,7 @@ def layerwise_scale(
         nothing happens; with 0 only the last layer is trained.
       depth: Tree of integers shaped like the parameters, or a function of them that makes one, such
         as :func:`jaxreg.masks.depth` with its ``order``. A stack of layers, ``[layers, ...]``, may
-        have an array of integers, one for each layer; :func:`jaxreg.masks.depth` makes them with
+        have an array of integers, one for each layer; :func:`jaxreg.masks.depth` makes them from
         its ``stacked``.
 
     Returns:
@@ -49,7 +49,7 @@ def layerwise_scale(
 
     Raises:
       ValueError: ``factor`` is a negative number, the update got no ``params``, ``depth`` lacks an
-        integer for one of them, or a function for ``depth`` sees a part of the model only.
+        integer for one of them, or a function for ``depth`` sees only a part of the model.
       TypeError: ``depth`` is a single number.
 
     Example:
@@ -103,13 +103,12 @@ def layerwise_scale(
 
 
 def _depths(depth: Any, params: Any) -> Any:
-    """Tree of depths, from a function only where that sees the deepest parameter."""
+    """Returns the tree of depths; a function must see all parameters to find the deepest."""
     if is_function_of_tree(depth, params):
         if any(map(_is_masked, jax.tree.leaves(params, is_leaf=_is_masked))):
             raise ValueError(
-                "`depth` must be a tree where optax.masked or optax.partition shows "
-                f"`layerwise_scale` a part of the model, got the function {depth}; pass what it "
-                "returns for all parameters."
+                "`depth` must be a tree if optax.masked or optax.partition hides parameters from "
+                f"`layerwise_scale`, got the function {depth}; pass its result for all parameters."
             )
         depth = depth(params)
     try:
@@ -127,7 +126,7 @@ def _check_depth(w: Any, d: Any) -> None:
     if np.ndim(d) == 0:
         operator.index(d)
     elif np.asarray(d).dtype.kind not in "iu" or np.shape(d) != jnp.shape(w)[:1]:
-        raise ValueError(f"{d} is no integer for each layer of shape {jnp.shape(w)}")
+        raise ValueError(f"{d} does not hold an integer for each layer of shape {jnp.shape(w)}")
 
 
 def _is_masked(leaf: Any) -> bool:

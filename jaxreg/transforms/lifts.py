@@ -1,4 +1,4 @@
-"""Lifts of functions on one array to Optax transformations."""
+"""Optax transformations made from functions of one array."""
 
 from collections.abc import Callable
 from functools import partial
@@ -21,7 +21,7 @@ from jaxreg.transforms._steps import (
     check_strength,
     init_state,
     map_steps,
-    multiplied,
+    multipliers_for,
     next_state,
     strength_at,
 )
@@ -48,25 +48,27 @@ def add_penalty_gradient(
 
       g \leftarrow g + \lambda \nabla R(w)
 
-    Chain it before the optimizer, inside of :func:`sam` and all that wraps optimizers: that is
-    regularization through the loss. Adam and its kin divide that gradient by their running scale,
-    so that :func:`jaxreg.penalties.l2` is not weight decay there; :func:`decoupled_decay` is.
+    Chain it before the optimizer, inside :func:`sam` and other wrappers of optimizers: that is
+    regularization through the loss. Adaptive optimizers such as Adam divide that gradient by their
+    running scale, so there :func:`jaxreg.penalties.l2` is not weight decay; use
+    :func:`decoupled_decay`.
 
     Args:
       penalty: Function of one array, such as :func:`jaxreg.penalties.l2`.
       weight: Weight :math:`\lambda`, zero or positive, or a schedule of it.
-      multipliers: Tree of numbers shaped like the parameters that multiply the weight, or a
-        function that makes one, such as :func:`jaxreg.masks.multipliers`; None for one.
-      stacked: Mask of the leaves that hold one kernel per layer along their first axis, as those of
-        ``nn.scan`` and ``nnx.vmap`` do, each of which is penalized by itself. None for no leaf.
+      multipliers: Tree of factors of the weight, shaped like the parameters, or a function that
+        makes one, such as :func:`jaxreg.masks.multipliers`; None for a factor of 1.
+      stacked: Mask of the leaves that hold one kernel per layer along their first axis, as with
+        ``nn.scan`` and ``nnx.vmap``; each layer is penalized separately. None for no leaf.
 
     Returns:
       A transformation; its update needs ``params``.
 
     Raises:
       ValueError: ``weight`` is a negative number, the update got no ``params``, or ``multipliers``
-        or ``stacked`` another tree.
-      TypeError: ``multipliers`` is no tree of numbers, or ``stacked`` no mask of whole leaves.
+        or ``stacked`` has another tree.
+      TypeError: ``multipliers`` is not a tree of numbers, or ``stacked`` is not a mask of
+        whole leaves.
 
     Example:
       >>> import jax.numpy as jnp, optax
@@ -97,7 +99,7 @@ def add_penalty_gradient(
             # The gradient of a complex parameter points along the conjugate of steepest ascent.
             return u + (factor * times).astype(w.real.dtype) * gradient.conj()
 
-        rest = multiplied(multipliers, params), select_stacked(stacked, params)
+        rest = multipliers_for(multipliers, params), select_stacked(stacked, params)
         return map_steps(step, updates, params, *rest), next_state(state)
 
     return optax.GradientTransformationExtraArgs(init_state, update)
@@ -123,31 +125,32 @@ def proximal(
     SGD the iteration solves the penalized problem, and weights that the operator sets to zero are
     exactly zero. Momentum :math:`\mu` multiplies the step of SGD in the long run: pass
     :math:`\eta_t / (1 - \mu)` here to solve the same problem. After an adaptive optimizer such as
-    Adam the step is taken in the Euclidean metric and not in that of the optimizer: the zeros are
-    as exact, but they solve another problem, and :func:`preconditioned_proximal` this one. After
-    Lion and other sign methods there is no such problem.
+    Adam the step is taken in the Euclidean metric and not in the optimizer's: the zeros are
+    exact, but they solve another problem; :func:`preconditioned_proximal` solves this one. For
+    Lion and other sign methods no such problem exists.
 
-    The zeros are exact. Other weights are within a rounding of the proximal point, as no update
-    is finer than the spacing of numbers at the weight; for the point to the bit, leave the step out
-    of the chain and take it on the parameters after ``optax.apply_updates``:
+    The zeros are exact. Other weights are within one rounding of the proximal point, since no
+    update is finer than the spacing of numbers at the weight. For the exact point, leave the step
+    out of the chain and take it on the parameters after ``optax.apply_updates``:
     ``jax.tree.map(partial(proximal.l1, step=t), params)``.
 
     Args:
       prox: Proximal operator of one array, such as :func:`jaxreg.proximal.l1`.
       weight: Weight :math:`\lambda` of the penalty, zero or positive, or a schedule of it.
       learning_rate: Learning rate :math:`\eta_t` of the optimizer, or its schedule.
-      multipliers: Tree of numbers shaped like the parameters that multiply the weight, or a
-        function that makes one, such as :func:`jaxreg.masks.multipliers`; None for one.
-      stacked: Mask of the leaves that hold one kernel per layer along their first axis, as those of
-        ``nn.scan`` and ``nnx.vmap`` do; the operator gets them layer by layer. None for no leaf.
+      multipliers: Tree of factors of the weight, shaped like the parameters, or a function that
+        makes one, such as :func:`jaxreg.masks.multipliers`; None for a factor of 1.
+      stacked: Mask of the leaves that hold one kernel per layer along their first axis, as with
+        ``nn.scan`` and ``nnx.vmap``; the operator gets them layer by layer. None for no leaf.
 
     Returns:
       A transformation; its update needs ``params``. Nothing that scales updates may follow it.
 
     Raises:
       ValueError: A number is negative, the update got no ``params``, or ``multipliers`` or
-        ``stacked`` another tree.
-      TypeError: ``multipliers`` is no tree of numbers, or ``stacked`` no mask of whole leaves.
+        ``stacked`` has another tree.
+      TypeError: ``multipliers`` is not a tree of numbers, or ``stacked`` is not a mask of
+        whole leaves.
 
     Example:
       >>> import jax.numpy as jnp, optax
@@ -178,7 +181,7 @@ def proximal(
             operator = partial(prox, step=size * times)
             return per_layer(operator, in_stack)(w + u) - w
 
-        rest = multiplied(multipliers, params), select_stacked(stacked, params)
+        rest = multipliers_for(multipliers, params), select_stacked(stacked, params)
         return map_steps(step, updates, params, *rest), next_state(state)
 
     return optax.GradientTransformationExtraArgs(init_state, update)
@@ -197,24 +200,24 @@ def project(
 
     Chain it last, and inside ``optax.MultiSteps``, :func:`sam` and :func:`lookahead`; inside
     ``optax.contrib.schedule_free`` with :func:`own_iterates` around the chain. Parameters that the
-    optimizer leaves inside the set get the optimizer's update to the bit.
+    optimizer leaves inside the set get exactly the optimizer's update.
 
-    A chain has to hold the step and the projected point at once. Where that is too much memory,
-    project the new parameters in its place, ``jax.tree.map(projection, params)`` after
-    ``optax.apply_updates``: that happens where they stand, in less than half the time on a CPU.
+    A chain has to hold the step and the projected point at once. To save that memory, project the
+    new parameters instead, ``jax.tree.map(projection, params)`` after ``optax.apply_updates``. It
+    works in place, in less than half the time on a CPU.
 
     Args:
       projection: Projection of one array, such as
         ``functools.partial(projections.max_norm, radius=2.0)``.
-      stacked: Mask of the leaves that hold one kernel per layer along their first axis, as those of
-        ``nn.scan`` and ``nnx.vmap`` do, each of which is projected by itself. None for no leaf.
+      stacked: Mask of the leaves that hold one kernel per layer along their first axis, as with
+        ``nn.scan`` and ``nnx.vmap``; each layer is projected separately. None for no leaf.
 
     Returns:
       A stateless transformation; its update needs ``params``.
 
     Raises:
       ValueError: The update got no ``params``, or ``stacked`` has another tree.
-      TypeError: ``stacked`` is no mask of whole leaves.
+      TypeError: ``stacked`` is not a mask of whole leaves.
 
     Example:
       >>> from functools import partial
@@ -252,7 +255,7 @@ def project(
 
 
 def _step_within(w: jax.Array, goal: jax.Array) -> jax.Array:
-    """Step from ``w`` that ends, elementwise, at ``goal`` or nearer to zero in spite of rounding.
+    """Returns a step from ``w`` that ends elementwise at ``goal`` or closer to zero.
 
     Far from a small ball a step cannot be finer than the spacing of numbers at ``w``.
     """

@@ -1,8 +1,8 @@
 r"""Proximal steps in the metric of an adaptive optimizer.
 
-Adam, RMSProp and Adagrad divide the step of each weight by its own :math:`d_i`. With a proximal
-step that knows nothing of it, that of :func:`jaxreg.transforms.proximal`, the weights come to rest
-where the penalty balances :math:`g_i / d_i`, and not the gradient :math:`g_i`.
+Adam, RMSProp and Adagrad divide the step of each weight by its own :math:`d_i`. The proximal step
+of :func:`jaxreg.transforms.proximal` ignores :math:`d_i`, so the weights converge to a point where
+the penalty balances :math:`g_i / d_i` instead of the gradient :math:`g_i`.
 """
 
 from collections.abc import Callable
@@ -50,51 +50,51 @@ def preconditioned_proximal(
     mask: Mask = None,
     stacked: Mask = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Takes a proximal step after each step of an adaptive optimizer, in the metric of it.
+    r"""Takes a proximal step in the optimizer's own metric after each of its updates.
 
-    A weight that never had a gradient has almost no metric, and the first step takes it to the
-    minimum of the penalty: with an L1 penalty, the rows of an embedding table whose tokens have not
-    come yet become zero. Leave such tables out with ``mask``.
+    A weight that never had a gradient has a metric near 0, and the first step takes it to the
+    minimum of the penalty. With an L1 penalty, the rows of an embedding table whose tokens have not
+    occurred yet become zero. Leave such tables out with ``mask``.
 
     .. math::
 
       w \leftarrow \arg\min_v \; \sum_i \frac{d_i}{2} \left(v_i - (w + u)_i\right)^2
         + \eta_t \lambda \, R(v), \qquad u = - \eta_t \, d^{-1} m
 
-    The operator gets the step sizes :math:`\eta_t \lambda / d_i`, one for each weight. Once the
-    optimizer is at rest, with a momentum :math:`m` that is the gradient, the weights solve the
-    penalized problem: the one that :func:`proximal` solves after SGD, and misses after Adam.
+    The operator gets the step sizes :math:`\eta_t \lambda / d_i`, one for each weight. When the
+    optimizer has converged, so that the momentum :math:`m` is the gradient, the weights solve the
+    penalized problem: the one that :func:`proximal` solves after SGD, but not after Adam.
 
     It is a wrapper, since in a chain no transformation sees the state of another. Wrappers that
     skip or delay steps go around it, such as ``optax.MultiSteps`` and ``optax.apply_if_finite``,
-    and so do :func:`sam`, :func:`lookahead` and :func:`own_iterates`. What else scales the step
-    inside, such as momentum after RMSProp, belongs into ``learning_rate``. Parameters that
+    and so do :func:`sam`, :func:`lookahead` and :func:`own_iterates`. Include in ``learning_rate``
+    everything else that scales the step inside, such as momentum after RMSProp. Parameters that
     ``metric`` leaves out, as ``optax.MaskedNode`` or None, have no proximal step. Lion and other
-    sign methods have no metric: take :func:`proximal`, which is Euclidean.
+    sign methods have no metric: use :func:`proximal`, which is Euclidean.
 
     Args:
       inner: The optimizer.
-      prox: Proximal operator of one array that takes a step size for each weight: all those of
-        :mod:`jaxreg.proximal` but ``nuclear``.
+      prox: Proximal operator of one array that takes a step size for each weight: any of
+        :mod:`jaxreg.proximal` except ``nuclear``.
       weight: Weight :math:`\lambda` of the penalty, zero or positive, or a schedule of it.
       learning_rate: Learning rate :math:`\eta_t` of the optimizer, or its schedule.
       metric: Function of the state of ``inner``, after its update, to the tree of the diagonals
-        :math:`d`: :func:`adam_metric`, :func:`rmsprop_metric`, :func:`adagrad_metric`, or yours.
+        :math:`d`: :func:`adam_metric`, :func:`rmsprop_metric`, :func:`adagrad_metric`, or your own.
       mask: Tree of booleans shaped like the parameters, or a function that makes one, such as
-        ``masks.all_of(masks.kernels, masks.negate(masks.match("embedding")))``: the optimizer moves
-        all, and the proximal step is for these alone. None is for all. An array of booleans that
-        broadcasts to a parameter is for parts of it: the step is computed for the whole parameter,
-        and taken there.
-      stacked: Mask of the leaves that hold one kernel per layer along their first axis, as those of
-        ``nn.scan`` and ``nnx.vmap`` do; the operator gets them layer by layer. None for no leaf.
+        ``masks.all_of(masks.kernels, masks.negate(masks.match("embedding")))``. The optimizer moves
+        all parameters; only the selected ones take the proximal step. None selects all. An array of
+        booleans that broadcasts to a parameter selects parts of it: the step is computed for the
+        whole parameter, and taken there.
+      stacked: Mask of the leaves that hold one kernel per layer along their first axis, as with
+        ``nn.scan`` and ``nnx.vmap``; the operator gets them layer by layer. None for no leaf.
 
     Returns:
       A transformation; its update needs ``params``. Nothing that scales updates may follow it.
 
     Raises:
-      ValueError: A number is negative, the update got no ``params``, or ``metric`` finds no state,
-        several, or has another structure than the parameters; or ``mask`` or ``stacked`` has.
-      TypeError: ``mask`` is no tree of booleans, or ``stacked`` no mask of whole leaves.
+      ValueError: A number is negative, the update got no ``params``, ``metric`` finds no state or
+        several, or the tree of ``metric``, ``mask`` or ``stacked`` differs from the parameters'.
+      TypeError: ``mask`` is not a tree of booleans, or ``stacked`` not a mask of whole leaves.
 
     Example:
       >>> import jax.numpy as jnp, optax
@@ -127,7 +127,7 @@ def preconditioned_proximal(
         updates = at_rest_of(updates, params)
         updates, inner_state = inner.update(updates, state.inner_state, params, **extra_args)
         chosen = select(mask, params)
-        diagonals = _check_structure(_left(metric(inner_state), chosen), updates)
+        diagonals = _check_structure(_mask_out(metric(inner_state), chosen), updates)
         factor = strength_at(learning_rate, state.step) * strength_at(weight, state.step)
 
         def step(w: jax.Array, u: jax.Array, d: jax.Array, part: Any, in_stack: Any) -> jax.Array:
@@ -145,22 +145,22 @@ def preconditioned_proximal(
 def adam_metric(
     *, b2: ArrayLike = 0.999, eps: ArrayLike = 1e-8, eps_root: ArrayLike = 0.0
 ) -> Metric:
-    r"""Metric of Adam, for :func:`preconditioned_proximal`.
+    r"""Makes the metric of Adam, for :func:`preconditioned_proximal`.
 
     .. math::
 
       d = \sqrt{\frac{\nu}{1 - \beta_2^t} + \epsilon_\mathrm{root}} + \epsilon
 
     It reads the state of ``optax.adam``, ``adamw``, ``nadam``, ``nadamw`` and ``scale_by_adam``,
-    wherever that stands in the chain, and with ``eps=1e-3`` that of ``optax.yogi``. Adamax and
-    RAdam keep a state of the same name and have other metrics. Decoupled decay, that of AdamW too,
-    is not divided by the metric and so no part of the penalized problem;
-    :func:`jaxreg.proximal.elastic_net` has the squares in it.
+    anywhere in the chain, and with ``eps=1e-3`` the state of ``optax.yogi``. Adamax and RAdam keep
+    a state of the same name, but have other metrics. Decoupled decay, as in AdamW, is not divided
+    by the metric and so is not part of the penalized problem; :func:`jaxreg.proximal.elastic_net`
+    includes the squares.
 
     Args:
       b2: Decay :math:`\beta_2` of the second moment, as in the optimizer.
-      eps: Term :math:`\epsilon` outside of the root, likewise.
-      eps_root: Term inside the root, likewise.
+      eps: Term :math:`\epsilon` outside the root, as in the optimizer.
+      eps_root: Term inside the root, as in the optimizer.
 
     Returns:
       Function of the state of an optimizer to the tree of the diagonals, in float32 or wider.
@@ -187,7 +187,7 @@ def adam_metric(
         def diagonal(second: jax.Array) -> jax.Array | None:
             if not is_floating(second):
                 return None
-            v = _corrected(second, b2, found.count).real
+            v = _correct_bias(second, b2, found.count).real
             d = jnp.sqrt(v + as_strength(eps_root, v)) + as_strength(eps, v)
             return _from_first_step(d, found.count)
 
@@ -199,21 +199,21 @@ def adam_metric(
 def rmsprop_metric(
     *, decay: ArrayLike = 0.9, eps: ArrayLike = 1e-8, eps_outside: ArrayLike = 0.0
 ) -> Metric:
-    r"""Metric of RMSProp, for :func:`preconditioned_proximal`.
+    r"""Makes the metric of RMSProp, for :func:`preconditioned_proximal`.
 
     .. math::
 
       d = \sqrt{\nu + \epsilon} + \epsilon_\mathrm{outside}
 
-    It reads the state of ``optax.rmsprop``, ``scale_by_rms`` and ``scale_by_stddev``. From that it
-    knows whether the moments are centered, :math:`\nu - |\mu|^2`, and whether their bias is
+    It reads the state of ``optax.rmsprop``, ``scale_by_rms`` and ``scale_by_stddev``. The state
+    tells whether the moments are centered, :math:`\nu - |\mu|^2`, and whether their bias is
     corrected. With ``momentum=b``, pass ``learning_rate / (1 - b)`` to the proximal step.
 
     Args:
-      decay: Decay of the moments, as in the optimizer; it counts where bias is corrected.
-      eps: Term :math:`\epsilon` inside the root, likewise.
-      eps_outside: Term outside of it. With ``eps_in_sqrt=False``, Optax has its ``eps`` there, and
-        0 inside.
+      decay: Decay of the moments, as in the optimizer; used only if the bias is corrected.
+      eps: Term :math:`\epsilon` inside the root, as in the optimizer.
+      eps_outside: Term outside the root. With ``eps_in_sqrt=False`` Optax uses its ``eps`` there,
+        and 0 inside.
 
     Returns:
       Function of the state of an optimizer to the tree of the diagonals, in float32 or wider.
@@ -243,9 +243,9 @@ def rmsprop_metric(
         def diagonal(second: jax.Array, first: jax.Array | None = None) -> jax.Array | None:
             if not is_floating(second):
                 return None
-            v = _corrected(second, decay, count).real
+            v = _correct_bias(second, decay, count).real
             if first is not None:
-                v = jnp.maximum(v - square(_corrected(first, decay, count)), 0)
+                v = jnp.maximum(v - square(_correct_bias(first, decay, count)), 0)
             d = jnp.sqrt(v + as_strength(eps, v)) + as_strength(eps_outside, v)
             return _from_first_step(d, count)
 
@@ -256,14 +256,14 @@ def rmsprop_metric(
 
 
 def adagrad_metric(*, eps: ArrayLike = 1e-7) -> Metric:
-    r"""Metric of Adagrad, for :func:`preconditioned_proximal`.
+    r"""Makes the metric of Adagrad, for :func:`preconditioned_proximal`.
 
     .. math::
 
       d = \sqrt{\textstyle\sum_t g_t^2 + \epsilon}
 
     It reads the state of ``optax.adagrad`` and ``scale_by_rss``, whose sums start at
-    ``initial_accumulator_value``. Optax holds a weight of sum 0 where it is: its :math:`d` is
+    ``initial_accumulator_value``. Optax does not move a weight of sum 0, so its :math:`d` is
     infinite.
 
     Args:
@@ -302,19 +302,19 @@ def adagrad_metric(*, eps: ArrayLike = 1e-7) -> Metric:
 
 
 def _find(state: Any, optimizer: str, names: tuple[str, ...]) -> Any:
-    """The one state of these names, at any depth."""
+    """Finds the only state with one of these names, at any depth."""
     found = [s for name in names for _, s in optax.tree.get_all_with_path(state, name)]
     if len(found) != 1:
         raise ValueError(
-            f"`metric` must find one state of {optimizer} in that of `inner`, got {len(found)}; "
-            "pass the metric of the optimizer that was wrapped, and wrap those of optax.partition "
-            "one by one."
+            f"`metric` must find one state of {optimizer} in the state of `inner`, got "
+            f"{len(found)}; pass the metric of the wrapped optimizer, and wrap each optimizer of "
+            "optax.partition separately."
         )
     return found[0]
 
 
-def _corrected(moment: jax.Array, decay: ArrayLike, count: jax.Array | None) -> jax.Array:
-    """Moment without the bias of its start at 0, by the arithmetic of Optax."""
+def _correct_bias(moment: jax.Array, decay: ArrayLike, count: jax.Array | None) -> jax.Array:
+    """Returns the moment without the bias from its start at 0, computed as in Optax."""
     wide = widen(moment)
     if count is None:
         return wide
@@ -322,12 +322,12 @@ def _corrected(moment: jax.Array, decay: ArrayLike, count: jax.Array | None) -> 
 
 
 def _from_first_step(d: jax.Array, count: jax.Array | None) -> jax.Array:
-    """Holds weights where they are until the optimizer has taken a step, as it does itself."""
+    """Makes a metric infinite before the optimizer's first step, so that no weight moves."""
     return d if count is None else jnp.where(count == 0, jnp.full_like(d, jnp.inf), d)
 
 
-def _left(diagonals: Any, chosen: Any) -> Any:
-    """Leaves out what the mask does not select."""
+def _mask_out(diagonals: Any, chosen: Any) -> Any:
+    """Replaces the leaves that the mask does not select by None."""
     if all(flag is True for flag in jax.tree.leaves(chosen)):
         return diagonals
 
@@ -343,7 +343,7 @@ def _proximal(
     steps: jax.Array,
     in_stack: bool,  # noqa: FBT001
 ) -> jax.Array:
-    """Proximal point, layer by layer in a stack."""
+    """Returns the proximal point, layer by layer in a stack."""
     if not in_stack:
         return prox(w, step=steps)
     if steps.ndim == w.ndim:
@@ -353,13 +353,13 @@ def _proximal(
 
 
 def _quotient(factor: jax.Array, d: jax.Array) -> jax.Array:
-    """Quotient in which a factor of 0 wins over a metric of 0."""
+    """Divides ``factor`` by ``d``; 0 for a factor of 0, even if the metric is 0."""
     quotient = factor / jnp.asarray(d, factor.dtype)
     return jnp.where(factor == 0, jnp.zeros_like(quotient), quotient)
 
 
 def _check_structure(diagonals: Any, updates: Any) -> Any:
-    """Raises unless there is a diagonal, or what stands for none, for every update."""
+    """Raises unless there is a diagonal, or None, for every update."""
     try:
         jax.tree.map(lambda *_: None, updates, diagonals, is_leaf=lambda u: u is None)
     except ValueError:

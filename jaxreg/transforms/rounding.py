@@ -1,4 +1,4 @@
-"""Narrow parameters that do not lose small steps."""
+"""Compensation of the rounding of narrow parameters, so that small steps are not lost."""
 
 from typing import Any, NamedTuple
 
@@ -12,7 +12,7 @@ from jaxreg.transforms._steps import at_rest_of, check_params
 
 
 class CompensationState(NamedTuple):
-    """What rounding lost so far, and the state of the optimizer."""
+    """Rounding errors carried to the next step, and the state of the optimizer."""
 
     lost: Any  # float32 leaves for parameters of 16 bits and fewer, None for the others
     inner_state: Any
@@ -21,17 +21,17 @@ class CompensationState(NamedTuple):
 def compensate_rounding(
     inner: optax.GradientTransformation,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Carries what rounding narrow parameters loses to the next step.
+    r"""Carries the rounding errors of narrow parameters to the next step.
 
     .. math::
 
       v = w + c, \qquad w \leftarrow \mathrm{round}(v + u(v)), \qquad c \leftarrow v + u(v) - w
 
-    In bfloat16 a weight of 1 does not feel a step below 0.002, so that weight decay, a proximal
-    step or a small learning rate do nothing at all. Wrapped, the whole optimizer sees and moves the
-    float32 value :math:`v`, of which the parameter is the rounding. Parameters in float32 or wider
-    pass through, at no cost. Parameters in ``float8_e4m3fn``, ``float8_e5m2`` and their kin get
-    updates of their own dtype, as JAX adds numbers of 8 bits to no others.
+    In bfloat16 a step below 0.002 does not change a weight of 1, so weight decay, a proximal
+    step or a small learning rate may do nothing at all. The wrapped optimizer sees and moves the
+    float32 value :math:`v`, and the parameter is its rounding. Parameters in float32 or wider
+    pass through, at no cost. Parameters in ``float8_e4m3fn``, ``float8_e5m2`` and other 8-bit
+    dtypes get updates of their own dtype, since JAX does not add 8-bit numbers to other dtypes.
 
     Args:
       inner: The whole chain, so that each step is rounded once.
@@ -75,7 +75,8 @@ def compensate_rounding(
         check_params(params, "compensate_rounding")
         updates = at_rest_of(updates, params)
         weights, tree = jax.tree.flatten(params)
-        lost, given = tree.flatten_up_to(state.lost), tree.flatten_up_to(updates)
+        lost = tree.flatten_up_to(state.lost)
+        given = tree.flatten_up_to(updates)
         wide = list(map(_widen, weights, lost))
         steps, inner_state = inner.update(
             tree.unflatten(map(_widen_update, given, lost)),
@@ -97,8 +98,8 @@ def _is_narrow(w: Any) -> bool:
     dtype = jnp.result_type(w)
     if not jnp.finfo(dtype).min < 0:
         raise TypeError(
-            f"`params` must have dtypes with negative numbers, got {dtype}; keep scales of blocks "
-            "out of the optimizer."
+            f"`params` must have dtypes with negative numbers, got {dtype}; keep block scales out "
+            "of the optimizer."
         )
     return dtype != wide_dtype(dtype)
 
@@ -112,16 +113,17 @@ def _widen_update(u: Any, lost: jax.Array | None) -> Any:
 
 
 def _round(w: Any, wide: Any, given: Any, step: Any, lost: Any) -> tuple[Any, Any]:
-    """Update for a narrow parameter, and what the parameter then lacks; wide ones stay."""
+    """Returns the update of a narrow parameter and its rounding error; keeps wide ones."""
     if step is None or lost is None:
         return step, lost
-    goal, here = wide + step, _exactly(w)
-    # What has 8 bits or fewer is added to its own kind alone.
+    goal = wide + step
+    here = _exactly(w)
+    # JAX adds numbers of 8 bits or fewer to their own dtype only.
     dtype = w.dtype if jnp.finfo(w.dtype).bits < 16 else given.dtype
     update = (goal - here).astype(dtype)
     return update, goal - round_to(here + update.astype(jnp.float32), w.dtype)
 
 
 def _exactly(w: jax.Array) -> jax.Array:
-    """A narrow parameter in float32, without the digits that compilers keep across two casts."""
+    """Casts a narrow parameter to float32, without digits that XLA may keep across two casts."""
     return round_to(w.astype(jnp.float32), w.dtype)

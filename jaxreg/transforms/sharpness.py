@@ -1,4 +1,4 @@
-"""Gradients at the worst point nearby, which lead to flat minima."""
+"""Optimizers on the gradient at the worst point nearby, which find flat minima."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -30,17 +30,17 @@ class SharpnessState(NamedTuple):
 
 
 def sam_perturbation(gradients: Any, *, radius: ArrayLike) -> Any:
-    r"""Way to the worst point of a ball around the parameters, to first order.
+    r"""Returns the step to the worst point of a ball around the parameters, to first order.
 
     .. math::
 
       \epsilon = \rho \frac{g}{\|g\|}
 
-    The norm is that of the whole tree. Where it is zero, so is the perturbation; gradients that are
-    infinite or NaN give NaN.
+    The norm is over the whole tree. If it is zero, so is the perturbation; infinite or NaN
+    gradients give NaN.
 
     Args:
-      gradients: Tree of gradients; None stays, and integers become zero.
+      gradients: Tree of gradients; None is unchanged, and integers become zero.
       radius: Radius :math:`\rho` of the ball, zero or positive.
 
     Returns:
@@ -67,22 +67,22 @@ def sam_perturbation(gradients: Any, *, radius: ArrayLike) -> Any:
 def asam_perturbation(
     gradients: Any, params: Any, *, radius: ArrayLike, eta: ArrayLike = 0.01
 ) -> Any:
-    r"""Way to the worst point near the parameters, near being relative to their magnitudes.
+    r"""Returns the step to the worst point nearby, in relation to the magnitudes of parameters.
 
     .. math::
 
       \epsilon = \rho \frac{T^2 g}{\|T g\|}, \qquad T = |w| + \eta
 
-    Unlike that of :func:`sam_perturbation` it does not change the function that a network computes
-    when the weights of one layer are multiplied and those of the next divided by a number.
-    All parameters are treated alike; the authors' code has :math:`T = 1` for biases. Where
-    :math:`T g` is zero, as for ``eta=0`` at zero weights, so is the perturbation.
+    If the weights of one layer are multiplied by a number and the weights of the next divided by
+    it, the perturbed network still computes the same function, unlike with
+    :func:`sam_perturbation`. All parameters are treated alike; the authors' code has :math:`T = 1`
+    for biases. Where :math:`T g` is zero, as for ``eta=0`` at zero weights, so is the perturbation.
 
     Args:
-      gradients: Tree of gradients; None stays, and integers become zero.
+      gradients: Tree of gradients; None is unchanged, and integers become zero.
       params: Tree of parameters.
       radius: Radius :math:`\rho`, zero or positive.
-      eta: What is added to magnitudes, so that zeros move too; zero or positive.
+      eta: Term added to magnitudes, so that zeros move too; zero or positive.
 
     Returns:
       Tree to add to the parameters, with the structure and the dtypes of ``gradients``.
@@ -120,26 +120,26 @@ def sam(
       u = \mathrm{inner}\left(\nabla L(w + \epsilon)\right), \qquad
       \epsilon = \rho_t \frac{g}{\|g\|}
 
-    The update takes the gradient function in addition, and calls it once:
+    The update also takes the gradient function, and calls it once:
     ``tx.update(grads, state, params, grad_fn=lambda params: jax.grad(loss)(params, batch))``. On
-    several devices inside ``shard_map`` it averages over them as ``grads`` did. What changes
-    gradients, such as clipping or accumulation, belongs into ``inner`` and not around or before it.
-    Decay, proximal steps and projections belong into ``inner`` too. With a radius of 0 the updates
-    are those of ``inner``, to the bit. ``docs/optimizers.md`` has the training steps of Flax's
-    ``TrainState``, of ``nnx.Optimizer``, and of models with dropout.
+    several devices inside ``shard_map``, ``grad_fn`` must average over them as ``grads`` did. Put
+    everything that changes gradients, such as clipping or accumulation, into ``inner`` and not
+    around or before it; decay, proximal steps and projections too. With a radius of 0 the updates
+    equal the updates of ``inner`` exactly. ``docs/optimizers.md`` has the training steps for Flax's
+    ``TrainState``, for ``nnx.Optimizer``, and for models with dropout.
 
     A gradient that is not finite makes the point NaN. ``sam(optax.apply_if_finite(...), radius)``
-    skips that step, and the one whose gradient is not finite at the worst point only. Parameters in
-    bfloat16 and float16 round small perturbations away; :func:`compensate_rounding` around this
-    transformation calls ``grad_fn`` with float32 parameters.
+    skips that step, and also a step whose gradient is not finite only at the worst point.
+    Parameters in bfloat16 and float16 round small perturbations away; :func:`compensate_rounding`
+    around this transformation calls ``grad_fn`` with float32 parameters.
 
     Args:
       inner: The optimizer, with everything that changes gradients or moves the parameters.
       radius: Radius :math:`\rho_t`, zero or positive, or a schedule of it.
 
     Returns:
-      A transformation; its update needs ``params`` and ``grad_fn``, a function of the parameters
-      that returns what ``grads`` are.
+      A transformation; its update needs ``params`` and ``grad_fn``, a function from the parameters
+      to gradients like ``grads``.
 
     Raises:
       ValueError: ``radius`` is a negative number, the update got no ``params`` or no ``grad_fn``,
@@ -177,17 +177,17 @@ def asam(
       u = \mathrm{inner}\left(\nabla L(w + \epsilon)\right), \qquad
       \epsilon = \rho_t \frac{T^2 g}{\|T g\|}, \qquad T = |w| + \eta
 
-    Used as :func:`sam`, and with what is said there on gradients that are not finite and on narrow
-    parameters. Radii are larger than those of SAM, 0.5 in place of 0.05 in the paper.
+    Use it as :func:`sam`, whose notes on gradients that are not finite and on narrow parameters
+    hold here too. Its radii are larger: 0.5 in the paper, where SAM has 0.05.
 
     Args:
       inner: The optimizer, with everything that changes gradients or moves the parameters.
       radius: Radius :math:`\rho_t`, zero or positive, or a schedule of it.
-      eta: What is added to magnitudes, so that zeros move too; zero or positive.
+      eta: Term added to magnitudes, so that zeros move too; zero or positive.
 
     Returns:
-      A transformation; its update needs ``params`` and ``grad_fn``, a function of the parameters
-      that returns what ``grads`` are.
+      A transformation; its update needs ``params`` and ``grad_fn``, a function from the parameters
+      to gradients like ``grads``.
 
     Raises:
       ValueError: An argument is a negative number, the update got no ``params`` or no ``grad_fn``,
@@ -221,7 +221,7 @@ def _descend_from(
     radius: Schedule,
     name: str,
 ) -> optax.GradientTransformationExtraArgs:
-    """Optimizer on the gradients at perturbed parameters."""
+    """Makes an optimizer that takes the gradients at perturbed parameters."""
     check_strength(radius, "radius")
     inner = optax.with_extra_args_support(inner)
 
@@ -262,7 +262,7 @@ def _perturb(
     radius: ArrayLike,
     scale: Callable[[jax.Array, jax.Array], jax.Array],
 ) -> Any:
-    """Perturbation of every floating-point leaf, whose magnitudes have the given scale."""
+    """Perturbs every floating-point leaf, whose magnitudes have the given scale."""
     leaves, tree = jax.tree.flatten(gradients, is_leaf=lambda g: g is None)
     weights = tree.flatten_up_to(params)
     leaves = [_rest(g) for g in leaves]
@@ -277,7 +277,7 @@ def _perturb(
 
 
 def _rest(g: Any) -> Any:
-    """Zero in place of an integer, which would move a counter; all others stay."""
+    """Replaces an integer, which would move a counter, by zero; keeps all others."""
     if g is not None and jnp.result_type(g) == jax.dtypes.float0:
         return jnp.zeros(g.shape, bool)  # This can be added to integers of every dtype.
     if g is None or not jnp.issubdtype(jnp.result_type(g), jnp.integer):
@@ -286,18 +286,18 @@ def _rest(g: Any) -> Any:
 
 
 def _unit(leaves: Sequence[jax.Array]) -> list[jax.Array]:
-    """Leaves over the norm of all of them; zero where that is zero."""
+    """Divides leaves by the norm of all of them; zero if the norm is zero."""
     if not leaves:
         return []
     norms = [safe_norm(x, axis=None).reshape(()) for x in leaves]
     widest = max((norm.dtype for norm in norms), key=lambda dtype: jnp.finfo(dtype).bits)
-    # In two steps, each of which scales its squares into range.
+    # Both steps scale their squares into range.
     shares = unit(jnp.stack([norm.astype(widest) for norm in norms]), axis=None)
     return [unit(x, axis=None) * s.astype(x.dtype) for x, s in zip(leaves, shares, strict=True)]
 
 
 def _move(params: Any, perturbation: Any) -> Any:
-    """Parameters at the worst point, with their own dtypes."""
+    """Returns the parameters at the worst point, with their own dtypes."""
 
     def leaf(e: Any, w: Any) -> Any:
         if e is None or not is_floating(w):
@@ -309,7 +309,7 @@ def _move(params: Any, perturbation: Any) -> Any:
 
 
 def _choose(given: jax.Array, updates: Any, gradients: Any) -> Any:
-    """The updates that were given, or the gradients at another point in their dtypes."""
+    """Keeps the updates if ``given``, else takes the gradients, in the dtypes of the updates."""
 
     def leaf(u: Any, g: Any) -> Any:
         if u is None or not is_floating(u):
@@ -320,12 +320,12 @@ def _choose(given: jax.Array, updates: Any, gradients: Any) -> Any:
 
 
 def _check_whole(params: Any, name: str) -> None:
-    """Raises where a mask hides parameters that the loss needs."""
+    """Raises if a mask hides parameters that the loss needs."""
     leaves = jax.tree.leaves(params, is_leaf=_is_masked)
     if any(map(_is_masked, leaves)):
         raise ValueError(
             f"`params` must be all parameters in the update of `{name}`, got masked ones; put "
-            "optax.masked and optax.partition inside of it, around `inner`."
+            "optax.masked and optax.partition inside it, around `inner`."
         )
 
 

@@ -40,7 +40,7 @@ def uniforms(shape):
 
 
 def naive(x, u, logit, temperature):
-    """The equation as it stands, in float64."""
+    """The equation, in float64."""
     p = 1 / (1 + np.exp(-np.asarray(logit, np.float64)))
     z = scipy.special.expit((np.log(p / (1 - p)) + np.log(u / (1 - u))) / temperature)
     return np.asarray(x, np.float64) * (1 - z) / (1 - p)
@@ -194,7 +194,7 @@ def test_a_traced_temperature_is_clipped():
 
 @pytest.mark.parametrize("temperature", [0, -0.1, np.float32(-1), float("nan")])
 def test_a_temperature_that_is_not_positive_raises(temperature):
-    with pytest.raises(ValueError, match=r"`temperature` must be positive, got .*the paper has"):
+    with pytest.raises(ValueError, match=r"`temperature` must be positive, got .*the paper uses"):
         dropout.concrete_dropout(KEY, np.ones(3, np.float32), logit=0.0, temperature=temperature)
 
 

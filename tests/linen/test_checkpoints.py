@@ -27,7 +27,7 @@ def filled(tree):
 
 
 def outputs(row, make, variables):
-    """Returns the results and variables of training, and the result of evaluation."""
+    """The results and variables of training, and the results of evaluation."""
     trained = make().apply(variables, *row.inputs, **row.call, mutable=["batch_stats"])
     return trained, make().apply(variables, *row.inputs, **row.evaluation)
 

@@ -255,7 +255,7 @@ def test_a_mask_of_features_and_one_that_does_not_fit():
 
 
 @pytest.mark.parametrize("at", [{}, {"use_running_average": None}])
-def test_a_mode_that_nobody_gave_is_asked_for(at):
+def test_a_missing_mode_is_asked_for(at):
     with pytest.raises(ValueError, match="use_running_average"):
         jax.eval_shape(lambda: linen.BatchNorm().init(KEY, draw(8, 3), **at))
 

@@ -1,4 +1,4 @@
-"""Behavior that all random Linen modules share: modes, keys and Flax's own transformations."""
+"""Properties of all random Linen modules: modes, keys and Flax's own transformations."""
 
 import dataclasses
 
@@ -186,7 +186,7 @@ STRENGTHS = [row for row in RANDOM if row.strength and row.name == row.kind]
 
 
 @pytest.mark.parametrize("row", STRENGTHS, ids=str)
-def test_a_strength_that_nobody_gave_is_named(row):
+def test_a_missing_strength_is_named(row):
     module = row.linen(**{**row.fields, row.strength: None})
 
     def apply():

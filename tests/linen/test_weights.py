@@ -12,7 +12,7 @@ from flax import linen as nn
 
 from jaxreg import dropout, linen, masks, noise
 from jaxreg._trees import map_kernels
-from tests.helpers import few
+from tests.helpers import few, first_of
 from tests.trees import assert_close, assert_equal, draw, shapes, shapes_of
 
 KEY = jax.random.key(5)
@@ -96,7 +96,7 @@ LAYERS = [
 ]
 
 
-@few(("layer", "inputs"), LAYERS, ids=[type(layer).__name__ for layer, _ in LAYERS])
+@first_of(("layer", "inputs"), LAYERS, ids=[type(layer).__name__ for layer, _ in LAYERS])
 def test_wrappers_change_the_weights_of_any_layer(layer, inputs):
     wrappers = [linen.DropConnect(layer, 0.4), linen.Perturb(layer, 0.4)]
     off = [linen.DropConnect(layer, 0.0), linen.Perturb(layer, 0.0)]

@@ -50,7 +50,7 @@ MUTANTS = (
         "linen/ghost.py",
         "count.value = widen(count.value) + 1",
         "count.value = widen(count.value)",
-        "the count of steps stands still",
+        "the count of steps does not advance",
     ),
     Mutant(
         "linen/noise.py",
@@ -160,8 +160,8 @@ MUTANTS = (
     ),
     Mutant(
         "nnx/activity.py",
-        "return result, summed(sown)",
-        "return result, summed(sown) / 2",
+        "return result, sum_numbers(sown)",
+        "return result, sum_numbers(sown) / 2",
         "missing factor",
     ),
     Mutant(

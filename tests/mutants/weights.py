@@ -103,7 +103,7 @@ MUTANTS = (
     ),
     Mutant(
         "projections/_simplex.py",
-        "words = math.ceil((jnp.finfo(x.dtype).nmant + 4 + carried) / bits)",
+        "words = math.ceil((jnp.finfo(x.dtype).nmant + 4 + carry_bits) / bits)",
         "words = 1",
         "sums lose what is small",
         ("tests/projections/test_all.py", "tests/projections/test_simplices.py"),
@@ -137,7 +137,7 @@ MUTANTS = (
         ("tests/projections/test_all.py", "tests/projections/test_simplices.py"),
     ),
     Mutant(
-        "projections/_shared.py",
+        "projections/_units.py",
         "tuple(range(w.ndim - 1)) if axis is None",
         "tuple(range(w.ndim)) if axis is None",
         "wrong axis by default",
@@ -211,8 +211,8 @@ MUTANTS = (
     ),
     Mutant(
         "transforms/averaging.py",
-        "total = kept * total + (1 - kept)",
-        "total = kept * total + 1",
+        "total = past * total + (1 - past)",
+        "total = past * total + 1",
         "bias correction wrong",
     ),
     Mutant(
@@ -243,8 +243,8 @@ MUTANTS = (
     ),
     Mutant(
         "transforms/_steps.py",
-        "return jnp.where(chosen, moved(), u)",
-        "return moved()",
+        "return jnp.where(mask, move(), u)",
+        "return move()",
         "masks of rows are for all rows",
         ("tests/test_selection.py",),
     ),
@@ -313,8 +313,8 @@ MUTANTS = (
     ),
     Mutant(
         "transforms/metrics.py",
-        "v - square(_corrected(first, decay, count))",
-        "v + square(_corrected(first, decay, count))",
+        "v - square(_correct_bias(first, decay, count))",
+        "v + square(_correct_bias(first, decay, count))",
         "sign of the centering",
     ),
     Mutant(

@@ -9,7 +9,7 @@ from flax import nnx as flax_nnx
 from jaxreg import nnx
 
 ONES = np.ones((16, 32), np.float32)
-RATES = np.float32([0, 0.5, 1])
+RATES = np.array([0, 0.5, 1], np.float32)
 ERROR = 5 * 0.5 / np.sqrt(ONES.size)
 
 

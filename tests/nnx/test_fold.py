@@ -159,7 +159,7 @@ def test_what_cannot_be_folded_is_refused(name):
 
 
 def test_feature_axes_that_differ_are_refused():
-    message = r"'norm': its `axis` is 1, where the features of layer 'layer' are not"
+    message = r"'norm': its `axis` is 1, which does not name the features of layer 'layer'"
     refuses(message, lambda: Net(plain, axis=1), IMAGES[:, :4])
 
 

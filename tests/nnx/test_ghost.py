@@ -144,7 +144,7 @@ def cold(count):
 
 
 def test_limits_follow_a_count_of_their_own():
-    """Two steps of batch norm, as CrossQ starts with, then steps of batch renormalization."""
+    """Two steps of batch norm, as in CrossQ, and then steps of batch renormalization."""
 
     @jax.jit
     def run(x):

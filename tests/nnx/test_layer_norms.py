@@ -47,7 +47,7 @@ def groups(name):
 
 
 def arguments(name, fields, use_bias, use_scale, dtypes, inits):
-    """Arguments of a norm, without arguments of the offset if it has none."""
+    """Arguments of a norm, without the offset's if it has none."""
     given = {**fields, "dtype": dtypes[0], "param_dtype": dtypes[1], "use_scale": use_scale}
     given |= {"scale_init": inits.uniform()}
     if name != "RMSNorm":
@@ -69,7 +69,7 @@ def test_options_are_those_of_flax(name, fields, features, use_bias, use_scale, 
 
 
 def assert_that_of_flax(name, fields, features, use_bias, use_scale, dtype, param_dtype):
-    """Results are Flax's, or Linen's if its NNX module takes only one feature axis."""
+    """If Flax's module takes one feature axis only, compares with Linen's instead."""
     shape = features if isinstance(features, tuple) else (features,)
     options = use_bias, use_scale, (dtype, param_dtype)
 
@@ -175,8 +175,8 @@ def test_masks_reach_the_norms(name):
         return layer(x, mask=mask), layer(wrong, mask=mask), layer(x)
 
     wrong = np.where(mask, x, 9.0).astype(np.float32)
-    masked, with_others, whole = jax.tree.map(np.asarray, run(x, wrong))
-    # Elements that are masked out change no others.
+    masked, with_others, whole = [np.asarray(a) for a in run(x, wrong)]
+    # What is masked out changes nothing but itself.
     np.testing.assert_allclose(masked[valid], with_others[valid], rtol=1e-6)
     assert np.isfinite(masked).all()
     assert np.any(masked != whole)
@@ -310,6 +310,7 @@ def test_norms_of_three_seeds_are_one_trace_and_can_be_averaged_and_copied():
     np.testing.assert_allclose(made[0][0].scale[...], mean[0]["scale"])
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("flops", [True, False])
 def test_tabulate_lists_the_layers_alone(flops):
     model = flax_nnx.Sequential(*[build(name) for name in ALL])
@@ -374,7 +375,7 @@ def test_the_offset_is_added_to_the_factor(name):
 
 
 def test_complex_numbers_are_those_of_flax():
-    """Without an offset and a factor, with which Flax's NNX is wrong."""
+    """Flax's NNX is right without an offset and a factor."""
 
     @jax.jit
     def run(x):

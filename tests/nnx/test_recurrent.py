@@ -9,7 +9,7 @@ import pytest
 from flax import nnx as flax_nnx
 
 from jaxreg import dropout, nnx
-from tests.helpers import few
+from tests.helpers import few, first_of
 from tests.trees import assert_close, different
 
 KEY = jax.random.key(15)
@@ -32,7 +32,9 @@ class Passes(flax_nnx.Module):
 class Probe(flax_nnx.RNNCellBase):
     """A cell that keeps its state and puts out what it and its layer see."""
 
-    num_feature_axes = 1
+    @property
+    def num_feature_axes(self):
+        return 1
 
     def __init__(self):
         self.layer = Passes()
@@ -47,7 +49,9 @@ class Probe(flax_nnx.RNNCellBase):
 class Counter(flax_nnx.RNNCellBase):
     """A cell of two states that grow by one at each step; the second one is the output."""
 
-    num_feature_axes = 1
+    @property
+    def num_feature_axes(self):
+        return 1
 
     def initialize_carry(self, input_shape, rngs=None, carry_init=None):
         return jnp.zeros(input_shape), jnp.zeros(input_shape)
@@ -85,7 +89,7 @@ def test_locked_masks_last_for_a_call(broadcast_rngs):
         rnn = flax_nnx.RNN(cell, broadcast_rngs=broadcast_rngs)
         return [rnn(jnp.asarray(SEQUENCE)) for _ in range(2)]
 
-    # [call, kind, example, time, feature]: the time axis stands where it stood in the inputs.
+    # [call, kind, example, time, feature]: the time axis is where it is in the inputs.
     seen = np.stack([np.moveaxis(np.asarray(call), 1, 2) for call in run(KEY)])
     inputs, states, carry = np.moveaxis(seen, 1, 0)
     assert set(np.unique(inputs)) == {0, 2}
@@ -192,7 +196,7 @@ CELLS = [flax_nnx.OptimizedLSTMCell, flax_nnx.LSTMCell, flax_nnx.GRUCell, flax_n
 NESTED = [(other_way_round, flax_nnx.OptimizedLSTMCell)] + [(both, kind) for kind in CELLS]
 
 
-@few(("wrap", "kind"), NESTED, ids=[f"{k.__name__}-{w.__name__}" for w, k in NESTED])
+@first_of(("wrap", "kind"), NESTED, ids=[f"{k.__name__}-{w.__name__}" for w, k in NESTED])
 def test_cells_in_a_recurrent_network(wrap, kind):
     @jax.jit
     def run(key, x, lengths):
@@ -345,7 +349,7 @@ def test_zoneout_leaves_counters_alone():
 
 
 def test_zoneout_with_broadcast_streams_keeps_the_same_elements():
-    """The documentation warns of streams that ``nnx.RNN`` is told not to advance."""
+    """The documentation warns of this: ``nnx.RNN`` does not advance broadcast streams."""
 
     @jax.jit
     def run(key, x):

@@ -13,7 +13,7 @@ from flax import nnx as flax_nnx
 
 from jaxreg import masks, nnx, reparam
 from jaxreg._paths import path_names
-from tests.helpers import few
+from tests.helpers import few, first_of
 from tests.trees import assert_close, assert_equal
 
 KEY = jax.random.key(3)
@@ -96,7 +96,8 @@ def test_gradients_reach_kernels_and_scales_and_parameters_stay(wrapper, make, i
         slopes = {}
         for path, slope in flax_nnx.to_flat_state(gradient):
             inner = path[1] if path[0] == "scales" else path[1:]
-            slopes["/".join(map(str, (path[0], *inner)))] = slope[...]
+            names = (path[0], *inner)  # pyright: ignore[reportGeneralTypeIssues]
+            slopes["/".join(map(str, names))] = slope[...]
         return before, params_of(wrapped), slopes
 
     needed = set()
@@ -278,7 +279,7 @@ def test_a_stack_of_wrapped_layers_in_a_scan():
 
 
 def test_every_argument_of_flax_is_taken():
-    """Those that should have an effect have it; the others are documented."""
+    """Arguments have their effect; the documentation names those without an effect."""
 
     @jax.jit
     def run(key, x):
@@ -346,8 +347,9 @@ def test_what_is_selected():
         stats(error_on_non_matrix=True)
 
 
+@pytest.mark.exhaustive
 def test_keywords_reach_the_layer_and_positions_are_those_of_flax():
-    """Elements masked from attention do not change the output."""
+    """Inputs that a mask hides from attention do not change the output."""
     mask = np.array([True] * 5 + [False]).reshape(1, 1, 1, 6)
     hidden = SERIES + np.array([0.0] * 5 + [5.0], np.float32)[:, None]
 
@@ -427,8 +429,10 @@ STACKED = {
 }
 
 
-@few("wrapper", STACKED.values(), ids=STACKED)
-@few("stacked", [masks.match("layers/.*"), {"layers": True, "head": False}], ids=["mask", "tree"])
+@first_of("wrapper", STACKED.values(), ids=STACKED)
+@first_of(
+    "stacked", [masks.match("layers/.*"), {"layers": True, "head": False}], ids=["mask", "tree"]
+)
 def test_a_stack_of_layers_is_treated_layer_by_layer(wrapper, stacked):
     """As the unrolled model, with the same variables."""
 
@@ -489,6 +493,7 @@ ALIKE = {
 }
 
 
+@pytest.mark.exhaustive
 @few("make", ALIKE.values(), ids=ALIKE)
 def test_modules_built_alike_are_one_graph(make):
     """One trace for all seeds, an average leaf by leaf, a copy, a pickle, and a summary."""

@@ -1,4 +1,4 @@
-"""Behavior that all random NNX modules share: modes, streams and Flax's own transformations."""
+"""Properties of all random NNX modules: modes, streams of keys and Flax's transformations."""
 
 import copy
 import inspect
@@ -298,7 +298,7 @@ STRENGTHS = [row for row in RANDOM if row.strength and row.name == row.kind]
 
 
 @pytest.mark.parametrize("row", STRENGTHS, ids=str)
-def test_a_strength_that_nobody_gave_is_named(row):
+def test_a_missing_strength_is_named(row):
     def call(key):
         return row.nnx(**{**row.fields, row.strength: None})(*row.inputs, rngs=key)
 
@@ -308,7 +308,7 @@ def test_a_strength_that_nobody_gave_is_named(row):
 
 
 @pytest.mark.parametrize("row", RANDOM, ids=str)
-def test_a_mode_that_nobody_chose_is_named(row):
+def test_a_missing_mode_is_named(row):
     """Also where a strength of zero would need no mode, as in Flax."""
     off = {row.strength: 0.0} if row.strength else {}
 

@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 from jaxreg import nnx
 
 ONES = np.ones((16, 32), np.float32)
-RATES = np.float32([0, 0.5, 1])
+RATES = np.array([0, 0.5, 1], np.float32)
 ERROR = 5 * 0.5 / np.sqrt(ONES.size)
 
 

@@ -7,7 +7,7 @@ import pytest
 from flax import nnx as flax_nnx
 
 from jaxreg import dropout, nnx
-from tests.helpers import few
+from tests.helpers import few, first_of
 from tests.trees import assert_close, assert_equal, different, draw
 
 KEY = jax.random.key(15)
@@ -68,7 +68,7 @@ class Block(flax_nnx.Module):
         return self.drop(self.norm(self.again(self.first(x))))
 
 
-@few("wrapper", [nnx.DropConnect, nnx.Perturb])
+@first_of("wrapper", [nnx.DropConnect, nnx.Perturb])
 def test_a_wrapper_keeps_parameters_and_updates_what_its_layer_updates(wrapper):
     @jax.jit
     def run(key, x):

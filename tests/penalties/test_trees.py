@@ -190,7 +190,7 @@ def test_the_distance_of_a_tree_that_is_fine_tuned():
 
 
 def test_all_floating_point_numbers_of_a_tree_are_summed():
-    assert float(jax.jit(trees.summed)(TREE | {"steps": np.int32(9)})) == 12 + 15 - 4 + 7
+    assert float(jax.jit(trees.sum_numbers)(TREE | {"steps": np.int32(9)})) == 12 + 15 - 4 + 7
 
 
 # Kernels that are stacked along an axis of layers.

@@ -44,7 +44,9 @@ every_dtype = few("dtype", DTYPES, ids=str)
 # A value whose copy to another dtype and back, or whose product with one, would not be itself.
 HARD_TO_KEEP = np.array([0.0, -0.0, 1.0, -1.0, 1e-30, np.inf, -np.inf, np.nan], np.float32)
 
-soft, shrunk, hard = step(proximal.l1), step(proximal.l2), step(proximal.l0)
+soft = step(proximal.l1)
+shrunk = step(proximal.l2)
+hard = step(proximal.l0)
 
 
 @jax.jit
@@ -79,7 +81,7 @@ def test_the_step_in_a_diagonal_metric_has_the_lowest_objective(name):
 
 @every_operator
 @every_dtype
-def test_a_threshold_of_zero_is_the_identity_to_the_bit(name, dtype):
+def test_a_step_of_zero_is_the_identity_to_the_bit(name, dtype):
     helpers.assert_identity_at_zero(OPERATORS[name], dtype)
 
 
@@ -116,13 +118,13 @@ def test_any_shape_is_kept(name):
 
 
 @pytest.mark.parametrize("name", ["l1", "l2", "elastic_net"])
-def test_infinite_thresholds_leave_zeros(name):
+def test_infinite_steps_leave_zeros(name):
     w = np.array([1e30, -1.0, 0.0], np.float32)
     np.testing.assert_array_equal(step(OPERATORS[name])(w, np.inf), np.zeros(3))
 
 
 @every_operator
-def test_wrong_weights_and_thresholds_are_named(name):
+def test_wrong_weights_and_steps_are_named(name):
     w = np.ones(2, np.float32)
     for size in (-1e-9, -1, np.float32(-2), -np.inf, np.nan):
         with pytest.raises(ValueError, match=r"`step` must be zero or positive, got"):
@@ -144,7 +146,8 @@ def test_zero_lies_in_the_subdifferential_of_l1(dtype, step):
     # v minimizes |v - w|^2 / 2 + t |v|_1 if and only if 0 is in v - w + t * subdifferential |v|.
     w = weights(400, scale=1.5).astype(dtype)
     v = float64(soft(w, step))
-    residual, t = float64(w) - v, float(np.float32(step))
+    residual = float64(w) - v
+    t = float(np.float32(step))
     slack = rounding(w, dtype, t)
     at_zero = v == 0
     assert (np.abs(residual[at_zero]) <= t + slack[at_zero]).all()
@@ -159,7 +162,7 @@ def test_the_residual_of_l1_is_the_projection_on_the_dual_ball(step):
 
 
 @every_dtype
-def test_weights_within_the_threshold_are_exactly_zero(dtype):
+def test_weights_within_the_step_are_exactly_zero(dtype):
     below = 0.5 * (1 - eps(dtype))
     w = np.array([0.5, -0.5, below, -below, 1e-7, 0.0, -0.0, 0.51, -0.51], dtype)
     v = np.asarray(soft(w, 0.5))
@@ -175,7 +178,8 @@ def exact_soft(w, t):
 @every_dtype
 def test_the_narrow_result_is_the_exact_one_rounded_once(dtype):
     # A threshold that rounds when cast to the narrow dtype: 0.3 is 0.30078125 in bfloat16.
-    w, t = weights(400, scale=3).astype(dtype), np.float64(np.float32(0.3))
+    w = weights(400, scale=3).astype(dtype)
+    t = np.float64(np.float32(0.3))
     rounded = exact_soft(w, t).astype(np.float32).astype(dtype)
     np.testing.assert_array_equal(soft(w, np.float32(0.3)), rounded)
     if dtype == np.float32:
@@ -187,7 +191,8 @@ def test_the_narrow_result_is_the_exact_one_rounded_once(dtype):
 def test_values_in_float64():
     w = normal(100)
     with jax.enable_x64(True):
-        v, halved = soft(w, 0.1), shrunk(w, 0.1)
+        v = soft(w, 0.1)
+        halved = shrunk(w, 0.1)
         both = elastic_net(w, 0.5, 2.0, 0.1)
     assert v.dtype == halved.dtype == both.dtype == np.float64
     np.testing.assert_allclose(v, exact_soft(w, 0.1), rtol=1e-14, atol=1e-17)
@@ -195,7 +200,7 @@ def test_values_in_float64():
     np.testing.assert_allclose(both, exact_soft(w, 0.05) / 1.2, rtol=1e-14, atol=1e-17)
 
 
-def test_array_thresholds_act_elementwise():
+def test_array_steps_act_elementwise():
     w = np.array([[3.0, 3.0, -3.0], [1.0, -1.0, 1.0]], np.float32)
     columns = soft(w, np.array([0.0, 1.0, 2.0], np.float32))
     np.testing.assert_array_equal(columns, [[3, 2, -1], [1, 0, 0]])
@@ -205,7 +210,7 @@ def test_array_thresholds_act_elementwise():
     np.testing.assert_array_equal(halved, [[3, 3, -3], [0.5, -0.5, 0.5]])
 
 
-def test_negative_elements_of_a_threshold_act_as_zero():
+def test_negative_elements_of_a_step_act_as_zero():
     w = np.array([3.0, -3.0, -0.0, np.nan], np.float32)
     t = np.array([-1.0, 1.0, -1.0, -1.0], np.float32)
     for operator, moved in ((soft, -2.0), (shrunk, -1.5), (hard, -3.0)):
@@ -220,7 +225,7 @@ def test_infinite_and_missing_weights_show():
         np.testing.assert_array_equal(v, [1.0, -0.5, np.nan] if name == "box" else w)
 
 
-def test_derivatives_are_one_outside_the_threshold_and_zero_inside():
+def test_derivatives_are_one_outside_the_step_and_zero_inside():
     w = np.array([2.0, -2.0, 0.3, -0.3, 0.0, 0.5], np.float32)
 
     @jax.jit
@@ -228,9 +233,9 @@ def test_derivatives_are_one_outside_the_threshold_and_zero_inside():
         slope = jax.grad(lambda w: soft(w, t).sum())(w)
         return slope, jax.jacfwd(lambda t: soft(w, t))(t)
 
-    slope, by_threshold = derivatives(w, np.float32(0.5))
+    slope, by_step = derivatives(w, np.float32(0.5))
     np.testing.assert_array_equal(slope, [1, 1, 0, 0, 0, 0])
-    np.testing.assert_array_equal(by_threshold, [-1, 1, 0, 0, 0, 0])
+    np.testing.assert_array_equal(by_step, [-1, 1, 0, 0, 0, 0])
 
 
 def test_complex_weights_shrink_along_their_phase():
@@ -288,7 +293,7 @@ def test_an_elastic_net_of_nothing_is_the_identity_to_the_bit():
     np.testing.assert_array_equal(everything, 0)
 
 
-def test_thresholds_and_weights_of_the_elastic_net_may_be_arrays():
+def test_steps_and_weights_of_the_elastic_net_may_be_arrays():
     w = np.array([[3.0, 3.0, -3.0], [1.0, -1.0, 1.0]], np.float32)
     l1 = np.array([0.0, 1.0, -2.0], np.float32)
     l2 = np.array([[1.0], [0.0]], np.float32)
@@ -322,22 +327,22 @@ def test_the_hard_threshold_at_the_edges():
     want = w.copy()
     want[[0, 1, 4]] = 0
     assert_same_bits(hard(w, 0.5), want)
-    # Twice the threshold overflows.
+    # Twice the step overflows.
     np.testing.assert_array_equal(hard(w, 3e38)[3:5], [w[3], 0])
     np.testing.assert_array_equal(hard(w, np.inf)[:5], 0)
     each = hard(np.ones(3, np.float32), np.array([0.0, 0.4, 0.6], np.float32))
     np.testing.assert_array_equal(each, [1, 1, 0])
     slope = jax.jit(jax.grad(lambda w, t: proximal.l0(w, step=t).sum(), (0, 1)))
-    by_w, by_threshold = slope(w[:5], 0.5)
+    by_w, by_step = slope(w[:5], 0.5)
     np.testing.assert_array_equal(by_w, [0, 0, 1, 1, 0])
-    assert by_threshold == slope(w[:5], 0.0)[1] == 0
+    assert by_step == slope(w[:5], 0.0)[1] == 0
 
 
 # Box.
 
 
 @every_dtype
-def test_the_box_is_a_projection_for_every_positive_threshold(dtype):
+def test_the_box_is_a_projection_for_every_positive_step(dtype):
     w = weights(400).astype(dtype)
     inside = (w >= -0.5) & (w <= 1)
     for t in (1e-30, 0.5, np.inf):
@@ -359,7 +364,7 @@ def test_the_bounds_of_a_box_may_be_arrays():
     np.testing.assert_array_equal(by_high, np.diag([0, 0, 0, 1, 0]))
 
 
-def test_the_box_is_off_where_its_threshold_is_zero():
+def test_the_box_is_off_where_its_step_is_zero():
     w = np.array([3.0, 3.0, -3.0], np.float32)
     v = box(w, -1.0, 1.0, np.array([0.0, 0.1, -1.0], np.float32))
     np.testing.assert_array_equal(v, [3, 1, -3])

@@ -1,4 +1,4 @@
-"""Proximal operators of groups, with one threshold for a group and in a diagonal metric."""
+"""Proximal operators of groups, with one step for a group and in a diagonal metric."""
 
 from functools import partial
 
@@ -77,7 +77,7 @@ def exact_sparse(w, share, t):
 
 @every_operator
 @every_dtype
-def test_a_threshold_of_zero_is_the_identity_to_the_bit(name, dtype):
+def test_a_step_of_zero_is_the_identity_to_the_bit(name, dtype):
     helpers.assert_identity_at_zero(OPERATORS[name], dtype)
 
 
@@ -166,7 +166,7 @@ def test_wrong_arguments_are_named(name):
         operator(w.astype(np.int32), step=1.0)
 
 
-# One threshold for a group.
+# One step for a group.
 
 
 @every_dtype
@@ -193,7 +193,8 @@ def test_zero_lies_in_the_subdifferential_of_the_group_lasso(dtype, axis):
 def test_zero_lies_in_the_subdifferential_of_the_sparse_group_lasso(dtype):
     w = (weights(6, 40) * np.linspace(0.3, 3, 40, dtype=np.float32)).astype(dtype)
     t, share = 0.75, 0.4
-    v, w = float64(sparse_group_lasso(w, share, t)), float64(w)
+    v = float64(sparse_group_lasso(w, share, t))
+    w = float64(w)
     lasso, group = t * share, t * (1 - share) * np.sqrt(6)
     size = np.linalg.norm(v, axis=0, keepdims=True)
     slack = 4 * eps(dtype) * (1 + np.abs(w))
@@ -220,12 +221,12 @@ def test_shares_reach_both_ends_and_are_clipped_to_them():
             proximal.sparse_group_lasso(w, l1_share=share, step=1.0)
 
 
-def test_infinite_thresholds_leave_zeros_at_every_share():
+def test_infinite_steps_leave_zeros_at_every_share():
     for share in (0.0, 0.5, 1.0):
         np.testing.assert_array_equal(sparse_group_lasso(weights(6, 40), share, np.inf), 0)
 
 
-def test_a_threshold_for_each_group():
+def test_a_step_for_each_group():
     w = np.array([[3.0, 3.0, 3.0], [4.0, 4.0, 4.0]], np.float32)
     t = np.float32(np.array([0.0, 2.5, -1.0]) / np.sqrt(2))
     want = [[3, 1.5, 3], [4, 2, 4]]
@@ -233,7 +234,7 @@ def test_a_threshold_for_each_group():
     np.testing.assert_allclose(sparse_group_lasso(w, 0.0, t), want, rtol=1e-6)
 
 
-def test_a_group_at_its_threshold_vanishes():
+def test_a_group_at_its_step_vanishes():
     w = np.array([[2.0, 2.0], [0.0, 0.0], [0.0, 0.0], [0.0, 0.0]], np.float32)
     for t in (np.float32([1.0, 0.75]), np.ones((4, 2), np.float32) * np.float32([1.0, 0.75])):
         v = group_lasso(w, step=t)
@@ -255,19 +256,22 @@ def test_complex_groups_keep_their_phases():
         np.testing.assert_allclose(v, [[1.5, 0], [2j, 0]], rtol=1e-6)
 
 
-# A threshold for each weight.
+# A step for each weight.
 
 
 @every_dtype
 @every_axis
 def test_zero_lies_in_the_subdifferential_in_the_metric(dtype, axis):
     # d (w - v) = s sqrt(p) v / |v| where v is not zero, else |d w| <= s sqrt(p).
-    w, d = graded(dtype), float64(metric(6, 40))
+    w = graded(dtype)
+    d = float64(metric(6, 40))
     axes = 0 if axis is None else axis
     t = np.float32({0: 0.5, None: 0.5, 1: 1.6, (0, 1): 0.5}[axis] / d)
     v = group_lasso(w, step=t, axis=axis)
     assert v.dtype == dtype
-    w, v, t = float64(w), float64(v), float64(t)
+    w = float64(w)
+    v = float64(v)
+    t = float64(t)
     size = np.linalg.norm(v, axis=axes, keepdims=True)
     cut = t * np.sqrt(w.size / size.size)
     assert (np.linalg.norm(w / cut, axis=axes, keepdims=True)[size == 0] <= 1 + 1e-6).all()
@@ -303,7 +307,8 @@ def test_the_group_lasso_is_that_of_bisection(dtype, decades):
 @every_operator
 @every_dtype
 def test_equal_thresholds_are_one_threshold(name, dtype):
-    w, t = graded(dtype), np.linspace(0.2, 1, 40, dtype=np.float32)
+    w = graded(dtype)
+    t = np.linspace(0.2, 1, 40, dtype=np.float32)
     share = 0.4 if name == "sparse_group_lasso" else 0.0
     want = exact_sparse(w, share, float64(t))
     assert 0 < (want == 0).all(axis=0).sum() < 40
@@ -315,7 +320,8 @@ def test_equal_thresholds_are_one_threshold(name, dtype):
 
 
 def test_the_shape_of_a_threshold_says_what_it_is_for():
-    w, t = weights(4, 4, 5), np.linspace(0.1, 0.8, 4, dtype=np.float32)
+    w = weights(4, 4, 5)
+    t = np.linspace(0.1, 0.8, 4, dtype=np.float32)
     for shape in ((4, 1, 1), (1, 4, 1)):
         v = np.asarray(group_lasso(w, step=t.reshape(shape)))
         full = np.broadcast_to(t.reshape(shape), w.shape)
@@ -329,7 +335,7 @@ def test_the_shape_of_a_threshold_says_what_it_is_for():
 
 
 @every_operator
-def test_one_threshold_for_a_group_is_a_closed_form(name):
+def test_one_step_for_a_group_is_a_closed_form(name):
     program = jax.make_jaxpr(lambda w, t: OPERATORS[name](w, step=t))
     w = np.ones((4, 5), np.float32)
     for shape in ((), (5,), (1, 5), (1, 1)):
@@ -339,7 +345,7 @@ def test_one_threshold_for_a_group_is_a_closed_form(name):
 
 def test_a_group_vanishes_at_its_bound_and_not_above():
     w = np.array([[3.0, 3.0, 3.0], [4.0, 4.0, 4.0]], np.float32)
-    # The dual norm of the first is 0.6^2 + 0.8^2 = 1, that of the others a little less and more.
+    # The first dual norm is 0.6^2 + 0.8^2 = 1; the others are slightly smaller and larger.
     t = 5 * np.array([[1, 1.001, 0.999], [1, 1.001, 0.999]]) / np.sqrt(2) * (1 + 1e-7)
     v = np.asarray(group_lasso(w, step=np.float32(t)))
     np.testing.assert_array_equal(bits(v[:, :2]), 0)
@@ -349,7 +355,7 @@ def test_a_group_vanishes_at_its_bound_and_not_above():
 
 @every_operator
 @every_dtype
-def test_infinite_and_absent_thresholds(name, dtype):
+def test_infinite_and_absent_steps(name, dtype):
     infinity = np.inf
     w = np.array([[1.0, 2.0, -0.0, 3.0], [3.0, -4.0, 0.0, 1.0], [0.5, 1.0, 0.0, 0.5]], dtype)
     t = np.array([[0, infinity, infinity, -1], [infinity, infinity, 0, 0.1], [0.1, 1, 1, 0.1]])
@@ -358,7 +364,7 @@ def test_infinite_and_absent_thresholds(name, dtype):
     assert v[0, 3] == w[0, 3]  # A negative element counts as 0.
     assert v[1, 0] == 0
     assert 0 < v[2, 0] < w[2, 0]
-    np.testing.assert_array_equal(v[:, 1:3], 0)  # Alone, the last weight is below its threshold.
+    np.testing.assert_array_equal(v[:, 1:3], 0)  # Alone, the last weight is below its step.
     everything = step(OPERATORS[name])(w, np.full(w.shape, infinity, np.float32))
     np.testing.assert_array_equal(everything, 0)
     nothing = step(OPERATORS[name])(w, np.zeros(w.shape, np.float32))
@@ -366,7 +372,7 @@ def test_infinite_and_absent_thresholds(name, dtype):
 
 
 @every_operator
-def test_what_a_threshold_of_zero_leaves_it_leaves_to_the_bit(name):
+def test_what_a_step_of_zero_leaves_it_leaves_to_the_bit(name):
     tiny = jnp.finfo(np.float32).smallest_subnormal
     hard = np.array([0.0, -0.0, 1.0, 1e-30, tiny, np.inf, -np.inf, np.nan], np.float32)
     w = np.stack([hard, np.ones(8, np.float32)])
@@ -398,7 +404,7 @@ def test_derivatives_are_those_of_the_step(name, factor):
 
 
 @every_operator
-def test_derivatives_by_one_threshold_are_those_of_the_step(name):
+def test_derivatives_by_one_step_are_those_of_the_step(name):
     w = float64(weights(3, 4, seed=7))
     w[1, 2] = 0
     assert_derivatives(lambda w, t: OPERATORS[name](w, step=t), w, 0.1 + 0.1 * np.arange(4.0))
@@ -416,7 +422,8 @@ def test_derivatives_are_finite_at_kinks(name, dtype):
         pushed = jax.jvp(value, (w, t), (w, jnp.ones_like(t)))
         return jax.grad(value, (0, 1))(w, t), jax.hessian(value)(w, t), pushed
 
-    w, t = weights(3, 4).astype(dtype), 0.2 / metric(3, 4)
+    w = weights(3, 4).astype(dtype)
+    t = 0.2 / metric(3, 4)
     w[:, 1] = 0
     t[0] = 0
     t[1] = np.inf
@@ -434,7 +441,8 @@ def test_the_derivative_inside_a_vanished_group_is_zero(shape):
 
 
 def test_thresholds_for_weights_map_and_scan():
-    w, t = weights(6, 40), 0.3 / metric(6, 40)
+    w = weights(6, 40)
+    t = 0.3 / metric(6, 40)
     factors = np.linspace(0.0, 2.0, 5, dtype=np.float32)
 
     @jax.jit

@@ -19,7 +19,7 @@ every_dtype = few("dtype", DTYPES, ids=str)
 
 
 @every_dtype
-def test_a_threshold_of_zero_is_the_identity_to_the_bit(dtype):
+def test_a_step_of_zero_is_the_identity_to_the_bit(dtype):
     helpers.assert_identity_at_zero(proximal.nuclear, dtype)
 
 
@@ -50,7 +50,8 @@ LAYOUTS = [((4, 2, 3), (1, 2)), ((7, 5), -1), ((5, 7), -1), ((3, 3, 2, 5), -1)]
 
 @few(("shape", "axis"), LAYOUTS, ids=str)
 def test_singular_values_fall_by_the_threshold(shape, axis):
-    w, t = weights(*shape), 3.0 if len(shape) == 4 else 1.5
+    w = weights(*shape)
+    t = 3.0 if len(shape) == 4 else 1.5
     v = jax.jit(partial(proximal.nuclear, step=t, axis=axis))(w)
     assert (v.shape, v.dtype) == (shape, np.float32)
     outputs = 6 if axis == (1, 2) else shape[-1]
@@ -98,7 +99,7 @@ def test_a_general_optimizer_finds_no_lower_objective():
     assert objective(v) <= min(map(objective, nearby)) + 1e-6
 
 
-def test_a_matrix_within_the_threshold_is_exactly_zero():
+def test_a_matrix_within_the_step_is_exactly_zero():
     for w in (weights(6, 5) / 100, np.eye(6, 5, dtype=np.float32)):
         np.testing.assert_array_equal(nuclear(w, 1.0), 0)
         np.testing.assert_array_equal(nuclear(w, np.inf), 0)
@@ -125,7 +126,7 @@ def test_a_diverged_matrix_shows():
     assert np.isnan(nuclear(w, 0.1)).any()
 
 
-def test_negative_thresholds_that_are_traced_count_as_zero():
+def test_negative_steps_that_are_traced_count_as_zero():
     w = weights(6, 5)
     np.testing.assert_array_equal(nuclear(w, -1.0), w)
 
@@ -154,8 +155,8 @@ def test_the_derivative_where_singular_values_repeat(kind):
         return jax.jacfwd(lambda t: proximal.nuclear(w, step=t))(t), second
 
     with jax.enable_x64(True):
-        by_threshold, second = jax.device_get(others(w, 1.0))
-    np.testing.assert_allclose(by_threshold, -q * (np.array(values) > 1), atol=1e-12)
+        by_step, second = jax.device_get(others(w, 1.0))
+    np.testing.assert_allclose(by_step, -q * (np.array(values) > 1), atol=1e-12)
     assert_finite(second)
 
 

@@ -120,7 +120,7 @@ def test_slow_averages_of_narrow_parameters_do_not_stall(dtype):
     last = jax.tree.map(lambda leaf: leaf[-1], states)
     assert last.average.dtype == jnp.float32
     np.testing.assert_allclose(last.average, 1 - 0.999**2000, rtol=1e-4)
-    assert transforms.averaged(last, np.zeros((), dtype)).dtype == dtype
+    assert transforms.read_average(last, np.zeros((), dtype)).dtype == dtype
 
 
 @every_average
@@ -131,11 +131,11 @@ def test_float64_parameters_have_float64_averages(average):
         assert wide.dtype == np.float64
         assert 1e-12 < abs(wide[-1] - narrow[-1]).max() < 1e-6
         state = average.init(WALK[0])
-        assert transforms.averaged(state, WALK[0]).dtype == np.float64
+        assert transforms.read_average(state, WALK[0]).dtype == np.float64
 
 
 def assert_counts(averages, totals, start, period):
-    """After each step the average is that of the positions that count so far."""
+    """After each step the average runs over the positions that count so far."""
     for steps in range(len(WALK)):
         counted = WALK[start : steps + 1 : period]
         expected = counted.mean(axis=0) if len(counted) else WALK[steps]
@@ -275,7 +275,7 @@ def test_lookahead_is_the_algorithm_of_the_paper(wrap):
             w, state = carry
             updates, state = tx.update(jnp.float32(curvature) * w, state, w)
             w = optax.apply_updates(w, updates)
-            return (w, state), (w, transforms.averaged(state, w))
+            return (w, state), (w, transforms.read_average(state, w))
 
         w = jnp.array([1.0, -2.0])
         return jax.lax.scan(step, (w, tx.init(w)), length=20)[1]
@@ -388,7 +388,7 @@ def test_averages_hold_the_newest_of_other_leaves(name):
         assert moved["frozen"] is None
         assert moved["key"] is updates["key"]
         assert moved["on"].dtype == bool
-        return moved["steps"], state.average, transforms.averaged(state, params)
+        return moved["steps"], state.average, transforms.read_average(state, params)
 
     steps, average, read = step()
     np.testing.assert_array_equal(steps, np.arange(3))
@@ -427,7 +427,7 @@ def test_an_average_of_a_part_leaves_the_others_newest():
         found = []
         for tx in (optax.chain(optax.sgd(1.0), average), optax.chain(optax.sgd(1.0), split)):
             updates, state = tx.update(params, tx.init(params), params)
-            found.append(transforms.averaged(state, optax.apply_updates(params, updates)))
+            found.append(transforms.read_average(state, optax.apply_updates(params, updates)))
         return found
 
     masked, partitioned = step()
@@ -440,14 +440,14 @@ def test_an_average_of_a_part_leaves_the_others_newest():
 def test_an_average_that_is_missing_or_not_the_only_one_is_named():
     w = np.ones(2, np.float32)
     with pytest.raises(ValueError, match="`state` must hold an average of the parameters, got no"):
-        transforms.averaged(optax.EmptyState(), w)
+        transforms.read_average(optax.EmptyState(), w)
     tx = optax.chain(*AVERAGES.values())
     with pytest.raises(ValueError, match=r"`state` must hold one average of each .*, got several"):
-        transforms.averaged(tx.init(w), w)
-    np.testing.assert_array_equal(transforms.averaged(tx.init(w)[0], w), w)
+        transforms.read_average(tx.init(w), w)
+    np.testing.assert_array_equal(transforms.read_average(tx.init(w)[0], w), w)
     state = transforms.exponential_average(0.5).init({"a": w, "b": w})
-    with pytest.raises(ValueError, match=r"`params` must be shaped like .*, got none at b"):
-        transforms.averaged(state, {"a": w})
+    with pytest.raises(ValueError, match=r"`params` must have the structure .*, got no leaf at b"):
+        transforms.read_average(state, {"a": w})
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -455,7 +455,7 @@ def test_states_and_what_is_read_outlive_donated_arrays(name):
     tx = ODD[name]
     w = jnp.asarray(np.ones(2, np.float32))
     state = tx.init(w)
-    read = transforms.averaged(state, w)
+    read = transforms.read_average(state, w)
     double = jax.jit(lambda a: jax.tree.map(lambda leaf: 2 * leaf, a), donate_argnums=0)
     double(w)
     np.testing.assert_array_equal(state.average, [1, 1])
@@ -474,7 +474,7 @@ def test_an_nnx_model_takes_its_average():
     optimizer = nnx.Optimizer(model, optax.chain(optax.sgd(0.1), average), wrt=nnx.Param)
     ones = nnx.State({"kernel": nnx.Param(np.ones((2, 3), np.float32))})
     nnx.jit(lambda model, optimizer: optimizer.update(model, ones))(model, optimizer)
-    read = transforms.averaged(optimizer.opt_state, nnx.state(model, nnx.Param))
+    read = transforms.read_average(optimizer.opt_state, nnx.state(model, nnx.Param))
     np.testing.assert_allclose(model.kernel[...], 0.4, rtol=1e-6)
     np.testing.assert_allclose(read["kernel"][...], 0.45, rtol=1e-6)
 

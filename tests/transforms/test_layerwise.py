@@ -191,7 +191,9 @@ def test_a_tree_of_depths_keeps_its_meaning_in_masked_and_partition():
 def test_a_function_of_a_part_is_refused():
     tx = transforms.layerwise_scale(0.5, partial(masks.depth, order=ORDER))
     masked = optax.masked(tx, masks.match("embed|block_.*"))
-    with pytest.raises(ValueError, match=r"`depth` must be a tree where optax.masked.*pass what"):
+    with pytest.raises(
+        ValueError, match=r"`depth` must be a tree if optax.masked.*pass its result"
+    ):
         one_step(masked, gradients_of(model()), model())
 
 

@@ -1,4 +1,4 @@
-"""What the transformations share: counts, strengths, multipliers, and steps computed in float32."""
+"""Helpers of the transformations: counts, strengths, multipliers, and steps in float32."""
 
 import jax
 import jax.numpy as jnp
@@ -71,13 +71,13 @@ def test_multipliers_are_a_tree_a_prefix_a_function_or_nothing():
     want = {"a": {"b": 0.5, "c": 0.5}, "d": 2, "n": 1}
     tree = {"a": 0.5, "d": 2, "n": 1}
     for given in (tree, lambda params: tree):
-        assert _steps.multiplied(given, params) == want
-    assert set(jax.tree.leaves(_steps.multiplied(None, params))) == {1.0}
+        assert _steps.multipliers_for(given, params) == want
+    assert set(jax.tree.leaves(_steps.multipliers_for(None, params))) == {1.0}
     for wrong in ({**tree, "d": "twice"}, {**tree, "a": ONES}):
         with pytest.raises(TypeError, match=r"`multipliers` must be a tree of numbers, got .* for"):
-            _steps.multiplied(wrong, params)
+            _steps.multipliers_for(wrong, params)
     with pytest.raises(ValueError, match="`multipliers` must have the tree of the parameters"):
-        _steps.multiplied({"a": 0.5}, params)
+        _steps.multipliers_for({"a": 0.5}, params)
     for single in (0.5, ONES, "half"):
         with pytest.raises(TypeError, match="`multipliers` must be a tree of numbers or a func"):
             _steps.check_multipliers(single)
@@ -85,7 +85,7 @@ def test_multipliers_are_a_tree_a_prefix_a_function_or_nothing():
 
 @few("dtype", ["bfloat16", "complex64", "float16", "float32"])
 def test_steps_are_computed_in_float32_and_rounded_once(dtype):
-    """The parameter and its update are wide; the dtype of the result is that of the update."""
+    """The parameter and its update are wide; the result has the update's dtype."""
     wide = np.complex64 if dtype == "complex64" else np.float32
     w = np.asarray([1, 100], dtype)
     u = np.float32([0.001, 0.3])

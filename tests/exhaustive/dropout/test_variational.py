@@ -28,6 +28,6 @@ def test_a_sparse_problem_is_solved_sparsely():
     start = (params, optimizer.init(params))
     keys = jax.random.split(jax.random.key(42), 2000)
     (params, _), _ = jax.lax.scan(step, start, keys)
-    pruned = np.asarray(dropout.variational_prune(*params))[:, 0]
+    pruned = np.asarray(dropout.variational_prune(params[0], params[1]))[:, 0]
     np.testing.assert_allclose(pruned[:2], [1, -2], atol=0.1)
     np.testing.assert_array_equal(pruned[2:], 0)

@@ -31,7 +31,8 @@ def test_frozen_statistics_while_scale_and_bias_train(norm):
         step(layer, train)
     np.testing.assert_array_equal(layer.mean[...], mean)
     np.testing.assert_array_equal(layer.var[...], var)
-    scale, bias = np.ones(3), np.zeros(3)
+    scale = np.ones(3)
+    bias = np.zeros(3)
     normal = (x - mean.astype(np.float64)) / np.sqrt(var + 1e-5)
     for _ in range(2):
         error = 2 * (normal * scale + bias - 1) / x.size
@@ -43,7 +44,7 @@ def test_frozen_statistics_while_scale_and_bias_train(norm):
 
 @pytest.mark.parametrize("source", NORMS)
 def test_orbax_checkpoints_load_both_ways(source, tmp_path):
-    """What Flax saved restores into our module, and what ours saved into Flax's."""
+    """Flax's checkpoints restore into our module, and ours into Flax's."""
     target = "flax" if source == "jaxreg" else "jaxreg"
     x = draw(8, 3, mean=2)
     ours, theirs = (NORMS[name](3, rngs=flax_nnx.Rngs(0)) for name in (source, target))

@@ -1,4 +1,4 @@
-"""What Flax's own wrappers do to the kernels of their layers; other kinds of variables; Orbax."""
+"""The effect of Flax's own wrappers on kernels; other kinds of variables; Orbax."""
 
 import flax
 import jax
@@ -69,7 +69,8 @@ def test_hijax_variables(make):
 @pytest.mark.parametrize("make", WRAPPERS.values(), ids=WRAPPERS)
 def test_orbax_keeps_the_variables(make, tmp_path):
     """Their keys are tuples, as Flax's are."""
-    layer, other = make(), make()
+    layer = make()
+    other = make()
     layer(SERIES)
     state = jax.tree.map(lambda a: a + 1, flax_nnx.state(layer))
     with orbax.checkpoint.StandardCheckpointer() as checkpointer:

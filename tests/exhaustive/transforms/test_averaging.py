@@ -30,7 +30,7 @@ def test_an_nnx_model_takes_its_average_and_recalibrates():
     grads = nnx.grad(lambda model: jnp.sum(model(x)[:, 0] ** 3))(model)
     optimizer.update(model, grads)
     params = nnx.state(model, nnx.Param)
-    read = transforms.averaged(optimizer.opt_state, params)
+    read = transforms.read_average(optimizer.opt_state, params)
     halfway = jax.tree.map(lambda a, b: (a + b) / 2, start, nnx.to_pure_dict(params))
     chex.assert_trees_all_close(nnx.to_pure_dict(read), halfway, atol=1e-6)
     nnx.update(model, read)
@@ -62,7 +62,7 @@ def lasso_path(alpha, learning_rate, tx):
     def train(rows):
         start = jnp.zeros(50)
         (w, state), _ = jax.lax.scan(body, (start, tx.init(start)), rows)
-        average = transforms.averaged(state, w)
+        average = transforms.read_average(state, w)
         return w, average, proximal.l1(average, step=alpha * learning_rate)
 
     def excess(w):
