@@ -274,7 +274,7 @@ def main() -> None:
             "Levels": ("Levels and filters.", tuple(map(image, LEVELS))),
             "Erasing": ("Parts replaced by a value.", tuple(map(image, ERASE))),
             "Policies": ("Random sequences of operations.", tuple(map(image, POLICIES))),
-            "Mixing": ("Images and their labels, in the same shares.", mixing),
+            "Mixing": ("Images and their labels, mixed in the same shares.", mixing),
             "Series": ("The original in gray.", tuple(map(one, SERIES))),
             "Spectrograms": (
                 "SpecAugment, on the brightness of a picture instead of a spectrogram.",

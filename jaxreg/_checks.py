@@ -98,7 +98,7 @@ def _shape_error(value: ArrayLike, name: str) -> ValueError:
 
 
 def check_axes(x: jax.Array, least: int, layout: str, name: str = "x") -> None:
-    """Raises if ``x`` has fewer than ``least`` axes, as the ``layout`` has."""
+    """Raises if ``x`` has fewer than ``least`` axes; ``layout`` names the axes it needs."""
     if x.ndim < least:
         raise ValueError(f"`{name}` must have the axes {layout}, got shape {x.shape}.")
 
@@ -163,8 +163,8 @@ def check_static_integer(value: int, name: str) -> None:
     """Raises unless ``value`` is an integer on the host."""
     if not isinstance(value, numbers.Integral):
         raise TypeError(
-            f"`{name}` must be an integer, got {type(value).__name__} {value!r}; it decides "
-            "the shape of the program and cannot be an array."
+            f"`{name}` must be an integer, got {type(value).__name__} {value!r}; it is "
+            "fixed when the program is compiled and cannot be an array."
         )
 
 

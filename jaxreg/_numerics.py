@@ -15,7 +15,7 @@ Tree = TypeVar("Tree")
 
 
 def wide_dtype(dtype: DTypeLike) -> jnp.dtype:
-    """Returns the dtype to compute in: ``dtype`` if it has 32 bits or more, else float32."""
+    """Returns the dtype to compute in: float32, or ``dtype`` if it is a wider float."""
     is_wide = jnp.issubdtype(dtype, jnp.inexact) and jnp.finfo(dtype).bits >= 32
     return jnp.dtype(dtype) if is_wide else jnp.dtype(jnp.float32)
 

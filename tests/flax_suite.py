@@ -33,5 +33,5 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def shared_names(ours: object, theirs: object) -> list[str]:
     """Names of the classes that both namespaces have."""
-    public = ours.__all__  # pyright: ignore[reportAttributeAccessIssue]
+    public = ours.__all__
     return [name for name in public if inspect.isclass(getattr(theirs, name, None))]

@@ -119,12 +119,23 @@ def test_files_and_functions_stay_small():
     large = []
     for path in FILES:
         text = path.read_text()
-        if text.count("\n") > 400:
-            large.append(f"{relative(path)} has over 400 lines: split it by topic")
-        for node in ast.walk(ast.parse(text)):
+        tree = ast.parse(text)
+        if text.count("\n") - docstring_lines(tree) > 400:
+            large.append(f"{relative(path)} has over 400 lines of code: split it by topic")
+        for node in ast.walk(tree):
             if isinstance(node, ast.FunctionDef) and length(node) > 50:
                 large.append(f"{relative(path)} {node.name}: {length(node)} lines")
     assert not large
+
+
+def docstring_lines(tree):
+    """Lines of all docstrings of a file."""
+    lines = 0
+    for node in ast.walk(tree):
+        documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+        if documented and ast.get_docstring(node):
+            lines += node.body[0].end_lineno - node.body[0].lineno + 1
+    return lines
 
 
 def length(function):

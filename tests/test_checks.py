@@ -44,6 +44,30 @@ def test_negative_strengths_raise(value):
         _checks.check_nonnegative(value, "weight")
 
 
+@pytest.mark.parametrize("value", [0, -1, float("nan"), (1.0, 0.0)])
+def test_numbers_that_must_be_positive(value):
+    with pytest.raises(ValueError, match=r"`ratio` must be positive, got"):
+        _checks.check_positive(value, "ratio")
+    _checks.check_positive(jnp.zeros(2), "ratio")
+    _checks.check_positive((1, 2), "ratio")
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), (0.0, -np.inf)])
+def test_numbers_that_must_be_finite(value):
+    with pytest.raises(ValueError, match=r"`ratio` must be finite, got"):
+        _checks.check_finite(value, "ratio")
+    _checks.check_finite(jnp.float32(jnp.inf), "ratio")
+    _checks.check_finite((-1, 2), "ratio")
+
+
+def test_integers_have_a_least_value():
+    _checks.check_at_least(2, "knots", 2)
+    with pytest.raises(ValueError, match=r"`knots` must be at least 2, got 1\."):
+        _checks.check_at_least(1, "knots", 2)
+    with pytest.raises(TypeError, match=r"`knots` must be an integer, got float 2\.0"):
+        _checks.check_at_least(2.0, "knots", 2)
+
+
 def test_an_infinite_strength_passes():
     _checks.check_nonnegative(float("inf"), "weight")
 

@@ -387,7 +387,7 @@ def test_wrong_arguments_raise(name):
 def test_wrong_arguments_of_salt_and_pepper_raise():
     x = np.ones(3, np.float32)
     with pytest.raises(TypeError, match=r"`key` must be a PRNG key, got float"):
-        noise.salt_and_pepper(0.5, x, rate=0.5)  # pyright: ignore[reportArgumentType]
+        noise.salt_and_pepper(0.5, x, rate=0.5)
     with pytest.raises(TypeError, match=r"`x` must have a floating-point dtype, got uint8"):
         noise.salt_and_pepper(KEY, x.astype(np.uint8), rate=0.5)
     with pytest.raises(ValueError, match=r"`rate` must be a probability in \[0, 1\], got 1\.5"):

@@ -123,9 +123,8 @@ def _apply(
             lambda value: value.reshape(math.prod(lead), *value.shape[len(lead) :]),
             (image, choices),
         )
-        return jax.lax.map(lambda example: alone(example[0], example[1], fill), examples).reshape(
-            image.shape
-        )
+        results = jax.lax.map(lambda example: alone(*example, fill), examples)
+        return results.reshape(image.shape)
 
     return jax.lax.platform_dependent(image, choices, fill, cpu=in_turn, default=at_once)
 

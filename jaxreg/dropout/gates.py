@@ -98,7 +98,7 @@ def hard_concrete_inference(
       <https://arxiv.org/abs/1712.01312>`_, 2018, equation 13
     """
     _, ends = gate_strengths(log_alpha, TEMPERATURE, low, high)
-    return _cut(jax.nn.sigmoid(widen(log_alpha)), ends).astype(log_alpha.dtype)
+    return _stretch(jax.nn.sigmoid(widen(log_alpha)), ends).astype(log_alpha.dtype)
 
 
 @partial(jax.checkpoint, static_argnums=(4,))

@@ -47,7 +47,7 @@ def _layerwise(*, factor: Any) -> optax.GradientTransformationExtraArgs:
         return transforms.layerwise_scale(factor, depth).update(updates, state, params)
 
     start = transforms.layerwise_scale(factor, {}).init
-    return optax.GradientTransformationExtraArgs(start, update)  # pyright: ignore
+    return optax.GradientTransformationExtraArgs(start, update)
 
 
 def _gradient(*, weight: Any) -> optax.GradientTransformationExtraArgs:

@@ -240,4 +240,4 @@ def test_fold_in_axis_gives_every_device_its_own_mask(axis_name):
 
 def test_fold_in_axis_refuses_what_is_no_key():
     with pytest.raises(TypeError, match="`key` must be a PRNG key, got int 3"):
-        dropout.fold_in_axis(3, "device")  # pyright: ignore[reportArgumentType]
+        dropout.fold_in_axis(3, "device")

@@ -185,7 +185,7 @@ def test_strengths_out_of_range_raise(name, values, message):
 
 def test_a_wrong_key_raises():
     with pytest.raises(TypeError, match="`key` must be a PRNG key, got int 3"):
-        dropout.hard_concrete(3, np.zeros(3, np.float32))  # pyright: ignore[reportArgumentType]
+        dropout.hard_concrete(3, np.zeros(3, np.float32))
 
 
 def test_the_forward_and_backward_pass_see_the_same_gates():

@@ -336,4 +336,4 @@ def test_integer_input_raises(dtype):
 
 def test_a_list_raises():
     with pytest.raises(TypeError, match="`x` must be an array, got list"):
-        dropout.dropout(KEY, [1.0], rate=0.5)  # pyright: ignore[reportArgumentType]
+        dropout.dropout(KEY, [1.0], rate=0.5)

@@ -216,6 +216,6 @@ def test_states_that_differ_raise(function):
 def test_wrong_keys_and_bits_raise():
     new = np.ones((2, 3), np.float32)
     with pytest.raises(TypeError, match="`key` must be a PRNG key, got int 3"):
-        dropout.zoneout(3, new, new, rate=0.5)  # pyright: ignore[reportArgumentType]
+        dropout.zoneout(3, new, new, rate=0.5)
     with pytest.raises(TypeError, match=r"`bits` must return uint32 of shape \(2, 3\)"):
         dropout.zoneout(KEY, new, new, rate=0.5, bits=lambda *_: np.zeros(7, np.uint32))

@@ -438,7 +438,7 @@ def test_wrong_layers_raise(name):
 def test_wrong_keys_parameters_and_thresholds_raise():
     x = np.ones((2, 3), np.float32)
     with pytest.raises(TypeError, match="`key` must be a PRNG key, got int 3"):
-        dropout.variational_dense(3, x, x.T, 0.0)  # pyright: ignore[reportArgumentType]
+        dropout.variational_dense(3, x, x.T, 0.0)
     with pytest.raises(TypeError, match="`log_alpha` must have a real dtype"):
         dropout.variational_dropout_kl(x.astype(np.complex64))
     for function in (dropout.variational_prune, dropout.variational_log_alpha):

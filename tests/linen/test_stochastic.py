@@ -153,7 +153,7 @@ class Noise(linen.Stochastic):
 
     size: ArrayLike = 1.0
 
-    def is_off(self):
+    def is_off(self):  # pyright: ignore[reportIncompatibleMethodOverride]
         return self.size == 0
 
     def transform(self, key, x):

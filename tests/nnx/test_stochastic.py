@@ -151,7 +151,7 @@ def test_a_missing_stream_is_named():
 
 def test_a_number_is_not_a_stream():
     with pytest.raises(TypeError, match="`rngs` must be a PRNG key or streams, got int"):
-        nnx.Dropout(0.5)(ONES, rngs=3)  # pyright: ignore[reportArgumentType]
+        nnx.Dropout(0.5)(ONES, rngs=3)
 
 
 def test_the_stream_has_a_name():

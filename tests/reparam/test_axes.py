@@ -49,7 +49,7 @@ def test_output_axes_and_all_others():
 def test_factors_stand_along_the_output_axes():
     w = np.ones((2, 3, 4), np.float16)
     scale = np.arange(8.0).reshape(2, 4)
-    factors = compiled(lambda s: _shared.per_output(s, w, (0, 2), (1,)), scale)
+    factors = compiled(lambda s: axes.align_scale(s, w, (0, 2), (1,)), scale)
     assert factors.dtype == np.float32
     np.testing.assert_array_equal(factors, scale[:, None])
     one = compiled(lambda s: axes.align_scale(s, w, (0, 2), (1,)), 3.0)

@@ -141,13 +141,13 @@ class Page(HTMLParser):
         self.close()
         assert self.open == []
 
-    def handle_starttag(self, tag, attributes):
-        self.tags.append((tag, dict(attributes), tuple(self.open)))
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs), tuple(self.open)))
         if tag not in VOID:
             self.open.append(tag)
 
-    def handle_startendtag(self, tag, attributes):
-        self.tags.append((tag, dict(attributes), tuple(self.open)))
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs), tuple(self.open)))
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag

@@ -370,9 +370,9 @@ def test_the_strength_of_a_penalty():
     w, adaptive = whole_run(NOISE)
     want = np.full(8, 5.0)
     strength = 0.01
-    for step, noise in enumerate(np.float64(NOISE)):
+    for count, noise in enumerate(np.float64(NOISE)):
         want = want - 0.1 * (noise / 8 + strength * want)
-        strength = min(2 * strength, 1.0) if step else strength
+        strength = min(2 * strength, 1.0) if count else strength
     assert adaptive.strength == 1
     np.testing.assert_allclose(w, want, rtol=1e-4, atol=1e-6)
 

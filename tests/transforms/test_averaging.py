@@ -76,7 +76,7 @@ def test_decays_and_initial_weights_may_be_traced():
         return follow(tx, jnp.asarray(WALK, jnp.float32)).average[-1]
 
     expected = [weighted_mean(*case, 20) for case in cases]
-    together = averages(*np.float32(cases).T)
+    together = averages(*np.array(cases, np.float32).T)
     np.testing.assert_allclose(together, expected, rtol=2e-5)
 
 

@@ -1,4 +1,4 @@
-"""MC dropout of a trained network, on unseen rows."""
+"""MC dropout of a trained network, on rows that it has not seen."""
 
 import math
 
