@@ -160,9 +160,9 @@ class SpectralNorm(Reparametrized):
 
     As in Flax all parameters with two axes or more have statistics, and are flattened to matrices
     whose columns are the last axis. In the projections of attention this is the depth of one head.
-    ``feature_axes=jaxreg.reparam.output_axes`` treats these as linear maps to all heads, and has
-    other vectors in its checkpoints. Their biases have two axes too; they have statistics of zeros
-    and are not divided, as in Flax where they start at zero.
+    ``feature_axes=jaxreg.reparam.output_axes`` treats each projection as the one linear map that it
+    is, and has other vectors in its checkpoints. The biases of these projections have two axes too.
+    They have statistics of zeros and are not divided, as in Flax where they start at zero.
 
     Attributes:
       layer_instance: Linen module to call.

@@ -45,7 +45,7 @@ def shallow_copy(module: Shared, **attributes: Any) -> Shared:
     Nothing is split or cloned: streams that advance, and variables that change, do so in both.
     """
     copy = object.__new__(type(module))
-    # NNX stores here the level of tracing at which a module is made, for a new one the present.
+    # NNX stores the level of tracing at which a module was made, here the present one.
     vars(copy).update(vars(module), _pytree__state=vars(nnx.Module())["_pytree__state"])
     for name, value in attributes.items():
         setattr(copy, name, value)

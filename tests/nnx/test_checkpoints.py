@@ -17,7 +17,7 @@ WITHOUT_SCALES = flax.__version__ == "0.12.8"
 
 
 def exchanged(module):
-    """What a checkpoint holds."""
+    """Returns the state that a checkpoint holds."""
     return flax_nnx.state(module, lambda path, _: not (WITHOUT_SCALES and path[0] == "scales"))
 
 
@@ -57,7 +57,7 @@ def loaded(make, checkpoint):
 
 
 def outputs(row, module):
-    """What training returns and stores, and what evaluation returns."""
+    """Returns the results and variables of training, and the result of evaluation."""
     evaluated = flax_nnx.clone(module)(*row.inputs, **row.evaluation)
     y = module(*row.inputs, **row.call)
     return y, flax_nnx.to_pure_dict(flax_nnx.state(module, flax_nnx.BatchStat)), evaluated

@@ -158,7 +158,7 @@ def test_limits_follow_a_count_of_their_own():
     np.testing.assert_array_equal(counts, [1, 2, 3])
     np.testing.assert_allclose(found[:2], expected[:2], atol=1e-6)
     assert np.abs(found[2] - expected[2]).max() > 0.1
-    # Without a schedule the variables are those of batch norm.
+    # Without a schedule it has batch norm's variables.
     assert not hasattr(flax_nnx.eval_shape(renorm), "count")
 
 

@@ -114,7 +114,8 @@ def positional(function):
 def test_arguments_and_defaults_are_those_of_flax(name):
     """All of them, at their positions, also of the call; initializers by what they make."""
     places = getattr(nnx, name), getattr(flax_nnx, name)
-    ours, theirs = map(defaults, places)
+    ours = defaults(places[0])
+    theirs = defaults(places[1])
     assert set(theirs) <= set(ours)
     assert positional(places[0].__init__) == positional(places[1].__init__)
     assert positional(places[0].__call__) == positional(places[1].__call__)

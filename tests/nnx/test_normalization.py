@@ -226,7 +226,7 @@ def test_a_model_in_bfloat16_keeps_float32_statistics(ref):
     )
     step = flax_nnx.jit(lambda layer, x: layer(x))
     if ref:
-        with pytest.warns(UserWarning, match="references in bfloat16 .* of float32"):
+        with pytest.warns(UserWarning, match="references in bfloat16 .* in float32"):
             step(layer, x)
         assert layer.mean[...].dtype == jnp.bfloat16
         return
