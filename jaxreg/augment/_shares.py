@@ -75,5 +75,5 @@ def dirichlet(key: jax.Array, image: jax.Array, alpha: ArrayLike, width: int) ->
 
 
 def _clip_alpha(alpha: jax.Array) -> jax.Array:
-    """Clips a parameter to a range outside which results hardly change but overflow."""
+    """Clips a parameter to a range beyond which results would overflow but not change."""
     return jnp.clip(alpha, 1e-6, 1e29)

@@ -188,7 +188,7 @@ def _values(levels: jax.Array, image: jax.Array) -> jax.Array:
 
 def _extreme(reduce: Callable[..., jax.Array], x: jax.Array) -> jax.Array:
     """Returns the least or largest value of each channel."""
-    # Rows first, which a CPU reduces with vector instructions.
+    # Rows first, which is faster on a CPU.
     *lead, height, width, channels = x.shape
     of_columns = reduce(x.reshape(*lead, height, width * channels), axis=-2)
     return reduce(of_columns.reshape(*lead, 1, width, channels), axis=-2, keepdims=True)
