@@ -110,11 +110,6 @@ def test_imports_go_down_over_few_floors():
     assert max(floors.values()) <= MOST_FLOORS, floors
 
 
-@pytest.mark.parametrize("room", ["penalties", "projections", "proximal"])
-def test_mathematics_of_weights_needs_ground_rooms_only(room):
-    assert not [name for name in rooms()[room] if not name.startswith("_")]
-
-
 def test_files_and_functions_stay_small():
     large = []
     for path in FILES:
@@ -157,12 +152,9 @@ def test_nothing_loads_code_from_data(folder):
             assert not isinstance(node, ast.Attribute) or node.attr not in forbidden, path
 
 
-@pytest.mark.parametrize(
-    "place", ["jaxreg", "jaxreg.training.early_stopping", "jaxreg.advice", "jaxreg.diagnosis"]
-)
-def test_importing_jaxreg_imports_no_framework(place):
+def test_importing_jaxreg_imports_no_framework():
     code = (
-        f"import sys, {place}; "
+        "import sys, jaxreg, jaxreg.advice, jaxreg.diagnosis, jaxreg.training.early_stopping; "
         "print([m for m in ('flax', 'optax', 'sklearn', 'matplotlib', 'rich') if m in sys.modules])"
     )
     command = [sys.executable, "-c", code]
