@@ -108,12 +108,10 @@ def _apply(
 ) -> jax.Array:
     # All branches have to agree on what differs between the devices of a `shard_map`.
     image = vary_with(image, (choices, fill))
-    at_once: Callable[..., jax.Array] = partial(
-        _apply_by_two, recolor=_recolor_all, warp=partial(_warp, sample=sample)
-    )
+    at_once = partial(_apply_by_two, recolor=_recolor_all, warp=partial(_warp, sample=sample))
     if is_spread(image):
         return at_once(image, choices, fill)
-    alone: Callable[..., jax.Array] = partial(
+    alone = partial(
         _apply_by_two, recolor=_recolor_chosen, warp=partial(_warp_if_chosen, sample=sample)
     )
 
@@ -123,7 +121,7 @@ def _apply(
             lambda value: value.reshape(math.prod(lead), *value.shape[len(lead) :]),
             (image, choices),
         )
-        results = jax.lax.map(lambda example: alone(*example, fill), examples)
+        results = jax.lax.map(lambda example: alone(example[0], example[1], fill), examples)
         return results.reshape(image.shape)
 
     return jax.lax.platform_dependent(image, choices, fill, cpu=in_turn, default=at_once)
