@@ -176,6 +176,12 @@ MUTANTS = (
         ("tests/proximal/test_matrices.py", "tests/projections/test_all.py"),
     ),
     Mutant(
+        "_spectral_state.py",
+        "jnp.any(w != 0) & jnp.any(u != 0)",
+        "jnp.any(w != 0)",
+        "a bias goes on after its iteration has ended",
+    ),
+    Mutant(
         "_trees.py",
         "w.shape[in_stack:]",
         "w.shape",
