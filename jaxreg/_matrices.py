@@ -112,8 +112,8 @@ def _excess(
     e_j = excess[None]
     above_i = above[:, None]
     above_j = above[None]
-    # Divided differences of the excess, for the symmetric and the antisymmetric part. For two values
-    # above the threshold the quotient is exactly 1.
+    # Divided differences of the excess, for the symmetric and the antisymmetric part. The quotient
+    # for two values above the threshold is exactly 1.
     differences = jnp.where(above_i != above_j, e_i - e_j, jnp.zeros_like(e_i - e_j))
     symmetric = safe_divide(differences, s_i - s_j)
     symmetric = jnp.where(above_i & above_j, jnp.ones_like(symmetric), symmetric)
