@@ -116,7 +116,7 @@ def assert_union(lengths, blocks):
 def test_the_start_rate_meets_the_rate_to_float32_precision(lengths, blocks):
     """Newton's steps are few and their number is fixed; here is that it suffices."""
     sizes = tuple(enumerate(blocks, start=1))
-    draw = block._Draw((1, *lengths, 1), sizes)
+    draw = block._Mask((1, *lengths, 1), sizes)
     # One axis after the other: all starts of the largest maps would be too many to try.
     covering = functools.reduce(
         np.multiply.outer, [coverage((n,), (b,)) for n, b in zip(lengths, blocks, strict=True)]
