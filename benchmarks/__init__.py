@@ -1,13 +1,13 @@
-"""How fast jaxreg is beside its peers.
+"""Benchmarks of jaxreg against its peers.
 
-A time on a shared machine means little, a ratio of times taken side by side means something: every
-peer takes its turns between ours, in one process, and the shortest of several turns counts.
+Times on a shared machine mean little, but ratios of times measured side by side are reliable. So
+jaxreg and its peers take turns in one process, and the shortest of several turns counts.
 
 Install the peers with ``pip install -r benchmarks/requirements.txt``, then::
 
     python -m benchmarks                 # everything, and writes RESULTS.md
-    python -m benchmarks dropout circles # some topics, printed alone
-    python -m benchmarks --small         # tiny sizes: does everything run?
+    python -m benchmarks dropout circles # some topics, which are only printed
+    python -m benchmarks --small         # tiny sizes, to test that everything runs
 
 Every topic is a module with a function ``measure(small)`` that returns rows.
 """

@@ -1,8 +1,7 @@
-"""Images per second of a usual training pipeline and of RandAugment, beside their peers.
+"""Time of a common training pipeline and of RandAugment, compared with peers.
 
-:func:`pipeline` is meant to be copied: a random resized crop, a flip from left to right, a rotation
-and color jitter, for each image its own, with one resampling and one pass for the colors and the
-mean they need.
+:func:`pipeline` is meant to be copied: a random resized crop, a horizontal flip, a rotation and
+color jitter, drawn for each image. It resamples once and changes the colors in one pass.
 """
 
 import importlib
@@ -19,7 +18,6 @@ from jaxreg import augment
 SIZES = ((256, 32), (32, 224))
 DEGREES = 15.0
 STRENGTHS = {"brightness": 0.2, "contrast": 0.2, "saturation": 0.2, "hue": 0.1}
-_LEAST = {"augmax": 4.0, "dm-pix": None, "kornia": 3.0}
 
 
 @jax.jit
@@ -27,17 +25,18 @@ def pipeline(key: jax.Array, images: jax.Array) -> jax.Array:
     """Augments float images ``[batch, height, width, 3]`` in ``[0, 1]``."""
     crop, flip, turn, color = jax.random.split(key, 4)
     size = images.shape[1:3]
-    matrix = augment.chain(
-        augment.random_window(crop, images, size=size),
-        augment.random_reflection(flip, images, probability=0.5),
-        augment.random_rotation(turn, images, degrees=DEGREES),
+    matrix = augment.matrices.chain(
+        augment.matrices.random_window(crop, images, size=size),
+        augment.matrices.random_reflection(flip, images, probability=0.5),
+        augment.matrices.random_rotation(turn, images, degrees=DEGREES),
     )
     return augment.random_color_jitter(color, augment.affine(images, matrix), **STRENGTHS)
 
 
 def measure(*, small: bool) -> list[Row]:
-    """Time of one batch at two sizes, in one run."""
-    sizes, turns = (((4, 16),), 2) if small else (SIZES, 15)
+    """Measures the time of one batch at two sizes."""
+    sizes = ((4, 16),) if small else SIZES
+    turns = 2 if small else 15
     return [
         row
         for batch, side in sizes
@@ -49,41 +48,45 @@ def measure(*, small: bool) -> list[Row]:
 def _pipeline_rows(batch: int, side: int, turns: int) -> list[Row]:
     images = jax.random.uniform(jax.random.key(1), (batch, side, side, 3))
     works = {
-        "jaxreg": _keyed(pipeline, images),
-        "augmax": _keyed(_augmax(side), images),
-        "dm-pix": _keyed(_dm_pix, images),
+        "jaxreg": _with_key(pipeline, images),
+        "augmax": _with_key(_augmax(side), images),
+        "dm-pix": _with_key(_dm_pix, images),
         "kornia": _kornia(images),
     }
     times = shortest(works, turns=turns)
     ours = times.pop("jaxreg")
     label = f"crop, flip, rotation, jitter, {batch} images of {side} x {side}"
-    return [Row(label, peer, ours, time, "ms", _LEAST[peer]) for peer, time in times.items()]
+    return [Row(label, peer, ours, time, "ms") for peer, time in times.items()]
 
 
 def _sampler_rows(batch: int, side: int, turns: int) -> list[Row]:
-    """By products of matrices and by gathers; which is faster depends on the device."""
+    """Compares sampling by matrix products with gathers; the device decides which is faster."""
     images = jax.random.uniform(jax.random.key(1), (batch, side, side, 3))
 
     def work(sample: Callable[..., jax.Array]) -> Work:
         @jax.jit
-        def turned(key: jax.Array, images: jax.Array) -> jax.Array:
-            matrix = augment.random_rotation(key, images, degrees=DEGREES)
+        def rotate(key: jax.Array, images: jax.Array) -> jax.Array:
+            matrix = augment.matrices.random_rotation(key, images, degrees=DEGREES)
             return augment.affine(images, matrix, sample=sample)
 
-        return _keyed(turned, images)
+        return _with_key(rotate, images)
 
-    works = {"products": work(augment.bilinear_matmul), "gathers": work(augment.bilinear)}
-    times = shortest(works, turns=min(turns, 2))  # The products take seconds on a processor.
+    works = {
+        "products": work(augment.sampling.bilinear_matmul),
+        "gathers": work(augment.sampling.bilinear),
+    }
+    times = shortest(works, turns=min(turns, 2))  # The products take seconds on CPU.
     label = f"rotation by products of matrices, {batch} images of {side} x {side}"
     return [Row(label, "gathers", times["products"], times["gathers"], "ms")]
 
 
 def _rand_augment_rows(batch: int, side: int, turns: int) -> list[Row]:
-    """Its operations are the same for all images that it gets at once, so it gets one at a time."""
+    """Compares with Kornia, which draws once per call: image by image, and once for all."""
     images = jax.random.uniform(jax.random.key(1), (batch, side, side, 3))
     kornia = importlib.import_module("kornia.augmentation.auto")
     torch = importlib.import_module("torch")
-    policy, tensor = kornia.RandAugment(n=2, m=9), _channels_first(images)
+    policy = kornia.RandAugment(n=2, m=9)
+    tensor = _channels_first(images)
 
     def one_by_one() -> Any:
         with torch.no_grad():
@@ -94,23 +97,22 @@ def _rand_augment_rows(batch: int, side: int, turns: int) -> list[Row]:
             return policy(tensor).numpy()
 
     works = {
-        "jaxreg": _keyed(jax.jit(augment.rand_augment), images),
+        "jaxreg": _with_key(jax.jit(augment.rand_augment), images),
         "kornia, image by image": one_by_one,
         "kornia, the same for all": whole,
     }
     times = shortest(works, turns=turns)
     ours = times.pop("jaxreg")
     label = f"RandAugment, {batch} images of {side} x {side}"
-    targets = {"kornia, image by image": 3.0}
-    return [Row(label, peer, ours, time, "ms", targets.get(peer)) for peer, time in times.items()]
+    return [Row(label, peer, ours, time, "ms") for peer, time in times.items()]
 
 
-def _keyed(function: Callable[..., Any], images: jax.Array) -> Work:
+def _with_key(function: Callable[..., Any], images: jax.Array) -> Work:
     return partial(function, jax.random.key(0), images)
 
 
 def _augmax(side: int) -> Callable[..., Any]:
-    """Geometry in one resampling, too; its zoom is what comes next to a resized crop."""
+    """Builds the pipeline of augmax, which also resamples once; its crop is the closest one."""
     augmax = importlib.import_module("augmax")
     colors = [STRENGTHS[name] for name in ("brightness", "contrast", "saturation", "hue")]
     chain = augmax.Chain(
@@ -129,7 +131,7 @@ def _augmax(side: int) -> Callable[..., Any]:
 
 @jax.jit
 def _dm_pix(key: jax.Array, images: jax.Array) -> jax.Array:
-    """It has no resized crop: the crop's part is ``jax.image.scale_and_translate``."""
+    """Runs the pipeline of dm-pix, with ``jax.image.scale_and_translate`` as its resized crop."""
     pix = importlib.import_module("dm_pix")
 
     def one(key: jax.Array, image: jax.Array) -> jax.Array:
@@ -154,7 +156,7 @@ def _dm_pix(key: jax.Array, images: jax.Array) -> jax.Array:
 
 
 def _kornia(images: jax.Array) -> Work:
-    """Its layout is channels first, in which the images are there already."""
+    """Builds the pipeline of Kornia, on images that already have the channels first."""
     kornia = importlib.import_module("kornia.augmentation")
     torch = importlib.import_module("torch")
     side = images.shape[1]
@@ -174,7 +176,7 @@ def _kornia(images: jax.Array) -> Work:
 
 
 def _channels_first(images: jax.Array) -> Any:
-    """The images as torch has them."""
+    """Converts images to a torch tensor with the channels first."""
     torch = importlib.import_module("torch")
     numpy = importlib.import_module("numpy")
     return torch.from_numpy(numpy.array(images).transpose(0, 3, 1, 2).copy())

@@ -23,21 +23,21 @@ MakeBatches = Callable[[torch.Tensor, torch.Tensor], Batches]
 
 
 def points() -> tuple[torch.Tensor, torch.Tensor]:
-    """The points of a square, and whether they lie outside the circle."""
+    """Returns points of a square, and labels that are 1 outside the circle."""
     x = np.random.RandomState(42).rand(ROWS, 2) * 4 - 2
     y = np.square(x).sum(axis=1, keepdims=True) > 5
     return torch.tensor(x, dtype=torch.float32), torch.tensor(y, dtype=torch.float32)
 
 
-def sliced(x: torch.Tensor, y: torch.Tensor) -> Batches:
-    """One epoch of full batches in a new order, taken by indexing: the fast way."""
+def by_slices(x: torch.Tensor, y: torch.Tensor) -> Batches:
+    """Yields one epoch of full batches in a new order by indexing, which is fast."""
     order = torch.randperm(len(x))
     for rows in order[: len(x) // BATCH_SIZE * BATCH_SIZE].split(BATCH_SIZE):
         yield x[rows], y[rows]
 
 
-def loaded(x: torch.Tensor, y: torch.Tensor) -> Batches:
-    """The same with a ``DataLoader``: the usual way."""
+def by_loader(x: torch.Tensor, y: torch.Tensor) -> Batches:
+    """Yields the same with a ``DataLoader``, which is common."""
     dataset = torch.utils.data.TensorDataset(x, y)
     yield from torch.utils.data.DataLoader(dataset, BATCH_SIZE, shuffle=True, drop_last=True)
 
@@ -75,7 +75,7 @@ def train(
 
 
 def study(seeds: int, make_batches: MakeBatches, *, epochs: int) -> list[list[float]]:
-    """Accuracies of every configuration and seed."""
+    """Returns the accuracies of every configuration and seed."""
     accuracies = [
         train(seed, make_batches, epochs=epochs, **configuration)
         for configuration, seed in itertools.product(CONFIGURATIONS, range(seeds))

@@ -1,6 +1,7 @@
-"""The rest of the dropout family, beside the plainest form with ``jax.random`` and the floor.
+"""The rest of the dropout family, compared with plain code that uses ``jax.random``.
 
-Float32, forward with the gradients of all inputs. ``multiply`` reads and writes the array once.
+Float32, forward with the gradients of all inputs. The lower bound ``multiply`` reads and writes the
+array once.
 """
 
 import math
@@ -21,7 +22,7 @@ TEMPERATURE = 0.1
 
 
 class Contest(NamedTuple):
-    """A function ``(key, *inputs)``, the plain form of it, and the shapes of the inputs."""
+    """A function ``(key, *inputs)``, its plain form, and the shapes of the inputs."""
 
     ours: Callable[..., jax.Array]
     plain: Callable[..., jax.Array]
@@ -29,7 +30,7 @@ class Contest(NamedTuple):
 
 
 def measure(*, small: bool) -> list[Row]:
-    """One row or two for each function."""
+    """Measures one or two rows for each function."""
     turns = 2 if small else 15
     result = []
     for name, contest in {**_on_matrices(small=small), **_on_maps(small=small)}.items():
@@ -47,7 +48,8 @@ def measure(*, small: bool) -> list[Row]:
 def _on_matrices(*, small: bool) -> dict[str, Contest]:
     shape = (64, 128) if small else (2048, 4096)
     layer = ((32, 16), (16, 16), (16, 16)) if small else ((512, 1024), (1024, 1024), (1024, 1024))
-    one, two = (shape,), (shape, shape)
+    one = (shape,)
+    two = (shape, shape)
     return {
         "classical dropout": Contest(
             lambda key, x: dropout.classical_dropout(key, x, rate=RATE),
@@ -59,17 +61,17 @@ def _on_matrices(*, small: bool) -> dict[str, Contest]:
         ),
         "DropConnect": Contest(
             lambda key, w: dropout.drop_connect(key, w, rate=RATE),
-            lambda key, w: _inverted(key, w, w.shape),
+            lambda key, w: _inverted_dropout(key, w, w.shape),
             one,
         ),
         "DropPath": Contest(
             lambda key, x: dropout.drop_path(key, x, rate=RATE),
-            lambda key, x: _inverted(key, x, (len(x), 1)),
+            lambda key, x: _inverted_dropout(key, x, (len(x), 1)),
             one,
         ),
         "embedding dropout": Contest(
             lambda key, table: dropout.embedding_dropout(key, table, rate=RATE),
-            lambda key, table: _inverted(key, table, (len(table), 1)),
+            lambda key, table: _inverted_dropout(key, table, (len(table), 1)),
             one,
         ),
         "zoneout": Contest(
@@ -109,7 +111,7 @@ def _on_maps(*, small: bool) -> dict[str, Contest]:
         ),
         "locked dropout": Contest(
             lambda key, x: dropout.locked_dropout(key, x, rate=RATE),
-            lambda key, x: _inverted(key, x, (len(x), 1, x.shape[-1])),
+            lambda key, x: _inverted_dropout(key, x, (len(x), 1, x.shape[-1])),
             tokens,
         ),
         "patch dropout": Contest(
@@ -122,7 +124,7 @@ def _keep(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     return jax.random.bernoulli(key, 1 - RATE, shape)
 
 
-def _inverted(key: jax.Array, x: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+def _inverted_dropout(key: jax.Array, x: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     return jnp.where(_keep(key, shape), x / (1 - RATE), 0)
 
 
@@ -136,7 +138,8 @@ def _alpha_dropout(key: jax.Array, x: jax.Array, shape: tuple[int, ...] | None =
 def _variational_dense(
     key: jax.Array, x: jax.Array, kernel: jax.Array, log_var: jax.Array
 ) -> jax.Array:
-    mean, variance = x @ kernel, jnp.square(x) @ jnp.exp(log_var)
+    mean = x @ kernel
+    variance = jnp.square(x) @ jnp.exp(log_var)
     return mean + jnp.sqrt(variance) * jax.random.normal(key, mean.shape)
 
 

@@ -1,7 +1,7 @@
-"""Functions that could have made the random bits: how fast they are, and how well they mix.
+"""Candidates for the hash that makes random bits: their speed, and how well they mix.
 
-Every candidate hashes an index with two words of key. The one in use is ``_bits.hash_index``;
-``one round`` is the control that tests of randomness have to reject.
+Every candidate hashes an index with the two words of a key. The one in use is ``_bits.hash_index``;
+``one round`` is the control, which tests of randomness must reject.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ Hash = Callable[[Words, _bits.Index], jax.Array]
 
 
 def measure(*, small: bool) -> list[Row]:
-    """Time of drawing a mask of booleans."""
+    """Measures the time of drawing a mask of booleans."""
     shape, turns = ((64, 128), 2) if small else ((2048, 4096), 15)
     times = shortest({name: _work(hash_, shape) for name, hash_ in CANDIDATES.items()}, turns=turns)
     ours = times.pop("two rounds")
@@ -27,35 +27,35 @@ def measure(*, small: bool) -> list[Row]:
 
 
 def quality() -> list[tuple[str, str, str]]:
-    """For every candidate: its name, its worst bias and the words that it repeats."""
+    """Returns the name, the worst bias and the number of repeats of every candidate."""
     return [
-        (name, f"{worst_bias(hash_, 2**20):.5f}", str(repeated(hash_, 2**22)))
+        (name, f"{worst_bias(hash_, 2**20):.5f}", str(repeats(hash_, 2**22)))
         for name, hash_ in CANDIDATES.items()
     ]
 
 
 def one_round(keys: Words, index: _bits.Index) -> jax.Array:
-    """The mixing function in use, once: the control."""
+    """Applies the mixing function in use once, as the control."""
     first, second = keys
     return _bits.mix((index[1] + first) ^ second)
 
 
 def two_rounds_of_murmur(keys: Words, index: _bits.Index) -> jax.Array:
-    """The finalizer of MurmurHash3 (Appleby, 2011) in place of ours."""
+    """Uses the finalizer of MurmurHash3 (Appleby, 2011) in place of ours."""
     first, second = keys
     low = index[1]
     return _murmur(_murmur(low + first) + (low ^ second))
 
 
 def two_rounds_of_later_constants(keys: Words, index: _bits.Index) -> jax.Array:
-    """The same search's later find, whose bias over all inputs is smaller."""
+    """Uses later constants from the same search, with a smaller bias over all inputs."""
     first, second = keys
     low = index[1]
     return _later(_later(low + first) + (low ^ second))
 
 
 def triple(keys: Words, index: _bits.Index) -> jax.Array:
-    """One round of three multiplications (Wellons, 2018)."""
+    """Applies one round of three multiplications (Wellons, 2018)."""
     first, second = keys
     x = (index[1] + first) ^ second
     x = (x ^ (x >> np.uint32(17))) * np.uint32(0xED5AD4BB)
@@ -65,10 +65,11 @@ def triple(keys: Words, index: _bits.Index) -> jax.Array:
 
 
 def threefry(keys: Words, index: _bits.Index, *, rounds: int) -> jax.Array:
-    """Threefry-2x32 of fewer rounds (Salmon et al., 2011); JAX uses 20, 13 pass BigCrush."""
+    """Applies Threefry-2x32 (Salmon et al., 2011); JAX uses 20 rounds, and 13 pass BigCrush."""
     first, second = keys
     schedule = (first, second, first ^ second ^ np.uint32(0x1BD11BDA))
-    left, right = jnp.zeros_like(index[1]) + first, index[1] + second
+    left = jnp.zeros_like(index[1]) + first
+    right = index[1] + second
     for number in range(rounds):
         turn = np.uint32((13, 15, 26, 6, 17, 29, 16, 24)[number % 8])
         left = left + right
@@ -92,10 +93,10 @@ CANDIDATES: dict[str, Hash] = {
 
 
 def worst_bias(hash_: Hash, samples: int) -> float:
-    """Largest deviation from 1/2 of the share of flips, over pairs of input and output bits.
+    """Measures how far the share of flips is from 1/2, at the worst pair of bits.
 
-    The input is the key's two words and the index. Random input bits alone deviate by up to some
-    ``2 / sqrt(samples)``.
+    A pair is an input bit, of the key's two words and the index, and an output bit. Sampling alone
+    gives up to about ``2 / sqrt(samples)``.
     """
     words = jax.random.bits(jax.random.key(1), (3, samples), jnp.uint32)
 
@@ -114,8 +115,8 @@ def worst_bias(hash_: Hash, samples: int) -> float:
     return float(jnp.max(jnp.abs(jax.lax.map(partial(shares, words), flips) - 0.5)))
 
 
-def repeated(hash_: Hash, number: int) -> int:
-    """How many of the words of consecutive indices came up before."""
+def repeats(hash_: Hash, number: int) -> int:
+    """Counts the words of consecutive indices that came up before."""
     keys = _bits.subkeys(jax.random.key(2))
     words = np.asarray(hash_(keys, (None, jnp.arange(number, dtype=jnp.uint32))))
     return number - np.unique(words).size

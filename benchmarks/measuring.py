@@ -1,4 +1,4 @@
-"""Turns, the shortest of which counts, and the rows made of them."""
+"""Timing in turns, and the rows of the table."""
 
 import importlib
 import time
@@ -14,12 +14,11 @@ class Row(NamedTuple):
     """One comparison.
 
     Attributes:
-      work: What was done.
-      peer: Who did the same.
-      ours: Our measure; the smaller, the better.
-      theirs: The peer's, in the same unit.
-      unit: Unit of both.
-      target: Ratio ``theirs / ours`` to reach; None where there is no target.
+      work: Name of the work.
+      peer: Name of the peer that did the same work.
+      ours: Our measure; smaller is better.
+      theirs: The peer's measure.
+      unit: Unit of both measures.
     """
 
     work: str
@@ -27,38 +26,30 @@ class Row(NamedTuple):
     ours: float
     theirs: float
     unit: str
-    target: float | None = None
 
     @property
     def ratio(self) -> float:
-        """How many times smaller our measure is."""
+        """The peer's measure divided by ours; above 1 ours is better."""
         return self.theirs / self.ours
-
-    @property
-    def verdict(self) -> str:
-        """Whether the target was reached, judged by the ratio as printed."""
-        if self.target is None:
-            return ""
-        return "met" if round(self.ratio, 2) >= self.target else "missed"
 
 
 def rows_of(topic: str, *, small: bool) -> list[Row]:
-    """Measures one topic, in the process that calls it."""
+    """Measures one topic in this process."""
     return importlib.import_module(f"benchmarks.{topic}").measure(small=small)
 
 
 def seconds(work: Work) -> float:
-    """Wall time of one call, until its result is there."""
+    """Measures the wall time of one call, including the wait for its result."""
     start = time.perf_counter()
     jax.block_until_ready(work())
     return time.perf_counter() - start
 
 
 def shortest(works: Mapping[str, Work], *, turns: int) -> dict[str, float]:
-    """Shortest time of every work, in milliseconds, the works taking turns.
+    """Measures works in turns and returns the shortest time of each, in milliseconds.
 
-    Before every timed call comes one that is not: it compiles the first time, and later it lets the
-    threads of whoever came before go to sleep and the caches fill.
+    Before every timed call comes an untimed one. It compiles the first time; later it fills the
+    caches and lets the threads of the work before it go to sleep.
     """
     best = dict.fromkeys(works, float("inf"))
     for _ in range(turns):

@@ -1,4 +1,4 @@
-"""Work of jax functions, Keras layers and torch functions: forward, and with the gradient."""
+"""Timed calls of JAX functions, Keras layers and torch functions, without and with gradients."""
 
 import os
 from collections.abc import Callable
@@ -15,7 +15,7 @@ _TORCH_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 class Pair(NamedTuple):
-    """Work without and with the gradient with respect to the inputs."""
+    """Two calls: without and with the gradient with respect to the inputs."""
 
     forward: Work
     gradient: Work
@@ -26,54 +26,50 @@ def rows(
     pairs: dict[str, Pair],
     *,
     turns: int,
-    targets: dict[str, float] | None = None,
     kinds: tuple[str, ...] = KINDS,
 ) -> list[Row]:
-    """Compares the pair ``jaxreg`` with the others, which take turns with it.
+    """Compares the pair named ``jaxreg`` with the others; all take turns.
 
     Args:
-      work: What is done.
-      pairs: By name of who does it.
-      turns: How many turns each takes.
-      targets: By peer, the least ratio of its time to ours.
-      kinds: Which of :data:`KINDS`.
+      work: Name of the work.
+      pairs: Pairs by the name of the implementation.
+      turns: Number of turns of each.
+      kinds: Kinds of calls, from :data:`KINDS`.
     """
     result = []
     for kind in kinds:
         times = shortest({n: pair[KINDS.index(kind)] for n, pair in pairs.items()}, turns=turns)
         ours = times.pop("jaxreg")
-        result += [
-            Row(f"{work}, {kind}", peer, ours, time, "ms", (targets or {}).get(peer))
-            for peer, time in times.items()
-        ]
+        result += [Row(f"{work}, {kind}", peer, ours, time, "ms") for peer, time in times.items()]
     return result
 
 
 def array(shape: tuple[int, ...], dtype: str = "float32", *, seed: int = 1) -> jax.Array:
-    """Standard normal data."""
+    """Draws standard normal data."""
     return jax.random.normal(jax.random.key(seed), shape, dtype)
 
 
 def of_jax(function: Callable[..., Any], *inputs: jax.Array) -> Pair:
-    """Work of ``function(key, *inputs)``."""
+    """Returns calls of ``function(key, *inputs)``."""
     key = jax.random.key(0)
-    return _compiled(function, key, *inputs)
+    return _compile(function, key, *inputs)
 
 
 def of_keras(layer: Any, x: jax.Array) -> Pair:
-    """Work of a Keras layer in training, whose seed is state that goes in and comes out."""
+    """Returns calls of a Keras layer in training, whose seed is passed in and out as state."""
     layer.build(x.shape)
 
     def function(seed, x):
         y, (seed,) = layer.stateless_call([], [seed], x, training=True)
         return y, seed
 
-    return _compiled(function, jax.random.key_data(jax.random.key(0)), x, has_aux=True)
+    return _compile(function, jax.random.key_data(jax.random.key(0)), x, has_aux=True)
 
 
 def of_torch(function: Callable[[Any], Any], shape: tuple[int, ...], dtype: str) -> Pair:
-    """Work of a torch function of one tensor."""
-    x, cotangent = (torch.randn(shape).to(_TORCH_DTYPES[dtype]) for _ in range(2))
+    """Returns calls of a torch function of one tensor."""
+    x = torch.randn(shape).to(_TORCH_DTYPES[dtype])
+    cotangent = torch.randn(shape).to(_TORCH_DTYPES[dtype])
     leaf = x.clone().requires_grad_()
 
     def gradient():
@@ -84,14 +80,14 @@ def of_torch(function: Callable[[Any], Any], shape: tuple[int, ...], dtype: str)
 
 
 def keras_layers() -> ModuleType:
-    """The layers of Keras, with JAX under them."""
-    os.environ["KERAS_BACKEND"] = "jax"  # Keras reads it once, when it is imported.
+    """Imports the layers of Keras with the JAX backend."""
+    os.environ["KERAS_BACKEND"] = "jax"  # Keras reads it at import.
     import keras
 
     return keras.layers
 
 
-def _compiled(
+def _compile(
     function: Callable[..., Any], key: jax.Array, *inputs: jax.Array, has_aux: bool = False
 ) -> Pair:
     result = jax.eval_shape(function, key, *inputs)

@@ -1,11 +1,11 @@
-"""Random bits in front of dieharder: ``python -m benchmarks.randomness [options] [stream ...]``.
+"""Tests random bits with dieharder: ``python -m benchmarks.randomness [options] [stream ...]``.
 
 Dieharder is a Debian package: ``apt-get install dieharder``. The complete set of its tests took
 25 minutes for one stream on a busy machine. A stream walks through keys and positions in one
-direction, so that a pattern along that direction is a pattern in it. With ``--one-round`` the words
-come from the control, which has to fail.
+direction, so that a pattern along this direction is a pattern in the stream. With ``--one-round``
+the words come from the control, which must fail.
 
-Results are appended to ``benchmarks/randomness.csv``; ``benchmarks/RANDOMNESS.md`` is made of it.
+Results are appended to ``benchmarks/randomness.csv``, and ``benchmarks/RANDOMNESS.md`` sums it up.
 """
 
 import argparse
@@ -33,15 +33,15 @@ PAGE = """\
 # Randomness of the bits
 
 Written by `python -m benchmarks.randomness` from `randomness.csv`: the complete set of dieharder,
-96 pairs of a test and a size of its tuples; a stream with fewer was stopped on the way. A p-value
-within 1e-6 of 0 or 1 fails; one within 0.005 is called weak, as one in a hundred is by chance.
+96 pairs of a test and a tuple size. A stream with fewer tests was stopped early. A p-value within
+1e-6 of 0 or 1 fails. One within 0.005 is called weak, as one in a hundred is by chance.
 
 {streams}
 
-The candidates of `hashes.py`. Bias: the largest deviation from 1/2 of the share of flips, over
-pairs of an input bit (index, two words of key) and an output bit, 2**20 samples each: up to 0.002
-is noise. Repeats: how many of the words of 2**22 indices came up before: 2048 are expected of
-random words, and none means a permutation. Times are in `RESULTS.md`.
+The candidates of `hashes.py`. Bias: how far the share of flips is from 1/2 at the worst pair of an
+input bit (index, two words of the key) and an output bit, over 2**20 samples; up to 0.002 is noise.
+Repeats: number of words of 2**22 indices that came up before; random words give about 2048, a
+permutation 0. Times are in `RESULTS.md`.
 
 {candidates}
 """
@@ -50,26 +50,26 @@ Stream = Callable[[hashes.Hash, jax.Array], jax.Array]
 
 
 def indices(hash_: hashes.Hash, chunk: jax.Array) -> jax.Array:
-    """Consecutive elements, one key for each 2**32 of them."""
+    """Hashes consecutive elements, with a new key every 2**32."""
     key = _bits.subkeys(jax.random.fold_in(jax.random.key(1), chunk // 2**12))
     return hash_(key, (None, _counter(chunk)))
 
 
 def rows(hash_: hashes.Hash, chunk: jax.Array) -> jax.Array:
-    """Elements along a column, 4096 apart, of an array ``[2**20, 4096]``."""
+    """Hashes elements along a column, 4096 apart, of an array ``[2**20, 4096]``."""
     key = _bits.subkeys(jax.random.fold_in(jax.random.key(2), chunk // 2**12))
     row = jnp.arange(CHUNK, dtype=jnp.uint32)
     return hash_(key, (None, row * np.uint32(4096) + chunk % np.uint32(4096)))
 
 
 def columns(hash_: hashes.Hash, chunk: jax.Array) -> jax.Array:
-    """Consecutive elements, along the rows, of arrays ``[1024, 1024]`` with a key for each."""
+    """Hashes consecutive elements, along the rows, of arrays ``[1024, 1024]`` with a key each."""
     key = _bits.subkeys(jax.random.fold_in(jax.random.key(3), chunk))
     return hash_(key, (None, jnp.arange(CHUNK, dtype=jnp.uint32)))
 
 
 def keys(hash_: hashes.Hash, chunk: jax.Array) -> jax.Array:
-    """The first elements for consecutive seeds, whose keys differ in a bit or two."""
+    """Hashes the first elements for consecutive seeds, whose keys differ in a few bits."""
 
     def first(seed: jax.Array) -> jax.Array:
         return hash_(_bits.subkeys(jnp.stack([jnp.uint32(0), seed])), (None, chunk // 2**12))
@@ -78,13 +78,13 @@ def keys(hash_: hashes.Hash, chunk: jax.Array) -> jax.Array:
 
 
 def splits(hash_: hashes.Hash, chunk: jax.Array) -> jax.Array:
-    """The first element for each of the keys that one split gives."""
+    """Hashes the first element for each key of one split."""
     split = jax.random.split(jax.random.fold_in(jax.random.key(4), chunk), CHUNK)
     return jax.vmap(lambda key: hash_(_bits.subkeys(key), (None, jnp.uint32(0))))(split)
 
 
 def layers(hash_: hashes.Hash, chunk: jax.Array) -> jax.Array:
-    """The same element of 16 layers, then the next element; a step for each chunk."""
+    """Hashes the same element of 16 layers, then the next element; each chunk is a step."""
     step = jax.random.fold_in(jax.random.key(5), chunk)
     layer_keys = jax.vmap(partial(jax.random.fold_in, step))(jnp.arange(16))
     subkeys = jax.vmap(_bits.subkeys)(layer_keys)
@@ -93,7 +93,7 @@ def layers(hash_: hashes.Hash, chunk: jax.Array) -> jax.Array:
 
 
 def steps(hash_: hashes.Hash, chunk: jax.Array) -> jax.Array:
-    """The same element for each of 2**16 consecutive steps, then the next element."""
+    """Hashes the same element for 2**16 consecutive steps, then the next element."""
     first = (chunk // 2**10) * np.uint32(2**16)
     step = first + jnp.arange(2**16, dtype=jnp.uint32)
     step_keys = jax.vmap(partial(jax.random.fold_in, jax.random.key(6)))(step)
@@ -105,7 +105,7 @@ def steps(hash_: hashes.Hash, chunk: jax.Array) -> jax.Array:
 STREAMS: dict[str, Stream] = {
     f.__name__: f for f in (indices, rows, columns, keys, splits, layers, steps)
 }
-# What `dieharder -a` runs: numbers of the tests, and the sizes of tuples where a test has several.
+# The tests of `dieharder -a`: the number of each test and its tuple size.
 TESTS = [
     *[(number, 0) for number in range(18)],
     *[(100, 0), (101, 0), (102, 0)],
@@ -122,16 +122,16 @@ def _counter(chunk: jax.Array) -> jax.Array:
 
 
 def main() -> None:
-    """Runs the complete set on each of the streams asked for, and writes what came out."""
+    """Runs the complete set on streams and writes the results."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.randomness", description=__doc__)
-    parser.add_argument("streams", nargs="*", help=f"any of {', '.join(STREAMS)}; else all of them")
-    parser.add_argument("--one-round", action="store_true", help="the control in place of the hash")
-    parser.add_argument("--psamples", type=int, help="p-values of a test; else dieharder's number")
-    parser.add_argument("--jobs", type=int, default=1, help="tests that run at a time")
+    parser.add_argument("streams", nargs="*", help=f"some of {', '.join(STREAMS)}; default: all")
+    parser.add_argument("--one-round", action="store_true", help="test the control, not the hash")
+    parser.add_argument("--psamples", type=int, help="p-values per test; default: dieharder's")
+    parser.add_argument("--jobs", type=int, default=1, help="number of tests to run at a time")
     options = parser.parse_args()
     unknown = [name for name in options.streams if name not in STREAMS]
     if unknown:
-        parser.error(f"no stream is named {unknown[0]!r}; write any of {', '.join(STREAMS)}")
+        parser.error(f"unknown stream {unknown[0]!r}; use some of {', '.join(STREAMS)}")
     if shutil.which("dieharder") is None:
         parser.error("dieharder is missing; run `apt-get install dieharder`")
     name = "one round" if options.one_round else "two rounds"
@@ -146,7 +146,7 @@ def main() -> None:
 def dieharder(
     stream: str, hash_name: str, psamples: int | None, test: tuple[int, int]
 ) -> list[dict[str, str]]:
-    """Runs one test on a stream of its own and returns a row for each p-value."""
+    """Runs one test on its own part of a stream and returns a row for each p-value."""
     number, ntuple = test
     command = ["dieharder", "-g", "200", "-d", str(number), "-n", str(ntuple), "-k", "2"]
     command += ["-c", ",", *(["-p", str(psamples)] if psamples else [])]
@@ -168,13 +168,14 @@ def dieharder(
 
 
 def chunks(stream: str, hash_name: str, *, start: int) -> Iterator[np.ndarray]:
-    """Yields the words of a stream, the next of which are made while the last are read."""
+    """Yields the words of a stream, computing the next chunk while the last one is read."""
     make = jax.jit(partial(STREAMS[stream], hashes.CANDIDATES[hash_name]))
     number = start
     coming = make(jnp.uint32(number))
     while True:
         number += 1
-        now, coming = coming, make(jnp.uint32(number))
+        now = coming
+        coming = make(jnp.uint32(number))
         yield np.asarray(now)
 
 
@@ -199,7 +200,7 @@ def append(results: list[dict[str, str]]) -> None:
 
 
 def summary() -> str:
-    """The file of results, counted by stream, and the candidates, in Markdown."""
+    """Writes the counts by stream and the candidates in Markdown."""
     with CSV.open(newline="", encoding="utf-8") as file:
         results = list(csv.DictReader(file))
     counted = [counts(results, *pair) for pair in dict.fromkeys(map(pair_of, results))]
@@ -210,12 +211,12 @@ def summary() -> str:
 
 
 def pair_of(result: dict[str, str]) -> tuple[str, str]:
-    """Stream and hash of a result."""
+    """Returns the stream and the hash of a result."""
     return result["stream"], result["hash"]
 
 
 def counts(results: list[dict[str, str]], stream: str, hash_name: str) -> tuple[str, ...]:
-    """A row of the summary."""
+    """Returns a row of the summary."""
     mine = [row for row in results if pair_of(row) == (stream, hash_name)]
     verdicts = [sum(row["assessment"] == a for row in mine) for a in ("PASSED", "WEAK", "FAILED")]
     least = min(min(float(row["p"]), 1 - float(row["p"])) for row in mine)
@@ -224,7 +225,7 @@ def counts(results: list[dict[str, str]], stream: str, hash_name: str) -> tuple[
 
 
 def table(*headings: str, rows: Iterable[tuple[str, ...]]) -> str:
-    """A Markdown table."""
+    """Writes a Markdown table."""
     lines = [headings, ("---",) * len(headings), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 

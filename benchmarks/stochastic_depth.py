@@ -1,10 +1,11 @@
-"""Training steps of deep residual networks with stochastic depth, beside the same without.
+"""Training steps of deep residual networks, with stochastic depth and without.
 
-The rates grow linearly from 0 to 1/2, so that three quarters of the blocks are kept on average. How
-many are computed depends on the key, so the time is that of many steps with different keys.
+The rates grow linearly from 0 to 1/2, so that three quarters of the blocks are kept on average and
+the ratio is at most 4/3. The number of kept blocks depends on the key, so the time is a mean over
+many steps with different keys.
 
-On the CPU, XLA's code for the gradient of a convolution is many times slower inside a branch or a
-loop than outside (https://github.com/jax-ml/jax/issues/12868). The row of convolutions shows it.
+On CPU, XLA's code for the gradient of a convolution is many times slower inside a branch or a loop
+than outside (https://github.com/jax-ml/jax/issues/12868). The row of convolutions shows it.
 """
 
 from collections.abc import Callable
@@ -25,7 +26,7 @@ Params = dict[str, Any]
 
 
 class Network(NamedTuple):
-    """A stack of residual blocks of two layers, and how it is trained."""
+    """A stack of residual blocks of two layers, with the number of training steps."""
 
     layer: Callable[[jax.Array, jax.Array], jax.Array]
     kernel: tuple[int, ...]
@@ -43,7 +44,7 @@ class Network(NamedTuple):
 
 
 def measure(*, small: bool) -> list[Row]:
-    """Time per training step."""
+    """Measures the time of a training step."""
     turns = 2 if small else 5
     width, steps = (4, 2) if small else (128, 50)
     dense = Network(jnp.matmul, (width, width), (8 * width, width), blocks=16, steps=steps)
@@ -59,14 +60,15 @@ def _row(name: str, network: Network, turns: int) -> Row:
     times = {n: time / network.steps for n, time in shortest(works, turns=turns).items()}
     kept = f"{_share_of_kept_blocks(network):.1%} of {network.blocks} blocks kept"
     work = f"stochastic depth, {name}, {kept}: training step"
-    return Row(work, "all blocks", times["jaxreg"], times["all blocks"], "ms", 1 / 0.85)
+    return Row(work, "all blocks", times["jaxreg"], times["all blocks"], "ms")
 
 
 def _work(network: Network, rates: Any) -> Work:
-    """Work of the same steps each time; without rates every block is computed."""
+    """Returns a call that takes the same steps each time; without rates it computes all blocks."""
     x = jax.random.normal(jax.random.key(2), network.inputs)
     y = jnp.arange(len(x)) % CLASSES
-    start, keys = _params(jax.random.key(3), network), network.keys
+    start = _params(jax.random.key(3), network)
+    keys = network.keys
 
     @jax.jit
     def step(params: Params, key: jax.Array, x: jax.Array, y: jax.Array) -> Params:
@@ -87,7 +89,7 @@ def _work(network: Network, rates: Any) -> Work:
 
 
 def _share_of_kept_blocks(network: Network) -> float:
-    """What share the decisions of all steps keep; a block of ones tells whether it was added."""
+    """Returns the share of blocks that all steps keep; a kept block adds ones here."""
 
     def outputs(key: jax.Array) -> list[jax.Array]:
         return [
@@ -117,7 +119,7 @@ def _logits(
 
 
 def _branch(layer: Callable[..., jax.Array], layers: list[Params], x: jax.Array) -> jax.Array:
-    """Normalization, activation and product with the kernel, for each layer."""
+    """Applies normalization, activation and the product with the kernel, for each layer."""
     for params in layers:
         stats = normalization.init_stats(x.shape[-1])
         x, _ = normalization.batch_norm(x, stats, scale=params["scale"], bias=params["bias"])
@@ -136,7 +138,8 @@ def _convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def _params(key: jax.Array, network: Network) -> Params:
-    width, fan_in = network.kernel[-1], np.prod(network.kernel[:-1])
+    width = network.kernel[-1]
+    fan_in = np.prod(network.kernel[:-1])
     drawn = jax.random.normal(key, (network.blocks, 2, *network.kernel))
     affine = {"scale": jnp.ones(width), "bias": jnp.zeros(width)}
     return {

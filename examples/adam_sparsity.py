@@ -1,11 +1,11 @@
-r"""The lasso by Adam: a proximal step in Adam's own metric finds it, a Euclidean one does not.
+r"""The lasso by Adam, whose proximal step must use Adam's own metric.
 
 .. math::
 
   \min_w \; \frac{1}{2 n} \|y - X w\|^2 + \alpha \|w\|_1
 
-Adam divides the step of each weight by :math:`d = \sqrt{\hat\nu} + \epsilon`. The proximal step has
-to divide its threshold by the same number; scikit-learn's coordinate descent is the judge.
+Adam divides the step of each weight by :math:`d = \sqrt{\hat\nu} + \epsilon`. The proximal step
+must divide its threshold by the same number. Scikit-learn's coordinate descent is the reference.
 """
 
 import jax
@@ -38,9 +38,10 @@ def fit(tx: optax.GradientTransformation, x: jax.Array, y: jax.Array) -> jax.Arr
 
 
 def main() -> None:
-    """Prints the coefficients of three ways to an L1 penalty with Adam, and their errors."""
+    """Prints coefficients and errors of three ways to combine an L1 penalty with Adam."""
     x, y = load_diabetes(return_X_y=True)
-    x, y = StandardScaler().fit_transform(x), y - y.mean()
+    x = StandardScaler().fit_transform(x)
+    y = y - y.mean()
     solution = Lasso(ALPHA, fit_intercept=False, tol=1e-10, max_iter=100_000).fit(x, y).coef_
     adam = optax.adam(LEARNING_RATE)
     ways = {

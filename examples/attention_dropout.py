@@ -1,8 +1,8 @@
-"""Attention whose weights are dropped one by one, in Linen and in NNX, beside Flax's default.
+"""Attention whose weights are dropped independently, in Linen and in NNX, against Flax's default.
 
-By default Flax draws one mask and uses it for every example and every head, and a rate of 1 ends in
-NaN, or in an error with newer versions of NNX. Both frameworks take another function as
-``attention_fn``; the two here leave the weights to Flax and their dropout to jaxreg.
+By default Flax draws one mask and uses it for every example and every head, and a rate of 1 gives
+NaN, or an error with newer versions of NNX. Both frameworks accept another function as
+``attention_fn``. The two functions here compute the weights with Flax and drop them with jaxreg.
 """
 
 from functools import partial
@@ -22,7 +22,7 @@ BATCH, LENGTH, HEADS, DEPTH = 8, 16, 4, 8
 def linen_attention(
     query, key, value, *, mask=None, dropout_rng=None, dropout_rate=0.0, deterministic=False
 ):
-    """Attention for Linen, which passes those of its options on that are named here."""
+    """Computes attention for Linen, which passes only the options that are named here."""
     weights = nn.dot_product_attention_weights(query, key, mask=mask, deterministic=True)
     if not deterministic:
         weights = dropout.dropout(dropout_rng, weights, rate=dropout_rate)
@@ -40,8 +40,8 @@ def nnx_attention(
     deterministic=False,
     **options,
 ):
-    """Attention for NNX, which passes all of its options on, the mask among them."""
-    del broadcast_dropout  # Every weight has a decision of its own.
+    """Computes attention for NNX, which passes all of its options, such as the mask."""
+    del broadcast_dropout  # Every weight is dropped independently.
     weights = nnx_weights(query, key, deterministic=True, **options)
     if not deterministic:
         weights = dropout.dropout(dropout_rng, weights, rate=dropout_rate)
@@ -49,9 +49,9 @@ def nnx_attention(
 
 
 def different_masks(attention) -> int:
-    """How many different masks the heads of all examples get."""
-    # Equal queries and keys make all weights equal, and with the identity as values the result is
-    # the weights themselves.
+    """Counts the different masks of all examples and heads."""
+    # Equal queries and keys make all weights equal. With the identity as values, the result is the
+    # weights themselves.
     ones = jnp.ones((BATCH, LENGTH, HEADS, DEPTH))
     eye = jnp.broadcast_to(jnp.eye(LENGTH)[:, None], (BATCH, LENGTH, HEADS, LENGTH))
     weights = attention(ones, ones, eye, dropout_rng=jax.random.key(0), dropout_rate=0.5)
@@ -60,14 +60,14 @@ def different_masks(attention) -> int:
 
 
 def with_linen(attention, rate: float, x: jax.Array) -> jax.Array:
-    """Self-attention in training, in Linen."""
+    """Computes self-attention in training, in Linen."""
     module = nn.MultiHeadDotProductAttention(HEADS, dropout_rate=rate, attention_fn=attention)
     variables = module.init(jax.random.key(1), x, deterministic=True)
     return module.apply(variables, x, deterministic=False, rngs={"dropout": jax.random.key(2)})
 
 
 def with_nnx(attention, rate: float, x: jax.Array) -> jax.Array:
-    """Self-attention in training, in NNX."""
+    """Computes self-attention in training, in NNX."""
     module = nnx.MultiHeadAttention(
         HEADS,
         in_features=x.shape[-1],
@@ -80,7 +80,7 @@ def with_nnx(attention, rate: float, x: jax.Array) -> jax.Array:
 
 
 def at_rate_1(layer) -> str:
-    """What a layer of rate 1 gives; its bias is zero, so that all zeros is right."""
+    """Describes the output of a layer at rate 1; zeros are right, because its bias is zero."""
     x = jax.random.normal(jax.random.key(3), (BATCH, LENGTH, HEADS * DEPTH))
     try:
         y = layer(1.0, x)
@@ -92,7 +92,7 @@ def at_rate_1(layer) -> str:
 
 
 def main() -> None:
-    """Prints how many masks there are, and what becomes of a rate of 1."""
+    """Prints the number of different masks, and the output at rate 1."""
     rows = {
         "Linen, Flax's default": (with_linen, nn.dot_product_attention),
         "Linen, jaxreg": (with_linen, linen_attention),

@@ -20,7 +20,7 @@ EPS = 1e-5
 
 
 def by_hand(x: jax.Array, scale: jax.Array, cotangent: jax.Array) -> tuple[jax.Array, ...]:
-    """Gradients with respect to the input, the scale and the bias."""
+    """Computes the gradients with respect to the input, the scale and the bias."""
     mean, var, _ = normalization.moments(x, axis=0)
     inverse = jax.lax.rsqrt(var + EPS)
     normalized = (x - mean) * inverse
@@ -32,7 +32,7 @@ def by_hand(x: jax.Array, scale: jax.Array, cotangent: jax.Array) -> tuple[jax.A
 def by_autodiff(
     x: jax.Array, scale: jax.Array, bias: jax.Array, cotangent: jax.Array
 ) -> tuple[jax.Array, ...]:
-    """The same three gradients, from ``normalization.batch_norm``."""
+    """Computes the same gradients by differentiating ``normalization.batch_norm``."""
 
     def forward(x, scale, bias):
         stats = normalization.init_stats(x.shape[1])
@@ -46,7 +46,7 @@ def by_autodiff(
 def main() -> None:
     """Prints the largest difference of each gradient, relative to its largest element."""
     keys = jax.random.split(jax.random.key(0), 4)
-    # A mean far from zero: the case in which one-pass formulas lose their digits.
+    # One-pass formulas lose digits if the mean is far from zero.
     x = 100 + jax.random.normal(keys[0], (256, 32))
     scale, bias = 1 + 0.1 * jax.random.normal(keys[1], (2, 32))
     cotangent = jax.random.normal(keys[2], x.shape)

@@ -1,10 +1,10 @@
-r"""What batch norm does to a batch of two features, in three panels.
+r"""Three panels that show how batch norm changes a batch of two features.
 
 .. math::
 
   x \;\to\; \hat x = \frac{x - \mu}{\sqrt{\sigma^2 + \epsilon}} \;\to\; y = \gamma \hat x + \beta
 
-Each feature is treated by itself: what the cloud is tilted by, their correlation, remains.
+Each feature is normalized by itself, so the tilt of the cloud, which is their correlation, remains.
 
     python examples/batch_norm_picture.py [figure.png]
 """
@@ -23,7 +23,7 @@ BIAS = jnp.array([3.0, -2.0])
 
 
 def panels(x: jax.Array) -> dict[str, jax.Array]:
-    """The cloud, normalized, and with the learned factor and offset."""
+    """Returns the cloud, normalized, and with the learned scale and bias."""
     stats = normalization.init_stats(x.shape[-1])
     normalized, _ = normalization.batch_norm(x, stats)
     shifted, _ = normalization.batch_norm(x, stats, scale=SCALE, bias=BIAS)
@@ -45,17 +45,20 @@ def draw(clouds: dict[str, jax.Array], path: str) -> None:
 
 
 def main() -> None:
-    """Prints mean, deviation and correlation of each panel and draws the three."""
+    """Prints mean, standard deviation and correlation of each panel and draws the panels."""
     mpl.use("Agg")
     path = sys.argv[1] if len(sys.argv) > 1 else "batch_norm_picture.png"
     covariance = jnp.array([[4.0, 1.5], [1.5, 1.0]])
     x = jax.random.multivariate_normal(jax.random.key(0), jnp.array([6.0, 4.0]), covariance, (500,))
     clouds = panels(x)
     for title, cloud in clouds.items():
-        mean, deviation = cloud.mean(axis=0), cloud.std(axis=0)
+        mean = cloud.mean(axis=0)
+        stddev = cloud.std(axis=0)
         correlation = jnp.corrcoef(cloud.T)[0, 1]
-        figures = f"{mean[0]:5.2f} {mean[1]:5.2f}, deviation {deviation[0]:.2f} {deviation[1]:.2f}"
-        print(f"{title:18} mean {figures}, correlation {correlation:.2f}")
+        print(
+            f"{title:18} mean {mean[0]:5.2f} {mean[1]:5.2f}, stddev {stddev[0]:.2f} "
+            f"{stddev[1]:.2f}, correlation {correlation:.2f}"
+        )
     draw(clouds, path)
     print(f"figure: {path}")
 

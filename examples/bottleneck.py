@@ -1,8 +1,8 @@
-"""A variational information bottleneck on digits: what a nat of code is worth.
+"""A variational information bottleneck on digits: accuracy against the rate of the code.
 
 A classifier sees its input through a noisy code. The weight ``beta`` of the code's rate decides how
 much of the input it keeps. All weights are trained in one vmapped program, and the figure shows
-what a lower rate costs.
+the cost of a lower rate.
 
     python examples/bottleneck.py [figure.png]
 """
@@ -37,20 +37,20 @@ class Network(nn.Module):
 
     def __call__(self, key, x):
         mean, log_var = jnp.split(self.encoder(x), 2, axis=-1)
-        # Starts close to a code without noise.
+        # Training starts with almost no noise.
         log_var = log_var - 4
         return self.decoder(information.sample_gaussian(key, mean, log_var)), mean, log_var
 
 
 def load() -> list[jax.Array]:
-    """Training and test rows: ``x, y`` twice."""
+    """Loads training and test rows: ``x, y`` twice."""
     x, y = load_digits(return_X_y=True)
     x, test_x, y, test_y = train_test_split(x / 16, y, test_size=0.4, random_state=0, stratify=y)
     return [jnp.float32(x), jnp.int32(y), jnp.float32(test_x), jnp.int32(test_y)]
 
 
 def evaluate(key, params, x, y):
-    """Rate and cross entropy in nats, and accuracy, of predictions averaged over codes."""
+    """Measures rate, cross entropy (both in nats) and accuracy, averaged over codes."""
     keys = jax.random.split(key, SAMPLES)
     logits, mean, log_var = jax.vmap(lambda key: Network().apply(params, key, x))(keys)
     log_p = jax.nn.logsumexp(jax.nn.log_softmax(logits), axis=0) - jnp.log(SAMPLES)
@@ -62,7 +62,7 @@ def evaluate(key, params, x, y):
 
 
 def fit(beta, key, x, y, test_x, test_y):
-    """Trains with one weight of the rate; returns scores on training and on test rows."""
+    """Trains with one weight of the rate and returns scores on training and test rows."""
     init_key, order_key, noise_key, score_key = jax.random.split(key, 4)
     steps = len(x) // BATCH_SIZE
     tx = optax.adam(optax.cosine_decay_schedule(LEARNING_RATE, steps * EPOCHS))
@@ -79,11 +79,11 @@ def fit(beta, key, x, y, test_x, test_y):
         updates, state = tx.update(jax.grad(loss)(params), state, params)
         return (optax.apply_updates(params, updates), state), None
 
-    def shuffled(key):
+    def shuffle(key):
         order = jax.random.permutation(key, len(x))[: steps * BATCH_SIZE]
         return order.reshape(steps, BATCH_SIZE)
 
-    batches = jax.vmap(shuffled)(jax.random.split(order_key, EPOCHS)).reshape(-1, BATCH_SIZE)
+    batches = jax.vmap(shuffle)(jax.random.split(order_key, EPOCHS)).reshape(-1, BATCH_SIZE)
     noise_keys = jax.random.split(noise_key, len(batches))
     (params, _), _ = jax.lax.scan(step, (params, tx.init(params)), (batches, noise_keys))
     keys = jax.random.split(score_key)
@@ -91,7 +91,7 @@ def fit(beta, key, x, y, test_x, test_y):
 
 
 def draw(train, test, path: str) -> None:
-    """Left the trade-off, right both of its sides over the weight."""
+    """Draws the trade-off (left) and its two sides against the weight (right)."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
     for scores, name in ((train, "training"), (test, "test")):
         left.plot(scores["rate"], scores["cross entropy"], "o-", label=name)
@@ -99,7 +99,7 @@ def draw(train, test, path: str) -> None:
         point = (test["rate"][index], test["cross entropy"][index])
         text = rf"$\beta$ = {BETAS[index]:.1g}"
         left.annotate(text, point, xytext=(4, 6), textcoords="offset points")
-    left.axhline(jnp.log(10), color="0.6", linestyle=":", label="nothing known: log 10")
+    left.axhline(jnp.log(10), color="0.6", linestyle=":", label="no information: log 10")
     left.set(xlabel="rate of the code (nats)", ylabel="cross entropy (nats)", title="Trade-off")
     left.set(xscale="log", yscale="log", xlim=(0.03, 200))
     left.legend(loc="lower left")
@@ -114,7 +114,7 @@ def draw(train, test, path: str) -> None:
 
 
 def main() -> None:
-    """Trains with all weights at once, prints what they cost, and draws the figure."""
+    """Trains with all weights at once, prints their scores, and draws the figure."""
     mpl.use("Agg")
     path = sys.argv[1] if len(sys.argv) > 1 else "bottleneck.png"
     train_all = jax.jit(jax.vmap(fit, in_axes=(0, *[None] * 5)))
@@ -127,7 +127,8 @@ def main() -> None:
             f"{beta:8.1e}  {test['rate'][index]:11.2f}  {cross[0]:20.3f}  {cross[1]:5.3f}"
             f"  {test['accuracy'][index]:14.3f}"
         )
-    highest, rows = test["accuracy"].max(), len(data[3])
+    highest = test["accuracy"].max()
+    rows = len(data[3])
     error = jnp.sqrt(highest * (1 - highest) / rows)
     print(f"standard error of an accuracy of {highest:.3f} on {rows} rows: {error:.3f}")
     draw(train, test, path)

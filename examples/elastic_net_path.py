@@ -1,13 +1,13 @@
-r"""The path of the elastic net, all strengths in one run, beside scikit-learn's.
+r"""The path of the elastic net, all strengths in one run, compared with scikit-learn's.
 
-Solves, on scikit-learn's diabetes data, for a hundred strengths at once,
+On scikit-learn's diabetes data, for a hundred strengths at once, it solves
 
 .. math::
 
   \min_w \; \frac{1}{2 n} \|y - X w\|^2 + \alpha \rho \|w\|_1
     + \frac{\alpha (1 - \rho)}{2} \|w\|^2
 
-by proximal gradient steps, mapped over the strengths.
+by proximal gradient steps, vmapped over the strengths.
 
     python examples/elastic_net_path.py [figure.png]
 """
@@ -27,12 +27,12 @@ from sklearn.preprocessing import StandardScaler
 
 from jaxreg import proximal, transforms
 
-RATIO = 0.5  # Share of the absolute values in the penalty.
+RATIO = 0.5  # Share of L1 in the penalty.
 STEPS = 20_000
 
 
 def load() -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Standardized features, centered targets and the names of the features."""
+    """Loads standardized features, centered targets and the names of the features."""
     data = load_diabetes()
     y = data.target - data.target.mean()
     return StandardScaler().fit_transform(data.data), y, data.feature_names
@@ -40,7 +40,7 @@ def load() -> tuple[np.ndarray, np.ndarray, list[str]]:
 
 def fit(products: jax.Array, targets: jax.Array, alpha: jax.Array) -> jax.Array:
     """Returns the coefficients for one strength, from ``X^T X / n`` and ``X^T y / n``."""
-    # The inverse of the largest curvature: the longest step that is sure to descend.
+    # The inverse of the largest curvature is the longest step that always descends.
     learning_rate = 1 / jnp.linalg.eigvalsh(products).max()
     prox = partial(proximal.elastic_net, l1=RATIO, l2=1 - RATIO)
     tx = optax.chain(optax.sgd(learning_rate), transforms.proximal(prox, alpha, learning_rate))
@@ -58,12 +58,13 @@ def fit(products: jax.Array, targets: jax.Array, alpha: jax.Array) -> jax.Array:
 @jax.jit
 def path(x: jax.Array, y: jax.Array, alphas: jax.Array) -> jax.Array:
     """Returns the coefficients for every strength, ``[strengths, features]``."""
-    products, targets = x.T @ x / len(x), x.T @ y / len(x)
+    products = x.T @ x / len(x)
+    targets = x.T @ y / len(x)
     return jax.vmap(partial(fit, products, targets))(alphas)
 
 
 def draw(alphas, ours, theirs, names: list[str], file: str) -> None:
-    """Coefficients over the strength, and how many of them are not zero."""
+    """Draws the coefficients against the strength, and the number of nonzero ones."""
     options = {"sharex": True, "figsize": (8, 6), "layout": "constrained"}
     figure, (top, bottom) = plt.subplots(2, 1, height_ratios=(3, 1), **options)
     for name, line, crosses in zip(names, ours.T, theirs.T, strict=True):
@@ -85,7 +86,7 @@ def draw(alphas, ours, theirs, names: list[str], file: str) -> None:
 
 
 def main() -> None:
-    """Solves, compares and draws the figure."""
+    """Solves for all strengths, compares with scikit-learn and draws the figure."""
     mpl.use("Agg")
     file = sys.argv[1] if len(sys.argv) > 1 else "elastic_net_path.png"
     x, y, names = load()

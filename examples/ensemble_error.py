@@ -1,10 +1,10 @@
-r"""What averaging gains: the error of MC dropout against the number of samples, foretold.
+r"""The error of MC dropout against the number of samples, predicted and measured.
 
-The average of k members has the error V / k + (k - 1) / k C, where V is the mean square of the
-error of one member and C the mean product of the errors of two. A regression network is trained on
-the diabetes data with dropout. V and C are estimated on rows that it did not see, from one set of
-samples, and foretell the error of averages of other samples, which are then measured. Differences
-are given in standard errors; since all rows share the estimates, their differences go together.
+The average of k members has the mean squared error V / k + (k - 1) / k C. Here V is the mean square
+of the error of one member, and C the mean product of the errors of two. A regression network is
+trained on the diabetes data with dropout. V and C are estimated on unseen rows from one set of
+samples. They predict the error of averages of other samples, which is then measured. Differences
+are given in standard errors; they are correlated, because all rows share the estimates.
 
     python examples/ensemble_error.py [figure.png]
 """
@@ -22,8 +22,8 @@ from jaxreg import dropout
 from jaxreg.training import ensembles
 
 MEMBERS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
-SAMPLES = 1000  # From which V and C are estimated.
-GROUPS = 400  # Of new samples, for each number of members.
+SAMPLES = 1000  # Samples to estimate V and C from.
+GROUPS = 400  # Groups of new samples, for each number of members.
 TRAINING_ROWS = 200
 RATE = 0.5
 WIDTH = 64
@@ -31,18 +31,19 @@ STEPS = 1500
 
 
 def load() -> list[jax.Array]:
-    """Standardized training rows and targets, and those held out."""
+    """Loads standardized training rows and targets, and held-out rows and targets."""
     x, y = load_diabetes(return_X_y=True)
     y = (y - y.mean()) / y.std()
     x = x / x.std(axis=0)
-    x, y = jnp.float32(x), jnp.float32(y)
+    x = jnp.float32(x)
+    y = jnp.float32(y)
     order = jax.random.permutation(jax.random.key(1), len(x))
     train, test = order[:TRAINING_ROWS], order[TRAINING_ROWS:]
     return [x[train], y[train], x[test], y[test]]
 
 
 def predict(params, key, x):
-    """Predictions of one sample of the network; the key decides the units that it has."""
+    """Predicts with one sample of the network; the key decides which units it drops."""
     keys = jax.random.split(key)
     hidden = jax.nn.relu(x @ params["a"] + params["b"])
     hidden = dropout.dropout(keys[0], hidden, rate=RATE)
@@ -51,7 +52,7 @@ def predict(params, key, x):
 
 
 def train(key, x, y):
-    """Parameters of a network that was trained with dropout."""
+    """Trains a network with dropout and returns its parameters."""
     a_key, c_key, e_key, key = jax.random.split(key, 4)
     params = {
         "a": jax.random.normal(a_key, (x.shape[1], WIDTH)) / jnp.sqrt(x.shape[1]),
@@ -73,13 +74,13 @@ def train(key, x, y):
 
 
 def sample(params, key, x, number):
-    """Predictions of many samples, ``[number, rows]``."""
+    """Predicts with many samples of the network, ``[number, rows]``."""
     keys = jax.random.split(key, number)
     return jax.vmap(lambda key: predict(params, key, x))(keys)
 
 
 def measure(params, key, x, y, members) -> ensembles.Estimate:
-    """Error of averages of new samples, over independent groups."""
+    """Measures the error of averages of new samples, over independent groups."""
 
     def error(key):
         return jnp.mean((jnp.mean(sample(params, key, x, members), axis=0) - y) ** 2)
@@ -89,10 +90,11 @@ def measure(params, key, x, y, members) -> ensembles.Estimate:
 
 
 def draw(moments, predicted, measured, path: str) -> None:
-    """The two errors over the number of members, and the limit that none gets below."""
+    """Draws both errors against the number of members, and their limit."""
     figure, axes = plt.subplots(figsize=(7, 4.4), layout="constrained")
-    low, high = (predicted.value + side * 2 * predicted.standard_error for side in (-1, 1))
-    axes.plot(MEMBERS, predicted.value, color="tab:blue", label="foretold from V and C")
+    low = predicted.value - 2 * predicted.standard_error
+    high = predicted.value + 2 * predicted.standard_error
+    axes.plot(MEMBERS, predicted.value, color="tab:blue", label="predicted from V and C")
     axes.fill_between(MEMBERS, low, high, color="tab:blue", alpha=0.2)
     axes.errorbar(
         MEMBERS, measured.value, 2 * measured.standard_error,
@@ -101,14 +103,14 @@ def draw(moments, predicted, measured, path: str) -> None:
     limit = moments.covariance.value
     axes.axhline(limit, color="0.6", linestyle=":", label=f"C = {limit:.3f}")
     axes.set_xscale("log", base=2)
-    axes.set(xlabel="members k", ylabel="mean squared error on rows held out")
+    axes.set(xlabel="members k", ylabel="mean squared error on held-out rows")
     axes.set(title="MC dropout on diabetes, two standard errors")
     axes.legend()
     figure.savefig(path, dpi=120)
 
 
 def main() -> None:
-    """Trains, foretells, measures, prints both and draws the figure."""
+    """Trains, predicts and measures the errors, prints both and draws the figure."""
     mpl.use("Agg")
     path = sys.argv[1] if len(sys.argv) > 1 else "ensemble_error.png"
     x, y, test_x, test_y = load()
@@ -123,7 +125,7 @@ def main() -> None:
 
     for name, (value, error) in moments._asdict().items():
         print(f"{name:>10}: {value:.4f} ± {error:.4f}")
-    print("members   foretold            measured            difference / its error")
+    print("members   predicted           measured            difference / its error")
     together = jnp.hypot(predicted.standard_error, measured.standard_error)
     scores = (predicted.value - measured.value) / together
     for row, members in enumerate(MEMBERS):

@@ -1,9 +1,9 @@
-"""After training: population statistics for the batch norms, then a network without them.
+"""Recalibration of batch norms after training, then folding them into the convolutions.
 
-A small convolutional network learns scikit-learn's digits in few steps, so that the running
-averages of its batch norms lag behind the weights. Recalibration gives them the statistics of the
+A small convolutional network learns scikit-learn's digits in few steps, so the running averages of
+its batch norms lag behind the weights. Recalibration replaces them with the statistics of the
 training images under the last weights. Folding then moves the norms into the convolutions before
-them: the same numbers from a program that has no norm left.
+them, which gives the same outputs without any norm.
 
     python examples/fold_batch_norm.py
 """
@@ -42,7 +42,7 @@ evaluate = partial(Network().apply, train=False)
 
 
 def load() -> list[np.ndarray]:
-    """Training and test images and their labels."""
+    """Loads training and test images and their labels."""
     x, y = load_digits(return_X_y=True)
     x = x.reshape(-1, 8, 8, 1).astype(np.float32) / 16
     return train_test_split(x, y.astype(np.int32), test_size=500, random_state=0, stratify=y)
@@ -50,7 +50,7 @@ def load() -> list[np.ndarray]:
 
 @jax.jit
 def train_step(variables, opt_state, x, y):
-    """One batch."""
+    """Trains on one batch."""
 
     def loss(params):
         logits, updated = train_mode({**variables, "params": params}, x)
@@ -85,7 +85,7 @@ def report(name: str, apply, variables, x: np.ndarray, y: np.ndarray) -> jax.Arr
 
 
 def main() -> None:
-    """Trains, recalibrates, folds, and says what each step changes."""
+    """Trains, recalibrates, folds, and prints the changes of each step."""
     x, test_x, y, test_y = load()
     variables = fit(x, y)
     report("running averages", evaluate, variables, test_x, test_y)

@@ -1,7 +1,7 @@
-"""Every augmentation of images and of series, before and after, on real ones.
+"""Every augmentation of images and of series, before and after, on real data.
 
-Draws the pictures and the page that names each with its call; the calls on the page are made from
-those that ran.
+Draws the pictures and writes the page that lists the calls. The text of each call is generated from
+the call that ran.
 
     python -m examples.gallery [folder]
 """
@@ -34,14 +34,14 @@ GEOMETRY: tuple[Call, ...] = (
     partial(augment.flip_up_down),
     partial(augment.rot90, turns=1),
     partial(augment.rotate, degrees=15.0),
-    partial(augment.translate, x=20.0, y=10.0, border=augment.wrap),
-    partial(augment.scale, x=0.8, y=0.8, border=augment.reflect),
+    partial(augment.translate, x=20.0, y=10.0, border=augment.borders.wrap),
+    partial(augment.scale, x=0.8, y=0.8, border=augment.borders.reflect),
     partial(augment.shear, x=0.3, y=0.0),
     partial(augment.crop, top=20, left=60, size=(60, 90)),
     partial(augment.center_crop, size=(60, 90)),
     partial(augment.resize, size=(30, 45)),
     partial(augment.resized_crop, top=20, left=60, height=40, width=60, size=(90, 135)),
-    partial(augment.pad, width=15, border=augment.edge),
+    partial(augment.pad, width=15, border=augment.borders.edge),
     partial(augment.random_affine, degrees=20.0, shift=10.0, scale=0.2, shear=0.2),
     partial(augment.random_perspective, distortion=0.5),
     partial(augment.random_elastic, strength=30.0, sigma=4.0, radius=8),
@@ -104,12 +104,12 @@ SPECTROGRAM: tuple[Call, ...] = (
 
 
 def draws(call: Call) -> bool:
-    """Whether it takes a key."""
+    """Tells if a call takes a key."""
     return "key" in inspect.signature(call.func).parameters
 
 
 def words(call: Call, data: str) -> str:
-    """The call as code."""
+    """Writes a call as code."""
     given = [f"{name}={_value(value)}" for name, value in call.keywords.items()]
     key = ["key"] if draws(call) else []
     return f"{_module(call.func)}.{call.func.__name__}({', '.join([*key, data, *given])})"
@@ -122,11 +122,13 @@ def _value(value) -> str:
 
 
 def _module(function: Callable) -> str:
-    return "series" if ".series" in function.__module__ else "augment"
+    if ".series" in function.__module__:
+        return "series"
+    return "augment.borders" if ".borders" in function.__module__ else "augment"
 
 
-def applied(calls: tuple[Call, ...], x: jax.Array) -> list[np.ndarray]:
-    """What each call makes of one image or series, with a key of its own where it is random."""
+def apply_each(calls: tuple[Call, ...], x: jax.Array) -> list[np.ndarray]:
+    """Applies each call to one image or series, with its own key if it is random."""
     keys = jax.random.split(KEY, len(calls))
     return [
         np.asarray(jax.jit(call)(key, x) if draws(call) else jax.jit(call)(x))
@@ -135,14 +137,14 @@ def applied(calls: tuple[Call, ...], x: jax.Array) -> list[np.ndarray]:
 
 
 def load() -> tuple[jax.Array, jax.Array]:
-    """The two pictures of scikit-learn, 90 by 135, in ``[0, 1]``."""
+    """Loads the two pictures of scikit-learn, 90 by 135, in ``[0, 1]``."""
     pictures = jnp.stack([jnp.asarray(picture) for picture in load_sample_images().images])
     china, flower = augment.resize(augment.to_float(pictures), size=(90, 135))
     return china, flower
 
 
 def save(figure: plt.Figure, path: pathlib.Path) -> None:
-    """Writes a figure, in few colors where the file would be large."""
+    """Writes a figure, with fewer colors if the file would be large."""
     buffer = io.BytesIO()
     figure.savefig(buffer, dpi=80)
     plt.close(figure)
@@ -153,7 +155,7 @@ def save(figure: plt.Figure, path: pathlib.Path) -> None:
 
 
 def panels(number: int, height: float):
-    """Axes for pictures, without frames."""
+    """Makes axes for pictures, without frames."""
     rows = -(-number // COLUMNS)
     size = (2.4 * COLUMNS, height * rows)
     figure, axes = plt.subplots(rows, COLUMNS, figsize=size, layout="constrained", squeeze=False)
@@ -167,9 +169,9 @@ def titles(calls: tuple[Call, ...]) -> list[str]:
 
 
 def draw_pictures(calls: tuple[Call, ...], before: jax.Array, path: pathlib.Path) -> None:
-    """A picture before, and after each call."""
+    """Draws a picture before, and after each call."""
     figure, axes = panels(len(calls) + 1, 1.9)
-    images = [before, *applied(calls, before)]
+    images = [before, *apply_each(calls, before)]
     for axis, image, name in zip(axes, images, titles(calls), strict=False):
         axis.imshow(np.clip(image, 0, 1))
         axis.set_title(name, fontsize=10)
@@ -177,9 +179,9 @@ def draw_pictures(calls: tuple[Call, ...], before: jax.Array, path: pathlib.Path
 
 
 def draw_series(calls: tuple[Call, ...], before: jax.Array, path: pathlib.Path) -> None:
-    """A series after each call, over what it was."""
+    """Draws a series after each call, over the original."""
     figure, axes = panels(len(calls), 1.7)
-    for axis, call, after in zip(axes, calls, applied(calls, before), strict=False):
+    for axis, call, after in zip(axes, calls, apply_each(calls, before), strict=False):
         axis.plot(before[:, 0], color="0.75", linewidth=1)
         axis.plot(after[:, 0], linewidth=1)
         axis.set_title(call.func.__name__, fontsize=10)
@@ -187,9 +189,9 @@ def draw_series(calls: tuple[Call, ...], before: jax.Array, path: pathlib.Path) 
 
 
 def draw_spectrograms(calls: tuple[Call, ...], before: jax.Array, path: pathlib.Path) -> None:
-    """An array of time and frequency before, and after each call."""
+    """Draws an array of time and frequency before, and after each call."""
     figure, axes = panels(len(calls) + 1, 1.9)
-    arrays = [before, *applied(calls, before)]
+    arrays = [before, *apply_each(calls, before)]
     for axis, array, name in zip(axes, arrays, titles(calls), strict=False):
         axis.imshow(array.T, cmap="magma")
         axis.set_title(name, fontsize=10)
@@ -197,7 +199,7 @@ def draw_spectrograms(calls: tuple[Call, ...], before: jax.Array, path: pathlib.
 
 
 def draw_mixing(images: jax.Array, digits: jax.Array, path: pathlib.Path) -> None:
-    """Two pictures and five digits before, mixed and cut."""
+    """Draws two pictures and five digits before, and after mixing."""
     figure, axes = panels(4 * COLUMNS, 1.7)
     labels = jnp.arange(2)
     mixed = [
@@ -209,7 +211,7 @@ def draw_mixing(images: jax.Array, digits: jax.Array, path: pathlib.Path) -> Non
     first = [*images, *(m.x[0] for m in mixed)]
     names = ["china", "flower", "mixup", "cutmix"]
     tens = jnp.arange(COLUMNS)
-    options = {"alpha": 1.0, "num_classes": COLUMNS, "partners": augment.reversal}
+    options = {"alpha": 1.0, "num_classes": COLUMNS, "partners": augment.partners.reverse}
     rows = [
         digits,
         augment.random_mixup(KEY, digits, tens, **options).x,
@@ -226,14 +228,14 @@ def draw_mixing(images: jax.Array, digits: jax.Array, path: pathlib.Path) -> Non
 
 
 def page(groups: dict[str, tuple[str, tuple[str, ...]]]) -> str:
-    """The text of the page."""
+    """Writes the text of the page."""
     lines = [
         "# Gallery",
         "",
         "Every augmentation before and after, made by `python -m examples.gallery`. A function",
-        "`random_x` draws for each example what the function `x` takes; of those pairs the picture",
-        "mostly has `x`. The pictures are scikit-learn's, and the series is the brightness along a",
-        "row of one of them.",
+        "`random_x` draws the arguments of the function `x` for each example; for most of these",
+        "pairs the picture shows `x`. The pictures are scikit-learn's, and the series is the",
+        "brightness along a row of one of them.",
     ]
     for name, (about, calls) in groups.items():
         lines += ["", f"## {name}", "", about, "", f"![{name}](gallery/{name.lower()}.png)", ""]
@@ -258,7 +260,8 @@ def main() -> None:
     gray = jnp.mean(china, axis=-1)
     draw_series(SERIES, gray[55][:, None], pictures / "series.png")
     draw_spectrograms(SPECTROGRAM, gray.T, pictures / "spectrograms.png")
-    image, one = partial(words, data="image"), partial(words, data="x")
+    image = partial(words, data="image")
+    one = partial(words, data="x")
     mixing = ("augment.mixup(x, labels, other, other_labels, share=0.6, num_classes=2)",
               "augment.cutmix(image, labels, other, other_labels, share=0.6, center=(45, 70), "
               "num_classes=2)",
@@ -266,15 +269,15 @@ def main() -> None:
               "augment.random_cutmix(key, image, labels, alpha=1.0, num_classes=5)")  # fmt: skip
     text = page(
         {
-            "Geometry": ("In the order of the calls.", tuple(map(image, GEOMETRY))),
+            "Geometry": ("In the order of the calls below.", tuple(map(image, GEOMETRY))),
             "Color": ("For values in [0, 1].", tuple(map(image, COLOR))),
             "Levels": ("Levels and filters.", tuple(map(image, LEVELS))),
-            "Erasing": ("Parts that a value takes the place of.", tuple(map(image, ERASE))),
-            "Policies": ("Operations in a row, drawn at random.", tuple(map(image, POLICIES))),
-            "Mixing": ("Images and their labels, in the same shares.", mixing),
-            "Series": ("In grey what it was.", tuple(map(one, SERIES))),
+            "Erasing": ("Parts replaced by a value.", tuple(map(image, ERASE))),
+            "Policies": ("Random sequences of operations.", tuple(map(image, POLICIES))),
+            "Mixing": ("Images and their labels, mixed in the same shares.", mixing),
+            "Series": ("The original in gray.", tuple(map(one, SERIES))),
             "Spectrograms": (
-                "SpecAugment; in place of a spectrogram, the brightness of a picture.",
+                "SpecAugment, on the brightness of a picture instead of a spectrogram.",
                 tuple(map(one, SPECTROGRAM)),
             ),
         }

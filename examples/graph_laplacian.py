@@ -1,8 +1,8 @@
-"""Ten labels of each digit, and all images: does it help that neighbors get similar predictions?
+"""Ten labels of each digit and all images: do similar predictions for neighbors help?
 
-The graph of the ten nearest neighbors needs no labels, so it joins all images, those of the test
-among them (transductive). Each seed draws other labeled images, the same for both arms; the loss
-is cross entropy of the labeled ones plus the Laplacian of the probabilities of all.
+The graph of the ten nearest neighbors needs no labels, so it joins all images, including the test
+images (transductive learning). Each seed draws new labeled images, the same for all arms. The loss
+is the cross entropy of the labeled images plus the Laplacian of the probabilities of all images.
 
     python examples/graph_laplacian.py [figure.png]
 """
@@ -40,7 +40,7 @@ class Network(nn.Module):
 
 
 def labeled_rows(y: np.ndarray, seed: int) -> np.ndarray:
-    """Rows of the images whose labels are known."""
+    """Draws the rows of the images whose labels are known."""
     rng = np.random.default_rng(seed)
     return np.concatenate(
         [rng.choice(np.flatnonzero(y == c), LABELS_PER_CLASS, replace=False) for c in range(10)]
@@ -56,7 +56,7 @@ def fit(
     rows: jax.Array,
     affinity: smoothness.Neighbors,
 ) -> jax.Array:
-    """Trains one network and returns its share of right answers among the images without label."""
+    """Trains one network and returns its accuracy on the images without labels."""
     tx = optax.adam(LEARNING_RATE)
     params = Network().init(key, x[:1])
 
@@ -77,14 +77,14 @@ def fit(
 
 
 def draw(accuracies: dict[float, np.ndarray], path: str) -> None:
-    """One line for each seed, that is for each choice of labels."""
+    """Draws one line for each seed, which is a choice of labels."""
     figure, axis = plt.subplots(figsize=(6, 4), layout="constrained")
     names = [f"{weight:g}" for weight in accuracies]
     table = np.stack(list(accuracies.values()))
     axis.plot(names, table, "o-", color="0.75")
     error = table.std(axis=1, ddof=1) / np.sqrt(SEEDS)
     axis.errorbar(names, table.mean(axis=1), error, capsize=3, label="mean and standard error")
-    axis.set(xlabel="weight of the Laplacian", ylabel="accuracy without label in %")
+    axis.set(xlabel="weight of the Laplacian", ylabel="accuracy without labels in %")
     axis.legend(loc="lower right")
     figure.savefig(path, dpi=120)
 
@@ -108,7 +108,8 @@ def main() -> None:
     print(f"accuracy in %, mean and standard error of {SEEDS} choices of labels")
     for weight, values in accuracies.items():
         gain = values - accuracies[0.0]
-        error, gain_error = (v.std(ddof=1) / np.sqrt(SEEDS) for v in (values, gain))
+        error = values.std(ddof=1) / np.sqrt(SEEDS)
+        gain_error = gain.std(ddof=1) / np.sqrt(SEEDS)
         print(
             f"weight {weight:g}: {values.mean():.1f} ± {error:.1f}, "
             f"difference {gain.mean():+.1f} ± {gain_error:.1f}"

@@ -1,8 +1,8 @@
-"""Accuracy on noisy digits, of networks trained on clean ones with and without Jacobian penalty.
+"""Accuracy on noisy digits after training on clean ones, with and without a Jacobian penalty.
 
-Trains all seeds of an arm in one mapped program, and gives the same noisy images to all arms, after
+Trains all seeds of an arm in one vmapped program and tests all arms on the same noisy images, after
 Hoffman, Roberts and Yaida, "Robust Learning with Jacobian Regularization", 2019. The penalty helps
-under noise, and costs some accuracy on clean images.
+with noise and costs some accuracy on clean images.
 
     python examples/jacobian_noise.py [figure.png]
 """
@@ -41,7 +41,7 @@ class Network(nn.Module):
 
 
 def load() -> list[jax.Array]:
-    """Training and test rows: ``x, y`` twice."""
+    """Loads training and test rows: ``x, y`` twice."""
     x, y = load_digits(return_X_y=True)
     x, test_x, y, test_y = train_test_split(x / 16, y, test_size=0.3, random_state=0, stratify=y)
     return [jnp.float32(x), jnp.int32(y), jnp.float32(test_x), jnp.int32(test_y)]
@@ -49,7 +49,7 @@ def load() -> list[jax.Array]:
 
 @jax.jit
 def fit(key: jax.Array, weight: jax.Array, x: jax.Array, y: jax.Array):
-    """Trains one network; ``weight`` is that of the penalty."""
+    """Trains one network with a penalty of this ``weight``."""
     init_key, key = jax.random.split(key)
     steps = len(x) // BATCH_SIZE
     tx = optax.adam(optax.linear_schedule(LEARNING_RATE, 0.0, steps * EPOCHS))
@@ -79,7 +79,7 @@ def fit(key: jax.Array, weight: jax.Array, x: jax.Array, y: jax.Array):
 
 @jax.jit
 def evaluate(params, key: jax.Array, x: jax.Array, y: jax.Array):
-    """Accuracy at each level of noise, and the exact norm of the Jacobian on the clean images."""
+    """Returns the accuracy by noise, and the exact norm of the Jacobian on clean images."""
     f = partial(Network().apply, params)
     noise = jax.random.normal(key, x.shape)
     right = [jnp.mean(f(x + level * noise).argmax(-1) == y) for level in NOISE]
@@ -87,7 +87,7 @@ def evaluate(params, key: jax.Array, x: jax.Array, y: jax.Array):
 
 
 def draw(accuracies: dict[float, np.ndarray], path: str) -> None:
-    """Means over seeds, with standard errors."""
+    """Draws means over seeds, with standard errors."""
     figure, axis = plt.subplots(figsize=(6, 4), layout="constrained")
     for weight, rows in accuracies.items():
         error = rows.std(axis=0, ddof=1) / np.sqrt(len(rows))

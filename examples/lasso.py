@@ -20,8 +20,8 @@ STEPS = 5000
 
 
 def fit(x: jax.Array, y: jax.Array, alpha: jax.Array) -> jax.Array:
-    """Returns the coefficients, the same zeros included, that solve the lasso."""
-    # The inverse of the largest curvature: the longest step that is sure to descend.
+    """Returns the coefficients that solve the lasso, including its exact zeros."""
+    # The inverse of the largest curvature is the longest step that always descends.
     learning_rate = 1 / jnp.linalg.eigvalsh(x.T @ x / len(x)).max()
     tx = optax.chain(
         optax.sgd(learning_rate), transforms.proximal(proximal.l1, alpha, learning_rate)
@@ -39,9 +39,10 @@ def fit(x: jax.Array, y: jax.Array, alpha: jax.Array) -> jax.Array:
 
 
 def main() -> None:
-    """Prints both coefficient vectors and how far they are apart."""
+    """Prints both coefficient vectors and their largest difference."""
     x, y = load_diabetes(return_X_y=True)
-    x, y = StandardScaler().fit_transform(x), y - y.mean()
+    x = StandardScaler().fit_transform(x)
+    y = y - y.mean()
     theirs = Lasso(ALPHA, fit_intercept=False, tol=1e-10, max_iter=100_000).fit(x, y).coef_
     ours = jax.jit(fit)(jnp.asarray(x, jnp.float32), jnp.asarray(y, jnp.float32), ALPHA)
     with np.printoptions(precision=4, suppress=True):

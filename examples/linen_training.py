@@ -1,7 +1,7 @@
 """Linen: dropout, batch normalization, decay, L1, a norm bound and early stopping together.
 
 Trains a small network on scikit-learn's digits. The whole training is one compiled program: a scan
-over epochs around a scan over batches, with early stopping as a value in between.
+over epochs around a scan over batches, with early stopping as a value in the carry.
 """
 
 from functools import partial
@@ -22,7 +22,7 @@ EPOCHS = 60
 
 
 class Network(nn.Module):
-    """Two hidden layers, each normalized and then thinned out."""
+    """Two hidden layers, each with batch norm and dropout."""
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
@@ -35,7 +35,7 @@ class Network(nn.Module):
 
 
 def optimizer() -> optax.GradientTransformation:
-    """Adam, then what acts on the weights themselves; biases and scales are left alone."""
+    """Chains Adam, decay, an L1 step and a norm bound; the last three act on kernels only."""
     shrink = transforms.proximal(proximal.l1, 0.05, LEARNING_RATE)
     bound = transforms.project(partial(projections.max_norm, radius=3.0))
     return optax.chain(
@@ -47,7 +47,7 @@ def optimizer() -> optax.GradientTransformation:
 
 
 def load() -> list[jax.Array]:
-    """Training, validation and test rows: ``x, y`` three times."""
+    """Loads training, validation and test rows: ``x, y`` three times."""
     x, y = load_digits(return_X_y=True)
     x, rest_x, y, rest_y = train_test_split(x / 16, y, train_size=500, random_state=0, stratify=y)
     halves = train_test_split(rest_x, rest_y, train_size=0.5, random_state=0, stratify=rest_y)
@@ -57,7 +57,7 @@ def load() -> list[jax.Array]:
 
 
 def train_step(model, tx, x, y, carry, inputs):
-    """One batch; the variables are ``params``, which are trained, and ``batch_stats``."""
+    """Trains on one batch; the variables are ``params`` and ``batch_stats``."""
     variables, opt_state = carry
     rows, key = inputs
 
@@ -80,7 +80,8 @@ def train_step(model, tx, x, y, carry, inputs):
 @jax.jit
 def fit(key, x, y, validation_x, validation_y):
     """Returns the variables of the best epoch, and the number of epochs."""
-    model, tx = Network(), optimizer()
+    model = Network()
+    tx = optimizer()
     init_key, key = jax.random.split(key)
     variables = model.init(init_key, x[:1], train=False)
     steps = len(x) // BATCH_SIZE
@@ -111,7 +112,7 @@ def fit(key, x, y, validation_x, validation_y):
 
 
 def main() -> None:
-    """Trains, and prints the accuracy on rows that training never saw."""
+    """Trains, and prints the accuracy on test rows."""
     *seen, test_x, test_y = load()
     variables, epochs = fit(jax.random.key(0), *seen)
     logits = Network().apply(variables, test_x, train=False)

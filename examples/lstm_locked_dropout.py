@@ -1,9 +1,9 @@
-"""An LSTM without dropout, with a new mask at each time step, and with one mask for all of them.
+"""An LSTM without dropout, with a new mask at each time step, and with one mask for all steps.
 
-The sequences come from a chain in which a symbol depends on the one before and on an older one, so
-that the network has to remember, and the entropy of the chain is the loss that nothing can beat.
-There are few sequences: without dropout the network learns them by heart. Both kinds of masks
-prevent that, here equally well.
+The sequences come from a chain in which a symbol depends on the last one and on an older one, so
+the network needs its memory. The entropy of the chain is the lowest possible loss. There are few
+sequences, and without dropout the network memorizes them. Both kinds of masks prevent that, here
+equally well.
 
     python examples/lstm_locked_dropout.py [figure.png]
 """
@@ -29,7 +29,7 @@ BATCH_SIZE = 16
 EPOCHS = 60
 SEEDS = 5
 RATE = 0.25
-# By name: the rate, and whether every time step has a mask of its own.
+# Name: (rate, True for a new mask at each time step).
 ARMS = {"no dropout": (0.0, False), "per step": (RATE, True), "locked": (RATE, False)}
 
 
@@ -46,7 +46,7 @@ class Network(nn.Module):
         cell = linen.LockedDropoutCell(
             nn.LSTMCell(FEATURES), self.rate, self.rate, deterministic=not self.train
         )
-        # A cell that gets a new key at each step is locked no more.
+        # A new key at each step gives a new mask at each step.
         x = nn.RNN(cell, split_rngs={"params": False, "dropout": self.per_step})(x)
         drop = linen.Dropout if self.per_step else linen.LockedDropout
         x = drop(self.rate, deterministic=not self.train)(x)
@@ -54,7 +54,7 @@ class Network(nn.Module):
 
 
 def load(training: int, validation: int) -> tuple[list[jax.Array], float]:
-    """Sequences ``[..., LENGTH + 1]`` for training and validation, and the latter's entropy."""
+    """Draws sequences for training and validation, and returns the entropy of the latter."""
     rng = np.random.default_rng(1)
     table = rng.dirichlet(np.full(SYMBOLS, 0.2), size=(SYMBOLS, SYMBOLS))
     number = training + validation
@@ -104,13 +104,14 @@ def fit(rate, x, validation, key, per_step):
 
 
 def draw(curves: dict[str, np.ndarray], entropy: float, path: str) -> None:
-    """Validation losses, mean over the seeds in a band of one standard deviation."""
+    """Draws mean validation losses in bands of one standard deviation over the seeds."""
     figure, axis = plt.subplots(figsize=(8.5, 4.5), layout="constrained")
     epochs = np.arange(1, EPOCHS + 1)
     for name, losses in curves.items():
-        mean, spread = losses.mean(axis=0), losses.std(axis=0, ddof=1)
+        mean = losses.mean(axis=0)
+        stddev = losses.std(axis=0, ddof=1)
         axis.plot(epochs, mean, label=name)
-        axis.fill_between(epochs, mean - spread, mean + spread, alpha=0.2)
+        axis.fill_between(epochs, mean - stddev, mean + stddev, alpha=0.2)
     axis.axhline(np.log(SYMBOLS), color="0.6", linestyle=":", label="guessing")
     axis.axhline(entropy, color="black", linestyle="--", label="entropy of the chain")
     axis.set(xlabel="epoch", ylabel="validation loss", title=f"LSTM, {SEEDS} seeds")
@@ -128,7 +129,7 @@ def main() -> None:
     curves = {}
     print(f"entropy of the chain: {entropy:.3f}")
     for name, (rate, per_step) in ARMS.items():
-        training, validation = map(np.asarray, fit(jnp.float32(rate), *data, keys, per_step))
+        training, validation = jax.device_get(fit(jnp.float32(rate), *data, keys, per_step))
         curves[name] = validation
         last = validation[:, -1]
         print(

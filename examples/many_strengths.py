@@ -1,7 +1,7 @@
 """Many strengths at once: 32 weight decays trained by one compiled program.
 
-A strength is data, so ``jax.vmap`` maps over it like over any array. All runs start from the same
-weights and see the same batches; nothing is compiled a second time.
+A strength is data, so ``jax.vmap`` maps over it as over any array. All runs start from the same
+weights and see the same batches, and the program is compiled once.
 """
 
 import jax
@@ -21,16 +21,17 @@ MODEL = nn.Sequential([nn.Dense(32), nn.relu, nn.Dense(2)])
 
 
 def load() -> list[jax.Array]:
-    """Training rows and labels, validation rows and labels."""
+    """Loads training rows and labels, validation rows and labels."""
     x, y = load_breast_cancer(return_X_y=True)
     x, other_x, y, other_y = train_test_split(x, y, train_size=100, random_state=0, stratify=y)
     scaler = StandardScaler().fit(x)
-    x, other_x = scaler.transform(x), scaler.transform(other_x)
+    x = scaler.transform(x)
+    other_x = scaler.transform(other_x)
     return [jnp.float32(x), jnp.int32(y), jnp.float32(other_x), jnp.int32(other_y)]
 
 
 def validation_loss(weight_decay, key, x, y, validation_x, validation_y):
-    """Trains one network with one weight decay."""
+    """Trains one network with one weight decay and returns its validation loss."""
     tx = optax.chain(
         optax.adam(LEARNING_RATE),
         transforms.decoupled_decay(weight_decay, learning_rate=LEARNING_RATE),
@@ -46,10 +47,10 @@ def validation_loss(weight_decay, key, x, y, validation_x, validation_y):
         updates, state = tx.update(jax.grad(loss)(params), state, params)
         return (optax.apply_updates(params, updates), state), None
 
-    def shuffled(key):
+    def shuffle(key):
         return jax.random.permutation(key, len(x)).reshape(-1, BATCH_SIZE)
 
-    batches = jax.vmap(shuffled)(jax.random.split(order_key, EPOCHS)).reshape(-1, BATCH_SIZE)
+    batches = jax.vmap(shuffle)(jax.random.split(order_key, EPOCHS)).reshape(-1, BATCH_SIZE)
     params = MODEL.init(init_key, x[:1])
     (params, _), _ = jax.lax.scan(step, (params, tx.init(params)), batches)
     logits = MODEL.apply(params, validation_x)

@@ -1,10 +1,10 @@
-"""Does a network know what it has not seen? MC dropout on digits that turn.
+"""Uncertainty of MC dropout on rotated digits: does a network notice unfamiliar inputs?
 
-A convolutional network learns upright handwritten digits with dropout. Then test digits are turned
-up to 90 degrees and classified by many samples of the network, each with dropout masks of its own.
-The entropy of their mean probability is the whole uncertainty; the mutual information is the part
-that comes from the disagreement of the samples. Both grow up to 45 degrees. Then they fall again,
-though accuracy does not come back: a digit on its side is taken for another one, by all samples.
+A convolutional network learns upright handwritten digits with dropout. Then test digits are rotated
+by up to 90 degrees and classified by many samples of the network, each with its own dropout masks.
+The entropy of their mean probability is the total uncertainty; the mutual information is the part
+that comes from disagreement between samples. Both grow up to 45 degrees. Beyond that they fall
+again although accuracy does not recover: all samples mistake a digit on its side for another digit.
 
     python examples/mc_dropout_rotation.py [figure.png]
 """
@@ -23,7 +23,7 @@ from jaxreg import augment, linen, targets
 from jaxreg.training import ensembles
 
 DEGREES = jnp.arange(0.0, 91.0, 7.5)
-SHOWN = (0, 3, 6, 9, 12)  # The angles of the digit above.
+SHOWN = (0, 3, 6, 9, 12)  # Indices of the angles at which a digit is drawn.
 SAMPLES = 50
 TRAINING_ROWS = 900
 RATE = 0.4
@@ -32,7 +32,7 @@ EPOCHS = 25
 
 
 class Network(nn.Module):
-    """Two convolutions and two dense layers, with dropout before each of the latter."""
+    """Two convolutions and two dense layers, with dropout before each dense layer."""
 
     @nn.compact
     def __call__(self, x):
@@ -44,16 +44,17 @@ class Network(nn.Module):
 
 
 def load() -> list[jax.Array]:
-    """Training images and labels, test images and labels."""
+    """Loads training images and labels, test images and labels."""
     x, y = load_digits(return_X_y=True)
-    x, y = jnp.float32(x / 16).reshape(-1, 8, 8, 1), jnp.int32(y)
+    x = jnp.float32(x / 16).reshape(-1, 8, 8, 1)
+    y = jnp.int32(y)
     order = jax.random.permutation(jax.random.key(0), len(x))
     train, test = order[:TRAINING_ROWS], order[TRAINING_ROWS:]
     return [x[train], y[train], x[test], y[test]]
 
 
 def train(key, x, y):
-    """Parameters of a network that was trained on upright digits."""
+    """Trains a network on upright digits and returns its parameters."""
     init_key, order_key, key = jax.random.split(key, 3)
     params = Network().init({"params": init_key, "dropout": key}, x[:1])
     tx = optax.adam(2e-3)
@@ -75,8 +76,8 @@ def train(key, x, y):
     return jax.lax.scan(step, (params, tx.init(params)), (batches, keys))[0][0]
 
 
-def turned(params, key, x, y, degrees):
-    """Scores of each test digit, turned by an angle."""
+def score(params, key, x, y, degrees):
+    """Returns scores and probabilities of each test digit, rotated by an angle."""
     x = augment.rotate(x, degrees=degrees)
     keys = jax.random.split(key, SAMPLES)
     logits = jax.vmap(lambda key: Network().apply(params, x, rngs={"dropout": key}))(keys)
@@ -92,7 +93,7 @@ def turned(params, key, x, y, degrees):
 
 
 def draw(scores, x, labels, p, path: str) -> None:
-    """Above one digit as it turns, with what is said of it; below the means over all digits."""
+    """Draws a rotated digit with its predictions (top), and means over all digits (bottom)."""
     figure = plt.figure(figsize=(10, 6), layout="constrained")
     grid = figure.add_gridspec(2, 2 * len(SHOWN), height_ratios=(1, 2.4))
     for column, index in enumerate(SHOWN):
@@ -116,16 +117,16 @@ def draw(scores, x, labels, p, path: str) -> None:
 
 
 def main() -> None:
-    """Trains, turns, prints what becomes of uncertainty, and draws the figure."""
+    """Trains, rotates, prints the scores by angle, and draws the figure."""
     mpl.use("Agg")
     path = sys.argv[1] if len(sys.argv) > 1 else "mc_dropout_rotation.png"
     train_key, key = jax.random.split(jax.random.key(1))
     x, y, test_x, test_y = load()
-    first = int(jnp.argmax(test_y == 1))  # As in the paper, the digit that is shown is a one.
+    first = int(jnp.argmax(test_y == 1))  # As in the paper, a one is drawn.
     order = jnp.argsort(jnp.arange(len(test_y)) != first, stable=True)
     test_x, test_y = test_x[order], test_y[order]
     params = jax.jit(train)(train_key, x, y)
-    by_angle = jax.jit(lambda degrees: turned(params, key, test_x, test_y, degrees))
+    by_angle = jax.jit(lambda degrees: score(params, key, test_x, test_y, degrees))
     scores, p = jax.lax.map(by_angle, DEGREES)
     print("degrees" + "".join(f"{name:>20}" for name in scores))
     for index, degrees in enumerate(DEGREES):

@@ -1,7 +1,7 @@
 """NNX: dropout, batch normalization, decay, L1, a norm bound and early stopping together.
 
 Trains a small network on scikit-learn's digits in a plain Python loop. ``model.train()`` and
-``model.eval()`` switch every layer, and the loop ends when early stopping says so.
+``model.eval()`` switch every layer, and early stopping ends the loop.
 """
 
 from functools import partial
@@ -22,7 +22,7 @@ EPOCHS = 60
 
 
 class Network(flax_nnx.Module):
-    """Two hidden layers, each normalized and then thinned out."""
+    """Two hidden layers, each with batch norm and dropout."""
 
     def __init__(self, *, rngs: flax_nnx.Rngs):
         self.first = flax_nnx.Linear(64, 64, rngs=rngs)
@@ -39,7 +39,7 @@ class Network(flax_nnx.Module):
 
 
 def transformation() -> optax.GradientTransformation:
-    """Adam, then what acts on the weights themselves; biases and scales are left alone."""
+    """Chains Adam, decay, an L1 step and a norm bound; the last three act on kernels only."""
     shrink = transforms.proximal(proximal.l1, 0.05, LEARNING_RATE)
     bound = transforms.project(partial(projections.max_norm, radius=3.0))
     return optax.chain(
@@ -51,9 +51,10 @@ def transformation() -> optax.GradientTransformation:
 
 
 def load() -> list[np.ndarray]:
-    """Training, validation and test rows: ``x, y`` three times."""
+    """Loads training, validation and test rows: ``x, y`` three times."""
     x, y = load_digits(return_X_y=True)
-    x, y = (x / 16).astype(np.float32), y.astype(np.int32)
+    x = (x / 16).astype(np.float32)
+    y = y.astype(np.int32)
     x, rest_x, y, rest_y = train_test_split(x, y, train_size=500, random_state=0, stratify=y)
     halves = train_test_split(rest_x, rest_y, train_size=0.5, random_state=0, stratify=rest_y)
     validation_x, test_x, validation_y, test_y = halves
@@ -62,7 +63,7 @@ def load() -> list[np.ndarray]:
 
 @flax_nnx.jit
 def train_step(model: Network, optimizer: flax_nnx.Optimizer, x: jax.Array, y: jax.Array) -> None:
-    """One batch; the statistics and the key of the dropout advance inside ``model``."""
+    """Trains on one batch; the statistics and the dropout's keys advance inside ``model``."""
 
     def loss(model):
         return targets.smoothed_cross_entropy(model(x), y, alpha=0.05)
@@ -72,7 +73,7 @@ def train_step(model: Network, optimizer: flax_nnx.Optimizer, x: jax.Array, y: j
 
 @flax_nnx.jit
 def evaluate(model: Network, x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Loss and accuracy."""
+    """Returns loss and accuracy."""
     logits = model(x)
     loss = targets.smoothed_cross_entropy(logits, y, alpha=0.0)
     return loss, (logits.argmax(-1) == y).mean()
@@ -99,7 +100,7 @@ def fit(model: Network, x, y, validation_x, validation_y) -> int:
 
 
 def main() -> None:
-    """Trains, and prints the accuracy on rows that training never saw."""
+    """Trains, and prints the accuracy on test rows."""
     *seen, test_x, test_y = load()
     model = Network(rngs=flax_nnx.Rngs(0))
     epochs = fit(model, *seen)

@@ -1,7 +1,7 @@
 """Test accuracy of batch, ghost, group and layer norm at batch sizes of 2 to 128.
 
-A perceptron learns scikit-learn's digits from 512 images, for the same number of epochs whatever
-the size. The seeds of an arm are one program, which starts and shuffles each of them differently.
+A perceptron learns scikit-learn's digits from 512 images, for the same number of epochs at every
+batch size. All seeds of an arm run in one program, each with its own initial weights and batches.
 
     python examples/norm_batch_size.py [figure.png]
 """
@@ -25,7 +25,7 @@ from jaxreg import linen, targets
 SIZES = (2, 4, 8, 16, 32, 64, 128)
 EPOCHS = 6
 SEEDS = 8
-LEARNING_RATE = 1e-3  # of batches of two; it grows with the root of the size, as Adam's should
+LEARNING_RATE = 1e-3  # For batches of two; it grows with the square root of the batch size.
 
 Norm = Callable[..., nn.Module]
 
@@ -70,7 +70,7 @@ class Perceptron(nn.Module):
 
 
 def load() -> list[jax.Array]:
-    """Training images and labels, test images and labels."""
+    """Loads training images and labels, test images and labels."""
     x, y = load_digits(return_X_y=True)
     x, test_x, y, test_y = train_test_split(x / 16, y, train_size=512, random_state=0, stratify=y)
     return [jnp.float32(x), jnp.int32(y), jnp.float32(test_x), jnp.int32(test_y)]
@@ -101,8 +101,9 @@ def accuracy(variables, batches, x, y, test_x, test_y, *, model: nn.Module) -> j
 
 
 def runs_of(norm: Norm, size: int, data: list[jax.Array]) -> np.ndarray:
-    """Test accuracy of each seed."""
-    model, orders = Perceptron(norm, size), np.random.default_rng(0)
+    """Returns the test accuracy of each seed."""
+    model = Perceptron(norm, size)
+    orders = np.random.default_rng(0)
     keys = jax.random.split(jax.random.key(0), SEEDS)
     variables = jax.vmap(partial(model.init, train=False), (0, None))(keys, data[0][:size])
     epochs = [orders.permutation(len(data[0])) for _ in range(SEEDS * EPOCHS)]
@@ -112,7 +113,7 @@ def runs_of(norm: Norm, size: int, data: list[jax.Array]) -> np.ndarray:
 
 
 def draw(results: dict[str, np.ndarray], path: str) -> None:
-    """Mean and standard error over the seeds."""
+    """Draws the mean and standard error over the seeds."""
     figure, axis = plt.subplots(figsize=(7, 4.5), layout="constrained")
     for name, runs in results.items():
         error = runs.std(axis=1, ddof=1) / SEEDS**0.5
@@ -129,7 +130,8 @@ def main() -> None:
     """Trains each arm at each size, prints the test accuracies and draws them."""
     mpl.use("Agg")
     path = sys.argv[1] if len(sys.argv) > 1 else "norm_batch_size.png"
-    data, results = load(), {}
+    data = load()
+    results = {}
     print(f"{'batch size':22}" + "".join(f"{size:7}" for size in SIZES))
     for name, norm in ARMS.items():
         results[name] = np.stack([runs_of(norm, size, data) for size in SIZES])

@@ -2,8 +2,8 @@
 
 Early stopping and a weight decay that follows the validation loss are values in the carry of one
 ``lax.scan``, and the rate of dropout is a function of its step. No Python runs between the steps,
-the buffers are donated, and ``jax.vmap`` runs 32 limits of dropout and seeds side by side: each
-stops where it would alone.
+and the buffers are donated. ``jax.vmap`` runs 32 limits of dropout with 32 seeds side by side, and
+each run stops at the same step as it would alone.
 """
 
 from functools import partial
@@ -26,7 +26,7 @@ RUNS = 32
 
 
 class Run(NamedTuple):
-    """Everything that a run remembers: a pytree, to be donated, saved or mapped."""
+    """State of a run, a pytree that can be donated, saved or vmapped."""
 
     key: jax.Array
     params: Any
@@ -36,9 +36,10 @@ class Run(NamedTuple):
 
 
 def load() -> list[jax.Array]:
-    """Training rows and labels, validation rows and labels."""
+    """Loads training rows and labels, validation rows and labels."""
     x, y = load_digits(return_X_y=True)
-    x, y = jnp.float32(x / 16), jnp.int32(y)
+    x = jnp.float32(x / 16)
+    y = jnp.int32(y)
     return [x[:300], y[:300], x[300:900], y[300:900]]
 
 
@@ -58,7 +59,7 @@ def optimizer(decay):
 
 
 def start(key) -> Run:
-    """A run before its first step."""
+    """Returns a run before its first step."""
     a_key, c_key, key = jax.random.split(key, 3)
     params = {
         "a": jax.random.normal(a_key, (64, 64)) / 8,
@@ -75,7 +76,7 @@ def start(key) -> Run:
 
 
 def update(run: Run, step, limit, data) -> Run:
-    """One step, and now and then a look at the validation rows."""
+    """Takes one step, and evaluates on the validation rows every few steps."""
     x, y, validation_x, validation_y = data
     rows_key, key = jax.random.split(jax.random.fold_in(run.key, step))
     rows = jax.random.randint(rows_key, (BATCH_SIZE,), 0, len(x))
@@ -90,7 +91,7 @@ def update(run: Run, step, limit, data) -> Run:
     params = optax.apply_updates(run.params, updates)
     new = run._replace(params=params, optimizer=state)
 
-    def evaluated(new: Run) -> Run:
+    def evaluate(new: Run) -> Run:
         logits = predict(new.params, validation_x)
         metric = targets.smoothed_cross_entropy(logits, validation_y, alpha=0.0)
         return new._replace(
@@ -98,14 +99,14 @@ def update(run: Run, step, limit, data) -> Run:
             decay=plateau.update(new.decay, metric, patience=PATIENCE / 3, factor=2.0, maximum=1.0),
         )
 
-    new = jax.lax.cond((step + 1) % EVALUATE_EVERY == 0, evaluated, lambda new: new, new)
-    # A run that has stopped stays as it is while its neighbors go on.
+    new = jax.lax.cond((step + 1) % EVALUATE_EVERY == 0, evaluate, lambda new: new, new)
+    # A stopped run no longer changes while the others go on.
     stopped = run.stopping.should_stop
     return jax.tree.map(lambda old, leaf: jnp.where(stopped, old, leaf), run, new)
 
 
 def train(run: Run, limit, data) -> tuple[Run, jax.Array]:
-    """The whole run, and after how many steps it stopped."""
+    """Trains to the end, and returns the run and the number of its steps."""
 
     def step(run, index):
         return update(run, index, limit, data), run.stopping.should_stop
@@ -124,7 +125,8 @@ def main() -> None:
 
     print("limit of dropout  steps  last decay  best validation loss")
     for row in range(0, RUNS, 4):
-        best, decay = runs.stopping.best_metric[row], runs.decay.strength[row]
+        best = runs.stopping.best_metric[row]
+        decay = runs.decay.strength[row]
         print(f"{limits[row]:16.2f}  {steps[row]:5d}  {decay:10.2f}  {best:20.3f}")
 
     row = 20

@@ -1,13 +1,13 @@
-"""Where batch norm stands in a residual block: three placements, over seeds, at two depths.
+"""Three placements of batch norm in a residual block, over seeds, at two depths.
 
     post-activation   x -> relu(x + norm(dense(relu(norm(dense(x))))))
     norm last         x -> x + norm(relu(dense(norm(relu(dense(x))))))
     pre-activation    x -> x + dense(relu(norm(dense(relu(norm(x))))))
 
-The first is that of the first residual networks, the last that of He et al., `Identity Mappings in
-Deep Residual Networks <https://arxiv.org/abs/1603.05027>`_, 2016, whose shortcuts are free of
-anything. The networks learn scikit-learn's digits from 400 images, and the seeds of an arm are one
-program.
+The original residual networks use the first one. He et al., `Identity Mappings in Deep Residual
+Networks <https://arxiv.org/abs/1603.05027>`_, 2016, use the last one, whose shortcuts are the
+identity. The networks learn scikit-learn's digits from 400 images, and all seeds of an arm run in
+one program.
 
     python examples/residual_placement.py [figure.png]
 """
@@ -68,7 +68,7 @@ ARMS = {
 
 
 class Network(nn.Module):
-    """Blocks of one placement between two dense layers, the last of which sees normalized input."""
+    """Blocks of one placement between two dense layers, with a norm before the last one."""
 
     placement: Callable[[Block, jax.Array], jax.Array]
     depth: int
@@ -90,7 +90,7 @@ class Network(nn.Module):
 
 
 def load() -> list[jax.Array]:
-    """Training images and labels, test images and labels."""
+    """Loads training images and labels, test images and labels."""
     x, y = load_digits(return_X_y=True)
     x, test_x, y, test_y = train_test_split(x / 16, y, train_size=400, random_state=0, stratify=y)
     return [jnp.float32(x), jnp.int32(y), jnp.float32(test_x), jnp.int32(test_y)]
@@ -126,7 +126,7 @@ def fit(key, x, y, test_x, test_y, *, model: Network) -> tuple[jax.Array, jax.Ar
 
 
 def draw(losses: dict[tuple[str, int], np.ndarray], path: str) -> None:
-    """Training loss, mean over the seeds and the batches of an epoch, in a band of the seeds."""
+    """Draws the mean training loss of each epoch, in the range over seeds."""
     figure, axes = plt.subplots(1, 2, figsize=(10, 4), sharey=True, layout="constrained")
     epochs = np.arange(1, EPOCHS + 1)
     for (name, depth), runs in losses.items():
@@ -145,14 +145,17 @@ def main() -> None:
     """Trains each placement at each depth, prints their test accuracies and draws the losses."""
     mpl.use("Agg")
     path = sys.argv[1] if len(sys.argv) > 1 else "residual_placement.png"
-    data, keys = load(), jax.random.split(jax.random.key(0), SEEDS)
-    losses, tests = {}, {}
+    data = load()
+    keys = jax.random.split(jax.random.key(0), SEEDS)
+    losses = {}
+    tests = {}
     for depth in DEPTHS:
         for name, placement in ARMS.items():
             train = partial(fit, model=Network(placement, depth))
-            run = jax.jit(jax.vmap(train, (0, *[None] * 4)))(keys, *data)
-            losses[name, depth], tests[name, depth] = map(np.asarray, run)
-            test, last = tests[name, depth], losses[name, depth][:, -8:].mean()
+            loss, test = jax.device_get(jax.jit(jax.vmap(train, (0, *[None] * 4)))(keys, *data))
+            losses[name, depth] = loss
+            tests[name, depth] = test
+            last = loss[:, -8:].mean()
             gain = test - tests["post-activation", depth]
             error = gain.std(ddof=1) / SEEDS**0.5
             print(

@@ -1,9 +1,9 @@
-"""A small ResNet with DropBlock and a ramp of DropPath, beside the same without.
+"""A small ResNet, with and without DropBlock and DropPath.
 
-It learns scikit-learn's digits from few images, and a part of their labels is drawn at random: the
-network can fit those only by heart. Both are trained from the same starts on the same batches, by
-one compiled step: rates are data. A Python loop calls it, as on the CPU the gradients of
-convolutions are many times slower inside a loop of XLA.
+It learns scikit-learn's digits from few images. Some of their labels are random, so the network can
+only memorize them. Both arms start from the same weights and see the same batches, and share one
+compiled step, because rates are data. The loop is in Python: on CPU, gradients of convolutions are
+many times slower inside a loop of XLA.
 
     python examples/resnet_drop_block.py [figure.png]
 """
@@ -33,7 +33,7 @@ ARMS = {"without": (0.0, 0.0), "DropBlock and DropPath": (0.1, 0.1)}
 
 
 class Block(nn.Module):
-    """Two convolutions and a shortcut; the channels double where the map halves."""
+    """Two convolutions and a shortcut; a stride of 2 halves the map."""
 
     features: int
     stride: int
@@ -54,7 +54,7 @@ class Block(nn.Module):
 
 
 class ResNet(nn.Module):
-    """Four blocks, on maps of 8 x 8 and of 4 x 4."""
+    """Four blocks, on maps of 8 x 8 and 4 x 4."""
 
     block_rate: ArrayLike
     path_rate: ArrayLike
@@ -70,7 +70,7 @@ class ResNet(nn.Module):
 
 
 def load() -> list[jax.Array]:
-    """Training images, labels of which a part is random, test images, and true labels."""
+    """Loads training images, partly random labels, test images and their true labels."""
     x, y = load_digits(return_X_y=True)
     x = x.reshape(-1, 8, 8, 1) / 16
     x, test_x, y, test_y = train_test_split(
@@ -88,14 +88,14 @@ def optimizer(examples: int) -> optax.GradientTransformation:
 
 @jax.jit
 def start(key: jax.Array, x: jax.Array):
-    """Variables and state of the optimizer before the first step."""
+    """Returns the variables and the optimizer's state before the first step."""
     variables = ResNet(0.0, 0.0).init(key, x[:1], train=False)
     return variables, optimizer(len(x)).init(variables["params"])
 
 
 @jax.jit
 def train_step(rates, variables, opt_state, x, y, rows, key):
-    """One batch."""
+    """Trains on one batch."""
     model = ResNet(*rates)
 
     def loss(params):
@@ -135,15 +135,16 @@ def fit(rates, seed: int, x, y, test_x, test_y) -> np.ndarray:
 
 
 def draw(curves: dict[str, np.ndarray], path: str) -> None:
-    """Mean over the seeds, in a band of one standard deviation."""
+    """Draws the mean over the seeds, in a band of one standard deviation."""
     figure, axes = plt.subplots(1, 2, figsize=(10, 4), sharey=True, layout="constrained")
     epochs = np.arange(1, EPOCHS + 1)
     titles = ("Training images, some labels random", "Test images, true labels")
     for column, (axis, title) in enumerate(zip(axes, titles, strict=True)):
         for name, runs in curves.items():
-            mean, spread = runs[..., column].mean(axis=0), runs[..., column].std(axis=0, ddof=1)
+            mean = runs[..., column].mean(axis=0)
+            stddev = runs[..., column].std(axis=0, ddof=1)
             axis.plot(epochs, mean, label=name)
-            axis.fill_between(epochs, mean - spread, mean + spread, alpha=0.2)
+            axis.fill_between(epochs, mean - stddev, mean + stddev, alpha=0.2)
         axis.set(xlabel="epoch", title=title, xticks=epochs[1::2], ylim=(0.4, 1.01))
         axis.grid(alpha=0.3)
     axes[0].set(ylabel=f"accuracy, mean of {SEEDS} seeds")
@@ -162,9 +163,9 @@ def main() -> None:
         curves[name] = np.stack([fit(strengths, seed, *data) for seed in range(SEEDS)])
         last = curves[name][:, -1, 1]
         print(f"{name}: test accuracy {last.mean():.3f}, standard deviation {last.std(ddof=1):.3f}")
-    without, with_both = (runs[:, -1, 1] for runs in curves.values())
-    better = np.array2string(with_both - without, precision=3, sign="+")
-    print(f"difference of each seed: {better}")
+    without, with_both = curves.values()
+    gain = with_both[:, -1, 1] - without[:, -1, 1]
+    print(f"difference of each seed: {np.array2string(gain, precision=3, sign='+')}")
     draw(curves, path)
     print(f"figure: {path}")
 

@@ -1,10 +1,10 @@
-"""Linen: a training loop that can be killed at any moment and goes on to the same bits.
+"""Linen: a training loop that can be killed at any time and resumes with exactly the same results.
 
-Start it with ``--directory checkpoints``, kill it, and start it again. All that a step depends on
-is one pytree: parameters, batch statistics, the optimizer, early stopping with the best parameters,
-a strength that follows a plateau, the key, and the number of the step, from which the order of the
-data and the keys of dropout follow. Orbax saves it while training goes on, and its digests with it;
-where they tell that a checkpoint was damaged, the one before is taken.
+Start it with ``--directory checkpoints``, kill it, and start it again. A step depends on one pytree
+only: parameters, batch statistics, the optimizer, early stopping with the best parameters, a
+strength that follows a plateau, the key, and the number of the step, which determines the order of
+the data and the keys of dropout. Orbax saves this state and its digests while training goes on. If
+the digests show that a checkpoint is damaged, the one before it is used.
 """
 
 import argparse
@@ -25,12 +25,12 @@ from jaxreg import linen, masks, penalties, targets
 from jaxreg.training import digests, early_stopping, plateau
 
 BATCH_SIZE = 50
-BATCHES = 10  # of an epoch
+BATCHES = 10  # Batches of an epoch.
 OPTIMIZER = optax.adam(3e-3)
 
 
 class Network(nn.Module):
-    """A hidden layer, normalized and then thinned out."""
+    """A hidden layer with batch norm and dropout."""
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
@@ -39,11 +39,11 @@ class Network(nn.Module):
 
 
 class State(NamedTuple):
-    """All that the next step depends on; nothing else is remembered anywhere."""
+    """The complete state on which the next step depends."""
 
-    step: jax.Array  # number of batches so far: the position in the data
-    key: jax.Array  # the order of the data and the masks of dropout follow from it and the step
-    variables: Any  # params and batch_stats
+    step: jax.Array  # Number of batches so far, which is the position in the data.
+    key: jax.Array  # With the step it determines the order of the data and the dropout masks.
+    variables: Any  # The collections `params` and `batch_stats`.
     opt_state: Any
     stopping: early_stopping.EarlyStopping
     weight: plateau.Plateau
@@ -51,7 +51,7 @@ class State(NamedTuple):
 
 @jax.jit
 def initial_state(key: jax.Array) -> State:
-    """The state before the first step."""
+    """Returns the state before the first step."""
     init_key, key = jax.random.split(key)
     variables = Network().init(init_key, jnp.zeros((1, 64)), train=False)
     return State(
@@ -66,7 +66,7 @@ def initial_state(key: jax.Array) -> State:
 
 @jax.jit
 def train_step(state: State, x: jax.Array, y: jax.Array) -> State:
-    """One batch."""
+    """Trains on one batch."""
     order_key, dropout_key = jax.random.split(state.key)
     epoch, batch = jnp.divmod(state.step, BATCHES)
     order = jax.random.permutation(jax.random.fold_in(order_key, epoch), len(x))
@@ -93,7 +93,7 @@ def train_step(state: State, x: jax.Array, y: jax.Array) -> State:
 
 @jax.jit
 def validate(state: State, x: jax.Array, y: jax.Array) -> State:
-    """After an epoch: early stopping, and the strength that follows the validation loss."""
+    """Updates early stopping and the strength by the validation loss, after an epoch."""
     logits = Network().apply(state.variables, x, train=False)
     loss = targets.smoothed_cross_entropy(logits, y, alpha=0.0)
     return state._replace(
@@ -103,7 +103,7 @@ def validate(state: State, x: jax.Array, y: jax.Array) -> State:
 
 
 def save(manager: ocp.CheckpointManager, state: State) -> None:
-    """Copies the state and writes it in the background, whole or not at all."""
+    """Copies the state and writes it in the background, atomically."""
     contents = ocp.args.Composite(
         state=ocp.args.StandardSave(state), digests=ocp.args.JsonSave(digests.digest(state))
     )
@@ -111,7 +111,7 @@ def save(manager: ocp.CheckpointManager, state: State) -> None:
 
 
 def restore(manager: ocp.CheckpointManager, step: int, like: State) -> State:
-    """Returns what was saved after a step, in the structure of a state that is ``like`` it."""
+    """Returns the state that was saved after a step, with the structure of ``like``."""
     contents = ocp.args.Composite(
         state=ocp.args.StandardRestore(like), digests=ocp.args.JsonRestore()
     )
@@ -121,16 +121,16 @@ def restore(manager: ocp.CheckpointManager, step: int, like: State) -> State:
 
 
 def resume(manager: ocp.CheckpointManager, start: State) -> State:
-    """Returns the newest state that is what was saved, or ``start`` where nothing was saved."""
+    """Returns the newest intact checkpoint, or ``start`` if nothing was saved."""
     damaged = []
     for step in sorted(manager.all_steps(), reverse=True):
         try:
             state = restore(manager, step, start)
-        except Exception as error:  # Each part of a file that is damaged has an error of its own.
+        except Exception as error:  # Different damage raises different errors.
             print(f"checkpoint {step} cannot be used: {error}", flush=True)
             damaged.append(step)
             continue
-        for later in damaged:  # They would be taken for the newest, and are written again.
+        for later in damaged:  # Otherwise they would count as the newest checkpoints.
             manager.delete(later)
         print(f"resumed after step {step}", flush=True)
         return state
@@ -140,9 +140,10 @@ def resume(manager: ocp.CheckpointManager, start: State) -> State:
 
 
 def train(directory: Path, steps: int, save_every: int) -> State:
-    """Trains from the newest checkpoint in a folder, if there is one, to the last step."""
+    """Trains to the last step, from the newest checkpoint in a folder if there is one."""
     x, y = load_digits(return_X_y=True)
-    x, y = jnp.asarray(x / 16, jnp.float32), jnp.asarray(y, jnp.int32)
+    x = jnp.asarray(x / 16, jnp.float32)
+    y = jnp.asarray(y, jnp.int32)
     rows = BATCHES * BATCH_SIZE
     options = ocp.CheckpointManagerOptions(max_to_keep=3, cleanup_tmp_directories=True)
     with ocp.CheckpointManager(directory.absolute(), options=options) as manager:
@@ -157,10 +158,10 @@ def train(directory: Path, steps: int, save_every: int) -> State:
 
 
 def main() -> None:
-    """Trains, and prints a digest of the final state, which no interruption changes."""
+    """Trains, and prints a digest of the final state, which interruptions do not change."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--directory", type=Path, help="of the checkpoints; default: a new one")
-    parser.add_argument("--steps", type=int, default=300, help="batches of training")
+    parser.add_argument("--directory", type=Path, help="folder of checkpoints; default: temporary")
+    parser.add_argument("--steps", type=int, default=300, help="number of batches")
     parser.add_argument("--save-every", type=int, default=20, help="batches between checkpoints")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:

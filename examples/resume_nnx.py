@@ -1,11 +1,10 @@
-"""NNX: a training loop that can be killed at any moment and goes on to the same bits.
+"""NNX: a training loop that can be killed at any time and resumes with exactly the same results.
 
-Start it with ``--directory checkpoints``, kill it, and start it again. All that a step depends on
-is one module: the model with its batch statistics and the keys and counts of its dropout, the
-optimizer, early stopping with the best parameters, a strength that follows a plateau, and the
-number of the step, from which the order of the data follows. Orbax saves its state while training
-goes on, and its digests with it; where they tell that a checkpoint was damaged, the one before is
-taken.
+Start it with ``--directory checkpoints``, kill it, and start it again. A step depends on one module
+only: the model with its batch statistics and the keys and counts of its dropout, the optimizer,
+early stopping with the best parameters, a strength that follows a plateau, and the number of the
+step, which determines the order of the data. Orbax saves its state and its digests while training
+goes on. If the digests show that a checkpoint is damaged, the one before it is used.
 """
 
 import argparse
@@ -26,12 +25,12 @@ from jaxreg import nnx as regularized
 from jaxreg.training import digests, early_stopping, plateau
 
 BATCH_SIZE = 50
-BATCHES = 10  # of an epoch
+BATCHES = 10  # Batches of an epoch.
 LEARNED = (nnx.Param, nnx.BatchStat)
 
 
 class Network(nnx.Module):
-    """A hidden layer, normalized and then thinned out."""
+    """A hidden layer with batch norm and dropout."""
 
     def __init__(self, *, rngs: nnx.Rngs):
         self.hidden = nnx.Linear(64, 64, rngs=rngs)
@@ -44,9 +43,9 @@ class Network(nnx.Module):
 
 
 class Training(nnx.Module):
-    """All that the next step depends on; nothing else is remembered anywhere.
+    """The complete state on which the next step depends.
 
-    ``optimizer.step`` counts the batches so far: it is the position in the data.
+    ``optimizer.step`` counts the batches so far, so it is the position in the data.
     """
 
     def __init__(self, *, rngs: nnx.Rngs):
@@ -58,7 +57,7 @@ class Training(nnx.Module):
 
 @nnx.jit
 def train_step(training: Training, x: jax.Array, y: jax.Array) -> None:
-    """One batch; the step, the statistics and the counts of the dropout advance in place."""
+    """Trains on one batch; the step, the statistics and the dropout's counts advance in place."""
 
     def loss(model):
         params = nnx.state(model, nnx.Param)
@@ -72,7 +71,7 @@ def train_step(training: Training, x: jax.Array, y: jax.Array) -> None:
 
 @nnx.jit
 def validate(training: Training, x: jax.Array, y: jax.Array) -> None:
-    """After an epoch: early stopping, and the strength that follows the validation loss."""
+    """Updates early stopping and the strength by the validation loss, after an epoch."""
     training.model.eval()
     loss = targets.smoothed_cross_entropy(training.model(x), y, alpha=0.0)
     learned = nnx.state(training.model, LEARNED)
@@ -81,7 +80,7 @@ def validate(training: Training, x: jax.Array, y: jax.Array) -> None:
 
 
 def save(manager: ocp.CheckpointManager, training: Training) -> None:
-    """Copies the state and writes it in the background, whole or not at all."""
+    """Copies the state and writes it in the background, atomically."""
     state = nnx.state(training)
     contents = ocp.args.Composite(
         state=ocp.args.StandardSave(state), digests=ocp.args.JsonSave(digests.digest(state))
@@ -90,7 +89,7 @@ def save(manager: ocp.CheckpointManager, training: Training) -> None:
 
 
 def restore(manager: ocp.CheckpointManager, step: int, like: Training) -> Training:
-    """Returns what was saved after a step, in the structure of a module that is ``like`` it."""
+    """Returns the module that was saved after a step, with the structure of ``like``."""
     graph, state = nnx.split(like)
     contents = ocp.args.Composite(
         state=ocp.args.StandardRestore(state), digests=ocp.args.JsonRestore()
@@ -101,16 +100,16 @@ def restore(manager: ocp.CheckpointManager, step: int, like: Training) -> Traini
 
 
 def resume(manager: ocp.CheckpointManager, start: Training) -> Training:
-    """Returns the newest state that is what was saved, or ``start`` where nothing was saved."""
+    """Returns the newest intact checkpoint, or ``start`` if nothing was saved."""
     damaged = []
     for step in sorted(manager.all_steps(), reverse=True):
         try:
             training = restore(manager, step, start)
-        except Exception as error:  # Each part of a file that is damaged has an error of its own.
+        except Exception as error:  # Different damage raises different errors.
             print(f"checkpoint {step} cannot be used: {error}", flush=True)
             damaged.append(step)
             continue
-        for later in damaged:  # They would be taken for the newest, and are written again.
+        for later in damaged:  # Otherwise they would count as the newest checkpoints.
             manager.delete(later)
         print(f"resumed after step {step}", flush=True)
         return training
@@ -120,16 +119,17 @@ def resume(manager: ocp.CheckpointManager, start: Training) -> Training:
 
 
 def rows_of(step: int) -> np.ndarray:
-    """Which rows are the batch of a step: a function of the step alone."""
+    """Returns the rows of a batch, which depend on the step only."""
     epoch, batch = divmod(step, BATCHES)
     order = np.random.default_rng(epoch).permutation(BATCHES * BATCH_SIZE)
     return order[batch * BATCH_SIZE :][:BATCH_SIZE]
 
 
 def train(directory: Path, steps: int, save_every: int) -> Training:
-    """Trains from the newest checkpoint in a folder, if there is one, to the last step."""
+    """Trains to the last step, from the newest checkpoint in a folder if there is one."""
     x, y = load_digits(return_X_y=True)
-    x, y = (x / 16).astype(np.float32), y.astype(np.int32)
+    x = (x / 16).astype(np.float32)
+    y = y.astype(np.int32)
     others = slice(BATCHES * BATCH_SIZE, None)
     options = ocp.CheckpointManagerOptions(max_to_keep=3, cleanup_tmp_directories=True)
     with ocp.CheckpointManager(directory.absolute(), options=options) as manager:
@@ -145,10 +145,10 @@ def train(directory: Path, steps: int, save_every: int) -> Training:
 
 
 def main() -> None:
-    """Trains, and prints a digest of the final state, which no interruption changes."""
+    """Trains, and prints a digest of the final state, which interruptions do not change."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--directory", type=Path, help="of the checkpoints; default: a new one")
-    parser.add_argument("--steps", type=int, default=300, help="batches of training")
+    parser.add_argument("--directory", type=Path, help="folder of checkpoints; default: temporary")
+    parser.add_argument("--steps", type=int, default=300, help="number of batches")
     parser.add_argument("--save-every", type=int, default=20, help="batches between checkpoints")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:

@@ -1,7 +1,7 @@
-"""Sparse variational dropout: every weight learns its own dropout rate, and most of them can go.
+"""Sparse variational dropout: every weight learns its own dropout rate, and most can be pruned.
 
-Trains a network on scikit-learn's digits, with the divergence from the prior warmed up from zero.
-Weights whose noise has grown to ``log_alpha > 3`` are pruned in evaluation.
+Trains a network on scikit-learn's digits, with the weight of the divergence from the prior warmed
+up from zero. Weights with ``log_alpha > 3`` are pruned in evaluation.
 
     python examples/sparse_variational.py [figure.png]
 """
@@ -23,7 +23,7 @@ from jaxreg import dropout, linen, targets
 LEARNING_RATE = 3e-3
 BATCH_SIZE = 64
 EPOCHS = 100
-WARM_UP = 30  # Epochs until the divergence has its full weight.
+WARM_UP = 30  # Number of epochs until the divergence has its full weight.
 THRESHOLD = 3.0
 
 
@@ -41,14 +41,14 @@ class Network(nn.Module):
 
 
 def load() -> list[jax.Array]:
-    """Training and test rows: ``x, y`` twice."""
+    """Loads training and test rows: ``x, y`` twice."""
     x, y = load_digits(return_X_y=True)
     x, test_x, y, test_y = train_test_split(x / 16, y, test_size=0.3, random_state=0, stratify=y)
     return [jnp.float32(x), jnp.int32(y), jnp.float32(test_x), jnp.int32(test_y)]
 
 
 def log_alphas(params) -> dict[str, jax.Array]:
-    """By layer, how noisy every weight is."""
+    """Returns the noise of every weight, by layer."""
     return {
         name: dropout.variational_log_alpha(layer["kernel"], layer["log_var"])
         for name, layer in params.items()
@@ -56,7 +56,7 @@ def log_alphas(params) -> dict[str, jax.Array]:
 
 
 def share_pruned(params) -> jax.Array:
-    """Share of all weights that evaluation sets to zero."""
+    """Returns the share of all weights that evaluation sets to zero."""
     noise = jnp.concatenate([a.ravel() for a in log_alphas(params).values()])
     return jnp.mean(noise > THRESHOLD)
 
@@ -67,7 +67,7 @@ def accuracy(params, x: jax.Array, y: jax.Array, *, threshold: float) -> jax.Arr
 
 
 def train_step(tx, x, y, weight, carry, inputs):
-    """One batch; ``weight`` is that of the divergence."""
+    """Trains on one batch, with this ``weight`` of the divergence."""
     params, state = carry
     rows, key = inputs
 
@@ -107,7 +107,7 @@ def fit(key, x, y, test_x, test_y):
 
 
 def draw(params, curves, path: str) -> None:
-    """Left the training, right where the weights ended."""
+    """Draws the training (left) and the final noise of the weights (right)."""
     shares, accuracies = curves
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
     left.plot(100 * shares, label="weights pruned")
@@ -125,7 +125,7 @@ def draw(params, curves, path: str) -> None:
 
 
 def main() -> None:
-    """Trains, prints what pruning takes and costs, and draws the figure."""
+    """Trains, prints the size and accuracy after pruning, and draws the figure."""
     mpl.use("Agg")
     path = sys.argv[1] if len(sys.argv) > 1 else "sparse_variational.png"
     data = load()

@@ -1,8 +1,8 @@
 """A GAN on a ring of eight Gaussians, whose discriminator has spectrally normalized layers.
 
-Generator and discriminator are two models with an optimizer each, and share nothing. With slope 1
-of every layer the discriminator can nowhere be steeper than 1, however long it is trained; the
-same without the normalization is printed and drawn beside it.
+Generator and discriminator are separate models with their own optimizers. Every layer of the
+discriminator has a slope of at most 1, so the discriminator does too, however long it is trained.
+The same GAN without the normalization is shown for comparison.
 
     python examples/spectral_gan.py [figure.png]
 """
@@ -34,7 +34,7 @@ ARMS: dict[str, Wrap] = {
 
 
 class Generator(flax_nnx.Module):
-    """From noise to points."""
+    """Maps noise to points."""
 
     def __init__(self, *, rngs: flax_nnx.Rngs):
         self.layers = flax_nnx.Sequential(
@@ -50,7 +50,7 @@ class Generator(flax_nnx.Module):
 
 
 class Discriminator(flax_nnx.Module):
-    """From points to logits: high where they look real."""
+    """Maps points to logits, which are high if the points look real."""
 
     def __init__(self, wrap: Wrap, *, rngs: flax_nnx.Rngs):
         sizes = ((2, 64), (64, 64), (64, 1))
@@ -78,16 +78,17 @@ def latents(key: jax.Array, number: int) -> jax.Array:
 
 @flax_nnx.jit
 def train_step(generator, discriminator, generator_optimizer, discriminator_optimizer, key) -> None:
-    """One batch for the discriminator and one for the generator."""
+    """Trains the discriminator on one batch, and the generator on one."""
     real_key, first_key, second_key = jax.random.split(key, 3)
-    real, z = real_points(real_key, BATCH_SIZE), latents(second_key, BATCH_SIZE)
+    real = real_points(real_key, BATCH_SIZE)
+    z = latents(second_key, BATCH_SIZE)
     fake = generator(latents(first_key, BATCH_SIZE))
 
     def separate(discriminator):
         loss = jax.nn.softplus(-discriminator(real)) + jax.nn.softplus(discriminator(fake))
         return loss.mean()
 
-    # Both models are arguments, since the vectors of the discriminator advance in here, too.
+    # Both models are arguments, because the discriminator's vectors are updated here too.
     def deceive(generator, discriminator):
         return jax.nn.softplus(-discriminator(generator(z))).mean()
 
@@ -111,15 +112,15 @@ def fit(wrap: Wrap) -> tuple[Generator, Discriminator]:
 
 
 def steepest_slope(discriminator: Discriminator) -> float:
-    """Largest gradient of the discriminator on a grid."""
+    """Returns the largest gradient norm of the discriminator on a grid."""
     side = jnp.linspace(-2 * RADIUS, 2 * RADIUS, 100)
     grid = jnp.stack(jnp.meshgrid(side, side), axis=-1).reshape(-1, 2)
     slope = flax_nnx.jit(jax.grad(lambda x: discriminator(x).sum()))(grid)
     return float(jnp.linalg.norm(slope, axis=1).max())
 
 
-def covered(points: np.ndarray) -> tuple[int, float]:
-    """Number of modes that get a fifth of their share, and the part of points near any mode."""
+def coverage(points: np.ndarray) -> tuple[int, float]:
+    """Counts the modes with a fifth of their share, and returns the share of points near any."""
     angle = 2 * np.pi / MODES * np.arange(MODES)
     centers = RADIUS * np.stack([np.cos(angle), np.sin(angle)], axis=1)
     near = np.linalg.norm(points[:, None] - centers, axis=-1) < 5 * STDDEV
@@ -127,7 +128,7 @@ def covered(points: np.ndarray) -> tuple[int, float]:
 
 
 def draw(results: dict[str, tuple[np.ndarray, float]], path: str) -> None:
-    """Generated points over real ones."""
+    """Draws generated points over real ones."""
     figure, axes = plt.subplots(1, len(results), figsize=(9, 5), layout="constrained")
     real = np.asarray(real_points(jax.random.key(3), 1000))
     for axis, (name, (points, slope)) in zip(axes, results.items(), strict=True):
@@ -148,7 +149,7 @@ def main() -> None:
         generator, discriminator = fit(wrap)
         points = np.asarray(generator(latents(jax.random.key(4), 4000)))
         slope = steepest_slope(discriminator)
-        modes, near = covered(points)
+        modes, near = coverage(points)
         results[name] = points, slope
         print(f"{name}: steepest slope of the discriminator {slope:.2f}")
         print(f"{name}: {modes} of {MODES} modes, {near:.0%} of the points near one")

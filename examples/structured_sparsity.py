@@ -1,9 +1,9 @@
-"""A convolution network that loses its needless channels: group lasso, then a smaller network.
+"""Structured sparsity: group lasso removes channels of a convolutional network.
 
-Every proximal step shrinks the weights that come into a channel as one group, and sets whole groups
-to exactly zero. Such a channel is the same number at every position, ``relu(bias)``, which moves
-into the bias of the next layer; the channel and the weights that read it are then cut out. Without
-padding that changes no output but by rounding.
+Every proximal step shrinks the weights into a channel as one group, and sets whole groups to
+exactly zero. Such a channel has the same value at every position, ``relu(bias)``, which moves into
+the bias of the next layer; the channel and the weights that read it are then removed. Without
+padding the outputs only change by rounding.
 
     python examples/structured_sparsity.py
 """
@@ -42,7 +42,7 @@ class Network(nn.Module):
 
 
 def load() -> list[jax.Array]:
-    """Training and test images and labels: ``x, y`` twice."""
+    """Loads training and test images and labels: ``x, y`` twice."""
     x, y = load_digits(return_X_y=True)
     x = x.reshape(-1, 8, 8, 1) / 16
     x, test_x, y, test_y = train_test_split(x, y, test_size=0.3, random_state=0, stratify=y)
@@ -50,7 +50,7 @@ def load() -> list[jax.Array]:
 
 
 def optimizer(steps: int, weight: jax.Array) -> optax.GradientTransformationExtraArgs:
-    """Momentum, and a proximal step of its long-run length for the kernels of convolutions."""
+    """Chains momentum and a proximal step for convolution kernels, scaled to its step size."""
     schedule = optax.cosine_decay_schedule(LEARNING_RATE, steps)
     shrink = transforms.proximal(
         proximal.group_lasso, weight, lambda step: schedule(step) / (1 - MOMENTUM)
@@ -66,9 +66,10 @@ def optimizer(steps: int, weight: jax.Array) -> optax.GradientTransformationExtr
 
 @jax.jit
 def fit(key, x, y, weight):
-    """Returns the parameters of a network of full size; ``weight`` is that of the group lasso."""
+    """Trains a network of full size with this ``weight`` of the group lasso."""
     init_key, key = jax.random.split(key)
-    model, steps = Network(FEATURES), len(x) // BATCH_SIZE
+    model = Network(FEATURES)
+    steps = len(x) // BATCH_SIZE
     tx = optimizer(steps * EPOCHS, weight)
     params = model.init(init_key, x[:1])["params"]
 
@@ -90,11 +91,12 @@ def fit(key, x, y, weight):
     return carry[0]
 
 
-def cut(params):
-    """Parameters without the channels whose kernels are zero; the network computes the same."""
+def remove_channels(params):
+    """Removes channels whose kernels are zero, without changing the outputs."""
     params = dict(params)
     for name, following in zip(CONVOLUTIONS, (*CONVOLUTIONS[1:], "dense"), strict=True):
-        kernel, bias = params[name]["kernel"], params[name]["bias"]
+        kernel = params[name]["kernel"]
+        bias = params[name]["bias"]
         kept = jnp.any(kernel != 0, axis=(0, 1, 2))
         constant = jnp.where(kept, 0, nn.relu(bias))
         # Positions, channels, outputs: a dense layer reads each position with its own weights.
@@ -115,8 +117,8 @@ def size_of(params) -> int:
     return sum(w.size for w in jax.tree.leaves(params))
 
 
-def compiled(params, x: jax.Array):
-    """The network for these parameters, and its floating-point operations for ``x``."""
+def compile_for(params, x: jax.Array):
+    """Compiles the network for these parameters, and counts its operations for ``x``."""
     features = tuple(len(params[name]["bias"]) for name in CONVOLUTIONS)
     function = jax.jit(lambda params, x: Network(features).apply({"params": params}, x))
     program = function.lower(params, x).compile()
@@ -124,7 +126,7 @@ def compiled(params, x: jax.Array):
 
 
 def seconds(function, x: jax.Array) -> float:
-    """Shortest of some runs."""
+    """Measures the time of the shortest of 30 runs."""
     runs = []
     for _ in range(30):
         start = time.perf_counter()
@@ -134,15 +136,19 @@ def seconds(function, x: jax.Array) -> float:
 
 
 def main() -> None:
-    """Trains, cuts, and prints what the smaller network costs and how far its outputs are."""
+    """Trains, removes channels, and compares the smaller network with the full one."""
     x, y, test_x, test_y = load()
-    dense, full = (fit(jax.random.key(0), x, y, weight) for weight in (0.0, WEIGHT))
-    small = cut(full)
-    (run_full, flops_full), (run_small, flops_small) = (compiled(p, test_x) for p in (full, small))
-    logits, same = run_full(test_x), run_small(test_x)
+    dense = fit(jax.random.key(0), x, y, 0.0)
+    full = fit(jax.random.key(0), x, y, WEIGHT)
+    small = remove_channels(full)
+    run_dense, _ = compile_for(dense, test_x)
+    run_full, flops_full = compile_for(full, test_x)
+    run_small, flops_small = compile_for(small, test_x)
+    logits = run_full(test_x)
+    same = run_small(test_x)
     for name in CONVOLUTIONS:
         print(f"{name}: {len(small[name]['bias'])} of {len(full[name]['bias'])} channels kept")
-    outputs = {"without penalty": compiled(dense, test_x)[0](test_x), "with": logits, "cut": same}
+    outputs = {"without penalty": run_dense(test_x), "with penalty": logits, "small": same}
     for name, values in outputs.items():
         print(f"test accuracy {name}: {jnp.mean(values.argmax(-1) == test_y):.3f}")
     difference = jnp.abs(same - logits).max() / jnp.abs(logits).max()

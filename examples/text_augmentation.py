@@ -1,11 +1,11 @@
-"""Augmentation of text with few sentences: what helps a small classifier, over seeds.
+"""Augmentation of text with few sentences: accuracy of a small classifier, over seeds.
 
-A toy language has 30 meanings with four words each, and a sentence is positive if its meanings are
-so in the mean. A convolutional classifier sees 80 sentences, so that many words come up once or
-never. It is trained with each augmentation on token ids or embeddings, and with translation into a
-language that has one word for each meaning, and back: two functions that stand for models. What is
-printed is the accuracy on new sentences, its mean over seeds and the difference to no augmentation,
-seed by seed, with standard errors. What knows which words mean the same gains most.
+A toy language has 30 meanings with four words each, and a sentence is positive if its mean meaning
+is. A convolutional classifier sees 80 sentences, so many words occur once or never. It is trained
+with each augmentation on token ids or embeddings, and with translation into a language that has one
+word for each meaning, and back; two functions take the place of translation models. Printed are the
+mean accuracy over seeds on new sentences and the mean difference to no augmentation, paired by
+seed, with standard errors. Augmentations that know which words are synonyms gain most.
 
     python examples/text_augmentation.py
 """
@@ -39,19 +39,19 @@ SYNONYMS = text.neighbors_from_dictionary(
 
 
 class Classifier(nn.Module):
-    """Embeds tokens, convolves pairs of them and takes the mean of what is real."""
+    """Embeds tokens, convolves pairs of them and takes the mean without padding."""
 
     @nn.compact
     def __call__(self, tokens, where, change=lambda x: x):
         x = change(nn.Embed(VOCABULARY, DIM)(tokens))
-        # As one product, since the compiler is slow at convolutions mapped over seeds.
+        # One product, because XLA is slow at convolutions that are vmapped over seeds.
         x = nn.relu(nn.Dense(24)(jnp.concatenate([x, jnp.roll(x, -1, -2)], -1)))
         mean = jnp.sum(jnp.where(where[..., None], x, 0), -2) / jnp.sum(where, -1, keepdims=True)
         return nn.Dense(2)(mean)
 
 
 def sentences(key, number):
-    """Sentences of 5 to 10 words between a start and an end, and whether they are positive."""
+    """Draws sentences of 5 to 10 words between a start and an end, and their labels."""
     keys = jax.random.split(key, 3)
     meaning = jax.random.randint(keys[0], (number, LENGTH), 0, MEANINGS)
     word = jax.random.randint(keys[1], (number, LENGTH), 0, WORDS)
@@ -76,8 +76,8 @@ def backward(key, tokens, where):
     return jnp.flip(jnp.where(tokens < FIRST, tokens, words), -1), jnp.flip(where, -1)
 
 
-def masked(key, tokens, where):
-    """Tokens masked as for a language model; the labels are not of use here."""
+def mask_spans(key, tokens, where):
+    """Masks tokens as for a language model; its labels are not used here."""
     replacement = text.Replacement(mask_id=MASK, vocabulary_size=VOCABULARY)
     function = partial(text.span_masking, rate=0.15, replacement=replacement, protected=SPECIAL)
     return function(key, tokens, where=where).tokens
@@ -93,7 +93,7 @@ ON_TOKENS = {
     ),
     "deletion 0.1": partial(text.random_deletion, rate=0.1, pad_id=PAD, protected=SPECIAL),
     "swaps 0.2": partial(text.random_swap, rate=0.2, protected=SPECIAL),
-    "spans 0.15": masked,
+    "spans 0.15": mask_spans,
     "back-translation": partial(
         text.back_translation, forward=forward, backward=backward, probability=0.5, pad_id=PAD
     ),
@@ -102,11 +102,12 @@ ON_EMBEDDINGS = {"noise 5": partial(text.embedding_noise, alpha=5.0)}
 
 
 def train(key, augment, change):
-    """Trains one classifier on augmented sentences; returns its accuracy on new ones."""
+    """Trains one classifier on augmented sentences and returns its accuracy on new ones."""
     train_key, test_key, init_key, step_key = jax.random.split(key, 4)
     tokens, labels = sentences(train_key, TRAINING)
     where = tokens != PAD
-    model, tx = Classifier(), optax.adam(LEARNING_RATE)
+    model = Classifier()
+    tx = optax.adam(LEARNING_RATE)
     params = model.init(init_key, tokens, where)
 
     def step(carry, key):
@@ -129,7 +130,7 @@ def train(key, augment, change):
 
 
 def mean_and_error(values):
-    """Mean over seeds, and its standard error, in percent."""
+    """Returns the mean over seeds and its standard error, in percent."""
     return 100 * values.mean(), 100 * values.std(ddof=1) / values.size**0.5
 
 
@@ -144,7 +145,8 @@ def main() -> None:
         arm = jax.vmap(lambda key, a=augment, c=change: train(key, a, c))
         accuracy = jax.jit(arm)(keys)
         reference = accuracy if reference is None else reference
-        (mean, error), (gain, gain_error) = map(mean_and_error, (accuracy, accuracy - reference))
+        mean, error = mean_and_error(accuracy)
+        gain, gain_error = mean_and_error(accuracy - reference)
         print(f"{name:18}{mean:6.1f} ± {error:4.1f}{gain:+9.1f} ± {gain_error:4.1f}")
 
 

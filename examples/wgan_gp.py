@@ -1,7 +1,7 @@
 """A Wasserstein GAN on a ring of eight Gaussians, with gradient penalty and without.
 
-What a critic sees is a distance only if it is nowhere steeper than 1; nothing holds the critic of
-the other arm. Trains all seeds of an arm in one mapped program.
+The critic measures a distance only if its slope is at most 1 everywhere; without the penalty its
+slope is not bounded. Trains all seeds of an arm in one vmapped program.
 
     python examples/wgan_gp.py [figure.png]
 """
@@ -43,7 +43,8 @@ class Network(nn.Module):
         return nn.Dense(self.outputs)(x)
 
 
-GENERATOR, CRITIC = Network(2), Network(1)
+GENERATOR = Network(2)
+CRITIC = Network(1)
 ADAM = optax.adam(LEARNING_RATE, b1=0.5, b2=0.9)
 
 
@@ -59,7 +60,7 @@ def generate(params, key: jax.Array, number: int) -> jax.Array:
 
 
 def distance(critic, real: jax.Array, fake: jax.Array) -> jax.Array:
-    """How far apart the critic sees the two, in units of its slope."""
+    """Returns the critic's distance between real and generated points."""
     return CRITIC.apply(critic, real).mean() - CRITIC.apply(critic, fake).mean()
 
 
@@ -69,7 +70,7 @@ def descend(loss, params, state):
 
 
 def train_step(weight: jax.Array, carry, key: jax.Array):
-    """Some batches for the critic and one for the generator; also returns the critic's distance."""
+    """Trains the critic on some batches and the generator on one; returns the distance too."""
     generator, generator_state, critic, critic_state = carry
     *critic_keys, key = jax.random.split(key, CRITIC_STEPS + 1)
     for critic_key in critic_keys:
@@ -105,14 +106,14 @@ def fit(key: jax.Array, weight: jax.Array):
     return generate(carry[0], sample_key, 4000), distances
 
 
-def covered(points: np.ndarray) -> tuple[int, float]:
-    """Number of modes that get a fifth of their share, and the part of points near any mode."""
+def coverage(points: np.ndarray) -> tuple[int, float]:
+    """Counts the modes with a fifth of their share, and returns the share of points near any."""
     near = np.linalg.norm(points[:, None] - CENTERS, axis=-1) < 5 * STDDEV
     return int((near.mean(axis=0) > 0.2 / MODES).sum()), float(near.any(axis=1).mean())
 
 
 def draw(results: dict[str, tuple[np.ndarray, np.ndarray]], path: str) -> None:
-    """Points of the first seed over real ones, and the distances that the critics saw."""
+    """Draws points of the first seed over real ones, and the critics' distances."""
     figure, axes = plt.subplots(1, len(results) + 1, figsize=(13, 4), layout="constrained")
     real = np.asarray(real_points(jax.random.key(3), 1000))
     for axis, (name, (points, distances)) in zip(axes, results.items(), strict=False):
@@ -121,7 +122,7 @@ def draw(results: dict[str, tuple[np.ndarray, np.ndarray]], path: str) -> None:
         axis.set(title=name, xlim=(-3, 3), ylim=(-3, 3), aspect="equal")
         axis.legend(loc="upper right")
         axes[-1].plot(np.abs(distances[0]), label=name, linewidth=0.8)
-    axes[-1].set(yscale="log", xlabel="step", title="Distance that the critic sees, magnitude")
+    axes[-1].set(yscale="log", xlabel="step", title="Magnitude of the critic's distance")
     axes[-1].legend()
     figure.savefig(path, dpi=120)
 
@@ -134,14 +135,14 @@ def main() -> None:
     results = {}
     for weight in WEIGHTS:
         name = f"gradient penalty {weight:g}" if weight else "without"
-        points, distances = map(np.asarray, jax.vmap(fit, (0, None))(keys, weight))
+        points, distances = jax.device_get(jax.vmap(fit, (0, None))(keys, weight))
         results[name] = points, distances
         for seed in range(SEEDS):
-            modes, near = covered(points[seed])
-            seen = np.abs(distances[seed, -100:]).mean()
+            modes, near = coverage(points[seed])
+            last = np.abs(distances[seed, -100:]).mean()
             print(
                 f"{name}, seed {seed}: {modes} of {MODES} modes, {near:.0%} of the points near "
-                f"one, distance {seen:.3g}"
+                f"one, distance {last:.3g}"
             )
     draw(results, path)
     print(f"figure: {path}")

@@ -1,7 +1,7 @@
 """Functional regularization for JAX and Flax.
 
-Every technique stands once, as a pure function that imports nothing but JAX, in the namespace named
-after the place of a training step where it acts:
+Every technique is written once, as a pure function that imports nothing but JAX, in the namespace
+named after the place of a training step where it acts:
 
 - ``dropout``, ``noise``: activations, ``(key, x) -> x``.
 - ``normalization``: activations with statistics, ``(x, stats) -> (y, stats)``.
@@ -10,12 +10,18 @@ after the place of a training step where it acts:
   ``(f, x) -> scalar``, ``mean, log_var -> kl`` and ``logits, labels -> loss``.
 - ``proximal``, ``projections``: the update, ``w -> w``.
 - ``augment``: the data, ``image -> image`` and ``(key, image) -> image``.
-- ``masks``: which parameters a regularizer touches.
+- ``masks``: selections of the parameters that a regularizer touches.
 
-Adapters without mathematics lift them to a framework: ``linen`` and ``nnx`` for Flax modules,
-``transforms`` for Optax chains, ``training`` for what surrounds the step, ``study`` for measuring
-which regularizer helps, and ``testing`` for holding a regularizer of your own to the same contract.
-They are imported on first use, so that ``import jaxreg`` needs neither Flax nor Optax.
+The other packages are imported on first use, so that ``import jaxreg`` imports neither Flax nor
+Optax:
+
+- ``linen``, ``nnx``: adapters without mathematics for Flax modules.
+- ``transforms``: adapters for Optax chains.
+- ``training``: early stopping, schedules, ensembles and more for the training loop.
+- ``explain``, ``diagnosis``, ``advice``: the regularizers at work, the verdict on a run, and the
+  techniques to begin with.
+- ``study``: measures which regularizer helps.
+- ``testing``: holds a regularizer of your own to the same contract.
 
 >>> import jax.numpy as jnp
 >>> import jaxreg
@@ -58,11 +64,21 @@ __all__ = [
     "targets",
 ]
 
-_ON_FIRST_USE = ("linen", "nnx", "study", "testing", "training", "transforms")
+_ON_FIRST_USE = (
+    "advice",
+    "diagnosis",
+    "explain",
+    "linen",
+    "nnx",
+    "study",
+    "testing",
+    "training",
+    "transforms",
+)
 
 
 def __getattr__(name: str) -> Any:
-    """Imports a package that needs Flax or Optax when it is asked for."""
+    """Imports one of the other packages on first use."""
     if name in _ON_FIRST_USE:
         return importlib.import_module(f"jaxreg.{name}")
     raise AttributeError(f"module 'jaxreg' has no attribute {name!r}")

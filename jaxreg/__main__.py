@@ -1,4 +1,4 @@
-"""``jaxreg`` and ``python -m jaxreg``: the command line of :mod:`jaxreg.study` as a process."""
+"""``jaxreg`` and ``python -m jaxreg``: the command line as a process."""
 
 import os
 import sys
@@ -8,14 +8,14 @@ _INTERRUPTED = 130
 
 
 def entry() -> int:
-    """Runs the command line for a process, which an interrupt ends at once.
+    """Runs the command line, and ends the process at once if it is interrupted.
 
     Returns:
-      The exit status; 130 when interrupted never returns.
+      The exit status. An interrupt ends the process with status 130 instead.
     """
     try:
-        # Imported here, so that an interrupt while modules load is one too.
-        from jaxreg.study.cli import main
+        # Imported inside, so that an interrupt while modules load is handled, too.
+        from jaxreg.cli.main import main
 
         status = main()
     except KeyboardInterrupt:
@@ -25,7 +25,7 @@ def entry() -> int:
         for stream in (sys.stdout, sys.stderr):
             with suppress(OSError, ValueError):
                 stream.flush()
-        # An ordinary end would wait for compilations in other threads, which may crash meanwhile.
+        # A normal exit would wait for compilations in other threads, which may crash meanwhile.
         os._exit(status)
     return status
 

@@ -1,4 +1,4 @@
-"""Axes of arrays: outputs and inputs of a kernel."""
+"""Axes of a kernel: outputs and all others."""
 
 import jax
 
@@ -8,6 +8,6 @@ Axes = int | tuple[int, ...]
 
 
 def split_axes(w: jax.Array, axis: Axes) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Output axes and all others."""
+    """Returns the output axes and all others, as sorted numbers."""
     outputs = canonical_axes(axis, w.ndim)
     return outputs, tuple(a for a in range(w.ndim) if a not in outputs)

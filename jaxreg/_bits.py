@@ -1,10 +1,10 @@
-"""Random bits from keys and positions, and the decisions and variates made of them.
+"""Random bits from keys and positions, and the decisions and numbers made from them.
 
-Threefry costs some hundred integer operations for every element. Here the bits of an element are a
-hash of its position and the key: a handful of operations that fuse into the loop that uses them, so
-that nothing is stored and the backward pass draws the same bits again. They depend on the global
-position alone, not on devices or shardings. ``benchmarks/randomness.py`` holds the evidence that
-the hash is good enough, and what it was chosen from.
+Threefry needs about a hundred integer operations for each element. Here the bits of an element are
+a hash of its position and the key: a few operations that fuse into the loop that uses them, so that
+nothing is stored and the backward pass draws the same bits again. They depend only on the global
+position, not on devices or shardings. ``benchmarks/randomness.py`` tests the hash, and
+``benchmarks/hashes.py`` compares it with others.
 """
 
 import math
@@ -13,10 +13,10 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding
 from jax.typing import DTypeLike
 
-from jaxreg._sharding import sharding_like
+from jaxreg._sharding import explicit_sharding, for_axis, for_shape
 
 Bits = Callable[[jax.Array, tuple[int, ...], DTypeLike], jax.Array]
 Index = tuple[jax.Array | None, jax.Array]
@@ -34,22 +34,23 @@ def bernoulli(
 ) -> jax.Array:
     """Returns booleans that are true with probability ``rate``, in ``[0, 1]``.
 
-    Compares 32 random bits with an integer threshold: the probability is met to 2**-32, where
-    comparing with a float32 uniform would round a small rate to multiples of 2**-23. A rate of 0
-    is never and a rate of 1 is always true.
-
     Args:
       key: PRNG key.
       rate: Probability of true, an array of shape ``()``.
-      shape: Shape of the result, that of ``like`` or 1 along some of its axes.
-      like: Array on whose devices the bits are drawn.
+      shape: Shape of the result: the shape of ``like``, with 1 along some of its axes.
+      like: Array whose sharding the result takes on an Explicit mesh.
       bits: Source of the bits, see :func:`draw`.
     """
     return below(draw(key, shape, like=like, bits=bits), rate)
 
 
 def below(words: jax.Array, rate: jax.Array) -> jax.Array:
-    """Tells which of random words lie in the lowest part ``rate`` of their range."""
+    """Tells which random words lie in the lowest part ``rate`` of their range.
+
+    The comparison of 32 bits with an integer is exact to 2**-32, whereas a comparison with uniform
+    float32 numbers rounds a small rate to multiples of 2**-23. A rate of 0 is never true and a rate
+    of 1 always.
+    """
     rate = rate.astype(jnp.float32)
     return (words < (rate * 2.0**32).astype(jnp.uint32)) | (rate >= 1)
 
@@ -57,9 +58,9 @@ def below(words: jax.Array, rate: jax.Array) -> jax.Array:
 def uniform(
     key: jax.Array, shape: tuple[int, ...], *, like: jax.Array, bits: Bits | None = None
 ) -> jax.Array:
-    """Returns float32 numbers evenly spread over ``(0, 1)``: the odd multiples of 2**-24."""
-    drawn = draw(key, shape, like=like, bits=bits) >> np.uint32(9)
-    return (drawn.astype(jnp.float32) + 0.5) * 2.0**-23
+    """Returns uniform float32 numbers in ``(0, 1)``: odd multiples of 2**-24."""
+    words = draw(key, shape, like=like, bits=bits) >> np.uint32(9)
+    return (words.astype(jnp.float32) + 0.5) * 2.0**-23
 
 
 def normal(
@@ -67,69 +68,63 @@ def normal(
 ) -> jax.Array:
     r"""Returns float32 standard normal numbers, up to 6.3 in magnitude.
 
-    One bit is the sign, the others a tail probability :math:`v` of which
-    :math:`\sqrt 2 \, \mathrm{erf}^{-1}(1 - v)` is the magnitude. With the small number :math:`v`
-    kept as it is, the logarithm loses nothing in the tail. The polynomials are those of Giles,
-    "Approximating the erfinv function", 2010, single precision: within 3e-6 up to a magnitude of
-    5.4, and within 3e-3 for the seven words in 10**8 beyond.
+    One bit is the sign, the others a tail probability :math:`v` with the magnitude
+    :math:`\sqrt 2 \, \mathrm{erf}^{-1}(1 - v)`. The logarithm is computed from the small number
+    :math:`v` itself and loses no digits in the tail. The polynomials are from Giles, "Approximating
+    the erfinv function", 2010, single precision: within 3e-6 up to a magnitude of 5.4, and within
+    3e-3 for the seven words in 10**8 beyond.
     """
-    drawn = draw(key, shape, like=like, bits=bits)
-    tail = ((drawn >> np.uint32(1)).astype(jnp.float32) + 0.5) * 2.0**-31
+    words = draw(key, shape, like=like, bits=bits)
+    tail = ((words >> np.uint32(1)).astype(jnp.float32) + 0.5) * 2.0**-31
     w = -jnp.log(tail * (2 - tail))
     erfinv = jnp.where(
         w < 5, _polynomial(_CENTRAL, w - 2.5), _polynomial(_TAIL, jnp.sqrt(w) - 3)
     ) * (1 - tail)
     magnitude = math.sqrt(2) * erfinv
-    return jnp.where((drawn & np.uint32(1)) == 0, magnitude, -magnitude)
+    return jnp.where((words & np.uint32(1)) == 0, magnitude, -magnitude)
 
 
 def draw(
     key: jax.Array, shape: tuple[int, ...], *, like: jax.Array, bits: Bits | None = None
 ) -> jax.Array:
-    """Returns 32 random bits for each position of ``shape``.
+    """Returns 32 random bits for each position of ``shape``, a hash of the position and the key.
 
     Args:
       key: PRNG key.
-      shape: Shape of the result, that of ``like`` or 1 along some of its axes.
+      shape: Shape of the result: the shape of ``like``, with 1 along some of its axes.
       like: Array whose sharding the result takes on an Explicit mesh.
       bits: Another source, called as ``bits(key, shape, jnp.uint32)`` like ``jax.random.bits``.
     """
-    sharding = sharding_like(like, shape)
-    if bits is None:
-        return counter_bits(key, shape, sharding)
-    drawn = bits(key, shape, jnp.uint32)
-    if drawn.shape != shape or drawn.dtype != jnp.uint32:
-        raise TypeError(
-            f"`bits` must return uint32 of shape {shape}, got {drawn.dtype} of shape "
-            f"{drawn.shape}; pass a function like jax.random.bits."
-        )
-    return drawn if sharding is None else jax.sharding.reshard(drawn, sharding)
-
-
-def counter_bits(
-    key: jax.Array, shape: tuple[int, ...], sharding: NamedSharding | None = None
-) -> jax.Array:
-    """Returns 32 bits for each position of ``shape``, hashed from the position and the key."""
+    sharding = explicit_sharding(like)
+    if sharding is not None:
+        sharding = for_shape(sharding, shape)
+    if bits is not None:
+        return _call_source(bits, key, shape, sharding)
     if jax.config.jax_debug_key_reuse:  # type: ignore[attr-defined]
-        jax.random.bits(key)  # The checker does not count looking at a key's words as a use.
+        jax.random.bits(key)  # The checker does not count reading a key's words as a use.
     keys = subkeys(key)
-    # A loop over layers would keep an array of all indices if that did not depend on the key. With
-    # a start that is taken off again it does, and each step computes the index where it is used.
+    coordinates = []
+    for axis, size in enumerate(shape):
+        line = tuple(size if a == axis else 1 for a in range(len(shape)))
+        out = None if sharding is None else for_axis(sharding, axis)
+        coordinates.append(jax.lax.broadcasted_iota(jnp.uint32, line, axis, out_sharding=out))
+    # Offsetting the index by the key and subtracting it again keeps XLA from hoisting the array of
+    # indices out of a loop over layers, where it would have to be stored.
     start = keys[0] if math.prod(shape) <= 2**32 else jnp.uint32(0)
-    coordinates = [_positions(shape, axis, sharding) for axis in range(len(shape))]
     high, low = flat_index(coordinates, shape, start)
     return hash_index(keys, (high, low - start))
 
 
 def subkeys(key: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Returns two words in which every bit depends on every bit of the key, and no two keys agree.
+    """Returns two words, different for any two keys, whose bits depend on every bit of the key.
 
-    A Feistel network of four rounds is a permutation of pairs of words. Keys of more than two
-    words, as of the generator ``rbg``, pass through it pair by pair.
+    A Feistel network of four rounds is a permutation of pairs of words. Longer keys, as in the
+    generator ``rbg``, pass through it pair by pair.
     """
     typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
     words = jax.random.key_data(key) if typed else key
-    left, right = jnp.uint32(0x243F6A88), jnp.uint32(0x85A308D3)  # The first digits of pi.
+    left = jnp.uint32(0x243F6A88)  # The first digits of pi.
+    right = jnp.uint32(0x85A308D3)
     for start in range(0, words.shape[0], 2):
         left = left ^ words[start]
         if start + 1 < words.shape[0]:
@@ -143,12 +138,12 @@ def subkeys(key: jax.Array) -> tuple[jax.Array, jax.Array]:
 def flat_index(
     coordinates: Sequence[jax.Array], shape: tuple[int, ...], start: jax.Array | int = 0
 ) -> Index:
-    """Returns the row-major index of elements as two words, the high one only where it is needed.
+    """Returns the row-major index of elements as two words; the high one is None if not needed.
 
     Args:
       coordinates: Positions along every axis, ``uint32``, of shapes that broadcast.
       shape: Lengths of the axes; their product is at most 2**64.
-      start: What the low word counts from, modulo 2**32, where there is no high one.
+      start: Number that the low word counts from, modulo 2**32; 0 if there is a high word.
     """
     low = jnp.asarray(start, jnp.uint32)
     high = jnp.uint32(0) if math.prod(shape) > 2**32 else None
@@ -168,13 +163,14 @@ def hash_index(keys: tuple[jax.Array, jax.Array], index: Index) -> jax.Array:
     """Hashes an index with two words of key.
 
     The index enters both rounds, so that the result is not a permutation of the indices: values
-    repeat as often as in random numbers.
+    repeat as often as random numbers do.
     """
     first, second = keys
     high, low = index
     if high is not None:
         block = mix(high)  # Zero for the first 2**32 elements, which need no high word.
-        first, second = first ^ block, second ^ (block * np.uint32(0x9E3779B9))
+        first = first ^ block
+        second = second ^ (block * np.uint32(0x9E3779B9))
     return mix(mix(low + first) + (low ^ second))
 
 
@@ -189,26 +185,34 @@ def mix(x: jax.Array) -> jax.Array:
     return x ^ (x >> np.uint32(16))
 
 
-def _positions(shape: tuple[int, ...], axis: int, sharding: NamedSharding | None) -> jax.Array:
-    """Positions along one axis, of size 1 along the others."""
-    line = tuple(size if a == axis else 1 for a, size in enumerate(shape))
-    if sharding is not None:
-        spec = (name if a == axis else None for a, name in enumerate(sharding.spec))
-        sharding = NamedSharding(sharding.mesh, PartitionSpec(*spec))
-    return jax.lax.broadcasted_iota(jnp.uint32, line, axis, out_sharding=sharding)
+def _call_source(
+    bits: Bits, key: jax.Array, shape: tuple[int, ...], sharding: NamedSharding | None
+) -> jax.Array:
+    """Draws from a source of the caller, and checks what it returns."""
+    words = bits(key, shape, jnp.uint32)
+    if words.shape != shape or words.dtype != jnp.uint32:
+        raise TypeError(
+            f"`bits` must return uint32 of shape {shape}, got {words.dtype} of shape "
+            f"{words.shape}; pass a function like jax.random.bits."
+        )
+    return words if sharding is None else jax.sharding.reshard(words, sharding)
 
 
 def _high_product(a: jax.Array, b: np.uint32) -> jax.Array:
-    """High word of the 64-bit product of two words, from their halves."""
-    half, low_half = np.uint32(16), np.uint32(0xFFFF)
-    a_high, a_low = a >> half, a & low_half
-    b_high, b_low = b >> half, b & low_half
+    """Returns the high word of the 64-bit product of two words, from their halves."""
+    half = np.uint32(16)
+    low_half = np.uint32(0xFFFF)
+    a_high = a >> half
+    a_low = a & low_half
+    b_high = b >> half
+    b_low = b & low_half
     middle = a_high * b_low + ((a_low * b_low) >> half)
     crossed = a_low * b_high + (middle & low_half)
     return a_high * b_high + (middle >> half) + (crossed >> half)
 
 
 def _polynomial(coefficients: Sequence[float], x: jax.Array) -> jax.Array:
+    """Evaluates a polynomial by Horner's rule, the highest coefficient first."""
     value = jnp.float32(coefficients[0])
     for coefficient in coefficients[1:]:
         value = coefficient + value * x

@@ -1,8 +1,7 @@
-"""Static argument checks with one wording: the argument, the rule, the value, the fix.
+"""Checks of arguments, whose messages name the argument, the rule, the value and the fix.
 
-A check looks at what is known before tracing ends: Python and NumPy numbers, shapes and dtypes. A
-JAX array is never read, so that no check waits for a device; strengths that arrive as arrays have a
-total definition in the function that takes them.
+Checks read Python and NumPy numbers, shapes and dtypes. They never read a JAX array, so that they
+do not wait for a device; functions define a result for every value of a strength that is an array.
 """
 
 import numbers
@@ -26,7 +25,7 @@ def is_static(value: object) -> bool:
 
 
 def is_static_zero(value: object) -> bool:
-    """Tells whether ``value`` is a host number equal to zero, so that it switches nothing on."""
+    """Tells whether ``value`` is zero on the host, which switches a technique off."""
     return is_static(value) and value == 0
 
 
@@ -42,7 +41,10 @@ def check_given(value: Strength | None, name: str, module: object) -> Strength:
 
 def check_rate(rate: ArrayLike, name: str = "rate") -> None:
     """Raises unless ``rate`` is one probability; arrays pass."""
-    check_between(rate, name, 0, 1, "a probability")
+    if jnp.ndim(rate) != 0:
+        raise _shape_error(rate, name)
+    if is_static(rate) and not 0 <= float(rate) <= 1:  # pyright: ignore[reportArgumentType]
+        raise ValueError(f"`{name}` must be a probability in [0, 1], got {rate}.")
 
 
 def check_between(
@@ -60,10 +62,22 @@ def check_nonnegative(value: ArrayLike, name: str) -> None:
         raise ValueError(f"`{name}` must be zero or positive, got {value}.")
 
 
+def check_positive(value: ArrayLike, name: str) -> None:
+    """Raises unless all numbers are above 0; JAX arrays pass."""
+    if not isinstance(value, jax.Array) and not np.all(np.asarray(value) > 0):
+        raise ValueError(f"`{name}` must be positive, got {value}.")
+
+
+def check_finite(value: ArrayLike, name: str) -> None:
+    """Raises unless all numbers are finite; JAX arrays pass."""
+    if not isinstance(value, jax.Array) and not np.all(np.isfinite(value)):
+        raise ValueError(f"`{name}` must be finite, got {value}.")
+
+
 def is_floating(leaf: object) -> bool:
     """Tells whether a leaf of a tree holds real or complex floating-point numbers.
 
-    Functions, names, dtypes and other leaves that are no arrays do not.
+    Functions, names, dtypes and other leaves that are not arrays do not.
     """
     if isinstance(leaf, type) or not (hasattr(leaf, "dtype") or isinstance(leaf, numbers.Number)):
         return False
@@ -73,10 +87,20 @@ def is_floating(leaf: object) -> bool:
 def check_scalar(value: ArrayLike, name: str) -> None:
     """Raises unless ``value`` is a single number, traced or not."""
     if jnp.ndim(value) != 0:
-        raise ValueError(
-            f"`{name}` must be a single number, got shape {jnp.shape(value)}; "
-            "map over several with jax.vmap."
-        )
+        raise _shape_error(value, name)
+
+
+def _shape_error(value: ArrayLike, name: str) -> ValueError:
+    return ValueError(
+        f"`{name}` must be a single number, got shape {jnp.shape(value)}; "
+        "map over several with jax.vmap."
+    )
+
+
+def check_axes(x: jax.Array, least: int, layout: str, name: str = "x") -> None:
+    """Raises if ``x`` has fewer than ``least`` axes; ``layout`` names the axes it needs."""
+    if x.ndim < least:
+        raise ValueError(f"`{name}` must have the axes {layout}, got shape {x.shape}.")
 
 
 def check_broadcasts(value: ArrayLike, name: str, shape: tuple[int, ...]) -> None:
@@ -93,7 +117,7 @@ def check_broadcasts(value: ArrayLike, name: str, shape: tuple[int, ...]) -> Non
 
 
 def check_mask(mask: ArrayLike | None, x: jax.Array, name: str = "where") -> None:
-    """Raises unless a mask, where there is one, broadcasts to ``x`` as in NumPy."""
+    """Raises unless a mask is None or broadcasts to ``x`` as in NumPy."""
     shape = () if mask is None else np.shape(mask)
     try:
         fits = np.broadcast_shapes(shape, x.shape) == x.shape
@@ -102,7 +126,7 @@ def check_mask(mask: ArrayLike | None, x: jax.Array, name: str = "where") -> Non
     if not fits:
         raise ValueError(
             f"`{name}` must broadcast to `x` from the last axes, as in NumPy, got shape {shape} "
-            f"for {x.shape}; add axes of size 1 where it has none, such as {name}[..., None]."
+            f"for {x.shape}; add axes of size 1, for example {name}[..., None]."
         )
 
 
@@ -110,7 +134,7 @@ def check_floating(x: jax.Array, name: str) -> None:
     """Raises unless ``x`` is an array of real or complex floating-point numbers."""
     if not hasattr(x, "dtype"):
         raise TypeError(f"`{name}` must be an array, got {type(x).__name__}; pass jnp.asarray(...)")
-    if not is_floating(x):
+    if not jnp.issubdtype(x.dtype, jnp.inexact):
         raise TypeError(
             f"`{name}` must have a floating-point dtype, got {x.dtype}; convert it first, "
             f"for example with {name}.astype(jnp.float32)."
@@ -123,7 +147,7 @@ def check_real(x: jax.Array, name: str) -> None:
     if jnp.iscomplexobj(x):
         raise TypeError(
             f"`{name}` must have a real dtype, got {x.dtype}; pass its real and its imaginary part "
-            "by themselves."
+            "separately."
         )
 
 
@@ -139,9 +163,16 @@ def check_static_integer(value: int, name: str) -> None:
     """Raises unless ``value`` is an integer on the host."""
     if not isinstance(value, numbers.Integral):
         raise TypeError(
-            f"`{name}` must be an integer, got {type(value).__name__} {value!r}; it shapes the "
-            "program and cannot be an array."
+            f"`{name}` must be an integer, got {type(value).__name__} {value!r}; it is "
+            "fixed when the program is compiled and cannot be an array."
         )
+
+
+def check_at_least(value: int, name: str, least: int) -> None:
+    """Raises unless ``value`` is an integer on the host, and ``least`` or more."""
+    check_static_integer(value, name)
+    if value < least:
+        raise ValueError(f"`{name}` must be at least {least}, got {value}.")
 
 
 def check_key(key: jax.Array) -> None:
@@ -170,7 +201,7 @@ def canonical_axes(axis: int | Sequence[int], ndim: int, name: str = "axis") -> 
     """Returns ``axis`` as a sorted tuple of different numbers in ``[0, ndim)``.
 
     Raises:
-      ValueError: An axis lies outside the array or stands twice.
+      ValueError: An axis lies outside the array or is given twice.
     """
     axes = tuple(map(operator.index, axis if isinstance(axis, Sequence) else (axis,)))
     for a in axes:
@@ -185,12 +216,12 @@ def canonical_axes(axis: int | Sequence[int], ndim: int, name: str = "axis") -> 
 def canonical_groups(
     groups: Sequence[Sequence[int]] | None,
 ) -> tuple[tuple[int, ...], ...] | None:
-    """Groups of devices along a mesh axis as tuples, which can be hashed."""
+    """Returns groups of devices along a mesh axis as tuples, which can be hashed."""
     return None if groups is None else tuple(tuple(map(operator.index, group)) for group in groups)
 
 
 def group_count(num_groups: int | None, group_size: int | None, channels: int) -> int:
-    """Number of groups of channels, of which one argument gives the number or the size."""
+    """Returns the number of groups of channels from their number or their size."""
     if (num_groups is None) == (group_size is None):
         raise ValueError(
             "One of `num_groups` and `group_size` must be None, got "

@@ -1,7 +1,7 @@
-"""Which batch norm follows which layer, read from the trace of a model that leaves marks.
+"""Pairs of a layer and the batch norm after it, found in the trace of a model with marks.
 
-A mark is an identity that the trace shows. It tells what a variable tree does not: that a norm
-reads the output of a layer, and that nothing else does.
+A mark is an identity operation that is visible in the trace. The trace shows that a norm reads the
+output of a layer, and that nothing else does; a tree of variables does not show this.
 """
 
 import collections
@@ -19,14 +19,14 @@ _INPUT = "input"
 
 
 class Layer(NamedTuple):
-    """What a call of a layer was like."""
+    """Properties of a call of a layer."""
 
     axis: tuple[int, ...]  # output axes of its kernel, counted from the end
     shape: tuple[int, ...]  # of its kernel
 
 
 class Norm(NamedTuple):
-    """What a call of a batch norm was like."""
+    """Properties of a call of a batch norm."""
 
     axis: int | tuple[int, ...]
     ndim: int
@@ -38,31 +38,31 @@ class Norm(NamedTuple):
 
 @dataclasses.dataclass(eq=False)
 class Tape:
-    """Layers and norms in the order of their calls, by the names of their places in the model."""
+    """Layers and norms in the order of their calls, by their names in the model."""
 
     layers: dict[str, Layer] = dataclasses.field(default_factory=dict)
     norms: dict[str, Norm] = dataclasses.field(default_factory=dict)
 
     def layer(self, name: str, kernel: jax.Array, y: jax.Array, axis: tuple[int, ...]) -> jax.Array:
-        """Marks the result of a layer whose kernel has its output axes at ``axis``."""
+        """Marks the result of a layer whose kernel has the output axes ``axis``."""
         self.layers[name] = Layer(axis, kernel.shape)
         checkpoint_name(kernel, _kernel(name))
         return checkpoint_name(y, _layer(name))
 
     def norm(self, name: str, x: jax.Array) -> jax.Array:
-        """Marks what a norm reads."""
+        """Marks the input of a norm."""
         return checkpoint_name(x, _norm(name))
 
 
 def find_pairs(
     tape: Tape, function: Callable[..., Any], inputs: tuple[Any, ...], norms: Collection[str] | None
 ) -> dict[str, str]:
-    """Returns the layer that each batch norm folds into, by their names.
+    """Returns the name of the layer that each batch norm folds into, by the name of the norm.
 
     Args:
       tape: Empty tape that ``function`` writes to.
       function: Model with marks.
-      inputs: Its arguments, the parameters among them.
+      inputs: Its arguments, including the parameters.
       norms: Names of the norms to fold; all by default.
 
     Raises:
@@ -71,8 +71,8 @@ def find_pairs(
     marks = _trace(function, inputs)
     if not tape.norms:
         raise ValueError(
-            "`norms` must be batch norms of the model, but it called none of Flax or jaxreg; if it "
-            "has one, pass the model or the function without jax.jit and nnx.jit."
+            "`norms` must be batch norms of the model, but it calls no batch norm of Flax or "
+            "jaxreg; if it has one, pass the model or the function without jax.jit and nnx.jit."
         )
     chosen = tuple(tape.norms if norms is None else norms)
     for name in chosen:
@@ -87,14 +87,14 @@ def find_pairs(
 class _Mark(NamedTuple):
     """One mark in a trace."""
 
-    source: str  # mark on what it was set on, or _INPUT
-    shape: tuple[int, ...]  # of what it was set on
-    reads_before: int  # how often what it was set on is read, by the mark too
-    reads_after: int  # how often what it returned is read
+    source: str  # mark of its input, or _INPUT
+    shape: tuple[int, ...]  # of its input
+    reads_before: int  # how often its input is read, including by the mark
+    reads_after: int  # how often its result is read
 
 
 def _trace(function: Callable[..., Any], inputs: tuple[Any, ...]) -> dict[str, list[_Mark]]:
-    """Traces ``function`` and returns its marks by their names; inner programs do not count."""
+    """Traces ``function`` and returns its marks by their names, except in inner programs."""
     program = jax.make_jaxpr(function)(*inputs).jaxpr
     equations = [eqn for eqn in program.eqns if eqn.primitive.name == "name"]
     origin = {id(var): _INPUT for var in program.invars}
@@ -103,7 +103,8 @@ def _trace(function: Callable[..., Any], inputs: tuple[Any, ...]) -> dict[str, l
     reads += collections.Counter(map(id, program.outvars))
     marks: dict[str, list[_Mark]] = collections.defaultdict(list)
     for eqn in equations:
-        before, after = eqn.invars[0], eqn.outvars[0]
+        before = eqn.invars[0]
+        after = eqn.outvars[0]
         found = _Mark(
             origin.get(id(before), ""), before.aval.shape, reads[id(before)], reads[id(after)]
         )
@@ -112,12 +113,13 @@ def _trace(function: Callable[..., Any], inputs: tuple[Any, ...]) -> dict[str, l
 
 
 def _layer_before(name: str, tape: Tape, marks: dict[str, list[_Mark]]) -> str:
-    """Name of the layer that a norm folds into.
+    """Returns the name of the layer that a norm folds into.
 
     Raises:
-      ValueError: There is no such layer, and why.
+      ValueError: There is no such layer, for a reason that the message gives.
     """
-    norm, calls = tape.norms[name], marks[_norm(name)]
+    norm = tape.norms[name]
+    calls = marks[_norm(name)]
     if norm.is_training:
         raise _refuse(name, "it uses the statistics of the batch; call the model in evaluation")
     if len(calls) != 1:
@@ -125,7 +127,8 @@ def _layer_before(name: str, tape: Tape, marks: dict[str, list[_Mark]]) -> str:
     layer = next((layer for layer in tape.layers if _layer(layer) == calls[0].source), None)
     if layer is None:
         raise _refuse(name, "its input is not the output of a dense layer or a convolution")
-    outputs, kernels = marks[_layer(layer)], marks[_kernel(layer)]
+    outputs = marks[_layer(layer)]
+    kernels = marks[_kernel(layer)]
     if len(outputs) != 1:
         raise _refuse(name, f"layer {layer!r} is called {len(outputs)} times")
     if outputs[0].reads_after > 1:
@@ -136,7 +139,7 @@ def _layer_before(name: str, tape: Tape, marks: dict[str, list[_Mark]]) -> str:
     if kernels[0].reads_before > 2:  # by the mark and by the layer
         raise _refuse(name, f"the kernel of layer {layer!r} is also used elsewhere")
     if canonical_axes(norm.axis, norm.ndim) != tuple(range(norm.ndim - len(axis), norm.ndim)):
-        reason = f"its `axis` is {norm.axis}, where the features of layer {layer!r} are not"
+        reason = f"its `axis` is {norm.axis}, which does not name the features of layer {layer!r}"
         raise _refuse(name, reason)
     return layer
 
@@ -144,7 +147,7 @@ def _layer_before(name: str, tape: Tape, marks: dict[str, list[_Mark]]) -> str:
 def _refuse(name: str, reason: str) -> ValueError:
     return ValueError(
         f"`norms` must be batch norms that fold into the layer before them, got {name!r}: "
-        f"{reason}. To leave it as it is, list the others in `norms`."
+        f"{reason}. To keep it, list only the others in `norms`."
     )
 
 

@@ -1,4 +1,4 @@
-"""The one numerics core: wide accumulation, one rounding, norms without NaN."""
+"""Numerics that all modules share: wide accumulation, one rounding, norms without NaN."""
 
 from collections.abc import Mapping
 from typing import TypeVar
@@ -8,50 +8,45 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 
-from jaxreg._checks import is_static_zero
+from jaxreg._checks import is_static, is_static_zero
 from jaxreg._sharding import place_like
 
 Tree = TypeVar("Tree")
 
 
 def wide_dtype(dtype: DTypeLike) -> jnp.dtype:
-    """Returns the dtype to compute in: float32, or ``dtype`` where that is a wider float."""
+    """Returns the dtype to compute in: float32, or ``dtype`` if it is a wider float."""
     is_wide = jnp.issubdtype(dtype, jnp.inexact) and jnp.finfo(dtype).bits >= 32
     return jnp.dtype(dtype) if is_wide else jnp.dtype(jnp.float32)
 
 
 def widen(x: jax.Array) -> jax.Array:
-    """Casts ``x`` to the dtype that sums and products of it are computed in."""
-    x = jnp.asarray(x)  # Else the sums of a NumPy array would be NumPy's.
+    """Casts ``x`` to the dtype that its sums and products are computed in."""
+    x = jnp.asarray(x)  # NumPy arrays would be summed by NumPy.
     return x.astype(wide_dtype(x.dtype))
 
 
 def as_strength(value: ArrayLike, x: jax.Array) -> jax.Array:
-    """Casts a strength to the real dtype that a computation on ``x`` is done in.
+    """Casts a strength to the real dtype of computations on ``x``.
 
-    The one conversion of every strength: a Python number, a weakly typed and a float32 array then
+    All strengths are converted here, so that a Python number, a weakly typed and a float32 array
     give the same program, and a narrow ``x`` does not round the strength.
     """
-    return jnp.asarray(value, real_dtype(x))
+    return jnp.asarray(value, jnp.finfo(wide_dtype(x.dtype)).dtype)
+
+
+def keep_rate(rate: ArrayLike, x: jax.Array) -> jax.Array:
+    """Returns the probability of keeping, in the dtype of computations on ``x``; NaN stays NaN."""
+    if not is_static(rate):
+        return 1 - jnp.clip(as_strength(rate, x), 0, 1)
+    # In float32, 1 - 0.9 is 2e-7 too large and 1 - 0.999 is 1e-5.
+    return as_strength(1 - float(rate), x)  # pyright: ignore[reportArgumentType]
 
 
 def weigh(weight: jax.Array, x: jax.Array) -> jax.Array:
-    """Returns ``weight * x``, and 0 where the weight is 0 and ``x`` infinite or NaN."""
+    """Returns ``weight * x``; a weight of 0 gives 0 even if ``x`` is infinite or NaN."""
     counts = (weight != 0) | jnp.isfinite(x)
     return weight * jnp.where(counts, x, jnp.zeros_like(x))
-
-
-def divide(x: jax.Array, by: jax.Array) -> jax.Array:
-    """Returns ``x / by`` in the dtype of ``x``, unbiased though ``by`` is off in its last digits.
-
-    Ten times a bfloat16 number is often halfway between two others. Divided by 0.1 and a bit, as
-    which float32 has ``1 - 0.9``, all of these would round toward zero. Rounded to 18 bits first
-    they are halfway again, and half of them round up.
-    """
-    quotient = widen(x) / by
-    if quotient.dtype != x.dtype:
-        quotient = jax.lax.reduce_precision(quotient, exponent_bits=8, mantissa_bits=18)
-    return quotient.astype(x.dtype)
 
 
 def real_dtype(x: jax.Array) -> jnp.dtype:
@@ -60,21 +55,21 @@ def real_dtype(x: jax.Array) -> jnp.dtype:
 
 
 def mean_dtype(x: jax.Array) -> jnp.dtype:
-    """Dtype in which the mean of ``x`` is kept."""
+    """Returns the dtype of a running mean of ``x``."""
     return jnp.dtype(jnp.complex64 if jnp.iscomplexobj(x) else jnp.float32)
 
 
 def running_dtype(old: jax.Array, new: jax.Array) -> jnp.dtype:
-    """Dtype of a running average: its own, float32 if that is narrower, complex where it has to be.
+    """Returns the dtype of a running average: its own, at least float32, complex for complex data.
 
-    In bfloat16 an average stops moving where a step is less than half its last digit.
+    In bfloat16 an average stops moving when a step is less than half its last digit.
     """
     dtype = wide_dtype(old.dtype)
     return jnp.promote_types(dtype, jnp.complex64) if jnp.iscomplexobj(new) else dtype
 
 
 def align(value: ArrayLike, x: jax.Array) -> jax.Array:
-    """A strength as it is if it is one number, else at the shape and the sharding of ``x``."""
+    """Casts a strength; an array gets the shape and the sharding of ``x``."""
     value = as_strength(value, x)
     if value.ndim == 0:
         return value
@@ -82,7 +77,7 @@ def align(value: ArrayLike, x: jax.Array) -> jax.Array:
 
 
 def safe_norm(x: jax.Array, *, axis: int | tuple[int, ...] | None) -> jax.Array:
-    r"""Euclidean norm whose value and derivatives are finite everywhere; keeps reduced axes.
+    r"""Returns the Euclidean norm, whose derivatives are finite everywhere; keeps reduced axes.
 
     .. math::
 
@@ -115,17 +110,17 @@ def unit(x: jax.Array, *, axis: int | tuple[int, ...] | None) -> jax.Array:
 
 
 def peak(x: jax.Array, *, axis: int | tuple[int, ...] | None) -> jax.Array:
-    """Largest magnitude as a constant to divide by, so that squares of quotients are in range."""
+    """Returns the largest magnitude as a constant to divide by before numbers are squared."""
     largest = jax.lax.stop_gradient(jnp.max(jnp.abs(x), axis=axis, keepdims=True))
     # Neither the scale nor its inverse may be subnormal, which many devices flush to zero.
     least = 2 * jnp.finfo(largest.dtype).tiny
-    # XLA multiplies constant divisors, and `least` squared underflows: a known zero gets 1.
+    # XLA multiplies constant divisors, and the square of `least` underflows: a zero becomes 1.
     scales = jnp.isfinite(largest) & (largest != 0)
     return jnp.where(scales, jnp.clip(largest, least, 1 / least), jnp.ones_like(largest))
 
 
 def _root_of_squares(x: jax.Array, axis: int | tuple[int, ...] | None) -> jax.Array:
-    """Root of the sum of squares; at zero it is 0 and so are its derivatives."""
+    """Returns the root of the sum of squares; at zero it is 0 and so are its derivatives."""
     total = jnp.sum(square(x), axis=axis, keepdims=True)
     positive = total != 0
     root = jnp.sqrt(jnp.where(positive, total, jnp.ones_like(total)))
@@ -133,9 +128,9 @@ def _root_of_squares(x: jax.Array, axis: int | tuple[int, ...] | None) -> jax.Ar
 
 
 def offset_scale(params: Mapping[str, jax.Array], offset: ArrayLike) -> dict[str, jax.Array]:
-    """Parameters of a norm with a number added to the factor, in float32 or wider.
+    """Returns parameters of a norm with a number added to ``scale``, in float32 or wider.
 
-    A bfloat16 factor near zero keeps its digits, which its sum with one would lose.
+    A bfloat16 ``scale`` near zero keeps digits that its sum with 1 in bfloat16 would lose.
     """
     if "scale" not in params or is_static_zero(offset):
         return dict(params)
@@ -144,14 +139,14 @@ def offset_scale(params: Mapping[str, jax.Array], offset: ArrayLike) -> dict[str
 
 
 def stop_derivatives(tree: Tree) -> Tree:
-    """The same values, through which no derivative goes."""
+    """Returns the same values as constants for derivatives."""
     return jax.lax.stop_gradient(tree)
 
 
 def inverse_root(x: jax.Array) -> jax.Array:
-    """Inverse square root, and 0 at 0, where a constant feature has nothing to scale.
+    """Returns the inverse square root, and 0 at 0, the variance of a constant feature.
 
-    At infinity, a variance that overflowed, it is 0 too, with derivatives that are not NaN.
+    It is also 0 at infinity, a variance that overflowed, and its derivatives there are not NaN.
     """
     flat = (x <= 0) | (x == jnp.inf)
     root = jax.lax.rsqrt(jnp.where(flat, jnp.ones_like(x), x))
@@ -159,14 +154,14 @@ def inverse_root(x: jax.Array) -> jax.Array:
 
 
 def square(x: jax.Array) -> jax.Array:
-    """Squared magnitude, real for complex input too."""
+    """Returns the squared magnitude, which is real for complex input too."""
     return (x * x.conj()).real
 
 
 def round_to(value: jax.Array, dtype: DTypeLike) -> jax.Array:
-    """Rounds as a cast to a narrower dtype does, in a form that compilers do not remove.
+    """Rounds like a cast to a narrower dtype, in a form that compilers do not remove.
 
-    They may keep the digits that a cast there and back would lose.
+    Compilers may remove a cast there and back, which keeps the digits.
 
     Args:
       value: Real numbers in float32.
@@ -187,12 +182,12 @@ def round_to(value: jax.Array, dtype: DTypeLike) -> jax.Array:
 
 
 def _round_to_few_bits(value: jax.Array, dtype: DTypeLike) -> jax.Array:
-    """Rounding to a dtype whose range is not that of IEEE's, such as float8_e4m3fn."""
+    """Rounds to a dtype whose range differs from IEEE's, such as float8_e4m3fn."""
     info = jnp.finfo(dtype)
     _, exponent = jnp.frexp(value)
     spacing = jnp.ldexp(jnp.ones_like(value), exponent - 1 - info.nmant)
     spacing = jnp.maximum(spacing, float(info.smallest_subnormal))
     nearest = jnp.round(value / spacing) * spacing
-    # Infinity, NaN or the largest number, as the dtype has it.
+    # The dtype decides whether overflow gives infinity, NaN or the largest number.
     beyond = float(np.float32(np.float32(np.inf).astype(info.dtype)))
     return jnp.where(jnp.abs(nearest) > float(info.max), jnp.sign(value) * beyond, nearest)

@@ -1,4 +1,4 @@
-"""Masks of trees: what one says of each leaf, with one check for everything that takes a mask."""
+"""Masks of trees: one check and one meaning for all functions that take a mask."""
 
 import numbers
 from collections.abc import Callable
@@ -16,9 +16,9 @@ Mask = Any | Callable[[Any], Any] | None
 
 
 def is_function_of_tree(value: Any, tree: Any) -> bool:
-    """Tells a function of trees from a tree that happens to be callable.
+    """Tells whether ``value`` is a function of trees, and not a tree that is callable.
 
-    Modules of Equinox and its kin are trees with a ``__call__``, and so are masks made from them.
+    Modules of Equinox and similar libraries are callable trees, and so are masks made from them.
     """
     if not callable(value):
         return False
@@ -29,9 +29,10 @@ def is_function_of_tree(value: Any, tree: Any) -> bool:
 
 
 def check_mask(mask: Mask, name: str = "mask") -> None:
-    """Raises for a single value in place of a tree or a function."""
+    """Raises if ``mask`` is a single value and not a tree or a function."""
     if isinstance(mask, str | numbers.Number | np.generic | np.ndarray | jax.Array):
-        # Optax calls a mask that it takes for a schedule with the step, and gets one boolean.
+        # Under inject_hyperparams Optax calls a mask with the step, as a schedule, and passes one
+        # boolean.
         every = "all" if name == "mask" else "none"
         fix = f'pass None for {every}, and under optax.inject_hyperparams static_args=("{name}",)'
         if isinstance(mask, str):
@@ -43,24 +44,25 @@ def check_mask(mask: Mask, name: str = "mask") -> None:
 
 
 def select(mask: Mask, params: Any, name: str = "mask") -> Any:
-    """Says of each leaf whether it is selected.
+    """Returns for each leaf whether it is selected.
 
     Args:
       mask: Tree of booleans shaped like ``params`` or a prefix of it, a function that makes one, or
-        None for all. A leaf may be a boolean array that broadcasts to the parameter, for parts of
-        it. A tree of other containers, such as an NNX state for its pure values, is matched by the
-        names of the leaves.
-      params: Tree of parameters. What the mask holds for leaves that are no floating-point arrays
-        does not count, unless it is a boolean.
-      name: The argument, for errors.
+        None for all. A leaf may be a boolean array that broadcasts to the parameter, to select
+        parts of it. A tree of other containers, such as an NNX state for its pure values, is
+        matched by the names of the leaves.
+      params: Tree of parameters. For leaves that are not floating-point arrays, values of the mask
+        that are not booleans are ignored.
+      name: Name of the argument in errors.
 
     Returns:
-      Tree shaped like ``params``: booleans of Python, and arrays where a mask is for parts of a
-      leaf or is traced.
+      Tree shaped like ``params`` of Python booleans, and of arrays for masks that are traced or
+      select parts of a leaf.
 
     Raises:
-      TypeError: A leaf of the mask is no boolean.
-      ValueError: The mask has another tree, or an array in it does not broadcast to its parameter.
+      TypeError: A leaf of the mask is not boolean.
+      ValueError: The tree of the mask does not match, or an array does not broadcast to its
+        parameter.
     """
     places, tree = jax.tree_util.tree_flatten_with_path(params)
     if mask is None:
@@ -70,16 +72,16 @@ def select(mask: Mask, params: Any, name: str = "mask") -> Any:
 
 
 def leaves_for(given: Any, params: Any, name: str) -> list[Any]:
-    """Leaves of a tree that is given for parameters, in the order of the parameters.
+    """Returns the leaves of a tree given for parameters, in the order of the parameters.
 
     Args:
       given: Tree shaped like ``params``, a prefix of it, or a function that makes one. A tree of
         other containers is matched by the names of the leaves.
       params: Tree of parameters.
-      name: The argument, for errors.
+      name: Name of the argument in errors.
 
     Raises:
-      ValueError: The tree fits neither by its containers nor by its names.
+      ValueError: The tree matches neither by containers nor by names.
     """
     tree = given(params) if is_function_of_tree(given, params) else given
     try:
@@ -94,9 +96,11 @@ def leaves_for(given: Any, params: Any, name: str) -> list[Any]:
 
 
 def _by_name(given: Any, params: Any) -> list[Any] | None:
-    """Leaves of a tree by the names of the parameters, or None where some have none."""
+    """Returns the leaves of a tree by the names of the parameters, or None if one is missing."""
     found = {path_names(path): leaf for path, leaf in jax.tree.leaves_with_path(given)}
-    hollow, flags, used = [], [], set()
+    hollow = []
+    flags = []
+    used = set()
     for path, w in jax.tree.leaves_with_path(params, is_leaf=lambda x: not jax.tree.leaves(x)):
         names = path_names(path)
         own = next((names[:n] for n in range(len(names) + 1) if names[:n] in found), None)
@@ -107,14 +111,14 @@ def _by_name(given: Any, params: Any) -> list[Any] | None:
         else:
             return None
         used.add(own)
-    # What optax.masked hides has a place in the mask, and none among the parameters.
+    # Leaves that optax.masked hides are in the mask, but not among the parameters.
     rest = found.keys() - used
     known = all(any(names[: len(place)] == place for place in hollow) for names in rest)
     return flags if known else None
 
 
 def _check_leaf(flag: Any, path: tuple[Any, ...], w: Any, name: str) -> Any:
-    """A boolean of Python, or an array of booleans that broadcasts to the parameter."""
+    """Checks and returns a Python boolean, or a boolean array that broadcasts to the parameter."""
     if isinstance(flag, bool | np.bool_):
         return bool(flag)
     if not is_floating(w):
@@ -123,7 +127,7 @@ def _check_leaf(flag: Any, path: tuple[Any, ...], w: Any, name: str) -> Any:
     if not hasattr(flag, "shape") or flag.dtype != np.bool_:
         raise TypeError(
             f"`{name}` must be a tree of booleans, got {_describe(flag)} for {where}; compare "
-            "labels and numbers first, or select by name with masks.match."
+            "labels or numbers to get booleans, or select by name with masks.match."
         )
     if flag.size == 1 and not isinstance(flag, Tracer):
         return bool(np.asarray(flag).reshape(()))
@@ -135,30 +139,30 @@ def _check_leaf(flag: Any, path: tuple[Any, ...], w: Any, name: str) -> Any:
     if not fits:
         raise ValueError(
             f"`{name}` must hold a boolean for {where}, or an array of them that broadcasts to its "
-            f"shape {shape}, got shape {flag.shape}; a mask of rows has a last axis of size 1."
+            f"shape {shape}, got shape {flag.shape}; to mask rows, add a last axis of size 1."
         )
     return flag
 
 
 def _describe(flag: Any) -> str:
-    """A value as errors name it, in one line."""
+    """Describes a value in one line, for errors."""
     shape = getattr(flag, "shape", ())
     return f"an array of {flag.dtype} and shape {shape}" if shape else repr(flag)
 
 
 def select_stacked(stacked: Mask, params: Any) -> Any:
-    """Says of each leaf whether it holds one kernel per layer along its first axis.
+    """Returns for each leaf whether it holds one kernel per layer along its first axis.
 
     Args:
       stacked: Mask as in :func:`select`, of whole leaves; None for no leaf.
       params: Tree of parameters.
 
     Returns:
-      Tree of booleans of Python shaped like ``params``.
+      Tree of Python booleans shaped like ``params``.
 
     Raises:
-      TypeError: A leaf of the mask is no boolean that is known before tracing.
-      ValueError: The mask has another tree, or selects a single number.
+      TypeError: A leaf of the mask is not a static boolean.
+      ValueError: The tree of the mask does not match, or it selects a single number.
     """
     if stacked is None:
         return jax.tree.map(lambda _: False, params)
@@ -168,7 +172,7 @@ def select_stacked(stacked: Mask, params: Any) -> Any:
         if not isinstance(flag, bool):
             raise TypeError(
                 f"`stacked` must hold one static boolean for each leaf, got {_describe(flag)} for "
-                f"{where}; all layers of a stack are treated alike."
+                f"{where}; select all layers of a stack or none."
             )
         if flag and is_floating(w) and jnp.ndim(w) == 0:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""Where arrays lie on an Explicit mesh; on other meshes the compiler sees to it."""
+"""Shardings of arrays on an Explicit mesh; on other meshes the compiler chooses them."""
 
 from collections.abc import Collection
 from typing import Any
@@ -8,16 +8,16 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 
 def explicit_sharding(x: jax.Array) -> NamedSharding | None:
-    """Sharding of ``x`` on an Explicit mesh, or nothing where the compiler decides on it."""
+    """Returns the sharding of ``x`` on an Explicit mesh, or None if the compiler chooses it."""
     sharding = jax.typeof(x).sharding
     return sharding if AxisType.Explicit in sharding.mesh.axis_types else None
 
 
 def is_spread(x: jax.Array) -> bool:
-    """Whether the type of ``x`` says that it may be spread over devices, by other than `shard_map`.
+    """Tells whether ``x`` may be sharded across devices outside ``shard_map``, by its type.
 
-    It does on an Explicit mesh, and on an Auto one of several devices. What ``jax.jit`` is told by
-    ``in_shardings`` alone is not in the type.
+    It may on an Explicit mesh, and on an Auto mesh of several devices. The type does not contain
+    shardings that only ``in_shardings`` of ``jax.jit`` gives.
     """
     mesh = jax.typeof(x).sharding.mesh
     axes = zip(mesh.axis_sizes, mesh.axis_types, strict=True)
@@ -26,17 +26,20 @@ def is_spread(x: jax.Array) -> bool:
     )
 
 
-def sharding_like(like: jax.Array, shape: tuple[int, ...]) -> NamedSharding | None:
-    """That of ``like`` for a ``shape`` which is that of ``like`` or 1 along some of its axes."""
-    sharding = explicit_sharding(like)
-    if sharding is None:
-        return None
+def for_shape(sharding: NamedSharding, shape: tuple[int, ...]) -> NamedSharding:
+    """Returns a sharding without the axes along which ``shape`` has size 1."""
     spec = (None if size == 1 else name for size, name in zip(shape, sharding.spec, strict=True))
     return NamedSharding(sharding.mesh, PartitionSpec(*spec))
 
 
+def for_axis(sharding: NamedSharding, axis: int) -> NamedSharding:
+    """Returns a sharding along one axis only."""
+    spec = (name if a == axis else None for a, name in enumerate(sharding.spec))
+    return NamedSharding(sharding.mesh, PartitionSpec(*spec))
+
+
 def place_like(x: jax.Array, like: jax.Array) -> jax.Array:
-    """Gives ``x`` the sharding of ``like``, as a select asks for."""
+    """Gives ``x`` the sharding of ``like``, as a select requires."""
     sharding = explicit_sharding(like)
     return x if sharding is None else jax.sharding.reshard(x, sharding)
 
@@ -51,7 +54,7 @@ def place_first(value: jax.Array, like: jax.Array) -> jax.Array:
 
 
 def whole_along(x: jax.Array, axes: Collection[int]) -> jax.Array:
-    """Gathers ``x`` along ``axes``, for a function that works across them."""
+    """Gathers ``x`` along ``axes``, for computations across them."""
     sharding = explicit_sharding(x)
     if sharding is None or all(sharding.spec[axis] is None for axis in axes):
         return x
@@ -60,20 +63,20 @@ def whole_along(x: jax.Array, axes: Collection[int]) -> jax.Array:
 
 
 def examples_of_device(x: jax.Array) -> int:
-    """Counts the examples that a device holds by the type of ``x``, or all if it does not tell."""
+    """Counts the examples on each device, or all of them if the type of ``x`` has no sharding."""
     sharding = explicit_sharding(x)
     return x.shape[0] if sharding is None else sharding.shard_shape(x.shape)[0]
 
 
 def varying_axes(x: jax.Array) -> list[str]:
-    """The mesh axes of ``shard_map`` along which ``x`` is not known to be the same."""
-    # The attribute has had other names, and a check is not worth failing without it.
+    """Returns the mesh axes of ``shard_map`` along which ``x`` may differ."""
+    # Without this attribute, whose name has changed before, checks are skipped.
     kind = getattr(jax.typeof(x), "manual_axis_type", None)
     return sorted(getattr(kind, "varying", ()))
 
 
 def vary_with(x: jax.Array, others: Any) -> jax.Array:
-    """``x`` marked in ``shard_map`` as different where any array of the tree ``others`` is."""
+    """Marks ``x`` in ``shard_map`` as varying along all axes along which ``others`` vary."""
     axes = {axis for other in jax.tree.leaves(others) for axis in varying_axes(other)}
     missing = axes.difference(varying_axes(x))
     return jax.lax.pcast(x, tuple(sorted(missing)), to="varying") if missing else x

@@ -1,10 +1,9 @@
-"""Functions of arrays, applied to the leaves of a tree."""
+"""Applies functions of arrays to the leaves of a tree."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 
 from jaxreg import masks
 from jaxreg._checks import check_key, is_floating
@@ -22,7 +21,7 @@ class Kernel(NamedTuple):
       path: Keys from the root of the parameters to its own.
       box: Names of the boxes around it, such as ``value``.
       axis: Output axes of one kernel.
-      stacked: Whether it holds one kernel per layer along its first axis.
+      stacked: True if it holds one kernel per layer along its first axis.
     """
 
     path: tuple[Any, ...]
@@ -32,13 +31,13 @@ class Kernel(NamedTuple):
 
 
 def map_with_keys(function: Callable[..., jax.Array], key: jax.Array, tree: Any, *rest: Any) -> Any:
-    """Returns the tree of ``function(leaf_key, leaf, *leaves)``, every leaf with its own key.
+    """Returns the tree of ``function(leaf_key, leaf, *leaves)``, with its own key for each leaf.
 
     Args:
       function: Random function of arrays.
-      key: PRNG key. That of a leaf depends on its position among the leaves.
+      key: PRNG key. The key of a leaf depends on its position among the leaves.
       tree: Pytree of arrays.
-      *rest: Trees of the structure of ``tree``, whose leaves are further arguments.
+      *rest: Trees with the structure of ``tree``, whose leaves are further arguments.
     """
     check_key(key)
     leaves, treedef = jax.tree.flatten(tree)
@@ -53,12 +52,12 @@ def map_with_keys(function: Callable[..., jax.Array], key: jax.Array, tree: Any,
 def map_kernels(
     function: Callable[[jax.Array, jax.Array], jax.Array], key: jax.Array, params: Any
 ) -> Any:
-    """Returns ``params`` with ``function(own_key, w)`` in place of every kernel ``w``.
+    """Returns ``params`` with every kernel ``w`` replaced by ``function(own_key, w)``.
 
     Args:
       function: Random function of an array.
       key: PRNG key.
-      params: Parameter tree; :func:`jaxreg.masks.kernels` tells which leaves are kernels.
+      params: Parameter tree; :func:`jaxreg.masks.kernels` selects the kernels.
     """
 
     def change(own_key: jax.Array, w: Any, selected: bool) -> Any:  # noqa: FBT001
@@ -74,14 +73,14 @@ def find_kernels(
     stacked: Mask,
     prefix: tuple[str, ...] = (),
 ) -> tuple[Kernel | None, ...]:
-    """Says of each leaf how to reparametrize it; None leaves it as it is.
+    """Returns for each leaf how to reparametrize it, or None to keep it.
 
     Args:
       params: Parameter tree.
-      selects: Tells by the path and the shape of one kernel whether it is reparametrized.
-      feature_axes: The output axes, None for none, or a function of the names and the kernel.
+      selects: Tells from the path and the shape of one kernel whether to reparametrize it.
+      feature_axes: Output axes, None for none, or a function of the names and the kernel.
       stacked: Mask of the leaves with one kernel per layer along their first axis.
-      prefix: Names that stand before those of the tree.
+      prefix: Names that precede the names in the tree.
     """
     flags = jax.tree.leaves(select_stacked(stacked, params))
     found: list[Kernel | None] = []
@@ -91,33 +90,25 @@ def find_kernels(
         if one is None or not selects((*prefix, *path), one):
             found.append(None)
             continue
-        axis: Any = feature_axes
-        if callable(feature_axes):
-            axis = feature_axes(tuple("/".join(map(str, (*prefix, *path))).split("/")), one)
-        axis = () if axis is None else axis
-        axis = tuple(axis) if isinstance(axis, Sequence) else axis
-        found.append(Kernel(path, box, axis, in_stack))
+        found.append(Kernel(path, box, _own_axes(feature_axes, (*prefix, *path), one), in_stack))
     return tuple(found)
 
 
+def _own_axes(feature_axes: FeatureAxes, path: tuple[Any, ...], w: Any) -> Axes:
+    """Returns the output axes of one kernel, which a function may choose by its names."""
+    axis: Any = feature_axes
+    if callable(feature_axes):
+        names = "/".join(map(str, path)).split("/")
+        axis = feature_axes(tuple(names), w)
+    if axis is None:
+        return ()
+    return tuple(axis) if isinstance(axis, Sequence) else axis
+
+
 def is_kernel(path: tuple[Any, ...], w: Any) -> bool:
-    """Tells by its path and shape whether :func:`jaxreg.masks.kernels` selects a parameter."""
+    """Tells from its path and shape whether :func:`jaxreg.masks.kernels` selects a parameter."""
     own = str(path[-1]) if path else ""
     return bool(masks.kernels({own: w})[own])
-
-
-def is_matrix(path: tuple[Any, ...], w: Any, *, strict: bool) -> bool:
-    """Tells whether Flax's spectral norm divides a parameter: it has two axes or more.
-
-    Raises:
-      ValueError: It has more than two, and ``strict`` is set.
-    """
-    if strict and w.ndim > 2:
-        raise ValueError(
-            f"Input is {w.ndim}D but error_on_non_matrix is True: `error_on_non_matrix` must be "
-            f"False for {'/'.join(map(str, path))} of shape {w.shape}, which then is flattened."
-        )
-    return w.ndim >= 2
 
 
 def change_kernels(
@@ -125,61 +116,27 @@ def change_kernels(
     params: Any,
     kernels: Sequence[Kernel | None],
 ) -> Any:
-    """Returns ``params`` with ``function(kernel, w)`` in place of what :func:`find_kernels` found.
+    """Returns ``params`` with kernels of :func:`find_kernels` replaced by ``function(kernel, w)``.
 
     Raises:
-      ValueError: ``params`` has another number of leaves.
+      ValueError: ``params`` has a different number of leaves.
     """
     leaves, treedef = jax.tree.flatten(params)
     if len(leaves) != len(kernels):
         raise ValueError(
-            f"`layer_instance` must keep its parameters, which were {len(kernels)}, got "
-            f"{len(leaves)}; wrap it when it has all of them."
+            f"`layer_instance` must keep its {len(kernels)} parameters, got {len(leaves)}; wrap it "
+            "after all of them exist."
         )
     pairs = zip(leaves, kernels, strict=True)
     return treedef.unflatten([w if k is None else function(k, w) for w, k in pairs])
 
 
 def per_layer(function: Callable[..., Any], stacked: bool) -> Callable[..., Any]:  # noqa: FBT001
-    """Returns a function of arrays that treats the layers of a stack one by one.
+    """Returns a function of arrays that treats each layer of a stack separately.
 
     Args:
-      function: Function of arrays that looks at more than elements.
-      stacked: Whether the first axis of the arrays is that of layers, as in the parameters of
-        ``nn.scan`` and ``nnx.vmap``; :func:`jaxreg._selection.select_stacked` tells.
+      function: Function of arrays that is not elementwise.
+      stacked: True if the first axis of the arrays holds layers, as in the parameters of
+        ``nn.scan`` and ``nnx.vmap``; see :func:`jaxreg._selection.select_stacked`.
     """
     return jax.vmap(function) if stacked else function
-
-
-def as_rows(u: jax.Array, kernel: Kernel) -> jax.Array:
-    """Vectors of spectral norm as Flax stores them, in matrices of one row."""
-    return per_layer(lambda u: u[None], kernel.stacked)(u)
-
-
-def as_vectors(rows: jax.Array, kernel: Kernel) -> jax.Array:
-    """Undoes :func:`as_rows`."""
-    return per_layer(lambda row: row[0], kernel.stacked)(rows)
-
-
-def unless_dead(
-    kernel: Kernel, w: jax.Array, u: jax.Array, *divided: tuple[jax.Array, jax.Array]
-) -> tuple[jax.Array, ...]:
-    """Chooses the results of spectral norm for a parameter that may be a bias with two axes.
-
-    Of those Flax's iteration ends for good at a bias of zeros, as where training starts: it stores
-    zeros, and divides no more. Kernels always go on.
-
-    Args:
-      kernel: What is known of the parameter.
-      w: Parameter.
-      u: Vector that is stored.
-      *divided: Pairs of what to take while the iteration goes on, and after its end.
-    """
-    if is_kernel(kernel.path, w):
-        return tuple(on for on, _ in divided)
-
-    def choose(w: jax.Array, u: jax.Array, *pairs: tuple[jax.Array, jax.Array]) -> Any:
-        goes_on = jnp.any(w != 0) & jnp.any(u != 0)
-        return tuple(jnp.where(goes_on, on, off) for on, off in pairs)
-
-    return per_layer(choose, kernel.stacked)(w, u, *divided)

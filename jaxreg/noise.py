@@ -1,16 +1,16 @@
-"""Noise: functions ``(key, x) -> x`` that add random numbers to ``x`` or put them in its place.
+"""Noise: functions ``(key, x) -> x`` that add random numbers to ``x`` or replace parts of it.
 
 All of them keep the shape and dtype of ``x``, which may be the input of a model, an activation or,
-with :func:`perturb`, a tree of weights. A strength may be a traced array. A strength of 0 is the
-identity to the bit. A negative Python or NumPy strength raises; negative elements of an array count
-as 0. Noise is sampled and added in float32 and rounded once, so that low precision is as unbiased
-as float32. The backward pass draws the noise again from the key and stores none.
+with :func:`perturb`, a tree of weights. A strength may be a traced array. A strength of 0 is
+exactly the identity. A negative Python or NumPy strength raises; negative elements of an array
+count as 0. Noise is sampled and added in float32 and rounded once, so that low precision is as
+unbiased as float32. The backward pass draws the noise again from the key and stores none.
 
-There is no evaluation mode: evaluation means not calling the function.
+There is no evaluation mode: do not call the function in evaluation.
 
 The random bits of an element are a hash of the key and the element's position: the same on one
-device and on many. Whoever wants JAX's own passes ``bits=jax.random.bits``, at several times
-the cost.
+device and on many. Pass ``bits=jax.random.bits`` to use JAX's generator instead; it is several
+times slower.
 """
 
 from collections.abc import Callable
@@ -74,7 +74,7 @@ def gaussian_noise(
     """
     check_key(key)
     check_real(x, "x")
-    return _add(key, x, _spread(stddev, "stddev", x), _bits.normal, bits)
+    return _add(key, x, _noise_size(stddev, "stddev", x), _bits.normal, bits)
 
 
 def uniform_noise(
@@ -115,7 +115,7 @@ def uniform_noise(
     """
     check_key(key)
     check_real(x, "x")
-    return _add(key, x, _spread(limit, "limit", x), _symmetric, bits)
+    return _add(key, x, _noise_size(limit, "limit", x), _symmetric_uniform, bits)
 
 
 def salt_and_pepper(
@@ -127,7 +127,7 @@ def salt_and_pepper(
     high: ArrayLike = 1.0,
     bits: _bits.Bits | None = None,
 ) -> jax.Array:
-    r"""Replaces elements at random by the lowest or the highest value.
+    r"""Replaces elements at random with the lowest or the highest value.
 
     .. math::
 
@@ -142,7 +142,7 @@ def salt_and_pepper(
       x: Floating-point array of any shape.
       rate: Probability :math:`p` of replacing an element, in ``[0, 1]``.
       low: Value of pepper: a number, or an array that broadcasts to ``x``.
-      high: Value of salt, likewise.
+      high: Value of salt: a number, or an array that broadcasts to ``x``.
       bits: Source of random bits in place of the package's own, such as ``jax.random.bits``.
 
     Returns:
@@ -215,27 +215,27 @@ def perturb(
     check_scalar(stddev, "stddev")
     check_nonnegative(stddev, "stddev")
 
-    def noisy(own_key: jax.Array, w: Any) -> Any:
+    def add_noise(own_key: jax.Array, w: Any) -> Any:
         if not is_floating(w):
             return w
         w = jnp.asarray(w)
         check_real(w, "params")
         return _add(own_key, w, jnp.maximum(as_strength(stddev, w), 0), _bits.normal, bits)
 
-    return map_with_keys(noisy, key, params)
+    return map_with_keys(add_noise, key, params)
 
 
-def _spread(value: ArrayLike, name: str, x: jax.Array) -> jax.Array:
-    """Checks the size of noise and returns it aligned with ``x``, without negative elements."""
+def _noise_size(value: ArrayLike, name: str, x: jax.Array) -> jax.Array:
+    """Checks the size of noise and returns it aligned with ``x``, negative elements as 0."""
     check_nonnegative(value, name)
     check_broadcasts(value, name, x.shape)
     return jnp.maximum(align(value, x), 0)
 
 
-def _symmetric(
+def _symmetric_uniform(
     key: jax.Array, shape: tuple[int, ...], *, like: jax.Array, bits: _bits.Bits | None
 ) -> jax.Array:
-    """Numbers evenly spread over ``(-1, 1)``, each as likely as its negative."""
+    """Returns uniform numbers in ``(-1, 1)``, each as likely as its negative."""
     return 2 * _bits.uniform(key, shape, like=like, bits=bits) - 1
 
 

@@ -1,7 +1,7 @@
 """Arrays of tests: random numbers, their bits, and derivatives beside difference quotients.
 
-Data are NumPy's and go into one compiled function as they are: an array that JAX makes is a program
-by itself, and so is every operation on it.
+Data are NumPy arrays and go into one compiled function: each array that JAX makes, and each
+operation on it, would be another program.
 """
 
 import jax
@@ -32,7 +32,7 @@ def eps(dtype):
 
 
 def bits(x):
-    """Integers that tell every bit pattern apart, the sign of zero and NaN included."""
+    """Integers that differ for every bit pattern, including the sign of zero and NaN."""
     x = np.asarray(x)
     return x.view(f"uint{8 * x.dtype.itemsize}")
 
@@ -49,8 +49,8 @@ def assert_finite(tree):
 def assert_derivatives(function, *point, order=1, rtol=1e-6, atol=1e-7):
     """Compares forward and reverse derivatives with a difference quotient, in float64.
 
-    All are of one number, the outputs with different factors, along one random direction. Order 2
-    compares those of the gradient.
+    They are derivatives of one number, a sum of all outputs with different factors, along one
+    random direction. Order 2 compares derivatives of the gradient.
     """
     rng = np.random.default_rng(0)
     directions = [_direction(rng, np.asarray(x)) for x in point]
@@ -58,7 +58,7 @@ def assert_derivatives(function, *point, order=1, rtol=1e-6, atol=1e-7):
     for _ in range(order - 1):
         number = _number(jax.grad(number, tuple(range(len(point)))))
 
-    def moved(step):
+    def move(step):
         return number(*[x + step * d for x, d in zip(point, directions, strict=True)])
 
     @jax.jit
@@ -68,7 +68,7 @@ def assert_derivatives(function, *point, order=1, rtol=1e-6, atol=1e-7):
         _, forward = jax.jvp(number, primals, tangents)
         slopes = jax.grad(number, tuple(range(len(point))))(*primals)
         reverse = sum((s * d).sum().real for s, d in zip(slopes, tangents, strict=True))
-        return forward, reverse, jax.lax.map(moved, 1e-4 * jnp.array([1.0, -1.0, 2.0, -2.0]))
+        return forward, reverse, jax.lax.map(move, 1e-4 * jnp.array([1.0, -1.0, 2.0, -2.0]))
 
     with jax.enable_x64(True):
         forward, reverse, (up, down, far_up, far_down) = jax.device_get(measure())
@@ -83,7 +83,7 @@ def _direction(rng, x):
 
 
 def _number(function):
-    """The sum of all outputs with factors that differ."""
+    """The sum of all outputs with different factors."""
 
     def number(*inputs):
         leaves = jax.tree.leaves(function(*inputs))

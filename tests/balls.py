@@ -24,13 +24,14 @@ def thresholded(w, radius, axes):
     for _ in range(60):
         level = (low + high) / 2
         over = np.maximum(size - level, 0).sum(axes, keepdims=True) > radius
-        low, high = np.where(over, level, low), np.where(over, high, level)
+        low = np.where(over, level, low)
+        high = np.where(over, high, level)
     inside = size.sum(axes, keepdims=True) <= radius
     return np.sign(w) * np.where(inside, size, np.maximum(size - high, 0))
 
 
 def size_of(name, w):
-    """What a ball bounds, in float64: one number for each unit, or one for the matrix."""
+    """The size that a ball bounds, in float64: one number per unit, or one for the matrix."""
     if name == "max_norm":
         return norms(w)[0]
     w = float64(w)

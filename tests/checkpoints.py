@@ -1,4 +1,4 @@
-"""Modules of Flax's names, and layers of ours that are Flax's with a rate, by what they load."""
+"""Modules of Flax's names, and wrappers that keep a layer's variables, by what they load."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -15,12 +15,11 @@ from tests.trees import draw
 IMAGES = draw(4, 5, 5, 8)
 SERIES = draw(4, 6, 8, seed=1)
 IDS = np.arange(6).reshape(2, 3)
-OFF = {"rate": 0.5, "deterministic": True}
 
 
 @dataclasses.dataclass(frozen=True)
 class Exchange:
-    """A module of Flax and ours in its place: their variables are exchanged, outputs are equal."""
+    """A module of Flax and our replacement: they exchange variables and give equal outputs."""
 
     name: str
     theirs: Callable[[], Any]
@@ -29,7 +28,6 @@ class Exchange:
     call: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # of training
     evaluation: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     unboxed: bool = False  # whether Flax's has no boxes, since it cannot take them
-    kinds: tuple[Any, ...] = ()  # kinds of NNX variables that are exchanged; all by default
 
     def __str__(self) -> str:
         return self.name
@@ -112,7 +110,7 @@ def linen_wrappers() -> list[Exchange]:
     for name, (layer, inputs) in LINEN_LAYERS.items():
         make = lambda space, layer=layer: space.WeightNorm(layer())  # noqa: E731
         rows.append(both(f"WeightNorm-{name}", make, (flax_linen, linen), inputs=inputs))
-        boxed = name in ("partitioned", "logical")  # Which Flax's SpectralNorm fails on.
+        boxed = name in ("partitioned", "logical")  # Flax's SpectralNorm fails on them.
         other = partial(flax_linen.Dense, 3) if boxed else layer
         rows.append(
             Exchange(
@@ -127,26 +125,33 @@ def linen_wrappers() -> list[Exchange]:
     return rows
 
 
+def linen_layers() -> list[Exchange]:
+    """Layers whose parameters DropConnect and Perturb leave where they were."""
+    wrappers = {"DropConnect": {"rate": 0.5}, "Perturb": {"stddev": 0.5}}
+    return [
+        Exchange(
+            f"{name}-{kind}",
+            layer,
+            lambda layer=layer, name=name: getattr(linen, name)(
+                layer(), **wrappers[name], deterministic=True
+            ),
+            inputs=inputs,
+        )
+        for name in wrappers
+        for kind, (layer, inputs) in LINEN_LAYERS.items()
+        if kind in ("dense", "partitioned", "conv")
+    ]
+
+
 LINEN = (
     *linen_wrappers(),
     *linen_norms(),
     both("Dropout", lambda space: space.Dropout(0.5, deterministic=True), (flax_linen, linen)),
-    Exchange("Dense", lambda: flax_linen.Dense(3), lambda: linen.DropConnectDense(3, **OFF)),
-    Exchange(
-        "Dense-partitioned",
-        lambda: flax_linen.Dense(3, kernel_init=sharded(KERNEL)),
-        lambda: linen.DropConnectDense(3, kernel_init=sharded(KERNEL), **OFF),
-    ),
-    Exchange(
-        "Conv",
-        lambda: flax_linen.Conv(3, (3, 3)),
-        lambda: linen.DropConnectConv(3, (3, 3), **OFF),
-        inputs=(IMAGES,),
-    ),
+    *linen_layers(),
 )
 
 
-# NNX. Metadata has another name than a mesh axis, which would have to exist.
+# NNX. The metadata do not name a mesh axis, since that axis would have to exist.
 
 
 def rngs() -> dict[str, Any]:
@@ -213,23 +218,9 @@ def nnx_rows() -> list[Exchange]:
     return rows
 
 
-PARAMS = {"kinds": (flax_nnx.Param,)}  # Ours has a stream of keys besides.
 NNX = (
     *nnx_rows(),
     both(
         "Dropout", lambda space: space.Dropout(0.5, deterministic=True, **rngs()), (flax_nnx, nnx)
-    ),
-    Exchange(
-        "Linear",
-        lambda: flax_nnx.Linear(8, 3, **rngs()),
-        lambda: nnx.DropConnectDense(8, 3, **OFF, **rngs()),
-        **PARAMS,
-    ),
-    Exchange(
-        "Conv",
-        lambda: flax_nnx.Conv(8, 3, (3, 3), **rngs()),
-        lambda: nnx.DropConnectConv(8, 3, (3, 3), **OFF, **rngs()),
-        inputs=(IMAGES,),
-        **PARAMS,
     ),
 )

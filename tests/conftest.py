@@ -1,4 +1,4 @@
-"""Two tiers, shards, a limit of compiled programs, eight virtual devices and cheap compilation."""
+"""Two tiers, shards, a limit on compiled programs, eight virtual devices and cheap compilation."""
 
 import gc
 import os
@@ -19,10 +19,10 @@ def pytest_addoption(parser):
     group.addoption(
         "--exhaustive",
         action="store_true",
-        help="run what the default suite leaves out: tests/exhaustive and all other parameters",
+        help="run the tests outside the default suite: tests/exhaustive and all other parameters",
     )
     group.addoption(
-        "--shard", metavar="I/N", type=shard, help="run the I-th of N parts of what was collected"
+        "--shard", metavar="I/N", type=shard, help="run the I-th of N parts of the collected tests"
     )
 
 
@@ -35,11 +35,11 @@ def shard(text):
 
 
 def pytest_configure(config):
-    """Sets JAX up, before anything uses it."""
+    """Sets up JAX before anything uses it."""
     config.pluginmanager.register(ratchet.Ratchet(config), "ratchet")
     jax.config.update("jax_num_cpu_devices", 8)
-    # Most programs of the suite run once: LLVM's optimization costs more than it saves. What XLA
-    # decides before it (operations, collectives, memory) stays. Processes of their own optimize.
+    # Most programs of the suite run once: LLVM's optimization costs more than it saves. It comes
+    # after XLA has chosen operations, collectives and memory. Separate processes do optimize.
     jax.config.update("jax_disable_most_optimizations", True)
     if jaxlib.version.__version_info__ < (0, 11) and not config.option.exhaustive:
         without_fusion_emitters()
@@ -51,7 +51,7 @@ def pytest_configure(config):
 
 
 def without_fusion_emitters():
-    """Takes a third off the time to compile, in this process alone: jaxlib reads the flag once."""
+    """Reduces compile time by a third, in this process only: jaxlib reads the flag once."""
     before = os.environ.get("XLA_FLAGS")
     os.environ["XLA_FLAGS"] = f"{before or ''} --xla_cpu_use_fusion_emitters=false".strip()
     jax.devices()
@@ -62,7 +62,7 @@ def without_fusion_emitters():
 
 
 def pytest_ignore_collect(collection_path, config):
-    """Leaves the exhaustive tier out unless it was asked for, by the option or by its path."""
+    """Skips the exhaustive tier unless the option or a path asks for it."""
     if collection_path != EXHAUSTIVE or config.option.exhaustive:
         return None
     asked = any("exhaustive" in Path(argument.split("::")[0]).parts for argument in config.args)
@@ -70,7 +70,7 @@ def pytest_ignore_collect(collection_path, config):
 
 
 def pytest_collection_modifyitems(config, items):
-    chosen = set(map(id, first_and_one_other(items)))
+    chosen = set(map(id, default_suite(items)))
     if config.option.exhaustive:
         kept = [item for item in items if EXHAUSTIVE in item.path.parents or id(item) not in chosen]
     else:
@@ -83,25 +83,30 @@ def pytest_collection_modifyitems(config, items):
 
 
 def pytest_collection_finish():
-    """Keeps the garbage collector from walking what stays, which took 5% of the CPU time."""
+    """Freezes collected objects: the garbage collector took 5% of the CPU time to walk them."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
 
 
-def first_and_one_other(items):
-    """The items of the default suite: where a test has ``few`` parameters, two combinations."""
+def default_suite(items):
+    """Yields the items of the default suite.
+
+    Of a test with ``few`` parameters these are two combinations, with ``first`` ones it is one, and
+    of a test marked ``exhaustive`` there is none.
+    """
     groups = defaultdict(list)
     for item in items:
-        groups[item.nodeid.split("[")[0], other_parameters(item)].append(item)
+        if not item.get_closest_marker("exhaustive"):
+            groups[item.nodeid.split("[")[0], other_parameters(item)].append(item)
     for first, *others in groups.values():
         yield first
-        if others:
+        if others and not first.get_closest_marker("first"):
             yield min(others, key=lambda item: digest(item.nodeid))
 
 
 def other_parameters(item):
-    """The values of an item's parameters that are not thinned, told apart by their identity."""
+    """The values of an item's parameters outside ``few``, by name and identity."""
     thinned = {name for mark in item.iter_markers("few") for name in mark.args}
     values = item.callspec.params if hasattr(item, "callspec") else {}
     return tuple((name, id(value)) for name, value in values.items() if name not in thinned)

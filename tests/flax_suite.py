@@ -7,7 +7,7 @@ Flax's tests are not part of this project. Take them from a checkout of the inst
     python -m pytest -n0 -p tests.flax_suite -c ../flax/pyproject.toml --rootdir ../flax \
         ../flax/tests/linen/linen_test.py ../flax/tests/nnx/nn/normalization_test.py
 
-``--flax`` leaves Flax's classes in place, which tells a failure of ours from one of Flax's.
+``--flax`` leaves Flax's classes in place, to tell our failures from Flax's.
 """
 
 import inspect

@@ -1,4 +1,4 @@
-"""Models that batch norms fold into, and calls that they do not, for both frameworks."""
+"""Models that batch norms fold into, and calls that they do not fold, for both frameworks."""
 
 import jax
 import numpy as np
@@ -11,7 +11,7 @@ TWO = {"axis": (-2, -1)}
 
 
 def trained(tree):
-    """Random values in place of arrays or shapes, positive ones for variances."""
+    """Random values instead of arrays or shapes, positive ones for variances."""
 
     def leaf(path, value):
         name = jax.tree_util.keystr(path)
@@ -35,11 +35,11 @@ def plain(layer, norm, x):
     return norm(layer(x), True)
 
 
-# How a model calls its layer and its norm, and why that does not fold.
+# How a model calls its layer and its norm, and the reason why this does not fold.
 REFUSED = {
     "activation": (
         lambda layer, norm, x: norm(jax.nn.relu(layer(x)), True),
-        r"got 'norm': its input is not the output of a dense layer or a convolution\. To leave",
+        r"got 'norm': its input is not the output of a dense layer or a convolution\. To keep",
     ),
     "no_layer": (lambda layer, norm, x: layer(norm(x, True)), r"'norm': its input is not the"),
     "reshape": (

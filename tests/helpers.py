@@ -10,16 +10,24 @@ import pytest
 
 
 def few(names: str | Sequence[str], values: Iterable[Any], **options: Any) -> Callable[[Any], Any]:
-    """Parametrizes a test, of which the default suite runs the first case and one other.
+    """Parametrizes a test; the default suite runs the first case and one other.
 
-    The other one is chosen by a hash of its name among all combinations of all ``few`` of the test.
-    ``pytest --exhaustive`` runs those that the default suite leaves out. Where each value is a test
-    of its own, such as a wrong argument and its message, use ``pytest.mark.parametrize``.
+    A hash of its name chooses the other one among the combinations of all ``few`` of the test.
+    ``pytest --exhaustive`` runs the remaining ones. Use ``pytest.mark.parametrize`` if every value
+    is a different test, such as a wrong argument with its message.
     """
     parametrize = pytest.mark.parametrize(names, list(values), **options)
     listed = names.split(",") if isinstance(names, str) else names
     thinned = pytest.mark.few(*[name.strip() for name in listed])
     return lambda function: thinned(parametrize(function))
+
+
+def first_of(
+    names: str | Sequence[str], values: Iterable[Any], **options: Any
+) -> Callable[[Any], Any]:
+    """Parametrizes a test that takes seconds: the default suite runs its first case alone."""
+    thin = few(names, values, **options)
+    return lambda function: pytest.mark.first(thin(function))
 
 
 # Probability of a sample outside 5 standard errors, for tests that state one.

@@ -1,6 +1,6 @@
 """Counts the programs that tests compile, and fails a test, or a suite, that compiles too many.
 
-Compiling is what the suite spends its time on. A count is the same on every machine; a time is not.
+The suite spends most of its time compiling. A count is the same on every machine; a time is not.
 """
 
 from pathlib import Path
@@ -9,12 +9,13 @@ import jax.monitoring
 import pytest
 
 COMPILED = "/jax/core/compile/backend_compile_duration"
-LIMIT = 16  # programs of one test, run by itself
+LIMIT = 16  # programs of one test when it runs alone
 CEILING = Path(__file__).with_name("ceiling.txt")  # programs of the default suite on two workers
 TOO_MANY = (
     "{name} compiled {count} programs, the limit is {limit}. Compute references in NumPy, wrap "
-    "what is called or differentiated in one `jax.jit`, share shapes between cases; or move the "
-    "test to tests/exhaustive. If it cannot do with less, mark it: @pytest.mark.programs({count})."
+    "each function that is called or differentiated in one `jax.jit`, share shapes between cases; "
+    "or move the test to tests/exhaustive. If it needs them all, mark it: "
+    "@pytest.mark.programs({count})."
 )
 OVER_THE_CEILING = (
     "The default suite compiled {count} programs, the ceiling in tests/ceiling.txt is {ceiling}. "
@@ -23,7 +24,7 @@ OVER_THE_CEILING = (
 
 
 class Ratchet:
-    """The plugin: a limit for each test, a ceiling for the suite."""
+    """Pytest plugin with a limit for each test and a ceiling for the suite."""
 
     def __init__(self, config):
         self.config = config
@@ -47,7 +48,7 @@ class Ratchet:
         return result
 
     def limits(self, item):
-        """Tells whether an item is a test of the default suite, and no example of a docstring."""
+        """Tells whether an item is a test of the default suite, not an example in a docstring."""
         exhaustive = self.config.option.exhaustive or "exhaustive" in item.path.parts
         return isinstance(item, pytest.Function) and not exhaustive
 
@@ -70,7 +71,7 @@ class Ratchet:
             terminalreporter.write_line(message(count), red=True)
 
     def is_whole_suite(self):
-        """Tells whether the default suite ran, on so few workers that they share what they can."""
+        """Tells whether the whole default suite ran, on few enough workers to share programs."""
         option = self.config.option
         narrowed = option.exhaustive or option.shard or option.keyword or option.markexpr
         named = self.config.args_source is not pytest.Config.ArgsSource.TESTPATHS
@@ -84,6 +85,6 @@ def check(name, count, limit):
 
 
 def message(count):
-    """Tells what to do about a suite over its ceiling, and nothing about one below it."""
+    """Returns advice if the suite is over its ceiling, and otherwise an empty text."""
     ceiling = int(CEILING.read_text())
     return OVER_THE_CEILING.format(count=count, ceiling=ceiling) if count > ceiling else ""

@@ -1,4 +1,7 @@
-"""Counts what the house style rules out; ``python -m tests.style FOLDER`` lists it."""
+"""Counts what the house style rules out; ``python -m tests.style FOLDER`` lists it.
+
+The rules are in CONTRIBUTING.md. Without arguments it looks at the package and the documents.
+"""
 
 import ast
 import re
@@ -8,10 +11,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/**/*.md")
-PARTICIPLES = (
-    "bound built chosen cut drawn forgotten given grown held hidden kept known left lost made met "
-    "put seen sent set shown split spread taken thrown told torn worn written"
-).split()
+VERBS = ("embed",)  # Verbs in -ed.
+PARTICIPLES = re.compile(
+    "bound|built|chosen|cut|drawn|forgotten|given|grown|held|hidden|kept|known|left|lost|made|met|"
+    "put|seen|sent|set|shown|split|spread|taken|thrown|told|torn|worn|written|[a-z]{2,}[^e]ed"
+)
 RULES = {
     "openers": "a docstring begins with What, Which, That, Whether, How, Where or Whoever",
     "that_of": "'that of' and 'those of': write the possessive, or name the thing again",
@@ -22,31 +26,43 @@ RULES = {
     "participles": "a function named by a bare participle: name what it does, or what it returns",
 }
 OPENERS = re.compile(r"(What|Which|That|Whether|How|Where|Whoever)\b")
-PLAN = re.compile(r"\bS[0-4] |\b[Cc]ourse\b(?! of)")
+THAT_OF = re.compile(r"\b(that|those) of\b(?! X\b)", re.IGNORECASE)
+PLAN = re.compile(r"\bS[0-4] |(?<!of )\b[Cc]ourse\b(?! of)")
 
 
-def sources(folder: str = "jaxreg") -> list[Path]:
-    place = ROOT / folder
+def sources(folder: str = "jaxreg", root: Path = ROOT) -> list[Path]:
+    place = root / folder
     return [place] if place.is_file() else sorted(place.rglob("*.py"))
 
 
-def found_in(path: Path) -> Iterator[tuple[str, int, str]]:
-    """Rule, line and text of each place of a Python file that breaks a rule."""
+def documents() -> list[str]:
+    paths = [path for pattern in DOCUMENTS for path in sorted(ROOT.glob(pattern))]
+    return [str(path.relative_to(ROOT)) for path in paths]
+
+
+def count_lines(folder: str = "jaxreg") -> int:
+    return sum(len(path.read_text().splitlines()) for path in sources(folder))
+
+
+def find(path: Path, root: Path = ROOT) -> Iterator[tuple[str, int, str]]:
+    """Rule, line and text of each place of a file that breaks a rule."""
     text = path.read_text()
-    yield from found_in_lines(text)
-    for node in ast.walk(ast.parse(text)):
-        yield from found_in_node(node, path)
+    yield from find_in_lines(text)
+    if path.suffix == ".py":
+        home = path.relative_to(root).parts[:-1]
+        for node in ast.walk(ast.parse(text)):
+            yield from find_in_node(node, home)
 
 
-def found_in_lines(text: str) -> Iterator[tuple[str, int, str]]:
+def find_in_lines(text: str) -> Iterator[tuple[str, int, str]]:
     for number, line in enumerate(text.splitlines(), 1):
-        for _ in re.finditer(r"\b(that|those) of\b", line, re.IGNORECASE):
+        for _ in THAT_OF.finditer(line):
             yield "that_of", number, line.strip()
         if PLAN.search(line):
             yield "plan", number, line.strip()
 
 
-def found_in_node(node: ast.AST, path: Path) -> Iterator[tuple[str, int, str]]:
+def find_in_node(node: ast.AST, home: tuple[str, ...]) -> Iterator[tuple[str, int, str]]:
     if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
         line = (ast.get_docstring(node) or "").split("\n")[0]
         if OPENERS.match(line):
@@ -57,13 +73,13 @@ def found_in_node(node: ast.AST, path: Path) -> Iterator[tuple[str, int, str]]:
         yield "packed", node.lineno, ast.unparse(node)
     if isinstance(node, ast.BinOp) and is_flag(node):
         yield "flags", node.lineno, ast.unparse(node)
-    if isinstance(node, ast.ImportFrom) and node.module and is_private(node, path):
+    if isinstance(node, ast.ImportFrom) and node.module and is_private(node, home):
         yield "private", node.lineno, ast.unparse(node)
 
 
 def is_participle(name: str) -> bool:
     word = name.strip("_")
-    return word in PARTICIPLES or bool(re.fullmatch(r"[a-z]{2,}[^e]ed", word))
+    return word not in VERBS and bool(PARTICIPLES.fullmatch(word))
 
 
 def is_packed(node: ast.Assign) -> bool:
@@ -96,11 +112,11 @@ def is_texts(node: ast.AST) -> bool:
     return (
         isinstance(node, ast.List)
         and bool(node.elts)
-        and all(isinstance(e, texts) and not number(e) for e in node.elts)
+        and all(isinstance(e, texts) and not is_number(e) for e in node.elts)
     )
 
 
-def number(node: ast.AST) -> bool:
+def is_number(node: ast.AST) -> bool:
     return isinstance(node, ast.Constant) and not isinstance(node.value, str)
 
 
@@ -111,16 +127,13 @@ def is_row(node: ast.AST) -> bool:
 
 def is_test(node: ast.AST) -> bool:
     inverts = isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not)
-    asks = isinstance(node, ast.Call) and ast.unparse(node.func) in (
-        "bool",
-        "isinstance",
-        "hasattr",
-    )
+    names = ("bool", "isinstance", "hasattr")
+    asks = isinstance(node, ast.Call) and ast.unparse(node.func) in names
     return inverts or asks or isinstance(node, ast.Compare | ast.BoolOp)
 
 
-def is_private(node: ast.ImportFrom, path: Path) -> bool:
-    home = path.relative_to(ROOT).parts[:-1]
+def is_private(node: ast.ImportFrom, home: tuple[str, ...]) -> bool:
+    """An import of a private module from a package outside the folder ``home``."""
     for alias in node.names:
         parts = f"{node.module}.{alias.name}".split(".")
         for i, part in enumerate(parts):
@@ -130,18 +143,20 @@ def is_private(node: ast.ImportFrom, path: Path) -> bool:
     return False
 
 
-def count(folder: str = "jaxreg") -> dict[str, list[str]]:
+def count(folder: str = "jaxreg", root: Path = ROOT) -> dict[str, list[str]]:
     """Places by rule."""
     places: dict[str, list[str]] = {rule: [] for rule in RULES}
-    for path in sources(folder):
-        for rule, line, text in found_in(path):
-            places[rule].append(f"{path.relative_to(ROOT)}:{line}: {text}")
+    for path in sources(folder, root):
+        for rule, line, text in find(path, root):
+            places[rule].append(f"{path.relative_to(root)}:{line}: {text}")
     return places
 
 
 def main(folders: list[str]) -> None:
-    for folder in folders or ["jaxreg"]:
+    for folder in folders or ["jaxreg", *documents()]:
         for rule, places in count(folder).items():
+            if not places and folder.endswith(".md"):
+                continue
             print(f"{folder} {rule}: {len(places)}  ({RULES[rule]})")
             for place in places:
                 print(f"  {place}")

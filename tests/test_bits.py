@@ -38,7 +38,7 @@ def words_of(key, shape):
 
 
 def drawn_from(function, words, **options):
-    """What a function makes of given words."""
+    """The result of a function for given words."""
     shape = np.shape(words)
     call = jax.jit(lambda w: function(KEY, shape=shape, like=w, bits=given(w), **options))
     return np.asarray(call(np.asarray(words, np.uint32)))
@@ -209,7 +209,8 @@ def test_typed_and_legacy_keys_have_the_same_subkeys():
 def test_mapped_keys_draw_what_a_loop_draws(implementation):
     """Of JAX's own bits this holds for threefry alone: ``vmap`` over rbg keys is not the loop."""
     keys = jax.random.split(jax.random.key(3, impl=implementation), 4)
-    mapped = jax.jit(jax.vmap(partial(_bits.counter_bits, shape=(5, 7))))(keys)
+    draw = partial(_bits.draw, shape=(5, 7), like=np.zeros((5, 7), np.float32))
+    mapped = jax.jit(jax.vmap(draw))(keys)
     loop = [words_of(key, (5, 7)) for key in keys]
     np.testing.assert_array_equal(mapped, np.stack(loop))
     assert len({row.tobytes() for row in np.asarray(mapped)}) == 4
@@ -270,7 +271,7 @@ def uniform_and_normal(x):
 def test_numbers_have_the_distributions_of_their_names():
     size = 2**20
     found = uniform_and_normal(np.zeros(size, np.float32))
-    uniform, normal = (np.asarray(numbers, np.float64) for numbers in found)
+    uniform, normal = [np.asarray(numbers, np.float64) for numbers in found]
     assert abs(uniform.mean() - 1 / 2) <= 5 * math.sqrt(1 / 12 / size)
     assert abs(uniform.var() - 1 / 12) <= 5 * math.sqrt(1 / 180 / size)
     assert stats.kstest(uniform, "uniform").pvalue > FIVE_SIGMA
@@ -280,7 +281,7 @@ def test_numbers_have_the_distributions_of_their_names():
 
 
 def quantiles(words):
-    """What SciPy makes of the words: the lowest bit is the sign, the others a tail."""
+    """Normal numbers from words by SciPy: the lowest bit is the sign, the others a tail."""
     tail = ((words >> 1).astype(np.float64) + 0.5) / 2**31
     return stats.norm.isf(tail / 2) * np.where(words & 1, -1, 1)
 
@@ -350,7 +351,7 @@ def test_other_bits_are_taken_as_they_are():
         other = _bits.draw(KEY, (3, 5), like=x, bits=jax.random.bits)
         return other, jax.random.bits(KEY, (3, 5), jnp.uint32), y
 
-    other, of_jax, y = map(np.asarray, draws(np.ones((3, 5), np.float32)))
+    other, of_jax, y = jax.device_get(draws(np.ones((3, 5), np.float32)))
     np.testing.assert_array_equal(other, of_jax)
     assert (other != words_of(KEY, (3, 5))).all()
     np.testing.assert_array_equal(y == 0, other < 2**30)

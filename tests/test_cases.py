@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 import jaxreg
-from jaxreg import linen, nnx, testing, training, transforms
-from jaxreg.training import explain, statistics
+from jaxreg import advice, diagnosis, explain, linen, nnx, testing, training, transforms
+from jaxreg.training import statistics
 from tests import cases
 
 TESTS = Path(__file__).parent
@@ -19,11 +19,15 @@ ROWS |= {case.factory for case in cases.TRANSFORMATIONS}
 
 def public_names():
     """The address and the object of everything public but modules."""
-    top = [jaxreg, jaxreg.augment.series, jaxreg.augment.text, training, explain, statistics]
-    modules = [*top, transforms, linen, nnx, testing]
-    for module in (jaxreg, training):
+    modules = [jaxreg, advice, diagnosis, explain, statistics, training]
+    modules += [transforms, linen, nnx, testing]
+    for module in (jaxreg, jaxreg.augment, training):
         members = (getattr(module, name) for name in module.__all__)
-        modules += [member for member in members if isinstance(member, types.ModuleType)]
+        modules += [
+            member
+            for member in members
+            if isinstance(member, types.ModuleType) and hasattr(member, "__all__")
+        ]
     return {
         f"{module.__name__}.{name}": getattr(module, name)
         for module in modules

@@ -44,6 +44,30 @@ def test_negative_strengths_raise(value):
         _checks.check_nonnegative(value, "weight")
 
 
+@pytest.mark.parametrize("value", [0, -1, float("nan"), (1.0, 0.0)])
+def test_numbers_that_must_be_positive(value):
+    with pytest.raises(ValueError, match=r"`ratio` must be positive, got"):
+        _checks.check_positive(value, "ratio")
+    _checks.check_positive(jnp.zeros(2), "ratio")
+    _checks.check_positive((1, 2), "ratio")
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), (0.0, -np.inf)])
+def test_numbers_that_must_be_finite(value):
+    with pytest.raises(ValueError, match=r"`ratio` must be finite, got"):
+        _checks.check_finite(value, "ratio")
+    _checks.check_finite(jnp.float32(jnp.inf), "ratio")
+    _checks.check_finite((-1, 2), "ratio")
+
+
+def test_integers_have_a_least_value():
+    _checks.check_at_least(2, "knots", 2)
+    with pytest.raises(ValueError, match=r"`knots` must be at least 2, got 1\."):
+        _checks.check_at_least(1, "knots", 2)
+    with pytest.raises(TypeError, match=r"`knots` must be an integer, got float 2\.0"):
+        _checks.check_at_least(2.0, "knots", 2)
+
+
 def test_an_infinite_strength_passes():
     _checks.check_nonnegative(float("inf"), "weight")
 
@@ -64,6 +88,22 @@ def test_strengths_that_would_enlarge_the_result_raise(shape):
 def test_several_rates_raise():
     with pytest.raises(ValueError, match=r"`rate` must be a single number, got shape \(2,\)"):
         _checks.check_rate(np.ones(2))
+
+
+def test_the_ends_of_a_range_pass():
+    for value in (0, 1):
+        _checks.check_between(value, "share", 0, 1)
+    with pytest.raises(ValueError, match=r"`share` must be a number in \[0, 1\], got -0\.1\."):
+        _checks.check_between(-0.1, "share", 0, 1)
+    with pytest.raises(ValueError, match=r"`share` must be a single number, got shape \(2,\)"):
+        _checks.check_between(np.ones(2), "share", 0, 1)
+
+
+def test_too_few_axes_are_named():
+    for x, least in ((np.ones(2), 2), (np.ones(()), 1)):
+        with pytest.raises(ValueError, match=r"`w` must have the axes \[in, out\], got shape"):
+            _checks.check_axes(x, least, "[in, out]", "w")
+    _checks.check_axes(np.ones(2), 1, "[in]")
 
 
 def test_checks_do_not_read_tracers():
@@ -133,7 +173,8 @@ def test_integers_of_the_host_pass(value):
     _checks.check_static_integer(value, "n")
 
 
-KEY, OLD = jax.random.key(0), np.zeros(2, np.uint32)
+KEY = jax.random.key(0)
+OLD = np.zeros(2, np.uint32)
 NO_KEYS = {
     "number": (0, r"`key` must be a PRNG key, got int 0; make one with jax\.random\.key"),
     "keys": (jnp.stack([KEY, KEY]), r"`key` must be a single PRNG key, got keys of shape \(2,\)"),
@@ -168,3 +209,18 @@ def test_groups_of_channels():
             _checks.group_count(None, size, 6)
     with pytest.raises(TypeError, match="`group_size` must be an integer, got float"):
         _checks.group_count(None, 2.0, 6)
+
+
+def test_eps_is_one_number_that_is_not_negative():
+    with pytest.raises(ValueError, match="`eps` must be a single number"):
+        _checks.check_eps(np.ones(2))
+    with pytest.raises(ValueError, match="`eps` must be zero or positive, got -1"):
+        _checks.check_eps(-1)
+    _checks.check_eps(0)
+
+
+def test_parameters_have_the_shape_of_the_feature_axes():
+    _checks.check_shapes([3], a=None, b=np.ones(3))
+    message = r"`b` must have the shape of the feature axes, \(3,\), got \(2,\)"
+    with pytest.raises(ValueError, match=message):
+        _checks.check_shapes([3], a=None, b=np.ones(2))

@@ -1,4 +1,4 @@
-"""Which norm follows which layer, read from traces of functions that leave marks."""
+"""Pairs of layers and norms, read from traces of functions that leave marks."""
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +7,8 @@ import pytest
 
 from jaxreg._folding import Norm, Tape, find_pairs
 
-X, W = np.ones((2, 3), np.float32), np.ones((3, 4), np.float32)
+X = np.ones((2, 3), np.float32)
+W = np.ones((3, 4), np.float32)
 
 
 def norm(tape, x, name="norm", *, axis=-1, is_training=False):
@@ -49,7 +50,7 @@ def test_feature_axes_may_be_counted_from_either_end_and_be_several():
     for axis in ((-2, -1), (1, 2), (2, 1)):
         assert pairs(function(axis), X, w) == {"norm": "layer"}
     for axis in (-1, (0, 2)):
-        with pytest.raises(ValueError, match=r"where the features of layer 'layer' are not"):
+        with pytest.raises(ValueError, match=r"which does not name the features of layer 'layer'"):
             pairs(function(axis), X, w)
 
 
@@ -92,7 +93,7 @@ def normalized_twice(tape, x, w):
 REFUSED = {
     "activation": (
         lambda tape, x, w: norm(tape, jnp.sin(layer(tape, x, w))),
-        r"got 'norm': its input is not the output of a dense layer or a convolution\. To leave it",
+        r"got 'norm': its input is not the output of a dense layer or a convolution\. To keep it",
     ),
     "no layer": (lambda tape, x, w: norm(tape, x), "its input is not the output"),
     "training": (
@@ -101,7 +102,7 @@ REFUSED = {
     ),
     "axis": (
         lambda tape, x, w: norm(tape, layer(tape, x, w), axis=0),
-        "its `axis` is 0, where the features of layer 'layer' are not",
+        "its `axis` is 0, which does not name the features of layer 'layer'",
     ),
     "tied": (tied, "the kernel of layer 'layer' is also used elsewhere"),
     "skipped": (skipped, "the output of layer 'layer' is also used elsewhere"),
@@ -134,6 +135,8 @@ def test_norms_that_are_not_there_are_named():
     message = r"`norms` must name batch norms of the model, got 'bn'; it has 'norm'\."
     with pytest.raises(ValueError, match=message):
         pairs(plain, norms=["bn"])
-    message = r"`norms` must be batch norms of the model, but it called none of Flax or jaxreg"
+    message = (
+        r"`norms` must be batch norms of the model, but it calls no batch norm of Flax or jaxreg"
+    )
     with pytest.raises(ValueError, match=message):
         pairs(layer)

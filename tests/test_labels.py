@@ -111,7 +111,8 @@ def test_logits_without_classes_raise(shape):
 
 
 def test_wrong_labels_raise():
-    logits, labels = np.zeros((2, 3), np.float32), np.zeros(2, np.int32)
+    logits = np.zeros((2, 3), np.float32)
+    labels = np.zeros(2, np.int32)
     _labels.check_labels(logits, labels)
     message = r"`y` must have the shape of `logits` without its last axis, got \(3,\) for logits of"
     refuses(ValueError, message, _labels.check_labels, logits, np.zeros(3, int), "y")
@@ -135,7 +136,7 @@ def test_a_mask_of_another_shape_raises():
 
 
 def test_weights_that_are_negative_or_no_real_numbers_raise():
-    """What JAX holds is not read."""
+    """The values of JAX's arrays are not read."""
     _labels.check_weights(None, (2,))
     _labels.check_weights(np.array([0, 3], np.uint8), (2,))
     _labels.check_weights(jnp.array([-1.0, 1.0]), (2,))

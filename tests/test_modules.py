@@ -31,12 +31,12 @@ def rows(chosen):
 
 
 def arrays(row):
-    """What the compiled program of a row takes."""
+    """The arguments of a row's compiled program."""
     return {"inputs": row.inputs, "params": row.params, "state": row.state, "mask": row.mask}
 
 
 def linen_variables(row, params, state):
-    """The tree of variables, with the names that Flax has for those of wrapped layers."""
+    """The tree of variables, with Flax's names for the variables of wrapped layers."""
     if row.inside != "layer_instance":
         return {"params": dict(params), **({"batch_stats": dict(state)} if state else {})}
     own = {name: value for name, value in params.items() if name != "scale"}
@@ -149,7 +149,7 @@ def in_all(row, values, **options):
 
 
 def everything(row, key, values, traced):
-    """What is compared: by what it is, the results of the function, of Linen and of NNX."""
+    """The results of the function, of Linen and of NNX, by the name of the comparison."""
     key = {"key": key} if row.mode == "deterministic" else {}
     found = {"training": in_all(row, values, **key)}
     if row.params:
@@ -283,7 +283,7 @@ def test_a_wrong_strength_raises_in_the_constructor(row):
 
 @every_module
 def test_the_variables_have_the_names_and_shapes_of_the_row(row):
-    """Initialization needs no key but that of the parameters where there are some."""
+    """Initialization needs the parameters' key if there are parameters, and no other key."""
     rngs = {"params": KEY, **({} if row.params else {"dropout": KEY})}
     mode = {row.mode: row.mode == "update_stats"} if row.mode else {}
     module = row.linen(**row.fields, **mode)

@@ -23,7 +23,7 @@ def test_a_fault_is_tried_on_the_tests_that_bear_the_name_of_its_module(tmp_path
         ("tests/dropout/test_block.py",),
         (contract, "-k", "[dropout.block. or -dropout.block."),
     ]
-    assert commands("dropout/_drop.py") == [
+    assert commands("dropout/_private.py") == [
         ("tests/dropout",),
         (contract, "-k", "[dropout. or -dropout."),
     ]

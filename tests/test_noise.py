@@ -43,7 +43,7 @@ def normal(shape, dtype=np.float32):
 
 
 def assert_moments(values, name, size):
-    """Mean, variance and the whole distribution are those of the noise."""
+    """Mean, variance and the whole distribution equal the noise's."""
     values = np.ravel(values).astype(np.float64)
     deviation, kurtosis = SHAPES[name]
     deviation *= size
@@ -102,6 +102,7 @@ def test_a_size_for_each_channel(name):
         assert_moments(y[..., channel] - x[..., channel], name, float(sizes[channel]))
 
 
+@pytest.mark.exhaustive
 @few("spec", [("row", "column"), ("row", None), (None, "row")])
 @pytest.mark.parametrize("name", ["gaussian_noise", "uniform_noise"])
 def test_sizes_meet_data_that_is_sharded_any_way(name, spec):
@@ -268,7 +269,7 @@ def test_low_and_high_meet_data_that_is_sharded():
 
 
 def test_derivatives_of_salt_and_pepper():
-    """What is kept follows x, pepper follows low and salt follows high."""
+    """Kept elements follow x, pepper follows low and salt follows high."""
     x = np.linspace(0.2, 0.8, 1000, dtype=np.float32)
 
     def total(x, rate, low, high):

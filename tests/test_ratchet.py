@@ -33,12 +33,13 @@ def test_programs_are_counted(request):
     assert plugin.programs == before + 1
 
 
-def item(name, few, **values):
+def item(name, few, marker=None, **values):
     marks = [pytest.mark.few(*few).mark]
     return SimpleNamespace(
         nodeid=f"tests/test_new.py::test_it[{name}]",
         callspec=SimpleNamespace(params=values),
         iter_markers=lambda _: marks,
+        get_closest_marker=lambda name: marker if name == marker else None,
     )
 
 
@@ -50,17 +51,23 @@ def test_the_default_suite_has_the_first_and_one_other():
         for b in range(3)
         for a in range(4)
     ]
-    chosen = list(conftest.first_and_one_other(items))
+    chosen = list(conftest.default_suite(items))
     assert chosen[0] is items[0]
     assert chosen[2] is items[12]
     assert [one.callspec.params["each"] for one in chosen] == [0, 0, 1, 1]
     # The other one depends on names alone, so that every worker of a run chooses the same.
-    assert list(conftest.first_and_one_other([items[0], *items[:0:-1]]))[1] is chosen[1]
+    assert list(conftest.default_suite([items[0], *items[:0:-1]]))[1] is chosen[1]
 
 
 def test_nothing_is_left_out_where_all_values_matter():
     items = [item(str(each), (), each=each) for each in range(5)]
-    assert list(conftest.first_and_one_other(items)) == items
+    assert list(conftest.default_suite(items)) == items
+
+
+def test_what_takes_seconds_has_its_first_case_or_none():
+    items = [item(str(a), ("a",), "first", a=a) for a in range(3)]
+    assert list(conftest.default_suite(items)) == items[:1]
+    assert not list(conftest.default_suite([item("night", (), "exhaustive")]))
 
 
 @pytest.mark.parametrize("text", ["3", "0/8", "9/8", "a/b"])

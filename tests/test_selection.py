@@ -72,7 +72,7 @@ def test_a_tree_that_can_be_called_is_a_tree():
         assert _selection.select(mask, params).kernel is True
     empty = Layer(None, None)
     assert isinstance(_selection.select(empty, empty), Layer)
-    # All leaves of the mask are functions, as those of the parameters.
+    # All leaves of the mask are functions, like the leaves of the parameters.
     assert _selection.select(Layer(None, jnp.tanh), Layer(None, jnp.tanh)).act is False
 
 

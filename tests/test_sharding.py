@@ -13,7 +13,7 @@ def mesh(kind=AxisType.Explicit, size=8):
 
 
 def inside(function, *arrays, on=None):
-    """What a function says of arrays with shapes and specs, inside a program on a mesh."""
+    """The answer of a function for arrays with shapes and specs, in a program on a mesh."""
     on = on or mesh()
     told = []
     with jax.set_mesh(on):
@@ -34,8 +34,18 @@ def spec(x):
     [((8, 16), P("d", None)), ((1, 16), P(None, None)), ((8, 1), P("d", None))],
 )
 def test_an_axis_of_length_one_is_not_sharded(shape, expected):
-    sharding = inside(lambda x: _sharding.sharding_like(x, shape), ((8, 16), P("d", None)))
-    assert sharding.spec == expected
+    def for_shape(x):
+        return _sharding.for_shape(_sharding.explicit_sharding(x), shape)
+
+    assert inside(for_shape, ((8, 16), P("d", None))).spec == expected
+
+
+def test_a_sharding_along_one_axis():
+    def for_each_axis(x):
+        sharding = _sharding.explicit_sharding(x)
+        return [_sharding.for_axis(sharding, axis).spec for axis in (0, 1)]
+
+    assert inside(for_each_axis, ((8, 16), P("d", None))) == [P("d", None), P(None, None)]
 
 
 def test_an_array_is_placed_as_another_one():

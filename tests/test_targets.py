@@ -28,7 +28,7 @@ every_share = few("alpha", SHARES)
 def example(batch=(8,), classes=5, seed=0, scale=4.0):
     rng = np.random.default_rng(seed)
     logits = rng.normal(0, scale, (*batch, classes)).astype(np.float32)
-    a, b = (rng.integers(0, classes, batch).astype(np.int32) for _ in range(2))
+    a, b = [rng.integers(0, classes, batch).astype(np.int32) for _ in range(2)]
     return logits, a, b
 
 
@@ -70,7 +70,7 @@ def mixed(logits, a, b, lam, alpha=0.0, where=None):
 @few("batch", [(3, 4), (), (1,), (8,), (2, 3, 4)], ids=str)
 @few("classes", [5, 2, 1])
 def test_the_loss_is_the_cross_entropy_of_smoothed_rows(alpha, batch, classes):
-    """Its gradient is that of softmax minus targets."""
+    """Its gradient is softmax minus targets."""
     logits, labels, _ = example(batch, classes)
     value, gradient = smoothed(logits, labels, alpha)
     np.testing.assert_allclose(
@@ -97,14 +97,16 @@ def test_alpha_is_that_of_optax(alpha):
 @few("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("name", ["cross_entropy", "smoothed_cross_entropy", "mixed_cross_entropy"])
 def test_value_and_gradient_equal_those_of_torch(name, dtype):
-    a, b = (np.array(labels) for labels in TORCH["labels"].values())
-    lam, alpha = (TORCH["strengths"][key] for key in list(TORCH["strengths"])[:2])
+    a, b = [np.array(labels) for labels in TORCH["labels"].values()]
+    lam = TORCH["strengths"]["lam"]
+    alpha = TORCH["strengths"]["alpha"]
     tolerance = 1e-12 if dtype == np.float64 else 2e-6
     with jax.enable_x64(dtype == np.float64):
         z = np.array(TORCH["z"], dtype)
         if name == "mixed_cross_entropy":
             # Which in torch is written as two means, each over labels of its own.
-            first, second = smoothed(z, a, alpha), smoothed(z, b, alpha)
+            first = smoothed(z, a, alpha)
+            second = smoothed(z, b, alpha)
             result = jax.tree.map(lambda x, y: lam * x + (1 - lam) * y, first, second)
         else:
             result = smoothed(z, a, alpha if name.startswith("smoothed") else 0.0)
@@ -122,7 +124,8 @@ def test_torch_is_nan_where_all_labels_are_ignored():
 def test_narrow_logits_lose_nothing_more(dtype):
     logits, a, b = example((64,), 100)
     logits = logits.astype(dtype)
-    first, second = (cross_entropies(logits, y, 0.1) for y in (a, b))
+    first = cross_entropies(logits, a, 0.1)
+    second = cross_entropies(logits, b, 0.1)
     value, _ = smoothed(logits, a, 0.1)
     assert value.dtype == jnp.float32
     np.testing.assert_allclose(value, first.mean(), rtol=1e-5)
@@ -156,7 +159,8 @@ def test_where_selects_and_weighs_examples(kind):
     logits, labels, other = example((3, 4))
     where = np.random.default_rng(1).integers(0, 3, (3, 4)).astype(kind)
     weights = float64(where)
-    first, second = (cross_entropies(logits, y, 0.5) for y in (labels, other))
+    first = cross_entropies(logits, labels, 0.5)
+    second = cross_entropies(logits, other, 0.5)
     value, gradient = smoothed(logits, labels, 0.5, where)
     np.testing.assert_allclose(value, np.average(first, weights=weights), rtol=1e-5)
     want = slopes(logits, labels, 0.5) * weights[..., None] / weights.sum()
@@ -212,8 +216,11 @@ def test_nothing_counted_is_zero_with_a_zero_gradient(alpha, how):
 
 @few("alpha", [0.1, 0.0])
 def test_garbage_in_examples_that_do_not_count_stays_there(alpha):
-    first, second = (cross_entropies(LOGITS[2:], y[2:], alpha).mean() for y in (A, B))
-    a, b, where = A.copy(), B.copy(), np.arange(8) != 1
+    first = cross_entropies(LOGITS[2:], A[2:], alpha).mean()
+    second = cross_entropies(LOGITS[2:], B[2:], alpha).mean()
+    a = A.copy()
+    b = B.copy()
+    where = np.arange(8) != 1
     a[0] = -1
     b[0] = 5
     for garbage in (np.nan, np.inf, -np.inf):
@@ -232,7 +239,8 @@ def test_excluded_classes_cost_nothing_without_mass_and_infinity_with():
     """In Optax a zero target times an infinite logit is NaN."""
     logits, a, b = LOGITS.copy(), A % 4, B % 4
     logits[:, 4] = -np.inf
-    first, second = (cross_entropies(LOGITS[:, :4], y, 0.0).mean() for y in (a, b))
+    first = cross_entropies(LOGITS[:, :4], a, 0.0).mean()
+    second = cross_entropies(LOGITS[:, :4], b, 0.0).mean()
     for (value, gradient), want in (
         (smoothed(logits, a), first),
         (mixed(logits, a, b, 0.3), 0.3 * first + 0.7 * second),
@@ -366,7 +374,8 @@ def test_a_traced_share_of_rows_out_of_range_acts_as_the_nearest(smooth):
 @few("batch", [(2, 3), (), (1,), (8,)], ids=str)
 def test_the_loss_of_mixed_labels_is_that_of_both_parts(batch, lam, alpha):
     logits, a, b = example(batch)
-    first, second = (cross_entropies(logits, y, alpha).mean() for y in (a, b))
+    first = cross_entropies(logits, a, alpha).mean()
+    second = cross_entropies(logits, b, alpha).mean()
     value, gradient = mixed(logits, a, b, lam, alpha)
     np.testing.assert_allclose(value, lam * first + (1 - lam) * second, rtol=1e-5)
     want = lam * slopes(logits, a, alpha) + (1 - lam) * slopes(logits, b, alpha)
@@ -378,7 +387,8 @@ def test_the_loss_of_mixed_labels_is_that_of_both_parts(batch, lam, alpha):
 def test_one_share_for_each_example():
     logits, a, b = example((3, 4, 4))
     lam = np.array([0.2, 0.5, 1.0], np.float32)[:, None, None]
-    first, second = (cross_entropies(logits, y, 0.0) for y in (a, b))
+    first = cross_entropies(logits, a, 0.0)
+    second = cross_entropies(logits, b, 0.0)
     value, gradient = mixed(logits, a, b, lam)
     np.testing.assert_allclose(value, (lam * first + (1 - lam) * second).mean(), rtol=1e-6)
     want = lam[..., None] * slopes(logits, a, 0) + (1 - lam[..., None]) * slopes(logits, b, 0)
@@ -390,7 +400,9 @@ def test_one_share_for_each_example():
 @few("lam", [1.0, 0.0])
 def test_a_part_without_a_share_may_have_any_label(lam):
     """A class that it alone has may be excluded."""
-    logits, a, b = LOGITS.copy(), A % 4, B.copy()
+    logits = LOGITS.copy()
+    a = A % 4
+    b = B.copy()
     logits[:, 4] = -np.inf
     b[0] = 4
     value, gradient = mixed(logits, *((a, b) if lam else (b, a)), lam)
@@ -401,10 +413,12 @@ def test_a_part_without_a_share_may_have_any_label(lam):
 @few("bad", OUT_OF_RANGE)
 def test_a_label_out_of_range_of_one_part_adds_nothing(bad):
     """It is not the last class, and the example counts for the other part."""
-    a, b = A.copy(), B.copy()
+    a = A.copy()
+    b = B.copy()
     a[[0, 3]] = bad
     b[[3, 4, 5]] = bad
-    first, second = (cross_entropies(LOGITS, y, 0.1) for y in (A, B))
+    first = cross_entropies(LOGITS, A, 0.1)
+    second = cross_entropies(LOGITS, B, 0.1)
     each = 0.3 * first * (a == A) + 0.7 * second * (b == B)
     value, gradient = mixed(LOGITS, a, b, 0.3, 0.1)
     np.testing.assert_allclose(value, each.sum() / 7, rtol=1e-5)
@@ -417,7 +431,8 @@ def test_a_label_out_of_range_of_one_part_adds_nothing(bad):
 
 
 def test_a_traced_share_may_be_differentiated_and_out_of_range():
-    first, second = (cross_entropies(LOGITS, y, 0.0).mean() for y in (A, B))
+    first = cross_entropies(LOGITS, A, 0.0).mean()
+    second = cross_entropies(LOGITS, B, 0.0).mean()
     run = jax.jit(
         jax.vmap(jax.value_and_grad(lambda s: targets.mixed_cross_entropy(LOGITS, A, B, share=s)))
     )
@@ -457,7 +472,8 @@ def test_the_loss_of_distributions_is_that_of_optax(alpha):
 @few("alpha", [0.1, 0.0])
 def test_mixed_rows_cost_what_their_labels_do(alpha):
     """Also where one part has no label, and where neither has."""
-    a, b = A.copy(), B.copy()
+    a = A.copy()
+    b = B.copy()
     a[[0, 3]] = -1
     b[[3, 4]] = -1
     lam = np.linspace(0.1, 0.9, 8, dtype=np.float32)
@@ -469,12 +485,12 @@ def test_mixed_rows_cost_what_their_labels_do(alpha):
 
 
 def test_mixup_and_cutmix_with_smoothing_as_in_timm():
-    """Which smooths both rows and then mixes them."""
+    """timm smooths both rows and then mixes them."""
     key = jax.random.key(0)
     image = np.random.default_rng(0).normal(size=(8, 6, 6, 5)).astype(np.float32)
 
     def loss(random, image):
-        mixed = random(key, image, A, alpha=0.8, num_classes=5, partners=augment.reversal)
+        mixed = random(key, image, A, alpha=0.8, num_classes=5, partners=augment.partners.reverse)
         logits = mixed.x.mean((1, 2))
         return mixed.share, logits, targets.smoothed_cross_entropy(logits, mixed.labels, alpha=0.1)
 
@@ -582,7 +598,7 @@ def test_devices_add_up_to_the_batch(how):
 
 
 def reduced_numbers(reduce):
-    """How many numbers are summed over the devices of a batch that is spread over them."""
+    """Counts the numbers that are summed over the devices of a sharded batch."""
     mesh = jax.make_mesh((8,), ("data",), (AxisType.Auto,))
     spread = NamedSharding(mesh, P("data"))
 
@@ -681,7 +697,7 @@ def test_a_narrow_loss_is_rounded_once():
 
 
 def test_above_the_level_the_loss_stays_to_the_bit():
-    """Which the formula of the paper does not keep."""
+    """The paper's formula changes last bits."""
     loss = np.random.default_rng(0).exponential(size=1000).astype(np.float32)
     run = jax.jit(lambda x, level: targets.flood(x, level=level))
     for level in (0.0, -0.0, -1.0, 0.3):
@@ -709,7 +725,7 @@ def test_flooding_at_infinite_levels_and_losses():
 
 
 def test_descent_on_a_flooded_loss_floats_at_the_level():
-    """Where plain descent reaches zero."""
+    """Plain descent reaches zero."""
 
     def end(level):
         def loss(w):

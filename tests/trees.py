@@ -11,13 +11,13 @@ def draw(*shape, seed=0, mean=0.0):
 
 
 def assert_equal(ours, theirs):
-    """The same trees to the bit."""
+    """The trees are equal, bit for bit."""
     assert jax.tree.structure(ours) == jax.tree.structure(theirs)
     jax.tree.map(np.testing.assert_array_equal, ours, theirs)
 
 
 def assert_close(ours, theirs, tolerance=1e-5):
-    """The same trees and dtypes, narrow ones to their own precision."""
+    """The trees and dtypes are equal, narrow dtypes to their own precision."""
     assert jax.tree.structure(ours) == jax.tree.structure(theirs)
     for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
         assert a.dtype == b.dtype
@@ -31,7 +31,7 @@ def shapes(tree):
 
 
 def shapes_of(function, *inputs):
-    """Shapes of what a function returns, without running it."""
+    """Shapes of a function's results, without running it."""
     return shapes(jax.eval_shape(function, *inputs))
 
 

@@ -1,20 +1,27 @@
 r"""Augmentation of images: functions ``image -> image`` and ``(key, image) -> image``.
 
-An image is a floating-point array ``[..., height, width, channels]``: one image or any batch. In
-``[0, 1]`` for color, in any range for geometry; ``uint8`` is converted by :func:`to_float` and
-:func:`to_uint8`, never silently. A strength is one number for all or an array of the leading axes,
-one for each example, and may be traced. ``random_x`` draws for each example of a batch what ``x``
-takes, so that one key is one augmentation of a whole batch, the same on one device and on many. A
-strength that does nothing is the identity to the bit, and the dtype stays.
+An image is a floating-point array ``[..., height, width, channels]``: one image or any batch. Its
+values are in ``[0, 1]`` for color, and in any range for geometry; convert ``uint8`` with
+:func:`to_float` and :func:`to_uint8`. A strength is one number for all examples, or an array of the
+leading axes with one for each, and may be traced. ``random_x`` draws an argument of ``x`` for each
+example of a batch, so one key augments a whole batch, with the same result on one device and on
+many. A strength that does nothing returns the image exactly, and the dtype is kept.
 
-Verbs act on images and nouns are matrices: :func:`rotate` and :func:`rotation`. Matrices compose
-with :func:`chain` and are resampled once with :func:`affine`; what belongs to an image follows by
-the same matrix.
+Shelves:
 
-:mod:`jaxreg.augment.text` augments token ids and their embeddings.
+- :mod:`jaxreg.augment.matrices`: rotations, shifts and others as matrices. Compose them with
+  :func:`matrices.chain` and resample once with :func:`affine`; labels, points and boxes follow by
+  the same matrix.
+- :mod:`jaxreg.augment.sampling`: how an image is read between its pixels.
+- :mod:`jaxreg.augment.borders`: which pixels are read beyond the border.
+- :mod:`jaxreg.augment.partners`: which examples :func:`random_mixup` and :func:`random_cutmix` mix.
+- :mod:`jaxreg.augment.operations`: operations of the policies.
+- :mod:`jaxreg.augment.series`: time series.
+- :mod:`jaxreg.augment.tables`: new examples of rare classes.
+- :mod:`jaxreg.augment.text`: token ids and their embeddings.
 """
 
-from jaxreg.augment import operations, series, text
+from jaxreg.augment import borders, matrices, operations, partners, sampling, series, tables, text
 from jaxreg.augment.color import (
     brightness,
     contrast,
@@ -58,20 +65,8 @@ from jaxreg.augment.jitter import (
     random_solarize,
 )
 from jaxreg.augment.levels import autocontrast, equalize, posterize, to_float, to_uint8
-from jaxreg.augment.matrices import (
-    chain,
-    quadrilateral,
-    rotation,
-    scaling,
-    shearing,
-    translation,
-    window,
-)
 from jaxreg.augment.mix import Mixed, cutmix, mixup, random_cutmix, random_mixup
-from jaxreg.augment.mixtures import Mixture, fit_mixture, mixture_sampling
 from jaxreg.augment.operations import Operation, Warp
-from jaxreg.augment.oversampling import lacking, smote
-from jaxreg.augment.partners import reversal, share_of_batch, share_of_example, shuffled, within
 from jaxreg.augment.policies import aug_mix, auto_augment, rand_augment, trivial_augment
 from jaxreg.augment.published import CIFAR10_POLICY, IMAGENET_POLICY, SVHN_POLICY, Step
 from jaxreg.augment.random_geometry import (
@@ -83,15 +78,6 @@ from jaxreg.augment.random_geometry import (
     random_shear,
     random_translate,
 )
-from jaxreg.augment.random_matrices import (
-    random_quadrilateral,
-    random_reflection,
-    random_rotation,
-    random_scaling,
-    random_shearing,
-    random_translation,
-    random_window,
-)
 from jaxreg.augment.random_windows import (
     random_crop,
     random_flip_left_right,
@@ -99,7 +85,6 @@ from jaxreg.augment.random_windows import (
     random_resized_crop,
     random_rot90,
 )
-from jaxreg.augment.sampling import bilinear, bilinear_matmul, edge, nearest, reflect, wrap
 from jaxreg.augment.windows import (
     center_crop,
     crop,
@@ -116,7 +101,6 @@ __all__ = [
     "IMAGENET_POLICY",
     "SVHN_POLICY",
     "Mixed",
-    "Mixture",
     "Operation",
     "Step",
     "Warp",
@@ -125,21 +109,17 @@ __all__ = [
     "aug_mix",
     "auto_augment",
     "autocontrast",
-    "bilinear",
-    "bilinear_matmul",
+    "borders",
     "boxes",
     "brightness",
     "center_crop",
-    "chain",
     "color_jitter",
     "contrast",
     "crop",
     "cutmix",
     "cutout",
-    "edge",
     "elastic",
     "equalize",
-    "fit_mixture",
     "flip_left_right",
     "flip_up_down",
     "for_each",
@@ -150,17 +130,15 @@ __all__ = [
     "hue",
     "invert",
     "keypoints",
-    "lacking",
-    "mixture_sampling",
+    "matrices",
     "mixup",
-    "nearest",
     "normalize",
     "one_of",
     "operations",
     "pad",
+    "partners",
     "perspective",
     "posterize",
-    "quadrilateral",
     "rand_augment",
     "random_affine",
     "random_brightness",
@@ -182,51 +160,33 @@ __all__ = [
     "random_mixup",
     "random_perspective",
     "random_posterize",
-    "random_quadrilateral",
-    "random_reflection",
     "random_resized_crop",
     "random_rot90",
     "random_rotate",
-    "random_rotation",
     "random_saturation",
     "random_scale",
-    "random_scaling",
     "random_sharpness",
     "random_shear",
-    "random_shearing",
     "random_solarize",
     "random_translate",
-    "random_translation",
-    "random_window",
-    "reflect",
     "resize",
     "resized_crop",
-    "reversal",
     "rot90",
     "rotate",
-    "rotation",
+    "sampling",
     "saturation",
     "scale",
-    "scaling",
     "sequence",
     "series",
-    "share_of_batch",
-    "share_of_example",
     "sharpness",
     "shear",
-    "shearing",
-    "shuffled",
-    "smote",
     "solarize",
     "switch",
+    "tables",
     "text",
     "to_float",
     "to_uint8",
     "translate",
-    "translation",
     "trivial_augment",
-    "window",
     "with_probability",
-    "within",
-    "wrap",
 ]

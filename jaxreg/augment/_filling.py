@@ -1,4 +1,4 @@
-"""Fills: numbers for places where an image has no pixel of its own."""
+"""Fills: numbers for places where an image has no pixel."""
 
 import jax
 import jax.numpy as jnp
@@ -7,19 +7,19 @@ from jax.typing import ArrayLike, DTypeLike
 
 from jaxreg._checks import check_broadcasts
 from jaxreg._numerics import as_strength
-from jaxreg.augment._shared import is_labels
+from jaxreg.augment._images import is_labels
 
 
 def filling(fill: ArrayLike, image: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """A checked fill that broadcasts to ``shape``, for an image.
+    """Checks a fill for an image and returns it as an array that broadcasts to ``shape``.
 
     Returns:
-      Array in the dtype of an image of integers or booleans, and else in the one that computations
-      on the image are done in. What is traced and beyond the range of integers is at its end.
+      Array in the image's dtype if that is integer or boolean, and otherwise in the dtype of
+      computations on the image. A traced fill is clipped to the range of an integer dtype.
 
     Raises:
-      TypeError: It is no real number, or an array of floats for an image of integers.
-      ValueError: The dtype of the image cannot hold it, or the shapes do not fit.
+      TypeError: It is not a real number, or an array of floats for an image of integers.
+      ValueError: The image's dtype cannot hold it, or the shapes do not fit.
     """
     check_fill(fill, image.dtype)
     if not isinstance(fill, jax.Array):
@@ -31,11 +31,11 @@ def filling(fill: ArrayLike, image: jax.Array, shape: tuple[int, ...]) -> jax.Ar
         return jnp.asarray(fill.astype(image.dtype))
     if image.dtype == bool or fill.dtype == bool:
         return fill.astype(image.dtype)
-    return _clipped(fill, image.dtype)
+    return _clip_to(image.dtype, fill)
 
 
 def check_fill(fill: ArrayLike, dtype: DTypeLike) -> None:
-    """Raises unless ``dtype`` holds a fill; of JAX arrays the dtype alone is looked at."""
+    """Raises unless ``dtype`` can hold a fill; of JAX arrays only the dtype is checked."""
     values = fill if isinstance(fill, jax.Array) else np.asarray(fill)
     real = jnp.issubdtype(values.dtype, jnp.number) or values.dtype == bool
     if not real or jnp.issubdtype(values.dtype, jnp.complexfloating):
@@ -50,12 +50,12 @@ def check_fill(fill: ArrayLike, dtype: DTypeLike) -> None:
     elif not np.all(_holds(dtype, values)):
         raise ValueError(
             f"`fill` must be a number that {jnp.dtype(dtype)} holds, got {fill}; choose another "
-            "one, or convert the image to a wider dtype first."
+            "number, or convert the image to a wider dtype first."
         )
 
 
 def _holds(dtype: DTypeLike, values: np.ndarray) -> np.ndarray:
-    """Tells which numbers a dtype holds: of floats those that do not become infinite."""
+    """Tells which numbers a dtype can hold; a float dtype holds all that stay finite."""
     if jnp.issubdtype(dtype, jnp.floating):
         with np.errstate(over="ignore"):
             return ~np.isfinite(values) | np.isfinite(values.astype(dtype))
@@ -65,7 +65,8 @@ def _holds(dtype: DTypeLike, values: np.ndarray) -> np.ndarray:
     return (values >= limits.min) & (values <= limits.max) & (values == np.floor(values))
 
 
-def _clipped(fill: jax.Array, dtype: DTypeLike) -> jax.Array:
-    """Integers cut off at the ends of the range of a dtype."""
-    own, limits = jnp.iinfo(fill.dtype), jnp.iinfo(dtype)
+def _clip_to(dtype: DTypeLike, fill: jax.Array) -> jax.Array:
+    """Clips integers to the range of an integer dtype."""
+    own = jnp.iinfo(fill.dtype)
+    limits = jnp.iinfo(dtype)
     return jnp.clip(fill, max(own.min, limits.min), min(own.max, limits.max)).astype(dtype)

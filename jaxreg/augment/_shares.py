@@ -1,4 +1,4 @@
-"""Random shares: variates of the Beta and of the Dirichlet distribution, without a loop."""
+"""Random shares: Beta and Dirichlet variates, without a loop."""
 
 import jax
 import jax.numpy as jnp
@@ -7,61 +7,63 @@ from jax.typing import ArrayLike
 from jaxreg import _bits
 from jaxreg._numerics import as_strength
 
-# One proposal in twenty is rejected: one variate in ten million finds none.
+# One proposal in twenty is rejected, so one variate in ten million has no accepted proposal.
 _PROPOSALS = 6
 
 
 def beta(key: jax.Array, x: jax.Array, alpha: ArrayLike, shape: tuple[int, ...]) -> jax.Array:
-    r"""Variates of ``Beta(alpha, alpha)``; 1 where ``alpha`` is 0, and 1/2 where it is infinite.
+    r"""Draws from ``Beta(alpha, alpha)``: 1 if ``alpha`` is 0, and 1/2 if it is infinite.
 
-    Nothing is drawn again, so that no device waits for others. A point of the unit disc with
+    Nothing is redrawn, so no device waits for another. A point of the unit disc with
 
     .. math::
 
       R^2 = 1 - U^{1 / (\alpha + 1/2)}, \qquad X = R \cos \pi V
 
-    has a :math:`B = (1 + X) / 2` of ``Beta(alpha + 1, alpha + 1)`` (Ulrich, "Computer Generation of
-    Distributions on the m-Sphere", 1984), and :math:`B W^{1 / \alpha}` as a share of it and of
-    :math:`(1 - B) W'^{1 / \alpha}` is of ``Beta(alpha, alpha)``: gamma variates of ``alpha`` are
-    those of ``alpha + 1`` times such powers. Both are log odds, which lose nothing near
-    the ends.
+    gives a :math:`B = (1 + X) / 2` of ``Beta(alpha + 1, alpha + 1)`` (Ulrich, "Computer Generation
+    of Distributions on the m-Sphere", 1984). A gamma variate of ``alpha + 1`` times a power
+    :math:`W^{1 / \alpha}` is a gamma variate of ``alpha``, so the share of
+    :math:`B W^{1 / \alpha}` in its sum with :math:`(1 - B) W'^{1 / \alpha}` follows
+    ``Beta(alpha, alpha)``. The computation uses log odds, which stay precise near 0 and 1.
     """
     x = jnp.asarray(x)
     alpha = as_strength(alpha, x)
     positive = alpha > 0
-    a = _clipped(alpha)
+    a = _clip_alpha(alpha)
     lines = (*shape, *(1,) * (x.ndim - len(shape)))
-    u, v, w, other = (
-        _bits.uniform(own, lines, like=x).reshape(shape).astype(alpha.dtype)
-        for own in jax.random.split(key, 4)
-    )
+
+    def draw(own: jax.Array) -> jax.Array:
+        return _bits.uniform(own, lines, like=x).reshape(shape).astype(alpha.dtype)
+
+    u_key, v_key, w_key, other_key = jax.random.split(key, 4)
+    u = draw(u_key)
+    v = draw(v_key)
+    w = draw(w_key)
+    other = draw(other_key)
     power = jnp.log(u) / (a + 0.5)
     square = -jnp.expm1(power)
     angle = jnp.pi * jnp.minimum(v, 1 - v)
-    rest = jnp.exp(power) + square * jnp.sin(angle) ** 2  # 1 - X^2, without a difference
+    rest = jnp.exp(power) + square * jnp.sin(angle) ** 2  # 1 - X^2, without a subtraction
     odds = 2 * jnp.log1p(jnp.sqrt(square) * jnp.cos(angle)) - jnp.log(rest)
     odds = jnp.where(v < 0.5, odds, -odds) + (jnp.log(w) - jnp.log(other)) / a
     return jnp.where(positive, jax.nn.sigmoid(odds), jnp.ones_like(odds))
 
 
 def dirichlet(key: jax.Array, image: jax.Array, alpha: ArrayLike, width: int) -> jax.Array:
-    r"""Variates ``[..., width]`` of ``Dirichlet(alpha, ..., alpha)``, one for each example.
+    r"""Draws ``[..., width]`` shares from ``Dirichlet(alpha, ..., alpha)`` for each example.
 
-    They are shares of gamma variates, each the first that is accepted of some proposals, all of
-    which are drawn (Marsaglia and Tsang, "A Simple Method for Generating Gamma Variables", 2000):
+    They are normalized gamma variates. Each is the first accepted one of a fixed number of
+    proposals (Marsaglia and Tsang, "A Simple Method for Generating Gamma Variables", 2000):
 
     .. math::
 
       G = d (1 + Z / \sqrt{9 d})^3 \, W^{1 / \alpha}, \qquad d = \alpha + 2/3
     """
-    a = _clipped(as_strength(alpha, image))
-    *keys, power_key = jax.random.split(key, 3)
+    a = _clip_alpha(as_strength(alpha, image))
+    normal_key, uniform_key, power_key = jax.random.split(key, 3)
     shape = (*image.shape[:-3], width, _PROPOSALS, 1)
-    draws = (_bits.normal, _bits.uniform)
-    z, u = (
-        draw(own, shape, like=image)[..., 0].astype(a.dtype)
-        for draw, own in zip(draws, keys, strict=True)
-    )
+    z = _bits.normal(normal_key, shape, like=image)[..., 0].astype(a.dtype)
+    u = _bits.uniform(uniform_key, shape, like=image)[..., 0].astype(a.dtype)
     w = _bits.uniform(power_key, (*shape[:-2], 1, 1), like=image)[..., 0, 0].astype(a.dtype)
     d = a + 2 / 3
     step = z / jnp.sqrt(9 * d)
@@ -72,6 +74,6 @@ def dirichlet(key: jax.Array, image: jax.Array, alpha: ArrayLike, width: int) ->
     return jax.nn.softmax(log_v + jnp.log(w) / a, axis=-1)
 
 
-def _clipped(alpha: jax.Array) -> jax.Array:
-    """A parameter beyond whose limits nothing changes, nor anything is infinite."""
+def _clip_alpha(alpha: jax.Array) -> jax.Array:
+    """Clips a parameter to a range beyond which results would overflow but not change."""
     return jnp.clip(alpha, 1e-6, 1e29)

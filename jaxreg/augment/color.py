@@ -1,15 +1,14 @@
-r"""Color: functions of images in ``[0, 1]``, which keep to that range.
+r"""Color: functions of images in ``[0, 1]``, which keep that range.
 
-A factor means what it does in PIL and torchvision: 1 is the identity, to the bit, and 0 takes all
-brightness, contrast or color away. Grey is :math:`0.299 r + 0.587 g + 0.114 b`.
+A factor means the same as in PIL and torchvision: 1 is exactly the identity, and 0 removes all
+brightness, contrast or color. Gray is :math:`0.299 r + 0.587 g + 0.114 b`.
 
-Four channels are red, green, blue and opacity, and two are grey and opacity: opacity stays as it
-is, to the bit. Of other numbers of channels each is a color.
+Four channels are red, green, blue and opacity, and two are gray and opacity. Opacity is never
+changed. With any other number of channels, each is a color.
 
-Values outside ``[0, 1]``, as of a normalized image, are cut off by brightness, contrast,
-saturation, gamma and sharpness, and by what counts levels, posterize and equalize; not by hue,
-grayscale, invert, solarize and autocontrast. What does nothing cuts nothing off. So change colors
-before :func:`normalize`.
+Brightness, contrast, saturation, gamma, sharpness, posterize and equalize clip values outside
+``[0, 1]``, unless their strength is the identity. Hue, grayscale, invert, solarize and autocontrast
+do not clip. So change colors before :func:`normalize`.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,16 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from jaxreg._checks import check_broadcasts, check_nonnegative
+from jaxreg._checks import check_broadcasts, check_finite, check_nonnegative, check_positive
 from jaxreg._numerics import as_strength, real_dtype, widen
-from jaxreg.augment._shared import (
-    check_finite,
-    check_positive,
-    checked,
-    of_colors,
-    per_example,
-    select,
-)
+from jaxreg.augment._images import as_image, map_colors, per_example, select
 
 _LUMA = (0.299, 0.587, 0.114)
 
@@ -61,14 +53,14 @@ def brightness(image: jax.Array, *, factor: ArrayLike) -> jax.Array:
 
 
 def contrast(image: jax.Array, *, factor: ArrayLike) -> jax.Array:
-    r"""Moves all values away from the mean :math:`m` of the grey image, or toward it.
+    r"""Moves all values away from the mean :math:`m` of the gray image, or toward it.
 
     .. math::
 
       v = \mathrm{clip}(f u + (1 - f) m, 0, 1)
 
     Args:
-      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``, grey or colored,
+      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``, gray or colored,
         with opacity or without.
       factor: Factor :math:`f`, zero or positive, one for all or one for each example.
 
@@ -86,21 +78,22 @@ def contrast(image: jax.Array, *, factor: ArrayLike) -> jax.Array:
       >>> print(augment.contrast(jnp.array([[[0.25], [0.75]]]), factor=0.0)[0, :, 0])
       [0.5 0.5]
     """
-    return _blend(image, factor, _mean_grey)
+    return _blend(image, factor, _gray_mean)
 
 
 def saturation(image: jax.Array, *, factor: ArrayLike) -> jax.Array:
-    r"""Moves colors away from their grey :math:`g`, or toward it.
+    r"""Moves colors away from their gray :math:`g`, or toward it.
 
     .. math::
 
       v = \mathrm{clip}(f u + (1 - f) g, 0, 1)
 
-    Unless it clips, the hue stays and the largest minus the smallest channel is multiplied.
+    Unless values are clipped, this keeps the hue and multiplies the difference between the largest
+    and the smallest channel.
 
     Args:
       image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``, with opacity or
-        without; grey stays.
+        without; gray is unchanged.
       factor: Factor :math:`f`, zero or positive, one for all or one for each example.
 
     Returns:
@@ -117,14 +110,14 @@ def saturation(image: jax.Array, *, factor: ArrayLike) -> jax.Array:
       >>> print(jnp.ptp(augment.saturation(jnp.array([[[0.0, 0.5, 1.0]]]), factor=0.0)))
       0.0
     """
-    return _blend(image, factor, _grey)
+    return _blend(image, factor, _gray)
 
 
 def hue(image: jax.Array, *, shift: ArrayLike) -> jax.Array:
-    r"""Turns the hue of HSV, keeping saturation and value.
+    r"""Turns the hue of HSV and keeps saturation and value.
 
-    With :math:`c` the largest minus the smallest channel and :math:`h` the hue in sixths of a turn,
-    :math:`c h` needs no division, and grey, where the hue is not defined, is :math:`c = 0`:
+    Let :math:`c` be the largest minus the smallest channel and :math:`h` the hue in sixths of a
+    turn. Then :math:`c h` needs no division, and gray, which has no hue, is :math:`c = 0`:
 
     .. math::
 
@@ -133,11 +126,11 @@ def hue(image: jax.Array, *, shift: ArrayLike) -> jax.Array:
 
     Args:
       image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``, with opacity or
-        without; grey stays.
-      shift: Turn :math:`s`, of which 1 is the whole circle, one for all or one for each example.
+        without; gray is unchanged.
+      shift: Turn :math:`s`, where 1 is the whole circle, one for all or one for each example.
 
     Returns:
-      Array with the shape and dtype of ``image``, with finite gradients at grey, too.
+      Array with the shape and dtype of ``image``, with finite gradients also at gray.
 
     Raises:
       TypeError: ``image`` is not real floating-point.
@@ -153,25 +146,25 @@ def hue(image: jax.Array, *, shift: ArrayLike) -> jax.Array:
     References:
       Smith, `Color Gamut Transform Pairs <https://doi.org/10.1145/800248.807361>`_, 1978
     """
-    image = _colored(image)
+    image = _as_colors(image)
     check_finite(shift, "shift")
     turn = per_example(shift, "shift", image)
-    return of_colors(lambda colors: _turned(colors, turn), image)
+    return map_colors(lambda colors: _turn_hue(colors, turn), image)
 
 
-def _turned(image: jax.Array, turn: jax.Array) -> jax.Array:
-    """Colors whose hue is turned; grey stays."""
+def _turn_hue(image: jax.Array, turn: jax.Array) -> jax.Array:
     if image.shape[-1] == 1:
         return image
     x = widen(image)
     r, g, b = _planes(x)
-    most, least = jnp.maximum(jnp.maximum(r, g), b), jnp.minimum(jnp.minimum(r, g), b)
+    most = jnp.maximum(jnp.maximum(r, g), b)
+    least = jnp.minimum(jnp.minimum(r, g), b)
     chroma = most - least
     scaled_hue = jnp.where(
         most == r, g - b, jnp.where(most == g, 2 * chroma + b - r, 4 * chroma + r - g)
     )
 
-    # Broadcast over the channels: joining three planes takes a processor twice the time.
+    # Broadcasts over the channels, because joining three planes takes twice as long on a CPU.
     n = jnp.array([5, 3, 1], x.dtype).reshape((1,) * (x.ndim - 1) + (3,))
     k = scaled_hue + chroma * jnp.mod(n + 6 * turn, 6)
     y = most - jnp.clip(2 * chroma - abs(abs(k - 5 * chroma) - 3 * chroma), 0, chroma)
@@ -186,10 +179,10 @@ def gamma(image: jax.Array, *, gamma: ArrayLike) -> jax.Array:
       v = u^\gamma
 
     Args:
-      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``; what is below
-        counts as 0, where the gradient is 0, too.
-      gamma: Power :math:`\gamma`, zero or positive, one for all or one for each example; 1 is the
-        identity to the bit.
+      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``; negative values
+        count as 0, where the gradient is 0 too.
+      gamma: Power :math:`\gamma`, zero or positive, one for all or one for each example; 1 is
+        exactly the identity.
 
     Returns:
       Array with the shape and dtype of ``image``.
@@ -204,13 +197,13 @@ def gamma(image: jax.Array, *, gamma: ArrayLike) -> jax.Array:
       >>> print(augment.gamma(jnp.array([[[0.0, 0.25, 1.0]]]), gamma=0.5))
       [[[0.  0.5 1. ]]]
     """
-    image = checked(image)
+    image = as_image(image)
     check_nonnegative(gamma, "gamma")
     power = per_example(gamma, "gamma", image)
-    return of_colors(lambda colors: _raised(colors, power), image)
+    return map_colors(lambda colors: _raise_to(power, colors), image)
 
 
-def _raised(image: jax.Array, power: jax.Array) -> jax.Array:
+def _raise_to(power: jax.Array, image: jax.Array) -> jax.Array:
     x = jnp.minimum(widen(image), 1)
     positive = x > 0
     base = jnp.where(positive, x, jnp.ones_like(x))
@@ -219,10 +212,10 @@ def _raised(image: jax.Array, power: jax.Array) -> jax.Array:
 
 
 def grayscale(image: jax.Array) -> jax.Array:
-    """Takes all color away and keeps the channels.
+    """Removes all color and keeps the channels.
 
     Args:
-      image: Floating-point array ``[..., height, width, channels]``, grey or colored, with
+      image: Floating-point array ``[..., height, width, channels]``, gray or colored, with
         opacity or without.
 
     Returns:
@@ -238,13 +231,13 @@ def grayscale(image: jax.Array) -> jax.Array:
       >>> print(augment.grayscale(jnp.array([[[0.0, 1.0, 0.0]]])).round(3))
       [[[0.587 0.587 0.587]]]
     """
-    return of_colors(_greyed, _colored(image))
+    return map_colors(_remove_color, _as_colors(image))
 
 
-def _greyed(image: jax.Array) -> jax.Array:
+def _remove_color(image: jax.Array) -> jax.Array:
     if image.shape[-1] == 1:
         return image
-    return jnp.broadcast_to(_grey(widen(image)), image.shape).astype(image.dtype)
+    return jnp.broadcast_to(_gray(widen(image)), image.shape).astype(image.dtype)
 
 
 def invert(image: jax.Array) -> jax.Array:
@@ -265,11 +258,11 @@ def invert(image: jax.Array) -> jax.Array:
       >>> print(augment.invert(jnp.array([[[0.0, 0.25, 1.0]]])))
       [[[1.   0.75 0.  ]]]
     """
-    return of_colors(lambda colors: 1 - colors, checked(image))
+    return map_colors(lambda colors: 1 - colors, as_image(image))
 
 
 def solarize(image: jax.Array, *, threshold: ArrayLike) -> jax.Array:
-    r"""Inverts what is light.
+    r"""Inverts light values.
 
     .. math::
 
@@ -277,8 +270,8 @@ def solarize(image: jax.Array, *, threshold: ArrayLike) -> jax.Array:
 
     Args:
       image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``.
-      threshold: Least value :math:`t` that is inverted, one for all or one for each example; above
-        1 is the identity.
+      threshold: Least value :math:`t` that is inverted, one for all or one for each example; a
+        threshold above 1 is the identity.
 
     Returns:
       Array with the shape and dtype of ``image``.
@@ -293,9 +286,9 @@ def solarize(image: jax.Array, *, threshold: ArrayLike) -> jax.Array:
       >>> print(augment.solarize(jnp.array([[[0.25, 0.5, 1.0]]]), threshold=0.5))
       [[[0.25 0.5  0.  ]]]
     """
-    image = checked(image)
+    image = as_image(image)
     threshold = per_example(threshold, "threshold", image)
-    return of_colors(lambda x: jnp.where(widen(x) >= threshold, 1 - x, x), image)
+    return map_colors(lambda x: jnp.where(widen(x) >= threshold, 1 - x, x), image)
 
 
 def normalize(image: jax.Array, *, mean: ArrayLike, stddev: ArrayLike) -> jax.Array:
@@ -316,7 +309,7 @@ def normalize(image: jax.Array, *, mean: ArrayLike, stddev: ArrayLike) -> jax.Ar
     Raises:
       TypeError: ``image`` is not real floating-point.
       ValueError: ``mean`` or ``stddev`` is not one number or one for each channel, one is not
-        finite, or ``stddev`` not positive.
+        finite, or ``stddev`` is not positive.
 
     Example:
       >>> import jax.numpy as jnp
@@ -324,14 +317,15 @@ def normalize(image: jax.Array, *, mean: ArrayLike, stddev: ArrayLike) -> jax.Ar
       >>> print(augment.normalize(jnp.array([[[0.0, 0.5, 1.0]]]), mean=0.5, stddev=0.5))
       [[[-1.  0.  1.]]]
     """
-    image = checked(image)
-    mean, stddev = _by_channel(mean, "mean", image), _by_channel(stddev, "stddev", image)
+    image = as_image(image)
+    mean = _by_channel(mean, "mean", image)
+    stddev = _by_channel(stddev, "stddev", image)
     stddev = jnp.where(stddev == 0, jnp.ones_like(stddev), stddev)
     return ((widen(image) - mean) / stddev).astype(image.dtype)
 
 
 def _by_channel(value: ArrayLike | Sequence[float], name: str, image: jax.Array) -> jax.Array:
-    """A finite number, or one for each channel; a standard deviation is positive."""
+    """Returns a finite number, or one for each channel; a standard deviation is positive."""
     value = value if isinstance(value, jax.Array) else np.asarray(value)
     check_finite(value, name)
     if name == "stddev":
@@ -342,38 +336,38 @@ def _by_channel(value: ArrayLike | Sequence[float], name: str, image: jax.Array)
 
 
 def _blend(image: jax.Array, factor: ArrayLike, other: Callable) -> jax.Array:
-    """``factor`` of the image and the rest of another, within ``[0, 1]``."""
-    image = checked(image) if other is jnp.zeros_like else _colored(image)
+    """Blends the image, weighted by ``factor``, with another, and clips to ``[0, 1]``."""
+    image = as_image(image) if other is jnp.zeros_like else _as_colors(image)
     check_nonnegative(factor, "factor")
     check_finite(factor, "factor")
     f = jnp.maximum(per_example(factor, "factor", image), 0)
 
-    def blended(colors: jax.Array) -> jax.Array:
+    def blend(colors: jax.Array) -> jax.Array:
         x = widen(colors)
         y = jnp.clip(f * x + (1 - f) * other(x), 0, 1).astype(image.dtype)
         return select(f == 1, colors, y)
 
-    return of_colors(blended, image)
+    return map_colors(blend, image)
 
 
-def _colored(image: jax.Array) -> jax.Array:
-    """Returns the image; raises unless it is grey or colored, with opacity or without."""
-    image = checked(image)
+def _as_colors(image: jax.Array) -> jax.Array:
+    """Returns the image; raises unless it is gray or colored, with opacity or without."""
+    image = as_image(image)
     if image.shape[-1] not in (1, 2, 3, 4):
         raise ValueError(
-            "`image` must have one channel or three, red, green and blue, and may have one of "
+            "`image` must have one channel or three (red, green and blue), and may have one of "
             f"opacity after them, got {image.shape[-1]}; pass image[..., :3] and keep the others."
         )
     return image
 
 
 def _planes(x: jax.Array) -> list[jax.Array]:
-    """The channels, each with an axis of size 1 left of them."""
+    """Returns the channels, each with a last axis of size 1."""
     return [x[..., i : i + 1] for i in range(x.shape[-1])]
 
 
-def _grey(x: jax.Array) -> jax.Array:
-    """The grey image, of one channel."""
+def _gray(x: jax.Array) -> jax.Array:
+    """Returns the gray image, with one channel."""
     if x.shape[-1] == 1:
         return x
     return sum(
@@ -382,11 +376,11 @@ def _grey(x: jax.Array) -> jax.Array:
     )
 
 
-def _mean_grey(x: jax.Array) -> jax.Array:
-    """The mean of the grey image, one number for each example."""
+def _gray_mean(x: jax.Array) -> jax.Array:
+    """Returns the mean of the gray image, one number for each example."""
     *lead, height, width, channels = x.shape
     weights = jnp.array(_LUMA if channels == 3 else (1,), x.dtype) / max(height * width, 1)
-    # Rows first: a sum over channels and pixels takes a processor up to 8 times as long.
+    # Rows first, because one sum over channels and pixels takes up to 8 times as long on a CPU.
     of_columns = jnp.sum(x.reshape(*lead, height, width * channels), axis=-2)
     mean = jnp.matmul(of_columns, jnp.tile(weights, width), precision=jax.lax.Precision.HIGHEST)
     return mean.reshape(*lead, 1, 1, 1)

@@ -1,6 +1,6 @@
-"""Composition: functions ``(key, image) -> image`` made of such functions.
+"""Composition: functions ``(key, image) -> image`` made from such functions.
 
-They take what has a batch as it is, and decide for each example.
+They take whole batches, and decide for each example.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,8 @@ from jax.typing import ArrayLike
 from jaxreg import _bits
 from jaxreg._checks import check_key, check_rate
 from jaxreg._sharding import place_first
-from jaxreg.augment._shared import checked_pixels, chosen, kept_shape, select, spread, uniform
+from jaxreg.augment._draws import decide, die
+from jaxreg.augment._images import append_axes, as_pixels, check_result, select
 from jaxreg.augment.mix import Mixed
 
 Augmentation = Callable[[jax.Array, jax.Array], jax.Array]
@@ -20,11 +21,11 @@ Mixing = Callable[[jax.Array, jax.Array, jax.Array], Mixed]
 
 
 def sequence(first: Augmentation, *others: Augmentation) -> Augmentation:
-    """Applies functions one after the other, each with a key of its own.
+    """Applies functions one after the other, each with its own key.
 
     Args:
       first: Function of a key and images.
-      *others: Further ones.
+      *others: Further functions.
 
     Returns:
       Function of a key and images.
@@ -41,25 +42,26 @@ def sequence(first: Augmentation, *others: Augmentation) -> Augmentation:
       1.0
     """
 
-    def augmented(key: jax.Array, image: jax.Array) -> jax.Array:
+    def apply_all(key: jax.Array, image: jax.Array) -> jax.Array:
         check_key(key)
         functions = (first, *others)
         for function, own in zip(functions, jax.random.split(key, len(functions)), strict=True):
             image = function(own, image)
         return image
 
-    return augmented
+    return apply_all
 
 
 def with_probability(function: Augmentation, *, probability: ArrayLike) -> Augmentation:
-    """Applies a function to some examples and leaves the others.
+    """Applies a function to some examples and returns the others unchanged.
 
     Args:
       function: Function of a key and images that keeps their shape.
-      probability: Of applying it, in ``[0, 1]``; the decision has a key of its own.
+      probability: Probability of applying it, in ``[0, 1]``; the decision has its own key.
 
     Returns:
-      Function of a key and images. It computes all examples, and keeps those that are chosen.
+      Function of a key and images. It applies ``function`` to all examples, and keeps the results
+      of the chosen ones.
 
     Raises:
       ValueError: ``probability`` is a number outside ``[0, 1]``.
@@ -76,25 +78,25 @@ def with_probability(function: Augmentation, *, probability: ArrayLike) -> Augme
     """
     check_rate(probability, "probability")
 
-    def augmented(key: jax.Array, image: jax.Array) -> jax.Array:
+    def apply_to_some(key: jax.Array, image: jax.Array) -> jax.Array:
         check_key(key)
-        image = checked_pixels(image)
+        image = as_pixels(image)
         coin, own = jax.random.split(key)
-        changed = kept_shape(function(own, image), image)
-        return select(chosen(coin, image, probability), changed, image)
+        changed = check_result(function(own, image), image)
+        return select(decide(coin, image, probability), changed, image)
 
-    return augmented
+    return apply_to_some
 
 
 def one_of(first: Augmentation, *others: Augmentation) -> Augmentation:
-    """Applies one of several functions to each example, each with the same probability.
+    """Applies one of several functions to each example, all equally likely.
 
     Args:
       first: Function of a key and images that keeps their shape.
-      *others: Further ones.
+      *others: Further functions.
 
     Returns:
-      Function of a key and images. It computes all of the functions, and keeps one result for each
+      Function of a key and images. It applies all functions, and keeps one result for each
       example.
 
     Example:
@@ -106,31 +108,30 @@ def one_of(first: Augmentation, *others: Augmentation) -> Augmentation:
       [0. 1.]
     """
 
-    def augmented(key: jax.Array, image: jax.Array) -> jax.Array:
+    def apply_one(key: jax.Array, image: jax.Array) -> jax.Array:
         check_key(key)
-        image = checked_pixels(image)
+        image = as_pixels(image)
         functions = (first, *others)
-        die, *keys = jax.random.split(key, len(functions) + 1)
-        number = spread(jnp.floor(uniform(die, image) * len(functions)).astype(jnp.int32))
-        result = kept_shape(first(keys[0], image), image)
+        die_key, *keys = jax.random.split(key, len(functions) + 1)
+        number = append_axes(die(die_key, image, len(functions)))
+        result = check_result(first(keys[0], image), image)
         for position, (function, own) in enumerate(zip(others, keys[1:], strict=True), 1):
-            result = select(number == position, kept_shape(function(own, image), image), result)
+            result = select(number == position, check_result(function(own, image), image), result)
         return result
 
-    return augmented
+    return apply_one
 
 
 def for_each(function: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
-    """Makes a function of one image one of a batch, with a key for each example.
+    """Makes a function of a batch from a function of one image, with a key for each example.
 
-    The functions of this package take batches as they are; this is for those of others.
+    The functions of this package take batches already; use it for others.
 
     Args:
-      function: Function of a key and one image ``[height, width, channels]``, and of further
-        arrays.
+      function: Function of a key, one image ``[height, width, channels]``, and further arrays.
 
     Returns:
-      Function of a key and a batch, and of batches of the further arrays.
+      Function of a key, a batch, and batches of the further arrays.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -140,29 +141,29 @@ def for_each(function: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
       5
     """
 
-    def augmented(key: jax.Array, images: jax.Array, *others: jax.Array) -> jax.Array:
+    def apply_to_each(key: jax.Array, images: jax.Array, *others: jax.Array) -> jax.Array:
         check_key(key)
         keys = place_first(jax.random.split(key, images.shape[0]), images)
         return jax.vmap(function)(keys, images, *others)
 
-    return augmented
+    return apply_to_each
 
 
 def switch(first: Mixing, second: Mixing, *, probability: ArrayLike) -> Mixing:
     """Mixes each example by one of two functions, such as mixup or CutMix.
 
-    timm, where both are enabled, chooses once for a batch, with the probability ``switch_prob`` of
-    CutMix. For that, ``jax.lax.cond`` of a coin and of the same two functions does.
+    With both enabled, timm chooses once for a batch, CutMix with the probability ``switch_prob``.
+    For that, use ``jax.lax.cond`` with a coin and the same two functions.
 
     Args:
       first: Function of a key, a batch and its labels that returns :class:`Mixed`:
         :func:`random_mixup` or :func:`random_cutmix` with their options, or another.
-      second: Another one, whose results have the same shapes and dtypes.
-      probability: Of the second one, in ``[0, 1]``.
+      second: Another function, whose results have the same shapes and dtypes.
+      probability: Probability of ``second``, in ``[0, 1]``.
 
     Returns:
-      Function of a key, a batch ``[batch, ...]`` and its labels, which computes both. Its labels
-      are distributions, which :func:`jaxreg.targets.smoothed_cross_entropy` takes.
+      Function of a key, a batch ``[batch, ...]`` and its labels. It applies both functions. Its
+      labels are distributions, which :func:`jaxreg.targets.smoothed_cross_entropy` takes.
 
     Raises:
       ValueError: ``probability`` is a number outside ``[0, 1]``, or the results differ in shape or
@@ -189,20 +190,21 @@ def switch(first: Mixing, second: Mixing, *, probability: ArrayLike) -> Mixing:
     """
     check_rate(probability, "probability")
 
-    def mixed(key: jax.Array, x: jax.Array, labels: jax.Array) -> Mixed:
+    def mix(key: jax.Array, x: jax.Array, labels: jax.Array) -> Mixed:
         check_key(key)
         coin, *keys = jax.random.split(key, 3)
-        one, other = first(keys[0], x, labels), second(keys[1], x, labels)
+        one = first(keys[0], x, labels)
+        other = second(keys[1], x, labels)
         rate = jnp.clip(jnp.asarray(probability, jnp.float32), 0, 1)
         like = one.x
         chosen = _bits.bernoulli(coin, rate, like.shape[:1] + (1,) * (like.ndim - 1), like=like)
-        return Mixed(*(_of_second(chosen, *pair) for pair in zip(one, other, strict=True)))
+        return Mixed(*(_choose(chosen, *pair) for pair in zip(one, other, strict=True)))
 
-    return mixed
+    return mix
 
 
-def _of_second(chosen: jax.Array, one: jax.Array, other: jax.Array) -> jax.Array:
-    """The examples of the second array that are chosen, and the others of the first."""
+def _choose(chosen: jax.Array, one: jax.Array, other: jax.Array) -> jax.Array:
+    """Takes the chosen examples from the second array, and the others from the first."""
     if one.shape != other.shape or one.dtype != other.dtype:
         raise ValueError(
             f"`second` must return what `first` returns, {one.dtype} of shape {one.shape}, got "

@@ -1,23 +1,20 @@
-"""Erasing: parts of an image that a value takes the place of."""
+"""Erasing: parts of an image replaced by a value."""
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxreg._checks import check_key, check_nonnegative, check_rate
-from jaxreg._sharding import place_like
-from jaxreg.augment._filling import filling
-from jaxreg.augment._shared import (
-    between,
+from jaxreg._checks import (
     check_finite,
+    check_key,
+    check_nonnegative,
     check_positive,
-    checked_pixels,
-    chosen,
-    limits,
-    per_example,
-    positive_limits,
-    select,
+    check_rate,
 )
+from jaxreg._sharding import place_like
+from jaxreg.augment._draws import between, decide, limits, positive_limits
+from jaxreg.augment._filling import filling
+from jaxreg.augment._images import as_pixels, per_example, select
 
 
 def cutout(
@@ -33,20 +30,20 @@ def cutout(
 
     Args:
       image: Array ``[..., height, width, channels]``, of floats or of labels.
-      row: Middle of the box, from 0 at the top to the height, one for all or one for each example.
-      column: Middle of the box, from 0 at the left to the width, likewise.
-      height: Height of the box, likewise; its borders are rounded to whole pixels, and what is
-        beyond the image is cut off. 0 is the identity to the bit.
+      row: Center of the box, from 0 at the top to the height, one for all or one for each example.
+      column: Center of the box, from 0 at the left to the width, likewise.
+      height: Height of the box, likewise; its borders are rounded to whole pixels and cut off at
+        the border of the image. 0 is exactly the identity.
       width: Width of the box, likewise.
-      fill: What takes its place: numbers that the dtype holds and that broadcast to ``image``, such
-        as noise.
+      fill: Values of the erased pixels: numbers that the dtype holds and that broadcast to
+        ``image``, such as noise.
 
     Returns:
       Array with the shape and dtype of ``image``.
 
     Raises:
       TypeError: ``image`` is complex.
-      ValueError: A number does not broadcast to the leading axes, or is a negative side.
+      ValueError: A number does not broadcast to the leading axes, or a side is negative.
 
     Example:
       >>> import jax.numpy as jnp
@@ -61,15 +58,19 @@ def cutout(
       DeVries and Taylor, `Improved Regularization of Convolutional Neural Networks with Cutout
       <https://arxiv.org/abs/1708.04552>`_, 2017
     """
-    image = checked_pixels(image)
-    for value, name in ((height, "height"), (width, "width")):
-        check_nonnegative(value, name)
-    for value, name in ((row, "row"), (column, "column")):
-        check_finite(value, name)
-    names = ("row", "column", "height", "width")
-    values = (row, column, height, width)
-    numbers = (per_example(v, name, image) for v, name in zip(values, names, strict=True))
-    return _erased(image, box(image, *numbers), fill)
+    image = as_pixels(image)
+    check_nonnegative(height, "height")
+    check_nonnegative(width, "width")
+    check_finite(row, "row")
+    check_finite(column, "column")
+    mask = box(
+        image,
+        per_example(row, "row", image),
+        per_example(column, "column", image),
+        per_example(height, "height", image),
+        per_example(width, "width", image),
+    )
+    return _erase(image, mask, fill)
 
 
 def random_cutout(
@@ -80,15 +81,15 @@ def random_cutout(
     width: ArrayLike,
     fill: ArrayLike = 0.0,
 ) -> jax.Array:
-    """Erases a box of one size about a random point, which may be at the border.
+    """Erases a box around a random point, which may be at the border.
 
     Args:
       key: PRNG key.
       image: Array ``[..., height, width, channels]``, of floats or of labels.
       height: Height of the box, one for all or one for each example; 0 erases nothing.
       width: Its width, likewise.
-      fill: What takes its place: numbers that the dtype holds and that broadcast to ``image``, such
-        as noise.
+      fill: Values of the erased pixels: numbers that the dtype holds and that broadcast to
+        ``image``, such as noise.
 
     Returns:
       Array with the shape and dtype of ``image``.
@@ -105,8 +106,8 @@ def random_cutout(
       >>> print(jnp.sum(1 - y, axis=(1, 2, 3)).max())
       16.0
     """
-    image = checked_pixels(image)
-    row_key, column_key = _split(key)
+    image = as_pixels(image)
+    row_key, column_key = _split_key(key, 2)
     row = between(row_key, image, 0, image.shape[-3])
     column = between(column_key, image, 0, image.shape[-2])
     return cutout(image, row=row, column=column, height=height, width=width, fill=fill)
@@ -121,29 +122,27 @@ def random_erasing(
     ratio: tuple[ArrayLike, ArrayLike] = (0.3, 1 / 0.3),
     fill: ArrayLike = 0.0,
 ) -> jax.Array:
-    """Erases a box of random area and shape that lies within the image, or nothing.
+    """Erases a box of random area and shape within some images.
 
-    The ratio of torchvision and timm is that of height to width; those by default are their own
-    inverses.
+    In torchvision and timm the ratio is of height to width; the default range is the same for both.
 
     Args:
       key: PRNG key.
       image: Array ``[..., height, width, channels]``, of floats or of labels.
-      probability: Of erasing, in ``[0, 1]``.
+      probability: Probability of erasing, in ``[0, 1]``.
       scale: Least and largest share of the area.
-      ratio: Least and largest ratio of width to height, positive, of which the logarithm is evenly
-        spread.
-      fill: What takes its place: numbers that the dtype holds and that broadcast to ``image``, such
-        as noise.
+      ratio: Least and largest ratio of width to height, positive, whose logarithm is uniform.
+      fill: Values of the erased pixels: numbers that the dtype holds and that broadcast to
+        ``image``, such as noise.
 
     Returns:
-      Array with the shape and dtype of ``image``. A side that is longer than the image is cut to
-      it, where the paper draws again.
+      Array with the shape and dtype of ``image``. A side longer than the image's is cut to it; the
+      paper draws again instead.
 
     Raises:
       TypeError: ``image`` is complex, or ``key`` is not one key.
-      ValueError: ``probability`` is a number outside ``[0, 1]``, or a limit is negative or
-        infinite, or a ratio 0.
+      ValueError: ``probability`` is a number outside ``[0, 1]``, a limit is negative or infinite,
+        or a ratio is 0.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -158,19 +157,20 @@ def random_erasing(
       Zhong et al., `Random Erasing Data Augmentation <https://arxiv.org/abs/1708.04896>`_, 2017
     """
     check_rate(probability, "probability")
-    image = checked_pixels(image)
-    keys = _split(key, 5)
+    image = as_pixels(image)
+    keys = _split_key(key, 5)
     area = between(keys[0], image, *limits(scale, "scale", image))
-    logs = map(jnp.log, positive_limits(ratio, "ratio", image))
-    aspect = jnp.exp(between(keys[1], image, *logs))
+    low, high = positive_limits(ratio, "ratio", image)
+    aspect = jnp.exp(between(keys[1], image, jnp.log(low), jnp.log(high)))
     rows, columns = image.shape[-3:-1]
     height = jnp.clip(jnp.round(jnp.sqrt(area * rows * columns / aspect)), 0, rows)
     width = jnp.clip(jnp.round(jnp.sqrt(area * rows * columns * aspect)), 0, columns)
     top = jnp.floor(between(keys[2], image, 0, 1) * (rows - height + 1))
     left = jnp.floor(between(keys[3], image, 0, 1) * (columns - width + 1))
-    row, column = top + height / 2, left + width / 2
+    row = top + height / 2
+    column = left + width / 2
     erased = cutout(image, row=row, column=column, height=height, width=width, fill=fill)
-    return select(chosen(keys[4], image, probability), erased, image)
+    return select(decide(keys[4], image, probability), erased, image)
 
 
 def grid_mask(
@@ -192,11 +192,12 @@ def grid_mask(
       image: Array ``[..., height, width, channels]``, of floats or of labels.
       spacing: Distance :math:`d` of the squares in pixels, positive, one for all or one for each
         example.
-      share: Side of a square over the distance :math:`r`, in ``[0, 1]``, one minus that of
-        the paper, so that 0 is the identity to the bit and :math:`r^2` of the image is erased.
-      row: Row :math:`\delta_y` at which a square begins, likewise.
-      column: Column :math:`\delta_x` at which a square begins, likewise.
-      fill: What takes their place: numbers that the dtype holds and that broadcast to ``image``.
+      share: Side of a square over the distance :math:`r`, in ``[0, 1]``, one minus the paper's:
+        :math:`r^2` of the image is erased, and 0 is exactly the identity.
+      row: Row :math:`\delta_y` where a square begins, likewise.
+      column: Column :math:`\delta_x` where a square begins, likewise.
+      fill: Values of the erased pixels: numbers that the dtype holds and that broadcast to
+        ``image``.
 
     Returns:
       Array with the shape and dtype of ``image``.
@@ -216,19 +217,20 @@ def grid_mask(
     References:
       Chen et al., `GridMask Data Augmentation <https://arxiv.org/abs/2001.04086>`_, 2020
     """
-    image = checked_pixels(image)
+    image = as_pixels(image)
     check_positive(spacing, "spacing")
     for value, name in ((spacing, "spacing"), (row, "row"), (column, "column")):
         check_finite(value, name)
     if jnp.ndim(share) == 0:
         check_rate(share, "share")
-    names = ("spacing", "share", "row", "column")
-    values = (spacing, share, row, column)
-    d, r, y, x = (per_example(v, name, image) for v, name in zip(values, names, strict=True))
+    d = per_example(spacing, "spacing", image)
+    r = per_example(share, "share", image)
+    y = per_example(row, "row", image)
+    x = per_example(column, "column", image)
     d = jnp.maximum(d, jnp.finfo(d.dtype).tiny)
     rows, columns = _pixels(image, d.dtype)
     inside = (jnp.mod(rows - y, d) < r * d) & (jnp.mod(columns - x, d) < r * d)
-    return _erased(image, inside, fill)
+    return _erase(image, inside, fill)
 
 
 def random_grid_mask(
@@ -239,21 +241,22 @@ def random_grid_mask(
     share: ArrayLike,
     fill: ArrayLike = 0.0,
 ) -> jax.Array:
-    """Erases a grid of squares of random distance and place.
+    """Erases a grid of squares at random distances and places.
 
     Args:
       key: PRNG key.
       image: Array ``[..., height, width, channels]``, of floats or of labels.
       spacing: Least and largest distance of the squares in pixels.
       share: Side of a square over the distance, see :func:`grid_mask`.
-      fill: What takes their place: numbers that the dtype holds and that broadcast to ``image``.
+      fill: Values of the erased pixels: numbers that the dtype holds and that broadcast to
+        ``image``.
 
     Returns:
       Array with the shape and dtype of ``image``.
 
     Raises:
       TypeError: ``image`` is complex, or ``key`` is not one key.
-      ValueError: A limit is not positive and finite, or ``share`` outside ``[0, 1]``.
+      ValueError: A limit is not positive and finite, or ``share`` is outside ``[0, 1]``.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -263,45 +266,52 @@ def random_grid_mask(
       >>> print(abs(jnp.mean(y == 0) - 0.25) < 0.05)
       True
     """
-    image = checked_pixels(image)
-    keys = _split(key, 3)
+    image = as_pixels(image)
+    keys = _split_key(key, 3)
     distance = between(keys[0], image, *positive_limits(spacing, "spacing", image))
-    row, column = (between(k, image, 0, 1) * distance for k in keys[1:])
+    row = between(keys[1], image, 0, 1) * distance
+    column = between(keys[2], image, 0, 1) * distance
     return grid_mask(image, spacing=distance, share=share, row=row, column=column, fill=fill)
 
 
 def box(
     image: jax.Array, row: jax.Array, column: jax.Array, height: jax.Array, width: jax.Array
 ) -> jax.Array:
-    """Marks the pixels ``[..., height, width, 1]`` of boxes about points, in whole pixels."""
-    row, column, height, width = (_for_pixels(v, image) for v in (row, column, height, width))
+    """Marks the pixels ``[..., height, width, 1]`` of boxes around points, in whole pixels."""
+    row = _for_pixels(row, image)
+    column = _for_pixels(column, image)
+    height = _for_pixels(height, image)
+    width = _for_pixels(width, image)
     rows, columns = _pixels(image, row.dtype)
-    # Half up, so that a box of a whole number of pixels has that many wherever it lies.
-    top, bottom = jnp.floor(row - height / 2 + 0.5), jnp.floor(row + height / 2 + 0.5)
-    left, right = jnp.floor(column - width / 2 + 0.5), jnp.floor(column + width / 2 + 0.5)
+    # Rounds half up, so that a box with whole sides has that many pixels wherever it is.
+    top = jnp.floor(row - height / 2 + 0.5)
+    bottom = jnp.floor(row + height / 2 + 0.5)
+    left = jnp.floor(column - width / 2 + 0.5)
+    right = jnp.floor(column + width / 2 + 0.5)
     return (rows >= top) & (rows < bottom) & (columns >= left) & (columns < right)
 
 
 def _for_pixels(value: jax.Array, image: jax.Array) -> jax.Array:
-    """Numbers ``[...]`` or ``[..., 1, 1, 1]`` as the latter."""
+    """Returns numbers ``[...]`` or ``[..., 1, 1, 1]`` as ``[..., 1, 1, 1]``."""
     if value.ndim == 0 or value.ndim == image.ndim:
         return value
     return value.reshape((*value.shape, 1, 1, 1))
 
 
 def _pixels(image: jax.Array, dtype: jnp.dtype) -> tuple[jax.Array, jax.Array]:
-    """Numbers of rows and columns, with axes for the others."""
+    """Returns the numbers of the rows and of the columns, with the axes of an image."""
     lead = (1,) * (image.ndim - 3)
     height, width = image.shape[-3:-1]
     rows = jnp.arange(height, dtype=dtype).reshape((*lead, height, 1, 1))
-    return rows, jnp.arange(width, dtype=dtype).reshape((*lead, 1, width, 1))
+    columns = jnp.arange(width, dtype=dtype).reshape((*lead, 1, width, 1))
+    return rows, columns
 
 
-def _erased(image: jax.Array, mask: jax.Array, fill: ArrayLike) -> jax.Array:
+def _erase(image: jax.Array, mask: jax.Array, fill: ArrayLike) -> jax.Array:
     value = filling(fill, image, image.shape).astype(image.dtype)
     return select(mask, place_like(jnp.broadcast_to(value, image.shape), image), image)
 
 
-def _split(key: jax.Array, number: int = 2) -> jax.Array:
+def _split_key(key: jax.Array, number: int) -> jax.Array:
     check_key(key)
     return jax.random.split(key, number)

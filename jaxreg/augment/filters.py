@@ -1,22 +1,14 @@
-"""Filters: functions of the pixels around a pixel. A constant image is a fixed point of them."""
+"""Filters: functions of the pixels around a pixel. They keep a constant image."""
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxreg._checks import check_nonnegative, check_static_integer
+from jaxreg._checks import check_finite, check_nonnegative, check_static_integer
 from jaxreg._numerics import widen
-from jaxreg.augment._shared import (
-    between,
-    check_finite,
-    checked,
-    limit,
-    limits,
-    of_colors,
-    per_example,
-    select,
-)
-from jaxreg.augment.sampling import Border, edge, extended
+from jaxreg.augment._draws import between, limit, limits
+from jaxreg.augment._images import as_image, map_colors, per_example, select
+from jaxreg.augment.borders import Border, edge, extend
 
 
 def gaussian_blur(
@@ -31,17 +23,17 @@ def gaussian_blur(
     Args:
       image: Floating-point array ``[..., height, width, channels]``.
       sigma: Standard deviation :math:`\sigma` in pixels, one for all or one for each example; 0 is
-        the identity to the bit.
+        exactly the identity.
       radius: Pixels :math:`r` after which the kernel is cut off; it shapes the program. torchvision
         counts ``2 * radius + 1``.
-      border: What stands beyond the border: :func:`edge`, :func:`reflect` (torchvision's),
-        :func:`wrap` or a function like them.
+      border: How to continue the image beyond its border: :func:`borders.edge`,
+        :func:`borders.reflect` (torchvision's), :func:`borders.wrap` or a function like them.
 
     Returns:
       Array with the shape and dtype of ``image``.
 
     Raises:
-      TypeError: ``image`` is not real floating-point, or ``radius`` not an integer.
+      TypeError: ``image`` is not real floating-point, or ``radius`` is not an integer.
       ValueError: ``sigma`` or ``radius`` is negative.
 
     Example:
@@ -52,7 +44,7 @@ def gaussian_blur(
       >>> print(jnp.allclose(blurred.sum(), 1), blurred.argmax())
       True 12
     """
-    image = checked(image)
+    image = as_image(image)
     check_static_integer(radius, "radius")
     if radius < 0:
         raise ValueError(f"`radius` must be zero or positive, got {radius}.")
@@ -65,7 +57,7 @@ def gaussian_blur(
 
 
 def sharpness(image: jax.Array, *, factor: ArrayLike) -> jax.Array:
-    r"""Blends an image with a smoothed one, PIL's ``ImageEnhance.Sharpness``.
+    r"""Blends an image with a smoothed copy, as PIL's ``ImageEnhance.Sharpness`` does.
 
     .. math::
 
@@ -75,10 +67,10 @@ def sharpness(image: jax.Array, *, factor: ArrayLike) -> jax.Array:
     The pixels at the border are not smoothed.
 
     Args:
-      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``, of which
-        opacity, the last of two channels or of four, stays.
+      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``; opacity, the
+        last of two channels or of four, is unchanged.
       factor: Weight :math:`f` of the image, one for all or one for each example: 0 smooths, 1 is
-        the identity to the bit, more sharpens.
+        exactly the identity, more sharpens.
 
     Returns:
       Array with the shape and dtype of ``image``.
@@ -94,16 +86,16 @@ def sharpness(image: jax.Array, *, factor: ArrayLike) -> jax.Array:
       >>> print(augment.sharpness(image, factor=2.0)[1, 1, 0].round(3))
       0.808
     """
-    image = checked(image)
+    image = as_image(image)
     check_nonnegative(factor, "factor")
     check_finite(factor, "factor")
     f = jnp.maximum(per_example(factor, "factor", image), 0)
     if min(image.shape[-3:-1]) < 3:
         return image
-    return of_colors(lambda colors: _sharpened(colors, f), image)
+    return map_colors(lambda colors: _sharpen(colors, f), image)
 
 
-def _sharpened(image: jax.Array, f: jax.Array) -> jax.Array:
+def _sharpen(image: jax.Array, f: jax.Array) -> jax.Array:
     x = widen(image)
     inner = x[..., 1:-1, 1:-1, :]
     rows = x[..., :-2, :, :] + x[..., 1:-1, :, :] + x[..., 2:, :, :]
@@ -140,7 +132,7 @@ def random_gaussian_blur(
       >>> print(jnp.allclose(blurred, 1))
       True
     """
-    image = checked(image)
+    image = as_image(image)
     low, high = limits(sigma, "sigma", image)
     return gaussian_blur(image, sigma=between(key, image, low, high), radius=radius)
 
@@ -167,14 +159,14 @@ def random_sharpness(key: jax.Array, image: jax.Array, *, amount: ArrayLike) -> 
       >>> print(jnp.allclose(augment.random_sharpness(key, image, amount=0.9), 0.5))
       True
     """
-    image = checked(image)
+    image = as_image(image)
     amount = limit(amount, "amount", image)
     return sharpness(image, factor=between(key, image, jnp.maximum(1 - amount, 0), 1 + amount))
 
 
 def _gaussian(sigma: jax.Array, radius: int) -> list[jax.Array]:
-    """Weights of the pixels from ``-radius`` to ``radius``, which sum to 1."""
-    # Below, all weights but the middle one are 0 already, and squares get too small to divide by.
+    """Returns the weights of the pixels from ``-radius`` to ``radius``, which sum to 1."""
+    # Below 0.01 only the middle weight is not 0, and squares become too small to divide by.
     safe = jnp.maximum(sigma, 0.01)
     powers = [jnp.exp(-0.5 * (distance / safe) ** 2) for distance in range(radius + 1)]
     total = powers[0] + 2 * sum(powers[1:], start=jnp.zeros_like(safe))
@@ -182,13 +174,14 @@ def _gaussian(sigma: jax.Array, radius: int) -> list[jax.Array]:
 
 
 def _along(x: jax.Array, axis: int, taps: list[jax.Array], border: Border) -> jax.Array:
-    """Correlation with a kernel along the axis of heights or of widths."""
-    radius, length = len(taps) // 2, x.shape[axis]
+    """Correlates with a kernel along the axis of heights or of widths."""
+    radius = len(taps) // 2
+    length = x.shape[axis]
     if length == 0:
         return x
     around = (radius, radius)
     rows, columns = (around, (0, 0)) if axis == -3 else ((0, 0), around)
-    padded = extended(x, rows, columns, border=border)
+    padded = extend(x, rows, columns, border=border)
     shifts = (
         jax.lax.slice_in_dim(padded, start, start + length, axis=x.ndim + axis)
         for start in range(len(taps))

@@ -1,10 +1,10 @@
-"""What belongs to an image follows it: labels of pixels, points and boxes, by the same matrix.
+"""Labels of pixels, points and boxes that follow their image by the same matrix.
 
-Sample one matrix, and give it to :func:`affine` and to these. Points and boxes are in pixels from
-the corner of the image at the top left, so that an image spans ``[0, width]`` by ``[0, height]``
-and the middle of its first pixel is ``(0.5, 0.5)``: a mirror takes :math:`x` to
-``width - x``, as it does torchvision's boxes. Points that count pixels, as those of albumentations
-and kornia do, have 0.5 added before and taken off after.
+Draw one matrix, and pass it to :func:`affine` and to these functions. Points and boxes are in
+pixels from the top left corner of the image: an image spans ``[0, width]`` by ``[0, height]``, the
+center of its first pixel is ``(0.5, 0.5)``, and a mirror takes :math:`x` to ``width - x``, as for
+torchvision's boxes. The points of albumentations and kornia count pixels: add 0.5 before and
+subtract it after.
 """
 
 from collections.abc import Sequence
@@ -15,10 +15,10 @@ from jax.typing import ArrayLike
 
 from jaxreg._checks import check_integer, check_real
 from jaxreg._numerics import as_strength
-from jaxreg.augment import matrices
-from jaxreg.augment._shared import Size, check_size, is_labels
+from jaxreg.augment._images import Size, check_size, is_labels
+from jaxreg.augment.borders import Border
 from jaxreg.augment.geometry import affine
-from jaxreg.augment.sampling import Border
+from jaxreg.augment.matrices.fixed import move_points
 
 
 def affine_labels(
@@ -31,17 +31,18 @@ def affine_labels(
 ) -> jax.Array:
     """Moves the labels of pixels, such as a segmentation mask, as :func:`affine` moves an image.
 
-    It is :func:`affine` of ``labels[..., None]``, as which labels go through all of the geometry.
+    It is :func:`affine` of ``labels[..., None]``, the form in which all functions of geometry take
+    labels.
 
     Args:
       labels: Array of integers or booleans ``[..., height, width]``.
       matrix: Matrices ``[..., 3, 3]``, one for all or one for each example.
-      size: Height and width of the result, those of ``labels`` by default.
-      fill: Label beyond the border, which the dtype of ``labels`` holds.
-      border: What stands beyond the border instead, as in :func:`affine`.
+      size: Height and width of the result, by default the size of ``labels``.
+      fill: Label beyond the border, which the dtype of ``labels`` can hold.
+      border: Labels to read beyond the border instead of ``fill``, as in :func:`affine`.
 
     Returns:
-      Array ``[..., *size]`` of the dtype of ``labels``, of which each is that of the nearest pixel.
+      Array ``[..., *size]`` of the dtype of ``labels``, read at the nearest pixels.
 
     Raises:
       TypeError: ``labels`` are neither integers nor booleans.
@@ -52,7 +53,7 @@ def affine_labels(
       >>> import jax.numpy as jnp
       >>> from jaxreg import augment
       >>> labels = jnp.arange(9).reshape(3, 3)
-      >>> print(augment.affine_labels(labels, augment.translation(1.0, 0.0), fill=-1))
+      >>> print(augment.affine_labels(labels, augment.matrices.translation(1.0, 0.0), fill=-1))
       [[-1  0  1]
        [-1  3  4]
        [-1  6  7]]
@@ -80,11 +81,11 @@ def keypoints(
       points: Floating-point array ``[..., points, 2]``, :math:`x` before :math:`y`.
       matrix: Matrices ``[..., 3, 3]``, one for all or one for each example.
       image_size: Height and width of the image.
-      size: Height and width of the result, those of the image by default.
+      size: Height and width of the result, by default the size of the image.
 
     Returns:
-      Array with the shape and dtype of ``points``; they may lie outside the result, and are NaN
-      behind the horizon of a perspective.
+      Array with the shape and dtype of ``points``. Points may lie outside the result; behind the
+      horizon of a perspective they are NaN.
 
     Raises:
       TypeError: ``points`` are not real floating-point.
@@ -94,7 +95,7 @@ def keypoints(
       >>> import jax.numpy as jnp
       >>> from jaxreg import augment
       >>> points = jnp.array([[0.0, 0.0], [1.0, 3.0]])
-      >>> print(augment.keypoints(points, augment.scaling(-1.0, 1.0), image_size=(3, 4)))
+      >>> print(augment.keypoints(points, augment.matrices.scaling(-1.0, 1.0), image_size=(3, 4)))
       [[4. 0.]
        [3. 3.]]
     """
@@ -104,12 +105,12 @@ def keypoints(
     points = jnp.asarray(points)
     here = check_size(image_size, "image_size")
     there = here if size is None else check_size(size)
-    x, y, w = _moved(points[..., 0], points[..., 1], matrix, here)
+    x, y, w = _move(points[..., 0], points[..., 1], matrix, here)
     seen = w > 0
     w = jnp.where(seen, w, jnp.ones_like(w))
-    places = (x / w + there[1] / 2, y / w + there[0] / 2)
-    places = [jnp.where(seen, place, jnp.full_like(place, jnp.nan)) for place in places]
-    return jnp.stack(places, axis=-1).astype(points.dtype)
+    places = jnp.stack([x / w + there[1] / 2, y / w + there[0] / 2], axis=-1)
+    places = jnp.where(seen[..., None], places, jnp.full_like(places, jnp.nan))
+    return places.astype(points.dtype)
 
 
 def boxes(
@@ -119,18 +120,18 @@ def boxes(
     image_size: Sequence[int],
     size: Sequence[int] | None = None,
 ) -> jax.Array:
-    """Moves boxes as :func:`affine` moves an image: the boxes around the moved corners, cut off.
+    """Moves boxes as :func:`affine` moves an image, and cuts them off at the border.
 
-    With a perspective, they are around what lies before the horizon.
+    A new box surrounds the moved corners; with a perspective, the part before the horizon.
 
     Args:
       corners: Floating-point array ``[..., boxes, 4]`` of left, top, right and bottom.
       matrix: Matrices ``[..., 3, 3]``, one for all or one for each example.
       image_size: Height and width of the image.
-      size: Height and width of the result, those of the image by default.
+      size: Height and width of the result, by default the size of the image.
 
     Returns:
-      Array with the shape and dtype of ``corners``; a box that has left the result has no area.
+      Array with the shape and dtype of ``corners``. A box outside the result has no area.
 
     Raises:
       TypeError: ``corners`` are not real floating-point.
@@ -140,7 +141,7 @@ def boxes(
       >>> import jax.numpy as jnp
       >>> from jaxreg import augment
       >>> corners = jnp.array([[0.0, 0.0, 2.0, 1.0]])
-      >>> print(augment.boxes(corners, augment.translation(3.0, 1.0), image_size=(3, 4)))
+      >>> print(augment.boxes(corners, augment.matrices.translation(3.0, 1.0), image_size=(3, 4)))
       [[3. 1. 4. 2.]]
     """
     check_real(corners, "corners")
@@ -149,51 +150,62 @@ def boxes(
     corners = jnp.asarray(corners)
     here = check_size(image_size, "image_size")
     there = here if size is None else check_size(size)
-    left, top, right, bottom = (corners[..., i] for i in range(4))
-    sides = ((left, top), (right, top), (right, bottom), (left, bottom))
-    moved = [_moved(x, y, matrix, here) for x, y in sides]
-    ends = [end for i in range(4) for end in _seen_ends(moved[i - 1], moved[i])]
-    x, y, seen = (jnp.stack(values, axis=-1) for values in zip(*ends, strict=True))
-    found = [_extent(place, seen, size) for place, size in ((x, there[1]), (y, there[0]))]
-    return jnp.stack([end for pair in zip(*found, strict=True) for end in pair], axis=-1).astype(
-        corners.dtype
+    left = corners[..., 0]
+    top = corners[..., 1]
+    right = corners[..., 2]
+    bottom = corners[..., 3]
+    # The four corners of all boxes go together, as [..., 4, boxes]: a quarter of the operations.
+    x = jnp.concatenate([left, right, right, left], axis=-1)
+    y = jnp.concatenate([top, top, bottom, bottom], axis=-1)
+    ends = jax.tree.map(
+        lambda v: v.reshape(*v.shape[:-1], 4, left.shape[-1]), _move(x, y, matrix, here)
     )
+    starts = jax.tree.map(lambda v: jnp.roll(v, 1, axis=-2), ends)
+    corner, crossing = _seen_ends(starts, ends)
+    x = jnp.concatenate([corner[0], crossing[0]], axis=-2)
+    y = jnp.concatenate([corner[1], crossing[1]], axis=-2)
+    seen = jnp.concatenate([corner[2], crossing[2]], axis=-2)
+    left, right = _extent(x, seen, there[1])
+    top, bottom = _extent(y, seen, there[0])
+    return jnp.stack([left, top, right, bottom], axis=-1).astype(corners.dtype)
 
 
 Point = tuple[jax.Array, jax.Array, jax.Array]
 
 
-def _moved(x: jax.Array, y: jax.Array, matrix: ArrayLike, here: Size) -> Point:
-    """Homogeneous coordinates about the centre of points ``[..., points]`` from the corner."""
+def _move(x: jax.Array, y: jax.Array, matrix: ArrayLike, here: Size) -> Point:
+    """Moves points counted from the corner; returns homogeneous coordinates about the center."""
     matrix = as_strength(matrix, x)
     matrix = matrix.reshape((1,) * (x.ndim + 1 - matrix.ndim) + matrix.shape)
-    centred = as_strength(x, x) - here[1] / 2, as_strength(y, y) - here[0] / 2
-    moved = matrices.apply(matrix, *(value[..., None] for value in centred))
-    x, y, w = (value[..., 0] for value in moved)
-    return x, y, w
+    x = as_strength(x, x) - here[1] / 2
+    y = as_strength(y, y) - here[0] / 2
+    x, y, w = move_points(matrix, x[..., None], y[..., None])
+    return x[..., 0], y[..., 0], w[..., 0]
 
 
 def _seen_ends(start: Point, end: Point) -> list[Point]:
-    """The ends of the part of a side that lies before the horizon, and whether there is one."""
-    w = start[2], end[2]
-    least = _NEAREST * jnp.maximum(abs(w[0]), abs(w[1]))
-    crosses = (w[0] > least) != (w[1] > least)
-    length = jnp.where(crosses, w[1] - w[0], jnp.ones_like(least))
-    share = jnp.where(crosses, (least - w[0]) / length, jnp.zeros_like(least))
+    """Returns the ends of the part of a side before the horizon, and whether they exist."""
+    x, y, w = start
+    end_x, end_y, end_w = end
+    least = _NEAREST * jnp.maximum(abs(w), abs(end_w))
+    crosses = (w > least) != (end_w > least)
+    length = jnp.where(crosses, end_w - w, jnp.ones_like(least))
+    share = jnp.where(crosses, (least - w) / length, jnp.zeros_like(least))
     safe = jnp.where(least > 0, least, jnp.ones_like(least))
-    crossing = [(a + share * (b - a)) / safe for a, b in zip(start[:2], end[:2], strict=True)]
-    seen = w[0] > least
-    w = jnp.where(seen, w[0], jnp.ones_like(least))
-    return [(start[0] / w, start[1] / w, seen), (crossing[0], crossing[1], crosses)]
+    crossing_x = (x + share * (end_x - x)) / safe
+    crossing_y = (y + share * (end_y - y)) / safe
+    seen = w > least
+    w = jnp.where(seen, w, jnp.ones_like(least))
+    return [(x / w, y / w, seen), (crossing_x, crossing_y, crosses)]
 
 
-# Points this near to the horizon, as a share of the distance of others, count as beyond it.
+# Points nearer to the horizon than this share of the distance of others count as beyond it.
 _NEAREST = 1e-4
 
 
 def _extent(place: jax.Array, seen: jax.Array, size: int) -> tuple[jax.Array, jax.Array]:
-    """The least and the largest of the places that are seen, within the result; 0 without any."""
+    """Returns the least and largest seen place of a box, cut off at the image; 0 if none."""
     place = jnp.clip(place + size / 2, 0, size)
-    low = jnp.min(jnp.where(seen, place, jnp.full_like(place, size)), axis=-1)
-    high = jnp.max(jnp.where(seen, place, jnp.zeros_like(place)), axis=-1)
+    low = jnp.min(jnp.where(seen, place, jnp.full_like(place, size)), axis=-2)
+    high = jnp.max(jnp.where(seen, place, jnp.zeros_like(place)), axis=-2)
     return jnp.minimum(low, high), high

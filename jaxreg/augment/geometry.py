@@ -1,12 +1,13 @@
-"""One resampling for any geometry that is a matrix: affine maps, perspectives, and their members.
+"""Affine maps, perspectives and elastic warps, each in one resampling.
 
-An angle turns counter-clockwise, as with PIL, kornia, albumentations and torchvision's ``rotate``,
-and a positive shear moves what is below to the right; torchvision's ``affine`` and ``RandomAffine``
-count both the other way. Pixels are squares about their centres. A geometry that moves nothing is
-the identity to the bit.
+An angle turns counter-clockwise, as in PIL, kornia, albumentations and torchvision's ``rotate``. A
+positive shear moves the lower part to the right. torchvision's ``affine`` and ``RandomAffine``
+count both the other way. Pixels are squares about their centers. A geometry that moves nothing
+returns the image exactly.
 
-Labels, arrays of integers or booleans such as segmentation masks, are read at the nearest pixels
-and stay what they were, or ``fill``. They have a channel, as images have: ``labels[..., None]``.
+Labels are arrays of integers or booleans, such as segmentation masks. They are read at the nearest
+pixels, so the result holds only their values and ``fill``. They need a channel, as images do:
+``labels[..., None]``.
 """
 
 from collections.abc import Sequence
@@ -18,8 +19,10 @@ from jax.typing import ArrayLike
 from jaxreg._checks import check_broadcasts
 from jaxreg._numerics import as_strength
 from jaxreg.augment import matrices
-from jaxreg.augment._shared import Size, check_size, checked_pixels, select
-from jaxreg.augment.sampling import Border, Sampler, default_sampler
+from jaxreg.augment._images import Size, as_pixels, check_size, select
+from jaxreg.augment.borders import Border
+from jaxreg.augment.matrices.fixed import adjugate, move_points
+from jaxreg.augment.sampling import Sampler, default_sampler
 
 
 def affine(
@@ -37,45 +40,47 @@ def affine(
 
       v(x' / w', y' / w') = u(x, y), \qquad (x', y', w') = M (x, y, 1)
 
-    A matrix whose last row is 0, 0, 1 is an affine map, :math:`v(A p + t) = u(p)`; any other has a
-    perspective, which is followed. Build the matrix of several steps with :func:`chain`;
-    :func:`keypoints`, :func:`boxes` and :func:`affine_labels` move what belongs to the image by the
-    same matrix.
+    A matrix whose last row is 0, 0, 1 is an affine map, :math:`v(A p + t) = u(p)`; any other is a
+    perspective. Build the matrix of several steps with :func:`matrices.chain`, and move points,
+    boxes and labels of the image by the same matrix with :func:`keypoints`, :func:`boxes` and
+    :func:`affine_labels`.
 
     Args:
       image: Array ``[..., height, width, channels]``, of floats or of labels: integers or booleans.
       matrix: Matrices :math:`M`, ``[..., 3, 3]``, one for all or one for each example, as
-        :func:`rotation` and :func:`window` make them.
-      size: Height and width of the result, those of ``image`` by default. The centre stays the
-        centre.
-      fill: Value beyond the border that the dtype holds: a number, or one for each channel.
-      border: What stands beyond the border instead: :func:`edge`, :func:`reflect`, :func:`wrap` or
-        a function like them.
-      sample: How to read between pixels: :func:`bilinear`, which is the default, :func:`nearest`,
-        which is that for labels, :func:`bilinear_matmul` or a function like them.
+        :func:`matrices.rotation` and :func:`matrices.window` make them.
+      size: Height and width of the result, by default the size of ``image``. The center of the
+        image is the center of the result.
+      fill: Value beyond the border, a number or one for each channel, that the dtype can hold.
+      border: Pixels to read beyond the border instead of ``fill``: :func:`borders.edge`,
+        :func:`borders.reflect`, :func:`borders.wrap` or a function like them.
+      sample: Function that reads between pixels: :func:`sampling.bilinear`, the default,
+        :func:`sampling.nearest`, the default for labels, :func:`sampling.bilinear_matmul` or a
+        function like them.
 
     Returns:
-      Array ``[..., *size, channels]`` of the dtype of ``image``. It averages no more pixels where
-      it shrinks; :func:`resize` does.
+      Array ``[..., *size, channels]`` of the dtype of ``image``. Shrinking does not average the
+      pixels that it skips; :func:`resize` does.
 
     Raises:
-      TypeError: ``image`` is complex, or labels with a ``sample`` that computes.
-      ValueError: ``matrix`` is not of shape ``[..., 3, 3]``, ``size`` no pair, or the dtype cannot
-        hold ``fill``.
+      TypeError: ``image`` is complex, or labels with a ``sample`` that averages.
+      ValueError: ``matrix`` is not of shape ``[..., 3, 3]``, ``size`` is not a pair, or the dtype
+        cannot hold ``fill``.
 
     Example:
       >>> import jax.numpy as jnp
       >>> from jaxreg import augment
       >>> image = jnp.arange(16.0).reshape(4, 4, 1)
-      >>> turned = augment.chain(augment.rotation(30.0), augment.rotation(60.0))
-      >>> print(jnp.allclose(augment.affine(image, turned), jnp.rot90(image), atol=1e-4))
+      >>> once = augment.matrices.rotation(45.0)
+      >>> turned = augment.affine(image, augment.matrices.chain(once, once))
+      >>> print(jnp.allclose(turned, jnp.rot90(image), atol=1e-4))
       True
     """
-    image = checked_pixels(image)
+    image = as_pixels(image)
     matrix = as_strength(matrix, image)
     x, y = positions(matrix, image.shape[:-3], *_sizes(image, size))
     warped = (sample or default_sampler(image))(image, x, y, fill=fill, border=border)
-    return _resampled(image, warped, matrix, size)
+    return _keep_if_still(image, warped, matrix, size)
 
 
 def perspective(
@@ -87,23 +92,23 @@ def perspective(
     border: Border | None = None,
     sample: Sampler | None = None,
 ) -> jax.Array:
-    """Moves every point of an image by a perspective, :func:`affine` under its other name.
+    """Moves every point of an image by a perspective, like :func:`affine`.
 
     Args:
       image: Array ``[..., height, width, channels]``, of floats or of labels.
-      matrix: Matrices :math:`M`, ``[..., 3, 3]``, as :func:`quadrilateral` makes them.
-      size: Height and width of the result, those of ``image`` by default.
-      fill: Value beyond the border and the horizon: a number, or one for each channel.
-      border: What stands beyond the border instead, as in :func:`affine`.
-      sample: How to read between pixels, as in :func:`affine`.
+      matrix: Matrices :math:`M`, ``[..., 3, 3]``, as :func:`matrices.quadrilateral` makes them.
+      size: Height and width of the result, by default the size of ``image``.
+      fill: Value beyond the border and the horizon, a number or one for each channel.
+      border: Pixels to read beyond the border instead of ``fill``, as in :func:`affine`.
+      sample: Function that reads between pixels, as in :func:`affine`.
 
     Returns:
       Array ``[..., *size, channels]`` of the dtype of ``image``.
 
     Raises:
-      TypeError: ``image`` is complex, or labels with a ``sample`` that computes.
-      ValueError: ``matrix`` is not of shape ``[..., 3, 3]``, ``size`` no pair, or the dtype cannot
-        hold ``fill``.
+      TypeError: ``image`` is complex, or labels with a ``sample`` that averages.
+      ValueError: ``matrix`` is not of shape ``[..., 3, 3]``, ``size`` is not a pair, or the dtype
+        cannot hold ``fill``.
 
     Example:
       >>> import jax.numpy as jnp
@@ -118,13 +123,13 @@ def perspective(
 def rotate(
     image: jax.Array, *, degrees: ArrayLike, fill: ArrayLike = 0.0, border: Border | None = None
 ) -> jax.Array:
-    """Turns an image about its centre, counter-clockwise.
+    """Turns an image about its center, counter-clockwise.
 
     Args:
       image: Array ``[..., height, width, channels]``, of floats or of labels.
       degrees: Angle, one for all or one for each example.
-      fill: Value beyond the border that the dtype holds: a number, or one for each channel.
-      border: What stands beyond the border instead, as in :func:`affine`.
+      fill: Value beyond the border, a number or one for each channel, that the dtype can hold.
+      border: Pixels to read beyond the border instead of ``fill``, as in :func:`affine`.
 
     Returns:
       Array with the shape and dtype of ``image``.
@@ -141,8 +146,8 @@ def rotate(
       >>> print(jnp.allclose(turned, jnp.rot90(image), atol=1e-5))
       True
     """
-    image = checked_pixels(image)
-    matrix = matrices.rotation(_one_each(degrees, "degrees", image))
+    image = as_pixels(image)
+    matrix = matrices.rotation(_per_example(degrees, "degrees", image))
     return affine(image, matrix, fill=fill, border=border)
 
 
@@ -159,9 +164,9 @@ def translate(
     Args:
       image: Array ``[..., height, width, channels]``, of floats or of labels.
       x: Pixels to the right, one number for all or one for each example.
-      y: Pixels downward, likewise.
-      fill: Value beyond the border that the dtype holds: a number, or one for each channel.
-      border: What stands beyond the border instead, as in :func:`affine`.
+      y: Pixels downward, in the same form.
+      fill: Value beyond the border, a number or one for each channel, that the dtype can hold.
+      border: Pixels to read beyond the border instead of ``fill``, as in :func:`affine`.
 
     Returns:
       Array with the shape and dtype of ``image``.
@@ -177,8 +182,8 @@ def translate(
       >>> print(augment.translate(image, x=1.0, y=0.0)[0, :, 0])
       [0. 0. 1. 2.]
     """
-    image = checked_pixels(image)
-    matrix = matrices.translation(_one_each(x, "x", image), _one_each(y, "y", image))
+    image = as_pixels(image)
+    matrix = matrices.translation(_per_example(x, "x", image), _per_example(y, "y", image))
     return affine(image, matrix, fill=fill, border=border)
 
 
@@ -190,14 +195,14 @@ def scale(
     fill: ArrayLike = 0.0,
     border: Border | None = None,
 ) -> jax.Array:
-    """Enlarges an image about its centre, within its size.
+    """Enlarges an image about its center and keeps its size.
 
     Args:
       image: Array ``[..., height, width, channels]``, of floats or of labels.
       x: Factor of widths, one for all or one for each example; below 1 shrinks.
-      y: Factor of heights, likewise.
-      fill: Value beyond the border that the dtype holds: a number, or one for each channel.
-      border: What stands beyond the border instead, as in :func:`affine`.
+      y: Factor of heights, in the same form.
+      fill: Value beyond the border, a number or one for each channel, that the dtype can hold.
+      border: Pixels to read beyond the border instead of ``fill``, as in :func:`affine`.
 
     Returns:
       Array with the shape and dtype of ``image``.
@@ -213,8 +218,8 @@ def scale(
       >>> print(augment.scale(image, x=2.0, y=1.0)[0, :, 0])
       [0.75 1.25 1.75 2.25]
     """
-    image = checked_pixels(image)
-    matrix = matrices.scaling(_one_each(x, "x", image), _one_each(y, "y", image))
+    image = as_pixels(image)
+    matrix = matrices.scaling(_per_example(x, "x", image), _per_example(y, "y", image))
     return affine(image, matrix, fill=fill, border=border)
 
 
@@ -226,7 +231,7 @@ def shear(
     fill: ArrayLike = 0.0,
     border: Border | None = None,
 ) -> jax.Array:
-    r"""Shears an image about its centre.
+    r"""Shears an image about its center.
 
     .. math::
 
@@ -235,9 +240,9 @@ def shear(
     Args:
       image: Array ``[..., height, width, channels]``, of floats or of labels.
       x: Shear :math:`s_x`, the tangent of an angle, one for all or one for each example.
-      y: Shear :math:`s_y`, likewise.
-      fill: Value beyond the border that the dtype holds: a number, or one for each channel.
-      border: What stands beyond the border instead, as in :func:`affine`.
+      y: Shear :math:`s_y`, in the same form.
+      fill: Value beyond the border, a number or one for each channel, that the dtype can hold.
+      border: Pixels to read beyond the border instead of ``fill``, as in :func:`affine`.
 
     Returns:
       Array with the shape and dtype of ``image``.
@@ -255,8 +260,8 @@ def shear(
        [0. 1. 0.]
        [0. 0. 1.]]
     """
-    image = checked_pixels(image)
-    matrix = matrices.shearing(_one_each(x, "x", image), _one_each(y, "y", image))
+    image = as_pixels(image)
+    matrix = matrices.shearing(_per_example(x, "x", image), _per_example(y, "y", image))
     return affine(image, matrix, fill=fill, border=border)
 
 
@@ -268,7 +273,7 @@ def elastic(
     border: Border | None = None,
     sample: Sampler | None = None,
 ) -> jax.Array:
-    r"""Reads every pixel from a place of its own.
+    r"""Reads every pixel of the result from its own displaced place.
 
     .. math::
 
@@ -277,9 +282,9 @@ def elastic(
     Args:
       image: Array ``[..., height, width, channels]``, of floats or of labels.
       displacement: Pixels :math:`(d_x, d_y)`, ``[..., height, width, 2]``.
-      fill: Value beyond the border that the dtype holds: a number, or one for each channel.
-      border: What stands beyond the border instead, as in :func:`affine`.
-      sample: How to read between pixels, as in :func:`affine`.
+      fill: Value beyond the border, a number or one for each channel, that the dtype can hold.
+      border: Pixels to read beyond the border instead of ``fill``, as in :func:`affine`.
+      sample: Function that reads between pixels, as in :func:`affine`.
 
     Returns:
       Array with the shape and dtype of ``image``.
@@ -293,14 +298,14 @@ def elastic(
       >>> from jaxreg import augment
       >>> image = jnp.arange(4.0).reshape(1, 4, 1)
       >>> right = jnp.array([1.0, 0.0])
-      >>> print(augment.elastic(image, right, border=augment.edge)[0, :, 0])
+      >>> print(augment.elastic(image, right, border=augment.borders.edge)[0, :, 0])
       [1. 2. 3. 3.]
 
     References:
       Simard et al., `Best Practices for Convolutional Neural Networks Applied to Visual Document
       Analysis <https://doi.org/10.1109/ICDAR.2003.1227801>`_, 2003
     """
-    image = checked_pixels(image)
+    image = as_pixels(image)
     shape = (*image.shape[:-1], 2)
     check_broadcasts(displacement, "displacement", shape)
     moved = jnp.broadcast_to(as_strength(displacement, image), shape)
@@ -314,51 +319,45 @@ def elastic(
 def positions(
     matrix: jax.Array, lead: tuple[int, ...], image_size: Size, size: Size
 ) -> tuple[jax.Array, jax.Array]:
-    """Where the pixels of a result of ``size`` are read from; NaN is behind the horizon.
+    """Returns the places to read the pixels of a result of ``size`` from; NaN behind the horizon.
 
-    The inverse has a last element of 1 where it can, so that that of an affine map has a last row
-    of exactly 0, 0, 1.
+    The last element of the inverse is scaled to 1 unless it is 0, so the inverse of an affine map
+    has a last row of exactly 0, 0, 1.
     """
     matrix = _check_matrix(matrix, lead)
-    back = matrices.adjugate(matrix)
+    back = adjugate(matrix)
     determinant = jnp.sum(matrix[..., 0, :] * back[..., :, 0], axis=-1)[..., None, None]
     last = back[..., 2:, 2:]
     scale = jnp.where(last == 0, jnp.ones_like(last), last)
-    x, y, w = matrices.apply(back / scale, *_centred_grid(size, back))
+    x, y, w = move_points(back / scale, *_centered_grid(size, back))
     seen = jnp.sign(w) * jnp.sign(scale) * jnp.sign(determinant) > 0
     w = jnp.where(seen, w, jnp.ones_like(w))
-    x, y = (jnp.where(seen, place / w, jnp.full_like(w, jnp.nan)) for place in (x, y))
-    return _placed((x, y), lead, image_size, size)
+    x = jnp.where(seen, x / w, jnp.full_like(w, jnp.nan))
+    y = jnp.where(seen, y / w, jnp.full_like(w, jnp.nan))
+    height, width = image_size
+    x = jnp.broadcast_to(x + (width - 1) / 2, (*lead, *size))
+    y = jnp.broadcast_to(y + (height - 1) / 2, (*lead, *size))
+    return x, y
 
 
 def _check_matrix(matrix: jax.Array, lead: tuple[int, ...]) -> jax.Array:
-    """The matrices with as many leading axes as there are in ``lead``."""
+    """Gives the matrices as many leading axes as ``lead`` has."""
     if jnp.ndim(matrix) < 2 or matrix.shape[-2:] != (3, 3):
         raise ValueError(f"`matrix` must be of shape [..., 3, 3], got {jnp.shape(matrix)}.")
     check_broadcasts(matrix[..., 0, 0], "matrix", lead)
     return matrix.reshape((1,) * (len(lead) + 2 - matrix.ndim) + matrix.shape)
 
 
-def _placed(
-    places: tuple[jax.Array, jax.Array], lead: tuple[int, ...], image_size: Size, size: Size
-) -> tuple[jax.Array, jax.Array]:
-    """Points counted from the centre as columns and rows of an image."""
-    x, y = (
-        jnp.broadcast_to(place + (length - 1) / 2, (*lead, *size))
-        for place, length in zip(places, reversed(image_size), strict=True)
-    )
-    return x, y
-
-
-def _centred_grid(size: Size, like: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _centered_grid(size: Size, like: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Columns and rows of all pixels, counted from the center."""
     x, y = _grid(size, like.ndim, like.dtype)
     return x - (size[1] - 1) / 2, y - (size[0] - 1) / 2
 
 
-def _resampled(
+def _keep_if_still(
     image: jax.Array, warped: jax.Array, matrix: jax.Array, size: Sequence[int] | None
 ) -> jax.Array:
-    """The resampled image, and that itself to the bit where nothing moves."""
+    """Returns the warped image, and the image itself for examples that nothing moves."""
     if size is not None and tuple(size) != image.shape[-3:-1]:
         return warped
     unmoved = jnp.broadcast_to(jnp.eye(3, dtype=matrix.dtype), matrix.shape)
@@ -368,6 +367,7 @@ def _resampled(
 
 
 def _sizes(image: jax.Array, size: Sequence[int] | None) -> tuple[Size, Size]:
+    """Sizes of the image and of the result."""
     own = (image.shape[-3], image.shape[-2])
     return own, own if size is None else check_size(size)
 
@@ -380,7 +380,7 @@ def _grid(size: Size, ndim: int, dtype: jnp.dtype) -> tuple[jax.Array, jax.Array
     return x, y
 
 
-def _one_each(value: ArrayLike, name: str, image: jax.Array) -> jax.Array:
-    """A strength of shape ``[...]``, one number or one for each example."""
+def _per_example(value: ArrayLike, name: str, image: jax.Array) -> jax.Array:
+    """Checks a strength of shape ``[...]``: one number, or one for each example."""
     check_broadcasts(value, name, image.shape[:-3])
     return as_strength(value, image)

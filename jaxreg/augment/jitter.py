@@ -1,6 +1,6 @@
-"""Random color, with a draw for each example of a batch.
+"""Random color, drawn for each example of a batch.
 
-An amount is the largest distance of a factor from 1, and 0 is the identity to the bit.
+An amount is the largest distance of a factor from 1, and 0 is exactly the identity.
 """
 
 import jax
@@ -10,7 +10,8 @@ from jax.typing import ArrayLike
 from jaxreg._checks import check_between, check_key, check_nonnegative, check_rate
 from jaxreg._numerics import widen
 from jaxreg.augment import color, levels
-from jaxreg.augment._shared import between, checked, chosen, limit, select, symmetric
+from jaxreg.augment._draws import between, decide, limit, symmetric
+from jaxreg.augment._images import as_image, select
 
 
 def random_brightness(key: jax.Array, image: jax.Array, *, amount: ArrayLike) -> jax.Array:
@@ -40,11 +41,11 @@ def random_brightness(key: jax.Array, image: jax.Array, *, amount: ArrayLike) ->
 
 
 def random_contrast(key: jax.Array, image: jax.Array, *, amount: ArrayLike) -> jax.Array:
-    """Moves all values away from their mean, or toward it, at random.
+    """Moves all values away from their mean or toward it, at random.
 
     Args:
       key: PRNG key.
-      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``, grey or colored,
+      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``, gray or colored,
         with opacity or without.
       amount: Largest distance of the factor of :func:`contrast` from 1; the factor is at least 0.
 
@@ -66,11 +67,11 @@ def random_contrast(key: jax.Array, image: jax.Array, *, amount: ArrayLike) -> j
 
 
 def random_saturation(key: jax.Array, image: jax.Array, *, amount: ArrayLike) -> jax.Array:
-    """Moves colors away from grey, or toward it, at random.
+    """Moves colors away from gray or toward it, at random.
 
     Args:
       key: PRNG key.
-      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``, grey or colored,
+      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``, gray or colored,
         with opacity or without.
       amount: Largest distance of the factor of :func:`saturation` from 1; the factor is at least 0.
 
@@ -84,21 +85,21 @@ def random_saturation(key: jax.Array, image: jax.Array, *, amount: ArrayLike) ->
     Example:
       >>> import jax, jax.numpy as jnp
       >>> from jaxreg import augment
-      >>> key, grey = jax.random.key(0), jnp.full((2, 2, 3), 0.5)
-      >>> print(jnp.allclose(augment.random_saturation(key, grey, amount=0.9), grey))
+      >>> key, gray = jax.random.key(0), jnp.full((2, 2, 3), 0.5)
+      >>> print(jnp.allclose(augment.random_saturation(key, gray, amount=0.9), gray))
       True
     """
     return color.saturation(image, factor=_factor(key, image, amount, "amount"))
 
 
 def random_hue(key: jax.Array, image: jax.Array, *, shift: ArrayLike) -> jax.Array:
-    """Turns the hue at random, evenly spread over both directions.
+    """Turns the hue by a random angle, uniform over both directions.
 
     Args:
       key: PRNG key.
-      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``, grey or colored,
+      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``, gray or colored,
         with opacity or without.
-      shift: Largest turn, of which 1 is the whole circle.
+      shift: Largest turn, where 1 is the whole circle.
 
     Returns:
       Array with the shape and dtype of ``image``.
@@ -114,7 +115,7 @@ def random_hue(key: jax.Array, image: jax.Array, *, shift: ArrayLike) -> jax.Arr
       >>> print(augment.random_hue(key, red, shift=0.5).max(axis=-1))
       [[1.]]
     """
-    image = checked(image)
+    image = as_image(image)
     return color.hue(image, shift=symmetric(key, image, limit(shift, "shift", image)))
 
 
@@ -128,7 +129,7 @@ def random_gamma(key: jax.Array, image: jax.Array, *, amount: ArrayLike) -> jax.
     Args:
       key: PRNG key.
       image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``.
-      amount: Limit :math:`r`: 0.25 is a power between 0.8 and 1.25.
+      amount: Limit :math:`r`: 0.25 gives powers between 0.8 and 1.25.
 
     Returns:
       Array with the shape and dtype of ``image``.
@@ -144,19 +145,19 @@ def random_gamma(key: jax.Array, image: jax.Array, *, amount: ArrayLike) -> jax.
       >>> print((augment.random_gamma(key, image, amount=0.5) == image).all())
       True
     """
-    image = checked(image)
+    image = as_image(image)
     exponent = symmetric(key, image, jnp.log1p(limit(amount, "amount", image)))
     return color.gamma(image, gamma=jnp.exp(exponent))
 
 
 def random_grayscale(key: jax.Array, image: jax.Array, *, probability: ArrayLike) -> jax.Array:
-    """Takes all color away, or leaves the image.
+    """Removes all color from some images.
 
     Args:
       key: PRNG key.
-      image: Floating-point array ``[..., height, width, channels]``, grey or colored, with
+      image: Floating-point array ``[..., height, width, channels]``, gray or colored, with
         opacity or without.
-      probability: Of taking it away, in ``[0, 1]``.
+      probability: Probability of removing it, in ``[0, 1]``.
 
     Returns:
       Array with the shape and dtype of ``image``.
@@ -174,18 +175,18 @@ def random_grayscale(key: jax.Array, image: jax.Array, *, probability: ArrayLike
       [False  True]
     """
     check_rate(probability, "probability")
-    grey = color.grayscale(image)
-    image = checked(image)
-    return select(chosen(key, image, probability), grey, image)
+    gray = color.grayscale(image)
+    image = as_image(image)
+    return select(decide(key, image, probability), gray, image)
 
 
 def random_invert(key: jax.Array, image: jax.Array, *, probability: ArrayLike) -> jax.Array:
-    """Exchanges light and dark, or leaves the image.
+    """Exchanges light and dark in some images.
 
     Args:
       key: PRNG key.
       image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``.
-      probability: Of exchanging them, in ``[0, 1]``.
+      probability: Probability of exchanging them, in ``[0, 1]``.
 
     Returns:
       Array with the shape and dtype of ``image``.
@@ -202,20 +203,20 @@ def random_invert(key: jax.Array, image: jax.Array, *, probability: ArrayLike) -
       [0. 1.]
     """
     check_rate(probability, "probability")
-    image = checked(image)
-    return select(chosen(key, image, probability), color.invert(image), image)
+    image = as_image(image)
+    return select(decide(key, image, probability), color.invert(image), image)
 
 
 def random_solarize(
     key: jax.Array, image: jax.Array, *, threshold: ArrayLike, probability: ArrayLike
 ) -> jax.Array:
-    """Inverts what is light, or leaves the image.
+    """Inverts the light values of some images.
 
     Args:
       key: PRNG key.
       image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``.
       threshold: Least value that is inverted, one for all or one for each example.
-      probability: Of inverting, in ``[0, 1]``.
+      probability: Probability of inverting, in ``[0, 1]``.
 
     Returns:
       Array with the shape and dtype of ``image``.
@@ -233,21 +234,21 @@ def random_solarize(
       [0. 1.]
     """
     check_rate(probability, "probability")
-    image = checked(image)
+    image = as_image(image)
     solarized = color.solarize(image, threshold=threshold)
-    return select(chosen(key, image, probability), solarized, image)
+    return select(decide(key, image, probability), solarized, image)
 
 
 def random_posterize(
     key: jax.Array, image: jax.Array, *, bits: ArrayLike, probability: ArrayLike
 ) -> jax.Array:
-    """Keeps the highest bits of the levels, or leaves the image.
+    """Keeps only the highest bits of the levels of some images.
 
     Args:
       key: PRNG key.
       image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``.
-      bits: How many bits, 0 to 8, one for all or one for each example.
-      probability: Of posterizing, in ``[0, 1]``.
+      bits: Number of bits, 0 to 8, one for all or one for each example.
+      probability: Probability of posterizing, in ``[0, 1]``.
 
     Returns:
       Array with the shape and dtype of ``image``.
@@ -265,9 +266,9 @@ def random_posterize(
       [0.   0.25]
     """
     check_rate(probability, "probability")
-    image = checked(image)
+    image = as_image(image)
     posterized = levels.posterize(image, bits=bits)
-    return select(chosen(key, image, probability), posterized, image)
+    return select(decide(key, image, probability), posterized, image)
 
 
 def color_jitter(
@@ -280,10 +281,10 @@ def color_jitter(
 ) -> jax.Array:
     """Changes brightness, contrast, saturation and hue, in this order.
 
-    Between the steps nothing is rounded to the dtype of the image.
+    Results are rounded to the dtype of the image once, at the end.
 
     Args:
-      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``, grey or colored,
+      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``, gray or colored,
         with opacity or without.
       brightness: Factor of :func:`brightness`, one for all or one for each example.
       contrast: Factor of :func:`contrast`, likewise.
@@ -308,8 +309,8 @@ def color_jitter(
     factors = {"brightness": brightness, "contrast": contrast, "saturation": saturation}
     for name, factor in factors.items():
         check_nonnegative(factor, name)
-    image = checked(image)
-    y = color.brightness(widen(image), factor=brightness)  # Rounded once, at the end.
+    image = as_image(image)
+    y = color.brightness(widen(image), factor=brightness)
     y = color.contrast(y, factor=contrast)
     y = color.saturation(y, factor=saturation)
     return color.hue(y, shift=hue).astype(image.dtype)
@@ -326,11 +327,11 @@ def random_color_jitter(
 ) -> jax.Array:
     """Changes brightness, contrast, saturation and hue at random, in this order.
 
-    torchvision draws the order, too.
+    torchvision draws the order too.
 
     Args:
       key: PRNG key.
-      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``, grey or colored,
+      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``, gray or colored,
         with opacity or without.
       brightness: Largest distance of the factor of :func:`brightness` from 1.
       contrast: Largest distance of the factor of :func:`contrast` from 1.
@@ -354,7 +355,7 @@ def random_color_jitter(
       True True
     """
     check_key(key)
-    image = checked(image)
+    image = as_image(image)
     check_between(hue, "hue", 0, 0.5)
     keys = jax.random.split(key, 4)
     return color_jitter(
@@ -367,7 +368,7 @@ def random_color_jitter(
 
 
 def _factor(key: jax.Array, image: jax.Array, amount: ArrayLike, name: str) -> jax.Array:
-    """A factor for each example, evenly spread about 1 and not below 0."""
-    image = checked(image)
+    """Draws a factor for each example, uniform around 1 and not below 0."""
+    image = as_image(image)
     amount = limit(amount, name, image)
     return between(key, image, jnp.maximum(1 - amount, 0), 1 + amount)

@@ -1,8 +1,8 @@
-"""The 256 levels of ``uint8`` images: conversion, and what looks at how often a level occurs.
+"""The 256 levels of ``uint8`` images: conversions, and functions of how often a level occurs.
 
-A float of ``[0, 1]`` stands for the level it is nearest to. Values from ``to_float`` of a ``uint8``
-image give, after ``to_uint8``, exactly what PIL gives. Opacity, the last of two channels or of
-four, stays as it is.
+A float in ``[0, 1]`` means the level nearest to it. For values that ``to_float`` makes of a
+``uint8`` image, the results after ``to_uint8`` equal PIL's exactly. Opacity, the last of two or of
+four channels, is unchanged.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from jax.typing import ArrayLike, DTypeLike
 from jaxreg._checks import check_between, check_real
 from jaxreg._numerics import real_dtype, widen
 from jaxreg._sharding import place_like
-from jaxreg.augment._shared import checked, of_colors, per_example, place_by_example, select
+from jaxreg.augment._images import as_image, map_colors, per_example, place_by_example, select
 
 
 def to_float(image: jax.Array, *, dtype: DTypeLike = jnp.float32) -> jax.Array:
@@ -22,13 +22,13 @@ def to_float(image: jax.Array, *, dtype: DTypeLike = jnp.float32) -> jax.Array:
 
     Args:
       image: Array of ``uint8`` of any shape.
-      dtype: Floating-point dtype of the result. ``bfloat16`` cannot tell all levels apart.
+      dtype: Floating-point dtype of the result. ``bfloat16`` cannot represent all levels.
 
     Returns:
       Array of the same shape, ``image / 255``.
 
     Raises:
-      TypeError: ``image`` is not ``uint8``, or ``dtype`` not floating-point.
+      TypeError: ``image`` is not ``uint8``, or ``dtype`` is not floating-point.
 
     Example:
       >>> import jax.numpy as jnp
@@ -55,8 +55,7 @@ def to_uint8(image: jax.Array) -> jax.Array:
       image: Floating-point array of any shape.
 
     Returns:
-      Array of ``uint8`` of the same shape; what lies outside ``[0, 1]`` is the nearest end of it,
-      and NaN is 0.
+      Array of ``uint8`` of the same shape; values are clipped to ``[0, 1]``, and NaN becomes 0.
 
     Raises:
       TypeError: ``image`` is not real floating-point.
@@ -76,8 +75,8 @@ def posterize(image: jax.Array, *, bits: ArrayLike) -> jax.Array:
 
     Args:
       image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``.
-      bits: How many bits, 0 to 8, rounded; one for all or one for each example. 8 is the identity
-        to the bit.
+      bits: Number of bits, 0 to 8, rounded; one for all or one for each example. 8 is exactly the
+        identity.
 
     Returns:
       Array with the shape and dtype of ``image``; its gradient is 0.
@@ -92,22 +91,23 @@ def posterize(image: jax.Array, *, bits: ArrayLike) -> jax.Array:
       >>> print(augment.posterize(jnp.array([[[0.2, 0.6, 0.9]]]), bits=1) * 255)
       [[[  0. 128. 128.]]]
     """
-    image = checked(image)
+    image = as_image(image)
     if jnp.ndim(bits) == 0:
         check_between(bits, "bits", 0, 8)
-    kept = jnp.clip(jnp.round(per_example(bits, "bits", image)), 0, 8)
-    lost = (8 - jnp.where(jnp.isnan(kept), jnp.zeros_like(kept), kept)).astype(jnp.int32)
+    high_bits = jnp.clip(jnp.round(per_example(bits, "bits", image)), 0, 8)
+    is_nan = jnp.isnan(high_bits)
+    low_bits = (8 - jnp.where(is_nan, jnp.zeros_like(high_bits), high_bits)).astype(jnp.int32)
 
-    def posterized(colors: jax.Array) -> jax.Array:
+    def zero_low_bits(colors: jax.Array) -> jax.Array:
         levels = _levels(colors)
-        shift = jnp.broadcast_to(lost, levels.shape)
-        return select(kept == 8, colors, _values((levels >> shift) << shift, colors))
+        shift = jnp.broadcast_to(low_bits, levels.shape)
+        return select(high_bits == 8, colors, _values((levels >> shift) << shift, colors))
 
-    return of_colors(posterized, image)
+    return map_colors(zero_low_bits, image)
 
 
 def equalize(image: jax.Array) -> jax.Array:
-    """Spreads the levels of each channel so that all occur about as often, PIL's ``equalize``.
+    """Spreads the levels of each channel to occur about equally often, as PIL's ``equalize``.
 
     Args:
       image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``, of fewer than
@@ -127,16 +127,17 @@ def equalize(image: jax.Array) -> jax.Array:
       >>> print(augment.equalize(image).min(), augment.equalize(image).max())
       0.0 1.0
     """
-    return of_colors(_equalized, checked(image))
+    return map_colors(_equalize, as_image(image))
 
 
-def _equalized(image: jax.Array) -> jax.Array:
+def _equalize(image: jax.Array) -> jax.Array:
     *lead, height, width, channels = image.shape
     levels = _levels(image).reshape(*lead, height * width, channels)
-    values = _values(_equalizing(_histogram(levels)), image)
-    # It never falls, so this changes nothing, but XLA does not compute it anew at every pixel then.
+    values = _values(_new_levels(_histogram(levels)), image)
+    # The values never decrease, so this changes nothing but keeps XLA from computing them again at
+    # every pixel.
     table = jax.lax.cummax(values, axis=values.ndim - 1)
-    return _by_example(_looked_up, table, levels).reshape(image.shape)
+    return _by_example(_look_up, table, levels).reshape(image.shape)
 
 
 def autocontrast(image: jax.Array) -> jax.Array:
@@ -161,21 +162,22 @@ def autocontrast(image: jax.Array) -> jax.Array:
       >>> print(augment.autocontrast(jnp.array([[[0.25], [0.5], [0.75]]]))[0, :, 0])
       [0.  0.5 1. ]
     """
-    return of_colors(_stretched, checked(image))
+    return map_colors(_stretch, as_image(image))
 
 
-def _stretched(image: jax.Array) -> jax.Array:
+def _stretch(image: jax.Array) -> jax.Array:
     if image.size == 0:
         return image
     x = widen(image)
-    low, high = (_extreme(reduce, x) for reduce in (jnp.min, jnp.max))
+    low = _extreme(jnp.min, x)
+    high = _extreme(jnp.max, x)
     flat = high == low
     stretched = (x - low) / jnp.where(flat, jnp.ones_like(low), high - low)
     return select(flat, image, stretched.astype(image.dtype))
 
 
 def _levels(image: jax.Array) -> jax.Array:
-    """The nearest levels, as 32-bit integers."""
+    """Returns the nearest levels, as 32-bit integers."""
     level = jnp.round(jnp.clip(widen(image), 0, 1) * 255)
     return jnp.where(jnp.isnan(level), jnp.zeros_like(level), level).astype(jnp.int32)
 
@@ -185,28 +187,30 @@ def _values(levels: jax.Array, image: jax.Array) -> jax.Array:
 
 
 def _extreme(reduce: Callable[..., jax.Array], x: jax.Array) -> jax.Array:
-    """The least or largest value of each channel; rows first, which a processor takes at once."""
+    """Returns the least or largest value of each channel."""
+    # Rows first, which is faster on a CPU.
     *lead, height, width, channels = x.shape
     of_columns = reduce(x.reshape(*lead, height, width * channels), axis=-2)
     return reduce(of_columns.reshape(*lead, 1, width, channels), axis=-2, keepdims=True)
 
 
 def _histogram(levels: jax.Array) -> jax.Array:
-    """How often each level occurs: ``[..., channels, 256]`` of ``[..., pixels, channels]``."""
+    """Counts each level: ``[..., channels, 256]`` of ``[..., pixels, channels]``."""
     return jax.lax.platform_dependent(levels, tpu=_by_products, default=_by_scatter)
 
 
 def _by_scatter(levels: jax.Array) -> jax.Array:
     counts = jnp.zeros((*levels.shape[:-2], levels.shape[-1], 256), jnp.int32)
-    return _by_example(_counted, place_by_example(counts, levels[..., None]), levels)
+    return _by_example(_add_counts, place_by_example(counts, levels[..., None]), levels)
 
 
 def _by_products(levels: jax.Array) -> jax.Array:
-    """The product of the high and the low halves of the levels, one-hot, needs no scatter.
+    """Counts by a product of the one-hot high and low halves of the levels, without a scatter.
 
-    Counts are exact in float32 below ``2**24``. On a processor it takes some 17 times as long.
+    Counts are exact in float32 below ``2**24``. On a CPU it takes about 17 times as long.
     """
-    high, low = (jax.nn.one_hot(half, 16, dtype=jnp.float32) for half in (levels >> 4, levels & 15))
+    high = jax.nn.one_hot(levels >> 4, 16, dtype=jnp.float32)
+    low = jax.nn.one_hot(levels & 15, 16, dtype=jnp.float32)
     counts = jnp.einsum("...nci,...ncj->...cij", high, low, precision=jax.lax.Precision.HIGHEST)
     return counts.reshape((*counts.shape[:-2], 256)).astype(jnp.int32)
 
@@ -214,7 +218,7 @@ def _by_products(levels: jax.Array) -> jax.Array:
 def _by_example(
     function: Callable[..., jax.Array], table: jax.Array, levels: jax.Array
 ) -> jax.Array:
-    """A function of the table of each example, flat, and of where in it its levels are."""
+    """Applies a function to each example's flat table and its levels' positions there."""
     channels = levels.shape[-1]
     starts = 256 * jnp.arange(channels, dtype=levels.dtype)
 
@@ -226,17 +230,17 @@ def _by_example(
     return of_example(table, levels)
 
 
-def _counted(table: jax.Array, positions: jax.Array) -> jax.Array:
+def _add_counts(table: jax.Array, positions: jax.Array) -> jax.Array:
     counts = table.at[positions.reshape(-1)].add(1, mode="promise_in_bounds")
     return counts.reshape(positions.shape[-1], 256)
 
 
-def _looked_up(table: jax.Array, positions: jax.Array) -> jax.Array:
+def _look_up(table: jax.Array, positions: jax.Array) -> jax.Array:
     return table.at[positions].get(mode="promise_in_bounds")
 
 
-def _equalizing(counts: jax.Array) -> jax.Array:
-    """New levels of the old ones, from how often they occur, in PIL's integer arithmetic."""
+def _new_levels(counts: jax.Array) -> jax.Array:
+    """Maps old levels to new ones from their counts, in PIL's integer arithmetic."""
     level = jnp.broadcast_to(jnp.arange(256, dtype=jnp.int32), counts.shape)
     level = place_like(level, counts)
     last = jnp.max(level * (counts > 0).astype(jnp.int32), axis=-1, keepdims=True)

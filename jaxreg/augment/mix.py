@@ -1,16 +1,17 @@
-r"""Mixing: examples of a batch with others of it, and their labels in the same shares.
+r"""Mixing: examples of a batch with others of the batch, and their labels in the same shares.
 
 Labels are integer class ids ``[batch]`` or ``[batch, height, width, ...]``, which ``num_classes``
 makes one-hot, or floats of any shape ``[batch, ...]``, such as distributions
-``[batch, num_classes]`` and targets of a regression. What belongs to pixels, a segmentation mask or
-a depth ``[batch, height, width, ...]``, is not averaged by :func:`cutmix` but pasted with its
-pixels; there a mask needs no ``num_classes``, and is of its own dtype then.
+``[batch, num_classes]`` and regression targets. Labels of pixels, such as a segmentation mask or a
+depth ``[batch, height, width, ...]``, are not averaged by :func:`cutmix` but pasted with their
+pixels; there a mask needs no ``num_classes`` and keeps its dtype.
 
-The partners of a batch are :func:`shuffled` unless told, which on a sharded batch sends every
-example everywhere; :func:`reversal` sends each to one device, and :func:`within` groups that lie on
-one device none at all. Any function ``(key, x) -> x`` that depends on the key and on nothing but
-positions will do. Shares are drawn for each example, or with :func:`share_of_batch` once for all.
-:func:`switch` mixes by the one or the other.
+The partners of a batch come from :func:`partners.shuffle` by default, which on a sharded batch
+sends examples to all devices. :func:`partners.reverse` sends each to one device, and
+:func:`partners.reverse_within` keeps each on its device if the groups lie on one. Any function
+``(key, x) -> x`` that depends on nothing but the key and positions will do. Shares are drawn for
+each example, or once for all with :func:`partners.share_per_batch`. :func:`switch` chooses between
+two ways of mixing.
 """
 
 from typing import NamedTuple
@@ -29,24 +30,25 @@ from jaxreg._checks import (
 )
 from jaxreg._numerics import as_strength
 from jaxreg._sharding import place_first, place_like
-from jaxreg.augment._shared import (
-    averaged,
-    between,
+from jaxreg.augment._draws import between
+from jaxreg.augment._images import as_pixels, select
+from jaxreg.augment._mixing import (
+    are_of_pixels,
+    average,
     check_partner,
-    checked_pixels,
-    select,
+    mix_labels,
+    paste_labels,
 )
-from jaxreg.augment._soft_labels import are_of_pixels, mix_labels, paste_labels
 from jaxreg.augment.erase import box
-from jaxreg.augment.partners import Draw, Partners, share_of_example, shuffled
+from jaxreg.augment.partners import Draw, Partners, share_per_example, shuffle
 
 
 class Mixed(NamedTuple):
-    """A mixed batch, the distributions of its labels, and the share of the first part.
+    """A mixed batch, its labels, and the share of the first part.
 
-    ``labels`` are of the shape given, of class ids with ``num_classes`` after it, in float32 or
-    wider, or pasted labels of pixels in their own dtype. ``share`` is of shape ``[batch]`` and
-    float32 or wider.
+    ``labels`` keep their shape, with an axis of ``num_classes`` after it for class ids, in float32
+    or wider; pasted labels of pixels keep their dtype. ``share`` has shape ``[batch]``, in float32
+    or wider.
 
     >>> import jax.numpy as jnp
     >>> from jaxreg import augment
@@ -84,11 +86,11 @@ def mixup(
       x: Floating-point array :math:`u`, ``[batch, ...]``.
       labels: Labels :math:`y`: class ids ``[batch]``, distributions or other floats
         ``[batch, ...]``, or class ids of pixels.
-      other: What is mixed in, :math:`u'`, of the shape and dtype of ``x``.
-      other_labels: Its labels :math:`y'`, of the shape of ``labels``.
+      other: Examples to mix in, :math:`u'`, of the shape and dtype of ``x``.
+      other_labels: Their labels :math:`y'`, of the shape of ``labels``.
       share: Share :math:`\lambda` in ``[0, 1]`` of ``x``, one for all or one for each example; 1 is
-        the identity to the bit.
-      num_classes: Number of classes, for class ids; an id out of range has zeros.
+        exactly the identity.
+      num_classes: Number of classes, for class ids; an id out of range becomes zeros.
 
     Returns:
       The mixed batch, with the shape and dtype of ``x``, its labels and its shares.
@@ -111,12 +113,13 @@ def mixup(
       Verma et al., `Manifold Mixup <https://arxiv.org/abs/1806.05236>`_, 2018
     """
     check_real(x, "x")
-    x, other = jnp.asarray(x), jnp.asarray(other)
+    x = jnp.asarray(x)
+    other = jnp.asarray(other)
     check_partner(x, other, "other")
     own_share = _shares(share, x)
     column = own_share.reshape(own_share.shape + (1,) * (x.ndim - 1))
     mixed_labels = mix_labels(x, labels, other_labels, own_share, num_classes)
-    return Mixed(select(column == 1, x, averaged(x, other, column)), mixed_labels, own_share)
+    return Mixed(select(column == 1, x, average(x, other, column)), mixed_labels, own_share)
 
 
 def cutmix(
@@ -137,29 +140,29 @@ def cutmix(
       \tilde \lambda = 1 - \frac{\text{pixels pasted}}{H W}, \qquad
       q = \tilde \lambda y + (1 - \tilde \lambda) y'
 
-    The box is rounded to whole pixels and cut off at the border, and the labels go by what is left
-    of it. On an image of one row or column, such as a series, the box spans it, and the other side
-    is :math:`1 - \lambda`.
+    The box is rounded to whole pixels and cut off at the border, and the labels follow the
+    remaining area. In an image of one row or column, such as a series, the box spans it, and its
+    other side is :math:`1 - \lambda`.
 
     Args:
       image: Array ``[batch, height, width, channels]``, of floats or of labels.
       labels: Labels :math:`y`: class ids ``[batch]``, distributions or other floats
         ``[batch, ...]``, or labels of pixels ``[batch, height, width, ...]``.
-      other: What is pasted, of the shape and dtype of ``image``.
-      other_labels: Its labels :math:`y'`, of the shape of ``labels``.
-      share: Share :math:`\lambda` in ``[0, 1]`` of ``image`` that is asked for, one for all or one
-        for each example; 1 is the identity to the bit.
-      center: Row and column of the middle of the box, from 0 to the height and the width, likewise.
-      num_classes: Number of classes, for class ids; an id out of range has zeros. Ids of pixels
-        without it stay ids.
+      other: Images to paste from, of the shape and dtype of ``image``.
+      other_labels: Their labels :math:`y'`, of the shape of ``labels``.
+      share: Requested share :math:`\lambda` in ``[0, 1]`` of ``image``, one for all or one for each
+        example; 1 is exactly the identity.
+      center: Row and column of the center of the box, from 0 to the height and the width, likewise.
+      num_classes: Number of classes, for class ids; an id out of range becomes zeros.
+        Without it, ids of pixels stay ids.
 
     Returns:
-      The mixed batch, its labels, and the shares :math:`\tilde \lambda` of pixels that stay.
+      The mixed batch, its labels, and the shares :math:`\tilde \lambda` of remaining pixels.
 
     Raises:
       TypeError: ``image`` is complex.
-      ValueError: The shapes do not fit, ``share`` is a number outside ``[0, 1]``, or class ids come
-        without ``num_classes`` that do not belong to pixels.
+      ValueError: The shapes do not fit, ``share`` is a number outside ``[0, 1]``, or class ids
+        of images come without ``num_classes``.
 
     Example:
       >>> import jax.numpy as jnp
@@ -175,14 +178,16 @@ def cutmix(
       Yun et al., `CutMix: Regularization Strategy to Train Strong Classifiers with Localizable
       Features <https://arxiv.org/abs/1905.04899>`_, 2019
     """
-    image, other = checked_pixels(image), jnp.asarray(other)
+    image = as_pixels(image)
+    other = jnp.asarray(other)
     _check_images(image)
     check_partner(image, other, "other")
     asked = _shares(share, image)
     height, width = image.shape[-3:-1]
     part = (1 - asked) ** (0.5 if min(height, width) > 1 else 1.0)
-    sides = (part * n if n > 1 else jnp.full_like(part, 2.0) for n in (height, width))
-    pasted = box(image, *(_shares(c, image, "center", clip=False) for c in center), *sides)
+    middle = [_shares(place, image, "center", clip=False) for place in center]
+    sides = [part * n if n > 1 else jnp.full_like(part, 2.0) for n in (height, width)]
+    pasted = box(image, *middle, *sides)
     pasted = pasted & (part > 0).reshape(-1, 1, 1, 1)
     area = jnp.sum(pasted, axis=(1, 2, 3), dtype=jnp.int32).astype(asked.dtype)
     own_share = 1 - area / max(height * width, 1)
@@ -213,18 +218,18 @@ def random_mixup(
       key: PRNG key.
       x: Floating-point array ``[batch, ...]``: inputs, or hidden activations for manifold mixup.
       labels: Class ids, distributions or other floats, as for :func:`mixup`.
-      alpha: Parameter :math:`\alpha`, zero or positive; 0 mixes nothing in, to the bit, and
-        infinity one half.
+      alpha: Parameter :math:`\alpha`, zero or positive; 0 is exactly the identity, and infinity
+        mixes in one half.
       num_classes: Number of classes, for class ids.
-      partners: Which examples are mixed in; :func:`shuffled` by default.
-      draw: How shares are drawn: :func:`share_of_example` by default.
+      partners: Function that chooses the examples to mix in; :func:`partners.shuffle` by default.
+      draw: Function that draws the shares; :func:`partners.share_per_example` by default.
 
     Returns:
       The mixed batch, see :func:`mixup`.
 
     Raises:
       TypeError: ``x`` is not real floating-point, or ``key`` is not one key.
-      ValueError: ``alpha`` is negative or not a single number, or what :func:`mixup` says.
+      ValueError: ``alpha`` is negative or not a single number, or :func:`mixup` raises.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -236,7 +241,7 @@ def random_mixup(
     """
     check_real(x, "x")
     x = jnp.asarray(x)
-    share, other, other_labels = _partnered(key, x, labels, alpha, partners, draw)
+    share, other, other_labels = _draw_partners(key, x, labels, alpha, partners, draw)
     return mixup(x, labels, other, other_labels, share=share, num_classes=num_classes)
 
 
@@ -262,16 +267,16 @@ def random_cutmix(
       labels: Class ids, distributions, other floats or labels of pixels, as for :func:`cutmix`.
       alpha: Parameter :math:`\alpha`, zero or positive; 0 pastes nothing, and infinity one half.
       num_classes: Number of classes, for class ids.
-      partners: Which images are pasted from; :func:`shuffled` by default.
-      draw: How shares are drawn: :func:`share_of_example` by default.
+      partners: Function that chooses the images to paste from; :func:`partners.shuffle` by default.
+      draw: Function that draws the shares; :func:`partners.share_per_example` by default.
 
     Returns:
-      The mixed batch, see :func:`cutmix`. Boxes lie about a point that is anywhere with the same
-      probability, for each example its own.
+      The mixed batch, see :func:`cutmix`. The center of the box is uniform over the image and drawn
+      for each example.
 
     Raises:
       TypeError: ``image`` is complex, or ``key`` is not one key.
-      ValueError: ``alpha`` is negative or not a single number, or what :func:`cutmix` says.
+      ValueError: ``alpha`` is negative or not a single number, or :func:`cutmix` raises.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -282,10 +287,10 @@ def random_cutmix(
       True
     """
     check_key(key)
-    image = checked_pixels(image)
+    image = as_pixels(image)
     _check_images(image)
     key, row_key, column_key = jax.random.split(key, 3)
-    share, other, other_labels = _partnered(key, image, labels, alpha, partners, draw)
+    share, other, other_labels = _draw_partners(key, image, labels, alpha, partners, draw)
     center = (
         between(row_key, image, 0, image.shape[-3]),
         between(column_key, image, 0, image.shape[-2]),
@@ -295,7 +300,7 @@ def random_cutmix(
     )
 
 
-def _partnered(
+def _draw_partners(
     key: jax.Array,
     x: jax.Array,
     labels: jax.Array,
@@ -303,15 +308,16 @@ def _partnered(
     partners: Partners | None,
     draw: Draw | None,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Shares, and the partners of examples and of labels."""
+    """Returns random shares, and the partners of the examples and of their labels."""
     check_key(key)
     check_scalar(alpha, "alpha")
     check_nonnegative(alpha, "alpha")
     _check_batch(x)
     share_key, partner_key = jax.random.split(key)
-    partners = shuffled if partners is None else partners
-    share = (share_of_example if draw is None else draw)(share_key, x, as_strength(alpha, x))
-    # On purpose the same key again: labels have the partners of their examples.
+    partners = shuffle if partners is None else partners
+    draw = share_per_example if draw is None else draw
+    share = draw(share_key, x, as_strength(alpha, x))
+    # The same key on purpose, so that labels have the partners of their examples.
     other_labels = partners(jax.random.clone(partner_key), jnp.asarray(labels))
     return share, partners(partner_key, x), other_labels
 
@@ -329,7 +335,7 @@ def _check_images(image: jax.Array) -> None:
 
 
 def _shares(value: ArrayLike, x: jax.Array, name: str = "share", *, clip: bool = True) -> jax.Array:
-    """Numbers ``[batch]``, one for each example."""
+    """Returns numbers ``[batch]``, one for each example."""
     check_broadcasts(value, name, x.shape[:1])
     if clip and jnp.ndim(value) == 0:
         check_rate(value, name)

@@ -1,11 +1,11 @@
-r"""What a policy chooses from: operations with the range that a magnitude moves them through.
+r"""Operations of policies, with the range of strengths that a magnitude covers.
 
-A :class:`Warp` moves points, and two of them in a row are resampled once; an :class:`Operation`
-makes an image in any other way. Both are values: take those of this module, change a range with
-``ROTATE._replace(high=10.0)``, or make your own of any function of images.
+A :class:`Warp` moves points, and two of them in a row are resampled once. An :class:`Operation`
+changes an image in any other way. Both are values: use the ones in this module, change a range with
+``ROTATE._replace(high=10.0)``, or make your own from any function of images.
 
-The published ranges are in the values. A magnitude, up to 30 of :func:`rand_augment`
-and up to 9 of :func:`auto_augment`, goes from ``low`` to ``high``:
+The values hold the published ranges. A magnitude, up to 30 in :func:`rand_augment` and up to 9 in
+:func:`auto_augment`, goes from ``low`` to ``high``:
 
 =============================================  ====================================
 ``SHEAR_X``, ``SHEAR_Y``                       about the top left corner by ±0.3
@@ -35,11 +35,10 @@ from jaxreg.augment import color, filters, levels, matrices
 class Operation(NamedTuple):
     """A function of images ``[..., height, width, channels]`` and of strengths ``[...]``.
 
-    It returns images of the same shape and dtype, and what becomes of one does not depend on the
-    others, nor on anything but the arguments: a processor computes it for one image at a time, only
-    where it is chosen, and without ``jax.jit`` it is compiled once and kept. Strengths go from
-    ``low`` to ``high`` with the level, and where ``signed`` they turn to minus them for half of the
-    examples.
+    It returns images of the same shape and dtype. Each result must depend on nothing but its own
+    image and strength: a CPU computes it for one image at a time, only if it is chosen, and without
+    ``jax.jit`` it is compiled once and cached. Strengths go from ``low`` to ``high`` with the
+    level; if ``signed``, they are negated for half of the examples.
 
     >>> import jax, jax.numpy as jnp
     >>> from jaxreg import augment
@@ -61,14 +60,14 @@ class Operation(NamedTuple):
 class Warp(NamedTuple):
     """A geometry: matrices ``[..., 3, 3]`` from images and strengths ``[...]``.
 
-    The matrices are those of :func:`affine`. Strengths are drawn as those of an
-    :class:`Operation`.
+    The matrices are as in :func:`affine`, and strengths are drawn as for an :class:`Operation`.
 
     >>> import jax, jax.numpy as jnp
     >>> from jaxreg import augment
-    >>> zoom = augment.Warp(lambda image, strength: augment.scaling(1 + strength, 1.0), high=1.0)
+    >>> scaling = augment.matrices.scaling
+    >>> zoom = augment.Warp(lambda image, strength: scaling(1 + strength, 1.0), high=1.0)
     >>> key, image = jax.random.key(0), jnp.arange(4.0).reshape(1, 4, 1)
-    >>> options = {"operations": [zoom], "number": 1, "sample": augment.bilinear}
+    >>> options = {"operations": [zoom], "number": 1, "sample": augment.sampling.bilinear}
     >>> print(augment.rand_augment(key, image, magnitude=30, **options)[0, :, 0])
     [0.75 1.25 1.75 2.25]
     """
@@ -124,7 +123,7 @@ def _invert(image: jax.Array, strength: jax.Array) -> jax.Array:
 
 
 def _shear_x(image: jax.Array, strength: jax.Array) -> jax.Array:
-    """What PIL calls ``(1, strength, 0, 0, 1, 0)``: the top row stays."""
+    """Shears as PIL does with ``(1, strength, 0, 0, 1, 0)``: the top row stays."""
     lower = -strength * (image.shape[-3] / 2)
     return matrices.chain(matrices.shearing(-strength, 0.0), matrices.translation(lower, 0.0))
 
@@ -204,7 +203,7 @@ TRIVIAL_AUGMENT_WIDE = (
     EQUALIZE,
 )
 
-# Without what the corruptions of CIFAR-10-C and ImageNet-C, which it is tested on, do themselves.
+# Without operations that are also corruptions of CIFAR-10-C and ImageNet-C, its test sets.
 AUG_MIX = (
     AUTO_CONTRAST,
     EQUALIZE,

@@ -1,4 +1,4 @@
-"""Which examples of a batch are mixed with which, and in what shares."""
+"""Partners: functions that choose which examples of a batch are mixed, and their shares."""
 
 from collections.abc import Callable
 
@@ -9,12 +9,14 @@ from jaxreg._checks import check_static_integer
 from jaxreg._sharding import examples_of_device, place_like, whole_along
 from jaxreg.augment._shares import beta
 
+__all__ = ["reverse", "reverse_within", "share_per_batch", "share_per_example", "shuffle"]
+
 Partners = Callable[[jax.Array, jax.Array], jax.Array]
 Draw = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 
 
-def shuffled(key: jax.Array, x: jax.Array) -> jax.Array:
-    """Partners in random order, the same for all arrays of one length and key.
+def shuffle(key: jax.Array, x: jax.Array) -> jax.Array:
+    """Returns the examples in random order, the same for all arrays of one length and key.
 
     Args:
       key: PRNG key.
@@ -26,47 +28,47 @@ def shuffled(key: jax.Array, x: jax.Array) -> jax.Array:
     Example:
       >>> import jax, jax.numpy as jnp
       >>> from jaxreg import augment
-      >>> print(jnp.sort(augment.shuffled(jax.random.key(0), jnp.arange(4))))
+      >>> print(jnp.sort(augment.partners.shuffle(jax.random.key(0), jnp.arange(4))))
       [0 1 2 3]
     """
     order = jax.random.permutation(key, x.shape[0])
     return place_like(jnp.take(whole_along(x, [0]), order, axis=0, mode="clip"), x)
 
 
-def reversal(key: jax.Array, x: jax.Array) -> jax.Array:
-    """Partners in reverse order, for batches that are in random order already.
+def reverse(key: jax.Array, x: jax.Array) -> jax.Array:
+    """Returns the examples in reverse order, for batches that are in random order already.
 
-    On a batch that is spread over devices each one sends its examples to one other.
+    If the batch is sharded, each device sends its examples to only one other.
 
     Args:
-      key: Not read.
+      key: Not used.
       x: Array ``[batch, ...]``.
 
     Returns:
-      Array of the shape and dtype of ``x``. The example in the middle of an odd number is its own
-      partner.
+      Array of the shape and dtype of ``x``. In a batch of odd length, the middle example is its
+      own partner.
 
     Example:
       >>> import jax.numpy as jnp
       >>> from jaxreg import augment
-      >>> print(augment.reversal(None, jnp.arange(4)))
+      >>> print(augment.partners.reverse(None, jnp.arange(4)))
       [3 2 1 0]
     """
     del key
     return jnp.flip(x, axis=0)
 
 
-def within(size: int) -> Partners:
-    """Partners in reverse order within groups of neighbors, for sharded batches.
+def reverse_within(size: int) -> Partners:
+    """Makes a function that reverses the order within groups of neighbors, for sharded batches.
 
-    Where groups do not reach across devices no example is sent. Where they do, an Explicit mesh
-    gathers the batch for them: choose a ``size`` that divides the examples of a device.
+    No example is sent if every group is on one device: choose a ``size`` that divides the number of
+    examples of a device. Otherwise an Explicit mesh gathers the batch.
 
     Args:
-      size: Examples of a group, which divides the batch.
+      size: Number of examples of a group; it must divide the batch.
 
     Returns:
-      Function of a key, which it does not read, and an array ``[batch, ...]``.
+      Function of a key, which is not used, and an array ``[batch, ...]``.
 
     Raises:
       ValueError: ``size`` does not divide the batch.
@@ -74,12 +76,12 @@ def within(size: int) -> Partners:
     Example:
       >>> import jax.numpy as jnp
       >>> from jaxreg import augment
-      >>> print(augment.within(2)(None, jnp.arange(4)))
+      >>> print(augment.partners.reverse_within(2)(None, jnp.arange(4)))
       [1 0 3 2]
     """
     check_static_integer(size, "size")
 
-    def partners(key: jax.Array, x: jax.Array) -> jax.Array:
+    def reverse_groups(key: jax.Array, x: jax.Array) -> jax.Array:
         del key
         if size < 1 or x.shape[0] % size:
             raise ValueError(f"`size` must divide the batch of {x.shape[0]}, got {size}.")
@@ -87,16 +89,16 @@ def within(size: int) -> Partners:
         groups = own.reshape((x.shape[0] // size, size, *x.shape[1:]))
         return place_like(jnp.flip(groups, axis=1).reshape(x.shape), x)
 
-    return partners
+    return reverse_groups
 
 
-def share_of_example(key: jax.Array, x: jax.Array, alpha: jax.Array) -> jax.Array:
-    """A share from ``Beta(alpha, alpha)`` for each example; 1 where ``alpha`` is 0.
+def share_per_example(key: jax.Array, x: jax.Array, alpha: jax.Array) -> jax.Array:
+    """Draws a share from ``Beta(alpha, alpha)`` for each example; 1 if ``alpha`` is 0.
 
     Args:
       key: PRNG key.
       x: Array ``[batch, ...]``.
-      alpha: Parameter of the distribution, zero or positive; infinity is a share of one half.
+      alpha: Parameter of the distribution, zero or positive; infinity gives a share of one half.
 
     Returns:
       Array ``[batch]``, float32 or wider.
@@ -104,19 +106,19 @@ def share_of_example(key: jax.Array, x: jax.Array, alpha: jax.Array) -> jax.Arra
     Example:
       >>> import jax, jax.numpy as jnp
       >>> from jaxreg import augment
-      >>> print(augment.share_of_example(jax.random.key(0), jnp.ones((3, 2)), 0.0))
+      >>> print(augment.partners.share_per_example(jax.random.key(0), jnp.ones((3, 2)), 0.0))
       [1. 1. 1.]
     """
     return beta(key, x, alpha, (x.shape[0],))
 
 
-def share_of_batch(key: jax.Array, x: jax.Array, alpha: jax.Array) -> jax.Array:
-    """One share from ``Beta(alpha, alpha)`` for all; 1 where ``alpha`` is 0.
+def share_per_batch(key: jax.Array, x: jax.Array, alpha: jax.Array) -> jax.Array:
+    """Draws one share from ``Beta(alpha, alpha)`` for all examples; 1 if ``alpha`` is 0.
 
     Args:
       key: PRNG key.
       x: Array ``[batch, ...]``.
-      alpha: Parameter of the distribution, zero or positive; infinity is a share of one half.
+      alpha: Parameter of the distribution, zero or positive; infinity gives a share of one half.
 
     Returns:
       Scalar, float32 or wider.
@@ -124,7 +126,7 @@ def share_of_batch(key: jax.Array, x: jax.Array, alpha: jax.Array) -> jax.Array:
     Example:
       >>> import jax, jax.numpy as jnp
       >>> from jaxreg import augment
-      >>> print(augment.share_of_batch(jax.random.key(0), jnp.ones((3, 2)), 0.0))
+      >>> print(augment.partners.share_per_batch(jax.random.key(0), jnp.ones((3, 2)), 0.0))
       1.0
     """
     return beta(key, x, alpha, ())

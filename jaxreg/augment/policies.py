@@ -1,13 +1,14 @@
-r"""Random sequences of operations, for each example its own.
+r"""Random sequences of operations, drawn for each example.
 
-Two steps in a row take one resampling, by the product of their matrices where both are geometries:
-what the first moves beyond the border the second can bring back.
+Two geometries in a row are resampled once, by the product of their matrices, so the second can
+bring back pixels that the first moved beyond the border.
 
-Of an image with opacity, geometry moves all channels and colors change without it. What is opaque
-stays so: beyond the border it is 1 unless ``fill`` has a number for each channel. What operations
-on colors cut off outside ``[0, 1]``, see :mod:`jaxreg.augment.color`, is cut off here, too.
+Geometry moves all channels of an image with opacity, and operations on colors keep its opacity.
+Beyond the border opacity is 1, unless ``fill`` has a number for each channel. Operations on colors
+clip to ``[0, 1]`` as in :mod:`jaxreg.augment.color`.
 """
 
+import dataclasses
 from collections.abc import Sequence
 
 import jax
@@ -23,12 +24,13 @@ from jaxreg._checks import (
     check_static_integer,
 )
 from jaxreg._numerics import as_strength, real_dtype, widen
-from jaxreg.augment._shared import checked, place_by_example, select, spread, uniform
+from jaxreg.augment._draws import die, sign, uniform
+from jaxreg.augment._images import append_axes, as_image, place_by_example, select
 from jaxreg.augment._shares import beta, dirichlet
 from jaxreg.augment.operations import AUG_MIX, RAND_AUGMENT, TRIVIAL_AUGMENT_WIDE
 from jaxreg.augment.published import CIFAR10_POLICY, Step
 from jaxreg.augment.sampling import Sampler, bilinear, nearest
-from jaxreg.augment.steps import Chosen, Operations, any_of, augmented, decided, die, sign
+from jaxreg.augment.steps import Choice, Operations, apply, choose, draw_choice
 
 _RAND_AUGMENT_LEVELS = 30
 _AUTO_AUGMENT_LEVELS = 9
@@ -46,16 +48,16 @@ def rand_augment(
     fill: ArrayLike = 0.0,
     sample: Sampler = nearest,
 ) -> jax.Array:
-    """Applies some operations in a row, each one of a set with the same probability.
+    """Applies several operations in a row, each drawn uniformly from a set.
 
     Args:
       key: PRNG key.
-      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``, grey or colored,
+      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``, gray or colored,
         with opacity or without.
-      magnitude: Of all operations, from 0 to 30.
-      number: How many operations; it shapes the program.
-      operations: What is chosen from, the 14 of the paper by default. At magnitude 0 they do
-        nothing but for ``AUTO_CONTRAST`` and ``EQUALIZE``, which have none.
+      magnitude: Magnitude of all operations, from 0 to 30.
+      number: Number of operations; it shapes the program.
+      operations: Operations to draw from, the paper's 14 by default. At magnitude 0 only
+        ``AUTO_CONTRAST`` and ``EQUALIZE``, which have no strength, change the image.
       fill: Value beyond the border: a number for all colors, or one for each channel.
       sample: How geometry reads between pixels, as in :func:`affine`.
 
@@ -63,8 +65,8 @@ def rand_augment(
       Array with the shape and dtype of ``image``.
 
     Raises:
-      TypeError: ``image`` is not real floating-point, ``key`` is not one key, or ``number`` no
-        integer.
+      TypeError: ``image`` is not real floating-point, ``key`` is not one key, or ``number`` is not
+        an integer.
       ValueError: ``magnitude`` is a number outside ``[0, 30]``, ``number`` is negative, or there
         are no operations.
 
@@ -81,14 +83,14 @@ def rand_augment(
       <https://arxiv.org/abs/1909.13719>`_, 2020
     """
     check_key(key)
-    image = checked(image)
+    image = as_image(image)
     check_between(magnitude, "magnitude", 0, _RAND_AUGMENT_LEVELS)
     check_static_integer(number, "number")
     if number < 0:
         raise ValueError(f"`number` must be zero or positive, got {number}.")
     level = as_strength(magnitude, image) / _RAND_AUGMENT_LEVELS
-    steps = [any_of(k, image, operations, level) for k in jax.random.split(key, number)]
-    return augmented(image, steps, fill, sample)
+    choices = [draw_choice(k, image, operations, level) for k in jax.random.split(key, number)]
+    return apply(image, choices, fill, sample)
 
 
 def trivial_augment(
@@ -99,13 +101,13 @@ def trivial_augment(
     fill: ArrayLike = 0.0,
     sample: Sampler = nearest,
 ) -> jax.Array:
-    """Applies one operation of a set at one of 31 levels, all with the same probability.
+    """Applies one operation of a set at one of 31 levels, both drawn uniformly.
 
     Args:
       key: PRNG key.
-      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``, grey or colored,
+      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``, gray or colored,
         with opacity or without.
-      operations: What is chosen from, the 14 of the paper's wide space by default.
+      operations: Operations to draw from, the 14 of the paper's wide space by default.
       fill: Value beyond the border: a number for all colors, or one for each channel.
       sample: How geometry reads between pixels, as in :func:`affine`.
 
@@ -129,11 +131,11 @@ def trivial_augment(
       <https://arxiv.org/abs/2103.10158>`_, 2021
     """
     check_key(key)
-    image = checked(image)
+    image = as_image(image)
     key, level_key = jax.random.split(key)
     levels = _RAND_AUGMENT_LEVELS
     level = die(level_key, image, levels + 1).astype(real_dtype(image)) / levels
-    return augmented(image, [any_of(key, image, operations, level)], fill, sample)
+    return apply(image, [draw_choice(key, image, operations, level)], fill, sample)
 
 
 def auto_augment(
@@ -144,16 +146,16 @@ def auto_augment(
     fill: ArrayLike = 0.0,
     sample: Sampler = nearest,
 ) -> jax.Array:
-    """Applies one sequence of steps of a policy, each step with its probability and magnitude.
+    """Applies a sequence of steps drawn from a policy, each with its probability and magnitude.
 
     Args:
       key: PRNG key.
-      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``, grey or colored,
+      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``, gray or colored,
         with opacity or without.
-      policy: Sequences of which each example goes through one, all with the same probability:
-        ``CIFAR10_POLICY``, ``IMAGENET_POLICY``, ``SVHN_POLICY``, or sequences of :class:`Step` of
-        your own. Probabilities, magnitudes and the ranges of operations may be traced, to be
-        searched through.
+      policy: Sequences of steps, one of which is drawn uniformly for each example:
+        ``CIFAR10_POLICY``, ``IMAGENET_POLICY``, ``SVHN_POLICY``, or your own sequences of
+        :class:`Step`. Probabilities, magnitudes and ranges of operations may be traced, for a
+        search.
       fill: Value beyond the border: a number for all colors, or one for each channel.
       sample: How geometry reads between pixels, as in :func:`affine`.
 
@@ -163,7 +165,7 @@ def auto_augment(
     Raises:
       TypeError: ``image`` is not real floating-point, or ``key`` is not one key.
       ValueError: ``policy`` has no sequences, a probability is outside ``[0, 1]``, or a magnitude
-        outside ``[0, 9]``.
+        is outside ``[0, 9]``.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -178,16 +180,16 @@ def auto_augment(
       <https://arxiv.org/abs/1805.09501>`_, 2019
     """
     check_key(key)
-    image = checked(image)
+    image = as_image(image)
     _check_policy(policy)
     length = max(map(len, policy))
     key, *keys = jax.random.split(key, length + 1)
     which = die(key, image, len(policy))
-    steps = []
+    choices = []
     for position, own in enumerate(keys):
         column = [s[position] if position < len(s) else None for s in policy]
-        steps.append(_step_of(own, image, which, column))
-    return augmented(image, steps, fill, sample)
+        choices.append(_choose_step(own, image, which, column))
+    return apply(image, choices, fill, sample)
 
 
 def aug_mix(
@@ -201,37 +203,37 @@ def aug_mix(
     operations: Operations = AUG_MIX,
     fill: ArrayLike = 0.0,
 ) -> jax.Array:
-    r"""Averages an image with several that went through chains of operations.
+    r"""Averages an image with copies that went through random chains of operations.
 
     .. math::
 
       v = m u + (1 - m) \sum_{i=1}^{k} w_i \, c_i(u), \qquad
       m \sim \mathrm{Beta}(\alpha, \alpha), \quad w \sim \mathrm{Dirichlet}(\alpha, \dots, \alpha)
 
-    The loss of the paper is the cross entropy of the image plus 12 times the mean of
+    The paper's loss is the cross entropy of the image plus 12 times the mean of
     :func:`jaxreg.information.jensen_shannon` of the logits of the image and of two such averages.
 
     Args:
       key: PRNG key.
-      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``, grey or colored,
+      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``, gray or colored,
         with opacity or without.
-      severity: Largest magnitude :math:`s`, from 0.1 to 10; those of the operations are evenly
-        spread over :math:`(0.1, s)`.
-      alpha: Parameter :math:`\alpha`, zero or positive; 0 is the identity to the bit, and infinity
+      severity: Largest magnitude :math:`s`, from 0.1 to 10; the operations' magnitudes are uniform
+        in :math:`(0.1, s)`.
+      alpha: Parameter :math:`\alpha`, zero or positive; 0 is exactly the identity, and infinity
         gives the image and each chain its mean share.
-      width: How many chains :math:`k`; it shapes the program.
-      depth: Least and largest number of operations of a chain, all with the same probability.
-      operations: What is chosen from, the 9 of the paper by default.
+      width: Number of chains :math:`k`; it shapes the program.
+      depth: Least and largest number of operations of a chain, drawn uniformly.
+      operations: Operations to draw from, the paper's 9 by default.
       fill: Value beyond the border: a number for all colors, or one for each channel.
 
     Returns:
       Array with the shape and dtype of ``image``.
 
     Raises:
-      TypeError: ``image`` is not real floating-point, ``key`` is not one key, or ``width`` no
-        integer.
+      TypeError: ``image`` is not real floating-point, ``key`` is not one key, or ``width`` is not
+        an integer.
       ValueError: ``severity`` is a number outside ``[0.1, 10]``, ``alpha`` is negative, ``width``
-        not positive, or ``depth`` no range.
+        is not positive, or ``depth`` is not a range.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -245,53 +247,53 @@ def aug_mix(
       Uncertainty <https://arxiv.org/abs/1912.02781>`_, 2020
     """
     check_key(key)
-    image = checked(image)
+    image = as_image(image)
     check_between(severity, "severity", _LEAST_SEVERITY, _AUG_MIX_LEVELS)
     check_scalar(alpha, "alpha")
     check_nonnegative(alpha, "alpha")
     _check_chains(width, depth)
     share_key, weight_key, chain_key = jax.random.split(key, 3)
     share = place_by_example(beta(share_key, image, alpha, image.shape[:-3]), image)
-    share = spread(share)
+    share = append_axes(share)
     weights = place_by_example(dirichlet(weight_key, image, alpha, width), image)
     weights = jnp.moveaxis(weights, -1, 0)[..., None, None, None]
     copies = jnp.broadcast_to(image, (width, *image.shape))
-    steps = _chain(chain_key, copies, as_strength(severity, image), depth, operations)
-    mixed = jnp.sum(weights * widen(augmented(copies, steps, fill, bilinear)), axis=0)
+    choices = _draw_chain(chain_key, copies, as_strength(severity, image), depth, operations)
+    mixed = jnp.sum(weights * widen(apply(copies, choices, fill, bilinear)), axis=0)
     y = share * widen(image) + (1 - share) * mixed
     return select(share == 1, image, y.astype(image.dtype))
 
 
-def _chain(
+def _draw_chain(
     key: jax.Array,
     image: jax.Array,
     severity: jax.Array,
     depth: tuple[int, int],
     operations: Operations,
-) -> list[Chosen]:
-    """As many steps as there may be, of which those beyond the depth of an example do nothing."""
+) -> list[Choice]:
+    """Draws as many steps as a chain may have; steps beyond an example's depth do nothing."""
     least, most = depth
     key, *keys = jax.random.split(key, most + 1)
     length = least + die(key, image, most - least + 1)
-    steps = []
+    choices = []
     for position, own in enumerate(keys):
         own, level_key = jax.random.split(own)
         share = uniform(level_key, image)
         level = (_LEAST_SEVERITY + (severity - _LEAST_SEVERITY) * share) / _AUG_MIX_LEVELS
-        step = any_of(own, image, operations, level)
-        number = jnp.where(position < length, step.number, jnp.full_like(step.number, -1))
-        steps.append(step._replace(number=number))
-    return steps
+        choice = draw_choice(own, image, operations, level)
+        number = jnp.where(position < length, choice.number, jnp.full_like(choice.number, -1))
+        choices.append(dataclasses.replace(choice, number=number))
+    return choices
 
 
-def _step_of(
+def _choose_step(
     key: jax.Array, image: jax.Array, which: jax.Array, column: Sequence[Step | None]
-) -> Chosen:
-    """The steps at one position of the sequences ``which`` of a policy."""
+) -> Choice:
+    """Chooses the step that sequence ``which`` has at one position, with its probability."""
     coin_key, sign_key = jax.random.split(key)
     operations, numbers = [], []
     for step in column:
-        # Compared as objects, since ranges that are arrays have no equality.
+        # Compared by identity, since ranges may be arrays.
         known = [step is not None and step.operation is one for one in operations]
         if step is not None and not any(known):
             operations.append(step.operation)
@@ -302,11 +304,11 @@ def _step_of(
     happens = uniform(coin_key, image) < probability
     number = jnp.where(happens, number, jnp.full_like(number, -1))
     level = magnitude / _AUTO_AUGMENT_LEVELS
-    return decided(image, operations, number, level, sign(sign_key, image))
+    return choose(image, operations, number, level, sign(sign_key, image))
 
 
 def _entry(which: jax.Array, values: Sequence[ArrayLike], image: jax.Array) -> jax.Array:
-    """For each example the value of its number; a sum of one term, which is no gather."""
+    """Looks up the value of each example's number, by a sum of one term instead of a gather."""
     table = jnp.stack([as_strength(value, image) for value in values])
     positions = jnp.arange(len(values), dtype=which.dtype)
     shape = (1,) * which.ndim + table.shape

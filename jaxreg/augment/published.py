@@ -1,7 +1,7 @@
 """The published policies of AutoAugment as values.
 
-Each is 25 pairs of steps. The magnitude of an operation without strength is that of the paper, and
-is not read.
+Each has 25 pairs of steps. Operations without strength list the paper's magnitude, which is not
+used.
 
 References:
   Cubuk et al., `AutoAugment: Learning Augmentation Strategies from Data
@@ -33,7 +33,7 @@ from jaxreg.augment.operations import (
 
 
 class Step(NamedTuple):
-    """An operation of a policy, the probability of it, and its magnitude from 0 to 9.
+    """An operation of a policy, its probability, and its magnitude from 0 to 9.
 
     >>> from jaxreg import augment
     >>> step = augment.CIFAR10_POLICY[1][0]

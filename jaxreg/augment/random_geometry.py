@@ -1,7 +1,7 @@
 """Random geometry: functions ``(key, image) -> image`` with a draw for each example of a batch.
 
-A limit is the largest magnitude of what the function without ``random_`` takes, and 0 is the
-identity to the bit.
+A limit is the largest magnitude of an argument of the function without ``random_``. With limits of
+0 the image is returned exactly.
 """
 
 import jax
@@ -11,14 +11,12 @@ from jax.typing import ArrayLike
 from jaxreg import _bits
 from jaxreg._checks import check_key
 from jaxreg._numerics import real_dtype
-from jaxreg.augment import matrices, random_matrices
-from jaxreg.augment._shared import (
-    checked_pixels,
-    limit,
-)
+from jaxreg.augment import matrices
+from jaxreg.augment._draws import limit
+from jaxreg.augment._images import as_pixels
+from jaxreg.augment.borders import Border
 from jaxreg.augment.filters import gaussian_blur
 from jaxreg.augment.geometry import affine, elastic, perspective
-from jaxreg.augment.sampling import Border
 
 
 def random_rotate(
@@ -29,14 +27,14 @@ def random_rotate(
     fill: ArrayLike = 0.0,
     border: Border | None = None,
 ) -> jax.Array:
-    """Turns an image by a random angle, evenly spread over both directions.
+    """Turns an image by a random angle, uniform over both directions.
 
     Args:
       key: PRNG key.
       image: Array ``[..., height, width, channels]``, of floats or of labels.
       degrees: Largest angle, zero or positive.
-      fill: Value beyond the border that the dtype holds: a number, or one for each channel.
-      border: What stands beyond the border instead, as in :func:`affine`.
+      fill: Value beyond the border, a number or one for each channel, that the dtype can hold.
+      border: Pixels to read beyond the border instead of ``fill``, as in :func:`affine`.
 
     Returns:
       Array with the shape and dtype of ``image``.
@@ -53,7 +51,7 @@ def random_rotate(
       >>> print(turned[:, 4, 4, 0], jnp.all(turned[:, 0, 0, 0] < 1))
       [1. 1.] True
     """
-    matrix = random_matrices.random_rotation(key, image, degrees=degrees)
+    matrix = matrices.random_rotation(key, image, degrees=degrees)
     return affine(image, matrix, fill=fill, border=border)
 
 
@@ -66,15 +64,15 @@ def random_translate(
     fill: ArrayLike = 0.0,
     border: Border | None = None,
 ) -> jax.Array:
-    """Shifts an image by random distances, evenly spread over both directions.
+    """Shifts an image by random distances, uniform over both directions.
 
     Args:
       key: PRNG key.
       image: Array ``[..., height, width, channels]``, of floats or of labels.
-      x: Most pixels to the right or to the left.
-      y: Most pixels up or down.
-      fill: Value beyond the border that the dtype holds: a number, or one for each channel.
-      border: What stands beyond the border instead, as in :func:`affine`.
+      x: Largest shift to the right or to the left, in pixels.
+      y: Largest shift up or down, in pixels.
+      fill: Value beyond the border, a number or one for each channel, that the dtype can hold.
+      border: Pixels to read beyond the border instead of ``fill``, as in :func:`affine`.
 
     Returns:
       Array with the shape and dtype of ``image``.
@@ -91,7 +89,7 @@ def random_translate(
       >>> print(shifted.shape, shifted[:, 4, 4, 0])
       (2, 9, 9, 1) [1. 1.]
     """
-    matrix = random_matrices.random_translation(key, image, x=x, y=y)
+    matrix = matrices.random_translation(key, image, x=x, y=y)
     return affine(image, matrix, fill=fill, border=border)
 
 
@@ -109,10 +107,10 @@ def random_scale(
     Args:
       key: PRNG key.
       image: Array ``[..., height, width, channels]``, of floats or of labels.
-      x: Limit of widths: 0.25 is a factor between 0.8 and 1.25.
+      x: Limit of widths: 0.25 gives a factor between 0.8 and 1.25.
       y: Limit of heights.
-      fill: Value beyond the border that the dtype holds: a number, or one for each channel.
-      border: What stands beyond the border instead, as in :func:`affine`.
+      fill: Value beyond the border, a number or one for each channel, that the dtype can hold.
+      border: Pixels to read beyond the border instead of ``fill``, as in :func:`affine`.
 
     Returns:
       Array with the shape and dtype of ``image``.
@@ -128,7 +126,7 @@ def random_scale(
       >>> print(augment.random_scale(jax.random.key(0), image, x=0.5, y=0.5)[:, 4, 4, 0])
       [1. 1.]
     """
-    matrix = random_matrices.random_scaling(key, image, x=x, y=y)
+    matrix = matrices.random_scaling(key, image, x=x, y=y)
     return affine(image, matrix, fill=fill, border=border)
 
 
@@ -141,15 +139,15 @@ def random_shear(
     fill: ArrayLike = 0.0,
     border: Border | None = None,
 ) -> jax.Array:
-    """Shears an image at random, evenly spread over both directions.
+    """Shears an image at random, uniform over both directions.
 
     Args:
       key: PRNG key.
       image: Array ``[..., height, width, channels]``, of floats or of labels.
       x: Largest shear of columns, the tangent of an angle.
       y: Largest shear of rows.
-      fill: Value beyond the border that the dtype holds: a number, or one for each channel.
-      border: What stands beyond the border instead, as in :func:`affine`.
+      fill: Value beyond the border, a number or one for each channel, that the dtype can hold.
+      border: Pixels to read beyond the border instead of ``fill``, as in :func:`affine`.
 
     Returns:
       Array with the shape and dtype of ``image``.
@@ -165,7 +163,7 @@ def random_shear(
       >>> print(augment.random_shear(jax.random.key(0), image, x=0.3, y=0.3)[:, 4, 4, 0])
       [1. 1.]
     """
-    matrix = random_matrices.random_shearing(key, image, x=x, y=y)
+    matrix = matrices.random_shearing(key, image, x=x, y=y)
     return affine(image, matrix, fill=fill, border=border)
 
 
@@ -182,18 +180,18 @@ def random_affine(
 ) -> jax.Array:
     """Shears, enlarges, turns and shifts an image at random, in one resampling.
 
-    torchvision's ``RandomAffine`` takes angles for shears, shares of the size for shifts, and
-    spreads the factor evenly rather than its logarithm.
+    torchvision's ``RandomAffine`` takes angles for shears and shares of the size for shifts. It
+    draws the factor uniformly; here its logarithm is uniform.
 
     Args:
       key: PRNG key.
       image: Array ``[..., height, width, channels]``, of floats or of labels.
       degrees: Largest angle.
-      shift: Most pixels along each axis.
-      scale: Limit of a factor that is common to both axes: 0.25 is one between 0.8 and 1.25.
+      shift: Largest shift along each axis, in pixels.
+      scale: Limit of a factor common to both axes: 0.25 gives one between 0.8 and 1.25.
       shear: Largest shear of columns, the tangent of an angle.
-      fill: Value beyond the border that the dtype holds: a number, or one for each channel.
-      border: What stands beyond the border instead, as in :func:`affine`.
+      fill: Value beyond the border, a number or one for each channel, that the dtype can hold.
+      border: Pixels to read beyond the border instead of ``fill``, as in :func:`affine`.
 
     Returns:
       Array with the shape and dtype of ``image``.
@@ -210,16 +208,16 @@ def random_affine(
       True
     """
     check_key(key)
-    image = checked_pixels(image)
+    image = as_pixels(image)
     keys = jax.random.split(key, 4)
     limit(shear, "shear", image)
     limit(shift, "shift", image)
-    factor = random_matrices.random_scaling(keys[1], image, x=scale, y=0.0)[..., 0, 0]
+    factor = matrices.random_scaling(keys[1], image, x=scale, y=0.0)[..., 0, 0]
     matrix = matrices.chain(
-        random_matrices.random_shearing(keys[0], image, x=shear, y=0.0),
+        matrices.random_shearing(keys[0], image, x=shear, y=0.0),
         matrices.scaling(factor, factor),
-        random_matrices.random_rotation(keys[2], image, degrees=degrees),
-        random_matrices.random_translation(keys[3], image, x=shift, y=shift),
+        matrices.random_rotation(keys[2], image, degrees=degrees),
+        matrices.random_translation(keys[3], image, x=shift, y=shift),
     )
     return affine(image, matrix, fill=fill, border=border)
 
@@ -232,15 +230,15 @@ def random_perspective(
     fill: ArrayLike = 0.0,
     border: Border | None = None,
 ) -> jax.Array:
-    """Shows an image from a random angle: every corner moves inward.
+    """Shows an image in a random perspective: every corner moves inward.
 
     Args:
       key: PRNG key.
       image: Array ``[..., height, width, channels]``, of floats or of labels.
-      distortion: Most that a corner moves along each axis, as a share in ``[0, 1]`` of half of the
-        height and of the width, as in torchvision.
-      fill: Value beyond the border that the dtype holds: a number, or one for each channel.
-      border: What stands beyond the border instead, as in :func:`affine`.
+      distortion: Largest move of a corner along each axis, as a share in ``[0, 1]`` of half the
+        height and half the width, as in torchvision.
+      fill: Value beyond the border, a number or one for each channel, that the dtype can hold.
+      border: Pixels to read beyond the border instead of ``fill``, as in :func:`affine`.
 
     Returns:
       Array with the shape and dtype of ``image``.
@@ -256,7 +254,7 @@ def random_perspective(
       >>> print(augment.random_perspective(jax.random.key(0), image, distortion=0.5)[:, 4, 4, 0])
       [1. 1.]
     """
-    matrix = random_matrices.random_quadrilateral(key, image, distortion=distortion)
+    matrix = matrices.random_quadrilateral(key, image, distortion=distortion)
     return perspective(image, matrix, fill=fill, border=border)
 
 
@@ -276,18 +274,18 @@ def random_elastic(
 
       d = \alpha \, G_\sigma * u, \qquad u \sim \mathrm U(-1, 1)
 
-    The factor is in pixels, as in the paper and in albumentations. torchvision's ``alpha`` is twice
-    that, on an image as wide as it is high, with a ``radius`` of four times ``sigma``; kornia's is
-    in halves of the width and of the height.
+    The factor is in pixels, as in the paper and in albumentations. On a square image torchvision's
+    ``alpha`` is twice this factor, with a ``radius`` of four times ``sigma``. kornia's is in halves
+    of the width and of the height.
 
     Args:
       key: PRNG key.
       image: Array ``[..., height, width, channels]``, of floats or of labels.
       strength: Factor :math:`\alpha` of the displacement, in pixels.
       sigma: Standard deviation of the Gaussian, in pixels.
-      radius: Pixels after which it is cut off, such as three or four times ``sigma``.
-      fill: Value beyond the border that the dtype holds: a number, or one for each channel.
-      border: What stands beyond the border instead, as in :func:`affine`.
+      radius: Pixels after which the Gaussian is cut off, such as three or four times ``sigma``.
+      fill: Value beyond the border, a number or one for each channel, that the dtype can hold.
+      border: Pixels to read beyond the border instead of ``fill``, as in :func:`affine`.
 
     Returns:
       Array with the shape and dtype of ``image``.
@@ -309,7 +307,7 @@ def random_elastic(
       Analysis <https://doi.org/10.1109/ICDAR.2003.1227801>`_, 2003
     """
     check_key(key)
-    image = checked_pixels(image)
+    image = as_pixels(image)
     factor = limit(strength, "strength", image)
     shape = (*image.shape[:-1], 1)
     noise = [2 * _bits.uniform(own, shape, like=image) - 1 for own in jax.random.split(key)]

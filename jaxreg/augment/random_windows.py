@@ -7,28 +7,21 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxreg._checks import check_key, check_rate
-from jaxreg.augment import random_matrices
-from jaxreg.augment._shared import (
-    check_fits,
-    check_size,
-    checked_pixels,
-    chosen,
-    select,
-    spread,
-    uniform,
-)
+from jaxreg.augment._draws import decide, die, uniform
+from jaxreg.augment._images import append_axes, as_pixels, check_fits, check_size, select
+from jaxreg.augment.matrices.random import draw_window
 from jaxreg.augment.windows import crop, flip_left_right, flip_up_down, resized_crop, rot90
 
 
 def random_flip_left_right(
     key: jax.Array, image: jax.Array, *, probability: ArrayLike
 ) -> jax.Array:
-    """Mirrors an image left to right, or leaves it.
+    """Mirrors an image left to right, or returns it unchanged.
 
     Args:
       key: PRNG key.
       image: Array ``[..., height, width, channels]``, of floats or of labels.
-      probability: Of mirroring, in ``[0, 1]``.
+      probability: Probability of mirroring, in ``[0, 1]``.
 
     Returns:
       Array with the shape and dtype of ``image``.
@@ -46,17 +39,17 @@ def random_flip_left_right(
       [0. 1.]
     """
     check_rate(probability, "probability")
-    image = checked_pixels(image)
-    return select(chosen(key, image, probability), flip_left_right(image), image)
+    image = as_pixels(image)
+    return select(decide(key, image, probability), flip_left_right(image), image)
 
 
 def random_flip_up_down(key: jax.Array, image: jax.Array, *, probability: ArrayLike) -> jax.Array:
-    """Mirrors an image top to bottom, or leaves it.
+    """Mirrors an image top to bottom, or returns it unchanged.
 
     Args:
       key: PRNG key.
       image: Array ``[..., height, width, channels]``, of floats or of labels.
-      probability: Of mirroring, in ``[0, 1]``.
+      probability: Probability of mirroring, in ``[0, 1]``.
 
     Returns:
       Array with the shape and dtype of ``image``.
@@ -74,12 +67,12 @@ def random_flip_up_down(key: jax.Array, image: jax.Array, *, probability: ArrayL
       [0. 1.]
     """
     check_rate(probability, "probability")
-    image = checked_pixels(image)
-    return select(chosen(key, image, probability), flip_up_down(image), image)
+    image = as_pixels(image)
+    return select(decide(key, image, probability), flip_up_down(image), image)
 
 
 def random_rot90(key: jax.Array, image: jax.Array) -> jax.Array:
-    """Turns a square image by none to three right angles, each as likely.
+    """Turns a square image by zero to three right angles, all equally likely.
 
     Args:
       key: PRNG key.
@@ -90,7 +83,7 @@ def random_rot90(key: jax.Array, image: jax.Array) -> jax.Array:
 
     Raises:
       TypeError: ``image`` is complex, or ``key`` is not one key.
-      ValueError: ``image`` is not square, so that its shape would be random.
+      ValueError: ``image`` is not square, so the shape of the result would be random.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -100,25 +93,25 @@ def random_rot90(key: jax.Array, image: jax.Array) -> jax.Array:
       [0. 1. 2. 3.]
     """
     check_key(key)
-    image = checked_pixels(image)
+    image = as_pixels(image)
     if image.shape[-3] != image.shape[-2]:
         raise ValueError(
             f"`image` must be square, got {image.shape[-3]} x {image.shape[-2]}; crop it first, or "
             "turn it by 180 degrees with both flips."
         )
-    turns = spread(jnp.floor(4 * uniform(key, image)).astype(jnp.int32))
+    turns = append_axes(die(key, image, 4))
     half = select(turns >= 2, rot90(image, turns=2), image)
     return select(turns % 2 == 1, rot90(half, turns=1), half)
 
 
 def random_crop(key: jax.Array, image: jax.Array, *, size: Sequence[int]) -> jax.Array:
-    """Cuts out a window of whole pixels, every place as likely.
+    """Cuts out a window of whole pixels; all places are equally likely.
 
     Args:
       key: PRNG key.
       image: Array ``[..., height, width, channels]``, of floats or of labels; :func:`pad` it first
-        where crops shall reach beyond the border.
-      size: Height and width of the result, at most those of ``image``.
+        if crops should reach beyond the border.
+      size: Height and width of the result, at most the size of ``image``.
 
     Returns:
       Array ``[..., *size, channels]`` of the dtype of ``image``.
@@ -136,12 +129,13 @@ def random_crop(key: jax.Array, image: jax.Array, *, size: Sequence[int]) -> jax
       [0. 1. 2.]
     """
     check_key(key)
-    image, size = checked_pixels(image), check_size(size)
+    image = as_pixels(image)
+    size = check_size(size)
     check_fits(size, image)
-    top, left = (
-        jnp.floor(uniform(own, image) * (length - part + 1)).astype(jnp.int32)
-        for own, length, part in zip(jax.random.split(key), image.shape[-3:-1], size, strict=True)
-    )
+    height, width = image.shape[-3:-1]
+    top_key, left_key = jax.random.split(key)
+    top = jnp.floor(uniform(top_key, image) * (height - size[0] + 1)).astype(jnp.int32)
+    left = jnp.floor(uniform(left_key, image) * (width - size[1] + 1)).astype(jnp.int32)
     return crop(image, top=top, left=left, size=size)
 
 
@@ -153,26 +147,25 @@ def random_resized_crop(
     scale: tuple[ArrayLike, ArrayLike] = (0.08, 1.0),
     ratio: tuple[ArrayLike, ArrayLike] = (3 / 4, 4 / 3),
 ) -> jax.Array:
-    """Cuts out a window of random area, shape and place, and gives it a size.
+    """Cuts out a window of random area, shape and place, and resizes it.
 
-    The draws are those of torchvision: the first of ten windows that fits, else the largest in the
-    middle whose ratio is allowed; sides are whole pixels.
+    As in torchvision, it takes the first of ten windows that fits, or else the largest in the
+    middle with an allowed ratio. Sides are whole pixels.
 
     Args:
       key: PRNG key.
       image: Array ``[..., height, width, channels]``, of floats or of labels.
       size: Height and width of the result.
       scale: Least and largest share of the area of ``image``, the largest positive.
-      ratio: Least and largest ratio of width to height, positive, of which the logarithm is evenly
-        spread.
+      ratio: Least and largest ratio of width to height, positive; its logarithm is uniform.
 
     Returns:
       Array ``[..., *size, channels]`` of the dtype of ``image``, see :func:`resized_crop`.
 
     Raises:
       TypeError: ``image`` is complex, or ``key`` is not one key.
-      ValueError: ``size`` is not a pair of positive integers, or a limit is not positive and finite
-        but for the least share, which may be 0.
+      ValueError: ``size`` is not a pair of positive integers, or a limit is not positive and
+        finite; only the least share may be 0.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -184,6 +177,6 @@ def random_resized_crop(
     References:
       Szegedy et al., `Going Deeper with Convolutions <https://arxiv.org/abs/1409.4842>`_, 2014
     """
-    image = checked_pixels(image)
-    top, left, height, width = random_matrices.draw_window(key, image, scale, ratio)
+    image = as_pixels(image)
+    top, left, height, width = draw_window(key, image, scale, ratio)
     return resized_crop(image, top=top, left=left, height=height, width=width, size=size)

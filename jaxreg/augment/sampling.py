@@ -1,7 +1,7 @@
-r"""Reading an image between its pixels and beyond its border.
+r"""Samplers: functions that read an image between its pixels and beyond its border.
 
-The centre of pixel :math:`(i, j)` of row :math:`i` is at :math:`y = i, x = j`. What lies beyond the
-border is ``fill``, unless a border function leads back into the image.
+The center of the pixel in row :math:`i` and column :math:`j` is at :math:`y = i, x = j`. Beyond the
+border they read ``fill``, or the pixels that a function of :mod:`jaxreg.augment.borders` names.
 """
 
 from collections.abc import Callable
@@ -12,16 +12,12 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxreg._numerics import as_strength, real_dtype, widen
-from jaxreg.augment._filling import check_fill, filling
-from jaxreg.augment._shared import (
-    checked,
-    checked_pixels,
-    is_labels,
-    place_by_example,
-    select,
-)
+from jaxreg.augment._filling import check_fill
+from jaxreg.augment._images import as_image, as_pixels, is_labels, place_by_example, select
+from jaxreg.augment.borders import Border, edge, value_beyond
 
-Border = Callable[[jax.Array, int], jax.Array]
+__all__ = ["bilinear", "bilinear_matmul", "nearest"]
+
 Sampler = Callable[..., jax.Array]
 
 _FAR = 2.0**24
@@ -41,16 +37,17 @@ def bilinear(
 
       v(x, y) = \sum_{i, j} \max(0, 1 - |y - i|) \, \max(0, 1 - |x - j|) \, u_{ij}
 
-    It gathers. Where that is slow, :func:`bilinear_matmul` reads the same by products of matrices;
-    :func:`resize` and :func:`resized_crop`, which are separable, gather nothing.
+    It gathers. On devices that gather slowly, :func:`bilinear_matmul` reads the same values by
+    products of matrices. :func:`augment.resize` and :func:`augment.resized_crop` are separable and
+    gather nothing.
 
     Args:
       image: Pixels :math:`u`, ``[..., height, width, channels]``.
       x: Columns of the points, ``[..., rows, columns]`` with the leading axes of ``image``.
-      y: Their rows, of the same shape.
-      fill: Value beyond the border: a number, or one for each channel.
-      border: What stands beyond the border instead, such as :func:`edge`: a function of integer
-        indices and the length of an axis that returns indices within it.
+      y: Rows of the points, of the same shape.
+      fill: Value beyond the border, a number or one for each channel.
+      border: Pixels to read beyond the border instead of ``fill``: a function of integer indices
+        and the length of an axis that returns indices within it, such as :func:`borders.edge`.
 
     Returns:
       Array ``[..., rows, columns, channels]`` of the dtype of ``image``; without a border,
@@ -64,13 +61,14 @@ def bilinear(
       >>> import jax.numpy as jnp
       >>> from jaxreg import augment
       >>> image = jnp.arange(4.0).reshape(2, 2, 1)
-      >>> print(augment.bilinear(image, jnp.array([[0.5]]), jnp.array([[0.5]]))[0, 0, 0])
+      >>> print(augment.sampling.bilinear(image, jnp.array([[0.5]]), jnp.array([[0.5]]))[0, 0, 0])
       1.5
     """
-    image, x, y = _points(_between(image), x, y)
+    image, x, y = _check_points(_as_continuous(image), x, y)
     check_fill(fill, image.dtype)
     height, width = image.shape[-3:-1]
-    rows, columns = _taps(y, height, border), _taps(x, width, border)
+    rows = _taps(y, height, border)
+    columns = _taps(x, width, border)
     total = jnp.zeros((), real_dtype(image))
     for row, row_weight in rows:
         for column, column_weight in columns:
@@ -78,7 +76,7 @@ def bilinear(
             total = total + weight[..., None] * widen(_gather(image, row, column))
     if border is None:
         inside = (rows[0][1] + rows[1][1]) * (columns[0][1] + columns[1][1])
-        total = total + (1 - inside)[..., None] * _filling(fill, image)
+        total = total + (1 - inside)[..., None] * value_beyond(fill, image)
     return total.astype(image.dtype)
 
 
@@ -98,19 +96,19 @@ def bilinear_matmul(
       v_p = \sum_j B_{pj} \sum_i A_{pi} u_{ij}, \qquad
       A_{pi} = \max(0, 1 - |y_p - i|), \quad B_{pj} = \max(0, 1 - |x_p - j|)
 
-    For devices that multiply matrices fast and gather slowly, as TPUs do: neither it nor its
-    gradient gathers or scatters. Each point takes :math:`2 h w c` operations, so that the work
-    grows with the square of the pixels; measure both. The batch is read row by row, in temporary
-    memory of a few times its own size.
+    Use it on devices that multiply matrices fast and gather slowly, such as TPUs: neither it nor
+    its gradient gathers or scatters. Each point takes :math:`2 h w c` operations, so the work grows
+    with the square of the number of pixels; measure both. The batch is read row by row, in
+    temporary memory of a few times its own size.
 
     Args:
-      image: Finite pixels :math:`u`, ``[..., height, width, channels]``; a NaN or an infinity
-        may make any point of its channel NaN.
+      image: Finite pixels :math:`u`, ``[..., height, width, channels]``. A NaN or an infinity can
+        make any point of its channel NaN.
       x: Columns of the points, ``[..., rows, columns]`` with the leading axes of ``image``.
-      y: Their rows, of the same shape.
-      fill: Value beyond the border: a number, or one for each channel.
-      border: What stands beyond the border instead, as in :func:`bilinear`.
-      precision: Of the product with :math:`A`, as in ``jax.lax.dot``; float32 by default.
+      y: Rows of the points, of the same shape.
+      fill: Value beyond the border, a number or one for each channel.
+      border: Pixels to read beyond the border instead of ``fill``, as in :func:`bilinear`.
+      precision: Precision of the product with :math:`A`, as in ``jax.lax.dot``; float32 by default.
 
     Returns:
       Array ``[..., rows, columns, channels]`` of the dtype of ``image``; without a border,
@@ -124,14 +122,15 @@ def bilinear_matmul(
       >>> import jax.numpy as jnp
       >>> from jaxreg import augment
       >>> image = jnp.arange(16.0).reshape(4, 4, 1)
-      >>> turned = augment.affine(image, augment.rotation(90.0), sample=augment.bilinear_matmul)
+      >>> matrix, sample = augment.matrices.rotation(90.0), augment.sampling.bilinear_matmul
+      >>> turned = augment.affine(image, matrix, sample=sample)
       >>> print(jnp.allclose(turned, jnp.rot90(image), atol=1e-4))
       True
     """
-    image, x, y = _points(_between(image), x, y)
-    beyond = _filling(fill, image).reshape(1, -1)
+    image, x, y = _check_points(_as_continuous(image), x, y)
+    beyond = value_beyond(fill, image).reshape(1, -1)
 
-    # A gradient computes a row again, rather than keep the weights of all.
+    # The backward pass computes each row again, so that it need not keep the weights of all rows.
     @partial(jax.checkpoint, prevent_cse=False)
     def read_row(image: jax.Array, x: jax.Array, y: jax.Array) -> jax.Array:
         down = _weights(y, image.shape[0], border)
@@ -162,11 +161,11 @@ def nearest(
     """Reads the pixels of an image that are nearest to points; halves round up.
 
     Args:
-      image: Pixels ``[..., height, width, channels]``, real numbers or labels: integers, booleans.
+      image: Pixels ``[..., height, width, channels]``: floats, or labels (integers or booleans).
       x: Columns of the points, ``[..., rows, columns]`` with the leading axes of ``image``.
-      y: Their rows, of the same shape.
-      fill: Value beyond the border that the dtype holds: a number, or one for each channel.
-      border: What stands beyond the border instead, as in :func:`bilinear`.
+      y: Rows of the points, of the same shape.
+      fill: Value beyond the border, a number or one for each channel, that the dtype can hold.
+      border: Pixels to read beyond the border instead of ``fill``, as in :func:`bilinear`.
 
     Returns:
       Array ``[..., rows, columns, channels]`` of the dtype of ``image``; without a border,
@@ -180,114 +179,31 @@ def nearest(
       >>> import jax.numpy as jnp
       >>> from jaxreg import augment
       >>> image = jnp.arange(4.0).reshape(2, 2, 1)
-      >>> print(augment.nearest(image, jnp.array([[0.7]]), jnp.array([[0.2]]))[0, 0, 0])
+      >>> print(augment.sampling.nearest(image, jnp.array([[0.7]]), jnp.array([[0.2]]))[0, 0, 0])
       1.0
     """
-    image, x, y = _points(checked_pixels(image), x, y)
+    image, x, y = _check_points(as_pixels(image), x, y)
     check_fill(fill, image.dtype)
     height, width = image.shape[-3:-1]
     row, row_inside = nearest_index(y, height, border)
     column, column_inside = nearest_index(x, width, border)
     value = _gather(image, row, column)
     if border is None:
-        beyond = jnp.broadcast_to(_filling(fill, image).astype(image.dtype), value.shape)
+        beyond = jnp.broadcast_to(value_beyond(fill, image).astype(image.dtype), value.shape)
         value = select((row_inside & column_inside)[..., None], value, beyond)
     return value
 
 
 def default_sampler(image: jax.Array) -> Sampler:
-    """How an image is read if not told: labels have nothing between them."""
+    """Returns the sampler for an image: labels are not averaged."""
     return nearest if is_labels(image) else bilinear
-
-
-def edge(index: jax.Array, size: int) -> jax.Array:
-    """Repeats the pixels at the border: ``aaa|abcd|ddd``.
-
-    Args:
-      index: Integers.
-      size: Length of the axis.
-
-    Returns:
-      Integers in ``[0, size)`` of the same shape.
-
-    Example:
-      >>> import jax.numpy as jnp
-      >>> from jaxreg import augment
-      >>> print(augment.edge(jnp.arange(-2, 6), 4))
-      [0 0 0 1 2 3 3 3]
-    """
-    return jnp.clip(index, 0, size - 1)
-
-
-def reflect(index: jax.Array, size: int) -> jax.Array:
-    """Reflects about the centres of the pixels at the border: ``dcb|abcd|cba``.
-
-    Args:
-      index: Integers.
-      size: Length of the axis.
-
-    Returns:
-      Integers in ``[0, size)`` of the same shape.
-
-    Example:
-      >>> import jax.numpy as jnp
-      >>> from jaxreg import augment
-      >>> print(augment.reflect(jnp.arange(-2, 6), 4))
-      [2 1 0 1 2 3 2 1]
-    """
-    last = size - 1
-    return last - abs(last - index % max(2 * last, 1))
-
-
-def wrap(index: jax.Array, size: int) -> jax.Array:
-    """Repeats the image: ``bcd|abcd|abc``.
-
-    Args:
-      index: Integers.
-      size: Length of the axis.
-
-    Returns:
-      Integers in ``[0, size)`` of the same shape.
-
-    Example:
-      >>> import jax.numpy as jnp
-      >>> from jaxreg import augment
-      >>> print(augment.wrap(jnp.arange(-2, 6), 4))
-      [2 3 0 1 2 3 0 1]
-    """
-    return index % size
-
-
-def extended(
-    image: jax.Array,
-    rows: tuple[int, int],
-    columns: tuple[int, int],
-    *,
-    fill: ArrayLike = 0.0,
-    border: Border | None = None,
-) -> jax.Array:
-    """The image with so many rows before and after it, and columns likewise."""
-    check_fill(fill, image.dtype)
-    height, width = image.shape[-3:-1]
-    if border is None:
-        padding = [(0, 0)] * (image.ndim - 3) + [rows, columns, (0, 0)]
-        inside = jnp.pad(jnp.ones((height, width, 1), bool), padding[-3:])
-        padded = jnp.pad(image, padding)
-        inside = inside.reshape((1,) * (image.ndim - 3) + inside.shape)
-        beyond = jnp.broadcast_to(_filling(fill, image).astype(image.dtype), padded.shape)
-        return select(inside, padded, beyond)
-    for axis, length, (before, after) in ((-3, height, rows), (-2, width, columns)):
-        if before or after:
-            index = border(jnp.arange(-before, length + after), length)
-            image = jnp.take(image, index, axis=axis, mode="clip")
-    return image
 
 
 def nearest_index(
     position: jax.Array, length: int, border: Border | None
 ) -> tuple[jax.Array, jax.Array]:
-    """Index of the pixel nearest to a position along an axis, and whether it lies within."""
-    index = jnp.floor(_bounded(position) + 0.5).astype(jnp.int32)
+    """Returns the index of the pixel nearest to a position, and whether it is in the image."""
+    index = jnp.floor(_limit(position) + 0.5).astype(jnp.int32)
     inside = (index >= 0) & (index < length)
     return (edge if border is None else border)(index, length), inside
 
@@ -295,10 +211,10 @@ def nearest_index(
 def _taps(
     position: jax.Array, length: int, border: Border | None
 ) -> tuple[tuple[jax.Array, jax.Array], ...]:
-    """The two pixels around a position along an axis, each with its weight."""
-    position = _bounded(position)
-    # XLA may compute a position twice, and not to the same bit. Were it to fall on either side of a
-    # pixel, one would give the indices and the other the weights.
+    """Returns the two pixels around a position along an axis, each with its weight."""
+    position = _limit(position)
+    # XLA may compute a position twice with different rounding. On either side of a pixel, one value
+    # would then give the indices and the other the weights. The margin puts both on the same side.
     error = 2 * jnp.finfo(position.dtype).eps * length
     low = jnp.floor(position + error)
     share = position - low
@@ -322,24 +238,27 @@ def _weights(position: jax.Array, length: int, border: Border | None) -> jax.Arr
     return total
 
 
-def _bounded(position: jax.Array) -> jax.Array:
-    """Positions that integers hold; beyond the border where they are NaN."""
+def _limit(position: jax.Array) -> jax.Array:
+    """Limits positions to integers of 32 bits; a NaN becomes a place beyond the border."""
     position = jnp.where(jnp.isnan(position), jnp.full_like(position, -_FAR), position)
     return jnp.clip(position, -_FAR, _FAR)
 
 
-def _between(image: jax.Array) -> jax.Array:
-    """The image; raises where nothing lies between its values."""
+def _as_continuous(image: jax.Array) -> jax.Array:
+    """Checks an image that is read between its pixels, and so has no labels."""
     if is_labels(image):
         raise TypeError(
             f"`image` must have a floating-point dtype, got {image.dtype}, to be read between "
-            "pixels; pass sample=augment.nearest for labels, and convert levels of color first "
-            "with augment.to_float(image)."
+            "pixels; pass sample=augment.sampling.nearest for labels, and convert levels of color "
+            "first with augment.to_float(image)."
         )
-    return checked(image)
+    return as_image(image)
 
 
-def _points(image: jax.Array, x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+def _check_points(
+    image: jax.Array, x: jax.Array, y: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Checks the points of an image, and places them as the image is."""
     if 0 in image.shape[-3:-1]:
         raise ValueError(f"`image` must have pixels, got shape {image.shape}.")
     for points, name in ((x, "x"), (y, "y")):
@@ -348,18 +267,13 @@ def _points(image: jax.Array, x: jax.Array, y: jax.Array) -> tuple[jax.Array, ja
                 f"`{name}` must be of shape {(*image.shape[:-3], 'rows', 'columns')}, got "
                 f"{jnp.shape(points)}; broadcast it over the leading axes of `image`."
             )
-    x, y = (place_by_example(as_strength(points, image), image) for points in (x, y))
+    x = place_by_example(as_strength(x, image), image)
+    y = place_by_example(as_strength(y, image), image)
     return image, x, y
 
 
-def _filling(fill: ArrayLike, image: jax.Array) -> jax.Array:
-    """The value beyond the border, with as many axes as ``image``."""
-    value = filling(fill, image, image.shape[-1:])
-    return value if value.ndim == 0 else value.reshape((1,) * (image.ndim - 1) + value.shape)
-
-
 def _gather(image: jax.Array, row: jax.Array, column: jax.Array) -> jax.Array:
-    """The pixels at indices within the image."""
+    """Reads the pixels at indices within the image."""
 
     def take(image: jax.Array, row: jax.Array, column: jax.Array) -> jax.Array:
         return image.at[row, column].get(mode="clip")

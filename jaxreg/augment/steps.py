@@ -1,17 +1,17 @@
-"""What a policy has decided for each example, carried out.
+"""Steps of a policy: one operation chosen for each example, and applied.
 
-A processor goes from example to example and computes what is chosen for each. Other devices do not
-branch for every example: there, under ``jax.vmap`` and where a batch may be spread over devices,
-all operations of a step are computed for all examples and one result of each is kept. The
-geometries among them are matrices, of which the chosen one is kept before anything is resampled,
-and two steps in a row take one resampling: colors of the first, geometry of both, colors of the
-second.
+A CPU goes from example to example and computes only the chosen operation. Other devices do not
+branch for every example. There, under ``jax.vmap``, and if a batch may be spread over devices, all
+operations of a step are computed for all examples and one result of each is kept.
+
+Geometries are matrices, which are chosen before anything is resampled. Two steps in a row share one
+resampling: colors of the first, geometry of both, colors of the second.
 """
 
+import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,75 +19,82 @@ from jax.typing import ArrayLike
 
 from jaxreg._numerics import as_strength, real_dtype
 from jaxreg._sharding import is_spread, vary_with
+from jaxreg.augment._draws import die, sign
 from jaxreg.augment._filling import filling
-from jaxreg.augment._shared import kept_shape, place_by_example, select, spread, uniform
+from jaxreg.augment._images import append_axes, check_result, place_by_example, select
 from jaxreg.augment.geometry import affine
 from jaxreg.augment.matrices import chain
 from jaxreg.augment.operations import Operation, Warp
 from jaxreg.augment.sampling import Sampler
 
 Operations = Sequence[Operation | Warp]
-Choices = Sequence[tuple[jax.Array, Sequence[jax.Array]]]
 
 
-class Chosen(NamedTuple):
-    """What one step does to each example: arrays of its leading axes.
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=("number", "strengths"),
+    meta_fields=("operations",),
+)
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """The operation that one step applies to each example.
 
-    ``number`` is the position of an operation, or of none of them, and ``strengths`` are those that
-    each operation has if it is chosen.
+    Attributes:
+      operations: The operations to choose from; their ranges are not read.
+      number: Position of the chosen one, ``[...]``; any other number chooses none.
+      strengths: Strength of each operation if it is chosen, ``[...]``.
     """
 
-    operations: Operations
+    operations: tuple[Operation | Warp, ...]
     number: jax.Array
-    strengths: Sequence[jax.Array]
+    strengths: tuple[jax.Array, ...]
 
 
-def any_of(key: jax.Array, image: jax.Array, operations: Operations, level: jax.Array) -> Chosen:
-    """One of some operations for each example, in one of its directions."""
+def draw_choice(
+    key: jax.Array, image: jax.Array, operations: Operations, level: jax.Array
+) -> Choice:
+    """Draws one of some operations for each example, in one of its directions."""
     if not len(operations):
         raise ValueError("`operations` must hold at least one operation, got none.")
     number_key, sign_key = jax.random.split(key)
     number = die(number_key, image, len(operations))
-    return decided(image, operations, number, level, sign(sign_key, image))
+    return choose(image, operations, number, level, sign(sign_key, image))
 
 
-def decided(
+def choose(
     image: jax.Array, operations: Operations, number: jax.Array, level: jax.Array, sign: jax.Array
-) -> Chosen:
-    """The operation of this number for each example, at a level in ``[0, 1]``, with a sign."""
+) -> Choice:
+    """Chooses the operation of this number for each example, at a level in ``[0, 1]``."""
 
     def strength_of(operation: Operation | Warp) -> jax.Array:
-        low, high = as_strength(operation.low, image), as_strength(operation.high, image)
+        low = as_strength(operation.low, image)
+        high = as_strength(operation.high, image)
         value = low + (high - low) * jnp.clip(level, 0, 1)
         value = value * sign if operation.signed else value
         return place_by_example(jnp.broadcast_to(value, image.shape[:-3]), image)
 
-    return Chosen(operations, number, [strength_of(operation) for operation in operations])
-
-
-def augmented(
-    image: jax.Array, steps: Sequence[Chosen], fill: ArrayLike, sample: Sampler
-) -> jax.Array:
-    """The image after all steps, of which each resampling takes two."""
-    fill = _fill_of_colors(fill, image)
-    # Their ranges may be traced. Without them, equal operations are one entry among the compiled.
-    operations = tuple(
-        tuple(operation._replace(low=0.0, high=0.0) for operation in step.operations)
-        for step in steps
-    )
+    strengths = tuple(strength_of(operation) for operation in operations)
+    # Ranges may be traced. Without them, equal operations share one compiled program.
+    plain = tuple(operation._replace(low=0.0, high=0.0) for operation in operations)
     try:
-        hash(operations)
+        hash(plain)
     except TypeError as error:
         raise TypeError(
             f"`operations` must hold functions that can be hashed, got one that cannot ({error}); "
             "wrap it in a function or in functools.partial."
         ) from None
-    choices = [(step.number, list(step.strengths)) for step in steps]
-    return _carried_out(image, choices, fill, operations=operations, sample=sample)
+    return Choice(plain, number, strengths)
+
+
+def apply(
+    image: jax.Array, choices: Sequence[Choice], fill: ArrayLike, sample: Sampler
+) -> jax.Array:
+    """Applies the chosen operations, resampling once for every two of them."""
+    return _apply(image, list(choices), _fill_of_colors(fill, image), sample=sample)
 
 
 def _fill_of_colors(fill: ArrayLike, image: jax.Array) -> jax.Array:
-    """The value beyond the border; where there is opacity, one number for colors leaves it at 1."""
+    """Returns the fill; a single number fills the colors, and opacity is 1."""
     value = filling(fill, image, image.shape[-1:])
     channels = image.shape[-1]
     if value.ndim or channels not in (2, 4):
@@ -95,142 +102,123 @@ def _fill_of_colors(fill: ArrayLike, image: jax.Array) -> jax.Array:
     return jnp.where(jnp.arange(channels) < channels - 1, value, jnp.ones_like(value))
 
 
-@partial(jax.jit, static_argnames=("operations", "sample"))
-def _carried_out(
-    image: jax.Array,
-    choices: Choices,
-    fill: ArrayLike,
-    *,
-    operations: Sequence[Operations],
-    sample: Sampler,
+@partial(jax.jit, static_argnames="sample")
+def _apply(
+    image: jax.Array, choices: list[Choice], fill: jax.Array, *, sample: Sampler
 ) -> jax.Array:
-    """The image after all steps, in the form that suits the device."""
     # All branches have to agree on what differs between the devices of a `shard_map`.
     image = vary_with(image, (choices, fill))
-    after = partial(_after, operations=operations, sample=sample)
-    at_once = partial(after, recolored=_recolored, warped=_warped)
+    at_once = partial(_apply_by_two, recolor=_recolor_all, warp=partial(_warp, sample=sample))
     if is_spread(image):
         return at_once(image, choices, fill)
-    alone = partial(after, recolored=_recolored_alone, warped=_warped_alone)
-    in_turn = partial(_in_turn, alone)
+    alone = partial(
+        _apply_by_two, recolor=_recolor_chosen, warp=partial(_warp_if_chosen, sample=sample)
+    )
+
+    def in_turn(image: jax.Array, choices: list[Choice], fill: jax.Array) -> jax.Array:
+        lead = image.shape[:-3]
+        examples = jax.tree.map(
+            lambda value: value.reshape(math.prod(lead), *value.shape[len(lead) :]),
+            (image, choices),
+        )
+        results = jax.lax.map(lambda example: alone(example[0], example[1], fill), examples)
+        return results.reshape(image.shape)
+
     return jax.lax.platform_dependent(image, choices, fill, cpu=in_turn, default=at_once)
 
 
-def _in_turn(
-    alone: Callable[..., jax.Array], image: jax.Array, choices: Choices, fill: ArrayLike
-) -> jax.Array:
-    """A function of one image and its choices, for one example after the other."""
-    lead = image.shape[:-3]
-    examples = jax.tree.map(
-        lambda value: value.reshape(math.prod(lead), *value.shape[len(lead) :]), (image, choices)
-    )
-    return jax.lax.map(lambda example: alone(*example, fill), examples).reshape(image.shape)
-
-
-def _after(
+def _apply_by_two(
     image: jax.Array,
-    choices: Choices,
-    fill: ArrayLike,
+    choices: list[Choice],
+    fill: jax.Array,
     *,
-    operations: Sequence[Operations],
-    sample: Sampler,
-    recolored: Callable[..., jax.Array],
-    warped: Callable[..., jax.Array],
+    recolor: Callable[[jax.Array, Choice], jax.Array],
+    warp: Callable[[jax.Array, list[Choice], jax.Array], jax.Array],
 ) -> jax.Array:
-    """The image after all steps, by functions that carry out the colors and the geometry of one."""
-    steps = [Chosen(own, *choice) for own, choice in zip(operations, choices, strict=True)]
-    for start in range(0, len(steps), 2):
-        two = steps[start : start + 2]
-        image = recolored(image, two[0])
-        image = warped(image, two, fill, sample)
-        for step in two[1:]:
-            image = recolored(image, step)
+    """Applies two choices at a time, with one resampling between their colors."""
+    for start in range(0, len(choices), 2):
+        two = choices[start : start + 2]
+        image = recolor(image, two[0])
+        image = warp(image, two, fill)
+        for choice in two[1:]:
+            image = recolor(image, choice)
     return image
 
 
-def _recolored(image: jax.Array, step: Chosen) -> jax.Array:
-    """The images after one step, where that is no geometry."""
+def _recolor_all(image: jax.Array, choice: Choice) -> jax.Array:
+    """Computes all operations but geometries for all images, and keeps the chosen results."""
     result = image
-    for number, function in _recoloring(step):
-        result = select(spread(step.number == number), function(image), result)
-    # Without it XLA computes a step anew for each pixel that the next one reads around a pixel.
+    for number, function in _recolorings(choice):
+        result = select(append_axes(choice.number == number), function(image), result)
+    # Without the barrier XLA computes a step again for each pixel that the next one reads around a
+    # pixel.
     return jax.lax.optimization_barrier(result)
 
 
-def _recolored_alone(image: jax.Array, step: Chosen) -> jax.Array:
-    """One image after one step, of which it computes no more than is chosen."""
-    branch = jnp.zeros_like(step.number)
+def _recolor_chosen(image: jax.Array, choice: Choice) -> jax.Array:
+    """Computes the operation chosen for one image, unless it is a geometry."""
+    branch = jnp.zeros_like(choice.number)
     branches: list[Callable[[jax.Array], jax.Array]] = [lambda image: image]
-    for number, function in _recoloring(step):
-        branch = jnp.where(step.number == number, len(branches), branch)
+    for number, function in _recolorings(choice):
+        branch = jnp.where(choice.number == number, len(branches), branch)
         branches.append(function)
     return jax.lax.switch(branch, branches, image)
 
 
-def _recoloring(step: Chosen) -> list[tuple[int, Callable[[jax.Array], jax.Array]]]:
-    """Those of a step that are no geometries: their numbers and what they do."""
+def _recolorings(choice: Choice) -> list[tuple[int, Callable[[jax.Array], jax.Array]]]:
+    """Returns the number of each operation that is no geometry, and its function of an image."""
 
     def recolor(image: jax.Array, operation: Operation, value: jax.Array) -> jax.Array:
-        return vary_with(kept_shape(operation.function(image, value), image), image)
+        return vary_with(check_result(operation.function(image, value), image), image)
 
     return [
         (number, partial(recolor, operation=operation, value=value))
         for number, (operation, value) in enumerate(
-            zip(step.operations, step.strengths, strict=True)
+            zip(choice.operations, choice.strengths, strict=True)
         )
         if isinstance(operation, Operation)
     ]
 
 
-def _warped(
-    image: jax.Array, steps: Sequence[Chosen], fill: ArrayLike, sample: Sampler
+def _warp(
+    image: jax.Array, choices: list[Choice], fill: jax.Array, *, sample: Sampler
 ) -> jax.Array:
-    """The images after the geometries of some steps, as one geometry."""
-    if not any(isinstance(one, Warp) for step in steps for one in step.operations):
+    """Applies the chosen geometries of some steps as one matrix."""
+    if not any(isinstance(one, Warp) for choice in choices for one in choice.operations):
         return image
-    matrix = chain(*(_matrix(step, image) for step in steps))
+    matrix = chain(*(_matrix(choice, image) for choice in choices))
     return affine(image, matrix, fill=fill, sample=sample)
 
 
-def _warped_alone(
-    image: jax.Array, steps: Sequence[Chosen], fill: ArrayLike, sample: Sampler
+def _warp_if_chosen(
+    image: jax.Array, choices: list[Choice], fill: jax.Array, *, sample: Sampler
 ) -> jax.Array:
-    """One image after the geometries of some steps, if any is chosen."""
-    chosen = [
-        step.number == number
-        for step in steps
-        for number, one in enumerate(step.operations)
+    """Applies the geometries of some steps to one image if any is chosen."""
+    is_warp = [
+        choice.number == number
+        for choice in choices
+        for number, one in enumerate(choice.operations)
         if isinstance(one, Warp)
     ]
-    if not chosen:
+    if not is_warp:
         return image
     return jax.lax.cond(
-        jnp.any(jnp.stack(chosen)),
-        lambda image: _warped(image, steps, fill, sample),
+        jnp.any(jnp.stack(is_warp)),
+        lambda image: _warp(image, choices, fill, sample=sample),
         lambda image: image,
         image,
     )
 
 
-def _matrix(step: Chosen, image: jax.Array) -> jax.Array:
-    """The geometry of one step, and that of standing still where it is none."""
-    still = jnp.eye(3, dtype=real_dtype(image))
+def _matrix(choice: Choice, image: jax.Array) -> jax.Array:
+    """Returns the matrix of the chosen geometry, or the identity if none is chosen."""
+    identity = jnp.eye(3, dtype=real_dtype(image))
     lead = image.shape[:-3]
-    matrix = place_by_example(jnp.broadcast_to(still, (*lead, 3, 3)), image)
-    for number, (warp, value) in enumerate(zip(step.operations, step.strengths, strict=True)):
+    matrix = place_by_example(jnp.broadcast_to(identity, (*lead, 3, 3)), image)
+    for number, (warp, value) in enumerate(zip(choice.operations, choice.strengths, strict=True)):
         if isinstance(warp, Warp):
             moved = as_strength(warp.matrix(image, value), image)
             moved = place_by_example(jnp.broadcast_to(moved, matrix.shape), image)
-            chosen = jnp.broadcast_to((step.number == number)[..., None, None], matrix.shape)
-            matrix = jnp.where(chosen, moved, matrix)
+            is_chosen = jnp.broadcast_to((choice.number == number)[..., None, None], matrix.shape)
+            matrix = jnp.where(is_chosen, moved, matrix)
     return matrix
-
-
-def die(key: jax.Array, image: jax.Array, sides: int) -> jax.Array:
-    """An integer from 0 to ``sides - 1`` for each example."""
-    return jnp.floor(uniform(key, image) * sides).astype(jnp.int32)
-
-
-def sign(key: jax.Array, image: jax.Array) -> jax.Array:
-    """1 or -1 for each example."""
-    return 1 - 2 * die(key, image, 2).astype(real_dtype(image))

@@ -1,4 +1,4 @@
-"""Flips, quarter turns, crops and sizes: geometry that keeps to the axes and gathers nothing."""
+"""Flips, quarter turns, crops and sizes: geometry along the axes, without gathers."""
 
 from collections.abc import Sequence
 
@@ -6,19 +6,19 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxreg._checks import check_static_integer
+from jaxreg._checks import check_finite, check_static_integer
 from jaxreg._numerics import widen
-from jaxreg.augment._shared import (
+from jaxreg.augment._images import (
     Size,
-    check_finite,
+    as_pixels,
     check_fits,
     check_size,
-    checked_pixels,
     is_labels,
     per_example,
     place_by_example,
 )
-from jaxreg.augment.sampling import Border, edge, extended, nearest
+from jaxreg.augment.borders import Border, edge, extend
+from jaxreg.augment.sampling import nearest
 
 
 def flip_left_right(image: jax.Array) -> jax.Array:
@@ -39,7 +39,7 @@ def flip_left_right(image: jax.Array) -> jax.Array:
       >>> print(augment.flip_left_right(jnp.arange(3.0).reshape(1, 3, 1))[0, :, 0])
       [2. 1. 0.]
     """
-    return jnp.flip(checked_pixels(image), axis=-2)
+    return jnp.flip(as_pixels(image), axis=-2)
 
 
 def flip_up_down(image: jax.Array) -> jax.Array:
@@ -60,7 +60,7 @@ def flip_up_down(image: jax.Array) -> jax.Array:
       >>> print(augment.flip_up_down(jnp.arange(3.0).reshape(3, 1, 1))[:, 0, 0])
       [2. 1. 0.]
     """
-    return jnp.flip(checked_pixels(image), axis=-3)
+    return jnp.flip(as_pixels(image), axis=-3)
 
 
 def rot90(image: jax.Array, *, turns: int) -> jax.Array:
@@ -68,13 +68,13 @@ def rot90(image: jax.Array, *, turns: int) -> jax.Array:
 
     Args:
       image: Array ``[..., height, width, channels]``, of floats or of labels.
-      turns: How many right angles, an integer of either sign.
+      turns: Number of right angles, an integer of either sign.
 
     Returns:
       Array of the dtype of ``image``; an odd number exchanges height and width.
 
     Raises:
-      TypeError: ``image`` is complex, or ``turns`` not an integer.
+      TypeError: ``image`` is complex, or ``turns`` is not an integer.
 
     Example:
       >>> import jax.numpy as jnp
@@ -84,7 +84,7 @@ def rot90(image: jax.Array, *, turns: int) -> jax.Array:
        [0. 2.]]
     """
     check_static_integer(turns, "turns")
-    image = checked_pixels(image)
+    image = as_pixels(image)
     return jnp.rot90(image, turns, axes=(image.ndim - 3, image.ndim - 2))
 
 
@@ -93,8 +93,8 @@ def center_crop(image: jax.Array, *, size: Sequence[int]) -> jax.Array:
 
     Args:
       image: Array ``[..., height, width, channels]``, of floats or of labels.
-      size: Height and width of the result, at most those of ``image``. Where the middle is between
-        pixels, half of it rounds to the even pixel, as in torchvision.
+      size: Height and width of the result, at most the size of ``image``. A margin that is not a
+        whole number of pixels is rounded, and a half to even, as in torchvision.
 
     Returns:
       Array ``[..., *size, channels]`` of the dtype of ``image``.
@@ -109,9 +109,11 @@ def center_crop(image: jax.Array, *, size: Sequence[int]) -> jax.Array:
       >>> print(augment.center_crop(jnp.arange(4.0).reshape(1, 4, 1), size=(1, 2))[0, :, 0])
       [1. 2.]
     """
-    image, size = checked_pixels(image), check_size(size)
+    image = as_pixels(image)
+    size = check_size(size)
     check_fits(size, image)
-    top, left = round((image.shape[-3] - size[0]) / 2), round((image.shape[-2] - size[1]) / 2)
+    top = round((image.shape[-3] - size[0]) / 2)
+    left = round((image.shape[-2] - size[1]) / 2)
     return image[..., top : top + size[0], left : left + size[1], :]
 
 
@@ -121,15 +123,15 @@ def crop(image: jax.Array, *, top: ArrayLike, left: ArrayLike, size: Sequence[in
     Args:
       image: Array ``[..., height, width, channels]``, of floats or of labels.
       top: Rows above the window, an integer, one for all or one for each example. A window that
-        would pass the border is shifted to it.
-      left: Columns to its left, likewise.
-      size: Height and width of the result, at most those of ``image``.
+        would cross the border is shifted back to it.
+      left: Columns to the left of the window, in the same form.
+      size: Height and width of the result, at most the size of ``image``.
 
     Returns:
       Array ``[..., *size, channels]`` of the dtype of ``image``.
 
     Raises:
-      TypeError: ``image`` is complex, or ``top`` or ``left`` not an integer.
+      TypeError: ``image`` is complex, or ``top`` or ``left`` is not an integer.
       ValueError: ``image`` is smaller than ``size``.
 
     Example:
@@ -138,29 +140,23 @@ def crop(image: jax.Array, *, top: ArrayLike, left: ArrayLike, size: Sequence[in
       >>> print(augment.crop(jnp.arange(4.0).reshape(1, 4, 1), top=0, left=1, size=(1, 2))[0, :, 0])
       [1. 2.]
     """
-    image, size = checked_pixels(image), check_size(size)
+    image = as_pixels(image)
+    size = check_size(size)
     check_fits(size, image)
-    starts = []
-    for value, name in ((top, "top"), (left, "left")):
-        if not jnp.issubdtype(jnp.result_type(value), jnp.integer):
-            raise TypeError(
-                f"`{name}` must be an integer, got {jnp.result_type(value)}; between pixels use "
-                "augment.resized_crop."
-            )
-        start = jnp.broadcast_to(jnp.asarray(value, jnp.int32), image.shape[:-3])
-        starts.append(place_by_example(start, image))
+    top = _starts(top, "top", image)
+    left = _starts(left, "left", image)
 
-    def cut(image: jax.Array, top: jax.Array, left: jax.Array) -> jax.Array:
+    def slice_one(image: jax.Array, top: jax.Array, left: jax.Array) -> jax.Array:
         starts = (top, left, jnp.zeros_like(top))
         return jax.lax.dynamic_slice(image, starts, (*size, image.shape[-1]))
 
     for _ in range(image.ndim - 3):
-        cut = jax.vmap(cut)
-    return cut(image, *starts)
+        slice_one = jax.vmap(slice_one)
+    return slice_one(image, top, left)
 
 
 def resize(image: jax.Array, *, size: Sequence[int]) -> jax.Array:
-    r"""Changes the size of an image, averaging where it shrinks.
+    r"""Changes the size of an image, averaging pixels if it shrinks.
 
     .. math::
 
@@ -168,9 +164,10 @@ def resize(image: jax.Array, *, size: Sequence[int]) -> jax.Array:
       k_{oi} = \max\!\left(0, 1 - \frac{|i - s_o|}{\max(1, r)}\right), \qquad
       s_o = (o + \tfrac 1 2) r - \tfrac 1 2
 
-    along each axis, with the ratio :math:`r` of the old size to the new one: PIL's and, with
-    ``antialias``, torchvision's bilinear filter, as a product with a matrix along each axis. Labels
-    are those of the nearest pixels, PIL's ``NEAREST`` and torchvision's ``NEAREST_EXACT``.
+    along each axis, with the ratio :math:`r` of the old size to the new one. It is the bilinear
+    filter of PIL, and of torchvision with ``antialias``, as a product with a matrix along each
+    axis. Labels are read at the nearest pixels, as with PIL's ``NEAREST`` and torchvision's
+    ``NEAREST_EXACT``.
 
     Args:
       image: Array ``[..., height, width, channels]``, of floats or of labels.
@@ -189,7 +186,8 @@ def resize(image: jax.Array, *, size: Sequence[int]) -> jax.Array:
       >>> print(augment.resize(jnp.array([0.0, 1.0]).reshape(1, 2, 1), size=(1, 4))[0, :, 0])
       [0.   0.25 0.75 1.  ]
     """
-    image, size = checked_pixels(image), check_size(size)
+    image = as_pixels(image)
+    size = check_size(size)
     height, width = image.shape[-3:-1]
     if size == (height, width):
         return image
@@ -205,28 +203,28 @@ def resized_crop(
     width: ArrayLike,
     size: Sequence[int],
 ) -> jax.Array:
-    """Changes the size of a window of an image, averaging where it shrinks.
+    """Changes the size of a window of an image, averaging pixels if it shrinks.
 
-    PIL's ``resize`` with its bilinear filter and a ``box``: at the border of the window the filter
-    reads the pixels beyond it, where there are any. Labels are those of the nearest pixels. A
+    It is PIL's ``resize`` with its bilinear filter and a ``box``: at the edge of the window the
+    filter reads the pixels of the image beyond it. Labels are read at the nearest pixels. A
     negative width or height, with ``left`` or ``top`` at the other end, flips.
 
     Args:
       image: Array ``[..., height, width, channels]``, of floats or of labels.
-      top: Rows above the window, not necessarily whole, one number for all or one for each example.
-      left: Columns to its left, likewise.
-      height: Height of the window, likewise.
-      width: Its width, likewise.
+      top: Rows above the window, one number for all or one for each example, not necessarily whole.
+      left: Columns to the left of the window, in the same form.
+      height: Height of the window, in the same form.
+      width: Width of the window, in the same form.
       size: Height and width of the result.
 
     Returns:
-      Array ``[..., *size, channels]`` of the dtype of ``image``. Outside the image the border is
-      repeated.
+      Array ``[..., *size, channels]`` of the dtype of ``image``. Outside the image, the pixels at
+      the border are repeated.
 
     Raises:
       TypeError: ``image`` is complex.
       ValueError: A number does not broadcast to the leading axes of ``image`` or is not finite,
-        ``image`` has no pixels, or ``size`` is no pair of positive integers.
+        ``image`` has no pixels, or ``size`` is not a pair of positive integers.
 
     Example:
       >>> import jax.numpy as jnp
@@ -236,16 +234,18 @@ def resized_crop(
       >>> print(flipped[0, :, 0])
       [3. 2. 1. 0.]
     """
-    image, size = checked_pixels(image), check_size(size)
+    image = as_pixels(image)
+    size = check_size(size)
     if 0 in image.shape[-3:-1]:
         raise ValueError(f"`image` must have pixels, got shape {image.shape}.")
-    names = ("top", "left", "height", "width")
-    values = (top, left, height, width)
-    for value, name in zip(values, names, strict=True):
-        check_finite(value, name)
-    top, left, height, width = (
-        per_example(value, name, image) for value, name in zip(values, names, strict=True)
-    )
+    check_finite(top, "top")
+    check_finite(left, "left")
+    check_finite(height, "height")
+    check_finite(width, "width")
+    top = per_example(top, "top", image)
+    left = per_example(left, "left", image)
+    height = per_example(height, "height", image)
+    width = per_example(width, "width", image)
     if is_labels(image):
         return _nearest(image, (top, height), (left, width), size)
     rows = _weights(top, height, image.shape[-3], size[0])
@@ -261,30 +261,30 @@ def pad(
     fill: ArrayLike = 0.0,
     border: Border | None = None,
 ) -> jax.Array:
-    """Surrounds an image.
+    """Surrounds an image with new pixels.
 
     Args:
       image: Array ``[..., height, width, channels]``, of floats or of labels.
-      width: Pixels on every side, or at the top, the bottom, the left and the right.
-      fill: Value of the new pixels that the dtype holds: a number, or one for each channel.
-      border: Which pixels stand there instead: :func:`edge`, :func:`reflect`, :func:`wrap` or a
-        function like them.
+      width: Number of pixels on every side, or at the top, the bottom, the left and the right.
+      fill: Value of the new pixels, a number or one for each channel, that the dtype can hold.
+      border: Pixels to copy instead of ``fill``: :func:`borders.edge`, :func:`borders.reflect`,
+        :func:`borders.wrap` or a function like them.
 
     Returns:
       The larger array, of the dtype of ``image``.
 
     Raises:
-      TypeError: ``image`` is complex, or a width not an integer.
+      TypeError: ``image`` is complex, or a width is not an integer.
       ValueError: A width is negative, or there are not one or four of them.
 
     Example:
       >>> import jax.numpy as jnp
       >>> from jaxreg import augment
       >>> image = jnp.arange(4.0).reshape(1, 4, 1)
-      >>> print(augment.pad(image, width=(0, 0, 2, 1), border=augment.reflect)[0, :, 0])
+      >>> print(augment.pad(image, width=(0, 0, 2, 1), border=augment.borders.reflect)[0, :, 0])
       [2. 1. 0. 1. 2. 3. 2.]
     """
-    image = checked_pixels(image)
+    image = as_pixels(image)
     widths = tuple(width) if isinstance(width, Sequence) else (width,) * 4
     for value in widths:
         check_static_integer(value, "width")
@@ -293,7 +293,18 @@ def pad(
             "`width` must be one number, zero or positive, or four of them (top, bottom, left, "
             f"right), got {width}."
         )
-    return extended(image, widths[:2], widths[2:], fill=fill, border=border)
+    return extend(image, widths[:2], widths[2:], fill=fill, border=border)
+
+
+def _starts(value: ArrayLike, name: str, image: jax.Array) -> jax.Array:
+    """Checks the first row or column of a crop, and gives one to each example."""
+    if not jnp.issubdtype(jnp.result_type(value), jnp.integer):
+        raise TypeError(
+            f"`{name}` must be an integer, got {jnp.result_type(value)}; between pixels use "
+            "augment.resized_crop."
+        )
+    start = jnp.broadcast_to(jnp.asarray(value, jnp.int32), image.shape[:-3])
+    return place_by_example(start, image)
 
 
 def _nearest(
@@ -302,7 +313,7 @@ def _nearest(
     columns: tuple[jax.Array, jax.Array],
     size: Size,
 ) -> jax.Array:
-    """The labels of a window, each that of the pixel in which the middle of a new pixel lies."""
+    """Reads each label of a window at the pixel that holds the middle of the new pixel."""
 
     def middles(start: jax.Array, extent: jax.Array, length: int, axis: int) -> jax.Array:
         out = jnp.arange(length, dtype=start.dtype)
@@ -310,13 +321,17 @@ def _nearest(
         places = start + (out + 0.5) * (extent / length) - 0.5
         return jnp.broadcast_to(places[..., 0], (*image.shape[:-3], *size))
 
-    y, x = middles(*rows, size[0], -3), middles(*columns, size[1], -2)
+    y = middles(*rows, size[0], -3)
+    x = middles(*columns, size[1], -2)
     return nearest(image, x, y, border=edge)
 
 
 def _weights(start: jax.Array, extent: jax.Array, length: int, size: int) -> jax.Array:
     """Weights ``[..., size, length]`` of the pixels along an axis, which sum to 1."""
-    start, extent = (v.reshape((*v.shape[:-3], 1, 1)) if v.ndim else v for v in (start, extent))
+    if start.ndim:
+        start = start.reshape((*start.shape[:-3], 1, 1))
+    if extent.ndim:
+        extent = extent.reshape((*extent.shape[:-3], 1, 1))
     step = extent / size
     ndim = max(start.ndim, 2)
     out = jnp.arange(size, dtype=step.dtype).reshape((1,) * (ndim - 2) + (size, 1))
@@ -329,6 +344,7 @@ def _weights(start: jax.Array, extent: jax.Array, length: int, size: int) -> jax
 def _product(
     weight_axes: str, weights: jax.Array, axes: str, x: jax.Array, result: str
 ) -> jax.Array:
+    """Multiplies pixels by weights along one axis, named by letters as in ``einsum``."""
     lead = "abdefgijklmn"[: x.ndim - 3]
     weight_lead = lead if weights.ndim > 2 else ""
     form = f"{weight_lead}{weight_axes},{lead}{axes}->{lead}{result}"

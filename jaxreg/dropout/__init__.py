@@ -1,22 +1,26 @@
 """Dropout: functions ``(key, x) -> x`` that randomly remove parts of ``x``.
 
 All of them keep the dtype of ``x``, and all but ``patch_dropout`` its shape. A ``rate`` is the
-probability of *dropping*; it may be a traced array. A rate of 0 is the identity to the bit. A
-Python or NumPy rate outside ``[0, 1]`` raises; an array is clipped to that range. Products are
-computed in float32 and rounded once, so that low precision is as unbiased as float32. The backward
-pass draws the mask again from the key and stores no mask.
+probability of *dropping*; it may be a traced array. A rate of 0 is exactly the identity. A Python
+or NumPy rate outside ``[0, 1]`` raises; an array is clipped to that range. Products are computed in
+float32 and rounded once, so that low precision is as unbiased as float32. The backward pass draws
+the mask again from the key and stores no mask.
 
-There is no evaluation mode: evaluation means not calling the function. The few techniques that do
+There is no evaluation mode: do not call the function in evaluation. The few techniques that do
 something in evaluation have a second function for it.
 
 The random bits of an element are a hash of the key and the element's position: the same on one
-device and on many. Whoever wants JAX's own passes ``bits=jax.random.bits``, at several times
-the cost.
+device and on many. Pass ``bits=jax.random.bits`` to use JAX's generator instead; it is several
+times slower.
 """
 
 from jaxreg.dropout.alpha import alpha_dropout, feature_alpha_dropout
 from jaxreg.dropout.block import drop_block
-from jaxreg.dropout.concrete import concrete_dropout, concrete_dropout_penalty
+from jaxreg.dropout.concrete import (
+    concrete_dropout,
+    concrete_dropout_logit,
+    concrete_dropout_penalty,
+)
 from jaxreg.dropout.depth import drop_path_rates, full_depth, stochastic_depth
 from jaxreg.dropout.elementwise import (
     classical_dropout,
@@ -49,6 +53,7 @@ __all__ = [
     "classical_dropout",
     "classical_scale",
     "concrete_dropout",
+    "concrete_dropout_logit",
     "concrete_dropout_penalty",
     "drop_block",
     "drop_connect",

@@ -1,6 +1,5 @@
-"""Dropout for self-normalizing networks: dropped values become the value that SELU tends to."""
+"""Dropout for self-normalizing networks: dropped elements become the limit of SELU."""
 
-from collections.abc import Collection
 from functools import partial
 
 import jax
@@ -8,9 +7,8 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxreg import _bits
-from jaxreg._checks import check_floating
+from jaxreg._checks import check_axes, check_floating, check_key, check_rate
 from jaxreg._numerics import as_strength, widen
-from jaxreg.dropout._drop import check_arguments, check_axes, clipped, decisions
 
 # Constants of SELU by Klambauer et al., equation 14, with the digits of their appendix.
 _SELU_ALPHA = 1.6732632423543772848170429916717
@@ -59,7 +57,11 @@ def alpha_dropout(
       Klambauer et al., `Self-Normalizing Neural Networks
       <https://arxiv.org/abs/1706.02515>`_, 2017
     """
-    return _checked(key, x, rate, (), bits)
+    check_key(key)
+    check_floating(x, "x")
+    check_rate(rate)
+    p = jnp.clip(as_strength(rate, x), 0, 1)
+    return _mask_and_rescale(key, x, p, x.shape, bits)
 
 
 def feature_alpha_dropout(
@@ -72,8 +74,8 @@ def feature_alpha_dropout(
       y_{n s c} = a \, (m_{n c} x_{n s c} + (1 - m_{n c}) \alpha' - p \, \alpha'), \qquad
       m_{n c} \sim \mathrm{Bernoulli}(1 - p)
 
-    with :math:`a` and :math:`\alpha'` as in :func:`alpha_dropout`: what :func:`spatial_dropout` is
-    to :func:`dropout`.
+    with :math:`a` and :math:`\alpha'` as in :func:`alpha_dropout`, and one decision for a channel,
+    as in :func:`spatial_dropout`.
 
     Args:
       key: PRNG key.
@@ -87,7 +89,7 @@ def feature_alpha_dropout(
 
     Raises:
       TypeError: ``x`` is not floating-point, or ``key`` is not one key.
-      ValueError: ``rate`` is a number outside ``[0, 1]``, or ``x`` has less than two axes.
+      ValueError: ``rate`` is a number outside ``[0, 1]``, or ``x`` has fewer than two axes.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -102,37 +104,31 @@ def feature_alpha_dropout(
       <https://arxiv.org/abs/1706.02515>`_, 2017; Tompson et al., `Efficient Object Localization
       Using Convolutional Networks <https://arxiv.org/abs/1411.4280>`_, 2015
     """
+    check_key(key)
     check_floating(x, "x")
     check_axes(x, 2, "[batch, *spatial, channels]")
-    return _checked(key, x, rate, range(1, x.ndim - 1), bits)
-
-
-def _checked(
-    key: jax.Array,
-    x: jax.Array,
-    rate: ArrayLike,
-    shared: Collection[int],
-    bits: _bits.Bits | None,
-) -> jax.Array:
-    check_arguments(key, x, rate)
-    return _saturated(key, x, clipped(rate, x), decisions(x, shared), bits)
+    check_rate(rate)
+    p = jnp.clip(as_strength(rate, x), 0, 1)
+    mask_shape = (x.shape[0], *(1,) * (x.ndim - 2), x.shape[-1])
+    return _mask_and_rescale(key, x, p, mask_shape, bits)
 
 
 @partial(jax.checkpoint, static_argnums=(3, 4))
-def _saturated(
+def _mask_and_rescale(
     key: jax.Array,
     x: jax.Array,
     rate: jax.Array,
-    shape: tuple[int, ...],
+    mask_shape: tuple[int, ...],
     bits: _bits.Bits | None,
 ) -> jax.Array:
-    dropped = _bits.bernoulli(key, rate, shape, like=x, bits=bits)
+    """Sets elements to the saturation with probability ``rate``, then restores the variance."""
+    dropped = _bits.bernoulli(key, rate, mask_shape, like=x, bits=bits)
     saturation = as_strength(_SATURATION, x)
-    # A rate of 1 gives zeros; its infinite slope is that of a rate of 0 here, to be finite.
+    # A rate of 1 gives zeros. Its slope is infinite, so the slope of a rate of 0 is used instead.
     certain = rate >= 1
     p = jnp.where(certain, jnp.zeros_like(rate), rate)
     slope = 1 / jnp.sqrt((1 - p) * (1 + p * saturation**2))
-    # The difference of the equation, taken by hand, loses no digits at a rate close to 1.
+    # The equation subtracts two close numbers at a rate close to 1; this form loses no digits.
     low = slope * (1 - p) * saturation
     kept = slope * (widen(x) - p * saturation)
     y = jnp.where(dropped, low.astype(kept.dtype), kept).astype(x.dtype)

@@ -1,4 +1,4 @@
-"""Inverted dropout of contiguous blocks of a map, with the rate met exactly in expectation."""
+"""Inverted dropout of contiguous blocks of a map, whose expected rate is exact."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -10,24 +10,30 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from jaxreg import _bits
-from jaxreg._checks import canonical_axes, check_static_integer, is_static
-from jaxreg._numerics import widen
+from jaxreg._checks import (
+    canonical_axes,
+    check_floating,
+    check_key,
+    check_rate,
+    check_static_integer,
+    is_static,
+)
+from jaxreg._numerics import as_strength, widen
 from jaxreg._sharding import place_like, whole_along
-from jaxreg.dropout._drop import check_arguments, clipped, decisions
 
 # Reaches float32 precision from 1e-6 to 1 - 2**-24, for up to 64 x 64 x 64 blocks; 7 would do.
 _NEWTON_STEPS = 8
 
 
-class _Draw(NamedTuple):
-    """Static description of a mask: a block of some length along each of the block axes."""
+class _Mask(NamedTuple):
+    """Static description of a mask: its shape, and the length of a block along each block axis."""
 
-    shape: tuple[int, ...]  # of the decisions
-    sizes: tuple[tuple[int, int], ...]  # pairs of axis and length of a block
+    shape: tuple[int, ...]  # 1 along axes that share a decision
+    sizes: tuple[tuple[int, int], ...]  # pairs of an axis and the length of a block
 
     @property
     def starts(self) -> tuple[int, ...]:
-        """Shape of the positions at which a block can start and still lie within the map."""
+        """Shape of the positions at which a block can start and still fit into the map."""
         size = dict(self.sizes)
         return tuple(n - size.get(axis, 1) + 1 for axis, n in enumerate(self.shape))
 
@@ -50,13 +56,13 @@ def drop_block(
       s_k \sim \mathrm{Bernoulli}(\gamma), \qquad
       \frac 1 N \sum_i (1 - \gamma)^{|K_i|} = 1 - p
 
-    Blocks start independently at the positions :math:`k` where they lie within the map, and
+    Blocks start independently at the positions :math:`k` where they fit into the map, and
     :math:`K_i` are the starts whose block covers position :math:`i`. The paper approximates
     :math:`\gamma`; here it solves the last equation, so that the expected share of dropped elements
-    is :math:`p` for every size of map and block, odd or even. The scale makes the mean of the mask
-    over an example 1; :math:`N` counts the elements of an example, not of the batch, so that no
-    example depends on another. It is one scale for a whole example: border elements, which fewer
-    blocks cover and drop, are above ``x`` in expectation, and central ones below.
+    is :math:`p` for every size of map and block. The scale makes the mean of the mask over an
+    example 1; :math:`N` counts the elements of an example, not of the batch, so that examples are
+    independent. An example has one scale: border elements, which fewer blocks cover, are above
+    ``x`` in expectation, and central ones below.
 
     A block of size 1 is elementwise dropout, a block of the whole map spatial dropout. For block
     dropout of features use ``axis=-1`` on ``[batch, features]``.
@@ -73,7 +79,7 @@ def drop_block(
       bits: Source of random bits in place of the package's own, such as ``jax.random.bits``.
 
     Returns:
-      Array with the shape and dtype of ``x``; an example of which nothing is left is zero.
+      Array with the shape and dtype of ``x``; an example that loses every element is zero.
 
     Raises:
       TypeError: ``x`` is not floating-point, or ``key`` is not one key.
@@ -92,7 +98,9 @@ def drop_block(
       Ghiasi et al., `DropBlock: A regularization method for convolutional networks
       <https://arxiv.org/abs/1810.12890>`_, 2018
     """
-    check_arguments(key, x, rate)
+    check_key(key)
+    check_floating(x, "x")
+    check_rate(rate)
     sizes = _block_sizes(x, axis, block_size)
     shared = canonical_axes(broadcast_axes, x.ndim, "broadcast_axes")
     for a, _ in sizes:
@@ -101,17 +109,18 @@ def drop_block(
                 f"`broadcast_axes` must not hold the block axis {a}, got {broadcast_axes}; "
                 "a longer `block_size` drops more along it."
             )
-    draw = _Draw(decisions(x, shared), sizes)
-    p = clipped(rate, x)
+    shape = tuple(1 if a in shared else size for a, size in enumerate(x.shape))
+    mask = _Mask(shape, sizes)
+    p = jnp.clip(as_strength(rate, x), 0, 1)
     # The compiler folds the unrolled steps of a static rate into a constant.
-    start_rate = _start_rate(p, draw, unroll=is_static(rate))
-    return _scaled(key, x, p, start_rate, draw, bits)
+    start_rate = _start_rate(p, mask, unroll=is_static(rate))
+    return _mask_and_scale(key, x, p, start_rate, mask, bits)
 
 
 def _block_sizes(
     x: jax.Array, axis: int | Sequence[int] | None, block_size: int | Sequence[int]
 ) -> tuple[tuple[int, int], ...]:
-    """Checked pairs of a block axis and the length of a block along it."""
+    """Checks and returns pairs of a block axis and the length of a block along it."""
     given = range(1, x.ndim - 1) if axis is None else axis
     axes = canonical_axes(given, x.ndim)
     if not 1 <= len(axes) <= 3 or 0 in axes:
@@ -120,18 +129,19 @@ def _block_sizes(
             f"{axes} for `x` of shape {x.shape}; pass axis=-1 for [batch, features]."
         )
     if not isinstance(block_size, Sequence):
-        return tuple((a, _fitting(block_size, a, x)) for a in axes)
+        return tuple((a, _check_block_size(block_size, a, x)) for a in axes)
     order = given if isinstance(given, Sequence) else (given,)
     if len(block_size) != len(axes):
         raise ValueError(
             f"`block_size` must be one length, or one for each of the {len(axes)} block axes, got "
             f"{block_size}."
         )
-    return tuple((a % x.ndim, _fitting(b, a, x)) for a, b in zip(order, block_size, strict=True))
+    pairs = zip(order, block_size, strict=True)
+    return tuple((a % x.ndim, _check_block_size(b, a, x)) for a, b in pairs)
 
 
-def _fitting(size: int, axis: int, x: jax.Array) -> int:
-    """Checked length of a block along an axis."""
+def _check_block_size(size: int, axis: int, x: jax.Array) -> int:
+    """Checks and returns the length of a block along an axis."""
     check_static_integer(size, "block_size")
     if not 1 <= size <= x.shape[axis]:
         raise ValueError(
@@ -142,21 +152,21 @@ def _fitting(size: int, axis: int, x: jax.Array) -> int:
 
 
 @partial(jax.checkpoint, static_argnums=(4, 5))
-def _scaled(
+def _mask_and_scale(
     key: jax.Array,
     x: jax.Array,
     rate: jax.Array,
     start_rate: jax.Array,
-    draw: _Draw,
+    mask: _Mask,
     bits: _bits.Bits | None,
 ) -> jax.Array:
-    whole = whole_along(x, [axis for axis, _ in draw.sizes])
-    starts = _bits.bernoulli(key, start_rate, draw.starts, like=whole, bits=bits)
-    dropped = _covered(starts, draw.sizes)
+    whole = whole_along(x, [axis for axis, _ in mask.sizes])
+    starts = _bits.bernoulli(key, start_rate, mask.starts, like=whole, bits=bits)
+    dropped = _cover(starts, mask.sizes)
     of_example = tuple(range(1, x.ndim))
     lost = jnp.sum(dropped, axis=of_example, keepdims=True, dtype=jnp.int32)
-    number = int(np.prod(draw.shape[1:]))
-    # Where nothing is left, dividing by 1 instead of 0 keeps NaN out of the gradient.
+    number = int(np.prod(mask.shape[1:]))
+    # If nothing is left, dividing by 1 instead of 0 keeps NaN out of the gradient.
     left = jnp.maximum(number - lost, 1).astype(rate.dtype)
     scaled = (widen(x) * (number / left)).astype(x.dtype)
     dropped = place_like(jnp.broadcast_to(dropped, x.shape), x)
@@ -165,35 +175,37 @@ def _scaled(
     return jnp.where(rate == 0, x, y)
 
 
-def _covered(starts: jax.Array, sizes: tuple[tuple[int, int], ...]) -> jax.Array:
+def _cover(starts: jax.Array, sizes: tuple[tuple[int, int], ...]) -> jax.Array:
     """Marks every position of the blocks that start at the marked positions."""
     for axis, size in sizes:
-        # One axis after the other: the work grows with the edge of a block, not with its volume.
+        # One axis after the other, so that the work grows with the edge of a block, not its volume.
         window = [1] * starts.ndim
         padding = [(0, 0)] * starts.ndim
-        window[axis], padding[axis] = size, (size - 1, size - 1)
+        window[axis] = size
+        padding[axis] = (size - 1, size - 1)
         ones = [1] * starts.ndim
         starts = jax.lax.reduce_window(starts, False, jax.lax.bitwise_or, window, ones, padding)
     return starts
 
 
-def _start_rate(rate: jax.Array, draw: _Draw, *, unroll: bool) -> jax.Array:
-    r"""Probability that a block starts at a position, such that elements are dropped at ``rate``.
+def _start_rate(rate: jax.Array, mask: _Mask, *, unroll: bool) -> jax.Array:
+    r"""Returns the probability that a block starts at a position, for a rate of dropped elements.
 
     With :math:`s = -\log(1 - \gamma)` and :math:`n_i` blocks that could cover position :math:`i`,
     it solves :math:`\log \mathrm{mean}_i \exp(-s n_i) = \log(1 - p)`. The left side is convex and
     falls, and by Jensen's inequality lies above :math:`-s \, \mathrm{mean}_i n_i`: Newton's method
     started at the root of that line approaches the solution from the left.
     """
-    numbers, shares = _coverage(draw)
-    n, share = jnp.asarray(numbers, rate.dtype), jnp.asarray(shares, rate.dtype)
+    numbers, shares = _coverage(mask)
+    n = jnp.asarray(numbers, rate.dtype)
+    share = jnp.asarray(shares, rate.dtype)
     rate = jax.lax.stop_gradient(rate)
     target = jnp.log1p(-jnp.minimum(rate, 1 - jnp.finfo(rate.dtype).epsneg))
 
     def step(_: int, s: jax.Array) -> jax.Array:
         free = jnp.exp(-s * n)
         kept = jnp.sum(share * free)
-        # The smaller of two numbers that add to 1 is a sum of its own, exact when tiny.
+        # `lost` is `1 - kept`, summed separately so that it is exact when it is tiny.
         lost = -jnp.sum(share * jnp.expm1(-s * n))
         log_kept = jnp.where(lost < 0.5, jnp.log1p(-lost), jnp.log(kept))
         return s + (log_kept - target) * kept / jnp.sum(share * n * free)
@@ -203,13 +215,15 @@ def _start_rate(rate: jax.Array, draw: _Draw, *, unroll: bool) -> jax.Array:
     return jnp.where(rate >= 1, jnp.ones_like(rate), -jnp.expm1(-s))
 
 
-def _coverage(draw: _Draw) -> tuple[np.ndarray, np.ndarray]:
-    """The different numbers of blocks that can cover a position, and their shares of the map."""
-    numbers, shares = np.ones(1), np.ones(1)
-    for axis, size in draw.sizes:
-        length = draw.shape[axis]
+def _coverage(mask: _Mask) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the distinct numbers of blocks that can cover a position, and their frequencies."""
+    numbers = np.ones(1)
+    shares = np.ones(1)
+    for axis, size in mask.sizes:
+        length = mask.shape[axis]
         position = np.arange(length)
-        last, first = np.minimum(position, length - size), np.maximum(position - size + 1, 0)
+        first = np.maximum(position - size + 1, 0)
+        last = np.minimum(position, length - size)
         along, count = np.unique(last - first + 1, return_counts=True)
         numbers, inverse = np.unique(np.outer(numbers, along).ravel(), return_inverse=True)
         shares = np.bincount(inverse, np.outer(shares, count / length).ravel())

@@ -19,7 +19,7 @@ from jaxreg._checks import (
 )
 from jaxreg._numerics import align, as_strength, square, widen
 
-# Beyond these logits nothing changes but what overflows.
+# Beyond these logits the result does not change, but intermediate numbers overflow.
 _LOGITS = (-1000.0, 60.0)
 _COLDEST = 1e-6
 
@@ -42,17 +42,17 @@ def concrete_dropout(
 
     At any temperature :math:`z_i > 1/2` with probability :math:`p`. As :math:`T` goes to 0 this
     becomes :func:`dropout` at the rate :math:`p`, and the mean over masks ``x``; the paper's
-    experiments have :math:`T = 0.1`. Add :func:`concrete_dropout_penalty` to the loss. In
-    evaluation the paper averages over masks; leaving the function out takes one pass.
+    experiments use :math:`T = 0.1`. Add :func:`concrete_dropout_penalty` to the loss. In evaluation
+    the paper averages over masks; leaving the function out needs one pass only.
 
-    The uniform numbers :math:`u_i` are odd multiples of 2**-24: an element is dropped with
-    probability :math:`p` to within 2**-24, and with a logit below -16.6 never.
+    The uniform numbers :math:`u_i` are odd multiples of 2**-24: the probability of dropping an
+    element is :math:`p` to within 2**-24, and 0 for a logit below -16.6.
 
     Args:
       key: PRNG key.
       x: Floating-point array of any shape.
       logit: Logit :math:`l` of the rate: a number, or an array that broadcasts to ``x``. Minus
-        infinity is the identity to the bit; more than 60 counts as 60.
+        infinity is exactly the identity; more than 60 counts as 60.
       temperature: Temperature :math:`T`, positive; less than 1e-6 counts as 1e-6.
       bits: Source of random bits in place of the package's own, such as ``jax.random.bits``.
 
@@ -81,7 +81,7 @@ def concrete_dropout(
     _check_number(logit, "logit")
     check_scalar(temperature, "temperature")
     if is_static(temperature) and not float(temperature) > 0:  # pyright: ignore[reportArgumentType]
-        raise ValueError(f"`temperature` must be positive, got {temperature}; the paper has 0.1.")
+        raise ValueError(f"`temperature` must be positive, got {temperature}; the paper uses 0.1.")
     return _concrete(key, x, align(logit, x), as_strength(temperature, x), bits)
 
 
@@ -99,13 +99,14 @@ def concrete_dropout_penalty(
     The paper weighs the divergence by :math:`1 / N`, the number of examples, in a loss that is the
     mean of :math:`-\log p(y \mid x)`, as cross entropy is. With a prior of length scale
     :math:`\ell` this is :math:`\lambda = \ell^2 / (2 N)` and :math:`\eta = 1 / N`. For the mean of
-    squared errors of a model with precision :math:`\tau`, the inverse variance of observations, all
-    is multiplied by :math:`2 / \tau`: :math:`\lambda = \ell^2 / (\tau N)` and :math:`\eta = 2 /
-    (\tau N)`, the ``weight_regularizer`` and ``dropout_regularizer`` of the authors' code.
+    squared errors of a model with precision :math:`\tau`, the inverse variance of observations,
+    both are multiplied by :math:`2 / \tau`: :math:`\lambda = \ell^2 / (\tau N)` and
+    :math:`\eta = 2 / (\tau N)`, the ``weight_regularizer`` and ``dropout_regularizer`` of the
+    authors' code.
 
     Args:
-      w: Weights of the layer that follows, floating-point, ``[..., in, out]``; its inputs are the
-        :math:`K` along the last axis but one.
+      w: Weights of the layer that follows, floating-point, ``[..., in, out]``; its :math:`K` inputs
+        are the second axis from the end.
       logit: Logit :math:`l` of the rate, one number or one for each input; more than 60 counts as
         60.
       weight: Factor :math:`\lambda` of the squares, zero or positive.
@@ -116,7 +117,7 @@ def concrete_dropout_penalty(
 
     Raises:
       TypeError: ``w`` is not floating-point.
-      ValueError: ``w`` has less than two axes, ``logit`` is NaN or does not broadcast to the
+      ValueError: ``w`` has fewer than two axes, ``logit`` is NaN or does not broadcast to the
         inputs, or ``weight`` or ``entropy_weight`` is a negative number.
 
     Example:
@@ -147,6 +148,35 @@ def concrete_dropout_penalty(
     return as_strength(weight, w) * squares - as_strength(entropy_weight, w) * entropy
 
 
+def concrete_dropout_logit(init_rate: float) -> float:
+    r"""Returns the logit at which the rate of :func:`concrete_dropout` starts to be learned.
+
+    .. math::
+
+      l = \log p - \log(1 - p)
+
+    Args:
+      init_rate: Probability :math:`p` of dropping at the start, a Python number between 0 and 1.
+
+    Returns:
+      Python number.
+
+    Raises:
+      ValueError: ``init_rate`` is not between 0 and 1.
+
+    Example:
+      >>> from jaxreg import dropout
+      >>> print(round(dropout.concrete_dropout_logit(0.1), 3))
+      -2.197
+    """
+    if not 0 < init_rate < 1:
+        raise ValueError(
+            f"`init_rate` must be a probability in (0, 1), got {init_rate}; the logit of 0 or 1 is "
+            "infinite, so start from a small rate in place of 0."
+        )
+    return math.log(init_rate) - math.log1p(-init_rate)
+
+
 @partial(jax.checkpoint, static_argnums=(4,))
 def _concrete(
     key: jax.Array,
@@ -159,14 +189,14 @@ def _concrete(
     noise = jnp.log(u) - jnp.log1p(-u)
     finite = _within_range(logit)
     heat = jnp.maximum(temperature, _COLDEST)
-    # The share that stays underflows where 1 / (1 - p) is huge, but not their product.
+    # If 1 / (1 - p) is huge, the kept share underflows, but their product does not.
     log_kept = jax.nn.log_sigmoid(-(finite + noise) / heat) + jax.nn.softplus(finite)
     scaled = (widen(x) * jnp.exp(log_kept)).astype(x.dtype)
     return jnp.where(logit == -jnp.inf, x, scaled)
 
 
 def _check_number(value: ArrayLike, name: str) -> None:
-    """Raises where ``value`` is NaN on the host; arrays pass."""
+    """Raises if ``value`` is NaN on the host; arrays pass."""
     if is_static(value):
         check_between(value, name, -math.inf, math.inf)
 

@@ -10,13 +10,13 @@ from jax.typing import ArrayLike
 from jaxreg import _bits
 from jaxreg._checks import (
     check_floating,
+    check_key,
     check_rate,
     check_static_integer,
     is_static,
     is_static_zero,
 )
-from jaxreg._numerics import widen
-from jaxreg.dropout._drop import check_arguments, clipped, kept
+from jaxreg._numerics import as_strength, keep_rate, widen
 
 Block = Callable[[jax.Array], jax.Array]
 
@@ -29,17 +29,16 @@ def drop_path_rates(final_rate: ArrayLike, depth: int) -> tuple[ArrayLike, ...]:
       p_i = \frac{i}{d - 1} \, p, \qquad i = 0, \dots, d - 1
 
     Early blocks compute features that all others build on. The paper counts from 1, so that the
-    first block is dropped too; this is the rule of ConvNeXt, of the vision transformers and of
-    timm, whose first block always stays.
+    first block is dropped too; this is the rule of ConvNeXt, vision transformers and timm, which
+    always keep the first block.
 
     Args:
-      final_rate: Rate :math:`p` of the last block, in ``[0, 1]``; of the only one where there is
-        one.
+      final_rate: Rate :math:`p` of the last block, or of the only one, in ``[0, 1]``.
       depth: Number :math:`d` of blocks.
 
     Returns:
-      Tuple of ``depth`` numbers, or arrays where ``final_rate`` is one, for :func:`drop_path` or
-      :func:`stochastic_depth`.
+      Tuple of ``depth`` numbers for :func:`drop_path` or :func:`stochastic_depth`; arrays if
+      ``final_rate`` is one.
 
     Raises:
       TypeError: ``depth`` is not an integer, or ``final_rate`` is an array of integers.
@@ -62,9 +61,11 @@ def drop_path_rates(final_rate: ArrayLike, depth: int) -> tuple[ArrayLike, ...]:
     last: Any = final_rate
     if not is_static(final_rate):
         check_floating(last, "final_rate")
-        last = clipped(last, last)
-    # The fraction comes first: the last one is 1, so that the last rate is `final_rate` exactly.
-    return tuple(last * (i / (depth - 1)) for i in range(depth)) if depth > 1 else (last,)
+        last = jnp.clip(as_strength(last, last), 0, 1)
+    if depth == 1:
+        return (last,)
+    # The fraction is computed first: the last one is 1, so that the last rate is exact.
+    return tuple(last * (i / (depth - 1)) for i in range(depth))
 
 
 def stochastic_depth(
@@ -82,20 +83,21 @@ def stochastic_depth(
 
       y = x + \frac{m}{1 - p} \, f(x), \qquad m \sim \mathrm{Bernoulli}(1 - p)
 
-    The one decision stands in a ``cond``: where :math:`m = 0` neither the block nor its backward
-    pass is computed. ``jax.vmap`` over keys, rates or ``x`` turns a ``cond`` into a select, which
-    computes the block each time. :func:`drop_path` decides for every example and always computes.
-    On a CPU, XLA computes convolutions in a conditional some ten times slower than elsewhere, which
-    is more than skipping saves; dense blocks are not affected. :func:`full_depth` is evaluation.
+    The decision is a ``cond``: if :math:`m = 0`, neither the block nor its backward pass is
+    computed. ``jax.vmap`` over keys, rates or ``x`` turns the ``cond`` into a select, which always
+    computes the block. :func:`drop_path` decides for every example and always computes. On CPU, XLA
+    computes convolutions in a conditional about ten times slower than elsewhere, which costs more
+    than skipping saves; dense blocks are not affected. Use :func:`full_depth` in evaluation.
 
     Args:
       key: PRNG key.
       block: The function :math:`f`, without the shortcut; its result is like ``x``. It may close
         over parameters, and gradients reach them.
       x: Floating-point array of any shape.
-      rate: Probability :math:`p` of skipping, in ``[0, 1]``. A number 0 decides nothing and always
-        adds; a rate of 1 returns ``x``.
-      cond: Called as ``cond(predicate, true_function, false_function, x)``, to pass a lifted one.
+      rate: Probability :math:`p` of skipping, in ``[0, 1]``. A Python or NumPy 0 always adds and
+        draws nothing; a rate of 1 returns ``x``.
+      cond: Called as ``cond(predicate, true_function, false_function, x)``; pass a lifted one in a
+        module.
       bits: Source of random bits in place of the package's own, such as ``jax.random.bits``.
 
     Returns:
@@ -119,21 +121,25 @@ def stochastic_depth(
       Huang et al., `Deep Networks with Stochastic Depth
       <https://arxiv.org/abs/1603.09382>`_, 2016
     """
-    check_arguments(key, x, rate)
+    check_key(key)
+    check_floating(x, "x")
+    check_rate(rate)
     if is_static_zero(rate):
         return full_depth(block, x)
-    p = clipped(rate, x)
+    p = jnp.clip(as_strength(rate, x), 0, 1)
 
-    def added(x: jax.Array) -> jax.Array:
-        return _sum(x, _checked(block(x), x), p, kept(rate, x))
+    def add_branch(x: jax.Array) -> jax.Array:
+        branch = block(x)
+        _check_branch(branch, x)
+        return _sum(x, branch, p, keep_rate(rate, x))
 
     skipped = _bits.bernoulli(key, p, (), like=p, bits=bits)
-    # A rate of NaN takes the branch that returns NaN; what it decides depends on the platform.
-    return cond(~skipped | jnp.isnan(p), added, lambda x: x, x)
+    # The decision at a rate of NaN depends on the platform: always add, which returns NaN.
+    return cond(~skipped | jnp.isnan(p), add_branch, lambda x: x, x)
 
 
 def full_depth(block: Block, x: jax.Array) -> jax.Array:
-    r"""Adds a residual block: what evaluation makes of :func:`stochastic_depth`.
+    r"""Adds a residual block: :func:`stochastic_depth` in evaluation.
 
     .. math::
 
@@ -161,29 +167,30 @@ def full_depth(block: Block, x: jax.Array) -> jax.Array:
       <https://arxiv.org/abs/1603.09382>`_, 2016
     """
     check_floating(x, "x")
-    return x + _checked(block(x), x)
+    branch = block(x)
+    _check_branch(branch, x)
+    return x + branch
 
 
-def _sum(x: jax.Array, branch: jax.Array, rate: jax.Array, keep_rate: jax.Array) -> jax.Array:
-    """Returns ``x + branch / keep_rate`` with one rounding."""
-    # Where a select computes both sides, dividing by 1 instead of 0 keeps NaN out of the gradient.
-    keep_rate = jnp.where(rate >= 1, jnp.ones_like(rate), keep_rate)
+def _sum(x: jax.Array, branch: jax.Array, p: jax.Array, keep: jax.Array) -> jax.Array:
+    """Returns ``x + branch / keep`` with one rounding, where ``keep`` is ``1 - p``."""
+    # A select computes both sides: dividing by 1 instead of 0 keeps NaN out of the gradient.
+    keep = jnp.where(p >= 1, jnp.ones_like(p), keep)
     branch = widen(branch)
-    branch = jnp.where(rate == 0, branch, branch / keep_rate)
+    branch = jnp.where(p == 0, branch, branch / keep)
     return (widen(x) + branch).astype(x.dtype)
 
 
-def _checked(branch: jax.Array, x: jax.Array) -> jax.Array:
+def _check_branch(branch: jax.Array, x: jax.Array) -> None:
     """Raises unless the result of the block is like its input."""
     if not hasattr(branch, "dtype"):
         raise TypeError(f"`block` must return an array, got {type(branch).__name__}.")
     if branch.shape != x.shape:
         raise ValueError(
-            f"`block` must return the shape of `x`, {x.shape}, got {branch.shape}; where the "
+            f"`block` must return the shape of `x`, {x.shape}, got {branch.shape}; if the "
             "shortcut has weights of its own, use drop_path."
         )
     if branch.dtype != x.dtype:
         raise TypeError(
             f"`block` must return the dtype of `x`, {x.dtype}, got {branch.dtype}; cast it inside."
         )
-    return branch

@@ -1,4 +1,4 @@
-"""Techniques that treat every element by itself."""
+"""Dropout that decides for each element, and keys for the devices of a mesh."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -10,8 +10,7 @@ from jax.typing import ArrayLike
 
 from jaxreg import _bits
 from jaxreg._checks import canonical_axes, check_floating, check_key, check_rate, is_static
-from jaxreg._numerics import as_strength, widen
-from jaxreg.dropout._drop import check_arguments, clipped, inverted
+from jaxreg._numerics import as_strength, keep_rate, widen
 
 
 def dropout(
@@ -54,15 +53,19 @@ def dropout(
       Srivastava et al., `Dropout: A Simple Way to Prevent Neural Networks from Overfitting
       <https://jmlr.org/papers/v15/srivastava14a.html>`_, 2014
     """
+    check_key(key)
     check_floating(x, "x")
+    check_rate(rate)
     shared = canonical_axes(broadcast_axes, x.ndim, "broadcast_axes")
-    return inverted(key, x, rate=rate, shared=shared, bits=bits)
+    mask_shape = tuple(1 if axis in shared else size for axis, size in enumerate(x.shape))
+    p = jnp.clip(as_strength(rate, x), 0, 1)
+    return _mask_and_scale(key, x, p, keep_rate(rate, x), mask_shape, bits)
 
 
 def classical_dropout(
     key: jax.Array, x: jax.Array, *, rate: ArrayLike, bits: _bits.Bits | None = None
 ) -> jax.Array:
-    r"""Drops elements at random and leaves the others as they are.
+    r"""Drops elements at random and leaves the others unchanged.
 
     .. math::
 
@@ -94,12 +97,15 @@ def classical_dropout(
       Hinton et al., `Improving neural networks by preventing co-adaptation of feature detectors
       <https://arxiv.org/abs/1207.0580>`_, 2012
     """
-    check_arguments(key, x, rate)
-    return _classical(key, x, clipped(rate, x), bits)
+    check_key(key)
+    check_floating(x, "x")
+    check_rate(rate)
+    p = jnp.clip(as_strength(rate, x), 0, 1)
+    return _mask(key, x, p, bits)
 
 
 def classical_scale(x: jax.Array, *, rate: ArrayLike) -> jax.Array:
-    r"""Scales down by the rate of keeping: what :func:`classical_dropout` does in evaluation.
+    r"""Scales down by the probability of keeping, for evaluation with :func:`classical_dropout`.
 
     .. math::
 
@@ -128,8 +134,8 @@ def classical_scale(x: jax.Array, *, rate: ArrayLike) -> jax.Array:
     """
     check_floating(x, "x")
     check_rate(rate)
-    p = clipped(rate, x)
-    # A product with 0 would keep NaN and infinities that training drops for sure.
+    p = jnp.clip(as_strength(rate, x), 0, 1)
+    # A product with 0 would keep NaN and infinities, which training always drops.
     scaled = jnp.where(p == 1, jnp.zeros_like(x), (widen(x) * (1 - p)).astype(x.dtype))
     return jnp.where(p == 0, x, scaled)
 
@@ -169,28 +175,31 @@ def gaussian_dropout(
       Srivastava et al., `Dropout: A Simple Way to Prevent Neural Networks from Overfitting
       <https://jmlr.org/papers/v15/srivastava14a.html>`_, 2014, section 10
     """
-    check_arguments(key, x, rate)
+    check_key(key)
+    check_floating(x, "x")
+    check_rate(rate)
     if is_static(rate) and float(rate) == 1:  # pyright: ignore[reportArgumentType]
         raise ValueError(
             f"`rate` of `gaussian_dropout` must be below 1, got {rate}: the variance would be "
             "infinite; use a smaller rate."
         )
     largest = 1 - float(np.finfo(np.float32).epsneg)
-    return _gaussian(key, x, jnp.clip(as_strength(rate, x), 0, largest), bits)
+    p = jnp.clip(as_strength(rate, x), 0, largest)
+    return _gaussian(key, x, p, bits)
 
 
 def fold_in_axis(key: jax.Array, axis_name: str | tuple[str, ...]) -> jax.Array:
     """Gives every device of a named mesh axis its own key, inside ``shard_map`` or ``pmap``.
 
-    Under plain ``jit`` nothing is needed: the mask is drawn for the global array. Inside
-    ``shard_map`` each device sees only its shard, and one key would draw the same mask on each.
+    Plain ``jit`` does not need it: the mask is drawn for the global array. Inside ``shard_map``
+    each device sees only its shard, and one key would draw the same mask on each.
 
     Args:
       key: PRNG key, the same on all devices.
-      axis_name: The mesh axis, or axes, over which the keys have to differ.
+      axis_name: Mesh axis or axes along which the keys differ.
 
     Returns:
-      A key that depends on the position along the axes.
+      Key that depends on the position along the axes.
 
     Example:
       >>> import jax
@@ -205,8 +214,32 @@ def fold_in_axis(key: jax.Array, axis_name: str | tuple[str, ...]) -> jax.Array:
     return jax.random.fold_in(key, jax.lax.axis_index(axis_name))
 
 
+@partial(jax.checkpoint, static_argnums=(4, 5))
+def _mask_and_scale(
+    key: jax.Array,
+    x: jax.Array,
+    p: jax.Array,
+    keep: jax.Array,
+    mask_shape: tuple[int, ...],
+    bits: _bits.Bits | None,
+) -> jax.Array:
+    """Drops with probability ``p`` and divides the rest by ``keep``, which is ``1 - p``."""
+    dropped = _bits.below(_bits.draw(key, mask_shape, like=x, bits=bits), p)
+    # A rate of 1 drops everything: dividing by 1 instead of 0 keeps NaN out of the gradient.
+    keep = jnp.where(p >= 1, jnp.ones_like(p), keep)
+    scaled = widen(x) / keep
+    if scaled.dtype != x.dtype:
+        # With p = 0.9, bfloat16 quotients are often halfway between two numbers. In float32 the
+        # divisor is slightly off, which would round all of these ties the same way. Rounding to
+        # 18 bits first restores the ties, and half of them round up.
+        scaled = jax.lax.reduce_precision(scaled, exponent_bits=8, mantissa_bits=18)
+    scaled = scaled.astype(x.dtype)
+    # Even a division by 1 is not exact on devices that flush subnormal numbers to zero.
+    return jnp.where(p == 0, x, jnp.where(dropped, jnp.zeros_like(x), scaled))
+
+
 @partial(jax.checkpoint, static_argnums=(3,))
-def _classical(key: jax.Array, x: jax.Array, rate: jax.Array, bits: _bits.Bits | None) -> jax.Array:
+def _mask(key: jax.Array, x: jax.Array, rate: jax.Array, bits: _bits.Bits | None) -> jax.Array:
     dropped = _bits.bernoulli(key, rate, x.shape, like=x, bits=bits)
     kept = jnp.where(dropped, jnp.zeros_like(x), x)
     return jnp.where(jnp.isnan(rate), jnp.full_like(x, jnp.nan), kept)
@@ -215,7 +248,7 @@ def _classical(key: jax.Array, x: jax.Array, rate: jax.Array, bits: _bits.Bits |
 @partial(jax.checkpoint, static_argnums=(3,))
 def _gaussian(key: jax.Array, x: jax.Array, rate: jax.Array, bits: _bits.Bits | None) -> jax.Array:
     noise = _bits.normal(key, x.shape, like=x, bits=bits).astype(rate.dtype)
-    # The root of 0 has no derivative: a rate of 0 takes the other branch with a finite one.
+    # The root has an infinite derivative at 0: a rate of 0 takes the other branch.
     odds = jnp.where(rate == 0, jnp.ones_like(rate), rate / (1 - rate))
     noisy = (widen(x) * (1 + jnp.sqrt(odds) * noise)).astype(x.dtype)
     return jnp.where(rate == 0, x, noisy)

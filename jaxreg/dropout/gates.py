@@ -29,16 +29,15 @@ def hard_concrete(
       s_i = \sigma\left(\frac{\log u_i - \log(1 - u_i) + \log \alpha_i}{\beta}\right), \qquad
       u_i \sim \mathcal U(0, 1)
 
-    Multiply weights, or what comes out of a unit, by the gates, and add
-    :func:`jaxreg.penalties.hard_concrete_l0` of the same arguments to the loss. The gate of a group
-    of weights has the shape ``[groups, 1]`` or the like. In evaluation take
-    :func:`hard_concrete_inference`.
+    Multiply weights, or outputs of units, by the gates, and add
+    :func:`jaxreg.penalties.hard_concrete_l0` of the same arguments to the loss. Gates of groups of
+    weights have a shape such as ``[groups, 1]``. In evaluation use :func:`hard_concrete_inference`.
 
     Args:
       key: PRNG key.
       log_alpha: Real floating-point parameters :math:`\log \alpha`, one for each gate.
       temperature: Temperature :math:`\beta`, positive; less than 1e-6 counts as 1e-6.
-      low: Lower end :math:`\gamma` before the gate is cut to ``[0, 1]``, negative.
+      low: Lower end :math:`\gamma` before the gate is clipped to ``[0, 1]``, negative.
       high: Upper end :math:`\zeta`, above 1. The defaults are the paper's.
       bits: Source of random bits in place of the package's own, such as ``jax.random.bits``.
 
@@ -47,8 +46,8 @@ def hard_concrete(
 
     Raises:
       TypeError: ``log_alpha`` is not real and floating-point, or ``key`` is not one key.
-      ValueError: ``temperature`` is a number that is not positive, ``low`` one that is not
-        negative, or ``high`` one that is not above 1.
+      ValueError: ``temperature`` is a number that is not positive, ``low`` a number that is not
+        negative, or ``high`` a number that is not above 1.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -69,7 +68,7 @@ def hard_concrete(
 def hard_concrete_inference(
     log_alpha: jax.Array, *, low: ArrayLike = LOW, high: ArrayLike = HIGH
 ) -> jax.Array:
-    r"""Gates of :func:`hard_concrete` for evaluation, without noise.
+    r"""Returns gates of :func:`hard_concrete` for evaluation, without noise.
 
     .. math::
 
@@ -85,7 +84,8 @@ def hard_concrete_inference(
 
     Raises:
       TypeError: ``log_alpha`` is not real and floating-point.
-      ValueError: ``low`` is a number that is not negative, or ``high`` one that is not above 1.
+      ValueError: ``low`` is a number that is not negative, or ``high`` a number that is not above
+        1.
 
     Example:
       >>> import jax.numpy as jnp
@@ -98,7 +98,7 @@ def hard_concrete_inference(
       <https://arxiv.org/abs/1712.01312>`_, 2018, equation 13
     """
     _, ends = gate_strengths(log_alpha, TEMPERATURE, low, high)
-    return _cut(jax.nn.sigmoid(widen(log_alpha)), ends).astype(log_alpha.dtype)
+    return _stretch(jax.nn.sigmoid(widen(log_alpha)), ends).astype(log_alpha.dtype)
 
 
 @partial(jax.checkpoint, static_argnums=(4,))
@@ -112,9 +112,10 @@ def _gates(
     logits = widen(log_alpha)
     u = _bits.uniform(key, log_alpha.shape, like=log_alpha, bits=bits).astype(logits.dtype)
     noise = jnp.log(u) - jnp.log1p(-u)
-    return _cut(jax.nn.sigmoid((logits + noise) / heat), ends).astype(log_alpha.dtype)
+    return _stretch(jax.nn.sigmoid((logits + noise) / heat), ends).astype(log_alpha.dtype)
 
 
-def _cut(soft: jax.Array, ends: tuple[jax.Array, jax.Array]) -> jax.Array:
+def _stretch(soft: jax.Array, ends: tuple[jax.Array, jax.Array]) -> jax.Array:
+    """Stretches numbers in ``[0, 1]`` to the ends, and clips them to ``[0, 1]`` again."""
     low, high = ends
     return jnp.clip(low + (high - low) * soft, 0, 1)

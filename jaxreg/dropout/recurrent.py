@@ -7,10 +7,9 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxreg import _bits
-from jaxreg._checks import check_floating, check_rate
-from jaxreg._numerics import widen
+from jaxreg._checks import check_floating, check_key, check_rate
+from jaxreg._numerics import as_strength, widen
 from jaxreg._sharding import place_like
-from jaxreg.dropout._drop import check_arguments, clipped
 
 
 def zoneout(
@@ -27,8 +26,9 @@ def zoneout(
 
       h_i = m_i h^\text{old}_i + (1 - m_i) h^\text{new}_i, \qquad m_i \sim \mathrm{Bernoulli}(p)
 
-    Through the units that keep their state, information and gradients pass the time step unchanged.
-    The states of an LSTM take a call, a key and a rate each. Evaluation uses :func:`zoneout_mean`.
+    Units that keep their state pass information and gradients through the time step unchanged. For
+    an LSTM, call it for each of the two states, with a key and a rate each. Use
+    :func:`zoneout_mean` in evaluation.
 
     Args:
       key: PRNG key, another one for each time step.
@@ -38,8 +38,7 @@ def zoneout(
       bits: Source of random bits in place of the package's own, such as ``jax.random.bits``.
 
     Returns:
-      Array with the shape and dtype of ``new``: at a rate of 0 it is ``new``, at 1 ``old``, both to
-      the bit.
+      Array with the shape and dtype of ``new``; exactly ``new`` at a rate of 0 and ``old`` at 1.
 
     Raises:
       TypeError: ``new`` is not floating-point, ``old`` has another dtype, or ``key`` is not one
@@ -57,13 +56,14 @@ def zoneout(
       Krueger et al., `Zoneout: Regularizing RNNs by Randomly Preserving Hidden Activations
       <https://arxiv.org/abs/1606.01305>`_, 2017
     """
-    check_arguments(key, new, rate, "new")
-    _check_alike(new, old)
-    return _zoneout(key, new, old, clipped(rate, new), bits)
+    check_key(key)
+    _check_states(new, old)
+    check_rate(rate)
+    return _zoneout(key, new, old, jnp.clip(as_strength(rate, new), 0, 1), bits)
 
 
 def zoneout_mean(new: jax.Array, old: jax.Array, *, rate: ArrayLike) -> jax.Array:
-    r"""The mean of :func:`zoneout` over its masks: what takes its place in evaluation.
+    r"""Returns the mean of :func:`zoneout` over its masks, which replaces it in evaluation.
 
     .. math::
 
@@ -75,8 +75,7 @@ def zoneout_mean(new: jax.Array, old: jax.Array, *, rate: ArrayLike) -> jax.Arra
       rate: Probability :math:`p` in training that a unit keeps its old state, in ``[0, 1]``.
 
     Returns:
-      Array with the shape and dtype of ``new``: at a rate of 0 it is ``new``, at 1 ``old``, both to
-      the bit.
+      Array with the shape and dtype of ``new``; exactly ``new`` at a rate of 0 and ``old`` at 1.
 
     Raises:
       TypeError: ``new`` is not floating-point, or ``old`` has another dtype.
@@ -92,13 +91,12 @@ def zoneout_mean(new: jax.Array, old: jax.Array, *, rate: ArrayLike) -> jax.Arra
       Krueger et al., `Zoneout: Regularizing RNNs by Randomly Preserving Hidden Activations
       <https://arxiv.org/abs/1606.01305>`_, 2017
     """
-    check_floating(new, "new")
-    _check_alike(new, old)
+    _check_states(new, old)
     check_rate(rate)
-    p = clipped(rate, new)
+    p = jnp.clip(as_strength(rate, new), 0, 1)
     old = place_like(old, new)
     mean = (p * widen(old) + (1 - p) * widen(new)).astype(new.dtype)
-    # A product with 0 would keep NaN and infinities of the state that is not used.
+    # A product with 0 would keep NaN and infinities of the state that has no part in the mean.
     return jnp.where(p == 0, new, jnp.where(p == 1, old, mean))
 
 
@@ -111,7 +109,9 @@ def _zoneout(
     return jnp.where(jnp.isnan(rate), jnp.full_like(new, jnp.nan), state)
 
 
-def _check_alike(new: jax.Array, old: jax.Array) -> None:
+def _check_states(new: jax.Array, old: jax.Array) -> None:
+    """Raises unless both states are floating-point arrays of one shape and dtype."""
+    check_floating(new, "new")
     check_floating(old, "old")
     if old.dtype != new.dtype:
         raise TypeError(

@@ -4,8 +4,8 @@ import jax
 from jax.typing import ArrayLike
 
 from jaxreg import _bits
-from jaxreg._checks import canonical_axes, check_floating
-from jaxreg.dropout._drop import check_axes, inverted
+from jaxreg._checks import canonical_axes, check_axes, check_floating
+from jaxreg.dropout.elementwise import dropout
 
 
 def spatial_dropout(
@@ -17,8 +17,8 @@ def spatial_dropout(
 
       y_{n s c} = \frac{m_{n c}}{1 - p} \, x_{n s c}, \qquad m_{n c} \sim \mathrm{Bernoulli}(1 - p)
 
-    Neighboring pixels of a feature map tell the same; elementwise dropout leaves what it drops to
-    be read off the neighbors.
+    Neighboring pixels of a feature map are alike, so that a network can read off the neighbors what
+    elementwise dropout removes.
 
     Args:
       key: PRNG key.
@@ -31,7 +31,7 @@ def spatial_dropout(
 
     Raises:
       TypeError: ``x`` is not floating-point, or ``key`` is not one key.
-      ValueError: ``rate`` is a number outside ``[0, 1]``, or ``x`` has less than two axes.
+      ValueError: ``rate`` is a number outside ``[0, 1]``, or ``x`` has fewer than two axes.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -46,7 +46,7 @@ def spatial_dropout(
     """
     check_floating(x, "x")
     check_axes(x, 2, "[batch, *spatial, channels]")
-    return inverted(key, x, rate=rate, shared=range(1, x.ndim - 1), bits=bits)
+    return dropout(key, x, rate=rate, broadcast_axes=range(1, x.ndim - 1), bits=bits)
 
 
 def drop_path(
@@ -58,8 +58,8 @@ def drop_path(
 
       y_n = \frac{m_n}{1 - p} \, x_n, \qquad m_n \sim \mathrm{Bernoulli}(1 - p)
 
-    Use it as ``x + drop_path(key, branch(x), rate=rate)``. The branch is computed all the same;
-    :func:`stochastic_depth` saves the time, with one decision for the whole batch.
+    Use it as ``x + drop_path(key, branch(x), rate=rate)``. The branch is always computed;
+    :func:`stochastic_depth` skips it, with one decision for the whole batch.
 
     Args:
       key: PRNG key.
@@ -88,7 +88,7 @@ def drop_path(
     """
     check_floating(x, "x")
     check_axes(x, 1, "[batch, ...]")
-    return inverted(key, x, rate=rate, shared=range(1, x.ndim), bits=bits)
+    return dropout(key, x, rate=rate, broadcast_axes=range(1, x.ndim), bits=bits)
 
 
 def locked_dropout(
@@ -109,7 +109,7 @@ def locked_dropout(
       key: PRNG key.
       x: Floating-point array with a time axis, such as ``[batch, time, features]``.
       rate: Probability :math:`p` of dropping, in ``[0, 1]``.
-      time_axis: The axis along which the decision is the same.
+      time_axis: Axis along which one decision is shared.
       bits: Source of random bits in place of the package's own, such as ``jax.random.bits``.
 
     Returns:
@@ -133,13 +133,13 @@ def locked_dropout(
     """
     check_floating(x, "x")
     shared = canonical_axes(time_axis, x.ndim, "time_axis")
-    return inverted(key, x, rate=rate, shared=shared, bits=bits)
+    return dropout(key, x, rate=rate, broadcast_axes=shared, bits=bits)
 
 
 def embedding_dropout(
     key: jax.Array, table: jax.Array, *, rate: ArrayLike, bits: _bits.Bits | None = None
 ) -> jax.Array:
-    r"""Drops whole rows of an embedding table: words, wherever they stand in the batch.
+    r"""Drops whole rows of an embedding table: words, wherever they occur in the batch.
 
     .. math::
 
@@ -171,7 +171,7 @@ def embedding_dropout(
     """
     check_floating(table, "table")
     check_axes(table, 1, "[vocabulary, ...]", "table")
-    return inverted(key, table, rate=rate, shared=range(1, table.ndim), bits=bits, name="table")
+    return dropout(key, table, rate=rate, broadcast_axes=range(1, table.ndim), bits=bits)
 
 
 def drop_connect(
@@ -210,4 +210,5 @@ def drop_connect(
       Wan et al., `Regularization of Neural Networks using DropConnect
       <https://proceedings.mlr.press/v28/wan13.html>`_, 2013
     """
-    return inverted(key, w, rate=rate, shared=(), bits=bits, name="w")
+    check_floating(w, "w")
+    return dropout(key, w, rate=rate, bits=bits)

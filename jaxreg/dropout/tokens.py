@@ -1,4 +1,4 @@
-"""Dropout of tokens: a part of them goes on, so that what follows has less to compute."""
+"""Dropout of tokens: only a part of them is kept, so that later layers have less to compute."""
 
 import math
 
@@ -7,9 +7,15 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxreg import _bits
-from jaxreg._checks import check_floating, check_key, check_rate, check_static_integer, is_static
+from jaxreg._checks import (
+    check_axes,
+    check_floating,
+    check_key,
+    check_rate,
+    check_static_integer,
+    is_static,
+)
 from jaxreg._sharding import explicit_sharding, whole_along
-from jaxreg.dropout._drop import check_axes
 
 _LAYOUT = "[batch, tokens, ...]"
 
@@ -29,16 +35,16 @@ def patch_dropout(
       y_n = (x_{n i})_{i \in S_n}, \qquad S_n \sim \mathrm{Uniform}
       \{ S \subseteq \{1, \dots, N\} : |S| = k \}, \qquad k = \max(1, \lfloor N (1 - p) \rfloor)
 
-    Nothing is scaled: attention averages over the tokens that are there. Add position embeddings
-    before, or take those of the returned indices.
+    Nothing is scaled, since attention averages over the tokens. Add position embeddings before, or
+    look them up with the returned indices.
 
     Args:
       key: PRNG key.
       x: Floating-point array ``[batch, tokens, ...]``.
-      rate: Share :math:`p` of the :math:`N` tokens after the prefix that is dropped, a Python or
-        NumPy number in ``[0, 1]``. It decides the shape of the result, so that it cannot be traced.
-        At least one token stays.
-      prefix: Number of leading tokens, such as a class token, that always stay.
+      rate: Share :math:`p` of the :math:`N` tokens after the prefix to drop, a Python or NumPy
+        number in ``[0, 1]``. It decides the shape of the result, so that it cannot be traced. At
+        least one token is kept.
+      prefix: Number of leading tokens, such as a class token, that are always kept.
       bits: Source of random bits in place of the package's own, such as ``jax.random.bits``.
 
     Returns:
@@ -46,10 +52,10 @@ def patch_dropout(
       ``x``, ``int32[batch, prefix + k]``, prefix included. A rate of 0 returns ``x``.
 
     Raises:
-      TypeError: ``x`` is not floating-point, ``key`` is not one key, ``rate`` is an array of JAX,
+      TypeError: ``x`` is not floating-point, ``key`` is not one key, ``rate`` is a JAX array,
         or ``prefix`` is not an integer.
-      ValueError: ``rate`` is outside ``[0, 1]``, ``x`` has less than two axes, or ``prefix`` is
-        more than the tokens.
+      ValueError: ``rate`` is outside ``[0, 1]``, ``x`` has fewer than two axes, or ``prefix`` is
+        larger than the number of tokens.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -69,14 +75,14 @@ def patch_dropout(
     _check_static(rate)
     _check_prefix(prefix, x)
     number = x.shape[1] - prefix
-    count = min(number, _kept(number, rate))
+    count = min(number, _count_kept(number, rate))
     if count == number:
         return every_patch(x)
     whole = whole_along(x, [1])
     shape = x.shape[:2] + (1,) * (x.ndim - 2)
     words = _bits.draw(key, shape, like=whole, bits=bits).reshape(x.shape[:2])
-    # The smallest words of an example stand at random positions, after those of the prefix: among
-    # equal words the first come first.
+    # The tokens with the smallest words are kept, a random set. The prefix gets words of zero, and
+    # among equal words the first tokens win.
     words = jnp.where(_positions(whole) < prefix, jnp.zeros_like(words), words)
     chosen = jnp.argsort(words, axis=1)[:, : prefix + count]
     chosen = jnp.sort(chosen, axis=1).astype(jnp.int32)
@@ -84,7 +90,7 @@ def patch_dropout(
 
 
 def every_patch(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    r"""Keeps all tokens: what :func:`patch_dropout` does in evaluation.
+    r"""Keeps all tokens: :func:`patch_dropout` in evaluation.
 
     .. math::
 
@@ -98,7 +104,7 @@ def every_patch(x: jax.Array) -> tuple[jax.Array, jax.Array]:
 
     Raises:
       TypeError: ``x`` is not floating-point.
-      ValueError: ``x`` has less than two axes.
+      ValueError: ``x`` has fewer than two axes.
 
     Example:
       >>> import jax.numpy as jnp
@@ -114,7 +120,7 @@ def every_patch(x: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def _positions(x: jax.Array) -> jax.Array:
-    """Position of every token, sharded as ``x``."""
+    """Returns the position of every token, sharded like ``x``."""
     sharding = explicit_sharding(x)
     if sharding is not None:
         sharding = NamedSharding(sharding.mesh, PartitionSpec(*sharding.spec[:2]))
@@ -122,20 +128,23 @@ def _positions(x: jax.Array) -> jax.Array:
 
 
 def _take(tokens: jax.Array, chosen: jax.Array) -> jax.Array:
-    """Tokens of one example; the hints spare bounds checks and atomic additions of gradients."""
+    """Gathers tokens of one example.
+
+    The hints avoid bounds checks, and atomic additions in the backward pass.
+    """
     return tokens.at[chosen].get(
         mode="promise_in_bounds", unique_indices=True, indices_are_sorted=True
     )
 
 
-def _kept(number: int, rate: float) -> int:
-    """Number of tokens kept, at least one; a rate is met as it is written, 10 * (1 - 0.9) is 1."""
-    rounding = number * 2.0**-22  # Four roundings of a float32 rate.
+def _count_kept(number: int, rate: float) -> int:
+    """Returns the number of kept tokens, at least one; rounding makes 10 * (1 - 0.9) equal to 1."""
+    rounding = number * 2.0**-22  # Four rounding errors of a float32 rate.
     return max(1, math.floor(number * (1 - float(rate)) + rounding))
 
 
 def _check_static(rate: float) -> None:
-    """Raises unless ``rate`` is a probability on the host."""
+    """Raises unless ``rate`` is a Python or NumPy probability."""
     if not is_static(rate):
         raise TypeError(
             "`rate` of `patch_dropout` must be a Python or NumPy number, got "
@@ -146,7 +155,7 @@ def _check_static(rate: float) -> None:
 
 
 def _check_prefix(prefix: int, x: jax.Array) -> None:
-    """Raises unless there are so many tokens."""
+    """Raises unless ``prefix`` is at most the number of tokens."""
     check_static_integer(prefix, "prefix")
     if not 0 <= prefix <= x.shape[1]:
         raise ValueError(

@@ -1,9 +1,9 @@
-r"""Dropout whose rates are learned, and the sparse layers that this leads to.
+r"""Dropout whose rates are learned, and sparse layers that result from it.
 
 A weight is a Gaussian :math:`w \sim \mathcal N(\theta, \alpha \theta^2)`, the noise of
 ``gaussian_dropout`` at the rate :math:`\alpha / (1 + \alpha)`. Each :math:`\alpha` is a parameter,
-held in check by the divergence of :func:`variational_dropout_kl`; where it grows large the weight
-is noise alone and can go.
+regularized by the divergence of :func:`variational_dropout_kl`; a weight with a large
+:math:`\alpha` is mostly noise and can be pruned.
 """
 
 import math
@@ -24,9 +24,9 @@ from jaxreg._checks import (
 )
 from jaxreg._numerics import align, as_strength, wide_dtype, widen
 
-# Where alpha / (1 + alpha) rounds to 1 in float32; `gaussian_dropout` clips its rate to the same.
+# Above it, alpha / (1 + alpha) rounds to 1 in float32; `gaussian_dropout` clips its rate there.
 _LARGEST = 24 * math.log(2)
-# Bounds the gradient of the logarithm by 1e4, within the range of float16.
+# Bounds the gradient of the logarithm by 1e4, which float16 can represent.
 _EPS = 1e-8
 
 
@@ -39,15 +39,15 @@ def variational_dropout(
 
       y_i = x_i (1 + \sqrt{\alpha_i} \, \varepsilon_i), \qquad \varepsilon_i \sim \mathcal N(0, 1)
 
-    The gradient with respect to ``log_alpha`` is that of this equation for the noise drawn. Add
-    :func:`variational_dropout_kl` to the loss, or the rates only shrink.
+    The gradient with respect to ``log_alpha`` differentiates this equation at the drawn noise. Add
+    :func:`variational_dropout_kl` to the loss; otherwise the rates only shrink.
 
     Args:
       key: PRNG key.
       x: Floating-point array of any shape.
       log_alpha: Logarithm of the variance :math:`\alpha` relative to ``x``: a number, or an array
-        that broadcasts to ``x``. Minus infinity is the identity to the bit. At most 16.6, the
-        variance of a dropout whose rate rounds to 1; more counts as that.
+        that broadcasts to ``x``. Minus infinity is exactly the identity. More than 16.6, at
+        which the rate of dropout rounds to 1, counts as 16.6.
       bits: Source of random bits in place of the package's own, such as ``jax.random.bits``.
 
     Returns:
@@ -73,7 +73,7 @@ def variational_dropout(
     check_floating(x, "x")
     if is_static(log_alpha) and not float(log_alpha) < math.inf:  # pyright: ignore[reportArgumentType]
         raise ValueError(
-            f"`log_alpha` must be below infinity, got {log_alpha}; -inf switches the noise off."
+            f"`log_alpha` must be below infinity, got {log_alpha}; pass -inf for no noise."
         )
     check_broadcasts(log_alpha, "log_alpha", x.shape)
     return _noisy(key, x, align(log_alpha, x), bits)
@@ -88,16 +88,16 @@ def variational_dropout_kl(log_alpha: jax.Array) -> jax.Array:
         + \tfrac{1}{2} \log(1 + \alpha_i^{-1})
 
     with :math:`k = (0.63576, 1.8732, 1.48695)`, within 0.0094 of the exact integral for each
-    element. The constant that the improper prior leaves open is such that the divergence ends at 0
-    as :math:`\alpha` grows. Added to a loss that is a mean over :math:`N` examples, its weight is
+    element. The improper prior leaves a constant open; it is chosen so that the divergence goes to
+    0 as :math:`\alpha` grows. In a loss that is a mean over :math:`N` examples its weight is
     :math:`1 / N`, often raised from zero during the first epochs.
 
     Args:
       log_alpha: Logarithms of :math:`\alpha`, floating-point, of any shape.
 
     Returns:
-      Scalar, float32 or wider, zero or positive. It is infinite where an element is minus infinity;
-      the gradient is finite even there.
+      Scalar, float32 or wider, zero or positive. It is infinite if an element is minus infinity;
+      the gradient is finite even then.
 
     Raises:
       TypeError: ``log_alpha`` is not real floating-point.
@@ -114,21 +114,21 @@ def variational_dropout_kl(log_alpha: jax.Array) -> jax.Array:
     """
     check_real(log_alpha, "log_alpha")
     wide = widen(log_alpha)
-    # As the paper writes it, two numbers near k1 are subtracted from each other.
+    # The paper's form subtracts two numbers near k1 from each other, which loses digits.
     tail = 0.63576 * jax.nn.sigmoid(-1.8732 - 1.48695 * wide)
     return jnp.sum(tail + jax.nn.softplus(-wide) / 2)
 
 
 def variational_log_alpha(kernel: jax.Array, log_var: ArrayLike) -> jax.Array:
-    r"""Logarithm of the variance of weights relative to their squared mean.
+    r"""Returns the logarithm of the variance of weights relative to their squared mean.
 
     .. math::
 
       \log \alpha_{i j} = \log \sigma^2_{i j} - \log(\theta_{i j}^2 + 10^{-8})
 
-    Learning the variance and the mean instead of :math:`\alpha` keeps gradients quiet (the additive
-    parametrization). The summand of 1e-8 keeps the result and the gradient finite at a mean of
-    zero; it shows for means below 1e-3.
+    Learning the variance and the mean instead of :math:`\alpha` reduces the variance of gradients
+    (the additive parametrization). The summand of 1e-8 keeps the result and the gradient finite at
+    a mean of zero; it has an effect for means below 1e-3.
 
     Args:
       kernel: Means :math:`\theta` of the weights, floating-point, of any shape.
@@ -173,10 +173,10 @@ def variational_dense(
       \varepsilon_{n j} \sim \mathcal N(0, 1)
 
     Each output is distributed as with weights :math:`w_{i j} \sim \mathcal N(\theta_{i j},
-    \sigma^2_{i j})` drawn for each example by itself. Products have the dtype of ``x``, squares and
-    variances one with the range of float32, and sums are accumulated in float32 or wider. The
-    backward pass draws the noise again and holds the variances of the outputs, which would take a
-    product of matrices to compute.
+    \sigma^2_{i j})` drawn for each example separately. Products have the dtype of ``x``, squares
+    and variances a dtype with the range of float32, and sums are accumulated in float32 or wider.
+    The backward pass draws the noise again; it stores the variances of the outputs, which would
+    take a matrix product to recompute.
 
     Args:
       key: PRNG key.
@@ -221,13 +221,13 @@ def variational_dense_inference(
     bias: ArrayLike | None = None,
     threshold: ArrayLike = 3.0,
 ) -> jax.Array:
-    r"""Dense layer with the means of the weights that are not noise alone.
+    r"""Dense layer with the means of the weights that are not mostly noise.
 
     .. math::
 
       y_{n j} = \sum_{i: \log \alpha_{i j} \le t} x_{n i} \theta_{i j} + b_j
 
-    What evaluation makes of :func:`variational_dense`, see :func:`variational_prune`.
+    It is :func:`variational_dense` in evaluation, with the weights of :func:`variational_prune`.
 
     Args:
       x: Inputs ``[..., in]``.
@@ -263,20 +263,20 @@ def variational_dense_inference(
 def variational_prune(
     kernel: jax.Array, log_var: ArrayLike, *, threshold: ArrayLike = 3.0
 ) -> jax.Array:
-    r"""Sets weights to zero that are little but noise.
+    r"""Sets weights that are mostly noise to zero.
 
     .. math::
 
       \theta'_{i j} = \begin{cases} \theta_{i j} & \log \alpha_{i j} \le t \\ 0 & \text{else}
         \end{cases}
 
-    The default is the paper's: a weight with :math:`\log \alpha = 3` is dropped at a rate of 0.95.
+    The default is the paper's: :math:`\log \alpha = 3` is a rate of dropout of 0.95.
 
     Args:
       kernel: Means :math:`\theta` of the weights, floating-point, of any shape.
       log_var: Logarithms of their variances, broadcasting to ``kernel``.
-      threshold: Largest :math:`\log \alpha`, as of :func:`variational_log_alpha`, of a weight that
-        stays; infinity is the identity to the bit.
+      threshold: Largest :math:`\log \alpha`, see :func:`variational_log_alpha`, of a weight that is
+        kept; infinity is exactly the identity.
 
     Returns:
       Array with the shape and dtype of ``kernel``.
@@ -322,11 +322,11 @@ def _dense(
 ) -> jax.Array:
     mean = _affine(x, kernel, bias)
     variances = jnp.broadcast_to(jnp.exp(jnp.minimum(log_var, _LARGEST)), kernel.shape)
-    # Float16 has not the range for squares and variances; bfloat16 has.
+    # Squares and variances can overflow float16, but not bfloat16.
     dtype = x.dtype if x.dtype == jnp.bfloat16 else mean.dtype
     squares = jnp.square(widen(x)).astype(dtype)
     variance = jnp.matmul(squares, variances.astype(dtype), preferred_element_type=mean.dtype)
-    # The root of 0 has no derivative: inputs of zero take the other branch.
+    # The root has an infinite derivative at 0: inputs of zero take the other branch.
     zero = variance == 0
     root = jnp.sqrt(jnp.where(zero, jnp.ones_like(variance), variance))
     stddev = jnp.where(zero, jnp.zeros_like(root), root)
@@ -335,7 +335,7 @@ def _dense(
 
 
 def _affine(x: jax.Array, kernel: jax.Array, bias: ArrayLike | None) -> jax.Array:
-    """Product with a kernel, and a bias added to it, both as wide as sums are accumulated."""
+    """Returns the product with a kernel, plus a bias, in the dtype of the accumulation."""
     y = jnp.matmul(x, kernel.astype(x.dtype), preferred_element_type=wide_dtype(x.dtype))
     if bias is None:
         return y
@@ -352,7 +352,7 @@ def _wide_log_alpha(kernel: jax.Array, log_var: ArrayLike) -> jax.Array:
 
 def _check_log_variance(log_var: ArrayLike, kernel: jax.Array) -> None:
     if is_static(log_var) and math.isnan(log_var):  # pyright: ignore[reportArgumentType]
-        raise ValueError("`log_var` must be a number, got nan; -inf is no noise.")
+        raise ValueError("`log_var` must be a number, got nan; pass -inf for no noise.")
     check_broadcasts(log_var, "log_var", kernel.shape)
 
 

@@ -1,4 +1,4 @@
-"""Flax Linen forms of the techniques: fields and one call each, the mathematics is in the core."""
+"""Flax Linen forms of the techniques: fields and one call each. The mathematics is in the core."""
 
 from jaxreg.linen.activity import ActivityPenalty, pop_penalties
 from jaxreg.linen.depth import StochasticDepth
@@ -26,13 +26,7 @@ from jaxreg.linen.recurrent import LockedDropoutCell, ZoneoutCell
 from jaxreg.linen.reparam import SpectralNorm, WeightNorm, WeightStandardization
 from jaxreg.linen.stochastic import Stochastic
 from jaxreg.linen.style import AdaptiveInstanceNorm, FilterResponseNorm
-from jaxreg.linen.weights import (
-    DropConnect,
-    DropConnectConv,
-    DropConnectDense,
-    Perturb,
-    VariationalDense,
-)
+from jaxreg.linen.weights import DropConnect, Perturb, VariationalDense
 
 __all__ = [
     "ActivityPenalty",
@@ -44,8 +38,6 @@ __all__ = [
     "ConcreteDropout",
     "DropBlock",
     "DropConnect",
-    "DropConnectConv",
-    "DropConnectDense",
     "DropPath",
     "Dropout",
     "EmbeddingDropout",

@@ -1,4 +1,4 @@
-"""Linen form of penalties of activations, collected in the collection ``losses``."""
+"""Linen module that penalizes activations, through the collection ``losses``."""
 
 import operator
 from collections.abc import Callable, Mapping
@@ -18,13 +18,13 @@ _COLLECTION = "losses"
 class ActivityPenalty(nn.Module):
     """Linen form of :func:`jaxreg.penalties.activity`: passes its input on and sows its penalty.
 
-    The penalty is computed where ``apply`` has ``mutable=["losses"]``, so that evaluation is free
-    of it, and ``init`` holds none. :func:`pop_penalties` takes the sum over a model; what several
-    calls of one module sow is added. In ``nn.scan`` give ``variable_axes={"losses": 0}``.
+    The penalty is computed only if ``apply`` has ``mutable=["losses"]``: evaluation costs nothing,
+    and ``init`` makes no collection. :func:`pop_penalties` takes the sum over a model, in which
+    several calls of one module add up. In ``nn.scan`` pass ``variable_axes={"losses": 0}``.
 
     Attributes:
-      penalty: Function of the whole batch, such as :func:`jaxreg.penalties.decorrelation`; sums
-        over it become means with :func:`jaxreg.penalties.per_example`, as in Keras.
+      penalty: Function of the whole batch, such as :func:`jaxreg.penalties.decorrelation`. With
+        :func:`jaxreg.penalties.per_example` sums over the batch become means, as in Keras.
       weight: Factor, zero or positive.
 
     Example:
@@ -66,10 +66,10 @@ class ActivityPenalty(nn.Module):
 def pop_penalties(variables: Mapping[str, Any]) -> tuple[jax.Array, dict[str, Any]]:
     """Takes the collection ``losses`` out of variables.
 
-    Left among the variables of the next step it would be added to what that step sows.
+    If it were left in, the penalties of the next step would add up with these.
 
     Args:
-      variables: What ``apply`` returned beside the output.
+      variables: Updated variables, the second result of ``apply``.
 
     Returns:
       The sum of the collection, float32 or wider, to add to the loss; and the other collections.

@@ -14,13 +14,13 @@ from jaxreg.linen.stochastic import RatedWrapper
 class StochasticDepth(RatedWrapper):
     """Linen form of :func:`jaxreg.dropout.stochastic_depth`.
 
-    It adds the layer to its input; evaluation is ``full_depth``. A layer that is skipped takes no
-    time, and its variables such as ``batch_stats`` stay as they are. What it would ``sow`` as
-    ``intermediates`` is left out in training, since there is nothing to sow when it is skipped.
+    It adds the layer's result to the layer's input; evaluation is ``full_depth``. A skipped layer
+    takes no time, and its variables, such as ``batch_stats``, are unchanged. In training the layer
+    does not ``sow`` ``intermediates``, which would have no value when it is skipped. The layer's
+    variables keep their paths.
 
     Attributes:
-      layer: Linen module, whose variables are those of the layer by itself. Arguments after the
-        first are passed on to it.
+      layer: Linen module whose result has the shape of its first input.
       rate: Probability of skipping the layer for the whole batch; None if every call gives it.
 
     Example:
@@ -40,13 +40,13 @@ class StochasticDepth(RatedWrapper):
 
     def transform(self, key: jax.Array, x: tuple[tuple[Any, ...], dict[str, Any]]) -> Any:
         first, call = _first_and_rest(x)
-        # The layer, bound to the variables inside of the branch that is being traced.
+        # Its last element is the layer, bound to the variables of the branch that is being traced.
         bound: list[Any] = [self.layer]
 
         def block(first: jax.Array) -> jax.Array:
             return call(bound[-1], first)
 
-        def inside(branch: Callable[..., Any]) -> Callable[..., Any]:
+        def bind(branch: Callable[..., Any]) -> Callable[..., Any]:
             def run(layer: nn.Module, *operands: Any) -> Any:
                 bound.append(layer)
                 result = branch(*operands)
@@ -57,7 +57,7 @@ class StochasticDepth(RatedWrapper):
 
         def cond(kept: jax.Array, yes: Callable[..., Any], no: Callable[..., Any], *xs: Any) -> Any:
             variables = DenyList("intermediates")
-            return nn.cond(kept, inside(yes), inside(no), self.layer, *xs, variables=variables)
+            return nn.cond(kept, bind(yes), bind(no), self.layer, *xs, variables=variables)
 
         return dropout.stochastic_depth(
             key, block, first, rate=self.given_rate, cond=cond, bits=self.bits
@@ -65,7 +65,7 @@ class StochasticDepth(RatedWrapper):
 
 
 def _first_and_rest(x: tuple[tuple[Any, ...], dict[str, Any]]) -> tuple[Any, Callable[..., Any]]:
-    """The first input, and the call of a layer with this input and all other arguments."""
+    """Returns the first input, and a call of a layer with such an input and the other arguments."""
     inputs, options = x
     if not inputs:
         raise TypeError(

@@ -1,7 +1,6 @@
 """Linen modules that drop parts of activations."""
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -30,19 +29,20 @@ class Dropout(Rated, nn.Dropout):
       [0. 2.]
     """
 
-    # In the order of Flax, in which they are positional.
-    rate: ArrayLike | None = None  # pyright: ignore[reportIncompatibleVariableOverride]
-    broadcast_dims: int | Sequence[int] = ()  # pyright: ignore[reportIncompatibleVariableOverride]
+    # In Flax's order, since they are positional.
+    rate: ArrayLike | None = None
+    broadcast_dims: int | Sequence[int] = ()
     deterministic: bool | None = None
     rng_collection: str = "dropout"
 
     def transform(self, key: jax.Array, x: jax.Array) -> jax.Array:
-        shared = self.broadcast_dims
-        return dropout.dropout(key, x, rate=self.given_rate, broadcast_axes=shared, bits=self.bits)
+        return dropout.dropout(
+            key, x, rate=self.given_rate, broadcast_axes=self.broadcast_dims, bits=self.bits
+        )
 
 
 class ClassicalDropout(Rated):
-    """Linen form of :func:`jaxreg.dropout.classical_dropout` and, in evaluation, its scale.
+    """Linen form of :func:`jaxreg.dropout.classical_dropout`; evaluation is ``classical_scale``.
 
     Attributes:
       rate: Probability of dropping.
@@ -86,7 +86,7 @@ class GaussianDropout(Rated):
     """Linen form of :func:`jaxreg.dropout.gaussian_dropout`.
 
     Attributes:
-      rate: Rate of the dropout that has the variance of this noise, below 1.
+      rate: Rate of the dropout with the same variance, below 1.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -143,7 +143,9 @@ class FeatureAlphaDropout(Rated):
 
 
 class DropPath(Rated):
-    """Linen form of :func:`jaxreg.dropout.drop_path`.
+    """Linen form of :func:`jaxreg.dropout.drop_path`, for the branch of a residual block.
+
+    Write the block as ``x + layer(branch(x))``.
 
     Attributes:
       rate: Probability of dropping an example.
@@ -166,9 +168,9 @@ class DropBlock(Rated):
     """Linen form of :func:`jaxreg.dropout.drop_block`.
 
     Attributes:
-      rate: Fraction of elements to drop.
-      block_size: Length of the side of a block.
-      axis: Axes along which blocks extend; by default the spatial ones.
+      rate: Probability of dropping an element.
+      block_size: Length of a block, or lengths along each axis.
+      axis: Axes that blocks extend over; by default all but the first and the last.
       broadcast_dims: Axes along which one decision is shared.
 
     Example:
@@ -203,7 +205,7 @@ class LockedDropout(Rated):
 
     Attributes:
       rate: Probability of dropping.
-      time_axis: The axis along which the decision is the same.
+      time_axis: Axis along which one decision is shared.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -218,12 +220,13 @@ class LockedDropout(Rated):
     time_axis: int = 1
 
     def transform(self, key: jax.Array, x: jax.Array) -> jax.Array:
-        strengths = {"rate": self.given_rate, "time_axis": self.time_axis}
-        return dropout.locked_dropout(key, x, **strengths, bits=self.bits)
+        return dropout.locked_dropout(
+            key, x, rate=self.given_rate, time_axis=self.time_axis, bits=self.bits
+        )
 
 
 class EmbeddingDropout(Rated):
-    """Linen form of :func:`jaxreg.dropout.embedding_dropout`: its input is the table.
+    """Linen form of :func:`jaxreg.dropout.embedding_dropout`; call it on the table.
 
     Attributes:
       rate: Probability of dropping a row.
@@ -243,11 +246,11 @@ class EmbeddingDropout(Rated):
 
 
 class PatchDropout(Rated):
-    """Linen form of :func:`jaxreg.dropout.patch_dropout` and, in evaluation, ``every_patch``.
+    """Linen form of :func:`jaxreg.dropout.patch_dropout`; evaluation is ``every_patch``.
 
     Attributes:
-      rate: Fraction of patches to drop, a Python number.
-      prefix: Number of leading tokens that are always kept.
+      rate: Share of patches to drop, a Python number.
+      prefix: Number of leading tokens that are always kept, such as a class token.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -262,20 +265,20 @@ class PatchDropout(Rated):
     prefix: int = 1
 
     def transform(self, key: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        options = {"rate": self.given_rate, "prefix": self.prefix}
-        return dropout.patch_dropout(key, x, **options, bits=self.bits)
+        rate: Any = self.given_rate  # The function checks that it is a Python number.
+        return dropout.patch_dropout(key, x, rate=rate, prefix=self.prefix, bits=self.bits)
 
     def evaluate(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         return dropout.every_patch(x)
 
 
 class Zoneout(Rated):
-    """Linen form of :func:`jaxreg.dropout.zoneout` and, in evaluation, ``zoneout_mean``.
+    """Linen form of :func:`jaxreg.dropout.zoneout`; evaluation is ``zoneout_mean``.
 
-    The input is the pair of the new and the old state. :class:`ZoneoutCell` does it to a cell.
+    The input is the pair ``(new, old)``. See :class:`ZoneoutCell` to wrap a recurrent cell.
 
     Attributes:
-      rate: Probability of keeping an old value.
+      rate: Probability of keeping an old element instead of the new one.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -298,12 +301,12 @@ class ConcreteDropout(Stochastic):
     """Linen form of :func:`jaxreg.dropout.concrete_dropout`, whose rate is learned.
 
     The parameter ``logit`` is the logit of the rate. Add
-    :func:`jaxreg.dropout.concrete_dropout_penalty` of it and of the kernel of the next layer to the
+    :func:`jaxreg.dropout.concrete_dropout_penalty` of this logit and the next layer's kernel to the
     loss; without it the rate goes to zero.
 
     Attributes:
-      init_rate: Rate at the start of training, between 0 and 1.
-      temperature: How far decisions are from 0 and 1.
+      init_rate: Probability of dropping at the start of training, between 0 and 1.
+      temperature: Softness of the decisions; near 0 they are close to 0 and 1.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -317,15 +320,11 @@ class ConcreteDropout(Stochastic):
     temperature: ArrayLike = 0.1
 
     def __post_init__(self) -> None:
-        if not 0 < self.init_rate < 1:
-            raise ValueError(
-                f"`init_rate` must be a probability in (0, 1), got {self.init_rate}; the logit of "
-                "0 and of 1 is infinite."
-            )
+        dropout.concrete_dropout_logit(self.init_rate)  # Checks the rate.
         super().__post_init__()
 
     def setup(self) -> None:
-        logit = math.log(self.init_rate) - math.log1p(-self.init_rate)
+        logit = dropout.concrete_dropout_logit(self.init_rate)
         self.logit = self.param("logit", nn.initializers.constant(logit), (), "float32")
 
     def __call__(
@@ -347,5 +346,6 @@ class ConcreteDropout(Stochastic):
         return self._apply(inputs, deterministic=deterministic, rng=rng, temperature=temperature)
 
     def transform(self, key: jax.Array, x: jax.Array) -> jax.Array:
-        strengths = {"logit": self.logit, "temperature": self.temperature}
-        return dropout.concrete_dropout(key, x, **strengths, bits=self.bits)
+        return dropout.concrete_dropout(
+            key, x, logit=self.logit, temperature=self.temperature, bits=self.bits
+        )

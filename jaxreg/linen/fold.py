@@ -12,7 +12,7 @@ from jax.typing import DTypeLike
 from jaxreg import normalization
 from jaxreg._folding import Norm, Tape, find_pairs
 from jaxreg._numerics import offset_scale
-from jaxreg.linen._norms import evaluates, is_batch_norm
+from jaxreg.linen.batch_norms import evaluates, is_batch_norm
 
 _LAYERS = (nn.Dense, nn.DenseGeneral, nn.Conv, nn.ConvTranspose)
 _CALLS = tuple(layer.__call__ for layer in _LAYERS)
@@ -26,26 +26,26 @@ def fold_batch_norm(
 ) -> tuple[Callable[..., Any], dict[str, Any]]:
     """Folds batch norms into layers by :func:`jaxreg.normalization.fold_batch_norm`.
 
-    For a trained model in evaluation. The model is traced once, to see that each norm reads the
-    output of a ``Dense``, ``DenseGeneral``, ``Conv`` or ``ConvTranspose`` and that nothing else
-    does, outside of scan, remat and jit. The norms may be those of Flax or of jaxreg. In the new
-    variables a folded layer has a new kernel and a bias, and a folded norm has nothing; the new
-    ``apply`` passes by the norm.
+    It is for a trained model in evaluation. The model is traced once, to check that each norm reads
+    the output of a ``Dense``, ``DenseGeneral``, ``Conv`` or ``ConvTranspose`` and that nothing else
+    does, outside of scan, remat and jit. Norms of Flax and of jaxreg are folded. In the new
+    variables a folded layer has a new kernel and a bias, and a folded norm has none; the new
+    ``apply`` skips the norm.
 
     Args:
       apply: Function ``(variables, *inputs)`` that calls ``model.apply`` in evaluation, without
         ``jax.jit``, such as ``functools.partial(model.apply, train=False)``.
-      variables: Variables of the model, with ``params`` and ``batch_stats``; they stay as they are.
+      variables: Variables of the model, with ``params`` and ``batch_stats``; they are unchanged.
       *inputs: Arrays to trace ``apply`` with; their values do not matter.
       norms: Paths of the norms to fold, such as ``"Block_0/BatchNorm_0"``; all by default.
 
     Returns:
-      The functions ``apply``, to be compiled as you like, and ``variables`` of the folded model.
+      The function ``apply``, which may be compiled, and the ``variables`` of the folded model.
 
     Raises:
       TypeError: ``apply`` is a module.
-      ValueError: The model has no batch norm, or one of ``norms`` cannot be folded: what it reads
-        is no layer's output or is used elsewhere too, the feature axes differ, or it trains. The
+      ValueError: The model has no batch norm, or one of ``norms`` cannot be folded: its input is
+        not a layer's output or is used elsewhere too, the feature axes differ, or it trains. The
         message names the norm and the layer.
 
     Example:
@@ -72,19 +72,21 @@ def fold_batch_norm(
             "functools.partial(model.apply, train=False)."
         )
     tape = Tape()
-    marked = _intercepted(apply, partial(_mark, tape))
+    marked = _intercept(apply, partial(_mark, tape))
     pairs = find_pairs(tape, marked, (variables, *inputs), norms)
     dtypes = {name: tape.norms[name].dtype for name in pairs}
-    skipping = partial(_pass_by, frozenset(pairs.values()), dtypes)
-    return _intercepted(apply, skipping), _fold(variables, pairs, tape)
+    skip = partial(_skip, frozenset(pairs.values()), dtypes)
+    return _intercept(apply, skip), _fold(variables, pairs, tape)
 
 
-def _intercepted(apply: Callable[..., Any], interceptor: Callable[..., Any]) -> Callable[..., Any]:
-    def intercepted(variables: Mapping[str, Any], *inputs: Any) -> Any:
+def _intercept(apply: Callable[..., Any], interceptor: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns ``apply`` with calls of modules that go through an interceptor."""
+
+    def run(variables: Mapping[str, Any], *inputs: Any) -> Any:
         with nn.intercept_methods(interceptor):
             return apply(variables, *inputs)
 
-    return intercepted
+    return run
 
 
 def _mark(tape: Tape, call: Callable[..., Any], args: Any, kwargs: Any, context: Any) -> Any:
@@ -107,7 +109,7 @@ def _mark(tape: Tape, call: Callable[..., Any], args: Any, kwargs: Any, context:
 
 
 def _output_axes(layer: Any) -> tuple[int, ...]:
-    """Output axes of a layer's kernel; none for what cannot take a norm."""
+    """Returns the output axes of a layer's kernel; empty if a norm cannot be folded into it."""
     if not isinstance(layer, _LAYERS) or type(layer).__call__ not in _CALLS:
         return ()
     if isinstance(layer, nn.DenseGeneral):
@@ -117,7 +119,7 @@ def _output_axes(layer: Any) -> tuple[int, ...]:
     return (-2,) if getattr(layer, "transpose_kernel", False) else (-1,)
 
 
-def _pass_by(
+def _skip(
     layers: Collection[str],
     norms: Mapping[str, DTypeLike],
     call: Callable[..., Any],
@@ -132,8 +134,8 @@ def _pass_by(
     if is_batch_norm(module) and (name := "/".join(module.path)) in norms:
         if not evaluates(module, args, kwargs):
             raise ValueError(
-                f"`use_running_average` must be true for {name!r}, which was folded, got False; "
-                "train the model that was not."
+                f"`use_running_average` must be true for the folded {name!r}, got False; train the "
+                "model that is not folded."
             )
         return args[0].astype(norms[name])
     if isinstance(module, _LAYERS) and not module.use_bias and "/".join(module.path) in layers:
@@ -142,27 +144,20 @@ def _pass_by(
 
 
 def _fold(variables: Mapping[str, Any], pairs: Mapping[str, str], tape: Tape) -> dict[str, Any]:
-    """Variables with new kernels and biases and without those of the norms."""
+    """Returns variables with new kernels and biases, and without variables of the norms."""
     flat: dict[Any, Any] = traverse_util.flatten_dict(variables, sep="/")
     for norm, layer in pairs.items():
-        mean, var, scale, bias = (
-            meta.unbox(flat.pop(f"{place}/{norm}/{name}", None))
-            for place, name in (
-                ("batch_stats", "mean"),
-                ("batch_stats", "var"),
-                ("params", "scale"),
-                ("params", "bias"),
-            )
-        )
-        given = {name: a for name, a in (("scale", scale), ("bias", bias)) if a is not None}
+        mean = meta.unbox(flat.pop(f"batch_stats/{norm}/mean"))
+        var = meta.unbox(flat.pop(f"batch_stats/{norm}/var"))
+        paths = {name: f"params/{norm}/{name}" for name in ("scale", "bias")}
+        params = {name: meta.unbox(flat.pop(p)) for name, p in paths.items() if p in flat}
         names = [f"params/{layer}/{name}" for name in ("kernel", "bias")]
         old = [flat.get(name) for name in names]
-        kernel, layer_bias = (meta.unbox(value) for value in old)
         new = normalization.fold_batch_norm(
-            kernel,
+            meta.unbox(old[0]),
             normalization.BatchStats(mean, var),
-            layer_bias=layer_bias,
-            **offset_scale(given, tape.norms[norm].scale_offset),
+            layer_bias=meta.unbox(old[1]),
+            **offset_scale(params, tape.norms[norm].scale_offset),
             eps=tape.norms[norm].eps,
             axis=tape.layers[layer].axis,
         )

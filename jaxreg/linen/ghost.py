@@ -19,17 +19,17 @@ Limit = ArrayLike | Callable[[jax.Array], ArrayLike]
 class GhostBatchNorm(RunningNorm):
     """Linen form of :func:`jaxreg.normalization.ghost_batch_norm`.
 
-    Parameters and statistics are those of :class:`BatchNorm`, so that its checkpoints load under
-    the same name: give ``name="BatchNorm_0"`` where the checkpoint has an automatic one, or, in
-    place of all norms of a model, ``class BatchNorm(linen.GhostBatchNorm): pass``. The last axis
-    holds the features. The input of ``init`` may have any number of examples.
+    It has the parameters and statistics of :class:`BatchNorm`, whose checkpoints load under the
+    same name. If the checkpoint has an automatic name, pass ``name="BatchNorm_0"``, or replace all
+    norms of a model by ``class BatchNorm(linen.GhostBatchNorm): pass``. The last axis holds the
+    features. The input of ``init`` may have any number of examples.
 
     Attributes:
       ghost_batch_size: Examples in a ghost batch, a divisor of the batch in training.
       use_running_average: True in evaluation. Set here or at the call.
       momentum: Weight of the past in the running statistics, for each ghost batch.
       epsilon: Added to the variance.
-      dtype: Dtype of the result; by default that of the input and the parameters together.
+      dtype: Dtype of the result; by default the promoted dtype of input and parameters.
       param_dtype: Dtype of the parameters.
       use_bias: Whether an offset is learned.
       use_scale: Whether a factor is learned.
@@ -80,12 +80,12 @@ class GhostBatchNorm(RunningNorm):
 class BatchRenorm(BatchNorm, kw_only=True):
     """Linen form of :func:`jaxreg.normalization.batch_renorm`.
 
-    Parameters and statistics are those of :class:`BatchNorm`, so that its checkpoints load, under
-    automatic names as :class:`GhostBatchNorm` says; so are all other attributes.
+    It has the parameters, the statistics and all other attributes of :class:`BatchNorm`, whose
+    checkpoints load; see :class:`GhostBatchNorm` for automatic names.
 
     A limit may be a schedule, a function of the number of training steps that this layer has seen.
     The layer then counts them in ``batch_stats/count``. CrossQ, which is batch norm for its first
-    100,000 steps, has ``r_max=lambda n: jnp.where(n < 100_000, 1.0, 3.0)`` and ``d_max=lambda n:
+    100,000 steps, uses ``r_max=lambda n: jnp.where(n < 100_000, 1.0, 3.0)`` and ``d_max=lambda n:
     jnp.where(n < 100_000, 0.0, 5.0)``.
 
     Attributes:
@@ -110,7 +110,7 @@ class BatchRenorm(BatchNorm, kw_only=True):
     def _in_training(self) -> Callable[..., tuple[jax.Array, normalization.BatchStats]]:
         limits = {"r_max": self.r_max, "d_max": self.d_max}
         if not any(map(callable, limits.values())):
-            return partial(self._renormalized, limits)
+            return partial(self._renormalize, limits)
         start = normalization.init_stats(()).mean
         count = self.variable("batch_stats", "count", lambda: start)
 
@@ -118,12 +118,12 @@ class BatchRenorm(BatchNorm, kw_only=True):
             now = {k: v(count.value) if callable(v) else v for k, v in limits.items()}
             if not self.is_initializing():
                 count.value = widen(count.value) + 1
-            return self._renormalized(now, *args, **given)
+            return self._renormalize(now, *args, **given)
 
         return with_count
 
     @nn.nowrap
-    def _renormalized(self, limits: dict[str, Any], *args: Any, **given: Any) -> Any:
+    def _renormalize(self, limits: dict[str, Any], *args: Any, **given: Any) -> Any:
         return normalization.batch_renorm(
             *args,
             **given,

@@ -1,26 +1,70 @@
 """Linen modules that normalize each example by itself, with the variable trees of Flax."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import jax
 from flax import linen as nn
+from flax.linen.dtypes import canonicalize_dtype
 from flax.typing import Dtype, Initializer
 from jax.typing import ArrayLike
 
 from jaxreg import normalization
-from jaxreg._checks import check_floating, group_count
-from jaxreg.linen.normalization import normalized
+from jaxreg._checks import check_mask, group_count
+from jaxreg._numerics import offset_scale, widen
+from jaxreg.linen.normalization import affine_params, feature_shape
 
 
-class LayerNorm(nn.Module):
+class ExampleNorm(nn.Module):
+    """Base of the norms of each example by itself.
+
+    Only the norms annotate fields, since the order of fields is Flax's.
+    """
+
+    feature_axes = -1
+
+    @nn.nowrap
+    def _function(self, features: int) -> Callable[..., jax.Array]:
+        """Returns the norm of the core with the options that only this norm has.
+
+        Args:
+          features: Size of the last axis.
+        """
+        raise NotImplementedError
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
+        """Normalizes ``x``.
+
+        Args:
+          x: Input array.
+          mask: Elements that enter the statistics, ``where`` of :mod:`jaxreg.normalization`.
+        """
+        shape = feature_shape(x, self.feature_axes)
+        function = self._function(x.shape[-1])
+        params = affine_params(self, shape)
+        check_mask(mask, x, "mask")
+        y = function(
+            widen(x),
+            eps=self.epsilon,
+            where=mask,
+            axis_name=None if self.is_initializing() else self.axis_name,
+            axis_index_groups=self.axis_index_groups,
+            **offset_scale(params, self.scale_offset),
+        )
+        return y.astype(canonicalize_dtype(x, *params.values(), dtype=self.dtype))
+
+
+class LayerNorm(ExampleNorm):
     """Linen form of :func:`jaxreg.normalization.layer_norm`.
 
-    Arguments, defaults and parameters are those of ``flax.linen.LayerNorm``, and so are the numbers
-    where Flax's are right; large means, masks and rows without a selected element are right too.
+    It has the arguments, defaults and parameters of ``flax.linen.LayerNorm``. Its results agree
+    with Flax's wherever those are correct, and are also correct for large means, masks and rows
+    without a selected element.
 
     Attributes:
       epsilon: Added to the variance.
-      dtype: Dtype of the result; by default that of the input and the parameters together.
+      dtype: Dtype of the result; by default the promoted dtype of input and parameters.
       param_dtype: Dtype of the parameters.
       use_bias: Whether an offset is learned.
       use_scale: Whether a factor is learned.
@@ -30,9 +74,9 @@ class LayerNorm(nn.Module):
       feature_axes: Axes along which the parameters differ.
       axis_name: Mesh axis over which the normalized axes are sharded, inside ``shard_map`` or
         ``pmap``; plain ``jit`` needs none.
-      axis_index_groups: Groups of indices along that axis, each with statistics of its own.
-      use_fast_variance: Without effect: the variance is always an accurate one.
-      force_float32_reductions: Without effect: statistics are always float32 or wider.
+      axis_index_groups: Groups of indices along that axis, each with its own statistics.
+      use_fast_variance: Has no effect: the variance is always accurate.
+      force_float32_reductions: Has no effect: statistics are always float32 or wider.
       scale_offset: Added to the factor. With 1 and ``scale_init=nn.initializers.zeros`` the factor
         is learned around one, as in Gemma and Megatron, and decay pulls it to the identity.
 
@@ -61,27 +105,25 @@ class LayerNorm(nn.Module):
     force_float32_reductions: bool = True
     scale_offset: ArrayLike = 0.0
 
-    @nn.compact
-    def __call__(self, x: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
-        """Normalizes ``x``.
-
-        Args:
-          x: Input array.
-          mask: Elements that enter the statistics, ``where`` of :mod:`jaxreg.normalization`.
-        """
-        axes = {"reduction_axes": self.reduction_axes, "feature_axes": self.feature_axes}
-        return normalized(self, normalization.layer_norm, x, mask, **axes)
+    @nn.nowrap
+    def _function(self, features: int) -> Callable[..., jax.Array]:
+        return partial(
+            normalization.layer_norm,
+            reduction_axes=self.reduction_axes,
+            feature_axes=self.feature_axes,
+        )
 
 
-class RMSNorm(nn.Module):
+class RMSNorm(ExampleNorm):
     """Linen form of :func:`jaxreg.normalization.rms_norm`.
 
-    Arguments, defaults and parameters are those of ``flax.linen.RMSNorm``, and so are the numbers
-    where Flax's are right; masks and rows without a selected element are right too.
+    It has the arguments, defaults and parameters of ``flax.linen.RMSNorm``. Its results agree with
+    Flax's wherever those are correct, and are also correct for masks and rows without a selected
+    element.
 
     Attributes:
       epsilon: Added to the mean square.
-      dtype: Dtype of the result; by default that of the input and the parameters together.
+      dtype: Dtype of the result; by default the promoted dtype of input and parameters.
       param_dtype: Dtype of the parameters.
       use_scale: Whether a factor is learned.
       scale_init: Initializer of the factor.
@@ -89,9 +131,9 @@ class RMSNorm(nn.Module):
       feature_axes: Axes along which the factor differs.
       axis_name: Mesh axis over which the normalized axes are sharded, inside ``shard_map`` or
         ``pmap``; plain ``jit`` needs none.
-      axis_index_groups: Groups of indices along that axis, each with statistics of its own.
-      use_fast_variance: Without effect: the variance is always an accurate one.
-      force_float32_reductions: Without effect: statistics are always float32 or wider.
+      axis_index_groups: Groups of indices along that axis, each with its own statistics.
+      use_fast_variance: Has no effect: the variance is always accurate.
+      force_float32_reductions: Has no effect: statistics are always float32 or wider.
       scale_offset: Added to the factor. With 1 and ``scale_init=nn.initializers.zeros`` the factor
         is learned around one, as in Gemma and Megatron, and decay pulls it to the identity.
 
@@ -117,30 +159,27 @@ class RMSNorm(nn.Module):
     force_float32_reductions: bool = True
     scale_offset: ArrayLike = 0.0
 
-    @nn.compact
-    def __call__(self, x: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
-        """Normalizes ``x``.
-
-        Args:
-          x: Input array.
-          mask: Elements that enter the statistics, ``where`` of :mod:`jaxreg.normalization`.
-        """
-        axes = {"reduction_axes": self.reduction_axes, "feature_axes": self.feature_axes}
-        return normalized(self, normalization.rms_norm, x, mask, **axes)
+    @nn.nowrap
+    def _function(self, features: int) -> Callable[..., jax.Array]:
+        return partial(
+            normalization.rms_norm,
+            reduction_axes=self.reduction_axes,
+            feature_axes=self.feature_axes,
+        )
 
 
-class GroupNorm(nn.Module):
+class GroupNorm(ExampleNorm):
     """Linen form of :func:`jaxreg.normalization.group_norm`.
 
-    Arguments, defaults and parameters are those of ``flax.linen.GroupNorm``, and so are the numbers
-    where Flax's are right; large means, any number of batch axes and masks without the channels are
-    right too.
+    It has the arguments, defaults and parameters of ``flax.linen.GroupNorm``. Its results agree
+    with Flax's wherever those are correct, and are also correct for large means, any number of
+    batch axes and masks without the channels.
 
     Attributes:
-      num_groups: Number of groups; None where ``group_size`` is given.
+      num_groups: Number of groups; None if ``group_size`` is given.
       group_size: Number of channels in a group, in place of ``num_groups``.
       epsilon: Added to the variance.
-      dtype: Dtype of the result; by default that of the input and the parameters together.
+      dtype: Dtype of the result; by default the promoted dtype of input and parameters.
       param_dtype: Dtype of the parameters.
       use_bias: Whether an offset is learned.
       use_scale: Whether a factor is learned.
@@ -150,9 +189,9 @@ class GroupNorm(nn.Module):
         by default.
       axis_name: Mesh axis over which the normalized axes are sharded, inside ``shard_map`` or
         ``pmap``; plain ``jit`` needs none.
-      axis_index_groups: Groups of indices along that axis, each with statistics of its own.
-      use_fast_variance: Without effect: the variance is always an accurate one.
-      force_float32_reductions: Without effect: statistics are always float32 or wider.
+      axis_index_groups: Groups of indices along that axis, each with its own statistics.
+      use_fast_variance: Has no effect: the variance is always accurate.
+      force_float32_reductions: Has no effect: statistics are always float32 or wider.
       scale_offset: Added to the factor. With 1 and ``scale_init=nn.initializers.zeros`` the factor
         is learned around one, as in Gemma and Megatron, and decay pulls it to the identity.
 
@@ -181,30 +220,22 @@ class GroupNorm(nn.Module):
     force_float32_reductions: bool = True
     scale_offset: ArrayLike = 0.0
 
-    @nn.compact
-    def __call__(self, x: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
-        """Normalizes ``x``.
-
-        Args:
-          x: Input array.
-          mask: Elements that enter the statistics, ``where`` of :mod:`jaxreg.normalization`.
-        """
-        check_floating(x, "x")
-        groups = group_count(self.num_groups, self.group_size, x.shape[-1])
-        options = {"groups": groups, "reduction_axes": self.reduction_axes}
-        return normalized(self, normalization.group_norm, x, mask, **options)
+    @nn.nowrap
+    def _function(self, features: int) -> Callable[..., jax.Array]:
+        groups = group_count(self.num_groups, self.group_size, features)
+        return partial(normalization.group_norm, groups=groups, reduction_axes=self.reduction_axes)
 
 
-class InstanceNorm(nn.Module):
+class InstanceNorm(ExampleNorm):
     """Linen form of :func:`jaxreg.normalization.instance_norm`.
 
-    Arguments, defaults and parameters are those of ``flax.linen.InstanceNorm``, and so are the
-    numbers where Flax's are right; large means, masks and rows without a selected element are right
-    too.
+    It has the arguments, defaults and parameters of ``flax.linen.InstanceNorm``. Its results agree
+    with Flax's wherever those are correct, and are also correct for large means, masks and rows
+    without a selected element.
 
     Attributes:
       epsilon: Added to the variance.
-      dtype: Dtype of the result; by default that of the input and the parameters together.
+      dtype: Dtype of the result; by default the promoted dtype of input and parameters.
       param_dtype: Dtype of the parameters.
       use_bias: Whether an offset is learned.
       use_scale: Whether a factor is learned.
@@ -213,9 +244,9 @@ class InstanceNorm(nn.Module):
       feature_axes: Axes of the channels.
       axis_name: Mesh axis over which the normalized axes are sharded, inside ``shard_map`` or
         ``pmap``; plain ``jit`` needs none.
-      axis_index_groups: Groups of indices along that axis, each with statistics of its own.
-      use_fast_variance: Without effect: the variance is always an accurate one.
-      force_float32_reductions: Without effect: statistics are always float32 or wider.
+      axis_index_groups: Groups of indices along that axis, each with its own statistics.
+      use_fast_variance: Has no effect: the variance is always accurate.
+      force_float32_reductions: Has no effect: statistics are always float32 or wider.
       scale_offset: Added to the factor. With 1 and ``scale_init=nn.initializers.zeros`` the factor
         is learned around one, as in Gemma and Megatron, and decay pulls it to the identity.
 
@@ -243,13 +274,6 @@ class InstanceNorm(nn.Module):
     force_float32_reductions: bool = True
     scale_offset: ArrayLike = 0.0
 
-    @nn.compact
-    def __call__(self, x: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
-        """Normalizes ``x``.
-
-        Args:
-          x: Input array.
-          mask: Elements that enter the statistics, ``where`` of :mod:`jaxreg.normalization`.
-        """
-        axes = {"feature_axes": self.feature_axes}
-        return normalized(self, normalization.instance_norm, x, mask, **axes)
+    @nn.nowrap
+    def _function(self, features: int) -> Callable[..., jax.Array]:
+        return partial(normalization.instance_norm, feature_axes=self.feature_axes)

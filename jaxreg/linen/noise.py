@@ -1,4 +1,4 @@
-"""Linen modules that add noise to activations."""
+"""Linen modules that add noise to activations; ``Perturb`` adds it to weights."""
 
 from typing import Any
 
@@ -130,5 +130,6 @@ class SaltAndPepper(Rated):
     high: ArrayLike = 1.0
 
     def transform(self, key: jax.Array, x: jax.Array) -> jax.Array:
-        strengths = {"rate": self.given_rate, "low": self.low, "high": self.high}
-        return noise.salt_and_pepper(key, x, **strengths, bits=self.bits)
+        return noise.salt_and_pepper(
+            key, x, rate=self.given_rate, low=self.low, high=self.high, bits=self.bits
+        )

@@ -18,14 +18,14 @@ from jaxreg._numerics import mean_dtype, offset_scale, widen
 class RunningNorm(nn.Module):
     """Base of the norms with running statistics.
 
-    Fields are annotated in the norms alone, since their order is that of Flax.
+    Only the norms annotate fields, since the order of fields is Flax's.
     """
 
     axis = -1
 
     @nn.nowrap
     def _in_training(self) -> Callable[..., tuple[jax.Array, normalization.BatchStats]]:
-        """Returns the function of input and statistics, the one thing in which they differ."""
+        """Returns the norm of the core, a function of input and statistics."""
         raise NotImplementedError
 
     @nn.compact
@@ -44,8 +44,8 @@ class RunningNorm(nn.Module):
           mask: Elements that enter the statistics, ``where`` of :mod:`jaxreg.normalization`.
 
         Raises:
-          ValueError: ``use_running_average`` is given nowhere or twice, or ``mask`` does not
-            broadcast to ``x``.
+          ValueError: ``use_running_average`` is given in neither place or in both, or ``mask`` does
+            not broadcast to ``x``.
         """
         evaluate = nn.merge_param(
             "use_running_average", self.use_running_average, use_running_average
@@ -71,28 +71,29 @@ class RunningNorm(nn.Module):
 class BatchNorm(RunningNorm):
     """Linen form of :func:`jaxreg.normalization.batch_norm`.
 
-    Arguments, defaults, parameters (``scale``, ``bias``) and statistics (``batch_stats/mean`` and
-    ``var``) are those of ``flax.linen.BatchNorm``, so that checkpoints load both ways. The numbers
-    agree where Flax's are right; large means, masks and unequal counts across devices are right
-    too. Statistics that come narrower than float32 are float32 after the first step.
+    It has the arguments, defaults, parameters (``scale``, ``bias``) and statistics
+    (``batch_stats/mean`` and ``var``) of ``flax.linen.BatchNorm``, so that checkpoints load both
+    ways. Its results agree with Flax's wherever those are correct, and are also correct for large
+    means, masks and unequal counts across devices. Statistics narrower than float32 become float32
+    at the first step.
 
     Attributes:
       use_running_average: True in evaluation. Set here or at the call.
       axis: Feature axes.
       momentum: Weight of the past in the running statistics.
       epsilon: Added to the variance.
-      dtype: Dtype of the result; by default that of the input and the parameters together.
+      dtype: Dtype of the result; by default the promoted dtype of input and parameters.
       param_dtype: Dtype of the parameters.
       use_bias: Whether an offset is learned.
       use_scale: Whether a factor is learned.
       bias_init: Initializer of the offset.
       scale_init: Initializer of the factor.
       axis_name: Mesh axis to synchronize over, inside ``shard_map`` or ``pmap``; plain ``jit``
-        needs none. Training inside ``shard_map`` asks for it; an empty tuple gives each device
-        statistics of its own.
-      axis_index_groups: Groups of indices along that axis, each with statistics of its own.
-      use_fast_variance: Without effect: the variance is always an accurate one.
-      force_float32_reductions: Without effect: statistics are always float32 or wider.
+        needs none. Training inside ``shard_map`` requires it; with an empty tuple each device has
+        its own statistics.
+      axis_index_groups: Groups of indices along that axis, each with its own statistics.
+      use_fast_variance: Has no effect: the variance is always accurate.
+      force_float32_reductions: Has no effect: statistics are always float32 or wider.
       scale_offset: Added to the factor. With 1 and ``scale_init=nn.initializers.zeros`` the factor
         is learned around one, as in Gemma and Megatron, and decay pulls it to the identity.
       ddof: 1 keeps torch's running variance, see :func:`jaxreg.normalization.batch_norm`.
@@ -142,30 +143,8 @@ class BatchNorm(RunningNorm):
         )
 
 
-def normalized(
-    module: Any,
-    norm: Callable[..., jax.Array],
-    x: jax.Array,
-    mask: jax.Array | None,
-    **options: Any,
-) -> jax.Array:
-    """Result of a norm without running statistics, in the dtype that Flax gives it."""
-    params = affine_params(module, feature_shape(x, options.get("feature_axes", -1)))
-    check_mask(mask, x, "mask")
-    y = norm(
-        widen(x),
-        eps=module.epsilon,
-        where=mask,
-        axis_name=None if module.is_initializing() else module.axis_name,
-        axis_index_groups=module.axis_index_groups,
-        **offset_scale(params, module.scale_offset),
-        **options,
-    )
-    return y.astype(canonicalize_dtype(x, *params.values(), dtype=module.dtype))
-
-
 def affine_params(module: Any, shape: tuple[int, ...]) -> dict[str, jax.Array]:
-    """The parameters of a norm, those of ``scale`` and ``bias`` that it has."""
+    """Makes or reads the parameters ``scale`` and ``bias``, of which a norm may lack either."""
     params = {}
     if module.use_scale:
         params["scale"] = module.param("scale", module.scale_init, shape, module.param_dtype)
@@ -175,6 +154,6 @@ def affine_params(module: Any, shape: tuple[int, ...]) -> dict[str, jax.Array]:
 
 
 def feature_shape(x: jax.Array, axes: int | tuple[int, ...]) -> tuple[int, ...]:
-    """Sizes of the feature axes of an input."""
+    """Returns the sizes of the feature axes of an input."""
     check_floating(x, "x")
     return tuple(x.shape[a] for a in canonical_axes(axes, x.ndim))

@@ -1,4 +1,4 @@
-"""Linen cells that regularize the recurrence of another cell."""
+"""Linen cells that regularize the recurrence of another cell, inside ``nn.RNN`` or by hand."""
 
 from collections.abc import Callable
 from functools import partial
@@ -15,10 +15,10 @@ from jaxreg.linen.stochastic import Parametric, Rated, share_scope
 
 
 class Cell(Parametric, nn.RNNCellBase):
-    """A transform of what a cell does; the variables are those of the cell by itself.
+    """A transform of a cell's step, whose variables keep their paths.
 
     Attributes:
-      cell: Cell of Linen.
+      cell: Linen cell.
     """
 
     cell: nn.RNNCellBase
@@ -28,17 +28,17 @@ class Cell(Parametric, nn.RNNCellBase):
 
     @property
     def keys_differ_by_step(self) -> bool:
-        """Whether every time step needs a key of its own."""
+        """True if each time step needs its own key."""
         raise NotImplementedError
 
     @property
     def split_rngs(self) -> dict[str, bool]:
-        """What ``nn.RNN`` has to be told about the keys of this cell and of those inside of it."""
+        """Argument of ``nn.RNN`` that splits the keys as this cell and its inner cells need."""
         inside = self.cell.split_rngs if isinstance(self.cell, Cell) else {"params": False}
         name, split = self.rng_collection, self.keys_differ_by_step
         if inside.get(name, split) != split:
             raise ValueError(
-                f"`rng_collection` of {type(self).__name__} must differ from that of its cell, got "
+                f"`rng_collection` of {type(self).__name__} must differ from its cell's, got "
                 f"{name!r} twice: one needs a key per step, the other one for all steps; pass "
                 'rng_collection="zoneout" to one and add that key to `rngs`.'
             )
@@ -75,20 +75,20 @@ class Cell(Parametric, nn.RNNCellBase):
 
 
 class LockedDropoutCell(Cell):
-    """Drops inputs and hidden state, the same ones at all time steps of a sequence.
+    """Drops elements of inputs and hidden state, the same ones at all time steps of a sequence.
 
-    The masks are those of :func:`jaxreg.dropout.dropout`; the next call draws new ones. They lie
-    on what the layers of the cell read, as in the paper: the cell state of an LSTM and the direct
-    path of a GRU from state to state stay whole. That needs a state of one array that the cell
-    hands to its layers as it is, or a state whose last array is read by the gates alone; the cells
-    of Flax are of these kinds.
+    It drops by :func:`jaxreg.dropout.dropout`, with new masks at each call. As in the paper only
+    the inputs of the cell's layers are dropped: the cell state of an LSTM and the direct path of a
+    GRU from state to state are unchanged. For this the state must be one array that the cell passes
+    unchanged to its layers, or only the gates may read its last array. Flax's cells are of these
+    kinds. The cell's variables keep their paths.
 
     All steps need the same key. ``nn.RNN`` passes it on with ``split_rngs=cell.split_rngs``, which
-    is ``{"params": False, "dropout": False}``. Without it there is an error for want of a key;
-    with ``"dropout": True`` every step would have its own mask.
+    is ``{"params": False, "dropout": False}``. Without it an error says that there is no key; with
+    ``"dropout": True`` each step would have its own mask.
 
     Attributes:
-      cell: Cell of Linen, such as ``nn.LSTMCell``.
+      cell: Linen cell, such as ``nn.LSTMCell``.
       input_rate: Probability of dropping an input.
       state_rate: Probability of dropping an element of the hidden state.
 
@@ -131,7 +131,7 @@ class LockedDropoutCell(Cell):
         if memory and isinstance(self.cell, Cell):
             raise ValueError(
                 f"`cell` of LockedDropoutCell must not be a {type(self.cell).__name__} with a "
-                "state of several arrays, which would take what is dropped for its old state; put "
+                "state of several arrays, which would use the dropped state as its old one; put "
                 "LockedDropoutCell inside, around the cell of Flax."
             )
         seen, dropped = map_with_keys(
@@ -139,13 +139,13 @@ class LockedDropoutCell(Cell):
         )
         if memory:
             return self.evaluate((tree.unflatten([*memory, dropped]), seen))
-        show = _Showing(hidden, dropped)
-        with nn.intercept_methods(show):
+        substitution = _Substitution(hidden, dropped)
+        with nn.intercept_methods(substitution):
             result = self.evaluate((carry, seen))
-        if not show.seen:
+        if not substitution.happened:
             raise ValueError(
-                f"`cell` must hand its state to layers of its own as it is, but no layer of "
-                f"{type(self.cell).__name__} has read it; drop the state inside of the cell."
+                f"`cell` must pass its state unchanged to its layers, but no layer of "
+                f"{type(self.cell).__name__} has read it; drop the state inside the cell."
             )
         return result
 
@@ -155,19 +155,19 @@ class LockedDropoutCell(Cell):
 
 
 class ZoneoutCell(Rated, Cell):
-    """Keeps elements of the state as they were, other ones at each time step.
+    """Keeps random elements of the old state, other ones at each time step.
 
     Every floating-point array of the state goes through :func:`jaxreg.dropout.zoneout`, in
-    evaluation through ``zoneout_mean``. An output that is an array of the new state, as with the
-    cells of Flax, is that array after zoneout.
+    evaluation through ``zoneout_mean``. If the output is an array of the new state, as in Flax's
+    cells, it is that array after zoneout. The cell's variables keep their paths.
 
     Each step needs its own key. ``nn.RNN`` makes it with ``split_rngs=cell.split_rngs``, which is
-    ``{"params": False, "dropout": True}``. Without it there is an error for want of a key; with
-    ``"dropout": False`` all steps would keep the same elements, for ever.
+    ``{"params": False, "dropout": True}``. Without it an error says that there is no key; with
+    ``"dropout": False`` all steps would keep the same elements.
 
     Attributes:
-      cell: Cell of Linen, such as ``nn.LSTMCell``.
-      rate: Probability of keeping an old value.
+      cell: Linen cell, such as ``nn.LSTMCell``.
+      rate: Probability of keeping an old element instead of the new one.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -231,16 +231,17 @@ class ZoneoutCell(Rated, Cell):
         return mixed, next((after for before, after in pairs if before is output), output)
 
 
-class _Showing:
-    """Interceptor that gives the layers of a cell, but no cell, ``shown`` in place of ``hidden``.
+class _Substitution:
+    """Interceptor that gives the layers of a cell ``new`` in place of the input ``old``.
 
-    A cell inside passes the state on to layers of its own, beside paths that have to stay whole.
+    Inner cells still get ``old``: they pass the state on to their layers, but it also has direct
+    paths in them that must not be dropped.
     """
 
-    def __init__(self, hidden: jax.Array, shown: jax.Array) -> None:
-        self.hidden = hidden
-        self.shown = shown
-        self.seen = False
+    def __init__(self, old: jax.Array, new: jax.Array) -> None:
+        self.old = old
+        self.new = new
+        self.happened = False
 
     def __call__(
         self,
@@ -250,6 +251,6 @@ class _Showing:
         context: nn.module.InterceptorContext,
     ) -> Any:
         if not isinstance(context.module, nn.RNNCellBase):
-            self.seen = self.seen or any(value is self.hidden for value in inputs)
-            inputs = tuple(self.shown if value is self.hidden else value for value in inputs)
+            self.happened = self.happened or any(value is self.old for value in inputs)
+            inputs = tuple(self.new if value is self.old else value for value in inputs)
         return call(*inputs, **keywords)

@@ -11,17 +11,20 @@ from jax.typing import ArrayLike
 
 from jaxreg import reparam
 from jaxreg._selection import Mask
+from jaxreg._spectral_state import (
+    as_rows,
+    as_vectors,
+    is_matrix,
+    stop_at_zeros,
+    zero_for_bias,
+)
 from jaxreg._trees import (
     FeatureAxes,
     Kernel,
-    as_rows,
-    as_vectors,
     change_kernels,
     find_kernels,
     is_kernel,
-    is_matrix,
     per_layer,
-    unless_dead,
 )
 
 Find = Callable[..., tuple[Kernel | None, ...]]
@@ -29,10 +32,10 @@ Change = Callable[[Kernel, jax.Array], jax.Array]
 
 
 class Reparametrized(nn.Module):
-    """What the wrappers share: the layer sees other weights than its parameters, which stay.
+    """Base of wrappers whose layer sees other weights than its parameters, which are unchanged.
 
     Attributes:
-      layer_instance: Linen module, called with the arguments of the call.
+      layer_instance: Linen module to call.
     """
 
     layer_instance: nn.Module
@@ -41,10 +44,10 @@ class Reparametrized(nn.Module):
     def _apply(
         self, find: Find, change: Change, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> Any:
-        """Calls the layer with ``change(kernel, w)`` in place of what ``find(params)`` finds."""
+        """Calls the layer with ``change(kernel, w)`` in place of kernels that ``find`` finds."""
         layer: Any = self.layer_instance
         if self.is_initializing():
-            layer(*args, **kwargs)  # Makes the parameters that those of the wrapper start from.
+            layer(*args, **kwargs)  # Makes the parameters that the wrapper starts from.
         params = layer.variables.get("params", {})
         kernels = find(params, prefix=(str(layer.name),))
         call = nn.map_variables(
@@ -52,39 +55,39 @@ class Reparametrized(nn.Module):
             "params",
             lambda _: {"params": change_kernels(change, params, kernels)},
             lambda _: {"params": params},
-            mutable=self.is_initializing(),  # What nn.tabulate counts the operations of.
+            mutable=self.is_initializing(),  # nn.tabulate counts the operations of this call.
         )
         return call(layer, *args, **kwargs)
 
     @nn.nowrap
     def _name(self, kernel: Kernel, *end: str) -> str:
-        """Name of a variable of the wrapper, with that of the layer in front, as Flax has it."""
+        """Returns the name of a variable of the wrapper, prefixed by the layer's as in Flax."""
         return "/".join(map(str, (self.layer_instance.name, *kernel.path, *end)))
 
 
 class WeightNorm(Reparametrized):
     """Calls a layer with :func:`jaxreg.reparam.weight_norm` of its kernels, whose scale it learns.
 
-    Every scale starts at the norms of its kernel, so that wrapping changes nothing but what is
-    learned; in Flax it starts at 1. Arguments and variables are those of ``flax.linen.WeightNorm``,
-    and checkpoints load both ways, those of kernels with partition metadata too, whose scales Flax
-    names ``kernel/value/scale``. The weights keep the dtype of their parameters, where Flax
-    promotes them to that of the scale.
+    Every scale starts at the norms of its kernel, so that wrapping does not change the output; in
+    Flax it starts at 1. It has the arguments and variables of ``flax.linen.WeightNorm``, and
+    checkpoints load both ways, also with partition metadata, for which Flax names the scales
+    ``kernel/value/scale``. The weights keep the dtype of their parameters; Flax promotes them to
+    the dtype of the scale.
 
     Attributes:
-      layer_instance: Linen module, called with the arguments of the call.
-      epsilon: Accepted as in Flax, and without effect: weights of zeros stay zeros without it.
-      dtype: Dtype that weights are cast to, in place of that of their parameter.
+      layer_instance: Linen module to call.
+      epsilon: Accepted as in Flax. It has no effect: weights of zeros remain zeros without it.
+      dtype: Dtype that weights are cast to; by default the dtype of their parameter.
       param_dtype: Dtype of the scales.
-      use_scale: Whether a scale is learned; without one all lengths are 1.
-      scale_init: Initializer of the scales. None starts at the norms, Flax's default are ones.
-      feature_axes: Output axes of all kernels, which have a length each; None for one length of the
-        whole kernel; or a function of a kernel's names and the kernel, such as
+      use_scale: Whether a scale is learned; otherwise all lengths are 1.
+      scale_init: Initializer of the scales. None starts at the norms; Flax's default is ones.
+      feature_axes: Output axes of all kernels, each output with its own length; None for one length
+        of the whole kernel; or a function of a kernel's names and the kernel, such as
         :func:`jaxreg.reparam.output_axes` for one length per output of attention's projections.
-      variable_filter: Strings of which the path of a parameter, such as ``Dense_0/kernel``, has to
-        contain one. None or none of them selects all parameters.
-      stacked: Mask of the leaves that hold one kernel per layer along their first axis, as in the
-        parameters of ``nn.scan``. ``feature_axes`` and the shape then are those of one layer.
+      variable_filter: Strings; the path of a parameter, such as ``Dense_0/kernel``, must contain
+        one of them. None or an empty collection selects all parameters.
+      stacked: Mask of the parameters that hold one kernel per layer along their first axis, as
+        under ``nn.scan``. ``feature_axes`` then describes the kernel of one layer.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -107,7 +110,7 @@ class WeightNorm(Reparametrized):
 
     @nn.compact
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Applies the layer.
+        """Calls the layer.
 
         Args:
           *args: Arguments of the layer.
@@ -139,7 +142,7 @@ class WeightNorm(Reparametrized):
                 return norms(w).astype(self.param_dtype)
             return self.scale_init(key, jax.eval_shape(norms, w).shape, self.param_dtype)
 
-        # With and without the box of partition metadata that the kernel was initialized in.
+        # Names with and without the box of partition metadata that the kernel was initialized in.
         boxes = (kernel.box, (), ("value",))
         names = [self._name(kernel, *box, "scale") for box in boxes]
         name = next((n for n in names if self.has_variable("params", n)), names[0])
@@ -149,32 +152,32 @@ class WeightNorm(Reparametrized):
 class SpectralNorm(Reparametrized):
     """Calls a layer with :func:`jaxreg.reparam.spectral_norm` of its kernels.
 
-    Arguments and variables are those of ``flax.linen.SpectralNorm``, and checkpoints load both
-    ways: the vector ``u`` and the singular value ``sigma`` of each kernel stand in ``batch_stats``.
+    It has the arguments and variables of ``flax.linen.SpectralNorm``, and checkpoints load both
+    ways: the vector ``u`` and the singular value ``sigma`` of each kernel are in ``batch_stats``.
     Block Lanczos finds them at initialization, where Flax draws ``u`` and sets ``sigma`` to 1.
-    Training updates both and needs ``mutable=["batch_stats"]``; evaluation iterates on from ``u``
-    and does not store where it got.
+    Training updates both and needs ``mutable=["batch_stats"]``; evaluation also iterates from
+    ``u``, but does not store the result.
 
     As in Flax all parameters with two axes or more have statistics, and are flattened to matrices
-    whose columns are the last axis: of the projections of attention that is one head's depth.
-    ``feature_axes=jaxreg.reparam.output_axes`` divides them as the linear maps that they are, and
-    has other vectors in its checkpoints. Biases with two axes, those of the same projections, have
-    statistics of zeros and are not divided, as in Flax where they start at zero.
+    whose columns are the last axis. In the projections of attention this is the depth of one head.
+    ``feature_axes=jaxreg.reparam.output_axes`` treats each projection as the one linear map that it
+    is, and has other vectors in its checkpoints. The biases of these projections have two axes too.
+    They have statistics of zeros and are not divided, as in Flax where they start at zero.
 
     Attributes:
-      layer_instance: Linen module, called with the arguments of the call.
-      n_steps: Power iterations of a call; without any the layer is called as it is.
-      epsilon: Accepted as in Flax, and without effect: weights of zeros stay zeros without it.
-      dtype: Dtype that weights are cast to, in place of that of their parameter.
+      layer_instance: Linen module to call.
+      n_steps: Power iterations of a call; with none the layer is called with its own weights.
+      epsilon: Accepted as in Flax. It has no effect: weights of zeros remain zeros without it.
+      dtype: Dtype that weights are cast to; by default the dtype of their parameter.
       param_dtype: Dtype of ``u`` and ``sigma``.
       error_on_non_matrix: Whether to refuse parameters of more than two axes.
       collection_name: Collection of ``u`` and ``sigma``.
       update_stats: True in training. Set here or at the call.
       feature_axes: Output axes of all kernels, or a function of a kernel's names and the kernel.
-      variable_filter: Strings of which the path of a parameter, such as ``Dense_0/kernel``, has to
-        contain one. None or none of them selects all parameters with two axes or more.
-      stacked: Mask of the leaves that hold one kernel per layer along their first axis, as in the
-        parameters of ``nn.scan``. ``feature_axes`` and the shape then are those of one layer.
+      variable_filter: Strings; the path of a parameter, such as ``Dense_0/kernel``, must contain
+        one of them. None or an empty collection selects all parameters with two axes or more.
+      stacked: Mask of the parameters that hold one kernel per layer along their first axis, as
+        under ``nn.scan``. ``feature_axes`` then describes the kernel of one layer.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -201,7 +204,7 @@ class SpectralNorm(Reparametrized):
 
     @nn.compact
     def __call__(self, *args: Any, update_stats: bool | None = None, **kwargs: Any) -> Any:
-        """Applies the layer, and updates the statistics in training.
+        """Calls the layer, and updates the statistics in training.
 
         Args:
           *args: Arguments of the layer.
@@ -233,23 +236,22 @@ class SpectralNorm(Reparametrized):
         options = {"steps": 0 if self.is_initializing() else self.n_steps, "axis": kernel.axis}
         estimate = per_layer(partial(reparam.spectral_norm_sigma, **options), kernel.stacked)
         function = per_layer(partial(reparam.spectral_norm, **options), kernel.stacked)
-        starts = is_kernel(kernel.path, w)  # The statistics of biases are zeros.
 
         def draw() -> jax.Array:
             first = partial(reparam.spectral_norm_vector, self.make_rng("params"), axis=kernel.axis)
             u = per_layer(first, kernel.stacked)(w)
-            return starts * as_rows(u.astype(self.param_dtype), kernel)
+            return zero_for_bias(kernel, w, as_rows(u.astype(self.param_dtype), kernel))
 
         def start() -> jax.Array:
-            return starts * estimate(w, as_vectors(rows.value, kernel)).astype(self.param_dtype)
+            first = estimate(w, as_vectors(rows.value, kernel))
+            return zero_for_bias(kernel, w, first.astype(self.param_dtype))
 
         rows = self.variable(self.collection_name, self._name(kernel, "u"), draw)
         sigma = self.variable(self.collection_name, self._name(kernel, "sigma"), start)
         old = as_vectors(rows.value, kernel)
         result, u = function(w, old)
-        value = estimate(w, old)
-        pairs = (result, w), (u, 0 * u), (value, 0 * value)
-        result, u, value = unless_dead(kernel, w, old, *pairs)
+        step = (result, u, estimate(w, old))
+        result, u, value = stop_at_zeros(kernel, w, old, step)
         if update:
             rows.value = as_rows(u, kernel)
             sigma.value = value.astype(sigma.value.dtype)
@@ -259,16 +261,16 @@ class SpectralNorm(Reparametrized):
 class WeightStandardization(Reparametrized):
     """Calls a layer with :func:`jaxreg.reparam.weight_standardization` of its kernels.
 
-    What is a kernel, :func:`jaxreg.masks.kernels` tells.
+    Kernels are selected by :func:`jaxreg.masks.kernels`.
 
     Attributes:
-      layer_instance: Linen module, called with the arguments of the call.
+      layer_instance: Linen module to call.
       epsilon: Added to the variance.
       use_scale: Whether a factor of each output is learned, from
-        :func:`jaxreg.reparam.weight_standardization_scale`, as where no norm follows the layer.
+        :func:`jaxreg.reparam.weight_standardization_scale`, as needed if no norm follows the layer.
       feature_axes: Output axes of all kernels, or a function of a kernel's names and the kernel.
-      stacked: Mask of the leaves that hold one kernel per layer along their first axis, as in the
-        parameters of ``nn.scan``. ``feature_axes`` and the shape then are those of one layer.
+      stacked: Mask of the parameters that hold one kernel per layer along their first axis, as
+        under ``nn.scan``. ``feature_axes`` then describes the kernel of one layer.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -288,7 +290,7 @@ class WeightStandardization(Reparametrized):
 
     @nn.compact
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Applies the layer.
+        """Calls the layer.
 
         Args:
           *args: Arguments of the layer.
@@ -315,7 +317,7 @@ class WeightStandardization(Reparametrized):
 
 
 def _passes(variable_filter: Collection[str] | None, path: tuple[Any, ...]) -> bool:
-    """Tells whether Flax's filter lets a parameter pass."""
+    """Tells whether Flax's filter selects a parameter."""
     if isinstance(variable_filter, str):
         raise TypeError(
             "`variable_filter` must be a collection of strings, got the string "

@@ -5,25 +5,26 @@ from typing import Any, TypeVar
 
 import jax
 from flax import linen as nn
+from flax.core.scope import Scope
 from jax.typing import ArrayLike
 
 from jaxreg import _bits, dropout
 from jaxreg._checks import check_given, check_rate, is_static_zero
 
 Self = TypeVar("Self", bound=nn.Module)
-_HOOKS = ("transform", "evaluate", "is_off")  # what `tabulate` does not list
+_HOOKS = ("transform", "evaluate", "is_off")  # Methods that `tabulate` must not list.
 
 
 class Stochastic(nn.Module, kw_only=True):
     """Applies ``transform(key, x)`` in training and ``evaluate(x)``, the identity, in evaluation.
 
-    Subclass it to lift a function of your own: fields hold its strengths, ``transform`` calls it.
+    Subclass it to lift your own function: fields hold its strengths, and ``transform`` calls it.
     The input may be any pytree.
 
     Attributes:
       deterministic: True in evaluation. Set here or at the call.
       rng_collection: Name of the stream of keys.
-      axis_name: Mesh axis over which the keys have to differ, inside ``shard_map`` or ``pmap``.
+      axis_name: Mesh axis over which the keys must differ, inside ``shard_map`` or ``pmap``.
       bits: Source of random bits in place of the package's own, such as ``jax.random.bits``.
 
     Example:
@@ -57,12 +58,12 @@ class Stochastic(nn.Module, kw_only=True):
 
     @nn.nowrap
     def evaluate(self, x: Any) -> Any:
-        """Returns what evaluation makes of ``x``: ``x``, unless a subclass defines otherwise."""
+        """Returns the output of evaluation: ``x``, unless a subclass overrides this."""
         return x
 
     @nn.nowrap
     def is_off(self) -> bool:
-        """Tells whether nothing is drawn, as with a static strength of zero: it needs no key."""
+        """Tells whether calls draw nothing and need no key, as with a static strength of zero."""
         return False
 
     def __call__(
@@ -84,7 +85,7 @@ class Stochastic(nn.Module, kw_only=True):
     def _apply(
         self, x: Any, *, deterministic: bool | None, rng: jax.Array | None, **strengths: Any
     ) -> Any:
-        """The call, for subclasses whose calls take other arguments, such as strengths."""
+        """Makes the call of subclasses that take other arguments, such as strengths."""
         given = {name: value for name, value in strengths.items() if value is not None}
         module = shallow_copy(self, **given) if given else self
         evaluates = nn.merge_param("deterministic", self.deterministic, deterministic)
@@ -97,7 +98,7 @@ class Stochastic(nn.Module, kw_only=True):
 
 
 class Rated(Stochastic):
-    """What modules with one ``rate`` share.
+    """A transform with a rate. The rate is checked; a static zero needs no key.
 
     Attributes:
       rate: Probability of dropping; None if every call gives it.
@@ -115,7 +116,7 @@ class Rated(Stochastic):
 
     @property
     def given_rate(self) -> ArrayLike:
-        """The rate, which is not None."""
+        """Rate; raises if it is None."""
         return check_given(self.rate, "rate", self)
 
     def __call__(
@@ -138,9 +139,9 @@ class Rated(Stochastic):
 
 
 class Parametric(Stochastic):
-    """What modules with parameters share: nothing is drawn where those are initialized.
+    """A transform with parameters, which draws nothing while they are initialized.
 
-    The parameters are thus those of training and of evaluation, and of the layer in Flax.
+    Training, evaluation and the layer of Flax thus have the same parameters.
     """
 
     def is_off(self) -> bool:
@@ -148,12 +149,12 @@ class Parametric(Stochastic):
 
 
 class Wrapper(Parametric):
-    """A transform of what a layer does; the variables are those of the layer by itself.
+    """A transform of a layer's call, whose variables keep their paths.
 
     ``transform`` and ``evaluate`` get a pair of the positional and the keyword arguments.
 
     Attributes:
-      layer: Linen module, called with the arguments of the call.
+      layer: Linen module to call.
     """
 
     layer: nn.Module
@@ -177,7 +178,7 @@ class RatedWrapper(Rated, Wrapper):
         rate: ArrayLike | None = None,
         **options: Any,
     ) -> Any:
-        """Applies the layer.
+        """Calls the layer.
 
         Args:
           *inputs: Arguments of the layer.
@@ -199,10 +200,16 @@ def shallow_copy(module: Self, **attributes: Any) -> Self:
 
 
 def share_scope(module: nn.Module, wrapped: nn.Module) -> None:
-    """Makes the variables of a module those of the one that it wraps, at any depth of wrapping."""
+    """Gives a wrapper the scope of the module that it wraps, so that no path gets longer."""
     assert module.scope is not None
     assert wrapped.scope is not None
     if wrapped.scope.parent is module.scope:
-        # The name of the scope that is given up, which a wrapper inside needs for its own.
-        module.scope.reservations.pop(wrapped.scope.name, None)  # type: ignore[arg-type]
+        _release_name(module.scope, wrapped.scope.name)
     nn.share_scope(module, wrapped)
+
+
+def _release_name(scope: Scope, name: str | None) -> None:
+    """Makes the name of a scope inside ``scope`` free again."""
+    # `nn.share_scope` gives up the inner scope but leaves its name reserved. A wrapper of a wrapper
+    # has its layer under the same name, `layer`, and would fail. Flax has no public call for it.
+    scope.reservations.pop(name, None)  # type: ignore[arg-type]

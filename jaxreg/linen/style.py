@@ -40,7 +40,7 @@ class AdaptiveInstanceNorm(nn.Module):
         Args:
           x: Content, ``[batch, *spatial, channels]``.
           style_mean: Mean of the style, ``[batch, channels]``.
-          style_stddev: Deviation of the style, ``[batch, channels]``.
+          style_stddev: Standard deviation of the style, ``[batch, channels]``.
           mask: Elements that enter the statistics, ``where`` of :mod:`jaxreg.normalization`.
         """
         check_floating(x, "x")
@@ -53,11 +53,11 @@ class AdaptiveInstanceNorm(nn.Module):
 class FilterResponseNorm(nn.Module):
     """Linen form of :func:`jaxreg.normalization.filter_response_norm`.
 
-    Parameters are ``scale``, ``bias`` and ``threshold``. No activation belongs after the threshold.
+    Parameters are ``scale``, ``bias`` and ``threshold``. The threshold replaces an activation.
 
     Attributes:
       epsilon: Its magnitude is added to the mean square.
-      dtype: Dtype of the result; by default that of the input and the parameters together.
+      dtype: Dtype of the result; by default the promoted dtype of input and parameters.
       param_dtype: Dtype of the parameters.
       use_threshold: Whether a threshold is learned and applied.
       bias_init: Initializer of the offset.

@@ -1,9 +1,8 @@
 """Linen modules whose weights are random in training."""
 
-import inspect
 from collections.abc import Callable
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 from flax import linen as nn
@@ -19,18 +18,18 @@ from jaxreg._checks import (
     is_static_zero,
 )
 from jaxreg._trees import map_kernels
-from jaxreg.linen.stochastic import Parametric, Rated, RatedWrapper, Wrapper, shallow_copy
+from jaxreg.linen.stochastic import Parametric, RatedWrapper, Wrapper
 
 
 class DropConnect(RatedWrapper):
-    """Applies a layer with :func:`jaxreg.dropout.drop_connect` on its kernels.
+    """Calls a layer with :func:`jaxreg.dropout.drop_connect` on its kernels.
 
-    What is a kernel, :func:`jaxreg.masks.kernels` tells; each one has a key of its own. One call
-    draws one mask: around ``nn.RNN`` it stays the same for all time steps. The layer is called with
-    the arguments of the call.
+    Kernels are selected by :func:`jaxreg.masks.kernels`; each draws from its own key. One call
+    draws one mask: around ``nn.RNN`` it is the same for all time steps. The layer's variables keep
+    their paths.
 
     Attributes:
-      layer: Linen module, whose variables are those of the layer by itself.
+      layer: Linen module to call.
       rate: Probability of dropping a weight.
 
     Example:
@@ -42,6 +41,12 @@ class DropConnect(RatedWrapper):
       >>> variables = layer.init(jax.random.key(1), x, deterministic=True)
       >>> print(jnp.unique(layer.apply(variables, x, deterministic=False, rngs=keys)))
       [0. 2.]
+      >>> print(jax.tree.map(jnp.shape, variables))  # Flax's, so that its checkpoints load.
+      {'params': {'bias': (100,), 'kernel': (1, 100)}}
+      >>> layer = linen.DropConnect(nn.Conv(3, (5, 5)), 0.5, deterministic=False)
+      >>> image = jnp.ones((1, 8, 8, 2))
+      >>> print(jnp.shape(layer.init_with_output({"params": jax.random.key(1)}, image)[0]))
+      (1, 8, 8, 3)
 
     References:
       Merity et al., `Regularizing and Optimizing LSTM Language Models
@@ -54,13 +59,13 @@ class DropConnect(RatedWrapper):
 
 
 class Perturb(Wrapper):
-    """Applies a layer with :func:`jaxreg.noise.perturb` on its parameters.
+    """Calls a layer with :func:`jaxreg.noise.perturb` on its parameters.
 
-    One call draws the noise once: around ``nn.RNN`` it stays the same for all time steps. The layer
-    is called with the arguments of the call.
+    One call draws the noise once: around ``nn.RNN`` it is the same for all time steps. The layer's
+    variables keep their paths.
 
     Attributes:
-      layer: Linen module, whose variables are those of the layer by itself.
+      layer: Linen module to call.
       stddev: Standard deviation of the noise.
 
     Example:
@@ -94,7 +99,7 @@ class Perturb(Wrapper):
         stddev: ArrayLike | None = None,
         **options: Any,
     ) -> Any:
-        """Applies the layer.
+        """Calls the layer.
 
         Args:
           *inputs: Arguments of the layer.
@@ -113,107 +118,18 @@ class Perturb(Wrapper):
         return _with_params(_call, function, self.layer, x)
 
 
-class DropsKernel(Rated, Parametric):
-    """What layers of Flax share whose kernel is dropped as they read it.
-
-    The call of Flax's layer is run without what Linen puts around methods, so that it is no second
-    call of this module to ``tabulate`` and ``capture_intermediates``.
-    """
-
-    call_of_flax: ClassVar[Callable[..., jax.Array]]
-
-    @nn.compact
-    def __call__(
-        self,
-        inputs: jax.Array,
-        deterministic: bool | None = None,  # noqa: FBT001
-        rng: jax.Array | None = None,
-        *,
-        rate: ArrayLike | None = None,
-    ) -> jax.Array:
-        """Applies the layer.
-
-        Args:
-          inputs: Inputs of the layer.
-          deterministic: True in evaluation; needed here or in the constructor.
-          rng: PRNG key to use in place of one from the stream.
-          rate: Overrides the attribute.
-        """
-        return self._apply(inputs, deterministic=deterministic, rng=rng, rate=rate)
-
-    def transform(self, key: jax.Array, x: jax.Array) -> jax.Array:
-        return self.call_of_flax(shallow_copy(self, _kernel_key=key), x)
-
-    def evaluate(self, x: jax.Array) -> jax.Array:
-        return self.call_of_flax(self, x)
-
-    @nn.nowrap
-    def param(self, name: str, *arguments: Any, **options: Any) -> Any:
-        value = super().param(name, *arguments, **options)
-        key = vars(self).get("_kernel_key")
-        if name != "kernel" or key is None:
-            return value
-        return dropout.drop_connect(key, value, rate=self.given_rate, bits=self.bits)
-
-
-class DropConnectDense(DropsKernel, nn.Dense, kw_only=True):
-    """``flax.linen.Dense`` with :func:`jaxreg.dropout.drop_connect` on its kernel.
-
-    All fields of ``flax.linen.Dense`` work, and checkpoints load both ways.
-
-    Attributes:
-      rate: Probability of dropping a weight.
-
-    Example:
-      >>> import jax, jax.numpy as jnp
-      >>> from flax import linen as nn
-      >>> from jaxreg import linen
-      >>> layer = linen.DropConnectDense(100, rate=0.5, kernel_init=nn.initializers.ones)
-      >>> x, keys = jnp.ones((1, 1)), {"dropout": jax.random.key(0)}
-      >>> variables = layer.init(jax.random.key(1), x, deterministic=True)
-      >>> print(jnp.unique(layer.apply(variables, x, deterministic=False, rngs=keys)))
-      [0. 2.]
-    """
-
-    rate: ArrayLike | None = None
-    call_of_flax = staticmethod(inspect.unwrap(nn.Dense.__call__))
-
-
-class DropConnectConv(DropsKernel, nn.Conv, kw_only=True):
-    """``flax.linen.Conv`` with :func:`jaxreg.dropout.drop_connect` on its kernel.
-
-    All fields of ``flax.linen.Conv`` work, and checkpoints load both ways.
-
-    Attributes:
-      rate: Probability of dropping a weight.
-
-    Example:
-      >>> import jax, jax.numpy as jnp
-      >>> from flax import linen as nn
-      >>> from jaxreg import linen
-      >>> layer = linen.DropConnectConv(100, (1, 1), rate=0.5, kernel_init=nn.initializers.ones)
-      >>> x, keys = jnp.ones((1, 4, 4, 1)), {"dropout": jax.random.key(0)}
-      >>> variables = layer.init(jax.random.key(1), x, deterministic=True)
-      >>> print(jnp.unique(layer.apply(variables, x, deterministic=False, rngs=keys)))
-      [0. 2.]
-    """
-
-    rate: ArrayLike | None = None
-    call_of_flax = staticmethod(inspect.unwrap(nn.Conv.__call__))
-
-
 class VariationalDense(Parametric):
     """Linen form of :func:`jaxreg.dropout.variational_dense`; evaluation prunes the weights.
 
-    Parameters are ``kernel``, ``bias`` and ``log_var``. The noise of a weight is measured by
-    ``log_alpha = variational_log_alpha(kernel, log_var)``; add the sum over all layers of
-    ``variational_dropout_kl(log_alpha)``, divided by the number of examples, to the mean loss. Both
-    are functions of :mod:`jaxreg.dropout`.
+    Parameters are ``kernel``, ``bias`` and ``log_var``. The noise of a weight is ``log_alpha =
+    variational_log_alpha(kernel, log_var)``. Sum ``variational_dropout_kl(log_alpha)`` over all
+    layers, divide by the number of examples, and add the result to the mean loss. Both are
+    functions of :mod:`jaxreg.dropout`.
 
     Attributes:
       features: Number of outputs.
       use_bias: Whether an offset is learned.
-      param_dtype: Dtype of the parameters; the result has that of the input.
+      param_dtype: Dtype of the parameters. The result has the dtype of the input.
       kernel_init: Initializer of the means of the weights.
       bias_init: Initializer of the offset.
       log_var_init: Initializer of the logarithms of the variances of the weights.
@@ -253,7 +169,7 @@ class VariationalDense(Parametric):
         *,
         threshold: ArrayLike | None = None,
     ) -> jax.Array:
-        """Applies the layer.
+        """Calls the layer.
 
         Args:
           inputs: Inputs ``[..., in]``.
@@ -275,7 +191,7 @@ class VariationalDense(Parametric):
 def _with_params(
     call: Callable[..., Any], change: Callable[[Any], Any], layer: nn.Module, *inputs: Any
 ) -> Any:
-    """Calls a layer that sees ``change(params)``; other variables are as ever."""
+    """Calls a layer that sees ``change(params)``; its other variables are unchanged."""
     return nn.map_variables(call, "params", change)(layer, *inputs)
 
 

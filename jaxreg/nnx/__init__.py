@@ -1,4 +1,4 @@
-"""Flax NNX forms of the techniques: fields and one call each, the mathematics is in the core."""
+"""Flax NNX forms of the techniques: fields and one call each. The mathematics is in the core."""
 
 from jaxreg.nnx.activity import ActivityPenalty, Penalty, with_penalties
 from jaxreg.nnx.depth import StochasticDepth
@@ -20,7 +20,6 @@ from jaxreg.nnx.dropout import (
 from jaxreg.nnx.fold import FoldedBatchNorm, fold_batch_norm
 from jaxreg.nnx.ghost import BatchRenorm, GhostBatchNorm
 from jaxreg.nnx.layer_norms import GroupNorm, InstanceNorm, LayerNorm, RMSNorm
-from jaxreg.nnx.layers import DropConnectConv, DropConnectDense
 from jaxreg.nnx.noise import GaussianNoise, SaltAndPepper, UniformNoise
 from jaxreg.nnx.normalization import BatchNorm
 from jaxreg.nnx.recurrent import LockedDropoutCell, ZoneoutCell
@@ -39,8 +38,6 @@ __all__ = [
     "ConcreteDropout",
     "DropBlock",
     "DropConnect",
-    "DropConnectConv",
-    "DropConnectDense",
     "DropPath",
     "Dropout",
     "EmbeddingDropout",

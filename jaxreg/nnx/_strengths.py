@@ -15,11 +15,11 @@ Shared = TypeVar("Shared", bound=nnx.Module)
 
 
 class Module(nnx.Module):
-    """Makes strengths data where they are arrays, NumPy scalars or tracers.
+    """Makes strengths data if they are arrays, NumPy scalars or tracers.
 
-    The strengths are the attributes that are annotated with ``ArrayLike``. One that is a Python
-    number is static, as in Flax, until an array takes its place; from then on it stays data. Flax
-    itself refuses an array in place of a number, and on Python 3.11 takes a tracer for static.
+    The strengths are the attributes annotated with ``ArrayLike``. A Python number is static, as in
+    Flax, until an array takes its place; from then on the attribute is data. Flax itself refuses an
+    array in place of a number, and on Python 3.11 treats a tracer as static.
     """
 
     _strengths: ClassVar[frozenset[str]] = frozenset()
@@ -35,17 +35,17 @@ class Module(nnx.Module):
 
         def __setattr__(self, name: str, value: Any) -> None:
             if name in self._strengths:
-                value = _kept(value, vars(self).get(name))
+                value = _as_strength(value, vars(self).get(name))
             super().__setattr__(name, value)
 
 
 def shallow_copy(module: Shared, **attributes: Any) -> Shared:
     """Returns a module with other attributes that shares its layers and variables with ``module``.
 
-    Nothing is split or cloned: streams advance, and layers keep what they store, in both.
+    Nothing is split or cloned: streams that advance, and variables that change, do so in both.
     """
     copy = object.__new__(type(module))
-    # The state says at which level of tracing a module was made, which is the present one.
+    # NNX stores the level of tracing at which a module was made, here the present one.
     vars(copy).update(vars(module), _pytree__state=vars(nnx.Module())["_pytree__state"])
     for name, value in attributes.items():
         setattr(copy, name, value)
@@ -53,13 +53,13 @@ def shallow_copy(module: Shared, **attributes: Any) -> Shared:
 
 
 def _is_array_like(hint: Any) -> bool:
-    if isinstance(hint, str):  # In a file that postpones annotations.
+    if isinstance(hint, str):  # The file postpones annotations.
         return "ArrayLike" in hint
     return all(kind in get_args(hint) for kind in get_args(ArrayLike))
 
 
-def _kept(value: Any, old: Any) -> Any:
-    """Marks an array as data; a number in place of one gets its dtype, and so no new program."""
+def _as_strength(value: Any, old: Any) -> Any:
+    """Marks an array as data; a number in its place gets its dtype, so that nothing recompiles."""
     if isinstance(value, np.generic):
         value = np.asarray(value)
     if isinstance(value, numbers.Real) and isinstance(old, jax.Array | np.ndarray):

@@ -1,4 +1,4 @@
-"""NNX form of penalties of activations, collected by ``nnx.capture``."""
+"""NNX module that penalizes activations, through ``nnx.capture``."""
 
 import operator
 from collections.abc import Callable
@@ -29,13 +29,13 @@ class Penalty(nnx.Intermediate):
 class ActivityPenalty(Module):
     """NNX form of :func:`jaxreg.penalties.activity`: passes its input on and sows its penalty.
 
-    The penalty is computed inside :func:`with_penalties`, or ``nnx.capture`` of :class:`Penalty`,
-    alone: evaluation is free of it, and nothing stays in the model. What several calls of one
-    module sow is added.
+    The penalty is computed only inside :func:`with_penalties` or ``nnx.capture`` of
+    :class:`Penalty`: evaluation costs nothing, and the model stores nothing. Several calls of one
+    module add up.
 
     Attributes:
-      penalty: Function of the whole batch, such as :func:`jaxreg.penalties.decorrelation`; sums
-        over it become means with :func:`jaxreg.penalties.per_example`, as in Keras.
+      penalty: Function of the whole batch, such as :func:`jaxreg.penalties.decorrelation`. With
+        :func:`jaxreg.penalties.per_example` sums over the batch become means, as in Keras.
       weight: Factor, zero or positive.
 
     Example:
@@ -63,7 +63,7 @@ class ActivityPenalty(Module):
           inputs: Activations, ``[batch, ...]``.
           weight: Overrides the attribute.
         """
-        # Sowing outside of a capture is deprecated, and would add up over steps.
+        # Outside a capture, sowing is deprecated, and the values would add up over steps.
         if hasattr(self, "__captures__"):
             given = self.weight if weight is None else weight
             factor = check_given(given, "weight", self)
@@ -76,15 +76,15 @@ class ActivityPenalty(Module):
 def with_penalties(call: Callable[..., Any]) -> Callable[..., tuple[Any, jax.Array]]:
     """Makes a forward pass return the sum of its penalties beside its output.
 
-    Use it inside the loss function. ``nnx.jit``, ``nnx.remat`` and ``nnx.scan`` may be inside of
-    ``call`` or around this.
+    Use it inside the loss function. ``nnx.jit``, ``nnx.remat`` and ``nnx.scan`` may be inside
+    ``call`` or around the result.
 
     Args:
       call: NNX module, a method of one, or a function whose first argument is one.
 
     Returns:
       Function with the arguments of ``call`` that returns its result and a scalar, float32 or
-      wider: the sum of what every :class:`ActivityPenalty` sowed, 0 without any.
+      wider: the sum over every :class:`ActivityPenalty`, 0 if there is none.
 
     Example:
       >>> import jax.numpy as jnp

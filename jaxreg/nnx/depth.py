@@ -5,23 +5,20 @@ from typing import Any
 
 import jax
 from flax import nnx
-from jax.typing import ArrayLike
 
 from jaxreg import dropout
 from jaxreg.nnx.stochastic import RatedWrapper
 
 
-@nnx.dataclass(eq=False)
 class StochasticDepth(RatedWrapper):
     """NNX form of :func:`jaxreg.dropout.stochastic_depth`.
 
-    It adds the layer to its input; evaluation is ``full_depth``. When skipped, the layer takes no
-    time, and its variables such as batch statistics stay as they are. It cannot ``sow``
-    intermediates, which have no value when it is skipped.
+    It adds the layer's result to the layer's input; evaluation is ``full_depth``. A skipped layer
+    takes no time, and its variables, such as batch statistics, are unchanged. The layer cannot
+    ``sow`` intermediates, which would have no value when it is skipped.
 
     Attributes:
-      layer: Module whose result is like its first input. Further arguments are
-        passed on to it.
+      layer: NNX module whose result has the shape of its first input.
       rate: Probability of skipping the layer for the whole batch; None if every call gives it.
 
     Example:
@@ -35,24 +32,23 @@ class StochasticDepth(RatedWrapper):
        [1. 1. 1.]]
     """
 
-    rate: ArrayLike | None = None
-
     def evaluate(self, x: tuple[tuple[Any, ...], dict[str, Any]]) -> Any:
         first, call = _first_and_rest(x)
         return dropout.full_depth(lambda first: call(self.layer, first), first)
 
     def transform(self, key: jax.Array, x: tuple[tuple[Any, ...], dict[str, Any]]) -> Any:
         first, call = _first_and_rest(x)
-        # Parameters are only read and may come from outside; the others may change in the branch.
+        # The branch only reads parameters, and closes over them. It may change the other variables,
+        # which are its operands.
         graph, params, others = nnx.split(self.layer, nnx.Param, ...)
         variables = [others]
 
         def block(first: jax.Array) -> Any:
             return call(nnx.merge(graph, params, variables[-1]), first)
 
-        def lifted(branch: Callable[[jax.Array], jax.Array]) -> Callable[..., jax.Array]:
-            def run(inside: nnx.State, first: jax.Array) -> jax.Array:
-                variables.append(inside)
+        def bind(branch: Callable[[jax.Array], jax.Array]) -> Callable[..., jax.Array]:
+            def run(state: nnx.State, first: jax.Array) -> jax.Array:
+                variables.append(state)
                 result = branch(first)
                 variables.pop()
                 return result
@@ -60,7 +56,7 @@ class StochasticDepth(RatedWrapper):
             return run
 
         def cond(kept: jax.Array, yes: Any, no: Any, first: jax.Array) -> jax.Array:
-            return nnx.cond(kept, lifted(yes), lifted(no), others, first)
+            return nnx.cond(kept, bind(yes), bind(no), others, first)
 
         return dropout.stochastic_depth(
             key, block, first, rate=self.given_rate, cond=cond, bits=self.bits
@@ -68,7 +64,7 @@ class StochasticDepth(RatedWrapper):
 
 
 def _first_and_rest(x: tuple[tuple[Any, ...], dict[str, Any]]) -> tuple[Any, Callable[..., Any]]:
-    """The first input, and the call of a layer with this input and all other arguments."""
+    """Returns the first input, and a call of a layer with such an input and the other arguments."""
     inputs, options = x
     if not inputs:
         raise TypeError(

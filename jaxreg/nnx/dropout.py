@@ -1,6 +1,6 @@
 """NNX modules that drop parts of activations."""
 
-import math
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -30,7 +30,6 @@ class Dropout(Rated):
       [0. 2.]
     """
 
-    rate: ArrayLike | None = None
     broadcast_dims: int | Sequence[int] = ()
 
     def transform(self, key: jax.Array, x: jax.Array) -> jax.Array:
@@ -39,9 +38,8 @@ class Dropout(Rated):
         )
 
 
-@nnx.dataclass(eq=False)
 class ClassicalDropout(Rated):
-    """NNX form of :func:`jaxreg.dropout.classical_dropout` and, in evaluation, ``classical_scale``.
+    """NNX form of :func:`jaxreg.dropout.classical_dropout`; evaluation is ``classical_scale``.
 
     Attributes:
       rate: Probability of dropping.
@@ -56,8 +54,6 @@ class ClassicalDropout(Rated):
       [0. 1.] [0.5]
     """
 
-    rate: ArrayLike | None = None
-
     def transform(self, key: jax.Array, x: jax.Array) -> jax.Array:
         return dropout.classical_dropout(key, x, rate=self.given_rate, bits=self.bits)
 
@@ -65,7 +61,6 @@ class ClassicalDropout(Rated):
         return dropout.classical_scale(x, rate=self.given_rate)
 
 
-@nnx.dataclass(eq=False)
 class SpatialDropout(Rated):
     """NNX form of :func:`jaxreg.dropout.spatial_dropout`.
 
@@ -81,18 +76,15 @@ class SpatialDropout(Rated):
       True [0. 2.]
     """
 
-    rate: ArrayLike | None = None
-
     def transform(self, key: jax.Array, x: jax.Array) -> jax.Array:
         return dropout.spatial_dropout(key, x, rate=self.given_rate, bits=self.bits)
 
 
-@nnx.dataclass(eq=False)
 class GaussianDropout(Rated):
     """NNX form of :func:`jaxreg.dropout.gaussian_dropout`.
 
     Attributes:
-      rate: Rate of the dropout that has this variance, below 1.
+      rate: Rate of the dropout with the same variance, below 1.
 
     Example:
       >>> import jax.numpy as jnp
@@ -103,13 +95,10 @@ class GaussianDropout(Rated):
       0.5
     """
 
-    rate: ArrayLike | None = None
-
     def transform(self, key: jax.Array, x: jax.Array) -> jax.Array:
         return dropout.gaussian_dropout(key, x, rate=self.given_rate, bits=self.bits)
 
 
-@nnx.dataclass(eq=False)
 class AlphaDropout(Rated):
     """NNX form of :func:`jaxreg.dropout.alpha_dropout`.
 
@@ -125,13 +114,10 @@ class AlphaDropout(Rated):
       2
     """
 
-    rate: ArrayLike | None = None
-
     def transform(self, key: jax.Array, x: jax.Array) -> jax.Array:
         return dropout.alpha_dropout(key, x, rate=self.given_rate, bits=self.bits)
 
 
-@nnx.dataclass(eq=False)
 class FeatureAlphaDropout(Rated):
     """NNX form of :func:`jaxreg.dropout.feature_alpha_dropout`.
 
@@ -147,15 +133,14 @@ class FeatureAlphaDropout(Rated):
       True 2
     """
 
-    rate: ArrayLike | None = None
-
     def transform(self, key: jax.Array, x: jax.Array) -> jax.Array:
         return dropout.feature_alpha_dropout(key, x, rate=self.given_rate, bits=self.bits)
 
 
-@nnx.dataclass(eq=False)
 class DropPath(Rated):
-    """NNX form of :func:`jaxreg.dropout.drop_path`; ``x + layer(branch(x))`` is a residual block.
+    """NNX form of :func:`jaxreg.dropout.drop_path`, for the branch of a residual block.
+
+    Write the block as ``x + layer(branch(x))``.
 
     Attributes:
       rate: Probability of dropping an example.
@@ -168,8 +153,6 @@ class DropPath(Rated):
       >>> print(jnp.all(y[:, 0] == y[:, 1]), jnp.unique(y))
       True [0. 2.]
     """
-
-    rate: ArrayLike | None = None
 
     def transform(self, key: jax.Array, x: jax.Array) -> jax.Array:
         return dropout.drop_path(key, x, rate=self.given_rate, bits=self.bits)
@@ -194,8 +177,8 @@ class DropBlock(Rated):
       [1.]
     """
 
-    rate: ArrayLike | None
-    block_size: int | Sequence[int]
+    rate: ArrayLike | None = dataclasses.field()  # without a default, which Rated has
+    block_size: int | Sequence[int]  # pyright: ignore[reportGeneralTypeIssues]
     axis: int | Sequence[int] | None = None
     broadcast_dims: int | Sequence[int] = ()
 
@@ -217,7 +200,7 @@ class LockedDropout(Rated):
 
     Attributes:
       rate: Probability of dropping.
-      time_axis: The axis along which the decision is the same.
+      time_axis: Axis along which one decision is shared.
 
     Example:
       >>> import jax.numpy as jnp
@@ -228,7 +211,6 @@ class LockedDropout(Rated):
       True [0. 2.]
     """
 
-    rate: ArrayLike | None = None
     time_axis: int = 1
 
     def transform(self, key: jax.Array, x: jax.Array) -> jax.Array:
@@ -237,7 +219,6 @@ class LockedDropout(Rated):
         )
 
 
-@nnx.dataclass(eq=False)
 class EmbeddingDropout(Rated):
     """NNX form of :func:`jaxreg.dropout.embedding_dropout`; call it on the table.
 
@@ -253,19 +234,17 @@ class EmbeddingDropout(Rated):
       True [0. 2.]
     """
 
-    rate: ArrayLike | None = None
-
     def transform(self, key: jax.Array, x: jax.Array) -> jax.Array:
         return dropout.embedding_dropout(key, x, rate=self.given_rate, bits=self.bits)
 
 
 @nnx.dataclass(eq=False)
 class PatchDropout(Rated):
-    """NNX form of :func:`jaxreg.dropout.patch_dropout` and, in evaluation, ``every_patch``.
+    """NNX form of :func:`jaxreg.dropout.patch_dropout`; evaluation is ``every_patch``.
 
     Attributes:
-      rate: Share of the patches to drop, a Python number.
-      prefix: Number of leading tokens that always stay, such as a class token.
+      rate: Share of patches to drop, a Python number.
+      prefix: Number of leading tokens that are always kept, such as a class token.
 
     Example:
       >>> import jax.numpy as jnp
@@ -288,14 +267,13 @@ class PatchDropout(Rated):
         return dropout.every_patch(x)
 
 
-@nnx.dataclass(eq=False)
 class Zoneout(Rated):
-    """NNX form of :func:`jaxreg.dropout.zoneout` and, in evaluation, ``zoneout_mean``.
+    """NNX form of :func:`jaxreg.dropout.zoneout`; evaluation is ``zoneout_mean``.
 
-    Its input is the pair ``(new, old)``. :class:`ZoneoutCell` applies it inside ``nnx.RNN``.
+    The input is the pair ``(new, old)``. See :class:`ZoneoutCell` to wrap a recurrent cell.
 
     Attributes:
-      rate: Probability of keeping an old element.
+      rate: Probability of keeping an old element instead of the new one.
 
     Example:
       >>> import jax.numpy as jnp
@@ -306,8 +284,6 @@ class Zoneout(Rated):
       >>> print(jnp.unique(layer(pair)), jnp.unique(layer(pair, deterministic=True)))
       [0. 1.] [0.75]
     """
-
-    rate: ArrayLike | None = None
 
     def transform(self, key: jax.Array, x: tuple[jax.Array, jax.Array]) -> jax.Array:
         new, old = x
@@ -323,12 +299,12 @@ class ConcreteDropout(Stochastic):
     """NNX form of :func:`jaxreg.dropout.concrete_dropout`, whose rate is learned.
 
     The parameter ``logit`` is the logit of the rate. Add
-    :func:`jaxreg.dropout.concrete_dropout_penalty` of it and of the kernel of the next layer to the
+    :func:`jaxreg.dropout.concrete_dropout_penalty` of this logit and the next layer's kernel to the
     loss; without it the rate goes to zero.
 
     Attributes:
-      init_rate: Probability of dropping at the start.
-      temperature: Softness of the decisions.
+      init_rate: Probability of dropping at the start of training, between 0 and 1.
+      temperature: Softness of the decisions; near 0 they are close to 0 and 1.
 
     Example:
       >>> import jax
@@ -343,12 +319,7 @@ class ConcreteDropout(Stochastic):
     temperature: ArrayLike = 0.1
 
     def __post_init__(self, rngs: nnx.Rngs | nnx.RngStream | None) -> None:
-        if not 0 < self.init_rate < 1:
-            raise ValueError(
-                f"`init_rate` must be a probability in (0, 1), got {self.init_rate}: its log odds "
-                "are learned; start from a small rate instead of 0."
-            )
-        logit = math.log(self.init_rate) - math.log1p(-self.init_rate)
+        logit = dropout.concrete_dropout_logit(self.init_rate)
         constant = nnx.initializers.constant(logit)
         self.logit = nnx.Param(constant(None, (), "float32"))  # pyright: ignore[reportArgumentType]
         super().__post_init__(rngs)

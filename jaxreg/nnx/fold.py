@@ -11,7 +11,7 @@ from jax.typing import DTypeLike
 from jaxreg import normalization
 from jaxreg._folding import Norm, Tape, find_pairs
 from jaxreg._numerics import offset_scale
-from jaxreg.nnx._norms import is_batch_norm, named_modules, put_before, replace
+from jaxreg.nnx.batch_norms import is_batch_norm, named_modules, put_before, replace
 from jaxreg.nnx.normalization import evaluates
 
 _LAYERS = (nnx.Linear, nnx.LinearGeneral, nnx.Conv, nnx.ConvTranspose)
@@ -20,11 +20,11 @@ Model = TypeVar("Model", bound=nnx.Module)
 
 
 class FoldedBatchNorm(nnx.Module):
-    """What stands in the place of a batch norm that was folded: the identity.
+    """Identity that replaces a folded batch norm.
 
     Attributes:
-      dtype: Dtype of the result, that of the norm's.
-      use_running_average: True; as False it raises, since there is nothing left to train.
+      dtype: Dtype of the result, the same as the norm's.
+      use_running_average: True. Calls raise if it is False, since there is nothing left to train.
     """
 
     def __init__(self, dtype: DTypeLike):
@@ -43,16 +43,16 @@ class FoldedBatchNorm(nnx.Module):
         Args:
           x: Input array.
           use_running_average: True, as in evaluation.
-          mask: Elements that would enter the statistics.
+          mask: Has no effect, as for a norm in evaluation.
 
         Raises:
           ValueError: ``use_running_average`` is false.
         """
-        del mask  # A norm in evaluation has no use for it either.
+        del mask
         if not evaluates(self, use_running_average):
             raise ValueError(
-                "`use_running_average` must be true for a batch norm that was folded, got False; "
-                "train the model that was not."
+                "`use_running_average` must be true for a folded batch norm, got False; train the "
+                "model that is not folded."
             )
         return x.astype(self.dtype)
 
@@ -74,16 +74,16 @@ def fold_batch_norm(
 ) -> Model:
     """Folds batch norms into layers by :func:`jaxreg.normalization.fold_batch_norm`.
 
-    For a trained model in evaluation. The model is traced once, to see that each norm reads the
-    output of a ``Linear``, ``LinearGeneral``, ``Conv`` or ``ConvTranspose`` and that nothing else
-    does, outside of scan, remat and jit. The norms may be those of Flax or of jaxreg. In the new
-    model a folded layer has a new kernel and a bias, and a :class:`FoldedBatchNorm` stands in the
-    place of the norm.
+    It is for a trained model in evaluation. The model is traced once, to check that each norm reads
+    the output of a ``Linear``, ``LinearGeneral``, ``Conv`` or ``ConvTranspose`` and that nothing
+    else does, outside of scan, remat and jit. Norms of Flax and of jaxreg are folded. In the new
+    model a folded layer has a new kernel and a bias, and a :class:`FoldedBatchNorm` replaces the
+    norm.
 
     Args:
-      model: Model in evaluation, after ``model.eval()``; it stays as it is.
+      model: Model in evaluation, after ``model.eval()``; it is unchanged.
       *inputs: Arrays to trace the model with; their values do not matter.
-      call: How the model is called, ``call(model, *inputs)`` without ``nnx.jit``; by default
+      call: Function ``call(model, *inputs)`` that calls the model, without ``nnx.jit``; by default
         ``model(*inputs)``.
       norms: Paths of the norms to fold, such as ``"blocks/0/norm"``; all by default.
 
@@ -91,9 +91,9 @@ def fold_batch_norm(
       The folded model, which shares no variable with ``model``.
 
     Raises:
-      TypeError: ``model`` is no module.
-      ValueError: The model has no batch norm, or one of ``norms`` cannot be folded: what it reads
-        is no layer's output or is used elsewhere too, the feature axes differ, or it trains. The
+      TypeError: ``model`` is not a module.
+      ValueError: The model has no batch norm, or one of ``norms`` cannot be folded: its input is
+        not a layer's output or is used elsewhere too, the feature axes differ, or it trains. The
         message names the norm and the layer.
 
     Example:
@@ -115,8 +115,8 @@ def fold_batch_norm(
     """
     if not isinstance(model, nnx.Module):
         raise TypeError(
-            f"`model` must be a module, got {type(model).__name__}; pass the model itself, and how "
-            "it is called as call=."
+            f"`model` must be a module, got {type(model).__name__}; pass the model itself, and the "
+            "function that calls it as call=."
         )
     tape = Tape()
     graph, state = nnx.split(_copy_with_marks(model, tape))
@@ -134,7 +134,7 @@ def fold_batch_norm(
 
 
 class _MarkedLayer(nnx.Module):
-    """What is put before the class of a layer, so that it marks its kernel and its result."""
+    """Mixin that makes a layer mark its kernel and its result in the trace."""
 
     def __call__(self: Any, x: jax.Array, *args: Any, **kwargs: Any) -> jax.Array:
         y = super().__call__(x, *args, **kwargs)
@@ -142,7 +142,7 @@ class _MarkedLayer(nnx.Module):
 
 
 class _MarkedNorm(nnx.Module):
-    """What is put before the class of a batch norm, so that it marks its input."""
+    """Mixin that makes a batch norm mark its input in the trace."""
 
     def __call__(
         self: Any,
@@ -151,8 +151,9 @@ class _MarkedNorm(nnx.Module):
         *,
         mask: jax.Array | None = None,
     ) -> jax.Array:
-        tape, name = self.marks_tape, self.marks_name
-        call = super().__call__
+        tape: Tape = self.marks_tape
+        name = self.marks_name
+        call = super().__call__  # pyright: ignore[reportAttributeAccessIssue]
         y = call(tape.norm(name, x), use_running_average, mask=mask)
         trains = not evaluates(self, use_running_average)
         offset = getattr(self, "scale_offset", 0.0)
@@ -161,18 +162,20 @@ class _MarkedNorm(nnx.Module):
 
 
 def _copy_with_marks(model: Model, tape: Tape) -> Model:
-    """Copy of a model whose layers and norms leave marks, with all variables where they were."""
+    """Returns a copy of a model with marks in its trace; all variables keep their paths."""
     copy = nnx.clone(model)
     for name, module in named_modules(copy).items():
         axis = _output_axes(module)
         if axis or is_batch_norm(module):
             put_before(module, _MarkedLayer if axis else _MarkedNorm)
-            module.marks_tape, module.marks_name, module.marks_axis = tape, name, axis
+            module.marks_tape = tape
+            module.marks_name = name
+            module.marks_axis = axis
     return copy
 
 
 def _output_axes(layer: Any) -> tuple[int, ...]:
-    """Output axes of a layer's kernel; none for what cannot take a norm."""
+    """Returns the output axes of a layer's kernel; empty if a norm cannot be folded into it."""
     if not isinstance(layer, _LAYERS) or type(layer).__call__ not in _CALLS:
         return ()
     if isinstance(layer, nnx.LinearGeneral):
@@ -181,7 +184,7 @@ def _output_axes(layer: Any) -> tuple[int, ...]:
 
 
 def _fold(layer: Any, norm: Any, axis: tuple[int, ...]) -> None:
-    """Gives a layer the kernel and the bias with which it does what the norm does too."""
+    """Gives a layer the kernel and the bias with which it also does the norm's work."""
     params = {name: getattr(norm, name) for name in ("scale", "bias")}
     given = {name: param[...] for name, param in params.items() if param is not None}
     layer.kernel[...], new_bias = normalization.fold_batch_norm(
@@ -193,6 +196,7 @@ def _fold(layer: Any, norm: Any, axis: tuple[int, ...]) -> None:
         axis=axis,
     )
     if layer.bias is None:
-        layer.bias, layer.use_bias = nnx.Param(new_bias), True
+        layer.bias = nnx.Param(new_bias)
+        layer.use_bias = True
     else:
         layer.bias[...] = new_bias

@@ -22,8 +22,7 @@ Limit = ArrayLike | Callable[[jax.Array], ArrayLike]
 class GhostBatchNorm(RunningNorm):
     """NNX form of :func:`jaxreg.normalization.ghost_batch_norm`.
 
-    Variables are those of :class:`BatchNorm`, so that its states load. The last axis holds the
-    features.
+    It has the variables of :class:`BatchNorm`, whose states load. The last axis holds the features.
 
     Attributes:
       num_features: Size of the feature axis.
@@ -32,7 +31,7 @@ class GhostBatchNorm(RunningNorm):
         call.
       momentum: Weight of the past in the running statistics, for each ghost batch.
       epsilon: Added to the variance.
-      dtype: Dtype of the result; by default that of the input and the parameters together.
+      dtype: Dtype of the result; by default the promoted dtype of input and parameters.
       param_dtype: Dtype of the parameters.
       use_bias: Whether an offset is learned.
       use_scale: Whether a factor is learned.
@@ -100,17 +99,17 @@ class GhostBatchNorm(RunningNorm):
 class BatchRenorm(BatchNorm):
     """NNX form of :func:`jaxreg.normalization.batch_renorm`.
 
-    Variables are those of :class:`BatchNorm`, so that its states load; so are all other attributes.
+    It has the variables and all other attributes of :class:`BatchNorm`, whose states load.
 
     A limit may be a schedule, a function of the number of training steps that this layer has seen.
     The layer then counts them in a variable ``count``. CrossQ, which is batch norm for its first
-    100,000 steps, has ``r_max=lambda n: jnp.where(n < 100_000, 1.0, 3.0)`` and ``d_max=lambda n:
-    jnp.where(n < 100_000, 0.0, 5.0)``. Layers that share a schedule share the program.
+    100,000 steps, uses ``r_max=lambda n: jnp.where(n < 100_000, 1.0, 3.0)`` and ``d_max=lambda n:
+    jnp.where(n < 100_000, 0.0, 5.0)``. Layers that share a schedule share the program. Limits that
+    are arrays can be changed without recompilation.
 
     Attributes:
-      r_max: Bound of the change of the deviation, 1 or more, or a schedule. Another array in its
-        place changes it without recompilation.
-      d_max: Bound of the change of the mean, zero or positive, or a schedule; the same holds.
+      r_max: Bound of the change of the deviation, 1 or more, or a schedule.
+      d_max: Bound of the change of the mean, zero or positive, or a schedule.
 
     Example:
       >>> import jax.numpy as jnp
@@ -131,7 +130,7 @@ class BatchRenorm(BatchNorm):
             self.count = nnx.BatchStat(normalization.init_stats(()).mean)
 
     def _limits(self) -> dict[str, Any]:
-        """The limits of this step, which counts."""
+        """Returns the limits of this step, and counts the step."""
         limits = {"r_max": self.r_max, "d_max": self.d_max}
         if any(map(callable, limits.values())):
             count = self.count[...]

@@ -1,31 +1,79 @@
 """NNX modules that normalize each example by itself, with the variables of Flax."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
 import jax
 from flax import nnx
+from flax.nnx.nn.dtypes import canonicalize_dtype
 from flax.typing import Dtype, Initializer, PromoteDtypeFn
 from jax.typing import ArrayLike
 
 from jaxreg import normalization
-from jaxreg._checks import canonical_groups, group_count
-from jaxreg.nnx.normalization import Norm, normalized
+from jaxreg._checks import canonical_groups, check_floating, check_mask, group_count
+from jaxreg._numerics import offset_scale, widen
+from jaxreg.nnx.normalization import Norm
+
+
+class ExampleNorm(Norm):
+    """Base of the norms of each example by itself.
+
+    It is not a dataclass, so that its annotations are not fields: their order is Flax's.
+    """
+
+    def __post_init__(
+        self,
+        bias_init: Initializer,
+        scale_init: Initializer,
+        promote_dtype: PromoteDtypeFn | None,
+        rngs: nnx.Rngs,
+        bias_metadata: Mapping[str, Any],
+        scale_metadata: Mapping[str, Any],
+    ) -> None:
+        del promote_dtype
+        self.axis_index_groups = canonical_groups(self.axis_index_groups)
+        self._set_params(rngs, scale=(scale_init, scale_metadata), bias=(bias_init, bias_metadata))
+
+    def _function(self) -> Callable[..., jax.Array]:
+        """Returns the norm of the core with the options that only this norm has."""
+        raise NotImplementedError
+
+    def __call__(self, x: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
+        """Normalizes ``x``.
+
+        Args:
+          x: Input array.
+          mask: Elements that enter the statistics, ``where`` of :mod:`jaxreg.normalization`.
+        """
+        check_floating(x, "x")
+        check_mask(mask, x, "mask")
+        params = self._params()
+        y = self._function()(
+            widen(x),
+            eps=self.epsilon,
+            where=mask,
+            axis_name=self.axis_name,
+            axis_index_groups=self.axis_index_groups,
+            **offset_scale(params, self.scale_offset),
+        )
+        return y.astype(canonicalize_dtype(x, *params.values(), dtype=self.dtype))
 
 
 @nnx.dataclass(eq=False)
-class LayerNorm(Norm):
+class LayerNorm(ExampleNorm):
     """NNX form of :func:`jaxreg.normalization.layer_norm`.
 
-    Arguments, defaults and variables are those of ``flax.nnx.LayerNorm``, and so are the numbers
-    where Flax's are right; large means, masks and rows without a selected element are right too.
+    It has the arguments, defaults and variables of ``flax.nnx.LayerNorm``. Its results agree with
+    Flax's wherever those are correct, and are also correct for large means, masks and rows without
+    a selected element.
 
     Attributes:
       num_features: Size of the feature axis, or sizes of the feature axes.
       epsilon: Added to the variance.
-      dtype: Dtype of the result; by default that of the input and the parameters together.
+      dtype: Dtype of the result; by default the promoted dtype of input and parameters.
       param_dtype: Dtype of the parameters.
       use_bias: Whether an offset is learned.
       use_scale: Whether a factor is learned.
@@ -35,9 +83,9 @@ class LayerNorm(Norm):
       feature_axes: Axes along which the parameters differ.
       axis_name: Mesh axis over which the normalized axes are sharded, inside ``shard_map`` or
         ``pmap``; plain ``jit`` needs none.
-      axis_index_groups: Groups of indices along that axis, each with statistics of its own.
-      use_fast_variance: Without effect: the variance is always an accurate one.
-      promote_dtype: Without effect: nothing is rounded before it is normalized.
+      axis_index_groups: Groups of indices along that axis, each with its own statistics.
+      use_fast_variance: Has no effect: the variance is always accurate.
+      promote_dtype: Has no effect: the input is not rounded before it is normalized.
       rngs: Streams of keys for the initializers.
       bias_metadata: Metadata of the offset's variable, such as its sharding.
       scale_metadata: Metadata of the factor's variable.
@@ -74,41 +122,26 @@ class LayerNorm(Norm):
     scale_metadata: dataclasses.InitVar[Mapping[str, Any]] = MappingProxyType({})
     scale_offset: ArrayLike = 0.0
 
-    def __post_init__(
-        self,
-        bias_init: Initializer,
-        scale_init: Initializer,
-        promote_dtype: PromoteDtypeFn | None,
-        rngs: nnx.Rngs,
-        bias_metadata: Mapping[str, Any],
-        scale_metadata: Mapping[str, Any],
-    ) -> None:
-        del promote_dtype
-        self.axis_index_groups = canonical_groups(self.axis_index_groups)
-        self._set_params(rngs, scale=(scale_init, scale_metadata), bias=(bias_init, bias_metadata))
-
-    def __call__(self, x: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
-        """Normalizes ``x``.
-
-        Args:
-          x: Input array.
-          mask: Elements that enter the statistics, ``where`` of :mod:`jaxreg.normalization`.
-        """
-        axes = {"reduction_axes": self.reduction_axes, "feature_axes": self.feature_axes}
-        return normalized(self, normalization.layer_norm, x, mask, **axes)
+    def _function(self) -> Callable[..., jax.Array]:
+        return partial(
+            normalization.layer_norm,
+            reduction_axes=self.reduction_axes,
+            feature_axes=self.feature_axes,
+        )
 
 
 @nnx.dataclass(eq=False)
-class RMSNorm(Norm):
+class RMSNorm(ExampleNorm):
     """NNX form of :func:`jaxreg.normalization.rms_norm`.
 
-    Arguments, defaults and variables are those of ``flax.nnx.RMSNorm``, and so are the numbers
-    where Flax's are right; masks and rows without a selected element are right too.
+    It has the arguments, defaults and variables of ``flax.nnx.RMSNorm``. Its results agree with
+    Flax's wherever those are correct, and are also correct for masks and rows without a selected
+    element.
 
     Attributes:
       num_features: Size of the feature axis, or sizes of the feature axes.
       epsilon: Added to the mean square.
-      dtype: Dtype of the result; by default that of the input and the parameters together.
+      dtype: Dtype of the result; by default the promoted dtype of input and parameters.
       param_dtype: Dtype of the parameters.
       use_scale: Whether a factor is learned.
       scale_init: Initializer of the factor.
@@ -116,9 +149,9 @@ class RMSNorm(Norm):
       feature_axes: Axes along which the factor differs.
       axis_name: Mesh axis over which the normalized axes are sharded, inside ``shard_map`` or
         ``pmap``; plain ``jit`` needs none.
-      axis_index_groups: Groups of indices along that axis, each with statistics of its own.
-      use_fast_variance: Without effect: the variance is always an accurate one.
-      promote_dtype: Without effect: nothing is rounded before it is normalized.
+      axis_index_groups: Groups of indices along that axis, each with its own statistics.
+      use_fast_variance: Has no effect: the variance is always accurate.
+      promote_dtype: Has no effect: the input is not rounded before it is normalized.
       rngs: Streams of keys for the initializers.
       scale_metadata: Metadata of the factor's variable, such as its sharding.
       scale_offset: Added to the factor. With 1 and ``scale_init=nnx.initializers.zeros`` the factor
@@ -166,26 +199,33 @@ class RMSNorm(Norm):
 
         Args:
           x: Input array.
-          mask: Elements that enter the statistics, ``where`` of :mod:`jaxreg.normalization`.
+          mask: Elements that enter the statistics, ``where`` of :mod:`jaxreg.normalization`. Flax
+            takes it by position here alone.
         """
-        axes = {"reduction_axes": self.reduction_axes, "feature_axes": self.feature_axes}
-        return normalized(self, normalization.rms_norm, x, mask, **axes)
+        return super().__call__(x, mask=mask)
+
+    def _function(self) -> Callable[..., jax.Array]:
+        return partial(
+            normalization.rms_norm,
+            reduction_axes=self.reduction_axes,
+            feature_axes=self.feature_axes,
+        )
 
 
 @nnx.dataclass(eq=False)
-class GroupNorm(Norm):
+class GroupNorm(ExampleNorm):
     """NNX form of :func:`jaxreg.normalization.group_norm`.
 
-    Arguments, defaults and variables are those of ``flax.nnx.GroupNorm``, and so are the numbers
-    where Flax's are right; large means, any number of batch axes and masks without the channels are
-    right too.
+    It has the arguments, defaults and variables of ``flax.nnx.GroupNorm``. Its results agree with
+    Flax's wherever those are correct, and are also correct for large means, any number of batch
+    axes and masks without the channels.
 
     Attributes:
       num_features: Number of channels.
-      num_groups: Number of groups; None where ``group_size`` is given.
+      num_groups: Number of groups; None if ``group_size`` is given.
       group_size: Number of channels in a group, in place of ``num_groups``.
       epsilon: Added to the variance.
-      dtype: Dtype of the result; by default that of the input and the parameters together.
+      dtype: Dtype of the result; by default the promoted dtype of input and parameters.
       param_dtype: Dtype of the parameters.
       use_bias: Whether an offset is learned.
       use_scale: Whether a factor is learned.
@@ -195,9 +235,9 @@ class GroupNorm(Norm):
         by default.
       axis_name: Mesh axis over which the normalized axes are sharded, inside ``shard_map`` or
         ``pmap``; plain ``jit`` needs none.
-      axis_index_groups: Groups of indices along that axis, each with statistics of its own.
-      use_fast_variance: Without effect: the variance is always an accurate one.
-      promote_dtype: Without effect: nothing is rounded before it is normalized.
+      axis_index_groups: Groups of indices along that axis, each with its own statistics.
+      use_fast_variance: Has no effect: the variance is always accurate.
+      promote_dtype: Has no effect: the input is not rounded before it is normalized.
       rngs: Streams of keys for the initializers.
       bias_metadata: Metadata of the offset's variable, such as its sharding.
       scale_metadata: Metadata of the factor's variable.
@@ -234,43 +274,28 @@ class GroupNorm(Norm):
     scale_metadata: dataclasses.InitVar[Mapping[str, Any]] = MappingProxyType({})
     scale_offset: ArrayLike = 0.0
 
-    def __post_init__(
-        self,
-        bias_init: Initializer,
-        scale_init: Initializer,
-        promote_dtype: PromoteDtypeFn | None,
-        rngs: nnx.Rngs,
-        bias_metadata: Mapping[str, Any],
-        scale_metadata: Mapping[str, Any],
-    ) -> None:
-        del promote_dtype
+    def __post_init__(self, *arguments: Any) -> None:
         self.num_groups = group_count(self.num_groups, self.group_size, self.num_features)
         self.group_size = self.num_features // self.num_groups
-        self.axis_index_groups = canonical_groups(self.axis_index_groups)
-        self._set_params(rngs, scale=(scale_init, scale_metadata), bias=(bias_init, bias_metadata))
+        super().__post_init__(*arguments)
 
-    def __call__(self, x: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
-        """Normalizes ``x``.
-
-        Args:
-          x: Input array.
-          mask: Elements that enter the statistics, ``where`` of :mod:`jaxreg.normalization`.
-        """
-        options = {"groups": self.num_groups, "reduction_axes": self.reduction_axes}
-        return normalized(self, normalization.group_norm, x, mask, **options)
+    def _function(self) -> Callable[..., jax.Array]:
+        groups: Any = self.num_groups  # The constructor has made it a number.
+        return partial(normalization.group_norm, groups=groups, reduction_axes=self.reduction_axes)
 
 
 @nnx.dataclass(eq=False)
-class InstanceNorm(Norm):
+class InstanceNorm(ExampleNorm):
     """NNX form of :func:`jaxreg.normalization.instance_norm`.
 
-    Arguments, defaults and variables are those of ``flax.nnx.InstanceNorm``, and so are the numbers
-    where Flax's are right; large means, masks and rows without a selected element are right too.
+    It has the arguments, defaults and variables of ``flax.nnx.InstanceNorm``. Its results agree
+    with Flax's wherever those are correct, and are also correct for large means, masks and rows
+    without a selected element.
 
     Attributes:
       num_features: Size of the feature axis, or sizes of the feature axes.
       epsilon: Added to the variance.
-      dtype: Dtype of the result; by default that of the input and the parameters together.
+      dtype: Dtype of the result; by default the promoted dtype of input and parameters.
       param_dtype: Dtype of the parameters.
       use_bias: Whether an offset is learned.
       use_scale: Whether a factor is learned.
@@ -279,9 +304,9 @@ class InstanceNorm(Norm):
       feature_axes: Axes of the channels.
       axis_name: Mesh axis over which the normalized axes are sharded, inside ``shard_map`` or
         ``pmap``; plain ``jit`` needs none.
-      axis_index_groups: Groups of indices along that axis, each with statistics of its own.
-      use_fast_variance: Without effect: the variance is always an accurate one.
-      promote_dtype: Without effect: nothing is rounded before it is normalized.
+      axis_index_groups: Groups of indices along that axis, each with its own statistics.
+      use_fast_variance: Has no effect: the variance is always accurate.
+      promote_dtype: Has no effect: the input is not rounded before it is normalized.
       rngs: Streams of keys for the initializers.
       bias_metadata: Metadata of the offset's variable, such as its sharding.
       scale_metadata: Metadata of the factor's variable.
@@ -317,25 +342,5 @@ class InstanceNorm(Norm):
     scale_metadata: dataclasses.InitVar[Mapping[str, Any]] = MappingProxyType({})
     scale_offset: ArrayLike = 0.0
 
-    def __post_init__(
-        self,
-        bias_init: Initializer,
-        scale_init: Initializer,
-        promote_dtype: PromoteDtypeFn | None,
-        rngs: nnx.Rngs,
-        bias_metadata: Mapping[str, Any],
-        scale_metadata: Mapping[str, Any],
-    ) -> None:
-        del promote_dtype
-        self.axis_index_groups = canonical_groups(self.axis_index_groups)
-        self._set_params(rngs, scale=(scale_init, scale_metadata), bias=(bias_init, bias_metadata))
-
-    def __call__(self, x: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
-        """Normalizes ``x``.
-
-        Args:
-          x: Input array.
-          mask: Elements that enter the statistics, ``where`` of :mod:`jaxreg.normalization`.
-        """
-        axes = {"feature_axes": self.feature_axes}
-        return normalized(self, normalization.instance_norm, x, mask, **axes)
+    def _function(self) -> Callable[..., jax.Array]:
+        return partial(normalization.instance_norm, feature_axes=self.feature_axes)

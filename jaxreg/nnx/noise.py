@@ -1,4 +1,4 @@
-"""NNX forms of the noise that is added to activations; ``Perturb`` adds it to weights."""
+"""NNX modules that add noise to activations; ``Perturb`` adds it to weights."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ class GaussianNoise(Stochastic):
     """NNX form of :func:`jaxreg.noise.gaussian_noise`.
 
     Attributes:
-      stddev: Standard deviation.
+      stddev: Standard deviation: a number, or an array that broadcasts to the input.
 
     Example:
       >>> import jax.numpy as jnp
@@ -65,7 +65,7 @@ class UniformNoise(Stochastic):
     """NNX form of :func:`jaxreg.noise.uniform_noise`.
 
     Attributes:
-      limit: Largest magnitude of the noise.
+      limit: Largest magnitude: a number, or an array that broadcasts to the input.
 
     Example:
       >>> import jax.numpy as jnp
@@ -127,7 +127,6 @@ class SaltAndPepper(Rated):
       [0.  0.5 1. ]
     """
 
-    rate: ArrayLike | None = None
     low: ArrayLike = 0.0
     high: ArrayLike = 1.0
 

@@ -22,7 +22,7 @@ from jaxreg.nnx._strengths import Module
 class Norm(Module):
     """Base of the norms, which uses the initializers and keeps none of them.
 
-    Two norms that are made alike have equal graph definitions then.
+    Norms that are made alike therefore have equal graph definitions.
     """
 
     num_features: int | tuple[int, ...]
@@ -36,7 +36,7 @@ class Norm(Module):
     scale_offset: ArrayLike
 
     def _set_params(self, rngs: nnx.Rngs, **given: tuple[Initializer, Mapping[str, Any]]) -> None:
-        """Makes the parameters, from the initializer and the metadata of each; others are None."""
+        """Makes each given parameter from its initializer and metadata, or sets it to None."""
         features = self.num_features
         shape = (features,) if isinstance(features, int) else tuple(features)
         for name, (init, metadata) in given.items():
@@ -46,7 +46,7 @@ class Norm(Module):
                 setattr(self, name, nnx.Param(value, **metadata))
 
     def _params(self) -> dict[str, jax.Array]:
-        """The parameters as arrays, those of ``scale`` and ``bias`` that there are."""
+        """Returns the arrays of ``scale`` and ``bias``, of which a norm may lack either."""
         params = {name: getattr(self, name, None) for name in ("scale", "bias")}
         return {name: param[...] for name, param in params.items() if param is not None}
 
@@ -54,20 +54,20 @@ class Norm(Module):
 class RunningNorm(Norm):
     """Base of the norms with running statistics.
 
-    It is no dataclass, and so its annotations no fields: the order of these is that of Flax.
+    It is not a dataclass, so that its annotations are not fields: their order is Flax's.
     """
 
     use_running_average: bool | None
     axis: int | tuple[int, ...] = -1
 
     def _set_stats(self, metadata: Mapping[str, Any]) -> None:
-        """Makes the statistics before the first batch."""
+        """Makes the initial statistics."""
         stats = normalization.init_stats(self.num_features)
         self.mean = nnx.BatchStat(stats.mean, **metadata)
         self.var = nnx.BatchStat(stats.var, **metadata)
 
     def _in_training(self) -> Callable[..., tuple[jax.Array, normalization.BatchStats]]:
-        """Returns the function of input and statistics, the one thing in which they differ."""
+        """Returns the norm of the core, a function of input and statistics."""
         raise NotImplementedError
 
     def __call__(
@@ -116,31 +116,31 @@ class RunningNorm(Norm):
 class BatchNorm(RunningNorm):
     """NNX form of :func:`jaxreg.normalization.batch_norm`.
 
-    Arguments, defaults and variables (``scale``, ``bias``, ``mean``, ``var``) are those of
-    ``flax.nnx.BatchNorm``, so that checkpoints load both ways. The numbers agree where Flax's are
-    right; large means, masks and unequal counts across devices are right too. Statistics that come
-    narrower than float32, as in a model that was cast to bfloat16, are float32 after the first
-    step; where they are references, which keep their dtype, a warning says so.
+    It has the arguments, defaults and variables (``scale``, ``bias``, ``mean``, ``var``) of
+    ``flax.nnx.BatchNorm``, so that checkpoints load both ways. Its results agree with Flax's
+    wherever those are correct, and are also correct for large means, masks and unequal counts
+    across devices. Statistics narrower than float32, as in a model that was cast to bfloat16,
+    become float32 at the first step. References keep their dtype, and a warning says so.
 
     Attributes:
       num_features: Size of the feature axis, or sizes of the feature axes.
       use_running_average: True in evaluation. Also set by ``model.eval()``, ``nnx.view`` or at the
-        call, which has to say it where this is None.
+        call. If it is None, each call must set it.
       axis: Feature axes.
       momentum: Weight of the past in the running statistics.
       epsilon: Added to the variance.
-      dtype: Dtype of the result; by default that of the input and the parameters together.
+      dtype: Dtype of the result; by default the promoted dtype of input and parameters.
       param_dtype: Dtype of the parameters.
       use_bias: Whether an offset is learned.
       use_scale: Whether a factor is learned.
       bias_init: Initializer of the offset.
       scale_init: Initializer of the factor.
       axis_name: Mesh axis to synchronize over, inside ``shard_map`` or ``pmap``; plain ``jit``
-        needs none. Training inside ``shard_map`` asks for it; an empty tuple gives each device
-        statistics of its own.
-      axis_index_groups: Groups of indices along that axis, each with statistics of its own.
-      use_fast_variance: Without effect: the variance is always an accurate one.
-      promote_dtype: Without effect: nothing is rounded before it is normalized.
+        needs none. Training inside ``shard_map`` requires it; with an empty tuple each device has
+        its own statistics.
+      axis_index_groups: Groups of indices along that axis, each with its own statistics.
+      use_fast_variance: Has no effect: the variance is always accurate.
+      promote_dtype: Has no effect: the input is not rounded before it is normalized.
       rngs: Streams of keys for the initializers.
       bias_metadata: Metadata of the offset's variable, such as its sharding.
       scale_metadata: Metadata of the factor's variable.
@@ -213,7 +213,7 @@ def evaluates(norm: Any, use_running_average: bool | None) -> bool:  # noqa: FBT
     """Tells whether a call of a batch norm with this argument uses the running statistics.
 
     Raises:
-      ValueError: Neither the call nor the norm says it.
+      ValueError: ``use_running_average`` is None at the call and in the norm.
     """
     given = norm.use_running_average if use_running_average is None else use_running_average
     if given is None:
@@ -225,39 +225,17 @@ def evaluates(norm: Any, use_running_average: bool | None) -> bool:  # noqa: FBT
 
 
 def store(variable: nnx.Variable[Any], value: jax.Array) -> None:
-    """Gives a variable a new value, wider than the old one where that was narrow."""
-    value, old = stop_derivatives(value), variable[...].dtype
+    """Gives a variable a new value, in the dtype of ``value`` if the variable can take it."""
+    value = stop_derivatives(value)
+    old = variable[...].dtype
     if value.dtype == old:
         variable[...] = value
     elif variable.ref:
         warnings.warn(
             f"Running statistics that are references in {old} stop moving and cannot become wider; "
-            f"make them of {value.dtype}.",
+            f"create them in {value.dtype}.",
             stacklevel=2,
         )
         variable[...] = value.astype(old)
     else:
         variable.set_value(value)
-
-
-def normalized(
-    module: Any,
-    norm: Callable[..., jax.Array],
-    x: jax.Array,
-    mask: jax.Array | None,
-    **options: Any,
-) -> jax.Array:
-    """Result of a norm without running statistics, in the dtype that Flax gives it."""
-    check_floating(x, "x")
-    check_mask(mask, x, "mask")
-    params = module._params()
-    y = norm(
-        widen(x),
-        eps=module.epsilon,
-        where=mask,
-        axis_name=module.axis_name,
-        axis_index_groups=module.axis_index_groups,
-        **offset_scale(params, module.scale_offset),
-        **options,
-    )
-    return y.astype(canonicalize_dtype(x, *params.values(), dtype=module.dtype))

@@ -1,4 +1,4 @@
-"""NNX cells that regularize the recurrence of another cell, inside ``flax.nnx.RNN`` or by hand."""
+"""NNX cells that regularize the recurrence of another cell, inside ``nnx.RNN`` or by hand."""
 
 from collections.abc import Callable
 from functools import partial
@@ -16,10 +16,10 @@ from jaxreg.nnx.stochastic import Rated, Source, Stochastic
 
 @nnx.dataclass(eq=False)
 class Cell(Stochastic, nnx.RNNCellBase):
-    """A transform of what a cell does.
+    """A transform of a cell's step.
 
     Attributes:
-      cell: Cell of NNX.
+      cell: NNX cell.
     """
 
     cell: nnx.RNNCellBase
@@ -61,24 +61,24 @@ class LockedCarry(NamedTuple):
 
 @nnx.dataclass(eq=False)
 class LockedDropoutCell(Cell):
-    """Drops inputs and hidden state, the same ones at all time steps of a sequence.
+    """Drops elements of inputs and hidden state, the same ones at all time steps of a sequence.
 
-    The masks are those of :func:`jaxreg.dropout.dropout`, with a key for each example. They lie on
-    what the layers of the cell read, as in the paper: the cell state of an LSTM and the direct path
-    of a GRU from state to state stay whole. That needs a cell that hands its state to layers of its
-    own as it is, as the cells of Flax do.
+    It drops by :func:`jaxreg.dropout.dropout`, with new masks at each call and a key for each
+    example. As in the paper only the inputs of the cell's layers are dropped: the cell state of an
+    LSTM and the direct path of a GRU from state to state are unchanged. For this the cell must pass
+    its state unchanged to its layers, as Flax's cells do.
 
-    The mode is that of the constructor, ``model.eval()`` or ``nnx.view``: the keys are drawn with
-    the first carry, so that no single step can have another.
+    The constructor, ``model.eval()`` or ``nnx.view`` sets the mode. Single steps cannot, since the
+    keys are drawn with the first carry.
 
-    The carry is a tuple of the carry of the cell and the keys. ``initialize_carry`` draws them from
-    the stream of this module, so that every call of ``nnx.RNN`` has new masks, whatever its
-    ``broadcast_rngs`` and ``state_axes`` are. An ``initial_carry`` that an earlier call returned
-    goes on with the masks of that call. To start from a state of your own, pass
+    The carry is a tuple of the cell's carry and the keys. ``initialize_carry`` draws the keys from
+    the stream of this module, so that every call of ``nnx.RNN`` has new masks, for any
+    ``broadcast_rngs`` and ``state_axes``. With an ``initial_carry`` from an earlier call it uses
+    the masks of that call. To start from your own state, pass
     ``cell.initialize_carry(shape, rngs)._replace(cell=state)``.
 
     Attributes:
-      cell: Cell of NNX, such as ``nnx.LSTMCell``.
+      cell: NNX cell, such as ``nnx.LSTMCell``.
       input_rate: Probability of dropping an input.
       state_rate: Probability of dropping an element of the hidden state.
 
@@ -116,7 +116,7 @@ class LockedDropoutCell(Cell):
         carry = super().initialize_carry(input_shape, rngs, carry_init)
         if self._evaluates() or self.is_off():
             return LockedCarry(carry, None)
-        # Not from `rngs`: that which `nnx.RNN` passes has the same seed in all layers.
+        # Not from `rngs`, since `nnx.RNN` passes the same seed to all layers.
         examples = input_shape[: -self.num_feature_axes]
         return LockedCarry(carry, (self._keys(examples), self._keys(examples)))
 
@@ -126,13 +126,13 @@ class LockedDropoutCell(Cell):
         """Makes one time step.
 
         Args:
-          carry: What ``initialize_carry`` or the step before returned.
+          carry: Result of ``initialize_carry`` or carry of the previous step.
           inputs: Inputs of this step.
         """
         if not isinstance(carry, LockedCarry):
             raise TypeError(
                 f"`carry` must come from `initialize_carry` of LockedDropoutCell, got "
-                f"{type(carry).__name__}; for a state of your own pass "
+                f"{type(carry).__name__}; for your own state pass "
                 "cell.initialize_carry(shape, rngs)._replace(cell=state)."
             )
         x = (carry.cell, inputs)
@@ -140,8 +140,8 @@ class LockedDropoutCell(Cell):
             state, output = self.evaluate(x)
         elif carry.keys is None:
             raise ValueError(
-                "`carry` must hold keys in training, got one that was made in evaluation; make it "
-                "with `initialize_carry` after model.train()."
+                "`carry` must hold keys in training, got one from evaluation; make it with "
+                "`initialize_carry` after model.train()."
             )
         else:
             state, output = self.transform(carry.keys, x)
@@ -154,23 +154,24 @@ class LockedDropoutCell(Cell):
         states = jax.tree.leaves(carry)
         dropped = {}
 
-        def show(value: Any) -> Any:
+        def substitute(value: Any) -> Any:
             if not any(value is state for state in states):
                 return value
             if id(value) not in dropped:
                 dropped[id(value)] = self._drop(key[1], value, self.state_rate)
             return dropped[id(value)]
 
-        result = _reading(self.cell, show)(carry, self._drop(key[0], inputs, self.input_rate))
+        cell = _with_readers(self.cell, substitute)
+        result = cell(carry, self._drop(key[0], inputs, self.input_rate))
         if not dropped:
             raise ValueError(
-                f"`cell` must hand its state to layers of its own as it is, but no layer of "
-                f"{type(self.cell).__name__} has read it; drop the state inside of the cell."
+                f"`cell` must pass its state unchanged to its layers, but no layer of "
+                f"{type(self.cell).__name__} has read it; drop the state inside the cell."
             )
         return result
 
     def _keys(self, examples: tuple[int, ...]) -> jax.Array:
-        """Keys of a mask, which stay with their examples wherever a carry is cut or sorted."""
+        """Returns a key for each example, so that keys follow their examples in any carry."""
         return nnx.RngStream(self.make_key(), tag=self.rng_collection).split(examples).key[...]
 
     def _drop(self, keys: jax.Array, x: jax.Array, rate: ArrayLike) -> jax.Array:
@@ -182,18 +183,18 @@ class LockedDropoutCell(Cell):
 
 @nnx.dataclass(eq=False)
 class ZoneoutCell(Rated, Cell):
-    """Keeps elements of the state as they were, other ones at each time step.
+    """Keeps random elements of the old state, other ones at each time step.
 
-    Every array of the state goes through :func:`jaxreg.dropout.zoneout`, in evaluation through
-    ``zoneout_mean``. An output that is an array of the new state, as with the cells of Flax, is
-    that array after zoneout.
+    Every floating-point array of the state goes through :func:`jaxreg.dropout.zoneout`, in
+    evaluation through ``zoneout_mean``. If the output is an array of the new state, as in Flax's
+    cells, it is that array after zoneout.
 
-    Each step draws its own key from the stream of this module. ``nnx.RNN`` advances it, unless its
-    ``broadcast_rngs`` selects it: then all steps would keep the same elements, for ever.
+    Each step draws its own key from the stream of this module. ``nnx.RNN`` advances the stream
+    unless its ``broadcast_rngs`` selects it; then all steps would keep the same elements.
 
     Attributes:
-      cell: Cell of NNX, such as ``nnx.LSTMCell``.
-      rate: Probability of keeping an old value.
+      cell: NNX cell, such as ``nnx.LSTMCell``.
+      rate: Probability of keeping an old element instead of the new one.
 
     Example:
       >>> import jax.numpy as jnp
@@ -209,9 +210,7 @@ class ZoneoutCell(Rated, Cell):
       <https://arxiv.org/abs/1606.01305>`_, 2017
     """
 
-    rate: ArrayLike | None = None
-
-    def __call__(  # pyright: ignore[reportIncompatibleMethodOverride]
+    def __call__(
         self,
         carry: Any,
         inputs: jax.Array,
@@ -253,25 +252,26 @@ class ZoneoutCell(Rated, Cell):
 
 
 class _Reader(nnx.Module):
-    """Calls a layer with ``show(x)`` in place of each input ``x``."""
+    """Calls a layer with ``substitute(x)`` in place of each input ``x``."""
 
-    def __init__(self, layer: Callable[..., Any], show: Callable[[Any], Any]) -> None:
+    def __init__(self, layer: Callable[..., Any], substitute: Callable[[Any], Any]) -> None:
         self.layer = layer
-        self.show = show
+        self.substitute = substitute
 
     def __call__(self, *inputs: Any, **options: Any) -> Any:
-        return self.layer(*map(self.show, inputs), **options)
+        return self.layer(*map(self.substitute, inputs), **options)
 
 
-def _reading(cell: nnx.RNNCellBase, show: Callable[[Any], Any]) -> nnx.RNNCellBase:
-    """Returns a cell whose layers, but no cells in it, are behind a reader; variables are shared.
+def _with_readers(cell: nnx.RNNCellBase, substitute: Callable[[Any], Any]) -> nnx.RNNCellBase:
+    """Returns a cell that shares all variables, and whose layers are behind readers.
 
-    A cell in it passes its state on to layers of its own, beside paths that have to stay whole.
+    Inner cells are not behind readers, but their layers are: the state also has direct paths in
+    them that must not be dropped.
     """
     copy = nnx.clone(cell, variables=False)
     for name, child in list(vars(copy).items()):
         if isinstance(child, nnx.RNNCellBase):
-            setattr(copy, name, _reading(child, show))
+            setattr(copy, name, _with_readers(child, substitute))
         elif isinstance(child, nnx.Module):
-            setattr(copy, name, _Reader(child, show))
+            setattr(copy, name, _Reader(child, substitute))
     return copy

@@ -13,17 +13,20 @@ from jax.typing import ArrayLike
 
 from jaxreg import reparam
 from jaxreg._selection import Mask
+from jaxreg._spectral_state import (
+    as_rows,
+    as_vectors,
+    is_matrix,
+    stop_at_zeros,
+    zero_for_bias,
+)
 from jaxreg._trees import (
     FeatureAxes,
     Kernel,
-    as_rows,
-    as_vectors,
     change_kernels,
     find_kernels,
     is_kernel,
-    is_matrix,
     per_layer,
-    unless_dead,
 )
 from jaxreg.nnx._strengths import Module
 from jaxreg.nnx.stochastic import check_streams
@@ -34,13 +37,13 @@ NO_METADATA: Mapping[str, Any] = MappingProxyType({})
 
 @nnx.dataclass(eq=False)
 class Reparametrized(Module):
-    """What the wrappers share: the layer sees other weights than its parameters, which stay.
+    """Base of wrappers whose layer sees other weights than its parameters, which are unchanged.
 
-    Which ones, the constructor finds out. The filters and functions that say so are not kept, so
-    that modules that are built alike are equal.
+    The constructor selects the weights. It does not store the filters and functions that it selects
+    by, so that modules that are built alike are equal.
 
     Attributes:
-      layer_instance: Module, called with the arguments of the call.
+      layer_instance: NNX module to call.
     """
 
     layer_instance: nnx.Module
@@ -52,7 +55,7 @@ class Reparametrized(Module):
         feature_axes: FeatureAxes,
         stacked: Mask,
     ) -> dict[Kernel, jax.Array]:
-        """Notes which parameters are reparametrized; returns their values."""
+        """Stores which parameters are reparametrized; returns their values."""
         params = nnx.state(self.layer_instance, nnx.Param)
         variables = dict(nnx.to_flat_state(params))
         passes = nnx.filterlib.to_predicate(variable_filter)
@@ -80,29 +83,29 @@ class Reparametrized(Module):
 class WeightNorm(Reparametrized):
     """Calls a layer with :func:`jaxreg.reparam.weight_norm` of its kernels, whose scale it learns.
 
-    Every scale starts at the norms of its kernel, so that wrapping changes nothing but what is
-    learned; in Flax it starts at 1. Arguments and variables are those of ``flax.nnx.WeightNorm``,
-    and checkpoints load both ways: the scales are parameters by the paths of their kernels,
+    Every scale starts at the norms of its kernel, so that wrapping does not change the output; in
+    Flax it starts at 1. It has the arguments and variables of ``flax.nnx.WeightNorm``, and
+    checkpoints load both ways: the scales are parameters by the paths of their kernels,
     ``scales[("kernel",)]``. (In Flax 0.12.8 they are arrays, and do not train.) The weights keep
-    the dtype of their parameters, where Flax promotes them to that of the scale; and the parameters
-    stay, where Flax overwrites them.
+    the dtype of their parameters; Flax promotes them to the dtype of the scale. The parameters are
+    unchanged; Flax overwrites them.
 
     Attributes:
-      layer_instance: Module, called with the arguments of the call.
-      feature_axes: Output axes of all kernels, which have a length each; None for one length of the
-        whole kernel; or a function of a kernel's names and the kernel, such as
+      layer_instance: NNX module to call.
+      feature_axes: Output axes of all kernels, each output with its own length; None for one length
+        of the whole kernel; or a function of a kernel's names and the kernel, such as
         :func:`jaxreg.reparam.output_axes` for one length per output of attention's projections.
-      use_scale: Whether a scale is learned; without one all lengths are 1.
-      scale_init: Initializer of the scales. None starts at the norms, Flax's default are ones.
-      epsilon: Accepted as in Flax, and without effect: weights of zeros stay zeros without it.
-      dtype: Dtype that weights are cast to, in place of that of their parameter.
+      use_scale: Whether a scale is learned; otherwise all lengths are 1.
+      scale_init: Initializer of the scales. None starts at the norms; Flax's default is ones.
+      epsilon: Accepted as in Flax. It has no effect: weights of zeros remain zeros without it.
+      dtype: Dtype that weights are cast to; by default the dtype of their parameter.
       param_dtype: Dtype of the scales.
-      variable_filter: Filter of Flax that tells which parameters are kernels.
+      variable_filter: Filter of Flax that selects the parameters that are kernels.
       promote_dtype: Accepted as in Flax, which does not use it either.
       rngs: Streams of keys for ``scale_init``; needed with one.
       scale_metadata: Metadata of the variables of the scales, such as their sharding.
       stacked: Mask of the parameters that hold one kernel per layer along their first axis, as
-        those of ``nnx.vmap``. ``feature_axes`` and the shape then are those of one layer.
+        under ``nnx.vmap``. ``feature_axes`` then describes the kernel of one layer.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -176,34 +179,34 @@ class WeightNorm(Reparametrized):
 class SpectralNorm(Reparametrized):
     """Calls a layer with :func:`jaxreg.reparam.spectral_norm` of its kernels.
 
-    Arguments and variables are those of ``flax.nnx.SpectralNorm``, and checkpoints load both ways:
+    It has the arguments and variables of ``flax.nnx.SpectralNorm``, and checkpoints load both ways:
     the vector ``u`` and the singular value ``sigma`` of each kernel are ``nnx.BatchStat`` by its
     path, ``batch_stats[("kernel", "u")]``. Block Lanczos finds them in the constructor, where Flax
-    draws ``u`` and sets ``sigma`` to 1. Training updates both; evaluation iterates on from ``u``
-    and does not store where it got. The parameters stay, where Flax overwrites them.
+    draws ``u`` and sets ``sigma`` to 1. Training updates both; evaluation also iterates from ``u``,
+    but does not store the result. The parameters are unchanged; Flax overwrites them.
 
     As in Flax all parameters with two axes or more have statistics, and are flattened to matrices
-    whose columns are the last axis: of the projections of attention that is one head's depth.
-    ``feature_axes=jaxreg.reparam.output_axes`` divides them as the linear maps that they are, and
-    has other vectors in its checkpoints. Biases with two axes, those of the same projections, have
-    statistics of zeros and are not divided, as in Flax where they start at zero.
+    whose columns are the last axis. In the projections of attention this is the depth of one head.
+    ``feature_axes=jaxreg.reparam.output_axes`` treats each projection as the one linear map that it
+    is, and has other vectors in its checkpoints. The biases of these projections have two axes too.
+    They have statistics of zeros and are not divided, as in Flax where they start at zero.
 
     Attributes:
-      layer_instance: Module, called with the arguments of the call.
-      n_steps: Power iterations of a call; without any the layer is called as it is.
-      epsilon: Accepted as in Flax, and without effect: weights of zeros stay zeros without it.
-      dtype: Dtype that weights are cast to, in place of that of their parameter.
+      layer_instance: NNX module to call.
+      n_steps: Power iterations of a call; with none the layer is called with its own weights.
+      epsilon: Accepted as in Flax. It has no effect: weights of zeros remain zeros without it.
+      dtype: Dtype that weights are cast to; by default the dtype of their parameter.
       param_dtype: Dtype of ``u`` and ``sigma``.
       error_on_non_matrix: Whether to refuse parameters of more than two axes.
-      update_stats: False in evaluation. Also set by ``model.eval()`` and ``nnx.view``, as
-        ``use_running_average``, and overridden at the call.
+      update_stats: True in training. Also set at the call, or by ``model.eval()`` and ``nnx.view``,
+        which set its opposite ``use_running_average``.
       rngs: Streams of keys for the first vectors.
       feature_axes: Output axes of all kernels, or a function of a kernel's names and the kernel.
-      variable_filter: Filter of Flax that tells which parameters are kernels; by default all with
-        two axes or more.
+      variable_filter: Filter of Flax that selects the parameters that are kernels; by default all
+        with two axes or more.
       stats_metadata: Metadata of the variables of the vectors.
       stacked: Mask of the parameters that hold one kernel per layer along their first axis, as
-        those of ``nnx.vmap``. ``feature_axes`` and the shape then are those of one layer.
+        under ``nnx.vmap``. ``feature_axes`` then describes the kernel of one layer.
 
     Example:
       >>> import jax.numpy as jnp
@@ -251,9 +254,9 @@ class SpectralNorm(Reparametrized):
             u = per_layer(first, kernel.stacked)(w).astype(self.param_dtype)
             function = partial(reparam.spectral_norm_sigma, axis=kernel.axis)
             sigma = per_layer(function, kernel.stacked)(w, u).astype(self.param_dtype)
-            starts = is_kernel(kernel.path, w)  # The statistics of biases are zeros.
-            stats[*kernel.path, "u"] = nnx.BatchStat(starts * as_rows(u, kernel), **stats_metadata)
-            stats[*kernel.path, "sigma"] = nnx.BatchStat(starts * sigma)
+            rows = zero_for_bias(kernel, w, as_rows(u, kernel))
+            stats[*kernel.path, "u"] = nnx.BatchStat(rows, **stats_metadata)
+            stats[*kernel.path, "sigma"] = nnx.BatchStat(zero_for_bias(kernel, w, sigma))
         self.batch_stats = nnx.data(stats)
 
     def __call__(
@@ -291,9 +294,8 @@ class SpectralNorm(Reparametrized):
         function = per_layer(partial(reparam.spectral_norm, **options), kernel.stacked)
         old = as_vectors(rows[...], kernel)
         result, u = function(w, old)
-        value = estimate(w, old)
-        pairs = (result, w), (u, 0 * u), (value, 0 * value)
-        result, u, value = unless_dead(kernel, w, old, *pairs)
+        step = (result, u, estimate(w, old))
+        result, u, value = stop_at_zeros(kernel, w, old, step)
         if update:
             rows[...] = as_rows(u, kernel)
             sigma[...] = value.astype(sigma[...].dtype)
@@ -313,17 +315,17 @@ class SpectralNorm(Reparametrized):
 class WeightStandardization(Reparametrized):
     """Calls a layer with :func:`jaxreg.reparam.weight_standardization` of its kernels.
 
-    What is a kernel, :func:`jaxreg.masks.kernels` tells.
+    Kernels are selected by :func:`jaxreg.masks.kernels`.
 
     Attributes:
-      layer_instance: Module, called with the arguments of the call.
+      layer_instance: NNX module to call.
       epsilon: Added to the variance.
       use_scale: Whether a factor of each output is learned, from
-        :func:`jaxreg.reparam.weight_standardization_scale`, as where no norm follows the layer.
+        :func:`jaxreg.reparam.weight_standardization_scale`, as needed if no norm follows the layer.
       feature_axes: Output axes of all kernels, or a function of a kernel's names and the kernel.
       scale_metadata: Metadata of the variables of the factors, such as their sharding.
       stacked: Mask of the parameters that hold one kernel per layer along their first axis, as
-        those of ``nnx.vmap``. ``feature_axes`` and the shape then are those of one layer.
+        under ``nnx.vmap``. ``feature_axes`` then describes the kernel of one layer.
 
     Example:
       >>> import jax.numpy as jnp
@@ -369,5 +371,5 @@ class WeightStandardization(Reparametrized):
 
 
 def _values(params: nnx.State) -> nnx.State:
-    """Arrays in place of variables, read from references and hijax types too."""
+    """Returns the arrays of variables, read from references and hijax types too."""
     return jax.tree.map(lambda v: v.get_value(), params, is_leaf=lambda v: hasattr(v, "get_value"))

@@ -20,7 +20,7 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 class _Hidden:
-    """Method that ``nnx.tabulate`` does not find, and so neither lists nor compiles by itself."""
+    """Method that ``nnx.tabulate`` does not find, so that it does not list or compile it alone."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.function = function
@@ -33,7 +33,7 @@ class _Hidden:
         return self.function(*arguments, **options)
 
 
-def hidden(method: Method) -> Method:
+def hide(method: Method) -> Method:
     """Hides a method from ``nnx.tabulate``."""
     return _Hidden(method)  # pyright: ignore[reportReturnType]
 
@@ -42,21 +42,21 @@ def hidden(method: Method) -> Method:
 class Stochastic(Module):
     """Applies ``transform(key, x)`` in training and ``evaluate(x)``, the identity, in evaluation.
 
-    Subclass it to lift a function of your own: fields hold its strengths, ``transform`` calls it.
-    The input may be any pytree. Under ``nnx.jit`` every call draws anew; plain ``jax.jit`` over a
-    module repeats the masks of its first call, since the stream does not advance.
+    Subclass it to lift your own function: fields hold its strengths, and ``transform`` calls it.
+    The input may be any pytree. Under ``nnx.jit`` every call draws anew. Plain ``jax.jit`` of a
+    module repeats the masks of the first call, since the stream does not advance.
 
-    Strengths are the fields that are annotated with ``jax.typing.ArrayLike``. One that is an array
-    is part of the state, a Python number is not.
+    Strengths are the fields annotated with ``jax.typing.ArrayLike``. Arrays are part of the state,
+    Python numbers are not.
 
     Attributes:
       deterministic: True in evaluation. Also set by ``model.eval()``, ``nnx.view`` or at the call.
-        None makes every call that does not choose an error.
+        If it is None, each call must set it.
       rng_collection: Name of the stream of keys.
-      axis_name: Mesh axis over which the keys have to differ, inside ``shard_map`` or ``pmap``.
+      axis_name: Mesh axis over which the keys must differ, inside ``shard_map`` or ``pmap``.
       bits: Source of random bits in place of the package's own, such as ``jax.random.bits``.
-      rngs: Streams of keys; a stream of this module's own is forked from them. Without them every
-        call in training needs ``rngs``.
+      rngs: Streams of keys, from which this module forks its own. Without them every call in
+        training needs ``rngs``.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -80,25 +80,25 @@ class Stochastic(Module):
         super().__init_subclass__(**options)
         for name in ("transform", "evaluate", "is_off", "make_key"):
             if inspect.isfunction(method := vars(cls).get(name)):
-                setattr(cls, name, hidden(method))
+                setattr(cls, name, hide(method))
 
     def __post_init__(self, rngs: nnx.Rngs | nnx.RngStream | None) -> None:
         stream = None if rngs is None else self._stream(rngs).fork()
         self.rngs = nnx.data(stream)  # pyright: ignore[reportAttributeAccessIssue]
 
-    @hidden
+    @hide
     def transform(self, key: jax.Array, x: Any) -> Any:
         """Returns ``x`` changed at random; subclasses define it."""
         raise NotImplementedError(f"{type(self).__name__} must define `transform(key, x)`.")
 
-    @hidden
+    @hide
     def evaluate(self, x: Any) -> Any:
-        """Returns what evaluation makes of ``x``: ``x``, unless a subclass defines otherwise."""
+        """Returns the output of evaluation: ``x``, unless a subclass overrides this."""
         return x
 
-    @hidden
+    @hide
     def is_off(self) -> bool:
-        """Tells whether a static strength of zero makes this the identity: it needs no key."""
+        """Tells whether calls draw nothing and need no key, as with a static strength of zero."""
         return False
 
     def __call__(
@@ -116,7 +116,7 @@ class Stochastic(Module):
     def _apply(
         self, x: Any, *, deterministic: bool | None, rngs: Source | None, **strengths: Any
     ) -> Any:
-        """The call, for subclasses whose calls take other arguments, such as strengths."""
+        """Makes the call of subclasses that take other arguments, such as strengths."""
         given = {name: value for name, value in strengths.items() if value is not None}
         module = shallow_copy(self, **given) if given else self
         if self._evaluates(deterministic) or module.is_off():
@@ -134,7 +134,7 @@ class Stochastic(Module):
             )
         return evaluates
 
-    @hidden
+    @hide
     def make_key(self, rngs: Source | None = None) -> jax.Array:
         """Returns the next key.
 
@@ -142,7 +142,7 @@ class Stochastic(Module):
           rngs: Key, stream or streams to use in place of the module's own.
 
         Raises:
-          ValueError: Neither the constructor nor this call got ``rngs``.
+          ValueError: ``rngs`` is given neither here nor to the constructor.
         """
         own = self.rngs  # pyright: ignore[reportAttributeAccessIssue]
         source = own if rngs is None else rngs
@@ -174,16 +174,15 @@ class Stochastic(Module):
         )
 
 
+@nnx.dataclass(eq=False)
 class Rated(Stochastic):
-    """A transform with a rate, which is checked, and of which a static zero needs no key.
-
-    Each subclass declares the field, where it stands among its own.
+    """A transform with a rate. The rate is checked; a static zero needs no key.
 
     Attributes:
       rate: Probability of dropping; None if every call gives it.
     """
 
-    rate: ArrayLike | None
+    rate: ArrayLike | None = None
 
     def __post_init__(self, rngs: nnx.Rngs | nnx.RngStream | None) -> None:
         if self.rate is not None:
@@ -192,7 +191,7 @@ class Rated(Stochastic):
 
     @property
     def given_rate(self) -> ArrayLike:
-        """The rate, which is not None."""
+        """Rate; raises if it is None."""
         return check_given(self.rate, "rate", self)
 
     def is_off(self) -> bool:
@@ -219,12 +218,12 @@ class Rated(Stochastic):
 
 @nnx.dataclass(eq=False)
 class Wrapper(Stochastic):
-    """What modules around a layer share.
+    """A transform of a layer's call.
 
     ``transform`` and ``evaluate`` get a pair of the positional and the keyword arguments.
 
     Attributes:
-      layer: Module to call.
+      layer: NNX module to call.
     """
 
     layer: nnx.Module
@@ -234,6 +233,7 @@ class Wrapper(Stochastic):
         return self.layer(*inputs, **options)
 
 
+@nnx.dataclass(eq=False)
 class RatedWrapper(Rated, Wrapper):
     """A wrapper with a rate."""
 
@@ -258,7 +258,7 @@ class RatedWrapper(Rated, Wrapper):
 
 
 def check_streams(module: nnx.Module, rngs: nnx.Rngs | nnx.RngStream | None) -> nnx.Rngs:
-    """Returns ``rngs``, or raises where they cannot give keys to the initializers of ``module``."""
+    """Returns ``rngs``; raises if they are not streams for the initializers of ``module``."""
     if isinstance(rngs, nnx.Rngs):
         return rngs
     raise TypeError(

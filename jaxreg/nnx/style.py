@@ -48,7 +48,7 @@ class AdaptiveInstanceNorm(Module):
         Args:
           x: Content, ``[batch, *spatial, channels]``.
           style_mean: Mean of the style, ``[batch, channels]``.
-          style_stddev: Deviation of the style, ``[batch, channels]``.
+          style_stddev: Standard deviation of the style, ``[batch, channels]``.
           mask: Elements that enter the statistics, ``where`` of :mod:`jaxreg.normalization`.
         """
         check_floating(x, "x")
@@ -62,12 +62,12 @@ class AdaptiveInstanceNorm(Module):
 class FilterResponseNorm(Module):
     """NNX form of :func:`jaxreg.normalization.filter_response_norm`.
 
-    Parameters are ``scale``, ``bias`` and ``threshold``. No activation belongs after the threshold.
+    Parameters are ``scale``, ``bias`` and ``threshold``. The threshold replaces an activation.
 
     Attributes:
       num_features: Number of channels.
       epsilon: Its magnitude is added to the mean square.
-      dtype: Dtype of the result; by default that of the input and the parameters together.
+      dtype: Dtype of the result; by default the promoted dtype of input and parameters.
       param_dtype: Dtype of the parameters.
       use_threshold: Whether a threshold is learned and applied.
       bias_init: Initializer of the offset.

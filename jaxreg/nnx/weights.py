@@ -22,16 +22,15 @@ from jaxreg.nnx.stochastic import (
 )
 
 
-@nnx.dataclass(eq=False)
 class DropConnect(RatedWrapper):
     """Calls a layer with :func:`jaxreg.dropout.drop_connect` on its kernels.
 
-    What is a kernel, :func:`jaxreg.masks.kernels` tells; each one has a key of its own. The stored
-    ones stay as they are. One call draws one mask: around ``nnx.RNN`` it stays the same for all
-    time steps. The layer is called with the arguments of the call.
+    Kernels are selected by :func:`jaxreg.masks.kernels`; each draws from its own key. The stored
+    kernels are unchanged. One call draws one mask: around ``nnx.RNN`` it is the same for all time
+    steps.
 
     Attributes:
-      layer: Module to call.
+      layer: NNX module to call.
       rate: Probability of dropping a weight.
 
     Example:
@@ -43,9 +42,10 @@ class DropConnect(RatedWrapper):
       >>> layer = nnx.DropConnect(linear, 0.5, rngs=rngs)
       >>> print(jnp.unique(layer(jnp.ones((1, 1)))), jnp.unique(linear.kernel[...]))
       [0. 2.] [1.]
+      >>> convolution = flax_nnx.Conv(2, 3, (5, 5), rngs=rngs)
+      >>> print(nnx.DropConnect(convolution, 0.5, rngs=rngs)(jnp.ones((1, 8, 8, 2))).shape)
+      (1, 8, 8, 3)
     """
-
-    rate: ArrayLike | None = None
 
     def transform(self, key: jax.Array, x: tuple[tuple[Any, ...], dict[str, Any]]) -> Any:
         inputs, options = x
@@ -58,11 +58,11 @@ class DropConnect(RatedWrapper):
 class Perturb(Wrapper):
     """Calls a layer with :func:`jaxreg.noise.perturb` on its parameters.
 
-    The stored ones stay as they are. One call draws the noise once: around ``nnx.RNN`` it stays the
-    same for all time steps. The layer is called with the arguments of the call.
+    The stored parameters are unchanged. One call draws the noise once: around ``nnx.RNN`` it is the
+    same for all time steps.
 
     Attributes:
-      layer: Module to call.
+      layer: NNX module to call.
       stddev: Standard deviation of the noise.
 
     Example:
@@ -117,16 +117,16 @@ class Perturb(Wrapper):
 class VariationalDense(Stochastic):
     """NNX form of :func:`jaxreg.dropout.variational_dense`; evaluation prunes the weights.
 
-    Parameters are ``kernel``, ``bias`` and ``log_var``. The noise of a weight is measured by
-    ``log_alpha = variational_log_alpha(kernel, log_var)``; add the sum over all layers of
-    ``variational_dropout_kl(log_alpha)``, divided by the number of examples, to the mean loss. Both
-    are functions of :mod:`jaxreg.dropout`.
+    Parameters are ``kernel``, ``bias`` and ``log_var``. The noise of a weight is ``log_alpha =
+    variational_log_alpha(kernel, log_var)``. Sum ``variational_dropout_kl(log_alpha)`` over all
+    layers, divide by the number of examples, and add the result to the mean loss. Both are
+    functions of :mod:`jaxreg.dropout`.
 
     Attributes:
       in_features: Number of inputs.
       out_features: Number of outputs.
       use_bias: Whether an offset is learned.
-      param_dtype: Dtype of the parameters; the result has that of the input.
+      param_dtype: Dtype of the parameters. The result has the dtype of the input.
       kernel_init: Initializer of the means of the weights.
       bias_init: Initializer of the offset.
       log_var_init: Initializer of the logarithms of the variances of the weights.
@@ -205,10 +205,10 @@ class VariationalDense(Stochastic):
 def with_params(layer: nnx.Module, change: Callable[[nnx.State], nnx.State]) -> Any:
     """Returns a layer with changed parameters that shares all other variables with ``layer``.
 
-    What it updates, such as statistics and streams, is therefore updated in ``layer``.
+    Its updates of statistics and streams are therefore updates of ``layer``.
     """
     graph, params, others = nnx.split(layer, nnx.Param, ...)
-    # By values, since those of hijax and of references are no leaves of the state.
+    # Read the values, since hijax types and references are not leaves of the state.
     values = jax.tree.map(lambda param: param[...], params, is_leaf=_is_variable)
     put = lambda param, value: param.replace(value)  # noqa: E731
     changed = jax.tree.map(put, params, change(values), is_leaf=_is_variable)

@@ -1,20 +1,20 @@
 r"""Normalization: functions ``(x, stats) -> (y, stats)`` of activations and their statistics.
 
 Statistics are computed in float32 or wider, as accurately as in two passes, over the elements that
-``where`` selects, and weighted by their number across devices. ``y`` has the dtype of ``x`` and is
-rounded once.
+``where`` selects. Across devices they are weighted by the number of elements. ``y`` has the dtype
+of ``x`` and is rounded once.
 
 A mask ``where`` may have any dtype (nonzero selects) and broadcasts to ``x`` as in NumPy, from the
 last axes: one of ``[features]`` selects features, and one of ``[batch, time]`` is passed for
 ``[batch, time, channels]`` as ``mask[..., None]``. Elements outside the mask do not enter the
-statistics; they are normalized like the others, unless they are infinite or NaN: those count as 0,
-so that no NaN leaks into a gradient.
+statistics; they are normalized like the others. Infinite and NaN elements outside the mask count as
+0, so that no NaN enters a gradient.
 
-Complex numbers are normalized by :math:`E |x - \mu|^2` where a norm has an equation for them; the
-others (``batch_renorm``, ``adaptive_instance_norm``, ``filter_response_norm``) raise a TypeError.
+Complex numbers are normalized by :math:`E |x - \mu|^2`; norms without an equation for them
+(``batch_renorm``, ``adaptive_instance_norm``, ``filter_response_norm``) raise a TypeError.
 
-A factor that is learned around one, as in Gemma and Megatron, is ``scale=1 +
-gamma.astype(jnp.float32)``: exact for a bfloat16 ``gamma`` too, and decay pulls it to the identity.
+For a factor that is learned as its difference from one, as in Gemma and Megatron, pass ``scale=1 +
+gamma.astype(jnp.float32)``: it is exact for a bfloat16 ``gamma`` too, and decay pulls it to 1.
 """
 
 from jaxreg.normalization.batch import BatchStats, batch_norm, batch_norm_inference, init_stats

@@ -19,12 +19,13 @@ from jaxreg._checks import (
 )
 from jaxreg._numerics import as_strength, running_dtype
 from jaxreg._sharding import place_like
-from jaxreg.normalization._shared import affine, as_wide, check_kinds, check_synchronized
+from jaxreg.normalization._affine import affine, as_wide, check_kinds
+from jaxreg.normalization._devices import check_synchronized
 from jaxreg.normalization.statistics import Moments, moments
 
 
 class BatchStats(NamedTuple):
-    """Running mean and running variance, float32, of the shape of the feature axes.
+    """Running mean and running variance, float32, with the shape of the feature axes.
 
     The mean of complex numbers is complex64.
     """
@@ -41,7 +42,7 @@ def init_stats(shape: int | tuple[int, ...], *, dtype: DTypeLike = jnp.float32) 
       dtype: Dtype of the mean; complex64 for complex inputs.
 
     Returns:
-      Arrays of that shape, of which the variance is real.
+      Arrays of that shape; the variance is real.
 
     Example:
       >>> from jaxreg import normalization
@@ -65,7 +66,7 @@ def batch_norm(
     axis_name: str | tuple[str, ...] | None = None,
     axis_index_groups: Sequence[Sequence[int]] | None = None,
 ) -> tuple[jax.Array, BatchStats]:
-    r"""Normalizes with the statistics of the batch and updates the running ones.
+    r"""Normalizes with the statistics of the batch and updates the running statistics.
 
     .. math::
 
@@ -73,14 +74,14 @@ def batch_norm(
       \mu' = m \mu_0 + (1 - m) \mu, \qquad
       {\sigma'}^2 = m \sigma_0^2 + (1 - m) \frac{n}{n - \text{ddof}} \sigma^2
 
-    The running variance is biased by default, as in Flax and Keras; torch's has ``ddof=1``, and its
-    momentum is the complement :math:`1 - m`. A feature with no selected element is normalized with,
+    The running variance is biased by default, as in Flax and Keras; ``ddof=1`` gives torch's, whose
+    momentum is :math:`1 - m`. A feature with no selected element is normalized with,
     and keeps, its running statistics. One with a single element, or no more than ``ddof``, has no
     variance and keeps its running variance.
 
     Complex numbers have a complex mean and a real variance :math:`\sigma^2 = E |x - \mu|^2`, as in
     Flax. Running statistics that are narrower than float32, as in a model that was cast to
-    bfloat16, come back in float32: there they would stop moving.
+    bfloat16, are returned in float32: in bfloat16 they would stop moving.
 
     Args:
       x: Floating-point array; commonly ``[batch, *spatial, features]``.
@@ -89,13 +90,13 @@ def batch_norm(
       bias: Offset :math:`\beta` of the same shape; 0 if absent.
       momentum: Weight :math:`m` of the past, in ``[0, 1]``.
       eps: Added to the variance, zero or positive. With 0 a constant feature becomes 0.
-      axis: Feature axes, which keep statistics of their own; all others are reduced.
+      axis: Feature axes, which have separate statistics; all others are reduced.
       ddof: Subtracted from the number :math:`n` of elements that the running variance divides by.
-        1 gives torch's; the batch is normalized with its biased variance all the same.
+        1 gives torch's; the batch is always normalized with its biased variance.
       where: Mask of the elements that enter the statistics, see the module's docstring.
-      axis_name: Mesh axis to synchronize over, see :func:`moments`. It is needed inside
-        ``shard_map``; an empty tuple gives each device statistics of its own.
-      axis_index_groups: Groups of indices along that axis, each with statistics of its own, see
+      axis_name: Mesh axis to synchronize over, see :func:`moments`. It is required inside
+        ``shard_map``; an empty tuple gives each device its own statistics.
+      axis_index_groups: Groups of indices along that axis, each with its own statistics, see
         :func:`moments`.
 
     Returns:
@@ -104,7 +105,7 @@ def batch_norm(
     Raises:
       TypeError: ``x`` is not floating-point, or a parameter is complex and ``x`` is not.
       ValueError: An argument is out of its range or does not have the shape of the feature axes, or
-        ``axis_name`` is not given where ``x`` varies along an axis of ``shard_map``.
+        ``axis_name`` is missing and ``x`` varies along an axis of ``shard_map``.
 
     Example:
       >>> import jax.numpy as jnp
@@ -129,9 +130,9 @@ def batch_norm(
     batch = moments(x, axis=reduced, where=where, **across)
     check_shapes([x.shape[a] for a in features], mean=stats.mean, var=stats.var)
     check_kinds(x, mean=stats.mean)
-    used = or_running(batch, stats)
+    used = fill_empty(batch, stats)
     y = batch_norm_inference(x, used, scale=scale, bias=bias, eps=eps, axis=axis, where=where)
-    return y, averaged(stats, batch, momentum, ddof)
+    return y, update_stats(stats, batch, momentum, ddof)
 
 
 def check_ddof(ddof: ArrayLike) -> None:
@@ -140,16 +141,20 @@ def check_ddof(ddof: ArrayLike) -> None:
     check_nonnegative(ddof, "ddof")
 
 
-def or_running(batch: Moments, stats: BatchStats) -> BatchStats:
-    """Statistics to normalize with: those of the batch, or the running ones where it is empty."""
-    known, old = batch.count > 0, _like(stats, batch)
+def fill_empty(batch: Moments, stats: BatchStats) -> BatchStats:
+    """Returns the statistics of the batch, and the running ones of features without elements."""
+    known = batch.count > 0
+    old = _like(stats, batch)
     return BatchStats(jnp.where(known, batch.mean, old.mean), jnp.where(known, batch.var, old.var))
 
 
-def averaged(stats: BatchStats, batch: Moments, momentum: ArrayLike, ddof: ArrayLike) -> BatchStats:
-    """Running statistics after a batch; one element has a mean but no variance."""
-    old, past = _like(stats, batch), as_strength(momentum, batch.mean)
-    known, new_var = with_ddof(batch, ddof)
+def update_stats(
+    stats: BatchStats, batch: Moments, momentum: ArrayLike, ddof: ArrayLike
+) -> BatchStats:
+    """Returns running statistics after a batch; one element has a mean but no variance."""
+    old = _like(stats, batch)
+    past = as_strength(momentum, batch.mean)
+    known, new_var = var_with_ddof(batch, ddof)
     mean = jnp.where(batch.count > 0, past * old.mean + (1 - past) * batch.mean, old.mean)
     var = jnp.where(known, past * old.var + (1 - past) * new_var, old.var)
     return BatchStats(
@@ -158,8 +163,8 @@ def averaged(stats: BatchStats, batch: Moments, momentum: ArrayLike, ddof: Array
     )
 
 
-def with_ddof(batch: Moments, ddof: ArrayLike) -> tuple[jax.Array, jax.Array]:
-    """Which variances of a batch are known, and these divided by ``count - ddof``."""
+def var_with_ddof(batch: Moments, ddof: ArrayLike) -> tuple[jax.Array, jax.Array]:
+    """Returns whether variances of a batch are known, and variances for ``count - ddof``."""
     lost = as_strength(ddof, batch.var)
     known = batch.count > jnp.maximum(lost, 1)
     rest = jnp.where(known, batch.count - lost, jnp.ones_like(batch.count))
@@ -167,7 +172,7 @@ def with_ddof(batch: Moments, ddof: ArrayLike) -> tuple[jax.Array, jax.Array]:
 
 
 def _like(stats: BatchStats, batch: Moments) -> BatchStats:
-    """The running statistics in the dtypes and the sharding of those of a batch."""
+    """Returns running statistics with the dtypes and the sharding of batch statistics."""
     return BatchStats(
         place_like(stats.mean.astype(batch.mean.dtype), batch.mean),
         place_like(stats.var.astype(batch.var.dtype), batch.var),
@@ -184,7 +189,7 @@ def batch_norm_inference(
     axis: Axes = -1,
     where: jax.Array | None = None,
 ) -> jax.Array:
-    r"""Normalizes with given statistics, which it leaves as they are.
+    r"""Normalizes with given statistics, which it does not change.
 
     .. math::
 
@@ -192,12 +197,12 @@ def batch_norm_inference(
 
     Args:
       x: Floating-point array; commonly ``[batch, *spatial, features]``.
-      stats: Statistics :math:`\mu, \sigma^2` of the shape of the feature axes.
+      stats: Statistics :math:`\mu, \sigma^2`, of the shape of the feature axes.
       scale: Factor :math:`\gamma` of the same shape; 1 if absent.
       bias: Offset :math:`\beta` of the same shape; 0 if absent.
       eps: Added to the variance, zero or positive.
       axis: Feature axes.
-      where: Mask; what is infinite or NaN outside it counts as 0.
+      where: Mask; infinite and NaN elements outside it count as 0.
 
     Returns:
       Array with the shape and dtype of ``x``.
@@ -224,5 +229,6 @@ def batch_norm_inference(
     check_shapes([x.shape[a] for a in features], **arrays)
     check_kinds(x, mean=stats.mean)
     reduced = tuple(a for a in range(x.ndim) if a not in features)
-    mean, var = (as_wide(jnp.expand_dims(a, reduced), x) for a in stats)
+    mean = as_wide(jnp.expand_dims(stats.mean, reduced), x)
+    var = as_wide(jnp.expand_dims(stats.var, reduced), x)
     return affine(x, mean, var, scale=scale, bias=bias, eps=eps, features=features, where=where)

@@ -7,7 +7,7 @@ from jax.typing import ArrayLike
 from jaxreg._axes import Axes
 from jaxreg._checks import canonical_axes, check_eps, check_floating, check_shapes
 from jaxreg._numerics import as_strength, inverse_root, real_dtype, widen
-from jaxreg.normalization._shared import as_wide, check_kinds
+from jaxreg.normalization._affine import as_wide, check_kinds
 from jaxreg.normalization.batch import BatchStats
 
 
@@ -21,16 +21,16 @@ def fold_batch_norm(
     eps: ArrayLike = 1e-5,
     axis: Axes = -1,
 ) -> tuple[jax.Array, jax.Array]:
-    r"""Kernel and bias of a layer that does what the layer and a batch norm after it do.
+    r"""Returns the kernel and bias of a layer that equals a layer and the batch norm after it.
 
     .. math::
 
       W' = W \, \frac{\gamma}{\sqrt{\sigma^2 + \epsilon}}, \qquad
       b' = (b - \mu) \, \frac{\gamma}{\sqrt{\sigma^2 + \epsilon}} + \beta
 
-    For any layer that is linear in its kernel: dense, convolution (grouped ones too) and transposed
-    convolution. Nothing may stand between the layer and the norm. Computed in float32 or wider and
-    rounded once, to the dtype of the kernel.
+    It works for any layer that is linear in its kernel: dense, convolution (also grouped) and
+    transposed convolution. The norm must follow the layer directly. Results are computed in float32
+    or wider and rounded once, to the dtype of the kernel.
 
     Args:
       kernel: Weights :math:`W` of the layer.
@@ -38,12 +38,12 @@ def fold_batch_norm(
       layer_bias: Offset :math:`b` of the layer, of the same shape; 0 if absent.
       scale: Factor :math:`\gamma` of the norm; 1 if absent.
       bias: Offset :math:`\beta` of the norm; 0 if absent.
-      eps: The norm's, added to the variance; zero or positive.
+      eps: Added to the variance by the norm, zero or positive.
       axis: Output axes of the kernel: the last in Flax, several for ``DenseGeneral``, and ``-2``
         for ``ConvTranspose`` with ``transpose_kernel=True``.
 
     Returns:
-      The kernel :math:`W'` and the bias :math:`b'`, which a layer without a bias gets too.
+      The kernel :math:`W'` and the bias :math:`b'`, also for a layer without a bias.
 
     Raises:
       TypeError: ``kernel`` is not floating-point, or an array is complex and ``kernel`` is not.

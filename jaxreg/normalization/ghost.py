@@ -1,4 +1,4 @@
-"""Ghost batch normalization: each part of a large batch by its own statistics."""
+"""Ghost batch normalization: each part of a large batch has its own statistics."""
 
 import math
 
@@ -16,8 +16,9 @@ from jaxreg._checks import (
 )
 from jaxreg._numerics import as_strength, running_dtype
 from jaxreg._sharding import explicit_sharding, place_like, whole_along
-from jaxreg.normalization._shared import affine, align_mask, check_kinds
-from jaxreg.normalization.batch import BatchStats, check_ddof, with_ddof
+from jaxreg.normalization._affine import affine, check_kinds
+from jaxreg.normalization._masks import align_mask
+from jaxreg.normalization.batch import BatchStats, check_ddof, var_with_ddof
 from jaxreg.normalization.statistics import moments
 
 
@@ -33,7 +34,7 @@ def ghost_batch_norm(
     ddof: ArrayLike = 0,
     where: jax.Array | None = None,
 ) -> tuple[jax.Array, BatchStats]:
-    r"""Normalizes every ghost batch with its own statistics and averages these in their order.
+    r"""Normalizes each ghost batch with its own statistics and averages the statistics in order.
 
     Ghost batch :math:`k` of :math:`K` holds ``ghost_batch_size`` consecutive examples:
 
@@ -42,14 +43,14 @@ def ghost_batch_norm(
       y_k = \gamma \, \frac{x_k - \mu_k}{\sqrt{\sigma_k^2 + \epsilon}} + \beta, \qquad
       \mu' = m^K \mu_0 + (1 - m) \sum_{k=1}^{K} m^{K-k} \mu_k
 
-    and the same for the variance: what :func:`batch_norm` makes of the ghost batches one after the
-    other. So a momentum for small batches is right here too, whatever the size of the large one.
-    (The paper averages deviations; these are variances, so that the statistics are those of batch
-    norm.) A ghost batch without a selected element is normalized with the running statistics and
-    does not count as one; nor does one with a single element count for the variance.
+    and likewise for the variance, as if :func:`batch_norm` were called on each ghost batch in turn.
+    So a momentum for small batches is right for every size of the large batch. (The paper averages
+    deviations; here variances are averaged, as in batch norm.) A ghost batch without a selected
+    element is normalized with the running statistics and does not count; one with a single element
+    does not count for the variance.
 
-    Evaluation is :func:`batch_norm_inference`. Inside ``shard_map`` each device has ghost batches
-    and running statistics of its own; under ``jit`` a sharded batch has those of the whole batch.
+    Use :func:`batch_norm_inference` in evaluation. Inside ``shard_map`` each device has its own
+    ghost batches and running statistics; under ``jit`` they belong to the whole batch.
 
     Args:
       x: Floating-point array ``[batch, *spatial, features]``.
@@ -66,9 +67,9 @@ def ghost_batch_norm(
       The normalized array, with the shape and dtype of ``x``, and the new running statistics.
 
     Raises:
-      TypeError: ``x`` is not floating-point, or ``ghost_batch_size`` not an integer.
+      TypeError: ``x`` is not floating-point, or ``ghost_batch_size`` is not an integer.
       ValueError: An argument is out of its range or does not have the shape of the features, or
-        the batch is no multiple of ``ghost_batch_size``.
+        the batch is not a multiple of ``ghost_batch_size``.
 
     Example:
       >>> import jax.numpy as jnp
@@ -91,21 +92,17 @@ def ghost_batch_norm(
     _check_sizes(x, ghost_batch_size)
     check_shapes([x.shape[-1]], mean=stats.mean, var=stats.var, scale=scale, bias=bias)
     check_kinds(x, mean=stats.mean)
-    mask = None if where is None else _split(align_mask(where, x), ghost_batch_size)
-    ghosts = _split(x, ghost_batch_size)
+    mask = None if where is None else _split_batch(align_mask(where, x), ghost_batch_size)
+    ghosts = _split_batch(x, ghost_batch_size)
     inner = tuple(range(1, x.ndim))
     batch = moments(ghosts, axis=inner, where=mask)
-    known, like = batch.count > 0, batch.mean
-    old = (
-        place_like(jnp.broadcast_to(a, b.shape).astype(b.dtype), b)
-        for a, b in zip(stats, batch, strict=False)
-    )
-    used = (jnp.where(known, a, b) for a, b in zip(batch, old, strict=False))
-    mean, var = (jnp.expand_dims(a, inner) for a in used)
+    known = batch.count > 0
+    mean = jnp.expand_dims(_fill_empty(known, batch.mean, stats.mean), inner)
+    var = jnp.expand_dims(_fill_empty(known, batch.var, stats.var), inner)
     features = (x.ndim,)
     y = affine(ghosts, mean, var, scale=scale, bias=bias, eps=eps, features=features, where=mask)
-    past = as_strength(momentum, like)
-    has_var, new_var = with_ddof(batch, ddof)
+    past = as_strength(momentum, batch.mean)
+    has_var, new_var = var_with_ddof(batch, ddof)
     new = BatchStats(
         _average(stats.mean, batch.mean, known, past),
         _average(stats.var, new_var, has_var, past),
@@ -113,30 +110,37 @@ def ghost_batch_norm(
     return jax.lax.reshape(y, x.shape, out_sharding=explicit_sharding(x)), new
 
 
+def _fill_empty(known: jax.Array, values: jax.Array, old: jax.Array) -> jax.Array:
+    """Returns the values of ghost batches, and running values where they are unknown."""
+    old = place_like(jnp.broadcast_to(old, values.shape).astype(values.dtype), values)
+    return jnp.where(known, values, old)
+
+
 def _average(old: jax.Array, values: jax.Array, counted: jax.Array, past: jax.Array) -> jax.Array:
-    """Running average after one update for each of the values that are counted, in order."""
+    """Returns the running average after an update with each counted value, in order."""
     counted = whole_along(counted, (0,))
     factors = jnp.where(counted, past, jnp.ones((), past.dtype))
-    # A product, for the slope of a power at 0 is NaN.
+    # A cumulative product, since the slope of a power at 0 is NaN.
     after = jnp.concatenate([factors[1:], jnp.ones_like(factors[:1])])
     shares = (1 - past) * jax.lax.cumprod(after, axis=0, reverse=True)
     sums = jnp.sum(jnp.where(counted, shares, jnp.zeros_like(shares)) * values, axis=0)
     start = place_like(old.astype(sums.dtype), sums)
-    moved = jnp.prod(factors, axis=0) * start + sums
-    # What no ghost batch has seen keeps its bits, the sign of a zero too.
-    changed = place_like(jnp.any(counted, axis=0), moved)
-    return jnp.where(changed, moved, start).astype(running_dtype(old, values))
+    new = jnp.prod(factors, axis=0) * start + sums
+    # Features without a selected element keep their exact value, including the sign of a zero.
+    changed = place_like(jnp.any(counted, axis=0), new)
+    return jnp.where(changed, new, start).astype(running_dtype(old, values))
 
 
-def _split(x: jax.Array, size: int) -> jax.Array:
-    """Splits the first axis into ghost batches and examples; one of size 1 becomes two of them."""
+def _split_batch(x: jax.Array, size: int) -> jax.Array:
+    """Splits the first axis into ghost batches and examples; an axis of size 1 becomes two."""
     if x.shape[0] == 1:
         return x[None]
     number = x.shape[0] // size
     sharding = explicit_sharding(x)
     if sharding is not None:
         first, *rest = sharding.spec
-        names = first if isinstance(first, tuple) else () if first is None else (first,)
+        names = first if isinstance(first, tuple) else (first,)
+        names = [name for name in names if name is not None]
         whole = number % math.prod(sharding.mesh.shape[name] for name in names) == 0
         spec = PartitionSpec(first if whole else None, None, *rest)
         sharding = NamedSharding(sharding.mesh, spec)
@@ -144,6 +148,7 @@ def _split(x: jax.Array, size: int) -> jax.Array:
 
 
 def _check_sizes(x: jax.Array, ghost_batch_size: int) -> None:
+    """Raises unless ghost batches divide the batch."""
     if x.ndim < 2:
         raise ValueError(f"`x` must be [batch, *spatial, features], got shape {x.shape}.")
     check_static_integer(ghost_batch_size, "ghost_batch_size")

@@ -16,9 +16,11 @@ from jaxreg._checks import (
 )
 from jaxreg._numerics import widen
 from jaxreg._sharding import place_like, whole_along
-from jaxreg.normalization._shared import affine, align_mask, among
-from jaxreg.normalization.layer import or_standard
-from jaxreg.normalization.statistics import Moments, moments_along, pooled
+from jaxreg.normalization._affine import affine
+from jaxreg.normalization._devices import as_devices
+from jaxreg.normalization._masks import align_mask
+from jaxreg.normalization.layer import mean_and_var
+from jaxreg.normalization.statistics import Moments, moments_along, pool
 
 
 def group_norm(
@@ -40,8 +42,8 @@ def group_norm(
       y = \gamma \, \frac{x - \mu_g}{\sqrt{\sigma_g^2 + \epsilon}} + \beta
 
     with the mean :math:`\mu_g` and the variance :math:`\sigma_g^2` of the selected elements of a
-    group :math:`g`, which are 0 and 1 where there are none. Channels that follow each other form a
-    group. One group makes it the layer norm of an image; as many as there are channels make it
+    group :math:`g`, which are 0 and 1 if there are none. A group consists of consecutive channels.
+    With one group it is the layer norm of an image; with one channel in a group it is
     ``instance_norm``.
 
     Args:
@@ -50,12 +52,12 @@ def group_norm(
       scale: Factor :math:`\gamma` of shape ``[channels]``; 1 if absent.
       bias: Offset :math:`\beta` of the same shape; 0 if absent.
       eps: Added to the variance, zero or positive.
-      reduction_axes: Axes that are normalized together, among them the last; all but the first
-        unless given. Name them where there are several batch axes or none.
-      where: Mask of the elements that enter the statistics, see the package's docstring; it need
-        not have the channels.
+      reduction_axes: Axes that are normalized together, including the last; all but the first by
+        default. Pass them if there are several batch axes or none.
+      where: Mask of the elements that enter the statistics, see the package's docstring; its last
+        axis may have size 1.
       axis_name: Mesh axis over which the positions are sharded, inside ``shard_map`` or ``pmap``.
-      axis_index_groups: Groups of indices along that axis, each with statistics of its own, see
+      axis_index_groups: Groups of indices along that axis, each with its own statistics, see
         :func:`moments`.
 
     Returns:
@@ -79,39 +81,39 @@ def group_norm(
     check_floating(x, "x")
     check_eps(eps)
     _check_groups(groups, x)
-    axes = _reduced(reduction_axes, x)
+    axes = _check_reduction_axes(reduction_axes, x)
     check_shapes([x.shape[-1]], scale=scale, bias=bias)
     mask = None if where is None else align_mask(where, x)
-    # Channel by channel first: groups of an array of channels are few numbers to rearrange, while
-    # those of `x` would be a copy of it, and across devices where the channels are sharded.
-    devices = among(axis_name, axis_index_groups)
+    # The moments of channels are few numbers to pool. Splitting `x` into groups would copy it, and
+    # move it between devices if the channels are sharded.
+    devices = as_devices(axis_name, axis_index_groups)
     channels = moments_along(widen(x), mask, axes[:-1], devices)
-    mean, var = or_standard(_of_groups(channels, groups))
+    mean, var = mean_and_var(_pool_groups(channels, groups))
     return affine(
         x, mean, var, scale=scale, bias=bias, eps=eps, features=(x.ndim - 1,), where=where
     )
 
 
-def _of_groups(moments: Moments, groups: int) -> Moments:
-    """Moments of the groups, repeated for each of their channels."""
+def _pool_groups(moments: Moments, groups: int) -> Moments:
+    """Returns the moments of groups, repeated for each of their channels."""
     shape = moments.mean.shape
-    grouped = Moments(
-        *(
-            whole_along(a, [len(shape) - 1]).reshape(*shape[:-1], groups, shape[-1] // groups)
-            for a in moments
-        )
-    )
+    split_shape = (*shape[:-1], groups, shape[-1] // groups)
 
-    def repeated(a: jax.Array) -> jax.Array:
-        a = jnp.broadcast_to(a, grouped.mean.shape).reshape(shape)
+    def split_channels(a: jax.Array) -> jax.Array:
+        return whole_along(a, [len(shape) - 1]).reshape(split_shape)
+
+    def repeat(a: jax.Array) -> jax.Array:
+        a = jnp.broadcast_to(a, split_shape).reshape(shape)
         return place_like(a, moments.mean)
 
-    result = pooled(grouped, lambda a: jnp.sum(a, axis=-1, keepdims=True))
-    return Moments(*map(repeated, result))
+    result = pool(
+        jax.tree.map(split_channels, moments), lambda a: jnp.sum(a, axis=-1, keepdims=True)
+    )
+    return jax.tree.map(repeat, result)
 
 
-def _reduced(axes: Axes | None, x: jax.Array) -> tuple[int, ...]:
-    """Checked axes of the statistics, the last of which are the channels."""
+def _check_reduction_axes(axes: Axes | None, x: jax.Array) -> tuple[int, ...]:
+    """Checks and returns the axes of the statistics; the last one holds the channels."""
     if axes is None:
         return tuple(range(1, x.ndim))
     reduced = canonical_axes(axes, x.ndim, "reduction_axes")
@@ -124,7 +126,7 @@ def _reduced(axes: Axes | None, x: jax.Array) -> tuple[int, ...]:
 
 
 def _check_groups(groups: int, x: jax.Array) -> None:
-    """Raises unless the channels can be split into so many groups."""
+    """Raises unless the number of groups divides the number of channels."""
     check_static_integer(groups, "groups")
     if x.ndim < 2:
         raise ValueError(

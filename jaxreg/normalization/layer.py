@@ -1,4 +1,4 @@
-"""Norms of each example by itself: over its features, or the positions of each of its channels."""
+"""Norms of single examples: over their features, or over the positions of each channel."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,9 @@ from jax.typing import ArrayLike
 from jaxreg._axes import Axes
 from jaxreg._checks import canonical_axes, check_eps, check_floating, check_shapes
 from jaxreg._numerics import square, widen
-from jaxreg.normalization._shared import affine, align_mask, among, select
+from jaxreg.normalization._affine import affine
+from jaxreg.normalization._devices import as_devices
+from jaxreg.normalization._masks import align_mask, select
 from jaxreg.normalization.statistics import Moments, count_along, moments_along
 
 
@@ -32,7 +34,7 @@ def layer_norm(
       y = \gamma \, \frac{x - \mu}{\sqrt{\sigma^2 + \epsilon}} + \beta
 
     with the mean :math:`\mu` and the variance :math:`\sigma^2` of the selected elements along
-    ``reduction_axes``. Where nothing is selected they are 0 and 1.
+    ``reduction_axes``. If nothing is selected they are 0 and 1.
 
     Args:
       x: Floating-point array; commonly ``[batch, ..., features]``.
@@ -43,7 +45,7 @@ def layer_norm(
       feature_axes: Axes along which ``scale`` and ``bias`` differ.
       where: Mask of the elements that enter the statistics, see the package's docstring.
       axis_name: Mesh axis over which the features are sharded, inside ``shard_map`` or ``pmap``.
-      axis_index_groups: Groups of indices along that axis, each with statistics of its own, see
+      axis_index_groups: Groups of indices along that axis, each with its own statistics, see
         :func:`moments`.
 
     Returns:
@@ -69,8 +71,8 @@ def layer_norm(
     check_eps(eps)
     check_shapes([x.shape[a] for a in features], scale=scale, bias=bias)
     mask = None if where is None else align_mask(where, x)
-    devices = among(axis_name, axis_index_groups)
-    mean, var = or_standard(moments_along(widen(x), mask, axes, devices))
+    devices = as_devices(axis_name, axis_index_groups)
+    mean, var = mean_and_var(moments_along(widen(x), mask, axes, devices))
     return affine(x, mean, var, scale=scale, bias=bias, eps=eps, features=features, where=where)
 
 
@@ -92,7 +94,7 @@ def instance_norm(
       y = \gamma \, \frac{x - \mu}{\sqrt{\sigma^2 + \epsilon}} + \beta
 
     with the mean :math:`\mu` and the variance :math:`\sigma^2` of the selected elements along all
-    axes but the first and ``feature_axes``. Where nothing is selected they are 0 and 1. A single
+    axes but the first and ``feature_axes``. If nothing is selected they are 0 and 1. A single
     position is normalized to 0.
 
     Args:
@@ -103,7 +105,7 @@ def instance_norm(
       feature_axes: Axes of the channels, not the first one.
       where: Mask of the elements that enter the statistics, see the package's docstring.
       axis_name: Mesh axis over which the positions are sharded, inside ``shard_map`` or ``pmap``.
-      axis_index_groups: Groups of indices along that axis, each with statistics of its own, see
+      axis_index_groups: Groups of indices along that axis, each with its own statistics, see
         :func:`moments`.
 
     Returns:
@@ -163,8 +165,8 @@ def rms_norm(
 
       y = \gamma \, \frac{x}{\sqrt{\frac{1}{n} \sum_i |x_i|^2 + \epsilon}}
 
-    The sum runs over the :math:`n` selected elements along ``reduction_axes``; where there are
-    none, the mean square is 1.
+    The sum runs over the :math:`n` selected elements along ``reduction_axes``; if there are none,
+    the mean square is 1.
 
     Args:
       x: Floating-point array; commonly ``[batch, ..., features]``.
@@ -174,7 +176,7 @@ def rms_norm(
       feature_axes: Axes along which ``scale`` differs.
       where: Mask of the elements that enter the mean square, see the package's docstring.
       axis_name: Mesh axis over which the features are sharded, inside ``shard_map`` or ``pmap``.
-      axis_index_groups: Groups of indices along that axis, each with statistics of its own, see
+      axis_index_groups: Groups of indices along that axis, each with its own statistics, see
         :func:`moments`.
 
     Returns:
@@ -201,7 +203,7 @@ def rms_norm(
     check_shapes([x.shape[a] for a in features], scale=scale)
     mask = None if where is None else align_mask(where, x)
     total = jnp.sum(square(widen(select(x, mask))), axes, keepdims=True)
-    devices = among(axis_name, axis_index_groups)
+    devices = as_devices(axis_name, axis_index_groups)
     total, count = devices.total((total, count_along(x, axes, mask)))
     known = count > 0
     mean_square = jnp.where(known, total / jnp.where(known, count, 1), 1)
@@ -210,6 +212,6 @@ def rms_norm(
     )
 
 
-def or_standard(moments: Moments) -> tuple[jax.Array, jax.Array]:
-    """Mean and variance, 0 and 1 where nothing was selected: then ``x`` stays as it is."""
+def mean_and_var(moments: Moments) -> tuple[jax.Array, jax.Array]:
+    """Returns mean and variance; 0 and 1 if nothing is selected, which leave ``x`` unchanged."""
     return moments.mean, jnp.where(moments.count > 0, moments.var, jnp.ones_like(moments.var))

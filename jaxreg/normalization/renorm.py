@@ -19,13 +19,13 @@ from jaxreg._checks import (
 )
 from jaxreg._numerics import as_strength, inverse_root
 from jaxreg._sharding import place_like
-from jaxreg.normalization._shared import check_synchronized
+from jaxreg.normalization._devices import check_synchronized
 from jaxreg.normalization.batch import (
     BatchStats,
-    averaged,
     batch_norm_inference,
     check_ddof,
-    or_running,
+    fill_empty,
+    update_stats,
 )
 from jaxreg.normalization.statistics import Moments, moments
 
@@ -46,7 +46,7 @@ def batch_renorm(
     axis_name: str | tuple[str, ...] | None = None,
     axis_index_groups: Sequence[Sequence[int]] | None = None,
 ) -> tuple[jax.Array, BatchStats]:
-    r"""Batch normalization whose result is about that of evaluation, for small or odd batches.
+    r"""Batch normalization corrected toward evaluation, for small or unusual batches.
 
     .. math::
 
@@ -56,29 +56,29 @@ def batch_renorm(
 
     with :math:`\sigma = \sqrt{\sigma^2 + \epsilon}` of the batch :math:`B` and of the running
     statistics before it. No gradient flows into :math:`r` and :math:`d` through the statistics.
-    Without limits this is the normalization of evaluation, with the gradient of training. With
-    ``r_max=1`` and ``d_max=0`` it is :func:`batch_norm`, where the paper starts; it then moves to 3
-    and 5 by a schedule, whose values may be traced.
+    Without limits it normalizes as in evaluation, with the gradient of training. With ``r_max=1``
+    and ``d_max=0`` it is :func:`batch_norm`. The paper starts with these and raises them to 3 and 5
+    by a schedule, whose values may be traced.
 
-    Statistics are updated as by :func:`batch_norm` (the paper averages deviations, not variances),
-    and evaluation is :func:`batch_norm_inference`. A feature with no selected element is normalized
+    Statistics are updated as in :func:`batch_norm` (the paper averages deviations, not variances).
+    Use :func:`batch_norm_inference` in evaluation. A feature with no selected element is normalized
     with, and keeps, its running statistics; one with a single element keeps its running variance.
 
     Args:
       x: Real floating-point array; commonly ``[batch, *spatial, features]``.
       stats: Running statistics :math:`\mu, \sigma^2`, of the shape of the feature axes.
-      r_max: Bound :math:`r_{max}` of the change of the deviation, 1 or more; infinity is none.
+      r_max: Bound :math:`r_{max}` of the change of the deviation, 1 or more; infinity is no bound.
       d_max: Bound :math:`d_{max}` of the change of the mean, zero or positive.
       scale: Factor :math:`\gamma` of the shape of the feature axes; 1 if absent.
       bias: Offset :math:`\beta` of the same shape; 0 if absent.
       momentum: Weight of the past in the running statistics, in ``[0, 1]``.
       eps: Added to the variance, zero or positive.
-      axis: Feature axes, which keep statistics of their own; all others are reduced.
-      ddof: As for :func:`batch_norm`, of the running variance alone.
+      axis: Feature axes, which have separate statistics; all others are reduced.
+      ddof: As for :func:`batch_norm`, used only for the running variance.
       where: Mask of the elements that enter the statistics, see the module's docstring.
-      axis_name: Mesh axis to synchronize over, see :func:`moments`. It is needed inside
-        ``shard_map``; an empty tuple gives each device statistics of its own.
-      axis_index_groups: Groups of indices along that axis, each with statistics of its own, see
+      axis_name: Mesh axis to synchronize over, see :func:`moments`. It is required inside
+        ``shard_map``; an empty tuple gives each device its own statistics.
+      axis_index_groups: Groups of indices along that axis, each with its own statistics, see
         :func:`moments`.
 
     Returns:
@@ -116,26 +116,32 @@ def batch_renorm(
     check_synchronized(x, axis_name)
     across = {"axis_name": axis_name, "axis_index_groups": axis_index_groups}
     batch = moments(x, axis=reduced, where=where, **across)
-    limits = (as_strength(r_max, batch.mean), as_strength(d_max, batch.mean))
-    r, d = _corrections(*jax.lax.stop_gradient((batch, stats, eps)), *limits)
-    gain, shift = r, d
+    fixed_batch, fixed_stats, fixed_eps = jax.lax.stop_gradient((batch, stats, eps))
+    r_max = as_strength(r_max, batch.mean)
+    d_max = as_strength(d_max, batch.mean)
+    gain, shift = _corrections(fixed_batch, fixed_stats, fixed_eps, r_max, d_max)
     if scale is not None:
-        gain, shift = (a * place_like(scale.astype(a.dtype), a) for a in (r, d))
+        gain = gain * place_like(scale.astype(gain.dtype), gain)
+        shift = shift * place_like(scale.astype(shift.dtype), shift)
     if bias is not None:
         shift = shift + place_like(bias.astype(shift.dtype), shift)
-    used = or_running(batch, stats)
+    used = fill_empty(batch, stats)
     y = batch_norm_inference(x, used, scale=gain, bias=shift, eps=eps, axis=axis, where=where)
-    return y, averaged(stats, batch, momentum, ddof)
+    return y, update_stats(stats, batch, momentum, ddof)
 
 
 def _corrections(
     batch: Moments, stats: BatchStats, eps: ArrayLike, r_max: jax.Array, d_max: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Factor and offset that turn batch norm into evaluation, within their limits."""
-    eps, r_max, d_max = as_strength(eps, batch.mean), jnp.maximum(r_max, 1), jnp.maximum(d_max, 0)
-    mean, var = (place_like(a.astype(batch.mean.dtype), batch.mean) for a in stats)
-    known, inverse = batch.count > 0, inverse_root(var + eps)
-    # A running deviation of 0 is one of a constant feature, and nothing to correct toward.
+    """Returns the factor and the offset that turn batch norm into evaluation, within limits."""
+    eps = as_strength(eps, batch.mean)
+    r_max = jnp.maximum(r_max, 1)
+    d_max = jnp.maximum(d_max, 0)
+    mean = place_like(stats.mean.astype(batch.mean.dtype), batch.mean)
+    var = place_like(stats.var.astype(batch.mean.dtype), batch.mean)
+    known = batch.count > 0
+    inverse = inverse_root(var + eps)
+    # A feature with a running deviation of 0 is constant and needs no correction.
     r = jnp.where(known & (inverse > 0), jnp.sqrt(batch.var + eps) * inverse, jnp.ones_like(var))
     d = jnp.where(known, (batch.mean - mean) * inverse, jnp.zeros_like(mean))
     return jnp.clip(r, 1 / r_max, r_max), jnp.clip(d, -d_max, d_max)

@@ -1,4 +1,4 @@
-"""Norms without a mean and without a batch: filter response and Euclidean length."""
+"""Norms without a mean and without batch statistics: filter response and Euclidean length."""
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +23,7 @@ def filter_response_norm(
     threshold: jax.Array | None = None,
     eps: ArrayLike = 1e-6,
 ) -> jax.Array:
-    r"""Divides every channel of every example by its root mean square; then a learned threshold.
+    r"""Divides each channel of each example by its root mean square, then applies a threshold.
 
     .. math::
 
@@ -31,15 +31,15 @@ def filter_response_norm(
       \nu^2 = \frac{1}{N} \sum_i x_i^2
 
     over the :math:`N` elements of the spatial axes, all but the first and the last. The maximum is
-    the thresholded linear unit, which takes the place of the activation; without ``threshold``
-    there is none. Where :math:`N = 1` the paper learns :math:`\epsilon`, hence its magnitude.
+    the thresholded linear unit, which replaces the activation; without ``threshold`` it is left
+    out. If :math:`N = 1` the paper learns :math:`\epsilon`, hence its magnitude is used.
 
     Args:
       x: Real floating-point array ``[batch, *spatial, channels]``.
       scale: Factor :math:`\gamma`, ``[channels]``; 1 if absent.
       bias: Offset :math:`\beta`, ``[channels]``; 0 if absent.
       threshold: Lower bound :math:`\tau`, ``[channels]``; none if absent.
-      eps: A number or ``[channels]``, of which the magnitude is added to the mean square.
+      eps: A number or ``[channels]``; its magnitude is added to the mean square.
 
     Returns:
       Array with the shape and dtype of ``x``.
@@ -67,16 +67,17 @@ def filter_response_norm(
     check_broadcasts(eps, "eps", x.shape[-1:])
     if x.size == 0:
         return x
-    wide, eps = widen(x), jnp.abs(as_strength(eps, x))
+    wide = widen(x)
+    eps = jnp.abs(as_strength(eps, x))
     spatial = tuple(range(1, x.ndim - 1))
-    # In units of the largest number, an element or the root of `eps`, no square overflows, and one
-    # that underflows does not count. The result does not depend on the unit.
+    # Dividing by the largest element, or by the root of `eps`, keeps squares from overflowing, and
+    # squares that underflow are negligible. The result does not depend on this unit.
     fixed, floor = jax.lax.stop_gradient((wide, eps))
     peak = jnp.max(jnp.abs(fixed), axis=spatial, keepdims=True)
     unit = _within_range(jnp.maximum(peak, _along(jnp.sqrt(floor), x)))
     scaled = wide / unit
     mean_square = jnp.mean(square(scaled), axis=spatial, keepdims=True)
-    # Two divisions: XLA would make them one, by the square of the unit, which may underflow to 0.
+    # Without the barrier XLA would divide once by the square of the unit, which may underflow to 0.
     once = jax.lax.optimization_barrier(_along(eps, x) / unit)
     y = scaled * inverse_root(mean_square + once / unit)
     if scale is not None:
@@ -95,7 +96,7 @@ def l2_normalize(x: jax.Array, *, axis: Axes = -1) -> jax.Array:
 
       y = \frac{x}{\sqrt{\sum_i |x_i|^2}}
 
-    Value and gradient are right for vectors of size 1e-30 and 1e30 too, so that no ``eps`` is
+    Value and gradient are accurate for vectors of size 1e-30 and 1e30 too, so that no ``eps`` is
     needed; at zero the gradient is zero.
 
     Args:
@@ -122,8 +123,8 @@ def l2_normalize(x: jax.Array, *, axis: Axes = -1) -> jax.Array:
     """
     check_floating(x, "x")
     axes = canonical_axes(axis, x.ndim)
-    # The result does not depend on what comes first, so the gradient need not pass through it. It
-    # passes through the factor, which is about 1, or 0.
+    # The result does not depend on this first division, so it needs no gradient. The gradient goes
+    # through the factor, which is about 1, or 0.
     length = _within_range(safe_norm(jax.lax.stop_gradient(x), axis=axes))
     unit = widen(x) / length
     factor = inverse_root(jnp.sum(square(unit), axis=axes, keepdims=True))
@@ -131,13 +132,13 @@ def l2_normalize(x: jax.Array, *, axis: Axes = -1) -> jax.Array:
 
 
 def _within_range(size: jax.Array) -> jax.Array:
-    """A positive number to divide by, whose inverse is no subnormal one either."""
+    """Clips a size so that neither it nor its inverse is subnormal; 0 becomes 1."""
     least = 2 * jnp.finfo(size.dtype).tiny
-    # XLA multiplies constant divisors, and `least` squared underflows: a known zero gets 1.
+    # XLA multiplies constant divisors, and the square of `least` underflows: a zero becomes 1.
     return jnp.where(size == 0, jnp.ones_like(size), jnp.clip(size, least, 1 / least))
 
 
 def _along(value: jax.Array, x: jax.Array) -> jax.Array:
-    """Puts a number, or one per channel, along the last axis of ``x``, in the dtype it needs."""
+    """Aligns a number, or one per channel, with the last axis of ``x``, in its real dtype."""
     value = value.astype(real_dtype(x))
     return value if value.ndim == 0 else jnp.expand_dims(value, tuple(range(x.ndim - 1)))

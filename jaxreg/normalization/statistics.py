@@ -12,16 +12,17 @@ from jaxreg._axes import Axes
 from jaxreg._checks import canonical_axes, check_floating
 from jaxreg._numerics import real_dtype, square, widen
 from jaxreg._sharding import place_like
-from jaxreg.normalization._shared import Devices, align_mask, among, from_each, select
+from jaxreg.normalization._devices import Devices, as_devices, gather
+from jaxreg.normalization._masks import align_mask, select
 
-# Ratio of the mean of squares to the variance up to which their difference is computed from them.
+# Largest ratio of the mean square to the variance for which one pass is accurate enough.
 _CANCELLATION = 16
-# Number of devices up to which each sends its moments to all, in place of two sums one by one.
-_GATHERED = 64
+# Largest number of devices that gather all moments at once instead of summing twice.
+_MOST_GATHERED = 64
 
 
 class Moments(NamedTuple):
-    """Mean, biased variance and number of the elements that were reduced."""
+    """Mean, biased variance and number of the reduced elements."""
 
     mean: jax.Array
     var: jax.Array
@@ -36,27 +37,27 @@ def moments(
     axis_name: str | tuple[str, ...] | None = None,
     axis_index_groups: Sequence[Sequence[int]] | None = None,
 ) -> Moments:
-    r"""Mean and variance over some axes, of the selected elements, across devices.
+    r"""Returns mean and variance of the selected elements along axes, across devices.
 
     .. math::
 
       \mu = \frac{1}{n} \sum_i x_i, \qquad \sigma^2 = \frac{1}{n} \sum_i |x_i - \mu|^2
 
     The sums and the count :math:`n` run over the elements with a nonzero ``where`` on all devices
-    along ``axis_name``. Where nothing is selected, mean, variance and gradient are 0.
+    along ``axis_name``. If nothing is selected, mean, variance and gradient are 0.
 
     Args:
       x: Floating-point array.
-      axis: Axis or axes to reduce (the norms' ``axis`` names those that stay).
+      axis: Axis or axes to reduce (in the norms, ``axis`` names the others).
       where: Mask of the elements to use, see the module's docstring.
       axis_name: Mesh axis to synchronize over, inside ``shard_map``, ``pmap`` or ``vmap``. Under
         plain ``jit`` a sharded ``x`` needs none: its statistics are global.
-      axis_index_groups: Groups of indices along that axis, such as ``[[0, 1], [2, 3]]``, each of
-        which has statistics of its own.
+      axis_index_groups: Groups of indices along that axis, such as ``[[0, 1], [2, 3]]``, each with
+        its own statistics.
 
     Returns:
-      Mean, variance and count, each without the reduced axes, in float32 or wider. Of complex
-      numbers the mean is complex.
+      Mean, variance and count, each without the reduced axes, in float32 or wider. The mean of
+      complex numbers is complex.
 
     Raises:
       TypeError: ``x`` is not floating-point.
@@ -74,7 +75,7 @@ def moments(
     check_floating(x, "x")
     axes = canonical_axes(axis, x.ndim)
     mask = None if where is None else align_mask(where, x)
-    devices = among(axis_name, axis_index_groups)
+    devices = as_devices(axis_name, axis_index_groups)
     result = moments_along(widen(x), mask, axes, devices)
     return jax.tree.map(lambda a: jnp.squeeze(a, axes), result)
 
@@ -85,7 +86,7 @@ def moments_along(
     axes: tuple[int, ...],
     devices: Devices,
 ) -> Moments:
-    """Moments of a wide array, with reduced axes of size 1; ``mask`` as by ``align_mask``."""
+    """Returns moments of a wide array, with reduced axes of size 1, for an aligned mask."""
     count = count_along(x, axes, mask)
     result = _moments(x, mask, count, axes, devices)
     count = place_like(jnp.broadcast_to(result.count, result.mean.shape), result.mean)
@@ -100,9 +101,9 @@ def _moments(
     axes: tuple[int, ...],
     devices: Devices,
 ) -> Moments:
-    mean, var = _of_device(x, mask, count, axes)
+    mean, var = _local_mean_and_var(x, mask, count, axes)
     local = Moments(mean, var, count)
-    return _across(local, devices) if devices.axis_name else local
+    return _pool_devices(local, devices) if devices.axis_name else local
 
 
 @_moments.defjvp
@@ -112,10 +113,10 @@ def _moments_jvp(
     primals: tuple[jax.Array, jax.Array | None, jax.Array],
     tangents: tuple[jax.Array, Any, Any],
 ) -> tuple[Moments, Moments]:
-    """Derivatives in closed form: that of the mean inside the variance is zero.
+    """Computes derivatives in closed form: the mean inside the variance contributes zero.
 
-    Automatic ones would compute that zero by one more reduction, and go through the choice between
-    one pass and two.
+    Automatic derivatives would compute this zero by another reduction, and differentiate the choice
+    between one pass and two.
     """
     x, mask, count = primals
     dx = select(tangents[0], mask)
@@ -129,19 +130,21 @@ def _moments_jvp(
 
 
 @partial(jax.jit, static_argnums=3)
-def _of_device(
+def _local_mean_and_var(
     x: jax.Array, mask: jax.Array | None, count: jax.Array, axes: tuple[int, ...]
 ) -> tuple[jax.Array, jax.Array]:
-    """Mean and variance of what this device holds.
+    """Returns mean and variance of the elements on this device.
 
     A conditional makes a GPU wait for the host, and keeps its compiler from fusing two passes over
-    a row, so only a CPU tries to do with one.
+    a row, so only the CPU tries a single pass.
     """
-    x, divisor = select(x, mask), jnp.maximum(count, 1)
+    x = select(x, mask)
+    divisor = jnp.maximum(count, 1)
     mean = jnp.sum(x, axes, keepdims=True) / divisor
-    two = partial(_var_about_mean, axes=axes)
-    one = partial(_var_from_squares, axes=axes)
-    return mean, jax.lax.platform_dependent(x, mask, mean, divisor, cpu=one, default=two)
+    two_passes = partial(_var_about_mean, axes=axes)
+    one_pass = partial(_var_from_squares, axes=axes)
+    arrays = (x, mask, mean, divisor)
+    return mean, jax.lax.platform_dependent(*arrays, cpu=one_pass, default=two_passes)
 
 
 def _var_about_mean(
@@ -152,7 +155,7 @@ def _var_about_mean(
     *,
     axes: tuple[int, ...],
 ) -> jax.Array:
-    """Mean of squared deviations: a second pass over ``x``, which needs the mean of the first."""
+    """Returns the mean of squared deviations, in a second pass that needs the mean."""
     return jnp.sum(square(select(x - mean, mask)), axes, keepdims=True) / divisor
 
 
@@ -164,10 +167,10 @@ def _var_from_squares(
     *,
     axes: tuple[int, ...],
 ) -> jax.Array:
-    """Mean of squares less the square of the mean, where that loses at most 4 of 24 bits.
+    """Returns the mean square minus the squared mean, if that loses at most 4 of 24 bits.
 
-    Both come from one pass. Where they are close to each other, in any slice, the variance is
-    computed again from deviations.
+    One pass gives both. If they are close to each other in any slice, the variance is computed
+    again from deviations.
     """
     squares = jnp.sum(square(x), axes, keepdims=True) / divisor
     var = squares - square(mean)
@@ -179,20 +182,21 @@ def _var_from_squares(
     return jax.lax.cond(accurate, keep, partial(_var_about_mean, axes=axes), x, mask, mean, divisor)
 
 
-def _across(local: Moments, devices: Devices) -> Moments:
-    """Moments of all devices from those of each.
+def _pool_devices(local: Moments, devices: Devices) -> Moments:
+    """Returns the moments of all devices.
 
-    Few devices tell each other theirs at once. Among many that is too much to send: they add up the
-    means first, and then what each has around the common mean; so do the devices of a group.
+    A few devices gather all moments at once. For many devices and for groups that would be too much
+    to send: they sum the means first, and then the deviations from the common mean.
     """
     axis_name, groups = devices
-    if groups is not None or jax.lax.axis_size(axis_name) > _GATHERED:
-        return pooled(local, devices.total)
-    return pooled(Moments(*(from_each(a, axis_name) for a in local)), partial(jnp.sum, axis=0))
+    if groups is not None or jax.lax.axis_size(axis_name) > _MOST_GATHERED:
+        return pool(local, devices.total)
+    parts = jax.tree.map(lambda a: gather(a, axis_name), local)
+    return pool(parts, partial(jnp.sum, axis=0))
 
 
-def pooled(parts: Moments, total: Callable[[jax.Array], jax.Array]) -> Moments:
-    """Moments of several parts together; ``total`` adds up over the parts."""
+def pool(parts: Moments, total: Callable[[jax.Array], jax.Array]) -> Moments:
+    """Returns the moments of several parts together; ``total`` sums over the parts."""
     mean, var, count = parts
     number = total(count)
     divisor = jnp.maximum(number, 1)
@@ -201,12 +205,13 @@ def pooled(parts: Moments, total: Callable[[jax.Array], jax.Array]) -> Moments:
 
 
 def count_along(x: jax.Array, axes: tuple[int, ...], mask: jax.Array | None) -> jax.Array:
-    """Number of selected elements, which axes of size 1 in the mask multiply."""
-    dtype, most = real_dtype(x), math.prod(x.shape[a] for a in axes)
+    """Counts selected elements; a mask with axes of size 1 selects several at a time."""
+    dtype = real_dtype(x)
+    most = math.prod(x.shape[a] for a in axes)
     if mask is None:
         shape = tuple(1 if a in axes else n for a, n in enumerate(x.shape))
         return jnp.full(shape, most, dtype)
     repeats = math.prod(x.shape[a] for a in axes if mask.shape[a] == 1)
-    # Float32 counts up to here exactly, and one collective then adds up counts and sums.
+    # Float32 is exact up to 2**24, and one collective can then sum counts and values.
     counter = dtype if most <= 2**24 else jnp.int32
     return jnp.sum(mask, axes, keepdims=True, dtype=counter).astype(dtype) * repeats

@@ -1,4 +1,4 @@
-"""Adaptive instance normalization: the statistics of a style on the structure of the content."""
+"""Adaptive instance normalization: content with the statistics of a style."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,7 @@ from jax.typing import ArrayLike
 
 from jaxreg._checks import check_eps, check_real, check_shapes
 from jaxreg._sharding import place_like
-from jaxreg.normalization._shared import affine
+from jaxreg.normalization._affine import affine
 from jaxreg.normalization.statistics import moments
 
 
@@ -18,14 +18,14 @@ def adaptive_instance_norm(
     eps: ArrayLike = 1e-5,
     where: jax.Array | None = None,
 ) -> jax.Array:
-    r"""Gives every channel of every example the mean and the deviation of a style.
+    r"""Gives each channel of each example the mean and the deviation of a style.
 
     .. math::
 
       y_{nc} = s_{nc} \, \frac{x_{nc} - \mu_{nc}}{\sqrt{\sigma_{nc}^2 + \epsilon}} + m_{nc}
 
     with mean and biased variance over the spatial axes, all but the first and the last. A channel
-    of one element, or of a constant, or with nothing selected, becomes the mean of the style.
+    with one element, a constant or nothing selected becomes the mean of the style.
 
     Args:
       x: Content, a real floating-point array ``[batch, *spatial, channels]``.
@@ -58,16 +58,17 @@ def adaptive_instance_norm(
     check_eps(eps)
     if x.ndim < 3:
         raise ValueError(
-            f"`x` must be [batch, *spatial, channels], got shape {x.shape}; a feature without "
-            "spatial axes has no statistics of its own."
+            f"`x` must be [batch, *spatial, channels], got shape {x.shape}; a channel without "
+            "spatial axes has no statistics."
         )
     check_shapes([x.shape[0], x.shape[-1]], style_mean=style_mean, style_stddev=style_stddev)
     spatial = tuple(range(1, x.ndim - 1))
     batch = moments(x, axis=spatial, where=where)
     style_stddev = place_like(style_stddev.astype(batch.mean.dtype), batch.mean)
-    # Nothing is known of a content without elements: its style alone is left.
+    # Content without selected elements becomes the mean of the style.
     known_std = jnp.where(batch.count > 0, style_stddev, jnp.zeros_like(style_stddev))
-    mean, var = (jnp.expand_dims(a, spatial) for a in (batch.mean, batch.var))
+    mean = jnp.expand_dims(batch.mean, spatial)
+    var = jnp.expand_dims(batch.var, spatial)
     features = (0, x.ndim - 1)
     return affine(
         x, mean, var, scale=known_std, bias=style_mean, eps=eps, features=features, where=where

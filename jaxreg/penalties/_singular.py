@@ -10,7 +10,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from jaxreg._matrices import exact, over
+from jaxreg._matrices import exact, safe_divide
 from jaxreg._numerics import peak
 
 
@@ -41,7 +41,7 @@ def largest_direction(w: jax.Array) -> jax.Array:
     # The Gram matrix keeps the digits of the largest values, and costs several times less.
     squares, vectors = jnp.linalg.eigh(gram(w))
     values = jnp.sqrt(jnp.maximum(squares, 0))
-    return exact(exact(w, vectors * over(_largest(values), values)[None]), vectors.T)
+    return exact(exact(w, vectors * safe_divide(_largest(values), values)[None]), vectors.T)
 
 
 @jax.custom_jvp
@@ -80,10 +80,10 @@ def _turn(w: jax.Array, tangent: jax.Array, factors: Callable[[jax.Array], jax.A
     g = factors(values)
     moved = exact(tangent, right.T)
     inner = exact(left.T, moved)
-    apart = over(g[:, None] - g[None], values[:, None] - values[None])
-    together = over(g[:, None] + g[None], values[:, None] + values[None])
+    apart = safe_divide(g[:, None] - g[None], values[:, None] - values[None])
+    together = safe_divide(g[:, None] + g[None], values[:, None] + values[None])
     turned = apart * (inner + inner.T) / 2 + together * (inner - inner.T) / 2
-    outside = (moved - exact(left, inner)) * over(g, values)[None]
+    outside = (moved - exact(left, inner)) * safe_divide(g, values)[None]
     return exact(exact(left, turned) + outside, right)
 
 

@@ -1,16 +1,16 @@
-"""Reparametrizations: functions ``w -> w`` of a weight that a layer uses in place of its parameter.
+"""Reparametrizations: functions ``w -> w`` of a weight that a layer uses instead of its parameter.
 
-The parameter stays what the optimizer sees; the weight is computed anew at every call. ``axis``
-names the axes of a kernel that hold its outputs, the last one in Flax (see :func:`output_axes` for
+The optimizer sees the parameter; the weight is computed from it at every call. ``axis`` names the
+axes of a kernel that hold its outputs, the last one in Flax (see :func:`output_axes` for
 attention); all others are reduced. Norms and statistics are computed in float32 or wider, a weight
 has the dtype of its parameter and is rounded once, and kernels may be sharded along any axis.
 
-Kernels of several layers that are stacked along the first axis, ``[layers, in, out]``, as those of
-``nn.scan`` and ``nnx.vmap``, are one kernel each: map over them with ``jax.vmap``. The modules
-around layers do so with what their mask ``stacked`` selects.
+``nn.scan`` and ``nnx.vmap`` stack the kernels of several layers along the first axis,
+``[layers, in, out]``: map over them with ``jax.vmap``. The modules around layers do this for the
+kernels that their mask ``stacked`` selects.
 """
 
-from jaxreg.reparam._shared import output_axes
+from jaxreg.reparam.axes import output_axes
 from jaxreg.reparam.spectral import spectral_norm, spectral_norm_sigma, spectral_norm_vector
 from jaxreg.reparam.units import (
     weight_norm,

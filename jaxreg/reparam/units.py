@@ -1,4 +1,4 @@
-"""Weights of every output by themselves: of a given length, or of mean 0 and variance 1."""
+"""Weights of each output with a given length, or with mean 0 and variance 1."""
 
 import math
 
@@ -10,22 +10,22 @@ from jaxreg._axes import Axes, split_axes
 from jaxreg._checks import check_eps, check_floating
 from jaxreg._numerics import as_strength, inverse_root, real_dtype, safe_norm, unit, widen
 from jaxreg.normalization import moments
-from jaxreg.reparam._shared import per_output
+from jaxreg.reparam.axes import align_scale
 
 
 def weight_norm(v: jax.Array, *, scale: ArrayLike, axis: Axes = -1) -> jax.Array:
-    r"""Gives the weights of every output a length of their own and keeps their direction.
+    r"""Gives the weights of each output a given length and keeps their direction.
 
     .. math::
 
       w_j = g_j \frac{v_j}{\|v_j\|}
 
-    An output whose weights are all zero keeps them and has no gradient.
+    Weights that are all zero stay zero and have no gradient.
 
     Args:
       v: Floating-point array :math:`v`, such as a kernel.
       scale: Lengths :math:`g`, one number or of the shape of the output axes;
-        :func:`weight_norm_scale` gives those with which :math:`w = v`.
+        :func:`weight_norm_scale` gives the lengths for :math:`w = v`.
       axis: Output axes.
 
     Returns:
@@ -49,12 +49,12 @@ def weight_norm(v: jax.Array, *, scale: ArrayLike, axis: Axes = -1) -> jax.Array
     """
     check_floating(v, "v")
     outputs, others = split_axes(v, axis)
-    scale = per_output(scale, v, outputs, others)
+    scale = align_scale(scale, v, outputs, others)
     return (scale * unit(v, axis=others)).astype(v.dtype)
 
 
 def weight_norm_scale(v: jax.Array, *, axis: Axes = -1) -> jax.Array:
-    r"""Returns the lengths with which :func:`weight_norm` changes nothing.
+    r"""Returns the lengths for which :func:`weight_norm` is the identity.
 
     .. math::
 
@@ -88,14 +88,14 @@ def weight_norm_scale(v: jax.Array, *, axis: Axes = -1) -> jax.Array:
 def weight_standardization(
     w: jax.Array, *, scale: ArrayLike = 1.0, eps: ArrayLike = 1e-8, axis: Axes = -1
 ) -> jax.Array:
-    r"""Gives the weights of every output mean 0 and variance 1.
+    r"""Gives the weights of each output mean 0 and variance 1.
 
     .. math::
 
       \hat w_j = g_j \frac{w_j - \mu_j}{\sqrt{\sigma_j^2 + \epsilon}}
 
-    The paper leaves :math:`g` at 1, since a norm follows its layers; without one start from
-    :func:`weight_standardization_scale`. By default :math:`\epsilon` is that of BiT in timm; the
+    The paper leaves :math:`g` at 1, since a norm follows its layers; without a norm start from
+    :func:`weight_standardization_scale`. The default :math:`\epsilon` comes from BiT in timm; the
     paper adds 1e-5 to the deviation instead.
 
     Args:
@@ -127,18 +127,20 @@ def weight_standardization(
     check_floating(w, "w")
     check_eps(eps)
     outputs, others = split_axes(w, axis)
-    scale = per_output(scale, w, outputs, others)
-    # Large weights are shrunk by a constant, and the variance stays in range.
+    scale = align_scale(scale, w, outputs, others)
+    # Dividing large weights by a constant keeps their variance in range.
     peak = jnp.max(jnp.abs(widen(w)), axis=others, keepdims=True, initial=1)
     constant = jax.lax.stop_gradient(peak)
     x = widen(w) / constant
-    mean, var, _ = (jnp.expand_dims(a, others) for a in moments(x, axis=others))
+    statistics = moments(x, axis=others)
+    mean = jnp.expand_dims(statistics.mean, others)
+    var = jnp.expand_dims(statistics.var, others)
     gain = inverse_root(var + as_strength(eps, w) / constant / constant)
     return (scale * ((x - mean) * gain)).astype(w.dtype)
 
 
 def weight_standardization_scale(w: jax.Array, *, axis: Axes = -1) -> jax.Array:
-    r"""Returns the factors with which a standardized layer keeps the variance of its inputs.
+    r"""Returns the factors for which a standardized layer keeps the variance of its inputs.
 
     .. math::
 

@@ -14,14 +14,14 @@ from jaxreg.study.sentences import LENGTH, WORDS, sentences
 from jaxreg.study.technique_rows import KINDS
 
 _LEAST_HELD_OUT = 50
-# NumPy's on the host, JAX's in a compiled program.
+# An array of NumPy on the host, and of JAX in a compiled program.
 Array = Any
 
 
 class Split(NamedTuple):
     """Rows ``[rows, ...]`` and integer labels ``[rows]`` of the three sets.
 
-    The shape of a row tells what it is: a table ``[features]``, a series ``[time, channels]`` or an
+    The shape of a row gives its kind: a table ``[features]``, a series ``[time, channels]`` or an
     image ``[height, width, channels]`` of numbers, or a text ``[length]`` of integers.
 
     Attributes:
@@ -31,8 +31,8 @@ class Split(NamedTuple):
       validation_y: Their labels.
       test_x: Test rows.
       test_y: Their labels.
-      mean: What standardizing subtracted from the rows, of the shape of a row or 0.
-      deviation: What it then divided them by, likewise or 1.
+      mean: Mean that standardizing subtracted from the rows, with the shape of a row, or 0.
+      stddev: Standard deviation that it then divided them by, with the shape of a row, or 1.
     """
 
     train_x: Array
@@ -42,7 +42,7 @@ class Split(NamedTuple):
     test_x: Array
     test_y: Array
     mean: Array = np.float32(0)
-    deviation: Array = np.float32(1)
+    stddev: Array = np.float32(1)
 
     @property
     def sizes(self) -> tuple[int, int, int]:
@@ -54,7 +54,7 @@ Splitter = Callable[[int], Split]
 
 
 def kind(x: Array) -> str:
-    """Returns what rows are, by their shape and dtype.
+    """Returns the kind of rows, by their shape and dtype.
 
     Args:
       x: Rows, ``[rows, ...]``.
@@ -63,7 +63,7 @@ def kind(x: Array) -> str:
       A name of ``KINDS``.
 
     Raises:
-      ValueError: A row has another number of axes.
+      ValueError: A row has no axis, or more than three.
     """
     if np.issubdtype(x.dtype, np.integer) and x.ndim == 2:
         return "text"
@@ -77,13 +77,13 @@ def extra(module: str) -> Any:
     """Imports a module that the ``study`` extra installs.
 
     Args:
-      module: Its full name.
+      module: Full name of the module.
 
     Returns:
       The module.
 
     Raises:
-      ImportError: It is not installed; the message says how to install it.
+      ImportError: The module is not installed; the message says how to install it.
     """
     try:
         return import_module(module)
@@ -94,20 +94,20 @@ def extra(module: str) -> Any:
         ) from error
 
 
-def stratified(x: np.ndarray, y: np.ndarray, *, train_size: int) -> Splitter:
-    """Returns the function from a seed to a split that keeps the share of every class.
+def stratified_split(x: np.ndarray, y: np.ndarray, *, train_size: int) -> Splitter:
+    """Returns a function from a seed to a split that keeps the share of every class.
 
     The test rows are drawn once and are the same for every seed: choices are pooled over seeds, so
-    a row that one seed validates with must not be a row that another one tests with. A seed splits
-    the other rows into training and validation. Half of the rows that are not for training, but
-    no more than ``train_size``, are the validation set. Features are standardized with the mean and
-    the standard deviation of the training rows.
+    no seed may validate with a row that another one tests with. A seed splits the other rows into
+    training and validation. The validation set is half of the rows that are not for training, but
+    no more than ``train_size``. Features are standardized with the mean and the standard deviation
+    of the training rows.
 
     Args:
       x: Finite numbers: ``[rows, features]``, or rows that are series ``[time, channels]`` or
-        images ``[height, width, channels]``, which techniques for these ask for.
-      y: Integer labels ``0, 1, ..., classes - 1``, ``[rows]``; every one of at least two classes
-        occurs.
+        images ``[height, width, channels]``, which some techniques require.
+      y: Integer labels ``0, 1, ..., classes - 1``, ``[rows]``; there are at least two classes, and
+        each of them occurs.
       train_size: Number of training rows; at least 50 other rows must be left for each of the
         validation and the test set.
 
@@ -119,28 +119,30 @@ def stratified(x: np.ndarray, y: np.ndarray, *, train_size: int) -> Splitter:
 
     Example:
       >>> import numpy as np
-      >>> from jaxreg.study import stratified
-      >>> split = stratified(np.arange(400.0).reshape(200, 2), np.arange(200) % 2, train_size=60)
+      >>> from jaxreg.study import stratified_split
+      >>> x = np.arange(400.0).reshape(200, 2)
+      >>> split = stratified_split(x, np.arange(200) % 2, train_size=60)
       >>> split(0).sizes
       (60, 60, 80)
     """
-    x, y = _checked(x, y)
-    parts_of = _parts(y, train_size)
+    x, y = _check_rows(x, y)
+    draw = _row_drawer(y, train_size)
 
-    def split(seed: int) -> Split:
-        parts = parts_of(seed)
-        mean, deviation = x[parts[0]].mean(axis=0), x[parts[0]].std(axis=0)
-        # A feature that is constant in the training rows says nothing; dividing by one keeps it
-        # finite.
-        deviation = np.where(deviation > 0, deviation, 1)
-        sets = (((x[rows] - mean) / deviation, y[rows]) for rows in parts)
-        return Split(*chain.from_iterable(sets), mean=mean, deviation=deviation)
+    def make_split(seed: int) -> Split:
+        parts = draw(seed)
+        train_x = x[parts[0]]
+        mean = train_x.mean(axis=0)
+        stddev = train_x.std(axis=0)
+        # Dividing by one keeps a feature finite that is constant in the training rows.
+        stddev = np.where(stddev > 0, stddev, 1)
+        sets = (((x[rows] - mean) / stddev, y[rows]) for rows in parts)
+        return Split(*chain.from_iterable(sets), mean=mean, stddev=stddev)
 
-    return split
+    return make_split
 
 
-def _parts(y: np.ndarray, train_size: int) -> Callable[[int], tuple[np.ndarray, ...]]:
-    """Returns the function from a seed to the training, validation and test rows."""
+def _row_drawer(y: np.ndarray, train_size: int) -> Callable[[int], tuple[np.ndarray, ...]]:
+    """Returns a function from a seed to the indices of training, validation and test rows."""
     train_test_split = extra("sklearn.model_selection").train_test_split
     most = len(y) - 2 * _LEAST_HELD_OUT
     if not 2 <= train_size <= most:
@@ -153,16 +155,16 @@ def _parts(y: np.ndarray, train_size: int) -> Callable[[int], tuple[np.ndarray, 
         np.arange(len(y)), train_size=pool_size, stratify=y, random_state=0
     )
 
-    def parts(seed: int) -> tuple[np.ndarray, ...]:
+    def draw(seed: int) -> tuple[np.ndarray, ...]:
         train, validation = train_test_split(
             pool, train_size=train_size, stratify=y[pool], random_state=seed
         )
         return train, validation, test
 
-    return parts
+    return draw
 
 
-def _checked(x: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
+def _check_rows(x: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
     """Returns features and labels in the types of a split, or raises ValueError."""
     # A number too large for the type becomes infinite, which the check below reports.
     with np.errstate(over="ignore"):
@@ -176,7 +178,7 @@ def _checked(x: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
     if not np.isfinite(x).all():
         raise ValueError(
             f"`x` must be finite, got {np.count_nonzero(~np.isfinite(x))} other numbers; "
-            "fill them in or leave out their rows."
+            "replace them or leave out their rows."
         )
     if not np.issubdtype(y.dtype, np.integer):
         raise ValueError(f"`y` must be integers, got {y.dtype}; convert it with `y.astype(int)`.")
@@ -192,51 +194,52 @@ def _checked(x: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _some(values: np.ndarray) -> str:
-    """Writes the first few of the values."""
-    return ", ".join(map(str, values[:5].tolist())) + (", ..." if len(values) > 5 else "")
+    """Writes the first five of the values."""
+    text = ", ".join(map(str, values[:5].tolist()))
+    return f"{text}, ..." if len(values) > 5 else text
 
 
 def digits(*, train_size: int) -> Splitter:
-    """Scikit-learn's 1797 handwritten digits: images of 8 x 8 pixels, ten classes."""
+    """Loads scikit-learn's 1797 handwritten digits: images of 8 x 8 pixels, ten classes."""
     x, y = extra("sklearn.datasets").load_digits(return_X_y=True)
-    return stratified(x.reshape(-1, 8, 8, 1), y, train_size=train_size)
+    return stratified_split(x.reshape(-1, 8, 8, 1), y, train_size=train_size)
 
 
 def digit_rows(*, train_size: int) -> Splitter:
-    """The same digits read row by row: series of 8 steps of 8 channels, ten classes."""
+    """Loads the same digits row by row: series of 8 steps of 8 channels, ten classes."""
     x, y = extra("sklearn.datasets").load_digits(return_X_y=True)
-    return stratified(x.reshape(-1, 8, 8), y, train_size=train_size)
+    return stratified_split(x.reshape(-1, 8, 8), y, train_size=train_size)
 
 
 def text(*, train_size: int) -> Splitter:
-    """2000 sentences of :mod:`jaxreg.study.sentences` whose feeling is good or bad.
+    """Makes 2000 sentences of :mod:`jaxreg.study.sentences`, labeled by their sentiment.
 
-    One label in ten is turned around, in all of the three sets.
+    One label in ten is flipped, in all three sets.
     """
     tokens, y = sentences(2000, seed=0, noise=0.1)
-    parts = _parts(y, train_size)
+    draw = _row_drawer(y, train_size)
 
-    def split(seed: int) -> Split:
-        return Split(*chain.from_iterable((tokens[rows], y[rows]) for rows in parts(seed)))
+    def make_split(seed: int) -> Split:
+        return Split(*chain.from_iterable((tokens[rows], y[rows]) for rows in draw(seed)))
 
-    return split
+    return make_split
 
 
 def breast_cancer(*, train_size: int) -> Splitter:
-    """Scikit-learn's 569 breast-cancer cases: 30 measurements, two classes."""
+    """Loads scikit-learn's 569 breast-cancer cases: 30 measurements, two classes."""
     x, y = extra("sklearn.datasets").load_breast_cancer(return_X_y=True)
-    return stratified(x, y, train_size=train_size)
+    return stratified_split(x, y, train_size=train_size)
 
 
 def circles(*, train_size: int) -> Splitter:
-    r"""Points of a square, labelled by a circle that cuts its corners off.
+    r"""Points of a square, labeled by a circle that cuts its corners off.
 
     .. math::
 
       x \sim U([-2, 2]^2), \qquad y = [\, x_1^2 + x_2^2 > 5 \,]
 
-    The training rows are the first ``train_size`` of 1000 fixed points and the test rows are 1000
-    others, both the same for every seed; the seed draws 1000 points for validation.
+    The training rows are the first ``train_size`` of 1000 fixed points, and the test rows are 1000
+    other fixed points. The seed draws 1000 points for validation.
 
     Args:
       train_size: Number of training rows, from 2 to 1000.
@@ -246,19 +249,19 @@ def circles(*, train_size: int) -> Splitter:
     """
     if not 2 <= train_size <= 1000:
         raise ValueError(f"`train_size` must be from 2 to 1000, got {train_size}.")
-    # The legacy generator, because the published points were drawn with it.
+    # The published points were drawn with NumPy's legacy generator.
     points = np.random.RandomState(42).rand(1000, 2)[:train_size] * 4 - 2
     test = np.random.default_rng(42).random((1000, 2)) * 4 - 2
 
-    def split(seed: int) -> Split:
-        # A second number in the seed keeps this stream apart from that of the test points.
+    def make_split(seed: int) -> Split:
+        # The second number keeps this stream apart from the one of the test points.
         validation = np.random.default_rng((seed, 1)).random((1000, 2)) * 4 - 2
-        return Split(*_labelled(points), *_labelled(validation), *_labelled(test))
+        return Split(*_with_labels(points), *_with_labels(validation), *_with_labels(test))
 
-    return split
+    return make_split
 
 
-def _labelled(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _with_labels(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return points.astype(np.float32), (np.square(points).sum(axis=1) > 5).astype(np.int32)
 
 
@@ -269,14 +272,14 @@ class Task:
     Attributes:
       load: Function from ``train_size`` to a splitter.
       num_classes: Number of classes.
-      train_size: Training rows unless the user asks for another number.
+      train_size: Default number of training rows.
       hidden: Widths of the hidden layers.
-      epochs: Epochs unless the user asks for another number.
+      epochs: Default number of epochs.
       batch_size: Rows of a batch.
       learning_rate: Learning rate of Adam.
       strengths: Grids that replace the default ones, by arm.
-      shape: Shape of a row that is no table.
-      vocabulary: Number of words of a text.
+      shape: Shape of a row; empty for a table.
+      vocabulary: Number of words of a text; 0 for other rows.
     """
 
     load: Callable[..., Splitter]

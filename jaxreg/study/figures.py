@@ -1,8 +1,8 @@
-"""The figures of the report as inline SVG: text that scales, colours that follow the page.
+"""The figures of the report as inline SVG: text that scales, colors that follow the page.
 
 Every function returns one ``<svg>`` element. Matplotlib draws it; :func:`_inline` turns the file it
 writes into an element that can share a document with others: no global styles, no identifiers but
-the referenced ones (and those under a prefix), fonts from the page, palette colours as CSS
+the referenced ones (and those under a prefix), fonts from the page, palette colors as CSS
 variables that a dark page may redefine, and a title and a description for screen readers.
 """
 
@@ -24,7 +24,7 @@ from jaxreg.study.records import Arm, Study
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Okabe-Ito blue and vermillion, which stay apart for every kind of colour vision; each series also
+# Okabe-Ito blue and vermilion, which stay apart for every kind of color vision; each series also
 # has its own line style or marker.
 PALETTE = {
     "ink": "#1c2430",
@@ -56,7 +56,7 @@ _STYLE = {
 
 
 class _Words(NamedTuple):
-    """What a reader without the picture gets, and the prefix of the identifiers."""
+    """Text for screen readers, and the prefix of the identifiers."""
 
     prefix: str
     title: str
@@ -78,10 +78,10 @@ def forest(study: Study) -> str:
     def draw(axes: Axes) -> None:
         axes.axvline(0, color=MUTED, linewidth=1, zorder=1)
         for row, arm in enumerate(arms):
-            mean, low, high = (100 * end for end in arm.difference)
+            mean, *ends = 100 * np.asarray(arm.difference)
             mark = summary.mark(arm, study)
             color = _MARK_COLORS[mark]
-            axes.plot([low, high], [row, row], color=color, linewidth=2, solid_capstyle="butt")
+            axes.plot(ends, [row, row], color=color, linewidth=2, solid_capstyle="butt")
             face = CARD if mark == summary.UNCLEAR else color
             axes.plot(
                 mean, row, "o", markersize=8, color=color, markerfacecolor=face, markeredgewidth=1.8
@@ -97,7 +97,7 @@ def gap(study: Study) -> str:
     table = summary.rows(study)
     words = _Words(
         "figure-gap",
-        "Training and test accuracy of every arm, in per cent",
+        "Training and test accuracy of every arm, in percent",
         "; ".join(
             f"{row.name} train {summary.percent(row.train)}, test {summary.percent(row.test.mean)}"
             for row in table
@@ -106,7 +106,8 @@ def gap(study: Study) -> str:
 
     def draw(axes: Axes) -> None:
         for y, row in enumerate(table):
-            test, train = 100 * row.test.mean, 100 * row.train
+            test = 100 * row.test.mean
+            train = 100 * row.train
             axes.plot(
                 [test, train], [y, y], color=LINE, linewidth=5, solid_capstyle="round", zorder=1
             )
@@ -127,7 +128,7 @@ def gap(study: Study) -> str:
 
 
 def loss_curves(study: Study) -> list[tuple[Arm, str]]:
-    """Draws training and validation loss over epochs for every arm, all to the same scale."""
+    """Draws training and validation loss over epochs for every arm, on the same scale."""
     scale = _loss_scale(study)
     return [(arm, _loss_curve(arm, index, scale)) for index, arm in enumerate(study.arms)]
 
@@ -142,7 +143,7 @@ def strength_curves(study: Study) -> list[tuple[Arm, str]]:
 
 
 def _loss_scale(study: Study) -> tuple[float, float]:
-    """Returns the limits of the loss axis: what the bands of all arms cover."""
+    """Returns the limits of the loss axis, which include the bands of all arms."""
     bands = [
         band(values)[1:] for arm in study.arms for values in (arm.train_loss, arm.validation_loss)
     ]
@@ -154,7 +155,8 @@ def _loss_scale(study: Study) -> tuple[float, float]:
 
 
 def _loss_curve(arm: Arm, index: int, scale: tuple[float, float]) -> str:
-    train, validation = band(arm.train_loss)[0], band(arm.validation_loss)[0]
+    train, _, _ = band(arm.train_loss)
+    validation, _, _ = band(arm.validation_loss)
     words = _Words(
         f"figure-loss-{index}",
         f"Loss of {arm.name} over epochs",
@@ -175,20 +177,18 @@ def _loss_curve(arm: Arm, index: int, scale: tuple[float, float]) -> str:
 
 
 def _draw_band(axes: Axes, values: np.ndarray, color: str, style: object) -> None:
-    mean, low, high = (np.maximum(curve, _FLOOR) for curve in band(values))
+    mean, low, high = np.maximum(band(values), _FLOOR)
     epochs = np.arange(1, len(mean) + 1)
     axes.fill_between(epochs, low, high, color=color, alpha=0.2, linewidth=0)
     axes.plot(epochs, mean, color=color, linewidth=1.8, linestyle=style)
 
 
 def _strength_curve(arm: Arm, baseline: Arm, index: int) -> str:
-    validation, test = (
-        [summary.mean_interval(seeds) for seeds in grid]
-        for grid in (arm.grid_validation, arm.grid_test)
-    )
+    validation = [summary.mean_interval(seeds) for seeds in arm.grid_validation]
+    test = [summary.mean_interval(seeds) for seeds in arm.grid_test]
     words = _Words(
         f"figure-strength-{index}",
-        f"Accuracy against the strength of {arm.name}, in per cent",
+        f"Accuracy against the strength of {arm.name}, in percent",
         "; ".join(
             f"{summary.number(strength)}: validation {summary.percent(v.mean)}, "
             f"test {summary.percent(t.mean)}"
@@ -201,7 +201,7 @@ def _strength_curve(arm: Arm, baseline: Arm, index: int) -> str:
         if arm.strength is not None:
             axes.axvline(arm.strength, color=LINE, linewidth=7, zorder=0)
         for intervals, color, style in ((validation, VALIDATION, "-s"), (test, INK, "--o")):
-            mean, low, high = (100 * np.asarray(ends) for ends in zip(*intervals, strict=True))
+            mean, low, high = 100 * np.asarray(intervals).T
             axes.fill_between(arm.strengths, low, high, color=color, alpha=0.13, linewidth=0)
             axes.plot(arm.strengths, mean, style, color=color, linewidth=1.8, markersize=4.5)
         _strength_axis(axes, arm)
@@ -215,7 +215,7 @@ def _strength_axis(axes: Axes, arm: Arm) -> None:
     finite = [value for value in arm.strengths if math.isfinite(value)]
     if min(finite, default=0) > 0 and max(finite) / min(finite) > 3:
         axes.set_xscale("log")
-    # Labels stand where something was measured, but never more than five.
+    # Only measured strengths are labeled, and at most five of them.
     count = min(len(finite), 5)
     shown = [finite[index] for index in np.linspace(0, len(finite) - 1, count).round().astype(int)]
     axes.xaxis.set_minor_locator(NullLocator())
@@ -224,8 +224,8 @@ def _strength_axis(axes: Axes, arm: Arm) -> None:
 
 
 def lowest(arm: Arm) -> str:
-    """Writes the lowest mean validation loss of an arm; losses that are not finite do not count."""
-    mean = band(arm.validation_loss)[0]
+    """Writes the lowest finite mean validation loss of an arm."""
+    mean, _, _ = band(arm.validation_loss)
     return _loss(min(mean[np.isfinite(mean)], default=math.nan))
 
 
@@ -236,22 +236,22 @@ def _loss(value: float) -> str:
 def band(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Returns the mean over seeds and the band from the lowest to the highest seed, by epoch.
 
-    A seed whose loss is not finite leaves the curve; where all have left there is a hole.
+    Losses that are not finite are left out; an epoch without finite losses is NaN.
     """
     values = np.asarray(values, np.float64)
-    kept = np.isfinite(values)
-    count = kept.sum(axis=1)
-    mean = np.where(kept, values, 0).sum(axis=1) / np.maximum(count, 1)
-    low = np.where(kept, values, np.inf).min(axis=1)
-    high = np.where(kept, values, -np.inf).max(axis=1)
-    hole = count == 0
-    return tuple(np.where(hole, np.nan, curve) for curve in (mean, low, high))  # pyright: ignore
+    finite = np.isfinite(values)
+    count = finite.sum(axis=1)
+    mean = np.where(finite, values, 0).sum(axis=1) / np.maximum(count, 1)
+    low = np.where(finite, values, np.inf).min(axis=1)
+    high = np.where(finite, values, -np.inf).max(axis=1)
+    some = count > 0
+    return np.where(some, mean, np.nan), np.where(some, low, np.nan), np.where(some, high, np.nan)
 
 
 def _rows_figure(
     draw: Callable[[Axes], None], study: Study, arms: tuple[Arm, ...], words: _Words
 ) -> str:
-    """Draws a figure with one labelled row per arm; the chosen arm's label is bold."""
+    """Draws a figure with one labeled row per arm; the chosen arm's label is bold."""
     labels = [_label(arm) for arm in arms]
     left = 18 + 6.1 * max((len(label) for label in labels), default=0)
     height = _ROW_HEIGHT * max(1, len(arms)) + 46
@@ -288,14 +288,14 @@ def _render(
     margins: tuple[float, float, float, float],
 ) -> str:
     """Draws into axes with fixed margins (left, right, bottom, top, all in pixels)."""
-    # Half a second to import, and only a report needs it.
+    # The import takes half a second, and only a report needs it.
     import matplotlib
     from matplotlib.figure import Figure
 
     (width, height), (left, right, bottom, top) = size, margins
     style: dict[Any, Any] = _STYLE | {"svg.hashsalt": words.prefix}
     with matplotlib.rc_context(), warnings.catch_warnings():
-        # Letters that the font for measuring lacks are drawn by the reader's font.
+        # Glyphs that are missing here are drawn with the reader's font.
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(style)
@@ -319,7 +319,7 @@ def _render(
 
 
 def _plain_log_ticks(axis) -> None:
-    """Labels a logarithmic axis with plain numbers (0.01, not ten to the minus two)."""
+    """Labels a logarithmic axis with plain numbers, such as 0.01, not powers of ten."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     low, high = sorted(axis.get_view_interval())
@@ -347,11 +347,12 @@ _IN_TAGS = (
 
 
 def _inline(svg: str, words: _Words) -> str:
-    """Turns a file that Matplotlib wrote into an element of a page with other figures."""
+    """Turns a file by Matplotlib into an element of a page with other figures."""
     svg = _TAG.sub(lambda tag: _clean_tag(tag.group(), words.prefix), _REMOVED.sub("", svg))
     box = re.search(r'viewBox="([^"]*)"', svg)
     assert box is not None, "Matplotlib writes a viewBox"
-    title, description = f"{words.prefix}-title", f"{words.prefix}-desc"
+    title = f"{words.prefix}-title"
+    description = f"{words.prefix}-desc"
     head = (
         f'<svg viewBox="{box.group(1)}" role="img" aria-labelledby="{title} {description}">\n'
         f'<title id="{title}">{escape(words.title)}</title>\n'
@@ -361,7 +362,7 @@ def _inline(svg: str, words: _Words) -> str:
 
 
 def _clean_tag(tag: str, prefix: str) -> str:
-    """Cleans one tag; the text between tags, which came from data, is never touched."""
+    """Cleans one tag; the text between tags comes from the data and is never changed."""
     for pattern, replacement in _IN_TAGS:
         tag = pattern.sub(replacement, tag)
     tag = tag.replace(' id="', f' id="{prefix}-').replace('xlink:href="#', f'href="#{prefix}-')

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Atomic writing of files: each appears complete or not at all."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ REPORT = "report.html"
 
 
 def check_folder(folder: str | Path) -> None:
-    """Raises unless files can be written to a folder, which need not exist yet.
+    """Raises if files cannot be written to a folder, which need not exist yet.
 
     Args:
-      folder: The folder; nothing is left in it.
+      folder: The folder; the check leaves nothing in it.
 
     Raises:
-      ValueError: Files cannot be written to it.
+      ValueError: Files cannot be written to the folder.
     """
     if not str(folder):
-        raise ValueError("`--out` must be a folder, got nothing; write --out . for this one.")
+        raise ValueError("`--out` must be a folder, got nothing; use --out . for the current one.")
     shown = os.fsencode(folder).decode("utf-8", "backslashreplace")
     if shown != str(folder):
         raise ValueError(f"`--out` must be a folder with a name in UTF-8, got {shown}.")
     folder = Path(folder)
     existing = folder
-    # A link to nothing does not exist, yet no folder can be made in its place.
+    # `exists` is false for a link to nothing, but no folder can be made in its place.
     while not os.path.lexists(existing) and existing != existing.parent:
         existing = existing.parent
     if not existing.is_dir():
@@ -34,36 +34,36 @@ def check_folder(folder: str | Path) -> None:
         raise ValueError(f"`--out` must be a folder, got {folder}, but {existing} is {what}.")
     if (folder / REPORT).is_dir():
         raise ValueError(
-            f"`--out` must be a folder for {REPORT}, got {folder}, where that is a folder itself."
+            f"`--out` must be a folder for {REPORT}, got {folder}, but {REPORT} is a folder there."
         )
     try:
-        # Permissions do not tell: a file system may be read-only, and root may write anywhere.
+        # Permissions are not enough: a file system may be read-only, and root may write anywhere.
         with tempfile.TemporaryFile(dir=existing):
             pass
     except OSError as error:
         raise ValueError(
-            f"`--out` must be a folder to write to, got {folder}, but {existing} is not: "
+            f"`--out` must be a folder to write to, got {folder}, but {existing} is not writable: "
             f"{error.strerror or error}."
         ) from error
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Writes a text file so that nobody ever sees a part of it, even after a crash.
+    """Writes a text file so that it is never partly written, even after a crash.
 
     Args:
-      path: The file; its folder must exist. A file of that name is replaced.
+      path: The file; its folder must exist. An existing file is replaced.
       text: Its content, written as UTF-8.
     """
     write_all(path.parent, {path.name: text})
 
 
 def write_all(folder: Path, texts: Mapping[str, str]) -> None:
-    """Writes text files: first all of them under other names, then each in its place.
+    """Writes text files: first all of them under temporary names, then each to its place.
 
-    So an error on the way, such as a full disk, leaves the files of before.
+    So an error while writing, such as a full disk, leaves the old files unchanged.
 
     Args:
-      folder: An existing folder. Files of the same names are replaced.
+      folder: An existing folder. Files with the same names are replaced.
       texts: The contents by name, written as UTF-8.
     """
     contents = {name: text.encode("utf-8") for name, text in texts.items()}

@@ -1,4 +1,4 @@
-"""What a recipe does to a batch before the model sees it, each also as lines for a program."""
+"""Changes of a batch before the model sees it, each also as lines of a program."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from jaxreg.study.recipes import Recipe
 from jaxreg.study.sentences import PADDING, UNKNOWN
 
 Changed = tuple[jax.Array, jax.Array]
+# The line that takes the place of :func:`as_measured` in a program.
+_AS_MEASURED = "rows = x * stddev + mean"
 
 
 class Batch(NamedTuple):
@@ -22,15 +24,15 @@ class Batch(NamedTuple):
     Attributes:
       x: Rows, standardized if they are numbers.
       labels: Class ids ``[batch]``, or distributions ``[batch, num_classes]``.
-      mean: What was subtracted from the features.
-      deviation: What they were then divided by.
+      mean: Mean that was subtracted from the features.
+      stddev: Standard deviation that they were then divided by.
       num_classes: Number of classes.
     """
 
     x: jax.Array
     labels: jax.Array
     mean: jax.Array
-    deviation: jax.Array
+    stddev: jax.Array
     num_classes: int
 
 
@@ -38,18 +40,23 @@ class Input(NamedTuple):
     """A change of a batch, and the same as lines over the names of :class:`Batch`.
 
     Attributes:
-      change: Function of the key, the batch and the strength; rows and labels.
-      code: The lines; ``{key}`` stands for the name of the key, ``{strength}`` for the strength.
+      change: Function from the key, the batch and the strength to rows and labels.
+      code: The lines, with ``{key}`` for the name of the key and ``{strength}`` for the strength.
     """
 
     change: Callable[[jax.Array, Batch, Any], Changed]
     code: str
 
+    @property
+    def needs_scale(self) -> bool:
+        """True if it acts on rows in their units before standardizing."""
+        return _AS_MEASURED in self.code
+
 
 def as_measured(batch: Batch, change: Callable[[jax.Array], jax.Array]) -> Changed:
-    """Changes rows as they were before standardizing, by which their parts have scales."""
-    rows = batch.x * batch.deviation + batch.mean
-    return batch.x + (change(rows) - rows) / batch.deviation, batch.labels
+    """Changes rows in their units before standardizing."""
+    rows = batch.x * batch.stddev + batch.mean
+    return batch.x + (change(rows) - rows) / batch.stddev, batch.labels
 
 
 def _augmentation(key: jax.Array, batch: Batch, strength: Any) -> Changed:
@@ -78,8 +85,9 @@ def _time_warp(key: jax.Array, batch: Batch, strength: Any) -> Changed:
 
 
 def _cutout(key: jax.Array, batch: Batch, strength: Any) -> Changed:
-    height, width = (strength * side for side in batch.x.shape[1:3])
-    return augment.random_cutout(key, batch.x, height=height, width=width), batch.labels
+    height, width = batch.x.shape[1:3]
+    x = augment.random_cutout(key, batch.x, height=strength * height, width=strength * width)
+    return x, batch.labels
 
 
 def _jitter(key: jax.Array, batch: Batch, strength: Any) -> Changed:
@@ -105,31 +113,31 @@ def _mixup(key: jax.Array, batch: Batch, strength: Any) -> Changed:
     return mixed.x, mixed.labels
 
 
-def _warping(name: str) -> str:
-    return f"""rows = x * deviation + mean
+def _warp_code(name: str) -> str:
+    return f"""{_AS_MEASURED}
 warped = series.{name}({{key}}, rows, stddev={{strength}}, knots=4)
-x += (warped - rows) / deviation"""
+x += (warped - rows) / stddev"""
 
 
-def _mixing(name: str) -> str:
+def _mix_code(name: str) -> str:
     return f"""x, labels, _ = augment.{name}(
     {{key}}, x, labels, alpha={{strength}}, num_classes={{num_classes}}
 )"""
 
 
-# Mixing comes last: it is of whole examples as the model would see them.
+# Mixing comes last, because it mixes examples as the model would see them.
 INPUTS: Mapping[str, Input] = {
     "augmentation": Input(
         _augmentation,
-        """rows = x * deviation + mean
+        f"""{_AS_MEASURED}
 moved = augment.random_affine(
-    {key},
+    {{key}},
     rows,
-    degrees=90 * {strength},
-    shift={strength} * x.shape[1],
-    scale={strength},
+    degrees=90 * {{strength}},
+    shift={{strength}} * x.shape[1],
+    scale={{strength}},
 )
-x += (moved - rows) / deviation""",
+x += (moved - rows) / stddev""",
     ),
     "cutout": Input(
         _cutout,
@@ -137,31 +145,31 @@ x += (moved - rows) / deviation""",
     {key}, x, height={strength} * x.shape[1], width={strength} * x.shape[2]
 )""",
     ),
-    "magnitude_warp": Input(_magnitude_warp, _warping("random_magnitude_warp")),
-    "time_warp": Input(_time_warp, _warping("random_time_warp")),
+    "magnitude_warp": Input(_magnitude_warp, _warp_code("random_magnitude_warp")),
+    "time_warp": Input(_time_warp, _warp_code("random_time_warp")),
     "jitter": Input(_jitter, "x = noise.gaussian_noise({key}, x, stddev={strength})"),
     "token_dropout": Input(
         _token_dropout,
         f"""kept = dropout.dropout({{key}}, jnp.ones(x.shape), rate={{strength}}) > 0
 x = jnp.where(kept | (x == {PADDING}), x, {UNKNOWN})""",
     ),
-    "cutmix": Input(_cutmix, _mixing("random_cutmix")),
-    "mixup": Input(_mixup, _mixing("random_mixup")),
+    "cutmix": Input(_cutmix, _mix_code("random_cutmix")),
+    "mixup": Input(_mixup, _mix_code("random_mixup")),
 }
 MIXING = ("cutmix", "mixup")
 
 
-def changed(key: jax.Array, recipe: Recipe, names: Sequence[str], batch: Batch) -> Batch:
-    """Changes a batch as a recipe asks for.
+def change_batch(key: jax.Array, recipe: Recipe, names: Sequence[str], batch: Batch) -> Batch:
+    """Applies to a batch the changes that a recipe switches on.
 
     Args:
       key: PRNG key.
       recipe: The recipe, whose strengths may be traced.
-      names: Techniques that are on; those that do not act on the batch change nothing.
+      names: Techniques that are on; those that do not act on the batch are ignored.
       batch: The batch.
 
     Returns:
-      The batch; with a technique of ``MIXING`` its labels are distributions.
+      The changed batch; a technique of ``MIXING`` turns its labels into distributions.
     """
     for index, (name, arm) in enumerate(INPUTS.items()):
         if name in names:

@@ -14,17 +14,17 @@ from jaxreg.nnx import with_penalties
 from jaxreg.study.recipes import Recipe
 
 Variables = dict[str, Any]
-# Numbers that stand for a word of a text.
+# Width of the embedding of a word.
 EMBEDDING = 16
 
 
 class Model(NamedTuple):
-    """A model as pure functions of its variables, of which ``"params"`` are trained.
+    """A model as pure functions of its variables; ``variables["params"]`` are trained.
 
     Attributes:
       init: ``(key, x) -> variables``.
-      train: ``(variables, x, key) -> (logits, variables)``, with batch statistics and noise. What
-        stands in ``variables["losses"]``, if anything, is added to the loss and dropped.
+      train: ``(variables, x, key) -> (logits, variables)``, with batch statistics and noise. The
+        leaves of ``variables["losses"]``, if there are any, are added to the loss and dropped.
       predict: ``(variables, x) -> logits``.
     """
 
@@ -38,7 +38,7 @@ def from_linen(module: nn.Module) -> Model:
 
     Args:
       module: Module that returns logits, ``[batch, classes]``. It may keep ``batch_stats``, sow
-        penalties in ``losses``, as :class:`jaxreg.linen.ActivityPenalty` does, and draw from the
+        penalties in ``losses`` as :class:`jaxreg.linen.ActivityPenalty` does, and draw from the
         ``"dropout"`` stream.
 
     Returns:
@@ -61,14 +61,14 @@ def from_linen(module: nn.Module) -> Model:
 
 
 def from_nnx(make: Callable[[Recipe, nnx.Rngs], nnx.Module]) -> Callable[[Recipe], Model]:
-    """Turns a maker of NNX modules into a maker of models, as :func:`jaxreg.study.run` takes it.
+    """Turns a function that makes NNX modules into one that makes models for a study.
 
     Args:
-      make: Function ``(recipe, rngs) -> module``; the module is called as ``module(x)`` and
-        switched with ``module.train()`` and ``module.eval()``.
+      make: Function ``(recipe, rngs) -> module``. The module is called as ``module(x)``, after
+        ``module.train()`` or ``module.eval()``.
 
     Returns:
-      Function from a recipe to a model.
+      Function from a recipe to a model, for :func:`jaxreg.study.run`.
     """
 
     def make_model(recipe: Recipe) -> Model:
@@ -81,8 +81,8 @@ def from_nnx(make: Callable[[Recipe, nnx.Rngs], nnx.Module]) -> Callable[[Recipe
             _, params, rest = nnx.split(module, nnx.Param, ...)
             return {"params": params, "rest": rest}
 
-        def merged(variables):
-            # A copy, because variables from outside a transformation must not be written to.
+        def rebuild(variables):
+            # Without a copy, NNX would write to variables from outside the transformation.
             return nnx.merge(graph, variables["params"], variables["rest"], copy=True)
 
         def init(key, x):
@@ -90,14 +90,14 @@ def from_nnx(make: Callable[[Recipe, nnx.Rngs], nnx.Module]) -> Callable[[Recipe
             return variables_of(module_of(key))
 
         def train(variables, x, key):
-            module = merged(variables)
+            module = rebuild(variables)
             module.train()
             nnx.reseed(module, dropout=key)
             logits, penalty = with_penalties(module)(x)
             return logits, {**variables_of(module), "losses": penalty}
 
         def predict(variables, x):
-            module = merged(variables)
+            module = rebuild(variables)
             module.eval()
             return module(x)
 
@@ -146,14 +146,14 @@ class MLP(nn.Module):
     Attributes:
       hidden: Widths of the hidden layers.
       num_classes: Number of logits.
-      dropout: Rate of the dropout after every hidden layer; None leaves the layer out, as of what
-        follows.
+      dropout: Rate of the dropout after every hidden layer; None leaves the layers out. The same
+        holds for the four weights below.
       activity_l1: Weight of the absolute activations of every hidden layer.
       decorrelation: Weight of the covariances of every hidden layer.
       l0: Weight of the gates on every hidden layer.
       bottleneck: Weight of the rate of a Gaussian bottleneck, as wide as the last hidden layer.
       batch_norm: Whether every hidden layer is batch-normalized.
-      vocabulary: Number of words where a row is a text, of which the embeddings are the numbers.
+      vocabulary: Number of words if a row is a text, whose words are then embedded; else 0.
     """
 
     hidden: Sequence[int]
@@ -191,12 +191,12 @@ class MLP(nn.Module):
 
 
 def mlp(hidden: Sequence[int], num_classes: int, *, vocabulary: int = 0) -> Callable[[Recipe], MLP]:
-    """Returns the maker of multilayer perceptrons, as :func:`jaxreg.study.run` takes it.
+    """Returns a function that makes multilayer perceptrons for :func:`jaxreg.study.run`.
 
     Args:
       hidden: Widths of the hidden layers.
       num_classes: Number of logits.
-      vocabulary: Number of words where a row is a text.
+      vocabulary: Number of words if a row is a text, else 0.
 
     Returns:
       Function from a recipe to an :class:`MLP`.

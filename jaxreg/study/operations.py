@@ -18,14 +18,14 @@ from jaxreg.study.technique_rows import KINDS, TECHNIQUES
 
 
 class Operation(NamedTuple):
-    """What a policy can do to examples.
+    """An operation that a policy can apply to examples.
 
     Attributes:
-      change: Function of the key, the batch and the magnitude; rows and labels.
-      kinds: The kinds of rows that it is for.
+      change: Function from the key, the batch and the magnitude to rows and labels.
+      kinds: Kinds of rows that it is for.
       low: Smallest magnitude that a search draws.
       high: Largest magnitude that a search draws.
-      measured: Whether it acts on rows as they were before standardizing.
+      measured: Whether it acts on rows in their units before standardizing.
     """
 
     change: Callable[[jax.Array, Batch, Any], inputs.Changed]
@@ -42,8 +42,11 @@ def _rotate(key: jax.Array, batch: Batch, size: Any) -> inputs.Changed:
 
 
 def _translate(key: jax.Array, batch: Batch, size: Any) -> inputs.Changed:
-    y, x = (size * side for side in batch.x.shape[1:3])
-    return inputs.as_measured(batch, lambda image: augment.random_translate(key, image, x=x, y=y))
+    height, width = batch.x.shape[1:3]
+    return inputs.as_measured(
+        batch,
+        lambda image: augment.random_translate(key, image, x=size * width, y=size * height),
+    )
 
 
 def _scale(key: jax.Array, batch: Batch, size: Any) -> inputs.Changed:
@@ -56,10 +59,11 @@ def _shear(key: jax.Array, batch: Batch, size: Any) -> inputs.Changed:
 
 def _of_arm(name: str, kinds: tuple[str, ...], low: float, high: float) -> Operation:
     arm = inputs.INPUTS[name]
-    return Operation(arm.change, kinds, low, high, measured="deviation" in arm.code)
+    return Operation(arm.change, kinds, low, high, measured=arm.needs_scale)
 
 
-# Magnitudes are shares: of 90 degrees, of the sides, of the size, of a word or of a deviation.
+# Magnitudes are relative: to 90 degrees, to the sides or the size of an image, to a standard
+# deviation. For words they are probabilities.
 OPERATIONS: Mapping[str, Operation] = {
     "rotate": Operation(_rotate, ("image",), 0.01, 0.3),
     "translate": Operation(_translate, ("image",), 0.01, 0.3),
@@ -79,22 +83,22 @@ def apply_policy(
     x: jax.Array,
     *,
     mean: ArrayLike = 0.0,
-    deviation: ArrayLike = 1.0,
+    stddev: ArrayLike = 1.0,
 ) -> jax.Array:
-    """Changes the examples of a batch, each at random.
+    """Applies the operations of a policy to each example of a batch at random.
 
     Args:
       key: PRNG key.
       policy: The policy; its numbers may be traced.
       x: Examples ``[batch, ...]`` of a kind that the operations are for.
-      mean: What standardizing subtracted from the examples.
-      deviation: What it then divided them by.
+      mean: Mean that standardizing subtracted from the examples.
+      stddev: Standard deviation that it then divided them by.
 
     Returns:
       Array with the shape and dtype of ``x``.
 
     Raises:
-      ValueError: The policy has an operation that there is not.
+      ValueError: The policy names an unknown operation.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -105,39 +109,40 @@ def apply_policy(
       True
     """
     check_names(policy.names)
-    # Labels pass an operation as they are.
+    # Operations do not change labels.
     labels = jnp.zeros(len(x), jnp.int32)
     for index, (name, size, probability) in enumerate(
         zip(policy.names, policy.magnitudes, policy.probabilities, strict=True)
     ):
         own_key, chosen_key = jax.random.split(jax.random.fold_in(key, index))
-        batch = Batch(x, labels, jnp.asarray(mean), jnp.asarray(deviation), 1)
+        batch = Batch(x, labels, jnp.asarray(mean), jnp.asarray(stddev), 1)
         changed, _ = OPERATIONS[name].change(own_key, batch, size)
-        share = jnp.asarray(probability, jnp.float32)  # It may have been written as 1.
-        chosen = jax.random.bernoulli(chosen_key, share, (len(x),))
+        # The integer 1 is allowed, but `bernoulli` takes floats only.
+        p = jnp.asarray(probability, jnp.float32)
+        chosen = jax.random.bernoulli(chosen_key, p, (len(x),))
         x = jnp.where(chosen.reshape(-1, *(1,) * (x.ndim - 1)), changed, x)
     return x
 
 
 def check_suited(recipes: Sequence[Recipe], x: Any) -> None:
-    """Raises unless all recipes are for rows of this kind.
+    """Raises if a recipe is for other rows than these.
 
     Args:
       recipes: The recipes.
       x: Rows, ``[rows, ...]``.
 
     Raises:
-      ValueError: A recipe switches on what is for other data; the message names it.
+      ValueError: A recipe switches on a technique for other data; the message names it.
     """
     own = kind(x)
     on = {name for recipe in recipes for name in recipe.structure}
     kinds = {each.name: each.kinds for each in TECHNIQUES if each.field in on}
     kinds |= {n: each.kinds for n, each in OPERATIONS.items() if f"policy {n}" in on}
-    strangers = {name: for_rows for name, for_rows in kinds.items() if own not in for_rows}
-    if strangers:
+    unsuited = {name: suited for name, suited in kinds.items() if own not in suited}
+    if unsuited:
         listed = "; ".join(
-            f"{name} is for {', '.join(f'{k} ({KINDS[k]})' for k in for_rows)}"
-            for name, for_rows in strangers.items()
+            f"{name} is for {', '.join(f'{k} ({KINDS[k]})' for k in suited)}"
+            for name, suited in unsuited.items()
         )
         raise ValueError(
             f"`recipes` must suit the rows, here a {own} of shape {x.shape[1:]}, but {listed}."
@@ -145,7 +150,7 @@ def check_suited(recipes: Sequence[Recipe], x: Any) -> None:
 
 
 def check_names(names: tuple[str, ...]) -> None:
-    """Raises ValueError unless there is at least one operation, and all of them exist."""
+    """Raises ValueError if there is no operation, or an unknown one."""
     unknown = [name for name in names if name not in OPERATIONS]
     if unknown or not names:
         raise ValueError(

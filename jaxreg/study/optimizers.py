@@ -1,4 +1,4 @@
-"""The optimizer of a recipe: what stands before Adam, after it and around it, each also as code."""
+"""The optimizer of a recipe: the links before, after and around Adam, each also as code."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Link(NamedTuple):
 
     Attributes:
       make: Function of the strength and of the learning rate.
-      code: The expression; ``{strength}`` stands for the strength.
+      code: The expression, with ``{strength}`` for the strength.
     """
 
     make: Callable[[Any, Any], Optimizer]
@@ -27,11 +27,11 @@ class Link(NamedTuple):
 
 
 class Wrapper(NamedTuple):
-    """What is built around a whole optimizer, and the same as an expression over ``inner``.
+    """A wrapper of a whole optimizer, and the same as an expression over ``inner``.
 
     Attributes:
       make: Function of the optimizer, of the strength and of the learning rate.
-      code: The expression; ``{strength}`` stands for the strength.
+      code: The expression, with ``{strength}`` for the strength.
     """
 
     make: Callable[[Optimizer, Any, Any], Optimizer]
@@ -41,7 +41,8 @@ class Wrapper(NamedTuple):
 BEFORE: Mapping[str, Link] = {
     "centralize": Link(lambda _, rate: transforms.centralize(), "transforms.centralize()"),
 }
-# The first looks at the signs of Adam's steps, the last has the last word.
+# Cautious decay comes first, because it needs the signs of Adam's steps. The projection comes last,
+# so that its constraint holds after every step.
 AFTER: Mapping[str, Link] = {
     "cautious_decay": Link(
         lambda weight, rate: transforms.cautious_decay(weight, learning_rate=rate),
@@ -82,11 +83,7 @@ AFTER: Mapping[str, Link] = {
 }
 
 
-def _average_over(steps: Any) -> Optimizer:
-    return transforms.exponential_average(1 - 1 / steps)
-
-
-# From the inside out: an average is of what all the steps inside lead to.
+# From the inside out, so that an average is over the results of all steps inside it.
 AROUND: Mapping[str, Wrapper] = {
     "adaptive_l1": Wrapper(
         lambda inner, weight, rate: transforms.preconditioned_proximal(
@@ -130,15 +127,15 @@ AVERAGING = ("lookahead", "average_steps")
 
 
 def optimizer(recipe: Recipe, learning_rate: float) -> optax.GradientTransformationExtraArgs:
-    """Adam, with what a recipe asks for before, after and around it.
+    """Builds Adam with the links and wrappers that a recipe switches on.
 
     Args:
       recipe: The recipe; its strengths may be traced.
       learning_rate: Learning rate of Adam, of the decays and of the proximal steps.
 
     Returns:
-      The optimizer. A recipe that is off leaves Adam's updates as they are. With `sam` or `asam`
-      its update needs a ``grad_fn``; any other takes one and leaves it.
+      The optimizer. A recipe that is off leaves Adam's updates unchanged. With `sam` or `asam` its
+      update needs a ``grad_fn``; any other optimizer ignores it.
 
     Example:
       >>> import jax.numpy as jnp
@@ -165,8 +162,8 @@ def optimizer(recipe: Recipe, learning_rate: float) -> optax.GradientTransformat
     return optax.with_extra_args_support(inner)
 
 
-def evaluated(recipe: Recipe, state: Any, params: Any) -> Any:
-    """Parameters to evaluate: the average, where a recipe keeps one, or else the newest ones.
+def params_to_evaluate(recipe: Recipe, state: Any, params: Any) -> Any:
+    """Returns the average of the parameters if a recipe keeps one, else the newest parameters.
 
     Args:
       recipe: The recipe.
@@ -174,12 +171,12 @@ def evaluated(recipe: Recipe, state: Any, params: Any) -> Any:
       params: Newest parameters.
 
     Returns:
-      Parameters.
+      The parameters to evaluate.
     """
     if not any(recipe.has(name) for name in AVERAGING):
         return params
     for _ in filter(recipe.has, SHARPNESS):
         state = state.inner_state
-    # Lookahead inside an average has one of its own.
+    # The average is outermost; a lookahead inside it keeps slow weights of its own.
     average = state[-1] if recipe.has("average_steps") else state
     return transforms.read_average(average, params)

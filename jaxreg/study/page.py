@@ -1,4 +1,4 @@
-"""The report as one HTML page: opens offline, needs no script, reads well without the pictures."""
+"""The report as one HTML page that opens offline, needs no script and is readable as text."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from jaxreg.study.records import Arm, Study
 from jaxreg.study.summary import Row
 
 _NEGATIVE = re.compile(r"(?<!\S)-(?=\d)|(?<=\[)-(?=\d)")
-# How the figures draw a series, for their keys.
+# Line styles and markers of the figures, for their keys.
 _DASHED = '<path d="M2 6H28" stroke-dasharray="6 3" {}/>'
 _SOLID = '<path d="M2 6H28" {}/>'
 _DOTTED = '<path d="M2 6H28" stroke-dasharray="1.5 3" {}/>'
@@ -65,7 +65,7 @@ def _header(study: Study, table: list[Row], title: str) -> str:
     train, validation, test = study.sizes
     facts = [
         ("Chosen on validation", _words(row.name)),
-        ("Test accuracy, %", f"{summary.percent(row.test.mean)} {_spread(row)}"),
+        ("Test accuracy, %", f"{summary.percent(row.test.mean)} {_half_width(row)}"),
         ("Gap between train and test", f"{summary.percent(row.gap)} points"),
         ("Rows: train, validation, test", f"{train:,}, {validation:,}, {test:,}"),
         ("Runs per arm", f"{study.seeds} seeds, {study.epochs} epochs"),
@@ -80,11 +80,13 @@ def _header(study: Study, table: list[Row], title: str) -> str:
 def _table(study: Study, table: list[Row]) -> str:
     published = any(row.published is not None for row in table)
     heads = ["Arm", "Strength", "Train", "Validation", "Test", "Gap", "Diagnosis"]
-    heads += ["Difference to baseline"]
-    heads += ["Published"] * published + ["Verdict"]
+    heads.append("Difference to baseline")
+    if published:
+        heads.append("Published")
+    heads.append("Verdict")
     caption = (
-        f"Accuracy in %, mean over {study.seeds} seeds; ± and [brackets] are 95% intervals, the "
-        "difference is paired by seed and in points."
+        f"Accuracy in %, mean over {study.seeds} seeds. ± and [brackets] are 95% intervals. The "
+        "difference is in points, paired by seed."
     )
     notes = [summary.PUBLISHED_NOTE] if published else []
     notes += [*summary.combinations(study), *study.notes]
@@ -107,7 +109,7 @@ def _table_row(row: Row, *, published: bool) -> str:
         summary.number(row.strength),
         summary.percent(row.train),
         summary.percent(row.validation),
-        f"{summary.percent(row.test.mean)} {_spread(row)}",
+        f"{summary.percent(row.test.mean)} {_half_width(row)}",
         summary.percent(row.gap),
         str(row.diagnosis),
         difference,
@@ -128,7 +130,7 @@ def _table_row(row: Row, *, published: bool) -> str:
 def _differences(study: Study) -> str:
     caption = (
         "Test accuracy against the baseline, paired by seed. A filled mark: higher or lower than "
-        "the baseline. A hollow one: not distinguishable from it."
+        "the baseline. A hollow mark: not distinguishable from it."
     )
     if len(study.arms) > 1:
         body = _figure(figures.forest(study), caption)
@@ -150,15 +152,15 @@ def _losses(study: Study) -> str:
         ("validation loss", _SOLID, "validation"),
     )
     panels = [
-        _panel(svg, arm, f"lowest validation loss {figures.lowest(arm)}", _diverged(arm))
+        _panel(svg, arm, f"lowest validation loss {figures.lowest(arm)}", _divergence(arm))
         for arm, svg in figures.loss_curves(study)
     ]
     return _section(
         "losses",
         "Loss over epochs",
-        "<p>Mean over seeds, with a band from the lowest to the highest seed; one logarithmic "
-        "scale for all arms. The training loss of an arm is the one it minimizes; the validation "
-        "loss is the plain cross-entropy for all of them.</p>",
+        "<p>Mean over seeds, with a band from the lowest to the highest seed, on the same "
+        "logarithmic scale for all arms. An arm's training loss is the loss that it minimizes; the "
+        "validation loss is the plain cross-entropy for all arms.</p>",
         _key(key),
         f'<div class="panels">\n{_lines(panels)}\n</div>',
     )
@@ -178,7 +180,7 @@ def _strengths(study: Study) -> str:
             ("baseline on test", _DOTTED, "muted"),
         )
         body = (
-            "<p>Accuracy in %, mean over seeds with its 95% interval. The grey bar is the "
+            "<p>Accuracy in %, mean over seeds with its 95% interval. The gray bar is the "
             "strength that validation chose.</p>",
             _key(key),
             f'<div class="panels">\n{_lines(panels)}\n</div>',
@@ -189,12 +191,13 @@ def _strengths(study: Study) -> str:
 def _protocol(study: Study) -> str:
     unclear = summary.unclear_note(study)
     notes = (
-        "A seed sets the training and validation rows of a run, its initial weights, its batches "
-        "and its random masks. All arms share the rows of a seed, so differences are paired.",
+        "A seed decides the training and validation rows of a run, its initial weights, its "
+        "batches and its random masks. All arms share the rows of a seed, so differences are "
+        "paired.",
         summary.SELECTION_NOTE,
         *(f"{note[0].upper()}{note[1:]}" for note in (unclear, summary.DIAGNOSIS_NOTE)),
-        f"Intervals describe {study.seeds} seeds on this data set. They say nothing about another "
-        "data set or model.",
+        f"Intervals describe {study.seeds} seeds on this data set. They say nothing about other "
+        "data sets or models.",
     )
     items = _lines(f"<li>{note}</li>" for note in notes)
     return _section("protocol", "How to read this", f'<ul class="notes">\n{items}\n</ul>')
@@ -232,7 +235,7 @@ def _panel(svg: str, arm: Arm, detail: str, remark: str = "") -> str:
 
 
 def _key(entries: Iterable[tuple[str, str, str]]) -> str:
-    """Explains line styles; the swatches are hidden from screen readers, which have the words."""
+    """Explains line styles; screen readers read the labels and skip the swatches."""
     items = []
     for label, shape, color in entries:
         paint = f'fill="var(--{color})" stroke="var(--{color})" stroke-width="2"'
@@ -248,14 +251,14 @@ def _definitions(style: str, entries: Iterable[tuple[str, str]]) -> str:
     return f'<dl class="{style}">\n{_lines(pairs)}\n</dl>'
 
 
-def _diverged(arm: Arm) -> str:
-    """Says how many seeds lost their way, of which the curves show only the finite losses."""
+def _divergence(arm: Arm) -> str:
+    """Says how many seeds diverged; the curves show only their finite losses."""
     finite = np.isfinite(arm.train_loss) & np.isfinite(arm.validation_loss)
     count = int((~finite).any(axis=0).sum())
     return f", {count} of {finite.shape[1]} seeds diverged" if count else ""
 
 
-def _spread(row: Row) -> str:
+def _half_width(row: Row) -> str:
     return f"± {summary.percent(row.test.high - row.test.mean)}"
 
 

@@ -1,4 +1,4 @@
-"""A search for a policy of augmentation on the user's own data."""
+"""Random search for an augmentation policy on the user's own data."""
 
 from __future__ import annotations
 
@@ -16,13 +16,12 @@ from jaxreg.study.techniques import Grid, grid
 def search_policy(
     train: Train, operations: Sequence[str], *, trials: int, seed: int = 0
 ) -> Comparison:
-    """Draws policies at random, trains them all, and takes the best one on validation.
+    """Draws policies at random, trains them all, and chooses the best one on validation.
 
     Magnitudes are drawn from the ranges of :data:`jaxreg.study.operations.OPERATIONS`, evenly on a
     logarithmic scale, and probabilities evenly from 0 to 1. They are strengths of a recipe, so all
-    trials and seeds are trained by one compiled program. The test set takes no part in the choice;
-    the validation accuracy of the best of many trials looks better than it is, the test accuracy
-    does not.
+    trials and seeds are trained by one compiled program. The test set takes no part in the choice.
+    The validation accuracy of the best of many trials is too optimistic; its test accuracy is not.
 
     Args:
       train: Function from recipes to their :class:`jaxreg.study.Runs`, such as
@@ -32,18 +31,19 @@ def search_policy(
       seed: Seed of the draws.
 
     Returns:
-      The baseline and the arm ``"policy"``: its recipe holds the policy, and its difference is that
-      to the baseline on test, paired by seed.
+      The baseline and the arm ``"policy"``. The arm's recipe holds the policy; its difference to
+      the baseline is on test, paired by seed.
 
     Raises:
-      ValueError: ``trials`` is below 1, or there is no such operation or not for such rows.
+      ValueError: ``trials`` is below 1, ``operations`` is empty, or an operation is unknown or is
+        for other rows.
 
     Example:
       >>> from functools import partial
       >>> import numpy as np
-      >>> from jaxreg.study import mlp, run, search_policy, stratified
+      >>> from jaxreg.study import mlp, run, search_policy, stratified_split
       >>> x = np.random.default_rng(0).normal(size=(200, 2))
-      >>> data = stratified(x, (x[:, 0] > 0).astype(int), train_size=60)
+      >>> data = stratified_split(x, (x[:, 0] > 0).astype(int), train_size=60)
       >>> train = partial(run, mlp((4,), 2), data, seeds=2, epochs=1)
       >>> found = search_policy(train, ["jitter"], trials=3)
       >>> found.arms[1].recipe.policy.names, found.notes
@@ -54,17 +54,18 @@ def search_policy(
     names = tuple(operations)
     check_names(names)
     rng = np.random.default_rng(seed)
-    policies = [_drawn(names, rng) for _ in range(trials)]
+    policies = [_draw_policy(names, rng) for _ in range(trials)]
     recipes = tuple(Recipe(policy=policy) for policy in policies)
     found = compare(train, [grid("baseline"), Grid("policy", (), recipes)])
     return found._replace(notes=(*found.notes, f"policy: the best of {trials} on validation."))
 
 
-def _drawn(names: tuple[str, ...], rng: np.random.Generator) -> Policy:
-    """Draws one policy; four digits say all of it."""
+def _draw_policy(names: tuple[str, ...], rng: np.random.Generator) -> Policy:
+    """Draws one policy; its numbers have four digits, so a report shows them exactly."""
 
     def magnitude(name: str) -> float:
-        low, high = math.log(OPERATIONS[name].low), math.log(OPERATIONS[name].high)
+        low = math.log(OPERATIONS[name].low)
+        high = math.log(OPERATIONS[name].high)
         return float(f"{math.exp(rng.uniform(low, high)):.4g}")
 
     return Policy(

@@ -1,4 +1,4 @@
-"""What the terminal shows while a study trains: a bar, or plain lines in a log."""
+"""Progress of a study: a bar on a terminal, plain lines in a log."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Bar:
     """Counts trained recipes and names the best one so far, by mean validation accuracy.
 
     Attributes:
-      console: Where it writes; a bar on a terminal, otherwise one line per recipe.
+      console: Console to write to: a bar on a terminal, otherwise one line per recipe.
     """
 
     def __init__(self, console: Console) -> None:

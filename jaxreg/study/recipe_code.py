@@ -1,10 +1,10 @@
-"""The chosen recipe as a program that runs as it stands and is short enough to paste."""
+"""The chosen recipe as a complete program that is short enough to paste."""
 
 from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from textwrap import wrap
 
 from jaxreg.study import models, recipe_data, recipe_loss, recipe_optimizer, summary
@@ -12,16 +12,26 @@ from jaxreg.study.data import TASKS
 from jaxreg.study.recipe_parts import Parts, kinds, literal
 from jaxreg.study.records import Study
 
-# Data of the user's own is not in reach of a program to paste; what stands in has rows of its kind.
+# The program cannot load the user's own data, so it loads a data set with the same kind of rows.
 _STAND_INS = {"digits": "image", "digit_rows": "series", "text": "text"}
-_PURE = (
-    "augment", "dropout", "information", "linen", "masks", "noise", "penalties",
-    "projections", "proximal", "smoothness", "targets", "transforms",
-)  # fmt: skip
+_MODULES = (
+    "augment",
+    "dropout",
+    "information",
+    "linen",
+    "masks",
+    "noise",
+    "penalties",
+    "projections",
+    "proximal",
+    "smoothness",
+    "targets",
+    "transforms",
+)
 
 
 def source(study: Study) -> str:
-    """Writes the program of the chosen recipe; only what the recipe switches on is in it."""
+    """Writes the program of the chosen recipe, without code for techniques that are off."""
     arm = summary.chosen_arm(study)
     known = study.data in TASKS
     on = dict(summary.techniques(arm.recipe))
@@ -53,6 +63,7 @@ def source(study: Study) -> str:
 
 
 def _stand_in(suited: Sequence[tuple[str, ...]]) -> str:
+    """Returns a data set with a kind of rows that suits all techniques."""
     return next(data for data, kind in _STAND_INS.items() if all(kind in each for each in suited))
 
 
@@ -68,68 +79,103 @@ def _head(study: Study, parts: Parts) -> str:
             f"{summary.interval_points(arm.difference)}."
         )
     if study.data not in TASKS:
-        lines.append(f"For the data stand in {parts.data}, for the model a small network.")
+        lines.append(f"Replace the data, here {parts.data}, and the small network by your own.")
     lines.append(f"Made by: {study.command}")
-    lines = [part for line in lines for part in wrap(_one_line(line), 96)]
+    comments = "\n".join(f"# {part}" for line in lines for part in wrap(_one_line(line), 96))
     doc = "\n".join(wrap(_use(parts), 96))
-    return (
-        f'"""The regularization recipe that a study chose on validation, ready to paste.\n\n{doc}\n'
-        '"""\n\n'
-    ) + "\n".join(f"# {line}" for line in lines)
+    title = "The regularization recipe that a study chose on validation, ready to paste."
+    return f'"""{title}\n\n{doc}\n"""\n\n{comments}'
 
 
 def _use(parts: Parts) -> str:
-    """Says what of the program carries the recipe to another model and other data."""
-    on = parts.on
-    kept = ["`make_optimizer`"] * bool(parts.links or parts.wrappers)
-    kept += ["`POLICY`"] * bool(parts.policy)
-    kept += ["`loss`"] * bool(
-        on.keys() & {"label_smoothing", "flood"}
-        or parts.inputs
-        or parts.policy
-        or parts.terms
-        or parts.modes
-    )
-    kept += ["`step`"] * bool(parts.modes or parts.arguments or parts.perturbed)
-    kept += ["`evaluate`"] * parts.modes
-    kept += ["the dropout of `Model`"] * ("dropout" in on)
-    kept += ["the batch normalization of `Model`"] * ("batch_norm" in on)
-    kept += ["the penalties in `Model`"] * parts.sown
-    kept += ["the average in `main`"] * parts.averaging
-    kept += ["the stopping in `main`"] * ("early_stopping" in on)
-    if not kept:
-        return "Runs as it stands; no regularization is on."
-    *others, last = kept
+    """Says which parts of the program to keep for another model and other data."""
+    parts_to_keep = [*_functions_to_keep(parts), *_pieces_to_keep(parts)]
+    if not parts_to_keep:
+        return "Runs as it is; no regularization is on."
+    *others, last = parts_to_keep
     listed = f"{', '.join(others)} and {last}" if others else last
-    return f"Runs as it stands; for another model and other data keep {listed}."
+    return f"Runs as it is; for another model and other data keep {listed}."
+
+
+def _functions_to_keep(parts: Parts) -> Iterator[str]:
+    """Yields the functions and constants that belong to the recipe."""
+    if parts.links or parts.wrappers:
+        yield "`make_optimizer`"
+    if parts.policy:
+        yield "`POLICY`"
+    changes_loss = parts.on.keys() & {"label_smoothing", "flood"} or parts.terms
+    if changes_loss or parts.inputs or parts.policy or parts.has_modes:
+        yield "`loss`"
+    if parts.has_modes or parts.arguments or parts.needs_grad_fn:
+        yield "`step`"
+    if parts.has_modes:
+        yield "`evaluate`"
+
+
+def _pieces_to_keep(parts: Parts) -> Iterator[str]:
+    """Yields the pieces of the model and of the loop that belong to the recipe."""
+    if "dropout" in parts.on:
+        yield "the dropout of `Model`"
+    if "batch_norm" in parts.on:
+        yield "the batch normalization of `Model`"
+    if parts.sows:
+        yield "the penalties in `Model`"
+    if parts.averages:
+        yield "the average in `main`"
+    if "early_stopping" in parts.on:
+        yield "the stopping in `main`"
 
 
 def _one_line(text: str) -> str:
-    """Makes text from outside safe to stand in a comment."""
+    """Makes text from outside safe for a comment."""
     return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
 def _imports(parts: Parts, body: str) -> str:
-    """Imports what the program uses."""
-    ours = [name for name in _PURE if re.search(rf"\b{name}\.", body)]
-    lines = ["from functools import partial"] * ("partial(" in body)
-    lines += ["from typing import Any"] * ("Any" in body)
-    lines += [""] * bool(lines) + ["import jax", "import jax.numpy as jnp"]
-    lines += ["import numpy as np"] * (parts.data == "circles")
-    lines += ["import optax", "from flax import linen as nn"]
-    generated = parts.data in ("circles", "text")
-    lines += [f"from sklearn.datasets import load_{parts.source}"] * (not generated)
-    lines += ["from sklearn.model_selection import train_test_split"] * (parts.data != "circles")
-    lines += ["from sklearn.preprocessing import StandardScaler"] * (not generated)
+    """Writes the imports that the program needs."""
+    blocks = (_standard_imports(body), _package_imports(parts), _jaxreg_imports(parts, body))
+    return "\n\n".join("\n".join(block) for block in map(list, blocks) if block)
+
+
+def _standard_imports(body: str) -> Iterator[str]:
+    if "partial(" in body:
+        yield "from functools import partial"
+    if "Any" in body:
+        yield "from typing import Any"
+
+
+def _package_imports(parts: Parts) -> Iterator[str]:
+    yield "import jax"
+    yield "import jax.numpy as jnp"
+    if parts.data == "circles":
+        yield "import numpy as np"
+    yield "import optax"
+    yield "from flax import linen as nn"
+    from_sklearn = parts.data not in ("circles", "text")
+    if from_sklearn:
+        yield f"from sklearn.datasets import load_{parts.source}"
+    if parts.data != "circles":
+        yield "from sklearn.model_selection import train_test_split"
+    if from_sklearn:
+        yield "from sklearn.preprocessing import StandardScaler"
+
+
+def _jaxreg_imports(parts: Parts, body: str) -> Iterator[str]:
+    ours = [name for name in _MODULES if re.search(rf"\b{name}\.", body)]
     names = ", ".join(ours)
-    # The line would be longer than most formatters have it.
-    names = names if len(names) <= 80 else "(\n    " + ",\n    ".join(ours) + ",\n)"
-    added = [f"from jaxreg import {names}"] * bool(ours)
-    added += ["from jaxreg.augment import series"] * ("series." in body)
-    added += ["from jaxreg.study import Policy, apply_policy"] * bool(parts.policy)
-    added += ["from jaxreg.study.sentences import sentences"] * (parts.data == "text")
-    added += ["from jaxreg.training import early_stopping"] * ("early_stopping" in parts.on)
-    return "\n".join(lines + [""] * bool(added) + added)
+    # Formatters break longer lines.
+    if len(names) > 80:
+        names = "(\n    " + ",\n    ".join(ours) + ",\n)"
+    if ours:
+        yield f"from jaxreg import {names}"
+    if "series." in body:
+        yield "from jaxreg.augment import series"
+    if parts.policy:
+        yield "from jaxreg.study import Policy, apply_policy"
+    if parts.data == "text":
+        yield "from jaxreg.study.sentences import sentences"
+    if "early_stopping" in parts.on:
+        yield "from jaxreg.training import early_stopping"
 
 
 def _constants(parts: Parts) -> str:
@@ -142,25 +188,27 @@ def _constants(parts: Parts) -> str:
 
 
 def _policy(parts: Parts) -> str:
-    """Writes the operations, each on a line."""
-    if parts.policy is None:
+    """Writes the policy, each of its values on a line."""
+    policy = parts.policy
+    if policy is None:
         return ""
-    names, magnitudes, probabilities = (
-        "".join(f"        {value},\n" for value in column)
-        for column in (
-            map(repr, parts.policy.names),
-            map(literal, parts.policy.magnitudes),
-            map(literal, parts.policy.probabilities),
-        )
-    )
-    return (
-        f"\nPOLICY = Policy(\n    names=(\n{names}    ),\n    magnitudes=(\n{magnitudes}    ),\n"
-        f"    probabilities=(\n{probabilities}    ),\n)"
-    )
+    lines = [
+        "",
+        "POLICY = Policy(",
+        *_tuple_lines("names", map(repr, policy.names)),
+        *_tuple_lines("magnitudes", map(literal, policy.magnitudes)),
+        *_tuple_lines("probabilities", map(literal, policy.probabilities)),
+        ")",
+    ]
+    return "\n".join(lines)
+
+
+def _tuple_lines(name: str, values: Iterable[str]) -> list[str]:
+    return [f"    {name}=(", *(f"        {value}," for value in values), "    ),"]
 
 
 def _layers(parts: Parts) -> list[str]:
-    """Layers of the study's model that are in no framework, as they stand there."""
+    """Copies the source of the study's own layers."""
     used = {"l0": models.Gates, "bottleneck": models.Bottleneck}
     return [inspect.getsource(layer).rstrip() for name, layer in used.items() if name in parts.on]
 
@@ -185,9 +233,8 @@ def _model(parts: Parts) -> str:
     if "bottleneck" in on:
         code = f"Bottleneck(self.hidden[-1], {on['bottleneck']})(x, train=train)"
         last = f"        x = {code}\n"
-    # A model without noise and statistics is the same in training and in evaluation.
-    signature = "self, x, *, train" if parts.modes else "self, x"
-    flat = "        x = x.reshape(len(x), -1)\n" * parts.shaped
+    signature = "self, x, *, train" if parts.has_modes else "self, x"
+    flat = "        x = x.reshape(len(x), -1)\n" if parts.needs_shape else ""
     if parts.task.vocabulary:
         flat = f"        x = nn.Embed({parts.task.vocabulary}, {models.EMBEDDING})(x)\n{flat}"
     body = "\n            ".join(layers)
@@ -203,7 +250,7 @@ def _model(parts: Parts) -> str:
 
 
 def _evaluate(parts: Parts) -> str:
-    mode = ", train=False" if parts.modes else ""
+    mode = ", train=False" if parts.has_modes else ""
     return f"""@jax.jit
 def evaluate(variables, x, labels):
     logits = model.apply(variables, x{mode})
@@ -212,54 +259,66 @@ def evaluate(variables, x, labels):
 
 
 def _main(parts: Parts) -> str:
-    stopping = "early_stopping" in parts.on
-    mode = ", train=False" if parts.modes else ""
-    given = parts.arguments.replace("key", "noise_key")
+    mode = ", train=False" if parts.has_modes else ""
+    arguments = parts.arguments.replace("key", "noise_key")
     lines = [
         f"{recipe_data.names(parts)} = load_data()",
         f"variables = model.init(jax.random.key(0), x[:1]{mode})",
         'state = optimizer.init(variables["params"])',
-        *(["stopping = early_stopping.init(variables)"] * stopping),
-        *(['start = variables["params"]'] * ("start" in given)),
+    ]
+    if "early_stopping" in parts.on:
+        lines.append("stopping = early_stopping.init(variables)")
+    if "start" in arguments:
+        lines.append('start = variables["params"]')
+    lines += [
         "key = jax.random.key(1)",
         "steps = len(x) // BATCH_SIZE",
         "for epoch in range(1, EPOCHS + 1):",
         "    key, order_key = jax.random.split(key)",
         "    order = jax.random.permutation(order_key, len(x))[: steps * BATCH_SIZE]",
         "    for rows in order.reshape(steps, BATCH_SIZE):",
-        *(["        key, noise_key = jax.random.split(key)"] * ("key" in given)),
-        "        variables, state, value = step(",
-        f"            variables, state, x[rows], labels[rows]{given}",
-        "        )",
-        *_watch_lines(parts),
-        *(_stopping_lines(parts) if stopping else []),
     ]
+    if "key" in arguments:
+        lines.append("        key, noise_key = jax.random.split(key)")
+    lines += [
+        "        variables, state, value = step(",
+        f"            variables, state, x[rows], labels[rows]{arguments}",
+        "        )",
+    ]
+    if parts.averages:
+        lines += recipe_optimizer.average(parts)
+    lines += _evaluation_lines(parts)
+    if "early_stopping" in parts.on:
+        lines += _stopping_lines(parts)
     return "def main():\n    " + "\n    ".join(lines)
 
 
-def _watch_lines(parts: Parts) -> list[str]:
-    rows = parts.watched
-    # The accuracy on the rows that the program stops on would flatter it.
-    stops = "early_stopping" in parts.on
-    value, shown = ("_", "") if stops else ("accuracy", ", test accuracy {accuracy:.4f}")
+def _evaluation_lines(parts: Parts) -> list[str]:
+    rows = parts.held_out
+    value = "accuracy"
+    text = ", test accuracy {accuracy:.4f}"
+    # The accuracy on the rows that decide when to stop would be too optimistic.
+    if "early_stopping" in parts.on:
+        value = "_"
+        text = ""
+    variables = _variables_to_evaluate(parts)
     return [
-        *(recipe_optimizer.average(parts) if parts.averaging else []),
-        f"    {rows}_loss, {value} = evaluate({_evaluated(parts)}, {rows}_x, {rows}_labels)",
+        f"    {rows}_loss, {value} = evaluate({variables}, {rows}_x, {rows}_labels)",
         "    if epoch % 10 == 0 or epoch == EPOCHS:",
         '        text = f"epoch {epoch}: loss {value:.4f}"',
-        f'        print(f"{{text}}, {rows} loss {{{rows}_loss:.4f}}{shown}")',
+        f'        print(f"{{text}}, {rows} loss {{{rows}_loss:.4f}}{text}")',
     ]
 
 
-def _evaluated(parts: Parts) -> str:
-    return "average" if parts.averaging else "variables"
+def _variables_to_evaluate(parts: Parts) -> str:
+    return "average" if parts.averages else "variables"
 
 
 def _stopping_lines(parts: Parts) -> list[str]:
     patience = literal(parts.on["early_stopping"])
     return [
         "    stopping = early_stopping.update("
-        f"stopping, validation_loss, {_evaluated(parts)}, patience={patience})",
+        f"stopping, validation_loss, {_variables_to_evaluate(parts)}, patience={patience})",
         "    if stopping.should_stop:",
         "        break",
         "variables = stopping.best_params",

@@ -1,4 +1,4 @@
-"""The loader of the program that a study hands over: data that looks like the study's."""
+"""The data loader of the program that a study writes."""
 
 from __future__ import annotations
 
@@ -8,18 +8,22 @@ from jaxreg.study.recipe_parts import Parts
 def loader(parts: Parts) -> str:
     """Writes the function that loads the data."""
     stops = "early_stopping" in parts.on
-    said = "Training, validation and test rows" if stops else "Training and test rows"
-    made = {"circles": _circles, "text": _text}
-    lines = made.get(parts.data, _sklearn)(parts)
-    return "\n    ".join(
-        ("def load_data():", f'"""{said}; put your own data here."""', *lines),
-    )
+    sets = "training, validation and test rows" if stops else "training and test rows"
+    writers = {"circles": _circles, "text": _text}
+    lines = writers.get(parts.data, _sklearn)(parts)
+    doc = f'"""Returns {sets}; put your own data here."""'
+    return "\n    ".join(("def load_data():", doc, *lines))
 
 
 def names(parts: Parts) -> str:
-    """Writes what the function returns."""
-    held_out = "validation_x, validation_labels, " * ("early_stopping" in parts.on)
-    return f"x, labels, {held_out}test_x, test_labels" + ", mean, deviation" * parts.scaled
+    """Writes the names of the values that the function returns."""
+    text = "x, labels, "
+    if "early_stopping" in parts.on:
+        text += "validation_x, validation_labels, "
+    text += "test_x, test_labels"
+    if parts.needs_scale:
+        text += ", mean, stddev"
+    return text
 
 
 def _circles(parts: Parts) -> list[str]:
@@ -38,18 +42,19 @@ def _circles(parts: Parts) -> list[str]:
 def _sklearn(parts: Parts) -> list[str]:
     shape = ", ".join(map(str, parts.task.shape))
     sets = _sets(parts)
-    scaled = "jnp.asarray(scaler.transform(rows), jnp.float32)"
-    scaled += f".reshape(-1, {shape})" * parts.shaped
+    array = "jnp.asarray(scaler.transform(rows), jnp.float32)"
+    if parts.needs_shape:
+        array += f".reshape(-1, {shape})"
     lines = [
         f"x, labels = load_{parts.source}(return_X_y=True)",
-        *_split(parts),
+        *_split_lines(parts),
         "scaler = StandardScaler().fit(x)",
-        *_each(sets, scaled, "rows", sets),
+        *_each(sets, array, "rows", sets),
         *_arrays(sets.replace("x", "labels")),
     ]
-    if parts.scaled:
+    if parts.needs_scale:
         scale = f"jnp.asarray(numbers, jnp.float32).reshape({shape})"
-        lines += _each("mean, deviation", scale, "numbers", "scaler.mean_, scaler.scale_")
+        lines += _each("mean, stddev", scale, "numbers", "scaler.mean_, scaler.scale_")
     return [*lines, f"return {names(parts)}"]
 
 
@@ -57,7 +62,7 @@ def _text(parts: Parts) -> list[str]:
     sets = _sets(parts)
     return [
         "x, labels = sentences(2000, seed=0, noise=0.1)",
-        *_split(parts),
+        *_split_lines(parts),
         *_arrays(sets),
         *_arrays(sets.replace("x", "labels")),
         f"return {names(parts)}",
@@ -68,7 +73,7 @@ def _sets(parts: Parts) -> str:
     return "x, validation_x, test_x" if "early_stopping" in parts.on else "x, test_x"
 
 
-def _split(parts: Parts) -> list[str]:
+def _split_lines(parts: Parts) -> list[str]:
     lines = [
         "x, test_x, labels, test_labels = train_test_split(",
         f"    x, labels, train_size={parts.train_size}, stratify=labels, random_state=0",
@@ -89,7 +94,7 @@ def _arrays(sets: str) -> list[str]:
 
 
 def _each(results: str, value: str, name: str, arguments: str) -> list[str]:
-    """Writes the same expression of several things."""
+    """Assigns the same expression of several arguments to several names."""
     line = f"{results} = ({value} for {name} in ({arguments}))"
     if len(line) <= 96:
         return [line]

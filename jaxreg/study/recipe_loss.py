@@ -1,4 +1,4 @@
-"""The loss of the program that a study hands over."""
+"""The loss of the program that a study writes."""
 
 from __future__ import annotations
 
@@ -12,15 +12,23 @@ CROSS_ENTROPY = "optax.softmax_cross_entropy_with_integer_labels(logits, labels)
 def loss(parts: Parts) -> str:
     """Writes the function from parameters and a batch to the loss."""
     statistics = "batch_norm" in parts.on
-    variables = ", variables" * statistics
-    lines = [f"def loss(params{variables}, x, labels{parts.arguments}):"]
-    known = '{**variables, "params": params}' if statistics else '{"params": params}'
-    lines += [f"variables = {known}", *_keys(parts), *_inputs(parts), *_forward(parts)]
+    if statistics:
+        lines = [
+            f"def loss(params, variables, x, labels{parts.arguments}):",
+            'variables = {**variables, "params": params}',
+        ]
+    else:
+        lines = [
+            f"def loss(params, x, labels{parts.arguments}):",
+            'variables = {"params": params}',
+        ]
+    lines += [*_keys(parts), *_inputs(parts), *_forward(parts)]
     value = _cross_entropy(parts)
-    added = _added(parts)
-    lines += [f"value = {value}", *added] if added else []
-    returned = "value" if added else value
-    lines.append(f"return {returned}{', statistics' * statistics}")
+    additions = _additions(parts)
+    if additions:
+        lines += [f"value = {value}", *additions]
+        value = "value"
+    lines.append(f"return {value}, statistics" if statistics else f"return {value}")
     return "\n    ".join(lines)
 
 
@@ -37,14 +45,21 @@ def _cross_entropy(parts: Parts) -> str:
 
 
 def _uses(parts: Parts) -> list[str]:
-    """Names of the keys that are asked for."""
-    uses = ["policy_key"] * bool(parts.policy) + [f"{name}_key" for name in parts.inputs]
-    uses += ["key"] * any("key=" in TERMS[name].code for name in parts.terms)
-    return uses + ["noise_key"] * parts.noisy + ["again_key"] * ("r_drop" in parts.on)
+    """Lists the names of the keys that the loss uses."""
+    uses = [f"{name}_key" for name in parts.inputs]
+    if parts.policy:
+        uses.insert(0, "policy_key")
+    if any("key=" in TERMS[name].code for name in parts.terms):
+        uses.append("key")
+    if parts.has_noise:
+        uses.append("noise_key")
+    if "r_drop" in parts.on:
+        uses.append("again_key")
+    return uses
 
 
 def _keys(parts: Parts) -> list[str]:
-    """Splits the key among the uses that it has; one alone takes it as it is."""
+    """Splits the key among its uses; a single use takes the key itself."""
     uses = _uses(parts)
     if len(uses) < 2:
         return []
@@ -56,47 +71,53 @@ def _keys(parts: Parts) -> list[str]:
 
 
 def _inputs(parts: Parts) -> list[str]:
-    """Changes the batch, as the study does."""
+    """Changes the batch as the study does."""
+    lines = []
     split = bool(_keys(parts))
-    scale = ", mean=mean, deviation=deviation" * parts.scaled
-    key = "policy_key" if split else "key"
-    policy = [f"x = apply_policy({key}, POLICY, x{scale})"] * bool(parts.policy)
-    return policy + [
-        INPUTS[name]
-        .code.format(
+    if parts.policy:
+        key = "policy_key" if split else "key"
+        scale = ", mean=mean, stddev=stddev" if parts.needs_scale else ""
+        lines.append(f"x = apply_policy({key}, POLICY, x{scale})")
+    for name in parts.inputs:
+        code = INPUTS[name].code.format(
             key=f"{name}_key" if split else "key",
             strength=literal(parts.on[name]),
             num_classes=parts.task.num_classes,
         )
-        .replace("\n", "\n    ")
-        for name in parts.inputs
-    ]
+        lines.append(code.replace("\n", "\n    "))
+    return lines
 
 
 def _forward(parts: Parts) -> list[str]:
-    """Calls the model in training, and names what the terms of the loss ask for."""
-    collections = ["batch_stats"] * ("batch_norm" in parts.on) + ["losses"] * parts.sown
+    """Calls the model in training, and computes the values that terms of the loss use."""
+    statistics = ["batch_stats"] if "batch_norm" in parts.on else []
     result = "logits"
-    if collections:
-        result += ", updated" if parts.sown else ", statistics"
+    if parts.sows:
+        result = "logits, updated"
+    elif statistics:
+        result = "logits, statistics"
     noise = "noise_key" if _keys(parts) else "key"
+    collections = [*statistics, "losses"] if parts.sows else statistics
     lines = [f"{result} = {_call(parts, noise, collections)}"]
-    if parts.sown:
-        rest = "statistics" if "batch_norm" in parts.on else "_"
+    if parts.sows:
+        rest = "statistics" if statistics else "_"
         lines.append(f"penalty, {rest} = linen.pop_penalties(updated)")
     if any("predict" in TERMS[name].code for name in parts.terms):
-        lines.append(f"predict = partial(model.apply, variables{', train=False' * parts.modes})")
+        mode = ", train=False" if parts.has_modes else ""
+        lines.append(f"predict = partial(model.apply, variables{mode})")
     if "r_drop" in parts.on:
-        # A second pass adds neither statistics nor what its layers sow.
-        statistics = [name for name in collections if name == "batch_stats"]
-        call = _call(parts, "again_key", statistics)
-        lines.append(f"again{', _' * bool(statistics)} = {call}")
+        # The statistics and penalties of a second pass are not used.
+        result = "again, _" if statistics else "again"
+        lines.append(f"{result} = {_call(parts, 'again_key', statistics)}")
     return lines
 
 
 def _call(parts: Parts, key: str, collections: list[str]) -> str:
-    arguments = ["variables", "x"] + ["train=True"] * parts.modes
-    arguments += [f'rngs={{"dropout": {key}}}'] * parts.noisy
+    arguments = ["variables", "x"]
+    if parts.has_modes:
+        arguments.append("train=True")
+    if parts.has_noise:
+        arguments.append(f'rngs={{"dropout": {key}}}')
     if collections:
         names = ", ".join(f'"{name}"' for name in collections)
         arguments.append(f"mutable=[{names}]")
@@ -106,9 +127,9 @@ def _call(parts: Parts, key: str, collections: list[str]) -> str:
     return f"model.apply(\n        {', '.join(arguments)}\n    )"
 
 
-def _added(parts: Parts) -> list[str]:
-    """Adds penalties to the loss, as the study does."""
-    lines = ["value += penalty"] * parts.sown
+def _additions(parts: Parts) -> list[str]:
+    """Adds penalties to the loss as the study does."""
+    lines = ["value += penalty"] if parts.sows else []
     for name in parts.terms:
         lines.append(f"value += {literal(parts.on[name])} * {TERMS[name].code}")
     if "flood" in parts.on:

@@ -1,4 +1,4 @@
-"""The optimizer of the program that a study hands over, and the step that it takes."""
+"""The optimizer and the training step of the program that a study writes."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from jaxreg.study.recipe_parts import Parts, literal
 def optimizer(parts: Parts) -> str:
     """Writes the function that makes the optimizer."""
     links = [*_links(parts, BEFORE), "optax.adam(LEARNING_RATE)", *_links(parts, AFTER)]
-    made = links[0]
+    inner = links[0]
     if len(links) > 1:
         chain = ",\n".join(indent(link, " " * 8) for link in links)
-        made = f"optax.chain(\n{chain},\n    )"
-    stages = [made]
+        inner = f"optax.chain(\n{chain},\n    )"
+    stages = [inner]
     for name in parts.wrappers:
         code = AROUND[name].code.format(strength=_strength(parts, name))
         stages.append(code.replace("\n", "\n    "))
@@ -26,38 +26,43 @@ def optimizer(parts: Parts) -> str:
 
 def step(parts: Parts) -> str:
     """Writes the training step."""
-    given = f"x, labels{parts.arguments}"
-    statistics = "batch_norm" in parts.on
-    if statistics:
-        gradient, arguments = "gradient", f"(params, variables, {given})"
-        made = ["gradient = jax.value_and_grad(loss, has_aux=True)"]
-        taken, kept = "(value, statistics), grads", ", **statistics"
-        elsewhere = f"gradient{arguments}[1]"
-    else:
-        gradient, arguments = "jax.value_and_grad(loss)", f"(params, {given})"
-        made, taken, kept = [], "value, grads", ""
-        elsewhere = f"jax.grad(loss){arguments}"
-    update = "optimizer.update(grads, state, params)"
-    if parts.perturbed:
-        asked = f"grad_fn=lambda params: {elsewhere}"
-        update = (
-            "optimizer.update(\n        grads,\n        state,\n        params,\n"
-            f"        {asked},\n    )"
-        )
+    batch = f"x, labels{parts.arguments}"
     lines = [
-        'params = variables["params"]',
-        *made,
-        f"{taken} = {gradient}{arguments}",
-        f"updates, state = {update}",
-        f'return {{"params": optax.apply_updates(params, updates){kept}}}, state, value',
+        "@jax.jit",
+        f"def step(variables, state, {batch}):",
+        '    params = variables["params"]',
     ]
-    return f"@jax.jit\ndef step(variables, state, {given}):\n    " + "\n    ".join(lines)
+    new = '"params": optax.apply_updates(params, updates)'
+    if "batch_norm" in parts.on:
+        lines += [
+            "    gradient = jax.value_and_grad(loss, has_aux=True)",
+            f"    (value, statistics), grads = gradient(params, variables, {batch})",
+        ]
+        gradient = f"gradient(params, variables, {batch})[1]"
+        new += ", **statistics"
+    else:
+        lines.append(f"    value, grads = jax.value_and_grad(loss)(params, {batch})")
+        gradient = f"jax.grad(loss)(params, {batch})"
+    if parts.needs_grad_fn:
+        lines += [
+            "    updates, state = optimizer.update(",
+            "        grads,",
+            "        state,",
+            "        params,",
+            f"        grad_fn=lambda params: {gradient},",
+            "    )",
+        ]
+    else:
+        lines.append("    updates, state = optimizer.update(grads, state, params)")
+    lines.append(f"    return {{{new}}}, state, value")
+    return "\n".join(lines)
 
 
 def average(parts: Parts) -> list[str]:
-    """Writes the lines of a loop that read the variables to evaluate where an average is kept."""
+    """Writes the lines of the loop that read the averaged variables."""
     state = "state" + ".inner_state" * sum(name in parts.on for name in SHARPNESS)
-    state += "[-1]" * ("average_steps" in parts.on)
+    if "average_steps" in parts.on:
+        state += "[-1]"
     return [
         f'    params = transforms.read_average({state}, variables["params"])',
         '    average = {**variables, "params": params}',
@@ -73,6 +78,6 @@ def _links(parts: Parts, table: Mapping[str, Link]) -> list[str]:
 
 
 def _strength(parts: Parts, name: str) -> str:
-    """The strength as it stands in the program; empty where there is none."""
+    """Writes the strength of a technique; empty if it has none."""
     value = parts.on[name]
     return "" if value is None else literal(value)

@@ -1,4 +1,4 @@
-"""What the program that a study hands over consists of."""
+"""Contents of the program that a study writes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SOWING = {"activity_l1", "decorrelation", "l0", "bottleneck"}
 
 
 class Parts(NamedTuple):
-    """What the program consists of, which follows from the recipe and the data."""
+    """Contents of the program, which follow from the recipe and the data."""
 
     on: dict[str, float | None]
     task: Task
@@ -29,84 +29,89 @@ class Parts(NamedTuple):
 
     @property
     def inputs(self) -> list[str]:
-        """What changes a batch before the model sees it, in the order of the study."""
+        """Changes of a batch before the model sees it, in the order of the study."""
         return [name for name in INPUTS if name in self.on]
 
     @property
     def mixes(self) -> bool:
-        """Whether labels become distributions."""
+        """True if labels become distributions."""
         return bool(self.on.keys() & set(MIXING))
 
     @property
     def source(self) -> str:
-        """The data set of scikit-learn that the rows come from."""
+        """Name of the scikit-learn data set that the rows come from."""
         return {"digit_rows": "digits"}.get(self.data, self.data)
 
     @property
-    def shaped(self) -> bool:
-        """Whether rows cannot come flat."""
+    def needs_shape(self) -> bool:
+        """True if rows must keep their shape."""
         special = any("table" not in each for each in kinds(self.on, self.policy))
         return special or bool(self.task.vocabulary)
 
     @property
-    def scaled(self) -> bool:
-        """Whether something asks how the features were standardized."""
+    def needs_scale(self) -> bool:
+        """True if a change of a batch needs the mean and standard deviation of the features."""
         operations = self.policy.names if self.policy else ()
-        return any("deviation" in INPUTS[name].code for name in self.inputs) or any(
+        return any(INPUTS[name].needs_scale for name in self.inputs) or any(
             OPERATIONS[name].measured for name in operations
         )
 
     @property
     def terms(self) -> list[str]:
-        """What is added to the loss, in the order of the study."""
+        """Terms that are added to the loss, in the order of the study."""
         return [name for name in TERMS if name in self.on]
 
     @property
     def links(self) -> list[str]:
-        """What stands before and after Adam in the chain."""
+        """Links before and after Adam in the chain."""
         return [name for name in (*BEFORE, *AFTER) if name in self.on]
 
     @property
     def wrappers(self) -> list[str]:
-        """What is built around the chain, from the inside out."""
+        """Wrappers of the chain, from the inside out."""
         return [name for name in AROUND if name in self.on]
 
     @property
-    def perturbed(self) -> bool:
-        """Whether the optimizer asks for gradients elsewhere."""
+    def needs_grad_fn(self) -> bool:
+        """True if the optimizer computes gradients at other parameters."""
         return bool(self.on.keys() & SHARPNESS)
 
     @property
-    def averaging(self) -> bool:
-        """Whether an average of the parameters is evaluated in their place."""
+    def averages(self) -> bool:
+        """True if an average of the parameters is evaluated."""
         return bool(self.on.keys() & AVERAGING)
 
     @property
-    def sown(self) -> bool:
-        """Whether layers of the model sow penalties."""
+    def sows(self) -> bool:
+        """True if layers of the model sow penalties."""
         return bool(self.on.keys() & SOWING)
 
     @property
-    def noisy(self) -> bool:
-        """Whether layers of the model draw from the stream of noise."""
+    def has_noise(self) -> bool:
+        """True if layers of the model draw noise."""
         return bool(self.on.keys() & {"dropout", "l0", "bottleneck"})
 
     @property
-    def modes(self) -> bool:
-        """Whether the model is another one in training than in evaluation."""
-        return self.noisy or self.sown or "batch_norm" in self.on
+    def has_modes(self) -> bool:
+        """True if the model differs between training and evaluation."""
+        return self.has_noise or self.sows or "batch_norm" in self.on
 
     @property
     def arguments(self) -> str:
-        """What the loss takes besides the batch."""
-        keyed = self.noisy or any("key=" in TERMS[name].code for name in self.terms)
-        scale = ", mean, deviation" * self.scaled
-        keyed = keyed or bool(self.inputs or self.policy)
-        return ", key" * keyed + ", start" * ("distance" in self.on) + scale
+        """Arguments of the loss besides the batch, each with a comma before it."""
+        draws = any("key=" in TERMS[name].code for name in self.terms)
+        text = ""
+        if self.has_noise or draws or self.inputs or self.policy:
+            text += ", key"
+        if "distance" in self.on:
+            text += ", start"
+        if self.needs_scale:
+            text += ", mean, stddev"
+        return text
 
     @property
-    def watched(self) -> str:
-        """The rows that the loop evaluates on: those it stops on must not be the test rows."""
+    def held_out(self) -> str:
+        """Rows that the loop evaluates on; a loop that stops early must not use the test rows."""
         return "validation" if "early_stopping" in self.on else "test"
 
 
@@ -120,5 +125,5 @@ def kinds(on: Iterable[str], policy: Policy | None) -> list[tuple[str, ...]]:
 
 
 def literal(value: float | None) -> str:
-    """Writes a strength with four digits, which no training run can tell from all of them."""
+    """Writes a strength with four digits, which is precise enough for any training run."""
     return f"{value:.4g}"

@@ -10,21 +10,21 @@ from typing import Any
 
 import jax
 
-# The names of what changes the program; runs that share them are trained together.
+# Names of the techniques that change the program; runs that share them are trained together.
 Structure = tuple[str, ...]
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Policy:
-    """Operations on every example of a batch, one after the other, each at random.
+    """Operations that are applied to every example of a batch in turn, each at random.
 
     A pytree of the magnitudes and probabilities, so that a search over them is one program.
 
     Attributes:
-      names: Names of the operations, of :data:`jaxreg.study.operations.OPERATIONS`.
-      magnitudes: Magnitude of each; 0 does nothing.
-      probabilities: Probability with which an example gets each, in ``[0, 1]``.
+      names: Names of operations, from :data:`jaxreg.study.operations.OPERATIONS`.
+      magnitudes: Magnitude of each operation; 0 does nothing.
+      probabilities: Probability of applying each operation to an example, in ``[0, 1]``.
 
     Example:
       >>> from jaxreg.study import Policy
@@ -48,9 +48,9 @@ class Recipe:
     """A strength for every technique; the defaults switch everything off.
 
     A pytree whose leaves are the strengths, so a whole grid of recipes is one recipe with array
-    leaves. What has no strength is static: ``batch_norm`` decides which layers the model has,
-    ``centralize`` which links the optimizer. Penalties without a reference are those of the same
-    name in :mod:`jaxreg.penalties`, summed over the kernels, and weights are ``>= 0``.
+    leaves. Techniques without a strength are static: ``batch_norm`` decides which layers the model
+    has, and ``centralize`` which links the optimizer has. Penalties without a reference have the
+    same name in :mod:`jaxreg.penalties` and are summed over the kernels. Weights are ``>= 0``.
 
     Attributes:
       l1: Weight of the proximal L1 step, ``>= 0``.
@@ -61,7 +61,7 @@ class Recipe:
       patience: Epochs without a better validation loss before a run stops and goes back to
         its best parameters, ``>= 0``; infinity is off.
       elastic_net: Weight of half the L1 and half the L2 penalty, through the gradient.
-      group_lasso: Weight of the penalty of all weights into a unit together.
+      group_lasso: Weight of the penalty on the norm of all weights into a unit.
       orthogonality: Weight of the penalty.
       spectral: Weight of the largest singular values.
       nuclear: Weight of the sums of the singular values.
@@ -82,22 +82,23 @@ class Recipe:
       sparse_units: Weight of the proximal step that closes all weights into a unit together.
       adaptive_l1: Weight of the proximal L1 step in the metric of Adam.
       average_steps: Number of steps :math:`1 / (1 - d)` that the running average of the parameters
-        looks back on, ``>= 1``; it is evaluated, batch statistics are of the newest ones. 0 is off.
+        looks back on, ``>= 1``; 0 is off. The average is evaluated, with the batch statistics of
+        the newest parameters.
       lookahead: Step size of the slow weights, in ``[0, 1]``, every 5 steps; they are evaluated.
       sam: Radius of :func:`jaxreg.transforms.sam`.
       asam: Radius of :func:`jaxreg.transforms.asam`.
-      augmentation: Largest shift and scaling of an image, as a share of its height and of its size;
-        1 turns it by up to 90 degrees.
-      cutout: Side of the box that is erased from an image, as a share in ``[0, 1]`` of its sides.
+      augmentation: Largest shift and scaling of an image, relative to its height and its size;
+        at 1 the image is also rotated by up to 90 degrees.
+      cutout: Sides of the box that is erased from an image, relative to its sides, in ``[0, 1]``.
       cutmix: Parameter of the Beta distribution of :func:`jaxreg.augment.random_cutmix`.
-      mixup: The same of :func:`jaxreg.augment.random_mixup`.
+      mixup: Parameter of the Beta distribution of :func:`jaxreg.augment.random_mixup`.
       jitter: Standard deviation of normal noise on standardized rows.
-      magnitude_warp: Standard deviation of the curve that a series is multiplied with, about 1.
+      magnitude_warp: Standard deviation around 1 of the curve that multiplies a series.
       time_warp: Standard deviation of the logarithm of the speed of a series.
-      token_dropout: Probability that a word becomes an unknown one, in ``[0, 1)``.
+      token_dropout: Probability of replacing a word with the unknown one, in ``[0, 1)``.
       policy: Random operations on the examples of a batch, see :class:`Policy`; None is off.
       batch_norm: Whether every hidden layer is batch-normalized.
-      centralize: Whether the gradients of the kernels lose their mean.
+      centralize: Whether the mean of each kernel's gradient is subtracted.
 
     Example:
       >>> from jaxreg.study import Recipe
@@ -150,39 +151,41 @@ class Recipe:
     def __post_init__(self) -> None:
         """Checks the strengths that are Python numbers; arrays and tracers pass."""
         for name in strength_names():
-            value, (rule, holds) = getattr(self, name), _RULES.get(name, _WEIGHT)
+            value = getattr(self, name)
+            rule, holds = _RULES.get(name, _WEIGHT)
             if isinstance(value, int | float) and not holds(value):
-                raise ValueError(f"`{name}` must be {rule}, got {value}; `Recipe()` is all off.")
+                default = getattr(Recipe, name)
+                raise ValueError(f"`{name}` must be {rule}, got {value}; {default} is off.")
 
     @property
     def structure(self) -> Structure:
-        """Names of what changes the program and is on (needs Python numbers)."""
+        """Names of the techniques that are on and change the program (needs Python numbers)."""
         names = (*strength_names(), *_SWITCHES)
         on = tuple(name for name in names if name not in _ALWAYS and getattr(self, name) > 0)
-        # Policies of the same operations share a program.
+        # Policies with the same operations share a program.
         return on + tuple(f"policy {name}" for name in (self.policy.names if self.policy else ()))
 
     def has(self, name: str) -> bool:
-        """Whether a program has a place for a technique; a traced strength may turn out to be 0."""
+        """Tells if a program must include a technique; a traced strength may turn out to be 0."""
         value = getattr(self, name)
         return name in _ALWAYS or not (isinstance(value, bool | int | float) and value == 0)
 
     def only(self, structure: Structure) -> Recipe:
-        """The recipe with a Python 0 for all that is not in ``structure``.
+        """Returns the recipe with a Python 0 for each technique that is not in ``structure``.
 
-        So a model can leave out the layers of what is off where the strengths are traced.
+        So a model can leave out layers that are off although the strengths are traced.
         """
         off = {name for name in strength_names() if name not in (*structure, *_ALWAYS)}
         return dataclasses.replace(self, **dict.fromkeys(off, 0.0))
 
 
 def strength_names() -> tuple[str, ...]:
-    """Names of all strengths of a recipe."""
+    """Returns the names of all strengths of a recipe."""
     others = (*_SWITCHES, "policy")
     return tuple(f.name for f in dataclasses.fields(Recipe) if f.name not in others)
 
 
-# They cost next to nothing where they are off, and recipes with and without share a program.
+# These cost almost nothing when they are off, so recipes with and without them share a program.
 _ALWAYS = ("l1", "l2", "label_smoothing", "max_norm", "patience")
 _SWITCHES = ("batch_norm", "centralize")
 _WEIGHT = ("finite and at least 0", lambda v: 0 <= v < math.inf)
@@ -199,13 +202,13 @@ _RULES = {
 
 
 def combine(recipes: Sequence[Recipe]) -> Recipe:
-    """Returns the recipe that switches on whatever one of the recipes switches on.
+    """Joins recipes into one that switches on all of their techniques.
 
     Args:
-      recipes: Recipes that set different techniques; of one set twice the last value counts.
+      recipes: Recipes that set different techniques. If two set the same one, the last one counts.
 
     Returns:
-      The combination.
+      The combined recipe.
 
     Example:
       >>> from jaxreg.study.recipes import Recipe, combine

@@ -1,4 +1,4 @@
-"""What a study found, as plain values: the runner fills them, the report reads them."""
+"""Results of a study as plain values: the runner fills them, the report reads them."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ class Arm:
     """One technique at the strength that validation chose, over all seeds.
 
     Attributes:
-      name: Name of the arm, as the command line spells it.
+      name: Name of the arm, as on the command line.
       recipe: The recipe at the chosen strength; its leaves are Python numbers.
-      strength: The chosen strength; None where there is none to choose (the baseline, batch
+      strength: The chosen strength; None for an arm without strengths (the baseline, batch
         normalization, the combination).
       train: Training accuracy, ``[seeds]``.
       validation: Validation accuracy, ``[seeds]``.
       test: Test accuracy, ``[seeds]``.
-      train_loss: Mean training loss of each epoch, ``[epochs, seeds]``; of a run that stopped
-        early, the value of its last epoch repeats.
-      validation_loss: Validation loss after each epoch, ``[epochs, seeds]``; likewise.
-      strengths: The grid of strengths tried, ascending; empty where there is none to choose.
+      train_loss: Mean training loss of each epoch, ``[epochs, seeds]``. A run that stopped early
+        repeats the value of its last epoch.
+      validation_loss: Validation loss after each epoch, ``[epochs, seeds]``, continued likewise.
+      strengths: The grid of strengths tried, ascending; empty for an arm without strengths.
       grid_validation: Validation accuracy, ``[strengths, seeds]``.
       grid_test: Test accuracy, ``[strengths, seeds]``.
       difference: Test accuracy minus the baseline's, paired by seed; all zero for the baseline.
@@ -67,7 +67,7 @@ class Study:
       command: The command that reproduces the study.
       environment: Versions and device: ``python``, ``jax``, ``flax``, ``optax``, ``jaxreg``,
         ``device``.
-      notes: Sentences to print below the table, about what the protocol met on the way.
+      notes: Remarks of the protocol, to print below the table.
     """
 
     data: str

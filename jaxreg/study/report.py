@@ -1,4 +1,4 @@
-"""What a study hands over: the table on the terminal, and the files.
+"""Output of a study: the table on the terminal, and the files.
 
 :func:`print_table` prints the table; :func:`write` writes ``results.csv`` (the table in full
 precision), ``history.csv`` (the losses of every seed and epoch), ``report.html`` and ``recipe.py``.
@@ -32,12 +32,12 @@ __all__ = ["print_table", "write"]
 _TEXT_WIDTH = 100
 _STYLES = {summary.HIGHER: "green", summary.LOWER: "red"}
 _WHOLE: dict[str, str] = {}
-# A table that is too wide with whole words gets these, spelled out below it.
+# Short marks for a table that is too wide; the notes below it spell them out.
 _SHORT = {summary.REFERENCE: "", summary.UNCLEAR: "n.d."}
 
 
 class _Layout(NamedTuple):
-    """How a table is laid out."""
+    """Layout of a table."""
 
     spaces: int
     marks: dict[str, str]
@@ -49,7 +49,7 @@ class _Layout(NamedTuple):
         return "+-" if self.ascii_only else "±"
 
 
-# From the most readable one to the narrowest, which has to do.
+# From the most readable one to the narrowest, which is used if none fits.
 _LAYOUTS = (
     _Layout(spaces=1, marks=_WHOLE, diagnoses=True),
     _Layout(spaces=1, marks=_SHORT, diagnoses=True),
@@ -59,11 +59,11 @@ _LAYOUTS = (
 
 
 def print_table(study: Study, console: Console) -> None:
-    """Prints one row per arm, and what a reader must know to judge it.
+    """Prints one row per arm, and notes that explain the numbers.
 
-    Accuracies are percentages and differences percentage points. No line is wrapped or cut,
-    whatever the width of the console: without a terminal the text is always the same, laid out for
-    100 columns. A terminal with too few for the column of diagnoses gets them below the table.
+    Accuracies are percentages and differences percentage points. Rows are never wrapped or cut,
+    whatever the width of the console. Without a terminal the text is always the same, laid out for
+    100 columns. On a terminal too narrow for the column of diagnoses, they are below the table.
 
     Args:
       study: The study.
@@ -91,7 +91,7 @@ def write(study: Study, folder: Path) -> None:
       folder: An existing folder.
     """
     folder = Path(folder)
-    # All texts first: nothing is written if one of them cannot be made.
+    # All texts are made first, so that an error in one of them leaves no file.
     texts = {
         "results.csv": _results(study),
         "history.csv": _history(study),
@@ -111,7 +111,11 @@ def _table(rows: Sequence[Row], study: Study, layout: _Layout) -> Table:
 
     published = any(row.published is not None for row in rows)
     heads = ["arm", "strength", "train", "valid", "test", "gap"]
-    heads += ["diagnosis"] * layout.diagnoses + ["difference"] + ["published"] * published
+    if layout.diagnoses:
+        heads.append("diagnosis")
+    heads.append("difference")
+    if published:
+        heads.append("published")
     table = Table(
         box=box.ASCII if layout.ascii_only else box.SIMPLE_HEAD,
         padding=(0, layout.spaces, 0, 0),
@@ -127,7 +131,8 @@ def _table(rows: Sequence[Row], study: Study, layout: _Layout) -> Table:
     table.add_column("", no_wrap=True)
     for row in rows:
         cells = _cells(row, layout)
-        cells += [_percent_or_nothing(row.published)] * published
+        if published:
+            cells.append(_percent_or_nothing(row.published))
         mark = Text(layout.marks.get(row.mark, row.mark), style=_STYLES.get(row.mark, "dim"))
         table.add_row(*map(Text, cells), mark, style="bold" if row.chosen else "")
     table.width = Console(width=10_000).measure(table).maximum
@@ -143,18 +148,20 @@ def _title(study: Study) -> str:
 
 
 def _cells(row: Row, layout: _Layout) -> list[str]:
-    reference = row.mark == summary.REFERENCE
     half = summary.percent(row.test.high - row.test.mean)
-    return [
+    cells = [
         row.name,
         summary.number(row.strength),
         summary.percent(row.train),
         summary.percent(row.validation),
         f"{summary.percent(row.test.mean)} {layout.plus_minus} {half}",
         summary.percent(row.gap),
-        *[summary.short(row.diagnosis)] * layout.diagnoses,
-        "" if reference else summary.interval_points(row.difference),
     ]
+    if layout.diagnoses:
+        cells.append(summary.short(row.diagnosis))
+    reference = row.mark == summary.REFERENCE
+    cells.append("" if reference else summary.interval_points(row.difference))
+    return cells
 
 
 def _percent_or_nothing(value: float | None) -> str:
@@ -185,7 +192,7 @@ def _notes(study: Study, rows: Sequence[Row], layout: _Layout) -> Iterable[str]:
 
 
 def _results(study: Study) -> str:
-    """The table in full precision, with the whole recipe of every arm."""
+    """Writes the table in full precision, with the whole recipe of every arm."""
     fields = [field.name for field in dataclasses.fields(Recipe)]
     heads = [
         "arm",
@@ -225,7 +232,7 @@ def _results(study: Study) -> str:
 
 
 def _history(study: Study) -> str:
-    """The losses of every arm, epoch and seed; epochs and seeds count from 1 and 0."""
+    """Writes the losses of every arm, epoch and seed; epochs count from 1 and seeds from 0."""
     lines = (
         [arm.name, epoch, seed, train, validation]
         for arm in study.arms
@@ -246,5 +253,5 @@ def _csv(heads: Sequence[str], lines: Iterable[Sequence[Any]]) -> str:
 
 
 def _exact(value: Any) -> Any:
-    """Writes a NumPy number with the digits that give back the same number of its own type."""
+    """Writes a NumPy number with enough digits to read back the same value."""
     return str(value) if isinstance(value, np.generic) else value

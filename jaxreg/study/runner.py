@@ -1,4 +1,4 @@
-"""Training: one compiled program per structure trains every recipe and seed that share it."""
+"""Training: one compiled program for all recipes and seeds that share a structure."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from jaxreg.study import inputs, terms
 from jaxreg.study.data import Array, Split, Splitter
 from jaxreg.study.models import Model, from_linen
 from jaxreg.study.operations import apply_policy, check_suited
-from jaxreg.study.optimizers import evaluated, optimizer
+from jaxreg.study.optimizers import optimizer, params_to_evaluate
 from jaxreg.study.recipes import Recipe, Structure
 from jaxreg.training import early_stopping
 
 MakeModel = Callable[[Recipe], nn.Module | Model]
 Progress = Callable[[Sequence[int], np.ndarray], None]
 
-# On an accelerator so many runs advance together; on a CPU one after the other is faster, because
-# the parameters of one run and its optimizer fit in the cache.
+# Number of runs that train together on an accelerator. On CPU one run at a time is faster, because
+# its parameters and optimizer state fit in the cache.
 _RUNS_TOGETHER = 128
 
 
@@ -51,7 +51,7 @@ class Runs(NamedTuple):
 
 
 class _Plan(NamedTuple):
-    """What the compiled program depends on besides its arguments."""
+    """Static values that the compiled program depends on."""
 
     make_model: MakeModel
     epochs: int
@@ -89,21 +89,21 @@ def run(
     A seed decides the split, the initial weights, the order of the batches and the noise, so two
     recipes are paired by seed. Every epoch takes the rows in a new order and leaves out those
     that do not fill a batch. A recipe with a finite patience is evaluated at its best validation
-    loss, any other at its end.
+    loss, any other recipe at its end.
 
     Args:
       make_model: Function from a recipe, whose strengths are traced, to a Linen module called as
-        ``module(x, train=...)``, or to a :class:`jaxreg.study.Model`. A strength that is off and
-        would cost something is the Python number 0. Pass the same function again to reuse the
-        compiled programs.
-      data: Function from a seed to its :class:`jaxreg.study.Split`, the same sizes for all.
+        ``module(x, train=...)``, or to a :class:`jaxreg.study.Model`. Strengths of costly
+        techniques that are off are the Python number 0, so that the model can leave them out.
+        Pass the same function again to reuse the compiled programs.
+      data: Function from a seed to its :class:`jaxreg.study.Split`; all splits have the same sizes.
       recipes: The recipes, with Python numbers as strengths.
       seeds: Number of seeds; the seeds are ``0, 1, ..., seeds - 1``.
       epochs: Number of epochs.
       batch_size: Rows of a batch, at most the training rows.
       learning_rate: Learning rate.
-      progress: Called with the indices of the recipes just trained and their validation
-        accuracies, ``[indices, seeds]``.
+      progress: Function that is called with the indices of the recipes just trained and their
+        validation accuracies, ``[indices, seeds]``.
 
     Returns:
       The results.
@@ -114,9 +114,9 @@ def run(
 
     Example:
       >>> import numpy as np
-      >>> from jaxreg.study import Recipe, mlp, run, stratified
+      >>> from jaxreg.study import Recipe, mlp, run, stratified_split
       >>> x = np.random.default_rng(0).normal(size=(200, 2))
-      >>> data = stratified(x, (x[:, 0] > 0).astype(int), train_size=60)
+      >>> data = stratified_split(x, (x[:, 0] > 0).astype(int), train_size=60)
       >>> runs = run(mlp((4,), 2), data, [Recipe(), Recipe(l2=1.0)], seeds=2, epochs=1)
       >>> runs.test.shape
       (2, 2)
@@ -151,7 +151,7 @@ def _check_counts(**counts: int) -> None:
 
 
 def _splits(plan: _Plan, data: Splitter, seeds: int) -> Split:
-    """Stacks the splits of all seeds and puts a copy on every device, once for all blocks."""
+    """Stacks the splits of all seeds and copies them to every device, once for all blocks."""
     splits = Split(*map(np.stack, zip(*map(data, range(seeds)), strict=True)))
     rows = splits.train_y.shape[1]
     if plan.batch_size > rows:
@@ -162,7 +162,7 @@ def _splits(plan: _Plan, data: Splitter, seeds: int) -> Split:
 
 
 def _blocks(recipes: Sequence[Recipe], size: int) -> Iterator[tuple[Structure, list[int]]]:
-    """Yields the indices of up to ``size`` recipes at a time that share a structure."""
+    """Yields each structure with the indices of up to ``size`` recipes that share it."""
     groups: dict[Structure, list[int]] = {}
     for index, recipe in enumerate(recipes):
         groups.setdefault(recipe.structure, []).append(index)
@@ -178,13 +178,13 @@ def _mesh(devices: tuple[Any, ...]) -> jax.sharding.Mesh:
 def _train_block(
     plan: _Plan, recipes: Sequence[Recipe], splits: Split, seeds: int, block_size: int
 ) -> Runs:
-    """Trains ``recipes``, filled up to ``block_size`` so that the program keeps its shapes."""
+    """Trains ``recipes``, padded to ``block_size`` so that all blocks share a program."""
     filled = [*recipes, *[recipes[-1]] * (block_size - len(recipes))]
     stacked = jax.tree.map(
         lambda *strengths: np.repeat(np.asarray(strengths, np.float32), seeds), *filled
     )
     count = block_size * seeds
-    # Every device gets the same number of runs; the surplus repeats the last one.
+    # Every device gets the same number of runs; the last run is repeated to fill up.
     rows = np.minimum(np.arange(-(-count // len(plan.devices)) * len(plan.devices)), count - 1)
     out = _train_runs(plan, jax.tree.map(lambda leaf: leaf[rows], stacked), rows % seeds, splits)
 
@@ -197,7 +197,7 @@ def _train_block(
 
 @partial(jax.jit, static_argnums=0)
 def _train_runs(plan: _Plan, recipes: Recipe, seeds: jax.Array, splits: Split) -> Runs:
-    """Trains one run per row of ``recipes`` and ``seeds``; the devices share the rows."""
+    """Trains one run per row of ``recipes`` and ``seeds``, which are sharded over devices."""
 
     def train_rows(recipes, seeds, splits):
         def train_row(row):
@@ -205,17 +205,18 @@ def _train_runs(plan: _Plan, recipes: Recipe, seeds: jax.Array, splits: Split) -
             split = jax.tree.map(lambda array: array[seed], splits)
             return _train(plan, recipe, split, jax.random.key(seed))
 
-        # A batch of one would turn the branch of a stopped run into a selection.
+        # Under a batch of one, `cond` would become `select` and train stopped runs as well.
         size = None if plan.together == 1 else plan.together
         return jax.lax.map(train_row, (recipes, seeds), batch_size=size)
 
-    runs, everywhere = PartitionSpec("runs"), PartitionSpec()
+    by_run = PartitionSpec("runs")
+    replicated = PartitionSpec()
     return jax.shard_map(
         train_rows,
         mesh=_mesh(plan.devices),
-        in_specs=(runs, runs, everywhere),
-        out_specs=runs,
-        # Keys and zeros made inside a scan do not carry the mark that the check looks for.
+        in_specs=(by_run, by_run, replicated),
+        out_specs=by_run,
+        # Keys and zeros made inside a scan are not marked as varying, so the check would fail.
         check_vma=False,
     )(recipes, seeds, splits)
 
@@ -238,7 +239,7 @@ def _train(plan: _Plan, recipe: Recipe, split: Split, key: jax.Array) -> Runs:
     )
 
     def epoch(state, key):
-        # A run that stopped stays as it is; alone on its device it also costs nothing any more.
+        # A stopped run no longer changes. If runs train one at a time, it also costs nothing.
         state = jax.lax.cond(
             state.stopping.should_stop,
             lambda state: state,
@@ -267,7 +268,8 @@ def _results(
 
 
 def _to_evaluate(recipe: Recipe, variables: Any, state: optax.OptState) -> Any:
-    return {**variables, "params": evaluated(recipe, state, variables["params"])}
+    params = params_to_evaluate(recipe, state, variables["params"])
+    return {**variables, "params": params}
 
 
 def _evaluate(
@@ -287,17 +289,17 @@ def _loss(
     start: Any,
     key: jax.Array,
 ) -> tuple[jax.Array, Any]:
-    """Cross entropy of a batch, with what the recipe and the model add; and the new variables."""
+    """Returns the loss of a batch with all penalties, and the new variables."""
     if recipe.policy is not None:
         moved = apply_policy(
             jax.random.fold_in(key, 3),
             recipe.policy,
             rows.x,
             mean=rows.mean,
-            deviation=rows.deviation,
+            stddev=rows.stddev,
         )
         rows = rows._replace(x=moved)
-    rows = inputs.changed(jax.random.fold_in(key, 2), recipe, plan.structure, rows)
+    rows = inputs.change_batch(jax.random.fold_in(key, 2), recipe, plan.structure, rows)
     x = rows.x
     logits, updated = model.train(variables, x, key)
     penalties = jax.tree.leaves(updated.get("losses"))
@@ -313,14 +315,14 @@ def _loss(
         again=model.train(variables, x, again_key)[0] if twice else None,
         key=probe_key,
     )
-    value = terms.added(sum(penalties, start=value), recipe, plan.structure, view)
+    value = terms.add_terms(sum(penalties, start=value), recipe, plan.structure, view)
     if "flood" in plan.structure:
         value = targets.flood(value, level=recipe.flood)
-    return value, {name: kept for name, kept in updated.items() if name != "losses"}
+    return value, {name: part for name, part in updated.items() if name != "losses"}
 
 
 def _cross_entropy(logits: jax.Array, labels: jax.Array, alpha: Any) -> jax.Array:
-    """Cross entropy of smoothed class ids, or of distributions where the recipe mixes labels."""
+    """Returns the cross entropy of class ids, or of distributions if the recipe mixes labels."""
     if labels.ndim < logits.ndim:
         return targets.smoothed_cross_entropy(logits, labels, alpha=alpha)
     return optax.softmax_cross_entropy(logits, optax.smooth_labels(labels, alpha)).mean()
@@ -335,7 +337,7 @@ def _epoch(
     state: _State,
     key: jax.Array,
 ) -> _State:
-    """One pass over the training rows, then the validation loss."""
+    """Trains for one epoch, then measures the validation loss."""
     rows = split.train_y.shape[0]
     steps = rows // plan.batch_size
     order_key, noise_key = jax.random.split(key)
@@ -343,9 +345,10 @@ def _epoch(
 
     def loss(params, variables, batch, key):
         variables = {**variables, "params": params}
-        x, y = split.train_x[batch], split.train_y[batch]
+        x = split.train_x[batch]
+        y = split.train_y[batch]
         num_classes = jax.eval_shape(model.predict, variables, x).shape[-1]
-        rows = inputs.Batch(x, y, split.mean, split.deviation, num_classes)
+        rows = inputs.Batch(x, y, split.mean, split.stddev, num_classes)
         return _loss(plan, model, recipe, variables, rows, state.start, key)
 
     def step(carry, inputs):

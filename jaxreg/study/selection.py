@@ -16,7 +16,7 @@ from jaxreg.study.techniques import Grid
 Train = Callable[[Sequence[Recipe]], Runs]
 
 _RESAMPLES = 10_000
-# Digits after the point that count: below the share of one row, above the error of float32.
+# Decimal places to compare: finer than the share of one row, coarser than the error of float32.
 _DIGITS = 6
 
 
@@ -29,9 +29,9 @@ class Comparison(NamedTuple):
 
 
 def best(validation: np.ndarray, loss: np.ndarray) -> int:
-    """Returns the row with the best mean validation accuracy, of equal ones the lowest loss.
+    """Returns the row with the best mean validation accuracy; ties go to the lowest loss.
 
-    Means that agree in six digits after the point are equal; of rows equal in both the first wins.
+    Means are compared to six decimal places. The first of rows that are equal in both wins.
 
     Args:
       validation: Validation accuracy, ``[rows, seeds]``.
@@ -46,19 +46,19 @@ def best(validation: np.ndarray, loss: np.ndarray) -> int:
       >>> selection.best(np.array([[0.8], [0.9], [0.9]]), np.array([[0.1], [0.4], [0.3]]))
       2
     """
-    # Accuracies come in float32, so the same number of rows may differ in the seventh digit.
+    # Accuracies are float32, so equal counts of right answers may differ in the seventh digit.
     accuracy = np.round(np.mean(validation, axis=1, dtype=np.float64), _DIGITS)
     mean_loss = np.round(np.mean(loss, axis=1, dtype=np.float64), _DIGITS)
     return int(np.lexsort((np.nan_to_num(mean_loss, nan=np.inf), -accuracy))[0])
 
 
 def paired_difference(values: np.ndarray, baseline: np.ndarray) -> Interval:
-    r"""Mean of paired differences with a 95 % expanded percentile bootstrap interval.
+    r"""Computes the mean of paired differences with a 95% expanded percentile bootstrap interval.
 
-    The interval has its ends at the shares :math:`\alpha` and :math:`1 - \alpha` of the means of
-    resampled pairs. Resampling :math:`n` pairs makes the mean look more certain than it is, so
-    :math:`\alpha` lies further out than 0.025, by as much as Student's interval is wider than the
-    normal one (Hesterberg 2015, What Teachers Should Know About the Bootstrap):
+    The interval ends at the quantiles :math:`\alpha` and :math:`1 - \alpha` of the means of
+    resampled pairs. Resampling :math:`n` pairs makes the mean look more certain than it is. So
+    :math:`\alpha` is smaller than 0.025, by as much as Student's interval is wider than the normal
+    one (Hesterberg 2015, What Teachers Should Know About the Bootstrap):
 
     .. math::
 
@@ -66,10 +66,10 @@ def paired_difference(values: np.ndarray, baseline: np.ndarray) -> Interval:
 
     Args:
       values: One value per seed, ``[seeds]``; at least 2 seeds.
-      baseline: Those of the baseline for the same seeds, ``[seeds]``.
+      baseline: The baseline's values for the same seeds, ``[seeds]``.
 
     Returns:
-      The interval; the same numbers always give the same one.
+      The interval, which is the same for the same numbers.
 
     Raises:
       ValueError: There are fewer than two seeds.
@@ -81,31 +81,32 @@ def paired_difference(values: np.ndarray, baseline: np.ndarray) -> Interval:
       >>> interval.low <= interval.mean == 2 <= interval.high
       True
     """
-    # Rounded, so that runs with the same number of right answers differ by exactly nothing.
+    # Rounding makes runs with the same number of right answers differ by exactly 0.
     differences = np.round(
         np.asarray(values, np.float64) - np.asarray(baseline, np.float64), _DIGITS
     )
     count = len(differences)
     if count < 2:
         raise ValueError(f"`values` must have at least 2 seeds, got {count}.")
-    share = _expanded(count)
+    share = _tail_share(count)
     picks = np.random.default_rng(0).integers(count, size=(_RESAMPLES, count))
     low, high = np.quantile(differences[picks].mean(axis=1), [share, 1 - share])
     return Interval(float(differences.mean()), float(low), float(high))
 
 
-def _expanded(count: int) -> float:
-    """Share of the resampled means to leave out at either end for ``count`` pairs."""
-    student, normal = extra("scipy.stats").t, extra("scipy.stats").norm
-    return float(normal.cdf(-np.sqrt(count / (count - 1)) * student.ppf(0.975, count - 1)))
+def _tail_share(count: int) -> float:
+    """Returns the share of means beyond each end of the interval, for ``count`` pairs."""
+    stats = extra("scipy.stats")
+    quantile = stats.t.ppf(0.975, count - 1)
+    return float(stats.norm.cdf(-np.sqrt(count / (count - 1)) * quantile))
 
 
 def compare(train: Train, grids: Sequence[Grid], *, combined: bool = False) -> Comparison:
     """Runs the protocol over arms.
 
-    Every arm gets the strength with the best mean validation accuracy over seeds. The combined
-    arm joins the arms that beat the baseline on validation, at their strengths, the best two, the
-    best three, and so on; validation chooses among these too. The test set takes no part in any
+    Every arm gets the strength with the best mean validation accuracy over seeds. The combined arm
+    joins arms that beat the baseline on validation, at their chosen strengths: the best two, the
+    best three, and so on. Validation chooses among these too. The test set takes no part in any
     choice.
 
     Args:
@@ -124,9 +125,9 @@ def compare(train: Train, grids: Sequence[Grid], *, combined: bool = False) -> C
     Example:
       >>> from functools import partial
       >>> import numpy as np
-      >>> from jaxreg.study import compare, grid, mlp, run, stratified
+      >>> from jaxreg.study import compare, grid, mlp, run, stratified_split
       >>> x = np.random.default_rng(0).normal(size=(200, 2))
-      >>> split = stratified(x, (x[:, 0] > 0).astype(int), train_size=60)
+      >>> split = stratified_split(x, (x[:, 0] > 0).astype(int), train_size=60)
       >>> train = partial(run, mlp((4,), 2), split, seeds=2, epochs=1)
       >>> found = compare(train, [grid("baseline"), grid("l2")])
       >>> found.arms[1].grid_validation.shape
@@ -179,21 +180,21 @@ def _candidates(arms: Sequence[Arm]) -> tuple[list[Recipe], tuple[str, ...]]:
     """Joins the best two, the best three, ... of the arms that beat the baseline."""
     baseline, *others = arms
     gains = np.array([_gain(arm.validation, baseline.validation) for arm in others])
-    # Of equal gains the first in the table goes first.
+    # A stable sort keeps the order of the table for equal gains.
     ranked = [others[i] for i in np.argsort(-gains, kind="stable")]
     beating = int((gains > 0).sum())
     joined = [combine([arm.recipe for arm in ranked[:n]]) for n in range(2, max(beating, 2) + 1)]
-    plural = "s" if len(joined) > 1 else ""
-    notes = [f"combined: the best of {len(joined)} combination{plural} on validation."]
+    noun = "combinations" if len(joined) > 1 else "combination"
+    notes = [f"combined: the best of {len(joined)} {noun} on validation."]
     if beating < 2:
         notes.append(
-            f"Fewer than two arms ({beating}) beat the baseline on validation, so the combined arm "
-            f"joins the best two all the same: {ranked[0].name} and {ranked[1].name}."
+            f"Fewer than two arms ({beating}) beat the baseline on validation; the combined arm "
+            f"joins the best two anyway: {ranked[0].name} and {ranked[1].name}."
         )
     return joined, tuple(notes)
 
 
 def _gain(values: np.ndarray, baseline: np.ndarray) -> float:
-    """Mean difference, zero where only the error of float32 is left."""
+    """Returns the mean difference, rounded so that the error of float32 becomes zero."""
     difference = np.asarray(values, np.float64) - np.asarray(baseline, np.float64)
     return float(np.round(difference.mean(), _DIGITS))

@@ -1,20 +1,21 @@
-"""Sentences from a small grammar with a feeling to tell: text that needs no download.
+"""Sentences of good or bad sentiment from a small grammar: text that needs no download.
 
-A sentence says of one thing that it was good or bad, perhaps with a ``not`` that turns it around,
-and perhaps of another one in a subordinate clause, which does not count::
+The main clause says that something was good or bad; a ``not`` may negate it. A subordinate clause
+about something else may follow, which does not count::
 
     the waiter was not really charming although my soup seemed bland      -> bad
     this concert seemed superb                                            -> good
 
-Words are as frequent as in a language, the k-th one of a kind with probability proportional to
-:math:`1 / (k + 2)`, so that many words of the test set are rare in a small training set.
+Words are about as frequent as in a natural language: the k-th word of a kind has a probability
+proportional to :math:`1 / (k + 2)`, so many words of the test set are rare in a small training set.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-PADDING, UNKNOWN = 0, 1
+PADDING = 0
+UNKNOWN = 1
 LENGTH = 12
 
 
@@ -48,10 +49,10 @@ def sentences(count: int, *, seed: int, noise: float) -> tuple[np.ndarray, np.nd
     Args:
       count: Number of sentences.
       seed: Seed of the words.
-      noise: Share of the labels, in ``[0, 1]``, that are turned around.
+      noise: Share of the labels that are flipped, in ``[0, 1]``.
 
     Returns:
-      Ids of :data:`WORDS`, ``[count, LENGTH]``, filled up with ``PADDING``, and the labels
+      Ids of :data:`WORDS`, ``[count, LENGTH]``, padded with ``PADDING``, and the labels
       ``[count]``: 1 for good and 0 for bad.
 
     Example:
@@ -73,12 +74,19 @@ def sentences(count: int, *, seed: int, noise: float) -> tuple[np.ndarray, np.nd
 
 
 def _clause(rng: np.random.Generator) -> tuple[list[str], bool]:
-    """Words of a clause, and whether what they say is good."""
-    good, negated = rng.random() < 0.5, rng.random() < 0.3
+    """Returns the words of a clause, and True if the clause is positive."""
+    good = rng.random() < 0.5
+    negated = rng.random() < 0.3
     words = [_one_of(rng, ["the", "this", "that", "my"]), _frequent(rng, _NOUNS)]
-    words += [_one_of(rng, ["was", "seemed"]), *["not"] * negated]
-    words += [_one_of(rng, ["really", "very", "rather"])] * (rng.random() < 0.3)
-    return [*words, _frequent(rng, _GOOD if good else _BAD)], good != negated
+    words.append(_one_of(rng, ["was", "seemed"]))
+    if negated:
+        words.append("not")
+    # The adverb is drawn even if it is left out; otherwise the data set would change.
+    adverb = _one_of(rng, ["really", "very", "rather"])
+    if rng.random() < 0.3:
+        words.append(adverb)
+    words.append(_frequent(rng, _GOOD if good else _BAD))
+    return words, good != negated
 
 
 def _one_of(rng: np.random.Generator, words: list[str]) -> str:

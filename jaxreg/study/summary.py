@@ -1,4 +1,4 @@
-"""The numbers and the sentences that the terminal, the page and the recipe have in common."""
+"""Numbers and sentences shared by the terminal, the page and the recipe."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxreg.diagnosis import Verdict, diagnose
 from jaxreg.study.data import TASKS
 from jaxreg.study.recipes import Recipe
 from jaxreg.study.records import Arm, Interval, Study
 from jaxreg.study.techniques import PUBLISHED, TECHNIQUES
-from jaxreg.training.diagnosis import Verdict, diagnose
 
 REFERENCE = "reference"
 HIGHER = "higher"
@@ -19,8 +19,8 @@ LOWER = "lower"
 UNCLEAR = "not distinguishable"
 
 ONLY_BASELINE = "The baseline is the only arm"
-# The fewest seeds with which all of them on one side of the baseline (probability 2 / 2^seeds if
-# the sides were coin flips) would be rarer than 5%.
+# With fewer seeds, chance alone would put all of them on one side of the baseline in more than 5%
+# of studies (its probability is 2 / 2^seeds).
 _LEAST_SEEDS = 6
 _UNCLEAR_NOTE = (
     "not distinguishable: the 95% interval of the difference contains zero, so the arm may be "
@@ -30,20 +30,20 @@ _FEW_SEEDS_NOTE = (
     f"not distinguishable: fewer than {_LEAST_SEEDS} seeds cannot tell an arm from the baseline."
 )
 SELECTION_NOTE = (
-    "Strengths, stopping epochs and the final recipe were chosen on validation; the test rows are "
+    "Strengths, stopping epochs and the final recipe were chosen on validation. The test rows are "
     "the same for all seeds and took no part in any choice. The intervals are over seeds (initial "
     "weights, batches, and re-splits of training and validation rows), not over new test data, and "
     "are not adjusted for the number of arms: the best of many arms looks better than it is."
 )
 PUBLISHED_NOTE = (
-    "The published figures differ because their script evaluates on the points it trained on "
-    "(compare them with the train column); here L1 is a proximal step and L2 is decoupled decay, "
-    "and every figure is a mean over seeds."
+    "The published figures differ because their script evaluates on its training points; compare "
+    "them with the train column. Here L1 is a proximal step, L2 is decoupled decay, and every "
+    "figure is a mean over seeds."
 )
 DIAGNOSIS_NOTE = (
-    "diagnosis: what the losses by themselves tell, with the numbers in jaxreg diagnose: too "
-    "little or too much regularization, overfitting, underfitting. Smoothed and mixed labels keep "
-    "losses up, which looks like too much even where accuracy rises."
+    "diagnosis: too little or too much regularization, overfitting or underfitting, judged by the "
+    "losses alone; jaxreg diagnose shows the numbers. Smoothed and mixed labels raise the losses, "
+    "so they can read as too much even if accuracy rises."
 )
 _SHORT_VERDICTS = {
     Verdict.TOO_LITTLE: "too little",
@@ -82,30 +82,27 @@ def rows(study: Study) -> list[Row]:
             diagnosis=diagnosis(arm, study),
             mark=mark(arm, study),
             chosen=arm.name == study.chosen,
-            published=_published(arm, study),
+            published=_published_accuracy(arm, study),
         )
         for arm in study.arms
     ]
 
 
-def _published(arm: Arm, study: Study) -> float | None:
-    """Returns the published accuracy of an arm that ran as the published one did, else None."""
+def _published_accuracy(arm: Arm, study: Study) -> float | None:
+    """Returns the published accuracy if the arm ran with the published settings, else None."""
     figure = PUBLISHED.get(study.data, {}).get(arm.name)
     if figure is None:
         return None
     task = TASKS[study.data]
     strength = () if arm.strength is None else (arm.strength,)
-    same = (study.epochs, study.sizes[0], strength) == (
-        task.epochs,
-        task.train_size,
-        task.strengths.get(arm.name, ()),
-    )
-    return figure if same else None
+    settings = (study.epochs, study.sizes[0], strength)
+    published = (task.epochs, task.train_size, task.strengths.get(arm.name, ()))
+    return figure if settings == published else None
 
 
 def mean_interval(values: np.ndarray) -> Interval:
     """Returns the mean with its 95% Student interval over seeds (the mean alone for one seed)."""
-    # SciPy comes with scikit-learn, and only a finished study gets here.
+    # SciPy is slow to import, and only a finished study needs it.
     from scipy import stats
 
     center = mean(values)
@@ -122,7 +119,7 @@ def mean(values: np.ndarray) -> float:
 
 
 def mark(arm: Arm, study: Study) -> str:
-    """Says on which side of the baseline an arm is, where its interval allows that."""
+    """Says on which side of the baseline an arm is, if its interval excludes zero."""
     if arm is study.arms[0]:
         return REFERENCE
     if study.seeds < _LEAST_SEEDS:
@@ -135,18 +132,18 @@ def mark(arm: Arm, study: Study) -> str:
 
 
 def diagnosis(arm: Arm, study: Study) -> Verdict:
-    """Tells from the losses of an arm, beside those of the baseline, what ails it."""
+    """Diagnoses an arm by its losses and the baseline's."""
     baseline = study.arms[0]
     return diagnose(arm, baseline=None if arm is baseline else baseline).verdict
 
 
 def short(verdict: Verdict) -> str:
-    """Writes a verdict in a word or two, for a column."""
+    """Writes a verdict in one or two words, for a column."""
     return _SHORT_VERDICTS.get(verdict, str(verdict))
 
 
 def unclear_note(study: Study) -> str:
-    """Says what the mark of an arm that may be no better than the baseline means."""
+    """Explains the mark of an arm that may be no better than the baseline."""
     return _FEW_SEEDS_NOTE if study.seeds < _LEAST_SEEDS else _UNCLEAR_NOTE
 
 
@@ -156,7 +153,7 @@ def chosen_arm(study: Study) -> Arm:
 
 
 def techniques(recipe: Recipe) -> list[tuple[str, float | None]]:
-    """Lists what a recipe switches on, by arm name; None stands where there is no strength."""
+    """Lists the techniques of a recipe, by arm name; None marks one without a strength."""
     off = Recipe()
     on = [each for each in TECHNIQUES if getattr(recipe, each.field) != getattr(off, each.field)]
     with_strength = [(each.name, float(getattr(recipe, each.field))) for each in on if each.low]
@@ -172,17 +169,18 @@ def recipe_text(recipe: Recipe) -> str:
       l2 0.5 + batch_norm
     """
     parts = [f"{name} {number(value)}".strip() for name, value in techniques(recipe)]
-    parts += [f"policy ({recipe.policy})"] if recipe.policy else []
-    return " + ".join(parts) if parts else "no regularization"
+    if recipe.policy:
+        parts.append(f"policy ({recipe.policy})")
+    return " + ".join(parts) or "no regularization"
 
 
 def number(value: float | None) -> str:
-    """Writes a strength with three digits; nothing for None."""
+    """Writes a strength with three digits; None becomes an empty text."""
     return "" if value is None else f"{value:.3g}"
 
 
 def percent(value: float) -> str:
-    """Writes a fraction as a percentage with one decimal, without the sign."""
+    """Writes a fraction as a percentage with one decimal, without the percent sign."""
     return f"{100 * value:.1f}"
 
 
@@ -197,7 +195,7 @@ def interval_points(interval: Interval) -> str:
 
 
 def verdict(study: Study) -> str:
-    """Says in one sentence what was chosen and how sure that is."""
+    """Says in one sentence which arm was chosen and how certain its gain is."""
     arm = chosen_arm(study)
     test = f"{percent(mean(arm.test))}% on test"
     if len(study.arms) == 1:
@@ -207,13 +205,14 @@ def verdict(study: Study) -> str:
     name = arm.name.replace("_", " ")
     detail = number(arm.strength) or recipe_text(arm.recipe).replace("_", " ")
     label = name if detail == name else f"{name} ({detail})"
-    low, high = points(arm.difference.low), points(arm.difference.high)
+    low = points(arm.difference.low)
+    high = points(arm.difference.high)
     interval = f"(95% interval {low} to {high})"
     side = {HIGHER: "above", LOWER: "below"}.get(mark(arm, study))
     if side is None:
         change = (
             f"{points(arm.difference.mean)} points against the baseline {interval}, "
-            "which is not distinguishable from no difference"
+            "which is not distinguishable from zero"
         )
     else:
         change = f"{abs(100 * arm.difference.mean):.2f} points {side} the baseline {interval}"
@@ -221,7 +220,7 @@ def verdict(study: Study) -> str:
 
 
 def combinations(study: Study) -> list[str]:
-    """Spells out the arms that mix techniques, one line each."""
+    """Writes the recipes of arms with more than one technique, one line each."""
     return [
         f"{arm.name} = {recipe_text(arm.recipe)}"
         for arm in study.arms

@@ -1,4 +1,4 @@
-"""The techniques of a study, one row each: what it sets in a recipe, and where its code stands."""
+"""The techniques of a study: for each one its field of a recipe, its grid and its function."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from jaxreg.study.recipes import Recipe
 
-# What the rows of a data set can be, which the shape and the dtype of a row tell.
+# Kinds of rows, which follow from their shape and dtype.
 KINDS = {
     "table": "numbers [features]",
     "series": "numbers [time, channels]",
@@ -19,17 +19,17 @@ NUMBERS = ("table", "series", "image")
 
 @dataclass(frozen=True)
 class Technique:
-    """One technique of a study: what it sets in a recipe, and where its code stands.
+    """One technique of a study: its field of a recipe, its grid and its function.
 
     Attributes:
       name: Name of the arm.
       field: Field of :class:`Recipe` that it sets.
-      function: Address of the code behind it.
-      summary: What it does, in a few words.
-      low: Smallest strength of the default grid; None where there is nothing to choose.
-      high: Largest strength of the default grid; None likewise.
-      needs: What else its recipes set.
-      kinds: The kinds of rows that it is for.
+      function: Full name of the function behind it.
+      summary: Its effect in a few words.
+      low: Smallest strength of the default grid; None if it has no strength.
+      high: Largest strength of the default grid; None if it has no strength.
+      needs: Other fields that its recipes set, with their values.
+      kinds: Kinds of rows that it is for.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Technique:
     kinds: tuple[str, ...] = tuple(KINDS)
 
     def recipe(self, strength: float | None = None) -> Recipe:
-        """The recipe with this technique alone; without a strength where there is none."""
+        """Returns the recipe with this technique alone; pass no strength if it has none."""
         changed: dict[str, Any] = dict(self.needs)
         changed[self.field] = True if strength is None else strength
         return Recipe(**changed)
@@ -123,7 +123,7 @@ TECHNIQUES = (
         name="orthogonality",
         field="orthogonality",
         function="jaxreg.penalties.orthogonality",
-        summary="kernels near orthogonal ones",
+        summary="distance of the kernels to orthogonal ones",
         low=0.0001,
         high=0.1,
     ),
@@ -171,7 +171,7 @@ TECHNIQUES = (
         name="l0",
         field="l0",
         function="jaxreg.penalties.hard_concrete_l0",
-        summary="gates on the hidden units that close for good",
+        summary="number of open gates on the hidden units",
         low=1e-05,
         high=0.01,
     ),
@@ -179,7 +179,7 @@ TECHNIQUES = (
         name="jacobian",
         field="jacobian",
         function="jaxreg.smoothness.jacobian",
-        summary="derivatives of the logits by the inputs",
+        summary="derivatives of the logits with respect to the inputs",
         low=0.0001,
         high=0.1,
         kinds=NUMBERS,
@@ -197,7 +197,7 @@ TECHNIQUES = (
         name="graph_laplacian",
         field="graph_laplacian",
         function="jaxreg.smoothness.graph_laplacian",
-        summary="predictions of near rows near each other",
+        summary="different predictions for similar rows",
         low=0.1,
         high=30.0,
         kinds=NUMBERS,
@@ -206,7 +206,7 @@ TECHNIQUES = (
         name="bottleneck",
         field="bottleneck",
         function="jaxreg.information.gaussian_kl",
-        summary="bits that the last hidden layer may keep",
+        summary="information that the last hidden layer keeps",
         low=0.0001,
         high=0.1,
     ),
@@ -222,7 +222,7 @@ TECHNIQUES = (
         name="r_drop",
         field="r_drop",
         function="jaxreg.information.symmetric_kl",
-        summary="two passes with different dropout agree",
+        summary="divergence of two passes with different dropout",
         low=0.1,
         high=5.0,
         needs=(("dropout", 0.3),),
@@ -231,7 +231,7 @@ TECHNIQUES = (
         name="flood",
         field="flood",
         function="jaxreg.targets.flood",
-        summary="the loss does not fall below a level",
+        summary="training loss kept above a level",
         low=0.005,
         high=0.2,
     ),
@@ -255,7 +255,7 @@ TECHNIQUES = (
         name="sparse_units",
         field="sparse_units",
         function="jaxreg.transforms.proximal(jaxreg.proximal.group_lasso, ...)",
-        summary="proximal step that closes whole units",
+        summary="proximal step that removes whole units",
         low=0.01,
         high=1.0,
     ),
@@ -277,7 +277,7 @@ TECHNIQUES = (
         name="average_steps",
         field="average_steps",
         function="jaxreg.transforms.exponential_average",
-        summary="running average of the parameters, evaluated",
+        summary="evaluation of a running average of the parameters",
         low=10.0,
         high=300.0,
     ),
@@ -301,7 +301,7 @@ TECHNIQUES = (
         name="asam",
         field="asam",
         function="jaxreg.transforms.asam",
-        summary="gradient at the worst point, in relative terms",
+        summary="gradient at the worst point, relative to the weights",
         low=0.3,
         high=5.0,
     ),
@@ -309,7 +309,7 @@ TECHNIQUES = (
         name="augmentation",
         field="augmentation",
         function="jaxreg.augment.random_affine",
-        summary="images turned, shifted and scaled at random",
+        summary="images rotated, shifted and scaled at random",
         low=0.01,
         high=0.2,
         kinds=("image",),
@@ -336,7 +336,7 @@ TECHNIQUES = (
         name="mixup",
         field="mixup",
         function="jaxreg.augment.random_mixup",
-        summary="rows and labels averaged with those of others",
+        summary="weighted averages of two rows and of their labels",
         low=0.05,
         high=2.0,
         kinds=NUMBERS,
@@ -354,7 +354,7 @@ TECHNIQUES = (
         name="token_dropout",
         field="token_dropout",
         function="jaxreg.dropout.dropout",
-        summary="words become unknown ones",
+        summary="words replaced with the unknown one",
         low=0.05,
         high=0.5,
         kinds=("text",),
@@ -363,7 +363,7 @@ TECHNIQUES = (
         name="magnitude_warp",
         field="magnitude_warp",
         function="jaxreg.augment.series.random_magnitude_warp",
-        summary="series times a curve near one",
+        summary="series multiplied by a smooth curve near 1",
         low=0.05,
         high=0.5,
         kinds=("series",),
@@ -372,7 +372,7 @@ TECHNIQUES = (
         name="time_warp",
         field="time_warp",
         function="jaxreg.augment.series.random_time_warp",
-        summary="series at a speed that changes",
+        summary="series at a varying speed",
         low=0.05,
         high=0.5,
         kinds=("series",),

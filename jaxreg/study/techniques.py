@@ -21,7 +21,7 @@ __all__ = [
 ]
 
 ARM_NAMES = ("baseline", *(technique.name for technique in TECHNIQUES), "combined")
-# What a first look at a data set takes; the others are asked for.
+# Enough for a first look at a data set; the others must be asked for.
 DEFAULT_ARMS = ("baseline", *(technique.name for technique in TECHNIQUES[:7]), "combined")
 
 
@@ -30,7 +30,7 @@ class Grid(NamedTuple):
 
     Attributes:
       name: Name of the arm.
-      strengths: Strengths, ascending; empty where there is none to choose.
+      strengths: Strengths, ascending; empty for an arm without strengths.
       recipes: One recipe per strength, or the only recipe.
     """
 
@@ -43,9 +43,10 @@ def grid(name: str, *, count: int = 5, strengths: Sequence[float] | None = None)
     """Returns the recipes of an arm over its strengths.
 
     Args:
-      name: Name of the arm: one of :data:`ARM_NAMES` but ``"combined"``, which only a study has.
+      name: Name of the arm: one of :data:`ARM_NAMES` except ``"combined"``, which needs the
+        results of the other arms.
       count: Number of strengths, spaced evenly on a logarithmic scale, at least 1.
-      strengths: The strengths themselves, to replace the spaced ones.
+      strengths: Strengths to use in place of the default grid.
 
     Returns:
       The grid.
@@ -56,7 +57,7 @@ def grid(name: str, *, count: int = 5, strengths: Sequence[float] | None = None)
       (0.1, 1.0, 10.0)
     """
     if count < 1:
-        raise ValueError(f"`count` must be at least 1, got {count}; one strength is the least.")
+        raise ValueError(f"`count` must be at least 1, got {count}.")
     if name == "baseline":
         return Grid(name, (), (Recipe(),))
     found = [technique for technique in TECHNIQUES if technique.name == name]
@@ -66,20 +67,20 @@ def grid(name: str, *, count: int = 5, strengths: Sequence[float] | None = None)
     if technique.low is None or technique.high is None:
         return Grid(name, (), (technique.recipe(),))
     if strengths is None:
-        strengths = _spaced(technique.low, technique.high, count)
+        strengths = _log_spaced(technique.low, technique.high, count)
         if technique.field == "patience":
             strengths = [round(strength) for strength in strengths]
     chosen = tuple(sorted({float(strength) for strength in strengths}))
     return Grid(name, chosen, tuple(technique.recipe(strength) for strength in chosen))
 
 
-def _spaced(low: float, high: float, count: int) -> list[float]:
-    """Spaces ``count`` numbers evenly on a logarithmic scale; one alone is the middle."""
+def _log_spaced(low: float, high: float, count: int) -> list[float]:
+    """Spaces ``count`` numbers evenly on a logarithmic scale; a single one is in the middle."""
     shares = [(i + 0.5) / count if count == 1 else i / (count - 1) for i in range(count)]
     return [float(f"{low * (high / low) ** share:.2g}") for share in shares]
 
 
-# Accuracies of the circle example as published, where training and evaluation share the points.
+# Published accuracies of the circle example, which were evaluated on the training points.
 PUBLISHED: Mapping[str, Mapping[str, float]] = {
     "circles": {"baseline": 0.975, "l1": 0.970, "l2": 0.972, "dropout": 0.968},
 }

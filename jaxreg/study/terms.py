@@ -1,4 +1,4 @@
-"""Terms of the loss that a recipe can add, each also as an expression for a program."""
+"""Terms that a recipe can add to the loss, each also as an expression for a program."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jaxreg.study.recipes import Recipe
 
 
 class View(NamedTuple):
-    """What a term sees of a training step.
+    """The values of a training step that a term can use.
 
     Attributes:
       params: Parameters of the model.
@@ -21,7 +21,7 @@ class View(NamedTuple):
       x: Rows of the batch.
       logits: Output of the model in training.
       predict: ``x -> logits``, the model in evaluation.
-      again: Output of another forward pass in training, with noise of its own, for `r_drop`.
+      again: Output of another forward pass in training, with its own noise, for `r_drop`.
       key: PRNG key.
     """
 
@@ -79,7 +79,7 @@ TERMS = {
         lambda view: smoothness.virtual_adversarial(view.predict, view.x, key=view.key, radius=1.0),
         "smoothness.virtual_adversarial(predict, x, key=key, radius=1.0)",
     ),
-    # A third of the distance at which rows of independent standardized features are.
+    # The length scale is a third of the distance of rows of independent standardized features.
     "graph_laplacian": Term(
         lambda view: (
             smoothness.graph_laplacian(
@@ -104,13 +104,13 @@ TERMS = {
 }
 
 
-def added(loss: jax.Array, recipe: Recipe, names: Sequence[str], view: View) -> jax.Array:
+def add_terms(loss: jax.Array, recipe: Recipe, names: Sequence[str], view: View) -> jax.Array:
     """Adds the terms of a recipe to a loss.
 
     Args:
       loss: The loss.
       recipe: The recipe, whose strengths may be traced.
-      names: Techniques that are on; of those that are no terms of the loss nothing is added.
+      names: Techniques that are on; those that are no terms of the loss are ignored.
       view: The training step.
 
     Returns:

@@ -1,4 +1,4 @@
-"""When a metric is better than the best one so far, and states that keep their dtypes."""
+"""Comparison of a metric with the best one so far, and states that keep their dtypes."""
 
 from typing import TypeVar
 
@@ -22,7 +22,7 @@ def is_improvement(
 ) -> jax.Array:
     """Tells whether a metric to be minimized lies below the best one by more than ``min_delta``.
 
-    The first number always does, and NaN never does.
+    The first number always is an improvement, and NaN never is.
     """
     first = ~has_best & ~jnp.isnan(metric)
     best = best.astype(jnp.float32)
@@ -33,7 +33,7 @@ State = TypeVar("State")
 
 
 def with_dtypes_of(state: State, new: State) -> State:
-    """The new state in the dtypes of the old one, as a scan over it asks for."""
+    """Returns the new state in the dtypes of the old one, as a scan over it requires."""
     return jax.tree.map(
         lambda old, leaf: leaf if leaf.dtype == old.dtype else leaf.astype(old.dtype), state, new
     )

@@ -1,12 +1,13 @@
-"""Digests of stored states: whether what was loaded is what was saved, to the bit.
+"""Digests of stored states, which check that a loaded state is exactly the one that was saved.
 
-A bit that flips on a disk or on the way to it is silent: Orbax notices it in its own records, and
-loads array data as they come. So store the digests of a state beside it, and verify what you load.
-They are strings in a flat dictionary, ``{"dense/kernel": "float32[64,10] 9f86d0..."}``, that JSON
-holds, and they tell which leaves changed, are missing, were added, or came back in another shape or
-dtype.
+A bit that flips on a disk or on the way to it goes unnoticed: Orbax checks its own records, but
+loads array data unchecked. So store the digests of a state beside it, and verify the state after
+loading. They are strings in a flat dictionary, ``{"dense/kernel": "float32[64,10] 9f86d0..."}``,
+which JSON can hold. They tell which leaves changed, are missing, were added, or came back in
+another shape or dtype.
 
-They guard against accidents, and are no signature: whoever can write the state can write them.
+They guard against accidents, but are not a signature: anyone who can write the state can write
+them.
 
 Example:
   >>> import jax, jax.numpy as jnp
@@ -39,21 +40,21 @@ __all__ = ["digest", "verify"]
 def digest(tree: Any) -> dict[str, str]:
     """Returns the dtype, shape and SHA-256 of every leaf, by its path.
 
-    Two leaves have the same digest where dtype, shape and all bytes agree: NaN equals NaN of the
-    same bits, and 0.0 is not -0.0. Where an array lives and how it is sharded does not count, nor
-    whether it is one of JAX or of NumPy, and tuples and mappings of the same names are one
-    structure. ``None`` holds nothing and has no digest.
+    Two leaves have the same digest if dtype, shape and all bytes agree: NaN equals NaN of the same
+    bits, and 0.0 differs from -0.0. The device and the sharding of an array do not count, nor does
+    the difference between JAX and NumPy. Tuples and mappings with the same names are one structure.
+    ``None`` has no digest.
 
     Args:
       tree: Pytree of arrays, PRNG keys (typed ones with their implementation), Python numbers and
-        strings. Every process must be able to read the arrays whole; gather those that are spread
-        over several with ``jax.experimental.multihost_utils.process_allgather``.
+        strings. Every process must be able to read whole arrays; gather arrays that are spread over
+        several processes with ``jax.experimental.multihost_utils.process_allgather``.
 
     Returns:
       Strings ``"dtype[shape] hexadecimals"`` by the names along the path, joined by ``/``.
 
     Raises:
-      TypeError: A leaf is nothing of that.
+      TypeError: A leaf is of another type.
       ValueError: Two leaves have the same name.
 
     Example:
@@ -81,16 +82,16 @@ def digest(tree: Any) -> dict[str, str]:
 
 
 def verify(tree: Any, digests: Mapping[str, str]) -> None:
-    """Raises unless a tree is what digests were taken of, to the bit.
+    """Raises unless a tree is exactly the one that digests were taken of.
 
     Args:
       tree: The pytree, as :func:`digest` takes it.
-      digests: What :func:`digest` returned for the tree that was saved.
+      digests: Result of :func:`digest` for the tree that was saved.
 
     Raises:
-      TypeError: ``digests`` is no mapping.
-      ValueError: The tree is another one; the message names every leaf that differs, is missing,
-        has no digest, or is of another shape or dtype.
+      TypeError: ``digests`` is not a mapping.
+      ValueError: The tree differs; the message names every leaf that differs, is missing,
+        has no digest, or has another shape or dtype.
 
     Example:
       >>> import numpy as np
@@ -115,7 +116,7 @@ def verify(tree: Any, digests: Mapping[str, str]) -> None:
 
 
 def _content(name: str, leaf: Any) -> tuple[str, bytes | memoryview]:
-    """Dtype and shape of a leaf, and its bytes, the same on every machine."""
+    """Returns dtype and shape of a leaf, and its bytes, the same on every machine."""
     match leaf:
         case jax.Array() if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             return _kind(leaf), _bytes(np.asarray(jax.random.key_data(leaf)))
@@ -129,26 +130,27 @@ def _content(name: str, leaf: Any) -> tuple[str, bytes | memoryview]:
             return "complex[]", struct.pack("<dd", leaf.real, leaf.imag)
     raise TypeError(
         f"`tree` must hold arrays, keys, numbers and strings, got {type(leaf).__name__} at "
-        f"`{name}`; leave it out, or store numbers that tell it."
+        f"`{name}`; leave it out, or store numbers that describe it."
     )
 
 
 def _kind(leaf: Any) -> str:
-    """Dtype and shape in words: ``bfloat16[3,4]``, ``key<fry>[]``."""
+    """Returns dtype and shape as text: ``bfloat16[3,4]``, ``key<fry>[]``."""
     return f"{leaf.dtype.name}[{','.join(map(str, leaf.shape))}]"
 
 
 def _bytes(array: np.ndarray) -> memoryview:
-    """The elements in order, with the lowest byte first."""
+    """Returns the elements in order, with the lowest byte first."""
     ordered = array.astype(array.dtype.newbyteorder("<"), copy=False)
     return np.ascontiguousarray(ordered).reshape(-1).view(np.uint8).data
 
 
 def _difference(name: str, found: str | None, expected: Any) -> str:
-    """What is other than it was, in words."""
+    """Describes the mismatch in words."""
     if found is None:
         return f"`{name}` is missing"
     if expected is None:
         return f"`{name}` has no digest"
-    now, before = (str(value).partition(" ")[0] for value in (found, expected))
+    now = found.partition(" ")[0]
+    before = str(expected).partition(" ")[0]
     return f"`{name}` differs" if now == before else f"`{name}` is {now} and was {before}"

@@ -1,19 +1,19 @@
 """Early stopping as a value: a pytree that works in ``jit``, ``scan`` and ``vmap``.
 
-One rule: training stops at the ``patience``-th value in a row that is no improvement (a patience
-of 0 counts as 1). An improvement lies below the best value by more than ``min_delta``; the first
-number always is one, NaN never is. From then on the state is frozen, so that one of many runs in a
-``vmap`` can stop while its neighbors go on. ``state.best_params`` can be taken at any time.
+Training stops at the ``patience``-th value in a row without improvement (a patience of 0 counts as
+1). An improvement lies below the best value by more than ``min_delta``; the first number always is
+one, NaN never is. A stopped state is frozen, so that one of many runs in a ``vmap`` can stop while
+the others continue. ``state.best_params`` can be read at any time.
 
-Values before ``start`` are passed over: none is the best, none counts, none stops. From ``start``
-on a value that is good enough (``stopping_threshold``) or bad enough (``divergence_threshold``)
-stops at once; NaN is neither, it counts against the patience.
+Values before ``start`` are ignored. From ``start`` on, a value that is good enough
+(``stopping_threshold``) or bad enough (``divergence_threshold``) stops at once; NaN is neither, and
+counts against the patience.
 
 The decision belongs to the caller: ``if state.should_stop: break`` in Python, a ``jnp.where`` on
-``state.should_stop`` in a scan. Where each device or host sees its own examples, pass the metric of
-all, such as ``jax.lax.pmean(metric, axis_name)`` inside ``shard_map``: with metrics of their own
-some would stop and the others wait for them for ever. A scan inside ``shard_map`` refuses a metric
-that varies over devices; between processes ``multihost_utils.assert_equal`` checks a decision.
+``state.should_stop`` in a scan. If each device or host sees its own examples, pass the metric of
+all, such as ``jax.lax.pmean(metric, axis_name)`` inside ``shard_map``. Otherwise some devices would
+stop while the others wait for them forever. A scan inside ``shard_map`` rejects a metric that
+varies over devices; between processes ``multihost_utils.assert_equal`` checks a decision.
 
 Example:
   >>> import jax.numpy as jnp
@@ -46,13 +46,13 @@ __all__ = ["EarlyStopping", "init", "update", "update_maximizing"]
 
 
 class EarlyStopping(NamedTuple):
-    """What early stopping remembers."""
+    """State of early stopping."""
 
-    best_params: Any  # structure, shapes and dtypes of the parameters
+    best_params: Any  # with structure, shapes and dtypes of the parameters
     best_metric: jax.Array  # shape=(), float32; infinity before the first number
     has_best: jax.Array  # shape=(), bool; whether best_params belong to a metric
     stale: jax.Array  # shape=(), int32; values in a row without improvement
-    should_stop: jax.Array  # shape=(), bool; true from the value on that ended training
+    should_stop: jax.Array  # shape=(), bool; true from the value that ended training
     seen: jax.Array  # shape=(), int32; values so far, those before the start included
 
 
@@ -60,7 +60,7 @@ def init(params: Any) -> EarlyStopping:
     """Returns the state before the first metric, with a copy of the parameters as the best ones.
 
     Args:
-      params: Any pytree of arrays. It is copied: its buffers may be donated afterwards.
+      params: Any pytree of arrays. It is copied, so that its buffers may be donated afterwards.
 
     Returns:
       The state that :func:`update` advances.
@@ -102,24 +102,24 @@ def update(
 
     Args:
       state: State from :func:`init` or the previous update.
-      metric: Value :math:`m` of the metric, a scalar; negative ones are as good as any.
-      params: Parameters that it was measured with, shaped like those in the state, whose dtypes
-        they are kept in.
+      metric: Value :math:`m` of the metric, a scalar; negative values are allowed.
+      params: Parameters that it was measured with, shaped like the ones in the state and stored in
+        their dtypes.
       patience: Number :math:`N` of values without improvement to stop at, zero or positive;
         infinity never stops.
-      min_delta: How much better :math:`\delta` an improvement has to be, zero or positive.
-      start: Number of values to pass over first, zero or positive (Keras' ``start_from_epoch``).
-      stopping_threshold: Value :math:`a` that ends training where the metric is below it; one that
-        is an improvement is the best still.
-      divergence_threshold: Value :math:`b` that ends training where the metric is above it.
+      min_delta: Minimum size :math:`\delta` of an improvement, zero or positive.
+      start: Number of values to ignore first, zero or positive (Keras' ``start_from_epoch``).
+      stopping_threshold: Value :math:`a` below which the metric ends training; it still becomes the
+        best value if it is an improvement.
+      divergence_threshold: Value :math:`b` above which the metric ends training.
 
     Returns:
-      The new state; the given one if that had stopped.
+      The new state; the given one if it had stopped.
 
     Raises:
-      TypeError: ``params`` are not of the kind of those in the state, as floats are no integers.
+      TypeError: ``params`` are of another kind than in the state, such as floats for integers.
       ValueError: ``metric`` or a threshold is not a scalar, a number is negative or NaN, or the
-        tree or a shape of ``params`` is not that of the state.
+        tree or a shape of ``params`` differs from the state.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -141,7 +141,8 @@ def update(
     counts = ~state.should_stop & (state.seen >= start)
     improved = counts & is_improvement(metric, state.best_metric, state.has_best, min_delta)
     stale = jnp.where(improved, 0, state.stale + jnp.where(counts, 1, 0))
-    good, bad = (jnp.asarray(t, jnp.float32) for t in (stopping_threshold, divergence_threshold))
+    good = jnp.asarray(stopping_threshold, jnp.float32)
+    bad = jnp.asarray(divergence_threshold, jnp.float32)
     ends = (metric < good) | (metric > bad) | (~improved & (stale >= patience))
     new = EarlyStopping(
         best_params=_either(improved, params, state.best_params),
@@ -167,25 +168,25 @@ def update_maximizing(
 ) -> EarlyStopping:
     """Records one value of a metric to be maximized, such as accuracy.
 
-    The same as :func:`update` of the negated metric, and ``best_metric`` is the negated best value.
+    Equals :func:`update` with the negated metric; ``best_metric`` is the negated best value.
 
     Args:
       state: State from :func:`init` or the previous update.
       metric: Value of the metric, a scalar.
-      params: Parameters that it was measured with, shaped like those in the state.
+      params: Parameters that it was measured with, shaped like the ones in the state.
       patience: Number of values without improvement to stop at, zero or positive.
-      min_delta: How much better an improvement has to be, zero or positive.
-      start: Number of values to pass over first, zero or positive.
-      stopping_threshold: Value that ends training where the metric is above it.
-      divergence_threshold: Value that ends training where the metric is below it.
+      min_delta: Minimum size of an improvement, zero or positive.
+      start: Number of values to ignore first, zero or positive.
+      stopping_threshold: Value above which the metric ends training.
+      divergence_threshold: Value below which the metric ends training.
 
     Returns:
-      The new state; the given one if that had stopped.
+      The new state; the given one if it had stopped.
 
     Raises:
-      TypeError: ``params`` are not of the kind of those in the state.
+      TypeError: ``params`` are of another kind than in the state.
       ValueError: ``metric`` or a threshold is not a scalar, a number is negative or NaN, or the
-        tree or a shape of ``params`` is not that of the state.
+        tree or a shape of ``params`` differs from the state.
 
     Example:
       >>> import jax.numpy as jnp
@@ -212,22 +213,22 @@ def update_maximizing(
 
 
 def _either(improved: jax.Array, params: Any, best: Any) -> Any:
-    """The parameters where they are an improvement, in the dtypes of the best ones so far."""
+    """Returns the parameters if they are an improvement, in the dtypes of the best ones."""
     tree = jax.tree.structure(best)
     if jax.tree.structure(params) != tree:
         raise ValueError(
-            f"`params` must have the tree of those in the state, {tree}, got "
-            f"{jax.tree.structure(params)}; make the state by init(params)."
+            f"`params` must have the tree of the state, {tree}, got "
+            f"{jax.tree.structure(params)}; make the state with init(params)."
         )
     return jax.tree.map(lambda new, old: jnp.where(improved, _like(new, old), old), params, best)
 
 
 def _like(new: Any, old: jax.Array) -> Any:
-    """One leaf in the dtype of another."""
+    """Returns one leaf in the dtype of another."""
     if jnp.shape(new) != old.shape:
         raise ValueError(
-            f"`params` must have the shapes of those in the state, {old.shape}, got "
-            f"{jnp.shape(new)}; make the state by init(params)."
+            f"`params` must have the shapes of the state, {old.shape}, got "
+            f"{jnp.shape(new)}; make the state with init(params)."
         )
     dtype = jnp.result_type(new)
     if dtype == old.dtype:
@@ -236,7 +237,7 @@ def _like(new: Any, old: jax.Array) -> Any:
         dtype, old.dtype, "same_kind"
     ):
         raise TypeError(
-            f"`params` must hold numbers of the kind of those in the state, {old.dtype}, got "
-            f"{dtype}; make the state by init(params)."
+            f"`params` must hold numbers of the same kind as the state, {old.dtype}, got "
+            f"{dtype}; make the state with init(params)."
         )
     return jnp.asarray(new).astype(old.dtype)

@@ -1,17 +1,17 @@
-r"""Many predictions of one thing: their mean, how sure it is, and what more of them would gain.
+r"""Predictions of an ensemble: their mean, its uncertainty, and the gain of more members.
 
-The members of an ensemble are networks that were trained apart, or passes of one network with
-different dropout masks (MC dropout); their predictions stand along the first axis. The average of
-:math:`k` of them has the mean squared error
+The members of an ensemble are networks that were trained separately, or passes of one network with
+different dropout masks (MC dropout); their predictions are stacked along the first axis. The
+average of :math:`k` of them has the mean squared error
 
 .. math::
 
   \frac{V}{k} + \frac{k - 1}{k} \, C, \qquad
   V = \mathrm{E}[\epsilon_i^2], \quad C = \mathrm{E}[\epsilon_i \epsilon_j], \; i \neq j
 
-of the errors :math:`\epsilon_i` of single members. It needs no assumption but that members are
+where :math:`\epsilon_i` is the error of one member. The only assumption is that members are
 exchangeable: a bias is a part of :math:`V` and of :math:`C`, and so is the noise of the targets.
-What is gained by averaging is at most :math:`V - C`, the variance of the members.
+Averaging gains at most :math:`V - C`, the variance of the members.
 
 Example:
   >>> import jax, jax.numpy as jnp
@@ -67,11 +67,11 @@ class Prediction(NamedTuple):
 
 
 class ClassUncertainty(NamedTuple):
-    """What members together say of each example, and what of it they disagree about; in nats."""
+    """Class probabilities of an ensemble, and their uncertainty in two parts; in nats."""
 
-    log_probabilities: jax.Array  # shape=(..., classes), of the mean of the probabilities
+    log_probabilities: jax.Array  # shape=(..., classes), of the mean probabilities
     entropy: jax.Array  # shape=(...), of the mean: the whole uncertainty
-    expected_entropy: jax.Array  # shape=(...), mean over members: what more data leaves
+    expected_entropy: jax.Array  # shape=(...), mean over members: remains with more data
     mutual_information: jax.Array  # shape=(...), the difference: the disagreement
 
 
@@ -83,23 +83,22 @@ class Estimate(NamedTuple):
 
 
 class ErrorMoments(NamedTuple):
-    """Mean square and mean product of the errors of members, with what is known of them."""
+    """Mean square and mean product of the errors of members, with standard errors."""
 
     variance: Estimate  # V, of one member
     covariance: Estimate  # C, of two different members
 
 
 def monte_carlo(apply: Callable[[jax.Array], Any], keys: jax.Array) -> Prediction:
-    r"""Mean and variance of random predictions, such as those of a network that keeps dropping.
+    r"""Mean and variance of random predictions, such as the passes of a network with dropout.
 
     .. math::
 
       \mu = \frac{1}{n} \sum_i y_i, \qquad \sigma^2 = \frac{1}{n - 1} \sum_i (y_i - \mu)^2
 
-    The variance is that of the network. The predictive variance of a Gaussian process adds the
+    This is the variance of the network. The predictive variance of a Gaussian process adds the
     noise of the targets, :math:`\tau^{-1}` in the paper. The standard error of the mean is
-    :math:`\sigma / \sqrt{n}`. Class probabilities are better described by
-    :func:`class_uncertainty`.
+    :math:`\sigma / \sqrt{n}`. For class probabilities use :func:`class_uncertainty`.
 
     Args:
       apply: Function from a key to floating-point predictions, an array or a pytree of arrays, such
@@ -137,12 +136,12 @@ def monte_carlo(apply: Callable[[jax.Array], Any], keys: jax.Array) -> Predictio
     samples = jax.vmap(apply)(keys)
     for leaf in jax.tree.leaves(samples):
         check_floating(leaf, "apply(key)")
-    # Differences to the first sample: where nothing varies, the variance is 0 and the mean exact.
+    # Differences to the first sample give variance 0 and an exact mean if nothing varies.
     first = jax.tree.map(lambda y: _finite(widen(y[0])), samples)
-    moved = jax.tree.map(lambda y, start: widen(y) - start[None], samples, first)
+    differences = jax.tree.map(lambda y, start: widen(y) - start[None], samples, first)
     return Prediction(
-        mean=jax.tree.map(lambda d, start: start + jnp.mean(d, axis=0), moved, first),
-        variance=jax.tree.map(lambda d: jnp.var(d, axis=0, ddof=1), moved),
+        mean=jax.tree.map(lambda d, start: start + jnp.mean(d, axis=0), differences, first),
+        variance=jax.tree.map(lambda d: jnp.var(d, axis=0, ddof=1), differences),
     )
 
 
@@ -154,10 +153,10 @@ def class_uncertainty(logits: jax.Array) -> ClassUncertainty:
       \bar p = \frac{1}{n} \sum_i p_i, \qquad
       H(\bar p) = \frac{1}{n} \sum_i H(p_i) + \frac{1}{n} \sum_i \mathrm{KL}(p_i \,\|\, \bar p)
 
-    The first part remains where all members agree that an example is ambiguous. The second is the
-    mutual information of label and member (BALD): examples where it is large are those that more
-    data would teach about. It is summed as divergences, so that it does not suffer from the
-    difference of two entropies.
+    The first part remains if all members agree that an example is ambiguous. The second is the
+    mutual information of label and member (BALD): if it is large, more data like this example would
+    help. It is computed as a sum of divergences, which avoids the cancellation in a difference of
+    two entropies.
 
     Args:
       logits: Unnormalized log probabilities of the members, ``[members, ..., num_classes]``, such
@@ -193,17 +192,17 @@ def class_uncertainty(logits: jax.Array) -> ClassUncertainty:
             f"{logits.shape}; stack the members along the first axis."
         )
     log_p = jax.nn.log_softmax(widen(logits))
-    # A class that all exclude: the gradient of the logarithm of a sum of zeros is NaN.
+    # If all members exclude a class, the gradient of the logarithm of a sum of zeros is NaN.
     excluded = jnp.all(log_p == -jnp.inf, axis=0, keepdims=True)
     total = jax.nn.logsumexp(jnp.where(excluded, jnp.zeros_like(log_p), log_p), axis=0)
     log_mean = total - jnp.log(jnp.asarray(logits.shape[0], total.dtype))
     log_mean = jnp.where(excluded[0], jnp.full_like(log_mean, -jnp.inf), log_mean)
-    of_all = jnp.broadcast_to(log_mean[None], log_p.shape)
+    log_means = jnp.broadcast_to(log_mean[None], log_p.shape)
     return ClassUncertainty(
         log_probabilities=log_mean,
         entropy=-confidence_penalty(log_mean),
         expected_entropy=-jnp.mean(confidence_penalty(logits), axis=0),
-        mutual_information=jnp.mean(categorical_kl(logits, of_all), axis=0),
+        mutual_information=jnp.mean(categorical_kl(logits, log_means), axis=0),
     )
 
 
@@ -214,7 +213,7 @@ def ensemble_mse(variance: ArrayLike, covariance: ArrayLike, *, members: ArrayLi
 
       \mathrm{MSE}_k = \frac{V}{k} + \frac{k - 1}{k} \, C
 
-    Where errors are perfectly correlated, :math:`C = V`, averaging gains nothing; where they are
+    If errors are perfectly correlated, :math:`C = V`, averaging gains nothing; if they are
     uncorrelated the error falls as :math:`1 / k`.
 
     Args:
@@ -241,14 +240,15 @@ def ensemble_mse(variance: ArrayLike, covariance: ArrayLike, *, members: ArrayLi
       <https://www.deeplearningbook.org/contents/regularization.html>`_, 2016, section 7.11
     """
     _check_members(members)
-    v, c = jnp.asarray(variance), jnp.asarray(covariance)
+    v = jnp.asarray(variance)
+    c = jnp.asarray(covariance)
     check_floating(v, "variance")
     check_floating(c, "covariance")
-    wide, one = widen(v), members == 1
+    wide = widen(v)
     share = 1 / jnp.maximum(as_strength(members, wide), 1)
     mse = (wide * share + (1 - share) * c.astype(wide.dtype)).astype(v.dtype)
-    # A single member has the error of one, though the covariance may be infinite.
-    return jnp.where(one, jnp.broadcast_to(v, mse.shape), mse)
+    # A single member has the error V, even if the covariance is infinite.
+    return jnp.where(members == 1, jnp.broadcast_to(v, mse.shape), mse)
 
 
 def error_moments(predictions: jax.Array, targets: jax.Array) -> ErrorMoments:
@@ -260,8 +260,8 @@ def error_moments(predictions: jax.Array, targets: jax.Array) -> ErrorMoments:
       \hat C = \frac{1}{n (n - 1)} \sum_{i \neq j} \langle \epsilon_i \epsilon_j \rangle
 
     where :math:`\langle \cdot \rangle` is the mean over examples and outputs. The standard errors
-    are those of the jackknife over members: how much the estimates would differ with other members
-    on these examples. Other examples are another matter.
+    are estimated by the jackknife over members: they tell how much the estimates would differ with
+    other members on the same examples, not with other examples.
 
     Args:
       predictions: Real array ``[members, ...]`` of at least 3 members.
@@ -289,8 +289,8 @@ def error_moments(predictions: jax.Array, targets: jax.Array) -> ErrorMoments:
     """
     squares, products = _by_member(predictions, targets)
     return ErrorMoments(
-        variance=Estimate(jnp.mean(squares), _jackknife(_left_out(squares, 1))),
-        covariance=Estimate(jnp.mean(products), _jackknife(_left_out(products, 2))),
+        variance=Estimate(jnp.mean(squares), _jackknife(_leave_one_out(squares, 1))),
+        covariance=Estimate(jnp.mean(products), _jackknife(_leave_one_out(products, 2))),
     )
 
 
@@ -301,8 +301,8 @@ def predicted_mse(predictions: jax.Array, targets: jax.Array, *, members: ArrayL
 
       \frac{\hat V}{k} + \frac{k - 1}{k} \, \hat C
 
-    It may be asked for more members than there are. For as many or fewer it is the mean error of
-    all their subsets of :math:`k`.
+    The number of members may exceed the number of predictions. Otherwise the estimate is the mean
+    error over all subsets of :math:`k` predictions.
 
     Args:
       predictions: Real array ``[members, ...]`` of at least 3 members.
@@ -337,14 +337,13 @@ def predicted_mse(predictions: jax.Array, targets: jax.Array, *, members: ArrayL
     value = ensemble_mse(jnp.mean(squares), jnp.mean(products), members=members)
     share = jnp.expand_dims(1 / jnp.maximum(as_strength(members, squares), 1), -1)
     lead = (1,) * (share.ndim - 1)
-    alone, paired = (
-        _left_out(each, order).reshape(*lead, -1) for each, order in ((squares, 1), (products, 2))
-    )
+    alone = _leave_one_out(squares, 1).reshape(*lead, -1)
+    paired = _leave_one_out(products, 2).reshape(*lead, -1)
     return Estimate(value, _jackknife(share * alone + (1 - share) * paired))
 
 
 def _by_member(predictions: jax.Array, targets: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """For each member the mean square of its error, and its mean product with the others'."""
+    """Returns for each member the mean square of its error, and its mean product with others'."""
     check_real(predictions, "predictions")
     check_real(targets, "targets")
     if predictions.ndim < 1 or predictions.shape[0] < 3 or not predictions.size:
@@ -365,28 +364,28 @@ def _by_member(predictions: jax.Array, targets: jax.Array) -> tuple[jax.Array, j
     return jnp.mean(errors * errors, axis=examples), products
 
 
-def _left_out(by_member: jax.Array, order: int) -> jax.Array:
-    """How the mean over sets of ``order`` members moves where each one in turn is left out."""
+def _leave_one_out(by_member: jax.Array, order: int) -> jax.Array:
+    """Returns the change of the mean over sets of ``order`` members without each one in turn."""
     return order * (jnp.mean(by_member) - by_member) / (by_member.shape[0] - order)
 
 
-def _jackknife(moved: jax.Array) -> jax.Array:
-    """Standard error of an estimate that moves so, along the last axis."""
-    number = moved.shape[-1]
-    return jnp.sqrt((number - 1) / number) * safe_norm(moved, axis=-1)[..., 0]
+def _jackknife(changes: jax.Array) -> jax.Array:
+    """Returns the standard error of an estimate from its changes along the last axis."""
+    number = changes.shape[-1]
+    return jnp.sqrt((number - 1) / number) * safe_norm(changes, axis=-1)[..., 0]
 
 
 def _finite(x: jax.Array) -> jax.Array:
-    """Zeros in place of what no difference can be taken to."""
+    """Replaces infinity and NaN, from which no difference can be taken, with zero."""
     return jnp.where(jnp.isfinite(x), x, jnp.zeros_like(x))
 
 
 def _is_typed(keys: jax.Array) -> bool:
-    """Whether keys are of the typed kind, without a last axis of words."""
+    """Tells whether keys are typed, without a last axis of words."""
     return jnp.issubdtype(jnp.result_type(keys), jax.dtypes.prng_key)
 
 
 def _check_members(members: ArrayLike) -> None:
-    """Raises where a number of members is less than 1; arrays pass."""
+    """Raises if a number of members is less than 1; arrays pass."""
     if is_static(members) and not float(members) >= 1:  # pyright: ignore[reportArgumentType]
         raise ValueError(f"`members` must be at least 1, got {members}.")

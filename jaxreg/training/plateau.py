@@ -1,14 +1,14 @@
 """A strength that follows a metric: a pytree that works in ``jit``, ``scan`` and ``vmap``.
 
-One rule: at the ``patience``-th value in a row that is no improvement (a patience of 0 counts as 1)
-the strength is multiplied by ``factor``, and the count starts over. An improvement lies below the
-best value by more than ``min_delta``; the first number always is one, NaN never is. A ``factor``
-above 1 regularizes more where training stalls.
+At the ``patience``-th value in a row without improvement (a patience of 0 counts as 1) the strength
+is multiplied by ``factor``, and the count starts over. An improvement lies below the best value by
+more than ``min_delta``; the first number always is one, NaN never is. A ``factor`` above 1
+regularizes more when training stalls.
 
-The strength is an array, and every strength of this library may be one: hand ``state.strength`` to
-a penalty, a rate, or the transformation of a step. The state of a decay is a count, whatever its
-strength, so that the transformation can be made anew at every step. On several devices or hosts
-pass the metric of all, as in :mod:`jaxreg.training.early_stopping`.
+The strength is an array, as every strength of this library may be: pass ``state.strength`` to a
+penalty, as a rate, or to a transformation. The state of a decay is a count, whatever its strength,
+so the transformation can be made again at every step. On several devices or hosts pass the metric
+of all, as in :mod:`jaxreg.training.early_stopping`.
 
 Example:
   >>> import jax, jax.numpy as jnp, optax
@@ -41,7 +41,7 @@ __all__ = ["Plateau", "init", "update", "update_maximizing"]
 
 
 class Plateau(NamedTuple):
-    """A strength, and the metrics that it follows."""
+    """A strength, and the best value of the metric that it follows."""
 
     strength: jax.Array  # shape=(), float32
     best_metric: jax.Array  # shape=(), float32; infinity before the first number
@@ -53,7 +53,7 @@ def init(strength: ArrayLike) -> Plateau:
     """Returns the state before the first metric.
 
     Args:
-      strength: Strength to start from, zero or positive. Zero stays zero under any factor.
+      strength: Initial strength, zero or positive. Zero remains zero under any factor.
 
     Returns:
       The state that :func:`update` advances.
@@ -100,13 +100,13 @@ def update(
 
     Args:
       state: State from :func:`init` or the previous update.
-      metric: Value :math:`m` of the metric, a scalar; negative ones are as good as any.
+      metric: Value :math:`m` of the metric, a scalar; negative values are allowed.
       patience: Number :math:`N` of values without improvement, zero or positive; infinity never
         changes the strength.
       factor: Factor :math:`f` at a plateau, zero or positive.
-      relief: Factor :math:`r` at an improvement, zero or positive; below 1 the strength goes down
-        while training goes well.
-      min_delta: How much better :math:`\delta` an improvement has to be, zero or positive.
+      relief: Factor :math:`r` at an improvement, zero or positive; below 1 the strength falls while
+        training improves.
+      min_delta: Minimum size :math:`\delta` of an improvement, zero or positive.
       minimum: Least strength :math:`\lambda_{\min}` after an update, zero or positive.
       maximum: Largest strength :math:`\lambda_{\max}` after an update, not below ``minimum``.
 
@@ -161,7 +161,7 @@ def update_maximizing(
 ) -> Plateau:
     """Records one value of a metric to be maximized, such as accuracy.
 
-    The same as :func:`update` of the negated metric, and ``best_metric`` is the negated best value.
+    Equals :func:`update` with the negated metric; ``best_metric`` is the negated best value.
 
     Args:
       state: State from :func:`init` or the previous update.
@@ -169,7 +169,7 @@ def update_maximizing(
       patience: Number of values without improvement, zero or positive.
       factor: Factor of the strength at a plateau, zero or positive.
       relief: Factor of the strength at an improvement, zero or positive.
-      min_delta: How much better an improvement has to be, zero or positive.
+      min_delta: Minimum size of an improvement, zero or positive.
       minimum: Least strength after an update, zero or positive.
       maximum: Largest strength after an update, not below ``minimum``.
 

@@ -1,14 +1,14 @@
-r"""Rates of dropout over the steps of training: functions of the step, like a schedule of Optax.
+r"""Rates of dropout over the steps of training: functions of the step, like Optax schedules.
 
 With :func:`functools.partial` they are schedules, ``partial(early_dropout, rate=0.1, steps=500)``,
-and stand wherever Optax or this library takes one. Every argument may be a traced array, the
-number of steps too, so that one ``vmap`` runs several schedules side by side.
+and work wherever Optax or this library takes one. Every argument may be a traced array, even the
+number of steps, so that one ``vmap`` runs several schedules side by side.
 
-What Optax has is not repeated: a linear or a cosine ramp, a warmup, a staircase and what joins them
-are ``optax.linear_schedule``, ``cosine_decay_schedule``, ``warmup_cosine_decay_schedule``,
-``piecewise_constant_schedule`` and ``join_schedules``, and serve for rates as for learning rates. A
-ramp over the depth of a network is :func:`jaxreg.dropout.drop_path_rates`, whose last rate may come
-from here. A strength that follows a metric is :mod:`jaxreg.training.plateau`.
+Use the schedules of Optax for linear and cosine ramps, warmups, staircases and their combinations:
+``optax.linear_schedule``, ``cosine_decay_schedule``, ``warmup_cosine_decay_schedule``,
+``piecewise_constant_schedule`` and ``join_schedules`` work for rates as for learning rates. For a
+ramp over the depth of a network use :func:`jaxreg.dropout.drop_path_rates`, whose last rate may
+come from here, and for a strength that follows a metric :mod:`jaxreg.training.plateau`.
 
 Example:
   >>> import jax, jax.numpy as jnp
@@ -40,13 +40,12 @@ def curriculum_dropout(step: ArrayLike, *, rate: ArrayLike, gamma: ArrayLike) ->
 
       p(t) = p \, (1 - e^{-\gamma t})
 
-    Training begins with the easy task, the whole network. The paper takes :math:`\gamma = 10 / T`
-    for :math:`T` steps, at the last of which the rate is within :math:`5 \cdot 10^{-5} \, p` of its
-    limit, and writes it for the probability of keeping.
+    Training begins with the easy task, the whole network. The paper uses :math:`\gamma = 10 / T`
+    for :math:`T` steps, so that the last rate is within :math:`5 \cdot 10^{-5} \, p` of its limit,
+    and writes the formula for the probability of keeping a unit.
 
     Args:
-      step: Number :math:`t` of steps or epochs that are done, of any shape; negative ones count
-        as 0.
+      step: Number :math:`t` of finished steps or epochs, of any shape; negative ones count as 0.
       rate: Limit :math:`p`, a probability of dropping in ``[0, 1]``.
       gamma: Speed :math:`\gamma`, zero or positive: 0 never drops, infinity has the limit from the
         first step on.
@@ -71,28 +70,27 @@ def curriculum_dropout(step: ArrayLike, *, rate: ArrayLike, gamma: ArrayLike) ->
     check_rate(rate)
     _check_number(gamma, "gamma")
     t = _float32(step)
-    # Infinity times the step 0 is NaN.
+    # Avoids infinity times zero at step 0.
     risen = -jnp.expm1(-_float32(gamma) * jnp.where(t > 0, t, jnp.ones_like(t)))
     return _float32(rate) * jnp.where(t > 0, risen, jnp.zeros_like(t))
 
 
 def early_dropout(step: ArrayLike, *, rate: ArrayLike, steps: ArrayLike) -> jax.Array:
-    r"""Rate that falls linearly to 0, and stays there: against underfitting.
+    r"""Rate that falls linearly to 0 and remains there, against underfitting.
 
     .. math::
 
       p(t) = p \, \max(0, 1 - t / T)
 
-    With numbers alone it is ``optax.linear_schedule(rate, 0.0, steps)``; here ``steps`` may be
-    traced as well. The paper's other form keeps the rate until it ends, which is
+    For Python numbers it equals ``optax.linear_schedule(rate, 0.0, steps)``; here ``steps`` may be
+    traced, too. The paper's other form, a constant rate that ends, is
     ``optax.piecewise_constant_schedule(rate, {steps: 0.0})``.
 
     Args:
-      step: Number :math:`t` of steps or epochs that are done, of any shape; negative ones count
-        as 0.
+      step: Number :math:`t` of finished steps or epochs, of any shape; negative ones count as 0.
       rate: Rate :math:`p` of the first step, a probability of dropping in ``[0, 1]``.
-      steps: Step :math:`T` from which on nothing is dropped, zero or positive; with infinity the
-        rate stays.
+      steps: Step :math:`T` from which nothing is dropped, zero or positive; with infinity the rate
+        is constant.
 
     Returns:
       Rate, float32 and of the shape of ``step``.
@@ -112,21 +110,22 @@ def early_dropout(step: ArrayLike, *, rate: ArrayLike, steps: ArrayLike) -> jax.
     """
     check_rate(rate)
     _check_number(steps, "steps")
-    t, last = jnp.maximum(_float32(step), 0), _float32(steps)
+    t = jnp.maximum(_float32(step), 0)
+    last = _float32(steps)
     before = t < last
     left = 1 - t / jnp.where(last > 0, last, jnp.ones_like(last))
     return _float32(rate) * jnp.where(before, left, jnp.zeros_like(t))
 
 
 def late_dropout(step: ArrayLike, *, rate: ArrayLike, start: ArrayLike) -> jax.Array:
-    r"""Rate of 0 that jumps to its value when training is under way: against overfitting.
+    r"""Rate that jumps from 0 to its value during training, against overfitting.
 
     .. math::
 
       p(t) = t \geq t_0 \; ? \; p : 0
 
     Args:
-      step: Number :math:`t` of steps or epochs that are done, of any shape.
+      step: Number :math:`t` of finished steps or epochs, of any shape.
       rate: Rate :math:`p` of the later steps, a probability of dropping in ``[0, 1]``.
       start: First step :math:`t_0` that drops, zero or positive; infinity never drops.
 
@@ -153,11 +152,11 @@ def late_dropout(step: ArrayLike, *, rate: ArrayLike, start: ArrayLike) -> jax.A
 
 
 def _float32(value: ArrayLike) -> jax.Array:
-    """Counts and strengths of any dtype in that of a schedule."""
+    """Casts a count or a strength to the dtype of schedules."""
     return jnp.asarray(value, jnp.float32)
 
 
 def _check_number(value: ArrayLike, name: str) -> None:
-    """Raises unless ``value`` is one number that is not negative; traced values pass."""
+    """Raises unless ``value`` is one nonnegative number; traced values pass."""
     check_scalar(value, name)
     check_nonnegative(value, name)

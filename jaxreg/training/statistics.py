@@ -1,18 +1,18 @@
 r"""Population statistics for batch norms in place of running averages (precise BN).
 
-The running average of training weighs the last batches most and mixes statistics of many versions
-of the weights. Here the weights stay, the model runs in training on some batches, and every batch
-norm collects the mean and the variance of all elements that it saw:
+The running average of training gives the last batches most weight and mixes statistics of many
+versions of the weights. Here the weights are fixed, the model runs in training on some batches, and
+every batch norm collects the mean and the variance of all elements that it sees:
 
 .. math::
 
   n = \sum_b n_b, \qquad \mu = \sum_b \frac{n_b}{n} \mu_b, \qquad
   \sigma^2 = \sum_b \frac{n_b}{n} \left(\sigma_b^2 + (\mu_b - \mu)^2\right)
 
-Each element counts the same, in small and in large batches, inside of masks alone. A norm that saw
-no element keeps its statistics, and one that saw a single element its variance. As in training,
-deeper norms see what the norms before them make of the batch with its own statistics; batches
-should therefore be as large as in training. Norms with ``use_running_average=True`` are left alone.
+Each element counts equally, in small and in large batches; masked elements do not count. A norm
+that saw no element keeps its statistics, and one that saw a single element keeps its variance. As
+in training, deeper norms see activations that were normalized with the statistics of the batch, so
+batches should be as large as in training. Norms with ``use_running_average=True`` are unchanged.
 
 References:
   Wu and Johnson, `Rethinking "Batch" in BatchNorm <https://arxiv.org/abs/2105.07576>`_, 2021,
@@ -32,8 +32,8 @@ from flax.core import meta
 
 from jaxreg import normalization
 from jaxreg._checks import canonical_axes
-from jaxreg.linen import _norms as linen_norms
-from jaxreg.nnx import _norms as nnx_norms
+from jaxreg.linen import batch_norms as linen_norms
+from jaxreg.nnx import batch_norms as nnx_norms
 from jaxreg.nnx.normalization import evaluates
 from jaxreg.normalization import Moments
 
@@ -48,17 +48,17 @@ def recalibrate(
 ) -> dict[str, Any]:
     """Returns the variables of a Linen model with population statistics for its batch norms.
 
-    The batch norms may be those of Flax or of jaxreg, with any momentum. ``apply`` is compiled once
-    for each shape of a batch.
+    The batch norms may come from Flax or jaxreg, with any momentum. ``apply`` is compiled once for
+    each shape of a batch.
 
     Args:
       apply: Function ``(variables, batch) -> (outputs, updated)`` that calls ``model.apply`` in
         training with ``mutable=["batch_stats"]``.
-      variables: Trained variables; they stay as they are.
+      variables: Trained variables; they are not changed.
       batches: Batches, each a pytree of arrays, that may differ in size.
 
     Returns:
-      ``variables`` with other values of ``batch_stats``.
+      ``variables`` with new values in ``batch_stats``.
 
     Raises:
       TypeError: ``apply`` does not return the updated ``batch_stats``.
@@ -83,7 +83,7 @@ def recalibrate(
     if not norms:
         raise ValueError(
             "`variables` must have the statistics of batch norms in `batch_stats`, got none; pass "
-            "what `model.init` returned."
+            "the result of `model.init`."
         )
 
     @jax.jit
@@ -91,7 +91,7 @@ def recalibrate(
         with nn.intercept_methods(_collect):
             return _updated_stats(apply(variables, batch))
 
-    # An input of its own for every count: no program that was compiled without them is called.
+    # Counts are inputs, so that no program that was compiled without them is called.
     counts = {(*path, _COUNT): jax.tree.map(jnp.zeros_like, old[*path, "var"]) for path in norms}
     state = traverse_util.unflatten_dict({**old, **counts})
     for batch in batches:
@@ -99,9 +99,10 @@ def recalibrate(
     new: dict[Any, Any] = traverse_util.flatten_dict(state)
     _check_counts([meta.unbox(new[*path, _COUNT]) for path in norms])
     for path in norms:
-        count, var = meta.unbox(new[*path, _COUNT]), meta.unbox(old[*path, "var"])
-        chosen = _known_variance(count, meta.unbox(new[*path, "var"]), var)
-        new[*path, "var"] = meta.replace_boxed(old[*path, "var"], chosen)
+        count = meta.unbox(new[*path, _COUNT])
+        box = old[*path, "var"]
+        var = _known_variance(count, meta.unbox(new[*path, "var"]), meta.unbox(box))
+        new[*path, "var"] = meta.replace_boxed(box, var)
     stats = traverse_util.unflatten_dict({path: new[path] for path in old})
     return {**variables, "batch_stats": stats}
 
@@ -111,16 +112,16 @@ def recalibrate_model(
 ) -> Model:
     """Returns an NNX model with population statistics for its batch norms.
 
-    The batch norms may be those of Flax or of jaxreg, with any momentum. The call is compiled once
-    for each shape of a batch.
+    The batch norms may come from Flax or jaxreg, with any momentum. The call is compiled once for
+    each shape of a batch.
 
     Args:
-      model: Trained model in training, after ``model.train()``; it stays as it is.
+      model: Trained model in training mode, after ``model.train()``; it is not changed.
       batches: Batches, each a pytree of arrays, that may differ in size.
-      call: How the model is called, ``call(model, batch)``; by default ``model(batch)``.
+      call: Function that calls the model, ``call(model, batch)``; by default ``model(batch)``.
 
     Returns:
-      Copy of the model with other values of the ``mean`` and ``var`` of its norms.
+      Copy of the model with new values of the ``mean`` and ``var`` of its norms.
 
     Raises:
       ValueError: There is no batch, ``model`` has no batch norm, or no norm counted an element, as
@@ -136,7 +137,8 @@ def recalibrate_model(
       >>> print(statistics.recalibrate_model(model, batches).mean[...])
       [3.]
     """
-    collecting, result = nnx.clone(model), nnx.clone(model)
+    collecting = nnx.clone(model)
+    result = nnx.clone(model)
     modules = nnx_norms.named_modules(collecting)
     norms = {name: m for name, m in modules.items() if nnx_norms.is_batch_norm(m)}
     if not norms:
@@ -154,29 +156,31 @@ def recalibrate_model(
     _check_counts([norm.recalibration_count[...] for norm in norms.values()])
     targets = nnx_norms.named_modules(result)
     for name, norm in norms.items():
-        target, count = targets[name], norm.recalibration_count[...]
+        target = targets[name]
+        count = norm.recalibration_count[...]
         target.mean[...] = norm.mean[...]
         target.var[...] = _known_variance(count, norm.var[...], target.var[...])
     return result
 
 
 def _combine(a: Moments, b: Moments) -> Moments:
-    """Moments of two sets together, in the dtypes of ``a``; what ``a`` has at count 0 is unused."""
+    """Combines the moments of two sets, in the dtypes of ``a``; at count 0 ``a`` is unused."""
     count = a.count + b.count
     share = b.count / jnp.maximum(count, 1)
     delta = b.mean - a.mean
     var = a.var + share * (b.var - a.var) + share * (1 - share) * delta**2
     together = Moments(a.mean + share * delta, var, count)
-    first, empty = a.count == 0, b.count == 0
-    chosen = (
-        jnp.where(empty, old, jnp.where(first, new, both)).astype(old.dtype)
-        for old, new, both in zip(a, b, together, strict=True)
-    )
-    return Moments(*chosen)
+    is_first = a.count == 0
+    is_empty = b.count == 0
+
+    def choose(old: jax.Array, new: jax.Array, both: jax.Array) -> jax.Array:
+        return jnp.where(is_empty, old, jnp.where(is_first, new, both)).astype(old.dtype)
+
+    return jax.tree.map(choose, a, b, together)
 
 
 def _add_batch(norm: Any, stats: Moments, x: jax.Array, mask: jax.Array | None) -> Moments:
-    """Adds what a norm sees in one call to what it saw before."""
+    """Adds the elements of one call of a norm to its statistics."""
     features = canonical_axes(norm.axis, x.ndim)
     reduced = tuple(a for a in range(x.ndim) if a not in features)
     across = {"axis_name": norm.axis_name, "axis_index_groups": norm.axis_index_groups}
@@ -185,7 +189,7 @@ def _add_batch(norm: Any, stats: Moments, x: jax.Array, mask: jax.Array | None) 
 
 
 def _collect(call: Callable[..., Any], args: Any, kwargs: Any, context: Any) -> Any:
-    """Interceptor that collects moments where a batch norm averages them."""
+    """Interceptor that collects moments in calls of a batch norm that average them."""
     norm: Any = context.module
     if (
         context.method_name != "__call__"
@@ -204,7 +208,7 @@ def _collect(call: Callable[..., Any], args: Any, kwargs: Any, context: Any) -> 
 
 
 class _Collecting(nnx.Module):
-    """What is put before the class of a batch norm, so that it collects moments."""
+    """Mixin that collects moments in a batch norm, put before its class."""
 
     def __call__(
         self: Any,
@@ -225,15 +229,15 @@ class _Collecting(nnx.Module):
 
 
 def _known_variance(count: jax.Array, new: jax.Array, old: jax.Array) -> jax.Array:
-    """The new variance of those that saw more than one element, which others do not have."""
+    """Returns the new variance of norms that saw more than one element, else the old one."""
     return jnp.where(count > 1, new, old)
 
 
 def _updated_stats(result: Any) -> Any:
-    """The statistics in what ``apply`` returned.
+    """Returns the statistics in the result of ``apply``.
 
     Raises:
-      TypeError: There are none.
+      TypeError: There are no statistics in it.
     """
     is_pair = isinstance(result, tuple) and len(result) == 2
     if not is_pair or not isinstance(result[1], Mapping) or "batch_stats" not in result[1]:

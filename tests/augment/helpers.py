@@ -9,7 +9,7 @@ from PIL import Image
 from scipy import stats
 
 KEY = jax.random.key(50)
-# Of even sizes, so that no pixel turned by 90 degrees lies between two others.
+# Even sizes, so that after a turn by 90 degrees no pixel is between two others.
 LEVELS = np.random.default_rng(0).integers(0, 256, (24, 18, 3), np.uint8)
 DARK = (LEVELS // 4 + 20).astype(np.uint8)
 FLOAT = LEVELS.astype(np.float32) / 255
@@ -42,12 +42,12 @@ def turned(before, after):
 
 
 def different(images):
-    """How many of the images differ from each other in their bytes."""
+    """Counts the images that differ in their bytes."""
     return len({image.tobytes() for image in np.asarray(images)})
 
 
 def assert_rounded_once(function, *arrays):
-    """A result in bfloat16 is that in float32 of the same numbers, rounded once."""
+    """A result in bfloat16 is the result in float32 of the same numbers, rounded once."""
     narrow = [jnp.asarray(np.asarray(a, np.float32)).astype(jnp.bfloat16) for a in arrays]
     single = [np.asarray(a, np.float32) for a in narrow]
     rounded, exact = jax.jit(lambda a, b: (function(*a), function(*b)))(narrow, single)
@@ -55,7 +55,7 @@ def assert_rounded_once(function, *arrays):
     for one, other in pairs:
         assert one.dtype == jnp.bfloat16
         assert other.dtype == jnp.float32
-        # A rounding of 2^-8, half a step, and one of float32 before it.
+        # One rounding by half a step, 2^-8, after one in float32.
         np.testing.assert_allclose(np.float64(one), np.float64(other), rtol=1.01 * 2**-8, atol=1e-6)
 
 
@@ -64,7 +64,7 @@ def assert_distribution(sample, distribution):
 
 
 def assert_as_likely(rows, number):
-    """The rows take this number of different values, each with the same probability."""
+    """The rows have this number of different values, all with the same probability."""
     counts = np.unique(np.asarray(rows), axis=0, return_counts=True)[1]
     assert len(counts) == number
     assert stats.chisquare(counts).pvalue > 1e-6

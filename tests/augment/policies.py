@@ -61,8 +61,8 @@ GEOMETRIES = ("shear_x", "shear_y", "translate_x", "translate_y", "rotate")
 def excess(y, name, strength):
     """The error of a color and the share of wrong pixels of a geometry, relative to their bounds.
 
-    PIL rounds the other image of a blend and cuts the result off. Where a point lies in the middle
-    between two pixels, the one that a slightly other strength takes is right, too.
+    PIL rounds the other image of a blend and truncates the result. If a point is halfway between
+    two pixels, the pixel that a slightly different strength selects is right too.
     """
     nudges = (1, 1 + 1e-4, 1 - 1e-4) if name in GEOMETRIES else (1,)
     image = Image.fromarray(LEVELS)

@@ -26,7 +26,7 @@ ENHANCED = {
     "contrast": ImageEnhance.Contrast,
     "saturation": ImageEnhance.Color,
 }
-# Black, grey, white, and two corners where channels tie: one image of each and one of all.
+# Black, gray, white, and two corners where channels tie: one image of each and one of all.
 CORNERS = np.array([[0.0] * 3, [0.5] * 3, [1.0] * 3, [1.0, 0, 0], [0, 1.0, 1.0]], np.float32)
 CORNERS = np.concatenate([np.tile(CORNERS[:, None, None], (1, 3, 5, 1)), [[CORNERS] * 3]])
 COLORS = {
@@ -99,8 +99,8 @@ def test_saturation_keeps_the_hue_and_scales_the_chroma():
         np.testing.assert_allclose(np.ptp(y, -1), factor * np.ptp(image, -1), atol=1e-6)
 
 
-def test_gradients_are_finite_at_grey_black_and_white():
-    """augmax is NaN at grey, black and white; dm_pix's gamma has infinite slope at black."""
+def test_gradients_are_finite_at_gray_black_and_white():
+    """augmax is NaN at gray, black and white; dm_pix's gamma has infinite slope at black."""
     functions = [COLORS[name] for name in [*COLORS][:6]]
 
     @jax.jit
@@ -111,12 +111,12 @@ def test_gradients_are_finite_at_grey_black_and_white():
         assert np.isfinite(gradient).all()
 
 
-def test_grey_is_a_fixed_point_of_hue_and_saturation():
-    grey = np.linspace(0, 1, 12, dtype=np.float32).reshape(3, 4, 1).repeat(3, -1)
+def test_gray_is_a_fixed_point_of_hue_and_saturation():
+    gray = np.linspace(0, 1, 12, dtype=np.float32).reshape(3, 4, 1).repeat(3, -1)
     turn = jax.jit(lambda x: (augment.hue(x, shift=0.37), augment.saturation(x, factor=1.9)))
-    hue, saturation = turn(grey)
-    np.testing.assert_array_equal(hue, grey)
-    np.testing.assert_allclose(saturation, grey, atol=1e-6)
+    hue, saturation = turn(gray)
+    np.testing.assert_array_equal(hue, gray)
+    np.testing.assert_allclose(saturation, gray, atol=1e-6)
 
 
 @pytest.mark.parametrize("shape", [(7, 4, 1), (2, 3, 5, 3), (0, 5, 4, 3), (2, 0, 4, 3)], ids=str)
@@ -190,9 +190,9 @@ def test_opacity_stays_and_changes_no_color():
 
     @jax.jit
     def run(image, opacity):
-        grey = image[..., :1]
+        gray = image[..., :1]
         pairs = [(image, jnp.concatenate([image, opacity], -1))]
-        pairs += [(grey, jnp.concatenate([grey, opacity], -1))]
+        pairs += [(gray, jnp.concatenate([gray, opacity], -1))]
         return [[[f(x) for x in pair] for f in COLORS.values()] for pair in pairs]
 
     for results in run(FLOAT, opacity):

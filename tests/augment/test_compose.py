@@ -139,8 +139,12 @@ def test_a_switch_takes_each_example_from_one_of_two():
 
     @jax.jit
     def run(x, labels, probability):
-        mixup = partial(augment.random_mixup, alpha=1.0, num_classes=5, partners=augment.reversal)
-        cutmix = partial(augment.random_cutmix, alpha=1.0, num_classes=5, partners=augment.reversal)
+        mixup = partial(
+            augment.random_mixup, alpha=1.0, num_classes=5, partners=augment.partners.reverse
+        )
+        cutmix = partial(
+            augment.random_cutmix, alpha=1.0, num_classes=5, partners=augment.partners.reverse
+        )
         return augment.switch(mixup, cutmix, probability=probability)(KEY, x, labels)
 
     labels = np.arange(2000) % 2

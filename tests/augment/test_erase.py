@@ -52,7 +52,7 @@ def test_cutouts_are_anywhere_with_the_same_probability():
     call = jax.jit(lambda x: augment.random_cutout(KEY, x, height=2, width=3, fill=0.5))
     y = call(np.ones((number, 6, 5, 1), np.float32))
     erased = np.asarray(y[..., 0] == 0.5).mean(axis=0)
-    # A pixel is erased by the centres within half a height of it, less those beyond the border.
+    # A pixel is erased by the centers within half a height of it, less those beyond the border.
     rows = np.array([1.5, 2, 2, 2, 2, 1.5]) / 6
     columns = np.array([2, 3, 3, 3, 2]) / 5
     np.testing.assert_allclose(erased, rows[:, None] * columns, atol=5 * 0.5 / number**0.5)

@@ -14,7 +14,7 @@ LABELS = np.ones((2, 4, 4, 1), np.uint8)
 TAKERS = {
     "affine": lambda x, fill: augment.affine(x, MOVE, fill=fill),
     "perspective": lambda x, fill: augment.perspective(x, MOVE, fill=fill),
-    "nearest": lambda x, fill: augment.nearest(x, *np.full((2, 2, 1, 1), 9.0), fill=fill),
+    "nearest": lambda x, fill: augment.sampling.nearest(x, *np.full((2, 2, 1, 1), 9.0), fill=fill),
     "rotate": lambda x, fill: augment.rotate(x, degrees=9.0, fill=fill),
     "translate": lambda x, fill: augment.translate(x, x=1, y=1, fill=fill),
     "scale": lambda x, fill: augment.scale(x, x=0.5, y=1, fill=fill),
@@ -24,7 +24,9 @@ TAKERS = {
     "cutout": lambda x, fill: augment.cutout(x, row=1, column=1, height=1, width=1, fill=fill),
     "grid_mask": lambda x, fill: augment.grid_mask(x, spacing=2, share=0.5, fill=fill),
     "affine_labels": lambda x, fill: augment.affine_labels(x[..., 0], MOVE, fill=fill),
-    "with a border": lambda x, fill: augment.affine(x, MOVE, fill=fill, border=augment.edge),
+    "with a border": lambda x, fill: augment.affine(
+        x, MOVE, fill=fill, border=augment.borders.edge
+    ),
     "random_rotate": lambda x, fill: augment.random_rotate(KEY, x, degrees=9.0, fill=fill),
     "random_elastic": lambda x, fill: augment.random_elastic(
         KEY, x, strength=1.0, sigma=1.0, radius=1, fill=fill
@@ -32,8 +34,8 @@ TAKERS = {
     "random_erasing": lambda x, fill: augment.random_erasing(KEY, x, probability=1, fill=fill),
 }
 OF_FLOATS = {
-    "bilinear": lambda x, fill: augment.bilinear(x, *np.ones((2, 2, 1, 1)), fill=fill),
-    "bilinear_matmul": lambda x, fill: augment.bilinear_matmul(
+    "bilinear": lambda x, fill: augment.sampling.bilinear(x, *np.ones((2, 2, 1, 1)), fill=fill),
+    "bilinear_matmul": lambda x, fill: augment.sampling.bilinear_matmul(
         x, *np.ones((2, 2, 1, 1)), fill=fill
     ),
     "rand_augment": lambda x, fill: augment.rand_augment(KEY, x, fill=fill),
@@ -44,7 +46,7 @@ OF_FLOATS = {
 
 
 def shaped(take, image, fill):
-    """The shape of a result, without a program for what stands before the check."""
+    """The shape of a result, without a program for the code before the check."""
     return jax.eval_shape(lambda image: take(image, fill), image)
 
 

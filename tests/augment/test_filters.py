@@ -17,7 +17,11 @@ from tests.augment.helpers import (
     to_levels,
 )
 
-MODES = {"nearest": augment.edge, "mirror": augment.reflect, "grid-wrap": augment.wrap}
+MODES = {
+    "nearest": augment.borders.edge,
+    "mirror": augment.borders.reflect,
+    "grid-wrap": augment.borders.wrap,
+}
 
 
 def test_blur_is_scipys():

@@ -1,4 +1,4 @@
-"""What follows an image: marks, boxes and labels are found where they should be."""
+"""Marks, boxes and labels follow an image: they are found at the right places."""
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ from jaxreg import augment
 SIZE = (48, 64)
 THERE = (40, 56)
 POINTS = np.array([[30.0, 22.0], [36.5, 20.0], [33.0, 28.0]], np.float32)
-# Mirrored or not, turned, sheared, scaled and moved, about the centre of the image.
+# Mirrored or not, turned, sheared, scaled and moved, about the center of the image.
 MATRICES = np.array(
     [
         [[1.1, 0.3, 2.0], [-0.25, 1.0, -1.5], [0, 0, 1]],
@@ -31,7 +31,7 @@ def marked(points):
 
 
 def found(image):
-    """The centre of mass of each channel, in pixels from the corner."""
+    """The center of mass of each channel, in pixels from the corner."""
     image = np.asarray(image, np.float64)
     y, x = np.mgrid[0 : image.shape[0], 0 : image.shape[1]] + 0.5
     mass = image.sum(axis=(0, 1))
@@ -40,8 +40,8 @@ def found(image):
 
 def moved(points, matrix, here=SIZE, there=SIZE):
     """Points in pixels from the corner, in NumPy."""
-    centred = np.concatenate([points - np.array(here[::-1]) / 2, np.ones((len(points), 1))], 1)
-    x, y, w = np.asarray(matrix, np.float64) @ centred.T
+    centered = np.concatenate([points - np.array(here[::-1]) / 2, np.ones((len(points), 1))], 1)
+    x, y, w = np.asarray(matrix, np.float64) @ centered.T
     return np.stack([x / w, y / w], axis=-1) + np.array(there[::-1]) / 2
 
 
@@ -114,7 +114,7 @@ def test_labels_follow_a_perspective():
     @jax.jit
     def run():
         floats = labels[..., None].astype(np.float32)
-        options = {"sample": augment.nearest, "fill": 3.0}
+        options = {"sample": augment.sampling.nearest, "fill": 3.0}
         return (
             augment.affine_labels(labels, TILTED, fill=3),
             augment.perspective(floats, TILTED, **options),
@@ -165,7 +165,7 @@ def test_labels_of_pixels_go_with_the_image():
     @jax.jit
     def run(labels, images):
         moved = augment.affine_labels(labels, MATRICES, size=THERE)
-        same = augment.affine(images, MATRICES, size=THERE, sample=augment.nearest)
+        same = augment.affine(images, MATRICES, size=THERE, sample=augment.sampling.nearest)
         return moved, same, augment.affine_labels(labels, AWAY, fill=3)
 
     moved, same, filled = run(labels, labels[..., None].astype(np.float32))
@@ -178,7 +178,9 @@ def test_labels_of_pixels_go_with_the_image():
 def test_labels_at_the_border_may_be_repeated():
     labels = np.arange(12).reshape(3, 4)
     right = np.array([[1, 0, 99], [0, 1, 1], [0, 0, 1]], np.float32)
-    repeated = jax.jit(lambda x: augment.affine_labels(x, right, border=augment.edge))(labels)
+    repeated = jax.jit(lambda x: augment.affine_labels(x, right, border=augment.borders.edge))(
+        labels
+    )
     np.testing.assert_array_equal(repeated, np.repeat([[0], [0], [4]], 4, axis=1))
 
 

@@ -33,17 +33,17 @@ MATRICES = np.stack(
 )
 BORDERS = {
     "grid-constant": {"fill": 0.3},
-    "nearest": {"border": augment.edge},
-    "mirror": {"border": augment.reflect},
-    "grid-wrap": {"border": augment.wrap},
+    "nearest": {"border": augment.borders.edge},
+    "mirror": {"border": augment.borders.reflect},
+    "grid-wrap": {"border": augment.borders.wrap},
 }
-# What bilinear interpolation keeps: PIL reads nothing where the centre of a pixel is outside, ours
+# What bilinear interpolation keeps: PIL reads nothing where the center of a pixel is outside, ours
 # fades over one pixel, so that the two are compared where a warped image of ones is one.
 WITH_ONES = np.concatenate([CHANNEL, np.ones_like(CHANNEL)], axis=-1)
 
 
 def pulled(matrix, image, size=None):
-    """The offset and the matrix that SciPy takes, rows first, from a matrix about the centre."""
+    """The offset and the matrix that SciPy takes, rows first, from a matrix about the center."""
     size = image.shape[:2] if size is None else size
     there = (np.array(image.shape[:2]) - 1) / 2
     here = (np.array(size) - 1) / 2
@@ -80,7 +80,7 @@ def test_affine_is_scipys_in_float64():
 def test_nearest_is_scipys():
     # Off the halves between pixels, which rounding decides.
     off = matrix((1, 0, 0.013), (0, 1, 0.007))
-    warped = jax.jit(lambda x, m: augment.affine(x, m, sample=augment.nearest, fill=0.3))
+    warped = jax.jit(lambda x, m: augment.affine(x, m, sample=augment.sampling.nearest, fill=0.3))
     for one in MATRICES:
         linear, offset = pulled(off @ one, IMAGE)
         expected = ndimage.affine_transform(
@@ -103,8 +103,8 @@ def test_affine_is_pils_transform():
     warped = jax.jit(augment.affine)
     for one in MATRICES:
         back = np.linalg.inv(np.asarray(one, np.float64))
-        centre = np.array([12 / 2, 9 / 2])
-        shift = centre + back[:2, 2] - back[:2, :2] @ centre
+        center = np.array([12 / 2, 9 / 2])
+        shift = center + back[:2, 2] - back[:2, :2] @ center
         data = (*back[0, :2], shift[0], *back[1, :2], shift[1])
         expected = pil(CHANNEL).transform(
             (12, 9), Image.Transform.AFFINE, data, resample=Image.Resampling.BILINEAR
@@ -141,7 +141,7 @@ def test_a_perspective_shows_nothing_behind_its_horizon():
     run = jax.jit(
         lambda x, m: (augment.perspective(x, m, fill=-1.0), augment.affine(x, m, fill=-1))
     )
-    y, same = map(np.asarray, run(ones, tilted))
+    y, same = jax.device_get(run(ones, tilted))
     # Points go to x / (1 + 0.4 x), below 1 / 0.4 = 2.5 for all that lie before the horizon.
     x = np.arange(41) - 20.0
     assert (y[:, (x > 2.5)] == -1).all()
@@ -177,10 +177,10 @@ def test_members_are_their_matrices():
     @jax.jit
     def with_borders(image):
         return (
-            augment.rotate(image, degrees=33.0, border=augment.edge),
-            augment.translate(image, x=1.3, y=-2.6, border=augment.edge),
-            augment.scale(image, x=0.7, y=0.6, border=augment.edge),
-            augment.shear(image, x=0.4, y=-0.2, border=augment.edge),
+            augment.rotate(image, degrees=33.0, border=augment.borders.edge),
+            augment.translate(image, x=1.3, y=-2.6, border=augment.borders.edge),
+            augment.scale(image, x=0.7, y=0.6, border=augment.borders.edge),
+            augment.shear(image, x=0.4, y=-0.2, border=augment.borders.edge),
         )
 
     for run, mode in ((members, "grid-constant"), (with_borders, "nearest")):
@@ -235,7 +235,7 @@ def test_one_displacement_may_serve_all_examples():
     shift = np.broadcast_to(np.float32([1, 0]), (9, 12, 2))
     images = np.stack([IMAGE, IMAGE[::-1]])
     y, nearest = jax.jit(
-        lambda x, d: (augment.elastic(x, d), augment.elastic(x, d, sample=augment.nearest))
+        lambda x, d: (augment.elastic(x, d), augment.elastic(x, d, sample=augment.sampling.nearest))
     )(images, shift)
     np.testing.assert_allclose(y[:, :, :-1], images[:, :, 1:], atol=1e-6)
     np.testing.assert_array_equal(y[:, :, -1], np.zeros((2, 9, 3)))
@@ -285,7 +285,9 @@ def test_a_rotation_taken_back_has_the_gradient_of_the_identity():
 
     @jax.jit
     def gradient(images, degrees):
-        there_and_back = augment.chain(augment.rotation(degrees), augment.rotation(-degrees))
+        there_and_back = augment.matrices.chain(
+            augment.matrices.rotation(degrees), augment.matrices.rotation(-degrees)
+        )
         return jax.grad(lambda x: jnp.sum(weights * augment.affine(x, there_and_back)))(images)
 
     for degrees in (4.0, 17.0, 33.0):
@@ -312,8 +314,8 @@ def test_wrong_arguments_are_named(call, message):
 def test_nothing_is_read_between_labels():
     for dtype in (np.uint8, np.int32, bool):
         labels = np.zeros((3, 3, 1), dtype)
-        for sample in (augment.bilinear, augment.bilinear_matmul):
-            with pytest.raises(TypeError, match=r"`image` must have .* sample=augment\.nearest"):
+        for sample in (augment.sampling.bilinear, augment.sampling.bilinear_matmul):
+            with pytest.raises(TypeError, match=r"`image` .* sample=augment\.sampling\.nearest"):
                 jax.eval_shape(lambda x, s=sample: augment.affine(x, np.eye(3), sample=s), labels)
 
 
@@ -325,8 +327,9 @@ def test_angles_and_shears_count_the_other_way_than_torchvisions_affine():
             [np.cos(a - sy) / np.cos(sy), -np.cos(a - sy) * np.tan(sx) / np.cos(sy) - np.sin(a)],
             [np.sin(a - sy) / np.cos(sy), -np.sin(a - sy) * np.tan(sx) / np.cos(sy) + np.cos(a)],
         ]
-        ours = augment.chain(
-            augment.shearing(-np.tan(sx), -np.tan(sy)), augment.rotation(np.float32(-angle))
+        ours = augment.matrices.chain(
+            augment.matrices.shearing(-np.tan(sx), -np.tan(sy)),
+            augment.matrices.rotation(np.float32(-angle)),
         )
         np.testing.assert_allclose(ours[:2, :2], theirs, atol=1e-6)
 

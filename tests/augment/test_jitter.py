@@ -26,7 +26,7 @@ LUMA = np.array([0.299, 0.587, 0.114])
 
 
 def drawn(name, **options):
-    """What a function makes of many equal images, as pixels in float64."""
+    """Results of a function for many equal images, as pixels in float64."""
     function = getattr(augment, f"random_{name}")
     y = jax.jit(lambda x: function(KEY, x, **options))(IMAGES)
     assert different(y) > (1 if "probability" in options else NUMBER / 2)
@@ -66,9 +66,9 @@ def test_gamma_has_a_uniform_logarithm():
     assert_distribution(np.log(power[:, 0, 0]), stats.uniform(-limit, 2 * limit))
 
 
-GREY = np.repeat((PIXELS @ LUMA)[:, None], 3, axis=1)
+GRAY = np.repeat((PIXELS @ LUMA)[:, None], 3, axis=1)
 CHANCES = {
-    "grayscale": ({}, GREY),
+    "grayscale": ({}, GRAY),
     "invert": ({}, 1 - PIXELS),
     "solarize": ({"threshold": 0.36}, np.where(PIXELS >= 0.36, 1 - PIXELS, PIXELS)),
     "posterize": ({"bits": 2}, np.floor(np.rint(PIXELS * 255) / 64) * 64 / 255),
@@ -139,7 +139,7 @@ def test_amounts_above_1_do_not_make_a_factor_negative():
     assert_distribution(factor, stats.uniform(0, 3))
 
 
-def test_gradients_are_finite_at_grey_black_and_white():
+def test_gradients_are_finite_at_gray_black_and_white():
     images = np.stack([np.full((3, 5, 3), v, np.float32) for v in (0, 0.5, 1)])
     options = {"brightness": 0.2, "contrast": 0.2, "saturation": 0.2, "hue": 0.1}
 

@@ -1,4 +1,4 @@
-"""Whole levels: PIL to the bit, counted alike on all devices, and converted there and back."""
+"""Whole levels: exactly PIL's, counted alike on all devices, and converted there and back."""
 
 import jax
 import jax.numpy as jnp

@@ -31,11 +31,11 @@ def mixing(x, labels, alpha, *, kind):
 
 
 def given(key, x, alpha):
-    """Shares that are cheaper than those of a Beta distribution: `alpha` of `SHARES`."""
+    """Shares that are cheaper than a Beta distribution's: `alpha` of `SHARES`."""
     return alpha * jnp.asarray(SHARES)
 
 
-CHEAP = {"draw": given, "partners": augment.reversal}
+CHEAP = {"draw": given, "partners": augment.partners.reverse}
 
 
 def test_mixup_is_an_average_of_images_and_labels():
@@ -172,7 +172,7 @@ def test_boxes_lie_anywhere_with_rows_and_columns_drawn_apart():
     images = np.ones((4000, 6, 40, 2), np.float32)
     images[::2] = 0
     mix = jax.jit(
-        partial(augment.random_cutmix, alpha=1.0, num_classes=5, partners=augment.reversal)
+        partial(augment.random_cutmix, alpha=1.0, num_classes=5, partners=augment.partners.reverse)
     )
     mixed = mix(KEY, images, np.arange(4000) % 5)
     assert mixed.x.shape == images.shape
@@ -188,7 +188,7 @@ def test_boxes_lie_anywhere_with_rows_and_columns_drawn_apart():
     assert_independent(middle_row, middle_column)
     assert middle_row.std() > 0.15
     assert middle_column.std() > 0.15
-    # Centres of boxes are uniform: the middle of one that is not cut off tells.
+    # Centers of boxes are uniform: the middle of one that is not cut off tells.
     inside = hit & ~columns[:, 0] & ~columns[:, -1]
     begin = columns.argmax(1)[inside]
     size = columns.sum(1)[inside]
@@ -308,7 +308,7 @@ def test_labels_of_pixels_are_pasted_with_them():
 
     @partial(jax.jit, static_argnames="dtype")
     def run(x, masks, dtype):
-        options = {"alpha": 1.0, "partners": augment.reversal}
+        options = {"alpha": 1.0, "partners": augment.partners.reverse}
         labels = (masks.astype(dtype), masks.astype(dtype)[..., None], jnp.bfloat16(masks))
         pasted = [augment.random_cutmix(KEY, x, y, **options) for y in labels]
         one_hot = augment.random_cutmix(KEY, x, labels[0], **options, num_classes=16)

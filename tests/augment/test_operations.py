@@ -27,7 +27,7 @@ def test_operations_are_pils_at_all_published_strengths(name):
         if isinstance(published, operations.Operation):
             return published.function(images, strengths)
         matrix = published.matrix(images, strengths)
-        return augment.affine(images, matrix, sample=augment.nearest)
+        return augment.affine(images, matrix, sample=augment.sampling.nearest)
 
     for top in dict.fromkeys([high, WIDE.get(name, high)]):
         levels = low + (top - low) * MAGNITUDES / 30

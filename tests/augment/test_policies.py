@@ -12,10 +12,10 @@ from scipy import stats
 
 from jaxreg import augment
 from jaxreg.augment import operations
-from jaxreg.augment._shared import uniform
+from jaxreg.augment._draws import uniform
 from jaxreg.augment._shares import beta, dirichlet
 from tests.augment.helpers import KEY, LEVELS, assert_as_likely, different
-from tests.helpers import few
+from tests.helpers import few, first_of
 
 LIGHT = operations.BRIGHTNESS._replace(signed=False)
 SCALES = augment.Operation(lambda x, s: x * (1 + s)[..., None, None, None], high=2.0)
@@ -43,7 +43,7 @@ PUBLISHED = {
 
 
 def numbers(function, number, **options):
-    """What a policy makes of many zeros."""
+    """Results of a policy for many zeros."""
     images = np.zeros((number, 1, 1, 1), np.float32)
     return np.asarray(jax.jit(partial(function, **options))(KEY, images), np.float64).ravel()
 
@@ -159,7 +159,7 @@ def test_strengths_and_policies_may_be_traced_and_mapped():
 
 @jax.jit
 def mixed(images, alpha):
-    """What AugMix makes of 40 images of one pixel."""
+    """Results of AugMix for 40 images of one pixel."""
     options = {"severity": 5.0, "width": 4, "depth": (1, 2)}
     return augment.aug_mix(KEY, images, operations=[SCALES, ADDS], alpha=alpha, **options)
 
@@ -228,9 +228,9 @@ def test_levels_five_channels_and_keys_that_are_none_are_refused(name):
             jax.eval_shape(policy, KEY, np.ones((4, 4, 5), np.float32))
 
 
-@pytest.mark.parametrize("name", POLICIES)
+@first_of("name", POLICIES)
 def test_what_is_opaque_stays_so(name):
-    """And the colors are those of the image without opacity; a fill for each channel is for all."""
+    """The colors equal the colors without opacity; a fill for each channel has an opacity too."""
     images = np.random.default_rng(0).random((6, 8, 8, 3), np.float32)
     opaque = np.concatenate([images, np.ones((6, 8, 8, 1), np.float32)], -1)
     mixed = (operations.TRANSLATE_X, operations.CONTRAST, operations.INVERT)
@@ -259,7 +259,7 @@ def test_shape_and_dtype_are_kept(name, shape):
 
 
 def test_a_policy_keeps_the_range_with_finite_gradients():
-    """On black, grey and white images and on one of all kinds of levels, none square."""
+    """On black, gray and white images and on one of all kinds of levels, none square."""
     plain = np.stack([np.full((6, 5, 3), v) for v in (0.0, 0.5, 1.0)] * 8)
     images = np.concatenate([plain, [LEVELS[:6, :5] / 255] * 96]).astype(np.float32)
     weights = np.cos(np.arange(images.size, dtype=np.float32)).reshape(images.shape)
@@ -271,7 +271,7 @@ def test_a_policy_keeps_the_range_with_finite_gradients():
         y, pullback = jax.vjp(policy, images)
         return y, pullback(weights)[0]
 
-    y, gradient = map(np.asarray, run(images))
+    y, gradient = jax.device_get(run(images))
     assert ((y >= 0) & (y <= 1)).all()
     assert np.isfinite(gradient).all()
     assert (gradient != 0).any()

@@ -1,4 +1,4 @@
-"""The published tables of AutoAugment are those of kornia."""
+"""The published tables of AutoAugment equal kornia's."""
 
 import importlib.util
 import json

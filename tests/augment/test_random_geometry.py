@@ -10,13 +10,13 @@ from tests.augment.helpers import KEY, assert_distribution, assert_independent
 
 NUMBER = 600
 SIZE = 15
-# A channel of x and one of y, from the centre.
+# A channel of x and one of y, from the center.
 RAMP = np.stack(np.mgrid[-7:8, -7:8][::-1], axis=-1).astype(np.float32)
 IMAGES = np.broadcast_to(RAMP, (NUMBER, SIZE, SIZE, 2))
 
 
 def drawn(name, **options):
-    """What becomes of the ramps, filled with a number; a border given would have been read."""
+    """Moves the ramps and fills with a number, and checks that a border would be read."""
     function = getattr(augment, f"random_{name}")
     filled = np.asarray(jax.jit(lambda x: function(KEY, x, **options, fill=99.0))(IMAGES), float)
     # Beyond the border, and a part of it within a pixel of the border, is the filling.
@@ -26,7 +26,7 @@ def drawn(name, **options):
 
     def border(index, length):
         lengths.append(length)
-        return augment.edge(index, length)
+        return augment.borders.edge(index, length)
 
     jax.eval_shape(lambda x: function(KEY, x, **options, border=border), IMAGES)
     assert SIZE in lengths
@@ -34,7 +34,7 @@ def drawn(name, **options):
 
 
 def moves(y):
-    """The affine matrices, from the values that the pixels about the centre read."""
+    """The affine matrices, from the values that the pixels about the center read."""
     x_step, y_step = y[:, 7, 8] - y[:, 7, 7], y[:, 8, 7] - y[:, 7, 7]
     linear = np.linalg.inv(np.stack([x_step, y_step], axis=-1))
     return linear, -np.einsum("nij,nj->ni", linear, y[:, 7, 7])
@@ -93,7 +93,7 @@ def test_an_affine_map_shears_scales_turns_and_shifts():
 
 def test_corners_of_a_perspective_move_inward_each_by_itself():
     filled = drawn("perspective", distortion=0.4)
-    # From 9 pixels about the centre: the homography that reads there, and the one that moves.
+    # From 9 pixels about the center: the homography that reads there, and the one that moves.
     places = [(i, j) for i in (5, 7, 9) for j in (5, 7, 9)]
     x, y = np.stack([filled[:200, i, j] for i, j in places], axis=1).transpose(2, 0, 1)[..., None]
     own = np.broadcast_to([[j - 7, i - 7, 1] for i, j in places], (200, 9, 3))

@@ -26,7 +26,7 @@ def drawn(image, name, **options):
 
 
 def kinds(images, candidates):
-    """Which of the candidates each image is, to the bit."""
+    """The candidate that each image equals, bit for bit."""
     same = [(images == candidate).all(axis=(1, 2, 3)) for candidate in candidates]
     assert (np.sum(same, axis=0) == 1).all()
     return np.argmax(same, axis=0)

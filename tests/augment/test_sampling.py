@@ -9,19 +9,19 @@ import pytest
 from scipy import ndimage
 
 from jaxreg import augment
-from jaxreg.augment import sampling
+from jaxreg.augment import borders, sampling
 from tests.augment.helpers import assert_rounded_once
 
 RNG = np.random.default_rng(0)
 IMAGE = RNG.uniform(size=(7, 10, 3))
 PLACES = RNG.uniform(-4, 13, (2, 5, 9))
 WEIGHTS = RNG.normal(size=(5, 9, 3)).astype(np.float32)
-SAMPLERS = [augment.bilinear, augment.bilinear_matmul]
+SAMPLERS = [sampling.bilinear, sampling.bilinear_matmul]
 BORDERS = {
     "grid-constant": None,
-    "nearest": augment.edge,
-    "mirror": augment.reflect,
-    "grid-wrap": augment.wrap,
+    "nearest": borders.edge,
+    "mirror": borders.reflect,
+    "grid-wrap": borders.wrap,
 }
 SINGLE = IMAGE.astype(np.float32)
 ROWS, COLUMNS = PLACES.astype(np.float32)
@@ -47,7 +47,7 @@ def test_interpolation_is_scipys():
 def test_the_nearest_pixel_is_scipys():
     read = jax.jit(
         lambda image, x, y: [
-            augment.nearest(image, x, y, border=b, fill=0.3) for b in BORDERS.values()
+            sampling.nearest(image, x, y, border=b, fill=0.3) for b in BORDERS.values()
         ]
     )
     for y, mode in zip(read(SINGLE, COLUMNS, ROWS), BORDERS, strict=True):
@@ -96,7 +96,7 @@ def test_values_and_gradients_of_products_are_those_of_gathers(mode):
 
 def test_with_a_border_nothing_is_filled():
     read = jax.jit(
-        lambda *a: [s(*a, fill=jnp.nan, border=augment.edge) for s in (*SAMPLERS, augment.nearest)]
+        lambda *a: [s(*a, fill=jnp.nan, border=borders.edge) for s in (*SAMPLERS, sampling.nearest)]
     )
     for y in read(SINGLE, COLUMNS, ROWS):
         assert np.isfinite(y).all()
@@ -105,13 +105,13 @@ def test_with_a_border_nothing_is_filled():
 def test_coordinates_that_are_nowhere_read_the_filling():
     image = np.ones((3, 3, 1), np.float32)
     nowhere = np.array([[np.nan, np.inf, -np.inf, 1e20, -1e20]], np.float32)
-    samplers = (*SAMPLERS, augment.nearest)
+    samplers = (*SAMPLERS, sampling.nearest)
 
     @jax.jit
     def read(image, x):
         ones = jnp.ones_like(x)
         filled = [s(image, x, ones, fill=-2.0) for s in samplers]
-        return filled, [s(image, x, ones, border=augment.edge) for s in samplers]
+        return filled, [s(image, x, ones, border=borders.edge) for s in samplers]
 
     filled, repeated = read(image, nowhere)
     for y, same in zip(filled, repeated, strict=True):
@@ -123,7 +123,7 @@ def test_a_pixel_that_is_not_finite_spreads():
     image = np.zeros((3, 3, 2), np.float32)
     image[2, 2, 0] = np.inf
     here = np.zeros((1, 1), np.float32)
-    y = jax.jit(augment.bilinear_matmul)(image, here, here)
+    y = jax.jit(sampling.bilinear_matmul)(image, here, here)
     np.testing.assert_array_equal(y[0, 0], [np.nan, 0])
 
 
@@ -146,21 +146,13 @@ def test_nothing_to_read_and_nowhere_to_read():
             assert jax.jit(sample)(image, nowhere, nowhere).size == 0
 
 
-def test_borders_are_those_of_numpy():
-    """And of an image of one pixel there is one index."""
-    index = np.arange(-9, 14)
-    borders = {"edge": augment.edge, "reflect": augment.reflect, "wrap": augment.wrap}
-    for mode, border in borders.items():
-        call = jax.jit(border, static_argnums=1)
-        np.testing.assert_array_equal(call(index, 5), np.pad(np.arange(5), (9, 9), mode))
-        assert (call(index, 1) == 0).all()
-
-
 def gradient_on_a_tpu(sample):
     """The program of the gradient of a rotation, lowered for a TPU."""
 
     def loss(images, degrees):
-        return jnp.sum(augment.affine(images, augment.rotation(degrees), sample=sample) ** 2)
+        return jnp.sum(
+            augment.affine(images, augment.matrices.rotation(degrees), sample=sample) ** 2
+        )
 
     program = jax.jit(jax.grad(loss, (0, 1)))
     images = jax.ShapeDtypeStruct((4, 16, 16, 3), "float32")
@@ -169,8 +161,8 @@ def gradient_on_a_tpu(sample):
 
 
 def test_only_bilinear_gathers_and_products_are_as_precise_as_asked():
-    gathers = gradient_on_a_tpu(augment.bilinear)
-    products = gradient_on_a_tpu(augment.bilinear_matmul)
+    gathers = gradient_on_a_tpu(sampling.bilinear)
+    products = gradient_on_a_tpu(sampling.bilinear_matmul)
     assert "stablehlo.gather" in gathers
     assert "stablehlo.scatter" in gathers
     assert "stablehlo.dot_general" not in gathers
@@ -179,7 +171,7 @@ def test_only_bilinear_gathers_and_products_are_as_precise_as_asked():
     count = products.count("stablehlo.dot_general")
     assert count >= 3  # forward, and for image and weights
     assert products.count("precision = [HIGHEST, HIGHEST]") == count
-    rough = partial(augment.bilinear_matmul, precision=jax.lax.Precision.DEFAULT)
+    rough = partial(sampling.bilinear_matmul, precision=jax.lax.Precision.DEFAULT)
     assert "HIGHEST" not in gradient_on_a_tpu(rough)
 
 
@@ -187,7 +179,9 @@ def test_memory_is_that_of_rows():
     """The lines of all rows would be 128 images, and their gradient as much again."""
 
     def turned(image, degrees):
-        return augment.affine(image, augment.rotation(degrees), sample=augment.bilinear_matmul)
+        return augment.affine(
+            image, augment.matrices.rotation(degrees), sample=sampling.bilinear_matmul
+        )
 
     def loss(image, degrees):
         return jnp.sum(turned(image, degrees) ** 2)
@@ -199,7 +193,7 @@ def test_memory_is_that_of_rows():
         assert images < bound
 
 
-@pytest.mark.parametrize("sample", [*SAMPLERS, augment.nearest])
+@pytest.mark.parametrize("sample", [*SAMPLERS, sampling.nearest])
 def test_wrong_arguments_are_named(sample):
     image = np.ones((9, 12, 3), np.float32)
     points = np.ones((2, 2), np.float32)

@@ -26,7 +26,7 @@ class Below:
 
 def test_shares_are_beta_distributed():
     with jax.enable_x64(True):
-        draw = jax.jit(lambda x, alpha: augment.share_of_example(KEY, x, alpha))
+        draw = jax.jit(lambda x, alpha: augment.partners.share_per_example(KEY, x, alpha))
         for alpha in ALPHAS:
             share = np.asarray(draw(X, alpha))
             assert share.shape == (NUMBER,)
@@ -43,7 +43,7 @@ def test_shares_are_beta_distributed():
 
 
 def test_limits_of_the_parameter():
-    draw = jax.jit(lambda x, alpha: augment.share_of_example(KEY, x, alpha))
+    draw = jax.jit(lambda x, alpha: augment.partners.share_per_example(KEY, x, alpha))
     x = X[:100].astype(np.float32)
     for alpha, expected in (
         (0.0, {1}),
@@ -64,7 +64,7 @@ def test_gradients_of_alpha_are_finite_and_those_of_the_mean_square():
     @jax.jit
     @jax.grad
     def slope(alpha):
-        return jnp.mean(augment.share_of_example(KEY, jnp.zeros((NUMBER, 1)), alpha) ** 2)
+        return jnp.mean(augment.partners.share_per_example(KEY, jnp.zeros((NUMBER, 1)), alpha) ** 2)
 
     for alpha in (0.0, 1e-30, 1e-3, 1e6, 1e30, np.inf):
         assert np.isfinite(slope(alpha))

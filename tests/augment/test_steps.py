@@ -1,4 +1,4 @@
-"""How steps are carried out: in which order, what is computed where, and how often traced."""
+"""How steps are applied: in which order, what is computed where, and how often traced."""
 
 import collections
 from functools import partial
@@ -11,8 +11,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from scipy import ndimage
 
 from jaxreg import augment
-from jaxreg.augment import operations
-from jaxreg.augment import steps as carried_out
+from jaxreg.augment import operations, steps
 from tests.augment.helpers import FLOAT, KEY
 from tests.helpers import few
 
@@ -27,8 +26,8 @@ def turned(image, pixels=0):
     cos = np.cos(np.deg2rad(10))
     sin = np.sin(np.deg2rad(10))
     back = np.array([[cos, sin], [-sin, cos]])  # rows first
-    centre = (np.array(image.shape[:2]) - 1) / 2
-    offset = centre - back @ (centre + np.array([0, pixels]))
+    center = (np.array(image.shape[:2]) - 1) / 2
+    offset = center - back @ (center + np.array([0, pixels]))
     channels = [
         ndimage.affine_transform(c, back, offset, order=1, mode="grid-constant", cval=0.3)
         for c in np.moveaxis(image, -1, 0)
@@ -43,7 +42,7 @@ def lit(image):
 @few("steps", [(TURN, LIGHT), (LIGHT, TURN), (TURN, SHIFT), (LIGHT, TURN, LIGHT)])
 def test_steps_come_in_order_and_two_geometries_are_one(steps):
     policy = [[augment.Step(one, 1.0, 3) for one in steps]]
-    options = {"policy": policy, "fill": 0.3, "sample": augment.bilinear}
+    options = {"policy": policy, "fill": 0.3, "sample": augment.sampling.bilinear}
     y = jax.jit(partial(augment.auto_augment, **options))(KEY, FLOAT[None])
     expected = FLOAT.astype(np.float64)
     if SHIFT in steps:
@@ -61,7 +60,7 @@ def test_strengths_run_from_low_to_high_and_end_there():
 
     @jax.jit
     def strengths(x, level, sign):
-        return carried_out.decided(x, ranges, jnp.zeros(4, jnp.int32), level, sign).strengths
+        return steps.choose(x, ranges, jnp.zeros(4, jnp.int32), level, sign).strengths
 
     level = np.float32([0, 0.25, 1.5, -0.5])
     sign = np.float32([1, -1, -1, 1])
@@ -76,7 +75,7 @@ def test_all_steps_at_once_are_those_in_turn():
         [augment.Step(TURN, 0.5, 3), augment.Step(LIGHT, 0.5, 3)],
         [augment.Step(LIGHT, 0.5, 9), augment.Step(SHIFT, 0.5, 6)],
     ]
-    run = jax.jit(partial(augment.auto_augment, policy=policy, sample=augment.bilinear))
+    run = jax.jit(partial(augment.auto_augment, policy=policy, sample=augment.sampling.bilinear))
     expected = run(KEY, IMAGES)
     mesh = jax.make_mesh((8,), ("device",), axis_types=(AxisType.Explicit,))
     with jax.set_mesh(mesh):
@@ -96,12 +95,12 @@ def counting(counts, name, value):
     return operations.Operation(function)
 
 
-def test_a_processor_computes_what_is_chosen_and_no_more():
+def test_the_cpu_computes_only_what_is_chosen():
     counts = collections.Counter()
     chosen = [counting(counts, name, name / 8) for name in range(1, 5)]
     run = jax.jit(lambda key, x: augment.rand_augment(key, x, operations=chosen, number=1))
-    processor = jax.devices("cpu")[0]
-    y = jax.block_until_ready(run(*jax.device_put((KEY, IMAGES), processor)))
+    cpu = jax.devices("cpu")[0]
+    y = jax.block_until_ready(run(*jax.device_put((KEY, IMAGES), cpu)))
     jax.effects_barrier()
     values, numbers = np.unique(np.asarray(y)[:, 0, 0, 0], return_counts=True)
     assert counts == dict(zip((8 * values).astype(int).tolist(), numbers.tolist(), strict=True))
@@ -120,6 +119,7 @@ def test_other_devices_have_no_loop_over_examples(platform):
     assert "stablehlo.while" not in lowered(platform)
 
 
+@pytest.mark.exhaustive
 def test_a_mesh_of_one_device_is_as_good_as_none():
     few_of = (operations.ROTATE, operations.COLOR)
     run = jax.jit(partial(augment.rand_augment, operations=few_of, number=1))
@@ -163,6 +163,7 @@ def test_without_jit_a_policy_is_traced_once_though_its_ranges_change():
     assert seen == [seen[0]] * 3
 
 
+@pytest.mark.exhaustive
 def test_one_image_alone_is_that_of_a_batch_of_one():
     few_of = (operations.ROTATE, operations.INVERT)
 
@@ -182,7 +183,7 @@ def test_one_image_alone_is_that_of_a_batch_of_one():
 
 def test_operations_may_read_by_products():
     policy = partial(augment.rand_augment, operations=(operations.ROTATE,), number=1, magnitude=9)
-    samplers = augment.bilinear, augment.bilinear_matmul
+    samplers = augment.sampling.bilinear, augment.sampling.bilinear_matmul
     one, other = jax.jit(lambda x: [policy(KEY, x, sample=s) for s in samplers])(IMAGES[:4])
     np.testing.assert_allclose(one, other, rtol=0, atol=1e-6)
     assert (abs(np.asarray(one) - IMAGES[:4]).max(axis=(1, 2, 3)) > 0.01).all()

@@ -8,7 +8,11 @@ from PIL import Image
 from jaxreg import augment
 from tests.augment.helpers import CHANNEL, IMAGE, assert_rounded_once, inner, pil
 
-BORDERS = {"edge": augment.edge, "reflect": augment.reflect, "wrap": augment.wrap}
+BORDERS = {
+    "edge": augment.borders.edge,
+    "reflect": augment.borders.reflect,
+    "wrap": augment.borders.wrap,
+}
 
 
 def test_flips_and_turns_are_numpys():
@@ -61,7 +65,7 @@ def test_a_resized_crop_repeats_the_border_and_flips():
         return wide, flipped, within, augment.resize(x, size=(1, 4))
 
     wide, flipped, within, same = [np.asarray(y)[0, :, 0] for y in crops(line)]
-    # Centres are 2 apart; the first, at -1.5, reads the border. Triangles are 2 wide to each side.
+    # Centers are 2 apart; the first, at -1.5, reads the border. Triangles are 2 wide to each side.
     triangles = np.maximum(1 - abs(np.arange(4) - np.array([[0], [0.5], [2.5], [3]])) / 2, 0)
     expected = triangles @ np.arange(4) / triangles.sum(axis=1)
     np.testing.assert_allclose(wide, expected, atol=1e-6)
@@ -71,7 +75,7 @@ def test_a_resized_crop_repeats_the_border_and_flips():
 
 
 def test_windows_are_one_for_each_example():
-    """Where nothing shrinks, a resized crop is an affine map with its border repeated."""
+    """A resized crop that shrinks nothing is an affine map with a repeated border."""
     images = np.stack([IMAGE, IMAGE[::-1]])
     top = np.array([1.0, 2.5], np.float32)
     left = np.array([3.0, 0.5], np.float32)

@@ -11,8 +11,8 @@ from jaxreg._numerics import widen
 from tests.cases.base import KEY, Case, array, misfit, negative, outside
 from tests.cases.base import row as row_of
 
-# Away from 0 and 1, where color clips, with no two channels alike, and of whole levels, so that no
-# value is close to a half between two.
+# Away from 0 and 1, where color clips, with channels that all differ, and in whole levels, so that
+# no value is close to halfway between two levels.
 SPREAD = (np.arange(3.0) + np.arange(20.0).reshape(5, 4, 1)) % 3 - 1
 LEVELS = 0.5 + 0.2 * SPREAD + 0.08 * np.sin(np.arange(1.0, 961)).reshape(16, 5, 4, 3)
 IMAGES = array(np.round(LEVELS * 255) / 255)
@@ -21,8 +21,8 @@ STRETCHED = IMAGES.at[:, 0, 0].set(0.02).at[:, 1, 1].set(0.98)
 # With as many channels as devices, so that they can be sharded.
 DEEP = array(np.sin(np.arange(1.0, 16 * 3 * 4 * 8 + 1)).reshape(16, 3, 4, 8))
 SQUARE = IMAGES[:, :4]
-MATRICES = augment.chain(
-    augment.rotation(array(np.linspace(-50, 50, 16))), augment.scaling(0.8, -1.1)
+MATRICES = augment.matrices.chain(
+    augment.matrices.rotation(array(np.linspace(-50, 50, 16))), augment.matrices.scaling(0.8, -1.1)
 )
 HOMOGRAPHIES = MATRICES.at[:, 2, 0].set(0.03)
 POINTS = array(np.stack([np.linspace(-1.0, 5.0, 6)] * 16)[:, None] + np.array([[0.1], [0.2]]))
@@ -39,25 +39,25 @@ def row(function: Any, *more: jax.Array, **options: Any) -> Case:
 
 
 def random(function: Any, *, errors: Any = (), off: Any = None, **strengths: Any) -> Case:
-    """A row ``function(key, images, **strengths)``, off at 0 in all strengths if not told."""
+    """A row ``function(key, images, **strengths)``; strengths of 0 switch it off by default."""
     off = dict.fromkeys(strengths, 0.0) if off is None else off
     return row_of(function, KEY, IMAGES, errors=errors, off=off, **strengths)
 
 
 def _affine_in_float32(image: jax.Array, matrix: jax.Array) -> jax.Array:
-    return widen(augment.affine(image, matrix, size=(3, 5), border=augment.reflect))
+    return widen(augment.affine(image, matrix, size=(3, 5), border=augment.borders.reflect))
 
 
 def _nearest(image: jax.Array, x: jax.Array, y: jax.Array) -> jax.Array:
-    return widen(augment.nearest(image, x, y, fill=2.0))
+    return widen(augment.sampling.nearest(image, x, y, fill=2.0))
 
 
 def _bilinear(image: jax.Array, x: jax.Array, y: jax.Array) -> jax.Array:
-    return widen(augment.bilinear(image, x, y, fill=0.5))
+    return widen(augment.sampling.bilinear(image, x, y, fill=0.5))
 
 
 def _bilinear_matmul(image: jax.Array, x: jax.Array, y: jax.Array) -> jax.Array:
-    return widen(augment.bilinear_matmul(image, x, y, fill=0.5))
+    return widen(augment.sampling.bilinear_matmul(image, x, y, fill=0.5))
 
 
 def _crop(image: jax.Array) -> jax.Array:
@@ -78,7 +78,7 @@ def _resized_crop(image: jax.Array, *, top: Any, left: Any, height: Any, width: 
 
 
 def _pad(image: jax.Array) -> jax.Array:
-    return widen(augment.pad(image, width=(1, 0, 2, 3), border=augment.reflect))
+    return widen(augment.pad(image, width=(1, 0, 2, 3), border=augment.borders.reflect))
 
 
 def _pad_with_a_value(image: jax.Array) -> jax.Array:
@@ -94,7 +94,7 @@ def _random_resized_crop(key: jax.Array, image: jax.Array) -> jax.Array:
 
 
 def _random_window(key: jax.Array, image: jax.Array) -> jax.Array:
-    return augment.random_window(key, image, **SHAPES)
+    return augment.matrices.random_window(key, image, **SHAPES)
 
 
 _FILL = (ValueError, r"`fill` must broadcast to shape \(3,\)", {"fill": array(np.ones(2))})
@@ -108,9 +108,9 @@ GEOMETRY = (
     row(augment.affine, MATRICES).but(inputs=(DEEP, MATRICES)),
     row(augment.affine, MATRICES).but(call=_affine_in_float32),
     row(augment.perspective, HOMOGRAPHIES, errors=[_FILL]),
-    row(augment.bilinear, POINTS, POINTS).but(call=_bilinear),
-    row(augment.bilinear_matmul, POINTS, POINTS).but(call=_bilinear_matmul),
-    row(augment.nearest, POINTS, POINTS).but(call=_nearest),
+    row(augment.sampling.bilinear, POINTS, POINTS).but(call=_bilinear),
+    row(augment.sampling.bilinear_matmul, POINTS, POINTS).but(call=_bilinear_matmul),
+    row(augment.sampling.nearest, POINTS, POINTS).but(call=_nearest),
     row(augment.elastic, jnp.full((16, 5, 4, 2), 0.3)),
     row(augment.rotate, degrees=23.0, off={"degrees": 0.0}, errors=[misfit("degrees")]),
     row(augment.translate, x=0.7, y=-0.3, off={"x": 0.0, "y": 0.0}, errors=[misfit("x")]),
@@ -140,14 +140,19 @@ GEOMETRY = (
     row(augment.pad).but(call=_pad_with_a_value),
 )
 RANDOM_GEOMETRY = (
-    random(augment.random_rotation, degrees=15.0, off={}, errors=[negative("degrees")]),
-    random(augment.random_translation, x=2.0, y=1.0, off={}, errors=_XY),
-    random(augment.random_scaling, x=0.3, y=0.2, off={}, errors=_XY),
-    random(augment.random_shearing, x=0.3, y=0.2, off={}, errors=_XY),
-    random(augment.random_reflection, probability=0.5, off={}, errors=[_PROBABILITY]),
-    random(augment.random_quadrilateral, distortion=0.4, off={}, errors=[outside("distortion")]),
+    random(augment.matrices.random_rotation, degrees=15.0, off={}, errors=[negative("degrees")]),
+    random(augment.matrices.random_translation, x=2.0, y=1.0, off={}, errors=_XY),
+    random(augment.matrices.random_scaling, x=0.3, y=0.2, off={}, errors=_XY),
+    random(augment.matrices.random_shearing, x=0.3, y=0.2, off={}, errors=_XY),
+    random(augment.matrices.random_reflection, probability=0.5, off={}, errors=[_PROBABILITY]),
     random(
-        augment.random_window,
+        augment.matrices.random_quadrilateral,
+        distortion=0.4,
+        off={},
+        errors=[outside("distortion")],
+    ),
+    random(
+        augment.matrices.random_window,
         errors=[(ValueError, r"`scale` must be zero or positive, got -1", {"scale": (-1.0, 1.0)})],
     ).but(call=_random_window, options=SHAPES),
     random(augment.random_rotate, degrees=15.0, errors=[negative("degrees")]),
@@ -214,7 +219,7 @@ COLOR = (
     random(augment.random_brightness, amount=0.1, errors=_AMOUNT),
     random(augment.random_contrast, amount=0.1, errors=_AMOUNT),
     random(augment.random_saturation, amount=0.1, errors=_AMOUNT),
-    # A turn so small that no hue of the images comes near a multiple of 60 degrees, a kink.
+    # A turn so small that no hue of the images comes near a kink, a multiple of 60 degrees.
     random(augment.random_hue, shift=0.025, errors=[negative("shift")]),
     random(augment.random_gamma, amount=0.3, errors=_AMOUNT),
     random(augment.random_grayscale, probability=0.5, errors=[_PROBABILITY]),
@@ -315,13 +320,13 @@ def _no(name: str) -> Any:
 
 POLICIES = (
     random(augment.rand_augment, magnitude=4.0, errors=[outside("magnitude", 30.5)]).but(
-        options={**_FEW, "sample": augment.bilinear}
+        options={**_FEW, "sample": augment.sampling.bilinear}
     ),
     random(augment.trivial_augment, errors=[_no("operations")]).but(
-        options={**_FEW, "sample": augment.bilinear}
+        options={**_FEW, "sample": augment.sampling.bilinear}
     ),
     random(augment.auto_augment, errors=[_no("policy")]).but(
-        options={"policy": _PAIRS, "sample": augment.bilinear}
+        options={"policy": _PAIRS, "sample": augment.sampling.bilinear}
     ),
     random(augment.aug_mix, severity=3.0, off={}, errors=[outside("severity", 11.0)]).but(
         options={**_FEW, "width": 2, "depth": (1, 2)}
@@ -332,10 +337,10 @@ FOLLOWING = (
     row(augment.keypoints).but(inputs=(CORNERS[..., :2], MATRICES)),
     row(augment.boxes).but(inputs=(CORNERS, MATRICES)),
 )
-# Of what moves pixels, which takes labels, too; its tests show that their dtype is kept.
+# Functions that move pixels take labels too; their tests show that they keep the dtype.
 OF_LABELS = {case.function for case in (*GEOMETRY, *RANDOM_GEOMETRY, *ERASE)}
 OF_LABELS |= {augment.cutmix, augment.random_cutmix}
-OF_LABELS -= {augment.bilinear, augment.bilinear_matmul}
+OF_LABELS -= {augment.sampling.bilinear, augment.sampling.bilinear_matmul}
 FUNCTIONS = (
     *GEOMETRY,
     *RANDOM_GEOMETRY,

@@ -1,4 +1,4 @@
-"""What a row is, and data and errors that rows of several packages share."""
+"""Rows of the contract, and data and errors that rows of several packages share."""
 
 import dataclasses
 from collections.abc import Callable
@@ -24,7 +24,7 @@ class Case:
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
     call: Callable[..., Any] | None = None  # where keyword arrays have to be sharded with the data
     errors: tuple[tuple[type[Exception], str, dict[str, Any]], ...] = ()
-    narrows: bool = True  # all results but those like the data are float32 for narrow data too
+    narrows: bool = True  # results with another shape than the data are float32 for narrow data
 
     @property
     def bound(self) -> Callable[..., Any]:
@@ -46,12 +46,12 @@ class Case:
 
     @property
     def subject(self) -> Subject:
-        """What the checks of the contract look at."""
+        """The subject of the contract's checks."""
         return Subject(self.bound, self.inputs, dict(self.strengths), dict(self.off))
 
     @property
     def draws_strengths(self) -> bool:
-        """Whether it draws the strengths of an augmentation that has a row of its own."""
+        """Tells whether it draws the strengths of an augmentation with a row of its own."""
         drawn = self.function.__name__.startswith("random_") and self.name.startswith("augment.")
         return drawn or self.name.startswith("augment.policies.")
 
@@ -72,7 +72,7 @@ class Transformation:
 
 
 def array(values: Any) -> jax.Array:
-    """An array of 32 bits, or of booleans, of what NumPy computed: nothing is compiled for it."""
+    """Makes an array of 32 bits, or of booleans, from NumPy's values without compiling."""
     values = np.asarray(values)
     narrow = {"f": np.float32, "i": np.int32}.get(values.dtype.kind, values.dtype)
     return jax.device_put(values.astype(narrow))
@@ -84,7 +84,7 @@ SERIES = array(np.sin(np.arange(1.0, 16 * 4 * 8 + 1)).reshape(16, 4, 8))
 MAPS = array(np.sin(np.arange(1.0, 16 * 6 * 5 * 8 + 1)).reshape(16, 6, 5, 8))
 KERNEL = array(np.cos(np.arange(8.0 * 8)).reshape(8, 8))
 MASK = array((np.arange(16) % 3 != 0)[:, None])
-# Of full rank with singular values apart, which X is not.
+# Unlike X, it has full rank and distinct singular values.
 MATRIX = array(np.sin(np.arange(1.0, 16 * 8 + 1) ** 2).reshape(16, 8))
 LABELS = array(np.arange(16) % 7 - 1)
 

@@ -25,13 +25,12 @@ from tests.cases.base import (
     array,
 )
 
-KEEPING_KEY = jax.random.key(
-    9
-)  # One decision: its draw is 0.91, that of the key folded with 1 is 0.04.
+# One decision: the key draws 0.91, and 0.04 after it is folded with 1.
+KEEPING_KEY = jax.random.key(9)
 
 LOG_VARIANCE = array(np.linspace(-3.0, 1.0, 64).reshape(8, 8))
 
-# No draw for X is within 0.02 of 0.3: what decides by comparing with that rate is constant there.
+# No draw for X is within 0.02 of 0.3, so decisions at this rate are constant nearby.
 STEADY_KEY = jax.random.key(81)
 
 
@@ -60,7 +59,7 @@ def _full_depth(x: jax.Array) -> jax.Array:
 
 
 def _patch_dropout(key: jax.Array, x: jax.Array) -> jax.Array:
-    """One array of both results; the contract wants float32 where the shape is another."""
+    """Puts both results into one array, float32 as the contract wants for another shape."""
     kept, indices = dropout.patch_dropout(key, x, rate=0.4)
     kept = widen(kept)
     return kept * indices[..., None].astype(kept.dtype)
@@ -85,7 +84,7 @@ FUNCTIONS = (
     ),
     Case(dropout.dropout, (KEY, X), {"rate": 0.3}, {"rate": 0.0}, {"broadcast_axes": (1,)}),
     _dropout(dropout.alpha_dropout, X),
-    # Nothing is dropped or kept anew within 0.02 of this rate: constant to finite differences.
+    # No decision changes within 0.02 of this rate, so finite differences see a constant.
     _dropout(dropout.classical_dropout, X, rate=0.25),
     _dropout(dropout.drop_connect, X),
     _dropout(dropout.drop_path, SERIES),

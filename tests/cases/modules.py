@@ -38,16 +38,16 @@ def unchanged(x: Any, **_: Any) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class Module:
-    """A module that both frameworks have by one name, and the function that it lifts.
+    """A module with the same name in both frameworks, and the function that it lifts.
 
     The function gets a key if the mode is ``deterministic``, and the inputs; then by name the
     parameters, the state, and the fields. With a state it returns the result and the new state.
     """
 
-    name: str  # of the class, and behind a colon what is special about this row
+    name: str  # of the class; after a colon, the variant of this row
     function: Callable[..., Any]
     inputs: tuple[Any, ...] = (X,)
-    evaluation: Callable[..., Any] = unchanged  # takes what the function takes, but for the key
+    evaluation: Callable[..., Any] = unchanged  # with the function's arguments except the key
     mode: str | None = "deterministic"  # or "use_running_average", "update_stats"; None has one
     fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # of the constructors
     of_linen: Mapping[str, Any] = dataclasses.field(
@@ -59,10 +59,10 @@ class Module:
     )  # fields by the names that the function has for them
     params: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     state: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    inside: str = ""  # the field of the layer that has the parameters
-    strength: str = ""  # the field that may be zero, and out of its range
+    inside: str = ""  # field of the layer that has the parameters
+    strength: str = ""  # field that may be zero, and may be out of its range
     wrong: float = -0.5
-    traced: str = ""  # the field that may be traced; by default the strength
+    traced: str = ""  # field that may be traced; by default the strength
     mask: Any = None
 
     @property
@@ -168,18 +168,18 @@ def dense(x: jax.Array, kernel: jax.Array, bias: jax.Array, **_: Any) -> jax.Arr
 
 
 def convolution(x: jax.Array, kernel: jax.Array, bias: jax.Array, **_: Any) -> jax.Array:
-    """Of an odd kernel along the last but one axis, with zeros around the input."""
+    """Convolves with an odd kernel along the second last axis, with zeros around the input."""
     size, length = len(kernel), x.shape[-2]
     padded = jnp.pad(x, [(0, 0)] * (x.ndim - 2) + [(size // 2, size // 2), (0, 0)])
     terms = [padded[..., i : i + length, :] @ kernel[i] for i in range(size)]
     return jnp.stack(terms).sum(0) + bias
 
 
-def dropped(layer: Callable[..., Any], position: int | None = None) -> Callable[..., Any]:
-    """A layer whose kernel stands at a position among the parameters."""
+def dropped(layer: Callable[..., Any]) -> Callable[..., Any]:
+    """A layer whose parameters are a bias and a kernel, in this order."""
 
     def run(key: jax.Array, x: jax.Array, kernel: jax.Array, bias: jax.Array, **options: Any):
-        key = key if position is None else jax.random.fold_in(key, position)
+        key = jax.random.fold_in(key, 1)
         return layer(x, dropout.drop_connect(key, kernel, **options), bias)
 
     return run
@@ -238,6 +238,10 @@ def linear() -> Any:
     return flax_nnx.Linear(8, 8, kernel_init=ones, rngs=flax_nnx.Rngs(0))
 
 
+def convolve() -> Any:
+    return flax_nnx.Conv(8, 8, (3,), kernel_init=ones, rngs=flax_nnx.Rngs(0))
+
+
 def streams() -> dict[str, Any]:
     return {"rngs": flax_nnx.Rngs(0)}
 
@@ -250,7 +254,17 @@ WRAPPED = {
     "inside": "layer",
 }
 WITH_PARAMETERS = (
-    rated("DropConnect", dropped(dense, 1), inputs=(SERIES,), evaluation=dense, **WRAPPED),
+    rated("DropConnect", dropped(dense), inputs=(SERIES,), evaluation=dense, **WRAPPED),
+    rated(
+        "DropConnect:convolution",
+        dropped(convolution),
+        inputs=(SERIES,),
+        evaluation=convolution,
+        of_linen={"layer": flax_linen.Conv(8, (3,))},
+        of_nnx=lambda: {"layer": convolve()},
+        params={"kernel": WINDOW, "bias": BIAS},
+        inside="layer",
+    ),
     Module(
         "Perturb",
         perturbed,
@@ -261,30 +275,6 @@ WITH_PARAMETERS = (
         **WRAPPED,
     ),
     rated("StochasticDepth", stochastic_depth, inputs=(SERIES,), evaluation=residual, **WRAPPED),
-    rated(
-        "DropConnectDense",
-        dropped(dense),
-        inputs=(SERIES,),
-        evaluation=dense,
-        of_linen={"features": 8},
-        of_nnx=lambda: {"in_features": 8, "out_features": 8, "kernel_init": ones, **streams()},
-        params=AFFINE,
-    ),
-    rated(
-        "DropConnectConv",
-        dropped(convolution),
-        inputs=(SERIES,),
-        evaluation=convolution,
-        of_linen={"features": 8, "kernel_size": (3,)},
-        of_nnx=lambda: {
-            "in_features": 8,
-            "out_features": 8,
-            "kernel_size": (3,),
-            "kernel_init": ones,
-            **streams(),
-        },
-        params={"kernel": WINDOW, "bias": BIAS},
-    ),
     Module(
         "VariationalDense",
         variational,
@@ -420,7 +410,7 @@ def spectral_norm(
 def spectral_norm_inference(
     x: jax.Array, kernel: Any, bias: Any, u: Any, sigma: Any, n_steps: int, axis: int = -1
 ) -> Any:
-    """Iterates on from the vector, as Flax does, and does not store it."""
+    """Iterates from the vector, as Flax does, and does not store it."""
     y, _ = spectral_norm(x, kernel, bias, u, sigma, n_steps, axis)
     return y, {"u": u, "sigma": sigma}
 
@@ -447,7 +437,7 @@ SPECTRAL = {
     "params": AFFINE,
     "state": {"u": UNIT[None], "sigma": np.float32(3)},
 }
-ROWS = {"feature_axes": 0}  # of the kernel, in place of its columns
+ROWS = {"feature_axes": 0}  # of the kernel, instead of its columns
 REPARAMETRIZED = (
     around("WeightNorm", weight_norm),
     around("WeightNorm:feature_axes", weight_norm, fields=ROWS),
@@ -468,7 +458,7 @@ REPARAMETRIZED = (
 
 MODULES = PLAIN + WITH_PARAMETERS + NORMS + REPARAMETRIZED
 
-# Classes that lift no single function, and the test files of their package that have them.
+# Classes that lift no single function, with the test files of their package.
 ELSEWHERE = {
     "ActivityPenalty": "test_activity.py",
     "FoldedBatchNorm": "test_fold.py",

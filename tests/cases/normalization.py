@@ -18,8 +18,8 @@ WEIGHT = array(np.linspace(0.5, 1.5, 8))
 
 STATS = normalization.BatchStats(array(np.full(8, 0.1)), array(np.full(8, 0.9)))
 
-# So far from X, and so narrow, that both corrections of batch renorm are at their limits: within
-# them its gradient is by design not that of its values.
+# So far from X, and so narrow, that both corrections of batch renorm are at their limits: between
+# the limits, its gradient differs from its values' gradient by design.
 FAR_STATS = normalization.BatchStats(array(np.full(8, -5.0)), array(np.full(8, 0.01)))
 
 FEATURES = {"scale": array(np.linspace(0.5, 1.5, 8)), "bias": array(np.linspace(-1, 1, 8))}
@@ -67,7 +67,7 @@ def _fold_batch_norm(
     *,
     eps: Any,
 ) -> Any:
-    """The bias in float32: the contract wants that of what has another shape than the data."""
+    """The bias in float32, as the contract wants results of another shape than the data."""
     kernel, offset = normalization.fold_batch_norm(
         kernel, stats, layer_bias=layer_bias, scale=scale, bias=bias, eps=eps
     )
@@ -126,7 +126,7 @@ FUNCTIONS = (
         normalization.batch_norm,
         (X, STATS),
         {"momentum": 0.9, "eps": 1e-3},
-        # Each device with statistics of its own, for what `shard_map` does to a function.
+        # Each device has its own statistics, since `shard_map` runs the function on each device.
         options={"axis_name": ()},
         errors=(
             (ValueError, r"`momentum`.*\[0, 1\].*1\.1", {"momentum": 1.1}),

@@ -15,7 +15,7 @@ from tests.cases.base import KEY, array, misfit, negative, outside, row
 X = array(np.sin(np.arange(1.0, 16 * 7 * 8 + 1)).reshape(16, 7, 8))
 FACTORS = array(1 + 0.3 * np.cos(np.arange(16 * 4 * 8.0)).reshape(16, 4, 8))
 LOGS = array(0.4 * np.sin(np.arange(16 * 5.0)).reshape(16, 5))
-# No example is as far from one as from another.
+# All distances between examples differ.
 TABLE = array(np.sin(np.arange(1.0, 16 * 8 + 1) ** 2).reshape(16, 8))
 LENGTHS = array(np.arange(16) % 8)
 ORDER = array(np.stack([np.roll(np.arange(3), i) for i in range(16)]))
@@ -57,16 +57,16 @@ def _spec_augment(
 
 
 def _smote(key: jax.Array, x: jax.Array, labels: jax.Array) -> jax.Array:
-    return widen(augment.smote(key, x, labels, wanted=jnp.arange(18) % 5 - 1, neighbors=2))
+    return widen(augment.tables.smote(key, x, labels, wanted=jnp.arange(18) % 5 - 1, neighbors=2))
 
 
 def _sampled(key: jax.Array, means: jax.Array) -> jax.Array:
     root = jnp.sin(jnp.arange(1.0, 16 * 2 * 9 + 1)).reshape(16, 2, 3, 3)[: len(means)]
     covariances = jnp.matmul(root, root.swapaxes(-1, -2)) + jnp.eye(3)[None, None]
-    mixture = augment.Mixture(
+    mixture = augment.tables.Mixture(
         jnp.full((len(means), 2), 0.5), means, covariances.astype(jnp.float32)
     )
-    return widen(augment.mixture_sampling(key, mixture, wanted=jnp.arange(9)))
+    return widen(augment.tables.sample_mixture(key, mixture, wanted=jnp.arange(9)))
 
 
 _SEGMENTS = (ValueError, r"`segments` must be at least 1, got 0", {"segments": 0})
@@ -176,11 +176,11 @@ FUNCTIONS = (
         KEY,
         X,
         warp=1.7,
-        # Widths are rounded down: between whole numbers nothing jumps.
+        # Widths are rounded down, so nothing jumps between whole numbers.
         frequency_width=3.5,
         time_width=2.5,
         off={"warp": 0.0, "frequency_width": 0.0, "time_width": 0.0},
     ).but(call=_spec_augment),
-    row(augment.smote, KEY, TABLE, jnp.arange(16, dtype=jnp.int32) % 3).but(call=_smote),
-    row(augment.mixture_sampling, KEY, X[:, :2, :3]).but(call=_sampled),
+    row(augment.tables.smote, KEY, TABLE, jnp.arange(16, dtype=jnp.int32) % 3).but(call=_smote),
+    row(augment.tables.sample_mixture, KEY, X[:, :2, :3]).but(call=_sampled),
 )

@@ -41,7 +41,7 @@ def _cautious(*, weight: Any, learning_rate: Any) -> optax.GradientTransformatio
 
 
 def _layerwise(*, factor: Any) -> optax.GradientTransformationExtraArgs:
-    # The tree has to be known beforehand, and the tests have several: the kernel is deepest in all.
+    # The tree has to be known in advance, and the tests have several: all have the kernel deepest.
     def update(updates: Any, state: Any, params: Any = None) -> Any:
         depth = jax.tree.map(jnp.ndim, params)
         return transforms.layerwise_scale(factor, depth).update(updates, state, params)

@@ -1,4 +1,4 @@
-"""Helpers of the tests of dropout: what every technique that decides by a rate promises."""
+"""Helpers of the tests of dropout: the promises of every technique with a rate."""
 
 import json
 import math
@@ -17,18 +17,18 @@ from tests.helpers import always, assert_rate, residual_bytes
 
 KEY = jax.random.key(21)
 NONE = always(2**32 - 1)  # a source of words that drop nothing
-ALL = always(0)  # and one of words that drop everything
+ALL = always(0)  # a source of words that drop everything
 TORCH = json.loads(Path(__file__).parents[1].joinpath("references/dropout_torch.json").read_text())
 
 
 class Member(NamedTuple):
-    """A technique that decides, the axes that share a decision, and its factor on kept ones."""
+    """A technique, the axes that share a decision, and its factor on kept elements."""
 
     function: Callable[..., jax.Array]
     shape: tuple[int, ...]
     shared: tuple[int, ...] = ()
     factor: Callable[[float], float] = lambda p: 1 / (1 - p)
-    low: float = 0.0  # what a dropped element becomes, before the factor
+    low: float = 0.0  # the value of a dropped element, before the factor
     data: str = "x"  # the name of the data in errors
 
     @property
@@ -42,12 +42,12 @@ def every(members):
 
 
 def compiled(function, *arguments, **options):
-    """Calls a function as one program, whose options are constants."""
+    """Calls a function as one program with constant options."""
     return jax.jit(partial(function, **options))(*arguments)
 
 
 def normal(shape, dtype=np.float32, seed=0):
-    """Normal numbers of NumPy."""
+    """Normal numbers from NumPy."""
     return np.random.default_rng(seed).normal(size=shape).astype(dtype)
 
 
@@ -57,18 +57,18 @@ def small(shape):
 
 
 def dropped(y):
-    """Tells what was dropped of ones: zeros, or the negative saturation of alpha dropout."""
+    """Finds dropped ones, which are zero, or negative after alpha dropout."""
     return np.asarray(y) <= 0
 
 
 def assert_same_bits(actual, expected):
-    """Compares every bit, of zeros and NaN too."""
+    """Compares every bit, also in zeros and NaN."""
     assert actual.dtype == expected.dtype
     assert np.asarray(actual).tobytes() == np.asarray(expected).tobytes()
 
 
 def assert_decisions(member):
-    """Checks the rate, static and traced, what shares a decision, and where the bits come from."""
+    """Checks static and traced rates, shared decisions, and the source of the bits."""
     traces = []
     requests = []
 
@@ -86,11 +86,11 @@ def assert_decisions(member):
             function(rate=rate, bits=recorded),
         )
 
-    # Averaged by NumPy: jax 0.10's compiler for CPUs adds up parts of a broadcast array twice when
-    # its threads are busy (google/XNNPACK#11243), as is the output of shared decisions on ones.
+    # NumPy averages, because the output of shared decisions on ones is a broadcast array, and jax
+    # 0.10 on a busy CPU adds parts of such arrays twice (google/XNNPACK#11243).
     ones = np.ones(member.shape, np.float32)
     for rate in (1e-3, 0.9, 0.3):
-        traced, static, other = map(dropped, draw(ones, rate))
+        traced, static, other = [dropped(y) for y in draw(ones, rate)]
         for mask, expected in ((traced, rate), (static, 0.3), (other, rate)):
             assert_rate(mask.mean(), expected, math.prod(member.decisions))
         assert (other != traced).any()
@@ -103,7 +103,7 @@ def assert_decisions(member):
 
 
 def assert_mean(member):
-    """Checks the mean over masks: x times the chance of being kept and the factor."""
+    """Checks the mean over masks: x times the probability to keep it and the factor."""
     shape = tuple(min(size, 4) for size in member.shape)
     x = normal(shape)
     keys = jax.random.split(jax.random.key(1), 8192)
@@ -116,7 +116,7 @@ def assert_mean(member):
 
 
 def assert_ends(member):
-    """Checks rates of 0, 1, beyond, close to them and NaN, with every word, and derivatives."""
+    """Checks rates near, at and beyond 0 and 1, and NaN, with every word, and derivatives."""
 
     @jax.jit
     def ends(x, rate):
@@ -145,7 +145,7 @@ def assert_ends(member):
 
 
 def assert_rounded_once(function, shape, dtype):
-    """Checks that a narrow dtype has what float32 has, rounded once."""
+    """Checks that the result in a narrow dtype is the float32 result, rounded once."""
     x = normal((64, *small(shape)[1:]), dtype)
 
     @jax.jit
@@ -158,7 +158,7 @@ def assert_rounded_once(function, shape, dtype):
 
 
 def assert_residuals(function, shape):
-    """Checks that the backward pass holds the key and numbers; a mask would be larger."""
+    """Checks that the backward pass holds only a key and numbers; a mask would be larger."""
 
     def pullback(key, x, rate):
         return jax.vjp(lambda x: function(key, x, rate=rate), x)[1]
@@ -195,7 +195,7 @@ def assert_empty(function, shape):
 
 
 def assert_torch_elements(name, row):
-    """Compares kept and dropped elements with those that torch computed, static and traced."""
+    """Compares kept and dropped elements with torch's, at static and traced rates."""
     figures = TORCH[name][row]
     function = getattr(dropout, name)
     x = np.asarray(TORCH["x"], np.float32)
@@ -214,7 +214,7 @@ def assert_torch_elements(name, row):
 
 
 def assert_torch_channels(figures):
-    """Compares kept and dropped channels with those of torch, and which axes share a decision."""
+    """Compares kept and dropped channels, and the axes that share decisions, with torch's."""
     function = partial(getattr(dropout, figures["function"]), rate=figures["rate"])
     x = np.asarray(figures["x"], np.float32)
 

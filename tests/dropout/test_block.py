@@ -116,7 +116,7 @@ def assert_union(lengths, blocks):
 def test_the_start_rate_meets_the_rate_to_float32_precision(lengths, blocks):
     """Newton's steps are few and their number is fixed; here is that it suffices."""
     sizes = tuple(enumerate(blocks, start=1))
-    draw = block._Draw((1, *lengths, 1), sizes)
+    draw = block._Mask((1, *lengths, 1), sizes)
     # One axis after the other: all starts of the largest maps would be too many to try.
     covering = functools.reduce(
         np.multiply.outer, [coverage((n,), (b,)) for n, b in zip(lengths, blocks, strict=True)]
@@ -148,7 +148,7 @@ def test_the_paper_misses_the_rate():
     [((6, 5), (4, 2)), ((9,), (4,)), ((7, 7), (3, 3)), ((4, 4, 3), (2, 2, 3))],
 )
 def test_drops_at_the_rate(lengths, blocks, rate):
-    """Maps are independent: the standard error is that of the mean of their shares."""
+    """Maps are independent, so the standard error is the mean share's."""
 
     @jax.jit
     def shares(key):
@@ -308,6 +308,7 @@ def test_a_static_rate_is_solved_by_the_compiler():
     assert count(None, 0.1) > 0
 
 
+@pytest.mark.exhaustive
 @few("axis", [1, 0, 2, 3])
 @few("kind", [AxisType.Explicit, AxisType.Auto], ids=lambda kind: kind.name)
 def test_maps_sharded_along_any_axis(axis, kind):

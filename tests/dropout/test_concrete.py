@@ -40,7 +40,7 @@ def uniforms(shape):
 
 
 def naive(x, u, logit, temperature):
-    """The equation as it stands, in float64."""
+    """The equation, in float64."""
     p = 1 / (1 + np.exp(-np.asarray(logit, np.float64)))
     z = scipy.special.expit((np.log(p / (1 - p)) + np.log(u / (1 - u))) / temperature)
     return np.asarray(x, np.float64) * (1 - z) / (1 - p)
@@ -194,8 +194,21 @@ def test_a_traced_temperature_is_clipped():
 
 @pytest.mark.parametrize("temperature", [0, -0.1, np.float32(-1), float("nan")])
 def test_a_temperature_that_is_not_positive_raises(temperature):
-    with pytest.raises(ValueError, match=r"`temperature` must be positive, got .*the paper has"):
+    with pytest.raises(ValueError, match=r"`temperature` must be positive, got .*the paper uses"):
         dropout.concrete_dropout(KEY, np.ones(3, np.float32), logit=0.0, temperature=temperature)
+
+
+@pytest.mark.parametrize("rate", [1e-6, 0.1, 0.5, 1 - 1e-6])
+def test_a_rate_starts_at_its_logit(rate):
+    logit = dropout.concrete_dropout_logit(rate)
+    np.testing.assert_allclose(1 / (1 + math.exp(-logit)), rate, rtol=1e-12)
+
+
+@pytest.mark.parametrize("rate", [0, 1, 0.0, 1.0, 1.5, -0.5, math.nan])
+def test_a_rate_without_a_finite_logit_raises(rate):
+    message = rf"`init_rate` must be a probability in \(0, 1\), got {rate}; .* small rate in place"
+    with pytest.raises(ValueError, match=message):
+        dropout.concrete_dropout_logit(rate)
 
 
 @few("dtype", [jnp.bfloat16, jnp.float16])

@@ -194,7 +194,7 @@ def test_the_forward_and_backward_pass_see_the_same_gates():
         return gates, pull(jnp.ones(200))[0]
 
     found = compiled(pulled, np.linspace(-2, 2, 200, dtype=np.float32))
-    gates, slope = (np.asarray(a, np.float64) for a in found)
+    gates, slope = [np.asarray(a, np.float64) for a in found]
     inside = (gates > 0) & (gates < 1)
     np.testing.assert_array_equal(slope[~inside], 0)
     s = (gates - LOW) / (HIGH - LOW)

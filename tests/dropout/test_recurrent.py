@@ -121,7 +121,7 @@ def test_gradients_go_to_the_state_that_is_kept():
 
 
 def test_gradients_of_states_and_rates():
-    """At the ends of the rate they are finite, between them that of the mean is a difference."""
+    """They are finite at rates 0 and 1; between them, the mean's slope is a difference."""
 
     def total(new, old, rate):
         random = dropout.zoneout(KEY, new, old, rate=rate)

@@ -201,7 +201,7 @@ def repeated_pairs(hash_, number=2**20):
 
 @jax.jit
 def bit_counts(words):
-    """How many of the words have each of their 32 bits set."""
+    """Counts the words in which each of the 32 bits is set."""
     # Four bits at a time, a byte apart: the sum of 128 words does not carry over.
     shifts = jnp.arange(8, dtype=jnp.uint32)[:, None, None]
     sums = jnp.sum((words.reshape(128, -1) >> shifts) & np.uint32(0x01010101), axis=1)
@@ -212,7 +212,8 @@ def bit_counts(words):
 @jax.jit
 def correlation(words, others):
     """Standard errors of the correlation of two evenly spread variables."""
-    a, b = (w.astype(jnp.float32) * 2.0**-32 - 0.5 for w in (words, others))
+    a = words.astype(jnp.float32) * 2.0**-32 - 0.5
+    b = others.astype(jnp.float32) * 2.0**-32 - 0.5
     return jnp.sum(a * b) * 12 / math.sqrt(words.size)
 
 
@@ -221,7 +222,7 @@ def coin(heads, tosses):
 
 
 def repeated(words):
-    """How many of the words came up before."""
+    """Counts the words that occurred before."""
     ordered = np.sort(words)
     return np.count_nonzero(ordered[1:] == ordered[:-1])
 
@@ -241,11 +242,13 @@ def gaps(mask, rate, longest=64):
 
 def ranks(rows):
     """Counts of the ranks at most 30, 31 and 32 of matrices of bits, by elimination."""
-    rows, rank = rows.copy(), np.zeros(len(rows), int)
+    rows = rows.copy()
+    rank = np.zeros(len(rows), int)
     everyone = np.arange(len(rows))
     for bit in range(32):
         having = (rows >> np.uint32(bit)) & 1 == 1
-        pivot, found = having.argmax(axis=1), having.any(axis=1)
+        pivot = having.argmax(axis=1)
+        found = having.any(axis=1)
         row = np.where(found, rows[everyone, pivot], 0).astype(np.uint32)
         # The pivot row clears the bit everywhere, in itself too, so that it is not used again.
         rows ^= np.where(having, row[:, None], np.uint32(0))

@@ -28,6 +28,7 @@ OTHER = [case for case in cases.FUNCTIONS if case not in FIRST and not case.draw
 DRAWS = [case for case in cases.FUNCTIONS if case.draws_strengths]
 PROGRAMS = [(case, dtype) for case in FIRST for dtype in ("bfloat16", "float16")]
 PROGRAMS += [(case, "float32") for case in (*OTHER, *DRAWS)]
+PROGRAMS += [(case, "float32") for case in FIRST if case.function in cases.WRAPPERS]
 
 
 def runs(case, column, dtype):

@@ -29,7 +29,7 @@ def test_example(path, tmp_path):
 
 def test_channels_that_structured_sparsity_cuts_out_change_no_output():
     example = runpy.run_path(str(EXAMPLES[0].with_name("structured_sparsity.py")))
-    network, cut = example["Network"], example["cut"]
+    network = example["Network"]
     x = jax.random.normal(jax.random.key(0), (5, 8, 8, 1))
     params = network((4, 6)).init(jax.random.key(1), x)["params"]
     for number, name in enumerate(("conv_0", "conv_1")):
@@ -37,7 +37,7 @@ def test_channels_that_structured_sparsity_cuts_out_change_no_output():
         params[name]["bias"] = jnp.linspace(-1.0, 1.0, width)
         dead = jnp.arange(width) % 2 == number
         params[name]["kernel"] = jnp.where(dead, 0, params[name]["kernel"])
-    small = cut(params)
+    small = example["remove_channels"](params)
     assert [small[name]["kernel"].shape[2:] for name in ("conv_0", "conv_1")] == [(1, 2), (2, 3)]
     expected = network((4, 6)).apply({"params": params}, x)
     actual = network((2, 3)).apply({"params": small}, x)

@@ -13,7 +13,7 @@ MACHINERY = ("__init__.py", "conftest.py", "helpers.py", "ratchet.py", "exhausti
 SUITE = """
 import jax
 import pytest
-from tests.helpers import few
+from tests.helpers import few, first_of
 
 def compiled(number):
     for n in range(1, number + 1):
@@ -23,6 +23,14 @@ def compiled(number):
 @pytest.mark.parametrize("each", "xy")
 @few("b", range(5))
 def test_few(a, b, each):
+    pass
+
+@first_of("a", range(3))
+def test_first(a):
+    pass
+
+@pytest.mark.exhaustive
+def test_by_night():
     pass
 
 def test_programs():
@@ -75,11 +83,11 @@ def test_a_limit_and_a_ceiling_fail_the_suite(project):
 def test_the_two_tiers_are_all_and_the_shards_of_a_tier_are_it(project):
     default = names(run(project)[1])
     exhaustive = names(run(project, "--exhaustive")[1])
-    assert len(default) == 6
-    assert len(exhaustive) == 46 + 52
+    assert len(default) == 7
+    assert len(exhaustive) == 49 + 56
     assert not set(default) & set(exhaustive)
     shards = []
     for part in ("1/3", "2/3", "3/3"):
         shards += names(run(project, "--exhaustive", "--shard", part)[1])
     assert sorted(shards) == sorted(exhaustive)
-    assert len(names(run(project, "tests/exhaustive")[1])) == 52
+    assert len(names(run(project, "tests/exhaustive")[1])) == 56

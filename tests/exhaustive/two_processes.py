@@ -1,8 +1,8 @@
 """One of two processes with two devices each.
 
-``python -m tests.exhaustive.two_processes FOLDER`` writes what a single process draws to files in
-the folder. With ``PORT NUMBER`` behind it the process joins another one, draws the masks of global
-arrays and compares the shards that it holds with the files.
+``python -m tests.exhaustive.two_processes FOLDER`` draws in a single process and writes the results
+to files in the folder. With the further arguments ``PORT NUMBER``, the process joins another one,
+draws the masks of global arrays and compares its own shards with the files.
 """
 
 import pathlib
@@ -36,7 +36,7 @@ def collectives(compiled):
 
 
 def write(folder):
-    """Draws on one device. Compiled as the two processes are: optimization changes last bits."""
+    """Draws on one device, compiled as in the two processes: optimization changes last bits."""
     for name, (function, x) in CASES.items():
         np.save(pathlib.Path(folder) / f"{name}.npy", jax.jit(function)(KEY, x))
 
@@ -56,7 +56,7 @@ def join(folder, port, number):
 
 
 def compare(function, x, expected, sharding):
-    """Draws on the mesh of both processes; each looks at the shards that it holds."""
+    """Draws on the mesh of both processes; each process compares its own shards."""
     with jax.set_mesh(sharding.mesh):
         spread = jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
         compiled = jax.jit(function).lower(KEY, spread).compile()

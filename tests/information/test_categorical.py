@@ -31,9 +31,12 @@ every_function = pytest.mark.parametrize("name", OF_ONE)
 @few("scale", [3.0, 0.1, 30.0])
 @few("shape", [(2, 3, 7), (5,), (4, 2), (3, 1)], ids=str)
 def test_categorical_measures_are_those_of_scipy(shape, scale):
-    z, other = single(*shape, scale=scale), single(*shape, seed=1, scale=scale)
-    p, q = probabilities(z), probabilities(other)
-    forward, backward = scipy.stats.entropy(p, q, axis=-1), scipy.stats.entropy(q, p, axis=-1)
+    z = single(*shape, scale=scale)
+    other = single(*shape, seed=1, scale=scale)
+    p = probabilities(z)
+    q = probabilities(other)
+    forward = scipy.stats.entropy(p, q, axis=-1)
+    backward = scipy.stats.entropy(q, p, axis=-1)
     found = jax.jit(
         lambda z, other: (
             KL(z, other),
@@ -64,7 +67,8 @@ def test_values_and_gradients_equal_those_of_torch(name, dtype):
 
 def test_excluded_classes_contribute_nothing():
     """torch and Optax give NaN for 0 * inf."""
-    z, other = single(6, 4), single(6, 4, seed=1)
+    z = single(6, 4)
+    other = single(6, 4, seed=1)
     without = np.full((6, 1), -np.inf, np.float32)
     both = np.hstack([z, without]), np.hstack([other, without])
 
@@ -76,8 +80,10 @@ def test_excluded_classes_contribute_nothing():
         return [value for value, _ in found], [pull(ones) for _, pull in found]
 
     values, gradients = run(*both)
-    p, q = probabilities(z), probabilities(other)
-    forward, backward = scipy.stats.entropy(p, q, axis=-1), scipy.stats.entropy(q, p, axis=-1)
+    p = probabilities(z)
+    q = probabilities(other)
+    forward = scipy.stats.entropy(p, q, axis=-1)
+    backward = scipy.stats.entropy(q, p, axis=-1)
     expected = forward, (forward + backward) / 2, -scipy.stats.entropy(p, axis=-1)
     assert_all_close(values, expected, rtol=1e-5)
     _, narrow = run(z, other)
@@ -138,12 +144,15 @@ def test_an_empty_batch_a_batch_of_one_and_a_single_class(name, shape):
 
 
 def test_symmetric_kl_of_near_distributions_is_exact_and_positive():
-    z, step = normals(50, 10), 1e-3 * normals(50, 10, seed=1)
-    p, q = probabilities(z), probabilities(z + step)
+    z = normals(50, 10)
+    step = 1e-3 * normals(50, 10, seed=1)
+    p = probabilities(z)
+    q = probabilities(z + step)
     exact = ((p - q) * np.log(p / q)).sum(-1) / 2
     with jax.enable_x64(True):
         np.testing.assert_allclose(jax.jit(SYMMETRIC)(z, z + step), exact, rtol=1e-9)
-    z, moved = z.astype(np.float32), (z + step).astype(np.float32)
+    moved = (z + step).astype(np.float32)
+    z = z.astype(np.float32)
     found = jax.jit(SYMMETRIC)(z, moved)
     assert (np.asarray(found) > 0).all()
     np.testing.assert_allclose(found, exact, rtol=2e-3)
@@ -178,7 +187,7 @@ def test_jensen_shannon_is_the_mean_divergence_from_the_mean():
     run = jax.jit(information.jensen_shannon)
     np.testing.assert_allclose(run(z), expected, rtol=2e-5)
     weights = 1 + np.arange(5)[:, None] / 4
-    # Along p the mean keeps its share: the slope is that of the entropies and of the mean.
+    # Along p the mean keeps its share: the slope comes from the entropies and the mean.
     log_ratio = np.log(p / p.mean(0))
     slope = p * (log_ratio - np.sum(p * log_ratio, -1, keepdims=True)) / 3 * weights
     gradient = jax.jit(jax.grad(lambda z: jnp.sum(information.jensen_shannon(z) * weights[:, 0])))

@@ -24,7 +24,8 @@ sample_gaussian = jax.jit(information.sample_gaussian, static_argnames="bits")
 
 def integrated_kl(mean, log_var):
     """Divergence of one normal distribution from the standard one, by quadrature."""
-    p, q = scipy.stats.norm(mean, np.exp(log_var / 2)), scipy.stats.norm()
+    p = scipy.stats.norm(mean, np.exp(log_var / 2))
+    q = scipy.stats.norm()
     return p.expect(lambda z: p.logpdf(z) - q.logpdf(z))
 
 
@@ -49,7 +50,8 @@ def test_value_and_gradients_equal_those_of_torch(dtype):
 
 
 def test_gaussian_kl_sums_over_the_last_axis_alone():
-    mean, log_var = single(2, 3, 4), single(2, 3, 4, seed=1)
+    mean = single(2, 3, 4)
+    log_var = single(2, 3, 4, seed=1)
     expected = (mean**2 + np.exp(log_var) - 1 - log_var) / 2
     np.testing.assert_allclose(gaussian_kl(mean, log_var), expected.sum(-1), rtol=1e-5)
     each = gaussian_kl(mean[..., None], log_var[..., None])
@@ -83,7 +85,7 @@ def test_extreme_log_variances(dtype):
     for number in (-np.inf, -1e4, -90.0, 16.6, 17.0, 90.0, 1e4, np.inf):
         log_var = np.full((1, 2), number).astype(dtype)
         value, gradients = run(np.ones((1, 2), dtype), log_var)
-        of_mean, slope = (np.asarray(g, np.float32) for g in gradients)
+        of_mean, slope = [np.asarray(g, np.float32) for g in gradients]
         assert np.isfinite(value) if np.isfinite(log_var.astype("f4")).all() else value == np.inf
         assert value.dtype == jnp.float32
         np.testing.assert_array_equal(of_mean, np.ones((1, 2)))
@@ -106,9 +108,12 @@ def test_the_tangent_meets_the_exponential():
 
 
 def test_samples_have_the_mean_and_the_variance():
-    n, mean, log_var = 200_000, np.array([-1.0, 3.0], "f4"), np.array([-2.0, 1.0], "f4")
+    n = 200_000
+    mean = np.array([-1.0, 3.0], "f4")
+    log_var = np.array([-2.0, 1.0], "f4")
     z = sample_gaussian(jax.random.key(1), np.tile(mean, (n, 1)), log_var)
-    z, variance = np.asarray(z, np.float64), np.exp(log_var.astype(np.float64))
+    z = np.asarray(z, np.float64)
+    variance = np.exp(log_var.astype(np.float64))
     np.testing.assert_array_less(abs(z.mean(0) - mean), 5 * np.sqrt(variance / n))
     np.testing.assert_array_less(abs(z.var(0) / variance - 1), 5 * np.sqrt(2 / n))
     assert scipy.stats.kstest((z[:, 0] + 1) / np.sqrt(variance[0]), "norm").pvalue > 1e-6
@@ -116,8 +121,9 @@ def test_samples_have_the_mean_and_the_variance():
 
 
 def test_a_sample_is_the_mean_and_gaussian_noise_times_the_deviation():
-    """Its gradients are those of the equation."""
-    mean, log_var = single(4, 5), single(4, 5, seed=1)
+    """Its gradients equal the equation's."""
+    mean = single(4, 5)
+    log_var = single(4, 5, seed=1)
     drawn = jax.jit(lambda x: noise.gaussian_noise(KEY, x, stddev=1.0))(np.zeros((4, 5), "f4"))
     z, (of_mean, of_log_var) = with_gradients(
         lambda m, v: information.sample_gaussian(KEY, m, v), np.ones((4, 5), "f4"), mean, log_var
@@ -149,7 +155,8 @@ def test_no_variance_is_the_identity_and_much_is_finite(dtype):
 
 
 def test_the_backward_pass_keeps_no_noise():
-    mean, log_var = single(64, 64), single(64, 64, seed=1)
+    mean = single(64, 64)
+    log_var = single(64, 64, seed=1)
 
     @jax.jit
     def pullback(mean, log_var):

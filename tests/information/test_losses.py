@@ -17,15 +17,18 @@ from tests.normalization.helpers import assert_all_close, assert_all_finite, ref
 TORCH = json.loads(
     (pathlib.Path(__file__).parents[1] / "references" / "losses_torch.json").read_text()
 )
-MEAN, LOG_VAR = single(8, 3), single(8, 3, seed=1)
-LOGITS, LABELS = single(8, 5, seed=2), np.arange(8, dtype=np.int32) % 5
+MEAN = single(8, 3)
+LOG_VAR = single(8, 3, seed=1)
+LOGITS = single(8, 5, seed=2)
+LABELS = np.arange(8, dtype=np.int32) % 5
 DISTORTION = -np.log(probabilities(LOGITS))[np.arange(8), LABELS]
 bottleneck_loss = jax.jit(information.bottleneck_loss)
 beta_vae_loss = jax.jit(information.beta_vae_loss)
 
 
 def rates(mean, log_var):
-    mean, log_var = np.asarray(mean, np.float64), np.asarray(log_var, np.float64)
+    mean = np.asarray(mean, np.float64)
+    log_var = np.asarray(log_var, np.float64)
     return (mean**2 + np.exp(log_var) - 1 - log_var).sum(-1) / 2
 
 
@@ -77,7 +80,8 @@ def test_a_linear_vae_has_the_evidence_of_its_model():
 
 def test_no_weight_is_the_distortion_even_of_an_infinite_rate():
     """A traced weight below zero counts as zero."""
-    mean, log_var = np.zeros((8, 3), np.float32), np.zeros((8, 3), np.float32)
+    mean = np.zeros((8, 3), np.float32)
+    log_var = np.zeros((8, 3), np.float32)
     mean[0, 0] = 1e30
     log_var[1] = -np.inf
 
@@ -141,7 +145,8 @@ def test_examples_that_do_not_count_may_hold_anything(name, garbage):
         expected = np.mean(DISTORTION[counted] + 0.5 * rates(MEAN, LOG_VAR)[counted])
     np.testing.assert_allclose(value, expected, rtol=1e-5)
     for gradient, want in zip(gradients, want_gradients, strict=True):
-        gradient, want = np.asarray(gradient), np.asarray(want)
+        gradient = np.asarray(gradient)
+        want = np.asarray(want)
         np.testing.assert_array_equal(gradient[~counted], np.zeros_like(gradient[~counted]))
         np.testing.assert_allclose(gradient[counted], want[counted], rtol=1e-5, atol=1e-8)
 
@@ -149,7 +154,9 @@ def test_examples_that_do_not_count_may_hold_anything(name, garbage):
 @few("how", ["labels", "where", "empty"])
 def test_nothing_counted_is_zero_with_a_zero_gradient(how):
     batch = 0 if how == "empty" else 8
-    mean, log_var, logits = (a[:batch] for a in (MEAN, LOG_VAR, LOGITS))
+    mean = MEAN[:batch]
+    log_var = LOG_VAR[:batch]
+    logits = LOGITS[:batch]
     labels = LABELS[:batch] - 100 if how == "labels" else LABELS[:batch]
     where = np.zeros(batch) if how == "where" else None
 
@@ -202,7 +209,8 @@ def test_free_bits_at_the_level_has_no_gradient_and_hides_no_nan():
 
 @few("dtype", [jnp.bfloat16, jnp.float16])
 def test_narrow_codes_are_computed_in_float32(dtype):
-    mean, log_var = MEAN.astype(dtype), LOG_VAR.astype(dtype)
+    mean = MEAN.astype(dtype)
+    log_var = LOG_VAR.astype(dtype)
     loss = bottleneck_loss(LOGITS.astype(dtype), LABELS, mean, log_var, beta=0.5)
     assert loss.dtype == jnp.float32
     narrow = LOGITS.astype(dtype)
@@ -231,7 +239,8 @@ def test_the_compiled_bottleneck_holds_no_array_of_labels():
 
 def test_wrong_arguments_raise():
     mean = np.zeros((2, 3), np.float32)
-    image, labels = np.zeros((2, 4, 4, 3), np.float32), np.zeros(2, np.int32)
+    image = np.zeros((2, 4, 4, 3), np.float32)
+    labels = np.zeros(2, np.int32)
     vae, bottleneck = information.beta_vae_loss, information.bottleneck_loss
     free_bits = information.free_bits
     message = r"`kl` must have the axes \[\.\.\., groups\], got a"

@@ -35,7 +35,7 @@ def layer(x):
 
 
 def penalty_of(x):
-    """What a block has to collect: half the first, twice the second penalty of its output."""
+    """The penalty of a block: half the first and twice the second penalty of its output."""
     y = layer(x)
     return 0.5 * sparse(y) + 2 * float(decorrelation(np.float32(y)))
 

@@ -27,7 +27,7 @@ def filled(tree):
 
 
 def outputs(row, make, variables):
-    """What training returns and stores, and what evaluation returns."""
+    """The results and variables of training, and the results of evaluation."""
     trained = make().apply(variables, *row.inputs, **row.call, mutable=["batch_stats"])
     return trained, make().apply(variables, *row.inputs, **row.evaluation)
 

@@ -87,7 +87,7 @@ def test_a_layer_of_another_dtype_is_named():
 
 
 def test_a_skipped_layer_is_not_computed():
-    """The layer stands in a branch of a conditional, and nowhere else."""
+    """The layer is in a branch of a conditional, and nowhere else."""
     module = linen.StochasticDepth(nn.Dense(8), 0.5, deterministic=False)
     variables = {"params": {"kernel": np.eye(8, dtype=np.float32), "bias": np.zeros(8, np.float32)}}
     program = jax.make_jaxpr(lambda key: module.apply(variables, X, rng=key))(KEY)

@@ -173,7 +173,7 @@ def test_what_cannot_be_folded_is_refused(name):
 
 
 def test_feature_axes_that_differ_are_refused():
-    message = r"'norm': its `axis` is 1, where the features of layer 'layer' are not"
+    message = r"'norm': its `axis` is 1, which does not name the features of layer 'layer'"
     refuses(message, Net(plain, axis=1), x=IMAGES[:, :4])
 
 
@@ -201,7 +201,9 @@ def test_layers_with_a_batch_of_kernels_are_no_layers():
 def test_norms_that_are_not_there_are_named():
     message = r"`norms` must name batch norms of the model, got 'bn'; it has 'norm'"
     refuses(message, Net(plain), norms=["bn"])
-    message = r"`norms` must be batch norms of the model, but it called none of Flax or jaxreg"
+    message = (
+        r"`norms` must be batch norms of the model, but it calls no batch norm of Flax or jaxreg"
+    )
     refuses(message, nn.Dense(4))
 
 
@@ -230,7 +232,7 @@ def test_a_compiled_model_is_refused_and_stays_as_it_was(warm):
     compiled = jax.jit(Net(plain).apply)
     if warm:
         compiled(variables, IMAGES)
-    message = "it called none" if warm else "called 0 times outside of scan, remat and jit"
+    message = "it calls no batch norm" if warm else "called 0 times outside of scan, remat and jit"
     with pytest.raises(ValueError, match=message):
         linen.fold_batch_norm(compiled, variables, IMAGES)
     expected = jax.jit(lambda v, x: Net(plain).apply(v, x))(variables, IMAGES)
@@ -248,7 +250,7 @@ def test_a_folded_model_does_not_train():
         evaluates[0] = False
         return apply(folded, x)
 
-    message = r"`use_running_average` must be true for 'norm', which was folded, got False; train"
+    message = r"`use_running_average` must be true for the folded 'norm', got False; train"
     with pytest.raises(ValueError, match=message):
         jax.eval_shape(run, jax.eval_shape(Net(plain).init, KEY, IMAGES), IMAGES)
 

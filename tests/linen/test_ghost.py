@@ -176,7 +176,7 @@ def cold(count):
 
 
 def test_limits_follow_a_count_of_their_own():
-    """Two steps of batch norm, as CrossQ starts with, then those of batch renormalization."""
+    """Two steps of batch norm, as in CrossQ, and then steps of batch renormalization."""
     x = draw(8, 3, mean=1)
     layer = linen.BatchRenorm(r_max=warm, d_max=cold, momentum=0.9)
     plain = linen.BatchNorm(momentum=0.9)

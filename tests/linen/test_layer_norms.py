@@ -83,7 +83,8 @@ def defaults(cls):
 @pytest.mark.parametrize("name", [*NAMES, "BatchNorm"])
 def test_arguments_and_defaults_are_those_of_flax(name):
     """All of them, in their order, and ours behind them; initializers by what they make."""
-    ours, theirs = defaults(getattr(linen, name)), defaults(getattr(nn, name))
+    ours = defaults(getattr(linen, name))
+    theirs = defaults(getattr(nn, name))
     fields = [[f.name for f in dataclasses.fields(getattr(place, name))] for place in (linen, nn)]
     own = {"parent", "name"}
     ordered = [[field for field in names if field not in own] for names in fields]
@@ -108,7 +109,8 @@ def test_partitions_of_the_parameters(name):
 
 @every_name
 def test_checkpoints_load_both_ways(name):
-    x, layers = draw(4, 5, 6), [getattr(place, name)(**groups(name)) for place in (linen, nn)]
+    x = draw(4, 5, 6)
+    layers = [getattr(place, name)(**groups(name)) for place in (linen, nn)]
     target = jax.tree.map(
         lambda a: np.zeros(a.shape, a.dtype), jax.eval_shape(layers[0].init, KEY, x)
     )
@@ -123,7 +125,8 @@ def test_checkpoints_load_both_ways(name):
 
 @every_name
 def test_masks_reach_the_norms(name):
-    x, valid = draw(4, 5, 6), np.arange(20).reshape(4, 5) % 3 != 0
+    x = draw(4, 5, 6)
+    valid = np.arange(20).reshape(4, 5) % 3 != 0
     valid[1] = False
     mask = valid[..., None]
     module = getattr(linen, name)(**groups(name))
@@ -135,7 +138,7 @@ def test_masks_reach_the_norms(name):
         return *found, module.apply(variables, x)
 
     wrong = np.where(mask, x, 9.0).astype(np.float32)
-    masked, with_others, whole = (np.asarray(a) for a in run(x, wrong))
+    masked, with_others, whole = [np.asarray(a) for a in run(x, wrong)]
     # What is masked out changes nothing but itself.
     np.testing.assert_allclose(masked[valid], with_others[valid], rtol=1e-6)
     assert np.isfinite(masked).all()
@@ -144,7 +147,8 @@ def test_masks_reach_the_norms(name):
 
 def test_a_row_without_a_selected_element_is_not_finite_in_flax():
     """It gives NaN, and NaN gradients of its parameters (0.12.8); ours are finite."""
-    x, mask = draw(2, 4), np.array([[1, 1, 0, 1], [0, 0, 0, 0]], bool)
+    x = draw(2, 4)
+    mask = np.array([[1, 1, 0, 1], [0, 0, 0, 0]], bool)
     params = {"params": {"scale": np.ones(4, np.float32), "bias": np.zeros(4, np.float32)}}
     for layer, sound in ((linen.LayerNorm(), True), (nn.LayerNorm(), False)):
 
@@ -210,7 +214,8 @@ def test_narrow_inputs_are_rounded_once(name):
 
 @few("name", NAMES)
 def test_what_cannot_change_the_result_is_accepted(name):
-    x, fields = draw(4, 5, 6, mean=1), groups(name)
+    x = draw(4, 5, 6, mean=1)
+    fields = groups(name)
     flags = {"use_fast_variance": False, "force_float32_reductions": False}
     layers = [getattr(linen, name)(**fields, **more) for more in ({}, flags)]
     results = jax.jit(lambda x: [layer.init_with_output(KEY, x)[0] for layer in layers])(x)
@@ -223,7 +228,8 @@ def test_groups_of_devices_are_those_of_flax(name):
     fields = groups(name) | {"axis_name": "d", "axis_index_groups": [[0, 3], [2, 1]]}
     if name in ("LayerNorm", "RMSNorm"):
         fields |= {"reduction_axes": (1, 2)}
-    ours, theirs = (getattr(place, name)(**fields) for place in (linen, nn))
+    ours = getattr(linen, name)(**fields)
+    theirs = getattr(nn, name)(**fields)
     params = {"scale": np.ones(6, "f4")} | ({} if name == "RMSNorm" else {"bias": np.ones(6, "f4")})
 
     def run(x):
@@ -238,7 +244,8 @@ MASKS = [(5, 6), (6,), (4, 1, 6), (4, 5, 1), (), (1, 1, 1)]
 @few("shape", MASKS, ids=str)
 @few("name", NAMES[:2])
 def test_masks_broadcast_as_those_of_flax(name, shape):
-    x, numbers = draw(4, 5, 6), np.arange(math.prod(shape)).reshape(shape)
+    x = draw(4, 5, 6)
+    numbers = np.arange(math.prod(shape)).reshape(shape)
     mask = numbers % 5 != 2
     mask = mask | (shape[-1:] == (1,))  # Of a row without an element Flax makes NaN.
     layers = [getattr(place, name)() for place in (linen, nn)]
@@ -261,7 +268,8 @@ def test_a_mask_that_does_not_broadcast_is_named(name):
 @few("name", NAMES)
 def test_the_offset_is_added_to_the_factor(name):
     """In float32, though the factor is bfloat16: ``1 + gamma`` would be 1 there."""
-    x, gamma = draw(4, 5, 6), np.full(6, 2**-10, jnp.bfloat16)
+    x = draw(4, 5, 6)
+    gamma = np.full(6, 2**-10, jnp.bfloat16)
     fields = groups(name) | {"scale_init": nn.initializers.zeros, "param_dtype": jnp.bfloat16}
     layer = getattr(linen, name)(**fields, scale_offset=1)
 
@@ -302,6 +310,7 @@ def test_complex_numbers_are_those_of_flax(name):
     np.testing.assert_allclose(*results, atol=1e-5)
 
 
+@pytest.mark.exhaustive
 def test_tabulate_lists_the_layers_alone():
     norms = [getattr(linen, name)(**groups(name)) for name in NAMES]
     ghost = linen.GhostBatchNorm(2, use_running_average=False)

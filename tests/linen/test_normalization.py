@@ -181,7 +181,8 @@ def test_bfloat16_evaluation_keeps_float32_statistics():
 def test_statistics_of_complex_numbers_are_those_of_flax():
     """After a step, and in evaluation; ours are complex from the start, and so may be scanned."""
     x = (draw(8, 3, mean=2) + 1j * draw(8, 3, seed=1)) + 0
-    ours, theirs = (place.BatchNorm(**TRAINING, momentum=0.5) for place in (linen, nn))
+    ours = linen.BatchNorm(**TRAINING, momentum=0.5)
+    theirs = nn.BatchNorm(**TRAINING, momentum=0.5)
 
     @jax.jit
     def run(x):
@@ -199,7 +200,8 @@ def test_statistics_of_complex_numbers_are_those_of_flax():
 
 
 def test_a_model_in_bfloat16_keeps_float32_statistics():
-    x, layer = draw(8, 3, mean=10).astype(jnp.bfloat16), linen.BatchNorm(**TRAINING)
+    x = draw(8, 3, mean=10).astype(jnp.bfloat16)
+    layer = linen.BatchNorm(**TRAINING)
 
     @jax.jit
     def run(x):
@@ -242,7 +244,8 @@ def test_groups_of_devices_are_those_of_flax():
 
 
 def test_a_mask_of_features_and_one_that_does_not_fit():
-    x, mask = draw(8, 3, mean=2), np.array([True, False, True])
+    x = draw(8, 3, mean=2)
+    mask = np.array([True, False, True])
     layer = linen.BatchNorm(**TRAINING, momentum=0.0)
     run = jax.jit(lambda x: layer.apply(layer.init(KEY, x), x, mask=mask, mutable=["batch_stats"]))
     stats = run(x)[1]["batch_stats"]
@@ -252,7 +255,7 @@ def test_a_mask_of_features_and_one_that_does_not_fit():
 
 
 @pytest.mark.parametrize("at", [{}, {"use_running_average": None}])
-def test_a_mode_that_nobody_gave_is_asked_for(at):
+def test_a_missing_mode_is_asked_for(at):
     with pytest.raises(ValueError, match="use_running_average"):
         jax.eval_shape(lambda: linen.BatchNorm().init(KEY, draw(8, 3), **at))
 

@@ -8,7 +8,7 @@ import pytest
 from flax import linen as nn
 
 from jaxreg import linen
-from tests.helpers import few
+from tests.helpers import few, first_of
 from tests.trees import assert_equal
 
 KEY = jax.random.key(5)
@@ -91,7 +91,9 @@ def run(cell, x=X, variables=None, rngs=None):
     return forward(variables, x, {"dropout": KEY} if rngs is None else rngs)
 
 
-@few("cell", [nn.LSTMCell(HIDDEN, **FAST), nn.GRUCell(HIDDEN, **FAST)], ids=["LSTMCell", "GRUCell"])
+@first_of(
+    "cell", [nn.LSTMCell(HIDDEN, **FAST), nn.GRUCell(HIDDEN, **FAST)], ids=["LSTMCell", "GRUCell"]
+)
 def test_variables_and_evaluation_are_those_of_the_cell(cell):
     unchanged = [
         linen.LockedDropoutCell(cell, 0.4, 0.3, deterministic=True),
@@ -114,7 +116,7 @@ def test_variables_and_evaluation_are_those_of_the_cell(cell):
         assert jax.tree.structure(variables) == jax.tree.structure(expected[1])
 
 
-@few("cell", CELLS, ids=NAMES)
+@first_of("cell", CELLS, ids=NAMES)
 def test_training_is_random_and_differentiable(cell):
     training = wrappers(cell, deterministic=False)
 
@@ -257,7 +259,7 @@ EQUATIONS = [
 ]
 
 
-@few(("cell", "reference"), EQUATIONS, ids=[type(cell).__name__ for cell, _ in EQUATIONS])
+@first_of(("cell", "reference"), EQUATIONS, ids=[type(cell).__name__ for cell, _ in EQUATIONS])
 def test_locked_dropout_is_that_of_the_paper(cell, reference):
     @jax.jit
     def run(x):
@@ -369,7 +371,7 @@ def test_a_cell_that_reads_its_state_itself_is_named():
             return carry, carry
 
     cell = linen.LockedDropoutCell(Leaky(), 0.5, 0.5, deterministic=False)
-    with pytest.raises(ValueError, match=r"`cell` must hand its state to layers .* of Leaky has"):
+    with pytest.raises(ValueError, match=r"`cell` must pass its state unchanged .* of Leaky has"):
         run(cell)
 
 

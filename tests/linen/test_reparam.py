@@ -10,7 +10,7 @@ import pytest
 from flax import linen as nn
 
 from jaxreg import linen, masks, reparam
-from tests.helpers import few
+from tests.helpers import few, first_of
 from tests.trees import assert_close, assert_equal, shapes, shapes_of
 
 KEY = jax.random.key(3)
@@ -261,6 +261,7 @@ class Block(nn.Module):
         return self.dense(x, update_stats=train), None
 
 
+@pytest.mark.exhaustive
 def test_a_scan_over_wrapped_layers():
     block = nn.remat(Block, static_argnums=(2,))
     axes = {"params": 0, "batch_stats": 0}
@@ -286,7 +287,7 @@ def test_a_scan_over_wrapped_layers():
 
 
 def test_every_argument_of_flax_is_taken():
-    """What has an effect has it, and the rest is documented."""
+    """Arguments have their effect; the documentation names those without an effect."""
     layer = nn.Dense(4, use_bias=False)
     given = linen.WeightNorm(
         layer, 1e-3, jnp.bfloat16, jnp.float16, True, nn.initializers.constant(0.5), None, {"kern"}
@@ -342,8 +343,9 @@ def test_what_is_selected():
         stats(error_on_non_matrix=True)
 
 
+@pytest.mark.exhaustive
 def test_keywords_reach_the_layer():
-    """What a mask hides from attention does not change the output; dropout is told its mode."""
+    """Inputs that a mask hides from attention do not change the output; dropout gets its mode."""
     heads = nn.MultiHeadDotProductAttention(2, dropout_rate=0.5)
     mask = np.array([True] * 5 + [False]).reshape(1, 1, 1, 6)
     hidden = SERIES + np.array([0.0] * 5 + [5.0], np.float32)[:, None]
@@ -384,7 +386,7 @@ class Layer(nn.Module):
         return nn.tanh(nn.Dense(8)(x)), None
 
 
-@few("wrapper", WRAPPERS.values(), ids=WRAPPERS)
+@first_of("wrapper", WRAPPERS.values(), ids=WRAPPERS)
 def test_a_stack_of_layers_is_treated_layer_by_layer(wrapper):
     """As the unrolled model, with statistics and gradients."""
     module = wrapper(Stack(), stacked=masks.match("layers/.*"))
@@ -423,7 +425,8 @@ def test_a_stack_of_layers_is_treated_layer_by_layer(wrapper):
     @jax.jit
     def run(x):
         variables = module.init(KEY, x)
-        (y, stats), (other, expected) = run_wrapped(variables, x), unrolled(variables, x)
+        y, stats = run_wrapped(variables, x)
+        other, expected = unrolled(variables, x)
 
         def loss(params, call):
             return jnp.sum(call({**variables, "params": params}, x)[0] ** 2)
@@ -443,6 +446,7 @@ def test_a_stack_of_layers_is_treated_layer_by_layer(wrapper):
         assert len(flattened) == 4  # Biases of the stack have one axis each.
 
 
+@pytest.mark.exhaustive
 @few("wrapper", WRAPPERS.values(), ids=WRAPPERS)
 def test_tabulate_lists_modules_alone(wrapper):
     """With repeated rows and counts of operations, where Flax's lists helpers and fails."""

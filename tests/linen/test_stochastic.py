@@ -1,4 +1,4 @@
-"""What all random Linen modules share: modes, keys and Flax's own transformations."""
+"""Properties of all random Linen modules: modes, keys and Flax's own transformations."""
 
 import dataclasses
 
@@ -109,7 +109,6 @@ def test_axis_name_gives_every_device_its_own_mask(axis_name, distinct):
 WITH_CALLS = [
     (linen.VariationalDense(32, log_var_init=nn.initializers.zeros), (ONES,)),
     (linen.DropConnect(nn.Dense(32), 0.5), (ONES,)),
-    (linen.DropConnectDense(32, rate=0.5), (ONES,)),
     (linen.ZoneoutCell(nn.SimpleCell(32), 0.5), (ONES, ONES)),
 ]
 
@@ -187,7 +186,7 @@ STRENGTHS = [row for row in RANDOM if row.strength and row.name == row.kind]
 
 
 @pytest.mark.parametrize("row", STRENGTHS, ids=str)
-def test_a_strength_that_nobody_gave_is_named(row):
+def test_a_missing_strength_is_named(row):
     module = row.linen(**{**row.fields, row.strength: None})
 
     def apply():
@@ -199,17 +198,10 @@ def test_a_strength_that_nobody_gave_is_named(row):
         jax.eval_shape(apply)
 
 
-@pytest.mark.parametrize(
-    ("ours", "theirs"),
-    [
-        (linen.Dropout, nn.Dropout),
-        (linen.DropConnectDense, nn.Dense),
-        (linen.DropConnectConv, nn.Conv),
-    ],
-)
-def test_fields_are_those_of_flax_in_their_order(ours, theirs):
-    given = [field for field in dataclasses.fields(theirs) if field.name not in ("parent", "name")]
-    taken = [field for field in dataclasses.fields(ours) if not field.kw_only]
+def test_fields_are_those_of_flax_in_their_order():
+    fields = dataclasses.fields(nn.Dropout)
+    given = [field for field in fields if field.name not in ("parent", "name")]
+    taken = [field for field in dataclasses.fields(linen.Dropout) if not field.kw_only]
     for mine, field in zip(taken, given, strict=False):
         assert mine.name == field.name
         assert field.name == "rate" or mine.default == field.default
@@ -220,7 +212,7 @@ def test_the_input_may_be_given_by_name():
     assert linen.Dropout(0.5, (), True, "noise").apply({}, inputs=ONES) is ONES
     assert linen.Dropout().apply({}, ONES, False, None, rate=0.0) is ONES
     assert linen.ActivityPenalty(penalties.l1, 1.0).apply({}, inputs=ONES) is ONES
-    dense = linen.DropConnectDense(3)
+    dense = linen.DropConnect(nn.Dense(3))
     assert jax.eval_shape(lambda: dense.init(KEY, inputs=ONES, deterministic=True))
 
 

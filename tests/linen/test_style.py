@@ -87,7 +87,8 @@ def test_integers_are_rejected():
 
 
 def test_a_mask_that_does_not_broadcast_is_named():
-    x, style = draw(2, 4, 3), draw(2, 3)
+    x = draw(2, 4, 3)
+    style = draw(2, 3)
     layer = linen.AdaptiveInstanceNorm()
     with pytest.raises(ValueError, match=r"`mask` must broadcast to `x` .*got shape \(2, 4\)"):
         jax.eval_shape(lambda: layer.apply({}, x, style, style, mask=np.ones((2, 4), bool)))

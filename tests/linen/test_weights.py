@@ -1,4 +1,4 @@
-"""Linen layers with random weights, and wrappers that change those of any layer."""
+"""Linen layers with random weights, and wrappers that change the weights of any layer."""
 
 from collections.abc import Callable
 from functools import partial
@@ -12,7 +12,7 @@ from flax import linen as nn
 
 from jaxreg import dropout, linen, masks, noise
 from jaxreg._trees import map_kernels
-from tests.helpers import few
+from tests.helpers import few, first_of
 from tests.trees import assert_close, assert_equal, draw, shapes, shapes_of
 
 KEY = jax.random.key(5)
@@ -29,56 +29,43 @@ def test_the_noise_of_parameters_has_one_strength(stddev):
         linen.Perturb(nn.Dense(3), stddev)
 
 
-FIELDS = [
-    (linen.DropConnectDense, nn.Dense, {"features": 3, "bias_init": nn.initializers.ones}),
-    (
-        linen.DropConnectDense,
-        nn.Dense,
-        {
-            "features": 3,
-            "use_bias": False,
-            "dtype": jnp.bfloat16,
-            "kernel_init": nn.with_partitioning(nn.initializers.normal(), (None, "model")),
-        },
+DROPPED = {
+    "dense": nn.Dense(3, bias_init=nn.initializers.ones),
+    "partitioned": nn.Dense(
+        3,
+        use_bias=False,
+        dtype=jnp.bfloat16,
+        kernel_init=nn.with_partitioning(nn.initializers.normal(), (None, "model")),
     ),
-    (
-        linen.DropConnectConv,
-        nn.Conv,
-        {"features": 3, "kernel_size": (2, 2), "bias_init": nn.initializers.ones},
+    "conv": nn.Conv(3, (2, 2), bias_init=nn.initializers.ones),
+    "grouped": nn.Conv(
+        4,
+        (3, 3),
+        strides=2,
+        padding="CIRCULAR",
+        feature_group_count=2,
+        use_bias=False,
+        param_dtype=jnp.bfloat16,
     ),
-    (
-        linen.DropConnectConv,
-        nn.Conv,
-        {
-            "features": 4,
-            "kernel_size": (3, 3),
-            "strides": 2,
-            "padding": "CIRCULAR",
-            "feature_group_count": 2,
-            "use_bias": False,
-            "param_dtype": jnp.bfloat16,
-        },
-    ),
-]
+}
 
 
-@few(("ours", "theirs", "fields"), FIELDS)
-def test_drop_connect_layers_are_those_of_flax(ours, theirs, fields):
-    """Variables are exchanged; a rate of zero is equal to the bit, another one drops the kernel."""
-    plain = theirs(**fields)
-    module = ours(**fields, rate=0.3)
+@few("layer", DROPPED.values(), ids=DROPPED)
+def test_a_layer_with_dropped_weights_is_the_layer_of_flax(layer):
+    """Variables are exchanged; a rate of zero changes nothing, another one drops the kernel."""
+    module = linen.DropConnect(layer, 0.3)
 
     @jax.jit
     def start(key):
-        return plain.init(key, X), module.init(key, X, deterministic=True)
+        return layer.init(key, X), module.init(key, X, deterministic=True)
 
     @jax.jit
     def run(variables, rate):
-        off = ours(**fields, rate=0.0, deterministic=False).apply(variables, X)
+        off = module.apply(variables, X, deterministic=False, rate=0.0)
         # A rate of zero that is traced goes the way of training.
-        traced = ours(**fields, rate=rate).apply(variables, X, deterministic=False, rng=KEY)
+        traced = module.apply(variables, X, deterministic=False, rng=KEY, rate=rate)
         evaluated = module.apply(variables, X, deterministic=True)
-        return plain.apply(variables, X), (off, traced, evaluated)
+        return layer.apply(variables, X), (off, traced, evaluated)
 
     # Parameters made in the same program might not be rounded to their dtype.
     variables, own = start(PARAMS)
@@ -90,10 +77,8 @@ def test_drop_connect_layers_are_those_of_flax(ours, theirs, fields):
 
     @jax.jit
     def train(loaded, variables):
-        drop = partial(dropout.drop_connect, KEY, rate=0.3)
-        kernel = jax.tree.map(drop, variables["params"]["kernel"])
-        changed = {"params": {**variables["params"], "kernel": kernel}}
-        return module.apply(loaded, X, deterministic=False, rng=KEY), plain.apply(changed, X)
+        changed = map_kernels(partial(dropout.drop_connect, rate=0.3), KEY, variables)
+        return module.apply(loaded, X, deterministic=False, rng=KEY), layer.apply(changed, X)
 
     assert_equal(*train(loaded, variables))
 
@@ -111,7 +96,7 @@ LAYERS = [
 ]
 
 
-@few(("layer", "inputs"), LAYERS, ids=[type(layer).__name__ for layer, _ in LAYERS])
+@first_of(("layer", "inputs"), LAYERS, ids=[type(layer).__name__ for layer, _ in LAYERS])
 def test_wrappers_change_the_weights_of_any_layer(layer, inputs):
     wrappers = [linen.DropConnect(layer, 0.4), linen.Perturb(layer, 0.4)]
     off = [linen.DropConnect(layer, 0.0), linen.Perturb(layer, 0.0)]

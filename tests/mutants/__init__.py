@@ -1,7 +1,7 @@
-"""Small faults, seeded one at a time into a copy of the package: the tests have to notice them.
+"""Small faults, seeded one at a time into a copy of the package; the tests have to notice them.
 
-``python -m tests.mutants --help`` tells how to run them. A table for each part of the package lists
-them; ``check`` tells whether the tables still fit the sources.
+``python -m tests.mutants --help`` explains how to run them. Each part of the package has a table of
+faults; ``check`` tells whether the tables still fit the sources.
 """
 
 import ast
@@ -45,7 +45,7 @@ def changed(mutant: Mutant, source: str) -> str:
 
 
 def check() -> list[str]:
-    """Tells what is wrong with the tables: faults that do not fit the sources, packages without."""
+    """Lists faults that do not fit the sources, and packages without faults."""
     problems = [f"{m.path}: {problem}" for m in MUTANTS for problem in _problems(m)]
     package = ROOT / "jaxreg"
     places = {path.relative_to(package).parts[0] for path in package.glob("*/*.py")}

@@ -1,8 +1,8 @@
 """Seeds the faults one at a time into a copy of the project and runs the tests of their module.
 
-python -m tests.mutants                 all of them
-python -m tests.mutants --shard 3/8     every eighth one, from the third on: a sample of all tables
-python -m tests.mutants --only dropout  those whose path or description contains a text
+python -m tests.mutants                 all faults
+python -m tests.mutants --shard 3/8     every eighth fault from the third on, a sample of all tables
+python -m tests.mutants --only dropout  faults whose path or description contains a text
 """
 
 import argparse
@@ -40,9 +40,13 @@ def parse() -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--shard", type=shard, metavar="I/N", help="every N-th one, from the I-th")
-    parser.add_argument("--only", metavar="TEXT", help="whose path or description contains it")
-    parser.add_argument("--list", action="store_true", help="print them and run nothing")
+    parser.add_argument(
+        "--shard", type=shard, metavar="I/N", help="every N-th fault, from the I-th"
+    )
+    parser.add_argument(
+        "--only", metavar="TEXT", help="faults whose path or description contains it"
+    )
+    parser.add_argument("--list", action="store_true", help="print the faults and run nothing")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes (default: 1)")
     return parser.parse_args()
 

@@ -4,13 +4,13 @@ from tests.mutants.row import Mutant
 
 MUTANTS = (
     Mutant(
-        "augment/_shared.py",
+        "augment/_draws.py",
         "bound * (2 * uniform(key, image) - 1)",
         "bound * uniform(key, image)",
         "drawn from one side",
     ),
     Mutant(
-        "augment/_shared.py",
+        "augment/_images.py",
         "(1,) * (len(lead) - value.ndim) + value.shape + (1, 1, 1)",
         "value.shape + (1,) * (len(lead) - value.ndim) + (1, 1, 1)",
         "strengths aligned with the first axes",
@@ -47,8 +47,8 @@ MUTANTS = (
     ),
     Mutant(
         "augment/compose.py",
-        "uniform(die, image) * len(functions)",
-        "uniform(die, image) * len(others)",
+        "die(die_key, image, len(functions))",
+        "die(die_key, image, len(others))",
         "the last one is never chosen",
     ),
     Mutant(
@@ -83,8 +83,8 @@ MUTANTS = (
     ),
     Mutant(
         "augment/follow.py",
-        "((x, there[1]), (y, there[0]))",
-        "((x, there[0]), (y, there[1]))",
+        "left, right = _extent(x, seen, there[1])",
+        "left, right = _extent(x, seen, there[0])",
         "height for width",
     ),
     Mutant(
@@ -95,8 +95,8 @@ MUTANTS = (
     ),
     Mutant(
         "augment/geometry.py",
-        "matrices.apply(back / scale,",
-        "matrices.apply(matrix / scale,",
+        "move_points(back / scale,",
+        "move_points(matrix / scale,",
         "moved instead of pulled",
     ),
     Mutant(
@@ -137,19 +137,19 @@ MUTANTS = (
     ),
     Mutant("augment/levels.py", "(step // 2 + below)", "below", "not rounded"),
     Mutant(
-        "augment/matrices.py",
+        "augment/matrices/fixed.py",
         "(cos, sin, 0), (-sin, cos, 0)",
         "(cos, -sin, 0), (sin, cos, 0)",
         "turns the other way",
     ),
     Mutant(
-        "augment/matrices.py",
+        "augment/matrices/fixed.py",
         "after[..., :, :, None] * before[..., None, :, :]",
         "before[..., :, :, None] * after[..., None, :, :]",
         "order of the matrices",
     ),
     Mutant(
-        "augment/matrices.py",
+        "augment/matrices/fixed.py",
         "y = top + height / 2 - image_size[0] / 2",
         "y = top + height / 2 - image_size[1] / 2",
         "width for height",
@@ -164,18 +164,23 @@ MUTANTS = (
         "augment/mix.py", "part = (1 - asked) ** (", "part = asked ** (", "the wrong part is pasted"
     ),
     Mutant(
-        "augment/_soft_labels.py",
+        "augment/_mixing.py",
         "mixed = share * first + (1 - share) * second",
         "mixed = share * second + (1 - share) * first",
         "labels swapped",
     ),
     Mutant(
-        "augment/mixtures.py",
+        "augment/tables/mixtures.py",
         "shares = shares * counted[:, None]",
         "shares = 1.0 * shares",
         "other classes are counted",
     ),
-    Mutant("augment/mixtures.py", "/ 2 - log_volume -", "/ 2 + log_volume -", "sign of the volume"),
+    Mutant(
+        "augment/tables/mixtures.py",
+        "/ 2 - log_volume -",
+        "/ 2 + log_volume -",
+        "sign of the volume",
+    ),
     Mutant(
         "augment/operations.py",
         "matrices.chain(matrices.shearing(-strength, 0.0)",
@@ -190,19 +195,19 @@ MUTANTS = (
         "range reversed",
     ),
     Mutant(
-        "augment/oversampling.py",
+        "augment/tables/oversampling.py",
         "start + share * (end - start)",
         "start - share * (end - start)",
         "extrapolates",
     ),
     Mutant(
-        "augment/oversampling.py",
+        "augment/tables/oversampling.py",
         "others = members & (jnp.arange(len(self.x), dtype=jnp.int32) != own)",
         "others = members",
         "an example is its own neighbor",
     ),
     Mutant(
-        "augment/oversampling.py",
+        "augment/tables/oversampling.py",
         "jnp.max(counts) - counts",
         "counts - jnp.min(counts)",
         "the larger classes",
@@ -245,8 +250,8 @@ MUTANTS = (
     ),
     Mutant(
         "augment/follow.py",
-        "share = jnp.where(crosses, (least - w[0]) / length",
-        "share = jnp.where(crosses, (least + w[0]) / length",
+        "share = jnp.where(crosses, (least - w) / length",
+        "share = jnp.where(crosses, (least + w) / length",
         "a side leaves at the wrong place",
     ),
     Mutant(
@@ -281,8 +286,8 @@ MUTANTS = (
     ),
     Mutant(
         "augment/policies.py",
-        "jnp.where(position < length, step.number",
-        "jnp.where(position <= length, step.number",
+        "jnp.where(position < length, choice.number",
+        "jnp.where(position <= length, choice.number",
         "chains too long",
     ),
     Mutant(
@@ -304,43 +309,43 @@ MUTANTS = (
         "moves to one side",
     ),
     Mutant(
-        "augment/random_matrices.py",
-        "matrices.scaling(jnp.exp(x), jnp.exp(y))",
-        "matrices.scaling(1 + x, 1 + y)",
+        "augment/matrices/random.py",
+        "fixed.scaling(jnp.exp(x), jnp.exp(y))",
+        "fixed.scaling(1 + x, 1 + y)",
         "log of the factor for the factor",
     ),
     Mutant(
-        "augment/random_matrices.py",
+        "augment/matrices/random.py",
         "symmetric(y_key, image, y)",
         "symmetric(x_key, image, y)",
         "the same key used twice",
     ),
     Mutant(
-        "augment/random_matrices.py",
-        "jnp.round(jnp.sqrt(area * aspect)), jnp.round(jnp.sqrt(area / aspect))",
-        "jnp.round(jnp.sqrt(area / aspect)), jnp.round(jnp.sqrt(area * aspect))",
+        "augment/matrices/random.py",
+        "w = jnp.round(jnp.sqrt(area * aspect))",
+        "w = jnp.round(jnp.sqrt(area / aspect))",
         "ratio the other way round",
     ),
     Mutant(
         "augment/random_windows.py",
-        "uniform(own, image) * (length - part + 1)",
-        "uniform(own, image) * (length - part)",
+        "uniform(top_key, image) * (height - size[0] + 1)",
+        "uniform(top_key, image) * (height - size[0])",
         "the last place is never drawn",
     ),
     Mutant(
         "augment/random_windows.py",
-        "jnp.floor(4 * uniform(key, image))",
-        "jnp.floor(3 * uniform(key, image))",
+        "die(key, image, 4)",
+        "die(key, image, 3)",
         "the last turn is never drawn",
     ),
     Mutant(
         "augment/sampling.py",
-        "jnp.floor(_bounded(position) + 0.5)",
-        "jnp.floor(_bounded(position))",
+        "jnp.floor(_limit(position) + 0.5)",
+        "jnp.floor(_limit(position))",
         "rounds down",
     ),
     Mutant(
-        "augment/sampling.py",
+        "augment/borders.py",
         "index % max(2 * last, 1)",
         "index % max(2 * last + 1, 1)",
         "period off by one",
@@ -365,14 +370,14 @@ MUTANTS = (
     ),
     Mutant(
         "augment/steps.py",
-        "chain(*(_matrix(step, image) for step in steps))",
-        "chain(*(_matrix(step, image) for step in reversed(steps)))",
+        "chain(*(_matrix(choice, image) for choice in choices))",
+        "chain(*(_matrix(choice, image) for choice in reversed(choices)))",
         "order of the warps",
     ),
     Mutant(
         "augment/steps.py",
-        "branch = jnp.where(step.number == number, len(branches), branch)",
-        "branch = jnp.where(step.number == number, len(branches) - 1, branch)",
+        "branch = jnp.where(choice.number == number, len(branches), branch)",
+        "branch = jnp.where(choice.number == number, len(branches) - 1, branch)",
         "the branch of one image is off by one",
     ),
     Mutant(

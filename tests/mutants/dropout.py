@@ -2,30 +2,41 @@
 
 from tests.mutants.row import Mutant
 
+INVERTED = ("tests/dropout/test_inverted.py",)
 MUTANTS = (
     Mutant(
-        "dropout/_drop.py",
-        "return jnp.clip(as_strength(rate, x), 0, 1)",
-        "return as_strength(rate, x)",
-        "a traced rate is not clipped",
-    ),
-    Mutant(
-        "dropout/_drop.py",
-        "keep_rate = jnp.where(rate >= 1,",
-        "keep_rate = jnp.where(rate > 1,",
+        "dropout/elementwise.py",
+        "keep = jnp.where(p >= 1,",
+        "keep = jnp.where(p > 1,",
         "gradient NaN at rate 1",
+        INVERTED,
     ),
     Mutant(
-        "dropout/_drop.py",
-        "scaled = divide(x, keep_rate)",
-        "scaled = x / keep_rate.astype(x.dtype)",
+        "dropout/elementwise.py",
+        "scaled = widen(x) / keep",
+        "scaled = x / keep.astype(x.dtype)",
         "scales in low precision",
+        INVERTED,
     ),
     Mutant(
-        "dropout/_drop.py",
+        "dropout/elementwise.py",
+        "mantissa_bits=18",
+        "mantissa_bits=8",
+        "rounded twice",
+        INVERTED,
+    ),
+    Mutant(
+        "dropout/elementwise.py",
         "tuple(1 if axis in shared else size",
         "tuple(1 if axis not in shared else size",
         "shared axes inverted",
+    ),
+    Mutant(
+        "dropout/elementwise.py",
+        "p = jnp.clip(as_strength(rate, x), 0, 1)\n    return _mask_and_scale",
+        "p = as_strength(rate, x)\n    return _mask_and_scale",
+        "a traced rate is not clipped",
+        INVERTED,
     ),
     Mutant(
         "dropout/alpha.py",
@@ -35,8 +46,8 @@ MUTANTS = (
     ),
     Mutant(
         "dropout/alpha.py",
-        "range(1, x.ndim - 1), bits)",
-        "range(1, x.ndim), bits)",
+        "*(1,) * (x.ndim - 2), x.shape[-1])",
+        "*(1,) * (x.ndim - 1))",
         "channels share a decision",
     ),
     Mutant(
@@ -77,6 +88,12 @@ MUTANTS = (
     ),
     Mutant(
         "dropout/concrete.py",
+        "math.log(init_rate) - math.log1p(-init_rate)",
+        "math.log(init_rate) + math.log1p(-init_rate)",
+        "wrong initial logit",
+    ),
+    Mutant(
+        "dropout/concrete.py",
         "jnp.log(u) - jnp.log1p(-u)",
         "jnp.log(u) + jnp.log1p(-u)",
         "sign in the logistic noise",
@@ -113,8 +130,8 @@ MUTANTS = (
     ),
     Mutant(
         "dropout/depth.py",
-        "branch, branch / keep_rate)",
-        "branch, branch * keep_rate)",
+        "branch, branch / keep)",
+        "branch, branch * keep)",
         "scales the wrong way",
     ),
     Mutant(
@@ -189,8 +206,8 @@ MUTANTS = (
     ),
     Mutant(
         "dropout/shared.py",
-        "shared=range(1, x.ndim), bits",
-        "shared=range(1, x.ndim - 1), bits",
+        "broadcast_axes=range(1, x.ndim), bits",
+        "broadcast_axes=range(1, x.ndim - 1), bits",
         "drops channels of a path",
     ),
     Mutant(
@@ -198,8 +215,8 @@ MUTANTS = (
     ),
     Mutant(
         "dropout/shared.py",
-        "shared=range(1, table.ndim)",
-        "shared=range(table.ndim - 1)",
+        "broadcast_axes=range(1, table.ndim)",
+        "broadcast_axes=range(table.ndim - 1)",
         "drops columns, not rows",
     ),
     Mutant(

@@ -4,27 +4,27 @@ from tests.mutants.row import Mutant
 
 MUTANTS = (
     Mutant(
-        "normalization/_shared.py",
+        "normalization/_masks.py",
         "jnp.expand_dims(mask, tuple(range(x.ndim - mask.ndim)))",
         "jnp.expand_dims(mask, tuple(range(mask.ndim, x.ndim)))",
         "mask aligned with the first axes",
     ),
     Mutant(
-        "normalization/_shared.py",
+        "normalization/_affine.py",
         "gain = inverse_root(var + as_strength(eps, x))",
         "gain = 1 / (jnp.sqrt(var) + as_strength(eps, x))",
         "eps outside of the root",
     ),
     Mutant(
-        "normalization/_shared.py",
+        "normalization/_affine.py",
         "(dbias - dmean * gain)",
         "(dbias + dmean * gain)",
         "sign in a hand-written derivative",
     ),
     Mutant(
-        "normalization/_shared.py",
-        "moved + (x - mean) * dgain",
-        "moved + x * dgain",
+        "normalization/_affine.py",
+        "dy + (x - mean) * dgain",
+        "dy + x * dgain",
         "a hand-written derivative forgets the mean",
     ),
     Mutant(
@@ -46,13 +46,13 @@ MUTANTS = (
         "a single element has no variance",
     ),
     Mutant(
-        "normalization/_shared.py",
+        "normalization/_devices.py",
         "mine = (groups == groups[index])",
         "mine = (groups != groups[index])",
         "the other groups of devices",
     ),
     Mutant(
-        "normalization/_shared.py",
+        "normalization/_affine.py",
         "wide_dtype(x.dtype) if jnp.iscomplexobj(a) else real_dtype(x)",
         "real_dtype(x)",
         "imaginary parts lost",
@@ -134,8 +134,8 @@ MUTANTS = (
     ),
     Mutant(
         "normalization/renorm.py",
-        "_corrections(*jax.lax.stop_gradient((batch, stats, eps)), *limits)",
-        "_corrections(batch, stats, eps, *limits)",
+        "= jax.lax.stop_gradient((batch, stats, eps))",
+        "= (batch, stats, eps)",
         "a stop_gradient lost",
     ),
     Mutant(
@@ -202,7 +202,7 @@ MUTANTS = (
         "dropped mask",
     ),
     Mutant(
-        "reparam/_shared.py",
+        "reparam/axes.py",
         "set(path[-2:-1])",
         "set(path[-1:])",
         "looks for the layer at the wrong place",

@@ -8,7 +8,7 @@ class Mutant(NamedTuple):
 
     path: str  # of the file, below jaxreg/
     old: str  # text that occurs in it once
-    new: str  # what replaces it
-    why: str  # what is wrong then
-    tests: tuple[str, ...] = ()  # further tests, where the module's own cannot see it
-    equivalent: str = ""  # reason why no test can notice it, for one that survives
+    new: str  # replacement
+    why: str  # the wrong behavior
+    tests: tuple[str, ...] = ()  # further tests, if the module's own cannot notice it
+    equivalent: str = ""  # the reason if no test can notice it

@@ -4,13 +4,13 @@ from tests.mutants.row import Mutant
 
 MUTANTS = (
     Mutant(
-        "augment/series/_shared.py",
+        "augment/series/_steps.py",
         "changed = (times(x) < counted) & ~still",
         "changed = (times(x) <= counted) & ~still",
         "a step of padding changes",
     ),
     Mutant(
-        "augment/series/_shared.py",
+        "augment/series/_steps.py",
         "weigh(1 - share, widen(first)) + weigh(share, widen(second))",
         "weigh(share, widen(first)) + weigh(1 - share, widen(second))",
         "interpolates the wrong way round",
@@ -41,8 +41,8 @@ MUTANTS = (
     ),
     Mutant(
         "augment/series/segments.py",
-        "begins, ends - begins)",
-        "begins, ends - begins - 1)",
+        "sizes = ends - begins",
+        "sizes = ends - begins - 1",
         "segments one step short",
     ),
     Mutant(
@@ -153,8 +153,8 @@ MUTANTS = (
     ),
     Mutant(
         "augment/text/rewriting.py",
-        "chosen & jnp.any(real, -1, keepdims=True) & filled[..., :1]",
-        "chosen & filled[..., :1]",
+        "replaced & jnp.any(real, -1, keepdims=True) & filled[..., :1]",
+        "replaced & filled[..., :1]",
         "empty rows are rewritten",
     ),
     Mutant(

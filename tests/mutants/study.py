@@ -12,8 +12,8 @@ MUTANTS = (
     Mutant("study/selection.py", "np.argsort(-gains", "np.argsort(gains", "the worst are joined"),
     Mutant(
         "study/selection.py",
-        "student.ppf(0.975, count - 1)",
-        "student.ppf(0.95, count - 1)",
+        "stats.t.ppf(0.975, count - 1)",
+        "stats.t.ppf(0.95, count - 1)",
         "interval too narrow",
     ),
     Mutant(
@@ -32,7 +32,7 @@ MUTANTS = (
         "study/summary.py",
         "np.std(values, ddof=1, dtype=np.float64)",
         "np.std(values, dtype=np.float64)",
-        "biased deviation",
+        "biased standard deviation",
     ),
     Mutant(
         "study/summary.py",
@@ -54,8 +54,8 @@ MUTANTS = (
     ),
     Mutant(
         "study/data.py",
-        "x[parts[0]].mean(axis=0), x[parts[0]].std(axis=0)",
-        "x.mean(axis=0), x.std(axis=0)",
+        "train_x = x[parts[0]]",
+        "train_x = x",
         "test rows leak into the scaling",
     ),
     Mutant(
@@ -66,8 +66,8 @@ MUTANTS = (
     ),
     Mutant(
         "study/data.py",
-        "np.where(deviation > 0, deviation, 1)",
-        "np.where(deviation > 1, deviation, 1)",
+        "np.where(stddev > 0, stddev, 1)",
+        "np.where(stddev > 1, stddev, 1)",
         "small features are not scaled",
     ),
     Mutant(
@@ -84,8 +84,8 @@ MUTANTS = (
     ),
     Mutant(
         "study/runner.py",
-        "terms.added(sum(penalties, start=value),",
-        "terms.added(value,",
+        "terms.add_terms(sum(penalties, start=value),",
+        "terms.add_terms(value,",
         "penalties of the model lost",
     ),
     Mutant(
@@ -136,7 +136,7 @@ MUTANTS = (
     Mutant("study/operations.py", "degrees=90 * size", "degrees=9 * size", "wrong factor"),
     Mutant(
         "study/inputs.py",
-        "batch.x + (change(rows) - rows) / batch.deviation",
+        "batch.x + (change(rows) - rows) / batch.stddev",
         "batch.x + (change(rows) - rows)",
         "missing factor",
     ),
@@ -159,7 +159,7 @@ MUTANTS = (
         "linear for logarithmic",
     ),
     Mutant(
-        "study/histories.py",
+        "cli/histories.py",
         '[math.nan if value in (None, "") else value for value in column]',
         '[0.0 if value in (None, "") else value for value in column]',
         "what is missing becomes zero",
@@ -199,7 +199,7 @@ MUTANTS = (
         "study/files.py", "path.unlink(missing_ok=True)", "path.exists()", "half-written files stay"
     ),
     Mutant(
-        "study/cli.py",
+        "cli/main.py",
         "return 0 if progress.writing else _USAGE_ERROR",
         "return _USAGE_ERROR if progress.writing else 0",
         "exit status inverted",

@@ -18,14 +18,14 @@ SURVIVED, ERROR = "SURVIVED", "ERROR"
 LEFT_OUT = shutil.ignore_patterns(
     ".git", ".venv", "__pycache__", ".*_cache", ".hypothesis", "shared"
 )
-PATIENCE = 300.0  # seconds for the tests of a fault; what takes longer hangs, and is killed
+PATIENCE = 300.0  # seconds for the tests of a fault; a longer run hangs and counts as killed
 PASSED, FAILED, BROKEN_OFF, NOTHING_RUN = 0, 1, 2, 5  # exit statuses of pytest
 
 Command = tuple[str, ...]  # arguments of pytest
 
 
 class Verdict(NamedTuple):
-    """What became of a fault."""
+    """The outcome for one fault."""
 
     mutant: Mutant
     word: str
@@ -34,7 +34,7 @@ class Verdict(NamedTuple):
 
 
 class Result(NamedTuple):
-    """How a run of tests ended."""
+    """The end of a run of tests."""
 
     status: int | None  # None if it took too long
     first: str  # the first test that failed
@@ -50,7 +50,7 @@ class Result(NamedTuple):
 
 
 class Bench:
-    """The copy, and how the tests of each module end in it without a fault."""
+    """The copy, and the results of each module's tests in it without a fault."""
 
     def __init__(self) -> None:
         self.folder = tempfile.TemporaryDirectory(prefix="jaxreg-mutants-")
@@ -61,7 +61,7 @@ class Bench:
         shutil.copytree(ROOT, self.copy, ignore=LEFT_OUT)
         imported = self.python("-c", "import jaxreg; print(jaxreg.__file__)").stdout.strip()
         if Path(imported).resolve() != (self.copy / "jaxreg" / "__init__.py").resolve():
-            raise RuntimeError(f"the copy must be what Python imports, got {imported}")
+            raise RuntimeError(f"Python must import the copy, got {imported}")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -117,8 +117,8 @@ class Bench:
     def python(
         self, *arguments: str, timeout: float | None = None
     ) -> subprocess.CompletedProcess[str]:
-        # Bytecode is not written: a file that changes twice within a second would run as it was.
-        # What compiles the same as without the fault is taken from the cache.
+        # Without bytecode, because Python would run a stale file after two changes in one second.
+        # The cache holds the programs that a fault does not change.
         own = {
             "PYTHONPATH": str(self.copy),
             "PYTHONDONTWRITEBYTECODE": "1",
@@ -136,7 +136,7 @@ class Bench:
 
 
 def own_commands(mutant: Mutant, root: Path) -> list[Command]:
-    """Lists the runs of the default suite that are to notice a fault, the likeliest first."""
+    """Lists the runs of the default suite that should notice a fault, the likeliest first."""
     path = Path(mutant.path).with_suffix("")
     room = path.parts[0]
     helper = path.name.startswith("_")
@@ -149,10 +149,10 @@ def own_commands(mutant: Mutant, root: Path) -> list[Command]:
     rows = [path.parent if helper else path]
     rows += [Path(*Path(test).parts[1:-1], test_of(test)) for test in mutant.tests]
     names = [".".join(row.parts) for row in rows if row.parts]
-    # A row's name stands at the start of the parameter, or behind another parameter.
+    # A row's name is at the start of the parameter, or after another parameter.
     expression = " or ".join(f"[{name}. or -{name}." for name in names)
-    if room == "testing":
-        expression = "fail"  # what shows that the contract can fail
+    if path.parts[0] == "testing":
+        expression = "fail"  # the tests that show that the contract can fail
     if expression:
         commands.append(("tests/test_contract.py", "-k", expression))
     modules_of_flax = "tests/test_modules.py"

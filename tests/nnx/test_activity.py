@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from flax import nnx as fnx
+from flax import nnx as flax_nnx
 
 from jaxreg import nnx, penalties
 from tests.helpers import few
@@ -16,12 +16,12 @@ SPARSE = penalties.per_example(penalties.l1)
 LAYERS = 3
 
 
-class Block(fnx.Module):
+class Block(flax_nnx.Module):
     """A layer with two penalties."""
 
     def __init__(self):
-        self.dense = fnx.Linear(
-            4, 4, use_bias=False, kernel_init=lambda *_: jnp.asarray(KERNEL), rngs=fnx.Rngs(0)
+        self.dense = flax_nnx.Linear(
+            4, 4, use_bias=False, kernel_init=lambda *_: jnp.asarray(KERNEL), rngs=flax_nnx.Rngs(0)
         )
         self.sparse = nnx.ActivityPenalty(SPARSE, weight=0.5)
         self.decorrelated = nnx.ActivityPenalty(penalties.decorrelation, weight=2.0)
@@ -43,7 +43,7 @@ decorrelation = jax.jit(penalties.decorrelation)
 
 
 def penalty_of(x):
-    """What a block has to collect: half the first, twice the second penalty of its output."""
+    """The penalty of a block: half the first and twice the second penalty of its output."""
     y = layer(x)
     return 0.5 * sparse(y) + 2 * float(decorrelation(np.float32(y)))
 
@@ -58,9 +58,9 @@ def call(model, x):
 
 LIFTS = {
     "none": lambda function: function,
-    "remat of jit": lambda function: fnx.remat(fnx.jit(function)),
-    "jit": fnx.jit,
-    "remat": fnx.remat,
+    "remat of jit": lambda function: flax_nnx.remat(flax_nnx.jit(function)),
+    "jit": flax_nnx.jit,
+    "remat": flax_nnx.remat,
 }
 
 
@@ -81,7 +81,7 @@ def test_a_module_and_a_method_collect_theirs():
     @jax.jit
     def run(x):
         model = Block()
-        _, sown = fnx.capture(model, nnx.Penalty)(x)
+        _, sown = flax_nnx.capture(model, nnx.Penalty)(x)
         both = nnx.with_penalties(model)(x)[1], nnx.with_penalties(model.__call__)(x)[1]
         return *both, sum(jax.tree.leaves(sown))
 
@@ -90,11 +90,11 @@ def test_a_module_and_a_method_collect_theirs():
 
 
 def test_scanned_layers_collect_theirs():
-    step = fnx.scan(call, in_axes=(0, fnx.Carry), out_axes=fnx.Carry)
+    step = flax_nnx.scan(call, in_axes=(0, flax_nnx.Carry), out_axes=flax_nnx.Carry)
 
     @jax.jit
     def run(x):
-        layers = fnx.vmap(lambda _: Block(), in_axes=0)(jnp.arange(LAYERS))
+        layers = flax_nnx.vmap(lambda _: Block(), in_axes=0)(jnp.arange(LAYERS))
         return nnx.with_penalties(step)(layers, x)[1]
 
     expected = 0.0
@@ -128,23 +128,23 @@ def test_nothing_is_computed_in_evaluation_and_nothing_is_kept():
     assert len(calls) == 1
     assert module(X) is X
     assert len(calls) == 1
-    assert not jax.tree.leaves(fnx.state(module))
+    assert not jax.tree.leaves(flax_nnx.state(module))
 
 
 def test_steps_do_not_accumulate():
     model = Block()
-    optimizer = fnx.Optimizer(model, optax.sgd(0.0), wrt=fnx.Param)
-    structure = jax.tree.structure(fnx.state(model))
+    optimizer = flax_nnx.Optimizer(model, optax.sgd(0.0), wrt=flax_nnx.Param)
+    structure = jax.tree.structure(flax_nnx.state(model))
     traces = []
 
     def plain(kernel, x):
         y = jnp.tanh(x @ kernel)
         return 0.5 * jnp.abs(y).sum() / 5 + 2 * penalties.decorrelation(y)
 
-    @fnx.jit
+    @flax_nnx.jit
     def step(model, optimizer, x):
         traces.append(1)
-        penalty, slope = fnx.value_and_grad(lambda m: nnx.with_penalties(m)(x)[1])(model)
+        penalty, slope = flax_nnx.value_and_grad(lambda m: nnx.with_penalties(m)(x)[1])(model)
         optimizer.update(model, slope)
         expected = jax.grad(plain)(KERNEL, x)
         return penalty, slope["dense"]["kernel"][...], expected
@@ -152,7 +152,7 @@ def test_steps_do_not_accumulate():
     for _ in range(3):
         penalty, slope, expected = step(model, optimizer, X)
         close(penalty, penalty_of(X))
-        assert jax.tree.structure(fnx.state(model)) == structure
+        assert jax.tree.structure(flax_nnx.state(model)) == structure
     assert len(traces) == 1
     np.testing.assert_allclose(slope, expected, rtol=1e-5, atol=1e-6)
 
@@ -181,7 +181,7 @@ def test_a_traced_weight():
 def test_a_model_without_penalties_has_none():
     @jax.jit
     def run(x):
-        return nnx.with_penalties(fnx.Linear(4, 2, rngs=fnx.Rngs(0)))(x)[1]
+        return nnx.with_penalties(flax_nnx.Linear(4, 2, rngs=flax_nnx.Rngs(0)))(x)[1]
 
     assert run(X) == 0
 

@@ -4,7 +4,7 @@ import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx as fnx
+from flax import nnx as flax_nnx
 
 from jaxreg import nnx
 from tests.checkpoints import NNX
@@ -16,20 +16,15 @@ from tests.trees import assert_close, assert_equal
 WITHOUT_SCALES = flax.__version__ == "0.12.8"
 
 
-def exchanged(row, module):
-    """What a checkpoint holds."""
-
-    def chosen(path, variable):
-        scales = WITHOUT_SCALES and path[0] == "scales"
-        return isinstance(variable, row.kinds or fnx.Variable) and not scales
-
-    return fnx.state(module, chosen)
+def exchanged(module):
+    """Returns the state that a checkpoint holds."""
+    return flax_nnx.state(module, lambda path, _: not (WITHOUT_SCALES and path[0] == "scales"))
 
 
-def described(row, make):
+def described(make):
     """Kinds, shapes, dtypes and metadata by path."""
     found = {}
-    for path, leaf in fnx.to_flat_state(exchanged(row, fnx.eval_shape(make))):
+    for path, leaf in flax_nnx.to_flat_state(exchanged(flax_nnx.eval_shape(make))):
         value = leaf.get_value()
         found[path] = (type(leaf), value.shape, value.dtype, leaf.get_metadata().get("role"))
     return found
@@ -53,32 +48,32 @@ def bits_of_keys(tree):
     )
 
 
-def loaded(row, make, checkpoint):
+def loaded(make, checkpoint):
     module = make()
-    state = exchanged(row, module)
-    fnx.replace_by_pure_dict(state, checkpoint)
-    fnx.update(module, state)
+    state = exchanged(module)
+    flax_nnx.replace_by_pure_dict(state, checkpoint)
+    flax_nnx.update(module, state)
     return module
 
 
 def outputs(row, module):
-    """What training returns and stores, and what evaluation returns."""
-    evaluated = fnx.clone(module)(*row.inputs, **row.evaluation)
+    """Returns the results and variables of training, and the result of evaluation."""
+    evaluated = flax_nnx.clone(module)(*row.inputs, **row.evaluation)
     y = module(*row.inputs, **row.call)
-    return y, fnx.to_pure_dict(fnx.state(module, fnx.BatchStat)), evaluated
+    return y, flax_nnx.to_pure_dict(flax_nnx.state(module, flax_nnx.BatchStat)), evaluated
 
 
 @few("row", NNX, ids=str)
 def test_checkpoints_are_exchanged(row):
-    assert described(row, row.ours) == described(row, row.theirs)
+    assert described(row.ours) == described(row.theirs)
 
     @jax.jit
     def run():
-        checkpoint = filled(fnx.to_pure_dict(exchanged(row, row.theirs())))
-        ours = loaded(row, row.ours, checkpoint)
-        saved = fnx.to_pure_dict(exchanged(row, ours))
-        theirs = loaded(row, row.theirs, saved)
-        back = fnx.to_pure_dict(exchanged(row, theirs))
+        checkpoint = filled(flax_nnx.to_pure_dict(exchanged(row.theirs())))
+        ours = loaded(row.ours, checkpoint)
+        saved = flax_nnx.to_pure_dict(exchanged(ours))
+        theirs = loaded(row.theirs, saved)
+        back = flax_nnx.to_pure_dict(exchanged(theirs))
         trees = bits_of_keys(checkpoint), bits_of_keys(back)
         return (outputs(row, ours), outputs(row, theirs)), trees
 
@@ -89,4 +84,4 @@ def test_checkpoints_are_exchanged(row):
 
 def test_every_module_of_a_name_of_flax_has_a_row():
     names = {row.name.split("-")[0] for row in NNX}
-    assert set(shared_names(nnx, fnx)) <= names
+    assert set(shared_names(nnx, flax_nnx)) <= names

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx as fnx
+from flax import nnx as flax_nnx
 
 from jaxreg import nnx
 from tests.trees import different, draw
@@ -12,12 +12,12 @@ KEY = jax.random.key(15)
 X = draw(16, 4, mean=1)
 
 
-class Block(fnx.Module):
+class Block(flax_nnx.Module):
     """A layer with statistics, and a stream of keys."""
 
     def __init__(self, rngs):
-        self.dense = fnx.Linear(4, 4, rngs=rngs)
-        self.norm = fnx.BatchNorm(4, rngs=rngs)
+        self.dense = flax_nnx.Linear(4, 4, rngs=rngs)
+        self.norm = flax_nnx.BatchNorm(4, rngs=rngs)
         self.drop = nnx.Dropout(0.5, rngs=rngs)
 
     def __call__(self, x):
@@ -25,12 +25,14 @@ class Block(fnx.Module):
 
 
 def test_the_state_of_a_layer_moves_when_it_is_not_skipped():
-    make = fnx.jit(
-        lambda key, other: nnx.StochasticDepth(Block(fnx.Rngs(key)), 0.5, rngs=fnx.Rngs(other))
+    make = flax_nnx.jit(
+        lambda key, other: nnx.StochasticDepth(
+            Block(flax_nnx.Rngs(key)), 0.5, rngs=flax_nnx.Rngs(other)
+        )
     )
     layer = make(KEY, jax.random.key(1))
 
-    @fnx.jit
+    @flax_nnx.jit
     def run(layer, x):
         y = layer(x)
         inside = layer.layer
@@ -49,9 +51,9 @@ def test_the_state_of_a_layer_moves_when_it_is_not_skipped():
 
 
 def test_a_skipped_layer_is_not_computed_and_parameters_come_from_outside():
-    layer = nnx.StochasticDepth(fnx.Linear(4, 4, rngs=fnx.Rngs(0)), 0.5)
+    layer = nnx.StochasticDepth(flax_nnx.Linear(4, 4, rngs=flax_nnx.Rngs(0)), 0.5)
     traced = jax.make_jaxpr(lambda key, x: layer(x, rngs=key))(KEY, X)
-    (cond,) = (e for e in traced.eqns if e.primitive.name == "cond")
+    [cond] = [e for e in traced.eqns if e.primitive.name == "cond"]
     assert any("dot_general" in str(branch) for branch in cond.params["branches"])
     assert "dot_general" not in [e.primitive.name for e in traced.eqns]
     # The module is not an argument of what is differentiated.
@@ -60,24 +62,26 @@ def test_a_skipped_layer_is_not_computed_and_parameters_come_from_outside():
 
 
 def test_a_rate_of_one_skips_always():
-    layer = nnx.StochasticDepth(fnx.Linear(4, 4, rngs=fnx.Rngs(0)), 1.0)
+    layer = nnx.StochasticDepth(flax_nnx.Linear(4, 4, rngs=flax_nnx.Rngs(0)), 1.0)
     np.testing.assert_array_equal(jax.jit(lambda key: layer(X, rngs=key))(KEY), X)
 
 
 def test_stacked_blocks_in_a_scan():
-    @fnx.split_rngs(splits=8)
-    @fnx.vmap
+    @flax_nnx.split_rngs(splits=8)
+    @flax_nnx.vmap
     def make(rngs):
         return nnx.StochasticDepth(Block(rngs), 0.5, rngs=rngs)
 
-    @fnx.scan(in_axes=(fnx.Carry, 0), out_axes=fnx.Carry)
+    @flax_nnx.scan(in_axes=(flax_nnx.Carry, 0), out_axes=flax_nnx.Carry)
     def forward(x, layer):
         return layer(x)
 
-    @fnx.jit
+    @flax_nnx.jit
     def run(key):
-        layers = make(fnx.Rngs(key))
-        gradient = fnx.grad(lambda layers: jnp.sum(forward(jnp.asarray(X), layers) ** 2))(layers)
+        layers = make(flax_nnx.Rngs(key))
+        gradient = flax_nnx.grad(lambda layers: jnp.sum(forward(jnp.asarray(X), layers) ** 2))(
+            layers
+        )
         return layers.layer.norm.mean[...], gradient, layers.rngs.count[...]
 
     means, gradient, counts = run(KEY)
@@ -88,7 +92,7 @@ def test_stacked_blocks_in_a_scan():
     np.testing.assert_array_equal(counts, 1)
 
 
-class Product(fnx.Module):
+class Product(flax_nnx.Module):
     """A layer of two inputs."""
 
     def __call__(self, x, y):

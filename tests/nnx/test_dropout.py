@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx as fnx
+from flax import nnx as flax_nnx
 
 from jaxreg import nnx
 
@@ -15,14 +15,14 @@ ERROR = 5 * 0.5 / np.sqrt(ONES.size)
 
 def test_the_rate_of_a_module_that_is_built_under_vmap():
     def fraction(rate):
-        return jnp.mean(nnx.Dropout(rate, rngs=fnx.Rngs(0))(ONES) == 0)
+        return jnp.mean(nnx.Dropout(rate, rngs=flax_nnx.Rngs(0))(ONES) == 0)
 
     np.testing.assert_allclose(jax.jit(jax.vmap(fraction))(RATES), RATES, atol=ERROR)
 
 
 def test_a_rate_that_is_set_anew():
-    layer = nnx.Dropout(jnp.asarray(RATES[1]), rngs=fnx.Rngs(0))
-    run = fnx.jit(lambda layer: jnp.mean(layer(ONES) == 0))
+    layer = nnx.Dropout(jnp.asarray(RATES[1]), rngs=flax_nnx.Rngs(0))
+    run = flax_nnx.jit(lambda layer: jnp.mean(layer(ONES) == 0))
     for rate in RATES:
         layer.rate = jnp.asarray(rate)
         np.testing.assert_allclose(run(layer), rate, atol=ERROR)
@@ -33,7 +33,7 @@ def test_concrete_dropout_starts_at_its_rate(init_rate):
     layer = nnx.ConcreteDropout(init_rate)
     logit = np.float64(layer.logit[...])
     np.testing.assert_allclose(1 / (1 + np.exp(-logit)), init_rate, rtol=1e-5)
-    assert list(fnx.to_pure_dict(fnx.state(layer, fnx.Param))) == ["logit"]
+    assert list(flax_nnx.to_pure_dict(flax_nnx.state(layer, flax_nnx.Param))) == ["logit"]
 
 
 def test_concrete_dropout_has_the_defaults_of_the_paper():

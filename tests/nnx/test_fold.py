@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx as fnx
+from flax import nnx as flax_nnx
 
 from jaxreg import nnx
 from tests.foldings import (
@@ -22,31 +22,31 @@ from tests.foldings import (
 )
 from tests.helpers import few
 
-NORMS = {"flax": fnx.BatchNorm, "jaxreg": nnx.BatchNorm}
+NORMS = {"flax": flax_nnx.BatchNorm, "jaxreg": nnx.BatchNorm}
 # Layers, the feature axes of the norm, and their sizes.
 KINDS = {
-    "conv": (partial(fnx.Conv, 4, 6, (3, 3), **STRIDES), -1, 6),
-    "dense": (partial(fnx.Linear, 4, 6), -1, 6),
-    "grouped_conv": (partial(fnx.Conv, 4, 6, (3, 3), feature_group_count=2), 3, 6),
-    "masked_conv": (partial(fnx.Conv, 4, 6, (3, 3), mask=MASK), -1, 6),
-    "conv_transpose": (partial(fnx.ConvTranspose, 4, 6, (3, 3), **STRIDES), -1, 6),
-    "transposed_kernel": (partial(fnx.ConvTranspose, 4, 6, (3, 3), **TRANSPOSED), -1, 6),
-    "one_feature_axis": (partial(fnx.LinearGeneral, (6, 4), 6, **TWO), -1, 6),
-    "two_feature_axes": (partial(fnx.LinearGeneral, (6, 4), (3, 6), **TWO), (-2, -1), (3, 6)),
+    "conv": (partial(flax_nnx.Conv, 4, 6, (3, 3), **STRIDES), -1, 6),
+    "dense": (partial(flax_nnx.Linear, 4, 6), -1, 6),
+    "grouped_conv": (partial(flax_nnx.Conv, 4, 6, (3, 3), feature_group_count=2), 3, 6),
+    "masked_conv": (partial(flax_nnx.Conv, 4, 6, (3, 3), mask=MASK), -1, 6),
+    "conv_transpose": (partial(flax_nnx.ConvTranspose, 4, 6, (3, 3), **STRIDES), -1, 6),
+    "transposed_kernel": (partial(flax_nnx.ConvTranspose, 4, 6, (3, 3), **TRANSPOSED), -1, 6),
+    "one_feature_axis": (partial(flax_nnx.LinearGeneral, (6, 4), 6, **TWO), -1, 6),
+    "two_feature_axes": (partial(flax_nnx.LinearGeneral, (6, 4), (3, 6), **TWO), (-2, -1), (3, 6)),
 }
 
 
 def train(model):
     """Gives a model random values, and puts it into evaluation."""
-    values = trained(fnx.state(model, (fnx.Param, fnx.BatchStat)))
-    fnx.update(model, jax.tree.map(jnp.asarray, values))
+    values = trained(flax_nnx.state(model, (flax_nnx.Param, flax_nnx.BatchStat)))
+    flax_nnx.update(model, jax.tree.map(jnp.asarray, values))
     model.eval()
     return model
 
 
 def module_has_root(model, x):
-    graph, state = fnx.split(model)
-    return has_root(lambda state, x: fnx.merge(graph, state)(x), state, x)
+    graph, state = flax_nnx.split(model)
+    return has_root(lambda state, x: flax_nnx.merge(graph, state)(x), state, x)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -60,13 +60,13 @@ def test_every_layer(kind, norm, bias):
 
     @jax.jit
     def run(x):
-        rngs = fnx.Rngs(0)
+        rngs = flax_nnx.Rngs(0)
         module = NORMS[norm](sizes, **options, rngs=rngs)
-        model = train(fnx.Sequential(layer(use_bias=bias, rngs=rngs), module, jax.nn.relu))
+        model = train(flax_nnx.Sequential(layer(use_bias=bias, rngs=rngs), module, jax.nn.relu))
         expected = model(x)
         folded = nnx.fold_batch_norm(model, x)
-        assert not fnx.state(folded, fnx.BatchStat)
-        assert len(jax.tree.leaves(fnx.state(folded, fnx.Param))) == 2
+        assert not flax_nnx.state(folded, flax_nnx.BatchStat)
+        assert len(jax.tree.leaves(flax_nnx.state(folded, flax_nnx.Param))) == 2
         assert module_has_root(model, x)
         assert not module_has_root(folded, x)
         return expected, folded(x), model(x)
@@ -76,13 +76,15 @@ def test_every_layer(kind, norm, bias):
     np.testing.assert_array_equal(after, expected)
 
 
-class Block(fnx.Module):
+class Block(flax_nnx.Module):
     def __init__(self, inputs, features, rngs):
-        conv = partial(fnx.Conv, use_bias=False, rngs=rngs)
-        self.convs = fnx.List([conv(inputs, features, (3, 3)), conv(features, features, (3, 3))])
-        self.norms = fnx.List([nnx.BatchNorm(features, rngs=rngs) for _ in range(2)])
-        self.shortcut = fnx.Dict(
-            conv=conv(inputs, features, (1, 1)), norm=fnx.BatchNorm(features, rngs=rngs)
+        conv = partial(flax_nnx.Conv, use_bias=False, rngs=rngs)
+        self.convs = flax_nnx.List(
+            [conv(inputs, features, (3, 3)), conv(features, features, (3, 3))]
+        )
+        self.norms = flax_nnx.List([nnx.BatchNorm(features, rngs=rngs) for _ in range(2)])
+        self.shortcut = flax_nnx.Dict(
+            conv=conv(inputs, features, (1, 1)), norm=flax_nnx.BatchNorm(features, rngs=rngs)
         )
         self.dropout = nnx.Dropout(0.5, rngs=rngs)
 
@@ -95,14 +97,14 @@ class Block(fnx.Module):
 def test_a_residual_network():
     @jax.jit
     def run(x):
-        rngs = fnx.Rngs(0)
-        model = train(fnx.Sequential(Block(4, 4, rngs), Block(4, 8, rngs)))
+        rngs = flax_nnx.Rngs(0)
+        model = train(flax_nnx.Sequential(Block(4, 4, rngs), Block(4, 8, rngs)))
         expected = model(x)
         folded = nnx.fold_batch_norm(model, x)
         assert not module_has_root(folded, x)
         some = nnx.fold_batch_norm(model, x, norms=["layers/1/shortcut/norm"])
         assert isinstance(some.layers[1].shortcut["norm"], nnx.FoldedBatchNorm)
-        assert isinstance(some.layers[0].shortcut["norm"], fnx.BatchNorm)
+        assert isinstance(some.layers[0].shortcut["norm"], flax_nnx.BatchNorm)
         return expected, folded(x), some(x), model(x)
 
     expected, folded, some, after = run(IMAGES)
@@ -117,9 +119,9 @@ def test_the_dtype_of_the_result_stays(norm):
     """A layer that computes in bfloat16 before a norm with parameters in float32."""
 
     def run(x):
-        rngs = fnx.Rngs(0)
-        layer = fnx.Linear(4, 4, dtype=jnp.bfloat16, rngs=rngs)
-        model = fnx.Sequential(layer, NORMS[norm](4, use_running_average=True, rngs=rngs))
+        rngs = flax_nnx.Rngs(0)
+        layer = flax_nnx.Linear(4, 4, dtype=jnp.bfloat16, rngs=rngs)
+        model = flax_nnx.Sequential(layer, NORMS[norm](4, use_running_average=True, rngs=rngs))
         return model(x), nnx.fold_batch_norm(model, x)(x)
 
     result, folded = jax.eval_shape(run, IMAGES.astype(jnp.bfloat16))
@@ -128,14 +130,14 @@ def test_the_dtype_of_the_result_stays(norm):
 
 # Refusals and modes.
 
-LINEAR = partial(fnx.Linear, 4, 4)
+LINEAR = partial(flax_nnx.Linear, 4, 4)
 
 
-class Net(fnx.Module):
+class Net(flax_nnx.Module):
     """A layer, a norm, and a function that says how they are called."""
 
     def __init__(self, forward, axis=-1, make=LINEAR):
-        rngs = fnx.Rngs(0)
+        rngs = flax_nnx.Rngs(0)
         self.layer = make(rngs=rngs)
         self.norm = nnx.BatchNorm(4, axis=axis, rngs=rngs)
         self.forward = forward
@@ -157,29 +159,29 @@ def test_what_cannot_be_folded_is_refused(name):
 
 
 def test_feature_axes_that_differ_are_refused():
-    message = r"'norm': its `axis` is 1, where the features of layer 'layer' are not"
+    message = r"'norm': its `axis` is 1, which does not name the features of layer 'layer'"
     refuses(message, lambda: Net(plain, axis=1), IMAGES[:, :4])
 
 
 def test_a_kernel_that_is_changed_on_its_way_is_refused():
     def make(rngs):
-        return fnx.WeightNorm(fnx.Linear(4, 4, rngs=rngs), rngs=rngs)
+        return flax_nnx.WeightNorm(flax_nnx.Linear(4, 4, rngs=rngs), rngs=rngs)
 
     message = r"the kernel of layer '\S+' is changed before it is used"
     refuses(message, lambda: Net(plain, make=make))
 
 
 def test_a_layer_of_ones_own_is_no_layer():
-    class Rectified(fnx.Linear):
-        def __call__(self, inputs, out_sharding=None):
-            return jax.nn.relu(super().__call__(inputs, out_sharding))
+    class Rectified(flax_nnx.Linear):
+        def __call__(self, inputs):
+            return jax.nn.relu(super().__call__(inputs))
 
     message = "its input is not the output"
     refuses(message, lambda: Net(plain, make=partial(Rectified, 4, 4)))
 
 
 def test_layers_with_a_batch_of_kernels_are_no_layers():
-    make = partial(fnx.LinearGeneral, 4, 4, batch_axis={0: 2})
+    make = partial(flax_nnx.LinearGeneral, 4, 4, batch_axis={0: 2})
     refuses("its input is not the output", lambda: Net(plain, make=make))
 
 
@@ -187,20 +189,20 @@ def test_norms_that_are_not_there_are_named():
     message = r"`norms` must name batch norms of the model, got 'bn'; it has 'norm'"
     refuses(message, lambda: Net(plain), norms=["bn"])
     message = r"`norms` must be batch norms of the model, but it called none of Flax or jaxreg"
-    refuses(message, lambda: fnx.Linear(4, 4, rngs=fnx.Rngs(0)))
+    refuses(message, lambda: flax_nnx.Linear(4, 4, rngs=flax_nnx.Rngs(0)))
 
 
 def test_a_norm_in_a_container_that_cannot_change_is_refused():
-    class Pair(fnx.Module):
+    class Pair(flax_nnx.Module):
         def __init__(self, rngs):
             norm = nnx.BatchNorm(4, use_running_average=True, rngs=rngs)
-            self.pair = fnx.data((LINEAR(rngs=rngs), norm))
+            self.pair = flax_nnx.data((LINEAR(rngs=rngs), norm))
 
         def __call__(self, x):
             return self.pair[1](self.pair[0](x))
 
     message = r"`model` must hold norms .* got 'pair/1' in another"
-    refuses(message, lambda: Pair(fnx.Rngs(0)))
+    refuses(message, lambda: Pair(flax_nnx.Rngs(0)))
 
 
 def test_a_model_may_be_called_in_a_way_of_its_own():
@@ -219,14 +221,14 @@ def test_a_model_may_be_called_in_a_way_of_its_own():
 
 def test_a_folded_model_does_not_train():
     """``train``, ``eval`` and ``nnx.view`` reach what stands in the place of the norm."""
-    message = r"`use_running_average` must be true for a batch norm that was folded, got False; tra"
+    message = r"`use_running_average` must be true for a folded batch norm, got False; train"
     model = Net(lambda layer, norm, x: norm(layer(x)))
     model.eval()
     folded = jax.jit(lambda model, x: nnx.fold_batch_norm(model, x))(model, IMAGES)
     folded.train()
     with pytest.raises(ValueError, match=message):
         jax.eval_shape(folded, IMAGES)
-    view = fnx.view(folded, use_running_average=True)
+    view = flax_nnx.view(folded, use_running_average=True)
     expected = jax.jit(view.layer)(IMAGES)
     np.testing.assert_allclose(jax.jit(view)(IMAGES), expected, rtol=1e-6)
     folded.eval()
@@ -243,9 +245,9 @@ def test_a_function_in_place_of_a_module_is_refused():
 def test_the_offset_of_the_factor_is_folded():
     @jax.jit
     def run(x):
-        rngs = fnx.Rngs(0)
+        rngs = flax_nnx.Rngs(0)
         norm = nnx.BatchNorm(4, scale_offset=1.0, rngs=rngs)
-        model = train(fnx.Sequential(LINEAR(rngs=rngs), norm))
+        model = train(flax_nnx.Sequential(LINEAR(rngs=rngs), norm))
         return nnx.fold_batch_norm(model, x)(x), model(x)
 
     np.testing.assert_allclose(*run(IMAGES), atol=1e-5)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
-from flax import nnx as fnx
+from flax import nnx as flax_nnx
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
@@ -47,7 +47,7 @@ def groups(name):
 
 
 def arguments(name, fields, use_bias, use_scale, dtypes, inits):
-    """Arguments of a norm, less those of the offset where it has none."""
+    """Arguments of a norm, without the offset's if it has none."""
     given = {**fields, "dtype": dtypes[0], "param_dtype": dtypes[1], "use_scale": use_scale}
     given |= {"scale_init": inits.uniform()}
     if name != "RMSNorm":
@@ -69,18 +69,18 @@ def test_options_are_those_of_flax(name, fields, features, use_bias, use_scale, 
 
 
 def assert_that_of_flax(name, fields, features, use_bias, use_scale, dtype, param_dtype):
-    """Where it takes one feature axis only, of Linen's module with the same parameters."""
+    """If Flax's module takes one feature axis only, compares with Linen's instead."""
     shape = features if isinstance(features, tuple) else (features,)
     options = use_bias, use_scale, (dtype, param_dtype)
 
-    given = arguments(name, fields, *options, fnx.initializers)
+    given = arguments(name, fields, *options, flax_nnx.initializers)
     names = [n for n, used in (("bias", use_bias), ("scale", use_scale)) if used]
     names = [n for n in names if (name, n) != ("RMSNorm", "bias")]
     params = {n: draw(*shape, seed=i).astype(param_dtype) for i, n in enumerate(names)}
 
     def layer(cls, params, **more):
-        made = cls(features, **given, **more, rngs=fnx.Rngs(0))
-        first = dict(fnx.to_pure_dict(fnx.state(made, fnx.Param)))
+        made = cls(features, **given, **more, rngs=flax_nnx.Rngs(0))
+        first = dict(flax_nnx.to_pure_dict(flax_nnx.state(made, flax_nnx.Param)))
         for key, value in params.items():
             getattr(made, key).set_value(value)
         return made, first
@@ -91,7 +91,7 @@ def assert_that_of_flax(name, fields, features, use_bias, use_scale, dtype, para
         if len(shape) > 1:
             linen = getattr(nn, name)(**arguments(name, fields, *options, nn.initializers))
             return first, first, ours(x), linen.apply({"params": params}, x)
-        theirs, same = layer(getattr(fnx, name), params, **ACCURATE)
+        theirs, same = layer(getattr(flax_nnx, name), params, **ACCURATE)
         return first, same, ours(x), theirs(x)
 
     ours, theirs, y, expected = run(params, draw(4, 5, 6, mean=1))
@@ -113,8 +113,9 @@ def positional(function):
 @pytest.mark.parametrize("name", [*NAMES, "BatchNorm"])
 def test_arguments_and_defaults_are_those_of_flax(name):
     """All of them, at their positions, also of the call; initializers by what they make."""
-    places = getattr(nnx, name), getattr(fnx, name)
-    ours, theirs = map(defaults, places)
+    places = getattr(nnx, name), getattr(flax_nnx, name)
+    ours = defaults(places[0])
+    theirs = defaults(places[1])
     assert set(theirs) <= set(ours)
     assert positional(places[0].__init__) == positional(places[1].__init__)
     assert positional(places[0].__call__) == positional(places[1].__call__)
@@ -132,7 +133,7 @@ def test_metadata_and_partitions(name):
     names = ("scale",) if name == "RMSNorm" else ("scale", "bias")
     metadata = {f"{n}_metadata": {"out_sharding": ("model",), "role": n} for n in names}
     with jax.set_mesh(mesh):
-        layer = getattr(nnx, name)(6, **groups(name), rngs=fnx.Rngs(0), **metadata)
+        layer = getattr(nnx, name)(6, **groups(name), rngs=flax_nnx.Rngs(0), **metadata)
     for n in names:
         variable = getattr(layer, n)
         assert variable.get_metadata()["role"] == n
@@ -145,13 +146,15 @@ def test_states_load_both_ways(name):
 
     @jax.jit
     def run(x):
-        layers = [getattr(p, name)(6, **groups(name), rngs=fnx.Rngs(0)) for p in (nnx, fnx)]
+        layers = [
+            getattr(p, name)(6, **groups(name), rngs=flax_nnx.Rngs(0)) for p in (nnx, flax_nnx)
+        ]
         ours, theirs = layers
-        random = jax.tree.map(lambda a: jnp.asarray(draw(*a.shape, seed=3)), fnx.state(ours))
-        fnx.update(ours, random)
-        fnx.update(theirs, fnx.state(ours))
+        random = jax.tree.map(lambda a: jnp.asarray(draw(*a.shape, seed=3)), flax_nnx.state(ours))
+        flax_nnx.update(ours, random)
+        flax_nnx.update(theirs, flax_nnx.state(ours))
         results = ours(x), theirs(x)
-        fnx.update(ours, fnx.state(theirs))
+        flax_nnx.update(ours, flax_nnx.state(theirs))
         return *results, ours(x)
 
     y, expected, again = run(x)
@@ -161,17 +164,18 @@ def test_states_load_both_ways(name):
 
 @every_name
 def test_masks_reach_the_norms(name):
-    x, valid = draw(4, 5, 6), np.arange(20).reshape(4, 5) % 3 != 0
+    x = draw(4, 5, 6)
+    valid = np.arange(20).reshape(4, 5) % 3 != 0
     valid[1] = False
     mask = valid[..., None]
 
     @jax.jit
     def run(x, wrong):
-        layer = getattr(nnx, name)(6, **groups(name), rngs=fnx.Rngs(0))
+        layer = getattr(nnx, name)(6, **groups(name), rngs=flax_nnx.Rngs(0))
         return layer(x, mask=mask), layer(wrong, mask=mask), layer(x)
 
     wrong = np.where(mask, x, 9.0).astype(np.float32)
-    masked, with_others, whole = (np.asarray(a) for a in run(x, wrong))
+    masked, with_others, whole = [np.asarray(a) for a in run(x, wrong)]
     # What is masked out changes nothing but itself.
     np.testing.assert_allclose(masked[valid], with_others[valid], rtol=1e-6)
     assert np.isfinite(masked).all()
@@ -185,7 +189,7 @@ def test_groups_for_any_number_of_batch_axes(axes):
 
     @jax.jit
     def run(x):
-        layer = nnx.GroupNorm(6, 3, reduction_axes=axes, rngs=fnx.Rngs(0))
+        layer = nnx.GroupNorm(6, 3, reduction_axes=axes, rngs=flax_nnx.Rngs(0))
         linen = nn.GroupNorm(3, use_bias=False, use_scale=False)
         if axes is None or len(axes) == 3:
             return layer(x), linen.apply({}, x)
@@ -206,12 +210,12 @@ def test_elements_on_several_devices_are_normalized_together(name):
 
     @jax.jit
     def run(x):
-        layer = getattr(nnx, name)(6, **fields, axis_name="d", rngs=fnx.Rngs(0))
-        whole = getattr(nnx, name)(6, **fields, rngs=fnx.Rngs(0))
-        graph, state = fnx.split(layer)
+        layer = getattr(nnx, name)(6, **fields, axis_name="d", rngs=flax_nnx.Rngs(0))
+        whole = getattr(nnx, name)(6, **fields, rngs=flax_nnx.Rngs(0))
+        graph, state = flax_nnx.split(layer)
 
         def local(state, x):
-            return fnx.merge(graph, state)(x)
+            return flax_nnx.merge(graph, state)(x)
 
         sharded = jax.shard_map(local, mesh=mesh, in_specs=(P(), spec), out_specs=spec)
         return sharded(state, x), whole(x)
@@ -222,7 +226,7 @@ def test_elements_on_several_devices_are_normalized_together(name):
 
 def test_wrong_arguments_raise():
     def call(*arguments):
-        return nnx.GroupNorm(6, *arguments, rngs=fnx.Rngs(0))(jnp.ones((2, 6)))
+        return nnx.GroupNorm(6, *arguments, rngs=flax_nnx.Rngs(0))(jnp.ones((2, 6)))
 
     for arguments in ((2, 3), (None, None)):
         with pytest.raises(ValueError, match="One of `num_groups` and `group_size` must be None"):
@@ -230,13 +234,13 @@ def test_wrong_arguments_raise():
     with pytest.raises(ValueError, match="`group_size` must divide the 6 channels, got 4"):
         jax.eval_shape(lambda: call(None, 4))
     with pytest.raises(ValueError, match="`num_groups` must divide the 6 channels, got 4"):
-        nnx.GroupNorm(6, 4, rngs=fnx.Rngs(0))
+        nnx.GroupNorm(6, 4, rngs=flax_nnx.Rngs(0))
 
 
 @every_name
 def test_integers_are_named(name):
     def call():
-        norm = getattr(nnx, name)(6, **groups(name), rngs=fnx.Rngs(0))
+        norm = getattr(nnx, name)(6, **groups(name), rngs=flax_nnx.Rngs(0))
         return norm(jnp.ones((2, 6), jnp.int32))
 
     with pytest.raises(TypeError, match="`x` must have a floating-point dtype, got int32"):
@@ -247,7 +251,7 @@ def test_integers_are_named(name):
 def test_narrow_inputs_are_rounded_once(name):
     """The parameters are wider, and so is the result."""
     x = jnp.asarray(draw(5, 6, mean=1), jnp.bfloat16)
-    y = jax.jit(lambda x: getattr(nnx, name)(6, rngs=fnx.Rngs(0))(x))(x)
+    y = jax.jit(lambda x: getattr(nnx, name)(6, rngs=flax_nnx.Rngs(0))(x))(x)
     assert y.dtype == jnp.float32
     wide = np.asarray(x, np.float64)
     wide = wide - (wide.mean(-1, keepdims=True) if name == "LayerNorm" else 0)
@@ -264,7 +268,7 @@ def build(name, seed=0, **fields):
         "BatchRenorm": {"r_max": 3.0, "d_max": 5.0},
     }
     given = groups(name) | special.get(name, {}) | fields
-    return getattr(nnx, name)(6, **given, rngs=fnx.Rngs(seed))
+    return getattr(nnx, name)(6, **given, rngs=flax_nnx.Rngs(seed))
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -272,45 +276,46 @@ def test_norms_that_are_made_alike_are_one_graph(name):
     """Initializers are functions, of which two are never equal: they are used, and not kept."""
 
     def make(seed):
-        return build(name, seed, scale_init=fnx.initializers.constant(0.5))
+        return build(name, seed, scale_init=flax_nnx.initializers.constant(0.5))
 
-    layers = fnx.eval_shape(lambda: [make(seed) for seed in range(2)])
-    assert fnx.graphdef(layers[0]) == fnx.graphdef(layers[1])
+    layers = flax_nnx.eval_shape(lambda: [make(seed) for seed in range(2)])
+    assert flax_nnx.graphdef(layers[0]) == flax_nnx.graphdef(layers[1])
 
 
 def test_norms_of_three_seeds_are_one_trace_and_can_be_averaged_and_copied():
     traces = []
 
-    @fnx.jit
+    @flax_nnx.jit
     def run(layers, x):
         traces.append(1)
         return [layer(x) for layer in layers]
 
     @jax.jit
     def make(key):
-        inits = {"scale_init": fnx.initializers.normal()}
-        return fnx.split(
-            [getattr(nnx, n)(6, **groups(n), rngs=fnx.Rngs(key), **inits) for n in NAMES]
+        inits = {"scale_init": flax_nnx.initializers.normal()}
+        return flax_nnx.split(
+            [getattr(nnx, n)(6, **groups(n), rngs=flax_nnx.Rngs(key), **inits) for n in NAMES]
         )
 
-    made = [fnx.merge(*make(jax.random.key(seed))) for seed in range(3)]
+    made = [flax_nnx.merge(*make(jax.random.key(seed))) for seed in range(3)]
     x = draw(4, 5, 6)
-    results = [run(fnx.List(layers), x) for layers in made]
+    results = [run(flax_nnx.List(layers), x) for layers in made]
     assert len(traces) == 1
     for copied in (copy.deepcopy(made[0]), pickle.loads(pickle.dumps(made[0]))):
-        assert_equal(run(fnx.List(copied), x), results[0])
+        assert_equal(run(flax_nnx.List(copied), x), results[0])
     assert len(traces) == 1
-    states = [fnx.to_pure_dict(fnx.state(layers)) for layers in made]
+    states = [flax_nnx.to_pure_dict(flax_nnx.state(layers)) for layers in made]
     mean = jax.tree.map(lambda *leaves: np.mean(leaves, 0), *states)
-    fnx.update(made[0], mean)
+    flax_nnx.update(made[0], mean)
     np.testing.assert_allclose(made[0][0].scale[...], mean[0]["scale"])
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("flops", [True, False])
 def test_tabulate_lists_the_layers_alone(flops):
-    model = fnx.Sequential(*[build(name) for name in ALL])
+    model = flax_nnx.Sequential(*[build(name) for name in ALL])
     console = {"force_terminal": False, "width": 240}
-    table = fnx.tabulate(model, draw(4, 5, 6), compute_flops=flops, console_kwargs=console)
+    table = flax_nnx.tabulate(model, draw(4, 5, 6), compute_flops=flops, console_kwargs=console)
     rows = [line for line in table.splitlines() if "layers/" in line]
     assert [row.split()[3] for row in rows] == ALL
 
@@ -336,8 +341,10 @@ def test_groups_of_devices_are_those_of_flax(name):
         fields |= {"reduction_axes": (1, 2)}
 
     def run(x):
-        layers = [getattr(place, name)(6, **fields, rngs=fnx.Rngs(0)) for place in (nnx, fnx)]
-        assert hash(fnx.graphdef(layers[0]))
+        layers = [
+            getattr(place, name)(6, **fields, rngs=flax_nnx.Rngs(0)) for place in (nnx, flax_nnx)
+        ]
+        assert hash(flax_nnx.graphdef(layers[0]))
         return [layer(x) for layer in layers]
 
     found = jax.pmap(run, axis_name="d")(draw(4, 2, 8, 6, mean=2))
@@ -357,7 +364,7 @@ def test_the_offset_is_added_to_the_factor(name):
 
     @jax.jit
     def run(x):
-        fields = {"scale_init": fnx.initializers.zeros, "param_dtype": jnp.bfloat16}
+        fields = {"scale_init": flax_nnx.initializers.zeros, "param_dtype": jnp.bfloat16}
         layer = build(name, **fields, scale_offset=1.0)
         y = layer(x)
         layer.scale[...] = jnp.full(6, 2**-10, jnp.bfloat16)
@@ -368,12 +375,12 @@ def test_the_offset_is_added_to_the_factor(name):
 
 
 def test_complex_numbers_are_those_of_flax():
-    """Where Flax's NNX has them right, which is without an offset and a factor."""
+    """Flax's NNX is right without an offset and a factor."""
 
     @jax.jit
     def run(x):
         fields = {"use_bias": False, "use_scale": False, "use_fast_variance": False}
-        return [place.LayerNorm(6, **fields, rngs=fnx.Rngs(0))(x) for place in (nnx, fnx)]
+        return [place.LayerNorm(6, **fields, rngs=flax_nnx.Rngs(0))(x) for place in (nnx, flax_nnx)]
 
     found, expected = run((draw(4, 6, mean=1) + 1j * draw(4, 6, seed=1)) + 0)
     np.testing.assert_allclose(found, expected, atol=1e-5)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx as fnx
+from flax import nnx as flax_nnx
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
@@ -21,12 +21,12 @@ FIELDS = [
     {},
     {"use_bias": False, "axis": 1},
     {"param_dtype": jnp.bfloat16},
-    {"scale_init": fnx.initializers.normal(), "bias_init": fnx.initializers.normal()},
+    {"scale_init": flax_nnx.initializers.normal(), "bias_init": flax_nnx.initializers.normal()},
 ]
 
 
 def variables(layer):
-    return fnx.to_pure_dict(fnx.state(layer))
+    return flax_nnx.to_pure_dict(flax_nnx.state(layer))
 
 
 def training_step(layer, x, dy):
@@ -36,8 +36,8 @@ def training_step(layer, x, dy):
         y = layer(x)
         return jnp.sum(y.astype(jnp.float32) * dy), y
 
-    (dlayer, dx), y = fnx.grad(loss, argnums=(0, 1), has_aux=True)(layer, x)
-    return y, dx, fnx.to_pure_dict(dlayer), variables(layer)
+    (dlayer, dx), y = flax_nnx.grad(loss, argnums=(0, 1), has_aux=True)(layer, x)
+    return y, dx, flax_nnx.to_pure_dict(dlayer), variables(layer)
 
 
 @few("fields", FIELDS, ids=lambda fields: "-".join(fields) or "defaults")
@@ -48,8 +48,11 @@ def test_batch_norm_is_that_of_flax(fields):
     @jax.jit
     def run(key, batches):
         found = []
-        for cls, options in ((nnx.BatchNorm, {}), (fnx.BatchNorm, {"use_fast_variance": False})):
-            layer = cls(3, rngs=fnx.Rngs(key), **options, **fields)
+        for cls, options in (
+            (nnx.BatchNorm, {}),
+            (flax_nnx.BatchNorm, {"use_fast_variance": False}),
+        ):
+            layer = cls(3, rngs=flax_nnx.Rngs(key), **options, **fields)
             start = variables(layer)
             found.append((start, [training_step(layer, x, dy) for x in batches]))
         return found
@@ -64,7 +67,7 @@ def test_a_narrow_result_is_rounded_once():
 
     @jax.jit
     def run(x):
-        layers = [nnx.BatchNorm(3, dtype=d, rngs=fnx.Rngs(0)) for d in ("float32", "bfloat16")]
+        layers = [nnx.BatchNorm(3, dtype=d, rngs=flax_nnx.Rngs(0)) for d in ("float32", "bfloat16")]
         return [(layer(x), variables(layer)) for layer in layers]
 
     (wide, stats), (narrow, same) = run(draw(64, 3, mean=20))
@@ -78,11 +81,11 @@ def test_states_load_both_ways():
 
     @jax.jit
     def run(x):
-        layers = [cls(3, rngs=fnx.Rngs(0)) for cls in (nnx.BatchNorm, fnx.BatchNorm)]
+        layers = [cls(3, rngs=flax_nnx.Rngs(0)) for cls in (nnx.BatchNorm, flax_nnx.BatchNorm)]
         found = []
         for source, target in (layers, layers[::-1]):
             source(x)
-            fnx.update(target, fnx.state(source))
+            flax_nnx.update(target, flax_nnx.state(source))
             outputs = [layer(x, use_running_average=True) for layer in (source, target)]
             found.append((outputs, variables(source), variables(target)))
         return found
@@ -98,7 +101,7 @@ def test_linen_and_nnx_agree_from_their_start():
 
     @jax.jit
     def run(x):
-        ours = nnx.BatchNorm(3, rngs=fnx.Rngs(0))
+        ours = nnx.BatchNorm(3, rngs=flax_nnx.Rngs(0))
         tree = module.init(KEY, x)
         found = []
         for _ in range(2):
@@ -116,7 +119,7 @@ def test_linen_and_nnx_agree_from_their_start():
 def test_statistics_change_in_training_only():
     @jax.jit
     def run(x):
-        layer = nnx.BatchNorm(3, momentum=0.9, rngs=fnx.Rngs(0))
+        layer = nnx.BatchNorm(3, momentum=0.9, rngs=flax_nnx.Rngs(0))
         layer(x, use_running_average=True)
         before = variables(layer)
         layer(x)
@@ -135,7 +138,9 @@ def test_masked_statistics_of_several_axes_count_elements_across_devices():
     mask = (np.arange(4) < np.arange(8)[:, None] % 5)[..., None, None]
 
     def run(x, mask):
-        layer = nnx.BatchNorm((2, 3), axis=(2, 3), momentum=0.0, axis_name="d", rngs=fnx.Rngs(0))
+        layer = nnx.BatchNorm(
+            (2, 3), axis=(2, 3), momentum=0.0, axis_name="d", rngs=flax_nnx.Rngs(0)
+        )
         layer(x, mask=mask)
         return layer.mean[...], layer.var[...]
 
@@ -154,8 +159,8 @@ def test_bfloat16_evaluation_keeps_float32_statistics(dtype):
     @jax.jit
     def run(x):
         found = []
-        for cls in (nnx.BatchNorm, fnx.BatchNorm):
-            layer = cls(1, use_running_average=True, dtype=jnp.bfloat16, rngs=fnx.Rngs(0))
+        for cls in (nnx.BatchNorm, flax_nnx.BatchNorm):
+            layer = cls(1, use_running_average=True, dtype=jnp.bfloat16, rngs=flax_nnx.Rngs(0))
             layer.mean[...] = jnp.full((1,), 1000.5, jnp.float32)
             layer.var[...] = jnp.full((1,), 0.01, jnp.float32)
             found.append(layer(x))
@@ -172,7 +177,7 @@ def test_metadata_of_the_variables():
     names = ("bias", "scale", "stats")
     metadata = {f"{name}_metadata": {"out_sharding": ("model",), "role": name} for name in names}
     with jax.set_mesh(mesh):
-        layer = nnx.BatchNorm(4, rngs=fnx.Rngs(0), **metadata)
+        layer = nnx.BatchNorm(4, rngs=flax_nnx.Rngs(0), **metadata)
     for name, role in [("bias", "bias"), ("scale", "scale"), ("mean", "stats"), ("var", "stats")]:
         variable = getattr(layer, name)
         assert variable.get_metadata()["role"] == role
@@ -181,7 +186,7 @@ def test_metadata_of_the_variables():
 
 
 def test_eval_shape_makes_no_arrays():
-    abstract = fnx.eval_shape(lambda: nnx.BatchNorm(4, rngs=fnx.Rngs(0)))
+    abstract = flax_nnx.eval_shape(lambda: nnx.BatchNorm(4, rngs=flax_nnx.Rngs(0)))
     leaves = jax.tree.leaves(variables(abstract))
     assert [type(leaf) for leaf in leaves] == [jax.ShapeDtypeStruct] * 4
     assert {leaf.shape for leaf in leaves} == {(4,)}
@@ -191,7 +196,7 @@ def test_a_linen_checkpoint_holds_the_same_arrays():
     @jax.jit
     def run(x):
         tree = flax.linen.BatchNorm(use_running_average=False).init(KEY, x)
-        layer = nnx.BatchNorm(32, rngs=fnx.Rngs(0))
+        layer = nnx.BatchNorm(32, rngs=flax_nnx.Rngs(0))
         return {**tree["params"], **tree["batch_stats"]}, dict(variables(layer))
 
     assert_equal(*run(draw(16, 32)))
@@ -203,7 +208,7 @@ def test_a_running_norm_without_a_function_raises():
 
 
 def test_integers_are_rejected():
-    layer = nnx.BatchNorm(3, rngs=fnx.Rngs(0))
+    layer = nnx.BatchNorm(3, rngs=flax_nnx.Rngs(0))
     with pytest.raises(TypeError, match="`x` must have a floating-point dtype, got int32"):
         layer(np.ones((4, 3), np.int32))
 
@@ -211,13 +216,17 @@ def test_integers_are_rejected():
 @few("ref", [False, True])
 def test_a_model_in_bfloat16_keeps_float32_statistics(ref):
     """References keep their dtype; then a warning says that they stop moving."""
-    graph, state = fnx.split(nnx.BatchNorm(1, rngs=fnx.Rngs(0)))
+    graph, state = flax_nnx.split(nnx.BatchNorm(1, rngs=flax_nnx.Rngs(0)))
     state = jax.tree.map(lambda a: a.astype(jnp.bfloat16), state)
     x = jnp.array([[9.0], [11.0]], jnp.bfloat16)
-    layer = fnx.with_vars(fnx.merge(graph, state), ref=True) if ref else fnx.merge(graph, state)
-    step = fnx.jit(lambda layer, x: layer(x))
+    layer = (
+        flax_nnx.with_vars(flax_nnx.merge(graph, state), ref=True)
+        if ref
+        else flax_nnx.merge(graph, state)
+    )
+    step = flax_nnx.jit(lambda layer, x: layer(x))
     if ref:
-        with pytest.warns(UserWarning, match="references in bfloat16 .* of float32"):
+        with pytest.warns(UserWarning, match="references in bfloat16 .* in float32"):
             step(layer, x)
         assert layer.mean[...].dtype == jnp.bfloat16
         return
@@ -233,7 +242,7 @@ def test_statistics_of_complex_numbers():
 
     @jax.jit
     def run(x):
-        layer = nnx.BatchNorm(3, momentum=0.0, rngs=fnx.Rngs(0))
+        layer = nnx.BatchNorm(3, momentum=0.0, rngs=flax_nnx.Rngs(0))
         return layer(x), layer(x, use_running_average=True), layer.mean[...], layer.var[...]
 
     y, evaluated, mean, var = run(x)
@@ -246,8 +255,8 @@ def test_statistics_of_complex_numbers():
 def test_ddof_and_the_offset_of_the_factor_are_passed_on():
     @jax.jit
     def run(x):
-        layers = [nnx.BatchNorm(3, momentum=0.0, rngs=fnx.Rngs(0))]
-        layers += [nnx.BatchNorm(3, momentum=0.0, ddof=1, scale_offset=1.0, rngs=fnx.Rngs(0))]
+        layers = [nnx.BatchNorm(3, momentum=0.0, rngs=flax_nnx.Rngs(0))]
+        layers += [nnx.BatchNorm(3, momentum=0.0, ddof=1, scale_offset=1.0, rngs=flax_nnx.Rngs(0))]
         return [(layer(x), layer.var[...]) for layer in layers]
 
     (y, var), (twice, unbiased) = run(draw(8, 3, mean=2))
@@ -256,14 +265,14 @@ def test_ddof_and_the_offset_of_the_factor_are_passed_on():
 
 
 def test_a_mode_that_nobody_gave_is_asked_for():
-    layer = nnx.BatchNorm(3, use_running_average=None, rngs=fnx.Rngs(0))
+    layer = nnx.BatchNorm(3, use_running_average=None, rngs=flax_nnx.Rngs(0))
     with pytest.raises(ValueError, match="`use_running_average` must be True or False, got None"):
         layer(draw(8, 3))
     assert layer(draw(8, 3), use_running_average=True).shape == (8, 3)
 
 
 def test_a_mask_that_does_not_broadcast_is_named():
-    layer = nnx.BatchNorm(3, rngs=fnx.Rngs(0))
+    layer = nnx.BatchNorm(3, rngs=flax_nnx.Rngs(0))
     with pytest.raises(ValueError, match=r"`mask` must broadcast to `x` .*got shape \(8,\)"):
         layer(draw(8, 3), mask=np.ones(8, bool))
 
@@ -272,7 +281,7 @@ def test_groups_of_devices_are_those_of_flax():
     groups = {"axis_name": "d", "axis_index_groups": [[0, 3], [2, 1]]}
 
     def run(x):
-        layers = [place.BatchNorm(3, **groups, rngs=fnx.Rngs(0)) for place in (nnx, fnx)]
+        layers = [place.BatchNorm(3, **groups, rngs=flax_nnx.Rngs(0)) for place in (nnx, flax_nnx)]
         return [(layer(x), variables(layer)) for layer in layers]
 
     assert_close(*jax.pmap(run, axis_name="d")(draw(4, 8, 3, mean=2)), 2e-5)
@@ -282,15 +291,15 @@ def test_groups_of_devices_are_those_of_flax():
 def test_gradients_go_past_statistics_that_are_references_or_hijax_variables(kind):
     """The mean of squares is ``var / (var + eps)``; references refuse what is differentiated."""
     x = draw(8, 3, mean=2)
-    with fnx.var_defaults(**{kind: True}):
-        layer = nnx.BatchNorm(3, momentum=0.0, rngs=fnx.Rngs(0))
-    graph, params, rest = fnx.split(layer, fnx.Param, ...)
+    with flax_nnx.var_defaults(**{kind: True}):
+        layer = nnx.BatchNorm(3, momentum=0.0, rngs=flax_nnx.Rngs(0))
+    graph, params, rest = flax_nnx.split(layer, flax_nnx.Param, ...)
 
     @jax.jit
     def loss(params):
-        return (fnx.merge(graph, params, rest)(x) ** 2).mean()
+        return (flax_nnx.merge(graph, params, rest)(x) ** 2).mean()
 
-    plain = fnx.with_vars(params, hijax=False, ref=False)
+    plain = flax_nnx.with_vars(params, hijax=False, ref=False)
     try:
         value, slopes = jax.value_and_grad(loss)(plain)
     except flax.errors.ImmutableVariableError:
@@ -298,5 +307,5 @@ def test_gradients_go_past_statistics_that_are_references_or_hijax_variables(kin
     shares = x.astype(np.float64).var(0)
     shares = shares / (shares + 1e-5)
     np.testing.assert_allclose(value, shares.mean(), rtol=1e-5)
-    np.testing.assert_allclose(fnx.to_pure_dict(slopes)["scale"], 2 * shares / 3, rtol=1e-5)
+    np.testing.assert_allclose(flax_nnx.to_pure_dict(slopes)["scale"], 2 * shares / 3, rtol=1e-5)
     np.testing.assert_allclose(layer.mean[...], x.mean(0), rtol=1e-5)

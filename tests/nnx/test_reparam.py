@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from flax import nnx as fnx
+from flax import nnx as flax_nnx
 
 from jaxreg import masks, nnx, reparam
 from jaxreg._paths import path_names
-from tests.helpers import few
+from tests.helpers import few, first_of
 from tests.trees import assert_close, assert_equal
 
 KEY = jax.random.key(3)
@@ -21,16 +21,18 @@ X = np.random.default_rng(0).normal(size=(2, 6, 6, 8)).astype(np.float32)
 SERIES = X[:, 0]
 LAYERS = {
     "dense": (
-        lambda rngs: fnx.Sequential(fnx.Linear(8, 4, rngs=rngs), fnx.Linear(4, 3, rngs=rngs)),
+        lambda rngs: flax_nnx.Sequential(
+            flax_nnx.Linear(8, 4, rngs=rngs), flax_nnx.Linear(4, 3, rngs=rngs)
+        ),
         (SERIES,),
     ),
-    "narrow": (lambda rngs: fnx.Linear(8, 3, rngs=rngs), (SERIES,)),
-    "conv": (lambda rngs: fnx.Conv(8, 4, (3, 3), rngs=rngs), (X,)),
-    "up": (lambda rngs: fnx.ConvTranspose(8, 4, (2, 2), rngs=rngs), (X,)),
-    "embed": (lambda rngs: fnx.Embed(7, 5, rngs=rngs), (np.arange(6),)),
-    "general": (lambda rngs: fnx.LinearGeneral(8, (2, 4), rngs=rngs), (SERIES,)),
+    "narrow": (lambda rngs: flax_nnx.Linear(8, 3, rngs=rngs), (SERIES,)),
+    "conv": (lambda rngs: flax_nnx.Conv(8, 4, (3, 3), rngs=rngs), (X,)),
+    "up": (lambda rngs: flax_nnx.ConvTranspose(8, 4, (2, 2), rngs=rngs), (X,)),
+    "embed": (lambda rngs: flax_nnx.Embed(7, 5, rngs=rngs), (np.arange(6),)),
+    "general": (lambda rngs: flax_nnx.LinearGeneral(8, (2, 4), rngs=rngs), (SERIES,)),
     "heads": (
-        lambda rngs: fnx.MultiHeadAttention(2, 8, decode=False, rngs=rngs),
+        lambda rngs: flax_nnx.MultiHeadAttention(2, 8, decode=False, rngs=rngs),
         (SERIES,),
     ),
 }
@@ -43,12 +45,12 @@ WRAPPERS = {
 
 
 def params_of(module):
-    return fnx.to_pure_dict(fnx.state(module, fnx.Param))
+    return flax_nnx.to_pure_dict(flax_nnx.state(module, flax_nnx.Param))
 
 
 def kernels(module):
     """Kernels of a layer by name."""
-    state = fnx.state(module, fnx.Param)
+    state = flax_nnx.state(module, flax_nnx.Param)
     leaves = jax.tree_util.tree_leaves_with_path(state)
     chosen = zip(leaves, jax.tree.leaves(masks.kernels(state)), strict=True)
     return {"/".join(path_names(path)): w for (path, w), is_kernel in chosen if is_kernel}
@@ -58,7 +60,7 @@ def kernels(module):
 def test_weight_norm_changes_nothing_at_first(make, inputs):
     @jax.jit
     def run(key, inputs):
-        layer = make(fnx.Rngs(key))
+        layer = make(flax_nnx.Rngs(key))
         expected = layer(*inputs)
         wrapped = nnx.WeightNorm(layer)
         assert set(params_of(wrapped)) <= {"layer_instance", "scales"}
@@ -72,7 +74,9 @@ def test_weight_norm_changes_nothing_at_first(make, inputs):
 
     (y, scales), (expected, norms) = run(KEY, inputs)
     np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-6)
-    assert bool(norms) != isinstance(make(fnx.Rngs(0)), fnx.Embed)  # Which Flax leaves alone.
+    assert bool(norms) != isinstance(
+        make(flax_nnx.Rngs(0)), flax_nnx.Embed
+    )  # Which Flax leaves alone.
     assert_equal(scales, norms)
 
 
@@ -83,14 +87,14 @@ def test_gradients_reach_kernels_and_scales_and_parameters_stay(wrapper, make, i
 
     @jax.jit
     def run(key, inputs):
-        wrapped = wrapper(make(fnx.Rngs(key)), fnx.Rngs(key))
+        wrapped = wrapper(make(flax_nnx.Rngs(key)), flax_nnx.Rngs(key))
         before = params_of(wrapped)
-        gradient = fnx.grad(lambda wrapped: jnp.sum(jnp.sin(wrapped(*inputs))))(wrapped)
+        gradient = flax_nnx.grad(lambda wrapped: jnp.sum(jnp.sin(wrapped(*inputs))))(wrapped)
         needed.update(f"layer_instance/{name}" for name in kernels(wrapped.layer_instance))
         paths = getattr(wrapped, "scales", {})
         scales.update("/".join(map(str, ("scales", *path))) for path in paths)
         slopes = {}
-        for path, slope in fnx.to_flat_state(gradient):
+        for path, slope in flax_nnx.to_flat_state(gradient):
             inner = path[1] if path[0] == "scales" else path[1:]
             names = (path[0], *inner)  # pyright: ignore[reportGeneralTypeIssues]
             slopes["/".join(map(str, names))] = slope[...]
@@ -113,9 +117,9 @@ def with_changed_parameters(layer, change):
     def changed(path, w):
         return change(path_names(path), w)
 
-    other = fnx.clone(layer)
-    state = fnx.state(other, fnx.Param)
-    fnx.update(other, jax.tree_util.tree_map_with_path(changed, state))
+    other = flax_nnx.clone(layer)
+    state = flax_nnx.state(other, flax_nnx.Param)
+    flax_nnx.update(other, jax.tree_util.tree_map_with_path(changed, state))
     return other
 
 
@@ -125,8 +129,8 @@ def test_a_layer_sees_the_weights_of_the_function(make, inputs):
 
     @jax.jit
     def run(key, inputs):
-        layer = make(fnx.Rngs(key))
-        spectral = nnx.SpectralNorm(layer, update_stats=False, rngs=fnx.Rngs(key))
+        layer = make(flax_nnx.Rngs(key))
+        spectral = nnx.SpectralNorm(layer, update_stats=False, rngs=flax_nnx.Rngs(key))
         vectors = {tuple(map(str, path)): u for path, u in spectral.batch_stats.items()}
         chosen = kernels(layer)
 
@@ -149,13 +153,13 @@ def test_a_layer_sees_the_weights_of_the_function(make, inputs):
 
 def test_statistics_move_in_training_alone():
     def stats(layer):
-        state = fnx.to_pure_dict(fnx.state(layer, fnx.BatchStat))
+        state = flax_nnx.to_pure_dict(flax_nnx.state(layer, flax_nnx.BatchStat))
         return state["batch_stats"]
 
     @jax.jit
     def run(key, x):
-        dense = fnx.Linear(8, 5, rngs=fnx.Rngs(key))
-        layer = nnx.SpectralNorm(dense, n_steps=2, rngs=fnx.Rngs(key))
+        dense = flax_nnx.Linear(8, 5, rngs=flax_nnx.Rngs(key))
+        layer = nnx.SpectralNorm(dense, n_steps=2, rngs=flax_nnx.Rngs(key))
         found = [(x, stats(layer)), (layer(x), stats(layer))]
         found.append((layer(x, update_stats=False), stats(layer)))
         layer.eval()
@@ -174,20 +178,20 @@ def test_statistics_move_in_training_alone():
 
 @few("wrapper", WRAPPERS.values(), ids=WRAPPERS)
 def test_an_optimizer_trains_everything(wrapper):
-    @fnx.jit
+    @flax_nnx.jit
     def make(key):
-        module = wrapper(fnx.Linear(8, 3, rngs=fnx.Rngs(key)), fnx.Rngs(key))
-        return module, fnx.Optimizer(module, optax.sgd(0.02), wrt=fnx.Param)
+        module = wrapper(flax_nnx.Linear(8, 3, rngs=flax_nnx.Rngs(key)), flax_nnx.Rngs(key))
+        return module, flax_nnx.Optimizer(module, optax.sgd(0.02), wrt=flax_nnx.Param)
 
     module, optimizer = make(KEY)
     before = jax.device_get(params_of(module))
 
-    @fnx.jit
+    @flax_nnx.jit
     def step(module, optimizer):
         def loss(module):
             return jnp.mean((module(SERIES) - 1) ** 2)
 
-        value, gradient = fnx.value_and_grad(loss)(module)
+        value, gradient = flax_nnx.value_and_grad(loss)(module)
         optimizer.update(module, gradient)
         return value
 
@@ -199,17 +203,17 @@ def test_an_optimizer_trains_everything(wrapper):
 
 def test_feature_axes_and_metadata():
     def build(key):
-        rngs = fnx.Rngs(key)
+        rngs = flax_nnx.Rngs(key)
         role = {"scale_metadata": {"role": "length"}}
-        general = fnx.LinearGeneral(8, (2, 4), rngs=rngs)
+        general = flax_nnx.LinearGeneral(8, (2, 4), rngs=rngs)
         wide = nnx.WeightNorm(general, feature_axes=(-2, -1), **role)
-        layer = fnx.Linear(8, 3, rngs=rngs)
+        layer = flax_nnx.Linear(8, 3, rngs=rngs)
         standard = nnx.WeightStandardization(layer, use_scale=True, **role)
         spectral = nnx.SpectralNorm(layer, stats_metadata={"role": "u"}, rngs=rngs)
         assert not nnx.WeightStandardization(layer).scales
         return wide, standard, spectral
 
-    wide, standard, spectral = fnx.eval_shape(build, KEY)
+    wide, standard, spectral = flax_nnx.eval_shape(build, KEY)
     assert wide.scales[("kernel",)].shape == (2, 4)
     assert wide.scales[("kernel",)].get_metadata()["role"] == "length"
     assert standard.scales[("kernel",)].get_metadata()["role"] == "length"
@@ -219,11 +223,11 @@ def test_feature_axes_and_metadata():
 def test_variables_start_from_the_feature_axes():
     @jax.jit
     def run(key):
-        layer = fnx.Linear(8, 4, rngs=fnx.Rngs(key))
+        layer = flax_nnx.Linear(8, 4, rngs=flax_nnx.Rngs(key))
         kernel = layer.kernel[...]
         normed = nnx.WeightNorm(layer, feature_axes=0)
         standard = nnx.WeightStandardization(layer, feature_axes=0, use_scale=True)
-        spectral = nnx.SpectralNorm(layer, feature_axes=0, rngs=fnx.Rngs(key))
+        spectral = nnx.SpectralNorm(layer, feature_axes=0, rngs=flax_nnx.Rngs(key))
         scales = [wrapped.scales[("kernel",)][...] for wrapped in (normed, standard)]
         expected = [
             reparam.weight_norm_scale(kernel, axis=0),
@@ -244,24 +248,27 @@ def test_variables_start_from_the_feature_axes():
 
 def test_spectral_norm_needs_streams():
     with pytest.raises(TypeError, match=r"`rngs` of SpectralNorm.*must be nnx\.Rngs, got int"):
-        nnx.SpectralNorm(fnx.Linear(8, 3, rngs=fnx.Rngs(0)), rngs=0)
+        nnx.SpectralNorm(flax_nnx.Linear(8, 3, rngs=flax_nnx.Rngs(0)), rngs=0)
     with pytest.raises(TypeError, match=r"`rngs` of WeightNorm.*must be nnx\.Rngs, got NoneType"):
-        nnx.WeightNorm(fnx.Linear(8, 3, rngs=fnx.Rngs(0)), scale_init=fnx.initializers.ones_init())
+        nnx.WeightNorm(
+            flax_nnx.Linear(8, 3, rngs=flax_nnx.Rngs(0)),
+            scale_init=flax_nnx.initializers.ones_init(),
+        )
 
 
 def test_a_stack_of_wrapped_layers_in_a_scan():
-    @fnx.split_rngs(splits=3)
-    @fnx.vmap
+    @flax_nnx.split_rngs(splits=3)
+    @flax_nnx.vmap
     def make(rngs):
-        return nnx.SpectralNorm(fnx.Linear(8, 8, rngs=rngs), rngs=rngs)
+        return nnx.SpectralNorm(flax_nnx.Linear(8, 8, rngs=rngs), rngs=rngs)
 
-    @fnx.scan(in_axes=(fnx.Carry, 0), out_axes=fnx.Carry)
+    @flax_nnx.scan(in_axes=(flax_nnx.Carry, 0), out_axes=flax_nnx.Carry)
     def forward(x, layer):
         return layer(x)
 
-    @fnx.jit
+    @flax_nnx.jit
     def run(key, x):
-        layers = make(fnx.Rngs(key))
+        layers = make(flax_nnx.Rngs(key))
         vectors = layers.batch_stats[("kernel", "u")]
         before = vectors[...]
         return forward(x, layers), before, vectors[...]
@@ -272,22 +279,22 @@ def test_a_stack_of_wrapped_layers_in_a_scan():
 
 
 def test_every_argument_of_flax_is_taken():
-    """What has an effect has it, and the rest is documented."""
+    """Arguments have their effect; the documentation names those without an effect."""
 
     @jax.jit
     def run(key, x):
-        streams = fnx.Rngs(key)
-        linear = fnx.Linear(8, 4, use_bias=False, rngs=streams)
+        streams = flax_nnx.Rngs(key)
+        linear = flax_nnx.Linear(8, 4, use_bias=False, rngs=streams)
         given = nnx.WeightNorm(
             linear,
             feature_axes=None,
             use_scale=True,
-            scale_init=fnx.initializers.constant(0.5),
+            scale_init=flax_nnx.initializers.constant(0.5),
             epsilon=1e-3,
             dtype=jnp.bfloat16,
             param_dtype=jnp.float16,
             variable_filter=lambda path, _: path == ("kernel",),
-            promote_dtype=fnx.nn.dtypes.promote_dtype,
+            promote_dtype=flax_nnx.nn.dtypes.promote_dtype,
             rngs=streams,
         )
         unit = nnx.WeightNorm(linear, use_scale=False, rngs=streams)
@@ -325,34 +332,37 @@ def test_every_argument_of_flax_is_taken():
 def test_what_is_selected():
     def stats(**fields):
         def build():
-            heads = fnx.MultiHeadAttention(2, 8, decode=False, rngs=fnx.Rngs(0))
-            return nnx.SpectralNorm(heads, rngs=fnx.Rngs(0), **fields)
+            heads = flax_nnx.MultiHeadAttention(2, 8, decode=False, rngs=flax_nnx.Rngs(0))
+            return nnx.SpectralNorm(heads, rngs=flax_nnx.Rngs(0), **fields)
 
-        made = fnx.eval_shape(build).batch_stats
+        made = flax_nnx.eval_shape(build).batch_stats
         return {"/".join(path[:-1]) for path in made if path[-1] == "u"}
 
     projections = ("key", "query", "value")
     kernels = {f"{name}/kernel" for name in (*projections, "out")}
     assert stats() == kernels | {f"{name}/bias" for name in projections}
-    assert stats(variable_filter=fnx.PathContains("kernel")) == kernels
+    assert stats(variable_filter=flax_nnx.PathContains("kernel")) == kernels
     assert stats(n_steps=0) == set()
     with pytest.raises(ValueError, match="Input is 3D but error_on_non_matrix is True: `error_"):
         stats(error_on_non_matrix=True)
 
 
+@pytest.mark.exhaustive
 def test_keywords_reach_the_layer_and_positions_are_those_of_flax():
-    """What a mask hides from attention does not change the output."""
+    """Inputs that a mask hides from attention do not change the output."""
     mask = np.array([True] * 5 + [False]).reshape(1, 1, 1, 6)
     hidden = SERIES + np.array([0.0] * 5 + [5.0], np.float32)[:, None]
 
     def heads():
-        return fnx.MultiHeadAttention(2, 8, dropout_rate=0.5, decode=False, rngs=fnx.Rngs(0))
+        return flax_nnx.MultiHeadAttention(
+            2, 8, dropout_rate=0.5, decode=False, rngs=flax_nnx.Rngs(0)
+        )
 
     @jax.jit
     def run(x, hidden):
         found = []
         for wrapper in WRAPPERS.values():
-            layer = wrapper(heads(), fnx.Rngs(0))
+            layer = wrapper(heads(), flax_nnx.Rngs(0))
             calls = [(x, x, mask), (x, hidden, mask), (x, hidden, None)]
             outputs = [
                 layer(a, inputs_k=b, mask=m, deterministic=True, update_stats=False)
@@ -361,7 +371,9 @@ def test_keywords_reach_the_layer_and_positions_are_those_of_flax():
                 for a, b, m in calls
             ]
             found.append(outputs)
-        layer = nnx.SpectralNorm(fnx.Linear(8, 3, rngs=fnx.Rngs(0)), rngs=fnx.Rngs(0))
+        layer = nnx.SpectralNorm(
+            flax_nnx.Linear(8, 3, rngs=flax_nnx.Rngs(0)), rngs=flax_nnx.Rngs(0)
+        )
         u = layer.batch_stats["kernel", "u"]
         vectors = [u[...]]
         for update in (False, True):
@@ -377,58 +389,62 @@ def test_keywords_reach_the_layer_and_positions_are_those_of_flax():
     assert np.any(moved != start)
 
     def misplaced():
-        layer = nnx.SpectralNorm(fnx.Linear(8, 3, rngs=fnx.Rngs(0)), rngs=fnx.Rngs(0))
+        layer = nnx.SpectralNorm(
+            flax_nnx.Linear(8, 3, rngs=flax_nnx.Rngs(0)), rngs=flax_nnx.Rngs(0)
+        )
         return layer(SERIES, SERIES)
 
     with pytest.raises(TypeError, match="`update_stats` must be a boolean, got ndarray; pass a"):
         jax.eval_shape(misplaced)
 
 
-class Stack(fnx.Module):
+class Stack(flax_nnx.Module):
     """Three layers in a scan, and one after them."""
 
     def __init__(self, rngs):
         self.layers = make_layers(rngs)
-        self.head = fnx.Linear(8, 3, rngs=rngs)
+        self.head = flax_nnx.Linear(8, 3, rngs=rngs)
 
     def __call__(self, x):
         return self.head(through(x, self.layers))
 
 
-@fnx.split_rngs(splits=3)
-@fnx.vmap
+@flax_nnx.split_rngs(splits=3)
+@flax_nnx.vmap
 def make_layers(rngs):
-    return fnx.Linear(8, 8, rngs=rngs)
+    return flax_nnx.Linear(8, 8, rngs=rngs)
 
 
-@fnx.scan(in_axes=(fnx.Carry, 0), out_axes=fnx.Carry)
+@flax_nnx.scan(in_axes=(flax_nnx.Carry, 0), out_axes=flax_nnx.Carry)
 def through(x, layer):
     return jnp.tanh(layer(x))
 
 
 STACKED = {
     "weight_norm": lambda layer, **how: nnx.WeightNorm(layer, **how),
-    "spectral_norm": lambda layer, **how: nnx.SpectralNorm(layer, rngs=fnx.Rngs(0), **how),
+    "spectral_norm": lambda layer, **how: nnx.SpectralNorm(layer, rngs=flax_nnx.Rngs(0), **how),
     "weight_standardization": lambda layer, **how: nnx.WeightStandardization(
         layer, use_scale=True, **how
     ),
 }
 
 
-@few("wrapper", STACKED.values(), ids=STACKED)
-@few("stacked", [masks.match("layers/.*"), {"layers": True, "head": False}], ids=["mask", "tree"])
+@first_of("wrapper", STACKED.values(), ids=STACKED)
+@first_of(
+    "stacked", [masks.match("layers/.*"), {"layers": True, "head": False}], ids=["mask", "tree"]
+)
 def test_a_stack_of_layers_is_treated_layer_by_layer(wrapper, stacked):
     """As the unrolled model, with the same variables."""
 
     @jax.jit
     def run(key, x):
-        stack = Stack(fnx.Rngs(key))
+        stack = Stack(flax_nnx.Rngs(key))
         singles = []
         for i in range(3):
-            layer = fnx.Linear(8, 8, rngs=fnx.Rngs(0))
-            fnx.update(layer, jax.tree.map(lambda a, i=i: a[i], fnx.state(stack.layers)))
+            layer = flax_nnx.Linear(8, 8, rngs=flax_nnx.Rngs(0))
+            flax_nnx.update(layer, jax.tree.map(lambda a, i=i: a[i], flax_nnx.state(stack.layers)))
             singles.append(wrapper(layer))
-        head = wrapper(fnx.clone(stack.head))
+        head = wrapper(flax_nnx.clone(stack.head))
         wrapped = wrapper(stack, stacked=stacked)
         if isinstance(wrapped, nnx.SpectralNorm):  # Which draws its first vectors.
             u = wrapped.batch_stats["layers", "kernel", "u"]
@@ -460,46 +476,47 @@ def test_a_stack_of_layers_is_treated_layer_by_layer(wrapper, stacked):
 
 ALIKE = {
     "weight_norm": lambda seed: nnx.WeightNorm(
-        fnx.Linear(8, 3, rngs=fnx.Rngs(seed)),
+        flax_nnx.Linear(8, 3, rngs=flax_nnx.Rngs(seed)),
         feature_axes=lambda *_: -1,
         scale_init=lambda key, shape, dtype: jnp.ones(shape, dtype),
         variable_filter=lambda path, _: "kernel" in path,
-        rngs=fnx.Rngs(seed),
+        rngs=flax_nnx.Rngs(seed),
     ),
     "spectral_norm": lambda seed: nnx.SpectralNorm(
-        fnx.Linear(8, 3, rngs=fnx.Rngs(seed)),
+        flax_nnx.Linear(8, 3, rngs=flax_nnx.Rngs(seed)),
         stacked=lambda params: jax.tree.map(lambda _: False, params),
-        rngs=fnx.Rngs(seed),
+        rngs=flax_nnx.Rngs(seed),
     ),
     "weight_standardization": lambda seed: nnx.WeightStandardization(
-        fnx.Linear(8, 3, rngs=fnx.Rngs(seed)), feature_axes=[1], use_scale=True
+        flax_nnx.Linear(8, 3, rngs=flax_nnx.Rngs(seed)), feature_axes=[1], use_scale=True
     ),
 }
 
 
+@pytest.mark.exhaustive
 @few("make", ALIKE.values(), ids=ALIKE)
 def test_modules_built_alike_are_one_graph(make):
     """One trace for all seeds, an average leaf by leaf, a copy, a pickle, and a summary."""
     traces = []
 
-    @fnx.jit
+    @flax_nnx.jit
     def run(module, x):
         traces.append(module)
         return module(x)
 
-    graphs = [fnx.graphdef(fnx.eval_shape(partial(make, seed))) for seed in range(3)]
+    graphs = [flax_nnx.graphdef(flax_nnx.eval_shape(partial(make, seed))) for seed in range(3)]
     assert graphs[0] == graphs[1] == graphs[2]
-    state = jax.jit(lambda: fnx.state(make(0)))()
-    models = [fnx.merge(graph, state) for graph in graphs]
+    state = jax.jit(lambda: flax_nnx.state(make(0)))()
+    models = [flax_nnx.merge(graph, state) for graph in graphs]
     first = run(models[0], SERIES)
     for model in (*models[1:], copy.deepcopy(models[0]), pickle.loads(pickle.dumps(models[0]))):
         last = run(model, SERIES)
     assert len(traces) == 1
     np.testing.assert_allclose(last, first, rtol=1e-5, atol=1e-6)
-    states = [fnx.state(model) for model in models]
+    states = [flax_nnx.state(model) for model in models]
     mean = jax.eval_shape(lambda: jax.tree.map(lambda *a: sum(a) / len(a), *states))
     assert jax.tree.structure(mean) == jax.tree.structure(states[0])
-    table = fnx.tabulate(models[0], SERIES, compute_flops=True, console_kwargs={"width": 200})
+    table = flax_nnx.tabulate(models[0], SERIES, compute_flops=True, console_kwargs={"width": 200})
     rows = [line.split("│")[1].strip() for line in table.splitlines() if line.startswith("│")]
     assert {row for row in rows if row.isidentifier()} == {"layer_instance"}
 
@@ -509,11 +526,11 @@ def test_variables_may_be_references(wrapper):
     @jax.jit
     def run(key, x):
         def build(rngs):
-            return wrapper(fnx.Linear(8, 3, rngs=rngs), rngs)
+            return wrapper(flax_nnx.Linear(8, 3, rngs=rngs), rngs)
 
-        plain = build(fnx.Rngs(key))(x)
-        with fnx.var_defaults(ref=True):
-            return plain, build(fnx.Rngs(key))(x)
+        plain = build(flax_nnx.Rngs(key))(x)
+        with flax_nnx.var_defaults(ref=True):
+            return plain, build(flax_nnx.Rngs(key))(x)
 
     expected, found = run(KEY, SERIES)
     np.testing.assert_allclose(found, expected, rtol=1e-6)

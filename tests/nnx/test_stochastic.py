@@ -1,4 +1,4 @@
-"""What all random NNX modules share: modes, streams of keys and Flax's own transformations."""
+"""Properties of all random NNX modules: modes, streams of keys and Flax's transformations."""
 
 import copy
 import inspect
@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx as fnx
+from flax import nnx as flax_nnx
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 from jax.typing import ArrayLike
@@ -21,12 +21,12 @@ KEY = jax.random.key(11)
 ONES = np.ones((16, 32), np.float32)
 
 
-@fnx.jit
+@flax_nnx.jit
 def run(layer, *inputs):
     return layer(*inputs)
 
 
-class Net(fnx.Module):
+class Net(flax_nnx.Module):
     """A norm and two dropouts."""
 
     def __init__(self, rngs):
@@ -39,7 +39,7 @@ class Net(fnx.Module):
 
 
 def test_train_and_eval_switch_every_module():
-    net = Net(fnx.Rngs(0))
+    net = Net(flax_nnx.Rngs(0))
     net.eval()
     np.testing.assert_allclose(run(net, ONES), ONES / np.sqrt(1 + 1e-5), rtol=1e-6)
     np.testing.assert_array_equal(net.norm.mean[...], 0)
@@ -50,8 +50,8 @@ def test_train_and_eval_switch_every_module():
 
 
 def test_a_view_evaluates_and_shares_the_variables():
-    net = Net(fnx.Rngs(0))
-    view = fnx.view(net, deterministic=True, use_running_average=True)
+    net = Net(flax_nnx.Rngs(0))
+    view = flax_nnx.view(net, deterministic=True, use_running_average=True)
     run(net, draw(16, 32, mean=3))
     assert not net.first.deterministic
     assert not net.norm.use_running_average
@@ -71,9 +71,9 @@ RANDOM = [row for row in MODULES if row.mode == "deterministic"]
 def test_streams_advance_under_nnx_jit_and_not_under_jax_jit(row):
     """``jax.jit`` in place of ``nnx.jit`` loses the count and repeats the mask."""
 
-    @fnx.jit
+    @flax_nnx.jit
     def pair(key):
-        rngs = fnx.Rngs(key)
+        rngs = flax_nnx.Rngs(key)
         return [row.nnx(**{**row.fields, "rngs": rngs}) for _ in range(2)]
 
     layers = pair(KEY)
@@ -92,7 +92,7 @@ def different_trees(trees):
 
 
 def test_a_layer_does_not_use_up_the_stream_that_it_was_made_from():
-    rngs = fnx.Rngs(0)
+    rngs = flax_nnx.Rngs(0)
     layer = nnx.Dropout(0.5, rngs=rngs)
     before = rngs.default.count[...]
     y = run(layer, ONES)
@@ -101,18 +101,18 @@ def test_a_layer_does_not_use_up_the_stream_that_it_was_made_from():
 
 
 def test_split_and_merge_continue_where_the_module_stood():
-    net = Net(fnx.Rngs(0))
+    net = Net(flax_nnx.Rngs(0))
     run(net, ONES)
-    graph, state = fnx.split(net)
-    merged = fnx.merge(graph, state, copy=True)
+    graph, state = flax_nnx.split(net)
+    merged = flax_nnx.merge(graph, state, copy=True)
     for _ in range(2):
         np.testing.assert_array_equal(run(merged, ONES), run(net, ONES))
 
 
 SOURCES = {
-    "named": lambda key: fnx.Rngs(dropout=key),
-    "default": fnx.Rngs,
-    "stream": lambda key: fnx.Rngs(dropout=key).dropout,
+    "named": lambda key: flax_nnx.Rngs(dropout=key),
+    "default": flax_nnx.Rngs,
+    "stream": lambda key: flax_nnx.Rngs(dropout=key).dropout,
 }
 
 
@@ -120,11 +120,11 @@ SOURCES = {
 def test_streams_at_the_call_come_before_the_own_one(source):
     @jax.jit
     def call(key):
-        layer = nnx.Dropout(0.5, rngs=fnx.Rngs(7))
+        layer = nnx.Dropout(0.5, rngs=flax_nnx.Rngs(7))
         rngs = source(key)
         drawn = [layer(ONES, rngs=rngs), layer(ONES, rngs=rngs)]
         same = source(key)
-        first = same.dropout() if isinstance(same, fnx.Rngs) else same()
+        first = same.dropout() if isinstance(same, flax_nnx.Rngs) else same()
         return drawn, dropout.dropout(first, ONES, rate=0.5)
 
     drawn, expected = call(KEY)
@@ -136,7 +136,7 @@ def test_streams_at_the_call_come_before_the_own_one(source):
 def test_a_key_at_the_call(key):
     @jax.jit
     def call(key):
-        layer = nnx.Dropout(0.5, rngs=fnx.Rngs(0), broadcast_dims=-1)
+        layer = nnx.Dropout(0.5, rngs=flax_nnx.Rngs(0), broadcast_dims=-1)
         return layer(ONES, rngs=key), dropout.dropout(key, ONES, rate=0.5, broadcast_axes=-1)
 
     np.testing.assert_array_equal(*call(key))
@@ -146,7 +146,7 @@ def test_a_missing_stream_is_named():
     with pytest.raises(ValueError, match=r"no `rngs` argument .* Dropout; .*nnx\.Rngs"):
         nnx.Dropout(0.5)(ONES)
     with pytest.raises(KeyError, match="No RngStream named 'dropout'"):
-        nnx.Dropout(0.5, rngs=fnx.Rngs(params=0))
+        nnx.Dropout(0.5, rngs=flax_nnx.Rngs(params=0))
 
 
 def test_a_number_is_not_a_stream():
@@ -157,9 +157,9 @@ def test_a_number_is_not_a_stream():
 def test_the_stream_has_a_name():
     @jax.jit
     def both(key, other):
-        streams = fnx.Rngs(noise=key, dropout=other, params=other)
+        streams = flax_nnx.Rngs(noise=key, dropout=other, params=other)
         layer = nnx.Dropout(0.5, rng_collection="noise", rngs=streams)
-        return layer(ONES), nnx.Dropout(0.5, rngs=fnx.Rngs(dropout=key, params=other))(ONES)
+        return layer(ONES), nnx.Dropout(0.5, rngs=flax_nnx.Rngs(dropout=key, params=other))(ONES)
 
     y, expected = both(KEY, jax.random.key(1))
     assert set(np.unique(y)) == {0, 2}
@@ -172,44 +172,44 @@ def test_a_rate_of_zero_needs_no_key(rate):
 
 
 def test_vmap_over_modules():
-    @fnx.split_rngs(splits=3)
-    @fnx.vmap
+    @flax_nnx.split_rngs(splits=3)
+    @flax_nnx.vmap
     def make(rngs):
         return nnx.Dropout(0.5, rngs=rngs)
 
-    @fnx.jit
+    @flax_nnx.jit
     def calls(key):
-        layers = make(fnx.Rngs(key))
-        call = fnx.vmap(lambda layer, x: layer(x), in_axes=(0, None))
+        layers = make(flax_nnx.Rngs(key))
+        call = flax_nnx.vmap(lambda layer, x: layer(x), in_axes=(0, None))
         return [*call(layers, jnp.asarray(ONES)), *call(layers, jnp.asarray(ONES))]
 
     assert different(calls(KEY)) == 6
 
 
 def test_split_streams_of_one_module():
-    axes = fnx.StateAxes({fnx.RngState: 0, ...: None})
+    axes = flax_nnx.StateAxes({flax_nnx.RngState: 0, ...: None})
 
-    @fnx.jit
+    @flax_nnx.jit
     def calls(layer):
-        call = fnx.vmap(lambda layer, x: layer(x), in_axes=(axes, None))
-        return fnx.split_rngs(splits=3)(call)(layer, jnp.asarray(ONES))
+        call = flax_nnx.vmap(lambda layer, x: layer(x), in_axes=(axes, None))
+        return flax_nnx.split_rngs(splits=3)(call)(layer, jnp.asarray(ONES))
 
-    assert different(calls(nnx.Dropout(0.5, rngs=fnx.Rngs(0)))) == 3
+    assert different(calls(nnx.Dropout(0.5, rngs=flax_nnx.Rngs(0)))) == 3
 
 
 def test_scan_over_modules():
-    @fnx.split_rngs(splits=3)
-    @fnx.vmap
+    @flax_nnx.split_rngs(splits=3)
+    @flax_nnx.vmap
     def make(rngs):
         return Net(rngs)
 
-    @fnx.scan(in_axes=(fnx.Carry, 0), out_axes=(fnx.Carry, 0))
+    @flax_nnx.scan(in_axes=(flax_nnx.Carry, 0), out_axes=(flax_nnx.Carry, 0))
     def forward(x, net):
         return x, net.first(jnp.ones_like(x)) + 0 * net.norm(x)
 
-    @fnx.jit
+    @flax_nnx.jit
     def go(key, x):
-        nets = make(fnx.Rngs(key))
+        nets = make(flax_nnx.Rngs(key))
         _, masks = forward(x, nets)
         return masks, nets.norm.mean[...]
 
@@ -228,7 +228,7 @@ def test_axis_name_gives_every_device_its_own_mask(axis_name, distinct):
     assert different(jax.jit(on_devices)(np.ones((8, 64), np.float32), KEY)) == distinct
 
 
-class Cell(fnx.RNNCellBase):
+class Cell(flax_nnx.RNNCellBase):
     """A cell without parameters."""
 
     def __call__(self, carry, inputs):
@@ -238,7 +238,7 @@ class Cell(fnx.RNNCellBase):
 WITH_CALLS = {
     "ZoneoutCell": lambda: (nnx.ZoneoutCell(Cell(), 0.5, axis_name="d"), (ONES, ONES)),
     "DropConnect": lambda: (
-        nnx.DropConnect(fnx.Linear(32, 32, rngs=fnx.Rngs(0)), 0.5, axis_name="d"),
+        nnx.DropConnect(flax_nnx.Linear(32, 32, rngs=flax_nnx.Rngs(0)), 0.5, axis_name="d"),
         (ONES,),
     ),
 }
@@ -259,7 +259,7 @@ def test_modules_with_calls_of_their_own_take_an_axis(build):
     assert any(np.any(leaf[0] != leaf[1]) for leaf in jax.tree.leaves(on_devices(KEY)))
 
 
-@fnx.dataclass(eq=False)
+@flax_nnx.dataclass(eq=False)
 class Noise(nnx.Stochastic):
     """A module such as a user writes it."""
 
@@ -273,7 +273,7 @@ class Noise(nnx.Stochastic):
 
 
 def test_a_stochastic_module_of_ones_own():
-    layer = Noise(size=0.1, rngs=fnx.Rngs(0))
+    layer = Noise(size=0.1, rngs=flax_nnx.Rngs(0))
     drawn = [run(layer, ONES), run(layer, ONES)]
     assert 0 < np.std(drawn[0]) < 0.2
     assert different(drawn) == 2
@@ -298,7 +298,7 @@ STRENGTHS = [row for row in RANDOM if row.strength and row.name == row.kind]
 
 
 @pytest.mark.parametrize("row", STRENGTHS, ids=str)
-def test_a_strength_that_nobody_gave_is_named(row):
+def test_a_missing_strength_is_named(row):
     def call(key):
         return row.nnx(**{**row.fields, row.strength: None})(*row.inputs, rngs=key)
 
@@ -308,7 +308,7 @@ def test_a_strength_that_nobody_gave_is_named(row):
 
 
 @pytest.mark.parametrize("row", RANDOM, ids=str)
-def test_a_mode_that_nobody_chose_is_named(row):
+def test_a_missing_mode_is_named(row):
     """Also where a strength of zero would need no mode, as in Flax."""
     off = {row.strength: 0.0} if row.strength else {}
 
@@ -323,10 +323,8 @@ def test_a_mode_that_nobody_chose_is_named(row):
 
 def test_every_argument_of_flax_is_taken():
     for ours, theirs in (
-        (nnx.Dropout.__init__, fnx.Dropout.__init__),
-        (nnx.Dropout.__call__, fnx.Dropout.__call__),
-        (nnx.DropConnectDense.__call__, fnx.Linear.__call__),
-        (nnx.DropConnectConv.__call__, fnx.Conv.__call__),
+        (nnx.Dropout.__init__, flax_nnx.Dropout.__init__),
+        (nnx.Dropout.__call__, flax_nnx.Dropout.__call__),
     ):
         taken = inspect.signature(ours).parameters
         for place, (name, parameter) in enumerate(inspect.signature(theirs).parameters.items()):
@@ -347,14 +345,14 @@ def test_modules_made_alike_are_one_graph(row):
     names = {"kernel_init", "log_var_init"} & set(dir(getattr(nnx, row.kind)))
 
     def make():
-        given = {name: fnx.initializers.constant(0.5) for name in names}
-        return row.nnx(**{**row.fields, **given, "rngs": fnx.Rngs(0)})
+        given = {name: flax_nnx.initializers.constant(0.5) for name in names}
+        return row.nnx(**{**row.fields, **given, "rngs": flax_nnx.Rngs(0)})
 
-    graphs = [fnx.graphdef(fnx.eval_shape(make)) for _ in range(2)]
+    graphs = [flax_nnx.graphdef(flax_nnx.eval_shape(make)) for _ in range(2)]
     assert graphs[0] == graphs[1]
     assert hash(graphs[0]) == hash(graphs[1])
-    layer = fnx.eval_shape(make)
-    assert fnx.graphdef(copy.deepcopy(layer)) == graphs[0]
+    layer = flax_nnx.eval_shape(make)
+    assert flax_nnx.graphdef(copy.deepcopy(layer)) == graphs[0]
 
 
 def listed(table):
@@ -368,8 +366,8 @@ PLAIN = {"width": 200, "force_terminal": False}
 
 @few("row", [row for row in RANDOM if row.kind != "ZoneoutCell"], ids=str)
 def test_tabulate_lists_modules_alone(row):
-    layer = fnx.eval_shape(lambda: row.nnx(**{**row.fields, "rngs": fnx.Rngs(0)}))
+    layer = flax_nnx.eval_shape(lambda: row.nnx(**{**row.fields, "rngs": flax_nnx.Rngs(0)}))
     layer = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), layer)
-    table = fnx.tabulate(layer, *row.inputs, console_kwargs=PLAIN)
+    table = flax_nnx.tabulate(layer, *row.inputs, console_kwargs=PLAIN)
     wrapped = [(row.inside, "Linear")] if row.inside else []
     assert listed(table) == [("", row.kind), *wrapped]

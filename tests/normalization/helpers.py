@@ -23,7 +23,7 @@ def compiled(function, *arrays, **options):
 
 
 def with_gradients(function, dy, *arrays, has_aux=False):
-    """Result and gradients of ``sum(result * dy)``, and what is carried along, from one program."""
+    """Result, gradients of ``sum(result * dy)`` and auxiliary outputs, from one program."""
 
     @jax.jit
     def run(dy, *arrays):
@@ -34,13 +34,13 @@ def with_gradients(function, dy, *arrays, has_aux=False):
 
 
 def refuses(error, message, function, *arguments, **options):
-    """Fails unless the call raises, which it does before anything is compiled."""
+    """Fails unless the call raises before anything is compiled."""
     with pytest.raises(error, match=message):
         jax.eval_shape(lambda: function(*arguments, **options))
 
 
 def refuses_wrong_shapes(function, x, names=("mean", "var", "scale", "bias"), **options):
-    """Fails unless an array of another length than the features is named."""
+    """Fails unless the error names the array whose length is not the number of features."""
     features = x.shape[-1]
     for name in names:
         arrays = {key: np.ones(features, "f4") for key in names} | {name: np.ones(9, "f4")}
@@ -56,11 +56,11 @@ def assert_all_close(ours, theirs, **tolerance):
 
 
 def assert_all_finite(tree):
-    """Fails where a leaf holds an infinity or a NaN."""
+    """Fails if a leaf holds an infinity or a NaN."""
     for leaf in jax.tree.leaves(tree):
         assert np.isfinite(np.asarray(leaf, np.float64)).all()
 
 
 def same_bits(ours, theirs):
-    """Tells whether two float32 arrays are equal to the sign of their zeros."""
+    """Tells whether two float32 arrays are equal, including the signs of zeros."""
     return np.asarray(ours).tobytes() == np.asarray(theirs).tobytes()

@@ -54,7 +54,9 @@ def test_a_large_mean_keeps_the_variance(mean, rtol):
 @few("mask", [np.array([1, 1, 0, 1, 0, 1], bool)[:, None, None], None], ids=["masked", "all"])
 def test_the_gradient_is_the_published_one(axis, mask):
     """dx = gamma / sqrt(var + eps) * (dy - (dbeta + xhat * dgamma) / m)."""
-    x, dy, scale = draw(6, 3, 3, mean=2), draw(6, 3, 3, seed=1), draw(3, seed=2)
+    x = draw(6, 3, 3, mean=2)
+    dy = draw(6, 3, 3, seed=1)
+    scale = draw(3, seed=2)
 
     def function(x, scale, bias):
         options = {"scale": scale, "bias": bias, "axis": axis, "where": mask}
@@ -111,7 +113,8 @@ def test_statistics_of_a_narrow_batch_are_float32(dtype):
 def test_ten_steps_are_those_of_torch():
     """torch keeps n / (n - 1) times the variance and calls the weight of the new one momentum."""
     torch = json.loads(TORCH.read_text())
-    scale, bias = (np.array(torch[name], np.float32) for name in ("scale", "bias"))
+    scale = np.array(torch["scale"], np.float32)
+    bias = np.array(torch["bias"], np.float32)
     past, eps = 1 - torch["made_with"]["momentum"], torch["made_with"]["eps"]
     stats, unbiased = start(3), 1 / past
 
@@ -159,7 +162,8 @@ def test_feature_axes(axis):
     features = sorted(a % 3 for a in axes)
     reduced = tuple(a for a in range(3) if a not in features)
     shape = tuple(x.shape[a] for a in features)
-    scale, bias = draw(*shape, seed=3), draw(*shape, seed=4)
+    scale = draw(*shape, seed=3)
+    bias = draw(*shape, seed=4)
     y, stats = norm(x, start(shape), scale=scale, bias=bias, momentum=0.0, axis=axis)
     mean, var, _ = reference.moments(x, reduced)
     np.testing.assert_allclose(stats.mean, mean, rtol=1e-5)
@@ -170,7 +174,8 @@ def test_feature_axes(axis):
 def test_inference_uses_the_given_statistics():
     x = draw(5, 3, mean=1)
     stats = BatchStats(np.array([1.0, 0.0, -1.0], "f4"), np.array([4.0, 1.0, 0.25], "f4"))
-    scale, bias = np.array([1.0, 2.0, 3.0], "f4"), np.array([0.0, 1.0, -1.0], "f4")
+    scale = np.array([1.0, 2.0, 3.0], "f4")
+    bias = np.array([0.0, 1.0, -1.0], "f4")
     options = {"scale": scale, "bias": bias, "eps": 0.0}
     y = compiled(normalization.batch_norm_inference, x, stats, **options)
     expected = (x - np.array([1, 0, -1])) / np.array([2, 1, 0.5]) * scale + bias
@@ -235,7 +240,8 @@ def test_initial_statistics_of_complex_numbers():
 
 def test_an_empty_mask_changes_nothing():
     """Flax returns NaN and makes the running statistics NaN for ever."""
-    x, mask = draw(8, 2), np.zeros((8, 1), bool)
+    x = draw(8, 2)
+    mask = np.zeros((8, 1), bool)
     stats = BatchStats(np.array([0.3, -0.0], "f4"), np.array([2.0, 1e-3], "f4"))
 
     def function(x, scale, bias):
@@ -253,14 +259,16 @@ def test_an_empty_mask_changes_nothing():
 
 
 def test_a_feature_without_elements_leaves_the_others_alone():
-    x, mask = draw(8, 2, mean=3), np.array([[1, 0]], bool)
+    x = draw(8, 2, mean=3)
+    mask = np.array([[1, 0]], bool)
     _, stats = norm(x, momentum=0.0, where=mask)
     np.testing.assert_allclose(stats.mean, [x[:, 0].mean(), 0], rtol=1e-5)
     np.testing.assert_allclose(stats.var, [x[:, 0].var(), 1], rtol=1e-5)
 
 
 def test_one_selected_element_leaves_the_variance():
-    x, mask = draw(4, 1), np.array([[0], [0], [1], [0]])
+    x = draw(4, 1)
+    mask = np.array([[0], [0], [1], [0]])
     _, stats = norm(x, momentum=0.0, where=mask)
     np.testing.assert_array_equal(stats.mean, x[2])
     np.testing.assert_array_equal(stats.var, [1])
@@ -297,13 +305,15 @@ def test_padding_does_not_leak(bad, used):
 
 
 def test_padding_does_not_leak_in_evaluation():
-    x, mask = np.array([[1.0], [np.nan]], np.float32), np.array([[True], [False]])
+    x = np.array([[1.0], [np.nan]], np.float32)
+    mask = np.array([[True], [False]])
     y = compiled(normalization.batch_norm_inference, x, start(1), where=mask)
     np.testing.assert_allclose(y, [[1.0], [0.0]], rtol=1e-4)
 
 
 def test_masked_outputs_are_normalized_with_the_statistics_of_the_others():
-    x, mask = draw(6, 2, mean=2), np.array([1, 1, 0, 1, 0, 1], bool)
+    x = draw(6, 2, mean=2)
+    mask = np.array([1, 1, 0, 1, 0, 1], bool)
     y, _ = norm(x, where=mask[:, None])
     mean, var, _ = reference.moments(x[mask], (0,))
     np.testing.assert_allclose(y, normal(x, mean, var), atol=1e-5)
@@ -315,7 +325,8 @@ def test_masked_outputs_are_normalized_with_the_statistics_of_the_others():
 @few("ddof", [1, 0, 2, np.float32(0.5)])
 def test_the_running_variance_is_that_of_numpy_with_ddof(ddof):
     """torch's has 1. The batch itself is normalized with the biased one, as in torch."""
-    x, mask = draw(6, 2, mean=2), np.array([1, 1, 0, 1, 0, 1], bool)
+    x = draw(6, 2, mean=2)
+    mask = np.array([1, 1, 0, 1, 0, 1], bool)
     y, stats = norm(x, momentum=0.0, ddof=ddof, where=mask[:, None])
     valid = x[mask].astype(np.float64)
     np.testing.assert_allclose(stats.var, valid.var(0, ddof=float(ddof)), rtol=1e-5)
@@ -324,7 +335,8 @@ def test_the_running_variance_is_that_of_numpy_with_ddof(ddof):
 
 
 def test_too_few_elements_for_ddof_leave_the_variance():
-    x, mask = draw(3, 3, mean=2), np.tri(3, dtype=bool)  # features of 3, 2 and 1 elements
+    x = draw(3, 3, mean=2)
+    mask = np.tri(3, dtype=bool)  # features of 3, 2 and 1 elements
 
     def function(x):
         y, stats = normalization.batch_norm(x, start(3), momentum=0.0, ddof=2, where=mask)
@@ -360,7 +372,9 @@ def imaginary(*shape, seed=0):
 
 @few("masked", [True, False])
 def test_complex_numbers_have_a_complex_mean_and_a_real_variance(masked):
-    x, scale, bias = imaginary(6, 2), draw(2, seed=3), imaginary(2, seed=4)
+    x = imaginary(6, 2)
+    scale = draw(2, seed=3)
+    bias = imaginary(2, seed=4)
     mask = np.array([1, 1, 0, 1, 0, 1], bool) if masked else np.ones(6, bool)
     options = {"scale": scale, "bias": bias, "momentum": 0.0, "where": mask[:, None]}
     y, stats = norm(x, BatchStats(np.zeros(2, "c8"), np.ones(2, "f4")), **options)
@@ -383,7 +397,8 @@ def test_a_real_running_mean_of_complex_numbers_becomes_complex():
 
 
 def test_gradients_of_complex_numbers_are_those_of_flax():
-    x, dy = imaginary(6, 2), imaginary(6, 2, seed=5)
+    x = imaginary(6, 2)
+    dy = imaginary(6, 2, seed=5)
     theirs = flax_linen.BatchNorm(use_running_average=False, use_fast_variance=False)
     params = {"params": {"scale": draw(2, seed=3), "bias": draw(2, seed=4)}}
     variables = {**params, "batch_stats": start(2)._asdict()}
@@ -408,7 +423,7 @@ def test_complex_parameters_of_real_numbers_are_named(name):
     stats = start(2)._replace(**({"mean": np.ones(2, "c8")} if name == "mean" else {}))
     given = {} if name == "mean" else {name: np.ones(2, "c8")}
     for function in (normalization.batch_norm, normalization.batch_norm_inference):
-        message = f"`{name}` must be real where `x` is, got complex64 for float32"
+        message = f"`{name}` must be real if `x` is, got complex64 for float32"
         refuses(TypeError, message, function, draw(4, 2), stats, **given)
 
 
@@ -416,7 +431,8 @@ def test_complex_parameters_of_real_numbers_are_named(name):
 
 
 def test_ddof_counts_the_elements_of_all_devices():
-    x, mask = draw(8, 4, 2, mean=1), np.arange(4) < (np.arange(8) % 5)[:, None]
+    x = draw(8, 4, 2, mean=1)
+    mask = np.arange(4) < (np.arange(8) % 5)[:, None]
 
     def local(x, mask):
         options = {"momentum": 0.0, "ddof": 1, "where": mask[..., None], "axis_name": "d"}
@@ -466,9 +482,11 @@ def test_shards_with_unequal_counts_under_shard_map(devices):
 @few("masked", [True, False])
 def test_synchronized_gradients_are_those_of_the_global_batch(masked):
     """Every device sees a shard, with 0 to 4 valid examples; the reference is one float64 batch."""
-    x, dy = draw(8, 4, 2, mean=1, seed=1), draw(8, 4, 2, seed=2)
+    x = draw(8, 4, 2, mean=1, seed=1)
+    dy = draw(8, 4, 2, seed=2)
     mask = np.arange(4) < (np.arange(8) % 5)[:, None] if masked else np.ones((8, 4), bool)
-    scale, bias = np.array([0.5, 2], np.float32), np.array([1, -1], np.float32)
+    scale = np.array([0.5, 2], np.float32)
+    bias = np.array([1, -1], np.float32)
 
     def local(x, scale, bias, mask):
         where = mask[..., None] if masked else None

@@ -18,13 +18,15 @@ def uniform(*shape, seed=0, low=-1.0):
 @few("missing", [(), KEYS, ("scale",), ("layer_bias",), ("bias",)], ids=str)
 @few("axis", [-1, -2, (0, 2)])
 def test_a_folded_layer_does_what_the_layer_and_the_norm_do(axis, missing):
-    w, x = uniform(4, 3, 5), uniform(7, seed=6)
+    w = uniform(4, 3, 5)
+    x = uniform(7, seed=6)
     outputs = (axis,) if isinstance(axis, int) else axis
     outputs = tuple(a % 3 for a in outputs)
     others = tuple(a for a in range(3) if a not in outputs)
     shape = tuple(w.shape[a] for a in outputs)
     arrays = {key: uniform(*shape, seed=i + 1) for i, key in enumerate(KEYS)}
-    mean, var = uniform(*shape, seed=4), uniform(*shape, seed=5, low=0.1)
+    mean = uniform(*shape, seed=4)
+    var = uniform(*shape, seed=5, low=0.1)
     options = {"axis": axis, "eps": 1e-3} | {k: a for k, a in arrays.items() if k not in missing}
     stats = normalization.BatchStats(mean, var)
     kernel, bias = compiled(normalization.fold_batch_norm, w, stats, **options)
@@ -57,7 +59,8 @@ def test_a_constant_feature_without_eps_becomes_the_offset():
 @few("dtype", [jnp.bfloat16, jnp.float16])
 def test_a_narrow_kernel_is_rounded_once(dtype):
     stats = normalization.BatchStats(uniform(64), uniform(64, low=0.1))
-    w, layer_bias = uniform(64, 64).astype(dtype), uniform(64, seed=7).astype(dtype)
+    w = uniform(64, 64).astype(dtype)
+    layer_bias = uniform(64, seed=7).astype(dtype)
     ours = compiled(normalization.fold_batch_norm, w, stats, layer_bias=layer_bias)
     gain = 1 / np.sqrt(stats.var.astype(np.float64) + 1e-5)
     exact = w.astype(np.float64) * gain, (layer_bias.astype(np.float64) - stats.mean) * gain
@@ -68,7 +71,9 @@ def test_a_narrow_kernel_is_rounded_once(dtype):
 
 
 def test_wrong_arguments_raise():
-    fold, w, stats = normalization.fold_batch_norm, uniform(2, 3), start(3)
+    fold = normalization.fold_batch_norm
+    w = uniform(2, 3)
+    stats = start(3)
     refuses(TypeError, "`kernel` must have a floating-point", fold, np.ones((2, 3), int), stats)
     refuses(ValueError, "`eps` must be zero or positive, got -1", fold, w, stats, eps=-1)
     refuses(ValueError, r"`axis` must lie in \[-2, 2\), got 2", fold, w, stats, axis=2)
@@ -81,12 +86,13 @@ def test_wrong_arguments_raise():
 
 
 def test_a_complex_kernel_keeps_both_parts():
-    w, mean = (uniform(2, 3) + 1j * uniform(2, 3)) + 0, (uniform(3) + 1j * uniform(3)) + 0
+    w = (uniform(2, 3) + 1j * uniform(2, 3)) + 0
+    mean = (uniform(3) + 1j * uniform(3)) + 0
     stats = BatchStats(mean.astype(np.complex64), np.full(3, 4, np.float32))
     kernel, bias = compiled(normalization.fold_batch_norm, w.astype(np.complex64), stats, eps=0.0)
     np.testing.assert_allclose(kernel, w / 2, rtol=1e-6)
     np.testing.assert_allclose(bias, -mean / 2, rtol=1e-6)
-    message = "`scale` must be real where `kernel` is, got complex64"
+    message = "`scale` must be real if `kernel` is, got complex64"
     refuses(
         TypeError, message, normalization.fold_batch_norm, w.real, start(3), scale=np.ones(3, "c8")
     )

@@ -29,7 +29,7 @@ STATS = BatchStats(np.array([0.5, -1.0, 2.0], "f4"), np.array([2.0, 0.5, 1.0], "
 def loop(x, stats, size, mask=None, momentum=0.9, eps=reference.EPS):
     """Batch norm of each ghost batch in turn, the running statistics handed on; float64."""
     mask = np.ones(x.shape, bool) if mask is None else np.broadcast_to(mask, x.shape)
-    old_mean, old_var = (np.asarray(a, np.float64) for a in stats)
+    old_mean, old_var = [np.asarray(a, np.float64) for a in stats]
     mean, var, outputs = old_mean, old_var, [np.zeros((0, *x.shape[1:]))]
     axes = tuple(range(x.ndim - 1))
     for first in range(0, len(x), size):
@@ -92,7 +92,9 @@ def test_a_mask_may_have_fewer_or_shorter_axes(mask):
 
 
 def test_one_ghost_batch_is_batch_norm():
-    x, scale, bias = draw(8, 2, 3, mean=2), draw(3, seed=1), draw(3, seed=2)
+    x = draw(8, 2, 3, mean=2)
+    scale = draw(3, seed=1)
+    bias = draw(3, seed=2)
     y, stats = norm(x, size=8, scale=scale, bias=bias, momentum=0.7, eps=0.1)
     expected, expected_stats = loop(x, STATS, 8, momentum=0.7, eps=0.1)
     np.testing.assert_allclose(y, expected * scale + bias, rtol=1e-5, atol=1e-5)
@@ -118,7 +120,9 @@ def test_ghost_batches_have_an_order():
 
 @few("masked", [True, False])
 def test_gradients_are_those_of_the_ghost_batches(masked):
-    x, dy, scale = draw(8, 2, 3, mean=2), draw(8, 2, 3, seed=1), draw(3, seed=2)
+    x = draw(8, 2, 3, mean=2)
+    dy = draw(8, 2, 3, seed=1)
+    scale = draw(3, seed=2)
     mask = np.ones((8, 2, 1), bool)
     if masked:
         mask[[1, 2, 6], 0] = False
@@ -217,7 +221,8 @@ def test_momentum_is_a_strength():
         stats, slope = run(momentum)
         np.testing.assert_allclose(stats, loop(x, STATS, 4, momentum=momentum)[1], rtol=1e-5)
         step = 1e-6
-        low, high = (loop(x, STATS, 4, momentum=momentum + d)[1][0] for d in (-step, step))
+        low = loop(x, STATS, 4, momentum=momentum - step)[1][0]
+        high = loop(x, STATS, 4, momentum=momentum + step)[1][0]
         np.testing.assert_allclose(slope, (high - low) / (2 * step), rtol=1e-4)
 
 
@@ -274,7 +279,8 @@ def test_wrong_arguments_raise():
 
 
 def test_ddof_is_that_of_each_ghost_batch():
-    x, mask = draw(8, 3, mean=2), np.array([1, 1, 1, 1, 0, 0, 0, 1], bool)[:, None]
+    x = draw(8, 3, mean=2)
+    mask = np.array([1, 1, 1, 1, 0, 0, 0, 1], bool)[:, None]
     _, stats = norm(x, momentum=0.5, ddof=1, where=mask)
     # The other one has a single element, and so no variance.
     expected = (STATS.var + x[:4].astype(np.float64).var(0, ddof=1)) / 2
@@ -287,7 +293,8 @@ def test_complex_and_narrow_statistics():
     stats = BatchStats(np.zeros(3, jnp.bfloat16), np.ones(3, jnp.bfloat16))
     y, new = norm(x, stats, momentum=0.5)
     parts = x.reshape(2, 4, 3).astype(np.complex128)
-    mean, var = parts.mean(1), parts.var(1)
+    mean = parts.mean(1)
+    var = parts.var(1)
     np.testing.assert_allclose(new.mean, mean[0] / 4 + mean[1] / 2, rtol=1e-5)
     np.testing.assert_allclose(new.var, 1 / 4 + var[0] / 4 + var[1] / 2, rtol=1e-5)
     expected = (parts - mean[:, None]) / np.sqrt(var[:, None] + reference.EPS)

@@ -44,7 +44,8 @@ def grouped(x, groups=2, axes=None, mask=None, eps=EPS):
     split = (*x.shape[:-1], groups, x.shape[-1] // groups)
     mask = np.broadcast_to(np.ones((), bool) if mask is None else mask, x.shape).reshape(split)
     wide = x.astype(np.float64).reshape(split)
-    mean, var, count = (np.expand_dims(a, axes) for a in reference.moments(wide, axes, mask))
+    moments = reference.moments(wide, axes, mask)
+    mean, var, count = [np.expand_dims(a, axes) for a in moments]
     return ((wide - mean) / np.sqrt(np.where(count > 0, var, 1) + eps)).reshape(x.shape)
 
 
@@ -63,7 +64,8 @@ def test_groups_for_any_number_of_batch_axes(groups, axes):
 
 
 def test_scale_and_bias():
-    scale, bias = draw(6, seed=1), draw(6, seed=2)
+    scale = draw(6, seed=1)
+    bias = draw(6, seed=2)
     y = compiled(group_norm, X, scale=scale, bias=bias)
     np.testing.assert_allclose(y, grouped(X) * scale + bias, atol=2e-5)
     refuses_wrong_shapes(group_norm, X, ("scale", "bias"))
@@ -118,7 +120,8 @@ def test_low_precision(dtype):
 @few("shape", [(1, 1, 4), (0, 5, 4), (3, 0, 4), (1, 5, 4), (2, 1, 1, 4)])
 @few("masked", [True, False])
 def test_edges_are_finite(shape, masked):
-    x, scale = draw(*shape, mean=3), np.ones(4, np.float32)
+    x = draw(*shape, mean=3)
+    scale = np.ones(4, np.float32)
     where = np.zeros(shape[:1], bool) if masked else None
 
     def function(x, scale):
@@ -157,7 +160,10 @@ def test_padding_does_not_leak(bad):
 
 def test_figures_of_torch():
     torch = json.loads(TORCH.read_text())
-    x, dy, scale, bias = (np.array(torch[key], "f4") for key in ("x", "dy", "scale", "bias"))
+    x = np.array(torch["x"], "f4")
+    dy = np.array(torch["dy"], "f4")
+    scale = np.array(torch["scale"], "f4")
+    bias = np.array(torch["bias"], "f4")
     figures, eps = torch["norms"]["group"], torch["made_with"]["eps"]
 
     def function(x, scale, bias):
@@ -170,7 +176,8 @@ def test_figures_of_torch():
 
 
 def test_positions_across_devices_are_normalized_together():
-    x, mask = draw(2, 8, 6, mean=3), np.arange(16).reshape(2, 8) % 5 > 1
+    x = draw(2, 8, 6, mean=3)
+    mask = np.arange(16).reshape(2, 8) % 5 > 1
     mesh = jax.make_mesh((4,), ("d",), (AxisType.Auto,), devices=jax.devices()[:4])
 
     def local(x, mask):
@@ -185,7 +192,8 @@ def test_positions_across_devices_are_normalized_together():
 def test_channels_sharded_on_an_explicit_mesh():
     """Groups of 4 channels over devices that hold 2 each; the result lies where the input does."""
     mesh = jax.make_mesh((8,), ("d",), (AxisType.Explicit,))
-    x, spec = draw(2, 3, 16, mean=1), P(None, None, "d")
+    x = draw(2, 3, 16, mean=1)
+    spec = P(None, None, "d")
     with jax.set_mesh(mesh):
         placed = jax.device_put(x, NamedSharding(mesh, spec))
         y = compiled(normalization.group_norm, placed, groups=4)
@@ -211,6 +219,7 @@ def test_wrong_arguments_raise():
 def test_complex_numbers():
     x = (draw(2, 3, 6, mean=2) + 1j * draw(2, 3, 6, seed=1)) + 0
     parts = x.reshape(2, 3, 2, 3).astype(np.complex128)
-    mean, var = parts.mean((1, 3), keepdims=True), parts.var((1, 3), keepdims=True)
+    mean = parts.mean((1, 3), keepdims=True)
+    var = parts.var((1, 3), keepdims=True)
     expected = ((parts - mean) / np.sqrt(var + EPS)).reshape(x.shape)
     np.testing.assert_allclose(compiled(group_norm, x), expected, rtol=1e-4, atol=1e-5)

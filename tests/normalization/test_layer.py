@@ -70,7 +70,8 @@ def test_normalizes(name, mask):
 @every_norm
 def test_scale_and_bias(name):
     x = draw(3, 5, 6)
-    scale, bias = draw(6, seed=1), draw(6, seed=2)
+    scale = draw(6, seed=1)
+    bias = draw(6, seed=2)
     affine = {"scale": scale} if name == "rms" else {"scale": scale, "bias": bias}
     expected = EXPECTED[name](x) * scale + affine.get("bias", 0)
     np.testing.assert_allclose(compiled(NORMS[name], x, **affine), expected, atol=2e-5)
@@ -91,7 +92,8 @@ def test_axes(name, reduction, features):
 
 
 def test_channels_of_instance_norm():
-    x, scale = draw(2, 3, 5, mean=1), draw(3, seed=1)
+    x = draw(2, 3, 5, mean=1)
+    scale = draw(3, seed=1)
     y = compiled(normalization.instance_norm, x, scale=scale, feature_axes=1)
     np.testing.assert_allclose(y, normal(x, 2) * scale[:, None], atol=1e-5)
     message = r"`feature_axes` must not name the first axis, the batch, got \(0, 1\)"
@@ -134,7 +136,8 @@ def test_low_precision(name, dtype):
 @few("masked", [True, False])
 @every_norm
 def test_edges_are_finite(name, shape, masked):
-    x, scale = draw(*shape, mean=3), np.ones(4, np.float32)
+    x = draw(*shape, mean=3)
+    scale = np.ones(4, np.float32)
     where = np.zeros((), bool) if masked else None
 
     def function(x, scale):
@@ -182,7 +185,10 @@ def test_padding_does_not_leak(name, bad):
 @every_norm
 def test_figures_of_torch(name):
     torch = json.loads(TORCH.read_text())
-    x, dy, scale, bias = (np.array(torch[key], "f4") for key in ("x", "dy", "scale", "bias"))
+    x = np.array(torch["x"], "f4")
+    dy = np.array(torch["dy"], "f4")
+    scale = np.array(torch["scale"], "f4")
+    bias = np.array(torch["bias"], "f4")
     affine = {"scale": scale} if name == "rms" else {"scale": scale, "bias": bias}
     norm = partial(NORMS[name], eps=torch["made_with"]["eps"])
     figures = torch["norms"][name]
@@ -196,7 +202,8 @@ def test_figures_of_torch(name):
 @few("masked", [True, False])
 @pytest.mark.parametrize("name", ["rms", "layer"])
 def test_features_across_devices_are_normalized_together(name, masked):
-    x, dy = draw(2, 3, 16, mean=2), draw(2, 3, 16, seed=1)
+    x = draw(2, 3, 16, mean=2)
+    dy = draw(2, 3, 16, seed=1)
     mask = np.arange(96).reshape(2, 3, 16) % 7 > 2 if masked else np.ones((2, 3, 16), bool)
     mask[0, 0] = not masked
     mesh = jax.make_mesh((4,), ("d",), (AxisType.Auto,), devices=jax.devices()[:4])
@@ -237,7 +244,8 @@ def test_complex_numbers_have_real_variances(name):
 
 def test_a_mask_of_features_where_there_are_as_many_examples():
     """A mask of one axis is one of the last, as Flax has it, though the first is as long."""
-    x, mask = draw(4, 4), np.array([1, 1, 0, 1], bool)
+    x = draw(4, 4)
+    mask = np.array([1, 1, 0, 1], bool)
     y = compiled(normalization.layer_norm, x, where=mask)
     params = {"params": {"scale": np.ones(4, "f4"), "bias": np.zeros(4, "f4")}}
     theirs = nn.LayerNorm(use_fast_variance=False)
@@ -246,7 +254,8 @@ def test_a_mask_of_features_where_there_are_as_many_examples():
 
 def test_a_factor_around_one_keeps_the_digits_of_bfloat16():
     """``1 + gamma`` in bfloat16 is 1 for each of these."""
-    x, gamma = draw(5, 3), np.array([1e-3, -1e-3, 2e-3], jnp.bfloat16)
+    x = draw(5, 3)
+    gamma = np.array([1e-3, -1e-3, 2e-3], jnp.bfloat16)
     y = jax.jit(lambda x, g: normalization.rms_norm(x, scale=1 + g.astype(jnp.float32)))(x, gamma)
     wide = x.astype(np.float64)
     root = np.sqrt(np.mean(wide**2, -1, keepdims=True) + EPS)

@@ -38,7 +38,7 @@ def norm(x, stats=STATS, **options):
 
 def corrections(mean, var, stats, r_max, d_max, eps=reference.EPS):
     """Factor and offset of the paper's Algorithm 1, in float64."""
-    running_mean, running_var = (np.asarray(a, np.float64) for a in stats)
+    running_mean, running_var = [np.asarray(a, np.float64) for a in stats]
     sigma_b = np.sqrt(var + eps)
     sigma = np.sqrt(running_var + eps)
     r = np.clip(sigma_b / sigma, 1 / r_max, r_max)
@@ -48,7 +48,10 @@ def corrections(mean, var, stats, r_max, d_max, eps=reference.EPS):
 def test_results_and_gradients_are_those_of_keras():
     """Its running average is of deviations, so that variances differ."""
     keras = json.loads(KERAS.read_text())
-    x, dy, scale, bias = (np.array(keras[name], "f4") for name in ("x", "dy", "scale", "bias"))
+    x = np.array(keras["x"], "f4")
+    dy = np.array(keras["dy"], "f4")
+    scale = np.array(keras["scale"], "f4")
+    bias = np.array(keras["bias"], "f4")
     stats = BatchStats(np.array(keras["mean"], "f4"), np.array(keras["var"], "f4"))
     eps, momentum = keras["eps"], keras["momentum"]
 
@@ -67,7 +70,8 @@ def test_results_and_gradients_are_those_of_keras():
         for name, ours in zip(("dx", "dscale", "dbias"), gradients, strict=True):
             np.testing.assert_allclose(ours, row[name], rtol=1e-5, atol=1e-5, err_msg=name)
         np.testing.assert_allclose(new.mean, row["mean"], rtol=1e-5)
-        old, batch = (np.sqrt(v + eps) for v in (stats.var, np.var(x, (0, 1))))
+        old = np.sqrt(stats.var + eps)
+        batch = np.sqrt(np.var(x, (0, 1)) + eps)
         deviation = momentum * old + (1 - momentum) * batch
         np.testing.assert_allclose(deviation, row["deviation"], rtol=1e-5)
         assert np.abs(np.sqrt(np.asarray(new.var) + eps) - deviation).max() > 1e-3
@@ -77,12 +81,14 @@ def test_results_and_gradients_are_those_of_keras():
 @few("axis", [(1, 2), -1, 1])
 @few("masked", [True, False])
 def test_the_equation_and_its_gradient(r_max, d_max, axis, masked):
-    """r and d are constants to the gradient, so it is that of batch norm with r times its scale."""
-    x, dy = draw(6, 3, 3, mean=1), draw(6, 3, 3, seed=1)
+    """The gradient treats r and d as constants: it is batch norm's with r times the scale."""
+    x = draw(6, 3, 3, mean=1)
+    dy = draw(6, 3, 3, seed=1)
     features = (1, 2) if axis == (1, 2) else (axis % 3,)
     reduced = tuple(a for a in range(3) if a not in features)
     shape = tuple(x.shape[a] for a in features)
-    scale, bias = draw(*shape, seed=2), draw(*shape, seed=3)
+    scale = draw(*shape, seed=2)
+    bias = draw(*shape, seed=3)
     stats = BatchStats(draw(*shape, seed=4), np.exp(draw(*shape, seed=5)))
     mask = np.array([1, 1, 0, 1, 0, 1], bool)[:, None, None] if masked else None
     options = {"r_max": r_max, "d_max": d_max, "axis": axis}
@@ -127,7 +133,8 @@ def test_at_one_and_zero_it_is_batch_norm_to_the_bit(dtype, masked):
 
 
 def test_without_limits_it_is_evaluation_with_the_gradient_of_training():
-    x, dy = draw(8, 3, mean=2), draw(8, 3, seed=1)
+    x = draw(8, 3, mean=2)
+    dy = draw(8, 3, seed=1)
     y, (dx,) = with_gradients(lambda x: normalization.batch_renorm(x, STATS, **FREE)[0], dy, x)
     expected = (x - STATS.mean) / np.sqrt(STATS.var + reference.EPS)
     np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-5)
@@ -231,7 +238,8 @@ def test_without_eps_constants_are_finite(limits):
 
         return jax.grad(loss, (0, 1, 2), has_aux=True)(x, stats, eps)
 
-    constant, other = np.full((4, 2), 2.0, "f4"), draw(4, 2)
+    constant = np.full((4, 2), 2.0, "f4")
+    other = draw(4, 2)
     flat = BatchStats(np.ones(2, "f4"), np.zeros(2, "f4"))
     assert_all_finite(run(constant, flat._replace(var=np.ones(2, "f4")), 0.0))
     for x, normal in ((other, (other - other.mean(0)) / other.std(0)), (constant, 0)):
@@ -258,7 +266,8 @@ def test_large_float16_numbers_do_not_overflow():
 
 @few("masked", [True, False])
 def test_uneven_shards_share_their_statistics_and_corrections(masked):
-    x, dy = draw(8, 4, 3, mean=1), draw(8, 4, 3, seed=1)
+    x = draw(8, 4, 3, mean=1)
+    dy = draw(8, 4, 3, seed=1)
     mask = np.arange(4) < (np.arange(8) % 5)[:, None] if masked else np.ones((8, 4), bool)
     options = {"r_max": 1.5, "d_max": 0.4, "momentum": 0.5, "axis_name": "d"}
 
@@ -297,7 +306,7 @@ def test_the_corrections_cost_no_collective():
     def renorm(x, stats, axis_name):
         return normalization.batch_renorm(x, stats, r_max=3.0, d_max=5.0, axis_name=axis_name)
 
-    # One for the sums of the moments, and one for those of their gradients.
+    # One for the sums of the moments, and one for the sums of their gradients.
     assert count(renorm) == count(normalization.batch_norm) == 2
 
 

@@ -32,7 +32,8 @@ def respond(x, scale=1.0, bias=0.0, threshold=-np.inf, eps=1e-6):
 @few("shape", [(3, 4, 5, 3), (4, 3), (2, 5, 3), (2, 1, 1, 3)])
 @few("eps", EPS, ids=["negative", "channels", "small", "zero"])
 def test_filter_response_norm(shape, eps):
-    x, threshold = draw(*shape, mean=1), draw(3, seed=3)
+    x = draw(*shape, mean=1)
+    threshold = draw(3, seed=3)
     options = {"scale": draw(3, seed=1), "bias": draw(3, seed=2), "eps": eps}
     y = compiled(frn, x, threshold=threshold, **options)
     np.testing.assert_allclose(y, respond(x, threshold=threshold, **options), atol=1e-5)
@@ -47,8 +48,11 @@ def test_eps_is_1e_minus_6_by_default():
 
 def test_gradients_of_filter_response_norm():
     """By the paper's formulas: nothing passes below the threshold, which gets what is held back."""
-    x, dy = draw(2, 4, 3, mean=0.5), draw(2, 4, 3, seed=1)
-    scale, bias, threshold = draw(3, seed=2), draw(3, seed=3), np.zeros(3, np.float32)
+    x = draw(2, 4, 3, mean=0.5)
+    dy = draw(2, 4, 3, seed=1)
+    scale = draw(3, seed=2)
+    bias = draw(3, seed=3)
+    threshold = np.zeros(3, np.float32)
     eps = np.float32(0.1)
 
     def function(x, scale, bias, threshold, eps):
@@ -69,7 +73,7 @@ def test_gradients_of_filter_response_norm():
 
 @few("eps", [0.0, 1e-6, 1.0])
 def test_filter_response_norm_of_any_magnitude(eps):
-    """Squares of 1e-30 are 0 in float32, those of 1e30 infinite."""
+    """Squares of 1e-30 are 0 in float32, squares of 1e30 infinite."""
 
     @jax.jit
     def run(x, dy):
@@ -90,7 +94,8 @@ def test_filter_response_norm_of_any_magnitude(eps):
 @few("dtype", [jnp.bfloat16, jnp.float32, jnp.float16])
 @few("eps", [0.0, 1e-6])
 def test_filter_response_norm_at_zero(dtype, eps):
-    x, bias = np.zeros((2, 4, 3), dtype), draw(3)
+    x = np.zeros((2, 4, 3), dtype)
+    bias = draw(3)
     y, (dx,) = with_gradients(lambda x: frn(x, bias=bias, eps=eps), np.ones_like(x), x)
     assert y.dtype == dtype
     np.testing.assert_array_equal(y, np.broadcast_to(bias.astype(dtype), x.shape))
@@ -173,7 +178,8 @@ def test_second_derivatives_at_a_zero_vector_are_finite():
 
 @few(("dtype", "size"), [(np.float16, 6e4), (jnp.bfloat16, 1e30), (jnp.bfloat16, 1e-30)])
 def test_narrow_vectors_near_the_ends_of_the_range(dtype, size):
-    x, dy = np.full((2, 16), size).astype(dtype), draw(2, 16).astype(dtype)
+    x = np.full((2, 16), size).astype(dtype)
+    dy = draw(2, 16).astype(dtype)
     y, (dx,) = with_gradients(normalization.l2_normalize, dy, x)
     np.testing.assert_array_equal(y, np.full((2, 16), 0.25, dtype))
     assert_all_finite(dx)

@@ -137,7 +137,8 @@ def test_elements_beyond_2_to_the_24_are_counted_by_integers(elements, counter):
 def test_moments_and_gradients_across_devices(monkeypatch, gathered):
     """Of unequal counts; many devices add up in place of gathering the moments of each."""
     monkeypatch.setattr(statistics, "_GATHERED", 8 if gathered else 7)
-    x, dy = draw(8, 4, 2, mean=3), (draw(2, seed=1), draw(2, seed=2))
+    x = draw(8, 4, 2, mean=3)
+    dy = (draw(2, seed=1), draw(2, seed=2))
     mask = np.arange(4) < (np.arange(8) % 5)[:, None]
     mesh = jax.make_mesh((8,), ("d",), (AxisType.Auto,))
 
@@ -161,7 +162,8 @@ def test_moments_and_gradients_across_devices(monkeypatch, gathered):
 
 
 def test_moments_across_a_mapped_axis_of_arrays_without_a_mask():
-    x, dy = draw(3, 4, 2, mean=50), draw(3, 2, seed=1)
+    x = draw(3, 4, 2, mean=50)
+    dy = draw(3, 2, seed=1)
 
     def local(x):
         result = normalization.moments(x, axis=0, axis_name="d")
@@ -192,7 +194,8 @@ GROUPS = [[0, 1, 2], [5, 4, 3, 7, 6]]
 @few("mapped", ["checked", "unchecked", "pmap", "vmap"])
 def test_groups_of_devices_have_their_own_moments(mapped):
     """JAX itself takes no groups under ``vmap`` and where ``shard_map`` checks what varies."""
-    x, dy = draw(8, 4, 2, mean=3), draw(2, 8, 2, seed=1)
+    x = draw(8, 4, 2, mean=3)
+    dy = draw(2, 8, 2, seed=1)
     mask = np.arange(4) < (np.arange(8) % 5)[:, None]
     mesh = jax.make_mesh((8,), ("d",), (AxisType.Auto,))
 

@@ -42,18 +42,23 @@ def adapt(x, mean=None, std=None, **options):
 @few("eps", [0.5, 0.0, 1e-5])
 def test_a_style_in_the_place_of_the_statistics(shape, eps):
     x, styles = draw(*shape, mean=3), (shape[0], shape[-1])
-    mean, std = draw(*styles), draw(*styles, seed=1)
+    mean = draw(*styles)
+    std = draw(*styles, seed=1)
     y = compiled(adapt, x, mean, std, eps=eps)
     np.testing.assert_allclose(y, stylize(x, mean, std, eps=eps), atol=1e-5)
 
 
 def test_eps_is_1e_minus_5_by_default():
-    x, mean, std = 1e-3 * draw(2, 5, 3), draw(2, 3), draw(2, 3, seed=1)
+    x = 1e-3 * draw(2, 5, 3)
+    mean = draw(2, 3)
+    std = draw(2, 3, seed=1)
     np.testing.assert_allclose(compiled(adapt, x, mean, std), stylize(x, mean, std), atol=1e-5)
 
 
 def test_the_result_has_the_statistics_of_the_style():
-    x, mean, std = draw(2, 6, 6, 3, mean=-4), draw(2, 3), np.exp(draw(2, 3, seed=1))
+    x = draw(2, 6, 6, 3, mean=-4)
+    mean = draw(2, 3)
+    std = np.exp(draw(2, 3, seed=1))
     y = compiled(adapt, x, mean, std, eps=0.0)
     np.testing.assert_allclose(np.mean(y, (1, 2)), mean, atol=1e-5)
     np.testing.assert_allclose(np.std(y, (1, 2)), std, rtol=1e-5)
@@ -61,7 +66,9 @@ def test_the_result_has_the_statistics_of_the_style():
 
 def test_masked_content():
     """The second example has one element, the third none."""
-    x, mean, std = draw(3, 4, 4, 2, mean=2), draw(3, 2), draw(3, 2, seed=1)
+    x = draw(3, 4, 4, 2, mean=2)
+    mean = draw(3, 2)
+    std = draw(3, 2, seed=1)
     some = np.arange(16).reshape(4, 4) % 3 > 0
     one = np.eye(1, 16, 5, bool).reshape(4, 4)
     mask = np.stack([some, one, np.zeros((4, 4), bool)])
@@ -73,8 +80,10 @@ def test_masked_content():
 
 @few("masked", [True, False])
 def test_gradients_of_content_and_style(masked):
-    x, dy = draw(2, 4, 3, mean=2), draw(2, 4, 3, seed=1)
-    mean, std = draw(2, 3, seed=2), draw(2, 3, seed=3)
+    x = draw(2, 4, 3, mean=2)
+    dy = draw(2, 4, 3, seed=1)
+    mean = draw(2, 3, seed=2)
+    std = draw(2, 3, seed=3)
     mask = np.array([[1, 1, 1, 1], [1, 0, 1, 1]], bool) if masked else np.ones((2, 4), bool)
 
     def function(x, mean, std):
@@ -88,7 +97,8 @@ def test_gradients_of_content_and_style(masked):
 @few("shape", [(2, 4, 3), (2, 1, 1, 3)])
 @few("eps", [0.0, 1e-5])
 def test_one_element_and_a_constant_become_the_mean_of_the_style(shape, eps):
-    x, mean = np.full(shape, 5.0, np.float32), draw(2, 3)
+    x = np.full(shape, 5.0, np.float32)
+    mean = draw(2, 3)
     y, (dx,) = with_gradients(lambda x: adapt(x, mean, eps=eps), draw(*shape), x)
     wide = mean.reshape(2, *[1] * (x.ndim - 2), 3)
     np.testing.assert_array_equal(y, np.broadcast_to(wide, shape))
@@ -96,8 +106,10 @@ def test_one_element_and_a_constant_become_the_mean_of_the_style(shape, eps):
 
 
 def test_content_without_elements_is_finite():
-    x, mean = np.full((2, 4, 1), 6e4, np.float16), draw(2, 1)
-    dy, mask = np.ones((2, 4, 1), np.float16), np.zeros((2, 4, 1))
+    x = np.full((2, 4, 1), 6e4, np.float16)
+    mean = draw(2, 1)
+    dy = np.ones((2, 4, 1), np.float16)
+    mask = np.zeros((2, 4, 1))
     y, (dx,) = with_gradients(lambda x: adapt(x, mean, where=mask), dy, x)
     np.testing.assert_array_equal(y, np.broadcast_to(mean[:, None], x.shape).astype(np.float16))
     np.testing.assert_array_equal(dx, 0)
@@ -121,13 +133,16 @@ def test_empty_content(shape):
 
 
 def test_a_large_mean_keeps_the_variance_of_content():
-    x, mean, std = draw(2, 4096, 1, mean=1e4), np.zeros((2, 1), "f4"), np.full((2, 1), 3.0, "f4")
+    x = draw(2, 4096, 1, mean=1e4)
+    mean = np.zeros((2, 1), "f4")
+    std = np.full((2, 1), 3.0, "f4")
     np.testing.assert_allclose(np.std(compiled(adapt, x, mean, std), 1), 3, rtol=1e-3)
 
 
 def test_large_float16_content_does_not_overflow():
     x = np.array([[[6e4], [-6e4], [5e4], [6.5e4]]], np.float16)
-    mean, std = np.full((1, 1), 0.5, "f4"), np.full((1, 1), 2.0, "f4")
+    mean = np.full((1, 1), 0.5, "f4")
+    std = np.full((1, 1), 2.0, "f4")
     y = compiled(adapt, x, mean, std)
     assert y.dtype == np.float16
     np.testing.assert_allclose(y, stylize(x, mean, std), rtol=1e-3)
@@ -136,7 +151,8 @@ def test_large_float16_content_does_not_overflow():
 @pytest.mark.parametrize("shape", [(4, 3), (3,), ()])
 def test_content_without_spatial_axes_raises(shape):
     message = r"`x` must be \[batch, \*spatial, channels\], got shape"
-    x, styles = np.ones(shape, "f4"), np.ones((2, 4, 3), "f4")
+    x = np.ones(shape, "f4")
+    styles = np.ones((2, 4, 3), "f4")
     refuses(ValueError, message, normalization.adaptive_instance_norm, x, *styles)
 
 

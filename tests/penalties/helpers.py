@@ -1,4 +1,4 @@
-"""What every penalty does at its kinks, at the ends of the range and in narrow dtypes."""
+"""Properties of every penalty at kinks, at the ends of the range and in narrow dtypes."""
 
 import json
 import pathlib
@@ -43,7 +43,7 @@ def assert_slope_at(penalty, at, expected):
 
 
 def assert_exact_at_any_size(penalty):
-    """A penalty that is linear along rays is so at sizes of 1e30 and 1e-30 in float32."""
+    """A penalty that is linear along rays is linear at sizes of 1e30 and 1e-30 in float32 too."""
     value, slope, forward, curvature = derivatives(penalty)(W, W)
     np.testing.assert_allclose(forward, value, rtol=1e-6)
     for factor in (np.float32(2.0**100), np.float32(2.0**-100)):
@@ -54,7 +54,7 @@ def assert_exact_at_any_size(penalty):
 
 
 def assert_wide_in_float16(penalty):
-    """Numbers whose squares and sums float16 cannot hold are added up in float32."""
+    """Sums are in float32, so squares and sums beyond the range of float16 are exact."""
     w = (W * 2e4).astype(np.float16)
     expected = value_and_slope(penalty)(w.astype(np.float32))[0]
     value, slope = value_and_slope(penalty)(w)

@@ -191,7 +191,8 @@ def test_the_elastic_net_equals_torch():
 
 def test_the_elastic_net_weighs_weights_by_themselves():
     w = normal(5, 4)
-    l1, l2 = np.linspace(0, 1, 4, dtype=np.float32), np.linspace(1, 0, 5, dtype=np.float32)[:, None]
+    l1 = np.linspace(0, 1, 4, dtype=np.float32)
+    l2 = np.linspace(1, 0, 5, dtype=np.float32)[:, None]
     expected = (l1 * np.abs(w)).sum() + (l2 * w**2).sum() / 2
     np.testing.assert_allclose(elastic_net(np.float32(w), l1, l2), expected, rtol=1e-6)
 
@@ -208,7 +209,8 @@ def test_wrong_weights_of_the_elastic_net_are_named(name):
 
 def test_the_elastic_net_is_the_penalty_of_scikit_learn():
     # Optimality of scikit-learn's solution: 0 is a subgradient of its loss and our penalty.
-    x, y = normal(30, 6), normal(30, seed=1)
+    x = normal(30, 6)
+    y = normal(30, seed=1)
     alpha, ratio = 0.1, 0.4
     w = ElasticNet(alpha=alpha, l1_ratio=ratio, fit_intercept=False, tol=1e-12).fit(x, y).coef_
     assert 0 < (w == 0).sum() < 6
@@ -227,7 +229,8 @@ distance = jax.jit(jax.value_and_grad(penalties.distance, (0, 1)))
 
 
 def test_the_distance_of_one_array():
-    w, start = normal(5, 4), normal(5, 4, seed=1)
+    w = normal(5, 4)
+    start = normal(5, 4, seed=1)
     value, slopes = distance(np.float32(w), np.float32(start))
     np.testing.assert_allclose(value, ((w - start) ** 2).sum() / 2, rtol=1e-6)
     np.testing.assert_allclose(slopes[0], w - start, rtol=1e-5, atol=1e-6)
@@ -236,7 +239,8 @@ def test_the_distance_of_one_array():
 
 def test_the_distance_from_a_start_of_another_dtype():
     # In bfloat16 256 and 257 are one number.
-    w, start = np.full(3, 256.0, jnp.bfloat16), np.full(3, 257.0, np.float32)
+    w = np.full(3, 256.0, jnp.bfloat16)
+    start = np.full(3, 257.0, np.float32)
     with jax.numpy_dtype_promotion("strict"):
         value, _ = distance(w, start)
         other, _ = distance(start, w)

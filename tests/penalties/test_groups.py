@@ -106,7 +106,8 @@ def test_the_group_lasso_is_a_loop_over_groups():
 
 def test_the_group_lasso_is_the_mixed_norm_of_the_multi_task_lasso():
     # Optimality of scikit-learn's solution: its penalty lacks the root of the number of tasks.
-    x, y = normal(40, 5), normal(40, 3, seed=1)
+    x = normal(40, 5)
+    y = normal(40, 3, seed=1)
     alpha = 0.2
     w = MultiTaskLasso(alpha, fit_intercept=False, tol=1e-12).fit(x, y).coef_.T
     selected = (w != 0).all(axis=1)

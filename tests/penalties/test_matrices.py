@@ -165,7 +165,8 @@ def test_spectral_has_the_gradient_of_the_first_pair():
 
 def test_spectral_is_exact_where_a_power_iteration_is_slow():
     # With a gap of 1 percent twenty steps of power iteration leave a third of the second vector.
-    left, right = (np.linalg.qr(normal(30, 30, seed=s))[0] for s in (0, 1))
+    left = np.linalg.qr(normal(30, 30, seed=0))[0]
+    right = np.linalg.qr(normal(30, 30, seed=1))[0]
     w = left * np.r_[1.0, 0.99, np.linspace(0.5, 0, 28)] @ right
     value, slope = value_and_slope(penalties.spectral)(np.float32(w))
     np.testing.assert_allclose(value, 1, rtol=1e-6)
@@ -173,7 +174,7 @@ def test_spectral_is_exact_where_a_power_iteration_is_slow():
 
 
 def test_spectral_takes_the_mean_of_values_that_are_equal_up_to_rounding():
-    # As those of the orthogonal initializer: the gradient of one pair would be noise.
+    # As from the orthogonal initializer: the gradient of one pair would be noise.
     q = np.float32(2 * np.linalg.qr(normal(30, 20))[0])
     assert len(np.unique(np.linalg.svd(np.float64(q))[1])) > 1
     value, slope = value_and_slope(penalties.spectral)(q)
@@ -198,7 +199,8 @@ def test_the_nuclear_norm_has_second_derivatives_where_singular_values_repeat(sh
 
 @pytest.mark.parametrize("name", ["spectral", "nuclear"])
 def test_second_derivatives_along_matrices_of_one_rank(name):
-    a, b = normal(6, 2, seed=6), normal(2, 5, seed=2)
+    a = normal(6, 2, seed=6)
+    b = normal(2, 5, seed=2)
     assert_derivatives(lambda a, b: PENALTIES[name](a @ b), a, b, order=2)
 
 
@@ -214,7 +216,7 @@ def test_the_mean_of_repeated_largest_values_has_second_derivatives():
     diagonal = np.diag([2.0, 2.0, 1.0, 0.5, 0.0])
 
     def value(t):
-        left, right = (cayley(t * (q - q.T)) for q in turn)
+        left, right = [cayley(t * (q - q.T)) for q in turn]
         return penalties.spectral((1 + t) * left @ diagonal @ right)
 
     assert_derivatives(value, np.float64(0.1), order=2)

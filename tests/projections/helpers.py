@@ -1,4 +1,4 @@
-"""What the tests of projections share: all of them, compiled once."""
+"""All projections, compiled once for the tests."""
 
 from functools import cache, partial
 
@@ -6,9 +6,7 @@ import jax
 import pytest
 
 from jaxreg import projections
-from tests.arrays import (
-    DTYPES,
-)
+from tests.arrays import DTYPES
 from tests.helpers import few
 
 ALL = {

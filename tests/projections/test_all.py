@@ -120,7 +120,7 @@ def test_derivatives_by_every_radius_are_finite(name):
         for point in (w, np.zeros_like(w)):
             by_w, by_radius = derivatives(point, np.float32(radius))
             assert_finite((by_w, by_radius))
-            # Zero is inside every ball but that of radius 0; a matrix moves as a whole.
+            # Zero is inside every ball except the ball of radius 0; a matrix moves as a whole.
             if radius > 0 and (name != "spectral_ball" or not point.any()):
                 np.testing.assert_array_equal(by_w[:, 1], directions[:, 1])
 

@@ -20,7 +20,7 @@ from tests.arrays import (
     weights,
 )
 from tests.balls import thresholded
-from tests.helpers import few
+from tests.helpers import few, first_of
 from tests.projections.helpers import compiled, every_dtype, l1_ball
 
 simplex = jax.jit(projections.simplex, static_argnames="axis")
@@ -67,7 +67,8 @@ every_number = few("numbers", [4, 10_000, 7, 100])
 @every_number
 @few("radius", [2.0, 1e-3, 1.0, 0.3, 1.7])
 def test_sums_end_within_two_roundings_inside_the_ball(numbers, radius):
-    w, radius = rows(numbers), np.float32(radius)
+    w = rows(numbers)
+    radius = np.float32(radius)
     once = l1_ball(w, radius=radius, axis=1)
     outside = np.abs(float64(w)).sum(1) > radius
     assert outside.sum() >= 2
@@ -80,7 +81,8 @@ def test_sums_end_within_two_roundings_inside_the_ball(numbers, radius):
 @every_number
 @few("total", [1.0, 1e-3, 0.3, 1.7])
 def test_points_of_the_simplex_add_up_to_a_rounding(numbers, total):
-    w, total = rows(numbers), np.float32(total)
+    w = rows(numbers)
+    total = np.float32(total)
     once = simplex(w, axis=1, total=total)
     assert (float64(once) >= 0).all()
     np.testing.assert_allclose(float64(once).sum(1), total, rtol=eps(np.float32))
@@ -91,7 +93,7 @@ def test_points_of_the_simplex_add_up_to_a_rounding(numbers, total):
     np.testing.assert_allclose(once[outside], want[outside], atol=6e-6 if numbers < 1e4 else 2e-5)
 
 
-@few("dtype", NARROW)
+@first_of("dtype", NARROW)
 def test_sums_of_narrow_weights(dtype):
     """Of float16 many are subnormal, and rounded by more than a share of them."""
     for numbers in (7, 30_000):
@@ -108,6 +110,7 @@ def test_sums_of_narrow_weights(dtype):
         assert_same_bits(simplex(once, axis=1), once)
 
 
+@pytest.mark.exhaustive
 def test_a_hundred_thousand_large_and_nearly_equal_weights():
     """Of which Optax's sums come to 0.93 here."""
     w = 1000 + weights(1, 100_000, scale=0.01)
@@ -168,6 +171,7 @@ def test_derivatives_of_the_simplex_are_those_of_its_face():
     assert_derivatives(lambda w, t: function(w, total=t), normal(3, 6), np.float64(1.3), order=2)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit])
 def test_rows_that_are_spread_over_devices_end_at_the_same_bits(kind):
     mesh = jax.make_mesh((8,), ("d",), (kind,))

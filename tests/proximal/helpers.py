@@ -1,4 +1,4 @@
-"""What every proximal operator does at zero, at the ends of the range and between two points."""
+"""Properties of every proximal operator at zero, at extreme sizes and between two points."""
 
 from functools import cache
 
@@ -17,7 +17,7 @@ def step(operator):
 
 
 def assert_identity_at_zero(operator, dtype):
-    """A step of 0 leaves every bit, as a number and as an array."""
+    """A step of 0, as a number and as an array, changes no bit."""
     info = jnp.finfo(dtype)
     tiny = np.asarray(info.smallest_subnormal, dtype)
     w = np.array([[0.0, -0.0, 1.0, -1.0, 1e-30, 0], [np.inf, -np.inf, np.nan, 3, 0, 0]], dtype)
@@ -29,7 +29,7 @@ def assert_identity_at_zero(operator, dtype):
 
 
 def assert_finite_at_zeros(operator, dtype, slack=0.0):
-    """Zeros stay, and all first and some second derivatives there are finite."""
+    """Zeros remain, and all first and some second derivatives there are finite."""
 
     def value(w, t):
         return (operator(w, step=t).astype(np.float32) ** 2).sum()
@@ -57,8 +57,8 @@ def assert_firmly_nonexpansive(operator):
         for seed in range(8):
             x = weights(6, 5, seed=2 * seed, scale=1.0 + seed)
             y = weights(6, 5, seed=2 * seed + 1)
-            p, q = (float64(step(operator)(w, size)) for w in (x, y))
-            moved, apart = p - q, float64(x) - float64(y)
+            moved = float64(step(operator)(x, size)) - float64(step(operator)(y, size))
+            apart = float64(x) - float64(y)
             assert (moved**2).sum() <= (moved * apart).sum() + 1e-5 * (apart**2).sum()
 
 
@@ -76,8 +76,9 @@ def assert_envelope(operator, penalty):
 
 
 def assert_same_at_any_size(operator, steps):
-    """Weights and steps of 1e30 and 1e-30 give what those of 1 give, derivatives too."""
-    w, directions = weights(6, 5), weights(6, 5, seed=5)
+    """Weights and steps of 1e30 and 1e-30 behave like weights and steps of 1."""
+    w = weights(6, 5)
+    directions = weights(6, 5, seed=5)
 
     @jax.jit
     def measure(w, t):
@@ -101,5 +102,5 @@ def assert_empty_weights_stay(operator):
 
 
 def rounding(w, dtype, t=0.0):
-    """Twice the distance between numbers of the size of weights and step."""
+    """Twice the distance between neighboring numbers as large as weights and step."""
     return 2 * eps(dtype) * (np.abs(float64(w)) + t)

@@ -44,7 +44,9 @@ every_dtype = few("dtype", DTYPES, ids=str)
 # A value whose copy to another dtype and back, or whose product with one, would not be itself.
 HARD_TO_KEEP = np.array([0.0, -0.0, 1.0, -1.0, 1e-30, np.inf, -np.inf, np.nan], np.float32)
 
-soft, shrunk, hard = step(proximal.l1), step(proximal.l2), step(proximal.l0)
+soft = step(proximal.l1)
+shrunk = step(proximal.l2)
+hard = step(proximal.l0)
 
 
 @jax.jit
@@ -144,7 +146,8 @@ def test_zero_lies_in_the_subdifferential_of_l1(dtype, step):
     # v minimizes |v - w|^2 / 2 + t |v|_1 if and only if 0 is in v - w + t * subdifferential |v|.
     w = weights(400, scale=1.5).astype(dtype)
     v = float64(soft(w, step))
-    residual, t = float64(w) - v, float(np.float32(step))
+    residual = float64(w) - v
+    t = float(np.float32(step))
     slack = rounding(w, dtype, t)
     at_zero = v == 0
     assert (np.abs(residual[at_zero]) <= t + slack[at_zero]).all()
@@ -174,8 +177,9 @@ def exact_soft(w, t):
 
 @every_dtype
 def test_the_narrow_result_is_the_exact_one_rounded_once(dtype):
-    # A step that rounds when cast to the narrow dtype: 0.3 is 0.30078125 in bfloat16.
-    w, t = weights(400, scale=3).astype(dtype), np.float64(np.float32(0.3))
+    # A threshold that rounds when cast to the narrow dtype: 0.3 is 0.30078125 in bfloat16.
+    w = weights(400, scale=3).astype(dtype)
+    t = np.float64(np.float32(0.3))
     rounded = exact_soft(w, t).astype(np.float32).astype(dtype)
     np.testing.assert_array_equal(soft(w, np.float32(0.3)), rounded)
     if dtype == np.float32:
@@ -187,7 +191,8 @@ def test_the_narrow_result_is_the_exact_one_rounded_once(dtype):
 def test_values_in_float64():
     w = normal(100)
     with jax.enable_x64(True):
-        v, halved = soft(w, 0.1), shrunk(w, 0.1)
+        v = soft(w, 0.1)
+        halved = shrunk(w, 0.1)
         both = elastic_net(w, 0.5, 2.0, 0.1)
     assert v.dtype == halved.dtype == both.dtype == np.float64
     np.testing.assert_allclose(v, exact_soft(w, 0.1), rtol=1e-14, atol=1e-17)

@@ -193,7 +193,8 @@ def test_zero_lies_in_the_subdifferential_of_the_group_lasso(dtype, axis):
 def test_zero_lies_in_the_subdifferential_of_the_sparse_group_lasso(dtype):
     w = (weights(6, 40) * np.linspace(0.3, 3, 40, dtype=np.float32)).astype(dtype)
     t, share = 0.75, 0.4
-    v, w = float64(sparse_group_lasso(w, share, t)), float64(w)
+    v = float64(sparse_group_lasso(w, share, t))
+    w = float64(w)
     lasso, group = t * share, t * (1 - share) * np.sqrt(6)
     size = np.linalg.norm(v, axis=0, keepdims=True)
     slack = 4 * eps(dtype) * (1 + np.abs(w))
@@ -262,12 +263,15 @@ def test_complex_groups_keep_their_phases():
 @every_axis
 def test_zero_lies_in_the_subdifferential_in_the_metric(dtype, axis):
     # d (w - v) = s sqrt(p) v / |v| where v is not zero, else |d w| <= s sqrt(p).
-    w, d = graded(dtype), float64(metric(6, 40))
+    w = graded(dtype)
+    d = float64(metric(6, 40))
     axes = 0 if axis is None else axis
     t = np.float32({0: 0.5, None: 0.5, 1: 1.6, (0, 1): 0.5}[axis] / d)
     v = group_lasso(w, step=t, axis=axis)
     assert v.dtype == dtype
-    w, v, t = float64(w), float64(v), float64(t)
+    w = float64(w)
+    v = float64(v)
+    t = float64(t)
     size = np.linalg.norm(v, axis=axes, keepdims=True)
     cut = t * np.sqrt(w.size / size.size)
     assert (np.linalg.norm(w / cut, axis=axes, keepdims=True)[size == 0] <= 1 + 1e-6).all()
@@ -302,8 +306,9 @@ def test_the_group_lasso_is_that_of_bisection(dtype, decades):
 
 @every_operator
 @every_dtype
-def test_equal_steps_are_one_step(name, dtype):
-    w, t = graded(dtype), np.linspace(0.2, 1, 40, dtype=np.float32)
+def test_equal_thresholds_are_one_threshold(name, dtype):
+    w = graded(dtype)
+    t = np.linspace(0.2, 1, 40, dtype=np.float32)
     share = 0.4 if name == "sparse_group_lasso" else 0.0
     want = exact_sparse(w, share, float64(t))
     assert 0 < (want == 0).all(axis=0).sum() < 40
@@ -314,8 +319,9 @@ def test_equal_steps_are_one_step(name, dtype):
         assert (abs(float64(v) - want) <= rounding).all()
 
 
-def test_the_shape_of_a_step_says_what_it_is_for():
-    w, t = weights(4, 4, 5), np.linspace(0.1, 0.8, 4, dtype=np.float32)
+def test_the_shape_of_a_threshold_says_what_it_is_for():
+    w = weights(4, 4, 5)
+    t = np.linspace(0.1, 0.8, 4, dtype=np.float32)
     for shape in ((4, 1, 1), (1, 4, 1)):
         v = np.asarray(group_lasso(w, step=t.reshape(shape)))
         full = np.broadcast_to(t.reshape(shape), w.shape)
@@ -339,7 +345,7 @@ def test_one_step_for_a_group_is_a_closed_form(name):
 
 def test_a_group_vanishes_at_its_bound_and_not_above():
     w = np.array([[3.0, 3.0, 3.0], [4.0, 4.0, 4.0]], np.float32)
-    # The dual norm of the first is 0.6^2 + 0.8^2 = 1, that of the others a little less and more.
+    # The first dual norm is 0.6^2 + 0.8^2 = 1; the others are slightly smaller and larger.
     t = 5 * np.array([[1, 1.001, 0.999], [1, 1.001, 0.999]]) / np.sqrt(2) * (1 + 1e-7)
     v = np.asarray(group_lasso(w, step=np.float32(t)))
     np.testing.assert_array_equal(bits(v[:, :2]), 0)
@@ -416,7 +422,8 @@ def test_derivatives_are_finite_at_kinks(name, dtype):
         pushed = jax.jvp(value, (w, t), (w, jnp.ones_like(t)))
         return jax.grad(value, (0, 1))(w, t), jax.hessian(value)(w, t), pushed
 
-    w, t = weights(3, 4).astype(dtype), 0.2 / metric(3, 4)
+    w = weights(3, 4).astype(dtype)
+    t = 0.2 / metric(3, 4)
     w[:, 1] = 0
     t[0] = 0
     t[1] = np.inf
@@ -433,8 +440,9 @@ def test_the_derivative_inside_a_vanished_group_is_zero(shape):
             np.testing.assert_array_equal(slope, 0)
 
 
-def test_steps_for_weights_map_and_scan():
-    w, t = weights(6, 40), 0.3 / metric(6, 40)
+def test_thresholds_for_weights_map_and_scan():
+    w = weights(6, 40)
+    t = 0.3 / metric(6, 40)
     factors = np.linspace(0.0, 2.0, 5, dtype=np.float32)
 
     @jax.jit

@@ -49,8 +49,9 @@ LAYOUTS = [((4, 2, 3), (1, 2)), ((7, 5), -1), ((5, 7), -1), ((3, 3, 2, 5), -1)]
 
 
 @few(("shape", "axis"), LAYOUTS, ids=str)
-def test_singular_values_fall_by_the_step(shape, axis):
-    w, t = weights(*shape), 3.0 if len(shape) == 4 else 1.5
+def test_singular_values_fall_by_the_threshold(shape, axis):
+    w = weights(*shape)
+    t = 3.0 if len(shape) == 4 else 1.5
     v = jax.jit(partial(proximal.nuclear, step=t, axis=axis))(w)
     assert (v.shape, v.dtype) == (shape, np.float32)
     outputs = 6 if axis == (1, 2) else shape[-1]

@@ -11,7 +11,7 @@ import sys
 
 
 def digest(rows):
-    """What tells two tables apart: a hash of all rows in order, and counts of operations.
+    """A fingerprint of a table: a hash of all rows in order, and counts of operations.
 
     Args:
       rows: Pairs of (name, probability, magnitude), the magnitude None where it is not read.

@@ -28,7 +28,7 @@ def observe(keras, torch, r_max, d_max, x, dy):
     layer.build(x.shape)
     layer.gamma.assign([0.5, 1.0, 2.0])
     layer.beta.assign([-1.0, 0.0, 0.25])
-    # Keras averages deviations, into which its epsilon has gone.
+    # Keras averages standard deviations that include its epsilon.
     deviation = np.sqrt(np.array(VAR) + EPS)
     layer.renorm_mean.assign(MEAN)
     layer.renorm_stddev.assign(deviation)

@@ -19,7 +19,8 @@ def figures():
 
     keras.config.set_floatx("float64")
     rng = np.random.default_rng(0)
-    start, gradients = rng.normal(size=6).round(3), rng.normal(size=(STEPS, 6)).round(3)
+    start = rng.normal(size=6).round(3)
+    gradients = rng.normal(size=(STEPS, 6)).round(3)
     paths = {}
     for make in (keras.optimizers.AdamW, keras.optimizers.Adam, keras.optimizers.SGD):
         w = keras.Variable(start)

@@ -1,4 +1,4 @@
-"""Makes ``dropout_torch.json``: what torch makes of kept and of dropped elements.
+"""Makes ``dropout_torch.json``: torch's results for kept and for dropped elements.
 
 Usage: ``python dropout_torch.py > dropout_torch.json`` with torch 2.13.0 on CPU.
 """
@@ -18,7 +18,9 @@ def observe(layer, x):
     """
     import torch
 
-    kept, dropped, masks = torch.full_like(x, torch.nan), torch.full_like(x, torch.nan), []
+    kept = torch.full_like(x, torch.nan)
+    dropped = torch.full_like(x, torch.nan)
+    masks = []
     for seed in range(SEEDS):
         torch.manual_seed(seed)
         given = x.clone().requires_grad_()

@@ -52,7 +52,8 @@ def losses(z, mean, log_var):
     import torch
     from torch.nn import functional
 
-    a, b = torch.tensor(LABELS), torch.tensor(OTHERS)
+    a = torch.tensor(LABELS)
+    b = torch.tensor(OTHERS)
     counted = a >= 0
 
     def smoothed(z, labels=a, alpha=ALPHA):
@@ -78,10 +79,14 @@ def figures():
     import torch
 
     generator = torch.Generator().manual_seed(0)
-    z, other, mean, log_var = (
-        torch.randn(6, n, generator=generator, dtype=torch.float64).round(decimals=3)
-        for n in (5, 5, 3, 3)
-    )
+
+    def draw(columns):
+        return torch.randn(6, columns, generator=generator, dtype=torch.float64).round(decimals=3)
+
+    z = draw(5)
+    other = draw(5)
+    mean = draw(3)
+    log_var = draw(3)
     loss = torch.tensor([0.5, LEVEL, 2.0], dtype=torch.float64)
     return {
         "made_with": {"script": "tests/references/losses_torch.py", "torch": torch.__version__},

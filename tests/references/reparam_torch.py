@@ -29,7 +29,7 @@ def start(layer):
 
 
 def gradient(layer, parameters):
-    """Gradients of a sum whose terms have weights of their own, in torch's layout."""
+    """Gradients of a sum whose terms have different weights, in torch's layout."""
     import torch
 
     w = layer.weight
@@ -38,7 +38,7 @@ def gradient(layer, parameters):
 
 
 def length_normalized(layer, order, dim):
-    """Weight norm with other lengths than those of the weight."""
+    """Weight norm with lengths that differ from the weight's."""
     from torch.nn.utils import parametrizations
 
     v = layer.weight.detach().clone()
@@ -72,7 +72,7 @@ def spectrally_normalized(layer, order, dim):
     row = {"w": flax(w, order), "u": inner._u.tolist(), "steps": []}
     for _ in range(STEPS):
         weights, (slope,) = gradient(layer, [layer.parametrizations.weight.original])
-        # The gradient took a step of its own; the weight of that step is the one of evaluation.
+        # The gradient took one more step; evaluation uses the weight of that step.
         layer.eval()
         state = {"u": inner._u.tolist(), "normalized": flax(layer.weight, order)}
         row["steps"].append({**state, "gradient": flax(slope, order)})
@@ -81,7 +81,7 @@ def spectrally_normalized(layer, order, dim):
 
 
 def after_a_weight_of_zeros():
-    """Whether torch's weight is finite then, and with a good weight again."""
+    """Tells whether torch's weight is finite then, and with a good weight again."""
     import torch
     from torch.nn.utils import parametrizations
 

@@ -36,7 +36,7 @@ def slopes(params, x):
 
 
 def gradient_penalty(params, x):
-    """That of WGAN-GP as everybody writes it."""
+    """The gradient penalty of WGAN-GP, as it is usually written."""
     return ((slopes(params, x).norm(2, dim=1) - 1) ** 2).mean()
 
 

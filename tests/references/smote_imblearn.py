@@ -11,7 +11,7 @@ NEW = 200_000
 
 
 def examples():
-    """Three classes of 12, 7 and 5 examples in random order, rounded to what JSON keeps."""
+    """Three classes of 12, 7 and 5 examples in random order, rounded for JSON."""
     import numpy as np
 
     rng = np.random.default_rng(7)
@@ -29,7 +29,7 @@ def main():
     x, labels = examples()
     balanced = SMOTE(k_neighbors=NEIGHBORS, random_state=0).fit_resample(x, labels)[1]
     sampler = SMOTE(sampling_strategy={1: 7 + NEW}, k_neighbors=NEIGHBORS, random_state=0)
-    new, new_labels = (part[24:] for part in sampler.fit_resample(x, labels))
+    new, new_labels = [part[24:] for part in sampler.fit_resample(x, labels)]
     members = x[labels == 1]
     nearest = sampler.nn_k_.fit(members).kneighbors(members, return_distance=False)[:, 1:]
     figures = {

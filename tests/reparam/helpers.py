@@ -1,10 +1,10 @@
-"""Kernels of layers, and float64 matrices of them."""
+"""Kernels of layers, and their float64 matrices."""
 
 import numpy as np
 
 from tests.normalization.helpers import draw
 
-# Kernels of a projection of attention, Dense, Conv, a transposed ConvTranspose, and a vector.
+# Kernels of an attention projection, Dense, Conv, a transposed ConvTranspose, and a vector.
 KERNELS = [((8, 2, 3), (1, 2)), ((6, 5), -1), ((3, 2, 4, 5), -1), ((3, 2, 5, 4), 2), ((7,), ())]
 DTYPES = ("bfloat16", "float32", "float16")
 ROUNDING = {"float32": 1e-6, "bfloat16": 8e-3, "float16": 1e-3}

@@ -65,7 +65,9 @@ def test_there_is_one_step_by_default():
 def test_spectral_norm_equals_torch(row):
     """Step by step, with its gradient: torch divides by what evaluation without a step has."""
     row = row["spectral_norm"]
-    w, u, weights = (np.asarray(row[k], np.float32) for k in ("w", "u", "weights"))
+    w = np.asarray(row["w"], np.float32)
+    u = np.asarray(row["u"], np.float32)
+    weights = np.asarray(row["weights"], np.float32)
 
     @jax.jit
     def step(w, u):
@@ -104,6 +106,7 @@ def test_sigma_of_kernels_of_other_shapes(shape):
     np.testing.assert_allclose(reached, largest_singular_value(w), rtol=1e-3)
 
 
+@pytest.mark.exhaustive
 def test_sigma_of_a_large_kernel():
     """Blocks that are not orthogonalized leave it 2e-4 off in float32 for 1024 outputs."""
     w = kernel(600, 600) - np.float32(0.3)
@@ -129,7 +132,8 @@ def test_the_first_vector_of_a_bad_weight_is_random(bad):
 
 def test_it_recovers_after_a_weight_of_zeros():
     """Flax and Haiku store zeros for ever; torch and Equinox are never finite again."""
-    w, zero = kernel(6, 5), np.zeros((6, 5), np.float32)
+    w = kernel(6, 5)
+    zero = np.zeros((6, 5), np.float32)
     u = vector(KEY, w)
     y, (gradient,), kept = with_gradients(
         lambda w: reparam.spectral_norm(w, u), SLOPE, zero, has_aux=True
@@ -257,8 +261,8 @@ def test_wrong_arguments_raise():
     refuses(TypeError, "`w` must have a floating-point dtype", first, np.ones((2, 2), int))
     refuses(TypeError, "`key` must be a PRNG key", reparam.spectral_norm_vector, 0, w)
     for function, end in (
-        (partial(reparam.spectral_norm, u=U), "0 evaluates with `u` as it is"),
-        (partial(reparam.spectral_norm_sigma, u=U), "0 takes `u` as it is"),
+        (partial(reparam.spectral_norm, u=U), "0 evaluates with the given `u`"),
+        (partial(reparam.spectral_norm_sigma, u=U), "0 uses the given `u`"),
         (first, "0 draws a vector without looking further"),
     ):
         message = f"`steps` must be at least 0, got -1; {end}"

@@ -53,13 +53,15 @@ def test_one_number_is_the_length_of_all():
 
 def test_the_gradient_of_weight_norm_is_that_of_the_paper():
     """Salimans and Kingma, equation 3."""
-    v, scale = kernel(6, 5), np.linspace(0.5, 2, 5, dtype=np.float32)
+    v = kernel(6, 5)
+    scale = np.linspace(0.5, 2, 5, dtype=np.float32)
 
     def function(v, scale):
         return reparam.weight_norm(v, scale=scale)
 
     _, (of_v, of_scale) = with_gradients(function, SLOPE, v, scale)
-    v, g = wide(v), wide(scale)
+    v = wide(v)
+    g = wide(scale)
     norm = np.linalg.norm(v, axis=0)
     expected = np.sum(SLOPE * v, axis=0) / norm
     np.testing.assert_allclose(of_scale, expected, rtol=1e-5)
@@ -87,7 +89,9 @@ def test_a_zero_column_stays_zero_without_a_gradient(dtype):
     """torch and Equinox: NaN out and a NaN gradient. Flax: a gradient of 2e6, in float16 NaN."""
     v = kernel(6, 5)
     v[:, 2] = 0
-    v, scale, slope = v.astype(dtype), np.full(5, 2.0, np.float32), SLOPE.astype(dtype)
+    v = v.astype(dtype)
+    scale = np.full(5, 2.0, np.float32)
+    slope = SLOPE.astype(dtype)
 
     def function(v, scale):
         return reparam.weight_norm(v, scale=scale)
@@ -172,7 +176,8 @@ def test_weight_standardization_is_mean_0_and_variance_1(shape, axis, dtype):
 
 
 def test_the_gradient_of_weight_standardization():
-    w, scale = kernel(6, 5), np.linspace(0.5, 2, 5, dtype=np.float32)
+    w = kernel(6, 5)
+    scale = np.linspace(0.5, 2, 5, dtype=np.float32)
 
     def function(w, scale):
         return reparam.weight_standardization(w, scale=scale, eps=0.5)
@@ -231,7 +236,8 @@ def test_the_scale_of_brock_keeps_the_variance_of_independent_inputs(shape, axis
 
 
 def test_wrong_arguments_raise():
-    integers, w = np.ones((2, 3), np.int32), kernel(2, 3)
+    integers = np.ones((2, 3), np.int32)
+    w = kernel(2, 3)
 
     def weight_norm(v, **options):
         return reparam.weight_norm(v, **({"scale": 1.0} | options))

@@ -1,4 +1,4 @@
-"""A network that smoothness is asked of, with its derivatives in float64."""
+"""A network for penalties of smoothness, with its derivatives in float64."""
 
 import json
 import pathlib
@@ -27,7 +27,8 @@ def small(outputs=3, batch=5):
 
 def jacobians(params, x):
     """The Jacobians of :func:`network` in float64, ``[batch, outputs, inputs]``."""
-    (w1, w2), x = ([np.float64(w) for w in params], np.float64(x))
+    w1, w2 = [np.float64(w) for w in params]
+    x = np.float64(x)
     slopes = 1 - np.tanh(x @ w1) ** 2
     return np.einsum("ih,nh,ho->noi", w1, slopes, w2)
 

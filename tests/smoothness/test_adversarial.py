@@ -44,7 +44,8 @@ def ends(w, x, radius):
 
 
 def test_many_steps_reach_the_first_eigenvector():
-    w, rows = normal(4, 3), normal(6, 4, seed=1)
+    w = normal(4, 3)
+    rows = normal(6, 4, seed=1)
     with jax.enable_x64(True):
         for radius in (0.0, 0.1, 2.0):
             for x in rows:
@@ -56,13 +57,16 @@ def test_many_steps_reach_the_first_eigenvector():
 
 def test_one_step_is_one_product_with_the_curvature():
     """From a direction that is known: with no steps, the divergence tells which it was."""
-    w, x = normal(2, 3), normal(1, 2, seed=1)
+    w = normal(2, 3)
+    x = normal(1, 2, seed=1)
     angles = np.linspace(0, 2 * np.pi, 200_001)
     circle = np.stack([np.cos(angles), np.sin(angles)], axis=1)
-    p, log_p = softmax(x @ w), log_softmax(x @ w)
+    p = softmax(x @ w)
+    log_p = log_softmax(x @ w)
     values = np.sum(p * (log_p - log_softmax((x + 0.5 * circle) @ w, axis=-1)), axis=-1)
     with jax.enable_x64(True):
-        start, after = (float(linear(w, x, 0.5, steps=steps)[0]) for steps in (0, 1))
+        start = float(linear(w, x, 0.5, steps=0)[0])
+        after = float(linear(w, x, 0.5, steps=1)[0])
     crossings = np.flatnonzero(np.diff(np.sign(values - start)))
     stepped = circle[crossings] @ curvature(w, x[0])
     stepped /= np.linalg.norm(stepped, axis=1, keepdims=True)
@@ -71,14 +75,17 @@ def test_one_step_is_one_product_with_the_curvature():
     assert after > start
 
 
+@pytest.mark.exhaustive
 def test_more_steps_find_worse_directions():
-    w, x = np.float32(normal(20, 5)), np.float32(normal(64, 20, seed=1))
+    w = np.float32(normal(20, 5))
+    x = np.float32(normal(64, 20, seed=1))
     values = [float(linear(w, x, 0.3, steps=steps)[0]) for steps in (0, 1, 2, 3)]
     assert 0 < values[0] < values[1] < values[2] < values[3]
 
 
 def test_one_step_is_taken_unless_told():
-    w, x = np.float32(normal(20, 5)), np.float32(normal(8, 20, seed=1))
+    w = np.float32(normal(20, 5))
+    x = np.float32(normal(8, 20, seed=1))
 
     @jax.jit
     def values(x):
@@ -91,7 +98,8 @@ def test_one_step_is_taken_unless_told():
 
 
 def test_the_gradient_holds_the_direction_and_the_left_side():
-    w, x = normal(4, 3), normal(1, 4, seed=1)
+    w = normal(4, 3)
+    x = normal(1, 4, seed=1)
     with jax.enable_x64(True):
         gradient = np.asarray(linear(w, x, 0.5, steps=300)[1])
     p = softmax(x @ w, axis=-1)
@@ -102,7 +110,8 @@ def test_the_gradient_holds_the_direction_and_the_left_side():
 
 
 def test_the_mean_runs_over_examples():
-    w, x = normal(4, 3), normal(6, 4, seed=1)
+    w = normal(4, 3)
+    x = normal(6, 4, seed=1)
     with jax.enable_x64(True):
         value = float(linear(w, x, 0.5, steps=300)[0])
     # Each example may have gone to either end.
@@ -111,7 +120,8 @@ def test_the_mean_runs_over_examples():
 
 
 def test_positions_count_like_examples():
-    w, x = np.float32(normal(4, 3)), np.float32(normal(2, 5, 4, seed=1))
+    w = np.float32(normal(4, 3))
+    x = np.float32(normal(2, 5, 4, seed=1))
 
     @jax.jit
     def values(x):
@@ -156,7 +166,8 @@ def test_one_class_and_no_examples():
 
 def test_excluded_classes_contribute_nothing():
     """A logit of minus infinity has no share on both sides."""
-    w, x = np.float32(normal(4, 3)), np.float32(normal(5, 4, seed=1))
+    w = np.float32(normal(4, 3))
+    x = np.float32(normal(5, 4, seed=1))
 
     def excluded(x):
         return jnp.concatenate([x @ w, jnp.full((len(x), 1), -jnp.inf)], axis=1)

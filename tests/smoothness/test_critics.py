@@ -71,7 +71,8 @@ def test_penalties_equal_torch(name, keep):
 
 def test_points_are_spread_evenly_between_each_pair():
     """The norm of a gradient that is the point itself tells where the point is."""
-    real, fake = np.full((4000, 1), 3.0, np.float32), np.full((4000, 1), 1.0, np.float32)
+    real = np.full((4000, 1), 3.0, np.float32)
+    fake = np.full((4000, 1), 1.0, np.float32)
     # E (z - t)^2 with z uniform on [1, 3] is 1/3 + (2 - t)^2.
     for target in (0.0, 2.0, 3.0):
         want, spread = 1 / 3 + (2 - target) ** 2, 2.2 / np.sqrt(len(real))
@@ -81,7 +82,8 @@ def test_points_are_spread_evenly_between_each_pair():
 
 def test_each_example_has_one_point_on_its_line():
     """All coordinates of an example mix alike: between corners the difference stays constant."""
-    real, fake = np.ones((50, 2), np.float32), np.zeros((50, 2), np.float32)
+    real = np.ones((50, 2), np.float32)
+    fake = np.zeros((50, 2), np.float32)
 
     def critic(x):
         return (x[:, 0] - x[:, 1]) ** 2
@@ -96,7 +98,8 @@ def test_each_example_has_one_point_on_its_line():
 @few("dtype", DTYPES, ids=str)
 def test_a_head_of_zeros_is_finite(dtype):
     """The norm's derivative at a zero gradient is NaN in plain JAX; torch gives 0, and so do we."""
-    real, fake = np.ones((4, 3), dtype), np.zeros((4, 3), dtype)
+    real = np.ones((4, 3), dtype)
+    fake = np.zeros((4, 3), dtype)
 
     def value(head):
         return smoothness.gradient_penalty(

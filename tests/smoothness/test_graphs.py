@@ -28,7 +28,7 @@ def knn(x, neighbors, length_scale):
 
 
 def naive_laplacian(f, w):
-    """The double sum as it is written."""
+    """The double sum, as in the equation."""
     f = float64(f).reshape(len(f), -1)
     return sum(
         float(w[i, j]) * np.sum((f[i] - f[j]) ** 2) for i in range(len(f)) for j in range(len(f))
@@ -44,14 +44,16 @@ def dense(found):
 
 @few("shape", [(6, 2, 2), (1, 3), (6,), (6, 3)], ids=str)
 def test_the_laplacian_is_the_double_sum(shape):
-    f, w = normal(*shape), abs(normal(shape[0], shape[0], seed=1))
+    f = normal(*shape)
+    w = abs(normal(shape[0], shape[0], seed=1))
     value, _ = laplacian(np.float32(f), np.float32(w))
     assert value.dtype == np.float32
     np.testing.assert_allclose(value, naive_laplacian(f, w), rtol=1e-5)
 
 
 def test_the_laplacian_of_a_symmetric_graph_is_twice_the_trace():
-    f, w = normal(7, 3), abs(normal(7, 7, seed=1))
+    f = normal(7, 3)
+    w = abs(normal(7, 7, seed=1))
     w = w + w.T
     matrix = np.diag(w.sum(axis=1)) - w
     with jax.enable_x64(True):
@@ -61,7 +63,8 @@ def test_the_laplacian_of_a_symmetric_graph_is_twice_the_trace():
 
 
 def test_neighbors_are_the_dense_graph_with_zeros_elsewhere():
-    x, f = np.float32(normal(12, 2)), np.float32(normal(12, 3, seed=1))
+    x = np.float32(normal(12, 2))
+    f = np.float32(normal(12, 3, seed=1))
     found = knn(x, 4, 0.8)
     w = dense(found)
     one_way = w + w.T
@@ -139,7 +142,7 @@ def test_blocks_of_rows_find_the_same_neighbors(monkeypatch):
 
 
 def test_ties_and_identical_points():
-    """Nobody is its own neighbor, the identical are, and the first of a tie come first."""
+    """No row is its own neighbor, identical rows are, and the first of a tie come first."""
     same = knn(np.ones((5, 2), np.float32), 2, 1.0)
     np.testing.assert_array_equal(same.indices, [[1, 2], [0, 2], [0, 1], [0, 1], [0, 1]])
     np.testing.assert_array_equal(same.weights, np.ones((5, 2)))
@@ -170,7 +173,8 @@ def test_lengths_count_as_the_bounds_they_are_beyond():
 def test_differences_are_not_held():
     """The bytes that the compiled programs hold, of some 8 million that the differences have."""
     n, d = 256, 32
-    x, w = jax.ShapeDtypeStruct((n, d), np.float32), jax.ShapeDtypeStruct((n, n), np.float32)
+    x = jax.ShapeDtypeStruct((n, d), np.float32)
+    w = jax.ShapeDtypeStruct((n, n), np.float32)
     differences = n * n * d * 4
 
     def held(function, *inputs):

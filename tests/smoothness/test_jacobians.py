@@ -7,7 +7,7 @@ import pytest
 
 from jaxreg import smoothness
 from tests.arrays import NARROW, assert_derivatives, assert_finite, float64, normal
-from tests.helpers import few
+from tests.helpers import few, first_of
 from tests.smoothness.helpers import (
     TORCH_PARAMS,
     TORCH_X,
@@ -48,7 +48,8 @@ def test_exact_is_the_norm_of_the_jacobian(outputs, batch):
 
 @pytest.mark.parametrize("shape", [(20, 30), (30, 20)], ids=["columns", "rows"])
 def test_exact_takes_many_passes_in_a_loop(shape):
-    w, x = normal(*shape), normal(2, shape[0], seed=1)
+    w = normal(*shape)
+    x = normal(2, shape[0], seed=1)
     value = jax.jit(lambda x: smoothness.jacobian_exact(lambda x: x @ np.float32(w), x))
     np.testing.assert_allclose(value(np.float32(x)), np.sum(w**2), rtol=1e-5)
     assert_derivatives(
@@ -75,7 +76,7 @@ def test_exact_takes_any_axes():
     np.testing.assert_allclose(values(), [np.sum(w**2), 9, 0, 0], rtol=1e-5)
 
 
-@pytest.mark.parametrize("outputs", [2, 5], ids=["rows", "columns"])
+@first_of("outputs", [2, 5], ids=["rows", "columns"])
 def test_exact_has_first_and_second_derivatives(outputs):
     (w1, w2), x = small(outputs, 3)
     point = [float64(w) for w in (w1, w2, x)]
@@ -138,7 +139,7 @@ def drawn(estimate, f, x, number, **options):
 @every_estimate
 @pytest.mark.parametrize(("probes", "number"), [(3, 4000), (17, 700)], ids=["3", "17"])
 def test_estimates_are_unbiased(estimate, probes, number):
-    """Within 5 standard errors of the exact norm; that of 0.9 times the function is rejected."""
+    """Within 5 standard errors of the exact norm; the norm of 0.9 times the function is not."""
     params, x = small()
     program = jax.jit(
         lambda x: drawn(estimate, lambda x: network(params, x), x, number, probes=probes)
@@ -208,7 +209,7 @@ def test_probes_and_examples_have_directions_of_their_own(estimate):
             drawn(estimate, f, repeated, 4000),
         )
 
-    one, probes, many = (float64(sample).var() for sample in values(x))
+    one, probes, many = [float64(sample).var() for sample in values(x)]
     assert 3.4 < one / probes < 4.7  # The standard error of the ratio is about 0.13.
     assert 13 < one / many < 19
 

@@ -1,4 +1,4 @@
-"""Data to train on in a blink, and finished studies made up for what a study hands over."""
+"""Small data that train fast, and made-up results of finished studies."""
 
 import dataclasses
 import io
@@ -32,7 +32,7 @@ def blobs(seed):
 
 
 def shaped(*shape):
-    """The clouds as rows of another shape, with a scale to undo."""
+    """The clouds as rows of another shape, with a mean and a deviation."""
 
     def split(seed):
         found = blobs(seed)
@@ -41,13 +41,13 @@ def shaped(*shape):
             part[:, :1].reshape(-1, *(1,) * len(shape)) * row if part.ndim == 2 else part
             for part in found[:6]
         ]
-        return data.Split(*rows, mean=row, deviation=2 * row)
+        return data.Split(*rows, mean=row, stddev=2 * row)
 
     return split
 
 
 def words(seed):
-    """Texts of five words, one of which tells the label, behind padding and the unknown word."""
+    """Texts of five words, one of which determines the label; ids 0 and 1 are no words."""
     rng = np.random.default_rng(seed)
 
     def rows(count):
@@ -60,7 +60,7 @@ def words(seed):
     return data.Split(*rows(50), *rows(30), *rows(40))
 
 
-# Data of every kind of rows, with the size of its vocabulary.
+# Data for every kind of row, with the size of its vocabulary.
 KINDS = {
     "table": (blobs, 0),
     "series": (shaped(4, 2), 0),
@@ -130,7 +130,7 @@ VOID = {"meta", "br"}
 
 
 class Page(HTMLParser):
-    """Checks the nesting of tags while it notes what the tests ask for."""
+    """Checks the nesting of tags and collects tags and text for the tests."""
 
     def __init__(self, text):
         super().__init__()
@@ -160,7 +160,7 @@ class Page(HTMLParser):
 
 
 def with_curves(**curves):
-    """A study whose baseline and L1 arm have curves of their own, the same for every seed."""
+    """A study whose first arms have the given curves, the same for every seed."""
     study = make_study()
     arms = list(study.arms)
     for index, (train, validation) in enumerate(curves.values()):

@@ -15,10 +15,10 @@ def test_the_shape_of_a_row_tells_its_kind(name):
 @pytest.mark.parametrize("shape", [(12,), (4, 3), (2, 3, 2)])
 def test_rows_of_any_shape_are_standardized_and_lead_back(shape):
     x = np.arange(2400.0).reshape(200, *shape)
-    split = data.stratified(x, np.arange(200) % 2, train_size=60)(0)
+    split = data.stratified_split(x, np.arange(200) % 2, train_size=60)(0)
     np.testing.assert_allclose(split.train_x.mean(axis=0), np.zeros(shape), atol=1e-5)
     back = np.concatenate([split.train_x, split.validation_x, split.test_x])
-    back = back * split.deviation + split.mean
+    back = back * split.stddev + split.mean
     back = back[np.argsort(back.reshape(200, -1)[:, 0])]
     np.testing.assert_allclose(back, x, rtol=1e-4, atol=1e-2)
 
@@ -40,14 +40,14 @@ def test_rows_of_other_shapes_raise():
     with pytest.raises(ValueError, match=r"Rows must be one of table .*, got shape \(\)"):
         data.kind(np.ones(3))
     with pytest.raises(ValueError, match=r"may also be a series .time, channels. or an image"):
-        data.stratified(np.ones((200, 1, 1, 1, 1)), np.arange(200) % 2, train_size=60)
+        data.stratified_split(np.ones((200, 1, 1, 1, 1)), np.arange(200) % 2, train_size=60)
 
 
 def test_splits_are_disjoint_and_keep_the_share_of_every_class():
     # The first feature is the number of the row, which standardizing keeps apart.
     y = np.repeat([0, 1, 2], [100, 200, 300])
     x = np.stack([np.arange(600.0), np.ones(600)], axis=1)
-    split = data.stratified(x, y, train_size=120)(3)
+    split = data.stratified_split(x, y, train_size=120)(3)
     assert split.sizes == (120, 120, 360)
     parts = [split.train_x, split.validation_x, split.test_x]
     assert len(np.unique(np.concatenate(parts)[:, 0])) == 600
@@ -61,7 +61,7 @@ def test_splits_are_disjoint_and_keep_the_share_of_every_class():
 def test_no_seed_chooses_on_the_test_rows_of_another(load):
     # Undoing the scales is not exact, so rows are told apart by where they come from.
     numbers = np.stack([np.arange(600.0), np.ones(600)], axis=1)
-    split = data.stratified(numbers, np.arange(600) % 3, train_size=120)
+    split = data.stratified_split(numbers, np.arange(600) % 3, train_size=120)
     chosen = set()
     tested = set()
     for seed in range(8):
@@ -98,23 +98,23 @@ def test_the_sizes_of_the_default_splits():
 )
 def test_data_that_cannot_be_split_raises(x, y, message):
     with pytest.raises(ValueError, match=message):
-        data.stratified(x, y, train_size=60)
+        data.stratified_split(x, y, train_size=60)
 
 
 def test_fifty_rows_are_left_for_each_of_validation_and_test():
     x = np.random.default_rng(0).normal(size=(200, 2))
     y = np.arange(200) % 2
-    assert data.stratified(x, y, train_size=100)(0).sizes == (100, 50, 50)
-    assert data.stratified(x, y, train_size=70)(0).sizes == (70, 65, 65)
+    assert data.stratified_split(x, y, train_size=100)(0).sizes == (100, 50, 50)
+    assert data.stratified_split(x, y, train_size=70)(0).sizes == (70, 65, 65)
     with pytest.raises(ValueError, match=r"`train_size` must be from 2 to 100, .*, got 101"):
-        data.stratified(x, y, train_size=101)
+        data.stratified_split(x, y, train_size=101)
 
 
 def test_text_is_split_as_other_rows_are():
     split = data.text(train_size=500)(0)
     assert split.sizes == (500, 500, 1000)
     assert split.train_x.dtype == np.int32
-    assert (split.mean, split.deviation) == (0, 1)
+    assert (split.mean, split.stddev) == (0, 1)
     np.testing.assert_array_equal(split.test_x, data.text(train_size=500)(1).test_x)
 
 
@@ -142,7 +142,7 @@ def test_the_tasks_train_as_documented():
 def test_features_are_standardized_with_the_training_rows_alone():
     x = np.random.default_rng(0).normal(5, 3, (300, 2)).astype(np.float32)
     x[:, 1] = 7
-    split = data.stratified(x, np.arange(300) % 2, train_size=60)(0)
+    split = data.stratified_split(x, np.arange(300) % 2, train_size=60)(0)
     np.testing.assert_allclose(split.train_x.mean(axis=0), 0, atol=1e-5)
     np.testing.assert_allclose(split.train_x.std(axis=0), [1, 0], atol=1e-5)
     assert abs(split.test_x[:, 0].mean()) > 1e-4
@@ -151,7 +151,7 @@ def test_features_are_standardized_with_the_training_rows_alone():
 
 def test_small_features_are_standardized_too():
     x = np.random.default_rng(0).normal(0, 1e-3, (300, 2)).astype(np.float32)
-    split = data.stratified(x, np.arange(300) % 2, train_size=60)(0)
+    split = data.stratified_split(x, np.arange(300) % 2, train_size=60)(0)
     np.testing.assert_allclose(split.train_x.std(axis=0), 1, atol=1e-4)
 
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from jaxreg.study import figures, summary
 from tests.study.helpers import Page, make_study
 
-BLUE, VERMILLION = "#0072b2", "#d55e00"
+BLUE, VERMILION = "#0072b2", "#d55e00"
 
 
 def test_figures_show_the_digits_of_the_data():
@@ -51,7 +51,7 @@ def test_the_forest_has_an_interval_and_a_mean_for_every_arm(drawn):
     axes, words, size, margins = drawn[0]
     zero, *rest = lines(axes)
     np.testing.assert_array_equal(zero[0], [0, 0])
-    colors = [BLUE, figures.MUTED, VERMILLION, BLUE]
+    colors = [BLUE, figures.MUTED, VERMILION, BLUE]
     for row, arm in enumerate(study.arms[1:]):
         mean, low, high = 100 * np.array(arm.difference)
         interval = rest[2 * row]
@@ -90,7 +90,7 @@ def test_the_gap_goes_from_test_to_train(drawn):
             np.testing.assert_allclose(part[0], value)
             np.testing.assert_array_equal(part[1], row)
             assert part[4] == marker
-        assert (square[2], dot[2]) == (VERMILLION, figures.INK)
+        assert (square[2], dot[2]) == (VERMILION, figures.INK)
         assert f"{arm.name} train {train:.1f}, test {test:.1f}" in words.description
     assert axes.get_ylim() == (4.6, -0.6)
 
@@ -106,7 +106,7 @@ def test_loss_curves_have_one_scale_and_a_band_over_seeds(drawn):
         assert axes.get_xlim() == (1, 5)
         train, validation = lines(axes)
         for line, loss, color in (
-            (train, arm.train_loss, VERMILLION), (validation, arm.validation_loss, BLUE),
+            (train, arm.train_loss, VERMILION), (validation, arm.validation_loss, BLUE),
         ):  # fmt: skip
             np.testing.assert_array_equal(line[0], [1, 2, 3, 4, 5])
             np.testing.assert_allclose(line[1], loss.mean(axis=1), rtol=1e-6)

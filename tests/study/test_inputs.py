@@ -1,4 +1,4 @@
-"""What a recipe does to a batch before the model sees it."""
+"""Changes of a batch by a recipe, before the model sees it."""
 
 import math
 
@@ -32,7 +32,7 @@ def batch_for(name):
 
 
 def written(name, batch, strength):
-    """What the lines for a program make of a batch."""
+    """The batch after the lines for a program ran."""
     names = {**MODULES, "key": KEY, **batch._asdict()}
     exec(inputs.INPUTS[name].code.format(key="key", strength=strength, num_classes=3), names)
     return names["x"], names["labels"]
@@ -53,7 +53,7 @@ def test_the_program_changes_a_batch_as_the_study_does(name):
     assert (np.asarray(expected) != batch.x).any()
     assert expected.dtype == batch.x.dtype
     assert labels.ndim == (2 if name in inputs.MIXING else 1)
-    assert inputs.changed(KEY, Recipe(**{name: 0.5}), (), batch) is batch
+    assert inputs.change_batch(KEY, Recipe(**{name: 0.5}), (), batch) is batch
 
 
 @pytest.mark.parametrize("name", [n for n in inputs.INPUTS if n not in inputs.MIXING])
@@ -63,7 +63,7 @@ def test_a_traced_strength_of_zero_changes_nothing(name):
     @jax.jit
     def change(x, strength):
         recipe = Recipe(**{name: strength})
-        return inputs.changed(KEY, recipe, (name,), batch._replace(x=x)).x
+        return inputs.change_batch(KEY, recipe, (name,), batch._replace(x=x)).x
 
     np.testing.assert_allclose(change(batch.x, np.float32(0)), batch.x, rtol=1e-6, atol=1e-6)
 
@@ -74,7 +74,7 @@ def changed(batch, **strengths):
 
     @jax.jit
     def change(x):
-        found = inputs.changed(KEY, recipe, recipe.structure, batch._replace(x=x))
+        found = inputs.change_batch(KEY, recipe, recipe.structure, batch._replace(x=x))
         return found.x, found.labels
 
     found, labels = change(batch.x)
@@ -95,9 +95,9 @@ def test_words_become_unknown_at_their_rate_and_padding_stays():
 def test_series_are_warped_as_they_were_measured(level, name):
     """The scales of the features do not show: a constant stays one in time, zero stays zero."""
     batch = some_batch((5, 9, 2))
-    flat = np.zeros_like(batch.x) + (level - batch.mean) / batch.deviation
+    flat = np.zeros_like(batch.x) + (level - batch.mean) / batch.stddev
     found = changed(batch._replace(x=flat), **{name: 0.5})
-    np.testing.assert_allclose(found.x * batch.deviation + batch.mean, level, atol=1e-5)
+    np.testing.assert_allclose(found.x * batch.stddev + batch.mean, level, atol=1e-5)
 
 
 def test_images_are_moved_as_they_were_before_standardizing():
@@ -105,8 +105,8 @@ def test_images_are_moved_as_they_were_before_standardizing():
     batch = some_batch((5, 9, 9, 1))
     pixels = np.zeros((5, 9, 9, 1), np.float32)
     pixels[:, 3:6, 3:6] = 1.0
-    found = changed(batch._replace(x=(pixels - batch.mean) / batch.deviation), augmentation=0.1)
-    moved = found.x * batch.deviation + batch.mean
+    found = changed(batch._replace(x=(pixels - batch.mean) / batch.stddev), augmentation=0.1)
+    moved = found.x * batch.stddev + batch.mean
     np.testing.assert_allclose(moved[:, [0, -1]], 0, atol=1e-6)
     np.testing.assert_allclose(moved[:, :, [0, -1]], 0, atol=1e-6)
     assert (abs(moved - pixels).max(axis=(1, 2, 3)) > 0.05).all()
@@ -136,7 +136,7 @@ def test_changes_come_in_their_order_with_keys_and_strengths_of_their_own(monkey
     monkeypatch.setattr(inputs, "INPUTS", {name: fake(name) for name in inputs.INPUTS})
     batch = some_batch()
     recipe = Recipe(mixup=0.4, cutout=0.2, jitter=0.3)
-    found = inputs.changed(KEY, recipe, ("mixup", "jitter", "dropout", "cutout"), batch)
+    found = inputs.change_batch(KEY, recipe, ("mixup", "jitter", "dropout", "cutout"), batch)
     assert [(name, strength) for name, _, strength in calls] == [
         ("cutout", 0.2), ("jitter", 0.3), ("mixup", 0.4),
     ]  # fmt: skip
@@ -145,5 +145,5 @@ def test_changes_come_in_their_order_with_keys_and_strengths_of_their_own(monkey
     np.testing.assert_array_equal(found.labels, batch.labels + 3)
     assert found.num_classes == 3
     # A technique draws from the same key whatever else is on.
-    inputs.changed(KEY, recipe, ("mixup",), batch)
+    inputs.change_batch(KEY, recipe, ("mixup",), batch)
     assert calls[-1] == calls[-2]

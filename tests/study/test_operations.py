@@ -50,7 +50,7 @@ def test_operations_draw_by_themselves_and_in_their_order():
         first = Policy(("cutout",), (0.5,), (0.5,))
         return apply_policy(KEY, policy, x), apply_policy(KEY, first, x)
 
-    moved, first = map(np.asarray, both(x))
+    moved, first = jax.device_get(both(x))
     cut = (first != x).any(axis=(1, 2, 3))
     noisy = (moved != first).any(axis=(1, 2, 3))
     shares = [float((a & b).mean()) for a in (cut, ~cut) for b in (noisy, ~noisy)]
@@ -87,7 +87,7 @@ def test_a_policy_hands_the_scale_and_the_magnitude_on(monkeypatch):
     given = []
 
     def change(key, batch, size):
-        given.append((batch.mean, batch.deviation, size, jax.random.key_data(key)))
+        given.append((batch.mean, batch.stddev, size, jax.random.key_data(key)))
         return batch.x + size, batch.labels
 
     fake = operations.Operation(change, ("table",), 0.1, 1.0)
@@ -96,7 +96,7 @@ def test_a_policy_hands_the_scale_and_the_magnitude_on(monkeypatch):
     @jax.jit
     def moved(x):
         policy = Policy(("second", "first"), (1.0, 10.0), (1, 1.0))
-        x = apply_policy(KEY, policy, x, mean=3.0, deviation=2.0)
+        x = apply_policy(KEY, policy, x, mean=3.0, stddev=2.0)
         return x, given
 
     x, calls = moved(ROWS["table"])

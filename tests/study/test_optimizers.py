@@ -37,7 +37,7 @@ def train(tx, recipe, params, steps=6):
         return (optax.apply_updates(now, updates), state), None
 
     now, state = jax.lax.scan(step, (params, tx.init(params)), length=steps)[0]
-    return optimizers.evaluated(recipe, state, now)
+    return optimizers.params_to_evaluate(recipe, state, now)
 
 
 def by_program(recipe):

@@ -1,4 +1,4 @@
-"""What the terminal shows while a study trains."""
+"""The display in the terminal while a study trains."""
 
 import io
 

@@ -105,7 +105,7 @@ def test_the_recipe_reports_on_rows_that_it_did_not_stop_on(data):
 @pytest.mark.parametrize("name", ["cutout", "jitter", "rotate"])
 def test_the_program_knows_the_scale_where_an_operation_asks_for_it(name):
     code = recipe_code.source(with_recipe(Recipe(policy=Policy((name,), (0.1,), (0.5,)))))
-    assert ("deviation" in code.split("EPOCHS", 1)[1]) == (name == "rotate")
+    assert ("mean, stddev" in code.split("EPOCHS", 1)[1]) == (name == "rotate")
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_the_program_knows_the_scale_where_an_operation_asks_for_it(name):
 )
 def test_what_stands_in_for_other_data_has_rows_of_its_kind(recipe, named):
     code = recipe_code.source(with_recipe(RECIPES[recipe], "data of my own"))
-    assert f"# For the data stand in {named}, for the model a small network." in code
+    assert f"# Replace the data, here {named}, and the small network by your own." in code
     own = recipe_code.source(with_recipe(RECIPES[recipe], named))
     middle = own.split("EPOCHS", 1)[1].split("class ", 1)[1].split("def load_data", 1)[0]
     assert middle in code

@@ -1,4 +1,4 @@
-"""What a study prints and writes."""
+"""Output and files of a study."""
 
 import csv
 import dataclasses
@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from jaxreg.study import histories, page, report, summary
-from jaxreg.training.diagnosis import Verdict, diagnose
+from jaxreg.cli import histories
+from jaxreg.diagnosis import Verdict, diagnose
+from jaxreg.study import page, report, summary
 from tests.study.helpers import (
     EPOCHS,
     SEEDS,
@@ -67,7 +68,7 @@ def test_the_table_has_a_row_per_arm_and_says_what_is_noise():
     assert "-2.00 [-3.00, -1.00]  lower" in rows["batch_norm"]
     words = text.replace("\n", " ")
     assert "not distinguishable (n.d.): the 95% interval" in words
-    assert "diagnosis: what the losses by themselves tell" in words
+    assert "diagnosis: too little or too much regularization, overfitting or" in words
     assert "±: 95% interval of the mean over seeds" in words
     assert "not over new test data, and are not adjusted for the number of arms" in words
     assert "A remark on the way." in text

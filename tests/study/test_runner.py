@@ -235,16 +235,16 @@ def test_the_loss_is_the_sum_of_its_parts(monkeypatch):
     """Cross entropy after the changes of the batch, terms, what was sown, and flooding."""
     keys = {}
 
-    def policy(key, policy, x, *, mean, deviation):
+    def policy(key, policy, x, *, mean, stddev):
         keys["policy"] = key
-        return x * policy.magnitudes[0] + mean / deviation
+        return x * policy.magnitudes[0] + mean / stddev
 
-    def changed(key, recipe, names, batch):
+    def change_batch(key, recipe, names, batch):
         keys["inputs"] = key
         return batch._replace(x=batch.x + recipe.jitter)
 
     monkeypatch.setattr(runner, "apply_policy", policy)
-    monkeypatch.setattr(runner.inputs, "changed", changed)
+    monkeypatch.setattr(runner.inputs, "change_batch", change_batch)
     recipe = Recipe(
         label_smoothing=0.1, r_drop=0.3, distance=0.2, jitter=0.5,
         policy=Policy(("jitter",), (2.0,), (1.0,)),

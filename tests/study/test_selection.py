@@ -134,7 +134,7 @@ def every_resample(values):
 @pytest.mark.parametrize(("count", "share"), [(2, 0.0), (3, 1e-4), (5, 9e-4), (6, 0.0024)])
 def test_the_interval_has_its_ends_at_expanded_shares_of_all_resamples(count, share):
     """Shares by hand: the normal probability below Student's quantile, expanded for n - 1."""
-    expanded = selection._expanded(count)
+    expanded = selection._tail_share(count)
     assert expanded == pytest.approx(share, abs=2e-4)
     student = {2: 12.7062, 3: 4.30265, 5: 2.77645, 6: 2.57058}[count]
     quantile = student * math.sqrt(count / (count - 1))

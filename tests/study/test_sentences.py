@@ -7,7 +7,8 @@ from jaxreg.study import sentences
 
 def test_sentences_say_what_their_labels_say():
     tokens, labels = sentences.sentences(500, seed=3, noise=0.0)
-    good, bad = set(sentences._GOOD), set(sentences._BAD)
+    good = set(sentences._GOOD)
+    bad = set(sentences._BAD)
     assert not good & bad
     assert len(set(sentences.WORDS)) == len(sentences.WORDS)
     for row, label in zip(tokens, labels, strict=True):

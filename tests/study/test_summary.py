@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
+from jaxreg.diagnosis import Verdict
 from jaxreg.study import Interval, Policy, Recipe, page, summary
-from jaxreg.training.diagnosis import Verdict
 from tests.study.helpers import ALL_ON, Page, circles_as_published, make_study, printed
 
 

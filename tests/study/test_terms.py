@@ -41,8 +41,8 @@ def values():
             for name, term in terms.TERMS.items()
         }
         recipe = Recipe(**STRENGTHS)
-        added = terms.added(jnp.float32(1.5), recipe, recipe.structure, view)
-        some = terms.added(jnp.float32(1.5), recipe, ("dropout", "nuclear"), view)
+        added = terms.add_terms(jnp.float32(1.5), recipe, recipe.structure, view)
+        some = terms.add_terms(jnp.float32(1.5), recipe, ("dropout", "nuclear"), view)
         return by_study, by_program, added, some
 
     return jax.tree.map(np.asarray, compute(KERNEL, X))

@@ -44,13 +44,13 @@ def some_curve(rng: np.random.Generator, kind: str) -> np.ndarray:
 
 
 def some_curves(number: int, seed: int) -> list[np.ndarray]:
-    """As many curves of every kind in turn."""
+    """Curves of every kind in turn."""
     rng = np.random.default_rng(seed)
     return [some_curve(rng, KINDS[index % len(KINDS)]) for index in range(number)]
 
 
 def padded(curve) -> np.ndarray:
-    """The curve at its full length; what is appended comes after all that is compared."""
+    """Pads a curve to its full length; tests compare only values before the padding."""
     curve = np.asarray(curve, np.float32)
     return np.pad(curve, (0, LENGTH - len(curve)), constant_values=-np.inf)
 
@@ -68,7 +68,7 @@ class State(NamedTuple):
 
 
 def some_state() -> State:
-    """Leaves of many kinds; the large ones become files of their own on disk."""
+    """A state with leaves of many kinds; the large ones become separate files on disk."""
     draw = np.random.default_rng(0).normal
     params = {
         "kernel": jnp.asarray(draw(size=(64, 32)).astype(np.float32)),
@@ -87,7 +87,7 @@ def some_state() -> State:
 
 
 def is_key(leaf: Any) -> bool:
-    """Whether a leaf holds typed keys."""
+    """Tells whether a leaf holds typed keys."""
     return isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
@@ -100,7 +100,7 @@ def contents(tree: Any) -> list[bytes]:
 
 
 def flipped(data: bytes, bit: int) -> bytes:
-    """Bytes with one bit turned over."""
+    """Returns the bytes with one bit flipped."""
     changed = bytearray(data)
     changed[bit // 8] ^= 1 << bit % 8
     return bytes(changed)
@@ -115,7 +115,7 @@ def normal(*shape: int, seed: int = 0, mean: float = 0.0) -> np.ndarray:
 
 
 def some_batches(sizes: Sequence[int], *shape: int, mean: float = 0.0) -> list[np.ndarray]:
-    """Batches of different sizes, each around a mean of its own."""
+    """Batches of different sizes, each around its own mean."""
     return [normal(size, *shape, seed=seed, mean=mean + seed) for seed, size in enumerate(sizes)]
 
 
@@ -124,7 +124,7 @@ def trains(module: flax_linen.Module) -> Callable[..., Any]:
 
 
 def variables_of_norm(features: int) -> dict[str, Any]:
-    """What a batch norm of Linen starts with."""
+    """The initial variables of Linen's batch norm."""
     zeros = np.zeros(features, np.float32)
     ones = np.ones(features, np.float32)
     return {
@@ -134,7 +134,7 @@ def variables_of_norm(features: int) -> dict[str, Any]:
 
 
 def of_model(norm: flax_nnx.Module) -> dict[str, Any]:
-    """The statistics of a norm of NNX."""
+    """The statistics of an NNX norm."""
     return {"mean": norm.mean[...], "var": norm.var[...]}
 
 
@@ -144,7 +144,7 @@ def assert_moments(stats: Any, mean: Any, var: Any, rtol: float = 1e-5) -> None:
 
 
 class Net(flax_linen.Module):
-    """Two layers with norms, the second of which may be frozen."""
+    """Two layers with norms; the second norm may be frozen."""
 
     frozen: bool = False
 
@@ -179,7 +179,7 @@ class NnxNet(flax_nnx.Module):
 
     def __init__(self, variables):
         rngs = flax_nnx.Rngs(0)
-        # Drawing the kernels would cost programs, and they are replaced.
+        # Zeros compile fewer programs than random kernels, and are replaced below.
         zeros = flax_nnx.initializers.zeros
         self.first = flax_nnx.Linear(3, 6, kernel_init=zeros, rngs=rngs)
         self.first_norm = nnx.BatchNorm(6, rngs=rngs)

@@ -1,4 +1,4 @@
-"""Digests: what was loaded is what was saved, to the bit, or an error names the leaf."""
+"""Digests: a loaded state is exactly the saved one, or an error names the leaf."""
 
 import hashlib
 import json
@@ -42,7 +42,7 @@ def flip_leaf(leaf, bit):
     return np.frombuffer(flipped(array.tobytes(), bit), array.dtype).reshape(array.shape)
 
 
-def named(message):
+def leaves_in(message):
     """The leaves that an error names."""
     return set(re.findall(r"`([^`]+)`", str(message))) - {"tree"}
 
@@ -110,7 +110,8 @@ def test_trees_of_the_same_names_are_one_structure():
 
 
 def test_a_flipped_bit_in_memory_is_named():
-    state, generator = some_state(), np.random.default_rng(1)
+    state = some_state()
+    generator = np.random.default_rng(1)
     taken = digests.digest(state)
     paths, treedef = jax.tree_util.tree_flatten_with_path(state)
     leaves, names = [leaf for _, leaf in paths], list(taken)
@@ -122,7 +123,7 @@ def test_a_flipped_bit_in_memory_is_named():
         others = [*leaves[:position], changed, *leaves[position + 1 :]]
         with pytest.raises(ValueError, match="differs; load a state saved earlier") as caught:
             digests.verify(treedef.unflatten(others), taken)
-        assert named(caught.value) == {names[position]}
+        assert leaves_in(caught.value) == {names[position]}
 
 
 def test_another_structure_shape_or_dtype_is_named(tmp_path):
@@ -133,7 +134,7 @@ def test_another_structure_shape_or_dtype_is_named(tmp_path):
     loaded = {"same": w, "cast": narrow, "grown": np.ones((5, 2), np.float32), "new": {"x": w}}
     with pytest.raises(ValueError, match="must have the given digests") as caught:
         digests.verify(loaded, taken)
-    assert named(caught.value) == {"cast", "grown", "gone", "new/x"}
+    assert leaves_in(caught.value) == {"cast", "grown", "gone", "new/x"}
     for words in (
         "`cast` is bfloat16[4,2] and was float32[4,2]",
         "`grown` is float32[5,2] and was float32[4,2]",
@@ -148,7 +149,7 @@ def test_another_structure_shape_or_dtype_is_named(tmp_path):
         cast = checkpointer.restore(tmp_path / "state", target)  # Orbax has nothing against it.
     with pytest.raises(ValueError, match=r"`cast` is bfloat16.* was float32") as caught:
         digests.verify(cast, taken)
-    assert named(caught.value) == {"cast"}
+    assert leaves_in(caught.value) == {"cast"}
 
 
 def test_digests_that_were_damaged_themselves():
@@ -157,7 +158,7 @@ def test_digests_that_were_damaged_themselves():
     for damaged in ("", "float64[2]", 3, taken["b"], taken["a"][:-1]):
         with pytest.raises(ValueError, match="`a`") as caught:
             digests.verify(x, taken | {"a": damaged})
-        assert named(caught.value) == {"a"}
+        assert leaves_in(caught.value) == {"a"}
     with pytest.raises(TypeError, match="`digests` must be a mapping from `digest`, got list"):
         digests.verify(x, [])
 

@@ -312,13 +312,13 @@ def test_parameters_of_another_dtype_are_kept_in_that_of_the_state():
 def test_parameters_that_do_not_fit_the_state_are_named():
     state = jax.eval_shape(early_stopping.init, {"w": np.zeros(2, np.int32)})
     update = partial(jax.eval_shape, partial(early_stopping.update, patience=3), state, 1.0)
-    message = r"`params` must hold numbers of the kind of those in the state, int32, got float32"
+    message = r"`params` must hold numbers of the same kind as the state, int32, got float32"
     with pytest.raises(TypeError, match=message):
         update({"w": np.zeros(2, np.float32)})
-    message = r"`params` must have the shapes of those in the state, \(2,\), got \(\)"
+    message = r"`params` must have the shapes of the state, \(2,\), got \(\)"
     with pytest.raises(ValueError, match=message):
         update({"w": np.int32(0)})
-    with pytest.raises(ValueError, match=r"`params` must have the tree of those in the state"):
+    with pytest.raises(ValueError, match=r"`params` must have the tree of the state"):
         update([np.zeros(2, np.int32)])
 
 
@@ -457,7 +457,8 @@ def test_leaves_of_every_kind_come_back_exactly():
         assert leaf.dtype == other.dtype
         assert leaf.shape == other.shape
         if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-            leaf, other = jax.random.key_data(leaf), jax.random.key_data(other)
+            leaf = jax.random.key_data(leaf)
+            other = jax.random.key_data(other)
         assert np.asarray(leaf).tobytes() == np.asarray(other).tobytes()
 
     jax.tree.map(same, state.best_params, want)

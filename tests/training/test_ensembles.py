@@ -229,7 +229,8 @@ def test_the_prediction_is_the_mean_error_of_all_subsets(members):
 def test_standard_errors_leave_out_each_member_in_turn():
     def estimates(errors):
         pairs = itertools.permutations(errors, 2)
-        v, c = np.mean(errors**2), np.mean([np.mean(a * b) for a, b in pairs])
+        v = np.mean(errors**2)
+        c = np.mean([np.mean(a * b) for a, b in pairs])
         return np.array([v, c, v / 4 + 3 / 4 * c])
 
     errors, number = PREDICTIONS - TARGETS, len(PREDICTIONS)

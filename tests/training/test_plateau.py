@@ -70,7 +70,7 @@ def strengths(*arguments, **options):
 
 
 def starts_finite(curve):
-    """Whether the first number of a curve is one that the published class counts."""
+    """Tells whether the published class counts the first number of a curve."""
     numbers = curve[~np.isnan(curve)]
     return len(numbers) == 0 or numbers[0] < INF
 
@@ -307,7 +307,7 @@ INJECTED = optax.chain(
 )
 
 
-def injected(carry, noise):
+def step_with_injection(carry, noise):
     w, state, adaptive = carry
     updates, chained = INJECTED.update(gradient(w, noise), state, w)
     adam = chained[0]
@@ -338,7 +338,9 @@ def by_loop():
 
 
 @few(
-    ("step", "start"), [(made_anew, optimizer(0.0)), (injected, INJECTED)], ids=["anew", "injected"]
+    ("step", "start"),
+    [(made_anew, optimizer(0.0)), (step_with_injection, INJECTED)],
+    ids=["anew", "injected"],
 )
 def test_a_whole_run_with_an_adaptive_decay_is_one_scan(step, start):
     @jax.jit

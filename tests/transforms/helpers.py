@@ -14,7 +14,7 @@ RATE = 0.1  # learning rate of the chains with a metric
 
 @partial(jax.jit, static_argnums=0)
 def updated(tx, updates, params):
-    """What the first step of a transformation makes of some updates."""
+    """Updates after the first step of a transformation."""
     return tx.update(updates, tx.init(params), params)[0]
 
 
@@ -73,7 +73,7 @@ def parameters(dtype="float32"):
 
 
 def preconditioned(inner=None, prox=proximal.l1, weight=0.5, rate=RATE, metric=None, mask=None):
-    """An optimizer, Adam unless told otherwise, with a proximal step in its own metric."""
+    """An optimizer, Adam by default, with a proximal step in its own metric."""
     inner = optax.adam(rate) if inner is None else inner
     metric = transforms.adam_metric() if metric is None else metric
     return transforms.preconditioned_proximal(inner, prox, weight, rate, metric=metric, mask=mask)

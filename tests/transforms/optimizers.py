@@ -1,4 +1,4 @@
-"""Every transformation in an optimizer of its own, and steps with it."""
+"""An optimizer around every transformation, and steps with it."""
 
 import dataclasses
 import inspect
@@ -22,24 +22,24 @@ class Optimizer:
     build: Callable[..., Any]  # of ``inner`` and the strengths
     strengths: dict[str, float]
     scheduled: tuple[str, ...]  # strengths that may be schedules
-    needs_all: bool = False  # so that a mask can only be inside of it
+    needs_all: bool = False  # a mask can only be inside it
     inner: optax.GradientTransformation = dataclasses.field(
         default_factory=lambda: optax.sgd(0.1, momentum=0.5)
     )
 
     def __call__(self, times=1.0, /, inner=None, **strengths):
-        """The optimizer with its strengths times a number, or with others."""
+        """Builds the optimizer with its strengths times a number, or with other strengths."""
         strengths = {k: times * v for k, v in self.strengths.items()} | strengths
         return self.build(self.inner if inner is None else inner, **strengths)
 
 
 def _behind(build):
-    """A transformation behind an optimizer, as a function that names its strengths."""
+    """Puts a transformation after an optimizer, in a function that names its strengths."""
 
     def optimizer(inner, **strengths):
         return optax.chain(inner, build(**strengths))
 
-    # Optax looks there for what it may inject.
+    # Optax reads the signature to find the arguments that it may inject.
     own = inspect.Parameter("inner", inspect.Parameter.POSITIONAL_OR_KEYWORD)
     optimizer.__signature__ = inspect.Signature(
         [own, *inspect.signature(build).parameters.values()]
@@ -48,7 +48,7 @@ def _behind(build):
 
 
 def _ignoring(build):
-    """A transformation that other arguments do not reach, since that of the row takes none."""
+    """Hides other arguments from a transformation, since the row's takes none."""
 
     def transformation(*, factor):
         return optax.GradientTransformation(*build(factor=factor))
@@ -92,7 +92,7 @@ OPTIMIZERS = {
 
 
 def slopes(params):
-    """Gradients of a loss with a curvature, so that the point where they are taken matters."""
+    """Gradients of a curved loss, which depend on the point."""
 
     def leaf(w):
         if jnp.issubdtype(w.dtype, jax.dtypes.prng_key) or w.dtype == bool:

@@ -135,7 +135,7 @@ def test_float64_parameters_have_float64_averages(average):
 
 
 def assert_counts(averages, totals, start, period):
-    """After each step the average is that of the positions that count so far."""
+    """After each step the average runs over the positions that count so far."""
     for steps in range(len(WALK)):
         counted = WALK[start : steps + 1 : period]
         expected = counted.mean(axis=0) if len(counted) else WALK[steps]

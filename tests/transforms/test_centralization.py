@@ -23,7 +23,7 @@ def some(shape):
 def test_the_mean_of_every_unit_is_taken_off(shape):
     """``optax.centralize`` takes the mean over all axes but the first, an input of Flax kernels.
 
-    With optax 0.2.8 this test shows both means, that of units and that of rows of kernels.
+    With optax 0.2.8 this test shows both means, of units and of rows of kernels.
     """
     g = some(shape)
     axes = tuple(range(len(shape) - 1))

@@ -1,4 +1,4 @@
-"""Which decay the known optimizers have: read off from what they do, and made of ours."""
+"""The decay of known optimizers, measured from their steps, and reproduced by ours."""
 
 import json
 import pathlib
@@ -83,7 +83,7 @@ def drawn():
 
 
 def share(tx):
-    """What one step with a gradient of zero takes of each weight."""
+    """The share of each weight that one step with a gradient of zero removes."""
     w = np.float32([[3.0, 4.0]])
     return -np.asarray(updated(tx, np.zeros_like(w), w)) / w
 

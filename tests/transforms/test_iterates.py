@@ -1,4 +1,4 @@
-"""Where decay, proximal steps and projections belong in optimizers with iterates of their own."""
+"""Places of decay, proximal steps and projections in optimizers with their own iterates."""
 
 from functools import partial
 

@@ -40,7 +40,7 @@ def test_the_step_lands_on_the_proximal_point():
 
 
 def test_the_proximal_point_itself_is_a_step_on_the_parameters():
-    # What the docstring of ``proximal`` says to those who want it to the bit.
+    # As the docstring of ``proximal`` explains, for exact zeros.
     w, u = pair(10_000)
     landed = jax.tree.map(partial(proximal.l1, step=0.5), {"w": jnp.asarray(w + u)})
     np.testing.assert_array_equal(landed["w"], soft(w + u, np.float32(0.5)))
@@ -190,7 +190,7 @@ def test_projected_columns_are_on_the_surface_after_small_steps():
 
 
 def test_no_coordinate_lands_beyond_its_goal():
-    """Where a step rounds past it, the next finer step is taken."""
+    """If a step rounds past the goal, the next finer step is taken."""
     w, u = pair(20_000)
     w = np.float32(1000) * w
     goal = np.float32(0.1) * np.sign(w)

@@ -64,7 +64,7 @@ def first(tx, slope, w):
 
 
 def worst(w, gradient, radius, eta=None):
-    """Point that is worst to first order, in float64; without ``eta`` that of SAM."""
+    """The worst point to first order, in float64; without ``eta`` it is SAM's."""
     scale = {k: np.ones_like(v) if eta is None else abs(v) + eta for k, v in w.items()}
     norm = np.sqrt(sum(((scale[k] * gradient[k]) ** 2).sum() for k in w))
     return {k: w[k] + radius * scale[k] ** 2 * gradient[k] / norm for k in w}
@@ -128,7 +128,7 @@ def test_it_walks_along_a_valley_to_the_flattest_minimum():
 
 
 def test_the_perturbation_of_asam_does_not_change_with_the_scale_of_a_layer():
-    """What ``x -> a b x`` loses nearby is the same for ``a t`` and ``b / t``."""
+    """The loss of ``x -> a b x`` nearby is the same for ``a t`` and ``b / t``."""
     x = np.linspace(-1, 1, 9, dtype=np.float32)
 
     def loss(p):
@@ -207,7 +207,7 @@ def test_the_perturbation_does_not_depend_on_the_size_of_gradients(perturb):
 
 
 def test_narrow_gradients_are_summed_in_float32():
-    """In their own dtype the norm of 300s would be infinite, and that of 1e-4s zero."""
+    """In their own dtype the norm of 300s would be infinite, and the norm of 1e-4s zero."""
 
     @jax.jit
     def steps():
@@ -392,7 +392,7 @@ def test_complex_parameters_move_along_their_updates():
 
 
 def test_dtypes_of_parameters_and_updates_stay():
-    """The gradient of a loss in float32 is that of narrow parameters all the same."""
+    """A loss in float32 still has gradients for narrow parameters."""
     w = {"a": np.ones(2, jnp.bfloat16), "b": ONES}
     slope = lambda p: jax.tree.map(lambda w: w.astype(jnp.float32), p)  # noqa: E731
     tx = transforms.sam(optax.identity(), 0.5)

@@ -115,7 +115,7 @@ def test_a_stack_takes_the_steps_of_the_unrolled_model(name):
 
 
 def test_each_layer_is_projected_to_its_own_ball():
-    """By NumPy, and another result than that of the stack as one kernel."""
+    """Compared with NumPy; the stack as one kernel gives another result."""
     w = draw(0)["blocks"]["kernel"]
     ball = partial(projections.max_norm, radius=1.0)
 

@@ -1,4 +1,4 @@
-"""What the transformations share: counts, strengths, multipliers, and steps computed in float32."""
+"""Helpers of the transformations: counts, strengths, multipliers, and steps in float32."""
 
 import jax
 import jax.numpy as jnp
@@ -85,7 +85,7 @@ def test_multipliers_are_a_tree_a_prefix_a_function_or_nothing():
 
 @few("dtype", ["bfloat16", "complex64", "float16", "float32"])
 def test_steps_are_computed_in_float32_and_rounded_once(dtype):
-    """The parameter and its update are wide; the dtype of the result is that of the update."""
+    """The parameter and its update are wide; the result has the update's dtype."""
     wide = np.complex64 if dtype == "complex64" else np.float32
     w = np.asarray([1, 100], dtype)
     u = np.float32([0.001, 0.3])

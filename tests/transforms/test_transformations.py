@@ -370,6 +370,7 @@ def test_narrow_parameters_with_compensation_follow_wide_ones(make):
         np.testing.assert_allclose(actual, leaf, rtol=5e-3, atol=1e-3)
 
 
+@pytest.mark.exhaustive
 @some_optimizers
 @few("axis_type", [AxisType.Explicit, AxisType.Auto], ids=["explicit", "auto"])
 @few("spec", [("device", None), (None, "device")], ids=["rows", "columns"])

@@ -2,15 +2,15 @@ r"""Augmentation of time series: functions ``x -> x`` and ``(key, x) -> x``.
 
 A series is a floating-point array ``[..., time, channels]``: one series or any batch. A strength is
 one number for all or an array of the leading axes, one for each example, and may be traced.
-``random_x`` draws for each example of a batch what ``x`` takes, the same on one device and on many.
-A strength that does nothing is the identity to the bit; shape and dtype stay. Channels share one
-clock. Between steps a series is read linearly.
+``random_x`` draws the strengths of ``x`` for each example, the same on one device and on many. A
+strength without effect is exactly the identity; shape and dtype are kept. All channels share one
+clock. Between steps a series is interpolated linearly.
 
-Series of different lengths are padded at the end, and ``length`` says how many steps of each count:
-warps and cuts are of those, their last step is where a warp ends, and the padding stays as it is.
+Series of different lengths are padded at the end, and ``length`` gives the number of steps that
+count. Warps and cuts apply to those steps only, and the padding is unchanged.
 
-``augment.sequence`` chains these functions. The decisions of ``augment.with_probability`` and
-``one_of`` are for each image: a series is one as ``x[..., None, :, :]``.
+``augment.sequence`` chains these functions. ``augment.with_probability`` and ``one_of`` decide for
+each image; pass a series as an image with ``x[..., None, :, :]``.
 """
 
 from jaxreg.augment.series.clocks import (

@@ -1,47 +1,52 @@
-"""Augmentations of when a series is read: warped, cut and stretched time, linear in between."""
+"""Augmentations of time: warped, cut and stretched series, with linear interpolation."""
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxreg._checks import check_between, check_broadcasts, is_static
-from jaxreg._numerics import as_strength
-from jaxreg.augment._shared import check_finite
-from jaxreg.augment.series import splines
-from jaxreg.augment.series._shared import (
-    check_number,
-    checked,
-    ended,
-    kept,
-    limit,
-    normal,
-    per_example,
-    place_by_example_of,
-    read,
-    steps,
-    times,
-    uniform,
+from jaxreg._checks import (
+    check_at_least,
+    check_between,
+    check_broadcasts,
+    check_finite,
+    is_static,
 )
+from jaxreg._numerics import as_strength
+from jaxreg.augment._draws import limit
+from jaxreg.augment.series import splines
+from jaxreg.augment.series._draws import normal, uniform
+from jaxreg.augment.series._steps import (
+    as_series,
+    count_steps,
+    end_at,
+    per_example,
+    place_by_example,
+    read,
+    replace_steps,
+    times,
+)
+
+_LEAST_FACTOR = 1e-6
 
 
 def time_warp(x: jax.Array, *, log_speeds: ArrayLike, length: ArrayLike | None = None) -> jax.Array:
-    r"""Reads a series at a speed that changes smoothly; both ends stay where they are.
+    r"""Reads a series at a speed that changes smoothly; both ends stay in place.
 
     .. math::
 
       y(t) = x(\tau(t)), \qquad
       \tau(t) = (T - 1) \frac{\int_0^t e^{s(r)} \, dr}{\int_0^{T-1} e^{s(r)} \, dr}
 
-    with the cubic spline :math:`s` through logarithms that are evenly spaced from the first step to
-    the last, so that time never runs backwards, which a spline through speeds may. The integral is
-    the trapezoidal rule at the steps. All channels have one clock.
+    where the cubic spline :math:`s` goes through logarithms that are evenly spaced from the first
+    step to the last. So time never runs backwards, unlike with a spline through speeds. The
+    integral is the trapezoidal rule at the steps. All channels share one clock.
 
     Args:
       x: Floating-point array ``[..., time, channels]``.
       log_speeds: Logarithms of the speed at its knots, ``[..., knots]``. An example whose
-        logarithms are all the same stays the same to the bit.
-      length: Steps of each example that count, an integer: the last of them stays where it is, and
-        so does what follows.
+        logarithms are all equal is exactly unchanged.
+      length: Number of steps of each example that count, an integer; the last of them stays in
+        place, and padding after it is unchanged.
 
     Returns:
       Array with the shape and dtype of ``x``.
@@ -62,7 +67,7 @@ def time_warp(x: jax.Array, *, log_speeds: ArrayLike, length: ArrayLike | None =
       Um et al., `Data Augmentation of Wearable Sensor Data for Parkinson's Disease Monitoring using
       Convolutional Neural Networks <https://arxiv.org/abs/1706.00527>`_, 2017
     """
-    x = checked(x)
+    x = as_series(x)
     knots = jnp.shape(log_speeds)[-1] if jnp.ndim(log_speeds) else 0
     if not knots:
         raise ValueError(
@@ -70,19 +75,21 @@ def time_warp(x: jax.Array, *, log_speeds: ArrayLike, length: ArrayLike | None =
         )
     shape = (*x.shape[:-2], knots)
     check_broadcasts(log_speeds, "log_speeds", shape)
-    logs = place_by_example_of(jnp.broadcast_to(as_strength(log_speeds, x), shape), x)
-    counted = steps(length, x)
+    logs = place_by_example(jnp.broadcast_to(as_strength(log_speeds, x), shape), x)
+    counted = count_steps(length, x)
     if x.shape[-2] < 2:
         return x
-    clock, last = times(x), jnp.maximum(counted - 1, 1)
+    clock = times(x)
+    last = jnp.maximum(counted - 1, 1)
     curve = splines.through(logs[..., None], jnp.minimum(clock * ((knots - 1) / last), knots - 1))
     curve = curve[..., 0]
     fastest = jax.lax.stop_gradient(jnp.max(curve, axis=-1, keepdims=True))
     speed = jnp.exp(curve - fastest)
     passed = jnp.where(clock[..., :-1] < last, (speed[..., :-1] + speed[..., 1:]) / 2, 0)
     passed = jnp.cumsum(jnp.pad(passed, [(0, 0)] * (passed.ndim - 1) + [(1, 0)]), axis=-1)
-    position = ended(last * (passed / passed[..., -1:]), x, last)
-    return kept(x, read(x, position), counted, jnp.all(logs == logs[..., :1], axis=-1)[..., None])
+    position = end_at(last, last * (passed / passed[..., -1:]), x)
+    still = jnp.all(logs == logs[..., :1], axis=-1)[..., None]
+    return replace_steps(x, read(x, position), counted, still)
 
 
 def random_time_warp(
@@ -93,21 +100,22 @@ def random_time_warp(
     knots: int,
     length: ArrayLike | None = None,
 ) -> jax.Array:
-    r"""Reads a series at a random speed that changes smoothly; both ends stay where they are.
+    r"""Reads a series at a random speed that changes smoothly; both ends stay in place.
 
     .. math::
 
       \log v_k \sim \mathcal N(0, \sigma^2)
 
     so that each speed is as likely as its inverse. The paper draws speeds from
-    :math:`\mathcal N(1, \sigma^2)`, which are the same to first order, and may be negative.
+    :math:`\mathcal N(1, \sigma^2)`, which is the same to first order but allows negative speeds.
 
     Args:
       key: PRNG key.
       x: Floating-point array ``[..., time, channels]``.
-      stddev: Standard deviation :math:`\sigma` of the logarithms; 0 is the identity to the bit.
-      knots: Number of speeds, both ends included; the papers count those between, 4 of 6.
-      length: Steps of each example that count, an integer; what follows stays as it is.
+      stddev: Standard deviation :math:`\sigma` of the logarithms; 0 is exactly the identity.
+      knots: Number of speeds, including both ends; the papers exclude them, so their 4 is 6 here.
+      length: Number of steps of each example that count, an integer; padding after them is
+        unchanged.
 
     Returns:
       Array with the shape and dtype of ``x``, see :func:`time_warp`.
@@ -128,8 +136,8 @@ def random_time_warp(
       Um et al., `Data Augmentation of Wearable Sensor Data for Parkinson's Disease Monitoring using
       Convolutional Neural Networks <https://arxiv.org/abs/1706.00527>`_, 2017
     """
-    x = checked(x)
-    check_number(knots, "knots", 1)
+    x = as_series(x)
+    check_at_least(knots, "knots", 1)
     logs = limit(stddev, "stddev", x) * normal(key, x, knots, 1)[..., 0]
     return time_warp(x, log_speeds=logs, length=length)
 
@@ -145,19 +153,20 @@ def window_slice(
 
     Args:
       x: Floating-point array ``[..., time, channels]``.
-      start: Step :math:`a` at which the window begins, not necessarily whole, one for all or one
-        for each example.
+      start: Step :math:`a` where the window begins, not necessarily whole, one for all or one for
+        each example.
       share: Length :math:`q` of the window as a share of the whole, likewise; 1 with a start of 0
-        is the identity to the bit.
-      length: Steps of each example that count, an integer; what follows stays as it is.
+        is exactly the identity.
+      length: Number of steps of each example that count, an integer; padding after them is
+        unchanged.
 
     Returns:
-      Array with the shape and dtype of ``x``. Beyond the last step that counts it is repeated.
+      Array with the shape and dtype of ``x``. The last step that counts is repeated beyond it.
 
     Raises:
       TypeError: ``x`` is not real floating-point.
-      ValueError: A number does not broadcast to the leading axes of ``x``, or ``share`` is one
-        outside ``[0, 1]``.
+      ValueError: A strength does not broadcast to the leading axes of ``x``, or ``share`` is a
+        number outside ``[0, 1]``.
 
     Example:
       >>> import jax.numpy as jnp
@@ -170,21 +179,22 @@ def window_slice(
       Le Guennec, Malinowski and Tavenard, `Data Augmentation for Time Series Classification using
       Convolutional Neural Networks <https://shs.hal.science/halshs-01357973>`_, 2016
     """
-    x = checked(x)
+    x = as_series(x)
     _check_share(share)
-    start, share = per_example(start, "start", x), per_example(share, "share", x)
-    counted = steps(length, x)
+    start = per_example(start, "start", x)
+    share = per_example(share, "share", x)
+    counted = count_steps(length, x)
     if not x.shape[-2]:
         return x
     share = jnp.clip(share, 0, 1)
     position = jnp.minimum(start + share * times(x), jnp.maximum(counted - 1, 0))
-    return kept(x, read(x, position), counted, (share == 1) & (start == 0))
+    return replace_steps(x, read(x, position), counted, (share == 1) & (start == 0))
 
 
 def random_window_slice(
     key: jax.Array, x: jax.Array, *, share: ArrayLike, length: ArrayLike | None = None
 ) -> jax.Array:
-    r"""Stretches a window of a series, every place as likely, to its full length.
+    r"""Stretches a window at a random place of a series to its full length.
 
     .. math::
 
@@ -193,9 +203,10 @@ def random_window_slice(
     Args:
       key: PRNG key.
       x: Floating-point array ``[..., time, channels]``.
-      share: Length :math:`q` of the window as a share of the whole, in ``[0, 1]``: the paper's is
-        0.9. 1 is the identity to the bit.
-      length: Steps of each example that count, an integer; what follows stays as it is.
+      share: Length :math:`q` of the window as a share of the whole, in ``[0, 1]``, 0.9 in the
+        paper. 1 is exactly the identity.
+      length: Number of steps of each example that count, an integer; padding after them is
+        unchanged.
 
     Returns:
       Array with the shape and dtype of ``x``, see :func:`window_slice`.
@@ -216,10 +227,10 @@ def random_window_slice(
       Le Guennec, Malinowski and Tavenard, `Data Augmentation for Time Series Classification using
       Convolutional Neural Networks <https://shs.hal.science/halshs-01357973>`_, 2016
     """
-    x = checked(x)
+    x = as_series(x)
     check_between(share, "share", 0, 1)
     share = jnp.clip(as_strength(share, x), 0, 1)
-    room = (1 - share) * jnp.maximum(steps(length, x) - 1, 0)
+    room = (1 - share) * jnp.maximum(count_steps(length, x) - 1, 0)
     start = (room * uniform(key, x))[..., 0]
     return window_slice(x, start=start, share=share, length=length)
 
@@ -232,7 +243,7 @@ def window_warp(
     factor: ArrayLike,
     length: ArrayLike | None = None,
 ) -> jax.Array:
-    r"""Slows a window of a series down, or speeds it up, and brings all to the same length again.
+    r"""Slows a window of a series down or speeds it up, and keeps the length of the series.
 
     .. math::
 
@@ -242,25 +253,26 @@ def window_warp(
         u - (f - 1) w & \text{else}
       \end{cases}, \qquad \rho = 1 + (f - 1) \frac{w}{T - 1}
 
-    with a window of :math:`w = q (T - 1)` from step :math:`a`. Both ends stay where they are.
+    with a window of :math:`w = q (T - 1)` from step :math:`a`. Both ends stay in place.
 
     Args:
       x: Floating-point array ``[..., time, channels]``.
-      start: Step :math:`a` at which the window begins, not necessarily whole, one for all or one
-        for each example; a window that would pass the end is shifted to it.
-      share: Length :math:`q` of the window as a share of the whole, likewise; 0 is the identity to
-        the bit.
-      factor: How many times as long it takes, :math:`f`, positive, likewise; 1 is the identity to
-        the bit.
-      length: Steps of each example that count, an integer; what follows stays as it is.
+      start: Step :math:`a` where the window begins, not necessarily whole, one for all or one for
+        each example; a window that would pass the end is shifted to it.
+      share: Length :math:`q` of the window as a share of the whole, likewise; 0 is exactly the
+        identity.
+      factor: Factor :math:`f` of the duration of the window, positive, likewise; 1 is exactly the
+        identity.
+      length: Number of steps of each example that count, an integer; padding after them is
+        unchanged.
 
     Returns:
       Array with the shape and dtype of ``x``.
 
     Raises:
       TypeError: ``x`` is not real floating-point.
-      ValueError: A number does not broadcast to the leading axes of ``x``, ``share`` is one outside
-        ``[0, 1]``, or ``factor`` is not positive.
+      ValueError: A strength does not broadcast to the leading axes of ``x``, ``share`` is a number
+        outside ``[0, 1]``, or ``factor`` is not positive.
 
     Example:
       >>> import jax.numpy as jnp
@@ -275,22 +287,25 @@ def window_warp(
       Le Guennec, Malinowski and Tavenard, `Data Augmentation for Time Series Classification using
       Convolutional Neural Networks <https://shs.hal.science/halshs-01357973>`_, 2016
     """
-    x = checked(x)
+    x = as_series(x)
     _check_share(share)
     _check_factor(factor, "factor")
-    names, values = ("start", "share", "factor"), (start, share, factor)
-    a, q, f = (per_example(value, name, x) for value, name in zip(values, names, strict=True))
-    counted = steps(length, x)
+    a = per_example(start, "start", x)
+    q = per_example(share, "share", x)
+    f = per_example(factor, "factor", x)
+    counted = count_steps(length, x)
     if not x.shape[-2]:
         return x
-    q, f = jnp.clip(q, 0, 1), jnp.maximum(f, _LEAST_FACTOR)
+    q = jnp.clip(q, 0, 1)
+    f = jnp.maximum(f, _LEAST_FACTOR)
     last = jnp.maximum(counted - 1, 0)
     w = q * last
     a = jnp.clip(a, 0, last - w)
     u = times(x) * (1 + (f - 1) * q)
     within = a + (u - a) / f
     position = jnp.where(u < a, u, jnp.where(u < a + f * w, within, u - (f - 1) * w))
-    return kept(x, read(x, ended(position, x, last)), counted, (q == 0) | (f == 1))
+    y = read(x, end_at(last, position, x))
+    return replace_steps(x, y, counted, (q == 0) | (f == 1))
 
 
 def random_window_warp(
@@ -301,15 +316,16 @@ def random_window_warp(
     factors: tuple[ArrayLike, ArrayLike] = (0.5, 2.0),
     length: ArrayLike | None = None,
 ) -> jax.Array:
-    """Slows a random window of a series down or speeds it up, one as likely as the other.
+    """Slows a random window of a series down or speeds it up, with equal probability.
 
     Args:
       key: PRNG key.
       x: Floating-point array ``[..., time, channels]``.
-      share: Length of the window as a share of the whole, in ``[0, 1]``; 0 is the identity to the
-        bit. Every place is as likely.
-      factors: How many times as long it takes in the one case and in the other, positive.
-      length: Steps of each example that count, an integer; what follows stays as it is.
+      share: Length of the window as a share of the whole, in ``[0, 1]``; 0 is exactly the identity.
+        All places are equally likely.
+      factors: The two factors of the duration of the window, positive.
+      length: Number of steps of each example that count, an integer; padding after them is
+        unchanged.
 
     Returns:
       Array with the shape and dtype of ``x``, see :func:`window_warp`.
@@ -330,7 +346,7 @@ def random_window_warp(
       Le Guennec, Malinowski and Tavenard, `Data Augmentation for Time Series Classification using
       Convolutional Neural Networks <https://shs.hal.science/halshs-01357973>`_, 2016
     """
-    x = checked(x)
+    x = as_series(x)
     check_between(share, "share", 0, 1)
     if len(factors) != 2:
         raise ValueError(f"`factors` must be a pair (one, other), got {len(factors)} of them.")
@@ -338,14 +354,12 @@ def random_window_warp(
         _check_factor(factor, "factors")
     drawn = uniform(key, x, 2)
     share = jnp.clip(as_strength(share, x), 0, 1)
-    room = (1 - share) * jnp.maximum(steps(length, x) - 1, 0)
+    room = (1 - share) * jnp.maximum(count_steps(length, x) - 1, 0)
     start = (room * drawn[..., :1])[..., 0]
-    one, other = (as_strength(factor, x) for factor in factors)
+    one = as_strength(factors[0], x)
+    other = as_strength(factors[1], x)
     factor = jnp.where(drawn[..., 1] < 0.5, one, other)
     return window_warp(x, start=start, share=share, factor=factor, length=length)
-
-
-_LEAST_FACTOR = 1e-6
 
 
 def _check_share(share: ArrayLike) -> None:

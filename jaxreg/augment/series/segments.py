@@ -7,16 +7,9 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxreg import _bits
-from jaxreg._checks import check_broadcasts, check_key
-from jaxreg.augment._shared import select
-from jaxreg.augment.series._shared import (
-    check_number,
-    checked,
-    place_by_example_of,
-    steps,
-    take,
-    times,
-)
+from jaxreg._checks import check_at_least, check_broadcasts, check_key
+from jaxreg.augment._images import select
+from jaxreg.augment.series._steps import as_series, count_steps, place_by_example, take, times
 
 Cuts = Callable[[jax.Array, jax.Array, int, jax.Array], jax.Array]
 
@@ -32,18 +25,18 @@ def permutation(
 
     Args:
       x: Floating-point array ``[..., time, channels]``.
-      order: Which segment comes first, second and so on, integers ``[..., segments]`` that are a
-        permutation of 0, 1 and so on; the identity leaves ``x`` as it is, to the bit.
-      cuts: Steps at which the segments begin, but for the first, ascending integers
-        ``[..., segments - 1]``; those of :func:`even_cuts` if not given. Equal ones make empty
-        segments.
-      length: Steps of each example that count, an integer; what follows stays as it is.
+      order: Numbers of the segments in their new order, integers ``[..., segments]`` that are a
+        permutation of 0, 1 and so on; the identical order leaves ``x`` exactly as it is.
+      cuts: Steps where the segments begin, except the first, ascending integers
+        ``[..., segments - 1]``; from :func:`even_cuts` by default. Equal ones make empty segments.
+      length: Number of steps of each example that count, an integer; padding after them is
+        unchanged.
 
     Returns:
-      Array with the shape and dtype of ``x``, of the same steps.
+      Array with the shape and dtype of ``x``, made of the same steps.
 
     Raises:
-      TypeError: ``x`` is not real floating-point, or ``order`` or ``cuts`` hold no integers.
+      TypeError: ``x`` is not real floating-point, or ``order`` or ``cuts`` are not integers.
       ValueError: ``order`` or ``cuts`` do not broadcast to ``[..., segments]``.
 
     Example:
@@ -57,23 +50,25 @@ def permutation(
       Um et al., `Data Augmentation of Wearable Sensor Data for Parkinson's Disease Monitoring using
       Convolutional Neural Networks <https://arxiv.org/abs/1706.00527>`_, 2017
     """
-    x = checked(x)
+    x = as_series(x)
     lead = x.shape[:-2]
     if jnp.ndim(order) < 1 or not order.shape[-1]:
         raise ValueError(f"`order` must have the shape [..., segments], got {jnp.shape(order)}.")
     number = order.shape[-1]
     order = _integers(order, "order", (*lead, number), x)
-    counted = _whole(steps(length, x), x)
+    counted = _whole(count_steps(length, x), x)
     if cuts is None:
         cuts = _even(counted, number)
     cuts = _integers(cuts, "cuts", (*lead, number - 1), x)
     begins = jnp.concatenate([jnp.zeros_like(counted), jnp.minimum(cuts, counted)], axis=-1)
     ends = jnp.concatenate([begins[..., 1:], counted], axis=-1)
-    # Column k is the segment that comes k-th; products with a matrix of a few zeros and ones.
-    chosen = order[..., None, :] == jnp.arange(number, dtype=jnp.int32).reshape(
+    # Column k marks the segment that comes k-th, so that a sum of products picks its values.
+    is_kth = order[..., None, :] == jnp.arange(number, dtype=jnp.int32).reshape(
         (1,) * len(lead) + (number, 1)
     )
-    begins, sizes = (_pick(chosen, v) for v in (begins, ends - begins))
+    sizes = ends - begins
+    begins = _pick(is_kth, begins)
+    sizes = _pick(is_kth, sizes)
     placed = jnp.cumsum(sizes, axis=-1, dtype=jnp.int32) - sizes
     step = times(x).astype(jnp.int32)
     inside = (step[..., None] >= placed[..., None, :]) & (
@@ -92,15 +87,16 @@ def random_permutation(
     cuts: Cuts | None = None,
     length: ArrayLike | None = None,
 ) -> jax.Array:
-    """Puts the segments of a series in random order, each order as likely.
+    """Puts the segments of a series in random order, all orders equally likely.
 
     Args:
       key: PRNG key.
       x: Floating-point array ``[..., time, channels]``.
-      segments: Number of segments; 1 is the identity to the bit.
-      cuts: Where they begin: :func:`even_cuts` by default, or :func:`random_cuts`, or a function
-        like them.
-      length: Steps of each example that count, an integer; what follows stays as it is.
+      segments: Number of segments; 1 is exactly the identity.
+      cuts: Function that chooses where they begin: :func:`even_cuts` by default,
+        :func:`random_cuts`, or a function like them.
+      length: Number of steps of each example that count, an integer; padding after them is
+        unchanged.
 
     Returns:
       Array with the shape and dtype of ``x``, see :func:`permutation`.
@@ -122,18 +118,19 @@ def random_permutation(
       Convolutional Neural Networks <https://arxiv.org/abs/1706.00527>`_, 2017
     """
     check_key(key)
-    x = checked(x)
-    check_number(segments, "segments", 1)
+    x = as_series(x)
+    check_at_least(segments, "segments", 1)
     order_key, cut_key = jax.random.split(key)
     words = _bits.draw(order_key, (*x.shape[:-2], segments, 1), like=x)
     order = jnp.argsort(words[..., 0], axis=-1).astype(jnp.int32)
-    counted = _whole(steps(length, x), x)
-    begins = (even_cuts if cuts is None else cuts)(cut_key, x, segments, counted[..., 0])
+    counted = _whole(count_steps(length, x), x)
+    cuts = even_cuts if cuts is None else cuts
+    begins = cuts(cut_key, x, segments, counted[..., 0])
     return permutation(x, order=order, cuts=begins, length=length)
 
 
 def even_cuts(key: jax.Array, x: jax.Array, segments: int, counted: jax.Array) -> jax.Array:
-    """Cuts into segments of equal length; the first are one step longer where it does not divide.
+    """Cuts into segments of equal length, or of lengths that differ by one, the longer ones first.
 
     Args:
       key: Not read.
@@ -155,12 +152,12 @@ def even_cuts(key: jax.Array, x: jax.Array, segments: int, counted: jax.Array) -
 
 
 def random_cuts(key: jax.Array, x: jax.Array, segments: int, counted: jax.Array) -> jax.Array:
-    """Cuts at random steps, all different, each choice as likely.
+    """Cuts at random steps, all different, with every choice equally likely.
 
     Args:
       key: PRNG key.
       x: Array ``[..., time, channels]``.
-      segments: Number of segments; where it is more than the steps, the last ones are empty.
+      segments: Number of segments; if there are more segments than steps, the last are empty.
       counted: Steps of each example that count, integers ``[...]``.
 
     Returns:
@@ -173,7 +170,8 @@ def random_cuts(key: jax.Array, x: jax.Array, segments: int, counted: jax.Array)
       [1 2]
     """
     words = _bits.draw(key, (*x.shape[:-1], 1), like=x)[..., 0] >> 1
-    step, counted = times(x).astype(jnp.int32), counted[..., None]
+    step = times(x).astype(jnp.int32)
+    counted = counted[..., None]
     last = jnp.full_like(words, 2**32 - 1)
     words = select((step > 0) & (step < counted), words, last)
     found = jnp.argsort(words, axis=-1).astype(jnp.int32)[..., : segments - 1]
@@ -192,18 +190,18 @@ def _even(counted: jax.Array, segments: int) -> jax.Array:
 
 
 def _whole(counted: jax.Array, x: jax.Array) -> jax.Array:
-    """Steps that count as integers ``[..., 1]``."""
-    spread = jnp.broadcast_to(counted.astype(jnp.int32), (*x.shape[:-2], 1))
-    return place_by_example_of(spread, x)
+    """Returns the number of steps that count as integers ``[..., 1]``."""
+    counted = jnp.broadcast_to(counted.astype(jnp.int32), (*x.shape[:-2], 1))
+    return place_by_example(counted, x)
 
 
 def _integers(value: jax.Array, name: str, shape: tuple[int, ...], x: jax.Array) -> jax.Array:
     if not jnp.issubdtype(jnp.result_type(value), jnp.integer):
         raise TypeError(f"`{name}` must hold integers, got dtype {jnp.result_type(value)}.")
     check_broadcasts(value, name, shape)
-    return place_by_example_of(jnp.broadcast_to(jnp.asarray(value, jnp.int32), shape), x)
+    return place_by_example(jnp.broadcast_to(jnp.asarray(value, jnp.int32), shape), x)
 
 
-def _pick(chosen: jax.Array, value: jax.Array) -> jax.Array:
-    """The value ``[..., segments]`` of the segment that comes first, second and so on."""
-    return jnp.sum(jnp.where(chosen, value[..., None], 0), axis=-2, dtype=jnp.int32)
+def _pick(is_kth: jax.Array, value: jax.Array) -> jax.Array:
+    """Puts the values ``[..., segments]`` of the segments in their new order."""
+    return jnp.sum(jnp.where(is_kth, value[..., None], 0), axis=-2, dtype=jnp.int32)

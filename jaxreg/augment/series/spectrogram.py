@@ -1,4 +1,4 @@
-"""SpecAugment: spectrograms with a warped time, and with bands of time and of frequency erased."""
+"""SpecAugment: spectrograms with warped time, and with erased bands of time and of frequency."""
 
 from typing import NamedTuple
 
@@ -7,26 +7,34 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxreg import _bits
-from jaxreg._checks import check_broadcasts, check_key, check_nonnegative, check_rate, check_scalar
+from jaxreg._checks import (
+    check_at_least,
+    check_broadcasts,
+    check_key,
+    check_nonnegative,
+    check_rate,
+    check_scalar,
+)
 from jaxreg._numerics import as_strength, real_dtype
 from jaxreg._sharding import place_like
-from jaxreg.augment._shared import select
-from jaxreg.augment.series._shared import check_number, checked, kept, read, steps, times, uniform
+from jaxreg.augment._images import select
+from jaxreg.augment.series._draws import uniform
+from jaxreg.augment.series._steps import as_series, count_steps, read, replace_steps, times
 
 
 class SpecPolicy(NamedTuple):
-    """How far time is warped, and how many bands of what width are erased.
+    """Strength of the time warp, and number and width of the erased bands.
 
-    The published ones are ``LIBRISPEECH_BASIC``, ``LIBRISPEECH_DOUBLE``, ``SWITCHBOARD_MILD`` and
-    ``SWITCHBOARD_STRONG``.
+    The published policies are ``LIBRISPEECH_BASIC``, ``LIBRISPEECH_DOUBLE``, ``SWITCHBOARD_MILD``
+    and ``SWITCHBOARD_STRONG``.
 
     Attributes:
-      warp: Most steps :math:`W` by which a point in time is moved; traced or not.
-      frequency_width: Most channels :math:`F` of a band of frequency; traced or not.
+      warp: Largest number of steps :math:`W` that a point in time moves; traced or not.
+      frequency_width: Largest number of channels :math:`F` in a band of frequency; traced or not.
       frequency_masks: Number of such bands, an integer that shapes the program.
-      time_width: Most steps :math:`T` of a band of time; traced or not.
+      time_width: Largest number of steps :math:`T` in a band of time; traced or not.
       time_masks: Number of such bands, an integer that shapes the program.
-      time_share: Most of a series that one band of time may take, :math:`p`; traced or not.
+      time_share: Largest share :math:`p` of a series in one band of time; traced or not.
 
     >>> from jaxreg.augment import series
     >>> print(series.SWITCHBOARD_MILD.time_width, series.SWITCHBOARD_MILD.time_share)
@@ -68,28 +76,29 @@ def random_spec_augment(
       t \sim \{0, \dots, \min(T, p \tau)\}, \; t_0 \sim \{0, \dots, \tau - t\}: \quad
         [t_0, t_0 + t) \text{ is erased}
 
-    each number as likely, for :math:`\tau` steps and :math:`\nu` channels. Time is stretched
-    linearly on either side of the point that moves, where the paper has a spline through it; both
-    ends stay. A warp of more than half of the series counts as half of it. Bands are as wide as
-    :math:`F` and :math:`T` at most, as in the paper; those of torchaudio are always narrower, and
-    the same for a whole batch unless told.
+    all uniform, for :math:`\tau` steps and :math:`\nu` channels. Time is stretched linearly on
+    either side of the point that moves, instead of by the paper's spline; both ends stay. A warp of
+    more than half of the series counts as half of it. Bands are at most :math:`F` and :math:`T`
+    wide, as in the paper; torchaudio's are always narrower, and by default the same for a whole
+    batch.
 
     Args:
       key: PRNG key.
       x: Floating-point array ``[..., time, frequency]``.
-      policy: Widths and numbers of bands, such as ``series.LIBRISPEECH_DOUBLE``. A policy of which
-        all widths are 0 is the identity to the bit.
-      fill: What takes the place of the erased: anything that broadcasts to ``x``. The paper's 0 is
-        the mean of a normalized spectrogram.
-      length: Steps of each example that count, an integer; what follows stays as it is.
+      policy: Widths and numbers of bands, such as ``series.LIBRISPEECH_DOUBLE``. A policy whose
+        widths are all 0 is exactly the identity.
+      fill: Value of the erased bands, which broadcasts to ``x``. The paper's 0 is the mean of a
+        normalized spectrogram.
+      length: Number of steps of each example that count, an integer; padding after them is
+        unchanged.
 
     Returns:
       Array with the shape and dtype of ``x``.
 
     Raises:
-      TypeError: ``x`` is not real floating-point, ``key`` is not one key, or a number of bands not
-        an integer.
-      ValueError: A number of ``policy`` is negative or, where it is a share, above 1.
+      TypeError: ``x`` is not real floating-point, ``key`` is not one key, or a number of bands is
+        not an integer.
+      ValueError: A number of ``policy`` is negative, or the share is above 1.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -106,12 +115,12 @@ def random_spec_augment(
       <https://arxiv.org/abs/1904.08779>`_, 2019
     """
     check_key(key)
-    x = checked(x)
+    x = as_series(x)
     _check_policy(policy)
     check_broadcasts(fill, "fill", x.shape)
-    counted = steps(length, x)
+    counted = count_steps(length, x)
     warp_key, frequency_key, time_key = jax.random.split(key, 3)
-    y = _warped(warp_key, x, policy.warp, counted)
+    y = _warp(warp_key, x, policy.warp, counted)
     channels = jnp.asarray(x.shape[-1], real_dtype(x))
     widest = as_strength(policy.frequency_width, x)
     bands = _bands(frequency_key, x, policy.frequency_masks, widest, channels)
@@ -126,8 +135,8 @@ def random_spec_augment(
     return select(erased, place_like(filling, x), y)
 
 
-def _warped(key: jax.Array, x: jax.Array, warp: ArrayLike, counted: jax.Array) -> jax.Array:
-    """The series with a random point moved at random, and the rest stretched linearly."""
+def _warp(key: jax.Array, x: jax.Array, warp: ArrayLike, counted: jax.Array) -> jax.Array:
+    """Moves a random point of the series at random, and stretches the rest linearly."""
     if not x.shape[-2]:
         return x
     last = jnp.maximum(counted - 1, 0)
@@ -140,19 +149,17 @@ def _warped(key: jax.Array, x: jax.Array, warp: ArrayLike, counted: jax.Array) -
     before = step * (source / jnp.maximum(moved, tiny))
     after = last - (last - step) * ((last - source) / jnp.maximum(last - moved, tiny))
     position = jnp.where(step < moved, before, after)
-    return kept(x, read(x, position), counted, most == 0)
+    return replace_steps(x, read(x, position), counted, most == 0)
 
 
 def _bands(
     key: jax.Array, x: jax.Array, number: int, widest: jax.Array, size: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Begins and ends of random bands of whole steps or channels, ``[..., number]``."""
+    """Draws bands of whole steps or channels; returns their begins and ends, ``[..., number]``."""
     width_key, begin_key = jax.random.split(key)
     shape = (*x.shape[:-2], number, 1)
-    widths, begins = (
-        _bits.uniform(k, shape, like=x)[..., 0].astype(real_dtype(x))
-        for k in (width_key, begin_key)
-    )
+    widths = _bits.uniform(width_key, shape, like=x)[..., 0].astype(real_dtype(x))
+    begins = _bits.uniform(begin_key, shape, like=x)[..., 0].astype(real_dtype(x))
     widest = jnp.floor(jnp.clip(widest, 0, size))
     widths = jnp.floor(widths * (widest + 1))
     begins = jnp.floor(begins * (size - widths + 1))
@@ -160,8 +167,10 @@ def _bands(
 
 
 def _within(position: jax.Array, bands: tuple[jax.Array, jax.Array]) -> jax.Array:
-    """Which positions ``[..., size]`` lie within any of the bands."""
-    begins, ends = (end[..., None] for end in bands)
+    """Marks the positions ``[..., size]`` in any of the bands."""
+    begins, ends = bands
+    begins = begins[..., None]
+    ends = ends[..., None]
     position = position[..., None, :]
     return jnp.any((position >= begins) & (position < ends), axis=-2)
 
@@ -173,4 +182,4 @@ def _check_policy(policy: SpecPolicy) -> None:
         check_nonnegative(value, name)
     check_rate(policy.time_share, "time_share")
     for name in ("frequency_masks", "time_masks"):
-        check_number(getattr(policy, name), name, 0)
+        check_at_least(getattr(policy, name), name, 0)

@@ -1,21 +1,20 @@
-"""Augmentations of what a series measures: noise, scale, and a scale that changes in time."""
+"""Augmentations of the values of a series: noise, scale, and a scale that changes in time."""
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxreg import noise
-from jaxreg._checks import check_broadcasts, check_scalar
+from jaxreg._checks import check_at_least, check_broadcasts, check_scalar
 from jaxreg._numerics import as_strength, widen
+from jaxreg.augment._draws import limit
 from jaxreg.augment.series import splines
-from jaxreg.augment.series._shared import (
-    check_number,
-    checked,
-    kept,
-    limit,
-    normal,
-    place_by_example_of,
-    steps,
+from jaxreg.augment.series._draws import normal
+from jaxreg.augment.series._steps import (
+    as_series,
+    count_steps,
+    place_by_example,
+    replace_steps,
     times,
 )
 
@@ -23,7 +22,7 @@ from jaxreg.augment.series._shared import (
 def random_jitter(
     key: jax.Array, x: jax.Array, *, stddev: ArrayLike, length: ArrayLike | None = None
 ) -> jax.Array:
-    r"""Adds normal noise of its own to every step and channel, :func:`noise.gaussian_noise`.
+    r"""Adds independent normal noise to every step and channel, :func:`noise.gaussian_noise`.
 
     .. math::
 
@@ -32,8 +31,9 @@ def random_jitter(
     Args:
       key: PRNG key.
       x: Floating-point array ``[..., time, channels]``.
-      stddev: Standard deviation :math:`\sigma`, in units of ``x``; 0 is the identity to the bit.
-      length: Steps of each example that count, an integer; what follows stays as it is.
+      stddev: Standard deviation :math:`\sigma`, in units of ``x``; 0 is exactly the identity.
+      length: Number of steps of each example that count, an integer; padding after them is
+        unchanged.
 
     Returns:
       Array with the shape and dtype of ``x``.
@@ -53,10 +53,12 @@ def random_jitter(
       Um et al., `Data Augmentation of Wearable Sensor Data for Parkinson's Disease Monitoring using
       Convolutional Neural Networks <https://arxiv.org/abs/1706.00527>`_, 2017
     """
-    x = checked(x)
+    x = as_series(x)
     check_scalar(stddev, "stddev")
     y = noise.gaussian_noise(key, x, stddev=stddev)
-    return y if length is None else kept(x, y, steps(length, x), jnp.zeros((), bool))
+    if length is None:
+        return y
+    return replace_steps(x, y, count_steps(length, x), jnp.zeros((), bool))
 
 
 def scaling(x: jax.Array, *, factor: ArrayLike, length: ArrayLike | None = None) -> jax.Array:
@@ -68,9 +70,10 @@ def scaling(x: jax.Array, *, factor: ArrayLike, length: ArrayLike | None = None)
 
     Args:
       x: Floating-point array ``[..., time, channels]``.
-      factor: Factor :math:`f`: a number, one for each channel, or ``[..., channels]``. 1 is the
-        identity to the bit.
-      length: Steps of each example that count, an integer; what follows stays as it is.
+      factor: Factor :math:`f`: a number, one for each channel, or ``[..., channels]``. 1 is exactly
+        the identity.
+      length: Number of steps of each example that count, an integer; padding after them is
+        unchanged.
 
     Returns:
       Array with the shape and dtype of ``x``.
@@ -87,18 +90,19 @@ def scaling(x: jax.Array, *, factor: ArrayLike, length: ArrayLike | None = None)
        [2. 5.]
        [2. 5.]]
     """
-    x = checked(x)
+    x = as_series(x)
     shape = (*x.shape[:-2], x.shape[-1])
     check_broadcasts(factor, "factor", shape)
-    factor = place_by_example_of(jnp.broadcast_to(as_strength(factor, x), shape), x)
+    factor = place_by_example(jnp.broadcast_to(as_strength(factor, x), shape), x)
     y = (factor[..., None, :] * widen(x)).astype(x.dtype)
-    return kept(x, y, steps(length, x), jnp.all(factor == 1, axis=-1)[..., None])
+    still = jnp.all(factor == 1, axis=-1)[..., None]
+    return replace_steps(x, y, count_steps(length, x), still)
 
 
 def random_scaling(
     key: jax.Array, x: jax.Array, *, stddev: ArrayLike, length: ArrayLike | None = None
 ) -> jax.Array:
-    r"""Multiplies every channel by a random factor, for each example its own.
+    r"""Multiplies every channel of every example by a random factor.
 
     .. math::
 
@@ -107,8 +111,9 @@ def random_scaling(
     Args:
       key: PRNG key.
       x: Floating-point array ``[..., time, channels]``.
-      stddev: Standard deviation :math:`\sigma` of the factor; 0 is the identity to the bit.
-      length: Steps of each example that count, an integer; what follows stays as it is.
+      stddev: Standard deviation :math:`\sigma` of the factor; 0 is exactly the identity.
+      length: Number of steps of each example that count, an integer; padding after them is
+        unchanged.
 
     Returns:
       Array with the shape and dtype of ``x``, see :func:`scaling`.
@@ -129,7 +134,7 @@ def random_scaling(
       Um et al., `Data Augmentation of Wearable Sensor Data for Parkinson's Disease Monitoring using
       Convolutional Neural Networks <https://arxiv.org/abs/1706.00527>`_, 2017
     """
-    x = checked(x)
+    x = as_series(x)
     factor = 1 + limit(stddev, "stddev", x) * normal(key, x, 1, x.shape[-1])
     return scaling(x, factor=factor[..., 0, :], length=length)
 
@@ -143,15 +148,15 @@ def magnitude_warp(
 
       y_{tc} = s_c(t) \, x_{tc}
 
-    with the cubic spline :math:`s_c` through factors that are evenly spaced from the first step to
-    the last.
+    where the cubic spline :math:`s_c` goes through factors that are evenly spaced from the first
+    step to the last.
 
     Args:
       x: Floating-point array ``[..., time, channels]``.
-      factors: The curve at its knots, ``[..., knots, channels]``, or of one channel for all. An
-        example whose factors are all 1 stays the same to the bit.
-      length: Steps of each example that count, an integer: the last knot is at the last of them,
-        and what follows stays as it is.
+      factors: Values of the curve at its knots, ``[..., knots, channels]``, or with one channel for
+        all. An example whose factors are all 1 is exactly unchanged.
+      length: Number of steps of each example that count, an integer; the last knot is at the last
+        of them, and padding after it is unchanged.
 
     Returns:
       Array with the shape and dtype of ``x``.
@@ -170,7 +175,7 @@ def magnitude_warp(
       Um et al., `Data Augmentation of Wearable Sensor Data for Parkinson's Disease Monitoring using
       Convolutional Neural Networks <https://arxiv.org/abs/1706.00527>`_, 2017
     """
-    x = checked(x)
+    x = as_series(x)
     knots = jnp.shape(factors)[-2] if jnp.ndim(factors) > 1 else 0
     if not knots:
         raise ValueError(
@@ -178,12 +183,12 @@ def magnitude_warp(
         )
     shape = (*x.shape[:-2], knots, x.shape[-1])
     check_broadcasts(factors, "factors", shape)
-    factors = place_by_example_of(jnp.broadcast_to(as_strength(factors, x), shape), x)
-    counted = steps(length, x)
+    factors = place_by_example(jnp.broadcast_to(as_strength(factors, x), shape), x)
+    counted = count_steps(length, x)
     position = times(x) * ((knots - 1) / jnp.maximum(counted - 1, 1))
     curve = splines.through(factors, jnp.minimum(position, knots - 1))
     y = (curve * widen(x)).astype(x.dtype)
-    return kept(x, y, counted, jnp.all(factors == 1, axis=(-2, -1))[..., None])
+    return replace_steps(x, y, counted, jnp.all(factors == 1, axis=(-2, -1))[..., None])
 
 
 def random_magnitude_warp(
@@ -194,7 +199,7 @@ def random_magnitude_warp(
     knots: int,
     length: ArrayLike | None = None,
 ) -> jax.Array:
-    r"""Multiplies every channel by a smooth random curve about 1.
+    r"""Multiplies every channel by a smooth random curve around 1.
 
     .. math::
 
@@ -203,9 +208,10 @@ def random_magnitude_warp(
     Args:
       key: PRNG key.
       x: Floating-point array ``[..., time, channels]``.
-      stddev: Standard deviation :math:`\sigma` of the factors; 0 is the identity to the bit.
-      knots: Number of factors, both ends included; the papers count those between, 4 of 6.
-      length: Steps of each example that count, an integer; what follows stays as it is.
+      stddev: Standard deviation :math:`\sigma` of the factors; 0 is exactly the identity.
+      knots: Number of factors, including both ends; the papers exclude them, so their 4 is 6 here.
+      length: Number of steps of each example that count, an integer; padding after them is
+        unchanged.
 
     Returns:
       Array with the shape and dtype of ``x``, see :func:`magnitude_warp`.
@@ -226,7 +232,7 @@ def random_magnitude_warp(
       Um et al., `Data Augmentation of Wearable Sensor Data for Parkinson's Disease Monitoring using
       Convolutional Neural Networks <https://arxiv.org/abs/1706.00527>`_, 2017
     """
-    x = checked(x)
-    check_number(knots, "knots", 1)
+    x = as_series(x)
+    check_at_least(knots, "knots", 1)
     factors = 1 + limit(stddev, "stddev", x) * normal(key, x, knots, x.shape[-1])
     return magnitude_warp(x, factors=factors, length=length)

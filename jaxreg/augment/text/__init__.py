@@ -1,17 +1,17 @@
 """Augmentation of text: functions ``(key, tokens) -> tokens`` of token ids, and of embeddings.
 
-Token ids are integers ``[..., length]``: one sequence or any batch, each with draws of its own.
-``where`` tells the real tokens from padding, which stays as it is; ``protected`` are special ids
-such as those of the start and the end, or a boolean array of positions, and is never changed, moved
-among the others or removed. The length stays: what makes sequences shorter or longer returns the
-new ``where`` with the tokens, :class:`Edited`. Ids come back in the dtype they had.
+Token ids are integers ``[..., length]``: one sequence, or any batch of sequences with independent
+draws. ``where`` marks the real tokens; padding is unchanged. ``protected`` holds special ids, such
+as start and end, or a boolean array of positions. Protected tokens are never changed, reordered or
+removed. The array length is fixed: functions that make sequences shorter or longer return the new
+``where`` with the tokens, as :class:`Edited`. Ids keep their dtype.
 
-A ``rate`` is one number, may be traced, and at 0 leaves everything as it was; a Python or NumPy
-rate outside ``[0, 1]`` raises, an array is clipped. One key is one augmentation of a whole batch,
-the same on one device and on many.
+A ``rate`` is one number, may be traced, and 0 changes nothing. A Python or NumPy rate outside
+``[0, 1]`` raises; an array is clipped. One key augments a whole batch, in the same way on one
+device and on many.
 
 Synonyms are a table ``[vocabulary, k]`` of neighbor ids, padded with -1.
-:func:`neighbors_from_dictionary` and :func:`neighbors_from_embeddings` make one.
+:func:`neighbors_from_dictionary` and :func:`neighbors_from_embeddings` make such a table.
 """
 
 from jaxreg.augment.text.edits import random_deletion, random_insertion, random_swap

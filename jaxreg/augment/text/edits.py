@@ -1,4 +1,4 @@
-"""Tokens inserted, deleted and swapped."""
+"""Edits: deleted, inserted and swapped tokens."""
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from jaxreg.augment.text.sequences import (
     Edited,
     Ids,
     check_id,
-    checked_rate,
+    clip_rate,
     count,
     for_rows,
     in_front,
@@ -33,26 +33,26 @@ def random_deletion(
     where: jax.Array | None = None,
     protected: Ids | None = None,
 ) -> Edited:
-    r"""Deletes tokens, and closes the gaps.
+    r"""Deletes tokens and closes the gaps.
 
     .. math::
 
       y = (x_i)_{i : m_i = 1}, \qquad m_i \sim \mathrm{Bernoulli}(1 - p)
 
-    Of the tokens that are not protected at least one stays: where all would go, each is as likely
-    to be the one.
+    At least one unprotected token remains: if all are deleted, one of them, drawn uniformly, is
+    kept.
 
     Args:
       key: PRNG key.
       tokens: Token ids ``[..., length]``.
       rate: Probability :math:`p` of deleting a token, in ``[0, 1]``.
-      pad_id: Id that stands in the places that become free.
-      where: Booleans like ``tokens``: which are real; all by default.
-      protected: Ids that stay, or a boolean array of positions.
+      pad_id: Id for the freed positions.
+      where: Booleans like ``tokens`` that mark real tokens; all by default.
+      protected: Ids to keep, or a boolean array of positions.
 
     Returns:
-      Tokens of the shape and dtype given and which of them are real. What stays moves to the first
-      of the places of real tokens, in its order.
+      Tokens of the same shape and dtype, and booleans that mark the real ones. The remaining tokens
+      move to the first positions of real tokens and keep their order.
 
     Raises:
       TypeError: ``tokens`` or ``pad_id`` are not integers, or ``key`` is not one key.
@@ -75,7 +75,7 @@ def random_deletion(
     """
     check_key(key)
     tokens, real, free = read(tokens, where, protected)
-    rate = checked_rate(rate)
+    rate = clip_rate(rate)
     check_id(pad_id, "pad_id", tokens)
     if tokens.size == 0:
         return Edited(tokens, real)
@@ -83,7 +83,7 @@ def random_deletion(
     deleted = free & _bits.below(words, rate)
 
     def edit(tokens, real, free, deleted, words):
-        # Where all are deleted, all have words below the rate, and each the highest as often.
+        # If all are deleted, all words are below the rate, and each is equally often the highest.
         highest = jnp.argmax(jnp.where(free, words, jnp.zeros_like(words)))
         kept = real & ~(deleted & (places(tokens) != highest.astype(jnp.int32)))
         padding = jnp.where(real, jnp.asarray(pad_id, tokens.dtype), tokens)
@@ -107,26 +107,26 @@ def random_insertion(
 
       n = \lfloor p \, l + v \rfloor, \qquad v \sim \mathrm{U}(0, 1)
 
-    of the :math:`l` tokens that are not protected. Each insertion chooses, of the sequence as it is
-    given, one of these tokens that has neighbors, one of its neighbors, and one of the :math:`l`
-    tokens to stand before, all with the same probability. So nothing stands before a protected
-    first token or after a protected last one.
+    where :math:`l` is the number of unprotected tokens. Each insertion draws, uniformly from the
+    original sequence, one of these tokens that has neighbors, one of its neighbors, and one of the
+    :math:`l` tokens to insert it before. So nothing is inserted before a protected first token or
+    after a protected last one.
 
-    EDA rounds :math:`p \, l` down but not to 0, and draws each insertion from the result of those
-    before.
+    EDA rounds :math:`p \, l` down but not to 0, and draws each insertion from the result of the
+    previous ones.
 
     Args:
       key: PRNG key.
       tokens: Token ids ``[..., length]``.
       neighbors: Table ``[vocabulary, k]``, see :func:`synonym_replacement`.
       rate: Number of insertions for each token :math:`p`, in ``[0, 1]``.
-      where: Booleans like ``tokens``: which are real; all by default.
-      protected: Ids that stay, or a boolean array of positions.
+      where: Booleans like ``tokens`` that mark real tokens; all by default.
+      protected: Ids to keep, or a boolean array of positions.
 
     Returns:
-      Tokens of the shape and dtype given and which of them are real. What is inserted pushes the
-      others into the padding that follows the last of them. Where that is too short, the last
-      tokens that are not protected are cut off.
+      Tokens of the same shape and dtype, and booleans that mark the real ones. Insertions push the
+      other tokens into the padding after the last of them. If that is too short, the last
+      unprotected tokens are cut off.
 
     Raises:
       TypeError: ``tokens`` or ``neighbors`` are not integers, or ``key`` is not one key.
@@ -151,18 +151,20 @@ def random_insertion(
     """
     check_key(key)
     tokens, real, free = read(tokens, where, protected)
-    rate = checked_rate(rate)
+    rate = clip_rate(rate)
     near, known = lookup(neighbors, tokens)
     if tokens.size == 0:
         return Edited(tokens, real)
     keys = jax.random.split(key, 4)
-    sources, synonyms, spots = (_bits.draw(own, tokens.shape, like=tokens) for own in keys[:3])
+    sources = _bits.draw(keys[0], tokens.shape, like=tokens)
+    synonyms = _bits.draw(keys[1], tokens.shape, like=tokens)
+    spots = _bits.draw(keys[2], tokens.shape, like=tokens)
     rounding = _rounding(keys[3], tokens)
 
     def edit(tokens, real, free, near, known, sources, synonyms, spots, rounding):
-        having = free & jnp.any(known, -1)
-        source = take(in_front(having), pick(sources, count(having)))
-        number = jnp.where(jnp.any(having), _operations(rate, free, rounding), 0)
+        eligible = free & jnp.any(known, -1)
+        source = take(in_front(eligible), pick(sources, count(eligible)))
+        number = jnp.where(jnp.any(eligible), _operations(rate, free, rounding), 0)
         inserted = one_of(take(near, source), take(known, source), synonyms)
         before = take(in_front(free), pick(spots, count(free)))
         return _insert(tokens, real, free, inserted, before, number)
@@ -179,25 +181,25 @@ def random_swap(
     where: jax.Array | None = None,
     protected: Ids | None = None,
 ) -> jax.Array:
-    r"""Swaps two random tokens, several times.
+    r"""Swaps two random tokens several times.
 
     .. math::
 
       n = \lfloor p \, l + v \rfloor, \qquad v \sim \mathrm{U}(0, 1)
 
-    times, of the :math:`l` tokens that are not protected. All pairs of two different places are
-    equally likely each time. EDA rounds :math:`p \, l` down but not to 0.
+    times, where :math:`l` is the number of unprotected tokens. Each time all pairs of two different
+    positions are equally likely. EDA rounds :math:`p \, l` down but not to 0.
 
     Args:
       key: PRNG key.
       tokens: Token ids ``[..., length]``.
       rate: Number of swaps for each token :math:`p`, in ``[0, 1]``.
-      where: Booleans like ``tokens``: which are real; all by default.
-      protected: Ids that stay where they are, or a boolean array of positions.
+      where: Booleans like ``tokens`` that mark real tokens; all by default.
+      protected: Ids that keep their positions, or a boolean array of positions.
 
     Returns:
-      Tokens of the shape and dtype given. The swaps come one after the other, so that a batch takes
-      as many steps as the most swaps of one example.
+      Tokens of the same shape and dtype. Swaps run one after the other, so a batch takes as many
+      steps as its example with the most swaps.
 
     Raises:
       TypeError: ``tokens`` are not integers, or ``key`` is not one key.
@@ -216,17 +218,18 @@ def random_swap(
     """
     check_key(key)
     tokens, _, free = read(tokens, where, protected)
-    rate = checked_rate(rate)
+    rate = clip_rate(rate)
     if tokens.size == 0:
         return tokens
     keys = jax.random.split(key, 3)
-    firsts, seconds = (_bits.draw(own, tokens.shape, like=tokens) for own in keys[:2])
+    firsts = _bits.draw(keys[0], tokens.shape, like=tokens)
+    seconds = _bits.draw(keys[1], tokens.shape, like=tokens)
 
     def pairs(free, firsts, seconds, rounding):
         number = count(free)
         first = pick(firsts, number)
         second = pick(seconds, number - 1)
-        # All but the first, with the same probability.
+        # Skips the first, so that all others are equally likely.
         second = jnp.where(second >= first, second + 1, second)
         order = in_front(free)
         swaps = jnp.where(number > 1, _operations(rate, free, rounding), 0)
@@ -237,8 +240,7 @@ def random_swap(
 
     def step(turn, tokens):
         def swap(tokens, first, second, number):
-            one, other = first[turn], second[turn]
-            pair = jnp.stack([one, other])
+            pair = jnp.stack([first[turn], second[turn]])
             swapped = tokens.at[pair].set(tokens[pair[::-1]])
             return jnp.where(turn < number, swapped, tokens)
 
@@ -248,13 +250,13 @@ def random_swap(
 
 
 def _rounding(key: jax.Array, tokens: jax.Array) -> jax.Array:
-    """A number evenly spread over ``(0, 1)`` for each sequence."""
+    """Draws a number from ``(0, 1)`` for each sequence."""
     shape = (*tokens.shape[:-1], 1)
     return _bits.uniform(key, shape, like=tokens).reshape(shape[:-1])
 
 
 def _operations(rate: jax.Array, free: jax.Array, rounding: jax.Array) -> jax.Array:
-    """The rate times the tokens of one sequence, rounded so that its mean is met."""
+    """Rounds the rate times the number of tokens of one sequence without bias."""
     exact = rate * count(free).astype(jnp.float32)
     whole = jnp.floor(exact)
     return (whole + (rounding < exact - whole).astype(jnp.float32)).astype(jnp.int32)
@@ -268,7 +270,7 @@ def _insert(
     before: jax.Array,
     number: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-    """Puts the first so many of ``inserted`` before positions of one sequence."""
+    """Puts the first ``number`` of ``inserted`` before positions of one sequence."""
     positions = places(tokens)
     beyond = 2 * tokens.size
     keys = jnp.concatenate(
@@ -281,7 +283,7 @@ def _insert(
     ids = take(jnp.concatenate([inserted, tokens]), order)
     fixed = take(jnp.concatenate([jnp.zeros_like(free), real & ~free]), order)
     present = places(ids) < number + count(real)
-    # The padding after the last real token; padding before it stays where it is.
+    # Includes the padding after the last real token; padding before it stays in place.
     slots = real | jnp.flip(rank(jnp.flip(real)) < 0)
     room = count(slots) - count(fixed)
     kept = present & (fixed | (rank(present & ~fixed) < room))

@@ -1,4 +1,4 @@
-"""Noise on embeddings, and embeddings mixed with others."""
+"""Embeddings with noise, or averaged with others."""
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +8,7 @@ from jaxreg import _bits
 from jaxreg._checks import (
     check_between,
     check_broadcasts,
+    check_finite,
     check_key,
     check_nonnegative,
     check_rate,
@@ -17,7 +18,7 @@ from jaxreg._checks import (
 from jaxreg._labels import check_where
 from jaxreg._numerics import align, as_strength
 from jaxreg._sharding import place_like, whole_along
-from jaxreg.augment._shared import averaged, check_finite, check_partner
+from jaxreg.augment._mixing import average, check_partner
 from jaxreg.noise import uniform_noise
 
 
@@ -29,23 +30,23 @@ def embedding_noise(
     where: jax.Array | None = None,
     bits: _bits.Bits | None = None,
 ) -> jax.Array:
-    r"""Adds uniform noise to embeddings, the less the longer a sequence is (NEFTune).
+    r"""Adds uniform noise to embeddings, less to longer sequences (NEFTune).
 
     .. math::
 
       y_{ij} = x_{ij} + \frac{\alpha}{\sqrt{l \, d}} \, u_{ij}, \qquad
       u_{ij} \sim \mathrm{U}(-1, 1)
 
-    Its norm over the :math:`l` tokens of :math:`d` numbers is about :math:`\alpha / \sqrt 3`. It is
-    :func:`jaxreg.noise.uniform_noise` at that limit; noise of a size that does not depend on the
-    length is that function, or :func:`jaxreg.noise.gaussian_noise`.
+    The norm of the noise over the :math:`l` tokens of :math:`d` numbers is about
+    :math:`\alpha / \sqrt 3`. It comes from :func:`jaxreg.noise.uniform_noise`. For noise that does
+    not depend on the length, call that function or :func:`jaxreg.noise.gaussian_noise`.
 
     Args:
       key: PRNG key.
       x: Real floating-point array ``[..., length, dim]``.
       alpha: Size :math:`\alpha` of the noise, zero or positive; 5 to 15 in the paper.
-      where: Booleans ``[..., length]``: the tokens that count for :math:`l` and have noise; all by
-        default.
+      where: Booleans ``[..., length]`` that mark the tokens that count for :math:`l` and get noise;
+        all by default.
       bits: Source of random bits in place of the package's own, such as ``jax.random.bits``.
 
     Returns:
@@ -67,7 +68,7 @@ def embedding_noise(
       <https://arxiv.org/abs/2310.05914>`_, 2023
     """
     check_key(key)
-    x = _checked(x, where)
+    x = _as_embeddings(x, where)
     check_scalar(alpha, "alpha")
     check_nonnegative(alpha, "alpha")
     check_finite(alpha, "alpha")
@@ -84,23 +85,23 @@ def embedding_noise(
 def embedding_interpolation(
     x: jax.Array, other: jax.Array, *, share: ArrayLike, where: jax.Array | None = None
 ) -> jax.Array:
-    r"""Averages embeddings with others, such as those of neighbors.
+    r"""Averages embeddings with others, such as their neighbors'.
 
     .. math::
 
       y_i = \lambda_i x_i + (1 - \lambda_i) x'_i
 
-    For neighbors look up :func:`synonym_replacement` of the tokens with ``rate=1.0``. With
-    partners of another class the labels have to be mixed too, which
-    :func:`jaxreg.augment.random_mixup` does, of embeddings as of anything (wordMixup).
+    For neighbors, embed the result of :func:`synonym_replacement` with ``rate=1.0``. With partners
+    of another class the labels must be mixed too: :func:`jaxreg.augment.random_mixup` mixes
+    embeddings and labels (wordMixup).
 
     Args:
       x: Real floating-point array ``[..., length, dim]``.
-      other: What is mixed in, :math:`x'`, of the shape and dtype of ``x``.
+      other: Embeddings to mix in, :math:`x'`, of the shape and dtype of ``x``.
       share: Share :math:`\lambda` in ``[0, 1]`` of ``x``: a number, or an array that broadcasts to
-        ``[..., length]``; 1 is the identity to the bit.
-      where: Booleans ``[..., length]``: the tokens that are mixed; all by default. With partners of
-        other lengths, those that are real in both.
+        ``[..., length]``; 1 is exactly the identity.
+      where: Booleans ``[..., length]`` that mark the tokens to mix; all by default. If the partners
+        have other lengths, mark the tokens that are real in both.
 
     Returns:
       Array with the shape and dtype of ``x``.
@@ -124,7 +125,8 @@ def embedding_interpolation(
       Guo, Mao and Zhang, `Augmenting Data with Mixup for Sentence Classification
       <https://arxiv.org/abs/1905.08941>`_, 2019
     """
-    x, other = _checked(x, where), jnp.asarray(other)
+    x = _as_embeddings(x, where)
+    other = jnp.asarray(other)
     check_partner(x, other, "other")
     check_broadcasts(share, "share", x.shape[:-1])
     if jnp.ndim(share) == 0:
@@ -134,7 +136,7 @@ def embedding_interpolation(
     if where is not None:
         own = jnp.where(jnp.asarray(where).astype(bool), own, jnp.ones_like(own))
     own = align(own[..., None], x)
-    return jnp.where(own == 1, x, averaged(x, place_like(other, x), own))
+    return jnp.where(own == 1, x, average(x, place_like(other, x), own))
 
 
 def random_embedding_interpolation(
@@ -155,10 +157,10 @@ def random_embedding_interpolation(
     Args:
       key: PRNG key.
       x: Real floating-point array ``[..., length, dim]``.
-      other: What is mixed in, :math:`x'`, of the shape and dtype of ``x``: see
+      other: Embeddings to mix in, :math:`x'`, of the shape and dtype of ``x``, see
         :func:`embedding_interpolation`.
-      amount: Largest share :math:`a` of ``other``, in ``[0, 1]``; 0 is the identity to the bit.
-      where: Booleans ``[..., length]``: the tokens that are mixed; all by default.
+      amount: Largest share :math:`a` of ``other``, in ``[0, 1]``; 0 is exactly the identity.
+      where: Booleans ``[..., length]`` that mark the tokens to mix; all by default.
       bits: Source of random bits in place of the package's own, such as ``jax.random.bits``.
 
     Returns:
@@ -181,15 +183,15 @@ def random_embedding_interpolation(
       <https://arxiv.org/abs/1702.05538>`_, 2017
     """
     check_key(key)
-    x = _checked(x, where)
+    x = _as_embeddings(x, where)
     check_between(amount, "amount", 0, 1)
     drawn = _bits.uniform(key, (*x.shape[:-1], 1), like=x, bits=bits)[..., 0]
     share = 1 - jnp.clip(as_strength(amount, x), 0, 1) * drawn.astype(as_strength(0, x).dtype)
     return embedding_interpolation(x, other, share=share, where=where)
 
 
-def _checked(x: jax.Array, where: jax.Array | None) -> jax.Array:
-    """The embeddings as a JAX array."""
+def _as_embeddings(x: jax.Array, where: jax.Array | None) -> jax.Array:
+    """Checks embeddings and their mask, and returns them as a JAX array."""
     check_real(x, "x")
     if x.ndim < 2:
         raise ValueError(f"`x` must have the shape [..., length, dim], got {x.shape}.")

@@ -1,4 +1,4 @@
-"""Tokens masked for a model to predict: one by one, or in spans."""
+"""Masked tokens for a model to predict: single ones, or spans."""
 
 import math
 from typing import NamedTuple
@@ -13,7 +13,7 @@ from jaxreg._labels import widen_labels
 from jaxreg.augment.text.sequences import (
     Ids,
     check_id,
-    checked_rate,
+    clip_rate,
     count,
     for_rows,
     pick,
@@ -25,10 +25,10 @@ from jaxreg.augment.text.sequences import (
 
 
 class Masked(NamedTuple):
-    """Masked tokens, and what to predict: their ids where they were chosen, and -1 elsewhere.
+    """Masked tokens, and labels to predict: the ids of chosen tokens, and -1 elsewhere.
 
-    The labels are of a signed dtype of at least 32 bits. Losses of :mod:`jaxreg.targets` count no
-    label of -1.
+    The labels have a signed dtype of at least 32 bits. Losses of :mod:`jaxreg.targets` ignore
+    labels of -1.
 
     >>> import jax, jax.numpy as jnp
     >>> from jaxreg.augment import text
@@ -44,10 +44,10 @@ class Masked(NamedTuple):
 
 
 class Replacement(NamedTuple):
-    """What stands in place of the tokens that are chosen, with the shares of BERT.
+    """Replacement rule for the chosen tokens, with BERT's shares by default.
 
-    ``masked`` of them are ``mask_id``, ``random`` are an id in ``[0, vocabulary_size)`` with the
-    same probability each, and the others are left as they are.
+    A share ``masked`` becomes ``mask_id``, a share ``random`` becomes an id drawn uniformly from
+    ``[0, vocabulary_size)``, and the others are unchanged.
 
     >>> from jaxreg.augment import text
     >>> print(text.Replacement(mask_id=4, vocabulary_size=50))
@@ -79,25 +79,25 @@ def token_masking(
         x_i & \text{otherwise}
       \end{cases}
 
-    The last case includes the :math:`0.1 \, p` that are chosen and left. Every token is decided
-    upon by itself, with :math:`p = 0.15` in the paper.
+    The last case includes the :math:`0.1 \, p` that are chosen and unchanged. Each token is drawn
+    independently, with :math:`p = 0.15` in the paper.
 
     Args:
       key: PRNG key.
       tokens: Token ids ``[..., length]``.
       rate: Probability :math:`p` of choosing a token, in ``[0, 1]``.
-      replacement: The mask, the size :math:`V` of the vocabulary, and other shares than these.
-      where: Booleans like ``tokens``: which are real; all by default.
-      protected: Ids that are not chosen, or a boolean array of positions.
+      replacement: The mask, the size :math:`V` of the vocabulary, and the shares if they differ.
+      where: Booleans like ``tokens`` that mark real tokens; all by default.
+      protected: Ids that are never chosen, or a boolean array of positions.
 
     Returns:
-      Tokens of the shape and dtype given, and the labels.
+      Tokens of the same shape and dtype, and the labels.
 
     Raises:
       TypeError: ``tokens`` or the ids of ``replacement`` are not integers, or ``key`` is not one
         key.
-      ValueError: ``rate`` or a share is a number outside ``[0, 1]``, the shares are more than 1
-        together, or the shapes or the dtype do not fit.
+      ValueError: ``rate`` or a share is a number outside ``[0, 1]``, the shares sum to more than 1,
+        or the shapes or the dtype do not fit.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -115,7 +115,7 @@ def token_masking(
     """
     check_key(key)
     tokens, _, free = read(tokens, where, protected)
-    rate = checked_rate(rate)
+    rate = clip_rate(rate)
     choose, decide, sample = jax.random.split(key, 3)
     selected = free & _bits.below(_bits.draw(choose, tokens.shape, like=tokens), rate)
     fate = _bits.draw(decide, tokens.shape, like=tokens)
@@ -138,34 +138,34 @@ def span_masking(
 
       \Pr(\ell) = \frac{q (1 - q)^{\ell - 1}}{1 - (1 - q)^{L}}, \qquad \ell = 1, \dots, L
 
-    Spans of such lengths begin at tokens that are not chosen yet, each with the same probability,
-    until :math:`\lceil p \, l \rceil` of the :math:`l` tokens that are not protected are chosen;
-    the last one is cut to that. A span ends before a protected token or padding, and runs over what
-    is chosen already. With :math:`q = 0.2` and :math:`L = 10` its mean length is 3.8: the paper's
-    "clipped" is a distribution cut off at 10, for which all longer ones are left out.
+    Spans of such lengths begin at tokens that are not chosen yet, drawn uniformly, until
+    :math:`\lceil p \, l \rceil` of the :math:`l` unprotected tokens are chosen; the last span is
+    cut to that. A span ends before a protected token or padding, and may overlap earlier spans.
+    With :math:`q = 0.2` and :math:`L = 10` the mean length is 3.8: the paper's "clipped"
+    distribution leaves out all lengths above 10.
 
-    Tokens that are chosen side by side are replaced in the same way, by the shares of
-    :class:`Replacement`, each random one by its own.
+    Adjacent chosen tokens are replaced in the same way, by the shares of :class:`Replacement`; each
+    random id is drawn independently.
 
     Args:
       key: PRNG key.
       tokens: Token ids ``[..., length]``.
       rate: Share :math:`p` of the tokens, in ``[0, 1]``; 0.15 in the paper.
-      replacement: The mask, the size of the vocabulary, and other shares than those of BERT.
+      replacement: The mask, the size of the vocabulary, and the shares if they are not BERT's.
       lengths: Probability :math:`q` that a span ends with a token, in ``(0, 1)``, and the largest
         length :math:`L`.
-      where: Booleans like ``tokens``: which are real; all by default.
-      protected: Ids that are not chosen, or a boolean array of positions.
+      where: Booleans like ``tokens`` that mark real tokens; all by default.
+      protected: Ids that are never chosen, or a boolean array of positions.
 
     Returns:
-      Tokens of the shape and dtype given, and the labels. The spans come one after the other, so
-      that a batch takes as many steps as the most spans of one example.
+      Tokens of the same shape and dtype, and the labels. Spans are chosen one after the other, so a
+      batch takes as many steps as its example with the most spans.
 
     Raises:
       TypeError: ``tokens`` or the ids of ``replacement`` are not integers, or ``key`` is not one
         key.
-      ValueError: ``rate`` or a share is a number outside ``[0, 1]``, the shares are more than 1
-        together, ``lengths`` are out of range, or the shapes or the dtype do not fit.
+      ValueError: ``rate`` or a share is a number outside ``[0, 1]``, the shares sum to more than 1,
+        ``lengths`` are out of range, or the shapes or the dtype do not fit.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -182,11 +182,12 @@ def span_masking(
     """
     check_key(key)
     tokens, _, free = read(tokens, where, protected)
-    rate = checked_rate(rate)
+    rate = clip_rate(rate)
     if tokens.size == 0:
-        return _masked(tokens, free, tokens)
+        return _with_labels(tokens, free, tokens)
     keys = jax.random.split(key, 4)
-    starts, fate = (_bits.draw(own, tokens.shape, like=tokens) for own in (keys[0], keys[2]))
+    starts = _bits.draw(keys[0], tokens.shape, like=tokens)
+    fate = _bits.draw(keys[2], tokens.shape, like=tokens)
     sizes = _lengths(_bits.uniform(keys[1], tokens.shape, like=tokens), lengths)
     selected = _spans(free, starts, sizes, rate)
     fate = for_rows(_of_run, tokens)(selected, fate)
@@ -196,10 +197,10 @@ def span_masking(
 def _spans(free: jax.Array, starts: jax.Array, sizes: jax.Array, rate: jax.Array) -> jax.Array:
     """Chooses spans until the budget of every sequence is spent."""
     counts = count(free, -1).astype(jnp.float32)
-    # 20 tokens have a budget of 3 at the rate 0.15, whose product is above 3 in some roundings.
+    # At the rate 0.15, 20 tokens have a budget of 3, but some roundings of the product exceed 3.
     budget = jnp.ceil(rate * counts - counts * 2.0**-22).astype(jnp.int32)
 
-    def unfinished(state):
+    def has_budget(state):
         turn, _, left = state
         return (turn < free.shape[-1]) & jnp.any(left > 0)
 
@@ -214,12 +215,12 @@ def _spans(free: jax.Array, starts: jax.Array, sizes: jax.Array, rate: jax.Array
 
         return turn + 1, *for_rows(choose, free)(free, selected, left, starts, sizes)
 
-    _, selected, _ = jax.lax.while_loop(unfinished, step, (0, free & (sizes < 0), budget))
+    _, selected, _ = jax.lax.while_loop(has_budget, step, (0, free & (sizes < 0), budget))
     return selected
 
 
 def _span(free: jax.Array, selected: jax.Array, word: jax.Array, size: jax.Array) -> jax.Array:
-    """A span of one sequence that begins where nothing is selected yet."""
+    """Returns a span of one sequence that begins at a token not selected yet."""
     fresh = free & ~selected
     start = jnp.argmax(fresh & (rank(fresh) == pick(word, count(fresh)))).astype(jnp.int32)
     ends = rank(~free)
@@ -228,19 +229,19 @@ def _span(free: jax.Array, selected: jax.Array, word: jax.Array, size: jax.Array
 
 
 def _of_run(selected: jax.Array, words: jax.Array) -> jax.Array:
-    """The word at the first of the selected tokens that stand side by side."""
+    """Gives adjacent selected tokens the word of the first of them."""
     first = selected & ~jnp.concatenate([jnp.zeros_like(selected[:1]), selected[:-1]])
     return take(words, jax.lax.cummax(jnp.where(first, places(words), 0)))
 
 
 def _lengths(share: jax.Array, lengths: tuple[ArrayLike, int]) -> jax.Array:
-    """Lengths of spans from numbers evenly spread over ``(0, 1)``."""
+    """Returns lengths of spans from uniform numbers in ``(0, 1)``."""
     end, most = lengths
     check_static_integer(most, "lengths")
     if most < 1 or (is_static(end) and not 0 < float(end) < 1):  # pyright: ignore
         raise ValueError(
-            "`lengths` must be a probability in (0, 1) of ending, and a largest length of at least "
-            f"1, got {lengths}."
+            "`lengths` must be a probability in (0, 1) that a span ends and a largest length of "
+            f"at least 1, got {lengths}."
         )
     further = jnp.log1p(-jnp.asarray(end, jnp.float32))
     drawn = jnp.floor(jnp.log1p(share * jnp.expm1(most * further)) / further)
@@ -254,32 +255,33 @@ def _replace(
     fate: jax.Array,
     replacement: Replacement,
 ) -> Masked:
-    """Replaces the selected tokens by what their words decide."""
-    masked, random = _checked(replacement, tokens)
+    """Replaces the selected tokens; the words in ``fate`` decide how."""
+    masked, random = _check_shares(replacement, tokens)
     ids = _bits.draw(key, tokens.shape, like=tokens) % jnp.uint32(replacement.vocabulary_size)
     is_masked = selected & _bits.below(fate, masked)
     is_random = selected & ~is_masked & _bits.below(fate, jnp.minimum(masked + random, 1))
     y = jnp.where(is_masked, jnp.asarray(replacement.mask_id, tokens.dtype), tokens)
     y = jnp.where(is_random, ids.astype(tokens.dtype), y)
-    return _masked(tokens, selected, y)
+    return _with_labels(tokens, selected, y)
 
 
-def _masked(tokens: jax.Array, selected: jax.Array, y: jax.Array) -> Masked:
+def _with_labels(tokens: jax.Array, selected: jax.Array, y: jax.Array) -> Masked:
     signed = jnp.int64 if tokens.dtype.itemsize == 8 else jnp.int32
     return Masked(y, jnp.where(selected, widen_labels(tokens).astype(signed), -1))
 
 
-def _checked(replacement: Replacement, tokens: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The shares of masked and of random tokens."""
+def _check_shares(replacement: Replacement, tokens: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Checks a replacement and returns the shares of masked and of random tokens."""
     mask_id, size, masked, random = replacement
     check_id(mask_id, "mask_id", tokens)
     check_static_integer(size, "vocabulary_size")
     if size < 1:
         raise ValueError(f"`vocabulary_size` must be positive, got {size}.")
     check_id(size - 1, "vocabulary_size", tokens)
-    shares = checked_rate(masked, "masked"), checked_rate(random, "random")
+    masked_share = clip_rate(masked, "masked")
+    random_share = clip_rate(random, "random")
     if is_static(masked) and is_static(random):
         total = math.fsum((float(masked), float(random)))  # pyright: ignore
         if total > 1 + 1e-6:
-            raise ValueError(f"`masked` and `random` must be at most 1 together, got {total}.")
-    return shares
+            raise ValueError(f"`masked` and `random` must sum to at most 1, got {total}.")
+    return masked_share, random_share

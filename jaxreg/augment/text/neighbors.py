@@ -1,4 +1,4 @@
-"""Synonyms: tables of neighbor ids, and tokens replaced by neighbors."""
+"""Synonyms: tables of neighbor ids, and tokens replaced by their neighbors."""
 
 from collections.abc import Iterable, Mapping
 
@@ -15,7 +15,7 @@ from jaxreg._sharding import whole_along
 from jaxreg.augment.text.sequences import (
     Ids,
     check_tokens,
-    checked_rate,
+    clip_rate,
     count,
     gather,
     pick,
@@ -23,7 +23,7 @@ from jaxreg.augment.text.sequences import (
     read,
 )
 
-# Rows of the matrix of similarities that are in memory at once.
+# Number of rows of the similarity matrix in memory at once.
 _BLOCK = 256
 
 
@@ -36,7 +36,7 @@ def synonym_replacement(
     where: jax.Array | None = None,
     protected: Ids | None = None,
 ) -> jax.Array:
-    r"""Replaces tokens by neighbors of theirs.
+    r"""Replaces random tokens by their neighbors.
 
     .. math::
 
@@ -46,20 +46,20 @@ def synonym_replacement(
       \end{cases}
 
     EDA replaces a fixed number :math:`\max(1, \lfloor p \, l \rfloor)` of its :math:`l` words; here
-    every token is decided upon by itself. Stop words, which EDA leaves, are rows without neighbors
-    or ``protected``.
+    each token is drawn independently. EDA keeps stop words: give them rows without neighbors, or
+    list them in ``protected``.
 
     Args:
       key: PRNG key.
       tokens: Token ids ``[..., length]``.
-      neighbors: Table ``[vocabulary, k]`` of the ids :math:`N`; those outside
-        ``[0, vocabulary)``, such as -1, mean none. A token out of range has none.
+      neighbors: Table ``[vocabulary, k]`` of the ids :math:`N`; ids outside ``[0, vocabulary)``,
+        such as -1, mean no neighbor. A token out of range has no neighbors.
       rate: Probability :math:`p` of replacing a token, in ``[0, 1]``.
-      where: Booleans like ``tokens``: which are real; all by default.
-      protected: Ids that stay, or a boolean array of positions.
+      where: Booleans like ``tokens`` that mark real tokens; all by default.
+      protected: Ids to keep, or a boolean array of positions.
 
     Returns:
-      Tokens of the shape and dtype given.
+      Tokens of the same shape and dtype.
 
     Raises:
       TypeError: ``tokens`` or ``neighbors`` are not integers, or ``key`` is not one key.
@@ -80,7 +80,7 @@ def synonym_replacement(
     """
     check_key(key)
     tokens, _, free = read(tokens, where, protected)
-    rate = checked_rate(rate)
+    rate = clip_rate(rate)
     near, known = lookup(neighbors, tokens)
     decide, choose = jax.random.split(key)
     replaced = free & _bits.below(_bits.draw(decide, tokens.shape, like=tokens), rate)
@@ -89,7 +89,7 @@ def synonym_replacement(
 
 
 def lookup(neighbors: jax.Array, tokens: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Neighbors ``[..., length, k]`` of all tokens in their dtype, and which of them there are."""
+    """Looks up the neighbors ``[..., length, k]`` of all tokens, and marks those that exist."""
     check_tokens(neighbors, "neighbors")
     if neighbors.ndim != 2:
         raise ValueError(f"`neighbors` must have the shape [vocabulary, k], got {neighbors.shape}.")
@@ -109,9 +109,9 @@ def lookup(neighbors: jax.Array, tokens: jax.Array) -> tuple[jax.Array, jax.Arra
 
 
 def one_of(near: jax.Array, known: jax.Array, words: jax.Array) -> jax.Array:
-    """One of the neighbors that there are, by a random word, and 0 where there are none."""
-    chosen = known & (rank(known, -1) == pick(words, count(known, -1))[..., None])
-    return jnp.sum(jnp.where(chosen, near, jnp.zeros_like(near)), axis=-1, dtype=near.dtype)
+    """Picks one of the existing neighbors by a random word, or 0 if there is none."""
+    is_chosen = known & (rank(known, -1) == pick(words, count(known, -1))[..., None])
+    return jnp.sum(jnp.where(is_chosen, near, jnp.zeros_like(near)), axis=-1, dtype=near.dtype)
 
 
 def neighbors_from_dictionary(
@@ -120,13 +120,13 @@ def neighbors_from_dictionary(
     """Makes a table of neighbors from a dictionary of ids, on the host.
 
     Args:
-      mapping: For some ids, the ids of their synonyms. One that repeats, or is its own synonym,
-        does not count; of more than ``k`` the first stay.
+      mapping: For some ids, the ids of their synonyms. Repeated ids and the id itself do not count;
+        of more than ``k`` ids the first are used.
       vocabulary_size: Number of ids.
-      k: Number of neighbors that a row holds.
+      k: Number of neighbors in a row.
 
     Returns:
-      ``int32[vocabulary_size, k]``, where -1 is none.
+      ``int32[vocabulary_size, k]``, where -1 means no neighbor.
 
     Raises:
       TypeError: A size or an id is not an integer.
@@ -166,15 +166,15 @@ def neighbors_from_embeddings(
     Args:
       embeddings: Real floating-point array ``[vocabulary, dim]``.
       k: Number of neighbors of each, less than the vocabulary.
-      excluded: Ids, such as special ones, that have no neighbors and are nobody's.
+      excluded: Ids, such as special ones, that neither have neighbors nor are neighbors.
       least: Smallest cosine of a neighbor, in ``[-1, 1]``.
 
     Returns:
-      ``int32[vocabulary, k]``, the nearest first, where -1 is none. Among equal cosines the lowest
-      id is first. A vector of zeros has no direction, and neither has nor is a neighbor.
+      ``int32[vocabulary, k]``, the nearest first, where -1 means no neighbor. Among equal cosines
+      the lowest id is first. A vector of zeros has no neighbors and is no neighbor.
 
     Raises:
-      TypeError: ``embeddings`` is not real floating-point, or ``k`` not an integer.
+      TypeError: ``embeddings`` is not real floating-point, or ``k`` is not an integer.
       ValueError: ``embeddings`` is not a matrix, ``k`` is not in ``[1, vocabulary)``, or ``least``
         is a number outside ``[-1, 1]``.
 
@@ -208,7 +208,7 @@ def neighbors_from_embeddings(
         best, found = jax.lax.top_k(jnp.where(counts, cosines, -jnp.inf), k)
         return jnp.where(jnp.isfinite(best), found, -1).astype(jnp.int32)
 
-    # Roundings may have brought a cosine of exactly `least`, such as -1, below it.
+    # Rounding may bring a cosine of exactly `least`, such as -1, below it.
     lowest = as_strength(least, embeddings) - 1e-6
     return jax.lax.map(nearest, (ids, directions), batch_size=_BLOCK)
 

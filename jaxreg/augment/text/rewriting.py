@@ -1,4 +1,4 @@
-"""Sequences rewritten by models of the user: paraphrases, and translations there and back."""
+"""Sequences rewritten by a user's models: paraphrases and back-translations."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +15,7 @@ from jaxreg.augment.text.sequences import (
     Edited,
     check_id,
     check_tokens,
-    checked_rate,
+    clip_rate,
     for_rows,
     read,
     settle,
@@ -33,22 +33,22 @@ def paraphrase(
     pad_id: ArrayLike,
     where: jax.Array | None = None,
 ) -> Edited:
-    """Replaces some sequences by what a function makes of them.
+    """Replaces some sequences by a function's results.
 
     Args:
       key: PRNG key.
       tokens: Token ids ``[..., length]``.
-      function: Takes a key, all tokens and the booleans of which are real, and returns its tokens
-        and booleans, ``[..., any length]`` in the dtype of ``tokens``. Whether it can be traced
-        decides whether this can.
-      probability: Of replacing a sequence, in ``[0, 1]``.
-      pad_id: Id of padding in what is replaced.
-      where: Booleans like ``tokens``: which are real; all by default.
+      function: Takes a key, all tokens and the booleans that mark real ones, and returns its tokens
+        and booleans, ``[..., any length]`` in the dtype of ``tokens``. This function can be traced
+        if ``function`` can.
+      probability: Probability of replacing a sequence, in ``[0, 1]``.
+      pad_id: Id for padding in replaced sequences.
+      where: Booleans like ``tokens`` that mark real tokens; all by default.
 
     Returns:
-      Tokens of the shape and dtype given and which of them are real. The real tokens of a new
-      sequence stand first, cut off at ``length``, and ``pad_id`` after them. A sequence of padding
-      alone stays, and so does one of which the function leaves no token.
+      Tokens of the same shape and dtype, and booleans that mark the real ones. The real tokens of a
+      new sequence come first, cut off at ``length``, followed by ``pad_id``. A sequence of only
+      padding is unchanged, and so is one for which the function returns no real token.
 
     Raises:
       TypeError: ``tokens`` or ``pad_id`` are not integers, ``key`` is not one key, or ``function``
@@ -69,10 +69,10 @@ def paraphrase(
     """
     check_key(key)
     tokens, real, _ = read(tokens, where, None)
-    rate = checked_rate(probability, "probability")
+    rate = clip_rate(probability, "probability")
     check_id(pad_id, "pad_id", tokens)
     coin, own = jax.random.split(key)
-    other, present = _checked(function(own, tokens, real), tokens, "function")
+    other, present = _check_result(function(own, tokens, real), tokens, "function")
     if other.dtype != tokens.dtype:
         raise TypeError(
             f"`function` must return tokens of dtype {tokens.dtype}, got {other.dtype}; convert "
@@ -83,10 +83,10 @@ def paraphrase(
     padding = jnp.full_like(tokens, jnp.asarray(pad_id, tokens.dtype))
     slots = jnp.ones_like(real)
     fitted, filled = for_rows(settle, tokens)(other, present, slots, padding)
-    chosen = _bits.bernoulli(coin, rate, (*tokens.shape[:-1], 1), like=tokens)
-    chosen = chosen & jnp.any(real, -1, keepdims=True) & filled[..., :1]
-    chosen = place_like(jnp.broadcast_to(chosen, tokens.shape), tokens)
-    return Edited(jnp.where(chosen, fitted, tokens), jnp.where(chosen, filled, real))
+    replaced = _bits.bernoulli(coin, rate, (*tokens.shape[:-1], 1), like=tokens)
+    replaced = replaced & jnp.any(real, -1, keepdims=True) & filled[..., :1]
+    replaced = place_like(jnp.broadcast_to(replaced, tokens.shape), tokens)
+    return Edited(jnp.where(replaced, fitted, tokens), jnp.where(replaced, filled, real))
 
 
 def back_translation(
@@ -104,16 +104,17 @@ def back_translation(
     Args:
       key: PRNG key.
       tokens: Token ids ``[..., length]``.
-      forward: Takes a key, all tokens and the booleans of which are real, and returns the tokens of
-        the translation and their booleans, ``[..., any length]`` of any integer dtype.
-      backward: Takes a key and what ``forward`` returned, and returns tokens and booleans in the
+      forward: Takes a key, all tokens and the booleans that mark real ones, and returns the tokens
+        of the translation and their booleans, ``[..., any length]`` of any integer dtype.
+      backward: Takes a key and the results of ``forward``, and returns tokens and booleans in the
         dtype of ``tokens``.
-      probability: Of replacing a sequence, in ``[0, 1]``.
-      pad_id: Id of padding in what is replaced.
-      where: Booleans like ``tokens``: which are real; all by default.
+      probability: Probability of replacing a sequence, in ``[0, 1]``.
+      pad_id: Id for padding in replaced sequences.
+      where: Booleans like ``tokens`` that mark real tokens; all by default.
 
     Returns:
-      Tokens of the shape and dtype given and which of them are real, see :func:`paraphrase`.
+      Tokens of the same shape and dtype, and booleans that mark the real ones, see
+      :func:`paraphrase`.
 
     Raises:
       TypeError: ``tokens`` or ``pad_id`` are not integers, ``key`` is not one key, or a function
@@ -142,8 +143,8 @@ def back_translation(
 
     def there_and_back(key: jax.Array, tokens: jax.Array, where: jax.Array) -> Any:
         there, back = jax.random.split(key)
-        foreign, present = _checked(forward(there, tokens, where), tokens, "forward")
-        return _checked(backward(back, foreign, present), tokens, "backward")
+        foreign, present = _check_result(forward(there, tokens, where), tokens, "forward")
+        return _check_result(backward(back, foreign, present), tokens, "backward")
 
     return paraphrase(
         key,
@@ -155,14 +156,15 @@ def back_translation(
     )
 
 
-def _checked(result: Any, tokens: jax.Array, name: str) -> tuple[jax.Array, jax.Array]:
-    """The tokens of a result and their booleans, placed like ``tokens`` and each row whole."""
+def _check_result(result: Any, tokens: jax.Array, name: str) -> tuple[jax.Array, jax.Array]:
+    """Checks a function's tokens and booleans, and places them like ``tokens`` with whole rows."""
     if not isinstance(result, tuple) or len(result) != 2:
         raise TypeError(
-            f"`{name}` must return two arrays, its tokens and which of them are real, got "
+            f"`{name}` must return two arrays, tokens and booleans that mark the real ones, got "
             f"{type(result).__name__}."
         )
-    other, where = (jnp.asarray(part) for part in result)
+    other = jnp.asarray(result[0])
+    where = jnp.asarray(result[1])
     check_tokens(other, name)
     if other.shape[:-1] != tokens.shape[:-1] or where.shape != other.shape:
         raise ValueError(
@@ -175,7 +177,7 @@ def _checked(result: Any, tokens: jax.Array, name: str) -> tuple[jax.Array, jax.
 
 
 def _by_row(value: jax.Array, tokens: jax.Array) -> jax.Array:
-    """Gives ``value`` the sharding of ``tokens``, whose last axis is whole."""
+    """Gives ``value`` the sharding of ``tokens``, with a whole last axis."""
     sharding = explicit_sharding(tokens)
     if sharding is None:
         return value

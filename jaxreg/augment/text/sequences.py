@@ -1,4 +1,4 @@
-"""Sequences of token ids: which tokens are real, which may change, and what draws are made of."""
+"""Sequences of token ids: which tokens are real, which may change, and how they are indexed."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -17,7 +17,7 @@ Ids = ArrayLike | Sequence[int]
 
 
 class Edited(NamedTuple):
-    """Tokens ``[..., length]``, and booleans of the same shape that tell which of them are real.
+    """Tokens ``[..., length]``, and booleans of the same shape that mark the real ones.
 
     >>> import jax, jax.numpy as jnp
     >>> from jaxreg.augment import text
@@ -32,7 +32,7 @@ class Edited(NamedTuple):
 
 
 class Sequences(NamedTuple):
-    """Whole rows of tokens, which are real, and which of these may change."""
+    """Whole rows of tokens, and booleans that mark real tokens and those free to change."""
 
     tokens: jax.Array
     real: jax.Array
@@ -40,7 +40,7 @@ class Sequences(NamedTuple):
 
 
 def read(tokens: jax.Array, where: jax.Array | None, protected: Ids | None) -> Sequences:
-    """Checks tokens and what is said of them.
+    """Checks tokens and which of them are real and protected.
 
     Raises:
       TypeError: ``tokens`` are not integers, or ``protected`` is neither ids nor booleans.
@@ -75,13 +75,13 @@ def check_id(value: ArrayLike, name: str, tokens: jax.Array) -> None:
     limits = jnp.iinfo(tokens.dtype)
     if is_static(value) and not limits.min <= value <= limits.max:  # pyright: ignore
         raise ValueError(
-            f"`{name}` must fit the {tokens.dtype} of `tokens`, got {value}; convert them first, "
-            "for example with tokens.astype(jnp.int32)."
+            f"`{name}` must fit the {tokens.dtype} of `tokens`, got {value}; convert the tokens "
+            "first, for example with tokens.astype(jnp.int32)."
         )
 
 
-def checked_rate(rate: ArrayLike, name: str = "rate") -> jax.Array:
-    """A checked rate in ``[0, 1]``, float32."""
+def clip_rate(rate: ArrayLike, name: str = "rate") -> jax.Array:
+    """Checks a rate and returns it in ``[0, 1]`` as float32."""
     check_rate(rate, name)
     return jnp.clip(jnp.asarray(rate, jnp.float32), 0, 1)
 
@@ -94,7 +94,7 @@ def for_rows(function: Callable[..., Any], tokens: jax.Array) -> Callable[..., A
 
 
 def gather(table: jax.Array, tokens: jax.Array) -> jax.Array:
-    """Rows of a table for all tokens, those of an id out of range being some row of it."""
+    """Looks up the table row of each token; an id out of range gets an arbitrary row."""
     sharding = explicit_sharding(tokens)
     if sharding is not None:
         sharding = NamedSharding(sharding.mesh, PartitionSpec(*sharding.spec, None))
@@ -103,29 +103,29 @@ def gather(table: jax.Array, tokens: jax.Array) -> jax.Array:
 
 
 def pick(words: jax.Array, count: jax.Array) -> jax.Array:
-    """A number in ``[0, count)`` from each random word; 0 where there is none to pick."""
+    """Returns a number in ``[0, count)`` from each random word, and 0 if ``count`` is 0."""
     return (words % jnp.maximum(count, 1).astype(jnp.uint32)).astype(jnp.int32)
 
 
 def count(flags: jax.Array, axis: int | None = None) -> jax.Array:
-    """Number of flags, int32."""
+    """Counts flags, as int32."""
     return jnp.sum(flags, axis, dtype=jnp.int32)
 
 
 def rank(flags: jax.Array, axis: int = 0) -> jax.Array:
-    """Number of flags before each flag, int32."""
+    """Counts the flags before each flag, as int32."""
     return jnp.cumsum(flags, axis, dtype=jnp.int32) - 1
 
 
 def places(row: jax.Array) -> jax.Array:
-    """Positions of one sequence, int32."""
+    """Returns the positions of one sequence, as int32."""
     return jnp.arange(row.size, dtype=jnp.int32)
 
 
 def in_front(flags: jax.Array) -> jax.Array:
-    """Positions of one sequence, those with a flag before the others, each in their order."""
+    """Returns the positions of one sequence, flagged ones first, both groups in order."""
     place = jnp.where(flags, rank(flags), count(flags) + rank(~flags))
-    # A stable sort of the flags would be the same, and takes several times as long.
+    # A stable sort of the flags gives the same result but takes several times as long.
     return (
         jnp.zeros_like(place)
         .at[place]
@@ -134,20 +134,20 @@ def in_front(flags: jax.Array) -> jax.Array:
 
 
 def take(row: jax.Array, positions: jax.Array) -> jax.Array:
-    """Elements of one sequence; a position beyond its end is the last."""
+    """Returns elements of one sequence; a position beyond its end reads the last."""
     return row.at[positions].get(mode="clip")
 
 
 def settle(
     ids: jax.Array, kept: jax.Array, slots: jax.Array, otherwise: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Puts those of ``ids`` that are kept into the first of the slots of one sequence.
+    """Puts the kept ids into the first slots of one sequence.
 
     Args:
       ids: Token ids in their order.
-      kept: Which of them stay.
-      slots: Which positions of the sequence are to be filled.
-      otherwise: What stands where nothing is put, of the shape of ``slots``.
+      kept: Which of them to keep.
+      slots: Which positions of the sequence to fill.
+      otherwise: Ids for all other positions, of the shape of ``slots``.
 
     Returns:
       The sequence, and which of its positions were filled.
@@ -158,7 +158,7 @@ def settle(
 
 
 def _is_protected(tokens: jax.Array, protected: Ids) -> jax.Array:
-    """Positions with a protected id, or the protected positions themselves."""
+    """Marks positions with a protected id, or the protected positions themselves."""
     array = jnp.asarray(protected, None if np.size(protected) else jnp.int32)
     if array.dtype == bool:
         check_broadcasts(array, "protected", tokens.shape)

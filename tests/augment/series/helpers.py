@@ -1,4 +1,4 @@
-"""Series, the references of warps, and what all functions of series keep."""
+"""Series, references for warps, and properties of all functions of series."""
 
 from functools import partial
 
@@ -25,21 +25,21 @@ def resampled(x, position):
 
 @partial(jax.jit, static_argnames=("name", "knots", "policy", "segments"))
 def drawn(x, *, name, **options):
-    """What a function makes of ``x``, in one program."""
+    """The result of a function for ``x``, from one program."""
     return getattr(series, f"random_{name}")(KEY, x, **options)
 
 
 def assert_each_is(function, reference, options):
-    """Each example is that of a reference of one series, with all steps and with lengths.
+    """Each example equals the reference for one series, with all steps and with lengths.
 
-    What follows a length stays to the bit.
+    Steps after the length are unchanged, bit for bit.
     """
 
     @jax.jit
     def run(x, arrays, length):
         return function(x, **arrays), function(x, **arrays, length=length)
 
-    full, cut = map(np.asarray, run(X, options, LENGTHS))
+    full, cut = jax.device_get(run(X, options, LENGTHS))
     for i, length in enumerate(LENGTHS):
         own = {name: np.asarray(value[i]) for name, value in options.items()}
         own = {k: v.astype(np.float64) if v.dtype.kind == "f" else v for k, v in own.items()}
@@ -49,7 +49,7 @@ def assert_each_is(function, reference, options):
 
 
 def assert_short_empty_and_narrow_series_are_kept(function, *, alone_stays):
-    """In shape and dtype and finite; a single step is often all there is."""
+    """Results keep shape and dtype and are finite; a single step may be unchanged."""
     batches = [jnp.ones(shape, jnp.bfloat16) for shape in SHAPES]
     results = jax.jit(lambda key, xs: [function(key, x) for x in xs])(KEY, batches)
     for x, y in zip(batches, results, strict=True):
@@ -67,7 +67,7 @@ def assert_each_has_its_draw_and_padding_counts_for_nothing(function):
     y = np.asarray(call(np.where(padding, np.nan, x), lengths))
     assert np.isnan(y[padding]).all()
     assert np.isfinite(y[~padding]).all()
-    # Windows and masks may well leave the part that two examples share.
+    # Windows and masks may miss the part that two examples share.
     assert len({one[:6].tobytes() for one in y}) >= 5
     again = np.asarray(call(np.where(padding, np.float32(7), x), lengths))
     np.testing.assert_array_equal(again[~padding], y[~padding])

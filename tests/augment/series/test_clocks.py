@@ -108,7 +108,7 @@ def test_traced_numbers_beyond_their_ranges_are_cut_off():
 
 @few("name", ["time_warp", "window_warp"])
 def test_ends_stay_and_time_runs_forward(name):
-    """Where speeds differ by a factor of 20, and for as many steps as round badly."""
+    """Speeds differ by a factor of 20, over a number of steps with bad roundings."""
     strong = {
         "time_warp": partial(series.random_time_warp, stddev=1.5, knots=8),
         "window_warp": partial(series.random_window_warp, share=0.37, factors=(0.05, 20.0)),

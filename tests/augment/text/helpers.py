@@ -1,4 +1,4 @@
-"""Token ids that say what they are, and distributions of whole rows counted out in full."""
+"""Token ids with recognizable roles, and complete distributions of rows."""
 
 import math
 from collections import Counter
@@ -22,19 +22,19 @@ TABLE = text.neighbors_from_dictionary(SYNONYMS, vocabulary_size=60, k=3)
 
 
 def parts(result, where):
-    """Tokens and where they are real, in NumPy, of a function that may change the latter."""
+    """Tokens and the mask of real tokens, in NumPy; the function may change the mask."""
     tokens, kept = result if isinstance(result, text.Edited) else (result, where)
     return np.asarray(tokens), np.asarray(kept)
 
 
 @partial(jax.jit, static_argnums=0)
 def of_samples(function, rows, where):
-    """The result for rows that are arguments: constants take the compiler minutes to fold."""
+    """The result for rows passed as arguments: the compiler takes minutes to fold constants."""
     return function(KEY, rows, where=where)
 
 
 def sampled(function, tokens=SENTENCE, real=REAL, samples=SAMPLES):
-    """The results for many equal rows, as rows of the real tokens and of all."""
+    """The results for many equal rows: the real tokens of each row, and all tokens."""
     rows = np.tile(np.array(tokens, np.int32), (samples, 1))
     where = np.tile(np.array(real), (samples, 1))
     edited, kept = parts(of_samples(function, rows, where), where)
@@ -42,7 +42,7 @@ def sampled(function, tokens=SENTENCE, real=REAL, samples=SAMPLES):
 
 
 def assert_distributed(rows, probabilities):
-    """Only what can be is there, as often as it should be; a wrong distribution is told."""
+    """Only possible rows occur, with the right frequencies; wrong frequencies are noticed."""
     assert math.isclose(sum(probabilities.values()), 1, abs_tol=1e-9)
     counts = Counter(rows)
     assert set(counts) <= set(probabilities)
@@ -54,7 +54,7 @@ def assert_distributed(rows, probabilities):
         expected = np.append(expected[~rare], expected[rare].sum())
         observed = np.append(observed[~rare], observed[rare].sum())
     assert stats.chisquare(observed, expected).pvalue > 1e-6
-    # The control: a twentieth of all moved to the most frequent outcome.
+    # As a control, a twentieth of all rows moves to the most frequent outcome.
     wrong = 0.95 * observed
     wrong[expected.argmax()] += observed.sum() - wrong.sum()
     assert stats.chisquare(wrong, expected).pvalue < 1e-6
@@ -65,13 +65,13 @@ def added(table, outcome, probability):
 
 
 def rounded(exact):
-    """The numbers that a number is rounded to, with their probabilities."""
+    """The possible roundings of a number, with their probabilities."""
     whole = math.floor(exact)
     return {whole: 1 - (exact - whole), whole + 1: exact - whole}
 
 
 def batch(number=16, length=8, dtype=np.int32):
-    """Rows of all lengths from none, between a start and an end, with padding around them."""
+    """Rows of all lengths from 0, between a start and an end, with padding around them."""
     rng = np.random.default_rng(0)
     tokens = rng.integers(90, 99, (number, length))
     for row in range(number):
@@ -85,17 +85,17 @@ def batch(number=16, length=8, dtype=np.int32):
 
 
 def in_a_row(tokens, part):
-    """Whether one list of ids is a part of another, in its order."""
+    """Tells whether a list of ids is a subsequence of another."""
     rest = iter(tokens)
     return all(one in rest for one in part)
 
 
-# Nothing, a single word, specials alone, padding before and after, a full row.
+# No word, a single word, special tokens only, padding before and after, a full row.
 SHORT = [(90, 91, 92), (5, 91, 92), (1, 2, 92), (1, 5, 2), (5, 6, 8), (90, 5, 92), (90, 91, 6)]
 
 
 def on_short_rows(function):
-    """The results at rates 0, 1/2 and 1, of which the first is no change."""
+    """The result at rate 1, after checks that rate 0 changes nothing and rates are clipped."""
     tokens = np.array(SHORT, np.int32)
     where = tokens < 90
     call = jax.jit(lambda tokens, where, rate: function(KEY, tokens, rate=rate, where=where))
@@ -107,7 +107,7 @@ def on_short_rows(function):
         results[rate] = y, kept
     np.testing.assert_array_equal(results[0.0][0], tokens)
     np.testing.assert_array_equal(results[0.0][1], where)
-    for beyond, end in ((-3.0, 0.0), (7.0, 1.0)):  # A rate that is traced is cut off.
+    for beyond, end in ((-3.0, 0.0), (7.0, 1.0)):  # A traced rate is clipped.
         y, kept = parts(call(tokens, where, beyond), where)
         np.testing.assert_array_equal(y, results[end][0])
         np.testing.assert_array_equal(kept, results[end][1])
@@ -134,7 +134,7 @@ def assert_protected_positions_stay(function):
 
 
 def assert_same_on_eight_devices(function):
-    """Rows of which four pairs of devices hold two halves each give what they give on one."""
+    """Rows in two halves on four pairs of devices give the same result as on one device."""
     tokens, where = batch()
 
     def run(tokens, where):

@@ -117,7 +117,7 @@ def test_swaps_are_transpositions_of_two_different_places():
 
 
 def test_rows_are_edited_one_by_one():
-    """Rows of other lengths have numbers of swaps of their own, and those of none have none."""
+    """The number of swaps depends on a row's length; an empty row has none."""
     tokens = np.tile(np.arange(4, 12, dtype=np.int32), (4000, 1))
     lengths = np.tile([0, 1, 2, 8], 1000)
     where = np.arange(8) < lengths[:, None]
@@ -159,6 +159,7 @@ def test_empty_rows_and_protected_positions_stay(name):
     assert_protected_positions_stay(CALLS[name])
 
 
+@pytest.mark.exhaustive
 def test_rows_are_the_same_on_eight_devices():
     assert_same_on_eight_devices(partial(CALLS["random_insertion"], protected=SPECIAL))
 

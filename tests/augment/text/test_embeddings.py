@@ -29,7 +29,7 @@ def test_noise_is_uniform_within_the_limit_of_each_length():
             text.embedding_noise(KEY, x, alpha=5.0),
         )
     )
-    noise, whole = map(np.asarray, run(x, where))
+    noise, whole = jax.device_get(run(x, where))
     for row, length in enumerate(LENGTHS):
         own = noise[row::5]
         assert not own[:, length:].any()
@@ -62,7 +62,7 @@ def test_interpolation_is_the_average_at_the_tokens_that_count():
         none = text.embedding_interpolation(x, other, share=0.0)
         return text.embedding_interpolation(x, other, share=share, where=WHERE), one, none
 
-    y, one, none = map(np.asarray, run(X, OTHER, SHARE))
+    y, one, none = jax.device_get(run(X, OTHER, SHARE))
     kept = np.where(WHERE, SHARE, 1)[..., None].astype(np.float64)
     np.testing.assert_allclose(y, kept * X + (1 - kept) * OTHER, atol=1e-6)
     np.testing.assert_array_equal(y[~WHERE], X[~WHERE])

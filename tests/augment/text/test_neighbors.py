@@ -51,6 +51,7 @@ def test_short_rows():
     assert_protected_positions_stay(replaced)
 
 
+@pytest.mark.exhaustive
 def test_rows_are_the_same_on_eight_devices():
     assert_same_on_eight_devices(partial(replaced, protected=SPECIAL))
 

@@ -83,7 +83,7 @@ def test_rows_of_a_table_are_gathered_and_cut_off_at_its_ends():
 
 
 def test_rates_that_are_traced_are_cut_off():
-    rates = jax.jit(lambda r: sequences.checked_rate(r))
+    rates = jax.jit(lambda r: sequences.clip_rate(r))
     for given, expected in ((-1.0, 0), (0.25, 0.25), (7.0, 1)):
         assert rates(given) == expected
 

@@ -36,9 +36,9 @@ def test_a_pipeline_is_the_same_on_eight_devices(kind):
 
 def moved_and_recolored(key, images):
     keys = jax.random.split(key, 4)
-    matrix = augment.chain(
-        augment.random_window(keys[0], images, size=(6, 10)),
-        augment.random_rotation(keys[1], images, degrees=15.0),
+    matrix = augment.matrices.chain(
+        augment.matrices.random_window(keys[0], images, size=(6, 10)),
+        augment.matrices.random_rotation(keys[1], images, degrees=15.0),
     )
     images = augment.affine(images, matrix)
     images = augment.random_color_jitter(keys[2], images, contrast=0.2, hue=0.1)

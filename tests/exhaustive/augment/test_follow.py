@@ -20,7 +20,7 @@ def marked(points):
 
 
 def found(image):
-    """The centre of mass of each channel, in pixels from the corner."""
+    """The center of mass of each channel, in pixels from the corner."""
     image = np.asarray(image, np.float64)
     y, x = np.mgrid[0 : image.shape[0], 0 : image.shape[1]] + 0.5
     mass = image.sum(axis=(0, 1))
@@ -29,11 +29,11 @@ def found(image):
 
 def geometry(images):
     keys = jax.random.split(KEY, 4)
-    return augment.chain(
-        augment.random_window(keys[0], images, size=THERE, scale=(0.7, 1.0)),
-        augment.random_reflection(keys[1], images, probability=0.5),
-        augment.random_rotation(keys[2], images, degrees=25.0),
-        augment.random_shearing(keys[3], images, x=0.2, y=0.1),
+    return augment.matrices.chain(
+        augment.matrices.random_window(keys[0], images, size=THERE, scale=(0.7, 1.0)),
+        augment.matrices.random_reflection(keys[1], images, probability=0.5),
+        augment.matrices.random_rotation(keys[2], images, degrees=25.0),
+        augment.matrices.random_shearing(keys[3], images, x=0.2, y=0.1),
     )
 
 
@@ -68,7 +68,7 @@ def test_boxes_hold_what_they_held():
         boxes = augment.boxes(corners, matrix, image_size=SIZE, size=THERE)
         return augment.affine(images, matrix, size=THERE), boxes
 
-    moved, boxes = map(np.asarray, run(images, corners))
+    moved, boxes = jax.device_get(run(images, corners))
     for image, (left, top, right, bottom) in zip(moved[..., 0] > 0.5, boxes[:, 0], strict=True):
         rows, columns = np.nonzero(image)
         assert columns.min() + 0.5 > left - 0.5
@@ -91,7 +91,7 @@ def test_labels_of_a_threshold_are_those_of_the_thresholded_image():
         moved = augment.affine_labels(labels, matrix, size=THERE)
         return moved, augment.affine(images, matrix, size=THERE)
 
-    moved, image = map(np.asarray, run(images, labels))
+    moved, image = jax.device_get(run(images, labels))
     assert moved.dtype == np.uint8
     assert set(np.unique(moved)) == {0, 7}
     assert np.mean((moved == 7) != (image.sum(-1) > 0.3)) < 0.02

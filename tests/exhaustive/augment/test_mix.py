@@ -20,8 +20,12 @@ COLLECTIVES = r"\b(all-gather|all-to-all|all-reduce|collective-permute)(?:-start
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
     ("partners", "sends_nothing"),
-    [(augment.within(2), True), (augment.shuffled, False), (augment.reversal, False)],
-    ids=["within", "shuffled", "reversal"],
+    [
+        (augment.partners.reverse_within(2), True),
+        (augment.partners.shuffle, False),
+        (augment.partners.reverse, False),
+    ],
+    ids=["reverse_within", "shuffle", "reverse"],
 )
 def test_groups_that_lie_on_one_device_send_nothing(kind, partners, sends_nothing):
     mesh = jax.make_mesh((8,), ("device",), axis_types=(AxisType.Auto,))
@@ -43,7 +47,9 @@ def test_groups_that_lie_on_one_device_send_nothing(kind, partners, sends_nothin
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("partners", [augment.within(2), augment.reversal], ids=["in", "across"])
+@pytest.mark.parametrize(
+    "partners", [augment.partners.reverse_within(2), augment.partners.reverse], ids=["in", "across"]
+)
 def test_partners_on_an_explicit_mesh(kind, partners):
     mesh = jax.make_mesh((8,), ("device",), axis_types=(AxisType.Explicit,))
     options = {"alpha": 1.0, "num_classes": 5, "partners": partners}

@@ -53,7 +53,7 @@ def test_policies_of_one_operation_are_pils_at_all_published_magnitudes(name):
 @pytest.mark.parametrize("name", POLICIES)
 @pytest.mark.parametrize("channels", [1, 3])
 def test_whole_policies_keep_the_range_with_finite_gradients(name, channels):
-    """On black, grey and white images and on one of all kinds of levels, none square."""
+    """On black, gray and white images and on one of all kinds of levels, none square."""
     plain = np.stack([np.full((6, 5, channels), v) for v in (0.0, 0.5, 1.0)] * 8)
     images = np.concatenate([plain, [LEVELS[:6, :5, :channels] / 255] * 96]).astype(np.float32)
 
@@ -62,7 +62,7 @@ def test_whole_policies_keep_the_range_with_finite_gradients(name, channels):
         y, pullback = jax.vjp(partial(POLICIES[name], KEY), images)
         return y, pullback(jnp.cos(jnp.arange(y.size, dtype=y.dtype)).reshape(y.shape))[0]
 
-    y, gradient = map(np.asarray, run(images))
+    y, gradient = jax.device_get(run(images))
     assert ((y >= 0) & (y <= 1)).all()
     assert np.isfinite(gradient).all()
     assert (gradient != 0).any()

@@ -18,7 +18,7 @@ MESHES = ({"device": 8}, {"data": 4, "model": 2})
 
 
 def partitions(names, ndim):
-    """All ways to give the axes of a mesh, or some of them, to those of an array."""
+    """All ways to assign axes of a mesh, or some of them, to axes of an array."""
     found = set()
     for order in itertools.permutations(names):
         for axes in itertools.product([None, *range(ndim)], repeat=len(names)):

@@ -1,4 +1,4 @@
-"""What dropout costs in memory in the gradient of a network, and that every transformation works.
+"""Memory that dropout costs in the gradient of a network, under every transformation.
 
 Bytes are counted in compiled programs, with and without dropout.
 """
@@ -33,7 +33,7 @@ def plain(layer):
 
 
 def written_out(layer, x, inputs):
-    """What ``jax.lax.scan`` does, without a loop in the program."""
+    """Replaces ``jax.lax.scan``, without a loop in the program."""
     for i in range(LAYERS):
         x, _ = layer(x, jax.tree.map(lambda leaf, i=i: leaf[i], inputs))
     return x, None
@@ -68,7 +68,8 @@ def temporary_bytes(drop, *, wrap, loop, of=jax.grad, output=dense):
     compute = of(
         partial(loss, drop=drop, wrap=wrap, loop=loop, activation=jax.nn.relu, output=output)
     )
-    kernels, x = jnp.zeros((LAYERS, WIDTH, WIDTH)), jnp.zeros((BATCH, WIDTH))
+    kernels = jnp.zeros((LAYERS, WIDTH, WIDTH))
+    x = jnp.zeros((BATCH, WIDTH))
     return jax.jit(compute).lower(kernels, x, 0.1).compile().memory_analysis().temp_size_in_bytes
 
 
@@ -86,7 +87,7 @@ def test_the_gradient_takes_the_memory_that_it_takes_without_dropout(drop, wrap,
 @pytest.mark.parametrize("wrap", [plain, jax.checkpoint], ids=["plain", "remat"])
 @pytest.mark.parametrize("drop", FUNCTIONS, ids=lambda drop: drop.__name__)
 def test_dropout_that_feeds_the_loss_takes_at_most_one_activation(drop, wrap, loop):
-    """Nothing for each layer; the compiler of jax 0.12 holds one output more, that of 0.10 none."""
+    """Nothing per layer; jax 0.12's compiler holds one more output, 0.10's does not."""
     without = temporary_bytes(nothing, wrap=wrap, loop=loop, output=dropped)
     extra = temporary_bytes(drop, wrap=wrap, loop=loop, output=dropped) - without
     newer = tuple(map(int, jax.__version__.split(".")[:2])) > (0, 10)
@@ -164,7 +165,8 @@ def test_the_hessian_is_that_of_fixed_masks():
     def of_last(function):
         return lambda kernel: function(jnp.concatenate([KERNELS[:-1], kernel[None]]))
 
-    actual, expected = (jax.jit(jax.hessian(of_last(f)))(KERNELS[-1]) for f in (small, masked))
+    actual = jax.jit(jax.hessian(of_last(small)))(KERNELS[-1])
+    expected = jax.jit(jax.hessian(of_last(masked)))(KERNELS[-1])
     close(actual, expected)
 
 

@@ -17,8 +17,9 @@ NORMS = {"flax": flax_linen.BatchNorm, "jaxreg": linen.BatchNorm}
 
 @pytest.mark.parametrize("norm", NORMS)
 def test_frozen_statistics_while_scale_and_bias_train(norm):
-    """``use_running_average=True`` in training: statistics stay to the bit, parameters move."""
-    x, optimizer = draw(16, 3, mean=2), optax.sgd(0.1)
+    """``use_running_average=True`` in training: statistics keep every bit, parameters move."""
+    x = draw(16, 3, mean=2)
+    optimizer = optax.sgd(0.1)
     module = NORMS[norm](use_running_average=True)
     variables = module.init(KEY, x)
     stats = {"mean": jnp.asarray(draw(3)), "var": jnp.asarray(draw(3) ** 2)}
@@ -43,10 +44,11 @@ def test_frozen_statistics_while_scale_and_bias_train(norm):
 
 @pytest.mark.parametrize("source", NORMS)
 def test_orbax_checkpoints_load_both_ways(source, tmp_path):
-    """What Flax saved restores into our module, and what ours saved into Flax's."""
+    """Flax's checkpoints restore into our module, and ours into Flax's."""
     target = "flax" if source == "jaxreg" else "jaxreg"
     x = draw(8, 3, mean=2)
-    written, read = (NORMS[name](use_running_average=False) for name in (source, target))
+    written = NORMS[source](use_running_average=False)
+    read = NORMS[target](use_running_average=False)
     _, updated = written.apply(written.init(KEY, x), x, mutable=["batch_stats"])
     variables = {**written.init(KEY, x), **updated}
     with orbax.checkpoint.StandardCheckpointer() as checkpointer:

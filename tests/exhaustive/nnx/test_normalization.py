@@ -7,31 +7,32 @@ import numpy as np
 import optax
 import orbax.checkpoint
 import pytest
-from flax import nnx as fnx
+from flax import nnx as flax_nnx
 
 from jaxreg import nnx
 from tests.trees import draw
 
-NORMS = {"flax": fnx.BatchNorm, "jaxreg": nnx.BatchNorm}
+NORMS = {"flax": flax_nnx.BatchNorm, "jaxreg": nnx.BatchNorm}
 
 
 @pytest.mark.parametrize("norm", NORMS)
 def test_frozen_statistics_while_scale_and_bias_train(norm):
     """``use_running_average=True`` in training: statistics stay to the bit, parameters move."""
     x, mean, var = draw(16, 3, mean=2), draw(3), draw(3) ** 2
-    layer = NORMS[norm](3, use_running_average=True, rngs=fnx.Rngs(0))
+    layer = NORMS[norm](3, use_running_average=True, rngs=flax_nnx.Rngs(0))
     layer.mean[...], layer.var[...] = jnp.asarray(mean), jnp.asarray(var)
-    train = fnx.Optimizer(layer, optax.sgd(0.1), wrt=fnx.Param)
+    train = flax_nnx.Optimizer(layer, optax.sgd(0.1), wrt=flax_nnx.Param)
 
-    @fnx.jit
+    @flax_nnx.jit
     def step(layer, train):
-        train.update(layer, fnx.grad(lambda layer: jnp.mean((layer(x) - 1) ** 2))(layer))
+        train.update(layer, flax_nnx.grad(lambda layer: jnp.mean((layer(x) - 1) ** 2))(layer))
 
     for _ in range(2):
         step(layer, train)
     np.testing.assert_array_equal(layer.mean[...], mean)
     np.testing.assert_array_equal(layer.var[...], var)
-    scale, bias = np.ones(3), np.zeros(3)
+    scale = np.ones(3)
+    bias = np.zeros(3)
     normal = (x - mean.astype(np.float64)) / np.sqrt(var + 1e-5)
     for _ in range(2):
         error = 2 * (normal * scale + bias - 1) / x.size
@@ -43,15 +44,15 @@ def test_frozen_statistics_while_scale_and_bias_train(norm):
 
 @pytest.mark.parametrize("source", NORMS)
 def test_orbax_checkpoints_load_both_ways(source, tmp_path):
-    """What Flax saved restores into our module, and what ours saved into Flax's."""
+    """Flax's checkpoints restore into our module, and ours into Flax's."""
     target = "flax" if source == "jaxreg" else "jaxreg"
     x = draw(8, 3, mean=2)
-    ours, theirs = (NORMS[name](3, rngs=fnx.Rngs(0)) for name in (source, target))
+    ours, theirs = (NORMS[name](3, rngs=flax_nnx.Rngs(0)) for name in (source, target))
     ours(x)
     with orbax.checkpoint.StandardCheckpointer() as checkpointer:
-        checkpointer.save(tmp_path / "nnx", fnx.state(ours))
+        checkpointer.save(tmp_path / "nnx", flax_nnx.state(ours))
         checkpointer.wait_until_finished()
-        fnx.update(theirs, checkpointer.restore(tmp_path / "nnx", fnx.state(theirs)))
+        flax_nnx.update(theirs, checkpointer.restore(tmp_path / "nnx", flax_nnx.state(theirs)))
     outputs = [layer(x, use_running_average=True) for layer in (ours, theirs)]
     np.testing.assert_allclose(*outputs, atol=1e-6)
 
@@ -65,7 +66,7 @@ NAMES = ["BatchNorm", "LayerNorm", "RMSNorm", "InstanceNorm", "FilterResponseNor
 
 
 def build(name):
-    return getattr(nnx, name)(6, **OTHERS.get(name, {}), rngs=fnx.Rngs(0))
+    return getattr(nnx, name)(6, **OTHERS.get(name, {}), rngs=flax_nnx.Rngs(0))
 
 
 @pytest.mark.parametrize("kind", ["hijax", "ref"])
@@ -75,20 +76,20 @@ def test_variables_of_other_kinds(name, kind):
     x = draw(4, 5, 6, mean=1)
 
     def result(**kinds):
-        with fnx.var_defaults(**kinds):
+        with flax_nnx.var_defaults(**kinds):
             layer = build(name)
-            graph, params, rest = fnx.split(layer, fnx.Param, ...)
+            graph, params, rest = flax_nnx.split(layer, flax_nnx.Param, ...)
 
             def loss(params):
                 # Plain variables of another trace cannot be updated.
-                own = rest if any(kinds.values()) else fnx.clone(rest)
-                return jnp.sin(fnx.merge(graph, params, own)(x)).sum()
+                own = rest if any(kinds.values()) else flax_nnx.clone(rest)
+                return jnp.sin(flax_nnx.merge(graph, params, own)(x)).sum()
 
-            plain = fnx.with_vars(params, hijax=False, ref=False)
+            plain = flax_nnx.with_vars(params, hijax=False, ref=False)
             if kind == "ref":
                 loss = jax.jit(loss)
             value, slopes = jax.value_and_grad(loss)(plain)
-            return value, fnx.to_pure_dict(slopes)
+            return value, flax_nnx.to_pure_dict(slopes)
 
     try:
         found = result(**{kind: True})

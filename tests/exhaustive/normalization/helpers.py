@@ -1,4 +1,4 @@
-"""Sharded arrays of the tests of norms, and the collectives that a compiled function takes."""
+"""Sharded arrays of the tests of norms, and the collectives of compiled functions."""
 
 import re
 
@@ -11,12 +11,12 @@ COLLECTIVE = r" = (.*?) (?:all-reduce|all-gather|reduce-scatter|collective-permu
 
 
 def place(mesh, spec, array):
-    """Puts an array on a mesh, and nothing where there is none."""
+    """Puts an array on a mesh; None remains None."""
     return None if array is None else jax.device_put(array, NamedSharding(mesh, spec))
 
 
 def collectives(function, *arguments):
-    """The shapes that each collective of a compiled function sends, and whether all are taken."""
+    """The shapes sent by the collectives of a compiled function, in all and unconditionally."""
     text = jax.jit(function).lower(*arguments).compile().as_text()
     found = re.findall(COLLECTIVE, text)
     taken = re.findall(COLLECTIVE, text[text.index("\nENTRY") :])
@@ -24,6 +24,6 @@ def collectives(function, *arguments):
 
 
 def numbers_sent(found):
-    """How many numbers the collectives send."""
+    """The number of values that the collectives send."""
     shapes = re.findall(r"\[([\d,]*)\]", "".join(found))
     return sum(int(np.prod([int(n) for n in shape.split(",") if n])) for shape in shapes)

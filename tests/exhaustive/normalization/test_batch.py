@@ -12,7 +12,8 @@ from jaxreg.normalization import BatchStats, statistics
 from tests.exhaustive.normalization.helpers import MODES, collectives, numbers_sent, place
 from tests.normalization.helpers import draw
 
-SCALE, BIAS = np.linspace(0.5, 1.5, 16, dtype="f4"), np.linspace(-1, 1, 16, dtype="f4")
+SCALE = np.linspace(0.5, 1.5, 16, dtype="f4")
+BIAS = np.linspace(-1, 1, 16, dtype="f4")
 
 
 def uneven(masked):
@@ -64,10 +65,14 @@ def assert_same(actual, expected, *, spacing=0.0):
 def test_batch_norm_under_jit(mode, masked):
     """One small collective, a second in a branch where the mean is large, and one backward."""
     mesh = jax.make_mesh((8,), ("d",), (mode,))
-    x, dy, where = draw(64, 16, mean=1), draw(64, 16, seed=1), uneven(masked)
+    x = draw(64, 16, mean=1)
+    dy = draw(64, 16, seed=1)
+    where = uneven(masked)
     expected = gradients(batch_norm)(x, SCALE, BIAS, where, dy)
     with jax.set_mesh(mesh):
-        x, where, dy = (place(mesh, P("d"), a) for a in (x, where, dy))
+        x = place(mesh, P("d"), x)
+        where = place(mesh, P("d"), where)
+        dy = place(mesh, P("d"), dy)
         actual = jax.jit(gradients(batch_norm))(x, SCALE, BIAS, where, dy)
         forward, taken = collectives(batch_norm, x, SCALE, BIAS, where)
         both, _ = collectives(gradients(batch_norm), x, SCALE, BIAS, where, dy)
@@ -81,7 +86,9 @@ def test_batch_norm_under_jit(mode, masked):
 def test_batch_norm_in_shard_map(masked, mean):
     """One collective forward and one backward, from the first step and whatever the mean."""
     mesh = jax.make_mesh((8,), ("d",), (AxisType.Auto,))
-    x, dy, where = draw(64, 16, mean=mean), draw(64, 16, seed=1), uneven(masked)
+    x = draw(64, 16, mean=mean)
+    dy = draw(64, 16, seed=1)
+    where = uneven(masked)
     expected = gradients(batch_norm)(x, SCALE, BIAS, where, dy)
     where = np.ones((64, 1), bool) if where is None else where
     actual = jax.jit(gradients(sharded(mesh)))(x, SCALE, BIAS, where, dy)
@@ -95,7 +102,8 @@ def test_batch_norm_in_shard_map(masked, mean):
 def test_many_devices_add_up_instead(monkeypatch):
     """Two collectives of the size of the features, however many devices there are."""
     mesh = jax.make_mesh((8,), ("d",), (AxisType.Auto,))
-    x, where = draw(64, 16, mean=1), uneven(masked=True)
+    x = draw(64, 16, mean=1)
+    where = uneven(masked=True)
     monkeypatch.setattr(statistics, "_GATHERED", 7)
     forward, _ = collectives(sharded(mesh), x, SCALE, BIAS, where)
     assert len(forward) == 2
@@ -105,7 +113,8 @@ def test_many_devices_add_up_instead(monkeypatch):
 @pytest.mark.parametrize("spec", [P("d"), P(None, "d")])
 def test_batch_renorm_on_an_explicit_mesh_within_the_limits(spec):
     """The rows of the contract are at the limits."""
-    x, stats = jnp.asarray(draw(16, 8, mean=1)), BatchStats(jnp.full(8, 0.5), jnp.full(8, 2.0))
+    x = jnp.asarray(draw(16, 8, mean=1))
+    stats = BatchStats(jnp.full(8, 0.5), jnp.full(8, 2.0))
     options = {"r_max": 3.0, "d_max": 5.0, "scale": jnp.full(8, 2.0), "bias": jnp.ones(8)}
 
     @jax.jit

@@ -15,7 +15,8 @@ from tests.normalization.helpers import draw
 @pytest.mark.parametrize("spec", [P("d"), P(None, "d"), P(("d", "e"))])
 def test_ghost_batches_across_devices_of_an_explicit_mesh(size, spec):
     """Some lie on one device, some on several; the result lies where the input does."""
-    x, mask = jnp.asarray(draw(16, 8, mean=2)), jnp.arange(16)[:, None] % 5 > 0
+    x = jnp.asarray(draw(16, 8, mean=2))
+    mask = jnp.arange(16)[:, None] % 5 > 0
     stats = normalization.init_stats(8)
 
     def norm(x, mask):

@@ -10,7 +10,8 @@ from jaxreg import normalization
 from tests.exhaustive.normalization.helpers import MODES, collectives, numbers_sent, place
 from tests.normalization.helpers import draw
 
-SCALE, BIAS = np.linspace(0.5, 1.5, 16, dtype="f4"), np.linspace(-1, 1, 16, dtype="f4")
+SCALE = np.linspace(0.5, 1.5, 16, dtype="f4")
+BIAS = np.linspace(-1, 1, 16, dtype="f4")
 
 
 @pytest.mark.parametrize("spec", [P("d"), P(None, None, "d"), P(None, "d")])

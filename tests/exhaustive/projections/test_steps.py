@@ -29,7 +29,7 @@ every_dtype = pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"
 @every_dtype
 def test_the_last_step_of_an_optimizer(name, dtype):
     tx = optax.chain(optax.sgd(0.1), transforms.project(ALL[name]))
-    w, gradient = (jnp.asarray(weights(6, 8, seed=s), dtype) for s in range(2))
+    w, gradient = [jnp.asarray(weights(6, 8, seed=s), dtype) for s in range(2)]
     updates, _ = jax.jit(tx.update)(gradient, tx.init(w), w)
     v = optax.apply_updates(w, updates)
     want = ALL[name](w + jnp.asarray(-0.1, dtype) * gradient)

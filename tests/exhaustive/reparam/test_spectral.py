@@ -49,7 +49,7 @@ def test_sigma_of_power_iteration_is_further_off():
     np.testing.assert_allclose(sigma_of(w, norm(w, u, steps=300)[1]), exact, rtol=1e-3)
 
 
-# The derivative of an iteration that is held constant is not that of finite differences.
+# Finite differences do not see that the iteration is held constant.
 ITERATED = {
     f"{axis}-{name}": check
     for axis, size in ((-1, 8), (0, 16))
@@ -78,7 +78,7 @@ SHARDED = [
 @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=lambda k: k.name)
 @pytest.mark.parametrize(("shape", "axis", "spec"), SHARDED, ids=str)
 def test_kernels_may_be_sharded(shape, axis, spec, kind):
-    """Those of weight norm and weight standardization too."""
+    """Also for weight norm and weight standardization."""
 
     def run(w, u):
         scale = reparam.weight_norm_scale(w, axis=axis)

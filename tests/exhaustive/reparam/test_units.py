@@ -1,4 +1,4 @@
-"""What Flax makes of weights that ours normalizes: the peers' side of tests/reparam."""
+"""Flax's results for weights that ours normalizes: the peers' side of tests/reparam."""
 
 from functools import partial
 
@@ -23,7 +23,8 @@ def test_float16_kernels_of_200_vanish_in_the_weight_norm_of_flax():
 
 def test_after_a_weight_of_zeros_flax_normalizes_nothing():
     """``u`` becomes 0 for ever."""
-    flax, w = nn.SpectralNorm(nn.Dense(5, use_bias=False)), kernel(6, 5)
+    flax = nn.SpectralNorm(nn.Dense(5, use_bias=False))
+    w = kernel(6, 5)
     x = jnp.eye(6)
     variables = flax.init(KEY, x, update_stats=False)
     apply = jax.jit(partial(flax.apply, update_stats=True, mutable=["batch_stats"]))

@@ -13,7 +13,7 @@ def _of_x(key, x, *, radius):
     )
 
 
-# The gradient is not that of the value, since what the paper holds fixed moves with ``x``.
+# The gradient differs from the value's, since the paper's constant moves with ``x``.
 CELLS = {
     name: check
     for name, check in testing.contract(

@@ -1,4 +1,4 @@
-"""The programs that studies hand over, run as they stand."""
+"""The programs that studies write, run unchanged."""
 
 import os
 import re
@@ -37,11 +37,11 @@ def test_the_program_changes_a_batch_by_the_policy():
     policy = RECIPES["policy"].policy
     program = {"__name__": "recipe"}
     exec(recipe_code.source(with_recipe(RECIPES["policy"])), program)
-    x, labels, *_, mean, deviation = program["load_data"]()
+    x, labels, *_, mean, stddev = program["load_data"]()
     x, labels, key = x[:20], labels[:20], jax.random.key(3)
     variables = program["model"].init(jax.random.key(0), x)
-    value = program["loss"](variables["params"], x, labels, key, mean, deviation)
-    moved = apply_policy(key, policy, x, mean=mean, deviation=deviation)
+    value = program["loss"](variables["params"], x, labels, key, mean, stddev)
+    moved = apply_policy(key, policy, x, mean=mean, stddev=stddev)
     expected, _ = program["evaluate"](variables, moved, labels)
     np.testing.assert_allclose(value, expected, rtol=1e-6)
     assert abs(expected - program["evaluate"](variables, x, labels)[0]) > 1e-3

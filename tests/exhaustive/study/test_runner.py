@@ -40,7 +40,7 @@ def test_a_run_among_others_is_the_run_alone():
 
 
 def test_runs_that_advance_together_are_the_runs_one_after_the_other():
-    """Accelerators map whole blocks of runs at once; their results must be those of a loop."""
+    """Accelerators map whole blocks of runs at once; their results must equal a loop's."""
     grid = [Recipe(), Recipe(l2=1.0), Recipe(patience=1), Recipe(l1=0.1), Recipe(max_norm=0.5)]
     devices = tuple(jax.local_devices())
     plan = runner._Plan(MODEL, EPOCHS, 20, 0.03, devices, 5)

@@ -1,4 +1,4 @@
-"""How often the interval of a paired difference covers the truth."""
+"""Coverage of the interval of a paired difference."""
 
 import numpy as np
 import pytest

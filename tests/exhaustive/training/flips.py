@@ -1,8 +1,8 @@
 """Flips bits of a checkpoint on disk, one at a time, and counts who notices.
 
-``python -m tests.exhaustive.training.flips 200`` goes on until 200 were noticed and prints the
-counts. It is a process of its own: where one array cannot be read, Orbax abandons the reads of the
-others, and the garbage collector warns of them in whatever test runs then.
+``python -m tests.exhaustive.training.flips 200`` continues until 200 flips were noticed and prints
+the counts. It runs in its own process: if one array cannot be read, Orbax abandons the reads of the
+others, and the garbage collector would warn about them in a later test.
 """
 
 import json
@@ -20,12 +20,12 @@ from tests.training.helpers import contents, flipped, some_state
 
 
 def as_jax(leaf):
-    """Arrays of NumPy as those of JAX, which Orbax gives back."""
+    """Turns NumPy's arrays into JAX's, which Orbax returns."""
     return jax.numpy.asarray(leaf) if isinstance(leaf, np.ndarray | np.generic) else leaf
 
 
 def outcome(manager, state):
-    """Who noticed the damage; "harmless" if what was loaded is what was saved."""
+    """Returns who noticed the damage, or "harmless" if the loaded state is the saved one."""
     loading = ocp.args.Composite(
         state=ocp.args.StandardRestore(state), digests=ocp.args.JsonRestore()
     )
@@ -42,7 +42,7 @@ def outcome(manager, state):
 
 
 def flip_on_disk(flips):
-    """Counts of outcomes, among them ``flips`` that somebody noticed."""
+    """Counts outcomes until ``flips`` of them were noticed."""
     state = jax.tree.map(as_jax, some_state())
     generator = np.random.default_rng(2)
     saving = ocp.args.Composite(

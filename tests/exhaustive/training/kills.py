@@ -1,8 +1,8 @@
-"""Kills the examples that resume at random moments, and looks at what they make of it.
+"""Kills the examples that resume, at random moments, and checks that they lose nothing.
 
-``python -m tests.exhaustive.training.kills 50`` kills each of them 25 times and prints the figures.
-A third of the kills comes at any moment after the start of a process, a third while it trains, a
-third while it saves.
+``python -m tests.exhaustive.training.kills 50`` kills each example 25 times and prints the figures.
+A third of the kills happens at any moment after the start of a process, a third while it trains,
+and a third while it saves.
 """
 
 import dataclasses
@@ -23,30 +23,30 @@ EXAMPLES = [
     for framework in ("linen", "nnx")
 ]
 TEMPORARY = "*.orbax-checkpoint-tmp*"
-PATIENCE = 600.0  # seconds for one process to do anything at all
+PATIENCE = 600.0  # seconds until a process must make progress
 
 
 class Moment(NamedTuple):
-    """When to kill a process."""
+    """The moment to kill a process."""
 
-    checkpoints: int  # number of them that it saved
-    seconds: float  # after that
-    saving: bool  # and when it saves next
+    checkpoints: int  # after it saved this number of checkpoints
+    seconds: float  # and this time later
+    saving: bool  # and then in the middle of the next save
 
 
 @dataclasses.dataclass
 class Figures:
-    """What happened to one example."""
+    """Counts of the events in one example."""
 
     kills: int = 0
-    saving: int = 0  # of the kills, with a checkpoint half-written
-    deleting: int = 0  # of the kills, with an old checkpoint half-deleted
+    saving: int = 0  # kills with a checkpoint half-written
+    deleting: int = 0  # kills with an old checkpoint half-deleted
     resumes: int = 0
-    lost: int = 0  # resumes that did not go on from the newest complete checkpoint
+    lost: int = 0  # resumes that did not start at the newest complete checkpoint
     unusable: int = 0  # checkpoints that a resume could not use
-    leftovers: int = 0  # temporary folders when all was done
+    leftovers: int = 0  # temporary folders at the end
     runs: int = 0  # trained to the end
-    identical: int = 0  # of the runs, with the final state of the uninterrupted one
+    identical: int = 0  # runs with the final state of the uninterrupted run
 
 
 def start(example, folder, steps):
@@ -63,19 +63,19 @@ def final_state(output):
 
 
 def uninterrupted(example, steps):
-    """The digest of the final state of a run that nobody kills and that saves nothing."""
+    """The digest of the final state of a run without kills and without checkpoints."""
     command = [sys.executable, str(example), "--steps", str(steps), "--save-every", "1000000"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return final_state(done.stdout)
 
 
 def complete(folder):
-    """Steps of the checkpoints that carry their final names."""
+    """Steps of the checkpoints with final names."""
     return {int(path.name) for path in folder.glob("*") if path.name.isdecimal()}
 
 
 def wait_until(process, condition):
-    """Waits until a condition holds or the process ends; tells whether the process lives on."""
+    """Waits until a condition holds or the process ends; tells whether it is still alive."""
     limit = time.monotonic() + PATIENCE
     while process.poll() is None and not condition():
         assert time.monotonic() < limit, "a process made no progress"
@@ -103,7 +103,7 @@ def kill(process, folder, moment):
 
 
 def half_deleted(folder):
-    """Whether a checkpoint lacks what every complete one has."""
+    """Tells whether a checkpoint lacks files that every complete one has."""
     return any(
         not (folder / str(step) / name).exists()
         for step in complete(folder)
@@ -112,7 +112,7 @@ def half_deleted(folder):
 
 
 def run_through(example, folder, steps, moments, expected, figures):
-    """One training from its start to its end, killed at each moment while there are any."""
+    """Trains from start to end, and kills the process at each of the moments."""
     newest = None
     while True:
         moment = next(moments, None)
@@ -137,8 +137,9 @@ def run_through(example, folder, steps, moments, expected, figures):
 
 
 def kill_often(example, kills, *, steps, seed, log=lambda figures: None):
-    """Trains again and again until it was killed often enough, and then to the end."""
-    figures, generator = Figures(), random.Random(seed)
+    """Trains again and again until there were enough kills, and then to the end."""
+    figures = Figures()
+    generator = random.Random(seed)
     begin = time.monotonic()
     expected = uninterrupted(example, steps)
     duration = time.monotonic() - begin

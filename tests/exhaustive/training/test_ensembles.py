@@ -19,7 +19,7 @@ def network(params, key, x):
     return dropout.dropout(key, hidden, rate=0.5) @ params["c"]
 
 
-def trained(key, x, y):
+def train(key, x, y):
     a_key, c_key, key = jax.random.split(key, 3)
     width = x.shape[1]
     params = {
@@ -37,7 +37,7 @@ def trained(key, x, y):
     return jax.lax.scan(step, params, jax.random.split(key, 400))[0]
 
 
-def measured(params, key, x, y, members):
+def measure(params, key, x, y, members):
     """Mean error of averages of new samples, over independent groups, and its standard error."""
     keys = jax.random.split(key, (GROUPS, members))
     samples = jax.vmap(jax.vmap(lambda key: network(params, key, x)))(keys)
@@ -47,16 +47,18 @@ def measured(params, key, x, y, members):
 
 @jax.jit
 def prediction_and_measurement(key):
-    x, y = map(jnp.float32, load_diabetes(return_X_y=True))
-    x, y = x * math.sqrt(len(x)), (y - jnp.mean(y)) / jnp.std(y)
+    rows, values = load_diabetes(return_X_y=True)
+    x = jnp.float32(rows) * math.sqrt(len(rows))
+    y = jnp.float32(values)
+    y = (y - jnp.mean(y)) / jnp.std(y)
     train_key, estimate_key, *keys = jax.random.split(key, 2 + len(MEMBERS))
-    params = trained(train_key, x[:200], y[:200])
+    params = train(train_key, x[:200], y[:200])
     x, y = x[200:], y[200:]
     estimate_keys = jax.random.split(estimate_key, SAMPLES)
     samples = jax.vmap(lambda key: network(params, key, x))(estimate_keys)
     moments = ensembles.error_moments(samples, y)
     predicted = ensembles.predicted_mse(samples, y, members=jnp.array(MEMBERS))
-    groups = [measured(params, k, x, y, n) for k, n in zip(keys, MEMBERS, strict=True)]
+    groups = [measure(params, k, x, y, n) for k, n in zip(keys, MEMBERS, strict=True)]
     return moments, predicted, jnp.array(groups).T
 
 

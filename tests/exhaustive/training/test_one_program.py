@@ -44,14 +44,14 @@ def test_32_runs_in_one_scan_are_what_each_is_alone(program):
     together = jax.jit(jax.vmap(traced_once), donate_argnums=0)
     start = jax.jit(program.start)
 
-    def stacked():
+    def stack_inputs():
         return jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(start, keys))
 
-    given = stacked()
+    given = stack_inputs()
     assert {leaf.dtype for leaf in jax.tree.leaves(given.params)} == {jnp.dtype(jnp.float64)}
     runs, steps = together(given, limits)
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves((given.params, given.stopping)))
-    again, _ = together(stacked(), limits)  # Nothing is compiled or traced a second time.
+    again, _ = together(stack_inputs(), limits)  # Nothing is compiled or traced a second time.
     jax.tree.map(np.testing.assert_array_equal, runs.params, again.params)
     assert len(set(steps.tolist())) > 5  # They stop, each at its own step.
     assert (steps < program.STEPS).sum() > RUNS // 2

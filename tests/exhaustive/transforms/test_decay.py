@@ -1,4 +1,4 @@
-"""What each kind of decay holds when the learning rate is tuned.
+"""Quantities that each kind of decay keeps constant when the learning rate changes.
 
 For weights that the loss does not see the length of, and for noise, the steps of Adam are random:
 the norm grows by them and shrinks by the decay until both are equal (Kosson et al., 2023).
@@ -60,7 +60,7 @@ def equilibrium(kind, loss):
 
 @pytest.mark.parametrize("loss", [noise, without_scale])
 def test_an_independent_decay_holds_the_equilibrium_in_units_of_the_step(loss):
-    norms, angles = map(np.asarray, equilibrium(independent, loss))
+    norms, angles = jax.device_get(equilibrium(independent, loss))
     np.testing.assert_allclose(angles, angles[1], rtol=0.03)
     np.testing.assert_allclose(norms / RATES, norms[1] / BASE, rtol=0.05)
 
@@ -68,7 +68,7 @@ def test_an_independent_decay_holds_the_equilibrium_in_units_of_the_step(loss):
 @pytest.mark.parametrize("loss", [noise, without_scale])
 def test_a_coupled_decay_moves_it_by_the_root_of_the_learning_rate(loss):
     # A factor of 2 for one of 4; momentum makes it 1.8 to 2.3.
-    norms, angles = map(np.asarray, equilibrium(coupled, loss))
+    norms, angles = jax.device_get(equilibrium(coupled, loss))
     units = norms / RATES
     for ratios in (angles[1:] / angles[:-1], units[:-1] / units[1:]):
         assert (ratios > 1.7).all()
@@ -91,7 +91,7 @@ def test_at_the_base_rate_the_kinds_are_one():
 @pytest.mark.parametrize("kind", [independent, coupled])
 def test_norms_and_angles_are_those_of_the_random_walk(kind):
     # Weights are noise behind two filters: momentum, which keeps b, and the decay, which keeps a.
-    norms, angles = map(np.asarray, equilibrium(kind, noise))
+    norms, angles = jax.device_get(equilibrium(kind, noise))
     a = 1 - (np.full(3, SHARE) if kind is independent else SHARE * RATES / BASE)
     b = 0.9
     variance = (1 - b) ** 2 * (1 + a * b) / ((1 - a * b) * (1 - a**2) * (1 - b**2))

@@ -1,4 +1,4 @@
-"""What transformations cost in memory, and arrays that are donated after steps that are eager."""
+"""Memory of transformations, and arrays that are donated after eager steps."""
 
 import jax
 import jax.numpy as jnp

@@ -1,7 +1,8 @@
-"""Recipes of every kind, and the programs that were read and run for some of them.
+"""Recipes of every kind, and stored programs of some of them.
 
-``python -m tests.study.programs`` writes the programs anew after a change of what writes them. Read
-the difference, and run ``pytest tests/exhaustive/study/test_recipe_code.py``, before you commit it.
+After a change of the code that writes programs, ``python -m tests.study.programs`` stores them
+again. Read the difference and run ``pytest tests/exhaustive/study/test_recipe_code.py`` before you
+commit it.
 """
 
 import dataclasses
@@ -45,7 +46,7 @@ RECIPES = {
     "wrappers": Recipe(**WRAPPERS),
     "the optimizer": dataclasses.replace(ALL_ON, **LINKS, **WRAPPERS),
 }
-# Together they have every line that a program can have.
+# Together they contain every line that a program can have.
 STORED = {
     "off": "circles",
     "statistics": "data of my own",
@@ -63,10 +64,10 @@ STORED = {
 
 
 def program(name: str) -> str:
-    """The program of a stored recipe, as it is written now."""
+    """The program of a stored recipe, as the current code writes it."""
     return recipe_code.source(with_recipe(RECIPES[name], STORED[name]))
 
 
 def path(name: str) -> Path:
-    """Where the program is stored, as text that no tool takes for code of this repository."""
+    """The program's file; it is a text file, so that tools do not treat it as our code."""
     return FOLDER / f"{name.replace(' ', '_')}.txt"

@@ -1,0 +1,167 @@
+"""Ranks the techniques by the rows of the table whose conditions are met."""
+
+import operator
+from collections.abc import Collection
+from typing import Any, NamedTuple
+
+from jaxreg.advice.rows import ARCHITECTURES, NEEDS, ROWS, TASKS, Row
+from jaxreg.advice.starts import STARTS, Start
+
+__all__ = ["Advice", "advise"]
+
+# Below it the error of batch norm grows: figure 1 of Wu and He 2018.
+SMALL_BATCH = 16
+# Published work says "small" and "large" without a number: these limits are ours. Data between them
+# counts as neither.
+SMALL_ROWS = 10_000
+LARGE_ROWS = 1_000_000
+
+
+class Advice(NamedTuple):
+    """Advice on one technique; ``str()`` of it is the text to read."""
+
+    technique: str
+    avoid: bool  # whether the advice is against it
+    reasons: tuple[str, ...]  # the weightiest first
+    start: Start  # the code, and the strength to start with
+    sources: tuple[str, ...]  # published work behind the reasons
+    against: tuple[str, ...]  # objections from published work
+    weight: int  # of all reasons together, by which the techniques are ranked
+
+    @property
+    def strength(self) -> str:
+        """The strength to start with, as an argument; empty if there is none to choose."""
+        start = self.start
+        if not start.argument or self.avoid:
+            return ""
+        ends = f"{start.low:g}" if start.low == start.high else f"{start.low:g} to {start.high:g}"
+        return f"{start.argument} {ends}"
+
+    def __str__(self) -> str:
+        """Writes the technique, its address, and the reasons."""
+        head = f"avoid {self.technique}" if self.avoid else self.technique
+        where = "" if self.avoid else f": {self.start.address}"
+        strength = f", {self.strength}" if self.strength else ""
+        note = [] if self.avoid or not self.start.note else [f"  mind: {self.start.note}"]
+        return "\n".join(
+            [
+                f"{head}{where}{strength}",
+                *(f"  {why}" for why in self.reasons),
+                *note,
+                *(f"  but: {text}" for text in self.against),
+                *(f"  see: {text}" for text in self.sources),
+            ]
+        )
+
+
+def advise(
+    *,
+    task: str | None = None,
+    architecture: str | None = None,
+    rows: int | None = None,
+    batch_size: int | None = None,
+    variable_batch: bool = False,
+    needs: Collection[str] = (),
+) -> tuple[Advice, ...]:
+    """Ranks the techniques for a task, a model and data.
+
+    Arguments left out decide nothing: a statement about small batches needs a ``batch_size``.
+
+    Args:
+      task: One of ``"classification"``, ``"regression"``, ``"sequence"``, ``"detection"``,
+        ``"style"``, ``"generation"``.
+      architecture: One of ``"mlp"``, ``"cnn"``, ``"residual"``, ``"rnn"``, ``"transformer"``,
+        ``"gan"``.
+      rows: Number of training examples; below 10,000 the data is small, from a million on large.
+      batch_size: Examples per batch and device; below 16 it is small, otherwise large.
+      variable_batch: Whether the batches differ in size.
+      needs: Further needs, of ``"sparsity"``, ``"correlated_inputs"``,
+        ``"calibration"``, ``"robustness"``, ``"noisy_labels"``, ``"fast_training"``,
+        ``"unknown_epochs"``, ``"few_labels"``.
+
+    Returns:
+      Techniques to use, the best supported first, then those to avoid. No technique is in both: if
+      statements differ, the one against it holds.
+
+    Raises:
+      ValueError: A word is none of these, or a number is below 1.
+
+    Example:
+      >>> from jaxreg.advice import advise
+      >>> for advice in advise(task="classification", architecture="cnn", batch_size=8)[:2]:
+      ...     print(advice.technique, advice.start.address)
+      group_norm jaxreg.linen.GroupNorm
+      augment_images jaxreg.augment.random_crop
+    """
+    asked = {needs} if isinstance(needs, str) else set(needs)
+    _check_words("task", {task} - {None}, TASKS)
+    _check_words("architecture", {architecture} - {None}, ARCHITECTURES)
+    _check_words("needs", asked, NEEDS)
+    facts: dict[str, frozenset[Any]] = {
+        "tasks": frozenset({task}),
+        "architectures": frozenset({architecture}),
+        "rows": _sizes("rows", rows, SMALL_ROWS, LARGE_ROWS),
+        "batch": _sizes("batch_size", batch_size, SMALL_BATCH, SMALL_BATCH),
+        "need": frozenset(asked),
+    }
+    if variable_batch:
+        facts["batch"] |= {"variable"}
+    holding = [row for row in ROWS if _holds(row, facts)]
+    return tuple(sorted(map(_gather, _by_technique(holding)), key=_order))
+
+
+def _check_words(name: str, given: Collection[Any], known: tuple[str, ...]) -> None:
+    unknown = sorted(map(str, set(given) - set(known)))
+    if unknown:
+        raise ValueError(f"`{name}` must be one of {', '.join(known)}, got {', '.join(unknown)}.")
+
+
+def _sizes(name: str, value: int | None, small: int, large: int) -> frozenset[str]:
+    """Returns the word for a number, if it has one."""
+    if value is None:
+        return frozenset()
+    if operator.index(value) < 1:
+        raise ValueError(f"`{name}` must be at least 1, got {value}; leave it out if unknown.")
+    if value < small:
+        return frozenset({"small"})
+    return frozenset({"large"} if value >= large else ())
+
+
+def _holds(row: Row, facts: dict[str, frozenset[Any]]) -> bool:
+    """Tells whether all conditions of a row are met."""
+    conditions = {
+        "tasks": row.tasks,
+        "architectures": row.architectures,
+        "rows": (row.rows,) if row.rows else (),
+        "batch": (row.batch,) if row.batch else (),
+        "need": (row.need,) if row.need else (),
+    }
+    return all(not asked or facts[name] & set(asked) for name, asked in conditions.items())
+
+
+def _by_technique(rows: Collection[Row]) -> list[list[Row]]:
+    """Groups the rows; if one of a technique is against it, only such rows remain."""
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(row.technique, []).append(row)
+    return [[row for row in g if row.avoid] or g for g in groups.values()]
+
+
+def _gather(rows: list[Row]) -> Advice:
+    """Makes the advice of the rows of one technique."""
+    rows = sorted(rows, key=lambda row: -row.weight)
+    first = rows[0]
+    return Advice(
+        technique=first.technique,
+        avoid=first.avoid,
+        reasons=tuple(row.reason for row in rows),
+        start=STARTS[first.technique],
+        sources=tuple(dict.fromkeys(row.source for row in rows if row.source)),
+        against=tuple(row.against for row in rows if row.against),
+        # The strongest statement decides; the others only rank equals.
+        weight=100 * first.weight + sum(row.weight for row in rows),
+    )
+
+
+def _order(advice: Advice) -> tuple[bool, int]:
+    return advice.avoid, -advice.weight

@@ -1,0 +1,95 @@
+"""Mixing: averages of examples and of their labels, and labels pasted with their pixels."""
+
+import jax
+import jax.numpy as jnp
+
+from jaxreg._checks import check_static_integer
+from jaxreg._labels import widen_labels
+from jaxreg._numerics import widen
+from jaxreg._sharding import place_first, place_like
+from jaxreg.augment._images import is_labels, select
+
+
+def check_partner(x: jax.Array, other: jax.Array, name: str) -> None:
+    """Raises unless ``other`` has the shape and dtype of ``x``, and both have a batch axis."""
+    if x.ndim < 1 or x.shape != other.shape or x.dtype != other.dtype:
+        raise ValueError(
+            f"`{name}` must have the shape and dtype of its partner, [batch, ...], got "
+            f"{other.dtype} of shape {other.shape} for {x.dtype} of shape {x.shape}."
+        )
+
+
+def average(x: jax.Array, other: jax.Array, share: jax.Array) -> jax.Array:
+    """Returns the mean of ``x``, weighted by ``share``, and of ``other``."""
+    return (share * widen(x) + (1 - share) * widen(other)).astype(x.dtype)
+
+
+def mix_labels(
+    x: jax.Array,
+    labels: jax.Array,
+    other: jax.Array,
+    share: jax.Array,
+    num_classes: int | None,
+) -> jax.Array:
+    """Averages labels with others, as floats."""
+    _check_labels(x, labels, other)
+    first = _as_rows(labels, share.dtype, num_classes)
+    second = _as_rows(other, share.dtype, num_classes)
+    share = place_first(share.reshape(share.shape + (1,) * (first.ndim - 1)), first)
+    mixed = share * first + (1 - share) * second
+    return select(share == 1, first, mixed)
+
+
+def paste_labels(
+    pasted: jax.Array, labels: jax.Array, other: jax.Array, num_classes: int | None
+) -> jax.Array:
+    """Replaces the labels of the pasted pixels, ``[batch, height, width, ...]``, by others."""
+    _check_labels(pasted, labels, other)
+    if num_classes is not None or not is_labels(labels):
+        labels = _as_rows(labels, jnp.dtype(jnp.float32), num_classes)
+        other = _as_rows(other, jnp.dtype(jnp.float32), num_classes)
+    labels = jnp.asarray(labels)
+    place = pasted.reshape(pasted.shape[:3] + (1,) * (labels.ndim - 3))
+    return select(place, place_like(jnp.asarray(other), labels), labels)
+
+
+def are_of_pixels(labels: jax.Array, image: jax.Array) -> bool:
+    """Tells whether there is a label for each pixel."""
+    return jnp.ndim(labels) >= 3 and jnp.shape(labels)[:3] == image.shape[:3]
+
+
+def _check_labels(x: jax.Array, labels: jax.Array, other: jax.Array) -> None:
+    for value, name in ((labels, "labels"), (other, "other_labels")):
+        if not (is_labels(value) or jnp.issubdtype(jnp.result_type(value), jnp.floating)):
+            raise TypeError(
+                f"`{name}` must be class ids, distributions or other real numbers, got "
+                f"{jnp.result_type(value)}."
+            )
+    # Integers with two axes are more likely one-hot labels than ids.
+    if labels.shape[:1] != x.shape[:1] or (is_labels(labels) and labels.ndim == 2):
+        raise ValueError(
+            f"`labels` must be class ids of shape {x.shape[:1]} or of pixels, or floats of shape "
+            f"({x.shape[0]}, ...), got {labels.dtype} of shape {labels.shape}; convert one-hot "
+            "labels with labels.astype(jnp.float32)."
+        )
+    if labels.shape != other.shape:
+        raise ValueError(
+            f"`other_labels` must have the shape of `labels`, {labels.shape}, got {other.shape}."
+        )
+
+
+def _as_rows(labels: jax.Array, dtype: jnp.dtype, num_classes: int | None) -> jax.Array:
+    """Returns labels as floats, and class ids as distributions ``[batch, ..., num_classes]``."""
+    labels = jnp.asarray(labels)
+    if not is_labels(labels):
+        return labels.astype(jnp.promote_types(dtype, labels.dtype))
+    if num_classes is None:
+        raise ValueError(
+            "`num_classes` must be given with integer `labels`, which cannot be averaged, got "
+            "None; pass it to make them one-hot, or pass labels as floats."
+        )
+    check_static_integer(num_classes, "num_classes")
+    ids = widen_labels(labels.astype(jnp.uint8) if labels.dtype == bool else labels)[..., None]
+    classes = jnp.arange(num_classes, dtype=ids.dtype)
+    classes = jax.lax.expand_dims(classes, range(labels.ndim))
+    return (ids == classes).astype(dtype)

@@ -1,0 +1,47 @@
+r"""Geometry as 3 by 3 matrices, which compose before an image is resampled once.
+
+A matrix maps a point :math:`(x, y, 1)` of the image to its new place. Points are counted in pixels
+from the center of the image, :math:`x` to the right and :math:`y` downward, so that a matrix means
+the same for every size. Arguments of shape ``[...]`` give matrices ``[..., 3, 3]``, in float32 or
+wider.
+
+``random_x`` draws a matrix for each example of a batch. Its ``image`` gives the leading axes, the
+size and the dtype; its pixels are not read. A limit is the largest magnitude of an argument of
+``x``, and 0 gives exactly the unit matrix.
+"""
+
+from jaxreg.augment.matrices.fixed import (
+    chain,
+    quadrilateral,
+    rotation,
+    scaling,
+    shearing,
+    translation,
+    window,
+)
+from jaxreg.augment.matrices.random import (
+    random_quadrilateral,
+    random_reflection,
+    random_rotation,
+    random_scaling,
+    random_shearing,
+    random_translation,
+    random_window,
+)
+
+__all__ = [
+    "chain",
+    "quadrilateral",
+    "random_quadrilateral",
+    "random_reflection",
+    "random_rotation",
+    "random_scaling",
+    "random_shearing",
+    "random_translation",
+    "random_window",
+    "rotation",
+    "scaling",
+    "shearing",
+    "translation",
+    "window",
+]

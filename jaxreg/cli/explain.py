@@ -1,0 +1,129 @@
+"""``jaxreg explain``: the regularizers of each parameter, and known conflicts."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+from jaxreg.cli.loading import load_function
+from jaxreg.cli.printing import print_json, print_text
+from jaxreg.study.recipes import Recipe, strength_names
+
+_POSITIONAL = ("model", "optimizer", "params", "inputs")
+_OPTIONS = ("call", "penalty", "loss", "targets")
+
+# Positional arguments of `explain`, and its keyword arguments.
+_Arguments = tuple[tuple[Any, ...], dict[str, Any]]
+
+
+def add_command(commands: Any) -> None:
+    """Adds the command to the parser of the command line."""
+    parser = commands.add_parser(
+        "explain",
+        help="list the regularizers of each parameter, and known conflicts",
+        description="Lists the regularizers of each parameter and activation, and known conflicts.",
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add(
+        "function",
+        nargs="?",
+        metavar="MODULE:FUNCTION",
+        help="function without arguments that returns model, optimizer, params and inputs",
+    )
+    add(
+        "--recipe",
+        metavar="NAME=X,NAME=X",
+        help="strengths of a study's recipe instead, such as l2=0.5,dropout=0.2,batch_norm",
+    )
+    add("--json", action="store_true", help="print JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the command; raises with one line to print if the input is wrong."""
+    if (args.function is None) == (args.recipe is None):
+        raise ValueError("Give either MODULE:FUNCTION or `--recipe`; see jaxreg explain --help")
+    # Imports Flax, which the other commands do without.
+    from jaxreg.explain import explain
+
+    if args.recipe is not None:
+        arguments, options = _arguments_of_recipe(args.recipe)
+    else:
+        arguments, options = _arguments_of_function(args.function)
+    try:
+        found = explain(*arguments, **options)
+    except TypeError as error:
+        # This is wrong input like any other, which ends in one line.
+        raise ValueError(str(error)) from error
+    if args.json:
+        print_json(found)
+    else:
+        print_text(str(found))
+    return 0
+
+
+def _arguments_of_function(spec: str) -> _Arguments:
+    """Returns the arguments of ``explain`` that a user's function makes."""
+    made = load_function(spec)()
+    if isinstance(made, Mapping):
+        return _arguments_of_mapping(made, spec)
+    if not isinstance(made, tuple) or len(made) < 2:
+        raise ValueError(
+            f"`{spec}` must return (model, optimizer, params, *inputs) or a mapping of these "
+            f"names, got {type(made).__name__}."
+        )
+    return made, {}
+
+
+def _arguments_of_mapping(made: Mapping[Any, Any], spec: str) -> _Arguments:
+    known = sorted([*_POSITIONAL, *_OPTIONS])
+    if unknown := sorted(map(str, set(made) - set(known))):
+        raise ValueError(
+            f"`{spec}` must return a mapping of {', '.join(known)}, got {', '.join(unknown)}."
+        )
+    first = (made.get("model"), made.get("optimizer"), made.get("params"))
+    options = {name: made[name] for name in _OPTIONS if name in made}
+    return (*first, *made.get("inputs", ())), options
+
+
+def _arguments_of_recipe(text: str) -> _Arguments:
+    """Returns the arguments of ``explain`` for a recipe on the network and the data of a study."""
+    recipe = _read_recipe(text)
+    import jax
+
+    from jaxreg.study import from_linen, mlp, optimizer
+    from jaxreg.study.data import TASKS
+
+    task = TASKS["circles"]
+    split = task.load(train_size=task.train_size)(0)
+    x = jax.numpy.asarray(split.train_x[: task.batch_size])
+    model = from_linen(mlp(task.hidden, task.num_classes)(recipe))
+    key = jax.random.key(0)
+
+    def call(variables: Any, x: Any) -> Any:
+        return model.train(variables, x, key)[0]
+
+    chain = optimizer(recipe, task.learning_rate)
+    return (model, chain, model.init(key, x), x), {"call": call}
+
+
+def _read_recipe(text: str) -> Recipe:
+    """Reads ``l2=0.5,dropout=0.2,batch_norm``."""
+    values: dict[str, Any] = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        name, _, value = part.partition("=")
+        if name == "batch_norm" and not value:
+            values[name] = True
+            continue
+        if name not in strength_names():
+            raise ValueError(
+                f"`--recipe` must name strengths of {', '.join(strength_names())} or batch_norm, "
+                f"got {name!r}."
+            )
+        with suppress(ValueError):
+            values[name] = float(value)
+        if name not in values:
+            raise ValueError(f"`--recipe` must have a number for {name}, got {value!r}.")
+    return Recipe(**values)

@@ -1,0 +1,103 @@
+"""Runs the command line, and ends every failure in one line."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import NoReturn
+
+from jaxreg._version import __version__
+from jaxreg.cli import advise, diagnose, explain, study
+
+_USAGE_ERROR = 2
+_INTERRUPTED = 130
+
+
+class _Parser(argparse.ArgumentParser):
+    """Parser that raises on wrong input, so that it ends in one line like any other."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(f"{message}; see {self.prog} --help")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line.
+
+    Args:
+      argv: Arguments; by default those given to the process.
+
+    Returns:
+      The exit status: 0, 2 for wrong input, 130 when interrupted.
+
+    Example:
+      >>> from jaxreg.cli.main import main
+      >>> main(["study", "--data", "digits", "--arms", "baseline", "--seeds", "1"])
+      2
+    """
+    argv = sys.argv[1:] if argv is None else list(argv)
+    progress = study.Progress()
+    try:
+        status = _run(argv, progress)
+        # A closed pipe can still be told from an error here.
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _leave_pipe()
+        return 0
+    except SystemExit:
+        # Rich ends this way if the pipe of the table or of the progress closes.
+        return 0 if progress.writing else _USAGE_ERROR
+    except KeyboardInterrupt:
+        remark = "" if progress.writing else "; nothing was written"
+        print(f"jaxreg: interrupted{remark}.", file=sys.stderr)
+        return _INTERRUPTED
+    except (ValueError, ImportError, OSError) as error:
+        return _fail(error)
+    return status
+
+
+def _run(argv: Sequence[str], progress: study.Progress) -> int:
+    try:
+        args = _parser().parse_args(argv)
+    except SystemExit as ended:
+        # argparse ends `--help` and `--version` this way, with 0.
+        return int(ended.code or 0)
+    if args.command == "study":
+        return study.run(args, shlex.join(["jaxreg", *argv]), progress)
+    commands: dict[str, Callable[[argparse.Namespace], int]] = {
+        "advise": advise.run,
+        "diagnose": diagnose.run,
+        "explain": explain.run,
+        "list": study.run_list,
+    }
+    return commands[args.command](args)
+
+
+def _leave_pipe() -> None:
+    """Discards the rest of the output, so that the end of the process does not fail on it."""
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+
+def _fail(error: Exception) -> int:
+    print(f"jaxreg: {' '.join(str(error).split())}", file=sys.stderr)
+    return _USAGE_ERROR
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="jaxreg",
+        description="Measures which regularizer helps, at which strength, and whether it is real.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"jaxreg {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    study.add_list(commands)
+    for module in (diagnose, explain, advise, study):
+        module.add_command(commands)
+    return parser

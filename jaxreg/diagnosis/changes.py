@@ -1,0 +1,69 @@
+"""The verdicts on a history, and the changes to try after each."""
+
+from enum import StrEnum
+from typing import NamedTuple
+
+
+class Verdict(StrEnum):
+    """Verdict on a history."""
+
+    HEALTHY = "healthy"
+    OVERFITTING = "overfitting"
+    UNDERFITTING = "underfitting"
+    TOO_LITTLE = "too little regularization"
+    TOO_MUCH = "too much regularization"
+    UNSTABLE = "unstable"
+    NOT_ENOUGH = "not enough to say"
+
+
+class Change(NamedTuple):
+    """A change to try."""
+
+    what: str
+    address: str  # in jaxreg; empty for anything else
+
+
+CHANGES = {
+    Verdict.HEALTHY: (
+        Change("keep it; measure whether a technique still helps", "jaxreg.study.compare"),
+        Change("stop early as a safety net", "jaxreg.training.early_stopping"),
+    ),
+    Verdict.OVERFITTING: (
+        Change("stop at the best validation loss", "jaxreg.training.early_stopping"),
+        Change("decay the weights", "jaxreg.transforms.decoupled_decay"),
+        Change("drop hidden units", "jaxreg.dropout.dropout"),
+        Change("smooth the labels, if it classifies", "jaxreg.targets.smoothed_cross_entropy"),
+        Change("more data, or augmented data", ""),
+    ),
+    Verdict.UNDERFITTING: (
+        Change("train longer, or with a larger learning rate", ""),
+        Change("a larger model", ""),
+        Change("normalize the activations", "jaxreg.normalization.batch_norm"),
+        Change("compare with a baseline without regularization", "jaxreg.study.compare"),
+    ),
+    Verdict.TOO_LITTLE: (
+        Change(
+            "decay the weights, or three times as strongly", "jaxreg.transforms.decoupled_decay"
+        ),
+        Change("raise the dropout rate by 0.1", "jaxreg.dropout.dropout"),
+        Change("look for the strength on validation", "jaxreg.study.compare"),
+        Change("more data, or augmented data", ""),
+    ),
+    Verdict.TOO_MUCH: (
+        Change(
+            "a third of the weight of every penalty and decay", "jaxreg.transforms.decoupled_decay"
+        ),
+        Change("halve the dropout rate", "jaxreg.dropout.dropout"),
+        Change("remove the techniques one by one and compare", "jaxreg.study.compare"),
+    ),
+    Verdict.UNSTABLE: (
+        Change("a third of the learning rate, or warm it up", ""),
+        Change("clip gradients, with optax.clip_by_global_norm", ""),
+        Change("normalize the activations", "jaxreg.normalization.layer_norm"),
+        Change("bound the weights of a unit", "jaxreg.projections.max_norm"),
+        Change("larger batches for batch norm, or group norm", "jaxreg.normalization.group_norm"),
+    ),
+    Verdict.NOT_ENOUGH: (
+        Change("record a training and a validation loss per epoch, for 5 epochs or more", ""),
+    ),
+}

@@ -1,0 +1,348 @@
+"""Measures the curves of a run and judges them by thresholds."""
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxreg.diagnosis import _curves
+from jaxreg.diagnosis._curves import Curves, Finite
+from jaxreg.diagnosis.changes import CHANGES, Change, Verdict
+
+__all__ = ["Diagnosis", "Evidence", "Thresholds", "diagnose"]
+
+
+class Thresholds(NamedTuple):
+    """Values at which the verdicts begin; losses in units of the loss at the start.
+
+    Attributes:
+      epochs: Fewest epochs to judge by.
+      end: Share of the epochs that are the end.
+      poor: Level of the training loss from which training counts as poor.
+      learned: Level below which a loss that still falls is not underfitting.
+      gap: Gap that is large if it is also most of the validation loss.
+      excess: Share of the validation loss that such a gap needs to be.
+      wide_gap: Gap that is large for any validation loss.
+      burden: Distance of the training loss above the validation loss from which the noise or the
+        penalties of training are too strong.
+      rise: Rise of the validation loss from its minimum that is a sign of overfitting.
+      relative_rise: The same in units of the minimum (Prechelt's generalization loss).
+      noises: Factor by which the rise has to exceed the noise.
+      falling: Share of the whole fall in the last epochs from which a run was stopped too soon.
+      noise: Standard deviation about the trend from which a run is unstable.
+      jump: Rise from one epoch to the next that is an instability.
+      divergence: Rise of the training loss from its minimum that is an instability.
+      cost: Distance of the training loss above the baseline's from which regularization is costly.
+      loss: Distance of the validation loss above the baseline's best from which it does not pay.
+      memorized: Training accuracy that counts as perfect.
+      accuracy_gap: Difference of the accuracies that is large if training accuracy is perfect.
+    """
+
+    epochs: int = 5
+    end: float = 0.2
+    poor: float = 0.5
+    learned: float = 0.25
+    gap: float = 0.05
+    excess: float = 0.5
+    wide_gap: float = 0.2
+    burden: float = 0.05
+    rise: float = 0.02
+    relative_rise: float = 0.05
+    noises: float = 2.0
+    falling: float = 0.1
+    noise: float = 0.1
+    jump: float = 0.5
+    divergence: float = 0.25
+    cost: float = 0.1
+    loss: float = 0.02
+    memorized: float = 0.99
+    accuracy_gap: float = 0.05
+
+
+class Evidence(NamedTuple):
+    """The numbers behind a verdict; NaN is unknown. Units as in :class:`Thresholds`."""
+
+    epochs: int = 0
+    initial: float = math.nan  # training loss at the start, as it was given
+    train: float = math.nan  # at the end, as it was given
+    validation: float = math.nan  # at the end, as it was given
+    level: float = math.nan
+    gap: float = math.nan
+    excess: float = math.nan  # share of the validation loss that the gap is
+    best_epoch: int = 0  # of the validation loss
+    rise: float = math.nan  # of the validation loss since then
+    relative_rise: float = math.nan  # the same in units of the minimum
+    train_rise: float = math.nan  # of the training loss since its own minimum
+    falls: bool = True  # whether the training loss fell out of its noise at all
+    falling: float = math.nan  # share of the whole fall of the training loss, at the end
+    noise: float = math.nan  # the larger one of both curves
+    jump: float = math.nan  # largest rise of the training loss in one epoch
+    broke_at: int = 0  # first epoch without a finite loss for good
+    train_accuracy: float = math.nan
+    validation_accuracy: float = math.nan
+    cost: float = math.nan  # training loss above the one of the baseline
+    gain: float = math.nan  # validation loss below the best one of the baseline
+
+
+class Diagnosis(NamedTuple):
+    """Result of :func:`diagnose`; ``str()`` of it is the text to read."""
+
+    verdict: Verdict
+    reasons: tuple[str, ...]  # each quotes its numbers
+    changes: tuple[Change, ...]  # to try in this order
+    evidence: Evidence
+
+    def __str__(self) -> str:
+        """Writes the verdict, the reasons and the changes, one per line."""
+        changes = [f"{c.what} ({c.address})" if c.address else c.what for c in self.changes]
+        return "\n".join(
+            [
+                str(self.verdict),
+                *(f"  because {reason}" for reason in self.reasons),
+                *(f"  try: {change}" for change in changes),
+            ]
+        )
+
+
+def diagnose(
+    history: Any,
+    *,
+    baseline: Any = None,
+    floor: float = 0.0,
+    thresholds: Thresholds = Thresholds(),  # noqa: B008
+) -> Diagnosis:
+    """Tells from the curves of a run what is wrong with it, and what to change.
+
+    Args:
+      history: Mapping, or any object, with ``train_loss`` and, for more than instability,
+        ``validation_loss``; optionally ``train_accuracy`` and ``validation_accuracy``. Each has one
+        number per epoch, NaN where nothing was measured, or the shape ``[epochs, runs]``, which
+        is averaged over the runs. An arm of a study is such an object.
+      baseline: History of the same model without regularization, which shows the cost of the
+        regularization in training and its gain in validation.
+      floor: Loss of a perfect prediction; the entropy of the labels if these are noisy.
+      thresholds: Values at which the verdicts begin.
+
+    Returns:
+      The diagnosis. A history that is empty, short or NaN gets the verdict ``NOT_ENOUGH``.
+
+    Raises:
+      TypeError: A curve does not hold numbers.
+      ValueError: The curves differ in length, or there is no ``train_loss``.
+
+    Example:
+      >>> from jaxreg.diagnosis import diagnose
+      >>> train = [2.3, 1.0, 0.5, 0.3, 0.2, 0.1, 0.1, 0.1]
+      >>> validation = [2.3, 1.2, 0.9, 0.8, 0.9, 1.0, 1.1, 1.2]
+      >>> print(diagnose({"train_loss": train, "validation_loss": validation}).verdict)
+      overfitting
+    """
+    curves = _curves.read(history)
+    other = None if baseline is None else _curves.read(baseline, "baseline")
+    evidence = _measure(curves, floor, thresholds)
+    if other is not None:
+        evidence = _compare(evidence, curves, other, floor, thresholds)
+    verdict, reasons = _judge(evidence, thresholds)
+    return Diagnosis(verdict, reasons, CHANGES[verdict], evidence)
+
+
+def _measure(curves: Curves, floor: float, limits: Thresholds) -> Evidence:
+    """Evidence of one run."""
+    train = _curves.finite(curves.train_loss)
+    validation = _curves.finite(curves.validation_loss)
+    broke = min((b for b in (train.broke_at, validation.broke_at) if b), default=0)
+    evidence = Evidence(epochs=int(train.values.size), broke_at=broke)
+    if not train.values.size:
+        return evidence
+    unit, known = _unit(train, validation, floor)
+    at_end = _curves.end(train.values, limits.end)
+    evidence = evidence._replace(
+        initial=float(train.values[0]),
+        train=at_end,
+        level=(at_end - floor) / unit if known else math.nan,
+        train_rise=_curves.turn(train, limits.end).rise / unit,
+        falls=_curves.has_fallen(train.values),
+        falling=_curves.fall_at_end(train.values, limits.end),
+        noise=_curves.noise(train.values) / unit,
+        jump=float(np.max(np.diff(train.values), initial=0.0)) / unit,
+        train_accuracy=_last(curves.train_accuracy, limits),
+        validation_accuracy=_last(curves.validation_accuracy, limits),
+    )
+    if validation.values.size < limits.epochs:
+        return evidence
+    turn = _curves.turn(validation, limits.end)
+    value = _curves.end(validation.values, limits.end)
+    above = value - floor
+    least = turn.lowest - floor
+    return evidence._replace(
+        validation=value,
+        gap=(value - at_end) / unit,
+        excess=(value - at_end) / above if known and above > 0 else math.nan,
+        best_epoch=turn.epoch,
+        rise=turn.rise / unit,
+        relative_rise=turn.rise / least if known and least > 0 else math.nan,
+        noise=max(evidence.noise, _curves.noise(validation.values) / unit),
+    )
+
+
+def _unit(train: Finite, validation: Finite, floor: float) -> tuple[float, bool]:
+    """Returns the unit of the losses, and whether it is the loss at the start above the floor."""
+    values = np.concatenate([train.values, validation.values])
+    start = float(train.values[0])
+    if values.min() >= floor:
+        return max(start - floor, 1e-30), True
+    if _curves.has_fallen(train.values):
+        return start - float(np.min(_curves.smooth(train.values))), False
+    # A curve that never fell has no other unit than its own size.
+    return max(float(np.ptp(values)), abs(start)), False
+
+
+def _last(curve: np.ndarray, limits: Thresholds) -> float:
+    values = _curves.finite(curve).values
+    return _curves.end(values, limits.end) if values.size else math.nan
+
+
+def _compare(
+    evidence: Evidence, curves: Curves, baseline: Curves, floor: float, limits: Thresholds
+) -> Evidence:
+    """Adds the cost and the gain of the regularization, in the units of the baseline."""
+    train = _curves.finite(baseline.train_loss)
+    validation = _curves.finite(baseline.validation_loss)
+    if not train.values.size or not curves.train_loss.size:
+        return evidence
+    unit, _ = _unit(train, validation, floor)
+    evidence = evidence._replace(
+        cost=(evidence.train - _curves.end(train.values, limits.end)) / unit
+    )
+    if validation.values.size < limits.epochs:
+        return evidence
+    lowest = _curves.turn(validation, limits.end).lowest
+    return evidence._replace(gain=(lowest - evidence.validation) / unit)
+
+
+_Finding = tuple[Verdict, tuple[str, ...]]
+
+
+def _judge(e: Evidence, limits: Thresholds) -> _Finding:
+    """Returns the first verdict with a reason; instability spoils all other measurements."""
+    for rule in (_instability, _nothing, _excess, _poverty, _turn, _gap, _haste):
+        found = rule(e, limits)
+        if found:
+            return found
+    reason = f"the gap is {e.gap:.3f} of the initial loss {e.initial:.3g}"
+    known = "" if math.isnan(e.level) else f", the training loss at {e.level:.3f} of it"
+    return Verdict.HEALTHY, (
+        f"{reason}{known}, and the validation loss ends {e.rise:.3f} above its minimum "
+        f"of epoch {e.best_epoch} (noise {e.noise:.3f})",
+    )
+
+
+def _instability(e: Evidence, limits: Thresholds) -> _Finding | None:
+    reasons = []
+    if e.broke_at and e.epochs:
+        reasons.append(f"a loss is not finite from epoch {e.broke_at} on")
+    if e.epochs >= limits.epochs:
+        if e.noise >= limits.noise:
+            reasons.append(
+                f"the losses scatter by {e.noise:.3f} of the initial loss about the trend"
+            )
+        if e.jump >= limits.jump:
+            reasons.append(f"the training loss jumps by {e.jump:.2f} of the initial loss at once")
+        if e.train_rise >= limits.divergence:
+            reasons.append(f"the training loss ends {e.train_rise:.2f} of the initial loss above "
+                           f"its minimum, at {e.train:.3g} from {e.initial:.3g}")  # fmt: skip
+    return (Verdict.UNSTABLE, tuple(reasons)) if reasons else None
+
+
+def _nothing(e: Evidence, limits: Thresholds) -> _Finding | None:
+    if e.epochs < limits.epochs:
+        return Verdict.NOT_ENOUGH, (
+            f"{e.epochs} finite training losses are fewer than {limits.epochs}",
+        )
+    if math.isnan(e.validation):
+        return Verdict.NOT_ENOUGH, (
+            f"there are fewer than {limits.epochs} finite validation losses beside the "
+            f"{e.epochs} training losses",
+        )
+    return None
+
+
+def _excess(e: Evidence, limits: Thresholds) -> _Finding | None:
+    """Finds regularization that costs more in training than it gains in validation."""
+    # A run that overfits in spite of it ends above the baseline's best loss for that reason.
+    if e.cost >= limits.cost and e.gain <= -limits.loss and not _rises(e, limits):
+        return Verdict.TOO_MUCH, (
+            f"the training loss ends {e.cost:.2f} of the initial loss above the baseline's, and "
+            f"the validation loss {-e.gain:.3f} above the baseline's best one",
+        )
+    rises = max(limits.burden, limits.noises * e.noise)
+    if e.train_rise >= rises and e.rise >= rises and e.gap < limits.gap:
+        return Verdict.TOO_MUCH, (
+            f"training and validation loss rise together, by {e.train_rise:.2f} and {e.rise:.2f} "
+            f"of the initial loss since their minima, with a gap of {e.gap:.3f}",
+        )
+    return None
+
+
+def _poverty(e: Evidence, limits: Thresholds) -> _Finding | None:
+    """Finds poor training, with or without a sign that regularization is the cause."""
+    burden = max(limits.burden, e.noise)
+    if e.level >= limits.learned and e.gap <= -(burden if e.level >= limits.poor else 2 * burden):
+        return Verdict.TOO_MUCH, (
+            f"the training loss ends at {e.level:.2f} of its initial value and {-e.gap:.3f} of it "
+            "above the validation loss, which has no noise and no penalty",
+        )
+    nothing = math.isnan(e.level) and not e.falls
+    if (e.level >= limits.poor or nothing) and e.gap < limits.wide_gap and not _rises(e, limits):
+        level = "nothing was learned" if nothing else f"it ends at {e.level:.2f} of its start"
+        return Verdict.UNDERFITTING, (
+            f"the training loss goes from {e.initial:.3g} to {e.train:.3g}: {level}; the gap is "
+            f"{e.gap:.3f}, and the last fifth brings {e.falling:.2f} of the fall",
+        )
+    return None
+
+
+def _rises(e: Evidence, limits: Thresholds) -> bool:
+    """Tells whether the validation loss turned while the training loss did not."""
+    relative = math.isnan(e.relative_rise) or e.relative_rise >= limits.relative_rise
+    return e.rise >= max(limits.rise, limits.noises * e.noise) and relative and e.gap > 0
+
+
+def _turn(e: Evidence, limits: Thresholds) -> _Finding | None:
+    reasons = []
+    if _rises(e, limits):
+        reasons.append(
+            f"the validation loss ends {e.rise:.3f} of the initial loss above its minimum of epoch "
+            f"{e.best_epoch} of {e.epochs}, with a gap of {e.gap:.3f} (noise {e.noise:.3f})"
+        )
+    lead = e.train_accuracy - e.validation_accuracy
+    if e.train_accuracy >= limits.memorized and lead >= limits.accuracy_gap:
+        reasons.append(
+            f"training accuracy is {e.train_accuracy:.3f}, validation accuracy "
+            f"{e.validation_accuracy:.3f}"
+        )
+    if not reasons:
+        return None
+    # With a baseline the run is known to be regularized, only not enough.
+    verdict = Verdict.OVERFITTING if math.isnan(e.cost) else Verdict.TOO_LITTLE
+    return verdict, tuple(reasons)
+
+
+def _gap(e: Evidence, limits: Thresholds) -> _Finding | None:
+    most = e.excess >= limits.excess if not math.isnan(e.excess) else e.gap >= 2 * limits.gap
+    if e.gap >= limits.wide_gap or (e.gap >= limits.gap and most):
+        share = "" if math.isnan(e.excess) else f", {e.excess:.2f} of the validation loss"
+        return Verdict.TOO_LITTLE, (
+            f"the validation loss ends {e.gap:.3f} of the initial loss above the training loss"
+            f"{share}, though it does not rise (by {e.rise:.3f} since epoch {e.best_epoch})",
+        )
+    return None
+
+
+def _haste(e: Evidence, limits: Thresholds) -> _Finding | None:
+    if e.falling >= limits.falling and not e.level < limits.learned:
+        return Verdict.UNDERFITTING, (
+            f"the training loss still falls: the last fifth of the epochs brings {e.falling:.2f} "
+            f"of the fall from {e.initial:.3g} to {e.train:.3g}",
+        )
+    return None

@@ -1,0 +1,63 @@
+"""Finds the batch norms of a model, and puts classes and modules in the place of others."""
+
+import functools
+import types
+from collections.abc import Mapping
+from typing import Any
+
+from flax import nnx
+
+from jaxreg.nnx.normalization import BatchNorm
+
+_CALLS = (nnx.BatchNorm.__call__, BatchNorm.__call__)
+
+
+def is_batch_norm(module: nnx.Module) -> bool:
+    """Tells whether a module is the batch norm of Flax or jaxreg.
+
+    Subclasses that override ``__call__`` are excluded, since their behavior is unknown.
+    """
+    return isinstance(module, nnx.BatchNorm | BatchNorm) and type(module).__call__ in _CALLS
+
+
+def named_modules(model: nnx.Module) -> dict[str, Any]:
+    """Returns all modules of a model by their paths, such as ``"blocks/0/norm"``."""
+    return {"/".join(map(str, path)): module for path, module in nnx.iter_modules(model)}
+
+
+def put_before(module: nnx.Module, mixin: type[nnx.Module]) -> None:
+    """Changes the class of one module in place, to one that inherits from ``mixin`` first.
+
+    Calls then go to ``mixin``, which reaches the module's own class by ``super()``. NNX has no
+    interceptors of calls, as Linen has in ``nn.intercept_methods``.
+    """
+    # A wrapper instead would move the variables to other paths, split modules that are shared, and
+    # hide the attributes that parents read. `object` sets it, since NNX would list `__class__`
+    # among the attributes of the module.
+    object.__setattr__(module, "__class__", _make_subclass(mixin, type(module)))
+
+
+@functools.cache  # JAX keeps every class of modules forever, so each call must not make a new one.
+def _make_subclass(mixin: type, kind: type) -> type:
+    return types.new_class(kind.__name__, (mixin, kind))
+
+
+def replace(model: nnx.Module, new: Mapping[str, nnx.Module]) -> None:
+    """Puts other modules in the place of those with the given paths, wherever they are held.
+
+    Raises:
+      ValueError: One of them is not an attribute of a module.
+    """
+    modules = named_modules(model)
+    by_id = {id(modules[path]): path for path in new}
+    replaced = set()
+    for parent in modules.values():
+        for name, child in list(vars(parent).items()):
+            if path := by_id.get(id(child)):
+                setattr(parent, name, new[path])
+                replaced.add(path)
+    if missing := sorted(set(new) - replaced):
+        raise ValueError(
+            f"`model` must hold norms as attributes or in nnx.List or nnx.Dict, got {missing[0]!r} "
+            "in another container; put it into one of these."
+        )

@@ -1,0 +1,74 @@
+"""Devices that share statistics, and sums over them."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxreg._checks import canonical_groups
+from jaxreg._sharding import varying_axes
+
+
+class Devices(NamedTuple):
+    """Devices that share statistics: all devices along mesh axes, or each group of them."""
+
+    axis_name: str | tuple[str, ...]
+    groups: tuple[tuple[int, ...], ...] | None
+
+    def total(self, tree: Any) -> Any:
+        """Sums over these devices.
+
+        Raises:
+          ValueError: The groups do not hold each index of the axis once.
+        """
+        if not self.axis_name:
+            return tree
+        if self.groups is None:
+            return jax.lax.psum(tree, self.axis_name)
+        number = jax.lax.axis_size(self.axis_name)
+        if sorted(index for group in self.groups for index in group) != list(range(number)):
+            raise ValueError(
+                f"`axis_index_groups` must hold each index of {self.axis_name!r}, 0 to "
+                f"{number - 1}, once, got {self.groups}."
+            )
+        try:
+            return jax.lax.psum(tree, self.axis_name, axis_index_groups=self.groups)
+        except NotImplementedError:  # Under vmap, and in a shard_map with check_vma.
+            return jax.tree.map(self._total_of_group, tree)
+
+    def _total_of_group(self, a: jax.Array) -> jax.Array:
+        """Sums over this device's group, from the values of all devices."""
+        index = jax.lax.axis_index(self.axis_name)
+        values = gather(a, self.axis_name)
+        group_of = {i: number for number, group in enumerate(self.groups or ()) for i in group}
+        groups = jnp.asarray([group_of[i] for i in range(len(group_of))])
+        mine = (groups == groups[index]).reshape(-1, *(1,) * a.ndim)
+        return jnp.sum(jnp.where(mine, values, jnp.zeros_like(values)), axis=0)
+
+
+def gather(a: jax.Array, axis_name: str | tuple[str, ...]) -> jax.Array:
+    """Stacks the values of all devices along a new first axis, by an ``all_reduce``."""
+    slots = jnp.arange(jax.lax.axis_size(axis_name)).reshape(-1, *(1,) * a.ndim)
+    mine = slots == jax.lax.axis_index(axis_name)
+    return jax.lax.psum(jnp.where(mine, a, jnp.zeros_like(a)), axis_name)
+
+
+def as_devices(
+    axis_name: str | tuple[str, ...] | None, axis_index_groups: Sequence[Sequence[int]] | None
+) -> Devices:
+    """Returns the devices that the two arguments of a norm name; by default, each one alone."""
+    return Devices(axis_name or (), canonical_groups(axis_index_groups))
+
+
+def check_synchronized(x: jax.Array, axis_name: str | tuple[str, ...] | None) -> None:
+    """Raises inside ``shard_map`` if ``axis_name`` is missing.
+
+    Statistics would silently be computed for each device alone.
+    """
+    varying = varying_axes(x)
+    if varying and axis_name is None:
+        raise ValueError(
+            f"`axis_name` must be given inside `shard_map`, where `x` varies along {varying}; pass "
+            "the axes of the batch to share statistics, or () to compute them on each device."
+        )

@@ -1,0 +1,82 @@
+"""The explanation of a user's function and of a recipe."""
+
+import json
+import re
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from jaxreg import explain
+from jaxreg.study import models
+from tests.cli.helpers import run_command
+
+SETUP = """
+import jax.numpy as jnp, optax
+
+PARAMS = {"kernel": jnp.ones((3, 2)), "bias": jnp.zeros(2)}
+
+def make():
+    return None, optax.adamw(0.1, weight_decay=0.5), PARAMS
+
+def named():
+    return {"optimizer": optax.sgd(0.1), "params": PARAMS, "penalty": lambda p: (p["kernel"] ** 2).sum()}
+
+def number():
+    return 3
+
+def wrong():
+    return None, 3, PARAMS
+
+def misspelled():
+    return {"optim": optax.sgd(0.1)}
+
+constant = 3
+"""  # noqa: E501
+
+
+@pytest.mark.programs(24)  # An optimizer is tried one operation at a time.
+def test_explain_takes_a_function(folder, capsys, monkeypatch):
+    (folder / "advice_setup.py").write_text(SETUP)
+    monkeypatch.delitem(sys.modules, "advice_setup", raising=False)
+    text = run_command(capsys, "explain", "advice_setup:make")
+    assert re.search(r"^kernel +decay +0\.05  of the weight per step$", text, re.M)
+    assert "conflict: decay on biases or scales of norms" in text
+    found = json.loads(run_command(capsys, "explain", "advice_setup:named", "--json"))
+    effects = {row["place"]: (row["regularizer"], row["strength"]) for row in found["effects"]}
+    assert effects["kernel"] == ("L2 penalty", pytest.approx(2.0))
+    assert effects["bias"] == ("none", None)
+    assert found["conflicts"] == []
+    assert str(folder) not in sys.path
+
+
+def test_explain_looks_at_the_model_of_a_recipe(capsys, monkeypatch):
+    given = {}
+
+    def record(*arguments, **options):
+        given.update(arguments=arguments, options=options)
+        return explain.Explanation((), (), 0)
+
+    def from_linen(module):
+        given["module"] = module
+        return models.Model(
+            lambda key, x: {"params": x}, lambda variables, x, key: ("logits", {}), None
+        )
+
+    monkeypatch.setattr(explain, "explain", record)
+    monkeypatch.setattr(models, "from_linen", from_linen)
+    run_command(capsys, "explain", "--recipe", " l2=0.5, dropout=0.25,batch_norm")
+    module = given["module"]
+    assert (module.hidden, module.num_classes) == ((50, 50), 2)
+    assert (module.dropout, module.batch_norm) == (0.25, True)
+    model, chain, variables, x = given["arguments"]
+    assert isinstance(model, models.Model)
+    assert x.shape == (32, 2)
+    np.testing.assert_array_equal(variables["params"], x)
+    assert given["options"]["call"](variables, x) == "logits"
+    params = {"kernel": np.ones((2, 2), np.float32)}
+    moved, _ = jax.jit(chain.update)(
+        {"kernel": np.zeros((2, 2), np.float32)}, jax.jit(chain.init)(params), params
+    )
+    np.testing.assert_allclose(moved["kernel"], -0.01 * 0.5, rtol=1e-6)

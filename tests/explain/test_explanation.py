@@ -1,0 +1,489 @@
+"""The regularizers of each parameter, and each known conflict in a model that has it."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+import optax
+import pytest
+from flax import linen as nn
+from flax import nnx
+
+from jaxreg import linen, masks, penalties, projections, proximal, transforms
+from jaxreg import nnx as regularized
+from jaxreg.explain import _effects, _flow, _probe, explain
+from jaxreg.explain._invariance import scale_invariant
+from jaxreg.explain.explanation import _PROBLEMS
+from tests.explain.models import Clean, Mixed, Network, X, variables
+from tests.helpers import few
+
+# Optimizers are tried one operation at a time, on leaves of few shapes, so that the tests of this
+# file share their programs.
+pytestmark = pytest.mark.programs(24)
+
+RATE = 1e-3
+PARAMS = {
+    "dense": {"bias": np.zeros(8, np.float32), "kernel": np.ones((8, 8), np.float32)},
+    "norm": {"scale": np.ones(8, np.float32)},
+}
+KERNEL = "dense/kernel"
+ADAM = optax.adam(RATE)
+DECAY = transforms.decoupled_decay(0.1, learning_rate=RATE)
+SHRINK = optax.masked(transforms.proximal(proximal.l1, 0.01, RATE), masks.kernels)
+BALL = partial(projections.max_norm, radius=3.0)
+BOUND = optax.masked(transforms.project(BALL), masks.kernels)
+L2 = transforms.add_penalty_gradient(penalties.l2, 0.01)
+WARM = optax.linear_schedule(0.0, RATE, 100)
+
+
+def find(optimizer, params=PARAMS, **options):
+    """Regularizers and strengths by leaf, and the conflicts by name."""
+    found = explain(None, optimizer, params, **options)
+    effects = {}
+    for effect in found.effects:
+        effects.setdefault(effect.place, {})[effect.regularizer] = effect.strength
+    return effects, {conflict.what: conflict.where for conflict in found.conflicts}
+
+
+CHAINS = {
+    "decay": (optax.chain(ADAM, DECAY), {"decay": RATE * 0.1}),
+    "independent": (
+        optax.chain(ADAM, transforms.independent_decay(1e-4)), {"decay": 1e-4}
+    ),
+    "optax": (optax.adamw(RATE, weight_decay=0.1, mask=masks.kernels), {"decay": RATE * 0.1}),
+    "lion": (optax.lion(RATE, weight_decay=0.1, mask=masks.kernels), {"decay": RATE * 0.1}),
+    "l2 of sgd": (
+        optax.chain(optax.masked(L2, masks.kernels), optax.sgd(0.1)), {"decay": 0.1 * 0.01}
+    ),
+    "l2 clipped": (
+        optax.chain(optax.masked(L2, masks.kernels), optax.clip(1e9), optax.sgd(0.1, momentum=0.9)),
+        {"decay": 0.1 * 0.01},
+    ),
+    "proximal": (optax.chain(ADAM, SHRINK), {"proximal step to exact zeros": RATE * 0.01}),
+    "l1 of sgd": (
+        optax.chain(
+            optax.masked(transforms.add_penalty_gradient(penalties.l1, 0.01), masks.kernels),
+            optax.sgd(0.1),
+        ),
+        {"gradient of an L1 or group penalty": 0.1 * 0.01},
+    ),
+    "project": (optax.chain(ADAM, BOUND), {"projection": 3.0}),
+    "all three": (
+        optax.chain(ADAM, DECAY, SHRINK, BOUND),
+        {"decay": RATE * 0.1, "proximal step to exact zeros": RATE * 0.01, "projection": 3.0},
+    ),
+    "compensated": (
+        transforms.compensate_rounding(optax.chain(ADAM, DECAY)), {"decay": RATE * 0.1}
+    ),
+    "accumulated": (
+        optax.MultiSteps(optax.chain(ADAM, DECAY), 3), {"decay": RATE * 0.1}
+    ),
+    "injected": (
+        optax.inject_hyperparams(optax.adamw, static_args=("mask",))(
+            RATE, weight_decay=0.1, mask=masks.kernels
+        ),
+        {"decay": RATE * 0.1},
+    ),
+    "if finite": (optax.apply_if_finite(optax.chain(ADAM, DECAY), 3), {"decay": RATE * 0.1}),
+    "warmed up": (
+        optax.chain(optax.adam(WARM), transforms.decoupled_decay(0.1, learning_rate=WARM)),
+        {"decay": RATE * 0.1},
+    ),
+    "none": (ADAM, {"none": None}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CHAINS)
+def test_what_a_chain_does_to_each_leaf(name):
+    optimizer, want = CHAINS[name]
+    effects, conflicts = find(optimizer)
+    assert not conflicts
+    assert set(effects) == {"dense/bias", KERNEL, "norm/scale"}
+    assert set(effects["dense/bias"]) == set(effects["norm/scale"]) == {"none"}
+    assert set(effects[KERNEL]) == set(want)
+    for regularizer, strength in want.items():
+        if strength is not None:
+            assert effects[KERNEL][regularizer] == pytest.approx(strength, rel=1e-4)
+
+
+@few("dtype", [ml_dtypes.bfloat16, np.complex64, np.float16])
+def test_narrow_and_complex_leaves(dtype):
+    params = {"kernel": np.ones((8, 8), dtype)}
+    decay = transforms.independent_decay(1e-5)
+    effects, _ = find(decay, params)
+    assert effects["kernel"] == {"decay": pytest.approx(1e-5)}
+
+
+def test_odd_leaves_are_left_alone():
+    params = {
+        "w": np.ones((8, 8), np.float32),
+        "none": None,
+        "empty": np.zeros((0, 3), np.float32),
+        "count": np.int32(3),
+    }
+    effects, _ = find(transforms.independent_decay(0.5), params)
+    assert effects["w"] == {"decay": pytest.approx(0.5)}
+    assert set(effects) == {"w", "empty", "count"}
+    assert set(effects["count"]) == set(effects["empty"]) == {"none"}
+
+
+def test_frozen_leaves_are_told():
+    labels = {"dense": {"bias": "train", "kernel": "freeze"}, "norm": {"scale": "train"}}
+    tx = optax.partition({"train": ADAM, "freeze": optax.set_to_zero()}, labels)
+    effects, conflicts = find(tx)
+    assert set(effects[KERNEL]) == {"frozen"}
+    assert set(effects["dense/bias"]) == {"none"}
+    assert not conflicts
+
+
+@pytest.mark.parametrize(
+    ("prox", "kind"), [(proximal.l0, "proximal step to exact zeros"), (proximal.l2, "decay")]
+)
+def test_kinds_of_proximal_steps(prox, kind):
+    tx = optax.chain(ADAM, optax.masked(transforms.proximal(prox, 0.1, 0.1), masks.kernels))
+    effects, conflicts = find(tx)
+    assert set(effects[KERNEL]) == {kind}
+    assert not conflicts
+
+
+@pytest.mark.parametrize("projection", [projections.unit_norm, projections.non_negative])
+def test_kinds_of_projections(projection):
+    tx = optax.chain(ADAM, optax.masked(transforms.project(projection), masks.kernels))
+    effects, conflicts = find(tx)
+    assert set(effects[KERNEL]) == {"projection"}
+    assert not conflicts
+
+
+LAST = "something moves the weights after a proximal step or a projection"
+SCALED = "something scales the update after a proximal step or a projection"
+COUPLED = "L2 through the scaling of the optimizer"
+OUTSIDE = "a regularizer outside gradient accumulation"
+MASKED = optax.masked(L2, masks.kernels)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "what"),
+    [
+        (optax.chain(MASKED, ADAM), COUPLED),
+        (optax.chain(MASKED, optax.rmsprop(RATE)), COUPLED),
+        (optax.chain(MASKED, optax.adagrad(RATE)), COUPLED),
+        (optax.chain(MASKED, optax.lion(RATE, weight_decay=0.0)), COUPLED),
+        (optax.chain(optax.masked(transforms.add_penalty_gradient(penalties.l1, 0.01),
+                                  masks.kernels), ADAM), COUPLED),
+        (optax.chain(ADAM, SHRINK, optax.scale(0.5)), SCALED),
+        (optax.chain(ADAM, BOUND, optax.scale(0.5)), SCALED),
+        (optax.chain(ADAM, SHRINK, DECAY), LAST),
+        (optax.chain(ADAM, BOUND, DECAY), LAST),
+        (optax.chain(optax.MultiSteps(ADAM, 4).gradient_transformation(), DECAY), OUTSIDE),
+        (optax.chain(optax.MultiSteps(ADAM, 4).gradient_transformation(), SHRINK), OUTSIDE),
+    ],
+)  # fmt: skip
+def test_conflicts_of_chains(optimizer, what):
+    _, conflicts = find(optimizer)
+    assert conflicts == {what: (KERNEL,)}
+
+
+def test_decay_of_biases_and_scales():
+    _, conflicts = find(optax.adamw(RATE, weight_decay=0.1))
+    assert conflicts == {"decay on biases or scales of norms": ("dense/bias", "norm/scale")}
+
+
+def test_a_penalty_in_the_loss():
+    def penalty(params):
+        return 0.02 * penalties.total(params, penalties.l2, masks.kernels)
+
+    effects, conflicts = find(optax.sgd(RATE), penalty=penalty)
+    assert effects[KERNEL] == {"L2 penalty": pytest.approx(0.02)}
+    assert set(effects["dense/bias"]) == {"none"}
+    assert not conflicts
+    _, conflicts = find(ADAM, penalty=penalty)
+    assert conflicts == {COUPLED: (KERNEL,)}
+
+
+def where(module, optimizer=ADAM, **options):
+    found = explain(module, optimizer, variables(module), X, **options)
+    return {conflict.what: conflict.where for conflict in found.conflicts}
+
+
+SHIFT = "dropout before batch norm"
+INVARIANT = "decay on weights before a norm"
+
+
+@few(
+    ("norm", "drop"),
+    [
+        (linen.BatchNorm, linen.GaussianDropout),
+        (nn.BatchNorm, nn.Dropout),
+        (partial(linen.GhostBatchNorm, ghost_batch_size=4), linen.Dropout),
+    ],
+)
+def test_dropout_before_batch_norm(norm, drop):
+    assert where(Mixed(norm, drop)) == {SHIFT: ("early before norm",)}
+
+
+def test_no_shift_without_dropout_before_the_norm():
+    assert where(Clean()) == {}
+    assert where(Mixed(rate=0.0)) == {}
+    assert where(Mixed(drop=linen.AlphaDropout)) == {}
+    assert where(Mixed(norm=lambda use_running_average, name: nn.LayerNorm(name=name))) == {}
+
+
+def test_a_shift_through_jit_scan_and_remat():
+    class Block(nn.Module):
+        @nn.compact
+        def __call__(self, x, _):
+            x = linen.BatchNorm(use_running_average=False, name="norm")(x)
+            return linen.Dropout(0.5, deterministic=False, name="drop")(x), None
+
+    class Stack(nn.Module):
+        @nn.compact
+        def __call__(self, x, *, train):
+            scanned = nn.scan(
+                Block, variable_axes={"params": 0, "batch_stats": 0},
+                split_rngs={"params": True, "dropout": True}, length=2,
+            )  # fmt: skip
+            return scanned(name="blocks")(x, None)[0]
+
+    class Compiled(nn.Module):
+        @nn.compact
+        def __call__(self, x, *, train):
+            x = nn.jit(linen.Dropout)(0.5, deterministic=False, name="drop")(x)
+            return nn.remat(linen.BatchNorm)(use_running_average=False, name="norm")(x)
+
+    # The first block drops what the second one normalizes.
+    assert where(Stack()) == {SHIFT: ("blocks/drop before blocks/norm",)}
+    assert where(Compiled()) == {SHIFT: ("drop before norm",)}
+
+
+@pytest.mark.programs(34)
+@pytest.mark.parametrize(
+    "norm", [linen.BatchNorm, lambda use_running_average, name: nn.LayerNorm(name=name)]
+)
+def test_decay_before_a_norm(norm):
+    module = Mixed(norm, rate=0.0)
+    # A ReLU passes the scale of the first layer on, to the norm behind the second.
+    found = {INVARIANT: ("first/kernel", "second/kernel")}
+    assert where(module, optax.chain(ADAM, DECAY)) == found
+    masked = transforms.decoupled_decay(
+        0.1, learning_rate=RATE,
+        mask={"first": {"bias": False, "kernel": False}, "last": {"bias": False, "kernel": True},
+              "second": {"bias": False, "kernel": False}, "norm": {"bias": False, "scale": False}},
+    )  # fmt: skip
+    assert where(module, optax.chain(ADAM, masked)) == {}
+
+
+@pytest.mark.programs(34)
+def test_saturating_functions_are_no_norms():
+    class Saturating(nn.Module):
+        @nn.compact
+        def __call__(self, x, *, train):
+            return nn.softmax(nn.Dense(8)(nn.tanh(nn.Dense(8)(x))))
+
+    assert where(Saturating(), optax.chain(ADAM, DECAY)) == {}
+
+
+def test_invariance_is_to_all_scales_and_not_for_want_of_use():
+    w = np.float32([[1.0, -1.0], [1.0, 1.0]])
+
+    def found(function):
+        return scale_invariant(lambda params: function(params["w"]), {"w": w}, ["w"])
+
+    assert found(lambda w: w / jnp.linalg.norm(w)) == ["w"]
+    assert found(lambda w: w / jnp.sqrt(jnp.mean(w**2) + 1e-3)) == ["w"]
+    assert found(jnp.tanh) == []
+    assert found(lambda w: 10 + w / jnp.linalg.norm(w) + 0.1 * jnp.log(jnp.sum(w**2))) == []
+    assert found(lambda w: jnp.ones(3) + 0 * w[0, 0]) == []
+
+
+def test_modules_are_listed_with_their_strengths():
+    module = Mixed(rate=0.25)
+    found = explain(module, ADAM, variables(module), X)
+    listed = {effect.place: (effect.regularizer, effect.strength) for effect in found.effects}
+    assert listed["early"] == ("Dropout", 0.25)
+    assert listed["late"] == ("Dropout", 0.5)
+    assert listed["norm"][0] == "BatchNorm"
+    leaves = _probe.leaf_names(variables(module)["params"])
+    assert set(listed) == {*leaves, "early", "late", "norm"}
+
+
+@pytest.mark.programs(48)
+@pytest.mark.parametrize("order", ["early", "late"])
+def test_nnx_models_are_seen_alike(order):
+    model = Network(order, rngs=nnx.Rngs(0))
+    before = [np.array(leaf) for leaf in jax.tree.leaves(nnx.state(model, nnx.Param))]
+    found = explain(model, optax.chain(ADAM, DECAY), None, X)
+    conflicts = {conflict.what: conflict.where for conflict in found.conflicts}
+    want = {INVARIANT: ("first/kernel", "second/kernel")}
+    assert conflicts == want | ({SHIFT: ("drop before norm",)} if order == "early" else {})
+    listed = {effect.place: effect.regularizer for effect in found.effects}
+    assert listed["first/kernel"] == "decay"
+    assert listed["first/bias"] == "none"
+    assert (listed["drop"], listed["norm"]) == ("Dropout", "BatchNorm")
+    assert type(model.norm) is regularized.BatchNorm
+    after = jax.tree.leaves(nnx.state(model, nnx.Param))
+    assert all((a == b).all() for a, b in zip(after, before, strict=True))
+
+
+# Stacks of layers, and rows without gradients.
+
+STACK = "a stack of layers taken for one kernel"
+LAYERS = {
+    "blocks": {"kernel": np.ones((3, 4, 4), np.float32), "bias": np.ones((3, 4), np.float32)},
+    "conv": {"kernel": np.ones((3, 4, 4), np.float32), "bias": np.ones(4, np.float32)},
+}
+AXES = partial(masks.kernels, stacked=masks.match("blocks"))
+
+
+@pytest.mark.programs(34)
+@pytest.mark.parametrize("place", ["optimizer", "loss"])
+def test_a_stack_that_is_taken_for_one_kernel(place):
+    """Its bias has an axis of layers, too, which the bias of a convolution does not have."""
+    for stacked in (None, masks.match("blocks")):
+        if place == "loss":
+            each = penalties.group_lasso if stacked is None else jax.vmap(penalties.group_lasso)
+            penalty = lambda p, each=each: jnp.sum(each(p["blocks"]["kernel"]))  # noqa: E731
+            _, conflicts = find(optax.sgd(RATE), LAYERS, penalty=penalty)
+        else:
+            lift = transforms.project(BALL, stacked=stacked)
+            _, conflicts = find(optax.chain(ADAM, optax.masked(lift, AXES)), LAYERS)
+        assert conflicts == ({STACK: ("blocks/kernel",)} if stacked is None else {})
+
+
+@pytest.mark.programs(34)
+def test_what_is_elementwise_does_not_mind_a_stack():
+    for lift in (DECAY, transforms.proximal(proximal.l1, 0.01, RATE)):
+        _, conflicts = find(optax.chain(ADAM, optax.masked(lift, AXES)), LAYERS)
+        assert conflicts == {}
+
+
+@pytest.mark.programs(34)
+def test_a_stack_is_found_in_the_loop_of_a_model():
+    class Block(nn.Module):
+        @nn.compact
+        def __call__(self, x, _):
+            return nn.Dense(8, use_bias=False)(x), None
+
+    class Model(nn.Module):
+        @nn.compact
+        def __call__(self, x, *, train):
+            axes = {"variable_axes": {"params": 0}, "split_rngs": {"params": True}}
+            return nn.scan(Block, length=3, **axes)(name="blocks")(x, None)[0]
+
+    tx = optax.chain(ADAM, transforms.project(BALL))
+    assert where(Model(), tx) == {STACK: ("blocks/Dense_0/kernel",)}
+    assert where(Model(), optax.chain(ADAM, transforms.project(BALL, stacked=lambda w: True))) == {}
+
+
+@pytest.mark.programs(34)
+def test_what_stands_by_a_proximal_step_in_the_metric_of_adam():
+    tx = transforms.preconditioned_proximal(
+        optax.chain(ADAM, DECAY), proximal.l1, 0.01, RATE,
+        metric=transforms.adam_metric(), mask=masks.kernels,
+    )  # fmt: skip
+    for chain, beside in ((tx, "decay"), (optax.chain(tx, BOUND), "projection")):
+        effects, conflicts = find(chain)
+        assert not conflicts
+        assert set(effects["dense/bias"]) == {"none"}
+        want = {"decay": 0.1 * RATE, "projection": 3.0}[beside]
+        # A decade below the rate times the weight over the eps of Adam.
+        zeros = {"proximal step to exact zeros": 100.0}
+        assert effects[KERNEL] == {beside: pytest.approx(want, rel=1e-6), **zeros}
+
+
+def test_rows_of_a_table_without_gradients():
+    params = {
+        "embed": {"embedding": np.ones((8, 8), np.float32)},
+        "dense": {"kernel": np.ones((8, 8), np.float32)},
+    }
+    rows = "a proximal step on rows without gradients"
+    no_table = masks.all_of(masks.kernels, masks.negate(masks.match("embedding")))
+    for mask, where in ((masks.kernels, {rows: ("embed/embedding",)}), (no_table, {})):
+        tx = transforms.preconditioned_proximal(
+            ADAM, proximal.l1, 0.01, RATE, metric=transforms.adam_metric(), mask=mask
+        )
+        effects, conflicts = find(tx, params)
+        assert conflicts == where
+        assert set(effects["dense/kernel"]) == {"proximal step to exact zeros"}
+    for tx in (optax.chain(ADAM, DECAY), optax.chain(ADAM, SHRINK), ADAM):
+        assert find(tx, params)[1] == {}
+
+
+LABELS = np.array([0, 2, 1, 2])
+HARD = np.eye(3, dtype=np.float32)[LABELS]
+MIXED = np.float32(0.7 * HARD + 0.3 * HARD[::-1])
+
+
+@partial(jax.jit, static_argnames="alpha")
+def smoothing_loss(logits, soft, *, alpha):
+    soft = (1 - alpha) * soft + alpha / soft.shape[-1]
+    return -jnp.mean(jnp.sum(soft * jax.nn.log_softmax(logits), axis=-1))
+
+
+@pytest.mark.programs(40)
+@pytest.mark.parametrize(
+    ("given", "alpha"),
+    [("mixed", 0.1), ("mixed", 0.25), ("mixed", 0.0), ("hard", 0.1), ("labels", 0.1)],
+)
+def test_smoothing_of_soft_targets(alpha, given):
+    given_targets = {"hard": HARD, "mixed": MIXED, "labels": LABELS}[given]
+    conflicts = find(ADAM, loss=partial(smoothing_loss, alpha=alpha), targets=given_targets)[1]
+    fits = alpha > 0 and given == "mixed"
+    assert bool(conflicts) == fits
+    if fits:
+        assert conflicts["label smoothing of targets that are soft already"] == (
+            f"targets soft by 0.3, alpha {alpha:g}",
+        )
+
+
+def test_text_is_a_table():
+    text = str(explain(None, optax.chain(ADAM, DECAY), PARAMS))
+    lines = text.splitlines()
+    assert lines[0].split() == ["where", "regularizer", "strength"]
+    assert len({line.index(word) for line, word in zip(lines[1:4], ("none", "decay", "none"),
+                                                       strict=True)}) == 1  # fmt: skip
+    assert text.endswith("No known conflict.")
+    text = str(explain(None, optax.adamw(RATE, weight_decay=0.1), PARAMS))
+    for part in ("conflict: decay on biases", "where: dense/bias, norm/scale", "why: ", "fix: ",
+                 "see: Goodfellow"):  # fmt: skip
+        assert part in text
+
+
+def test_strengths_of_a_warm_up_tell_their_step():
+    found = explain(None, CHAINS["warmed up"][0], PARAMS)
+    assert found.step == 100
+    assert "The strengths hold at step 100." in str(found)
+
+
+def test_wrong_arguments_are_named():
+    with pytest.raises(TypeError, match="`optimizer` must be an Optax transformation, got float"):
+        explain(None, 0.1, PARAMS)
+    with pytest.raises(ValueError, match="`params` must hold floating-point arrays, got none"):
+        explain(None, ADAM, {})
+
+
+def test_flow_is_exact_through_jit_and_covers_branches():
+    def function(x):
+        a = _flow.mark_source("a", x)
+        b = _flow.mark_source("b", x)
+        a, b = jax.jit(lambda a, b: (a + 1, b))(a, b)
+        _flow.mark_target("only a", a)
+        either = jax.lax.cond(x[0] > 0, lambda: a, lambda: b)
+        _flow.mark_target("both", either)
+        _flow.mark_target("after another", _flow.mark_source("c", b))
+        return either
+
+    assert _flow.dependencies(function, np.ones(3, np.float32)) == {
+        ("a", "only a"),
+        ("a", "both"),
+        ("b", "both"),
+        ("b", "after another"),
+        ("c", "after another"),
+    }
+
+
+def test_problem_names_all_have_a_conflict():
+    assert set(_PROBLEMS) == {
+        _effects.COUPLED, _effects.NOT_LAST, _effects.SCALED_AFTER, _effects.MINI_STEPS,
+    }  # fmt: skip
