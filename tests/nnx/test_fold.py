@@ -173,8 +173,8 @@ def test_a_kernel_that_is_changed_on_its_way_is_refused():
 
 def test_a_layer_of_ones_own_is_no_layer():
     class Rectified(flax_nnx.Linear):
-        def __call__(self, inputs):
-            return jax.nn.relu(super().__call__(inputs))
+        def __call__(self, inputs, out_sharding=None):
+            return jax.nn.relu(super().__call__(inputs, out_sharding))
 
     message = "its input is not the output"
     refuses(message, lambda: Net(plain, make=partial(Rectified, 4, 4)))

@@ -213,6 +213,6 @@ def test_parameters_of_other_kinds(wrap, kind):
         return layer(X, gain=3.0, kind="scaled", rngs=key)
 
     expected = jax.jit(lambda key: call(wrap(Options(), 0.5), key))(KEY)
-    with flax_nnx.var_defaults(**kind):
+    with flax_nnx.var_defaults(**kind):  # pyright: ignore[reportGeneralTypeIssues]
         y = jax.jit(call)(wrap(Options(), 0.5), KEY)
     np.testing.assert_allclose(y, expected, rtol=1e-6)
