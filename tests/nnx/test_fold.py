@@ -188,7 +188,7 @@ def test_layers_with_a_batch_of_kernels_are_no_layers():
 def test_norms_that_are_not_there_are_named():
     message = r"`norms` must name batch norms of the model, got 'bn'; it has 'norm'"
     refuses(message, lambda: Net(plain), norms=["bn"])
-    message = r"`norms` must be batch norms of the model, but it called none of Flax or jaxreg"
+    message = r"`norms` must be batch norms of the model, but it calls no batch norm of Flax"
     refuses(message, lambda: flax_nnx.Linear(4, 4, rngs=flax_nnx.Rngs(0)))
 
 
