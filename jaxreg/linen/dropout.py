@@ -30,8 +30,8 @@ class Dropout(Rated, nn.Dropout):
     """
 
     # In Flax's order, since they are positional.
-    rate: ArrayLike | None = None
-    broadcast_dims: int | Sequence[int] = ()
+    rate: ArrayLike | None = None  # pyright: ignore[reportIncompatibleVariableOverride]
+    broadcast_dims: int | Sequence[int] = ()  # pyright: ignore[reportIncompatibleVariableOverride]
     deterministic: bool | None = None
     rng_collection: str = "dropout"
 

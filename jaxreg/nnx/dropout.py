@@ -178,7 +178,7 @@ class DropBlock(Rated):
     """
 
     rate: ArrayLike | None = dataclasses.field()  # without a default, which Rated has
-    block_size: int | Sequence[int]  # pyright: ignore[reportGeneralTypeIssues]
+    block_size: int | Sequence[int]
     axis: int | Sequence[int] | None = None
     broadcast_dims: int | Sequence[int] = ()
 

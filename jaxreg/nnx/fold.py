@@ -153,7 +153,7 @@ class _MarkedNorm(nnx.Module):
     ) -> jax.Array:
         tape: Tape = self.marks_tape
         name = self.marks_name
-        call = super().__call__  # pyright: ignore[reportAttributeAccessIssue]
+        call = super().__call__
         y = call(tape.norm(name, x), use_running_average, mask=mask)
         trains = not evaluates(self, use_running_average)
         offset = getattr(self, "scale_offset", 0.0)

@@ -194,7 +194,9 @@ class RMSNorm(ExampleNorm):
         self.axis_index_groups = canonical_groups(self.axis_index_groups)
         self._set_params(rngs, scale=(scale_init, scale_metadata))
 
-    def __call__(self, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
+    def __call__(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, x: jax.Array, mask: jax.Array | None = None
+    ) -> jax.Array:
         """Normalizes ``x``.
 
         Args:

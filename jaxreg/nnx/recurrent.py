@@ -210,7 +210,7 @@ class ZoneoutCell(Rated, Cell):
       <https://arxiv.org/abs/1606.01305>`_, 2017
     """
 
-    def __call__(
+    def __call__(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
         carry: Any,
         inputs: jax.Array,
