@@ -156,7 +156,7 @@ def test_kernels_are_tall_matrices_of_their_outputs():
 def test_zero_divided_by_anything_is_zero():
     x = np.array([0.0, 3.0, 0.0], "f4")
     by = np.array([0.0, 2.0, np.nan], "f4")
-    y, (of_x, of_by) = with_gradients(_matrices.over, np.ones(3, "f4"), x, by)
+    y, (of_x, of_by) = with_gradients(_matrices.safe_divide, np.ones(3, "f4"), x, by)
     np.testing.assert_array_equal(y, [0, 1.5, 0])
     assert_all_finite((of_x, of_by[:2]))
 

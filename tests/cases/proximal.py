@@ -114,7 +114,11 @@ FUNCTIONS = (
         {"step": 0.0},
         errors=(
             (ValueError, r"`step`.*got -1", {"step": -1.0}),
-            (ValueError, r"`step` .*single.*\(2,\).*metric", {"step": array(np.ones(2))}),
+            (
+                ValueError,
+                r"`step` must be a single number, got shape \(2,\); singular values",
+                {"step": array(np.ones(2))},
+            ),
             (ValueError, r"`axis` must lie in \[-2, 2\), got 2", {"axis": 2}),
         ),
     ),

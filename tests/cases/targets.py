@@ -40,7 +40,11 @@ FUNCTIONS = (
         {"alpha": 0.1},
         errors=(
             (ValueError, r"`alpha`.*\[0, 1\].*2", {"alpha": 2.0}),
-            (ValueError, r"`where` must be zero or positive .* got -1", {"where": -np.ones(16)}),
+            (
+                ValueError,
+                r"`where` must hold weights that are zero or positive, got -1",
+                {"where": -np.ones(16)},
+            ),
         ),
     ),
     Case(

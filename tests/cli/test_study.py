@@ -66,7 +66,7 @@ def test_a_read_only_folder_ends_in_one_line(tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr(files.tempfile, "TemporaryFile", refuse)
     assert main(["study", "--out", str(tmp_path / "report")]) == 2
-    assert "is not: Read-only file system" in capsys.readouterr().err
+    assert "is not writable: Read-only file system" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 

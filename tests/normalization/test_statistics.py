@@ -136,7 +136,7 @@ def test_elements_beyond_2_to_the_24_are_counted_by_integers(elements, counter):
 @few("gathered", [True, False])
 def test_moments_and_gradients_across_devices(monkeypatch, gathered):
     """Of unequal counts; many devices add up in place of gathering the moments of each."""
-    monkeypatch.setattr(statistics, "_GATHERED", 8 if gathered else 7)
+    monkeypatch.setattr(statistics, "_MOST_GATHERED", 8 if gathered else 7)
     x = draw(8, 4, 2, mean=3)
     dy = (draw(2, seed=1), draw(2, seed=2))
     mask = np.arange(4) < (np.arange(8) % 5)[:, None]

@@ -104,7 +104,7 @@ def test_many_devices_add_up_instead(monkeypatch):
     mesh = jax.make_mesh((8,), ("d",), (AxisType.Auto,))
     x = draw(64, 16, mean=1)
     where = uneven(masked=True)
-    monkeypatch.setattr(statistics, "_GATHERED", 7)
+    monkeypatch.setattr(statistics, "_MOST_GATHERED", 7)
     forward, _ = collectives(sharded(mesh), x, SCALE, BIAS, where)
     assert len(forward) == 2
     assert numbers_sent(forward) <= 3 * 16
