@@ -188,7 +188,7 @@ def check_key(key: jax.Array) -> None:
             )
     elif key.dtype != jnp.uint32 or key.ndim == 0:
         raise TypeError(
-            f"`key` must be a PRNG key, got an array of {key.dtype} and shape {key.shape}; {fix}."
+            f"`key` must be a PRNG key, got {key.dtype} of shape {key.shape}; {fix}."
         )
     elif key.ndim > 1:
         raise TypeError(

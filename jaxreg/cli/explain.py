@@ -81,7 +81,8 @@ def _arguments_of_mapping(made: Mapping[Any, Any], spec: str) -> _Arguments:
     known = sorted([*_POSITIONAL, *_OPTIONS])
     if unknown := sorted(map(str, set(made) - set(known))):
         raise ValueError(
-            f"`{spec}` must return a mapping of {', '.join(known)}, got {', '.join(unknown)}."
+            f"`{spec}` must return a mapping with keys among {', '.join(known)}, got "
+            f"{', '.join(unknown)}."
         )
     first = (made.get("model"), made.get("optimizer"), made.get("params"))
     options = {name: made[name] for name in _OPTIONS if name in made}

@@ -100,7 +100,7 @@ def _by_seed(rows: list[Mapping[str, Any]], name: str, path: Path) -> np.ndarray
 def _numbers(column: Any, name: str, path: Path) -> np.ndarray:
     """Returns the numbers of a column; empty cells were not measured."""
     if not isinstance(column, Iterable) or isinstance(column, str):
-        raise ValueError(f"`HISTORY` must have a list as {name}, got {path} with {column!r:.40}.")
+        raise ValueError(f"`HISTORY` must hold a list under {name}, got {column!r:.40} in {path}.")
     values = [math.nan if value in (None, "") else value for value in column]
     try:
         return np.array([float(value) for value in values])

@@ -157,7 +157,7 @@ def _arm_names(text: str) -> tuple[str, ...]:
     names = tuple(name for name in ARM_NAMES if name in asked | {"baseline"})
     if "combined" in names and len(names) < 4:
         raise ValueError(
-            f"`--arms` must name at least two techniques for `combined` to join, got {text}."
+            f"`--arms` must name at least two other techniques with `combined`, got {text}."
         )
     return names
 

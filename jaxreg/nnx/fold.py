@@ -52,7 +52,7 @@ class FoldedBatchNorm(nnx.Module):
         if not evaluates(self, use_running_average):
             raise ValueError(
                 "`use_running_average` must be true for a folded batch norm, got False; train the "
-                "model that is not folded."
+                "original model instead."
             )
         return x.astype(self.dtype)
 

@@ -237,7 +237,7 @@ def _like(new: Any, old: jax.Array) -> Any:
         dtype, old.dtype, "same_kind"
     ):
         raise TypeError(
-            f"`params` must hold numbers of the same kind as the state, {old.dtype}, got "
-            f"{dtype}; make the state with init(params)."
+            f"`params` must have dtypes that cast to the state's, {old.dtype}, got {dtype}; make "
+            "the state with init(params)."
         )
     return jnp.asarray(new).astype(old.dtype)

@@ -86,8 +86,8 @@ def test_a_file_without_epochs_is_an_empty_history(text, tmp_path):
         ("broken.json", "[1, 2", "`HISTORY` must be JSON, got .*broken.json"),
         ("number.json", "3", "an object of lists or a list of objects, got .* with int"),
         ("numbers.json", "[3]", "an object of lists or a list of objects, got .* with list"),
-        ("one.json", '{"train_loss": 3}', "must have a list as train_loss, got .* with 3"),
-        ("text.json", '{"train_loss": "low"}', "must have a list as train_loss, got .*'low'"),
+        ("one.json", '{"train_loss": 3}', "must hold a list under train_loss, got 3 in"),
+        ("text.json", '{"train_loss": "low"}', "must hold a list under train_loss, got 'low'"),
     ],
 )
 def test_what_is_no_history_raises(name, text, message, tmp_path):

@@ -85,7 +85,7 @@ def test_what_happens_on_the_way_decides_how_it_ends(writing, monkeypatch, capsy
         ("explain advice_errors:constant", "'advice_errors' must have a function 'constant'"),
         ("explain advice_errors:number", r"must return \(model, optimizer, .* got int"),
         ("explain advice_errors:wrong", "`optimizer` must be an Optax transformation, got int"),
-        ("explain advice_errors:misspelled", "must return a mapping of .*, got optim"),
+        ("explain advice_errors:misspelled", "must return a mapping with keys among .*, got optim"),
         ("explain --recipe ridge=1", "`--recipe` must name strengths of l1, .*, got 'ridge'"),
         ("explain --recipe l2=much", "`--recipe` must have a number for l2, got 'much'"),
         ("explain --recipe l2=-1", "`l2` must be finite and at least 0, got -1.0"),

@@ -312,7 +312,7 @@ def test_parameters_of_another_dtype_are_kept_in_that_of_the_state():
 def test_parameters_that_do_not_fit_the_state_are_named():
     state = jax.eval_shape(early_stopping.init, {"w": np.zeros(2, np.int32)})
     update = partial(jax.eval_shape, partial(early_stopping.update, patience=3), state, 1.0)
-    message = r"`params` must hold numbers of the same kind as the state, int32, got float32"
+    message = r"`params` must have dtypes that cast to the state's, int32, got float32"
     with pytest.raises(TypeError, match=message):
         update({"w": np.zeros(2, np.float32)})
     message = r"`params` must have the shapes of the state, \(2,\), got \(\)"

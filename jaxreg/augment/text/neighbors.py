@@ -165,7 +165,7 @@ def neighbors_from_embeddings(
 
     Args:
       embeddings: Real floating-point array ``[vocabulary, dim]``.
-      k: Number of neighbors of each, less than the vocabulary.
+      k: Number of neighbors of each token, less than the vocabulary size.
       excluded: Ids, such as special ones, that neither have neighbors nor are neighbors.
       least: Smallest cosine of a neighbor, in ``[-1, 1]``.
 
@@ -193,7 +193,7 @@ def neighbors_from_embeddings(
     size = embeddings.shape[0]
     check_static_integer(k, "k")
     if not 1 <= k < size:
-        raise ValueError(f"`k` must be in [1, {size}), less than the vocabulary, got {k}.")
+        raise ValueError(f"`k` must be in [1, {size}), less than the vocabulary size, got {k}.")
     check_between(least, "least", -1, 1)
     embeddings = jnp.asarray(embeddings)
     directions = unit(whole_along(embeddings, [0, 1]), axis=-1)
