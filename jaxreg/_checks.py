@@ -187,9 +187,7 @@ def check_key(key: jax.Array) -> None:
                 "map over them with jax.vmap."
             )
     elif key.dtype != jnp.uint32 or key.ndim == 0:
-        raise TypeError(
-            f"`key` must be a PRNG key, got {key.dtype} of shape {key.shape}; {fix}."
-        )
+        raise TypeError(f"`key` must be a PRNG key, got {key.dtype} of shape {key.shape}; {fix}.")
     elif key.ndim > 1:
         raise TypeError(
             f"`key` must be a single PRNG key, got a uint32 array of shape {key.shape}; "

@@ -179,8 +179,8 @@ NO_KEYS = {
     "number": (0, r"`key` must be a PRNG key, got int 0; make one with jax\.random\.key"),
     "keys": (jnp.stack([KEY, KEY]), r"`key` must be a single PRNG key, got keys of shape \(2,\)"),
     "old keys": (np.zeros((3, 2), np.uint32), r"a single PRNG key, got a uint32 array of shape"),
-    "floats": (np.zeros(2, np.float32), r"a PRNG key, got an array of float32 and shape \(2,\)"),
-    "one word": (np.zeros((), np.uint32), r"a PRNG key, got an array of uint32 and shape \(\)"),
+    "floats": (np.zeros(2, np.float32), r"a PRNG key, got float32 of shape \(2,\)"),
+    "one word": (np.zeros((), np.uint32), r"a PRNG key, got uint32 of shape \(\)"),
 }
 
 
