@@ -26,7 +26,7 @@ FILES = {"results.csv", "history.csv", "report.html", "recipe.py"}
         ("study --data mnist", "`--data` must be one of digits, .*, got mnist"),
         ("study --arms baseline,ridge", "`--arms` must be all, default or some of .*, got 'ridge'"),
         ("study --arms=", "`--arms` must be all, default or some of .*, got ''"),
-        ("study --arms l2,combined", "`--arms` must name at least two techniques"),
+        ("study --arms l2,combined", "`--arms` must name at least two other techniques"),
         (
             "study --data circles --arms l2,cutout,augmentation",
             "must suit the data, whose rows are a table; leave out augmentation .image., cutout",
