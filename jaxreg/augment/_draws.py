@@ -1,4 +1,4 @@
-"""Draws: one random number, decision or sign for each example, and the limits of the numbers."""
+"""Random numbers, booleans and signs, one for each example, and checks of their limits."""
 
 from collections.abc import Sequence
 
@@ -20,7 +20,7 @@ from jaxreg.augment._images import append_axes
 
 
 def limit(value: ArrayLike, name: str, like: jax.Array) -> jax.Array:
-    """Checks the limit of a random strength: one finite number, zero or positive."""
+    """Returns ``value`` as an array; raises unless it is one finite, nonnegative number."""
     check_scalar(value, name)
     check_nonnegative(value, name)
     check_finite(value, name)
@@ -29,7 +29,7 @@ def limit(value: ArrayLike, name: str, like: jax.Array) -> jax.Array:
 
 
 def limits(value: Sequence[ArrayLike], name: str, image: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Checks the range of a random strength, a pair of :func:`limit`."""
+    """Returns both ends of a range as arrays, each checked by :func:`limit`."""
     if not isinstance(value, Sequence | np.ndarray | jax.Array) or len(value) != 2:
         raise ValueError(f"`{name}` must be a pair (least, largest), got {value}.")
     return limit(value[0], name, image), limit(value[1], name, image)
@@ -38,7 +38,7 @@ def limits(value: Sequence[ArrayLike], name: str, image: jax.Array) -> tuple[jax
 def positive_limits(
     value: Sequence[ArrayLike], name: str, image: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Checks a range without 0; traced ends are at least the smallest normal number."""
+    """Returns both ends of a positive range as arrays; clips traced ends to be positive."""
     low, high = limits(value, name, image)
     for end in value:
         check_positive(end, name)
@@ -47,7 +47,7 @@ def positive_limits(
 
 
 def uniform(key: jax.Array, image: jax.Array) -> jax.Array:
-    """Draws a number from ``(0, 1)`` for each example, of shape ``[...]``."""
+    """Draws a uniform number in ``(0, 1)`` for each example, of shape ``[...]``."""
     check_key(key)
     lead = image.shape[:-3]
     drawn = _bits.uniform(key, (*lead, 1, 1, 1), like=image)
@@ -58,7 +58,7 @@ def uniform(key: jax.Array, image: jax.Array) -> jax.Array:
 
 
 def between(key: jax.Array, image: jax.Array, low: ArrayLike, high: ArrayLike) -> jax.Array:
-    """Draws a number from an interval for each example, of shape ``[...]``."""
+    """Draws a uniform number between ``low`` and ``high`` for each example, of shape ``[...]``."""
     share = uniform(key, image)
     low = as_strength(low, image)
     high = as_strength(high, image)
@@ -66,20 +66,20 @@ def between(key: jax.Array, image: jax.Array, low: ArrayLike, high: ArrayLike) -
 
 
 def symmetric(key: jax.Array, image: jax.Array, bound: jax.Array) -> jax.Array:
-    """Draws a number from ``(-bound, bound)`` for each example."""
+    """Draws a uniform number in ``(-bound, bound)`` for each example, of shape ``[...]``."""
     return bound * (2 * uniform(key, image) - 1)
 
 
 def decide(key: jax.Array, image: jax.Array, probability: ArrayLike) -> jax.Array:
-    """Draws a boolean for each example, of shape ``[..., 1, 1, 1]``."""
+    """Draws a boolean for each example, true with ``probability``, of shape ``[..., 1, 1, 1]``."""
     return append_axes(uniform(key, image) < as_strength(probability, image))
 
 
 def die(key: jax.Array, image: jax.Array, sides: int) -> jax.Array:
-    """Draws an integer from 0 to ``sides - 1`` for each example."""
+    """Draws a uniform integer from 0 to ``sides - 1`` for each example."""
     return jnp.floor(uniform(key, image) * sides).astype(jnp.int32)
 
 
 def sign(key: jax.Array, image: jax.Array) -> jax.Array:
-    """Draws 1 or -1 for each example."""
+    """Draws 1 or -1 with equal probability for each example."""
     return 1 - 2 * die(key, image, 2).astype(real_dtype(image))

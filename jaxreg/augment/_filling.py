@@ -1,4 +1,4 @@
-"""Fills: numbers for places where an image has no pixel."""
+"""Fill values of pixels that are erased or outside an image, checked and cast to its dtype."""
 
 import jax
 import jax.numpy as jnp
@@ -11,15 +11,15 @@ from jaxreg.augment._images import is_labels
 
 
 def filling(fill: ArrayLike, image: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Checks a fill for an image and returns it as an array that broadcasts to ``shape``.
+    """Checks the fill of an image and returns it as an array that broadcasts to ``shape``.
 
     Returns:
       Array in the image's dtype if that is integer or boolean, and otherwise in the dtype of
       computations on the image. A traced fill is clipped to the range of an integer dtype.
 
     Raises:
-      TypeError: It is not a real number, or an array of floats for an image of integers.
-      ValueError: The image's dtype cannot hold it, or the shapes do not fit.
+      TypeError: ``fill`` is not real, or is a JAX array of floats for an image of integers.
+      ValueError: The image's dtype cannot represent ``fill``, or the shapes do not broadcast.
     """
     check_fill(fill, image.dtype)
     if not isinstance(fill, jax.Array):
@@ -35,7 +35,7 @@ def filling(fill: ArrayLike, image: jax.Array, shape: tuple[int, ...]) -> jax.Ar
 
 
 def check_fill(fill: ArrayLike, dtype: DTypeLike) -> None:
-    """Raises unless ``dtype`` can hold a fill; of JAX arrays only the dtype is checked."""
+    """Raises unless ``dtype`` can represent the fill; checks only the dtype of a JAX array."""
     values = fill if isinstance(fill, jax.Array) else np.asarray(fill)
     real = jnp.issubdtype(values.dtype, jnp.number) or values.dtype == bool
     if not real or jnp.issubdtype(values.dtype, jnp.complexfloating):
@@ -55,7 +55,7 @@ def check_fill(fill: ArrayLike, dtype: DTypeLike) -> None:
 
 
 def _holds(dtype: DTypeLike, values: np.ndarray) -> np.ndarray:
-    """Tells which numbers a dtype can hold; a float dtype holds all that stay finite."""
+    """Returns a boolean mask of the values that ``dtype`` can hold; a float dtype may round."""
     if jnp.issubdtype(dtype, jnp.floating):
         with np.errstate(over="ignore"):
             return ~np.isfinite(values) | np.isfinite(values.astype(dtype))
@@ -66,7 +66,7 @@ def _holds(dtype: DTypeLike, values: np.ndarray) -> np.ndarray:
 
 
 def _clip_to(dtype: DTypeLike, fill: jax.Array) -> jax.Array:
-    """Clips integers to the range of an integer dtype."""
+    """Clips an array of integers to the range of an integer dtype, and casts it."""
     own = jnp.iinfo(fill.dtype)
     limits = jnp.iinfo(dtype)
     return jnp.clip(fill, max(own.min, limits.min), min(own.max, limits.max)).astype(dtype)

@@ -1,4 +1,4 @@
-"""Images as arguments: their axes, their dtypes, and strengths and choices by example."""
+"""Checks of image arguments, and broadcasting of numbers and conditions for each example."""
 
 from collections.abc import Callable, Sequence
 
@@ -18,11 +18,11 @@ MOST_CHANNELS = 4  # of integers, red, green, blue and opacity
 
 
 def as_image(image: jax.Array, name: str = "image") -> jax.Array:
-    """Returns ``image`` as a JAX array with every example whole on its device.
+    """Returns ``image`` as a JAX array that is not sharded along height, width and channels.
 
     Raises:
-      TypeError: It is not real floating-point.
-      ValueError: It lacks one of the axes height, width and channels.
+      TypeError: ``image`` is not real floating-point.
+      ValueError: ``image`` lacks one of the axes height, width and channels.
     """
     if getattr(image, "dtype", None) == jnp.uint8:
         raise TypeError(
@@ -35,12 +35,12 @@ def as_image(image: jax.Array, name: str = "image") -> jax.Array:
 
 
 def as_pixels(image: jax.Array, name: str = "image") -> jax.Array:
-    """Like :func:`as_image`, but accepts integers and booleans, for functions that move pixels.
+    """Returns ``image`` like :func:`as_image`, but also accepts images of integers and booleans.
 
     Raises:
-      TypeError: It is not real floating-point, integers or booleans.
-      ValueError: It lacks one of the axes height, width and channels, or holds integers with so
-        many channels that they are probably columns.
+      TypeError: ``image`` does not hold real floating-point numbers, integers or booleans.
+      ValueError: ``image`` lacks one of the axes height, width and channels, or holds integers
+        with so many channels that the last axis is probably the width.
     """
     if not is_labels(image):
         return as_image(image, name)
@@ -72,11 +72,11 @@ def check_axes(image: jax.Array, name: str = "image") -> None:
 
 
 def check_size(size: Sequence[int], name: str = "size") -> Size:
-    """Returns a pair of height and width.
+    """Returns ``size`` as ``(height, width)``; raises unless both are positive integers.
 
     Raises:
-      TypeError: One of them is not an integer.
-      ValueError: There are not two of them, or one is not positive.
+      TypeError: A length is not an integer.
+      ValueError: There are not two lengths, or a length is not positive.
     """
     if not isinstance(size, Sequence) or len(size) != 2:
         raise ValueError(f"`{name}` must be a pair (height, width), got {size}.")
@@ -88,7 +88,7 @@ def check_size(size: Sequence[int], name: str = "size") -> Size:
 
 
 def check_fits(size: Size, image: jax.Array) -> None:
-    """Raises unless a crop of ``size`` fits in ``image``."""
+    """Raises if a crop of ``size`` would be larger than ``image``."""
     height, width = image.shape[-3:-1]
     if size[0] > height or size[1] > width:
         raise ValueError(
@@ -98,7 +98,7 @@ def check_fits(size: Size, image: jax.Array) -> None:
 
 
 def check_result(result: jax.Array, image: jax.Array) -> jax.Array:
-    """Returns the result of a user's function; raises unless it has the image's shape and dtype."""
+    """Returns ``result``; raises unless it has the shape and dtype of ``image``."""
     if result.shape != image.shape or result.dtype != image.dtype:
         raise ValueError(
             f"`function` must keep the shape and dtype, {image.dtype} of shape {image.shape}, got "
@@ -108,14 +108,14 @@ def check_result(result: jax.Array, image: jax.Array) -> jax.Array:
 
 
 def map_colors(function: Callable[[jax.Array], jax.Array], image: jax.Array) -> jax.Array:
-    """Applies a function to the colors and keeps opacity, the last of 2 or of 4 channels."""
+    """Applies a function to the color channels; keeps opacity, the last of 2 or 4 channels."""
     if image.shape[-1] not in (2, 4):
         return function(image)
     return jnp.concatenate([function(image[..., :-1]), image[..., -1:]], axis=-1)
 
 
 def per_example(value: ArrayLike, name: str, image: jax.Array) -> jax.Array:
-    """Returns a strength as one number, or as one for each example with axes for its elements."""
+    """Returns a strength as a scalar, or as ``[..., 1, 1, 1]`` with a number for each example."""
     lead = image.shape[:-3]
     check_broadcasts(value, name, lead)
     value = as_strength(value, image)
@@ -125,12 +125,12 @@ def per_example(value: ArrayLike, name: str, image: jax.Array) -> jax.Array:
 
 
 def append_axes(value: jax.Array) -> jax.Array:
-    """Appends axes for height, width and channels to one number for each example."""
+    """Appends axes of size 1 for height, width and channels."""
     return value.reshape((*value.shape, 1, 1, 1))
 
 
 def place_by_example(value: jax.Array, image: jax.Array) -> jax.Array:
-    """Gives ``value``, whose first axes are the leading ones of ``image``, their sharding."""
+    """Shards the leading axes of ``value`` like the leading axes of ``image``."""
     sharding = explicit_sharding(image)
     if sharding is None:
         return value
@@ -140,6 +140,6 @@ def place_by_example(value: jax.Array, image: jax.Array) -> jax.Array:
 
 
 def select(condition: jax.Array, on: jax.Array, off: jax.Array) -> jax.Array:
-    """Returns ``jnp.where`` with the condition of each example broadcast to its elements."""
+    """Returns ``jnp.where(condition, on, off)``, with ``condition`` broadcast to match ``on``."""
     condition = place_like(jnp.broadcast_to(condition, on.shape), on)
     return jnp.where(condition, on, place_like(off, on))

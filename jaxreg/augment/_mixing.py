@@ -1,4 +1,4 @@
-"""Mixing: averages of examples and of their labels, and labels pasted with their pixels."""
+"""Averages of examples and of labels, and per-pixel labels pasted along with the pixels."""
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,7 @@ def check_partner(x: jax.Array, other: jax.Array, name: str) -> None:
 
 
 def average(x: jax.Array, other: jax.Array, share: jax.Array) -> jax.Array:
-    """Returns the mean of ``x``, weighted by ``share``, and of ``other``."""
+    """Returns ``share * x + (1 - share) * other`` in the dtype of ``x``."""
     return (share * widen(x) + (1 - share) * widen(other)).astype(x.dtype)
 
 
@@ -31,7 +31,7 @@ def mix_labels(
     share: jax.Array,
     num_classes: int | None,
 ) -> jax.Array:
-    """Averages labels with others, as floats."""
+    """Returns ``share * labels + (1 - share) * other`` as floats, with class ids made one-hot."""
     _check_labels(x, labels, other)
     first = _as_rows(labels, share.dtype, num_classes)
     second = _as_rows(other, share.dtype, num_classes)
@@ -43,7 +43,7 @@ def mix_labels(
 def paste_labels(
     pasted: jax.Array, labels: jax.Array, other: jax.Array, num_classes: int | None
 ) -> jax.Array:
-    """Replaces the labels of the pasted pixels, ``[batch, height, width, ...]``, by others."""
+    """Returns ``other`` at pixels where the mask ``pasted`` is true, and ``labels`` elsewhere."""
     _check_labels(pasted, labels, other)
     if num_classes is not None or not is_labels(labels):
         labels = _as_rows(labels, jnp.dtype(jnp.float32), num_classes)
@@ -54,7 +54,7 @@ def paste_labels(
 
 
 def are_of_pixels(labels: jax.Array, image: jax.Array) -> bool:
-    """Tells whether there is a label for each pixel."""
+    """Tells whether ``labels`` begin with the batch, height and width axes of ``image``."""
     return jnp.ndim(labels) >= 3 and jnp.shape(labels)[:3] == image.shape[:3]
 
 
@@ -79,7 +79,7 @@ def _check_labels(x: jax.Array, labels: jax.Array, other: jax.Array) -> None:
 
 
 def _as_rows(labels: jax.Array, dtype: jnp.dtype, num_classes: int | None) -> jax.Array:
-    """Returns labels as floats, and class ids as distributions ``[batch, ..., num_classes]``."""
+    """Returns labels as floats; class ids become one-hot, ``[batch, ..., num_classes]``."""
     labels = jnp.asarray(labels)
     if not is_labels(labels):
         return labels.astype(jnp.promote_types(dtype, labels.dtype))

@@ -1,4 +1,4 @@
-"""Random shares: Beta and Dirichlet variates, without a loop."""
+"""Random shares from Beta and Dirichlet distributions, drawn without a loop."""
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ _PROPOSALS = 6
 
 
 def beta(key: jax.Array, x: jax.Array, alpha: ArrayLike, shape: tuple[int, ...]) -> jax.Array:
-    r"""Draws from ``Beta(alpha, alpha)``: 1 if ``alpha`` is 0, and 1/2 if it is infinite.
+    r"""Draws from ``Beta(alpha, alpha)``; returns 1 if ``alpha`` is 0, and 1/2 if it is infinite.
 
     Nothing is redrawn, so no device waits for another. A point of the unit disc with
 
@@ -50,7 +50,7 @@ def beta(key: jax.Array, x: jax.Array, alpha: ArrayLike, shape: tuple[int, ...])
 
 
 def dirichlet(key: jax.Array, image: jax.Array, alpha: ArrayLike, width: int) -> jax.Array:
-    r"""Draws ``[..., width]`` shares from ``Dirichlet(alpha, ..., alpha)`` for each example.
+    r"""Draws ``width`` shares from ``Dirichlet(alpha, ..., alpha)`` for each example.
 
     They are normalized gamma variates. Each is the first accepted one of a fixed number of
     proposals (Marsaglia and Tsang, "A Simple Method for Generating Gamma Variables", 2000):
@@ -75,5 +75,5 @@ def dirichlet(key: jax.Array, image: jax.Array, alpha: ArrayLike, width: int) ->
 
 
 def _clip_alpha(alpha: jax.Array) -> jax.Array:
-    """Clips a parameter to a range beyond which results would overflow but not change."""
+    """Clips ``alpha`` to avoid overflow; values outside the range would not change the results."""
     return jnp.clip(alpha, 1e-6, 1e29)

@@ -19,7 +19,7 @@ Border = Callable[[jax.Array, int], jax.Array]
 
 
 def edge(index: jax.Array, size: int) -> jax.Array:
-    """Repeats the pixels at the border: ``aaa|abcd|ddd``.
+    """Maps indices beyond the border to the nearest pixel: ``aaa|abcd|ddd``.
 
     Args:
       index: Integers.
@@ -38,7 +38,7 @@ def edge(index: jax.Array, size: int) -> jax.Array:
 
 
 def reflect(index: jax.Array, size: int) -> jax.Array:
-    """Reflects about the centers of the pixels at the border: ``dcb|abcd|cba``.
+    """Reflects indices about the outermost pixels, which are not repeated: ``dcb|abcd|cba``.
 
     Args:
       index: Integers.
@@ -58,7 +58,7 @@ def reflect(index: jax.Array, size: int) -> jax.Array:
 
 
 def wrap(index: jax.Array, size: int) -> jax.Array:
-    """Repeats the image: ``bcd|abcd|abc``.
+    """Wraps indices around, as if the image were periodic: ``bcd|abcd|abc``.
 
     Args:
       index: Integers.
@@ -84,7 +84,7 @@ def extend(
     fill: ArrayLike = 0.0,
     border: Border | None = None,
 ) -> jax.Array:
-    """Adds rows and columns to an image, as many as given before and after it."""
+    """Pads the height by ``rows`` and the width by ``columns``, each a pair ``(before, after)``."""
     check_fill(fill, image.dtype)
     height, width = image.shape[-3:-1]
     if border is None:
@@ -102,6 +102,6 @@ def extend(
 
 
 def value_beyond(fill: ArrayLike, image: jax.Array) -> jax.Array:
-    """Returns the value beyond the border, with as many axes as ``image``."""
+    """Returns the fill as a scalar, or per channel with as many axes as ``image``."""
     value = filling(fill, image, image.shape[-1:])
     return value if value.ndim == 0 else value.reshape((1,) * (image.ndim - 1) + value.shape)

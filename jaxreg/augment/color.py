@@ -26,7 +26,7 @@ _LUMA = (0.299, 0.587, 0.114)
 
 
 def brightness(image: jax.Array, *, factor: ArrayLike) -> jax.Array:
-    r"""Scales all values.
+    r"""Multiplies all values by a factor.
 
     .. math::
 
@@ -53,7 +53,7 @@ def brightness(image: jax.Array, *, factor: ArrayLike) -> jax.Array:
 
 
 def contrast(image: jax.Array, *, factor: ArrayLike) -> jax.Array:
-    r"""Moves all values away from the mean :math:`m` of the gray image, or toward it.
+    r"""Scales the distance of all values from the mean :math:`m` of the gray image.
 
     .. math::
 
@@ -82,7 +82,7 @@ def contrast(image: jax.Array, *, factor: ArrayLike) -> jax.Array:
 
 
 def saturation(image: jax.Array, *, factor: ArrayLike) -> jax.Array:
-    r"""Moves colors away from their gray :math:`g`, or toward it.
+    r"""Scales the distance of each color from the gray :math:`g` of the same pixel.
 
     .. math::
 
@@ -114,7 +114,7 @@ def saturation(image: jax.Array, *, factor: ArrayLike) -> jax.Array:
 
 
 def hue(image: jax.Array, *, shift: ArrayLike) -> jax.Array:
-    r"""Turns the hue of HSV and keeps saturation and value.
+    r"""Shifts the hue in HSV, and keeps saturation and value.
 
     Let :math:`c` be the largest minus the smallest channel and :math:`h` the hue in sixths of a
     turn. Then :math:`c h` needs no division, and gray, which has no hue, is :math:`c = 0`:
@@ -127,7 +127,7 @@ def hue(image: jax.Array, *, shift: ArrayLike) -> jax.Array:
     Args:
       image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``, with opacity or
         without; gray is unchanged.
-      shift: Turn :math:`s`, where 1 is the whole circle, one for all or one for each example.
+      shift: Shift :math:`s`, where 1 is the whole circle, one for all or one for each example.
 
     Returns:
       Array with the shape and dtype of ``image``, with finite gradients also at gray.
@@ -212,7 +212,7 @@ def _raise_to(power: jax.Array, image: jax.Array) -> jax.Array:
 
 
 def grayscale(image: jax.Array) -> jax.Array:
-    """Removes all color and keeps the channels.
+    """Converts colors to gray, and keeps the number of channels.
 
     Args:
       image: Floating-point array ``[..., height, width, channels]``, gray or colored, with
@@ -241,7 +241,7 @@ def _remove_color(image: jax.Array) -> jax.Array:
 
 
 def invert(image: jax.Array) -> jax.Array:
-    """Exchanges light and dark.
+    """Inverts all color values, from ``u`` to ``1 - u``.
 
     Args:
       image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``.
@@ -262,7 +262,7 @@ def invert(image: jax.Array) -> jax.Array:
 
 
 def solarize(image: jax.Array, *, threshold: ArrayLike) -> jax.Array:
-    r"""Inverts light values.
+    r"""Inverts the values at or above a threshold.
 
     .. math::
 
@@ -325,7 +325,7 @@ def normalize(image: jax.Array, *, mean: ArrayLike, stddev: ArrayLike) -> jax.Ar
 
 
 def _by_channel(value: ArrayLike | Sequence[float], name: str, image: jax.Array) -> jax.Array:
-    """Returns a finite number, or one for each channel; a standard deviation is positive."""
+    """Returns a mean or standard deviation as a scalar or per channel, after checking it."""
     value = value if isinstance(value, jax.Array) else np.asarray(value)
     check_finite(value, name)
     if name == "stddev":
@@ -336,7 +336,7 @@ def _by_channel(value: ArrayLike | Sequence[float], name: str, image: jax.Array)
 
 
 def _blend(image: jax.Array, factor: ArrayLike, other: Callable) -> jax.Array:
-    """Blends the image, weighted by ``factor``, with another, and clips to ``[0, 1]``."""
+    """Returns ``factor * x + (1 - factor) * other(x)`` of the colors, clipped to ``[0, 1]``."""
     image = as_image(image) if other is jnp.zeros_like else _as_colors(image)
     check_nonnegative(factor, "factor")
     check_finite(factor, "factor")
@@ -362,12 +362,12 @@ def _as_colors(image: jax.Array) -> jax.Array:
 
 
 def _planes(x: jax.Array) -> list[jax.Array]:
-    """Returns the channels, each with a last axis of size 1."""
+    """Returns a list of the channels, each with a last axis of size 1."""
     return [x[..., i : i + 1] for i in range(x.shape[-1])]
 
 
 def _gray(x: jax.Array) -> jax.Array:
-    """Returns the gray image, with one channel."""
+    """Converts an image to gray, with a single channel."""
     if x.shape[-1] == 1:
         return x
     return sum(

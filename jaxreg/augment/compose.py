@@ -1,4 +1,4 @@
-"""Composition: functions ``(key, image) -> image`` made from such functions.
+"""Functions that combine augmentations, which are functions ``(key, image) -> image``.
 
 They take whole batches, and decide for each example.
 """
@@ -21,7 +21,7 @@ Mixing = Callable[[jax.Array, jax.Array, jax.Array], Mixed]
 
 
 def sequence(first: Augmentation, *others: Augmentation) -> Augmentation:
-    """Applies functions one after the other, each with its own key.
+    """Returns a function that applies the given functions in turn, each with its own key.
 
     Args:
       first: Function of a key and images.
@@ -53,7 +53,7 @@ def sequence(first: Augmentation, *others: Augmentation) -> Augmentation:
 
 
 def with_probability(function: Augmentation, *, probability: ArrayLike) -> Augmentation:
-    """Applies a function to some examples and returns the others unchanged.
+    """Returns a function that applies ``function`` to randomly chosen examples of a batch.
 
     Args:
       function: Function of a key and images that keeps their shape.
@@ -89,7 +89,7 @@ def with_probability(function: Augmentation, *, probability: ArrayLike) -> Augme
 
 
 def one_of(first: Augmentation, *others: Augmentation) -> Augmentation:
-    """Applies one of several functions to each example, all equally likely.
+    """Returns a function that applies one of several functions, drawn uniformly, to each example.
 
     Args:
       first: Function of a key and images that keeps their shape.
@@ -123,9 +123,9 @@ def one_of(first: Augmentation, *others: Augmentation) -> Augmentation:
 
 
 def for_each(function: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
-    """Makes a function of a batch from a function of one image, with a key for each example.
+    """Lifts a function of one image to batches, with one key per example.
 
-    The functions of this package take batches already; use it for others.
+    The functions of this package already take batches; use ``for_each`` for other functions.
 
     Args:
       function: Function of a key, one image ``[height, width, channels]``, and further arrays.
@@ -150,7 +150,7 @@ def for_each(function: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
 
 
 def switch(first: Mixing, second: Mixing, *, probability: ArrayLike) -> Mixing:
-    """Mixes each example by one of two functions, such as mixup or CutMix.
+    """Returns a function that applies one of two mixing functions, at random, to each example.
 
     With both enabled, timm chooses once for a batch, CutMix with the probability ``switch_prob``.
     For that, use ``jax.lax.cond`` with a coin and the same two functions.
@@ -204,7 +204,7 @@ def switch(first: Mixing, second: Mixing, *, probability: ArrayLike) -> Mixing:
 
 
 def _choose(chosen: jax.Array, one: jax.Array, other: jax.Array) -> jax.Array:
-    """Takes the chosen examples from the second array, and the others from the first."""
+    """Returns the examples of ``other`` where ``chosen`` is true, and of ``one`` elsewhere."""
     if one.shape != other.shape or one.dtype != other.dtype:
         raise ValueError(
             f"`second` must return what `first` returns, {one.dtype} of shape {one.shape}, got "

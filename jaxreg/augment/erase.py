@@ -1,4 +1,4 @@
-"""Erasing: parts of an image replaced by a value."""
+"""Functions that erase a box or a grid of squares, by filling it with a value."""
 
 import jax
 import jax.numpy as jnp
@@ -26,12 +26,12 @@ def cutout(
     width: ArrayLike,
     fill: ArrayLike = 0.0,
 ) -> jax.Array:
-    """Erases a box.
+    """Fills a box of an image with ``fill``.
 
     Args:
       image: Array ``[..., height, width, channels]``, of floats or of labels.
-      row: Center of the box, from 0 at the top to the height, one for all or one for each example.
-      column: Center of the box, from 0 at the left to the width, likewise.
+      row: Row of the box's center, from 0 to the height, one for all or one for each example.
+      column: Column of the box's center, from 0 to the width, likewise.
       height: Height of the box, likewise; its borders are rounded to whole pixels and cut off at
         the border of the image. 0 is exactly the identity.
       width: Width of the box, likewise.
@@ -81,13 +81,13 @@ def random_cutout(
     width: ArrayLike,
     fill: ArrayLike = 0.0,
 ) -> jax.Array:
-    """Erases a box around a random point, which may be at the border.
+    """Fills a box around a uniformly drawn point; the image's border may cut the box off.
 
     Args:
       key: PRNG key.
       image: Array ``[..., height, width, channels]``, of floats or of labels.
       height: Height of the box, one for all or one for each example; 0 erases nothing.
-      width: Its width, likewise.
+      width: Width of the box, likewise.
       fill: Values of the erased pixels: numbers that the dtype holds and that broadcast to
         ``image``, such as noise.
 
@@ -122,7 +122,7 @@ def random_erasing(
     ratio: tuple[ArrayLike, ArrayLike] = (0.3, 1 / 0.3),
     fill: ArrayLike = 0.0,
 ) -> jax.Array:
-    """Erases a box of random area and shape within some images.
+    """Fills a box of random area, aspect ratio and position in randomly chosen images.
 
     In torchvision and timm the ratio is of height to width; the default range is the same for both.
 
@@ -130,7 +130,7 @@ def random_erasing(
       key: PRNG key.
       image: Array ``[..., height, width, channels]``, of floats or of labels.
       probability: Probability of erasing, in ``[0, 1]``.
-      scale: Least and largest share of the area.
+      scale: Least and largest area of the box, as a share of the image.
       ratio: Least and largest ratio of width to height, positive, whose logarithm is uniform.
       fill: Values of the erased pixels: numbers that the dtype holds and that broadcast to
         ``image``, such as noise.
@@ -182,7 +182,7 @@ def grid_mask(
     column: ArrayLike = 0.0,
     fill: ArrayLike = 0.0,
 ) -> jax.Array:
-    r"""Erases a grid of squares.
+    r"""Fills a regular grid of squares with ``fill``.
 
     .. math::
 
@@ -192,7 +192,7 @@ def grid_mask(
       image: Array ``[..., height, width, channels]``, of floats or of labels.
       spacing: Distance :math:`d` of the squares in pixels, positive, one for all or one for each
         example.
-      share: Side of a square over the distance :math:`r`, in ``[0, 1]``, one minus the paper's:
+      share: Side of a square over ``spacing``, :math:`r`, in ``[0, 1]``, one minus the paper's:
         :math:`r^2` of the image is erased, and 0 is exactly the identity.
       row: Row :math:`\delta_y` where a square begins, likewise.
       column: Column :math:`\delta_x` where a square begins, likewise.
@@ -241,7 +241,7 @@ def random_grid_mask(
     share: ArrayLike,
     fill: ArrayLike = 0.0,
 ) -> jax.Array:
-    """Erases a grid of squares at random distances and places.
+    """Fills a regular grid of squares with random spacing and offset.
 
     Args:
       key: PRNG key.
@@ -277,7 +277,7 @@ def random_grid_mask(
 def box(
     image: jax.Array, row: jax.Array, column: jax.Array, height: jax.Array, width: jax.Array
 ) -> jax.Array:
-    """Marks the pixels ``[..., height, width, 1]`` of boxes around points, in whole pixels."""
+    """Returns a boolean mask ``[..., height, width, 1]`` of boxes, rounded to whole pixels."""
     row = _for_pixels(row, image)
     column = _for_pixels(column, image)
     height = _for_pixels(height, image)
@@ -292,14 +292,14 @@ def box(
 
 
 def _for_pixels(value: jax.Array, image: jax.Array) -> jax.Array:
-    """Returns numbers ``[...]`` or ``[..., 1, 1, 1]`` as ``[..., 1, 1, 1]``."""
+    """Reshapes ``[...]`` to ``[..., 1, 1, 1]``; keeps scalars and arrays that have all axes."""
     if value.ndim == 0 or value.ndim == image.ndim:
         return value
     return value.reshape((*value.shape, 1, 1, 1))
 
 
 def _pixels(image: jax.Array, dtype: jnp.dtype) -> tuple[jax.Array, jax.Array]:
-    """Returns the numbers of the rows and of the columns, with the axes of an image."""
+    """Returns row indices and column indices, shaped to broadcast with ``image``."""
     lead = (1,) * (image.ndim - 3)
     height, width = image.shape[-3:-1]
     rows = jnp.arange(height, dtype=dtype).reshape((*lead, height, 1, 1))

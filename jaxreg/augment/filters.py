@@ -1,4 +1,4 @@
-"""Filters: functions of the pixels around a pixel. They keep a constant image."""
+"""Filters that compute each pixel from its neighborhood and leave a constant image unchanged."""
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ from jaxreg.augment.borders import Border, edge, extend
 def gaussian_blur(
     image: jax.Array, *, sigma: ArrayLike, radius: int, border: Border = edge
 ) -> jax.Array:
-    r"""Blurs an image with a Gaussian.
+    r"""Blurs an image with a Gaussian kernel.
 
     .. math::
 
@@ -24,8 +24,8 @@ def gaussian_blur(
       image: Floating-point array ``[..., height, width, channels]``.
       sigma: Standard deviation :math:`\sigma` in pixels, one for all or one for each example; 0 is
         exactly the identity.
-      radius: Pixels :math:`r` after which the kernel is cut off; it shapes the program. torchvision
-        counts ``2 * radius + 1``.
+      radius: Pixels :math:`r` after which the kernel is cut off, an untraced integer. torchvision
+        takes the kernel size ``2 * radius + 1``.
       border: How to continue the image beyond its border: :func:`borders.edge`,
         :func:`borders.reflect` (torchvision's), :func:`borders.wrap` or a function like them.
 
@@ -109,7 +109,7 @@ def _sharpen(image: jax.Array, f: jax.Array) -> jax.Array:
 def random_gaussian_blur(
     key: jax.Array, image: jax.Array, *, sigma: tuple[ArrayLike, ArrayLike], radius: int
 ) -> jax.Array:
-    """Blurs an image with a Gaussian of random width.
+    """Blurs an image with a Gaussian kernel whose standard deviation is drawn uniformly.
 
     Args:
       key: PRNG key.
@@ -138,7 +138,7 @@ def random_gaussian_blur(
 
 
 def random_sharpness(key: jax.Array, image: jax.Array, *, amount: ArrayLike) -> jax.Array:
-    """Smooths or sharpens an image at random.
+    """Applies :func:`sharpness` with a factor drawn uniformly around 1.
 
     Args:
       key: PRNG key.
@@ -165,7 +165,7 @@ def random_sharpness(key: jax.Array, image: jax.Array, *, amount: ArrayLike) -> 
 
 
 def _gaussian(sigma: jax.Array, radius: int) -> list[jax.Array]:
-    """Returns the weights of the pixels from ``-radius`` to ``radius``, which sum to 1."""
+    """Returns the kernel weights at offsets from ``-radius`` to ``radius``, which sum to 1."""
     # Below 0.01 only the middle weight is not 0, and squares become too small to divide by.
     safe = jnp.maximum(sigma, 0.01)
     powers = [jnp.exp(-0.5 * (distance / safe) ** 2) for distance in range(radius + 1)]
@@ -174,7 +174,7 @@ def _gaussian(sigma: jax.Array, radius: int) -> list[jax.Array]:
 
 
 def _along(x: jax.Array, axis: int, taps: list[jax.Array], border: Border) -> jax.Array:
-    """Correlates with a kernel along the axis of heights or of widths."""
+    """Correlates ``x`` with the kernel ``taps`` along ``axis``: -3 for height or -2 for width."""
     radius = len(taps) // 2
     length = x.shape[axis]
     if length == 0:

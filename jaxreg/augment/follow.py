@@ -1,4 +1,4 @@
-"""Labels of pixels, points and boxes that follow their image by the same matrix.
+"""Functions that warp per-pixel labels, keypoints and boxes by the same matrix as their image.
 
 Draw one matrix, and pass it to :func:`affine` and to these functions. Points and boxes are in
 pixels from the top left corner of the image: an image spans ``[0, width]`` by ``[0, height]``, the
@@ -29,7 +29,7 @@ def affine_labels(
     fill: int = 0,
     border: Border | None = None,
 ) -> jax.Array:
-    """Moves the labels of pixels, such as a segmentation mask, as :func:`affine` moves an image.
+    """Warps per-pixel labels, such as a segmentation mask, as :func:`affine` warps an image.
 
     It is :func:`affine` of ``labels[..., None]``, the form in which all functions of geometry take
     labels.
@@ -75,7 +75,7 @@ def keypoints(
     image_size: Sequence[int],
     size: Sequence[int] | None = None,
 ) -> jax.Array:
-    """Moves points as :func:`affine` or :func:`perspective` moves an image.
+    """Maps points by the matrix given to :func:`affine` or :func:`perspective` for their image.
 
     Args:
       points: Floating-point array ``[..., points, 2]``, :math:`x` before :math:`y`.
@@ -120,9 +120,9 @@ def boxes(
     image_size: Sequence[int],
     size: Sequence[int] | None = None,
 ) -> jax.Array:
-    """Moves boxes as :func:`affine` moves an image, and cuts them off at the border.
+    """Maps boxes by the matrix given to :func:`affine` for the image, and clips them to the result.
 
-    A new box surrounds the moved corners; with a perspective, the part before the horizon.
+    A new box bounds the mapped corners; under a perspective, only the part before the horizon.
 
     Args:
       corners: Floating-point array ``[..., boxes, 4]`` of left, top, right and bottom.
@@ -174,7 +174,7 @@ Point = tuple[jax.Array, jax.Array, jax.Array]
 
 
 def _move(x: jax.Array, y: jax.Array, matrix: ArrayLike, here: Size) -> Point:
-    """Moves points counted from the corner; returns homogeneous coordinates about the center."""
+    """Maps points in pixels from the top left; returns homogeneous coordinates about the center."""
     matrix = as_strength(matrix, x)
     matrix = matrix.reshape((1,) * (x.ndim + 1 - matrix.ndim) + matrix.shape)
     x = as_strength(x, x) - here[1] / 2
@@ -184,7 +184,7 @@ def _move(x: jax.Array, y: jax.Array, matrix: ArrayLike, here: Size) -> Point:
 
 
 def _seen_ends(start: Point, end: Point) -> list[Point]:
-    """Returns the ends of the part of a side before the horizon, and whether they exist."""
+    """Returns the start of a side and its crossing of the horizon, each as ``(x, y, exists)``."""
     x, y, w = start
     end_x, end_y, end_w = end
     least = _NEAREST * jnp.maximum(abs(w), abs(end_w))
@@ -204,7 +204,7 @@ _NEAREST = 1e-4
 
 
 def _extent(place: jax.Array, seen: jax.Array, size: int) -> tuple[jax.Array, jax.Array]:
-    """Returns the least and largest seen place of a box, cut off at the image; 0 if none."""
+    """Returns the minimum and maximum of visible coordinates, clipped to the image; 0 if none."""
     place = jnp.clip(place + size / 2, 0, size)
     low = jnp.min(jnp.where(seen, place, jnp.full_like(place, size)), axis=-2)
     high = jnp.max(jnp.where(seen, place, jnp.zeros_like(place)), axis=-2)

@@ -34,7 +34,7 @@ def affine(
     border: Border | None = None,
     sample: Sampler | None = None,
 ) -> jax.Array:
-    r"""Moves every point of an image by a matrix, in one resampling.
+    r"""Warps an image by a 3 by 3 matrix, in one resampling.
 
     .. math::
 
@@ -92,7 +92,7 @@ def perspective(
     border: Border | None = None,
     sample: Sampler | None = None,
 ) -> jax.Array:
-    """Moves every point of an image by a perspective, like :func:`affine`.
+    """Warps an image by the matrix of a perspective; identical to :func:`affine`.
 
     Args:
       image: Array ``[..., height, width, channels]``, of floats or of labels.
@@ -123,7 +123,7 @@ def perspective(
 def rotate(
     image: jax.Array, *, degrees: ArrayLike, fill: ArrayLike = 0.0, border: Border | None = None
 ) -> jax.Array:
-    """Turns an image about its center, counter-clockwise.
+    """Rotates an image counter-clockwise about its center.
 
     Args:
       image: Array ``[..., height, width, channels]``, of floats or of labels.
@@ -159,7 +159,7 @@ def translate(
     fill: ArrayLike = 0.0,
     border: Border | None = None,
 ) -> jax.Array:
-    """Shifts an image.
+    """Shifts an image by ``x`` pixels to the right and ``y`` pixels down.
 
     Args:
       image: Array ``[..., height, width, channels]``, of floats or of labels.
@@ -195,7 +195,7 @@ def scale(
     fill: ArrayLike = 0.0,
     border: Border | None = None,
 ) -> jax.Array:
-    """Enlarges an image about its center and keeps its size.
+    """Scales an image about its center, and keeps the height and width of the array.
 
     Args:
       image: Array ``[..., height, width, channels]``, of floats or of labels.
@@ -273,7 +273,7 @@ def elastic(
     border: Border | None = None,
     sample: Sampler | None = None,
 ) -> jax.Array:
-    r"""Reads every pixel of the result from its own displaced place.
+    r"""Warps an image by reading every pixel of the result at a displaced position.
 
     .. math::
 
@@ -319,7 +319,7 @@ def elastic(
 def positions(
     matrix: jax.Array, lead: tuple[int, ...], image_size: Size, size: Size
 ) -> tuple[jax.Array, jax.Array]:
-    """Returns the places to read the pixels of a result of ``size`` from; NaN behind the horizon.
+    """Returns the source position ``x, y`` of every pixel of the result; NaN behind the horizon.
 
     The last element of the inverse is scaled to 1 unless it is 0, so the inverse of an affine map
     has a last row of exactly 0, 0, 1.
@@ -341,7 +341,7 @@ def positions(
 
 
 def _check_matrix(matrix: jax.Array, lead: tuple[int, ...]) -> jax.Array:
-    """Gives the matrices as many leading axes as ``lead`` has."""
+    """Checks the shape of the matrices, and prepends axes until they broadcast to ``lead``."""
     if jnp.ndim(matrix) < 2 or matrix.shape[-2:] != (3, 3):
         raise ValueError(f"`matrix` must be of shape [..., 3, 3], got {jnp.shape(matrix)}.")
     check_broadcasts(matrix[..., 0, 0], "matrix", lead)
@@ -349,7 +349,7 @@ def _check_matrix(matrix: jax.Array, lead: tuple[int, ...]) -> jax.Array:
 
 
 def _centered_grid(size: Size, like: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Columns and rows of all pixels, counted from the center."""
+    """Returns the column and row coordinates of all pixels, relative to the center."""
     x, y = _grid(size, like.ndim, like.dtype)
     return x - (size[1] - 1) / 2, y - (size[0] - 1) / 2
 
@@ -357,7 +357,7 @@ def _centered_grid(size: Size, like: jax.Array) -> tuple[jax.Array, jax.Array]:
 def _keep_if_still(
     image: jax.Array, warped: jax.Array, matrix: jax.Array, size: Sequence[int] | None
 ) -> jax.Array:
-    """Returns the warped image, and the image itself for examples that nothing moves."""
+    """Returns ``warped``, or ``image`` itself for examples whose matrix is the identity."""
     if size is not None and tuple(size) != image.shape[-3:-1]:
         return warped
     unmoved = jnp.broadcast_to(jnp.eye(3, dtype=matrix.dtype), matrix.shape)
@@ -367,13 +367,13 @@ def _keep_if_still(
 
 
 def _sizes(image: jax.Array, size: Sequence[int] | None) -> tuple[Size, Size]:
-    """Sizes of the image and of the result."""
+    """Returns the size of the image and the size of the result."""
     own = (image.shape[-3], image.shape[-2])
     return own, own if size is None else check_size(size)
 
 
 def _grid(size: Size, ndim: int, dtype: jnp.dtype) -> tuple[jax.Array, jax.Array]:
-    """Columns and rows of all pixels, as arrays of ``ndim`` axes."""
+    """Returns column indices and row indices as broadcastable arrays of ``ndim`` axes."""
     lead = (1,) * (ndim - 2)
     x = jnp.arange(size[1], dtype=dtype).reshape((*lead, 1, size[1]))
     y = jnp.arange(size[0], dtype=dtype).reshape((*lead, size[0], 1))
@@ -381,6 +381,6 @@ def _grid(size: Size, ndim: int, dtype: jnp.dtype) -> tuple[jax.Array, jax.Array
 
 
 def _per_example(value: ArrayLike, name: str, image: jax.Array) -> jax.Array:
-    """Checks a strength of shape ``[...]``: one number, or one for each example."""
+    """Returns ``value`` as an array; raises unless it broadcasts to the image's leading axes."""
     check_broadcasts(value, name, image.shape[:-3])
     return as_strength(value, image)

@@ -1,4 +1,4 @@
-"""Random color, drawn for each example of a batch.
+"""Random color changes, drawn for each example of a batch.
 
 An amount is the largest distance of a factor from 1, and 0 is exactly the identity.
 """
@@ -15,7 +15,7 @@ from jaxreg.augment._images import as_image, select
 
 
 def random_brightness(key: jax.Array, image: jax.Array, *, amount: ArrayLike) -> jax.Array:
-    """Scales all values by a random factor.
+    """Applies :func:`brightness` with a factor drawn uniformly around 1.
 
     Args:
       key: PRNG key.
@@ -41,7 +41,7 @@ def random_brightness(key: jax.Array, image: jax.Array, *, amount: ArrayLike) ->
 
 
 def random_contrast(key: jax.Array, image: jax.Array, *, amount: ArrayLike) -> jax.Array:
-    """Moves all values away from their mean or toward it, at random.
+    """Applies :func:`contrast` with a factor drawn uniformly around 1.
 
     Args:
       key: PRNG key.
@@ -67,7 +67,7 @@ def random_contrast(key: jax.Array, image: jax.Array, *, amount: ArrayLike) -> j
 
 
 def random_saturation(key: jax.Array, image: jax.Array, *, amount: ArrayLike) -> jax.Array:
-    """Moves colors away from gray or toward it, at random.
+    """Applies :func:`saturation` with a factor drawn uniformly around 1.
 
     Args:
       key: PRNG key.
@@ -93,13 +93,13 @@ def random_saturation(key: jax.Array, image: jax.Array, *, amount: ArrayLike) ->
 
 
 def random_hue(key: jax.Array, image: jax.Array, *, shift: ArrayLike) -> jax.Array:
-    """Turns the hue by a random angle, uniform over both directions.
+    """Shifts the hue by an amount drawn uniformly between ``-shift`` and ``shift``.
 
     Args:
       key: PRNG key.
       image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``, gray or colored,
         with opacity or without.
-      shift: Largest turn, where 1 is the whole circle.
+      shift: Largest shift, where 1 is the whole circle.
 
     Returns:
       Array with the shape and dtype of ``image``.
@@ -120,7 +120,7 @@ def random_hue(key: jax.Array, image: jax.Array, *, shift: ArrayLike) -> jax.Arr
 
 
 def random_gamma(key: jax.Array, image: jax.Array, *, amount: ArrayLike) -> jax.Array:
-    r"""Raises all values to a random power, each as likely as its inverse.
+    r"""Raises all values to a random power, whose logarithm is uniform around 0.
 
     .. math::
 
@@ -151,13 +151,13 @@ def random_gamma(key: jax.Array, image: jax.Array, *, amount: ArrayLike) -> jax.
 
 
 def random_grayscale(key: jax.Array, image: jax.Array, *, probability: ArrayLike) -> jax.Array:
-    """Removes all color from some images.
+    """Converts randomly chosen images to gray.
 
     Args:
       key: PRNG key.
       image: Floating-point array ``[..., height, width, channels]``, gray or colored, with
         opacity or without.
-      probability: Probability of removing it, in ``[0, 1]``.
+      probability: Probability of converting an image, in ``[0, 1]``.
 
     Returns:
       Array with the shape and dtype of ``image``.
@@ -181,12 +181,12 @@ def random_grayscale(key: jax.Array, image: jax.Array, *, probability: ArrayLike
 
 
 def random_invert(key: jax.Array, image: jax.Array, *, probability: ArrayLike) -> jax.Array:
-    """Exchanges light and dark in some images.
+    """Inverts all color values of randomly chosen images.
 
     Args:
       key: PRNG key.
       image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``.
-      probability: Probability of exchanging them, in ``[0, 1]``.
+      probability: Probability of inverting an image, in ``[0, 1]``.
 
     Returns:
       Array with the shape and dtype of ``image``.
@@ -210,7 +210,7 @@ def random_invert(key: jax.Array, image: jax.Array, *, probability: ArrayLike) -
 def random_solarize(
     key: jax.Array, image: jax.Array, *, threshold: ArrayLike, probability: ArrayLike
 ) -> jax.Array:
-    """Inverts the light values of some images.
+    """Inverts the values at or above a threshold in randomly chosen images.
 
     Args:
       key: PRNG key.
@@ -242,7 +242,7 @@ def random_solarize(
 def random_posterize(
     key: jax.Array, image: jax.Array, *, bits: ArrayLike, probability: ArrayLike
 ) -> jax.Array:
-    """Keeps only the highest bits of the levels of some images.
+    """Applies :func:`posterize` to randomly chosen images.
 
     Args:
       key: PRNG key.
@@ -325,9 +325,9 @@ def random_color_jitter(
     saturation: ArrayLike = 0.0,
     hue: ArrayLike = 0.0,
 ) -> jax.Array:
-    """Changes brightness, contrast, saturation and hue at random, in this order.
+    """Changes brightness, contrast, saturation and hue by random amounts, in this order.
 
-    torchvision draws the order too.
+    torchvision also draws the order at random.
 
     Args:
       key: PRNG key.
@@ -336,7 +336,7 @@ def random_color_jitter(
       brightness: Largest distance of the factor of :func:`brightness` from 1.
       contrast: Largest distance of the factor of :func:`contrast` from 1.
       saturation: Largest distance of the factor of :func:`saturation` from 1.
-      hue: Largest turn of the hue, in ``[0, 0.5]``.
+      hue: Largest shift of the hue, in ``[0, 0.5]``, where 1 is the whole circle.
 
     Returns:
       Array with the shape and dtype of ``image``.
@@ -368,7 +368,7 @@ def random_color_jitter(
 
 
 def _factor(key: jax.Array, image: jax.Array, amount: ArrayLike, name: str) -> jax.Array:
-    """Draws a factor for each example, uniform around 1 and not below 0."""
+    """Draws a factor for each example, uniform from ``max(1 - amount, 0)`` to ``1 + amount``."""
     image = as_image(image)
     amount = limit(amount, name, image)
     return between(key, image, jnp.maximum(1 - amount, 0), 1 + amount)

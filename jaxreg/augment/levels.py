@@ -1,4 +1,4 @@
-"""The 256 levels of ``uint8`` images: conversions, and functions of how often a level occurs.
+"""Conversions from and to ``uint8``, posterizing, equalizing and automatic contrast.
 
 A float in ``[0, 1]`` means the level nearest to it. For values that ``to_float`` makes of a
 ``uint8`` image, the results after ``to_uint8`` equal PIL's exactly. Opacity, the last of two or of
@@ -18,7 +18,7 @@ from jaxreg.augment._images import as_image, map_colors, per_example, place_by_e
 
 
 def to_float(image: jax.Array, *, dtype: DTypeLike = jnp.float32) -> jax.Array:
-    """Converts levels to floats in ``[0, 1]``.
+    """Converts ``uint8`` values to floats in ``[0, 1]``.
 
     Args:
       image: Array of ``uint8`` of any shape.
@@ -49,7 +49,7 @@ def to_float(image: jax.Array, *, dtype: DTypeLike = jnp.float32) -> jax.Array:
 
 
 def to_uint8(image: jax.Array) -> jax.Array:
-    """Converts floats in ``[0, 1]`` to the nearest levels.
+    """Converts floats in ``[0, 1]`` to the nearest of the 256 levels of ``uint8``.
 
     Args:
       image: Floating-point array of any shape.
@@ -71,7 +71,7 @@ def to_uint8(image: jax.Array) -> jax.Array:
 
 
 def posterize(image: jax.Array, *, bits: ArrayLike) -> jax.Array:
-    """Keeps the highest bits of the levels.
+    """Rounds values to 256 levels, and keeps only the highest bits of each level.
 
     Args:
       image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``.
@@ -107,7 +107,7 @@ def posterize(image: jax.Array, *, bits: ArrayLike) -> jax.Array:
 
 
 def equalize(image: jax.Array) -> jax.Array:
-    """Spreads the levels of each channel to occur about equally often, as PIL's ``equalize``.
+    """Equalizes the histogram of each channel, as PIL's ``equalize`` does.
 
     Args:
       image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``, of fewer than
@@ -141,7 +141,7 @@ def _equalize(image: jax.Array) -> jax.Array:
 
 
 def autocontrast(image: jax.Array) -> jax.Array:
-    r"""Stretches the values of each channel over the whole range.
+    r"""Stretches the values of each channel linearly to ``[0, 1]``.
 
     .. math::
 
@@ -177,7 +177,7 @@ def _stretch(image: jax.Array) -> jax.Array:
 
 
 def _levels(image: jax.Array) -> jax.Array:
-    """Returns the nearest levels, as 32-bit integers."""
+    """Rounds values in ``[0, 1]`` to the nearest of 256 levels, as int32; NaN becomes 0."""
     level = jnp.round(jnp.clip(widen(image), 0, 1) * 255)
     return jnp.where(jnp.isnan(level), jnp.zeros_like(level), level).astype(jnp.int32)
 
@@ -187,7 +187,7 @@ def _values(levels: jax.Array, image: jax.Array) -> jax.Array:
 
 
 def _extreme(reduce: Callable[..., jax.Array], x: jax.Array) -> jax.Array:
-    """Returns the least or largest value of each channel."""
+    """Returns the minimum or maximum of each channel, as ``reduce`` computes it."""
     # Rows first, which is faster on a CPU.
     *lead, height, width, channels = x.shape
     of_columns = reduce(x.reshape(*lead, height, width * channels), axis=-2)
@@ -195,7 +195,7 @@ def _extreme(reduce: Callable[..., jax.Array], x: jax.Array) -> jax.Array:
 
 
 def _histogram(levels: jax.Array) -> jax.Array:
-    """Counts each level: ``[..., channels, 256]`` of ``[..., pixels, channels]``."""
+    """Counts the levels ``[..., pixels, channels]`` by channel, as ``[..., channels, 256]``."""
     return jax.lax.platform_dependent(levels, tpu=_by_products, default=_by_scatter)
 
 
@@ -205,7 +205,7 @@ def _by_scatter(levels: jax.Array) -> jax.Array:
 
 
 def _by_products(levels: jax.Array) -> jax.Array:
-    """Counts by a product of the one-hot high and low halves of the levels, without a scatter.
+    """Counts levels without a scatter, by a matrix product of their one-hot high and low 4 bits.
 
     Counts are exact in float32 below ``2**24``. On a CPU it takes about 17 times as long.
     """
@@ -218,7 +218,7 @@ def _by_products(levels: jax.Array) -> jax.Array:
 def _by_example(
     function: Callable[..., jax.Array], table: jax.Array, levels: jax.Array
 ) -> jax.Array:
-    """Applies a function to each example's flat table and its levels' positions there."""
+    """Applies ``function`` to each example's flattened table and its levels' table indices."""
     channels = levels.shape[-1]
     starts = 256 * jnp.arange(channels, dtype=levels.dtype)
 
@@ -240,7 +240,7 @@ def _look_up(table: jax.Array, positions: jax.Array) -> jax.Array:
 
 
 def _new_levels(counts: jax.Array) -> jax.Array:
-    """Maps old levels to new ones from their counts, in PIL's integer arithmetic."""
+    """Returns the equalized level of each of the 256 levels from their counts, as PIL does."""
     level = jnp.broadcast_to(jnp.arange(256, dtype=jnp.int32), counts.shape)
     level = place_like(level, counts)
     last = jnp.max(level * (counts > 0).astype(jnp.int32), axis=-1, keepdims=True)

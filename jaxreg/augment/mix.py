@@ -1,4 +1,4 @@
-r"""Mixing: examples of a batch with others of the batch, and their labels in the same shares.
+r"""Mixup and CutMix, which mix examples of a batch and their labels.
 
 Labels are integer class ids ``[batch]`` or ``[batch, height, width, ...]``, which ``num_classes``
 makes one-hot, or floats of any shape ``[batch, ...]``, such as distributions
@@ -44,7 +44,7 @@ from jaxreg.augment.partners import Draw, Partners, share_per_example, shuffle
 
 
 class Mixed(NamedTuple):
-    """A mixed batch, its labels, and the share of the first part.
+    """A mixed batch, its mixed labels, and the share of each original example in its mixture.
 
     ``labels`` keep their shape, with an axis of ``num_classes`` after it for class ids, in float32
     or wider; pasted labels of pixels keep their dtype. ``share`` has shape ``[batch]``, in float32
@@ -73,7 +73,7 @@ def mixup(
     share: ArrayLike,
     num_classes: int | None = None,
 ) -> Mixed:
-    r"""Averages examples with others, and their labels.
+    r"""Averages each example and its labels with another example and its labels.
 
     .. math::
 
@@ -132,7 +132,7 @@ def cutmix(
     center: tuple[ArrayLike, ArrayLike],
     num_classes: int | None = None,
 ) -> Mixed:
-    r"""Pastes a box of other images, and mixes the labels by its area.
+    r"""Pastes a box of another image into each image, and averages their labels by its area.
 
     .. math::
 
@@ -208,7 +208,7 @@ def random_mixup(
     partners: Partners | None = None,
     draw: Draw | None = None,
 ) -> Mixed:
-    r"""Averages examples with others of the batch by random shares, and their labels.
+    r"""Averages each example and its labels with another of the batch, by a random share.
 
     .. math::
 
@@ -255,7 +255,7 @@ def random_cutmix(
     partners: Partners | None = None,
     draw: Draw | None = None,
 ) -> Mixed:
-    r"""Pastes random boxes of other images of the batch, and mixes the labels by their areas.
+    r"""Pastes a random box from another image of the batch, and averages the labels by its area.
 
     .. math::
 
@@ -308,7 +308,7 @@ def _draw_partners(
     partners: Partners | None,
     draw: Draw | None,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Returns random shares, and the partners of the examples and of their labels."""
+    """Returns random shares, the partner of each example, and the labels of the partners."""
     check_key(key)
     check_scalar(alpha, "alpha")
     check_nonnegative(alpha, "alpha")
@@ -335,7 +335,7 @@ def _check_images(image: jax.Array) -> None:
 
 
 def _shares(value: ArrayLike, x: jax.Array, name: str = "share", *, clip: bool = True) -> jax.Array:
-    """Returns numbers ``[batch]``, one for each example."""
+    """Broadcasts ``value`` to ``[batch]``; if ``clip`` is true, clips it to ``[0, 1]``."""
     check_broadcasts(value, name, x.shape[:1])
     if clip and jnp.ndim(value) == 0:
         check_rate(value, name)

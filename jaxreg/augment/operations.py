@@ -1,4 +1,4 @@
-r"""Operations of policies, with the range of strengths that a magnitude covers.
+r"""Operations of augmentation policies, each with its range of strengths.
 
 A :class:`Warp` moves points, and two of them in a row are resampled once. An :class:`Operation`
 changes an image in any other way. Both are values: use the ones in this module, change a range with
@@ -58,7 +58,7 @@ class Operation(NamedTuple):
 
 
 class Warp(NamedTuple):
-    """A geometry: matrices ``[..., 3, 3]`` from images and strengths ``[...]``.
+    """A geometric operation, given by a function that returns matrices ``[..., 3, 3]``.
 
     The matrices are as in :func:`affine`, and strengths are drawn as for an :class:`Operation`.
 
@@ -123,7 +123,7 @@ def _invert(image: jax.Array, strength: jax.Array) -> jax.Array:
 
 
 def _shear_x(image: jax.Array, strength: jax.Array) -> jax.Array:
-    """Shears as PIL does with ``(1, strength, 0, 0, 1, 0)``: the top row stays."""
+    """Returns the shear of PIL's ``(1, strength, 0, 0, 1, 0)``, which keeps the top edge fixed."""
     lower = -strength * (image.shape[-3] / 2)
     return matrices.chain(matrices.shearing(-strength, 0.0), matrices.translation(lower, 0.0))
 

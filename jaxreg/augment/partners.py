@@ -1,4 +1,4 @@
-"""Partners: functions that choose which examples of a batch are mixed, and their shares."""
+"""Functions that choose a partner for each example to mix with, or draw the mixing shares."""
 
 from collections.abc import Callable
 
@@ -16,7 +16,7 @@ Draw = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 
 
 def shuffle(key: jax.Array, x: jax.Array) -> jax.Array:
-    """Returns the examples in random order, the same for all arrays of one length and key.
+    """Permutes the batch at random; arrays of the same length and key get the same permutation.
 
     Args:
       key: PRNG key.
@@ -36,9 +36,9 @@ def shuffle(key: jax.Array, x: jax.Array) -> jax.Array:
 
 
 def reverse(key: jax.Array, x: jax.Array) -> jax.Array:
-    """Returns the examples in reverse order, for batches that are in random order already.
+    """Reverses the order of the batch, which should already be shuffled.
 
-    If the batch is sharded, each device sends its examples to only one other.
+    If the batch is sharded, each device sends its examples to only one other device.
 
     Args:
       key: Not used.
@@ -59,10 +59,10 @@ def reverse(key: jax.Array, x: jax.Array) -> jax.Array:
 
 
 def reverse_within(size: int) -> Partners:
-    """Makes a function that reverses the order within groups of neighbors, for sharded batches.
+    """Returns a function that reverses each group of ``size`` consecutive examples of a batch.
 
-    No example is sent if every group is on one device: choose a ``size`` that divides the number of
-    examples of a device. Otherwise an Explicit mesh gathers the batch.
+    No example is moved if every group is on one device: choose a ``size`` that divides the number
+    of examples of a device. Otherwise an Explicit mesh gathers the batch.
 
     Args:
       size: Number of examples of a group; it must divide the batch.
@@ -93,7 +93,7 @@ def reverse_within(size: int) -> Partners:
 
 
 def share_per_example(key: jax.Array, x: jax.Array, alpha: jax.Array) -> jax.Array:
-    """Draws a share from ``Beta(alpha, alpha)`` for each example; 1 if ``alpha`` is 0.
+    """Draws a share from ``Beta(alpha, alpha)`` for each example; the share is 1 if ``alpha`` is 0.
 
     Args:
       key: PRNG key.
@@ -113,7 +113,7 @@ def share_per_example(key: jax.Array, x: jax.Array, alpha: jax.Array) -> jax.Arr
 
 
 def share_per_batch(key: jax.Array, x: jax.Array, alpha: jax.Array) -> jax.Array:
-    """Draws one share from ``Beta(alpha, alpha)`` for all examples; 1 if ``alpha`` is 0.
+    """Draws one share from ``Beta(alpha, alpha)`` for the batch; the share is 1 if ``alpha`` is 0.
 
     Args:
       key: PRNG key.

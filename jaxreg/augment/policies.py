@@ -48,14 +48,14 @@ def rand_augment(
     fill: ArrayLike = 0.0,
     sample: Sampler = nearest,
 ) -> jax.Array:
-    """Applies several operations in a row, each drawn uniformly from a set.
+    """Applies ``number`` operations in turn, each drawn uniformly from a set.
 
     Args:
       key: PRNG key.
       image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``, gray or colored,
         with opacity or without.
       magnitude: Magnitude of all operations, from 0 to 30.
-      number: Number of operations; it shapes the program.
+      number: Number of operations to apply, an untraced integer.
       operations: Operations to draw from, the paper's 14 by default. At magnitude 0 only
         ``AUTO_CONTRAST`` and ``EQUALIZE``, which have no strength, change the image.
       fill: Value beyond the border: a number for all colors, or one for each channel.
@@ -146,7 +146,7 @@ def auto_augment(
     fill: ArrayLike = 0.0,
     sample: Sampler = nearest,
 ) -> jax.Array:
-    """Applies a sequence of steps drawn from a policy, each with its probability and magnitude.
+    """Draws a sequence of steps from a policy, and applies each step with its own probability.
 
     Args:
       key: PRNG key.
@@ -203,7 +203,7 @@ def aug_mix(
     operations: Operations = AUG_MIX,
     fill: ArrayLike = 0.0,
 ) -> jax.Array:
-    r"""Averages an image with copies that went through random chains of operations.
+    r"""Averages an image with copies altered by random chains of operations.
 
     .. math::
 
@@ -221,7 +221,7 @@ def aug_mix(
         in :math:`(0.1, s)`.
       alpha: Parameter :math:`\alpha`, zero or positive; 0 is exactly the identity, and infinity
         gives the image and each chain its mean share.
-      width: Number of chains :math:`k`; it shapes the program.
+      width: Number of chains :math:`k`, an untraced integer.
       depth: Least and largest number of operations of a chain, drawn uniformly.
       operations: Operations to draw from, the paper's 9 by default.
       fill: Value beyond the border: a number for all colors, or one for each channel.
@@ -271,7 +271,7 @@ def _draw_chain(
     depth: tuple[int, int],
     operations: Operations,
 ) -> list[Choice]:
-    """Draws as many steps as a chain may have; steps beyond an example's depth do nothing."""
+    """Draws the steps of the longest chain; steps beyond an example's random length do nothing."""
     least, most = depth
     key, *keys = jax.random.split(key, most + 1)
     length = least + die(key, image, most - least + 1)
@@ -289,7 +289,7 @@ def _draw_chain(
 def _choose_step(
     key: jax.Array, image: jax.Array, which: jax.Array, column: Sequence[Step | None]
 ) -> Choice:
-    """Chooses the step that sequence ``which`` has at one position, with its probability."""
+    """Chooses step ``column[which]`` for each example with its probability, or else no step."""
     coin_key, sign_key = jax.random.split(key)
     operations, numbers = [], []
     for step in column:
@@ -308,7 +308,7 @@ def _choose_step(
 
 
 def _entry(which: jax.Array, values: Sequence[ArrayLike], image: jax.Array) -> jax.Array:
-    """Looks up the value of each example's number, by a sum of one term instead of a gather."""
+    """Returns ``values[which]`` for each example, by a masked sum instead of a gather."""
     table = jnp.stack([as_strength(value, image) for value in values])
     positions = jnp.arange(len(values), dtype=which.dtype)
     shape = (1,) * which.ndim + table.shape

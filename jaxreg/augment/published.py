@@ -1,4 +1,4 @@
-"""The published policies of AutoAugment as values.
+"""The published policies of AutoAugment, as tuples of :class:`Step`.
 
 Each has 25 pairs of steps. Operations without strength list the paper's magnitude, which is not
 used.

@@ -1,4 +1,4 @@
-"""Random geometry: functions ``(key, image) -> image`` with a draw for each example of a batch.
+"""Random warps: functions ``(key, image) -> image`` that draw separately for each example.
 
 A limit is the largest magnitude of an argument of the function without ``random_``. With limits of
 0 the image is returned exactly.
@@ -27,7 +27,7 @@ def random_rotate(
     fill: ArrayLike = 0.0,
     border: Border | None = None,
 ) -> jax.Array:
-    """Turns an image by a random angle, uniform over both directions.
+    """Rotates an image by an angle drawn uniformly between ``-degrees`` and ``degrees``.
 
     Args:
       key: PRNG key.
@@ -64,7 +64,7 @@ def random_translate(
     fill: ArrayLike = 0.0,
     border: Border | None = None,
 ) -> jax.Array:
-    """Shifts an image by random distances, uniform over both directions.
+    """Shifts an image by distances drawn uniformly up to ``x`` and ``y`` in either direction.
 
     Args:
       key: PRNG key.
@@ -102,13 +102,13 @@ def random_scale(
     fill: ArrayLike = 0.0,
     border: Border | None = None,
 ) -> jax.Array:
-    """Enlarges or shrinks an image within its size, by factors each as likely as its inverse.
+    """Scales an image about its center by random factors, whose logarithms are uniform around 0.
 
     Args:
       key: PRNG key.
       image: Array ``[..., height, width, channels]``, of floats or of labels.
-      x: Limit of widths: 0.25 gives a factor between 0.8 and 1.25.
-      y: Limit of heights.
+      x: Limit for widths: 0.25 gives a factor between 0.8 and 1.25.
+      y: Limit for heights, in the same form.
       fill: Value beyond the border, a number or one for each channel, that the dtype can hold.
       border: Pixels to read beyond the border instead of ``fill``, as in :func:`affine`.
 
@@ -139,7 +139,7 @@ def random_shear(
     fill: ArrayLike = 0.0,
     border: Border | None = None,
 ) -> jax.Array:
-    """Shears an image at random, uniform over both directions.
+    """Shears an image by amounts drawn uniformly up to ``x`` and ``y`` in either direction.
 
     Args:
       key: PRNG key.
@@ -178,7 +178,7 @@ def random_affine(
     fill: ArrayLike = 0.0,
     border: Border | None = None,
 ) -> jax.Array:
-    """Shears, enlarges, turns and shifts an image at random, in one resampling.
+    """Shears, scales, rotates and shifts an image by random amounts, in one resampling.
 
     torchvision's ``RandomAffine`` takes angles for shears and shares of the size for shifts. It
     draws the factor uniformly; here its logarithm is uniform.
@@ -188,7 +188,7 @@ def random_affine(
       image: Array ``[..., height, width, channels]``, of floats or of labels.
       degrees: Largest angle.
       shift: Largest shift along each axis, in pixels.
-      scale: Limit of a factor common to both axes: 0.25 gives one between 0.8 and 1.25.
+      scale: Limit of the scale factor of both axes: 0.25 gives a factor between 0.8 and 1.25.
       shear: Largest shear of columns, the tangent of an angle.
       fill: Value beyond the border, a number or one for each channel, that the dtype can hold.
       border: Pixels to read beyond the border instead of ``fill``, as in :func:`affine`.
@@ -230,12 +230,12 @@ def random_perspective(
     fill: ArrayLike = 0.0,
     border: Border | None = None,
 ) -> jax.Array:
-    """Shows an image in a random perspective: every corner moves inward.
+    """Warps an image by a random perspective that moves every corner inward.
 
     Args:
       key: PRNG key.
       image: Array ``[..., height, width, channels]``, of floats or of labels.
-      distortion: Largest move of a corner along each axis, as a share in ``[0, 1]`` of half the
+      distortion: Largest shift of a corner along each axis, as a share in ``[0, 1]`` of half the
         height and half the width, as in torchvision.
       fill: Value beyond the border, a number or one for each channel, that the dtype can hold.
       border: Pixels to read beyond the border instead of ``fill``, as in :func:`affine`.
@@ -268,7 +268,7 @@ def random_elastic(
     fill: ArrayLike = 0.0,
     border: Border | None = None,
 ) -> jax.Array:
-    r"""Displaces every pixel by smoothed noise.
+    r"""Displaces every pixel by smoothed uniform noise.
 
     .. math::
 

@@ -1,4 +1,4 @@
-"""Random flips, quarter turns and crops, with a draw for each example of a batch."""
+"""Random flips, rotations by right angles and crops, drawn for each example of a batch."""
 
 from collections.abc import Sequence
 
@@ -16,7 +16,7 @@ from jaxreg.augment.windows import crop, flip_left_right, flip_up_down, resized_
 def random_flip_left_right(
     key: jax.Array, image: jax.Array, *, probability: ArrayLike
 ) -> jax.Array:
-    """Mirrors an image left to right, or returns it unchanged.
+    """Mirrors randomly chosen images left to right.
 
     Args:
       key: PRNG key.
@@ -44,7 +44,7 @@ def random_flip_left_right(
 
 
 def random_flip_up_down(key: jax.Array, image: jax.Array, *, probability: ArrayLike) -> jax.Array:
-    """Mirrors an image top to bottom, or returns it unchanged.
+    """Mirrors randomly chosen images top to bottom.
 
     Args:
       key: PRNG key.
@@ -72,7 +72,7 @@ def random_flip_up_down(key: jax.Array, image: jax.Array, *, probability: ArrayL
 
 
 def random_rot90(key: jax.Array, image: jax.Array) -> jax.Array:
-    """Turns a square image by zero to three right angles, all equally likely.
+    """Rotates a square image by 0, 90, 180 or 270 degrees, drawn uniformly.
 
     Args:
       key: PRNG key.
@@ -105,7 +105,7 @@ def random_rot90(key: jax.Array, image: jax.Array) -> jax.Array:
 
 
 def random_crop(key: jax.Array, image: jax.Array, *, size: Sequence[int]) -> jax.Array:
-    """Cuts out a window of whole pixels; all places are equally likely.
+    """Crops an image to ``size`` at a uniformly drawn position of whole pixels.
 
     Args:
       key: PRNG key.
@@ -147,7 +147,7 @@ def random_resized_crop(
     scale: tuple[ArrayLike, ArrayLike] = (0.08, 1.0),
     ratio: tuple[ArrayLike, ArrayLike] = (3 / 4, 4 / 3),
 ) -> jax.Array:
-    """Cuts out a window of random area, shape and place, and resizes it.
+    """Crops a window of random area, aspect ratio and position, and resizes it to ``size``.
 
     As in torchvision, it takes the first of ten windows that fits, or else the largest in the
     middle with an allowed ratio. Sides are whole pixels.

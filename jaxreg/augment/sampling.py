@@ -31,7 +31,7 @@ def bilinear(
     fill: ArrayLike = 0.0,
     border: Border | None = None,
 ) -> jax.Array:
-    r"""Reads an image between its pixels, weighting the four around a point.
+    r"""Interpolates an image bilinearly at given points.
 
     .. math::
 
@@ -89,7 +89,7 @@ def bilinear_matmul(
     border: Border | None = None,
     precision: jax.lax.PrecisionLike = jax.lax.Precision.HIGHEST,
 ) -> jax.Array:
-    r"""Reads an image between its pixels as :func:`bilinear` does, by products of matrices.
+    r"""Interpolates an image like :func:`bilinear`, by matrix products instead of gathers.
 
     .. math::
 
@@ -158,7 +158,7 @@ def nearest(
     fill: ArrayLike = 0.0,
     border: Border | None = None,
 ) -> jax.Array:
-    """Reads the pixels of an image that are nearest to points; halves round up.
+    """Reads the pixel nearest to each point; a coordinate midway between pixels rounds up.
 
     Args:
       image: Pixels ``[..., height, width, channels]``: floats, or labels (integers or booleans).
@@ -195,14 +195,14 @@ def nearest(
 
 
 def default_sampler(image: jax.Array) -> Sampler:
-    """Returns the sampler for an image: labels are not averaged."""
+    """Returns :func:`nearest` for labels, and :func:`bilinear` for floating-point images."""
     return nearest if is_labels(image) else bilinear
 
 
 def nearest_index(
     position: jax.Array, length: int, border: Border | None
 ) -> tuple[jax.Array, jax.Array]:
-    """Returns the index of the pixel nearest to a position, and whether it is in the image."""
+    """Rounds a position to an index; returns it mapped by ``border``, and whether it was inside."""
     index = jnp.floor(_limit(position) + 0.5).astype(jnp.int32)
     inside = (index >= 0) & (index < length)
     return (edge if border is None else border)(index, length), inside
@@ -211,7 +211,7 @@ def nearest_index(
 def _taps(
     position: jax.Array, length: int, border: Border | None
 ) -> tuple[tuple[jax.Array, jax.Array], ...]:
-    """Returns the two pixels around a position along an axis, each with its weight."""
+    """Returns the indices and weights of the two pixels around a position along an axis."""
     position = _limit(position)
     # XLA may compute a position twice with different rounding. On either side of a pixel, one value
     # would then give the indices and the other the weights. The margin puts both on the same side.
@@ -230,7 +230,7 @@ def _taps(
 
 
 def _weights(position: jax.Array, length: int, border: Border | None) -> jax.Array:
-    """Weights ``[points, length]`` of the pixels along an axis."""
+    """Returns the interpolation weights ``[points, length]`` of the pixels along an axis."""
     total = jnp.zeros((), position.dtype)
     for index, weight in _taps(position, length, border):
         pixel = jnp.arange(length, dtype=index.dtype)[None]
@@ -239,13 +239,13 @@ def _weights(position: jax.Array, length: int, border: Border | None) -> jax.Arr
 
 
 def _limit(position: jax.Array) -> jax.Array:
-    """Limits positions to integers of 32 bits; a NaN becomes a place beyond the border."""
+    """Clips positions so that they fit in int32; NaN becomes a position beyond the border."""
     position = jnp.where(jnp.isnan(position), jnp.full_like(position, -_FAR), position)
     return jnp.clip(position, -_FAR, _FAR)
 
 
 def _as_continuous(image: jax.Array) -> jax.Array:
-    """Checks an image that is read between its pixels, and so has no labels."""
+    """Returns ``image`` like :func:`as_image`; raises a separate error for labels."""
     if is_labels(image):
         raise TypeError(
             f"`image` must have a floating-point dtype, got {image.dtype}, to be read between "
@@ -258,7 +258,7 @@ def _as_continuous(image: jax.Array) -> jax.Array:
 def _check_points(
     image: jax.Array, x: jax.Array, y: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Checks the points of an image, and places them as the image is."""
+    """Checks the shapes of ``image``, ``x`` and ``y``, and shards the points like ``image``."""
     if 0 in image.shape[-3:-1]:
         raise ValueError(f"`image` must have pixels, got shape {image.shape}.")
     for points, name in ((x, "x"), (y, "y")):
@@ -273,7 +273,7 @@ def _check_points(
 
 
 def _gather(image: jax.Array, row: jax.Array, column: jax.Array) -> jax.Array:
-    """Reads the pixels at indices within the image."""
+    """Returns the pixels of each example at the indices ``row`` and ``column``."""
 
     def take(image: jax.Array, row: jax.Array, column: jax.Array) -> jax.Array:
         return image.at[row, column].get(mode="clip")

@@ -1,4 +1,4 @@
-"""Steps of a policy: one operation chosen for each example, and applied.
+"""Steps of a policy, each of which applies one chosen operation to each example.
 
 A CPU goes from example to example and computes only the chosen operation. Other devices do not
 branch for every example. There, under ``jax.vmap``, and if a batch may be spread over devices, all
@@ -41,7 +41,7 @@ class Choice:
 
     Attributes:
       operations: The operations to choose from; their ranges are not read.
-      number: Position of the chosen one, ``[...]``; any other number chooses none.
+      number: Index of the chosen operation, ``[...]``; an index out of range chooses none.
       strengths: Strength of each operation if it is chosen, ``[...]``.
     """
 
@@ -53,7 +53,7 @@ class Choice:
 def draw_choice(
     key: jax.Array, image: jax.Array, operations: Operations, level: jax.Array
 ) -> Choice:
-    """Draws one of some operations for each example, in one of its directions."""
+    """Draws an operation uniformly, and the sign of its strength, for each example."""
     if not len(operations):
         raise ValueError("`operations` must hold at least one operation, got none.")
     number_key, sign_key = jax.random.split(key)
@@ -64,7 +64,7 @@ def draw_choice(
 def choose(
     image: jax.Array, operations: Operations, number: jax.Array, level: jax.Array, sign: jax.Array
 ) -> Choice:
-    """Chooses the operation of this number for each example, at a level in ``[0, 1]``."""
+    """Returns the choice of operation ``number`` and its strength at ``level`` for each example."""
 
     def strength_of(operation: Operation | Warp) -> jax.Array:
         low = as_strength(operation.low, image)
@@ -89,12 +89,12 @@ def choose(
 def apply(
     image: jax.Array, choices: Sequence[Choice], fill: ArrayLike, sample: Sampler
 ) -> jax.Array:
-    """Applies the chosen operations, resampling once for every two of them."""
+    """Applies the chosen operations in turn, resampling once for every two steps."""
     return _apply(image, list(choices), _fill_of_colors(fill, image), sample=sample)
 
 
 def _fill_of_colors(fill: ArrayLike, image: jax.Array) -> jax.Array:
-    """Returns the fill; a single number fills the colors, and opacity is 1."""
+    """Returns ``fill`` as an array; a scalar applies to the colors, with an opacity of 1."""
     value = filling(fill, image, image.shape[-1:])
     channels = image.shape[-1]
     if value.ndim or channels not in (2, 4):
@@ -135,7 +135,7 @@ def _apply_by_two(
     recolor: Callable[[jax.Array, Choice], jax.Array],
     warp: Callable[[jax.Array, list[Choice], jax.Array], jax.Array],
 ) -> jax.Array:
-    """Applies two choices at a time, with one resampling between their colors."""
+    """Applies choices in pairs: first color operation, a joint warp, second color operation."""
     for start in range(0, len(choices), 2):
         two = choices[start : start + 2]
         image = recolor(image, two[0])
@@ -146,7 +146,7 @@ def _apply_by_two(
 
 
 def _recolor_all(image: jax.Array, choice: Choice) -> jax.Array:
-    """Computes all operations but geometries for all images, and keeps the chosen results."""
+    """Computes every operation other than a warp for all images, and keeps the chosen results."""
     result = image
     for number, function in _recolorings(choice):
         result = select(append_axes(choice.number == number), function(image), result)
@@ -156,7 +156,7 @@ def _recolor_all(image: jax.Array, choice: Choice) -> jax.Array:
 
 
 def _recolor_chosen(image: jax.Array, choice: Choice) -> jax.Array:
-    """Computes the operation chosen for one image, unless it is a geometry."""
+    """Applies the chosen operation to a single image, unless it is a warp."""
     branch = jnp.zeros_like(choice.number)
     branches: list[Callable[[jax.Array], jax.Array]] = [lambda image: image]
     for number, function in _recolorings(choice):
@@ -166,7 +166,7 @@ def _recolor_chosen(image: jax.Array, choice: Choice) -> jax.Array:
 
 
 def _recolorings(choice: Choice) -> list[tuple[int, Callable[[jax.Array], jax.Array]]]:
-    """Returns the number of each operation that is no geometry, and its function of an image."""
+    """Returns the index of each operation other than a warp, and its function of an image."""
 
     def recolor(image: jax.Array, operation: Operation, value: jax.Array) -> jax.Array:
         return vary_with(check_result(operation.function(image, value), image), image)
@@ -183,7 +183,7 @@ def _recolorings(choice: Choice) -> list[tuple[int, Callable[[jax.Array], jax.Ar
 def _warp(
     image: jax.Array, choices: list[Choice], fill: jax.Array, *, sample: Sampler
 ) -> jax.Array:
-    """Applies the chosen geometries of some steps as one matrix."""
+    """Composes the chosen warps of ``choices`` into one matrix, and applies it."""
     if not any(isinstance(one, Warp) for choice in choices for one in choice.operations):
         return image
     matrix = chain(*(_matrix(choice, image) for choice in choices))
@@ -193,7 +193,7 @@ def _warp(
 def _warp_if_chosen(
     image: jax.Array, choices: list[Choice], fill: jax.Array, *, sample: Sampler
 ) -> jax.Array:
-    """Applies the geometries of some steps to one image if any is chosen."""
+    """Applies the warps of ``choices`` to a single image, if any is chosen."""
     is_warp = [
         choice.number == number
         for choice in choices
@@ -211,7 +211,7 @@ def _warp_if_chosen(
 
 
 def _matrix(choice: Choice, image: jax.Array) -> jax.Array:
-    """Returns the matrix of the chosen geometry, or the identity if none is chosen."""
+    """Returns the matrix of the chosen warp, or the identity if no warp is chosen."""
     identity = jnp.eye(3, dtype=real_dtype(image))
     lead = image.shape[:-3]
     matrix = place_by_example(jnp.broadcast_to(identity, (*lead, 3, 3)), image)

@@ -1,4 +1,4 @@
-"""Flips, quarter turns, crops and sizes: geometry along the axes, without gathers."""
+"""Flips, rotations by right angles, crops, resizing and padding."""
 
 from collections.abc import Sequence
 
@@ -64,7 +64,7 @@ def flip_up_down(image: jax.Array) -> jax.Array:
 
 
 def rot90(image: jax.Array, *, turns: int) -> jax.Array:
-    """Turns an image counter-clockwise by right angles.
+    """Rotates an image counter-clockwise by a number of right angles.
 
     Args:
       image: Array ``[..., height, width, channels]``, of floats or of labels.
@@ -89,7 +89,7 @@ def rot90(image: jax.Array, *, turns: int) -> jax.Array:
 
 
 def center_crop(image: jax.Array, *, size: Sequence[int]) -> jax.Array:
-    """Cuts out the middle of an image.
+    """Crops an image to ``size`` around its center.
 
     Args:
       image: Array ``[..., height, width, channels]``, of floats or of labels.
@@ -118,7 +118,7 @@ def center_crop(image: jax.Array, *, size: Sequence[int]) -> jax.Array:
 
 
 def crop(image: jax.Array, *, top: ArrayLike, left: ArrayLike, size: Sequence[int]) -> jax.Array:
-    """Cuts a window of whole pixels out of an image.
+    """Crops an image to a window of whole pixels.
 
     Args:
       image: Array ``[..., height, width, channels]``, of floats or of labels.
@@ -156,7 +156,7 @@ def crop(image: jax.Array, *, top: ArrayLike, left: ArrayLike, size: Sequence[in
 
 
 def resize(image: jax.Array, *, size: Sequence[int]) -> jax.Array:
-    r"""Changes the size of an image, averaging pixels if it shrinks.
+    r"""Resizes an image bilinearly, with antialiasing if it shrinks.
 
     .. math::
 
@@ -203,7 +203,7 @@ def resized_crop(
     width: ArrayLike,
     size: Sequence[int],
 ) -> jax.Array:
-    """Changes the size of a window of an image, averaging pixels if it shrinks.
+    """Crops a window and resizes it bilinearly, with antialiasing if it shrinks.
 
     It is PIL's ``resize`` with its bilinear filter and a ``box``: at the edge of the window the
     filter reads the pixels of the image beyond it. Labels are read at the nearest pixels. A
@@ -261,7 +261,7 @@ def pad(
     fill: ArrayLike = 0.0,
     border: Border | None = None,
 ) -> jax.Array:
-    """Surrounds an image with new pixels.
+    """Pads an image with ``fill``, or with pixels copied as ``border`` chooses.
 
     Args:
       image: Array ``[..., height, width, channels]``, of floats or of labels.
@@ -297,7 +297,7 @@ def pad(
 
 
 def _starts(value: ArrayLike, name: str, image: jax.Array) -> jax.Array:
-    """Checks the first row or column of a crop, and gives one to each example."""
+    """Broadcasts the first row or column of a crop, which must be an integer, to all examples."""
     if not jnp.issubdtype(jnp.result_type(value), jnp.integer):
         raise TypeError(
             f"`{name}` must be an integer, got {jnp.result_type(value)}; between pixels use "
@@ -313,7 +313,7 @@ def _nearest(
     columns: tuple[jax.Array, jax.Array],
     size: Size,
 ) -> jax.Array:
-    """Reads each label of a window at the pixel that holds the middle of the new pixel."""
+    """Resizes a window of labels by reading the pixel nearest to the center of each new pixel."""
 
     def middles(start: jax.Array, extent: jax.Array, length: int, axis: int) -> jax.Array:
         out = jnp.arange(length, dtype=start.dtype)
@@ -327,7 +327,7 @@ def _nearest(
 
 
 def _weights(start: jax.Array, extent: jax.Array, length: int, size: int) -> jax.Array:
-    """Weights ``[..., size, length]`` of the pixels along an axis, which sum to 1."""
+    """Returns resizing weights ``[..., size, length]``, which sum to 1 over ``length``."""
     if start.ndim:
         start = start.reshape((*start.shape[:-3], 1, 1))
     if extent.ndim:
@@ -344,7 +344,7 @@ def _weights(start: jax.Array, extent: jax.Array, length: int, size: int) -> jax
 def _product(
     weight_axes: str, weights: jax.Array, axes: str, x: jax.Array, result: str
 ) -> jax.Array:
-    """Multiplies pixels by weights along one axis, named by letters as in ``einsum``."""
+    """Multiplies ``x`` by ``weights`` along one axis, given the axes as letters for ``einsum``."""
     lead = "abdefgijklmn"[: x.ndim - 3]
     weight_lead = lead if weights.ndim > 2 else ""
     form = f"{weight_lead}{weight_axes},{lead}{axes}->{lead}{result}"

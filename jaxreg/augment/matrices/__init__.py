@@ -1,4 +1,4 @@
-r"""Geometry as 3 by 3 matrices, which compose before an image is resampled once.
+r"""Geometric transformations as 3 by 3 matrices, composed before a single resampling.
 
 A matrix maps a point :math:`(x, y, 1)` of the image to its new place. Points are counted in pixels
 from the center of the image, :math:`x` to the right and :math:`y` downward, so that a matrix means

@@ -12,7 +12,7 @@ from jaxreg.augment._images import check_size
 
 
 def rotation(degrees: ArrayLike) -> jax.Array:
-    r"""Matrix of a rotation about the center, counter-clockwise to the eye.
+    r"""Returns the matrix of a rotation about the center, counter-clockwise as seen in the image.
 
     .. math::
 
@@ -37,7 +37,7 @@ def rotation(degrees: ArrayLike) -> jax.Array:
 
 
 def translation(x: ArrayLike, y: ArrayLike) -> jax.Array:
-    """Matrix of a shift by ``x`` pixels to the right and ``y`` pixels down.
+    """Returns the matrix of a shift by ``x`` pixels to the right and ``y`` pixels down.
 
     Args:
       x: Shift to the right, of any shape.
@@ -56,7 +56,7 @@ def translation(x: ArrayLike, y: ArrayLike) -> jax.Array:
 
 
 def scaling(x: ArrayLike, y: ArrayLike) -> jax.Array:
-    """Matrix that enlarges about the center; a factor of -1 flips.
+    """Returns the matrix of a scaling about the center; a factor of -1 flips.
 
     Args:
       x: Factor of widths, of any shape.
@@ -78,7 +78,7 @@ def scaling(x: ArrayLike, y: ArrayLike) -> jax.Array:
 
 
 def shearing(x: ArrayLike, y: ArrayLike) -> jax.Array:
-    r"""Matrix of a shear about the center.
+    r"""Returns the matrix of a shear about the center.
 
     .. math::
 
@@ -109,7 +109,7 @@ def window(
     image_size: Sequence[int],
     size: Sequence[int],
 ) -> jax.Array:
-    """Matrix that spreads a window of an image over a whole new image.
+    """Returns the matrix that maps a window of an image onto the whole result.
 
     Args:
       top: Rows above the window.
@@ -141,7 +141,7 @@ def window(
 
 
 def quadrilateral(corners: jax.Array, *, size: Sequence[int]) -> jax.Array:
-    """Matrix of the perspective that moves the corners of an image to given points.
+    """Returns the matrix of the perspective that moves the corners of an image to given points.
 
     Args:
       corners: New places ``[..., 4, 2]`` of the corners top left, top right, bottom right and
@@ -191,7 +191,7 @@ def quadrilateral(corners: jax.Array, *, size: Sequence[int]) -> jax.Array:
 
 
 def chain(first: jax.Array, *others: jax.Array) -> jax.Array:
-    """Matrix of several geometries, applied one after the other from ``first`` on.
+    """Returns the matrix that applies several matrices in turn, ``first`` before ``others``.
 
     It is the product of the matrices in reverse order, and accurate on devices that round the
     factors of a matrix product.
@@ -220,7 +220,7 @@ def chain(first: jax.Array, *others: jax.Array) -> jax.Array:
 
 
 def adjugate(matrix: jax.Array) -> jax.Array:
-    """Returns the inverse times the determinant, which is the same perspective as the inverse."""
+    """Returns the adjugate, a multiple of the inverse, so both are the same perspective."""
     a = matrix[..., 0, :]
     b = matrix[..., 1, :]
     c = matrix[..., 2, :]
@@ -230,7 +230,7 @@ def adjugate(matrix: jax.Array) -> jax.Array:
 def move_points(
     matrix: jax.Array, x: jax.Array, y: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Moves points ``[..., rows, columns]`` by a matrix, and returns homogeneous coordinates."""
+    """Maps points ``[..., rows, columns]`` by a matrix, and returns homogeneous coordinates."""
 
     def row(i: int) -> jax.Array:
         p = matrix[..., i, 0, None, None]
@@ -248,7 +248,7 @@ def _cross(a: jax.Array, b: jax.Array) -> jax.Array:
 
 
 def _widen(*values: ArrayLike) -> tuple[jax.Array, ...]:
-    """Gives values one shape, sharding and floating dtype, float32 or wider."""
+    """Broadcasts values to one shape and sharding, and casts them all to float32 or float64."""
     arrays = [v if isinstance(v, jax.Array) else jnp.asarray(v) for v in values]
     is_double = any(a.dtype == jnp.float64 and not a.weak_type for a in arrays)
     dtype = jnp.float64 if is_double else jnp.float32
@@ -261,7 +261,7 @@ def _widen(*values: ArrayLike) -> tuple[jax.Array, ...]:
 
 
 def _matrix(*rows: tuple[jax.Array | int, ...]) -> jax.Array:
-    """Stacks entries, arrays or single numbers, to matrices; the last row may be left out."""
+    """Stacks rows of arrays and integers into matrices; the last row defaults to 0, 0, 1."""
     rows = rows if len(rows) == 3 else (*rows, (0, 0, 1))
     like = next(entry for row in rows for entry in row if isinstance(entry, jax.Array))
     full = [

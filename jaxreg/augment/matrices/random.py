@@ -18,7 +18,7 @@ _ATTEMPTS = 10
 
 
 class Window(NamedTuple):
-    """A part of an image, one for each example."""
+    """The top, left, height and width of a window in pixels, for each example."""
 
     top: jax.Array
     left: jax.Array
@@ -27,7 +27,7 @@ class Window(NamedTuple):
 
 
 def random_rotation(key: jax.Array, image: jax.Array, *, degrees: ArrayLike) -> jax.Array:
-    """Matrix of a rotation by a random angle, uniform over both directions.
+    """Draws the matrix of a rotation, with an angle uniform in ``(-degrees, degrees)``.
 
     Args:
       key: PRNG key.
@@ -56,7 +56,7 @@ def random_rotation(key: jax.Array, image: jax.Array, *, degrees: ArrayLike) -> 
 def random_translation(
     key: jax.Array, image: jax.Array, *, x: ArrayLike, y: ArrayLike
 ) -> jax.Array:
-    """Matrix of a random shift, uniform over both directions.
+    """Draws the matrix of a shift, uniform up to ``x`` and ``y`` pixels in either direction.
 
     Args:
       key: PRNG key.
@@ -85,7 +85,7 @@ def random_translation(
 
 
 def random_scaling(key: jax.Array, image: jax.Array, *, x: ArrayLike, y: ArrayLike) -> jax.Array:
-    r"""Matrix that enlarges or shrinks by random factors, each as likely as its inverse.
+    r"""Draws the matrix of a scaling by factors whose logarithms are uniform around 0.
 
     .. math::
 
@@ -94,8 +94,8 @@ def random_scaling(key: jax.Array, image: jax.Array, *, x: ArrayLike, y: ArrayLi
     Args:
       key: PRNG key.
       image: Array ``[..., height, width, channels]``, of floats or of labels.
-      x: Limit :math:`r` of widths: 0.25 gives a factor between 0.8 and 1.25.
-      y: Limit of heights.
+      x: Limit :math:`r` for widths: 0.25 gives a factor between 0.8 and 1.25.
+      y: Limit for heights, in the same form.
 
     Returns:
       Matrices ``[..., 3, 3]`` for :func:`augment.affine`.
@@ -120,7 +120,7 @@ def random_scaling(key: jax.Array, image: jax.Array, *, x: ArrayLike, y: ArrayLi
 
 
 def random_shearing(key: jax.Array, image: jax.Array, *, x: ArrayLike, y: ArrayLike) -> jax.Array:
-    """Matrix of a random shear, uniform over both directions.
+    """Draws the matrix of a shear, uniform up to ``x`` and ``y`` in either direction.
 
     Args:
       key: PRNG key.
@@ -149,7 +149,7 @@ def random_shearing(key: jax.Array, image: jax.Array, *, x: ArrayLike, y: ArrayL
 
 
 def random_reflection(key: jax.Array, image: jax.Array, *, probability: ArrayLike) -> jax.Array:
-    """Matrix that mirrors left to right, or does nothing.
+    """Draws the matrix that mirrors left to right with ``probability``, or else the identity.
 
     Args:
       key: PRNG key.
@@ -179,12 +179,12 @@ def random_reflection(key: jax.Array, image: jax.Array, *, probability: ArrayLik
 
 
 def random_quadrilateral(key: jax.Array, image: jax.Array, *, distortion: ArrayLike) -> jax.Array:
-    """Matrix of a perspective that moves every corner inward at random.
+    """Draws the matrix of a perspective that moves every corner inward by random distances.
 
     Args:
       key: PRNG key.
       image: Array ``[..., height, width, channels]``, of floats or of labels.
-      distortion: Largest move of a corner along each axis, as a share in ``[0, 1]`` of half the
+      distortion: Largest shift of a corner along each axis, as a share in ``[0, 1]`` of half the
         height and half the width.
 
     Returns:
@@ -225,7 +225,7 @@ def random_window(
     scale: tuple[ArrayLike, ArrayLike] = (0.08, 1.0),
     ratio: tuple[ArrayLike, ArrayLike] = (3 / 4, 4 / 3),
 ) -> jax.Array:
-    """Matrix that spreads a random window over an image of ``size``.
+    """Draws the matrix that maps a random window of an image onto a result of ``size``.
 
     :func:`augment.random_resized_crop` draws the same window with the same key.
 
@@ -263,7 +263,7 @@ def draw_window(
     scale: tuple[ArrayLike, ArrayLike],
     ratio: tuple[ArrayLike, ArrayLike],
 ) -> Window:
-    """Draws ten windows and returns the first that fits, else the largest central one.
+    """Draws ten windows and returns the first that fits, or else the largest central window.
 
     torchvision does the same.
     """
@@ -295,7 +295,7 @@ def draw_window(
 
 
 def _attempts(key: jax.Array, image: jax.Array, low: jax.Array, high: jax.Array) -> jax.Array:
-    """Draws several numbers between two limits for each example, ``[..., attempts]``."""
+    """Draws uniform numbers ``[..., attempts]`` between ``low`` and ``high`` for each example."""
     keys = jax.random.split(key, _ATTEMPTS)
     return jnp.stack([between(k, image, low, high) for k in keys], axis=-1)
 
@@ -303,7 +303,7 @@ def _attempts(key: jax.Array, image: jax.Array, low: jax.Array, high: jax.Array)
 def _pair(
     key: jax.Array, image: jax.Array, x: jax.Array, y: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Draws two numbers for each example, uniform within ``x`` and ``y`` on both sides of 0."""
+    """Draws two numbers for each example, uniform in ``(-x, x)`` and ``(-y, y)``."""
     check_key(key)
     x_key, y_key = jax.random.split(key)
     return symmetric(x_key, image, x), symmetric(y_key, image, y)

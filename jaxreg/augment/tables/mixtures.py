@@ -1,4 +1,4 @@
-"""Mixtures of Gaussians: fits one to each class, and draws new examples from it."""
+"""Gaussian mixtures: fits a mixture to each class, and draws new examples from it."""
 
 import math
 from functools import partial
@@ -29,7 +29,7 @@ class Mixture(NamedTuple):
     """A mixture of Gaussians for each class, over examples of any shape.
 
     Attributes:
-      weights: Shares of the components, ``[num_classes, components]``.
+      weights: Weights of the components, ``[num_classes, components]``.
       means: Means of the components, ``[num_classes, components, ...]``.
       covariances: Covariances of the components over the flattened features,
         ``[num_classes, components, features, features]``.
@@ -68,12 +68,12 @@ def fit_mixture(
       \Sigma_k = \frac{\sum_i r_{ik} (x_i - \mu_k)(x_i - \mu_k)^\top}{\sum_i r_{ik}} + \lambda I
 
     Means start at examples far from each other (k-means++), covariances at the covariance of the
-    class, and shares at the same value.
+    class, and weights at equal values.
 
     Args:
       key: PRNG key for the start.
       x: Floating-point examples ``[examples, ...]``: rows of a table, series, or others.
-      labels: Class ids, integers ``[examples]``; ids out of range do not count.
+      labels: Class ids, integers ``[examples]``; ids out of range are ignored.
       num_classes: Number of classes.
       components: Number of Gaussians of a class. More components than examples are useless, and
         covariances of many features need many examples or a large ``ridge``.
@@ -130,7 +130,7 @@ def fit_mixture(
 
 
 def sample_mixture(key: jax.Array, mixture: Mixture, *, wanted: jax.Array) -> jax.Array:
-    r"""Draws new examples of classes from their mixtures of Gaussians.
+    r"""Draws new examples of the ``wanted`` classes from their mixtures of Gaussians.
 
     .. math::
 
@@ -194,7 +194,7 @@ def _check_count(value: int, name: str, *, least: int) -> None:
 
 
 def _gather(array: jax.Array, dtype: jnp.dtype) -> jax.Array:
-    """Puts a whole array of a mixture on every device, in the dtype of the computation."""
+    """Replicates an array on all devices, and casts it to ``dtype``."""
     return whole_along(array, range(array.ndim)).astype(dtype)
 
 
@@ -207,7 +207,7 @@ def _fit(
     steps: int,
     ridge: jax.Array,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Fits a mixture to the rows of ``x`` that count, after centering them for precision."""
+    """Fits a mixture to the rows of ``x`` where ``counted`` is 1, after centering for precision."""
     number = jnp.maximum(jnp.sum(counted), 1)
     x = jnp.where(counted[:, None] > 0, x, jnp.zeros_like(x))
     center = jnp.matmul(counted, x, precision=_PRECISE) / number
@@ -233,7 +233,7 @@ _LEAST_RIDGE = 1e-6
 
 
 def _seeds(key: jax.Array, x: jax.Array, counted: jax.Array, components: int) -> jax.Array:
-    """Draws rows far from each other: likely by their squared distances, as in k-means++."""
+    """Draws rows as initial means by k-means++, which favors rows far from those already drawn."""
 
     def choose(nearest, key):
         share = jax.random.uniform(key, dtype=x.dtype)
@@ -271,7 +271,7 @@ def _expect(
 def _maximize(
     x: jax.Array, counted: jax.Array, shares: jax.Array, diagonal: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Returns the likeliest mixture for rows with these shares of the components."""
+    """Returns the maximum-likelihood mixture, given the share of each component in each row."""
     shares = shares * counted[:, None]
     total = jnp.sum(shares, axis=0) + 10 * jnp.finfo(x.dtype).eps
     means = jnp.matmul(shares.T, x, precision=_PRECISE) / total[:, None]

@@ -1,4 +1,4 @@
-"""Oversampling: new examples between two examples of a class."""
+"""Oversampling by interpolation between two examples of a class."""
 
 from collections.abc import Callable
 
@@ -26,7 +26,7 @@ def smote(
     neighbors: int = 5,
     distance: Distance | None = None,
 ) -> jax.Array:
-    r"""Makes new examples of classes, each between an example and a near one of the same class.
+    r"""Makes new examples by interpolating between an example and a neighbor of the same class.
 
     .. math::
 
@@ -96,10 +96,10 @@ def smote(
 
 
 def shortfall(labels: jax.Array, *, num_classes: int) -> jax.Array:
-    """Counts the examples that each class needs to have as many as the largest.
+    """Counts the examples that each class needs to become as large as the largest class.
 
     Args:
-      labels: Class ids, integers ``[examples]``; ids out of range do not count.
+      labels: Class ids, integers ``[examples]``; ids out of range are ignored.
       num_classes: Number of classes.
 
     Returns:
@@ -126,7 +126,7 @@ def shortfall(labels: jax.Array, *, num_classes: int) -> jax.Array:
 
 
 class _Search:
-    """Picks an example of a class and one of its neighbors there by two numbers in (0, 1)."""
+    """Maps a class id and two uniform numbers to the indices of an example and of its neighbor."""
 
     def __init__(self, x: jax.Array, labels: jax.Array, neighbors: int, distance: Distance):
         self.x = jax.lax.stop_gradient(widen(x))
@@ -153,7 +153,7 @@ class _Search:
 
 
 def _index(share: jax.Array, number: jax.Array) -> jax.Array:
-    """Turns a share in (0, 1) into a whole number below ``number``, or 0."""
+    """Returns ``floor(share * number)`` as int32, less than ``number``; 0 if ``number`` is 0."""
     scaled = jnp.floor(share * number.astype(share.dtype)).astype(jnp.int32)
     return jnp.clip(scaled, 0, jnp.maximum(number - 1, 0))
 
@@ -163,7 +163,7 @@ def _euclidean(x: jax.Array, row: jax.Array) -> jax.Array:
 
 
 def _check(x: jax.Array, labels: jax.Array, wanted: jax.Array) -> None:
-    """Raises unless examples, their class ids and the wanted ones fit."""
+    """Raises unless ``x``, ``labels`` and ``wanted`` have valid dtypes and matching shapes."""
     check_real(x, "x")
     check_integer(labels, "labels")
     check_integer(wanted, "wanted")
