@@ -78,7 +78,7 @@ _ON_FIRST_USE = (
 
 
 def __getattr__(name: str) -> Any:
-    """Imports one of the other packages on first use."""
+    """Imports a lazily loaded subpackage on first access."""
     if name in _ON_FIRST_USE:
         return importlib.import_module(f"jaxreg.{name}")
     raise AttributeError(f"module 'jaxreg' has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""``jaxreg`` and ``python -m jaxreg``: the command line as a process."""
+"""Entry point of the command line: ``jaxreg`` and ``python -m jaxreg``."""
 
 import os
 import sys
@@ -8,7 +8,7 @@ _INTERRUPTED = 130
 
 
 def entry() -> int:
-    """Runs the command line, and ends the process at once if it is interrupted.
+    """Runs the command line; an interrupt ends the process immediately.
 
     Returns:
       The exit status. An interrupt ends the process with status 130 instead.

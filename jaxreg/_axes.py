@@ -1,4 +1,4 @@
-"""Axes of a kernel: outputs and all others."""
+"""Output axes of a kernel, and its remaining axes."""
 
 import jax
 
@@ -8,6 +8,6 @@ Axes = int | tuple[int, ...]
 
 
 def split_axes(w: jax.Array, axis: Axes) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Returns the output axes and all others, as sorted numbers."""
+    """Returns the output axes of ``w`` and its remaining axes, both sorted and nonnegative."""
     outputs = canonical_axes(axis, w.ndim)
     return outputs, tuple(a for a in range(w.ndim) if a not in outputs)

@@ -1,4 +1,4 @@
-"""Random bits from keys and positions, and the decisions and numbers made from them.
+"""Random bits hashed from a key and positions, and random booleans and numbers made from them.
 
 Threefry needs about a hundred integer operations for each element. Here the bits of an element are
 a hash of its position and the key: a few operations that fuse into the loop that uses them, so that
@@ -32,11 +32,11 @@ def bernoulli(
     like: jax.Array,
     bits: Bits | None = None,
 ) -> jax.Array:
-    """Returns booleans that are true with probability ``rate``, in ``[0, 1]``.
+    """Returns random booleans, true with probability ``rate``.
 
     Args:
       key: PRNG key.
-      rate: Probability of true, an array of shape ``()``.
+      rate: Probability of true in ``[0, 1]``, an array of shape ``()``.
       shape: Shape of the result: the shape of ``like``, with 1 along some of its axes.
       like: Array whose sharding the result takes on an Explicit mesh.
       bits: Source of the bits, see :func:`draw`.
@@ -45,7 +45,7 @@ def bernoulli(
 
 
 def below(words: jax.Array, rate: jax.Array) -> jax.Array:
-    """Tells which random words lie in the lowest part ``rate`` of their range.
+    """Returns booleans, true where a random 32-bit word is below ``rate * 2**32``.
 
     The comparison of 32 bits with an integer is exact to 2**-32, whereas a comparison with uniform
     float32 numbers rounds a small rate to multiples of 2**-23. A rate of 0 is never true and a rate
@@ -66,7 +66,7 @@ def uniform(
 def normal(
     key: jax.Array, shape: tuple[int, ...], *, like: jax.Array, bits: Bits | None = None
 ) -> jax.Array:
-    r"""Returns float32 standard normal numbers, up to 6.3 in magnitude.
+    r"""Returns standard normal random numbers in float32, at most 6.3 in magnitude.
 
     One bit is the sign, the others a tail probability :math:`v` with the magnitude
     :math:`\sqrt 2 \, \mathrm{erf}^{-1}(1 - v)`. The logarithm is computed from the small number
@@ -87,7 +87,7 @@ def normal(
 def draw(
     key: jax.Array, shape: tuple[int, ...], *, like: jax.Array, bits: Bits | None = None
 ) -> jax.Array:
-    """Returns 32 random bits for each position of ``shape``, a hash of the position and the key.
+    """Returns a uint32 array of random bits, hashed from ``key`` and the index of each element.
 
     Args:
       key: PRNG key.
@@ -116,10 +116,11 @@ def draw(
 
 
 def subkeys(key: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Returns two words, different for any two keys, whose bits depend on every bit of the key.
+    """Mixes a PRNG key into two uint32 words, whose bits depend on every bit of the key.
 
-    A Feistel network of four rounds is a permutation of pairs of words. Longer keys, as in the
-    generator ``rbg``, pass through it pair by pair.
+    A Feistel network of four rounds is a permutation of pairs of words, so different keys of two
+    words give different results. Longer keys, as in the generator ``rbg``, pass through it pair by
+    pair.
     """
     typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
     words = jax.random.key_data(key) if typed else key
@@ -138,7 +139,7 @@ def subkeys(key: jax.Array) -> tuple[jax.Array, jax.Array]:
 def flat_index(
     coordinates: Sequence[jax.Array], shape: tuple[int, ...], start: jax.Array | int = 0
 ) -> Index:
-    """Returns the row-major index of elements as two words; the high one is None if not needed.
+    """Returns row-major indices as (high, low) uint32 words; high is None for up to 2**32 elements.
 
     Args:
       coordinates: Positions along every axis, ``uint32``, of shapes that broadcast.
@@ -160,7 +161,7 @@ def flat_index(
 
 
 def hash_index(keys: tuple[jax.Array, jax.Array], index: Index) -> jax.Array:
-    """Hashes an index with two words of key.
+    """Hashes element indices with the two key words of :func:`subkeys` to uint32 words.
 
     The index enters both rounds, so that the result is not a permutation of the indices: values
     repeat as often as random numbers do.
@@ -175,7 +176,7 @@ def hash_index(keys: tuple[jax.Array, jax.Array], index: Index) -> jax.Array:
 
 
 def mix(x: jax.Array) -> jax.Array:
-    """Permutes words so that every bit of the result depends on every bit of ``x``; keeps 0.
+    """Applies a bijective mixing function to uint32 words; 0 maps to 0.
 
     It is ``lowbias32`` of Wellons, "Prospecting for Hash Functions", 2018.
     ``benchmarks/hashes.py`` compares it with others.
@@ -188,7 +189,7 @@ def mix(x: jax.Array) -> jax.Array:
 def _call_source(
     bits: Bits, key: jax.Array, shape: tuple[int, ...], sharding: NamedSharding | None
 ) -> jax.Array:
-    """Draws from a source of the caller, and checks what it returns."""
+    """Calls the user's ``bits`` function, and checks the shape and dtype of its result."""
     words = bits(key, shape, jnp.uint32)
     if words.shape != shape or words.dtype != jnp.uint32:
         raise TypeError(
@@ -199,7 +200,7 @@ def _call_source(
 
 
 def _high_product(a: jax.Array, b: np.uint32) -> jax.Array:
-    """Returns the high word of the 64-bit product of two words, from their halves."""
+    """Returns the high 32 bits of the product of two uint32 numbers, in 32-bit arithmetic."""
     half = np.uint32(16)
     low_half = np.uint32(0xFFFF)
     a_high = a >> half

@@ -1,4 +1,4 @@
-"""Checks of arguments, whose messages name the argument, the rule, the value and the fix.
+"""Checks of arguments; error messages name the argument, the rule, the value and the fix.
 
 Checks read Python and NumPy numbers, shapes and dtypes. They never read a JAX array, so that they
 do not wait for a device; functions define a result for every value of a strength that is an array.
@@ -18,19 +18,19 @@ Strength = TypeVar("Strength")
 
 
 def is_static(value: object) -> bool:
-    """Tells whether ``value`` is a number on the host that a check may read."""
+    """Returns whether ``value`` is a Python or NumPy scalar, not a JAX array."""
     if isinstance(value, np.ndarray | np.generic):
         return value.ndim == 0
     return isinstance(value, numbers.Real)
 
 
 def is_static_zero(value: object) -> bool:
-    """Tells whether ``value`` is zero on the host, which switches a technique off."""
+    """Returns whether ``value`` is a Python or NumPy zero, which switches a technique off."""
     return is_static(value) and value == 0
 
 
 def check_given(value: Strength | None, name: str, module: object) -> Strength:
-    """Returns a strength of a module; raises if neither its constructor nor the call gave it."""
+    """Returns ``value``; raises if it is None, given neither in the constructor nor at the call."""
     if value is None:
         raise ValueError(
             f"`{name}` must be given to {type(module).__name__} in its constructor or at the call, "
@@ -40,7 +40,7 @@ def check_given(value: Strength | None, name: str, module: object) -> Strength:
 
 
 def check_rate(rate: ArrayLike, name: str = "rate") -> None:
-    """Raises unless ``rate`` is one probability; arrays pass."""
+    """Raises unless ``rate`` is a scalar; a Python or NumPy number must lie in ``[0, 1]``."""
     if jnp.ndim(rate) != 0:
         raise _shape_error(rate, name)
     if is_static(rate) and not 0 <= float(rate) <= 1:  # pyright: ignore[reportArgumentType]
@@ -50,34 +50,34 @@ def check_rate(rate: ArrayLike, name: str = "rate") -> None:
 def check_between(
     value: ArrayLike, name: str, low: float, high: float, meaning: str = "a number"
 ) -> None:
-    """Raises unless ``value`` is one number in ``[low, high]``; arrays pass."""
+    """Raises unless ``value`` is a scalar; a Python or NumPy number must lie in ``[low, high]``."""
     check_scalar(value, name)
     if is_static(value) and not low <= float(value) <= high:  # pyright: ignore[reportArgumentType]
         raise ValueError(f"`{name}` must be {meaning} in [{low}, {high}], got {value}.")
 
 
 def check_nonnegative(value: ArrayLike, name: str) -> None:
-    """Raises unless ``value`` is zero or positive (infinity included); arrays pass."""
+    """Raises if ``value`` is a Python or NumPy scalar that is negative or NaN."""
     if is_static(value) and not float(value) >= 0:  # pyright: ignore[reportArgumentType]
         raise ValueError(f"`{name}` must be zero or positive, got {value}.")
 
 
 def check_positive(value: ArrayLike, name: str) -> None:
-    """Raises unless all numbers are above 0; JAX arrays pass."""
+    """Raises unless all elements are positive; JAX arrays are not checked."""
     if not isinstance(value, jax.Array) and not np.all(np.asarray(value) > 0):
         raise ValueError(f"`{name}` must be positive, got {value}.")
 
 
 def check_finite(value: ArrayLike, name: str) -> None:
-    """Raises unless all numbers are finite; JAX arrays pass."""
+    """Raises unless all elements are finite; JAX arrays are not checked."""
     if not isinstance(value, jax.Array) and not np.all(np.isfinite(value)):
         raise ValueError(f"`{name}` must be finite, got {value}.")
 
 
 def is_floating(leaf: object) -> bool:
-    """Tells whether a leaf of a tree holds real or complex floating-point numbers.
+    """Returns whether a leaf is an array or a number of a real or complex floating-point dtype.
 
-    Functions, names, dtypes and other leaves that are not arrays do not.
+    It is False for functions, strings, dtypes and other leaves that are neither arrays nor numbers.
     """
     if isinstance(leaf, type) or not (hasattr(leaf, "dtype") or isinstance(leaf, numbers.Number)):
         return False
@@ -98,13 +98,13 @@ def _shape_error(value: ArrayLike, name: str) -> ValueError:
 
 
 def check_axes(x: jax.Array, least: int, layout: str, name: str = "x") -> None:
-    """Raises if ``x`` has fewer than ``least`` axes; ``layout`` names the axes it needs."""
+    """Raises if ``x`` has fewer than ``least`` axes; the error describes them by ``layout``."""
     if x.ndim < least:
         raise ValueError(f"`{name}` must have the axes {layout}, got shape {x.shape}.")
 
 
 def check_broadcasts(value: ArrayLike, name: str, shape: tuple[int, ...]) -> None:
-    """Raises unless ``value`` broadcasts to ``shape`` and not beyond it."""
+    """Raises unless ``value`` broadcasts to exactly ``shape``."""
     try:
         fits = jnp.broadcast_shapes(jnp.shape(value), shape) == shape
     except ValueError:
@@ -117,7 +117,7 @@ def check_broadcasts(value: ArrayLike, name: str, shape: tuple[int, ...]) -> Non
 
 
 def check_mask(mask: ArrayLike | None, x: jax.Array, name: str = "where") -> None:
-    """Raises unless a mask is None or broadcasts to ``x`` as in NumPy."""
+    """Raises unless ``mask`` is None or broadcasts to the shape of ``x``."""
     shape = () if mask is None else np.shape(mask)
     try:
         fits = np.broadcast_shapes(shape, x.shape) == x.shape
@@ -160,7 +160,7 @@ def check_integer(x: jax.Array, name: str) -> None:
 
 
 def check_static_integer(value: int, name: str) -> None:
-    """Raises unless ``value`` is an integer on the host."""
+    """Raises unless ``value`` is a Python or NumPy integer."""
     if not isinstance(value, numbers.Integral):
         raise TypeError(
             f"`{name}` must be an integer, got {type(value).__name__} {value!r}; it is "
@@ -169,14 +169,14 @@ def check_static_integer(value: int, name: str) -> None:
 
 
 def check_at_least(value: int, name: str, least: int) -> None:
-    """Raises unless ``value`` is an integer on the host, and ``least`` or more."""
+    """Raises unless ``value`` is a Python or NumPy integer of at least ``least``."""
     check_static_integer(value, name)
     if value < least:
         raise ValueError(f"`{name}` must be at least {least}, got {value}.")
 
 
 def check_key(key: jax.Array) -> None:
-    """Raises unless ``key`` is one PRNG key, typed or of the older ``uint32`` kind."""
+    """Raises unless ``key`` is a single PRNG key, typed or raw ``uint32``."""
     fix = "make one with jax.random.key(seed)"
     if not hasattr(key, "dtype"):
         raise TypeError(f"`key` must be a PRNG key, got {type(key).__name__} {key!r}; {fix}.")
@@ -196,7 +196,7 @@ def check_key(key: jax.Array) -> None:
 
 
 def canonical_axes(axis: int | Sequence[int], ndim: int, name: str = "axis") -> tuple[int, ...]:
-    """Returns ``axis`` as a sorted tuple of different numbers in ``[0, ndim)``.
+    """Returns ``axis`` as a sorted tuple of distinct axes in ``[0, ndim)``.
 
     Raises:
       ValueError: An axis lies outside the array or is given twice.
@@ -214,12 +214,12 @@ def canonical_axes(axis: int | Sequence[int], ndim: int, name: str = "axis") -> 
 def canonical_groups(
     groups: Sequence[Sequence[int]] | None,
 ) -> tuple[tuple[int, ...], ...] | None:
-    """Returns groups of devices along a mesh axis as tuples, which can be hashed."""
+    """Converts groups of device indices along a mesh axis to hashable tuples."""
     return None if groups is None else tuple(tuple(map(operator.index, group)) for group in groups)
 
 
 def group_count(num_groups: int | None, group_size: int | None, channels: int) -> int:
-    """Returns the number of groups of channels from their number or their size."""
+    """Returns the number of channel groups, given by ``num_groups`` or ``group_size``."""
     if (num_groups is None) == (group_size is None):
         raise ValueError(
             "One of `num_groups` and `group_size` must be None, got "
@@ -234,13 +234,13 @@ def group_count(num_groups: int | None, group_size: int | None, channels: int) -
 
 
 def check_eps(eps: ArrayLike) -> None:
-    """Raises unless ``eps`` is one number, zero or positive."""
+    """Raises unless ``eps`` is a scalar; a Python or NumPy number must be zero or positive."""
     check_scalar(eps, "eps")
     check_nonnegative(eps, "eps")
 
 
 def check_shapes(shape: list[int], **arrays: jax.Array | None) -> None:
-    """Raises unless the arrays have the shape of the feature axes."""
+    """Raises unless every array is None or has ``shape``, the shape of the feature axes."""
     for name, a in arrays.items():
         if a is not None and a.shape != tuple(shape):
             raise ValueError(

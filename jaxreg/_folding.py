@@ -1,4 +1,4 @@
-"""Pairs of a layer and the batch norm after it, found in the trace of a model with marks.
+"""Finds pairs of a layer and the batch norm that follows it, by marks in a model's trace.
 
 A mark is an identity operation that is visible in the trace. The trace shows that a norm reads the
 output of a layer, and that nothing else does; a tree of variables does not show this.
@@ -19,14 +19,14 @@ _INPUT = "input"
 
 
 class Layer(NamedTuple):
-    """Properties of a call of a layer."""
+    """Output axes and shape of a layer's kernel, recorded when the layer is called."""
 
     axis: tuple[int, ...]  # output axes of its kernel, counted from the end
     shape: tuple[int, ...]  # of its kernel
 
 
 class Norm(NamedTuple):
-    """Properties of a call of a batch norm."""
+    """Settings of a batch norm, recorded when the norm is called."""
 
     axis: int | tuple[int, ...]
     ndim: int
@@ -38,30 +38,30 @@ class Norm(NamedTuple):
 
 @dataclasses.dataclass(eq=False)
 class Tape:
-    """Layers and norms in the order of their calls, by their names in the model."""
+    """Records the called layers and norms by their names in the model, in call order."""
 
     layers: dict[str, Layer] = dataclasses.field(default_factory=dict)
     norms: dict[str, Norm] = dataclasses.field(default_factory=dict)
 
     def layer(self, name: str, kernel: jax.Array, y: jax.Array, axis: tuple[int, ...]) -> jax.Array:
-        """Marks the result of a layer whose kernel has the output axes ``axis``."""
+        """Records a layer, marks its kernel, and returns its output ``y`` with a mark."""
         self.layers[name] = Layer(axis, kernel.shape)
         checkpoint_name(kernel, _kernel(name))
         return checkpoint_name(y, _layer(name))
 
     def norm(self, name: str, x: jax.Array) -> jax.Array:
-        """Marks the input of a norm."""
+        """Returns the input ``x`` of a norm with a mark."""
         return checkpoint_name(x, _norm(name))
 
 
 def find_pairs(
     tape: Tape, function: Callable[..., Any], inputs: tuple[Any, ...], norms: Collection[str] | None
 ) -> dict[str, str]:
-    """Returns the name of the layer that each batch norm folds into, by the name of the norm.
+    """Returns a dictionary from names of batch norms to names of the layers they fold into.
 
     Args:
       tape: Empty tape that ``function`` writes to.
-      function: Model with marks.
+      function: Model whose layers and norms set marks.
       inputs: Its arguments, including the parameters.
       norms: Names of the norms to fold; all by default.
 
@@ -85,7 +85,7 @@ def find_pairs(
 
 
 class _Mark(NamedTuple):
-    """One mark in a trace."""
+    """Input, shape and uses of a marked array in a trace."""
 
     source: str  # mark of its input, or _INPUT
     shape: tuple[int, ...]  # of its input
@@ -94,7 +94,7 @@ class _Mark(NamedTuple):
 
 
 def _trace(function: Callable[..., Any], inputs: tuple[Any, ...]) -> dict[str, list[_Mark]]:
-    """Traces ``function`` and returns its marks by their names, except in inner programs."""
+    """Traces ``function`` and returns its marks by name, except marks inside nested jaxprs."""
     program = jax.make_jaxpr(function)(*inputs).jaxpr
     equations = [eqn for eqn in program.eqns if eqn.primitive.name == "name"]
     origin = {id(var): _INPUT for var in program.invars}

@@ -1,4 +1,4 @@
-"""Strengths of hard concrete gates, for :mod:`jaxreg.dropout` and :mod:`jaxreg.penalties`."""
+"""Arguments of hard concrete gates, for :mod:`jaxreg.dropout` and :mod:`jaxreg.penalties`."""
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ _COLDEST = 1e-6
 def gate_strengths(
     log_alpha: jax.Array, temperature: ArrayLike, low: ArrayLike, high: ArrayLike
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    """Checks the arguments of gates, and brings traced ones into their ranges."""
+    """Checks the arguments of gates; returns temperature and ``(low, high)``, clipped to range."""
     check_real(log_alpha, "log_alpha")
     for value, name in ((temperature, "temperature"), (low, "low"), (high, "high")):
         check_scalar(value, name)

@@ -12,7 +12,7 @@ from jaxreg._numerics import weigh
 
 
 def check_logits(logits: jax.Array, name: str) -> None:
-    """Raises unless ``logits`` have classes along their last axis."""
+    """Raises unless ``logits`` is a real array whose last axis has at least one class."""
     check_real(logits, name)
     if logits.ndim == 0 or logits.shape[-1] == 0:
         raise ValueError(
@@ -22,7 +22,7 @@ def check_logits(logits: jax.Array, name: str) -> None:
 
 
 def check_labels(logits: jax.Array, labels: jax.Array, name: str = "labels") -> None:
-    """Raises unless ``labels`` are class ids for the rows of ``logits``."""
+    """Raises unless ``labels`` holds an integer class id for each row of ``logits``."""
     check_logits(logits, "logits")
     check_integer(labels, name)
     if logits.shape[:-1] != labels.shape:
@@ -35,7 +35,7 @@ def check_labels(logits: jax.Array, labels: jax.Array, name: str = "labels") -> 
 def check_where(
     where: jax.Array | None, shape: tuple[int, ...], name: str = "labels", part: str = ""
 ) -> None:
-    """Raises unless a mask has the shape of the examples; ``part`` tells which part of ``name``."""
+    """Raises unless ``where`` is None or has ``shape``, described by ``name + part`` in errors."""
     if where is not None and where.shape != shape:
         raise ValueError(
             f"`where` must have the shape of `{name}`{part}, {shape}, got {where.shape}."
@@ -45,7 +45,7 @@ def check_where(
 def check_weights(
     where: jax.Array | None, shape: tuple[int, ...], name: str = "labels", part: str = ""
 ) -> None:
-    """Raises unless there is a mask or a weight for each example; JAX arrays are not read."""
+    """Raises unless ``where`` is None, or a mask or nonnegative weights of the given ``shape``."""
     check_where(where, shape, name, part)
     if where is None:
         return
@@ -62,7 +62,7 @@ def check_weights(
 
 
 def example_weights(counted: jax.Array, where: jax.Array | None, dtype: jnp.dtype) -> jax.Array:
-    """Returns the weight of each example: from ``where``, or 1; 0 if it does not count.
+    """Returns each example's weight: from ``where`` (1 by default) if ``counted``, otherwise 0.
 
     A traced weight below zero becomes 0. A weight of 0 leaves the example out and has no
     derivative.
@@ -74,23 +74,23 @@ def example_weights(counted: jax.Array, where: jax.Array | None, dtype: jnp.dtyp
 
 
 def keep_weighted(weights: jax.Array, x: jax.Array) -> jax.Array:
-    """Sets the rows of examples without weight to zero; 0 * inf in their gradient would be NaN."""
+    """Zeros the rows of ``x`` with weight 0, so that no 0 * inf gives NaN in the gradient."""
     return jnp.where((weights != 0)[..., None], x, jnp.zeros((), x.dtype))
 
 
 def is_class(labels: jax.Array, num_classes: int) -> jax.Array:
-    """Tells which labels are in range."""
+    """Returns booleans that mark labels in ``[0, num_classes)``."""
     labels = widen_labels(labels)
     return (labels >= 0) & (labels < num_classes)
 
 
 def widen_labels(labels: jax.Array) -> jax.Array:
-    """Casts labels to a dtype with room for the number of classes."""
+    """Casts labels of fewer than 32 bits to int32, which can hold the number of classes."""
     return labels.astype(jnp.int32) if labels.dtype.itemsize < 4 else labels
 
 
 def cross_entropies(logits: jax.Array, labels: jax.Array, share: jax.Array) -> jax.Array:
-    """Returns the cross entropy of each example, with a share of the label spread over classes.
+    """Returns the cross entropy of each example, with its label smoothed by ``share``.
 
     For a label out of range the value is finite, but has no meaning.
     """
@@ -100,14 +100,14 @@ def cross_entropies(logits: jax.Array, labels: jax.Array, share: jax.Array) -> j
 
 
 def distribution_cross_entropies(logits: jax.Array, rows: jax.Array, share: jax.Array) -> jax.Array:
-    """Returns the cross entropy of each row of probabilities, with a share spread over classes."""
+    """Returns the cross entropy against each distribution in ``rows``, smoothed by ``share``."""
     mass = jnp.sum(rows, axis=-1, keepdims=True)
     smoothed = (1 - share) * rows + share * mass / rows.shape[-1]
     return -jnp.sum(weigh(smoothed, jax.nn.log_softmax(logits)), axis=-1)
 
 
 def logits_of_labels(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """Returns the logit of each label."""
+    """Returns the logit of each example's label."""
     if jax.typeof(logits).sharding.spec[-1] is None:
         safe = jnp.clip(labels, 0, logits.shape[-1] - 1)
         return jnp.squeeze(jnp.take_along_axis(logits, safe[..., None], axis=-1), -1)

@@ -1,4 +1,4 @@
-r"""Kernels as matrices, and operators on their singular values, with finite derivatives.
+r"""Reshapes kernels to matrices and changes their singular values, with finite derivatives.
 
 The derivative of :math:`U f(S) V^T` follows Daleckii and Krein. Its divided differences are
 computed in closed form, so that repeated and zero singular values cause no division by zero.
@@ -18,13 +18,13 @@ exact = partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
 
 
 def safe_divide(x: jax.Array, by: jax.Array) -> jax.Array:
-    """Returns ``x / by``; it is 0 if ``x`` is 0, even for a divisor of 0."""
+    """Returns ``x / by``, and 0 where ``x`` is 0, even if ``by`` is 0 too."""
     zero = x == 0
     return jnp.where(zero, x, x / jnp.where(zero, jnp.ones_like(by), by))
 
 
 def tall_matrix(w: jax.Array, axis: Axes) -> jax.Array:
-    """Returns the matrix ``[everything else, outputs]``, or its transpose if that has more rows.
+    """Reshapes a kernel to ``[other axes, outputs]``, transposed if the transpose has more rows.
 
     It only reorders elements, so that its transpose as a linear function is its inverse.
     """
@@ -43,7 +43,7 @@ def tall_matrix(w: jax.Array, axis: Axes) -> jax.Array:
 
 @jax.custom_jvp
 def soften(w: jax.Array, t: jax.Array) -> jax.Array:
-    """Subtracts ``t`` from the singular values of a tall matrix, but not below 0."""
+    """Soft-thresholds the singular values of a tall matrix by ``t``."""
     if w.size == 0:
         return w
     scale, left, values, right, cut = _parts(w, t)
@@ -61,12 +61,12 @@ def _soften_jvp(primals, tangents):
 
 @partial(jax.custom_jvp, nondiff_argnums=(2,))
 def clip(w: jax.Array, t: jax.Array, slack: float) -> jax.Array:
-    """Clips the singular values of a tall matrix to ``t``; keeps ``w`` if none is much larger.
+    """Clips singular values of a tall matrix to ``t`` if the largest exceeds ``t * (1 + slack)``.
 
     Args:
       w: Tall matrix.
       t: Largest singular value of the result.
-      slack: Excess over ``t``, relative to it, up to which ``w`` is returned unchanged.
+      slack: Relative excess over ``t`` up to which ``w`` is returned unchanged.
     """
     if w.size == 0:
         return w
@@ -85,7 +85,7 @@ def _clip_jvp(slack, primals, tangents):
 
 
 def _parts(w: jax.Array, t: jax.Array) -> tuple[jax.Array, ...]:
-    """Returns the scale, the decomposition of the scaled matrix, and the scaled threshold."""
+    """Returns a scale, the SVD of ``w`` divided by it, and ``t`` divided by it."""
     # Scale the matrix so that the squares in the decomposition stay in range.
     scale = peak(w, axis=None).reshape(())
     left, values, right = _svd(w / scale)
@@ -98,7 +98,7 @@ def _parts(w: jax.Array, t: jax.Array) -> tuple[jax.Array, ...]:
 def _excess(
     w: jax.Array, t: jax.Array, dw: jax.Array, slack: float = 0.0
 ) -> tuple[jax.Array, jax.Array]:
-    """Returns derivatives of ``soften`` along ``dw``, and along ``-t``."""
+    """Returns the derivatives of :func:`soften` along ``dw``, and with respect to ``-t``."""
     if w.size == 0:
         return dw, w
     _, left, values, right, cut = _parts(w, t)
@@ -126,7 +126,7 @@ def _excess(
 
 @jax.custom_jvp
 def _svd(w: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Decomposes a tall matrix; the derivative leaves vectors of equal singular values fixed."""
+    """Returns the thin SVD of a tall matrix, with a finite derivative at equal singular values."""
     left, values, right = jnp.linalg.svd(w, full_matrices=False)
     return left, values, right
 

@@ -1,4 +1,4 @@
-"""Numerics that all modules share: wide accumulation, one rounding, norms without NaN."""
+"""Shared numerics: accumulation in float32 or wider, a single rounding, norms without NaN."""
 
 from collections.abc import Mapping
 from typing import TypeVar
@@ -15,19 +15,19 @@ Tree = TypeVar("Tree")
 
 
 def wide_dtype(dtype: DTypeLike) -> jnp.dtype:
-    """Returns the dtype to compute in: float32, or ``dtype`` if it is a wider float."""
+    """Returns the dtype to compute in: ``dtype`` if it is float32 or wider, otherwise float32."""
     is_wide = jnp.issubdtype(dtype, jnp.inexact) and jnp.finfo(dtype).bits >= 32
     return jnp.dtype(dtype) if is_wide else jnp.dtype(jnp.float32)
 
 
 def widen(x: jax.Array) -> jax.Array:
-    """Casts ``x`` to the dtype that its sums and products are computed in."""
+    """Casts ``x`` to its :func:`wide_dtype`, for sums and products."""
     x = jnp.asarray(x)  # NumPy arrays would be summed by NumPy.
     return x.astype(wide_dtype(x.dtype))
 
 
 def as_strength(value: ArrayLike, x: jax.Array) -> jax.Array:
-    """Casts a strength to the real dtype of computations on ``x``.
+    """Casts a strength, such as a rate, to the real dtype of computations on ``x``.
 
     All strengths are converted here, so that a Python number, a weakly typed and a float32 array
     give the same program, and a narrow ``x`` does not round the strength.
@@ -36,7 +36,7 @@ def as_strength(value: ArrayLike, x: jax.Array) -> jax.Array:
 
 
 def keep_rate(rate: ArrayLike, x: jax.Array) -> jax.Array:
-    """Returns the probability of keeping, in the dtype of computations on ``x``; NaN stays NaN."""
+    """Returns ``1 - rate`` in the real dtype for ``x``; a JAX array is clipped to ``[0, 1]``."""
     if not is_static(rate):
         return 1 - jnp.clip(as_strength(rate, x), 0, 1)
     # In float32, 1 - 0.9 is 2e-7 too large and 1 - 0.999 is 1e-5.
@@ -55,12 +55,12 @@ def real_dtype(x: jax.Array) -> jnp.dtype:
 
 
 def mean_dtype(x: jax.Array) -> jnp.dtype:
-    """Returns the dtype of a running mean of ``x``."""
+    """Returns the dtype of a running mean of ``x``: float32, or complex64 if ``x`` is complex."""
     return jnp.dtype(jnp.complex64 if jnp.iscomplexobj(x) else jnp.float32)
 
 
 def running_dtype(old: jax.Array, new: jax.Array) -> jnp.dtype:
-    """Returns the dtype of a running average: its own, at least float32, complex for complex data.
+    """Returns a running average's dtype: at least float32, and complex if ``new`` is complex.
 
     In bfloat16 an average stops moving when a step is less than half its last digit.
     """
@@ -69,7 +69,7 @@ def running_dtype(old: jax.Array, new: jax.Array) -> jnp.dtype:
 
 
 def align(value: ArrayLike, x: jax.Array) -> jax.Array:
-    """Casts a strength; an array gets the shape and the sharding of ``x``."""
+    """Casts a strength for ``x``; an array also gets the shape and sharding of ``x``."""
     value = as_strength(value, x)
     if value.ndim == 0:
         return value
@@ -77,7 +77,7 @@ def align(value: ArrayLike, x: jax.Array) -> jax.Array:
 
 
 def safe_norm(x: jax.Array, *, axis: int | tuple[int, ...] | None) -> jax.Array:
-    r"""Returns the Euclidean norm, whose derivatives are finite everywhere; keeps reduced axes.
+    r"""Returns the Euclidean norm with finite derivatives everywhere; keeps the reduced axes.
 
     .. math::
 
@@ -110,7 +110,7 @@ def unit(x: jax.Array, *, axis: int | tuple[int, ...] | None) -> jax.Array:
 
 
 def peak(x: jax.Array, *, axis: int | tuple[int, ...] | None) -> jax.Array:
-    """Returns the largest magnitude as a constant to divide by before numbers are squared."""
+    """Returns the largest magnitude as a divisor without gradient; 1 if it is 0 or not finite."""
     largest = jax.lax.stop_gradient(jnp.max(jnp.abs(x), axis=axis, keepdims=True))
     # Neither the scale nor its inverse may be subnormal, which many devices flush to zero.
     least = 2 * jnp.finfo(largest.dtype).tiny
@@ -120,7 +120,7 @@ def peak(x: jax.Array, *, axis: int | tuple[int, ...] | None) -> jax.Array:
 
 
 def _root_of_squares(x: jax.Array, axis: int | tuple[int, ...] | None) -> jax.Array:
-    """Returns the root of the sum of squares; at zero it is 0 and so are its derivatives."""
+    """Returns the root of the sum of squares; at zero, the root and its derivatives are 0."""
     total = jnp.sum(square(x), axis=axis, keepdims=True)
     positive = total != 0
     root = jnp.sqrt(jnp.where(positive, total, jnp.ones_like(total)))
@@ -128,7 +128,7 @@ def _root_of_squares(x: jax.Array, axis: int | tuple[int, ...] | None) -> jax.Ar
 
 
 def offset_scale(params: Mapping[str, jax.Array], offset: ArrayLike) -> dict[str, jax.Array]:
-    """Returns parameters of a norm with a number added to ``scale``, in float32 or wider.
+    """Returns a norm's parameters with ``offset`` added to ``scale`` in float32 or wider.
 
     A bfloat16 ``scale`` near zero keeps digits that its sum with 1 in bfloat16 would lose.
     """
@@ -139,12 +139,12 @@ def offset_scale(params: Mapping[str, jax.Array], offset: ArrayLike) -> dict[str
 
 
 def stop_derivatives(tree: Tree) -> Tree:
-    """Returns the same values as constants for derivatives."""
+    """Applies ``jax.lax.stop_gradient`` to the leaves of a tree."""
     return jax.lax.stop_gradient(tree)
 
 
 def inverse_root(x: jax.Array) -> jax.Array:
-    """Returns the inverse square root, and 0 at 0, the variance of a constant feature.
+    """Returns the inverse square root, or 0 at 0 (a constant feature).
 
     It is also 0 at infinity, a variance that overflowed, and its derivatives there are not NaN.
     """
@@ -154,14 +154,14 @@ def inverse_root(x: jax.Array) -> jax.Array:
 
 
 def square(x: jax.Array) -> jax.Array:
-    """Returns the squared magnitude, which is real for complex input too."""
+    """Returns the squared magnitude, which is real even if ``x`` is complex."""
     return (x * x.conj()).real
 
 
 def round_to(value: jax.Array, dtype: DTypeLike) -> jax.Array:
-    """Rounds like a cast to a narrower dtype, in a form that compilers do not remove.
+    """Rounds float32 numbers as a cast to ``dtype`` does, in a form that compilers keep.
 
-    Compilers may remove a cast there and back, which keeps the digits.
+    Compilers may remove a cast to ``dtype`` and back, and so skip the rounding.
 
     Args:
       value: Real numbers in float32.
@@ -182,7 +182,7 @@ def round_to(value: jax.Array, dtype: DTypeLike) -> jax.Array:
 
 
 def _round_to_few_bits(value: jax.Array, dtype: DTypeLike) -> jax.Array:
-    """Rounds to a dtype whose range differs from IEEE's, such as float8_e4m3fn."""
+    """Rounds to a dtype of fewer than 16 bits, such as float8_e4m3fn, whose range is not IEEE's."""
     info = jnp.finfo(dtype)
     _, exponent = jnp.frexp(value)
     spacing = jnp.ldexp(jnp.ones_like(value), exponent - 1 - info.nmant)

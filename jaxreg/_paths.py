@@ -6,7 +6,7 @@ import jax
 
 
 def path_names(path: tuple[Any, ...]) -> tuple[str, ...]:
-    """Returns the names along a path of JAX, from the root to the parameter's own name.
+    """Returns the names along a JAX key path, from the root to the parameter's own name.
 
     Boxes of NNX and of partition metadata add a ``value`` below the parameter's own name, which is
     left out. Wrappers of Flax join several names to one, ``Dense_0/kernel/scale``.
@@ -18,12 +18,12 @@ def path_names(path: tuple[Any, ...]) -> tuple[str, ...]:
 
 
 def plain_keys(path: tuple[Any, ...]) -> tuple[tuple[Any, ...], tuple[str, ...]]:
-    """Splits a path of JAX into keys of containers and attributes of boxes around the leaf."""
+    """Splits a JAX key path into container keys and attribute names of boxes around the leaf."""
     attributes = [key for key in path if isinstance(key, jax.tree_util.GetAttrKey)]
     keys = tuple(_name(key) for key in path if key not in attributes)
     return keys, tuple(key.name for key in attributes)
 
 
 def _name(key: Any) -> Any:
-    """Returns the name in an entry of a path, which has one of three spellings."""
+    """Returns the key, name or index that an entry of a JAX key path holds."""
     return getattr(key, "key", getattr(key, "name", getattr(key, "idx", key)))

@@ -1,4 +1,4 @@
-"""Reductions of the losses of examples: their mean, their sum and count, or the losses themselves.
+"""Reductions of per-example losses: the mean, the sum and count, or no reduction.
 
 A reduction is a function of losses and weights of the same shape, the weights zero or positive. A
 loss takes it as ``reduce``.
@@ -27,7 +27,7 @@ class SumAndCount(NamedTuple):
     count: jax.Array  # pyright: ignore[reportIncompatibleMethodOverride]
 
     def mean(self) -> jax.Array:
-        """Returns the total over the count; 0 with a gradient of 0 if the count is 0."""
+        """Returns ``total / count``, or 0 with a gradient of 0 if ``count`` is 0."""
         empty = self.count == 0
         return self.total / jnp.where(empty, jnp.ones_like(self.count), self.count)
 
@@ -75,7 +75,7 @@ def sum_and_count(losses: jax.Array, weights: jax.Array) -> SumAndCount:
 
 
 def weighted_mean(losses: jax.Array, weights: jax.Array) -> jax.Array:
-    r"""Returns the mean of the losses, each with its weight.
+    r"""Returns the weighted mean of the losses.
 
     .. math::
 
@@ -102,7 +102,7 @@ def weighted_mean(losses: jax.Array, weights: jax.Array) -> jax.Array:
 
 
 def mean_of_all(losses: jax.Array, weights: jax.Array) -> jax.Array:
-    r"""Returns the sum of the weighted losses over the static number of losses.
+    r"""Returns the sum of the weighted losses divided by the static number of losses.
 
     .. math::
 
@@ -134,7 +134,7 @@ def mean_of_all(losses: jax.Array, weights: jax.Array) -> jax.Array:
 
 
 def per_example(losses: jax.Array, weights: jax.Array) -> jax.Array:
-    r"""Returns the weighted losses themselves, :math:`w_i L_i`.
+    r"""Returns the weighted losses without a reduction, :math:`w_i L_i`.
 
     Args:
       losses: Real floating-point array :math:`L` of any shape.
@@ -162,7 +162,7 @@ def per_example(losses: jax.Array, weights: jax.Array) -> jax.Array:
 
 
 def _widen_both(losses: jax.Array, weights: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Checks losses and weights, and casts both to the dtype of the sums."""
+    """Checks losses and weights, and casts both to the same dtype, float32 or wider."""
     check_real(losses, "losses")
     check_real(weights, "weights")
     if losses.shape != weights.shape:

@@ -1,4 +1,4 @@
-"""Masks of trees: one check and one meaning for all functions that take a mask."""
+"""Validates and resolves masks of pytrees, for all functions that take a mask."""
 
 import numbers
 from collections.abc import Callable
@@ -16,7 +16,7 @@ Mask = Any | Callable[[Any], Any] | None
 
 
 def is_function_of_tree(value: Any, tree: Any) -> bool:
-    """Tells whether ``value`` is a function of trees, and not a tree that is callable.
+    """Returns whether ``value`` is a function of trees rather than a callable pytree.
 
     Modules of Equinox and similar libraries are callable trees, and so are masks made from them.
     """
@@ -29,7 +29,7 @@ def is_function_of_tree(value: Any, tree: Any) -> bool:
 
 
 def check_mask(mask: Mask, name: str = "mask") -> None:
-    """Raises if ``mask`` is a single value and not a tree or a function."""
+    """Raises if ``mask`` is a string, number or array instead of a tree or a function."""
     if isinstance(mask, str | numbers.Number | np.generic | np.ndarray | jax.Array):
         # Under inject_hyperparams Optax calls a mask with the step, as a schedule, and passes one
         # boolean.
@@ -44,7 +44,7 @@ def check_mask(mask: Mask, name: str = "mask") -> None:
 
 
 def select(mask: Mask, params: Any, name: str = "mask") -> Any:
-    """Returns for each leaf whether it is selected.
+    """Resolves ``mask`` to a tree of booleans that marks the selected leaves of ``params``.
 
     Args:
       mask: Tree of booleans shaped like ``params`` or a prefix of it, a function that makes one, or
@@ -72,7 +72,7 @@ def select(mask: Mask, params: Any, name: str = "mask") -> Any:
 
 
 def leaves_for(given: Any, params: Any, name: str) -> list[Any]:
-    """Returns the leaves of a tree given for parameters, in the order of the parameters.
+    """Returns the leaves of ``given`` that belong to the leaves of ``params``, in their order.
 
     Args:
       given: Tree shaped like ``params``, a prefix of it, or a function that makes one. A tree of
@@ -96,7 +96,7 @@ def leaves_for(given: Any, params: Any, name: str) -> list[Any]:
 
 
 def _by_name(given: Any, params: Any) -> list[Any] | None:
-    """Returns the leaves of a tree by the names of the parameters, or None if one is missing."""
+    """Matches leaves of ``given`` to ``params`` by path names; returns None on a mismatch."""
     found = {path_names(path): leaf for path, leaf in jax.tree.leaves_with_path(given)}
     hollow = []
     flags = []
@@ -118,7 +118,7 @@ def _by_name(given: Any, params: Any) -> list[Any] | None:
 
 
 def _check_leaf(flag: Any, path: tuple[Any, ...], w: Any, name: str) -> Any:
-    """Checks and returns a Python boolean, or a boolean array that broadcasts to the parameter."""
+    """Checks a mask's leaf; returns a bool, or a boolean array that broadcasts to ``w``."""
     if isinstance(flag, bool | np.bool_):
         return bool(flag)
     if not is_floating(w):
@@ -145,13 +145,13 @@ def _check_leaf(flag: Any, path: tuple[Any, ...], w: Any, name: str) -> Any:
 
 
 def _describe(flag: Any) -> str:
-    """Describes a value in one line, for errors."""
+    """Describes a mask's leaf in error messages: by dtype and shape, or by ``repr``."""
     shape = getattr(flag, "shape", ())
     return f"an array of {flag.dtype} and shape {shape}" if shape else repr(flag)
 
 
 def select_stacked(stacked: Mask, params: Any) -> Any:
-    """Returns for each leaf whether it holds one kernel per layer along its first axis.
+    """Returns a tree of booleans that marks leaves with one kernel per layer on their first axis.
 
     Args:
       stacked: Mask as in :func:`select`, of whole leaves; None for no leaf.

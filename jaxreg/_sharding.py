@@ -14,9 +14,9 @@ def explicit_sharding(x: jax.Array) -> NamedSharding | None:
 
 
 def is_spread(x: jax.Array) -> bool:
-    """Tells whether ``x`` may be sharded across devices outside ``shard_map``, by its type.
+    """Returns whether the type of ``x`` allows sharding across devices outside ``shard_map``.
 
-    It may on an Explicit mesh, and on an Auto mesh of several devices. The type does not contain
+    It does on an Explicit mesh, and on an Auto mesh of several devices. The type does not contain
     shardings that only ``in_shardings`` of ``jax.jit`` gives.
     """
     mesh = jax.typeof(x).sharding.mesh
@@ -27,25 +27,25 @@ def is_spread(x: jax.Array) -> bool:
 
 
 def for_shape(sharding: NamedSharding, shape: tuple[int, ...]) -> NamedSharding:
-    """Returns a sharding without the axes along which ``shape`` has size 1."""
+    """Returns ``sharding`` with axes replicated where ``shape`` has size 1."""
     spec = (None if size == 1 else name for size, name in zip(shape, sharding.spec, strict=True))
     return NamedSharding(sharding.mesh, PartitionSpec(*spec))
 
 
 def for_axis(sharding: NamedSharding, axis: int) -> NamedSharding:
-    """Returns a sharding along one axis only."""
+    """Returns ``sharding`` with all axes except ``axis`` replicated."""
     spec = (name if a == axis else None for a, name in enumerate(sharding.spec))
     return NamedSharding(sharding.mesh, PartitionSpec(*spec))
 
 
 def place_like(x: jax.Array, like: jax.Array) -> jax.Array:
-    """Gives ``x`` the sharding of ``like``, as a select requires."""
+    """Gives ``x`` the explicit sharding of ``like``, as ``jax.lax.select`` requires."""
     sharding = explicit_sharding(like)
     return x if sharding is None else jax.sharding.reshard(x, sharding)
 
 
 def place_first(value: jax.Array, like: jax.Array) -> jax.Array:
-    """Gives ``value`` the sharding of ``like`` along the first axis, which they share."""
+    """Shards the first axis of ``value`` like the first axis of ``like``; replicates the others."""
     sharding = explicit_sharding(like)
     if sharding is None:
         return value
@@ -54,7 +54,7 @@ def place_first(value: jax.Array, like: jax.Array) -> jax.Array:
 
 
 def whole_along(x: jax.Array, axes: Collection[int]) -> jax.Array:
-    """Gathers ``x`` along ``axes``, for computations across them."""
+    """Reshards ``x`` so that ``axes`` are not split across devices."""
     sharding = explicit_sharding(x)
     if sharding is None or all(sharding.spec[axis] is None for axis in axes):
         return x
@@ -63,20 +63,20 @@ def whole_along(x: jax.Array, axes: Collection[int]) -> jax.Array:
 
 
 def examples_of_device(x: jax.Array) -> int:
-    """Counts the examples on each device, or all of them if the type of ``x`` has no sharding."""
+    """Returns the batch size per device, or in total if ``x`` has no explicit sharding."""
     sharding = explicit_sharding(x)
     return x.shape[0] if sharding is None else sharding.shard_shape(x.shape)[0]
 
 
 def varying_axes(x: jax.Array) -> list[str]:
-    """Returns the mesh axes of ``shard_map`` along which ``x`` may differ."""
+    """Returns the mesh axes of ``shard_map`` along which ``x`` may vary."""
     # Without this attribute, whose name has changed before, checks are skipped.
     kind = getattr(jax.typeof(x), "manual_axis_type", None)
     return sorted(getattr(kind, "varying", ()))
 
 
 def vary_with(x: jax.Array, others: Any) -> jax.Array:
-    """Marks ``x`` in ``shard_map`` as varying along all axes along which ``others`` vary."""
+    """Marks ``x`` as varying along all mesh axes of ``shard_map`` along which ``others`` vary."""
     axes = {axis for other in jax.tree.leaves(others) for axis in varying_axes(other)}
     missing = axes.difference(varying_axes(x))
     return jax.lax.pcast(x, tuple(sorted(missing)), to="varying") if missing else x

@@ -1,4 +1,4 @@
-"""Statistics of spectral norm as Flax stores them, for biases with two axes too."""
+"""Converts statistics of spectral norm to Flax's layout, also for biases with two axes."""
 
 from typing import Any
 
@@ -9,10 +9,10 @@ from jaxreg._trees import Kernel, is_kernel, per_layer
 
 
 def is_matrix(path: tuple[Any, ...], w: Any, *, strict: bool) -> bool:
-    """Tells whether Flax's spectral norm divides a parameter: it has two axes or more.
+    """Returns whether Flax's spectral norm normalizes ``w``, which needs at least two axes.
 
     Raises:
-      ValueError: It has more than two, and ``strict`` is set.
+      ValueError: ``w`` has more than two axes, and ``strict`` is true.
     """
     if strict and w.ndim > 2:
         raise ValueError(
@@ -23,17 +23,17 @@ def is_matrix(path: tuple[Any, ...], w: Any, *, strict: bool) -> bool:
 
 
 def as_rows(u: jax.Array, kernel: Kernel) -> jax.Array:
-    """Vectors of spectral norm as Flax stores them, in matrices of one row."""
+    """Converts vectors ``[n]`` of spectral norm to Flax's layout, ``[1, n]``."""
     return per_layer(lambda u: u[None], kernel.stacked)(u)
 
 
 def as_vectors(rows: jax.Array, kernel: Kernel) -> jax.Array:
-    """Undoes :func:`as_rows`."""
+    """Converts the matrices ``[1, n]`` of :func:`as_rows` back to vectors ``[n]``."""
     return per_layer(lambda row: row[0], kernel.stacked)(rows)
 
 
 def zero_for_bias(kernel: Kernel, w: jax.Array, stat: jax.Array) -> jax.Array:
-    """Returns the first value of a statistic: ``stat``, or zeros for a bias with two axes.
+    """Returns the initial value of a statistic: ``stat``, or zeros for a bias with two axes.
 
     Args:
       kernel: Describes the parameter.
@@ -46,7 +46,7 @@ def zero_for_bias(kernel: Kernel, w: jax.Array, stat: jax.Array) -> jax.Array:
 def stop_at_zeros(
     kernel: Kernel, w: jax.Array, u: jax.Array, step: tuple[jax.Array, jax.Array, jax.Array]
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Returns a step of spectral norm, or ``w`` and zeros for a bias whose iteration has ended.
+    """Returns ``step``, or ``w`` and zero statistics for a bias whose power iteration has ended.
 
     In Flax the iteration ends for good at a bias of zeros, as it is when training starts: zeros are
     stored, and the bias is never divided. The iteration of a kernel always goes on.

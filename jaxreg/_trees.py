@@ -1,4 +1,4 @@
-"""Applies functions of arrays to the leaves of a tree."""
+"""Applies functions of arrays to the leaves of a parameter tree."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -15,13 +15,13 @@ FeatureAxes = Axes | None | Callable[[tuple[str, ...], Any], Axes | None]
 
 
 class Kernel(NamedTuple):
-    """An array of a layer that a wrapper reparametrizes.
+    """Path and axes of a parameter that a wrapper reparametrizes.
 
     Attributes:
-      path: Keys from the root of the parameters to its own.
-      box: Names of the boxes around it, such as ``value``.
+      path: Keys from the root of the parameter tree to the parameter.
+      box: Attribute names of the boxes around the array, such as ``value``.
       axis: Output axes of one kernel.
-      stacked: True if it holds one kernel per layer along its first axis.
+      stacked: True if the array holds one kernel per layer along its first axis.
     """
 
     path: tuple[Any, ...]
@@ -31,7 +31,7 @@ class Kernel(NamedTuple):
 
 
 def map_with_keys(function: Callable[..., jax.Array], key: jax.Array, tree: Any, *rest: Any) -> Any:
-    """Returns the tree of ``function(leaf_key, leaf, *leaves)``, with its own key for each leaf.
+    """Maps ``function(leaf_key, leaf, *leaves)`` over a tree, with a different key for each leaf.
 
     Args:
       function: Random function of arrays.
@@ -73,7 +73,7 @@ def find_kernels(
     stacked: Mask,
     prefix: tuple[str, ...] = (),
 ) -> tuple[Kernel | None, ...]:
-    """Returns for each leaf how to reparametrize it, or None to keep it.
+    """Returns a :class:`Kernel` for each leaf to reparametrize, and None for each leaf to keep.
 
     Args:
       params: Parameter tree.
@@ -95,7 +95,7 @@ def find_kernels(
 
 
 def _own_axes(feature_axes: FeatureAxes, path: tuple[Any, ...], w: Any) -> Axes:
-    """Returns the output axes of one kernel, which a function may choose by its names."""
+    """Returns a kernel's output axes: ``feature_axes``, or its result if it is a function."""
     axis: Any = feature_axes
     if callable(feature_axes):
         names = "/".join(map(str, path)).split("/")
@@ -106,7 +106,7 @@ def _own_axes(feature_axes: FeatureAxes, path: tuple[Any, ...], w: Any) -> Axes:
 
 
 def is_kernel(path: tuple[Any, ...], w: Any) -> bool:
-    """Tells from its path and shape whether :func:`jaxreg.masks.kernels` selects a parameter."""
+    """Returns whether :func:`jaxreg.masks.kernels` selects a parameter, by its name and shape."""
     own = str(path[-1]) if path else ""
     return bool(masks.kernels({own: w})[own])
 
@@ -116,7 +116,7 @@ def change_kernels(
     params: Any,
     kernels: Sequence[Kernel | None],
 ) -> Any:
-    """Returns ``params`` with kernels of :func:`find_kernels` replaced by ``function(kernel, w)``.
+    """Replaces the leaves ``w`` that ``kernels`` describes by ``function(kernel, w)``.
 
     Raises:
       ValueError: ``params`` has a different number of leaves.
@@ -132,7 +132,7 @@ def change_kernels(
 
 
 def per_layer(function: Callable[..., Any], stacked: bool) -> Callable[..., Any]:  # noqa: FBT001
-    """Returns a function of arrays that treats each layer of a stack separately.
+    """Returns ``function``, mapped over the first axis of its arguments if ``stacked``.
 
     Args:
       function: Function of arrays that is not elementwise.

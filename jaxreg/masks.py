@@ -81,7 +81,7 @@ def kernels(params: Any, *, stacked: Mask = None) -> Any:
 
 
 def no_bias_or_norm(params: Any) -> Any:
-    """Selects all weights except the offsets and scales of layers and norms.
+    """Selects all parameters except biases and the offsets and scales of norms.
 
     A leaf is selected if it is floating-point and is not named like an offset or a scale (``bias``,
     ``scale``, ``b``, ``offset``, ``mean``, ``var``). Unlike :func:`kernels` it also selects vectors
@@ -103,7 +103,7 @@ def no_bias_or_norm(params: Any) -> Any:
 
 
 def match(regex: str) -> Callable[[Any], Any]:
-    """Makes a mask that selects parameters by their path.
+    """Returns a mask that selects parameters whose path matches a regular expression.
 
     The expression has to match one or more whole names along the path, joined by ``/``: ``kernel``
     selects ``Dense_0/kernel`` but not ``Dense_0/kernel_2``; ``^head/.*`` selects everything below
@@ -138,7 +138,7 @@ def match(regex: str) -> Callable[[Any], Any]:
 
 
 def all_of(*masks: Mask) -> Callable[[Any], Any]:
-    """Makes a mask that selects a leaf if all of the given masks do.
+    """Returns a mask that selects the leaves that all ``masks`` select.
 
     Args:
       *masks: Masks: functions of the parameters, trees of booleans, or None for all parameters.
@@ -162,7 +162,7 @@ def all_of(*masks: Mask) -> Callable[[Any], Any]:
 
 
 def any_of(*masks: Mask) -> Callable[[Any], Any]:
-    """Makes a mask that selects a leaf if at least one of the given masks does.
+    """Returns a mask that selects the leaves that at least one of ``masks`` selects.
 
     Args:
       *masks: Masks as in :func:`all_of`.
@@ -185,7 +185,7 @@ def any_of(*masks: Mask) -> Callable[[Any], Any]:
 
 
 def negate(mask: Mask) -> Callable[[Any], Any]:
-    """Makes a mask that selects a leaf if the given mask does not.
+    """Returns a mask that selects the leaves that ``mask`` does not select.
 
     Args:
       mask: Mask as in :func:`all_of`.
@@ -209,7 +209,7 @@ def negate(mask: Mask) -> Callable[[Any], Any]:
 def multipliers(
     patterns: Sequence[tuple[str, ArrayLike]], *, otherwise: ArrayLike = 0.0
 ) -> Callable[[Any], Any]:
-    r"""Makes a function that gives each parameter the multiplier of its path.
+    r"""Returns a function from parameters to multipliers, chosen by regular expressions for paths.
 
     This is the form of ``wd_mults`` and ``lr_mults`` of big_vision. A pattern has to match the
     whole path, whose names are joined by ``/``; the first match counts. ``.*/kernel`` matches
@@ -256,7 +256,7 @@ def multipliers(
 
 
 def depth(params: Any, order: Sequence[str], *, stacked: Mask = None) -> Any:
-    r"""Tells the distance of each parameter from the input.
+    r"""Returns each parameter's depth: the index of the first entry of ``order`` that matches it.
 
     .. math::
 
@@ -315,7 +315,7 @@ def depth(params: Any, order: Sequence[str], *, stacked: Mask = None) -> Any:
 
 
 def _unroll(places: Any, params: Any, stacked: Any, order: Sequence[str]) -> Any:
-    """Turns places into depths; the expression of a stack takes one place per layer."""
+    """Converts indices in ``order`` to depths; a stack takes as many depths as it has layers."""
     layers = [1] * len(order)
 
     def widen(place: int, w: Any, in_stack: bool) -> None:  # noqa: FBT001
@@ -343,7 +343,7 @@ def _combine(
     start: bool,  # noqa: FBT001
     masks: tuple[Mask, ...],
 ) -> Callable[[Any], Any]:
-    """Makes a mask that joins the booleans of several masks."""
+    """Returns a mask that folds ``masks`` leaf by leaf with ``join``, beginning with ``start``."""
     for each in masks:
         check_mask(each)
 
@@ -357,7 +357,7 @@ def _combine(
 
 
 def _pairs(patterns: Sequence[tuple[str, ArrayLike]]) -> list[tuple[str, ArrayLike]]:
-    """Raises unless every pattern comes with a multiplier."""
+    """Returns ``patterns`` as a list; raises unless its items are pairs."""
     rows: list[Any] = list(patterns) if isinstance(patterns, Sequence) else [patterns]
     if any(isinstance(row, str) or not isinstance(row, Sequence) or len(row) != 2 for row in rows):
         raise TypeError(
@@ -377,7 +377,7 @@ def _name(path: tuple[Any, ...]) -> str:
 
 
 def _whole_names(regex: str, argument: str) -> re.Pattern[str]:
-    """Compiles an expression that may begin and end only at the borders of names."""
+    """Compiles a regular expression that matches only whole names of a path joined by ``/``."""
     _compile(regex, argument)
     flags = re.match(r"(\(\?[aiLmsux]+\))?", regex)[0]  # pyright: ignore[reportOptionalSubscript]
     return _compile(rf"{flags}(?:^|(?<=/))(?:{regex[len(flags) :]})(?=/|$)", argument)

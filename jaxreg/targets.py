@@ -1,7 +1,7 @@
-"""Targets: smoothed and mixed labels, from integer labels without a one-hot array; flooding.
+"""Targets: label smoothing and mixed labels without one-hot arrays, and flooding.
 
-A label outside ``[0, num_classes)``, such as -1 or -100 for padding, contributes nothing. A
-function reduces the losses of the examples: :func:`weighted_mean` by default,
+A label outside ``[0, num_classes)``, such as -1 or -100 for padding, contributes nothing. The
+argument ``reduce`` combines the losses of the examples: :func:`weighted_mean` by default,
 :func:`sum_and_count` to add up micro-batches and devices, :func:`mean_of_all` if every example
 counts, :func:`per_example`, or your own function of the losses and their weights.
 
@@ -74,7 +74,7 @@ __all__ = [
 
 
 def smooth_labels(labels: jax.Array, *, alpha: ArrayLike, num_classes: int) -> jax.Array:
-    r"""Returns class distributions with a share of the probability spread over all classes.
+    r"""Returns smoothed labels: probability ``alpha`` is spread evenly over all classes.
 
     .. math::
 
@@ -109,7 +109,7 @@ def smooth_labels(labels: jax.Array, *, alpha: ArrayLike, num_classes: int) -> j
 
 
 def smooth_labels_excluding(labels: jax.Array, *, alpha: ArrayLike, num_classes: int) -> jax.Array:
-    r"""Returns class distributions with a share of the probability spread over other classes.
+    r"""Returns smoothed labels: probability ``alpha`` is spread evenly over the other classes.
 
     .. math::
 
@@ -156,7 +156,7 @@ def smoothed_cross_entropy(
     where: jax.Array | None = None,
     reduce: Callable[[jax.Array, jax.Array], Any] = weighted_mean,
 ) -> Any:
-    r"""Returns the mean cross entropy against smoothed class ids or distributions.
+    r"""Returns the mean cross entropy with label smoothing, for class ids or distributions.
 
     .. math::
 
@@ -229,7 +229,7 @@ def mixed_cross_entropy(
     where: jax.Array | None = None,
     reduce: Callable[[jax.Array, jax.Array], Any] = weighted_mean,
 ) -> Any:
-    r"""Returns the mean cross entropy of mixed examples against the labels of both parts.
+    r"""Returns the mean cross entropy of mixed examples (mixup, CutMix) against both labels.
 
     .. math::
 
@@ -294,7 +294,7 @@ def mixed_cross_entropy(
 
 
 def flood(loss: jax.Array, *, level: ArrayLike) -> jax.Array:
-    r"""Reflects a loss that falls below a level.
+    r"""Floods a loss: reflects values below ``level`` to the same distance above it.
 
     .. math::
 
@@ -336,7 +336,7 @@ def flood(loss: jax.Array, *, level: ArrayLike) -> jax.Array:
 
 
 def _are_distributions(logits: jax.Array, labels: jax.Array) -> bool:
-    """Tells whether labels are rows of probabilities, and not class ids."""
+    """Returns whether ``labels`` are rows of probabilities rather than class ids."""
     dtype = getattr(labels, "dtype", None)
     floating = dtype is not None and jnp.issubdtype(dtype, jnp.floating)
     return bool(floating) and labels.shape == getattr(logits, "shape", None)
@@ -345,7 +345,7 @@ def _are_distributions(logits: jax.Array, labels: jax.Array) -> bool:
 def _losses_of_rows(
     logits: jax.Array, rows: jax.Array, alpha: ArrayLike, where: jax.Array | None
 ) -> tuple[jax.Array, jax.Array]:
-    """Returns losses and weights of distributions; the weight of a row of zeros is 0."""
+    """Returns losses and weights for labels that are distributions; rows of zeros have weight 0."""
     check_logits(logits, "logits")
     check_weights(where, logits.shape[:-1], "labels", " without its last axis")
     wide = widen(logits)
@@ -361,7 +361,7 @@ def _losses_of_rows(
 
 
 def _check_share(labels: jax.Array, alpha: ArrayLike, num_classes: int) -> jax.Array:
-    """Checks the arguments of smoothing, and returns the share in [0, 1]."""
+    """Checks the arguments of label smoothing; returns ``alpha`` clipped to ``[0, 1]``."""
     check_integer(labels, "labels")
     check_between(alpha, "alpha", 0, 1, "the share of smoothing")
     check_static_integer(num_classes, "num_classes")
@@ -371,7 +371,7 @@ def _check_share(labels: jax.Array, alpha: ArrayLike, num_classes: int) -> jax.A
 
 
 def _rows(labels: jax.Array, own: jax.Array, other: jax.Array, num_classes: int) -> jax.Array:
-    """Returns rows with one value at the label and another elsewhere; zeros out of range."""
+    """Returns rows with ``own`` at the label and ``other`` elsewhere; zeros for invalid labels."""
     labels = jnp.asarray(labels)  # NumPy's int64 would be too wide a dtype to ask for.
     ids = jnp.arange(num_classes, dtype=widen_labels(labels).dtype)
     ids = jax.lax.expand_dims(ids, range(labels.ndim))

@@ -2,8 +2,8 @@
 
 Divergences and entropies are in nats. They sum over the last axis and keep the others: one value
 for each example. Losses are means over the examples that count. All of them are computed and
-returned in float32 or wider. A function without an argument for its weight is to be multiplied by
-one.
+returned in float32 or wider. If a function has no argument for its weight, multiply its result by
+your weight.
 """
 
 from jaxreg.information.categorical import (

@@ -9,7 +9,7 @@ from jaxreg._sharding import place_like
 
 
 def categorical_kl(logits_p: jax.Array, logits_q: jax.Array) -> jax.Array:
-    r"""Returns the divergence of one categorical distribution from another.
+    r"""Returns the KL divergence between two categorical distributions, given by their logits.
 
     .. math::
 
@@ -49,7 +49,7 @@ def categorical_kl(logits_p: jax.Array, logits_q: jax.Array) -> jax.Array:
 
 
 def symmetric_kl(logits_p: jax.Array, logits_q: jax.Array) -> jax.Array:
-    r"""Returns the mean divergence of two categorical distributions from each other (R-Drop).
+    r"""Returns the mean of both KL divergences between two categorical distributions (R-Drop).
 
     .. math::
 
@@ -127,7 +127,7 @@ def confidence_penalty(logits: jax.Array) -> jax.Array:
 
 
 def jensen_shannon(logits: jax.Array) -> jax.Array:
-    r"""Returns the mean divergence of several categorical distributions from their mean.
+    r"""Returns the Jensen-Shannon divergence of several categorical distributions.
 
     .. math::
 
@@ -182,7 +182,7 @@ def jensen_shannon(logits: jax.Array) -> jax.Array:
 def _expectation(
     weights: jax.Array, counts: jax.Array, log_p: jax.Array, log_q: jax.Array
 ) -> jax.Array:
-    """Sums weighted differences over the classes that count.
+    """Returns the sum of ``weights * (log_p - log_q)`` over the classes marked by ``counts``.
 
     An infinite difference is added as a constant; multiplying it would make the gradient NaN.
     """
@@ -196,7 +196,7 @@ def _expectation(
 
 
 def _log_probabilities(logits_p: jax.Array, logits_q: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Checks two arrays of logits, and normalizes both in the wider of their dtypes."""
+    """Checks two arrays of logits, and returns the log softmax of both in the wider dtype."""
     check_logits(logits_p, "logits_p")
     check_logits(logits_q, "logits_q")
     if logits_p.shape != logits_q.shape:

@@ -16,7 +16,7 @@ _LARGEST = 24 * math.log(2)
 
 
 def gaussian_kl(mean: jax.Array, log_var: ArrayLike) -> jax.Array:
-    r"""Returns the divergence of normal distributions from the standard normal one.
+    r"""Returns the KL divergence of diagonal normal distributions from the standard normal one.
 
     .. math::
 
@@ -59,7 +59,7 @@ def gaussian_kl(mean: jax.Array, log_var: ArrayLike) -> jax.Array:
 def sample_gaussian(
     key: jax.Array, mean: jax.Array, log_var: ArrayLike, *, bits: _bits.Bits | None = None
 ) -> jax.Array:
-    r"""Draws from normal distributions, differentiably in both parameters (reparametrization).
+    r"""Draws normal samples, differentiable in mean and log variance (reparametrization).
 
     .. math::
 
@@ -99,7 +99,7 @@ def sample_gaussian(
 
 
 def check_gaussian(mean: jax.Array, log_var: ArrayLike) -> None:
-    """Raises unless the last axis holds the parameters of one distribution."""
+    """Raises unless ``mean`` is a real array ``[..., latent]`` to which ``log_var`` broadcasts."""
     check_real(mean, "mean")
     if mean.ndim == 0:
         raise ValueError("`mean` must have the axes [..., latent], got a scalar; add an axis.")

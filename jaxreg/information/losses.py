@@ -1,4 +1,4 @@
-"""Losses that trade the information in a representation for its use."""
+"""Losses that limit the information in a representation."""
 
 import math
 from collections.abc import Callable
@@ -31,7 +31,7 @@ def beta_vae_loss(
     where: jax.Array | None = None,
     reduce: Callable[[jax.Array, jax.Array], Any] = weighted_mean,
 ) -> Any:
-    r"""Returns the negative evidence lower bound, with a weight on the divergence.
+    r"""Returns the beta-VAE loss: the mean distortion plus ``beta`` times the KL divergence.
 
     .. math::
 
@@ -90,7 +90,7 @@ def bottleneck_loss(
     where: jax.Array | None = None,
     reduce: Callable[[jax.Array, jax.Array], Any] = weighted_mean,
 ) -> Any:
-    r"""Returns the cross entropy of a classifier on a noisy code, plus the rate of the code.
+    r"""Returns the information bottleneck loss: cross entropy plus ``beta`` times KL divergence.
 
     .. math::
 
@@ -98,11 +98,11 @@ def bottleneck_loss(
       L_i = -\log \mathrm{softmax}(z_i)_{y_i} + \beta \, \mathrm{KL}\big(
           \mathcal N(\mu_i, e^{l_i}) \,\|\, \mathcal N(0, 1)\big)
 
-    It is the variational bound of the information bottleneck. The divergence is an upper bound on
-    the code's information about the input; the cross entropy gives a lower bound on its information
-    about the label. Compute the logits from a code drawn by :func:`sample_gaussian`. The weight
-    :math:`w_i` is 0 for a label out of range; if all are 0, the loss and its gradient are 0. With
-    ``beta`` 0 it is the cross entropy.
+    It is the variational bound of the information bottleneck, for a classifier on a noisy code. The
+    divergence is an upper bound on the code's information about the input; the cross entropy gives
+    a lower bound on its information about the label. Compute the logits from a code drawn by
+    :func:`sample_gaussian`. The weight :math:`w_i` is 0 for a label out of range; if all are 0, the
+    loss and its gradient are 0. With ``beta`` 0 it is the cross entropy.
 
     Args:
       logits: Unnormalized log probabilities :math:`z`, ``[..., num_classes]``.
@@ -154,7 +154,7 @@ def free_bits(
     where: jax.Array | None = None,
     reduce: Callable[[jax.Array, jax.Array], jax.Array] = weighted_mean,
 ) -> jax.Array:
-    r"""Returns the divergence, with a free amount for every group of latents.
+    r"""Returns the sum of the mean KL divergences of latent groups, each at least ``level``.
 
     .. math::
 
@@ -209,7 +209,7 @@ def free_bits(
 def _lagrangian(
     distortion: jax.Array, mean: jax.Array, log_var: ArrayLike, beta: ArrayLike, weights: jax.Array
 ) -> jax.Array:
-    """Returns the distortion and weighted rate of each example."""
+    """Returns ``distortion + beta * KL`` of each example."""
     log_var = keep_weighted(weights, align(log_var, mean))
     rate = gaussian_kl(keep_weighted(weights, mean), log_var)
     beta = jnp.maximum(as_strength(beta, mean), 0)

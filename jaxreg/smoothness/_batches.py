@@ -1,4 +1,4 @@
-"""Checks and sums for functions of a batch."""
+"""Helpers for functions of a batch: checks, sums and tangents."""
 
 from collections.abc import Callable
 
@@ -12,14 +12,14 @@ Function = Callable[[jax.Array], jax.Array]
 
 
 def check_batch(x: jax.Array, name: str) -> None:
-    """Raises unless ``x`` is a real array with a batch axis."""
+    """Raises unless ``x`` is a real floating-point array with a batch axis."""
     check_real(x, name)
     if x.ndim == 0:
         raise ValueError(f"`{name}` must have the axes [batch, ...], got a single number.")
 
 
 def check_outputs(y: jax.Array, x: jax.Array, name: str) -> None:
-    """Raises unless ``y``, which the function ``name`` returned, is a batch like ``x``."""
+    """Raises unless ``y``, the result of ``name``, is floating-point with one row per example."""
     if not hasattr(y, "dtype"):
         raise TypeError(f"`{name}` must return one array, got {type(y).__name__}.")
     if not is_floating(y):
@@ -32,7 +32,7 @@ def check_outputs(y: jax.Array, x: jax.Array, name: str) -> None:
 
 
 def check_same(a: jax.Array, b: jax.Array, names: tuple[str, str]) -> None:
-    """Raises unless two arrays have one shape and dtype."""
+    """Raises unless ``a`` and ``b`` have the same shape and floating-point dtype."""
     check_floating(b, names[1])
     if (a.shape, a.dtype) != (b.shape, b.dtype):
         raise ValueError(
@@ -42,15 +42,15 @@ def check_same(a: jax.Array, b: jax.Array, names: tuple[str, str]) -> None:
 
 
 def sum_of_squares(x: jax.Array) -> jax.Array:
-    """Sums all squares in float32 or wider."""
+    """Returns the sum of the squared magnitudes, in float32 or wider."""
     return jnp.sum(square(widen(x)))
 
 
 def example_axes(x: jax.Array) -> tuple[int, ...]:
-    """Returns all axes except the batch axis."""
+    """Returns all axes of ``x`` except the batch axis."""
     return tuple(range(1, x.ndim))
 
 
 def tangent(v: jax.Array, x: jax.Array) -> jax.Array:
-    """Broadcasts ``v`` to a direction at ``x``, with the shape, dtype and sharding of ``x``."""
+    """Broadcasts ``v`` to a tangent at ``x``, with the shape, dtype and sharding of ``x``."""
     return jnp.zeros_like(x) + v.astype(x.dtype)

@@ -1,4 +1,4 @@
-"""Virtual adversarial training: predictions that are stable in the worst direction nearby."""
+"""Virtual adversarial training: penalizes changes of predictions in the worst direction."""
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,7 @@ from jaxreg.smoothness._batches import (
 def virtual_adversarial(
     logits_fn: Function, x: jax.Array, *, key: jax.Array, radius: ArrayLike, steps: int = 1
 ) -> jax.Array:
-    r"""Returns the divergence of predictions under a step along their fastest change.
+    r"""Returns the KL divergence of predictions caused by an adversarial step of the inputs.
 
     .. math::
 
@@ -35,8 +35,8 @@ def virtual_adversarial(
 
     Args:
       logits_fn: Function of a batch to unnormalized log probabilities, ``[batch, ...] ->
-        [batch, ..., classes]``, one example at a time. It must compute the same at each call: close
-        over one key. Minus infinity excludes a class. It must support forward mode.
+        [batch, ..., classes]``, one example at a time. It must be deterministic: close over a
+        fixed key. Minus infinity excludes a class. It must support forward mode.
       x: Real floating-point inputs, ``[batch, ...]``.
       key: PRNG key.
       radius: Length :math:`\epsilon` of the step from an example, over all its axes, zero or
@@ -86,7 +86,7 @@ def virtual_adversarial(
 def _steepest(
     along: Function, x: jax.Array, p: jax.Array, *, key: jax.Array, steps: int
 ) -> jax.Array:
-    """Returns unit vectors near the first eigenvectors of the curvature, as constants."""
+    """Approximates each example's top Hessian eigenvector by power iteration, without gradient."""
     axes = example_axes(x)
     along = jax.tree.map(jax.lax.stop_gradient, along)
     pull_back = jax.linear_transpose(along, x)

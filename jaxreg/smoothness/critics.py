@@ -20,7 +20,7 @@ from jaxreg.smoothness._batches import (
 def gradient_penalty(
     critic: Function, real: jax.Array, fake: jax.Array, *, key: jax.Array, target: ArrayLike = 1.0
 ) -> jax.Array:
-    r"""Pulls the slope of a critic to a target between real and generated examples (WGAN-GP).
+    r"""Returns the WGAN-GP penalty: mean squared deviation of gradient norms from ``target``.
 
     .. math::
 
@@ -40,7 +40,7 @@ def gradient_penalty(
       real: Real floating-point examples :math:`x`, ``[batch, ...]``.
       fake: Generated examples :math:`\tilde x`, with the shape and dtype of ``real``.
       key: PRNG key.
-      target: Slope :math:`t`, zero or positive.
+      target: Target :math:`t` of the gradient norm, zero or positive.
 
     Returns:
       Scalar, float32 or wider; 0 for an empty batch.
@@ -77,7 +77,7 @@ def gradient_penalty(
 
 
 def zero_centered_penalty(critic: Function, x: jax.Array) -> jax.Array:
-    r"""Returns the mean squared gradient of a discriminator by its inputs (R1 and R2).
+    r"""Returns the mean squared norm of a discriminator's input gradients (R1 and R2).
 
     .. math::
 
@@ -112,7 +112,7 @@ def zero_centered_penalty(critic: Function, x: jax.Array) -> jax.Array:
 
 
 def _input_gradient(critic: Function, x: jax.Array) -> jax.Array:
-    """Returns the gradient of the score of each example by that example."""
+    """Returns the gradient of each example's score with respect to that example."""
     scores, pull_back = jax.vjp(critic, x)
     check_outputs(scores, x, "critic")
     if scores.size != len(x):

@@ -1,4 +1,4 @@
-"""Manifold regularization: predictions that change little between similar examples."""
+"""Manifold regularization: penalizes differences between predictions for similar examples."""
 
 import math
 from typing import NamedTuple
@@ -19,7 +19,7 @@ _BLOCK = 2**24
 
 
 class Neighbors(NamedTuple):
-    """Affinities of each example to a few others; the rest are zero.
+    """Sparse affinities: the neighbors of each example and their weights.
 
     Attributes:
       indices: Indices of the neighbors, integer, ``[n, neighbors]``.
@@ -31,7 +31,7 @@ class Neighbors(NamedTuple):
 
 
 def graph_laplacian(predictions: jax.Array, affinity: jax.Array | Neighbors) -> jax.Array:
-    r"""Sums weighted squared differences between predictions for similar examples.
+    r"""Returns the sum of squared differences between predictions, weighted by affinity.
 
     .. math::
 
@@ -83,7 +83,7 @@ def graph_laplacian(predictions: jax.Array, affinity: jax.Array | Neighbors) -> 
 
 
 def rbf_affinity(x: jax.Array, *, length_scale: ArrayLike) -> jax.Array:
-    r"""Returns the similarity of all pairs of examples, which decreases with their distance.
+    r"""Returns Gaussian (RBF) affinities of all pairs of examples.
 
     .. math::
 
@@ -120,7 +120,7 @@ def rbf_affinity(x: jax.Array, *, length_scale: ArrayLike) -> jax.Array:
 
 
 def knn_affinity(x: jax.Array, *, neighbors: int, length_scale: ArrayLike) -> Neighbors:
-    r"""Returns the similarity of every example to its nearest neighbors.
+    r"""Returns Gaussian (RBF) affinities of every example to its nearest neighbors.
 
     .. math::
 
@@ -174,7 +174,7 @@ def knn_affinity(x: jax.Array, *, neighbors: int, length_scale: ArrayLike) -> Ne
 @jax.jit
 @jax.checkpoint
 def _distances(x: jax.Array, others: jax.Array | None) -> jax.Array:
-    """Returns squared distances of each row to all rows, or to the rows ``others``.
+    """Returns squared distances from each row ``i`` to all rows, or to the rows ``others[i]``.
 
     It is compiled so that the differences are never in memory; the gradient computes them again.
     """
@@ -185,7 +185,7 @@ def _distances(x: jax.Array, others: jax.Array | None) -> jax.Array:
 
 
 def _nearest(flat: jax.Array, neighbors: int) -> jax.Array:
-    """Returns indices of the nearest neighbors of each row, some rows at a time."""
+    """Returns indices of the nearest neighbors of each row, computed in blocks of rows."""
 
     def search(item: tuple[jax.Array, jax.Array]) -> jax.Array:
         row, own = item

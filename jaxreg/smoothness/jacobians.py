@@ -24,7 +24,7 @@ _MAX_UNROLLED = 16
 
 
 def jacobian(f: Function, x: jax.Array, *, key: jax.Array, probes: int = 1) -> jax.Array:
-    r"""Estimates the mean squared Frobenius norm of the Jacobian, by random directions of inputs.
+    r"""Estimates the mean squared Frobenius norm of the Jacobian from random input directions.
 
     .. math::
 
@@ -80,7 +80,7 @@ def jacobian(f: Function, x: jax.Array, *, key: jax.Array, probes: int = 1) -> j
 
 
 def jacobian_projected(f: Function, x: jax.Array, *, key: jax.Array, probes: int = 1) -> jax.Array:
-    r"""Estimates the mean squared Frobenius norm of the Jacobian, by projections of outputs.
+    r"""Estimates the mean squared Frobenius norm of the Jacobian from random output projections.
 
     .. math::
 
@@ -130,7 +130,7 @@ def jacobian_projected(f: Function, x: jax.Array, *, key: jax.Array, probes: int
 
 
 def jacobian_exact(f: Function, x: jax.Array) -> jax.Array:
-    r"""Returns the mean squared Frobenius norm of the Jacobian.
+    r"""Returns the exact mean squared Frobenius norm of the Jacobian.
 
     .. math::
 
@@ -181,7 +181,7 @@ def jacobian_exact(f: Function, x: jax.Array) -> jax.Array:
 
 
 def _squares_of_row(along: Function, w: jax.Array, x: jax.Array) -> jax.Array:
-    r"""Returns :math:`\|J^\top w\|^2` for the derivative ``along`` of a function at ``x``.
+    r"""Returns :math:`\|J^\top w\|^2`, where ``along`` is the linear map :math:`v \mapsto J v`.
 
     JAX would differentiate it by reversing the reverse pass. With :math:`u = J^\top w` it has the
     same derivative as :math:`2 w^\top J u`, which reverses a forward pass. The reverse pass for
@@ -207,7 +207,7 @@ def _squares_of_row(along: Function, w: jax.Array, x: jax.Array) -> jax.Array:
 
 
 def _sum_over(term: Callable[[jax.Array], jax.Array], items: jax.Array) -> jax.Array:
-    """Sums ``term(item)`` over items."""
+    """Returns the sum of ``term(item)`` over ``items``."""
     if len(items) <= _MAX_UNROLLED:
         terms = [term(item) for item in items]
         if not terms:
@@ -218,14 +218,14 @@ def _sum_over(term: Callable[[jax.Array], jax.Array], items: jax.Array) -> jax.A
 
 
 def _one_hot(index: jax.Array, like: jax.Array) -> jax.Array:
-    """Returns examples like ``like`` with a one at ``index`` and zeros elsewhere."""
+    """Returns an array like ``like``: each example is 1 at the flat ``index`` and 0 elsewhere."""
     example = like.shape[1:]
     one = jax.nn.one_hot(index, math.prod(example), dtype=like.dtype)
     return tangent(one.reshape(1, *example), like)
 
 
 def _probe_keys(x: jax.Array, key: jax.Array, probes: int) -> jax.Array:
-    """Checks the arguments of an estimate and returns a key for each probe."""
+    """Checks the arguments of a Jacobian estimate and returns a key for each probe."""
     check_batch(x, "x")
     check_key(key)
     check_static_integer(probes, "probes")

@@ -2,7 +2,7 @@ r"""Augmentation of time series: functions ``x -> x`` and ``(key, x) -> x``.
 
 A series is a floating-point array ``[..., time, channels]``: one series or any batch. A strength is
 one number for all or an array of the leading axes, one for each example, and may be traced.
-``random_x`` draws the strengths of ``x`` for each example, the same on one device and on many. A
+``random_f`` draws the strengths of ``f`` for each example, the same on one device and on many. A
 strength without effect is exactly the identity; shape and dtype are kept. All channels share one
 clock. Between steps a series is interpolated linearly.
 

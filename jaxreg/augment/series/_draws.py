@@ -1,4 +1,4 @@
-"""Draws: several random numbers for each example of a batch of series."""
+"""Random numbers for each example of a batch of series."""
 
 import jax
 
@@ -8,14 +8,14 @@ from jaxreg._numerics import real_dtype
 
 
 def uniform(key: jax.Array, x: jax.Array, number: int = 1) -> jax.Array:
-    """Draws numbers from ``(0, 1)`` for each example, ``[..., number]``."""
+    """Draws ``number`` uniform numbers in ``(0, 1)`` for each example, ``[..., number]``."""
     check_key(key)
     drawn = _bits.uniform(key, (*x.shape[:-2], number, 1), like=x)
     return drawn[..., 0].astype(real_dtype(x))
 
 
 def normal(key: jax.Array, x: jax.Array, number: int, channels: int) -> jax.Array:
-    """Draws standard normal numbers for each example, ``[..., number, channels]``."""
+    """Draws an array of standard normal numbers for each example, ``[..., number, channels]``."""
     check_key(key)
     drawn = _bits.normal(key, (*x.shape[:-2], number, channels), like=x)
     return drawn.astype(real_dtype(x))

@@ -1,4 +1,4 @@
-"""Steps of a series: which of them count, where they are, and how they are read and replaced."""
+"""Helpers for the time steps of a series: lengths, positions, interpolation and replacement."""
 
 import jax
 import jax.numpy as jnp
@@ -13,11 +13,11 @@ from jaxreg.augment._images import select
 
 
 def as_series(x: jax.Array) -> jax.Array:
-    """Returns ``x`` as a JAX array with every example whole on its device.
+    """Returns ``x`` as a JAX array whose time and channel axes are not sharded.
 
     Raises:
-      TypeError: It is not real floating-point.
-      ValueError: It lacks one of the axes of time and of channels.
+      TypeError: ``x`` is not real floating-point.
+      ValueError: ``x`` lacks the time axis or the channel axis.
     """
     check_real(x, "x")
     if x.ndim < 2:
@@ -29,7 +29,7 @@ def as_series(x: jax.Array) -> jax.Array:
 
 
 def count_steps(length: ArrayLike | None, x: jax.Array) -> jax.Array:
-    """Returns how many steps of each example count, ``[]`` or ``[..., 1]``, as real numbers."""
+    """Returns the number of valid steps of each example, ``[]`` or ``[..., 1]``, as floats."""
     time = x.shape[-2]
     if length is None:
         return jnp.asarray(time, real_dtype(x))
@@ -42,7 +42,7 @@ def count_steps(length: ArrayLike | None, x: jax.Array) -> jax.Array:
 
 
 def per_example(value: ArrayLike, name: str, x: jax.Array) -> jax.Array:
-    """Returns a strength as one number, or as one for each example with an axis for its steps."""
+    """Casts a strength; a scalar stays ``[]``, an array is broadcast to ``[..., 1]``."""
     lead = x.shape[:-2]
     check_broadcasts(value, name, lead)
     value = as_strength(value, x)
@@ -52,18 +52,18 @@ def per_example(value: ArrayLike, name: str, x: jax.Array) -> jax.Array:
 
 
 def place_by_example(value: jax.Array, x: jax.Array) -> jax.Array:
-    """Gives ``value``, whose first axes are the leading ones of ``x``, their sharding."""
+    """Reshards ``value`` like ``x`` along the leading axes, which they share."""
     return _images.place_by_example(value, x[..., None, :, :])
 
 
 def times(x: jax.Array) -> jax.Array:
-    """Returns the numbers of the steps, with an axis for each leading one of ``x``."""
+    """Returns the indices of the steps as floats ``[..., time]``, with leading axes of size 1."""
     line = jnp.arange(x.shape[-2], dtype=real_dtype(x))
     return line.reshape((1,) * (x.ndim - 2) + line.shape)
 
 
 def read(x: jax.Array, position: jax.Array) -> jax.Array:
-    """Reads a series between its steps by linear interpolation.
+    """Interpolates a series linearly at the times ``position``.
 
     Args:
       x: Array ``[..., time, channels]`` with at least one step.
@@ -83,12 +83,12 @@ def read(x: jax.Array, position: jax.Array) -> jax.Array:
 
 
 def end_at(last: jax.Array, position: jax.Array, x: jax.Array) -> jax.Array:
-    """Ends positions exactly at the last step, which rounding may just miss."""
+    """Clips positions to ``last``, and sets the final position to it exactly, despite rounding."""
     return jnp.where(times(x) >= last, last, jnp.minimum(position, last))
 
 
 def take(x: jax.Array, index: jax.Array) -> jax.Array:
-    """Returns the steps ``[..., steps, channels]`` at indices ``[..., steps]`` in the series."""
+    """Returns the steps ``[..., steps, channels]`` of ``x`` at the indices ``[..., steps]``."""
 
     def one(x: jax.Array, index: jax.Array) -> jax.Array:
         return x.at[index].get(mode="clip")
@@ -99,13 +99,13 @@ def take(x: jax.Array, index: jax.Array) -> jax.Array:
 
 
 def replace_steps(x: jax.Array, y: jax.Array, counted: jax.Array, still: jax.Array) -> jax.Array:
-    """Replaces the steps that count by new ones, except in examples that stay the same.
+    """Returns ``y`` at valid steps, and ``x`` at padding and in examples marked by ``still``.
 
     Args:
       x: Array ``[..., time, channels]``.
       y: The new steps, like ``x``.
-      counted: Number of steps that count, from :func:`count_steps`.
-      still: Which examples stay the same, ``[]`` or ``[..., 1]``.
+      counted: Number of valid steps, from :func:`count_steps`.
+      still: Booleans that mark examples to keep, ``[]`` or ``[..., 1]``.
     """
     changed = (times(x) < counted) & ~still
     return select(changed[..., None], y, x)

@@ -30,7 +30,7 @@ _LEAST_FACTOR = 1e-6
 
 
 def time_warp(x: jax.Array, *, log_speeds: ArrayLike, length: ArrayLike | None = None) -> jax.Array:
-    r"""Reads a series at a speed that changes smoothly; both ends stay in place.
+    r"""Resamples a series at a smoothly changing speed; both ends stay in place.
 
     .. math::
 
@@ -100,7 +100,7 @@ def random_time_warp(
     knots: int,
     length: ArrayLike | None = None,
 ) -> jax.Array:
-    r"""Reads a series at a random speed that changes smoothly; both ends stay in place.
+    r"""Resamples a series at a random, smoothly changing speed; both ends stay in place.
 
     .. math::
 
@@ -145,7 +145,7 @@ def random_time_warp(
 def window_slice(
     x: jax.Array, *, start: ArrayLike, share: ArrayLike, length: ArrayLike | None = None
 ) -> jax.Array:
-    r"""Stretches a window of a series to its full length.
+    r"""Crops a window of a series and stretches it to the full length.
 
     .. math::
 
@@ -153,10 +153,10 @@ def window_slice(
 
     Args:
       x: Floating-point array ``[..., time, channels]``.
-      start: Step :math:`a` where the window begins, not necessarily whole, one for all or one for
+      start: Step :math:`a` where the window begins, not necessarily whole: a number, or one for
         each example.
-      share: Length :math:`q` of the window as a share of the whole, likewise; 1 with a start of 0
-        is exactly the identity.
+      share: Length :math:`q` of the window as a share of the whole: a number, or one for each
+        example; 1 with a start of 0 is exactly the identity.
       length: Number of steps of each example that count, an integer; padding after them is
         unchanged.
 
@@ -194,7 +194,7 @@ def window_slice(
 def random_window_slice(
     key: jax.Array, x: jax.Array, *, share: ArrayLike, length: ArrayLike | None = None
 ) -> jax.Array:
-    r"""Stretches a window at a random place of a series to its full length.
+    r"""Crops a random window of a series and stretches it to the full length.
 
     .. math::
 
@@ -243,7 +243,7 @@ def window_warp(
     factor: ArrayLike,
     length: ArrayLike | None = None,
 ) -> jax.Array:
-    r"""Slows a window of a series down or speeds it up, and keeps the length of the series.
+    r"""Slows down or speeds up a window of a series, and resamples the result to the same length.
 
     .. math::
 
@@ -257,12 +257,12 @@ def window_warp(
 
     Args:
       x: Floating-point array ``[..., time, channels]``.
-      start: Step :math:`a` where the window begins, not necessarily whole, one for all or one for
+      start: Step :math:`a` where the window begins, not necessarily whole: a number, or one for
         each example; a window that would pass the end is shifted to it.
-      share: Length :math:`q` of the window as a share of the whole, likewise; 0 is exactly the
-        identity.
-      factor: Factor :math:`f` of the duration of the window, positive, likewise; 1 is exactly the
-        identity.
+      share: Length :math:`q` of the window as a share of the whole: a number, or one for each
+        example; 0 is exactly the identity.
+      factor: Factor :math:`f` of the duration of the window, positive: a number, or one for each
+        example; 1 is exactly the identity.
       length: Number of steps of each example that count, an integer; padding after them is
         unchanged.
 
@@ -316,7 +316,7 @@ def random_window_warp(
     factors: tuple[ArrayLike, ArrayLike] = (0.5, 2.0),
     length: ArrayLike | None = None,
 ) -> jax.Array:
-    """Slows a random window of a series down or speeds it up, with equal probability.
+    """Slows down or speeds up a random window of a series, with equal probability.
 
     Args:
       key: PRNG key.

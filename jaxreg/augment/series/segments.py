@@ -1,4 +1,4 @@
-"""Segments of a series in another order."""
+"""Permutations of the segments of a series."""
 
 from collections.abc import Callable
 
@@ -21,14 +21,14 @@ def permutation(
     cuts: jax.Array | None = None,
     length: ArrayLike | None = None,
 ) -> jax.Array:
-    """Puts the segments of a series in another order.
+    """Rearranges the segments of a series in a given order.
 
     Args:
       x: Floating-point array ``[..., time, channels]``.
       order: Numbers of the segments in their new order, integers ``[..., segments]`` that are a
-        permutation of 0, 1 and so on; the identical order leaves ``x`` exactly as it is.
+        permutation of 0, 1 and so on; the identity leaves ``x`` exactly as it is.
       cuts: Steps where the segments begin, except the first, ascending integers
-        ``[..., segments - 1]``; from :func:`even_cuts` by default. Equal ones make empty segments.
+        ``[..., segments - 1]``; from :func:`even_cuts` by default. Equal cuts make empty segments.
       length: Number of steps of each example that count, an integer; padding after them is
         unchanged.
 
@@ -87,13 +87,13 @@ def random_permutation(
     cuts: Cuts | None = None,
     length: ArrayLike | None = None,
 ) -> jax.Array:
-    """Puts the segments of a series in random order, all orders equally likely.
+    """Shuffles the segments of a series uniformly.
 
     Args:
       key: PRNG key.
       x: Floating-point array ``[..., time, channels]``.
       segments: Number of segments; 1 is exactly the identity.
-      cuts: Function that chooses where they begin: :func:`even_cuts` by default,
+      cuts: Function that chooses where segments begin: :func:`even_cuts` by default,
         :func:`random_cuts`, or a function like them.
       length: Number of steps of each example that count, an integer; padding after them is
         unchanged.
@@ -130,7 +130,7 @@ def random_permutation(
 
 
 def even_cuts(key: jax.Array, x: jax.Array, segments: int, counted: jax.Array) -> jax.Array:
-    """Cuts into segments of equal length, or of lengths that differ by one, the longer ones first.
+    """Returns cuts into segments whose lengths differ by at most 1, the longer segments first.
 
     Args:
       key: Not read.
@@ -152,7 +152,7 @@ def even_cuts(key: jax.Array, x: jax.Array, segments: int, counted: jax.Array) -
 
 
 def random_cuts(key: jax.Array, x: jax.Array, segments: int, counted: jax.Array) -> jax.Array:
-    """Cuts at random steps, all different, with every choice equally likely.
+    """Draws distinct steps to cut at, uniformly among all choices.
 
     Args:
       key: PRNG key.
@@ -190,7 +190,7 @@ def _even(counted: jax.Array, segments: int) -> jax.Array:
 
 
 def _whole(counted: jax.Array, x: jax.Array) -> jax.Array:
-    """Returns the number of steps that count as integers ``[..., 1]``."""
+    """Casts the numbers of valid steps to int32 and broadcasts them to ``[..., 1]``."""
     counted = jnp.broadcast_to(counted.astype(jnp.int32), (*x.shape[:-2], 1))
     return place_by_example(counted, x)
 
@@ -203,5 +203,5 @@ def _integers(value: jax.Array, name: str, shape: tuple[int, ...], x: jax.Array)
 
 
 def _pick(is_kth: jax.Array, value: jax.Array) -> jax.Array:
-    """Puts the values ``[..., segments]`` of the segments in their new order."""
+    """Permutes values ``[..., segments]`` to the new order of the segments."""
     return jnp.sum(jnp.where(is_kth, value[..., None], 0), axis=-2, dtype=jnp.int32)

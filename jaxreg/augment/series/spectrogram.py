@@ -31,9 +31,9 @@ class SpecPolicy(NamedTuple):
     Attributes:
       warp: Largest number of steps :math:`W` that a point in time moves; traced or not.
       frequency_width: Largest number of channels :math:`F` in a band of frequency; traced or not.
-      frequency_masks: Number of such bands, an integer that shapes the program.
+      frequency_masks: Number of such bands, a static integer.
       time_width: Largest number of steps :math:`T` in a band of time; traced or not.
-      time_masks: Number of such bands, an integer that shapes the program.
+      time_masks: Number of such bands, a static integer.
       time_share: Largest share :math:`p` of a series in one band of time; traced or not.
 
     >>> from jaxreg.augment import series
@@ -63,7 +63,7 @@ def random_spec_augment(
     fill: ArrayLike = 0.0,
     length: ArrayLike | None = None,
 ) -> jax.Array:
-    r"""Warps the time of a spectrogram, and erases bands of frequency and of time.
+    r"""Warps the time axis of a spectrogram, and erases bands of frequency and of time.
 
     .. math::
 
@@ -136,7 +136,7 @@ def random_spec_augment(
 
 
 def _warp(key: jax.Array, x: jax.Array, warp: ArrayLike, counted: jax.Array) -> jax.Array:
-    """Moves a random point of the series at random, and stretches the rest linearly."""
+    """Moves a random step by a random distance, and stretches both sides linearly."""
     if not x.shape[-2]:
         return x
     last = jnp.maximum(counted - 1, 0)
@@ -155,7 +155,7 @@ def _warp(key: jax.Array, x: jax.Array, warp: ArrayLike, counted: jax.Array) -> 
 def _bands(
     key: jax.Array, x: jax.Array, number: int, widest: jax.Array, size: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Draws bands of whole steps or channels; returns their begins and ends, ``[..., number]``."""
+    """Returns the starts and ends ``[..., number]`` of random bands of whole steps or channels."""
     width_key, begin_key = jax.random.split(key)
     shape = (*x.shape[:-2], number, 1)
     widths = _bits.uniform(width_key, shape, like=x)[..., 0].astype(real_dtype(x))
@@ -167,7 +167,7 @@ def _bands(
 
 
 def _within(position: jax.Array, bands: tuple[jax.Array, jax.Array]) -> jax.Array:
-    """Marks the positions ``[..., size]`` in any of the bands."""
+    """Returns booleans ``[..., size]`` that mark the positions inside any of the bands."""
     begins, ends = bands
     begins = begins[..., None]
     ends = ends[..., None]

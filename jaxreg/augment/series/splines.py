@@ -1,4 +1,4 @@
-"""Smooth curves through knots."""
+"""Cubic splines through evenly spaced knots."""
 
 import functools
 
@@ -10,7 +10,7 @@ from jaxreg.augment.series._steps import place_by_example
 
 
 def through(knots: jax.Array, position: jax.Array) -> jax.Array:
-    r"""Reads the cubic spline through evenly spaced knots, SciPy's ``CubicSpline``.
+    r"""Evaluates the cubic spline through evenly spaced knots, as SciPy's ``CubicSpline`` does.
 
     .. math::
 
@@ -47,7 +47,7 @@ def through(knots: jax.Array, position: jax.Array) -> jax.Array:
 
 @functools.cache
 def _slopes(number: int) -> np.ndarray:
-    """Returns the matrix that maps the values at the knots to the slopes there."""
+    """Returns the matrix that maps values at the knots to slopes of the spline at the knots."""
     if number == 1:
         return np.zeros((1, 1))
     if number == 2:

@@ -22,7 +22,7 @@ from jaxreg.augment.series._steps import (
 def random_jitter(
     key: jax.Array, x: jax.Array, *, stddev: ArrayLike, length: ArrayLike | None = None
 ) -> jax.Array:
-    r"""Adds independent normal noise to every step and channel, :func:`noise.gaussian_noise`.
+    r"""Adds independent normal noise to every step and channel of a series.
 
     .. math::
 
@@ -62,7 +62,7 @@ def random_jitter(
 
 
 def scaling(x: jax.Array, *, factor: ArrayLike, length: ArrayLike | None = None) -> jax.Array:
-    r"""Multiplies every channel by a factor.
+    r"""Multiplies every channel of a series by a factor that is constant in time.
 
     .. math::
 
@@ -142,7 +142,7 @@ def random_scaling(
 def magnitude_warp(
     x: jax.Array, *, factors: ArrayLike, length: ArrayLike | None = None
 ) -> jax.Array:
-    r"""Multiplies a series by a smooth curve.
+    r"""Multiplies every channel of a series by a smooth curve in time.
 
     .. math::
 
@@ -199,7 +199,7 @@ def random_magnitude_warp(
     knots: int,
     length: ArrayLike | None = None,
 ) -> jax.Array:
-    r"""Multiplies every channel by a smooth random curve around 1.
+    r"""Multiplies every channel of a series by a smooth random curve around 1.
 
     .. math::
 

@@ -1,4 +1,4 @@
-"""Edits: deleted, inserted and swapped tokens."""
+"""Random deletion, insertion and swaps of tokens."""
 
 import jax
 import jax.numpy as jnp
@@ -33,7 +33,7 @@ def random_deletion(
     where: jax.Array | None = None,
     protected: Ids | None = None,
 ) -> Edited:
-    r"""Deletes tokens and closes the gaps.
+    r"""Deletes random tokens and closes the gaps.
 
     .. math::
 
@@ -101,7 +101,7 @@ def random_insertion(
     where: jax.Array | None = None,
     protected: Ids | None = None,
 ) -> Edited:
-    r"""Inserts neighbors of random tokens at random places.
+    r"""Inserts neighbors (synonyms) of random tokens at random positions.
 
     .. math::
 
@@ -181,14 +181,14 @@ def random_swap(
     where: jax.Array | None = None,
     protected: Ids | None = None,
 ) -> jax.Array:
-    r"""Swaps two random tokens several times.
+    r"""Swaps random pairs of tokens.
 
     .. math::
 
       n = \lfloor p \, l + v \rfloor, \qquad v \sim \mathrm{U}(0, 1)
 
-    times, where :math:`l` is the number of unprotected tokens. Each time all pairs of two different
-    positions are equally likely. EDA rounds :math:`p \, l` down but not to 0.
+    is the number of swaps, and :math:`l` the number of unprotected tokens. For each swap, all pairs
+    of two different positions are equally likely. EDA rounds :math:`p \, l` down but not to 0.
 
     Args:
       key: PRNG key.
@@ -250,13 +250,13 @@ def random_swap(
 
 
 def _rounding(key: jax.Array, tokens: jax.Array) -> jax.Array:
-    """Draws a number from ``(0, 1)`` for each sequence."""
+    """Draws a uniform number in ``(0, 1)`` for each sequence, for stochastic rounding."""
     shape = (*tokens.shape[:-1], 1)
     return _bits.uniform(key, shape, like=tokens).reshape(shape[:-1])
 
 
 def _operations(rate: jax.Array, free: jax.Array, rounding: jax.Array) -> jax.Array:
-    """Rounds the rate times the number of tokens of one sequence without bias."""
+    """Returns the number of edits: rate times tokens, stochastically rounded, so unbiased."""
     exact = rate * count(free).astype(jnp.float32)
     whole = jnp.floor(exact)
     return (whole + (rounding < exact - whole).astype(jnp.float32)).astype(jnp.int32)
@@ -270,7 +270,7 @@ def _insert(
     before: jax.Array,
     number: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-    """Puts the first ``number`` of ``inserted`` before positions of one sequence."""
+    """Inserts ``inserted[:number]`` into a sequence, each id before its position in ``before``."""
     positions = places(tokens)
     beyond = 2 * tokens.size
     keys = jnp.concatenate(

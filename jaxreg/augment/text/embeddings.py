@@ -1,4 +1,4 @@
-"""Embeddings with noise, or averaged with others."""
+"""Augmentation of embeddings: noise and interpolation."""
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +30,7 @@ def embedding_noise(
     where: jax.Array | None = None,
     bits: _bits.Bits | None = None,
 ) -> jax.Array:
-    r"""Adds uniform noise to embeddings, less to longer sequences (NEFTune).
+    r"""Adds uniform noise to embeddings, smaller for longer sequences (NEFTune).
 
     .. math::
 
@@ -85,7 +85,7 @@ def embedding_noise(
 def embedding_interpolation(
     x: jax.Array, other: jax.Array, *, share: ArrayLike, where: jax.Array | None = None
 ) -> jax.Array:
-    r"""Averages embeddings with others, such as their neighbors'.
+    r"""Interpolates between the embeddings ``x`` and ``other``, such as embeddings of synonyms.
 
     .. math::
 
@@ -148,7 +148,7 @@ def random_embedding_interpolation(
     where: jax.Array | None = None,
     bits: _bits.Bits | None = None,
 ) -> jax.Array:
-    r"""Averages embeddings with others by random shares, one for each token.
+    r"""Interpolates between the embeddings ``x`` and ``other``, by a random share for each token.
 
     .. math::
 
@@ -191,7 +191,7 @@ def random_embedding_interpolation(
 
 
 def _as_embeddings(x: jax.Array, where: jax.Array | None) -> jax.Array:
-    """Checks embeddings and their mask, and returns them as a JAX array."""
+    """Checks embeddings and their mask, and returns the embeddings as a JAX array."""
     check_real(x, "x")
     if x.ndim < 2:
         raise ValueError(f"`x` must have the shape [..., length, dim], got {x.shape}.")

@@ -1,4 +1,4 @@
-"""Masked tokens for a model to predict: single ones, or spans."""
+"""Masking of single tokens or spans, for a model to predict."""
 
 import math
 from typing import NamedTuple
@@ -25,7 +25,7 @@ from jaxreg.augment.text.sequences import (
 
 
 class Masked(NamedTuple):
-    """Masked tokens, and labels to predict: the ids of chosen tokens, and -1 elsewhere.
+    """Masked tokens, and labels: the original ids of the chosen tokens, and -1 elsewhere.
 
     The labels have a signed dtype of at least 32 bits. Losses of :mod:`jaxreg.targets` ignore
     labels of -1.
@@ -69,7 +69,7 @@ def token_masking(
     where: jax.Array | None = None,
     protected: Ids | None = None,
 ) -> Masked:
-    r"""Chooses tokens to predict and replaces most of them (BERT).
+    r"""Chooses random tokens to predict and replaces most of them (BERT).
 
     .. math::
 
@@ -132,7 +132,7 @@ def span_masking(
     where: jax.Array | None = None,
     protected: Ids | None = None,
 ) -> Masked:
-    r"""Chooses spans of tokens to predict and replaces most of them (SpanBERT).
+    r"""Chooses random spans of tokens to predict and replaces most of them (SpanBERT).
 
     .. math::
 
@@ -195,7 +195,7 @@ def span_masking(
 
 
 def _spans(free: jax.Array, starts: jax.Array, sizes: jax.Array, rate: jax.Array) -> jax.Array:
-    """Chooses spans until the budget of every sequence is spent."""
+    """Returns a boolean mask of random spans that cover a fraction ``rate`` of the free tokens."""
     counts = count(free, -1).astype(jnp.float32)
     # At the rate 0.15, 20 tokens have a budget of 3, but some roundings of the product exceed 3.
     budget = jnp.ceil(rate * counts - counts * 2.0**-22).astype(jnp.int32)
@@ -220,7 +220,7 @@ def _spans(free: jax.Array, starts: jax.Array, sizes: jax.Array, rate: jax.Array
 
 
 def _span(free: jax.Array, selected: jax.Array, word: jax.Array, size: jax.Array) -> jax.Array:
-    """Returns a span of one sequence that begins at a token not selected yet."""
+    """Returns a boolean mask of a span that begins at a random token not selected yet."""
     fresh = free & ~selected
     start = jnp.argmax(fresh & (rank(fresh) == pick(word, count(fresh)))).astype(jnp.int32)
     ends = rank(~free)
@@ -229,13 +229,13 @@ def _span(free: jax.Array, selected: jax.Array, word: jax.Array, size: jax.Array
 
 
 def _of_run(selected: jax.Array, words: jax.Array) -> jax.Array:
-    """Gives adjacent selected tokens the word of the first of them."""
+    """Gives each run of adjacent selected tokens the random word of the run's first token."""
     first = selected & ~jnp.concatenate([jnp.zeros_like(selected[:1]), selected[:-1]])
     return take(words, jax.lax.cummax(jnp.where(first, places(words), 0)))
 
 
 def _lengths(share: jax.Array, lengths: tuple[ArrayLike, int]) -> jax.Array:
-    """Returns lengths of spans from uniform numbers in ``(0, 1)``."""
+    """Maps uniform numbers to span lengths from a truncated geometric distribution."""
     end, most = lengths
     check_static_integer(most, "lengths")
     if most < 1 or (is_static(end) and not 0 < float(end) < 1):  # pyright: ignore
@@ -255,7 +255,7 @@ def _replace(
     fate: jax.Array,
     replacement: Replacement,
 ) -> Masked:
-    """Replaces the selected tokens; the words in ``fate`` decide how."""
+    """Masks, replaces or keeps each selected token, decided by its random word in ``fate``."""
     masked, random = _check_shares(replacement, tokens)
     ids = _bits.draw(key, tokens.shape, like=tokens) % jnp.uint32(replacement.vocabulary_size)
     is_masked = selected & _bits.below(fate, masked)
@@ -271,7 +271,7 @@ def _with_labels(tokens: jax.Array, selected: jax.Array, y: jax.Array) -> Masked
 
 
 def _check_shares(replacement: Replacement, tokens: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Checks a replacement and returns the shares of masked and of random tokens."""
+    """Checks ``replacement``; returns the fractions of tokens to mask and to replace at random."""
     mask_id, size, masked, random = replacement
     check_id(mask_id, "mask_id", tokens)
     check_static_integer(size, "vocabulary_size")

@@ -1,4 +1,4 @@
-"""Synonyms: tables of neighbor ids, and tokens replaced by their neighbors."""
+"""Synonyms: tables of neighbor ids, and replacement of tokens by their neighbors."""
 
 from collections.abc import Iterable, Mapping
 
@@ -36,7 +36,7 @@ def synonym_replacement(
     where: jax.Array | None = None,
     protected: Ids | None = None,
 ) -> jax.Array:
-    r"""Replaces random tokens by their neighbors.
+    r"""Replaces random tokens by random neighbors (synonyms).
 
     .. math::
 
@@ -89,7 +89,7 @@ def synonym_replacement(
 
 
 def lookup(neighbors: jax.Array, tokens: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Looks up the neighbors ``[..., length, k]`` of all tokens, and marks those that exist."""
+    """Returns the neighbor ids ``[..., length, k]`` of tokens, and a mask of valid neighbors."""
     check_tokens(neighbors, "neighbors")
     if neighbors.ndim != 2:
         raise ValueError(f"`neighbors` must have the shape [vocabulary, k], got {neighbors.shape}.")
@@ -109,7 +109,7 @@ def lookup(neighbors: jax.Array, tokens: jax.Array) -> tuple[jax.Array, jax.Arra
 
 
 def one_of(near: jax.Array, known: jax.Array, words: jax.Array) -> jax.Array:
-    """Picks one of the existing neighbors by a random word, or 0 if there is none."""
+    """Returns a valid neighbor of each token, chosen by a random word, or 0 without neighbors."""
     is_chosen = known & (rank(known, -1) == pick(words, count(known, -1))[..., None])
     return jnp.sum(jnp.where(is_chosen, near, jnp.zeros_like(near)), axis=-1, dtype=near.dtype)
 
@@ -117,7 +117,7 @@ def one_of(near: jax.Array, known: jax.Array, words: jax.Array) -> jax.Array:
 def neighbors_from_dictionary(
     mapping: Mapping[int, Iterable[int]], *, vocabulary_size: int, k: int
 ) -> jax.Array:
-    """Makes a table of neighbors from a dictionary of ids, on the host.
+    """Builds a table of neighbors from a dictionary of synonym ids, on the host.
 
     Args:
       mapping: For some ids, the ids of their synonyms. Repeated ids and the id itself do not count;
@@ -156,7 +156,7 @@ def neighbors_from_dictionary(
 def neighbors_from_embeddings(
     embeddings: jax.Array, *, k: int, excluded: Ids = (), least: ArrayLike = -1.0
 ) -> jax.Array:
-    r"""Makes a table of neighbors from the cosines of embeddings.
+    r"""Builds a table of nearest neighbors by cosine similarity of embeddings.
 
     .. math::
 

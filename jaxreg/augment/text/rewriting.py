@@ -33,7 +33,7 @@ def paraphrase(
     pad_id: ArrayLike,
     where: jax.Array | None = None,
 ) -> Edited:
-    """Replaces some sequences by a function's results.
+    """Replaces random sequences by paraphrases that ``function`` returns.
 
     Args:
       key: PRNG key.
@@ -99,7 +99,7 @@ def back_translation(
     pad_id: ArrayLike,
     where: jax.Array | None = None,
 ) -> Edited:
-    """Translates some sequences into another language and back.
+    """Translates random sequences into another language and back.
 
     Args:
       key: PRNG key.
@@ -157,7 +157,7 @@ def back_translation(
 
 
 def _check_result(result: Any, tokens: jax.Array, name: str) -> tuple[jax.Array, jax.Array]:
-    """Checks a function's tokens and booleans, and places them like ``tokens`` with whole rows."""
+    """Checks the tokens and mask that a function returned, and shards them like ``tokens``."""
     if not isinstance(result, tuple) or len(result) != 2:
         raise TypeError(
             f"`{name}` must return two arrays, tokens and booleans that mark the real ones, got "
@@ -177,7 +177,7 @@ def _check_result(result: Any, tokens: jax.Array, name: str) -> tuple[jax.Array,
 
 
 def _by_row(value: jax.Array, tokens: jax.Array) -> jax.Array:
-    """Gives ``value`` the sharding of ``tokens``, with a whole last axis."""
+    """Reshards ``value`` like ``tokens``, with a last axis that is not split across devices."""
     sharding = explicit_sharding(tokens)
     if sharding is None:
         return value

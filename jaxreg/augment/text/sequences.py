@@ -1,4 +1,4 @@
-"""Sequences of token ids: which tokens are real, which may change, and how they are indexed."""
+"""Helpers for sequences of token ids: masks of real and protected tokens, and indexing."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -17,7 +17,7 @@ Ids = ArrayLike | Sequence[int]
 
 
 class Edited(NamedTuple):
-    """Tokens ``[..., length]``, and booleans of the same shape that mark the real ones.
+    """Edited tokens ``[..., length]``, and a boolean mask of real tokens.
 
     >>> import jax, jax.numpy as jnp
     >>> from jaxreg.augment import text
@@ -32,7 +32,7 @@ class Edited(NamedTuple):
 
 
 class Sequences(NamedTuple):
-    """Whole rows of tokens, and booleans that mark real tokens and those free to change."""
+    """Token ids, and boolean masks of the real tokens and of the tokens that may change."""
 
     tokens: jax.Array
     real: jax.Array
@@ -40,7 +40,7 @@ class Sequences(NamedTuple):
 
 
 def read(tokens: jax.Array, where: jax.Array | None, protected: Ids | None) -> Sequences:
-    """Checks tokens and which of them are real and protected.
+    """Checks tokens and masks; returns the tokens with masks of real and changeable positions.
 
     Raises:
       TypeError: ``tokens`` are not integers, or ``protected`` is neither ids nor booleans.
@@ -69,7 +69,7 @@ def check_tokens(tokens: jax.Array, name: str = "tokens") -> None:
 
 
 def check_id(value: ArrayLike, name: str, tokens: jax.Array) -> None:
-    """Raises unless ``value`` is one id that the dtype of ``tokens`` can hold; arrays pass."""
+    """Raises unless ``value`` is an integer; Python and NumPy ids must fit ``tokens.dtype``."""
     if jnp.ndim(value) != 0 or not jnp.issubdtype(jnp.result_type(value), jnp.integer):
         raise TypeError(f"`{name}` must be one integer, got {value!r}.")
     limits = jnp.iinfo(tokens.dtype)
@@ -81,20 +81,20 @@ def check_id(value: ArrayLike, name: str, tokens: jax.Array) -> None:
 
 
 def clip_rate(rate: ArrayLike, name: str = "rate") -> jax.Array:
-    """Checks a rate and returns it in ``[0, 1]`` as float32."""
+    """Checks a rate and returns it as float32, clipped to ``[0, 1]``."""
     check_rate(rate, name)
     return jnp.clip(jnp.asarray(rate, jnp.float32), 0, 1)
 
 
 def for_rows(function: Callable[..., Any], tokens: jax.Array) -> Callable[..., Any]:
-    """Maps a function of single sequences over the leading axes of ``tokens``."""
+    """Lifts a function of single sequences to the leading axes of ``tokens`` with ``vmap``."""
     for _ in range(tokens.ndim - 1):
         function = jax.vmap(function)
     return function
 
 
 def gather(table: jax.Array, tokens: jax.Array) -> jax.Array:
-    """Looks up the table row of each token; an id out of range gets an arbitrary row."""
+    """Returns the table row of each token; an id out of range gets an arbitrary row."""
     sharding = explicit_sharding(tokens)
     if sharding is not None:
         sharding = NamedSharding(sharding.mesh, PartitionSpec(*sharding.spec, None))
@@ -103,27 +103,27 @@ def gather(table: jax.Array, tokens: jax.Array) -> jax.Array:
 
 
 def pick(words: jax.Array, count: jax.Array) -> jax.Array:
-    """Returns a number in ``[0, count)`` from each random word, and 0 if ``count`` is 0."""
+    """Reduces random words to int32 numbers in ``[0, count)``, or to 0 if ``count`` is 0."""
     return (words % jnp.maximum(count, 1).astype(jnp.uint32)).astype(jnp.int32)
 
 
 def count(flags: jax.Array, axis: int | None = None) -> jax.Array:
-    """Counts flags, as int32."""
+    """Returns the number of true flags as int32."""
     return jnp.sum(flags, axis, dtype=jnp.int32)
 
 
 def rank(flags: jax.Array, axis: int = 0) -> jax.Array:
-    """Counts the flags before each flag, as int32."""
+    """Returns the number of true flags before each true flag, as int32."""
     return jnp.cumsum(flags, axis, dtype=jnp.int32) - 1
 
 
 def places(row: jax.Array) -> jax.Array:
-    """Returns the positions of one sequence, as int32."""
+    """Returns the positions 0, 1, ... of a sequence as int32."""
     return jnp.arange(row.size, dtype=jnp.int32)
 
 
 def in_front(flags: jax.Array) -> jax.Array:
-    """Returns the positions of one sequence, flagged ones first, both groups in order."""
+    """Returns the positions of a sequence, stably sorted with flagged positions first."""
     place = jnp.where(flags, rank(flags), count(flags) + rank(~flags))
     # A stable sort of the flags gives the same result but takes several times as long.
     return (
@@ -134,23 +134,23 @@ def in_front(flags: jax.Array) -> jax.Array:
 
 
 def take(row: jax.Array, positions: jax.Array) -> jax.Array:
-    """Returns elements of one sequence; a position beyond its end reads the last."""
+    """Returns the elements of a sequence at ``positions``, which are clipped to its end."""
     return row.at[positions].get(mode="clip")
 
 
 def settle(
     ids: jax.Array, kept: jax.Array, slots: jax.Array, otherwise: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Puts the kept ids into the first slots of one sequence.
+    """Moves the kept ids of a sequence, in their order, to its first slots.
 
     Args:
       ids: Token ids in their order.
-      kept: Which of them to keep.
-      slots: Which positions of the sequence to fill.
+      kept: Booleans that mark the ids to keep.
+      slots: Booleans that mark the positions to fill.
       otherwise: Ids for all other positions, of the shape of ``slots``.
 
     Returns:
-      The sequence, and which of its positions were filled.
+      The sequence, and booleans that mark the filled positions.
     """
     own = rank(slots)
     filled = slots & (own < count(kept))
@@ -158,7 +158,7 @@ def settle(
 
 
 def _is_protected(tokens: jax.Array, protected: Ids) -> jax.Array:
-    """Marks positions with a protected id, or the protected positions themselves."""
+    """Returns a boolean mask of protected positions."""
     array = jnp.asarray(protected, None if np.size(protected) else jnp.int32)
     if array.dtype == bool:
         check_broadcasts(array, "protected", tokens.shape)
