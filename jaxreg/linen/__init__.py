@@ -1,4 +1,4 @@
-"""Flax Linen forms of the techniques: fields and one call each. The mathematics is in the core."""
+"""Flax Linen modules that wrap the functions of jaxreg."""
 
 from jaxreg.linen.activity import ActivityPenalty, pop_penalties
 from jaxreg.linen.depth import StochasticDepth

@@ -1,4 +1,4 @@
-"""Linen module that penalizes activations, through the collection ``losses``."""
+"""Linen module that penalizes activations and sows the penalty in the collection ``losses``."""
 
 import operator
 from collections.abc import Callable, Mapping
@@ -16,14 +16,14 @@ _COLLECTION = "losses"
 
 
 class ActivityPenalty(nn.Module):
-    """Linen form of :func:`jaxreg.penalties.activity`: passes its input on and sows its penalty.
+    """Linen module for :func:`jaxreg.penalties.activity`; returns its input and sows the penalty.
 
     The penalty is computed only if ``apply`` has ``mutable=["losses"]``: evaluation costs nothing,
     and ``init`` makes no collection. :func:`pop_penalties` takes the sum over a model, in which
     several calls of one module add up. In ``nn.scan`` pass ``variable_axes={"losses": 0}``.
 
     Attributes:
-      penalty: Function of the whole batch, such as :func:`jaxreg.penalties.decorrelation`. With
+      penalty: Scalar function of the batch, such as :func:`jaxreg.penalties.decorrelation`. With
         :func:`jaxreg.penalties.per_example` sums over the batch become means, as in Keras.
       weight: Factor, zero or positive.
 
@@ -48,7 +48,7 @@ class ActivityPenalty(nn.Module):
         super().__post_init__()
 
     def __call__(self, inputs: jax.Array, *, weight: ArrayLike | None = None) -> jax.Array:
-        """Returns ``inputs``.
+        """Returns ``inputs`` unchanged and sows their penalty.
 
         Args:
           inputs: Activations, ``[batch, ...]``.
@@ -64,9 +64,9 @@ class ActivityPenalty(nn.Module):
 
 
 def pop_penalties(variables: Mapping[str, Any]) -> tuple[jax.Array, dict[str, Any]]:
-    """Takes the collection ``losses`` out of variables.
+    """Returns the sum of the collection ``losses``, and the variables without it.
 
-    If it were left in, the penalties of the next step would add up with these.
+    If the collection remained, the next step would add its penalties to these.
 
     Args:
       variables: Updated variables, the second result of ``apply``.

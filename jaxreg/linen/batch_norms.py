@@ -1,4 +1,4 @@
-"""Tells the batch norms of Flax and jaxreg from other modules, and the mode of their calls."""
+"""Detects the batch norms of Flax and jaxreg, and their calls in evaluation."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,7 +11,7 @@ _CALLS = (nn.BatchNorm.__call__, BatchNorm.__call__)
 
 
 def is_batch_norm(module: nn.Module) -> bool:
-    """Tells whether a module is the batch norm of Flax or jaxreg.
+    """Tells whether a module is a batch norm of Flax or jaxreg.
 
     Subclasses that override ``__call__`` are excluded, since their behavior is unknown.
     """
@@ -19,6 +19,6 @@ def is_batch_norm(module: nn.Module) -> bool:
 
 
 def evaluates(module: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
-    """Tells whether a call of a batch norm uses the running statistics."""
+    """Tells whether a batch norm called with these arguments uses its running statistics."""
     given = args[1] if len(args) > 1 else kwargs.get("use_running_average")
     return bool(module.use_running_average if given is None else given)

@@ -12,7 +12,7 @@ from jaxreg.linen.stochastic import RatedWrapper
 
 
 class StochasticDepth(RatedWrapper):
-    """Linen form of :func:`jaxreg.dropout.stochastic_depth`.
+    """Linen module for :func:`jaxreg.dropout.stochastic_depth`.
 
     It adds the layer's result to the layer's input; evaluation is ``full_depth``. A skipped layer
     takes no time, and its variables, such as ``batch_stats``, are unchanged. In training the layer
@@ -65,7 +65,7 @@ class StochasticDepth(RatedWrapper):
 
 
 def _first_and_rest(x: tuple[tuple[Any, ...], dict[str, Any]]) -> tuple[Any, Callable[..., Any]]:
-    """Returns the first input, and a call of a layer with such an input and the other arguments."""
+    """Returns the first input, and a function that calls a layer with a new first input."""
     inputs, options = x
     if not inputs:
         raise TypeError(

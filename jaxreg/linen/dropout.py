@@ -1,4 +1,4 @@
-"""Linen modules that drop parts of activations."""
+"""Linen modules that randomly drop parts of activations."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -13,11 +13,11 @@ from jaxreg.linen.stochastic import Rated, Stochastic
 
 
 class Dropout(Rated, nn.Dropout):
-    """Linen form of :func:`jaxreg.dropout.dropout`.
+    """Linen module for :func:`jaxreg.dropout.dropout`.
 
     Attributes:
       rate: Probability of dropping.
-      broadcast_dims: Axes along which one decision is shared.
+      broadcast_dims: Axes along which the mask is shared.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -42,7 +42,7 @@ class Dropout(Rated, nn.Dropout):
 
 
 class ClassicalDropout(Rated):
-    """Linen form of :func:`jaxreg.dropout.classical_dropout`; evaluation is ``classical_scale``.
+    """Linen module for :func:`jaxreg.dropout.classical_dropout`; evaluation scales by ``1 - rate``.
 
     Attributes:
       rate: Probability of dropping.
@@ -63,7 +63,7 @@ class ClassicalDropout(Rated):
 
 
 class SpatialDropout(Rated):
-    """Linen form of :func:`jaxreg.dropout.spatial_dropout`.
+    """Linen module for :func:`jaxreg.dropout.spatial_dropout`.
 
     Attributes:
       rate: Probability of dropping a channel.
@@ -83,10 +83,10 @@ class SpatialDropout(Rated):
 
 
 class GaussianDropout(Rated):
-    """Linen form of :func:`jaxreg.dropout.gaussian_dropout`.
+    """Linen module for :func:`jaxreg.dropout.gaussian_dropout`.
 
     Attributes:
-      rate: Rate of the dropout with the same variance, below 1.
+      rate: Rate of the dropout whose noise has the same variance, below 1.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -103,7 +103,7 @@ class GaussianDropout(Rated):
 
 
 class AlphaDropout(Rated):
-    """Linen form of :func:`jaxreg.dropout.alpha_dropout`.
+    """Linen module for :func:`jaxreg.dropout.alpha_dropout`.
 
     Attributes:
       rate: Probability of dropping.
@@ -123,7 +123,7 @@ class AlphaDropout(Rated):
 
 
 class FeatureAlphaDropout(Rated):
-    """Linen form of :func:`jaxreg.dropout.feature_alpha_dropout`.
+    """Linen module for :func:`jaxreg.dropout.feature_alpha_dropout`.
 
     Attributes:
       rate: Probability of dropping a channel.
@@ -143,7 +143,7 @@ class FeatureAlphaDropout(Rated):
 
 
 class DropPath(Rated):
-    """Linen form of :func:`jaxreg.dropout.drop_path`, for the branch of a residual block.
+    """Linen module for :func:`jaxreg.dropout.drop_path`, applied to the branch of a residual block.
 
     Write the block as ``x + layer(branch(x))``.
 
@@ -165,13 +165,13 @@ class DropPath(Rated):
 
 
 class DropBlock(Rated):
-    """Linen form of :func:`jaxreg.dropout.drop_block`.
+    """Linen module for :func:`jaxreg.dropout.drop_block`.
 
     Attributes:
       rate: Probability of dropping an element.
       block_size: Length of a block, or lengths along each axis.
       axis: Axes that blocks extend over; by default all but the first and the last.
-      broadcast_dims: Axes along which one decision is shared.
+      broadcast_dims: Axes along which the mask is shared.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -201,11 +201,11 @@ class DropBlock(Rated):
 
 
 class LockedDropout(Rated):
-    """Linen form of :func:`jaxreg.dropout.locked_dropout`.
+    """Linen module for :func:`jaxreg.dropout.locked_dropout`.
 
     Attributes:
       rate: Probability of dropping.
-      time_axis: Axis along which one decision is shared.
+      time_axis: Time axis, along which the mask is shared.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -226,7 +226,7 @@ class LockedDropout(Rated):
 
 
 class EmbeddingDropout(Rated):
-    """Linen form of :func:`jaxreg.dropout.embedding_dropout`; call it on the table.
+    """Linen module for :func:`jaxreg.dropout.embedding_dropout`; the input is the embedding table.
 
     Attributes:
       rate: Probability of dropping a row.
@@ -246,10 +246,10 @@ class EmbeddingDropout(Rated):
 
 
 class PatchDropout(Rated):
-    """Linen form of :func:`jaxreg.dropout.patch_dropout`; evaluation is ``every_patch``.
+    """Linen module for :func:`jaxreg.dropout.patch_dropout`; evaluation keeps all patches.
 
     Attributes:
-      rate: Share of patches to drop, a Python number.
+      rate: Fraction of the patches to drop, a Python number.
       prefix: Number of leading tokens that are always kept, such as a class token.
 
     Example:
@@ -273,7 +273,7 @@ class PatchDropout(Rated):
 
 
 class Zoneout(Rated):
-    """Linen form of :func:`jaxreg.dropout.zoneout`; evaluation is ``zoneout_mean``.
+    """Linen module for :func:`jaxreg.dropout.zoneout`; evaluation applies ``zoneout_mean``.
 
     The input is the pair ``(new, old)``. See :class:`ZoneoutCell` to wrap a recurrent cell.
 
@@ -298,7 +298,7 @@ class Zoneout(Rated):
 
 
 class ConcreteDropout(Stochastic):
-    """Linen form of :func:`jaxreg.dropout.concrete_dropout`, whose rate is learned.
+    """Linen module for :func:`jaxreg.dropout.concrete_dropout`, with a learned rate.
 
     The parameter ``logit`` is the logit of the rate. Add
     :func:`jaxreg.dropout.concrete_dropout_penalty` of this logit and the next layer's kernel to the
@@ -306,7 +306,7 @@ class ConcreteDropout(Stochastic):
 
     Attributes:
       init_rate: Probability of dropping at the start of training, between 0 and 1.
-      temperature: Softness of the decisions; near 0 they are close to 0 and 1.
+      temperature: Softness of the mask; near 0 its values are close to 0 and 1.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -335,7 +335,7 @@ class ConcreteDropout(Stochastic):
         *,
         temperature: ArrayLike | None = None,
     ) -> Any:
-        """Applies the transform.
+        """Returns ``transform(key, inputs)`` in training and ``evaluate(inputs)`` otherwise.
 
         Args:
           inputs: Input.

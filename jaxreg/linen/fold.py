@@ -1,4 +1,4 @@
-"""Folding the batch norms of a Linen model into the layers before them."""
+"""Folds the batch norms of a Linen model into the preceding layers."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
@@ -24,7 +24,7 @@ def fold_batch_norm(
     *inputs: Any,
     norms: Collection[str] | None = None,
 ) -> tuple[Callable[..., Any], dict[str, Any]]:
-    """Folds batch norms into layers by :func:`jaxreg.normalization.fold_batch_norm`.
+    """Folds batch norms into the preceding layers by :func:`jaxreg.normalization.fold_batch_norm`.
 
     It is for a trained model in evaluation. The model is traced once, to check that each norm reads
     the output of a ``Dense``, ``DenseGeneral``, ``Conv`` or ``ConvTranspose`` and that nothing else
@@ -80,7 +80,7 @@ def fold_batch_norm(
 
 
 def _intercept(apply: Callable[..., Any], interceptor: Callable[..., Any]) -> Callable[..., Any]:
-    """Returns ``apply`` with calls of modules that go through an interceptor."""
+    """Returns ``apply`` with all calls of modules routed through an interceptor."""
 
     def run(variables: Mapping[str, Any], *inputs: Any) -> Any:
         with nn.intercept_methods(interceptor):
@@ -90,7 +90,7 @@ def _intercept(apply: Callable[..., Any], interceptor: Callable[..., Any]) -> Ca
 
 
 def _mark(tape: Tape, call: Callable[..., Any], args: Any, kwargs: Any, context: Any) -> Any:
-    """Interceptor that marks layers and norms, and changes no value."""
+    """Intercepts a call to record the layer or norm on ``tape``; the result is unchanged."""
     module: Any = context.module
     if context.method_name != "__call__" or not args:
         return call(*args, **kwargs)
@@ -109,7 +109,7 @@ def _mark(tape: Tape, call: Callable[..., Any], args: Any, kwargs: Any, context:
 
 
 def _output_axes(layer: Any) -> tuple[int, ...]:
-    """Returns the output axes of a layer's kernel; empty if a norm cannot be folded into it."""
+    """Returns the output axes of a layer's kernel, or ``()`` if no norm can be folded into it."""
     if not isinstance(layer, _LAYERS) or type(layer).__call__ not in _CALLS:
         return ()
     if isinstance(layer, nn.DenseGeneral):
@@ -127,7 +127,7 @@ def _skip(
     kwargs: Any,
     context: Any,
 ) -> Any:
-    """Interceptor that gives folded layers a bias and makes folded norms the identity."""
+    """Intercepts a call to add a bias to a folded layer or to skip a folded norm."""
     module: Any = context.module
     if context.method_name != "__call__" or not args:
         return call(*args, **kwargs)
@@ -144,7 +144,7 @@ def _skip(
 
 
 def _fold(variables: Mapping[str, Any], pairs: Mapping[str, str], tape: Tape) -> dict[str, Any]:
-    """Returns variables with new kernels and biases, and without variables of the norms."""
+    """Returns the variables with the folded kernels and biases, and without the folded norms."""
     flat: dict[Any, Any] = traverse_util.flatten_dict(variables, sep="/")
     for norm, layer in pairs.items():
         mean = meta.unbox(flat.pop(f"batch_stats/{norm}/mean"))

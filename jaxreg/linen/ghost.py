@@ -1,4 +1,4 @@
-"""Linen modules of variants of batch norm, with its variable trees."""
+"""Linen modules for variants of batch norm, with the variables of ``BatchNorm``."""
 
 from collections.abc import Callable
 from functools import partial
@@ -17,7 +17,7 @@ Limit = ArrayLike | Callable[[jax.Array], ArrayLike]
 
 
 class GhostBatchNorm(RunningNorm):
-    """Linen form of :func:`jaxreg.normalization.ghost_batch_norm`.
+    """Linen module for :func:`jaxreg.normalization.ghost_batch_norm`.
 
     It has the parameters and statistics of :class:`BatchNorm`, whose checkpoints load under the
     same name. If the checkpoint has an automatic name, pass ``name="BatchNorm_0"``, or replace all
@@ -25,9 +25,9 @@ class GhostBatchNorm(RunningNorm):
     features. The input of ``init`` may have any number of examples.
 
     Attributes:
-      ghost_batch_size: Examples in a ghost batch, a divisor of the batch in training.
+      ghost_batch_size: Number of examples in a ghost batch; must divide the training batch size.
       use_running_average: True in evaluation. Set here or at the call.
-      momentum: Weight of the past in the running statistics, for each ghost batch.
+      momentum: Weight of the old value in the running statistics, for each ghost batch.
       epsilon: Added to the variance.
       dtype: Dtype of the result; by default the promoted dtype of input and parameters.
       param_dtype: Dtype of the parameters.
@@ -36,8 +36,8 @@ class GhostBatchNorm(RunningNorm):
       bias_init: Initializer of the offset.
       scale_init: Initializer of the factor.
       scale_offset: Added to the factor. With 1 and ``scale_init=nn.initializers.zeros`` the factor
-        is learned around one, as in Gemma and Megatron, and decay pulls it to the identity.
-      ddof: 1 keeps torch's running variance, see :func:`jaxreg.normalization.ghost_batch_norm`.
+        is learned around one, as in Gemma and Megatron, and weight decay pulls it to one.
+      ddof: 1 gives an unbiased running variance, see :func:`jaxreg.normalization.ghost_batch_norm`.
       mean_init: Initializer of the running mean, called without a key.
       var_init: Initializer of the running variance, called without a key.
 
@@ -78,7 +78,7 @@ class GhostBatchNorm(RunningNorm):
 
 
 class BatchRenorm(BatchNorm, kw_only=True):
-    """Linen form of :func:`jaxreg.normalization.batch_renorm`.
+    """Linen module for :func:`jaxreg.normalization.batch_renorm`.
 
     It has the parameters, the statistics and all other attributes of :class:`BatchNorm`, whose
     checkpoints load; see :class:`GhostBatchNorm` for automatic names.
@@ -89,8 +89,8 @@ class BatchRenorm(BatchNorm, kw_only=True):
     jnp.where(n < 100_000, 0.0, 5.0)``.
 
     Attributes:
-      r_max: Bound of the change of the deviation, 1 or more, or a schedule.
-      d_max: Bound of the change of the mean, zero or positive, or a schedule.
+      r_max: Upper bound of the correction of the standard deviation, 1 or more, or a schedule.
+      d_max: Upper bound of the correction of the mean, zero or positive, or a schedule.
 
     Example:
       >>> import jax, jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Linen modules that normalize each example by itself, with the variable trees of Flax."""
+"""Linen modules that normalize each example separately, with the variable trees of Flax."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -16,7 +16,7 @@ from jaxreg.linen.normalization import affine_params, feature_shape
 
 
 class ExampleNorm(nn.Module):
-    """Base of the norms of each example by itself.
+    """Base class of the norms that normalize each example separately.
 
     Only the norms annotate fields, since the order of fields is Flax's.
     """
@@ -25,7 +25,7 @@ class ExampleNorm(nn.Module):
 
     @nn.nowrap
     def _function(self, features: int) -> Callable[..., jax.Array]:
-        """Returns the norm of the core with the options that only this norm has.
+        """Returns the function of ``jaxreg.normalization`` with the options of this norm bound.
 
         Args:
           features: Size of the last axis.
@@ -38,7 +38,7 @@ class ExampleNorm(nn.Module):
 
         Args:
           x: Input array.
-          mask: Elements that enter the statistics, ``where`` of :mod:`jaxreg.normalization`.
+          mask: Mask of the elements that enter the statistics; see :mod:`jaxreg.normalization`.
         """
         shape = feature_shape(x, self.feature_axes)
         function = self._function(x.shape[-1])
@@ -56,7 +56,7 @@ class ExampleNorm(nn.Module):
 
 
 class LayerNorm(ExampleNorm):
-    """Linen form of :func:`jaxreg.normalization.layer_norm`.
+    """Linen module for :func:`jaxreg.normalization.layer_norm`.
 
     It has the arguments, defaults and parameters of ``flax.linen.LayerNorm``. Its results agree
     with Flax's wherever those are correct, and are also correct for large means, masks and rows
@@ -71,14 +71,14 @@ class LayerNorm(ExampleNorm):
       bias_init: Initializer of the offset.
       scale_init: Initializer of the factor.
       reduction_axes: Axes that are normalized together.
-      feature_axes: Axes along which the parameters differ.
+      feature_axes: Axes along which the parameters vary.
       axis_name: Mesh axis over which the normalized axes are sharded, inside ``shard_map`` or
         ``pmap``; plain ``jit`` needs none.
-      axis_index_groups: Groups of indices along that axis, each with its own statistics.
+      axis_index_groups: Groups of indices along ``axis_name``, each with its own statistics.
       use_fast_variance: Has no effect: the variance is always accurate.
       force_float32_reductions: Has no effect: statistics are always float32 or wider.
       scale_offset: Added to the factor. With 1 and ``scale_init=nn.initializers.zeros`` the factor
-        is learned around one, as in Gemma and Megatron, and decay pulls it to the identity.
+        is learned around one, as in Gemma and Megatron, and weight decay pulls it to one.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -115,7 +115,7 @@ class LayerNorm(ExampleNorm):
 
 
 class RMSNorm(ExampleNorm):
-    """Linen form of :func:`jaxreg.normalization.rms_norm`.
+    """Linen module for :func:`jaxreg.normalization.rms_norm`.
 
     It has the arguments, defaults and parameters of ``flax.linen.RMSNorm``. Its results agree with
     Flax's wherever those are correct, and are also correct for masks and rows without a selected
@@ -128,14 +128,14 @@ class RMSNorm(ExampleNorm):
       use_scale: Whether a factor is learned.
       scale_init: Initializer of the factor.
       reduction_axes: Axes that are normalized together.
-      feature_axes: Axes along which the factor differs.
+      feature_axes: Axes along which the factor varies.
       axis_name: Mesh axis over which the normalized axes are sharded, inside ``shard_map`` or
         ``pmap``; plain ``jit`` needs none.
-      axis_index_groups: Groups of indices along that axis, each with its own statistics.
+      axis_index_groups: Groups of indices along ``axis_name``, each with its own statistics.
       use_fast_variance: Has no effect: the variance is always accurate.
       force_float32_reductions: Has no effect: statistics are always float32 or wider.
       scale_offset: Added to the factor. With 1 and ``scale_init=nn.initializers.zeros`` the factor
-        is learned around one, as in Gemma and Megatron, and decay pulls it to the identity.
+        is learned around one, as in Gemma and Megatron, and weight decay pulls it to one.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -169,7 +169,7 @@ class RMSNorm(ExampleNorm):
 
 
 class GroupNorm(ExampleNorm):
-    """Linen form of :func:`jaxreg.normalization.group_norm`.
+    """Linen module for :func:`jaxreg.normalization.group_norm`.
 
     It has the arguments, defaults and parameters of ``flax.linen.GroupNorm``. Its results agree
     with Flax's wherever those are correct, and are also correct for large means, any number of
@@ -189,11 +189,11 @@ class GroupNorm(ExampleNorm):
         by default.
       axis_name: Mesh axis over which the normalized axes are sharded, inside ``shard_map`` or
         ``pmap``; plain ``jit`` needs none.
-      axis_index_groups: Groups of indices along that axis, each with its own statistics.
+      axis_index_groups: Groups of indices along ``axis_name``, each with its own statistics.
       use_fast_variance: Has no effect: the variance is always accurate.
       force_float32_reductions: Has no effect: statistics are always float32 or wider.
       scale_offset: Added to the factor. With 1 and ``scale_init=nn.initializers.zeros`` the factor
-        is learned around one, as in Gemma and Megatron, and decay pulls it to the identity.
+        is learned around one, as in Gemma and Megatron, and weight decay pulls it to one.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -227,7 +227,7 @@ class GroupNorm(ExampleNorm):
 
 
 class InstanceNorm(ExampleNorm):
-    """Linen form of :func:`jaxreg.normalization.instance_norm`.
+    """Linen module for :func:`jaxreg.normalization.instance_norm`.
 
     It has the arguments, defaults and parameters of ``flax.linen.InstanceNorm``. Its results agree
     with Flax's wherever those are correct, and are also correct for large means, masks and rows
@@ -244,11 +244,11 @@ class InstanceNorm(ExampleNorm):
       feature_axes: Axes of the channels.
       axis_name: Mesh axis over which the normalized axes are sharded, inside ``shard_map`` or
         ``pmap``; plain ``jit`` needs none.
-      axis_index_groups: Groups of indices along that axis, each with its own statistics.
+      axis_index_groups: Groups of indices along ``axis_name``, each with its own statistics.
       use_fast_variance: Has no effect: the variance is always accurate.
       force_float32_reductions: Has no effect: statistics are always float32 or wider.
       scale_offset: Added to the factor. With 1 and ``scale_init=nn.initializers.zeros`` the factor
-        is learned around one, as in Gemma and Megatron, and decay pulls it to the identity.
+        is learned around one, as in Gemma and Megatron, and weight decay pulls it to one.
 
     Example:
       >>> import jax, jax.numpy as jnp

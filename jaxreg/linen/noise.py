@@ -1,4 +1,4 @@
-"""Linen modules that add noise to activations; ``Perturb`` adds it to weights."""
+"""Linen modules that add noise to activations; for noise on weights, use ``Perturb``."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from jaxreg.linen.stochastic import Rated, Stochastic
 
 
 class GaussianNoise(Stochastic):
-    """Linen form of :func:`jaxreg.noise.gaussian_noise`.
+    """Linen module for :func:`jaxreg.noise.gaussian_noise`.
 
     Attributes:
       stddev: Standard deviation: a number, or an array that broadcasts to the input.
@@ -44,7 +44,7 @@ class GaussianNoise(Stochastic):
         *,
         stddev: ArrayLike | None = None,
     ) -> Any:
-        """Applies the transform.
+        """Returns ``transform(key, inputs)`` in training and ``evaluate(inputs)`` otherwise.
 
         Args:
           inputs: Input.
@@ -60,7 +60,7 @@ class GaussianNoise(Stochastic):
 
 
 class UniformNoise(Stochastic):
-    """Linen form of :func:`jaxreg.noise.uniform_noise`.
+    """Linen module for :func:`jaxreg.noise.uniform_noise`.
 
     Attributes:
       limit: Largest magnitude: a number, or an array that broadcasts to the input.
@@ -93,7 +93,7 @@ class UniformNoise(Stochastic):
         *,
         limit: ArrayLike | None = None,
     ) -> Any:
-        """Applies the transform.
+        """Returns ``transform(key, inputs)`` in training and ``evaluate(inputs)`` otherwise.
 
         Args:
           inputs: Input.
@@ -109,7 +109,7 @@ class UniformNoise(Stochastic):
 
 
 class SaltAndPepper(Rated):
-    """Linen form of :func:`jaxreg.noise.salt_and_pepper`.
+    """Linen module for :func:`jaxreg.noise.salt_and_pepper`.
 
     Attributes:
       rate: Probability of replacing an element.

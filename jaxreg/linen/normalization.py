@@ -1,4 +1,4 @@
-"""Linen modules that normalize, with the variable trees of Flax."""
+"""Linen module for batch norm, with the variable tree of Flax, and helpers for other norms."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -16,7 +16,7 @@ from jaxreg._numerics import mean_dtype, offset_scale, widen
 
 
 class RunningNorm(nn.Module):
-    """Base of the norms with running statistics.
+    """Base class of the norms with running statistics.
 
     Only the norms annotate fields, since the order of fields is Flax's.
     """
@@ -25,7 +25,7 @@ class RunningNorm(nn.Module):
 
     @nn.nowrap
     def _in_training(self) -> Callable[..., tuple[jax.Array, normalization.BatchStats]]:
-        """Returns the norm of the core, a function of input and statistics."""
+        """Returns the normalization in training, a function of input and running statistics."""
         raise NotImplementedError
 
     @nn.compact
@@ -36,12 +36,12 @@ class RunningNorm(nn.Module):
         *,
         mask: jax.Array | None = None,
     ) -> jax.Array:
-        """Normalizes ``x``, and updates the statistics in training.
+        """Normalizes ``x``, and updates the running statistics in training.
 
         Args:
           x: Input array.
           use_running_average: True in evaluation; needed here or in the constructor.
-          mask: Elements that enter the statistics, ``where`` of :mod:`jaxreg.normalization`.
+          mask: Mask of the elements that enter the statistics; see :mod:`jaxreg.normalization`.
 
         Raises:
           ValueError: ``use_running_average`` is given in neither place or in both, or ``mask`` does
@@ -69,7 +69,7 @@ class RunningNorm(nn.Module):
 
 
 class BatchNorm(RunningNorm):
-    """Linen form of :func:`jaxreg.normalization.batch_norm`.
+    """Linen module for :func:`jaxreg.normalization.batch_norm`.
 
     It has the arguments, defaults, parameters (``scale``, ``bias``) and statistics
     (``batch_stats/mean`` and ``var``) of ``flax.linen.BatchNorm``, so that checkpoints load both
@@ -80,7 +80,7 @@ class BatchNorm(RunningNorm):
     Attributes:
       use_running_average: True in evaluation. Set here or at the call.
       axis: Feature axes.
-      momentum: Weight of the past in the running statistics.
+      momentum: Weight of the old value in the running statistics.
       epsilon: Added to the variance.
       dtype: Dtype of the result; by default the promoted dtype of input and parameters.
       param_dtype: Dtype of the parameters.
@@ -91,12 +91,12 @@ class BatchNorm(RunningNorm):
       axis_name: Mesh axis to synchronize over, inside ``shard_map`` or ``pmap``; plain ``jit``
         needs none. Training inside ``shard_map`` requires it; with an empty tuple each device has
         its own statistics.
-      axis_index_groups: Groups of indices along that axis, each with its own statistics.
+      axis_index_groups: Groups of indices along ``axis_name``, each with its own statistics.
       use_fast_variance: Has no effect: the variance is always accurate.
       force_float32_reductions: Has no effect: statistics are always float32 or wider.
       scale_offset: Added to the factor. With 1 and ``scale_init=nn.initializers.zeros`` the factor
-        is learned around one, as in Gemma and Megatron, and decay pulls it to the identity.
-      ddof: 1 keeps torch's running variance, see :func:`jaxreg.normalization.batch_norm`.
+        is learned around one, as in Gemma and Megatron, and weight decay pulls it to one.
+      ddof: 1 gives an unbiased running variance, see :func:`jaxreg.normalization.batch_norm`.
       mean_init: Initializer of the running mean, called without a key.
       var_init: Initializer of the running variance, called without a key.
 
@@ -144,7 +144,7 @@ class BatchNorm(RunningNorm):
 
 
 def affine_params(module: Any, shape: tuple[int, ...]) -> dict[str, jax.Array]:
-    """Makes or reads the parameters ``scale`` and ``bias``, of which a norm may lack either."""
+    """Creates or reads ``scale`` and ``bias``, and returns a dict of those that the norm uses."""
     params = {}
     if module.use_scale:
         params["scale"] = module.param("scale", module.scale_init, shape, module.param_dtype)

@@ -1,4 +1,4 @@
-"""Linen cells that regularize the recurrence of another cell, inside ``nn.RNN`` or by hand."""
+"""Linen cells that wrap and regularize a recurrent cell, in ``nn.RNN`` or a loop of your own."""
 
 from collections.abc import Callable
 from functools import partial
@@ -15,10 +15,10 @@ from jaxreg.linen.stochastic import Parametric, Rated, share_scope
 
 
 class Cell(Parametric, nn.RNNCellBase):
-    """A transform of a cell's step, whose variables keep their paths.
+    """Base class of wrappers of a recurrent cell, whose variables keep their paths.
 
     Attributes:
-      cell: Linen cell.
+      cell: Linen cell to wrap.
     """
 
     cell: nn.RNNCellBase
@@ -28,12 +28,12 @@ class Cell(Parametric, nn.RNNCellBase):
 
     @property
     def keys_differ_by_step(self) -> bool:
-        """True if each time step needs its own key."""
+        """True if each time step needs its own key, False if all steps share a key."""
         raise NotImplementedError
 
     @property
     def split_rngs(self) -> dict[str, bool]:
-        """Argument of ``nn.RNN`` that splits the keys as this cell and its inner cells need."""
+        """Value of ``split_rngs`` to pass to ``nn.RNN``, for this cell and the cells inside it."""
         inside = self.cell.split_rngs if isinstance(self.cell, Cell) else {"params": False}
         name, split = self.rng_collection, self.keys_differ_by_step
         if inside.get(name, split) != split:
@@ -63,7 +63,7 @@ class Cell(Parametric, nn.RNNCellBase):
         deterministic: bool | None = None,  # noqa: FBT001
         rng: jax.Array | None = None,
     ) -> tuple[Any, Any]:
-        """Makes one time step.
+        """Advances the cell by one time step.
 
         Args:
           carry: State of the cell.
@@ -75,7 +75,7 @@ class Cell(Parametric, nn.RNNCellBase):
 
 
 class LockedDropoutCell(Cell):
-    """Drops elements of inputs and hidden state, the same ones at all time steps of a sequence.
+    """Applies dropout to inputs and hidden state, with the same mask at all time steps.
 
     It drops by :func:`jaxreg.dropout.dropout`, with new masks at each call. As in the paper only
     the inputs of the cell's layers are dropped: the cell state of an LSTM and the direct path of a
@@ -155,7 +155,7 @@ class LockedDropoutCell(Cell):
 
 
 class ZoneoutCell(Rated, Cell):
-    """Keeps random elements of the old state, other ones at each time step.
+    """Keeps random elements of the previous state, drawn anew at each time step.
 
     Every floating-point array of the state goes through :func:`jaxreg.dropout.zoneout`, in
     evaluation through ``zoneout_mean``. If the output is an array of the new state, as in Flax's
@@ -198,7 +198,7 @@ class ZoneoutCell(Rated, Cell):
         *,
         rate: ArrayLike | None = None,
     ) -> tuple[Any, Any]:
-        """Makes one time step.
+        """Advances the cell by one time step.
 
         Args:
           carry: State of the cell.
@@ -232,7 +232,7 @@ class ZoneoutCell(Rated, Cell):
 
 
 class _Substitution:
-    """Interceptor that gives the layers of a cell ``new`` in place of the input ``old``.
+    """Interceptor that replaces the input ``old`` of the layers of a cell by ``new``.
 
     Inner cells still get ``old``: they pass the state on to their layers, but it also has direct
     paths in them that must not be dropped.

@@ -1,4 +1,4 @@
-"""Linen modules around a layer whose kernels they reparametrize, with the variables of Flax."""
+"""Linen modules that wrap a layer and reparametrize its kernels, with the variables of Flax."""
 
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
@@ -32,7 +32,7 @@ Change = Callable[[Kernel, jax.Array], jax.Array]
 
 
 class Reparametrized(nn.Module):
-    """Base of wrappers whose layer sees other weights than its parameters, which are unchanged.
+    """Base class of wrappers that call a layer with changed kernels; its parameters are unchanged.
 
     Attributes:
       layer_instance: Linen module to call.
@@ -44,7 +44,7 @@ class Reparametrized(nn.Module):
     def _apply(
         self, find: Find, change: Change, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> Any:
-        """Calls the layer with ``change(kernel, w)`` in place of kernels that ``find`` finds."""
+        """Calls the layer with ``change(kernel, w)`` in place of kernels that ``find`` selects."""
         layer: Any = self.layer_instance
         if self.is_initializing():
             layer(*args, **kwargs)  # Makes the parameters that the wrapper starts from.
@@ -61,12 +61,12 @@ class Reparametrized(nn.Module):
 
     @nn.nowrap
     def _name(self, kernel: Kernel, *end: str) -> str:
-        """Returns the name of a variable of the wrapper, prefixed by the layer's as in Flax."""
+        """Returns the name of a variable of the wrapper, such as ``Dense_0/kernel/scale``."""
         return "/".join(map(str, (self.layer_instance.name, *kernel.path, *end)))
 
 
 class WeightNorm(Reparametrized):
-    """Calls a layer with :func:`jaxreg.reparam.weight_norm` of its kernels, whose scale it learns.
+    """Calls a layer with :func:`jaxreg.reparam.weight_norm` of its kernels, with learned scales.
 
     Every scale starts at the norms of its kernel, so that wrapping does not change the output; in
     Flax it starts at 1. It has the arguments and variables of ``flax.linen.WeightNorm``, and
@@ -150,7 +150,7 @@ class WeightNorm(Reparametrized):
 
 
 class SpectralNorm(Reparametrized):
-    """Calls a layer with :func:`jaxreg.reparam.spectral_norm` of its kernels.
+    """Calls a layer with :func:`jaxreg.reparam.spectral_norm` applied to its kernels.
 
     It has the arguments and variables of ``flax.linen.SpectralNorm``, and checkpoints load both
     ways: the vector ``u`` and the singular value ``sigma`` of each kernel are in ``batch_stats``.
@@ -166,11 +166,11 @@ class SpectralNorm(Reparametrized):
 
     Attributes:
       layer_instance: Linen module to call.
-      n_steps: Power iterations of a call; with none the layer is called with its own weights.
+      n_steps: Number of power iterations per call; with 0 the kernels are not normalized.
       epsilon: Accepted as in Flax. It has no effect: weights of zeros remain zeros without it.
       dtype: Dtype that weights are cast to; by default the dtype of their parameter.
       param_dtype: Dtype of ``u`` and ``sigma``.
-      error_on_non_matrix: Whether to refuse parameters of more than two axes.
+      error_on_non_matrix: Whether to raise for parameters with more than two axes.
       collection_name: Collection of ``u`` and ``sigma``.
       update_stats: True in training. Set here or at the call.
       feature_axes: Output axes of all kernels, or a function of a kernel's names and the kernel.
@@ -204,7 +204,7 @@ class SpectralNorm(Reparametrized):
 
     @nn.compact
     def __call__(self, *args: Any, update_stats: bool | None = None, **kwargs: Any) -> Any:
-        """Calls the layer, and updates the statistics in training.
+        """Calls the layer, and updates ``u`` and ``sigma`` in training.
 
         Args:
           *args: Arguments of the layer.
@@ -259,7 +259,7 @@ class SpectralNorm(Reparametrized):
 
 
 class WeightStandardization(Reparametrized):
-    """Calls a layer with :func:`jaxreg.reparam.weight_standardization` of its kernels.
+    """Calls a layer with :func:`jaxreg.reparam.weight_standardization` applied to its kernels.
 
     Kernels are selected by :func:`jaxreg.masks.kernels`.
 
@@ -317,7 +317,7 @@ class WeightStandardization(Reparametrized):
 
 
 def _passes(variable_filter: Collection[str] | None, path: tuple[Any, ...]) -> bool:
-    """Tells whether Flax's filter selects a parameter."""
+    """Tells whether ``variable_filter`` selects the parameter at a path."""
     if isinstance(variable_filter, str):
         raise TypeError(
             "`variable_filter` must be a collection of strings, got the string "

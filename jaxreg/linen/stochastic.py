@@ -1,4 +1,4 @@
-"""Linen modules that apply a function ``(key, x) -> x`` in training."""
+"""Linen base classes of modules that apply a random function of a key and an input in training."""
 
 import inspect
 from typing import Any, TypeVar
@@ -16,7 +16,7 @@ _HOOKS = ("transform", "evaluate", "is_off")  # Methods that `tabulate` must not
 
 
 class Stochastic(nn.Module, kw_only=True):
-    """Applies ``transform(key, x)`` in training and ``evaluate(x)``, the identity, in evaluation.
+    """Returns ``transform(key, x)`` in training and ``evaluate(x)``, by default ``x``, otherwise.
 
     Subclass it to lift your own function: fields hold its strengths, and ``transform`` calls it.
     The input may be any pytree.
@@ -53,17 +53,17 @@ class Stochastic(nn.Module, kw_only=True):
 
     @nn.nowrap
     def transform(self, key: jax.Array, x: Any) -> Any:
-        """Returns ``x`` changed at random; subclasses define it."""
+        """Returns the output in training, random by ``key``; subclasses must define it."""
         raise NotImplementedError(f"{type(self).__name__} must define `transform(key, x)`.")
 
     @nn.nowrap
     def evaluate(self, x: Any) -> Any:
-        """Returns the output of evaluation: ``x``, unless a subclass overrides this."""
+        """Returns the output in evaluation: ``x`` unless a subclass overrides this."""
         return x
 
     @nn.nowrap
     def is_off(self) -> bool:
-        """Tells whether calls draw nothing and need no key, as with a static strength of zero."""
+        """Tells whether calls in training need no key, as with an untraced strength of zero."""
         return False
 
     def __call__(
@@ -72,7 +72,7 @@ class Stochastic(nn.Module, kw_only=True):
         deterministic: bool | None = None,  # noqa: FBT001
         rng: jax.Array | None = None,
     ) -> Any:
-        """Applies the transform.
+        """Returns ``transform(key, inputs)`` in training and ``evaluate(inputs)`` otherwise.
 
         Args:
           inputs: Input.
@@ -85,7 +85,7 @@ class Stochastic(nn.Module, kw_only=True):
     def _apply(
         self, x: Any, *, deterministic: bool | None, rng: jax.Array | None, **strengths: Any
     ) -> Any:
-        """Makes the call of subclasses that take other arguments, such as strengths."""
+        """Calls ``transform`` or ``evaluate``, with ``strengths`` overriding the attributes."""
         given = {name: value for name, value in strengths.items() if value is not None}
         module = shallow_copy(self, **given) if given else self
         evaluates = nn.merge_param("deterministic", self.deterministic, deterministic)
@@ -98,7 +98,7 @@ class Stochastic(nn.Module, kw_only=True):
 
 
 class Rated(Stochastic):
-    """A transform with a rate. The rate is checked; a static zero needs no key.
+    """Base class of modules with a rate, which need no key if it is an untraced 0.
 
     Attributes:
       rate: Probability of dropping; None if every call gives it.
@@ -116,7 +116,7 @@ class Rated(Stochastic):
 
     @property
     def given_rate(self) -> ArrayLike:
-        """Rate; raises if it is None."""
+        """The rate; raises ``ValueError`` if it is None."""
         return check_given(self.rate, "rate", self)
 
     def __call__(
@@ -127,7 +127,7 @@ class Rated(Stochastic):
         *,
         rate: ArrayLike | None = None,
     ) -> Any:
-        """Applies the transform.
+        """Returns ``transform(key, inputs)`` in training and ``evaluate(inputs)`` otherwise.
 
         Args:
           inputs: Input.
@@ -139,7 +139,7 @@ class Rated(Stochastic):
 
 
 class Parametric(Stochastic):
-    """A transform with parameters, which draws nothing while they are initialized.
+    """Base class of modules with parameters; ``init`` calls them as in evaluation.
 
     Training, evaluation and the layer of Flax thus have the same parameters.
     """
@@ -149,7 +149,7 @@ class Parametric(Stochastic):
 
 
 class Wrapper(Parametric):
-    """A transform of a layer's call, whose variables keep their paths.
+    """Base class of wrappers of a layer, whose variables keep their paths.
 
     ``transform`` and ``evaluate`` get a pair of the positional and the keyword arguments.
 
@@ -168,7 +168,7 @@ class Wrapper(Parametric):
 
 
 class RatedWrapper(Rated, Wrapper):
-    """A wrapper with a rate."""
+    """Base class of wrappers of a layer with a rate."""
 
     def __call__(
         self,
@@ -193,14 +193,14 @@ class RatedWrapper(Rated, Wrapper):
 
 
 def shallow_copy(module: Self, **attributes: Any) -> Self:
-    """Returns a module with other attributes that shares its scope and layers with ``module``."""
+    """Returns a copy with the given attributes that shares the scope and layers of ``module``."""
     copy = object.__new__(type(module))
     vars(copy).update(vars(module), **attributes)
     return copy
 
 
 def share_scope(module: nn.Module, wrapped: nn.Module) -> None:
-    """Gives a wrapper the scope of the module that it wraps, so that no path gets longer."""
+    """Makes a wrapper and its wrapped module share a scope, so that paths stay the same."""
     assert module.scope is not None
     assert wrapped.scope is not None
     if wrapped.scope.parent is module.scope:
@@ -209,7 +209,7 @@ def share_scope(module: nn.Module, wrapped: nn.Module) -> None:
 
 
 def _release_name(scope: Scope, name: str | None) -> None:
-    """Makes the name of a scope inside ``scope`` free again."""
+    """Frees the reserved name of a child scope of ``scope``."""
     # `nn.share_scope` gives up the inner scope but leaves its name reserved. A wrapper of a wrapper
     # has its layer under the same name, `layer`, and would fail. Flax has no public call for it.
     scope.reservations.pop(name, None)  # type: ignore[arg-type]

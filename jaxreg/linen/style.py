@@ -1,4 +1,4 @@
-"""Linen modules of norms within an example."""
+"""Linen modules that normalize each channel of each example."""
 
 import jax
 from flax import linen as nn
@@ -12,7 +12,7 @@ from jaxreg._numerics import widen
 
 
 class AdaptiveInstanceNorm(nn.Module):
-    """Linen form of :func:`jaxreg.normalization.adaptive_instance_norm`; it has no variables.
+    """Linen module for :func:`jaxreg.normalization.adaptive_instance_norm`; it has no variables.
 
     Attributes:
       epsilon: Added to the variance.
@@ -35,13 +35,13 @@ class AdaptiveInstanceNorm(nn.Module):
         *,
         mask: jax.Array | None = None,
     ) -> jax.Array:
-        """Gives ``x`` the statistics of a style.
+        """Normalizes ``x`` to the mean and standard deviation of a style.
 
         Args:
           x: Content, ``[batch, *spatial, channels]``.
           style_mean: Mean of the style, ``[batch, channels]``.
           style_stddev: Standard deviation of the style, ``[batch, channels]``.
-          mask: Elements that enter the statistics, ``where`` of :mod:`jaxreg.normalization`.
+          mask: Mask of the elements that enter the statistics; see :mod:`jaxreg.normalization`.
         """
         check_floating(x, "x")
         check_mask(mask, x, "mask")
@@ -51,12 +51,12 @@ class AdaptiveInstanceNorm(nn.Module):
 
 
 class FilterResponseNorm(nn.Module):
-    """Linen form of :func:`jaxreg.normalization.filter_response_norm`.
+    """Linen module for :func:`jaxreg.normalization.filter_response_norm`.
 
     Parameters are ``scale``, ``bias`` and ``threshold``. The threshold replaces an activation.
 
     Attributes:
-      epsilon: Its magnitude is added to the mean square.
+      epsilon: Its absolute value is added to the mean square.
       dtype: Dtype of the result; by default the promoted dtype of input and parameters.
       param_dtype: Dtype of the parameters.
       use_threshold: Whether a threshold is learned and applied.

@@ -1,4 +1,4 @@
-"""Linen modules whose weights are random in training."""
+"""Linen modules that randomize weights in training."""
 
 from collections.abc import Callable
 from functools import partial
@@ -22,7 +22,7 @@ from jaxreg.linen.stochastic import Parametric, RatedWrapper, Wrapper
 
 
 class DropConnect(RatedWrapper):
-    """Calls a layer with :func:`jaxreg.dropout.drop_connect` on its kernels.
+    """Calls a layer with :func:`jaxreg.dropout.drop_connect` applied to its kernels in training.
 
     Kernels are selected by :func:`jaxreg.masks.kernels`; each draws from its own key. One call
     draws one mask: around ``nn.RNN`` it is the same for all time steps. The layer's variables keep
@@ -59,7 +59,7 @@ class DropConnect(RatedWrapper):
 
 
 class Perturb(Wrapper):
-    """Calls a layer with :func:`jaxreg.noise.perturb` on its parameters.
+    """Calls a layer with :func:`jaxreg.noise.perturb` applied to its parameters in training.
 
     One call draws the noise once: around ``nn.RNN`` it is the same for all time steps. The layer's
     variables keep their paths.
@@ -119,7 +119,7 @@ class Perturb(Wrapper):
 
 
 class VariationalDense(Parametric):
-    """Linen form of :func:`jaxreg.dropout.variational_dense`; evaluation prunes the weights.
+    """Linen module for :func:`jaxreg.dropout.variational_dense`; evaluation prunes the weights.
 
     Parameters are ``kernel``, ``bias`` and ``log_var``. The noise of a weight is ``log_alpha =
     variational_log_alpha(kernel, log_var)``. Sum ``variational_dropout_kl(log_alpha)`` over all
@@ -191,7 +191,7 @@ class VariationalDense(Parametric):
 def _with_params(
     call: Callable[..., Any], change: Callable[[Any], Any], layer: nn.Module, *inputs: Any
 ) -> Any:
-    """Calls a layer that sees ``change(params)``; its other variables are unchanged."""
+    """Calls a layer with ``change(params)`` in place of its parameters."""
     return nn.map_variables(call, "params", change)(layer, *inputs)
 
 

@@ -1,4 +1,4 @@
-"""Flax NNX forms of the techniques: fields and one call each. The mathematics is in the core."""
+"""Flax NNX modules that wrap the functions of jaxreg."""
 
 from jaxreg.nnx.activity import ActivityPenalty, Penalty, with_penalties
 from jaxreg.nnx.depth import StochasticDepth

@@ -1,4 +1,4 @@
-"""Base of the NNX modules, which keeps strengths that are arrays in the state."""
+"""Base class of the NNX modules, which makes strengths that are arrays part of the state."""
 
 import inspect
 import numbers
@@ -15,7 +15,7 @@ Shared = TypeVar("Shared", bound=nnx.Module)
 
 
 class Module(nnx.Module):
-    """Makes strengths data if they are arrays, NumPy scalars or tracers.
+    """Base class that marks strengths as data if they are arrays, NumPy scalars or tracers.
 
     The strengths are the attributes annotated with ``ArrayLike``. A Python number is static, as in
     Flax, until an array takes its place; from then on the attribute is data. Flax itself refuses an
@@ -40,7 +40,7 @@ class Module(nnx.Module):
 
 
 def shallow_copy(module: Shared, **attributes: Any) -> Shared:
-    """Returns a module with other attributes that shares its layers and variables with ``module``.
+    """Returns a copy with the given attributes that shares layers and variables with ``module``.
 
     Nothing is split or cloned: streams that advance, and variables that change, do so in both.
     """
@@ -59,7 +59,7 @@ def _is_array_like(hint: Any) -> bool:
 
 
 def _as_strength(value: Any, old: Any) -> Any:
-    """Marks an array as data; a number in its place gets its dtype, so that nothing recompiles."""
+    """Returns a strength, marked as data if it is an array or replaces a floating-point array."""
     if isinstance(value, np.generic):
         value = np.asarray(value)
     if isinstance(value, numbers.Real) and isinstance(old, jax.Array | np.ndarray):

@@ -1,4 +1,4 @@
-"""NNX module that penalizes activations, through ``nnx.capture``."""
+"""NNX module that penalizes activations and sows the penalty for ``nnx.capture``."""
 
 import operator
 from collections.abc import Callable
@@ -27,14 +27,14 @@ class Penalty(nnx.Intermediate):
 
 @nnx.dataclass(eq=False)
 class ActivityPenalty(Module):
-    """NNX form of :func:`jaxreg.penalties.activity`: passes its input on and sows its penalty.
+    """NNX module for :func:`jaxreg.penalties.activity`; returns its input and sows the penalty.
 
     The penalty is computed only inside :func:`with_penalties` or ``nnx.capture`` of
     :class:`Penalty`: evaluation costs nothing, and the model stores nothing. Several calls of one
     module add up.
 
     Attributes:
-      penalty: Function of the whole batch, such as :func:`jaxreg.penalties.decorrelation`. With
+      penalty: Scalar function of the batch, such as :func:`jaxreg.penalties.decorrelation`. With
         :func:`jaxreg.penalties.per_example` sums over the batch become means, as in Keras.
       weight: Factor, zero or positive.
 
@@ -57,7 +57,7 @@ class ActivityPenalty(Module):
             check_nonnegative(self.weight, "weight")
 
     def __call__(self, inputs: jax.Array, *, weight: ArrayLike | None = None) -> jax.Array:
-        """Returns ``inputs``.
+        """Returns ``inputs`` unchanged and sows their penalty.
 
         Args:
           inputs: Activations, ``[batch, ...]``.
@@ -74,7 +74,7 @@ class ActivityPenalty(Module):
 
 
 def with_penalties(call: Callable[..., Any]) -> Callable[..., tuple[Any, jax.Array]]:
-    """Makes a forward pass return the sum of its penalties beside its output.
+    """Wraps a forward pass to return both its output and the sum of its penalties.
 
     Use it inside the loss function. ``nnx.jit``, ``nnx.remat`` and ``nnx.scan`` may be inside
     ``call`` or around the result.

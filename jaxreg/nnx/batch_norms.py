@@ -1,4 +1,4 @@
-"""Finds the batch norms of a model, and puts classes and modules in the place of others."""
+"""Finds the batch norms of a model, and replaces modules or their classes."""
 
 import functools
 import types
@@ -13,7 +13,7 @@ _CALLS = (nnx.BatchNorm.__call__, BatchNorm.__call__)
 
 
 def is_batch_norm(module: nnx.Module) -> bool:
-    """Tells whether a module is the batch norm of Flax or jaxreg.
+    """Tells whether a module is a batch norm of Flax or jaxreg.
 
     Subclasses that override ``__call__`` are excluded, since their behavior is unknown.
     """
@@ -21,12 +21,12 @@ def is_batch_norm(module: nnx.Module) -> bool:
 
 
 def named_modules(model: nnx.Module) -> dict[str, Any]:
-    """Returns all modules of a model by their paths, such as ``"blocks/0/norm"``."""
+    """Returns a dict from paths, such as ``"blocks/0/norm"``, to the modules of a model."""
     return {"/".join(map(str, path)): module for path, module in nnx.iter_modules(model)}
 
 
 def put_before(module: nnx.Module, mixin: type[nnx.Module]) -> None:
-    """Changes the class of one module in place, to one that inherits from ``mixin`` first.
+    """Changes the class of a module in place to a subclass of ``mixin`` and its current class.
 
     Calls then go to ``mixin``, which reaches the module's own class by ``super()``. NNX has no
     interceptors of calls, as Linen has in ``nn.intercept_methods``.
@@ -43,10 +43,10 @@ def _make_subclass(mixin: type, kind: type) -> type:
 
 
 def replace(model: nnx.Module, new: Mapping[str, nnx.Module]) -> None:
-    """Puts other modules in the place of those with the given paths, wherever they are held.
+    """Replaces the modules at the given paths in every module that holds them.
 
     Raises:
-      ValueError: One of them is not an attribute of a module.
+      ValueError: A module to replace is not an attribute of any module.
     """
     modules = named_modules(model)
     by_id = {id(modules[path]): path for path in new}

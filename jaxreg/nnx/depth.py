@@ -11,7 +11,7 @@ from jaxreg.nnx.stochastic import RatedWrapper
 
 
 class StochasticDepth(RatedWrapper):
-    """NNX form of :func:`jaxreg.dropout.stochastic_depth`.
+    """NNX module for :func:`jaxreg.dropout.stochastic_depth`.
 
     It adds the layer's result to the layer's input; evaluation is ``full_depth``. A skipped layer
     takes no time, and its variables, such as batch statistics, are unchanged. The layer cannot
@@ -64,7 +64,7 @@ class StochasticDepth(RatedWrapper):
 
 
 def _first_and_rest(x: tuple[tuple[Any, ...], dict[str, Any]]) -> tuple[Any, Callable[..., Any]]:
-    """Returns the first input, and a call of a layer with such an input and the other arguments."""
+    """Returns the first input, and a function that calls a layer with a new first input."""
     inputs, options = x
     if not inputs:
         raise TypeError(

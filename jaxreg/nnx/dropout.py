@@ -1,4 +1,4 @@
-"""NNX modules that drop parts of activations."""
+"""NNX modules that randomly drop parts of activations."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -15,11 +15,11 @@ from jaxreg.nnx.stochastic import Rated, Source, Stochastic
 
 @nnx.dataclass(eq=False)
 class Dropout(Rated):
-    """NNX form of :func:`jaxreg.dropout.dropout`.
+    """NNX module for :func:`jaxreg.dropout.dropout`.
 
     Attributes:
       rate: Probability of dropping.
-      broadcast_dims: Axes along which one decision is shared.
+      broadcast_dims: Axes along which the mask is shared.
 
     Example:
       >>> import jax.numpy as jnp
@@ -39,7 +39,7 @@ class Dropout(Rated):
 
 
 class ClassicalDropout(Rated):
-    """NNX form of :func:`jaxreg.dropout.classical_dropout`; evaluation is ``classical_scale``.
+    """NNX module for :func:`jaxreg.dropout.classical_dropout`; evaluation scales by ``1 - rate``.
 
     Attributes:
       rate: Probability of dropping.
@@ -62,7 +62,7 @@ class ClassicalDropout(Rated):
 
 
 class SpatialDropout(Rated):
-    """NNX form of :func:`jaxreg.dropout.spatial_dropout`.
+    """NNX module for :func:`jaxreg.dropout.spatial_dropout`.
 
     Attributes:
       rate: Probability of dropping a channel.
@@ -81,10 +81,10 @@ class SpatialDropout(Rated):
 
 
 class GaussianDropout(Rated):
-    """NNX form of :func:`jaxreg.dropout.gaussian_dropout`.
+    """NNX module for :func:`jaxreg.dropout.gaussian_dropout`.
 
     Attributes:
-      rate: Rate of the dropout with the same variance, below 1.
+      rate: Rate of the dropout whose noise has the same variance, below 1.
 
     Example:
       >>> import jax.numpy as jnp
@@ -100,7 +100,7 @@ class GaussianDropout(Rated):
 
 
 class AlphaDropout(Rated):
-    """NNX form of :func:`jaxreg.dropout.alpha_dropout`.
+    """NNX module for :func:`jaxreg.dropout.alpha_dropout`.
 
     Attributes:
       rate: Probability of dropping.
@@ -119,7 +119,7 @@ class AlphaDropout(Rated):
 
 
 class FeatureAlphaDropout(Rated):
-    """NNX form of :func:`jaxreg.dropout.feature_alpha_dropout`.
+    """NNX module for :func:`jaxreg.dropout.feature_alpha_dropout`.
 
     Attributes:
       rate: Probability of dropping a channel.
@@ -138,7 +138,7 @@ class FeatureAlphaDropout(Rated):
 
 
 class DropPath(Rated):
-    """NNX form of :func:`jaxreg.dropout.drop_path`, for the branch of a residual block.
+    """NNX module for :func:`jaxreg.dropout.drop_path`, applied to the branch of a residual block.
 
     Write the block as ``x + layer(branch(x))``.
 
@@ -160,13 +160,13 @@ class DropPath(Rated):
 
 @nnx.dataclass(eq=False)
 class DropBlock(Rated):
-    """NNX form of :func:`jaxreg.dropout.drop_block`.
+    """NNX module for :func:`jaxreg.dropout.drop_block`.
 
     Attributes:
       rate: Probability of dropping an element.
       block_size: Length of a block, or lengths along each axis.
       axis: Axes that blocks extend over; by default all but the first and the last.
-      broadcast_dims: Axes along which one decision is shared.
+      broadcast_dims: Axes along which the mask is shared.
 
     Example:
       >>> import jax.numpy as jnp
@@ -196,11 +196,11 @@ class DropBlock(Rated):
 
 @nnx.dataclass(eq=False)
 class LockedDropout(Rated):
-    """NNX form of :func:`jaxreg.dropout.locked_dropout`.
+    """NNX module for :func:`jaxreg.dropout.locked_dropout`.
 
     Attributes:
       rate: Probability of dropping.
-      time_axis: Axis along which one decision is shared.
+      time_axis: Time axis, along which the mask is shared.
 
     Example:
       >>> import jax.numpy as jnp
@@ -220,7 +220,7 @@ class LockedDropout(Rated):
 
 
 class EmbeddingDropout(Rated):
-    """NNX form of :func:`jaxreg.dropout.embedding_dropout`; call it on the table.
+    """NNX module for :func:`jaxreg.dropout.embedding_dropout`; the input is the embedding table.
 
     Attributes:
       rate: Probability of dropping a row.
@@ -240,10 +240,10 @@ class EmbeddingDropout(Rated):
 
 @nnx.dataclass(eq=False)
 class PatchDropout(Rated):
-    """NNX form of :func:`jaxreg.dropout.patch_dropout`; evaluation is ``every_patch``.
+    """NNX module for :func:`jaxreg.dropout.patch_dropout`; evaluation keeps all patches.
 
     Attributes:
-      rate: Share of patches to drop, a Python number.
+      rate: Fraction of the patches to drop, a Python number.
       prefix: Number of leading tokens that are always kept, such as a class token.
 
     Example:
@@ -268,7 +268,7 @@ class PatchDropout(Rated):
 
 
 class Zoneout(Rated):
-    """NNX form of :func:`jaxreg.dropout.zoneout`; evaluation is ``zoneout_mean``.
+    """NNX module for :func:`jaxreg.dropout.zoneout`; evaluation applies ``zoneout_mean``.
 
     The input is the pair ``(new, old)``. See :class:`ZoneoutCell` to wrap a recurrent cell.
 
@@ -296,7 +296,7 @@ class Zoneout(Rated):
 
 @nnx.dataclass(eq=False)
 class ConcreteDropout(Stochastic):
-    """NNX form of :func:`jaxreg.dropout.concrete_dropout`, whose rate is learned.
+    """NNX module for :func:`jaxreg.dropout.concrete_dropout`, with a learned rate.
 
     The parameter ``logit`` is the logit of the rate. Add
     :func:`jaxreg.dropout.concrete_dropout_penalty` of this logit and the next layer's kernel to the
@@ -304,7 +304,7 @@ class ConcreteDropout(Stochastic):
 
     Attributes:
       init_rate: Probability of dropping at the start of training, between 0 and 1.
-      temperature: Softness of the decisions; near 0 they are close to 0 and 1.
+      temperature: Softness of the mask; near 0 its values are close to 0 and 1.
 
     Example:
       >>> import jax
@@ -332,7 +332,7 @@ class ConcreteDropout(Stochastic):
         rngs: Source | None = None,
         temperature: ArrayLike | None = None,
     ) -> Any:
-        """Applies the transform.
+        """Returns ``transform(key, inputs)`` in training and ``evaluate(inputs)`` otherwise.
 
         Args:
           inputs: Input.

@@ -1,4 +1,4 @@
-"""Folding the batch norms of an NNX model into the layers before them."""
+"""Folds the batch norms of an NNX model into the preceding layers."""
 
 import operator
 from collections.abc import Callable, Collection
@@ -20,10 +20,10 @@ Model = TypeVar("Model", bound=nnx.Module)
 
 
 class FoldedBatchNorm(nnx.Module):
-    """Identity that replaces a folded batch norm.
+    """Identity module that takes the place of a folded batch norm.
 
     Attributes:
-      dtype: Dtype of the result, the same as the norm's.
+      dtype: Dtype of the result, as in the replaced norm.
       use_running_average: True. Calls raise if it is False, since there is nothing left to train.
     """
 
@@ -38,7 +38,7 @@ class FoldedBatchNorm(nnx.Module):
         *,
         mask: jax.Array | None = None,
     ) -> jax.Array:
-        """Returns ``x`` in the dtype of the norm's result.
+        """Returns ``x``, cast to the dtype that the norm returned.
 
         Args:
           x: Input array.
@@ -57,7 +57,7 @@ class FoldedBatchNorm(nnx.Module):
         return x.astype(self.dtype)
 
     def set_view(self, use_running_average: bool | None = None) -> None:  # noqa: FBT001
-        """Sets the mode; called by ``nnx.view``.
+        """Switches between training and evaluation; called by ``nnx.view``.
 
         Args:
           use_running_average: True in evaluation.
@@ -72,7 +72,7 @@ def fold_batch_norm(
     call: Callable[..., Any] = operator.call,
     norms: Collection[str] | None = None,
 ) -> Model:
-    """Folds batch norms into layers by :func:`jaxreg.normalization.fold_batch_norm`.
+    """Folds batch norms into the preceding layers by :func:`jaxreg.normalization.fold_batch_norm`.
 
     It is for a trained model in evaluation. The model is traced once, to check that each norm reads
     the output of a ``Linear``, ``LinearGeneral``, ``Conv`` or ``ConvTranspose`` and that nothing
@@ -134,7 +134,7 @@ def fold_batch_norm(
 
 
 class _MarkedLayer(nnx.Module):
-    """Mixin that makes a layer mark its kernel and its result in the trace."""
+    """Mixin that makes a layer record its kernel and its result on the tape."""
 
     def __call__(self: Any, x: jax.Array, *args: Any, **kwargs: Any) -> jax.Array:
         y = super().__call__(x, *args, **kwargs)
@@ -142,7 +142,7 @@ class _MarkedLayer(nnx.Module):
 
 
 class _MarkedNorm(nnx.Module):
-    """Mixin that makes a batch norm mark its input in the trace."""
+    """Mixin that makes a batch norm record its input on the tape."""
 
     def __call__(
         self: Any,
@@ -162,7 +162,7 @@ class _MarkedNorm(nnx.Module):
 
 
 def _copy_with_marks(model: Model, tape: Tape) -> Model:
-    """Returns a copy of a model with marks in its trace; all variables keep their paths."""
+    """Returns a copy of a model, with the same paths, that records layers and norms on ``tape``."""
     copy = nnx.clone(model)
     for name, module in named_modules(copy).items():
         axis = _output_axes(module)
@@ -175,7 +175,7 @@ def _copy_with_marks(model: Model, tape: Tape) -> Model:
 
 
 def _output_axes(layer: Any) -> tuple[int, ...]:
-    """Returns the output axes of a layer's kernel; empty if a norm cannot be folded into it."""
+    """Returns the output axes of a layer's kernel, or ``()`` if no norm can be folded into it."""
     if not isinstance(layer, _LAYERS) or type(layer).__call__ not in _CALLS:
         return ()
     if isinstance(layer, nnx.LinearGeneral):
@@ -184,7 +184,7 @@ def _output_axes(layer: Any) -> tuple[int, ...]:
 
 
 def _fold(layer: Any, norm: Any, axis: tuple[int, ...]) -> None:
-    """Gives a layer the kernel and the bias with which it also does the norm's work."""
+    """Changes a layer's kernel and bias in place so that it applies the norm too."""
     params = {name: getattr(norm, name) for name in ("scale", "bias")}
     given = {name: param[...] for name, param in params.items() if param is not None}
     layer.kernel[...], new_bias = normalization.fold_batch_norm(

@@ -1,4 +1,4 @@
-"""NNX modules of variants of batch norm, with its variables."""
+"""NNX modules for variants of batch norm, with the variables of ``BatchNorm``."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -20,16 +20,16 @@ Limit = ArrayLike | Callable[[jax.Array], ArrayLike]
 
 @nnx.dataclass(eq=False)
 class GhostBatchNorm(RunningNorm):
-    """NNX form of :func:`jaxreg.normalization.ghost_batch_norm`.
+    """NNX module for :func:`jaxreg.normalization.ghost_batch_norm`.
 
     It has the variables of :class:`BatchNorm`, whose states load. The last axis holds the features.
 
     Attributes:
       num_features: Size of the feature axis.
-      ghost_batch_size: Examples in a ghost batch, a divisor of the batch in training.
+      ghost_batch_size: Number of examples in a ghost batch; must divide the training batch size.
       use_running_average: True in evaluation. Also set by ``model.eval()``, ``nnx.view`` or at the
         call.
-      momentum: Weight of the past in the running statistics, for each ghost batch.
+      momentum: Weight of the old value in the running statistics, for each ghost batch.
       epsilon: Added to the variance.
       dtype: Dtype of the result; by default the promoted dtype of input and parameters.
       param_dtype: Dtype of the parameters.
@@ -42,8 +42,8 @@ class GhostBatchNorm(RunningNorm):
       scale_metadata: Metadata of the factor's variable.
       stats_metadata: Metadata of the variables of the running statistics.
       scale_offset: Added to the factor. With 1 and ``scale_init=nnx.initializers.zeros`` the factor
-        is learned around one, as in Gemma and Megatron, and decay pulls it to the identity.
-      ddof: 1 keeps torch's running variance, see :func:`jaxreg.normalization.ghost_batch_norm`.
+        is learned around one, as in Gemma and Megatron, and weight decay pulls it to one.
+      ddof: 1 gives an unbiased running variance, see :func:`jaxreg.normalization.ghost_batch_norm`.
 
     Example:
       >>> import jax.numpy as jnp
@@ -97,7 +97,7 @@ class GhostBatchNorm(RunningNorm):
 
 @nnx.dataclass(eq=False)
 class BatchRenorm(BatchNorm):
-    """NNX form of :func:`jaxreg.normalization.batch_renorm`.
+    """NNX module for :func:`jaxreg.normalization.batch_renorm`.
 
     It has the variables and all other attributes of :class:`BatchNorm`, whose states load.
 
@@ -108,8 +108,8 @@ class BatchRenorm(BatchNorm):
     are arrays can be changed without recompilation.
 
     Attributes:
-      r_max: Bound of the change of the deviation, 1 or more, or a schedule.
-      d_max: Bound of the change of the mean, zero or positive, or a schedule.
+      r_max: Upper bound of the correction of the standard deviation, 1 or more, or a schedule.
+      d_max: Upper bound of the correction of the mean, zero or positive, or a schedule.
 
     Example:
       >>> import jax.numpy as jnp
@@ -130,7 +130,7 @@ class BatchRenorm(BatchNorm):
             self.count = nnx.BatchStat(normalization.init_stats(()).mean)
 
     def _limits(self) -> dict[str, Any]:
-        """Returns the limits of this step, and counts the step."""
+        """Returns ``r_max`` and ``d_max`` at this step, and increments the step count."""
         limits = {"r_max": self.r_max, "d_max": self.d_max}
         if any(map(callable, limits.values())):
             count = self.count[...]

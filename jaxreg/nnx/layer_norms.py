@@ -1,4 +1,4 @@
-"""NNX modules that normalize each example by itself, with the variables of Flax."""
+"""NNX modules that normalize each example separately, with the variables of Flax."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +19,7 @@ from jaxreg.nnx.normalization import Norm
 
 
 class ExampleNorm(Norm):
-    """Base of the norms of each example by itself.
+    """Base class of the norms that normalize each example separately.
 
     It is not a dataclass, so that its annotations are not fields: their order is Flax's.
     """
@@ -38,7 +38,7 @@ class ExampleNorm(Norm):
         self._set_params(rngs, scale=(scale_init, scale_metadata), bias=(bias_init, bias_metadata))
 
     def _function(self) -> Callable[..., jax.Array]:
-        """Returns the norm of the core with the options that only this norm has."""
+        """Returns the function of ``jaxreg.normalization`` with the options of this norm bound."""
         raise NotImplementedError
 
     def __call__(self, x: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
@@ -46,7 +46,7 @@ class ExampleNorm(Norm):
 
         Args:
           x: Input array.
-          mask: Elements that enter the statistics, ``where`` of :mod:`jaxreg.normalization`.
+          mask: Mask of the elements that enter the statistics; see :mod:`jaxreg.normalization`.
         """
         check_floating(x, "x")
         check_mask(mask, x, "mask")
@@ -64,7 +64,7 @@ class ExampleNorm(Norm):
 
 @nnx.dataclass(eq=False)
 class LayerNorm(ExampleNorm):
-    """NNX form of :func:`jaxreg.normalization.layer_norm`.
+    """NNX module for :func:`jaxreg.normalization.layer_norm`.
 
     It has the arguments, defaults and variables of ``flax.nnx.LayerNorm``. Its results agree with
     Flax's wherever those are correct, and are also correct for large means, masks and rows without
@@ -80,17 +80,17 @@ class LayerNorm(ExampleNorm):
       bias_init: Initializer of the offset.
       scale_init: Initializer of the factor.
       reduction_axes: Axes that are normalized together.
-      feature_axes: Axes along which the parameters differ.
+      feature_axes: Axes along which the parameters vary.
       axis_name: Mesh axis over which the normalized axes are sharded, inside ``shard_map`` or
         ``pmap``; plain ``jit`` needs none.
-      axis_index_groups: Groups of indices along that axis, each with its own statistics.
+      axis_index_groups: Groups of indices along ``axis_name``, each with its own statistics.
       use_fast_variance: Has no effect: the variance is always accurate.
       promote_dtype: Has no effect: the input is not rounded before it is normalized.
       rngs: Streams of keys for the initializers.
       bias_metadata: Metadata of the offset's variable, such as its sharding.
       scale_metadata: Metadata of the factor's variable.
       scale_offset: Added to the factor. With 1 and ``scale_init=nnx.initializers.zeros`` the factor
-        is learned around one, as in Gemma and Megatron, and decay pulls it to the identity.
+        is learned around one, as in Gemma and Megatron, and weight decay pulls it to one.
 
     Example:
       >>> import jax.numpy as jnp
@@ -132,7 +132,7 @@ class LayerNorm(ExampleNorm):
 
 @nnx.dataclass(eq=False)
 class RMSNorm(ExampleNorm):
-    """NNX form of :func:`jaxreg.normalization.rms_norm`.
+    """NNX module for :func:`jaxreg.normalization.rms_norm`.
 
     It has the arguments, defaults and variables of ``flax.nnx.RMSNorm``. Its results agree with
     Flax's wherever those are correct, and are also correct for masks and rows without a selected
@@ -146,16 +146,16 @@ class RMSNorm(ExampleNorm):
       use_scale: Whether a factor is learned.
       scale_init: Initializer of the factor.
       reduction_axes: Axes that are normalized together.
-      feature_axes: Axes along which the factor differs.
+      feature_axes: Axes along which the factor varies.
       axis_name: Mesh axis over which the normalized axes are sharded, inside ``shard_map`` or
         ``pmap``; plain ``jit`` needs none.
-      axis_index_groups: Groups of indices along that axis, each with its own statistics.
+      axis_index_groups: Groups of indices along ``axis_name``, each with its own statistics.
       use_fast_variance: Has no effect: the variance is always accurate.
       promote_dtype: Has no effect: the input is not rounded before it is normalized.
       rngs: Streams of keys for the initializers.
       scale_metadata: Metadata of the factor's variable, such as its sharding.
       scale_offset: Added to the factor. With 1 and ``scale_init=nnx.initializers.zeros`` the factor
-        is learned around one, as in Gemma and Megatron, and decay pulls it to the identity.
+        is learned around one, as in Gemma and Megatron, and weight decay pulls it to one.
 
     Example:
       >>> import jax.numpy as jnp
@@ -201,8 +201,8 @@ class RMSNorm(ExampleNorm):
 
         Args:
           x: Input array.
-          mask: Elements that enter the statistics, ``where`` of :mod:`jaxreg.normalization`. Flax
-            takes it by position here alone.
+          mask: Mask of the elements that enter the statistics; see :mod:`jaxreg.normalization`.
+            Positional as in Flax, unlike in the other norms.
         """
         return super().__call__(x, mask=mask)
 
@@ -216,7 +216,7 @@ class RMSNorm(ExampleNorm):
 
 @nnx.dataclass(eq=False)
 class GroupNorm(ExampleNorm):
-    """NNX form of :func:`jaxreg.normalization.group_norm`.
+    """NNX module for :func:`jaxreg.normalization.group_norm`.
 
     It has the arguments, defaults and variables of ``flax.nnx.GroupNorm``. Its results agree with
     Flax's wherever those are correct, and are also correct for large means, any number of batch
@@ -237,14 +237,14 @@ class GroupNorm(ExampleNorm):
         by default.
       axis_name: Mesh axis over which the normalized axes are sharded, inside ``shard_map`` or
         ``pmap``; plain ``jit`` needs none.
-      axis_index_groups: Groups of indices along that axis, each with its own statistics.
+      axis_index_groups: Groups of indices along ``axis_name``, each with its own statistics.
       use_fast_variance: Has no effect: the variance is always accurate.
       promote_dtype: Has no effect: the input is not rounded before it is normalized.
       rngs: Streams of keys for the initializers.
       bias_metadata: Metadata of the offset's variable, such as its sharding.
       scale_metadata: Metadata of the factor's variable.
       scale_offset: Added to the factor. With 1 and ``scale_init=nnx.initializers.zeros`` the factor
-        is learned around one, as in Gemma and Megatron, and decay pulls it to the identity.
+        is learned around one, as in Gemma and Megatron, and weight decay pulls it to one.
 
     Example:
       >>> import jax.numpy as jnp
@@ -288,7 +288,7 @@ class GroupNorm(ExampleNorm):
 
 @nnx.dataclass(eq=False)
 class InstanceNorm(ExampleNorm):
-    """NNX form of :func:`jaxreg.normalization.instance_norm`.
+    """NNX module for :func:`jaxreg.normalization.instance_norm`.
 
     It has the arguments, defaults and variables of ``flax.nnx.InstanceNorm``. Its results agree
     with Flax's wherever those are correct, and are also correct for large means, masks and rows
@@ -306,14 +306,14 @@ class InstanceNorm(ExampleNorm):
       feature_axes: Axes of the channels.
       axis_name: Mesh axis over which the normalized axes are sharded, inside ``shard_map`` or
         ``pmap``; plain ``jit`` needs none.
-      axis_index_groups: Groups of indices along that axis, each with its own statistics.
+      axis_index_groups: Groups of indices along ``axis_name``, each with its own statistics.
       use_fast_variance: Has no effect: the variance is always accurate.
       promote_dtype: Has no effect: the input is not rounded before it is normalized.
       rngs: Streams of keys for the initializers.
       bias_metadata: Metadata of the offset's variable, such as its sharding.
       scale_metadata: Metadata of the factor's variable.
       scale_offset: Added to the factor. With 1 and ``scale_init=nnx.initializers.zeros`` the factor
-        is learned around one, as in Gemma and Megatron, and decay pulls it to the identity.
+        is learned around one, as in Gemma and Megatron, and weight decay pulls it to one.
 
     Example:
       >>> import jax.numpy as jnp

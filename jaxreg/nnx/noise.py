@@ -1,4 +1,4 @@
-"""NNX modules that add noise to activations; ``Perturb`` adds it to weights."""
+"""NNX modules that add noise to activations; for noise on weights, use ``Perturb``."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from jaxreg.nnx.stochastic import Rated, Source, Stochastic
 
 @nnx.dataclass(eq=False)
 class GaussianNoise(Stochastic):
-    """NNX form of :func:`jaxreg.noise.gaussian_noise`.
+    """NNX module for :func:`jaxreg.noise.gaussian_noise`.
 
     Attributes:
       stddev: Standard deviation: a number, or an array that broadcasts to the input.
@@ -45,7 +45,7 @@ class GaussianNoise(Stochastic):
         rngs: Source | None = None,
         stddev: ArrayLike | None = None,
     ) -> Any:
-        """Applies the transform.
+        """Returns ``transform(key, inputs)`` in training and ``evaluate(inputs)`` otherwise.
 
         Args:
           inputs: Input.
@@ -62,7 +62,7 @@ class GaussianNoise(Stochastic):
 
 @nnx.dataclass(eq=False)
 class UniformNoise(Stochastic):
-    """NNX form of :func:`jaxreg.noise.uniform_noise`.
+    """NNX module for :func:`jaxreg.noise.uniform_noise`.
 
     Attributes:
       limit: Largest magnitude: a number, or an array that broadcasts to the input.
@@ -94,7 +94,7 @@ class UniformNoise(Stochastic):
         rngs: Source | None = None,
         limit: ArrayLike | None = None,
     ) -> Any:
-        """Applies the transform.
+        """Returns ``transform(key, inputs)`` in training and ``evaluate(inputs)`` otherwise.
 
         Args:
           inputs: Input.
@@ -111,7 +111,7 @@ class UniformNoise(Stochastic):
 
 @nnx.dataclass(eq=False)
 class SaltAndPepper(Rated):
-    """NNX form of :func:`jaxreg.noise.salt_and_pepper`.
+    """NNX module for :func:`jaxreg.noise.salt_and_pepper`.
 
     Attributes:
       rate: Probability of replacing an element.

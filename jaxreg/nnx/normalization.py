@@ -1,4 +1,4 @@
-"""NNX modules that normalize, with the variables of Flax."""
+"""NNX module for batch norm, with the variables of Flax, and base classes of other norms."""
 
 import dataclasses
 import warnings
@@ -20,9 +20,9 @@ from jaxreg.nnx._strengths import Module
 
 
 class Norm(Module):
-    """Base of the norms, which uses the initializers and keeps none of them.
+    """Base class of the norms, which does not store the initializers.
 
-    Norms that are made alike therefore have equal graph definitions.
+    Norms with equal arguments therefore have equal graph definitions.
     """
 
     num_features: int | tuple[int, ...]
@@ -36,7 +36,7 @@ class Norm(Module):
     scale_offset: ArrayLike
 
     def _set_params(self, rngs: nnx.Rngs, **given: tuple[Initializer, Mapping[str, Any]]) -> None:
-        """Makes each given parameter from its initializer and metadata, or sets it to None."""
+        """Initializes each given parameter, or sets it to None if the norm does not use it."""
         features = self.num_features
         shape = (features,) if isinstance(features, int) else tuple(features)
         for name, (init, metadata) in given.items():
@@ -46,13 +46,13 @@ class Norm(Module):
                 setattr(self, name, nnx.Param(value, **metadata))
 
     def _params(self) -> dict[str, jax.Array]:
-        """Returns the arrays of ``scale`` and ``bias``, of which a norm may lack either."""
+        """Returns a dict of the arrays ``scale`` and ``bias``, without any that the norm lacks."""
         params = {name: getattr(self, name, None) for name in ("scale", "bias")}
         return {name: param[...] for name, param in params.items() if param is not None}
 
 
 class RunningNorm(Norm):
-    """Base of the norms with running statistics.
+    """Base class of the norms with running statistics.
 
     It is not a dataclass, so that its annotations are not fields: their order is Flax's.
     """
@@ -61,13 +61,13 @@ class RunningNorm(Norm):
     axis: int | tuple[int, ...] = -1
 
     def _set_stats(self, metadata: Mapping[str, Any]) -> None:
-        """Makes the initial statistics."""
+        """Initializes the running mean and variance."""
         stats = normalization.init_stats(self.num_features)
         self.mean = nnx.BatchStat(stats.mean, **metadata)
         self.var = nnx.BatchStat(stats.var, **metadata)
 
     def _in_training(self) -> Callable[..., tuple[jax.Array, normalization.BatchStats]]:
-        """Returns the norm of the core, a function of input and statistics."""
+        """Returns the normalization in training, a function of input and running statistics."""
         raise NotImplementedError
 
     def __call__(
@@ -77,12 +77,12 @@ class RunningNorm(Norm):
         *,
         mask: jax.Array | None = None,
     ) -> jax.Array:
-        """Normalizes ``x``, and updates the statistics in training.
+        """Normalizes ``x``, and updates the running statistics in training.
 
         Args:
           x: Input array.
           use_running_average: Overrides the attribute.
-          mask: Elements that enter the statistics, ``where`` of :mod:`jaxreg.normalization`.
+          mask: Mask of the elements that enter the statistics; see :mod:`jaxreg.normalization`.
 
         Raises:
           ValueError: ``use_running_average`` is None in both places, or ``mask`` does not broadcast
@@ -103,7 +103,7 @@ class RunningNorm(Norm):
         return y.astype(canonicalize_dtype(x, *params.values(), dtype=self.dtype))
 
     def set_view(self, use_running_average: bool | None = None) -> None:  # noqa: FBT001
-        """Sets the mode; called by ``nnx.view``.
+        """Switches between training and evaluation; called by ``nnx.view``.
 
         Args:
           use_running_average: True in evaluation.
@@ -114,7 +114,7 @@ class RunningNorm(Norm):
 
 @nnx.dataclass(eq=False)
 class BatchNorm(RunningNorm):
-    """NNX form of :func:`jaxreg.normalization.batch_norm`.
+    """NNX module for :func:`jaxreg.normalization.batch_norm`.
 
     It has the arguments, defaults and variables (``scale``, ``bias``, ``mean``, ``var``) of
     ``flax.nnx.BatchNorm``, so that checkpoints load both ways. Its results agree with Flax's
@@ -127,7 +127,7 @@ class BatchNorm(RunningNorm):
       use_running_average: True in evaluation. Also set by ``model.eval()``, ``nnx.view`` or at the
         call. If it is None, each call must set it.
       axis: Feature axes.
-      momentum: Weight of the past in the running statistics.
+      momentum: Weight of the old value in the running statistics.
       epsilon: Added to the variance.
       dtype: Dtype of the result; by default the promoted dtype of input and parameters.
       param_dtype: Dtype of the parameters.
@@ -138,7 +138,7 @@ class BatchNorm(RunningNorm):
       axis_name: Mesh axis to synchronize over, inside ``shard_map`` or ``pmap``; plain ``jit``
         needs none. Training inside ``shard_map`` requires it; with an empty tuple each device has
         its own statistics.
-      axis_index_groups: Groups of indices along that axis, each with its own statistics.
+      axis_index_groups: Groups of indices along ``axis_name``, each with its own statistics.
       use_fast_variance: Has no effect: the variance is always accurate.
       promote_dtype: Has no effect: the input is not rounded before it is normalized.
       rngs: Streams of keys for the initializers.
@@ -146,8 +146,8 @@ class BatchNorm(RunningNorm):
       scale_metadata: Metadata of the factor's variable.
       stats_metadata: Metadata of the variables of the running statistics.
       scale_offset: Added to the factor. With 1 and ``scale_init=nnx.initializers.zeros`` the factor
-        is learned around one, as in Gemma and Megatron, and decay pulls it to the identity.
-      ddof: 1 keeps torch's running variance, see :func:`jaxreg.normalization.batch_norm`.
+        is learned around one, as in Gemma and Megatron, and weight decay pulls it to one.
+      ddof: 1 gives an unbiased running variance, see :func:`jaxreg.normalization.batch_norm`.
 
     Example:
       >>> import jax.numpy as jnp
@@ -210,7 +210,7 @@ class BatchNorm(RunningNorm):
 
 
 def evaluates(norm: Any, use_running_average: bool | None) -> bool:  # noqa: FBT001
-    """Tells whether a call of a batch norm with this argument uses the running statistics.
+    """Tells whether a batch norm called with this argument uses its running statistics.
 
     Raises:
       ValueError: ``use_running_average`` is None at the call and in the norm.
@@ -225,7 +225,7 @@ def evaluates(norm: Any, use_running_average: bool | None) -> bool:  # noqa: FBT
 
 
 def store(variable: nnx.Variable[Any], value: jax.Array) -> None:
-    """Gives a variable a new value, in the dtype of ``value`` if the variable can take it."""
+    """Stores a value in a variable, which takes the dtype of ``value`` unless it is a reference."""
     value = stop_derivatives(value)
     old = variable[...].dtype
     if value.dtype == old:

@@ -1,4 +1,4 @@
-"""NNX cells that regularize the recurrence of another cell, inside ``nnx.RNN`` or by hand."""
+"""NNX cells that wrap and regularize a recurrent cell, in ``nnx.RNN`` or a loop of your own."""
 
 from collections.abc import Callable
 from functools import partial
@@ -16,10 +16,10 @@ from jaxreg.nnx.stochastic import Rated, Source, Stochastic
 
 @nnx.dataclass(eq=False)
 class Cell(Stochastic, nnx.RNNCellBase):
-    """A transform of a cell's step.
+    """Base class of wrappers of a recurrent cell.
 
     Attributes:
-      cell: NNX cell.
+      cell: NNX cell to wrap.
     """
 
     cell: nnx.RNNCellBase
@@ -30,7 +30,7 @@ class Cell(Stochastic, nnx.RNNCellBase):
         rngs: nnx.Rngs | nnx.RngStream | None = None,
         carry_init: nnx.Initializer | None = None,
     ) -> Any:
-        """Returns the carry of the first time step.
+        """Returns the initial carry.
 
         Args:
           input_shape: Shape of the input of one time step.
@@ -48,11 +48,11 @@ class Cell(Stochastic, nnx.RNNCellBase):
 
 
 class LockedCarry(NamedTuple):
-    """Carry of a :class:`LockedDropoutCell`.
+    """Carry of a :class:`LockedDropoutCell`: the carry of its cell and the keys of its masks.
 
     Attributes:
-      cell: Carry of the cell inside.
-      keys: Keys of the masks of inputs and of states, one for each example; none in evaluation.
+      cell: Carry of the wrapped cell.
+      keys: Keys of the input and state masks, one per example; None in evaluation.
     """
 
     cell: Any
@@ -61,7 +61,7 @@ class LockedCarry(NamedTuple):
 
 @nnx.dataclass(eq=False)
 class LockedDropoutCell(Cell):
-    """Drops elements of inputs and hidden state, the same ones at all time steps of a sequence.
+    """Applies dropout to inputs and hidden state, with the same mask at all time steps.
 
     It drops by :func:`jaxreg.dropout.dropout`, with new masks at each call and a key for each
     example. As in the paper only the inputs of the cell's layers are dropped: the cell state of an
@@ -123,7 +123,7 @@ class LockedDropoutCell(Cell):
     def __call__(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, carry: LockedCarry, inputs: jax.Array
     ) -> tuple[LockedCarry, Any]:
-        """Makes one time step.
+        """Advances the cell by one time step.
 
         Args:
           carry: Result of ``initialize_carry`` or carry of the previous step.
@@ -171,7 +171,7 @@ class LockedDropoutCell(Cell):
         return result
 
     def _keys(self, examples: tuple[int, ...]) -> jax.Array:
-        """Returns a key for each example, so that keys follow their examples in any carry."""
+        """Returns an array of new keys of the shape ``examples``, one per example."""
         return nnx.RngStream(self.make_key(), tag=self.rng_collection).split(examples).key[...]
 
     def _drop(self, keys: jax.Array, x: jax.Array, rate: ArrayLike) -> jax.Array:
@@ -183,7 +183,7 @@ class LockedDropoutCell(Cell):
 
 @nnx.dataclass(eq=False)
 class ZoneoutCell(Rated, Cell):
-    """Keeps random elements of the old state, other ones at each time step.
+    """Keeps random elements of the previous state, drawn anew at each time step.
 
     Every floating-point array of the state goes through :func:`jaxreg.dropout.zoneout`, in
     evaluation through ``zoneout_mean``. If the output is an array of the new state, as in Flax's
@@ -219,7 +219,7 @@ class ZoneoutCell(Rated, Cell):
         rngs: Source | None = None,
         rate: ArrayLike | None = None,
     ) -> tuple[Any, Any]:
-        """Makes one time step.
+        """Advances the cell by one time step.
 
         Args:
           carry: State of the cell.
@@ -252,7 +252,7 @@ class ZoneoutCell(Rated, Cell):
 
 
 class _Reader(nnx.Module):
-    """Calls a layer with ``substitute(x)`` in place of each input ``x``."""
+    """Wraps a layer to apply ``substitute`` to each of its positional inputs."""
 
     def __init__(self, layer: Callable[..., Any], substitute: Callable[[Any], Any]) -> None:
         self.layer = layer
@@ -263,10 +263,10 @@ class _Reader(nnx.Module):
 
 
 def _with_readers(cell: nnx.RNNCellBase, substitute: Callable[[Any], Any]) -> nnx.RNNCellBase:
-    """Returns a cell that shares all variables, and whose layers are behind readers.
+    """Returns a copy of a cell that shares its variables, with each layer in a ``_Reader``.
 
-    Inner cells are not behind readers, but their layers are: the state also has direct paths in
-    them that must not be dropped.
+    Inner cells are not wrapped, but their layers are: the state also has direct paths in inner
+    cells that must not be dropped.
     """
     copy = nnx.clone(cell, variables=False)
     for name, child in list(vars(copy).items()):

@@ -1,4 +1,4 @@
-"""NNX modules around a layer whose kernels they reparametrize, with the variables of Flax."""
+"""NNX modules that wrap a layer and reparametrize its kernels, with the variables of Flax."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -37,10 +37,10 @@ NO_METADATA: Mapping[str, Any] = MappingProxyType({})
 
 @nnx.dataclass(eq=False)
 class Reparametrized(Module):
-    """Base of wrappers whose layer sees other weights than its parameters, which are unchanged.
+    """Base class of wrappers that call a layer with changed kernels; its parameters are unchanged.
 
-    The constructor selects the weights. It does not store the filters and functions that it selects
-    by, so that modules that are built alike are equal.
+    The constructor selects the kernels. It does not store the filters and functions that select
+    them, so that modules with equal arguments are equal.
 
     Attributes:
       layer_instance: NNX module to call.
@@ -55,7 +55,7 @@ class Reparametrized(Module):
         feature_axes: FeatureAxes,
         stacked: Mask,
     ) -> dict[Kernel, jax.Array]:
-        """Stores which parameters are reparametrized; returns their values."""
+        """Stores the selected kernels in ``self.kernels``, and returns their values."""
         params = nnx.state(self.layer_instance, nnx.Param)
         variables = dict(nnx.to_flat_state(params))
         passes = nnx.filterlib.to_predicate(variable_filter)
@@ -74,14 +74,14 @@ class Reparametrized(Module):
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any],
     ) -> Any:
-        """Calls the layer with ``change(kernel, w)`` in place of its kernels."""
+        """Calls the layer with ``change(kernel, w)`` in place of each selected kernel."""
         changed = partial(change_kernels, change, kernels=self.kernels)
         return with_params(self.layer_instance, changed)(*args, **kwargs)
 
 
 @nnx.dataclass(eq=False)
 class WeightNorm(Reparametrized):
-    """Calls a layer with :func:`jaxreg.reparam.weight_norm` of its kernels, whose scale it learns.
+    """Calls a layer with :func:`jaxreg.reparam.weight_norm` of its kernels, with learned scales.
 
     Every scale starts at the norms of its kernel, so that wrapping does not change the output; in
     Flax it starts at 1. It has the arguments and variables of ``flax.nnx.WeightNorm``, and
@@ -177,7 +177,7 @@ class WeightNorm(Reparametrized):
 
 @nnx.dataclass(eq=False)
 class SpectralNorm(Reparametrized):
-    """Calls a layer with :func:`jaxreg.reparam.spectral_norm` of its kernels.
+    """Calls a layer with :func:`jaxreg.reparam.spectral_norm` applied to its kernels.
 
     It has the arguments and variables of ``flax.nnx.SpectralNorm``, and checkpoints load both ways:
     the vector ``u`` and the singular value ``sigma`` of each kernel are ``nnx.BatchStat`` by its
@@ -193,11 +193,11 @@ class SpectralNorm(Reparametrized):
 
     Attributes:
       layer_instance: NNX module to call.
-      n_steps: Power iterations of a call; with none the layer is called with its own weights.
+      n_steps: Number of power iterations per call; with 0 the kernels are not normalized.
       epsilon: Accepted as in Flax. It has no effect: weights of zeros remain zeros without it.
       dtype: Dtype that weights are cast to; by default the dtype of their parameter.
       param_dtype: Dtype of ``u`` and ``sigma``.
-      error_on_non_matrix: Whether to refuse parameters of more than two axes.
+      error_on_non_matrix: Whether to raise for parameters with more than two axes.
       update_stats: True in training. Also set at the call, or by ``model.eval()`` and ``nnx.view``,
         which set its opposite ``use_running_average``.
       rngs: Streams of keys for the first vectors.
@@ -266,7 +266,7 @@ class SpectralNorm(Reparametrized):
         *args: Any,
         **kwargs: Any,
     ) -> Any:
-        """Calls the layer, and updates the statistics in training.
+        """Calls the layer, and updates ``u`` and ``sigma`` in training.
 
         Args:
           x: First argument of the layer.
@@ -302,7 +302,7 @@ class SpectralNorm(Reparametrized):
         return result if self.dtype is None else result.astype(self.dtype)
 
     def set_view(self, use_running_average: bool | None = None) -> None:  # noqa: FBT001
-        """Sets the mode; called by ``nnx.view``.
+        """Switches between training and evaluation; called by ``nnx.view``.
 
         Args:
           use_running_average: True in evaluation.
@@ -313,7 +313,7 @@ class SpectralNorm(Reparametrized):
 
 @nnx.dataclass(eq=False)
 class WeightStandardization(Reparametrized):
-    """Calls a layer with :func:`jaxreg.reparam.weight_standardization` of its kernels.
+    """Calls a layer with :func:`jaxreg.reparam.weight_standardization` applied to its kernels.
 
     Kernels are selected by :func:`jaxreg.masks.kernels`.
 
@@ -371,5 +371,5 @@ class WeightStandardization(Reparametrized):
 
 
 def _values(params: nnx.State) -> nnx.State:
-    """Returns the arrays of variables, read from references and hijax types too."""
+    """Returns the state with each variable replaced by its array, also for references and hijax."""
     return jax.tree.map(lambda v: v.get_value(), params, is_leaf=lambda v: hasattr(v, "get_value"))

@@ -1,4 +1,4 @@
-"""NNX modules that apply a function ``(key, x) -> x`` in training."""
+"""NNX base classes of modules that apply a random function of a key and an input in training."""
 
 import dataclasses
 import functools
@@ -20,7 +20,7 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 class _Hidden:
-    """Method that ``nnx.tabulate`` does not find, so that it does not list or compile it alone."""
+    """Method hidden from ``nnx.tabulate``, which would list and compile it separately."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.function = function
@@ -34,13 +34,13 @@ class _Hidden:
 
 
 def hide(method: Method) -> Method:
-    """Hides a method from ``nnx.tabulate``."""
+    """Returns the method, hidden from ``nnx.tabulate``."""
     return _Hidden(method)  # pyright: ignore[reportReturnType]
 
 
 @nnx.dataclass(eq=False)
 class Stochastic(Module):
-    """Applies ``transform(key, x)`` in training and ``evaluate(x)``, the identity, in evaluation.
+    """Returns ``transform(key, x)`` in training and ``evaluate(x)``, by default ``x``, otherwise.
 
     Subclass it to lift your own function: fields hold its strengths, and ``transform`` calls it.
     The input may be any pytree. Under ``nnx.jit`` every call draws anew. Plain ``jax.jit`` of a
@@ -88,23 +88,23 @@ class Stochastic(Module):
 
     @hide
     def transform(self, key: jax.Array, x: Any) -> Any:
-        """Returns ``x`` changed at random; subclasses define it."""
+        """Returns the output in training, random by ``key``; subclasses must define it."""
         raise NotImplementedError(f"{type(self).__name__} must define `transform(key, x)`.")
 
     @hide
     def evaluate(self, x: Any) -> Any:
-        """Returns the output of evaluation: ``x``, unless a subclass overrides this."""
+        """Returns the output in evaluation: ``x`` unless a subclass overrides this."""
         return x
 
     @hide
     def is_off(self) -> bool:
-        """Tells whether calls draw nothing and need no key, as with a static strength of zero."""
+        """Tells whether calls in training need no key, as with an untraced strength of zero."""
         return False
 
     def __call__(
         self, inputs: Any, *, deterministic: bool | None = None, rngs: Source | None = None
     ) -> Any:
-        """Applies the transform.
+        """Returns ``transform(key, inputs)`` in training and ``evaluate(inputs)`` otherwise.
 
         Args:
           inputs: Input.
@@ -116,7 +116,7 @@ class Stochastic(Module):
     def _apply(
         self, x: Any, *, deterministic: bool | None, rngs: Source | None, **strengths: Any
     ) -> Any:
-        """Makes the call of subclasses that take other arguments, such as strengths."""
+        """Calls ``transform`` or ``evaluate``, with ``strengths`` overriding the attributes."""
         given = {name: value for name, value in strengths.items() if value is not None}
         module = shallow_copy(self, **given) if given else self
         if self._evaluates(deterministic) or module.is_off():
@@ -124,7 +124,7 @@ class Stochastic(Module):
         return module.transform(self.make_key(rngs), x)
 
     def _evaluates(self, deterministic: bool | None = None) -> bool:  # noqa: FBT001
-        """Tells whether a call with this argument evaluates."""
+        """Tells whether a call with this ``deterministic`` is in evaluation mode."""
         evaluates = self.deterministic if deterministic is None else deterministic
         if evaluates is None:
             raise ValueError(
@@ -136,7 +136,7 @@ class Stochastic(Module):
 
     @hide
     def make_key(self, rngs: Source | None = None) -> jax.Array:
-        """Returns the next key.
+        """Returns the next key, distinct on each device along ``axis_name``.
 
         Args:
           rngs: Key, stream or streams to use in place of the module's own.
@@ -156,7 +156,7 @@ class Stochastic(Module):
         return key if self.axis_name is None else dropout.fold_in_axis(key, self.axis_name)
 
     def set_view(self, deterministic: bool | None = None) -> None:  # noqa: FBT001
-        """Sets the mode; called by ``nnx.view``.
+        """Switches between training and evaluation; called by ``nnx.view``.
 
         Args:
           deterministic: True in evaluation.
@@ -176,7 +176,7 @@ class Stochastic(Module):
 
 @nnx.dataclass(eq=False)
 class Rated(Stochastic):
-    """A transform with a rate. The rate is checked; a static zero needs no key.
+    """Base class of modules with a rate, which need no key if it is an untraced 0.
 
     Attributes:
       rate: Probability of dropping; None if every call gives it.
@@ -191,7 +191,7 @@ class Rated(Stochastic):
 
     @property
     def given_rate(self) -> ArrayLike:
-        """Rate; raises if it is None."""
+        """The rate; raises ``ValueError`` if it is None."""
         return check_given(self.rate, "rate", self)
 
     def is_off(self) -> bool:
@@ -205,7 +205,7 @@ class Rated(Stochastic):
         rngs: Source | None = None,
         rate: ArrayLike | None = None,
     ) -> Any:
-        """Applies the transform.
+        """Returns ``transform(key, inputs)`` in training and ``evaluate(inputs)`` otherwise.
 
         Args:
           inputs: Input.
@@ -218,7 +218,7 @@ class Rated(Stochastic):
 
 @nnx.dataclass(eq=False)
 class Wrapper(Stochastic):
-    """A transform of a layer's call.
+    """Base class of wrappers of a layer.
 
     ``transform`` and ``evaluate`` get a pair of the positional and the keyword arguments.
 
@@ -235,7 +235,7 @@ class Wrapper(Stochastic):
 
 @nnx.dataclass(eq=False)
 class RatedWrapper(Rated, Wrapper):
-    """A wrapper with a rate."""
+    """Base class of wrappers of a layer with a rate."""
 
     def __call__(
         self,
@@ -258,7 +258,7 @@ class RatedWrapper(Rated, Wrapper):
 
 
 def check_streams(module: nnx.Module, rngs: nnx.Rngs | nnx.RngStream | None) -> nnx.Rngs:
-    """Returns ``rngs``; raises if they are not streams for the initializers of ``module``."""
+    """Returns ``rngs``; raises ``TypeError`` unless they are ``nnx.Rngs``."""
     if isinstance(rngs, nnx.Rngs):
         return rngs
     raise TypeError(

@@ -1,4 +1,4 @@
-"""NNX modules of norms within an example."""
+"""NNX modules that normalize each channel of each example."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ from jaxreg.nnx._strengths import Module
 
 @nnx.dataclass(eq=False)
 class AdaptiveInstanceNorm(Module):
-    """NNX form of :func:`jaxreg.normalization.adaptive_instance_norm`; it has no variables.
+    """NNX module for :func:`jaxreg.normalization.adaptive_instance_norm`; it has no variables.
 
     Attributes:
       epsilon: Added to the variance.
@@ -43,13 +43,13 @@ class AdaptiveInstanceNorm(Module):
         *,
         mask: jax.Array | None = None,
     ) -> jax.Array:
-        """Gives ``x`` the statistics of a style.
+        """Normalizes ``x`` to the mean and standard deviation of a style.
 
         Args:
           x: Content, ``[batch, *spatial, channels]``.
           style_mean: Mean of the style, ``[batch, channels]``.
           style_stddev: Standard deviation of the style, ``[batch, channels]``.
-          mask: Elements that enter the statistics, ``where`` of :mod:`jaxreg.normalization`.
+          mask: Mask of the elements that enter the statistics; see :mod:`jaxreg.normalization`.
         """
         check_floating(x, "x")
         check_mask(mask, x, "mask")
@@ -60,13 +60,13 @@ class AdaptiveInstanceNorm(Module):
 
 @nnx.dataclass(eq=False)
 class FilterResponseNorm(Module):
-    """NNX form of :func:`jaxreg.normalization.filter_response_norm`.
+    """NNX module for :func:`jaxreg.normalization.filter_response_norm`.
 
     Parameters are ``scale``, ``bias`` and ``threshold``. The threshold replaces an activation.
 
     Attributes:
       num_features: Number of channels.
-      epsilon: Its magnitude is added to the mean square.
+      epsilon: Its absolute value is added to the mean square.
       dtype: Dtype of the result; by default the promoted dtype of input and parameters.
       param_dtype: Dtype of the parameters.
       use_threshold: Whether a threshold is learned and applied.

@@ -1,4 +1,4 @@
-"""NNX modules whose weights are random in training."""
+"""NNX modules that randomize weights in training."""
 
 import dataclasses
 from collections.abc import Callable
@@ -23,7 +23,7 @@ from jaxreg.nnx.stochastic import (
 
 
 class DropConnect(RatedWrapper):
-    """Calls a layer with :func:`jaxreg.dropout.drop_connect` on its kernels.
+    """Calls a layer with :func:`jaxreg.dropout.drop_connect` applied to its kernels in training.
 
     Kernels are selected by :func:`jaxreg.masks.kernels`; each draws from its own key. The stored
     kernels are unchanged. One call draws one mask: around ``nnx.RNN`` it is the same for all time
@@ -56,7 +56,7 @@ class DropConnect(RatedWrapper):
 
 @nnx.dataclass(eq=False)
 class Perturb(Wrapper):
-    """Calls a layer with :func:`jaxreg.noise.perturb` on its parameters.
+    """Calls a layer with :func:`jaxreg.noise.perturb` applied to its parameters in training.
 
     The stored parameters are unchanged. One call draws the noise once: around ``nnx.RNN`` it is the
     same for all time steps.
@@ -115,7 +115,7 @@ class Perturb(Wrapper):
 
 @nnx.dataclass(eq=False)
 class VariationalDense(Stochastic):
-    """NNX form of :func:`jaxreg.dropout.variational_dense`; evaluation prunes the weights.
+    """NNX module for :func:`jaxreg.dropout.variational_dense`; evaluation prunes the weights.
 
     Parameters are ``kernel``, ``bias`` and ``log_var``. The noise of a weight is ``log_alpha =
     variational_log_alpha(kernel, log_var)``. Sum ``variational_dropout_kl(log_alpha)`` over all
@@ -177,7 +177,7 @@ class VariationalDense(Stochastic):
         rngs: Source | None = None,
         threshold: ArrayLike | None = None,
     ) -> Any:
-        """Applies the transform.
+        """Returns ``transform(key, inputs)`` in training and ``evaluate(inputs)`` otherwise.
 
         Args:
           inputs: Inputs ``[..., in]``.
@@ -203,9 +203,9 @@ class VariationalDense(Stochastic):
 
 
 def with_params(layer: nnx.Module, change: Callable[[nnx.State], nnx.State]) -> Any:
-    """Returns a layer with changed parameters that shares all other variables with ``layer``.
+    """Returns a copy of a layer with changed parameters that shares all other variables.
 
-    Its updates of statistics and streams are therefore updates of ``layer``.
+    Updates of its statistics and streams therefore update ``layer``.
     """
     graph, params, others = nnx.split(layer, nnx.Param, ...)
     # Read the values, since hijax types and references are not leaves of the state.

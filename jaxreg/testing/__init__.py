@@ -1,4 +1,4 @@
-"""The contract of every technique in jaxreg, for your own regularizers.
+"""Checks that a regularizer of your own meets jaxreg's contract.
 
 :func:`check_regularizer` runs the whole contract on a function; :func:`contract` returns the same
 checks one by one, to parametrize a test with.
@@ -24,7 +24,7 @@ def contract(
     strengths: Mapping[str, float] = _NOTHING,
     off: Mapping[str, float] = _NOTHING,
 ) -> dict[str, Callable[[], None]]:
-    """Returns the checks of the contract by name; each raises ``AssertionError`` if it fails.
+    """Returns a dict from names to checks, which raise ``AssertionError`` if they fail.
 
     Args:
       function: Pure function, called as ``function(*inputs, **strengths)``. Bind other options
@@ -36,7 +36,7 @@ def contract(
       off: Values of strengths at which the function returns its data unchanged, if there are any.
 
     Returns:
-      Names like ``"jit[bfloat16]"`` and the functions that check them.
+      Dict with keys such as ``"jit[bfloat16]"`` and functions without arguments as values.
 
     Example:
       >>> import jax.numpy as jnp
@@ -55,7 +55,7 @@ def check_regularizer(
     strengths: Mapping[str, float] = _NOTHING,
     off: Mapping[str, float] = _NOTHING,
 ) -> None:
-    """Runs the whole contract on a function.
+    """Runs all checks of :func:`contract` on a function.
 
     It checks the signature, shape and dtype with strong float32 strengths, jit, jvp and grad
     against finite differences, vmap, scan, remat, grad of scan, traced strengths without
@@ -93,7 +93,7 @@ def check_regularizer(
 
 
 def _checks(subject: Subject) -> Iterator[tuple[str, Callable[[], None]]]:
-    """Yields the checks that apply: some need strengths, a way to switch off, or a key."""
+    """Yields the name and function of each check that applies to the subject."""
     once = [*columns.ONCE]
     per_dtype = [*columns.PER_DTYPE, *programs.ALWAYS, *devices.PER_DTYPE]
     if subject.strengths:

@@ -21,7 +21,7 @@ from jaxreg.testing.subject import (
 
 
 def signature(subject: Subject) -> None:
-    """Checks that data comes first (after a key) and strengths are keyword-only."""
+    """Checks that strengths are keyword-only, a key is named ``key``, and there is no ``*args``."""
     parameters = list(inspect.signature(subject.function).parameters.values())
     kinds = {p.kind for p in parameters}
     assert inspect.Parameter.VAR_KEYWORD not in kinds, "takes **kwargs"
@@ -35,14 +35,14 @@ def signature(subject: Subject) -> None:
 
 
 def gradient(subject: Subject) -> None:
-    """Checks that forward and reverse mode agree with finite differences, to second order."""
+    """Checks first and second derivatives, in both modes, against finite differences."""
     with jax.enable_x64(True):
         wide = subject.wide()
         check_derivatives(wide.scalar_of_data, wide.data, order=2)
 
 
 def gradient_of_strengths(subject: Subject) -> None:
-    """Checks the gradient by every strength against finite differences."""
+    """Checks the derivative with respect to the strengths against finite differences."""
     with jax.enable_x64(True):
         wide = subject.wide()
 
@@ -62,7 +62,7 @@ def float64(subject: Subject) -> None:
 
 
 def shape_and_dtype(subject: Subject) -> None:
-    """Checks that results like the data keep its dtype and that others are float32."""
+    """Checks the output dtypes, and that float32 arrays as strengths do not change them."""
     result = jax.eval_shape(partial(subject.function, **_strong(subject)), *subject.inputs)
     plain = jax.eval_shape(subject, *subject.inputs)
     assert jax.tree.map(_aval, result) == jax.tree.map(_aval, plain), "strong strengths promote"
@@ -70,7 +70,7 @@ def shape_and_dtype(subject: Subject) -> None:
 
 
 def check_dtypes(subject: Subject, result: Any) -> None:
-    """Compares the dtypes of a result with the rule."""
+    """Checks that a first output of the data's shape has its dtype and other floats are float32."""
     for position, leaf in enumerate(jax.tree.leaves(result)):
         if not is_floating(leaf):
             continue
@@ -87,7 +87,7 @@ def jit(subject: Subject) -> None:
 
 
 def traced_strength(subject: Subject) -> None:
-    """Checks that traced strengths act like static ones, and new values compile nothing."""
+    """Checks that traced strengths act like untraced ones, and new values do not recompile."""
     traces = []
 
     @jax.jit
@@ -104,7 +104,7 @@ def traced_strength(subject: Subject) -> None:
 
 
 def off(subject: Subject) -> None:
-    """Checks that strengths that switch it off, static or traced, return the data bit for bit."""
+    """Checks that the strengths ``off``, untraced or traced, return the data bit for bit."""
     special = jnp.array([0.0, -0.0, 1e-40, jnp.inf, -jnp.inf, jnp.nan], subject.data.dtype)
     call = jax.jit(lambda strengths, *inputs: subject.function(*inputs, **strengths))
     traced_off = {k: jnp.asarray(v, jnp.float32) for k, v in subject.off.items()}
@@ -118,7 +118,7 @@ def off(subject: Subject) -> None:
 
 
 def keys(subject: Subject) -> None:
-    """Checks that a key decides the result, is consumed once, and both kinds of key work."""
+    """Checks that a key changes the result, is used once, and may be typed or raw."""
     key, *rest = subject.inputs
     expected = subject.program(key, *rest)
     assert_close(subject(key, *rest), expected, dtype=subject.data.dtype.name)
@@ -131,19 +131,19 @@ def keys(subject: Subject) -> None:
 
 
 def strict(subject: Subject) -> None:
-    """Checks that no rank or dtype is promoted implicitly."""
+    """Checks that neither result nor gradient promotes ranks or dtypes implicitly."""
     strict_result(subject)
     strict_gradient(subject)
 
 
 def strict_result(subject: Subject) -> Any:
-    """Returns the shapes of the result for strong strengths, without implicit promotion."""
+    """Returns the output shapes for float32 arrays as strengths; raises on implicit promotion."""
     with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
         return jax.eval_shape(partial(subject.function, **_strong(subject)), *subject.inputs)
 
 
 def strict_gradient(subject: Subject) -> Any:
-    """Returns the shape of the gradient, without implicit promotion."""
+    """Returns the shape of the data's gradient; raises on implicit promotion."""
     with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
         return jax.eval_shape(jax.grad(subject.scalar_of_data), subject.data)
 
@@ -153,7 +153,7 @@ def _strong(subject: Subject) -> dict[str, Any]:
 
 
 def lowering(subject: Subject) -> None:
-    """Checks that the program and its gradient lower for CPU, GPU and TPU, without callbacks."""
+    """Checks that function and gradient lower for CPU, GPU and TPU without host callbacks."""
     for function, arguments in (
         (subject, subject.inputs),
         (jax.grad(subject.scalar_of_data), (subject.data,)),

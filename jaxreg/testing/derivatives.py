@@ -1,4 +1,4 @@
-"""Derivatives of both modes compared with finite differences, all in one program."""
+"""Compares forward- and reverse-mode derivatives with finite differences, in one program."""
 
 from collections.abc import Callable
 from functools import partial
@@ -14,7 +14,7 @@ _COARSE = {"step": 1e-2, "bound": 1e-2}
 
 
 def check_derivatives(value: Callable[[Any], jax.Array], point: Any, *, order: int) -> None:
-    """Raises if a derivative along random directions differs from finite differences.
+    """Raises if a derivative along a random direction differs from finite differences.
 
     Args:
       value: Scalar function of a tree of float64 arrays; needs ``jax.enable_x64``.
@@ -54,13 +54,13 @@ def check_derivatives(value: Callable[[Any], jax.Array], point: Any, *, order: i
 
 
 def _slopes(function: Callable[[Any], jax.Array], at: Any) -> dict[str, jax.Array]:
-    """Returns the derivative by one number, in both modes."""
+    """Returns the derivative of a function of one number, in forward and reverse mode."""
     forward = jax.jvp(function, (at,), (jnp.ones_like(at),))[1]
     return {"forward": forward, "reverse": jax.grad(function)(at)}
 
 
 def _curvatures(function: Callable[..., jax.Array], s: Any, t: Any) -> dict[str, jax.Array]:
-    """Returns the mixed second derivative by two numbers, by every pair of modes."""
+    """Returns the mixed second derivative in ``s`` and ``t``, for every pair of modes."""
     return {
         f"{outer} over {inner}": value
         for inner in ("forward", "reverse")
@@ -72,7 +72,7 @@ def _curvatures(function: Callable[..., jax.Array], s: Any, t: Any) -> dict[str,
 
 
 def _computes_in_float32(value: Callable[[Any], jax.Array], point: Any) -> bool:
-    """Tells whether a value ignores changes of its point that only float64 can represent."""
+    """Tells whether a function ignores changes of its input that only float64 can represent."""
 
     def moves(factor: float) -> bool:
         return bool(value(point) != value(jax.tree.map(lambda a: a * factor, point)))

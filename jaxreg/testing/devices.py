@@ -1,4 +1,4 @@
-"""Checks on a mesh of all devices."""
+"""Checks that sharding over a mesh of all devices keeps results."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ _AXIS = "device"
 
 
 def shard_map(subject: Subject) -> None:
-    """Checks that inside ``shard_map`` every device computes the function of its shard."""
+    """Checks that each device inside ``shard_map`` gets the result for its own shard."""
     mesh = _mesh(AxisType.Auto)
     specs = _specs(subject)
 
@@ -29,17 +29,17 @@ def shard_map(subject: Subject) -> None:
 
 
 def auto_mesh(subject: Subject) -> None:
-    """Checks that sharded data gives one device's result and gradient, in Auto mode."""
+    """Checks that sharding on an Auto mesh does not change the result and gradient."""
     _compare_sharded(subject, AxisType.Auto, _specs(subject))
 
 
 def explicit_mesh(subject: Subject) -> None:
-    """Checks that sharded data gives one device's result and gradient, in Explicit mode."""
+    """Checks that sharding on an Explicit mesh does not change the result and gradient."""
     _compare_sharded(subject, AxisType.Explicit, _specs(subject))
 
 
 def explicit_mesh_last_axis(subject: Subject) -> None:
-    """Checks the same with only the data sharded, along its last axis."""
+    """Checks result and gradient with only the data sharded, along its last axis."""
     data = subject.data
     specs = list(jax.tree.map(lambda _: PartitionSpec(), subject.inputs))
     if data.ndim > 1 and data.shape[-1] % jax.device_count() == 0:
@@ -65,7 +65,7 @@ def _mesh(axis_type: AxisType) -> Mesh:
 
 
 def _specs(subject: Subject) -> tuple[Any, ...]:
-    """Shards the data, and arrays that share its first axis, along that axis."""
+    """Returns specs that shard the first axis of the data and of inputs of the same length."""
     length = subject.data.shape[0]
     divides = length % jax.device_count() == 0
 

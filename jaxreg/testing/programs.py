@@ -1,4 +1,4 @@
-"""Columns that compute in a compiled program and compare in NumPy.
+"""Checks ("columns") that compute results in a compiled program and compare them in NumPy.
 
 A column is a computation on a :class:`Traced` subject and a comparison of its results. Called
 alone, a column is one program; :func:`program` compiles all columns of a subject as one program,
@@ -21,7 +21,7 @@ _SPECIAL = (0.0, -0.0, 1e-40, np.inf, -np.inf, np.nan)
 
 
 class Traced:
-    """Subject whose inputs are arguments of a program, with results that columns share."""
+    """Subject with traced inputs, and cached results that several columns share."""
 
     def __init__(
         self,
@@ -36,32 +36,32 @@ class Traced:
 
     @cached_property
     def result(self) -> Any:
-        """Result for the inputs, with static strengths."""
+        """Result of the function, with untraced strengths."""
         return self.subject(*self.subject.inputs)
 
     @cached_property
     def value_and_gradient(self) -> tuple[jax.Array, jax.Array]:
-        """Weighted sum of the outputs, and its gradient."""
+        """Weighted sum of the outputs, and its gradient with respect to the data."""
         return jax.value_and_grad(self.subject.scalar_of_data)(self.subject.data)
 
     @cached_property
     def variants(self) -> tuple[Any, ...]:
-        """Three inputs stacked along a new first axis."""
+        """Three different inputs, stacked along a new first axis."""
         return self.subject.variants(len(_FACTORS))
 
     @cached_property
     def loop_results(self) -> Any:
-        """Results for the variants, computed one after another."""
+        """Stacked results for the variants, computed in a scan."""
         return jax.lax.scan(lambda _, inputs: (0, self.subject(*inputs)), 0, self.variants)[1]
 
     def with_strengths(self, strengths: dict[str, Any]) -> Any:
-        """Returns the result for the inputs, with other strengths."""
+        """Returns the result of the function, with the given strengths."""
         return self.subject.function(*self.subject.inputs, **strengths)
 
 
 @dataclasses.dataclass(frozen=True)
 class Column:
-    """Computation inside a program, and a comparison of its results outside."""
+    """Check that computes results inside a compiled program and compares them outside."""
 
     compute: Callable[[Traced], dict[str, Any]]
     compare: Callable[[Subject, dict[str, Any]], None]
@@ -71,12 +71,12 @@ class Column:
         return self.compute.__name__
 
     def __call__(self, subject: Subject) -> None:
-        """Checks this column in a separate program."""
+        """Runs this column in its own compiled program."""
         self.compare(subject, _run(subject, [self])[self.__name__])
 
 
 def program(subject: Subject) -> None:
-    """Checks all columns in one program; an error begins with the name of the failing column."""
+    """Runs all columns in one compiled program; errors begin with the name of the column."""
     columns = [*ALWAYS]
     if subject.strengths:
         columns += [TRACED_STRENGTH, MAPPED_STRENGTHS]
@@ -113,7 +113,7 @@ def _float32(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def jvp(traced: Traced) -> dict[str, Any]:
-    """Checks that forward and reverse derivative along a direction agree and are finite."""
+    """Checks that forward and reverse mode agree along a direction, with a finite gradient."""
     data = traced.subject.data
     direction = jnp.cos(jnp.arange(data.size)).reshape(data.shape).astype(data.dtype)
     forward = jax.jvp(traced.subject.scalar_of_data, (data,), (direction,))[1]
@@ -134,7 +134,7 @@ def _compare_jvp(subject: Subject, results: dict[str, Any]) -> None:
 
 
 def gradient_at_zero(traced: Traced) -> dict[str, Any]:
-    """Checks that value and gradient are finite at zero, known to the compiler or not."""
+    """Checks that value and gradient are finite at zero, as an input and as a constant."""
     differentiated = jax.value_and_grad(traced.subject.scalar_of_data)
     data = traced.subject.data
     return {
@@ -151,26 +151,26 @@ def _compare_gradient_at_zero(_subject: Subject, results: dict[str, Any]) -> Non
 
 
 def vmap(traced: Traced) -> dict[str, Any]:
-    """Checks that mapping over stacked inputs is a loop over them."""
+    """Checks that ``vmap`` over stacked inputs gives the results of a loop."""
     return {"actual": jax.vmap(traced.subject)(*traced.variants), "expected": traced.loop_results}
 
 
 def scan(traced: Traced) -> dict[str, Any]:
-    """Checks that the last step of a scan over stacked inputs is a call with its inputs."""
+    """Checks that the last step of a scan gives the result of a direct call."""
     inputs = jax.tree.map(lambda a: a[-1], traced.variants)
     last = jax.tree.map(lambda a: a[-1], traced.loop_results)
     return {"actual": last, "expected": traced.subject(*inputs)}
 
 
 def remat(traced: Traced) -> dict[str, Any]:
-    """Checks that recomputing in the backward pass changes no gradient."""
+    """Checks that ``jax.checkpoint`` does not change the gradient."""
     subject = traced.subject
     again = jax.grad(jax.checkpoint(subject.scalar_of_data))(subject.data)
     return {"actual": again, "expected": traced.value_and_gradient[1]}
 
 
 def gradient_of_scan(traced: Traced) -> dict[str, Any]:
-    """Checks that the gradient through a scan is the sum of the gradients of its steps."""
+    """Checks that the gradient through a scan equals the sum of the gradients of its steps."""
     subject = traced.subject
     # The compiler must not know that these are ones, or it would move the step out of the loop.
     ones = jnp.where(jnp.isnan(subject.data.ravel()[0]), jnp.zeros(3), jnp.ones(3))
@@ -186,12 +186,12 @@ def gradient_of_scan(traced: Traced) -> dict[str, Any]:
 
 
 def traced_strength(traced: Traced) -> dict[str, Any]:
-    """Checks that traced strengths give the result of static ones."""
+    """Checks that traced strengths give the same result as untraced ones."""
     return {"actual": traced.with_strengths(traced.strengths), "expected": traced.result}
 
 
 def mapped_strengths(traced: Traced) -> dict[str, Any]:
-    """Checks that mapping over strengths gives the results of static ones."""
+    """Checks that ``vmap`` over strengths gives the same results as untraced ones."""
     factors = jnp.asarray(_FACTORS, jnp.float32)
     many = {name: value * factors for name, value in traced.strengths.items()}
     mapped = jax.vmap(traced.with_strengths)(many)
@@ -212,7 +212,7 @@ def _compare_mapped(subject: Subject, results: dict[str, Any]) -> None:
 
 
 def off(traced: Traced) -> dict[str, Any]:
-    """Checks that strengths that switch it off, static or traced, return the data bit for bit."""
+    """Checks that the strengths ``off``, untraced or traced, return the data bit for bit."""
     subject = traced.subject
     special = jnp.resize(jnp.asarray(_SPECIAL, subject.data.dtype), subject.data.shape)
     results = {}
@@ -229,7 +229,7 @@ def _compare_off(_subject: Subject, results: dict[str, Any]) -> None:
 
 
 def keys(traced: Traced) -> dict[str, Any]:
-    """Checks that a key decides the result, is consumed once, and both kinds of key work."""
+    """Checks that a key changes the result, is used once, and may be typed or raw."""
     key, *rest = traced.subject.inputs
     return {
         "result": traced.result,

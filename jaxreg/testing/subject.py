@@ -1,4 +1,4 @@
-"""Subject of a check: a function and its inputs at one dtype; and comparisons of results."""
+"""Functions under test with their inputs, and comparisons of their results."""
 
 import dataclasses
 from collections.abc import Callable
@@ -17,13 +17,13 @@ _TOLERANCE = {"float64": 1e-12, "float32": 2e-6, "bfloat16": 1.6e-2, "float16": 
 
 
 def is_key(leaf: Any) -> bool:
-    """Tells whether a leaf is an array of typed keys."""
+    """Tells whether an array holds typed PRNG keys."""
     return jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Subject:
-    """Function under contract, with inputs for it."""
+    """Function to check, with its inputs and strengths."""
 
     function: Callable[..., Any]
     inputs: tuple[Any, ...]
@@ -31,13 +31,13 @@ class Subject:
     off: dict[str, float]
 
     def at(self, dtype: str) -> "Subject":
-        """Returns the subject with its data in another dtype; statistics and masks keep theirs."""
+        """Returns the subject with its data cast to ``dtype``; all other inputs are unchanged."""
         inputs = list(self.inputs)
         inputs[self.data_position] = self.data.astype(dtype)
         return dataclasses.replace(self, inputs=tuple(inputs))
 
     def wide(self) -> "Subject":
-        """Returns the subject in float64, for finite differences; needs ``jax.enable_x64``."""
+        """Returns the subject with all floats in float64; needs ``jax.enable_x64``."""
 
         def leaf(a: Any) -> Any:
             return jnp.asarray(a, jnp.float64) if is_floating(a) else a
@@ -52,7 +52,7 @@ class Subject:
 
     @property
     def data_position(self) -> int:
-        """Position of the first array of floats among the inputs."""
+        """Index of the first floating-point array among the inputs."""
         for position, argument in enumerate(self.inputs):
             if hasattr(argument, "dtype") and is_floating(argument):
                 return position
@@ -60,7 +60,7 @@ class Subject:
 
     @property
     def data(self) -> jax.Array:
-        """First array of floats among the inputs."""
+        """First floating-point array among the inputs."""
         return self.inputs[self.data_position]
 
     def __call__(self, *inputs: Any) -> Any:
@@ -68,16 +68,16 @@ class Subject:
 
     @property
     def program(self) -> Callable[..., Any]:
-        """The function as one program, compiled once for several checks."""
+        """The jitted function with the strengths bound, shared between checks."""
         return _programs(self)[0]
 
     @property
     def with_pullback(self) -> Callable[..., Any]:
-        """The compiled :meth:`value_and_pullback`."""
+        """The jitted :meth:`value_and_pullback`, shared between checks."""
         return _programs(self)[1]
 
     def value_and_pullback(self, *inputs: Any) -> Any:
-        """Returns the result, and the gradient of the sum of all outputs by the data."""
+        """Returns the result, and the gradient of the sum of outputs with respect to the data."""
         position = self.data_position
 
         def of_data(data: jax.Array) -> Any:
@@ -87,17 +87,17 @@ class Subject:
         return result, pullback(jax.tree.map(jnp.ones_like, result))[0]
 
     def of_data(self, data: jax.Array) -> Any:
-        """Calls the function on other data."""
+        """Calls the function with ``data`` in place of its own data."""
         inputs = list(self.inputs)
         inputs[self.data_position] = data
         return self(*inputs)
 
     def scalar_of_data(self, data: jax.Array) -> jax.Array:
-        """Sums all outputs with weights that differ between elements."""
+        """Returns a weighted sum of all outputs, with a different weight for each element."""
         return weighted_sum(self.of_data(data))
 
     def variants(self, number: int) -> tuple[Any, ...]:
-        """Stacks inputs along a new axis, with fresh keys and data; the rest is repeated."""
+        """Stacks ``number`` copies of the inputs with different keys and data along a new axis."""
         stacked = jax.tree.map(lambda a: jnp.stack([a] * number), self.inputs)
         inputs = list(stacked)
         factors = jnp.linspace(1.0, 1.5, number).astype(self.data.dtype)
@@ -118,12 +118,12 @@ def _programs(subject: Subject) -> tuple[Callable[..., Any], ...]:
 
 
 def stacked_trees(trees: list[Any]) -> Any:
-    """Stacks the leaves of trees with the same structure along a new first axis."""
+    """Stacks the leaves of trees of the same structure along a new first axis."""
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
 
 def weighted_sum(tree: Any) -> jax.Array:
-    """Sums all floats in a tree, with different weights."""
+    """Sums all floating-point leaves of a tree, with a fixed weight for each element."""
     total = jnp.zeros(())
     for leaf in jax.tree.leaves(tree):
         if is_floating(leaf):
@@ -135,7 +135,7 @@ def weighted_sum(tree: Any) -> jax.Array:
 
 
 def assert_close(actual: Any, expected: Any, *, dtype: str) -> None:
-    """Compares two trees: structure, shapes, dtypes, and values within roundings of ``dtype``."""
+    """Checks structure, shapes, dtypes, and values within the rounding error of ``dtype``."""
     assert jax.tree.structure(actual) == jax.tree.structure(expected)
     for a, e in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
         assert a.dtype == e.dtype, f"dtype {a.dtype} is not {e.dtype}"
@@ -147,13 +147,13 @@ def assert_close(actual: Any, expected: Any, *, dtype: str) -> None:
 
 
 def assert_same_bits(actual: jax.Array, expected: jax.Array) -> None:
-    """Compares two arrays bit for bit, including signs of zeros and NaN."""
+    """Raises unless two arrays are equal bit for bit, including signed zeros and NaN."""
     assert actual.dtype == expected.dtype, f"dtype {actual.dtype} is not {expected.dtype}"
     assert np.asarray(actual).tobytes() == np.asarray(expected).tobytes(), "bits differ"
 
 
 def check_key_use(subject: Subject) -> None:
-    """Raises ``KeyReuseError`` if the function uses a key twice; runs nothing."""
+    """Raises ``KeyReuseError`` if the function uses a key twice; only traces it."""
     with jax.debug_key_reuse(True):
         # The check runs only while tracing, so the function must not have been traced before.
         jax.eval_shape(jax.jit(lambda *inputs: subject(*inputs)), *subject.inputs)
