@@ -41,7 +41,7 @@ __all__ = ["gaussian_noise", "perturb", "salt_and_pepper", "uniform_noise"]
 def gaussian_noise(
     key: jax.Array, x: jax.Array, *, stddev: ArrayLike, bits: _bits.Bits | None = None
 ) -> jax.Array:
-    r"""Adds normal noise.
+    r"""Adds Gaussian noise of mean 0 and standard deviation ``stddev``.
 
     .. math::
 
@@ -80,7 +80,7 @@ def gaussian_noise(
 def uniform_noise(
     key: jax.Array, x: jax.Array, *, limit: ArrayLike, bits: _bits.Bits | None = None
 ) -> jax.Array:
-    r"""Adds noise that is uniform between two limits.
+    r"""Adds noise drawn uniformly from ``(-limit, limit)``.
 
     .. math::
 
@@ -127,7 +127,7 @@ def salt_and_pepper(
     high: ArrayLike = 1.0,
     bits: _bits.Bits | None = None,
 ) -> jax.Array:
-    r"""Replaces elements at random with the lowest or the highest value.
+    r"""Replaces random elements by ``low`` (pepper) or ``high`` (salt).
 
     .. math::
 
@@ -176,7 +176,7 @@ def salt_and_pepper(
 def perturb(
     key: jax.Array, params: Any, *, stddev: ArrayLike, bits: _bits.Bits | None = None
 ) -> Any:
-    r"""Adds normal noise to every weight of a tree.
+    r"""Adds Gaussian noise to every floating-point leaf of a pytree.
 
     .. math::
 
@@ -226,7 +226,7 @@ def perturb(
 
 
 def _noise_size(value: ArrayLike, name: str, x: jax.Array) -> jax.Array:
-    """Checks the size of noise and returns it aligned with ``x``, negative elements as 0."""
+    """Validates ``value``, clips it to at least 0 and expands it to broadcast to ``x``."""
     check_nonnegative(value, name)
     check_broadcasts(value, name, x.shape)
     return jnp.maximum(align(value, x), 0)
@@ -235,7 +235,7 @@ def _noise_size(value: ArrayLike, name: str, x: jax.Array) -> jax.Array:
 def _symmetric_uniform(
     key: jax.Array, shape: tuple[int, ...], *, like: jax.Array, bits: _bits.Bits | None
 ) -> jax.Array:
-    """Returns uniform numbers in ``(-1, 1)``, each as likely as its negative."""
+    """Draws numbers uniformly from ``(-1, 1)``, each as likely as its negative."""
     return 2 * _bits.uniform(key, shape, like=like, bits=bits) - 1
 
 

@@ -1,4 +1,4 @@
-"""Dropout for self-normalizing networks: dropped elements become the limit of SELU."""
+"""Alpha dropout for self-normalizing networks: dropped elements take the lower limit of SELU."""
 
 from functools import partial
 
@@ -19,7 +19,7 @@ _SATURATION = -_SELU_SCALE * _SELU_ALPHA
 def alpha_dropout(
     key: jax.Array, x: jax.Array, *, rate: ArrayLike, bits: _bits.Bits | None = None
 ) -> jax.Array:
-    r"""Sets elements at random to the negative saturation of SELU, keeping mean and variance.
+    r"""Sets random elements to SELU's negative limit, preserving mean 0 and variance 1.
 
     .. math::
 
@@ -67,7 +67,7 @@ def alpha_dropout(
 def feature_alpha_dropout(
     key: jax.Array, x: jax.Array, *, rate: ArrayLike, bits: _bits.Bits | None = None
 ) -> jax.Array:
-    r"""Alpha dropout of whole channels of each example.
+    r"""Applies alpha dropout to whole channels of each example.
 
     .. math::
 
@@ -121,7 +121,7 @@ def _mask_and_rescale(
     mask_shape: tuple[int, ...],
     bits: _bits.Bits | None,
 ) -> jax.Array:
-    """Sets elements to the saturation with probability ``rate``, then restores the variance."""
+    """Sets elements to SELU's negative limit with probability ``rate``; restores the variance."""
     dropped = _bits.bernoulli(key, rate, mask_shape, like=x, bits=bits)
     saturation = as_strength(_SATURATION, x)
     # A rate of 1 gives zeros. Its slope is infinite, so the slope of a rate of 0 is used instead.

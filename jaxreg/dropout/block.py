@@ -1,4 +1,4 @@
-"""Inverted dropout of contiguous blocks of a map, whose expected rate is exact."""
+"""Inverted dropout of contiguous blocks of a feature map (DropBlock) at an exact expected rate."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -26,14 +26,14 @@ _NEWTON_STEPS = 8
 
 
 class _Mask(NamedTuple):
-    """Static description of a mask: its shape, and the length of a block along each block axis."""
+    """Static description of a mask: its shape and the block length along each block axis."""
 
     shape: tuple[int, ...]  # 1 along axes that share a decision
     sizes: tuple[tuple[int, int], ...]  # pairs of an axis and the length of a block
 
     @property
     def starts(self) -> tuple[int, ...]:
-        """Shape of the positions at which a block can start and still fit into the map."""
+        """Shape of the array of positions at which a block can start and still fit into the map."""
         size = dict(self.sizes)
         return tuple(n - size.get(axis, 1) + 1 for axis, n in enumerate(self.shape))
 
@@ -120,7 +120,7 @@ def drop_block(
 def _block_sizes(
     x: jax.Array, axis: int | Sequence[int] | None, block_size: int | Sequence[int]
 ) -> tuple[tuple[int, int], ...]:
-    """Checks and returns pairs of a block axis and the length of a block along it."""
+    """Validates ``axis`` and ``block_size`` and returns them as pairs ``(axis, block length)``."""
     given = range(1, x.ndim - 1) if axis is None else axis
     axes = canonical_axes(given, x.ndim)
     if not 1 <= len(axes) <= 3 or 0 in axes:
@@ -141,7 +141,7 @@ def _block_sizes(
 
 
 def _check_block_size(size: int, axis: int, x: jax.Array) -> int:
-    """Checks and returns the length of a block along an axis."""
+    """Validates the block length for one axis of ``x`` and returns it as an ``int``."""
     check_static_integer(size, "block_size")
     if not 1 <= size <= x.shape[axis]:
         raise ValueError(
@@ -176,7 +176,7 @@ def _mask_and_scale(
 
 
 def _cover(starts: jax.Array, sizes: tuple[tuple[int, int], ...]) -> jax.Array:
-    """Marks every position of the blocks that start at the marked positions."""
+    """Expands a boolean mask of block starts to a mask of all positions that the blocks cover."""
     for axis, size in sizes:
         # One axis after the other, so that the work grows with the edge of a block, not its volume.
         window = [1] * starts.ndim
@@ -189,7 +189,7 @@ def _cover(starts: jax.Array, sizes: tuple[tuple[int, int], ...]) -> jax.Array:
 
 
 def _start_rate(rate: jax.Array, mask: _Mask, *, unroll: bool) -> jax.Array:
-    r"""Returns the probability that a block starts at a position, for a rate of dropped elements.
+    r"""Returns the probability of a block start for which the expected drop rate is ``rate``.
 
     With :math:`s = -\log(1 - \gamma)` and :math:`n_i` blocks that could cover position :math:`i`,
     it solves :math:`\log \mathrm{mean}_i \exp(-s n_i) = \log(1 - p)`. The left side is convex and
@@ -216,7 +216,7 @@ def _start_rate(rate: jax.Array, mask: _Mask, *, unroll: bool) -> jax.Array:
 
 
 def _coverage(mask: _Mask) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the distinct numbers of blocks that can cover a position, and their frequencies."""
+    """Counts the blocks that can cover each position; returns distinct counts and frequencies."""
     numbers = np.ones(1)
     shares = np.ones(1)
     for axis, size in mask.sizes:

@@ -32,7 +32,7 @@ def concrete_dropout(
     temperature: ArrayLike,
     bits: _bits.Bits | None = None,
 ) -> jax.Array:
-    r"""Drops elements softly, differentiably in the rate, and scales the others up.
+    r"""Applies dropout with a relaxed mask that is differentiable in the rate (concrete dropout).
 
     .. math::
 
@@ -88,7 +88,7 @@ def concrete_dropout(
 def concrete_dropout_penalty(
     w: jax.Array, *, logit: ArrayLike, weight: ArrayLike, entropy_weight: ArrayLike
 ) -> jax.Array:
-    r"""Divergence of a layer with :func:`concrete_dropout` on its inputs from its prior.
+    r"""Returns the KL penalty of a layer whose inputs pass through :func:`concrete_dropout`.
 
     .. math::
 
@@ -149,7 +149,7 @@ def concrete_dropout_penalty(
 
 
 def concrete_dropout_logit(init_rate: float) -> float:
-    r"""Returns the logit at which the rate of :func:`concrete_dropout` starts to be learned.
+    r"""Returns the initial ``logit`` of :func:`concrete_dropout` for an initial dropout rate.
 
     .. math::
 
@@ -196,7 +196,7 @@ def _concrete(
 
 
 def _check_number(value: ArrayLike, name: str) -> None:
-    """Raises if ``value`` is NaN on the host; arrays pass."""
+    """Raises if ``value`` is a Python or NumPy NaN; JAX arrays are not checked."""
     if is_static(value):
         check_between(value, name, -math.inf, math.inf)
 

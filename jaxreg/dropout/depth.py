@@ -1,4 +1,4 @@
-"""Stochastic depth of the whole batch, and the ramp of rates along the depth of a network."""
+"""Stochastic depth for the whole batch, and drop rates that rise linearly with depth."""
 
 from collections.abc import Callable
 from typing import Any
@@ -22,7 +22,7 @@ Block = Callable[[jax.Array], jax.Array]
 
 
 def drop_path_rates(final_rate: ArrayLike, depth: int) -> tuple[ArrayLike, ...]:
-    r"""Rates of the blocks of a network, rising linearly from 0 to ``final_rate``.
+    r"""Returns one drop rate per block, rising linearly from 0 to ``final_rate``.
 
     .. math::
 
@@ -77,7 +77,7 @@ def stochastic_depth(
     cond: Callable[..., Any] = jax.lax.cond,
     bits: _bits.Bits | None = None,
 ) -> jax.Array:
-    r"""Adds a residual block, or skips its computation, for the whole batch at once.
+    r"""Adds a residual block's output to ``x``, or randomly skips the block for the whole batch.
 
     .. math::
 
@@ -139,7 +139,7 @@ def stochastic_depth(
 
 
 def full_depth(block: Block, x: jax.Array) -> jax.Array:
-    r"""Adds a residual block: :func:`stochastic_depth` in evaluation.
+    r"""Adds a residual block's output to ``x``: :func:`stochastic_depth` in evaluation.
 
     .. math::
 
@@ -182,7 +182,7 @@ def _sum(x: jax.Array, branch: jax.Array, p: jax.Array, keep: jax.Array) -> jax.
 
 
 def _check_branch(branch: jax.Array, x: jax.Array) -> None:
-    """Raises unless the result of the block is like its input."""
+    """Raises unless the block's output ``branch`` has the shape and dtype of ``x``."""
     if not hasattr(branch, "dtype"):
         raise TypeError(f"`block` must return an array, got {type(branch).__name__}.")
     if branch.shape != x.shape:

@@ -1,4 +1,4 @@
-"""Dropout that decides for each element, and keys for the devices of a mesh."""
+"""Elementwise dropout, and PRNG keys that differ between the devices of a mesh."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -21,7 +21,7 @@ def dropout(
     broadcast_axes: int | Sequence[int] = (),
     bits: _bits.Bits | None = None,
 ) -> jax.Array:
-    r"""Drops elements at random and scales the others up (inverted dropout).
+    r"""Drops random elements and scales up the rest (inverted dropout).
 
     .. math::
 
@@ -65,7 +65,7 @@ def dropout(
 def classical_dropout(
     key: jax.Array, x: jax.Array, *, rate: ArrayLike, bits: _bits.Bits | None = None
 ) -> jax.Array:
-    r"""Drops elements at random and leaves the others unchanged.
+    r"""Drops random elements and leaves the rest unscaled (the original form of dropout).
 
     .. math::
 
@@ -105,7 +105,7 @@ def classical_dropout(
 
 
 def classical_scale(x: jax.Array, *, rate: ArrayLike) -> jax.Array:
-    r"""Scales down by the probability of keeping, for evaluation with :func:`classical_dropout`.
+    r"""Multiplies ``x`` by ``1 - rate``: :func:`classical_dropout` in evaluation.
 
     .. math::
 
@@ -143,7 +143,7 @@ def classical_scale(x: jax.Array, *, rate: ArrayLike) -> jax.Array:
 def gaussian_dropout(
     key: jax.Array, x: jax.Array, *, rate: ArrayLike, bits: _bits.Bits | None = None
 ) -> jax.Array:
-    r"""Multiplies elements by Gaussian noise that has the variance of dropout.
+    r"""Multiplies ``x`` by Gaussian noise with the mean and variance of an inverted dropout mask.
 
     .. math::
 
@@ -189,7 +189,7 @@ def gaussian_dropout(
 
 
 def fold_in_axis(key: jax.Array, axis_name: str | tuple[str, ...]) -> jax.Array:
-    """Gives every device of a named mesh axis its own key, inside ``shard_map`` or ``pmap``.
+    """Returns a different key on each device of a mesh axis, inside ``shard_map`` or ``pmap``.
 
     Plain ``jit`` does not need it: the mask is drawn for the global array. Inside ``shard_map``
     each device sees only its shard, and one key would draw the same mask on each.
@@ -223,7 +223,7 @@ def _mask_and_scale(
     mask_shape: tuple[int, ...],
     bits: _bits.Bits | None,
 ) -> jax.Array:
-    """Drops with probability ``p`` and divides the rest by ``keep``, which is ``1 - p``."""
+    """Drops elements with probability ``p``; divides the rest by ``keep``, which is ``1 - p``."""
     dropped = _bits.below(_bits.draw(key, mask_shape, like=x, bits=bits), p)
     # A rate of 1 drops everything: dividing by 1 instead of 0 keeps NaN out of the gradient.
     keep = jnp.where(p >= 1, jnp.ones_like(p), keep)

@@ -21,7 +21,7 @@ def hard_concrete(
     high: ArrayLike = HIGH,
     bits: _bits.Bits | None = None,
 ) -> jax.Array:
-    r"""Draws gates whose probabilities of being exactly 0 can be learned.
+    r"""Samples gates in ``[0, 1]`` with learnable probabilities of being exactly 0.
 
     .. math::
 
@@ -68,7 +68,7 @@ def hard_concrete(
 def hard_concrete_inference(
     log_alpha: jax.Array, *, low: ArrayLike = LOW, high: ArrayLike = HIGH
 ) -> jax.Array:
-    r"""Returns gates of :func:`hard_concrete` for evaluation, without noise.
+    r"""Returns deterministic gates for evaluation with :func:`hard_concrete`.
 
     .. math::
 
@@ -116,6 +116,6 @@ def _gates(
 
 
 def _stretch(soft: jax.Array, ends: tuple[jax.Array, jax.Array]) -> jax.Array:
-    """Stretches numbers in ``[0, 1]`` to the ends, and clips them to ``[0, 1]`` again."""
+    """Maps ``[0, 1]`` linearly to the interval ``ends``, then clips to ``[0, 1]``."""
     low, high = ends
     return jnp.clip(low + (high - low) * soft, 0, 1)

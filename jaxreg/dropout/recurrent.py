@@ -1,4 +1,4 @@
-"""Dropout between the states of a recurrent network."""
+"""Zoneout: random units of a recurrent network keep their old state."""
 
 from functools import partial
 
@@ -20,7 +20,7 @@ def zoneout(
     rate: ArrayLike,
     bits: _bits.Bits | None = None,
 ) -> jax.Array:
-    r"""Keeps the old state of units at random instead of dropping it to zero.
+    r"""Keeps the old state of random units and the new state of all other units.
 
     .. math::
 
@@ -63,7 +63,7 @@ def zoneout(
 
 
 def zoneout_mean(new: jax.Array, old: jax.Array, *, rate: ArrayLike) -> jax.Array:
-    r"""Returns the mean of :func:`zoneout` over its masks, which replaces it in evaluation.
+    r"""Returns the expectation of :func:`zoneout` over its random masks, for evaluation.
 
     .. math::
 
@@ -110,7 +110,7 @@ def _zoneout(
 
 
 def _check_states(new: jax.Array, old: jax.Array) -> None:
-    """Raises unless both states are floating-point arrays of one shape and dtype."""
+    """Raises unless ``new`` and ``old`` are floating-point arrays of equal shape and dtype."""
     check_floating(new, "new")
     check_floating(old, "old")
     if old.dtype != new.dtype:

@@ -1,4 +1,4 @@
-"""Inverted dropout of whole parts: channels, rows, examples, time series, weights."""
+"""Inverted dropout of channels, examples, features over time, embedding rows and weights."""
 
 import jax
 from jax.typing import ArrayLike
@@ -52,7 +52,7 @@ def spatial_dropout(
 def drop_path(
     key: jax.Array, x: jax.Array, *, rate: ArrayLike, bits: _bits.Bits | None = None
 ) -> jax.Array:
-    r"""Drops a residual branch for whole examples (DropPath, stochastic depth per example).
+    r"""Drops the residual branch of random examples (DropPath, stochastic depth per example).
 
     .. math::
 
@@ -99,7 +99,7 @@ def locked_dropout(
     time_axis: int = 1,
     bits: _bits.Bits | None = None,
 ) -> jax.Array:
-    r"""Drops features for all time steps of an example together (variational RNN dropout).
+    r"""Applies one dropout mask to all time steps of an example (variational RNN dropout).
 
     .. math::
 
@@ -139,7 +139,7 @@ def locked_dropout(
 def embedding_dropout(
     key: jax.Array, table: jax.Array, *, rate: ArrayLike, bits: _bits.Bits | None = None
 ) -> jax.Array:
-    r"""Drops whole rows of an embedding table: words, wherever they occur in the batch.
+    r"""Drops random rows of an embedding table, and with a row all occurrences of its word.
 
     .. math::
 
@@ -177,7 +177,7 @@ def embedding_dropout(
 def drop_connect(
     key: jax.Array, w: jax.Array, *, rate: ArrayLike, bits: _bits.Bits | None = None
 ) -> jax.Array:
-    r"""Drops weights at random and scales the others up (DropConnect).
+    r"""Drops random weights and scales up the rest (DropConnect).
 
     .. math::
 

@@ -1,4 +1,4 @@
-"""Dropout of tokens: only a part of them is kept, so that later layers have less to compute."""
+"""Dropout of tokens, so that later layers only compute on the kept tokens."""
 
 import math
 
@@ -28,7 +28,7 @@ def patch_dropout(
     prefix: int = 1,
     bits: _bits.Bits | None = None,
 ) -> tuple[jax.Array, jax.Array]:
-    r"""Keeps a random part of the tokens of each example, in their order (PatchDropout).
+    r"""Keeps a random subset of each example's tokens in their original order (PatchDropout).
 
     .. math::
 
@@ -90,7 +90,7 @@ def patch_dropout(
 
 
 def every_patch(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    r"""Keeps all tokens: :func:`patch_dropout` in evaluation.
+    r"""Returns all tokens and their positions: :func:`patch_dropout` in evaluation.
 
     .. math::
 
@@ -120,7 +120,7 @@ def every_patch(x: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def _positions(x: jax.Array) -> jax.Array:
-    """Returns the position of every token, sharded like ``x``."""
+    """Returns the position of every token, int32 ``[batch, tokens]``, sharded like ``x``."""
     sharding = explicit_sharding(x)
     if sharding is not None:
         sharding = NamedSharding(sharding.mesh, PartitionSpec(*sharding.spec[:2]))
@@ -128,7 +128,7 @@ def _positions(x: jax.Array) -> jax.Array:
 
 
 def _take(tokens: jax.Array, chosen: jax.Array) -> jax.Array:
-    """Gathers tokens of one example.
+    """Gathers the tokens of one example at the sorted, unique positions ``chosen``.
 
     The hints avoid bounds checks, and atomic additions in the backward pass.
     """
@@ -138,13 +138,13 @@ def _take(tokens: jax.Array, chosen: jax.Array) -> jax.Array:
 
 
 def _count_kept(number: int, rate: float) -> int:
-    """Returns the number of kept tokens, at least one; rounding makes 10 * (1 - 0.9) equal to 1."""
+    """Returns the floor of ``number * (1 - rate)``, tolerating rounding error, and at least 1."""
     rounding = number * 2.0**-22  # Four rounding errors of a float32 rate.
     return max(1, math.floor(number * (1 - float(rate)) + rounding))
 
 
 def _check_static(rate: float) -> None:
-    """Raises unless ``rate`` is a Python or NumPy probability."""
+    """Raises unless ``rate`` is a Python or NumPy number in ``[0, 1]``."""
     if not is_static(rate):
         raise TypeError(
             "`rate` of `patch_dropout` must be a Python or NumPy number, got "
@@ -155,7 +155,7 @@ def _check_static(rate: float) -> None:
 
 
 def _check_prefix(prefix: int, x: jax.Array) -> None:
-    """Raises unless ``prefix`` is at most the number of tokens."""
+    """Raises unless ``prefix`` is an integer from 0 to the number of tokens."""
     check_static_integer(prefix, "prefix")
     if not 0 <= prefix <= x.shape[1]:
         raise ValueError(

@@ -1,4 +1,4 @@
-r"""Dropout whose rates are learned, and sparse layers that result from it.
+r"""Variational dropout: learned rates, and dense layers that prune noisy weights.
 
 A weight is a Gaussian :math:`w \sim \mathcal N(\theta, \alpha \theta^2)`, the noise of
 ``gaussian_dropout`` at the rate :math:`\alpha / (1 + \alpha)`. Each :math:`\alpha` is a parameter,
@@ -33,7 +33,7 @@ _EPS = 1e-8
 def variational_dropout(
     key: jax.Array, x: jax.Array, *, log_alpha: ArrayLike, bits: _bits.Bits | None = None
 ) -> jax.Array:
-    r"""Multiplies elements by Gaussian noise whose variance can be learned.
+    r"""Multiplies elements by Gaussian noise of mean 1 and learnable variance.
 
     .. math::
 
@@ -80,7 +80,7 @@ def variational_dropout(
 
 
 def variational_dropout_kl(log_alpha: jax.Array) -> jax.Array:
-    r"""Divergence of weights :math:`\mathcal N(\theta, \alpha \theta^2)` from a log-uniform prior.
+    r"""Returns the approximate KL divergence of Gaussian weights from a log-uniform prior.
 
     .. math::
 
@@ -120,7 +120,7 @@ def variational_dropout_kl(log_alpha: jax.Array) -> jax.Array:
 
 
 def variational_log_alpha(kernel: jax.Array, log_var: ArrayLike) -> jax.Array:
-    r"""Returns the logarithm of the variance of weights relative to their squared mean.
+    r"""Returns :math:`\log \alpha`, the log ratio of each weight's variance to its squared mean.
 
     .. math::
 
@@ -164,7 +164,7 @@ def variational_dense(
     bias: ArrayLike | None = None,
     bits: _bits.Bits | None = None,
 ) -> jax.Array:
-    r"""Dense layer with Gaussian weights, sampled by its outputs (local reparametrization).
+    r"""Applies a dense layer with Gaussian weights by sampling outputs (local reparametrization).
 
     .. math::
 
@@ -221,7 +221,7 @@ def variational_dense_inference(
     bias: ArrayLike | None = None,
     threshold: ArrayLike = 3.0,
 ) -> jax.Array:
-    r"""Dense layer with the means of the weights that are not mostly noise.
+    r"""Applies a dense layer with the weight means that :func:`variational_prune` keeps.
 
     .. math::
 
@@ -263,7 +263,7 @@ def variational_dense_inference(
 def variational_prune(
     kernel: jax.Array, log_var: ArrayLike, *, threshold: ArrayLike = 3.0
 ) -> jax.Array:
-    r"""Sets weights that are mostly noise to zero.
+    r"""Zeros weights whose variance is large relative to their squared mean.
 
     .. math::
 
@@ -335,7 +335,7 @@ def _dense(
 
 
 def _affine(x: jax.Array, kernel: jax.Array, bias: ArrayLike | None) -> jax.Array:
-    """Returns the product with a kernel, plus a bias, in the dtype of the accumulation."""
+    """Returns ``x @ kernel + bias`` in the accumulation dtype, float32 or wider."""
     y = jnp.matmul(x, kernel.astype(x.dtype), preferred_element_type=wide_dtype(x.dtype))
     if bias is None:
         return y

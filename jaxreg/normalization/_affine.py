@@ -61,7 +61,7 @@ def _affine(x: jax.Array, mean: jax.Array, gain: jax.Array, bias: jax.Array) -> 
 
 @_affine.defjvp
 def _affine_jvp(primals: tuple[jax.Array, ...], tangents: tuple[jax.Array, ...]) -> tuple[Any, Any]:
-    """Adds offsets of one shape first, so that one backward sum serves the mean and the bias."""
+    """Returns value and tangent; mean and bias of one shape share a sum in the backward pass."""
     x, mean, gain, bias = primals
     dx, dmean, dgain, dbias = tangents
     if mean.shape == bias.shape == gain.shape:
@@ -72,12 +72,12 @@ def _affine_jvp(primals: tuple[jax.Array, ...], tangents: tuple[jax.Array, ...])
 
 
 def as_wide(a: jax.Array, x: jax.Array) -> jax.Array:
-    """Casts an array to the dtype of computations on ``x``; a real array stays real."""
+    """Casts ``a`` to the wide dtype of ``x``, float32 or wider; a real ``a`` stays real."""
     return a.astype(wide_dtype(x.dtype) if jnp.iscomplexobj(a) else real_dtype(x))
 
 
 def check_kinds(x: jax.Array, of: str = "x", **arrays: jax.Array | None) -> None:
-    """Raises if one of the arrays is complex and the data are not."""
+    """Raises if any of ``arrays`` is complex although ``x`` is real."""
     for name, a in arrays.items():
         if a is not None and jnp.iscomplexobj(a) and not jnp.iscomplexobj(x):
             raise TypeError(

@@ -1,4 +1,4 @@
-"""Devices that share statistics, and sums over them."""
+"""Devices that share statistics, and sums over these devices."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -11,13 +11,13 @@ from jaxreg._sharding import varying_axes
 
 
 class Devices(NamedTuple):
-    """Devices that share statistics: all devices along mesh axes, or each group of them."""
+    """Mesh axes whose devices share statistics, optionally in separate groups."""
 
     axis_name: str | tuple[str, ...]
     groups: tuple[tuple[int, ...], ...] | None
 
     def total(self, tree: Any) -> Any:
-        """Sums over these devices.
+        """Sums the arrays of a pytree over the devices that share statistics.
 
         Raises:
           ValueError: The groups do not hold each index of the axis once.
@@ -38,7 +38,7 @@ class Devices(NamedTuple):
             return jax.tree.map(self._total_of_group, tree)
 
     def _total_of_group(self, a: jax.Array) -> jax.Array:
-        """Sums over this device's group, from the values of all devices."""
+        """Gathers ``a`` from all devices and sums the values of this device's group."""
         index = jax.lax.axis_index(self.axis_name)
         values = gather(a, self.axis_name)
         group_of = {i: number for number, group in enumerate(self.groups or ()) for i in group}
@@ -48,7 +48,7 @@ class Devices(NamedTuple):
 
 
 def gather(a: jax.Array, axis_name: str | tuple[str, ...]) -> jax.Array:
-    """Stacks the values of all devices along a new first axis, by an ``all_reduce``."""
+    """Stacks the arrays of all devices along a new first axis, by one ``psum``."""
     slots = jnp.arange(jax.lax.axis_size(axis_name)).reshape(-1, *(1,) * a.ndim)
     mine = slots == jax.lax.axis_index(axis_name)
     return jax.lax.psum(jnp.where(mine, a, jnp.zeros_like(a)), axis_name)
@@ -57,12 +57,12 @@ def gather(a: jax.Array, axis_name: str | tuple[str, ...]) -> jax.Array:
 def as_devices(
     axis_name: str | tuple[str, ...] | None, axis_index_groups: Sequence[Sequence[int]] | None
 ) -> Devices:
-    """Returns the devices that the two arguments of a norm name; by default, each one alone."""
+    """Returns ``Devices`` for a norm's arguments; without ``axis_name``, each device is alone."""
     return Devices(axis_name or (), canonical_groups(axis_index_groups))
 
 
 def check_synchronized(x: jax.Array, axis_name: str | tuple[str, ...] | None) -> None:
-    """Raises inside ``shard_map`` if ``axis_name`` is missing.
+    """Raises if ``x`` varies along a ``shard_map`` axis and ``axis_name`` is missing.
 
     Statistics would silently be computed for each device alone.
     """

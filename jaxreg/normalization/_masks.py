@@ -8,7 +8,7 @@ from jaxreg._checks import check_mask
 
 
 def align_mask(where: ArrayLike, x: jax.Array) -> jax.Array:
-    """Turns a mask of any dtype into booleans with as many axes as ``x``.
+    """Converts a mask to boolean and prepends axes of size 1 up to the rank of ``x``.
 
     Raises:
       ValueError: The mask does not broadcast to ``x``.

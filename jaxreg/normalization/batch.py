@@ -1,4 +1,4 @@
-"""Batch normalization, in training and with given statistics."""
+"""Batch normalization with batch statistics (training) and given statistics (evaluation)."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -35,7 +35,7 @@ class BatchStats(NamedTuple):
 
 
 def init_stats(shape: int | tuple[int, ...], *, dtype: DTypeLike = jnp.float32) -> BatchStats:
-    """Returns the statistics before the first batch: mean 0 and variance 1.
+    """Returns initial running statistics: mean 0 and variance 1.
 
     Args:
       shape: Sizes of the feature axes.
@@ -66,7 +66,7 @@ def batch_norm(
     axis_name: str | tuple[str, ...] | None = None,
     axis_index_groups: Sequence[Sequence[int]] | None = None,
 ) -> tuple[jax.Array, BatchStats]:
-    r"""Normalizes with the statistics of the batch and updates the running statistics.
+    r"""Normalizes ``x`` by its batch statistics and returns updated running statistics.
 
     .. math::
 
@@ -136,13 +136,13 @@ def batch_norm(
 
 
 def check_ddof(ddof: ArrayLike) -> None:
-    """Raises unless ``ddof`` is one number, zero or positive."""
+    """Raises unless ``ddof`` is a nonnegative scalar."""
     check_scalar(ddof, "ddof")
     check_nonnegative(ddof, "ddof")
 
 
 def fill_empty(batch: Moments, stats: BatchStats) -> BatchStats:
-    """Returns the statistics of the batch, and the running ones of features without elements."""
+    """Returns batch statistics, replaced by running statistics for features without elements."""
     known = batch.count > 0
     old = _like(stats, batch)
     return BatchStats(jnp.where(known, batch.mean, old.mean), jnp.where(known, batch.var, old.var))
@@ -151,7 +151,7 @@ def fill_empty(batch: Moments, stats: BatchStats) -> BatchStats:
 def update_stats(
     stats: BatchStats, batch: Moments, momentum: ArrayLike, ddof: ArrayLike
 ) -> BatchStats:
-    """Returns running statistics after a batch; one element has a mean but no variance."""
+    """Updates running statistics, except where the batch has too few elements."""
     old = _like(stats, batch)
     past = as_strength(momentum, batch.mean)
     known, new_var = var_with_ddof(batch, ddof)
@@ -164,7 +164,7 @@ def update_stats(
 
 
 def var_with_ddof(batch: Moments, ddof: ArrayLike) -> tuple[jax.Array, jax.Array]:
-    """Returns whether variances of a batch are known, and variances for ``count - ddof``."""
+    """Returns a mask of defined variances, and the variances with divisor ``count - ddof``."""
     lost = as_strength(ddof, batch.var)
     known = batch.count > jnp.maximum(lost, 1)
     rest = jnp.where(known, batch.count - lost, jnp.ones_like(batch.count))
@@ -172,7 +172,7 @@ def var_with_ddof(batch: Moments, ddof: ArrayLike) -> tuple[jax.Array, jax.Array
 
 
 def _like(stats: BatchStats, batch: Moments) -> BatchStats:
-    """Returns running statistics with the dtypes and the sharding of batch statistics."""
+    """Returns the running statistics with the dtypes and sharding of the batch statistics."""
     return BatchStats(
         place_like(stats.mean.astype(batch.mean.dtype), batch.mean),
         place_like(stats.var.astype(batch.var.dtype), batch.var),
@@ -189,7 +189,7 @@ def batch_norm_inference(
     axis: Axes = -1,
     where: jax.Array | None = None,
 ) -> jax.Array:
-    r"""Normalizes with given statistics, which it does not change.
+    r"""Normalizes ``x`` by given statistics: :func:`batch_norm` in evaluation.
 
     .. math::
 

@@ -1,4 +1,4 @@
-"""Batch normalization with given statistics, folded into the layer before it."""
+"""Folding of an evaluation-mode batch norm into the layer before it."""
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,7 @@ def fold_batch_norm(
     eps: ArrayLike = 1e-5,
     axis: Axes = -1,
 ) -> tuple[jax.Array, jax.Array]:
-    r"""Returns the kernel and bias of a layer that equals a layer and the batch norm after it.
+    r"""Returns the kernel and bias that merge a layer with the batch norm after it.
 
     .. math::
 

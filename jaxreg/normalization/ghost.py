@@ -34,7 +34,7 @@ def ghost_batch_norm(
     ddof: ArrayLike = 0,
     where: jax.Array | None = None,
 ) -> tuple[jax.Array, BatchStats]:
-    r"""Normalizes each ghost batch with its own statistics and averages the statistics in order.
+    r"""Normalizes each ghost batch by its own statistics and updates the running statistics.
 
     Ghost batch :math:`k` of :math:`K` holds ``ghost_batch_size`` consecutive examples:
 
@@ -111,13 +111,13 @@ def ghost_batch_norm(
 
 
 def _fill_empty(known: jax.Array, values: jax.Array, old: jax.Array) -> jax.Array:
-    """Returns the values of ghost batches, and running values where they are unknown."""
+    """Returns ghost batch ``values``, replaced by running values ``old`` where not ``known``."""
     old = place_like(jnp.broadcast_to(old, values.shape).astype(values.dtype), values)
     return jnp.where(known, values, old)
 
 
 def _average(old: jax.Array, values: jax.Array, counted: jax.Array, past: jax.Array) -> jax.Array:
-    """Returns the running average after an update with each counted value, in order."""
+    """Updates a running average with each value that ``counted`` marks along axis 0, in turn."""
     counted = whole_along(counted, (0,))
     factors = jnp.where(counted, past, jnp.ones((), past.dtype))
     # A cumulative product, since the slope of a power at 0 is NaN.
@@ -132,7 +132,7 @@ def _average(old: jax.Array, values: jax.Array, counted: jax.Array, past: jax.Ar
 
 
 def _split_batch(x: jax.Array, size: int) -> jax.Array:
-    """Splits the first axis into ghost batches and examples; an axis of size 1 becomes two."""
+    """Reshapes the batch axis to ``[ghost batches, size]``, or to ``[1, 1]`` if its size is 1."""
     if x.shape[0] == 1:
         return x[None]
     number = x.shape[0] // size
@@ -148,7 +148,7 @@ def _split_batch(x: jax.Array, size: int) -> jax.Array:
 
 
 def _check_sizes(x: jax.Array, ghost_batch_size: int) -> None:
-    """Raises unless ghost batches divide the batch."""
+    """Raises unless ``ghost_batch_size`` divides the batch size of ``x``."""
     if x.ndim < 2:
         raise ValueError(f"`x` must be [batch, *spatial, features], got shape {x.shape}.")
     check_static_integer(ghost_batch_size, "ghost_batch_size")

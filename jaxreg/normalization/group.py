@@ -35,7 +35,7 @@ def group_norm(
     axis_name: str | tuple[str, ...] | None = None,
     axis_index_groups: Sequence[Sequence[int]] | None = None,
 ) -> jax.Array:
-    r"""Normalizes each example over its positions and the channels of a group.
+    r"""Normalizes each channel group of each example over its positions and channels.
 
     .. math::
 
@@ -95,7 +95,7 @@ def group_norm(
 
 
 def _pool_groups(moments: Moments, groups: int) -> Moments:
-    """Returns the moments of groups, repeated for each of their channels."""
+    """Pools the moments of channels to moments of channel groups, repeated for each channel."""
     shape = moments.mean.shape
     split_shape = (*shape[:-1], groups, shape[-1] // groups)
 
@@ -113,7 +113,7 @@ def _pool_groups(moments: Moments, groups: int) -> Moments:
 
 
 def _check_reduction_axes(axes: Axes | None, x: jax.Array) -> tuple[int, ...]:
-    """Checks and returns the axes of the statistics; the last one holds the channels."""
+    """Returns the axes to normalize over, after checking that they include the last axis."""
     if axes is None:
         return tuple(range(1, x.ndim))
     reduced = canonical_axes(axes, x.ndim, "reduction_axes")

@@ -1,4 +1,4 @@
-"""Norms of single examples: over their features, or over the positions of each channel."""
+"""Layer, instance and RMS normalization, which normalize each example separately."""
 
 from collections.abc import Sequence
 
@@ -159,7 +159,7 @@ def rms_norm(
     axis_name: str | tuple[str, ...] | None = None,
     axis_index_groups: Sequence[Sequence[int]] | None = None,
 ) -> jax.Array:
-    r"""Divides each example by the root of the mean square of its features.
+    r"""Divides each example by the root mean square of its features.
 
     .. math::
 
@@ -213,5 +213,5 @@ def rms_norm(
 
 
 def mean_and_var(moments: Moments) -> tuple[jax.Array, jax.Array]:
-    """Returns mean and variance; 0 and 1 if nothing is selected, which leave ``x`` unchanged."""
+    """Returns mean and variance, or 0 and 1 (no normalization) where the mask selects nothing."""
     return moments.mean, jnp.where(moments.count > 0, moments.var, jnp.ones_like(moments.var))

@@ -46,7 +46,7 @@ def batch_renorm(
     axis_name: str | tuple[str, ...] | None = None,
     axis_index_groups: Sequence[Sequence[int]] | None = None,
 ) -> tuple[jax.Array, BatchStats]:
-    r"""Batch normalization corrected toward evaluation, for small or unusual batches.
+    r"""Applies batch norm with a correction toward the running statistics (batch renorm).
 
     .. math::
 
@@ -133,7 +133,7 @@ def batch_renorm(
 def _corrections(
     batch: Moments, stats: BatchStats, eps: ArrayLike, r_max: jax.Array, d_max: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Returns the factor and the offset that turn batch norm into evaluation, within limits."""
+    """Returns the clipped factor ``r`` and offset ``d`` of batch renormalization."""
     eps = as_strength(eps, batch.mean)
     r_max = jnp.maximum(r_max, 1)
     d_max = jnp.maximum(d_max, 0)

@@ -1,4 +1,4 @@
-"""Norms without a mean and without batch statistics: filter response and Euclidean length."""
+"""Filter response normalization and L2 normalization, which subtract no mean."""
 
 import jax
 import jax.numpy as jnp
@@ -139,6 +139,6 @@ def _within_range(size: jax.Array) -> jax.Array:
 
 
 def _along(value: jax.Array, x: jax.Array) -> jax.Array:
-    """Aligns a number, or one per channel, with the last axis of ``x``, in its real dtype."""
+    """Reshapes ``[channels]`` or a scalar to broadcast to ``x``, in the real dtype of ``x``."""
     value = value.astype(real_dtype(x))
     return value if value.ndim == 0 else jnp.expand_dims(value, tuple(range(x.ndim - 1)))

@@ -1,4 +1,4 @@
-"""Mean and variance of the selected elements, across devices."""
+"""Mean and variance of the elements that a mask selects, across devices."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -37,7 +37,7 @@ def moments(
     axis_name: str | tuple[str, ...] | None = None,
     axis_index_groups: Sequence[Sequence[int]] | None = None,
 ) -> Moments:
-    r"""Returns mean and variance of the selected elements along axes, across devices.
+    r"""Returns mean, variance and count along axes, optionally masked and across devices.
 
     .. math::
 
@@ -86,7 +86,7 @@ def moments_along(
     axes: tuple[int, ...],
     devices: Devices,
 ) -> Moments:
-    """Returns moments of a wide array, with reduced axes of size 1, for an aligned mask."""
+    """Returns moments of a float32 or wider array along ``axes``, which keep size 1."""
     count = count_along(x, axes, mask)
     result = _moments(x, mask, count, axes, devices)
     count = place_like(jnp.broadcast_to(result.count, result.mean.shape), result.mean)
@@ -113,7 +113,7 @@ def _moments_jvp(
     primals: tuple[jax.Array, jax.Array | None, jax.Array],
     tangents: tuple[jax.Array, Any, Any],
 ) -> tuple[Moments, Moments]:
-    """Computes derivatives in closed form: the mean inside the variance contributes zero.
+    """Returns moments and closed-form tangents; the variance's derivative by its mean is zero.
 
     Automatic derivatives would compute this zero by another reduction, and differentiate the choice
     between one pass and two.
@@ -155,7 +155,7 @@ def _var_about_mean(
     *,
     axes: tuple[int, ...],
 ) -> jax.Array:
-    """Returns the mean of squared deviations, in a second pass that needs the mean."""
+    """Returns the mean squared deviation from ``mean``, by a second pass over ``x``."""
     return jnp.sum(square(select(x - mean, mask)), axes, keepdims=True) / divisor
 
 
@@ -167,10 +167,10 @@ def _var_from_squares(
     *,
     axes: tuple[int, ...],
 ) -> jax.Array:
-    """Returns the mean square minus the squared mean, if that loses at most 4 of 24 bits.
+    """Returns the variance in one pass, or in two if one pass loses more than 4 of 24 bits.
 
-    One pass gives both. If they are close to each other in any slice, the variance is computed
-    again from deviations.
+    One pass gives the mean square and the mean. If subtracting the squared mean cancels digits in
+    any slice, the variance is computed again from deviations.
     """
     squares = jnp.sum(square(x), axes, keepdims=True) / divisor
     var = squares - square(mean)
@@ -183,7 +183,7 @@ def _var_from_squares(
 
 
 def _pool_devices(local: Moments, devices: Devices) -> Moments:
-    """Returns the moments of all devices.
+    """Combines the moments of each device into the moments of all devices.
 
     A few devices gather all moments at once. For many devices and for groups that would be too much
     to send: they sum the means first, and then the deviations from the common mean.
@@ -196,7 +196,7 @@ def _pool_devices(local: Moments, devices: Devices) -> Moments:
 
 
 def pool(parts: Moments, total: Callable[[jax.Array], jax.Array]) -> Moments:
-    """Returns the moments of several parts together; ``total`` sums over the parts."""
+    """Combines the moments of disjoint parts; ``total`` sums an array over the parts."""
     mean, var, count = parts
     number = total(count)
     divisor = jnp.maximum(number, 1)
@@ -205,7 +205,7 @@ def pool(parts: Moments, total: Callable[[jax.Array], jax.Array]) -> Moments:
 
 
 def count_along(x: jax.Array, axes: tuple[int, ...], mask: jax.Array | None) -> jax.Array:
-    """Counts selected elements; a mask with axes of size 1 selects several at a time."""
+    """Counts the elements of ``x`` that ``mask``, broadcast to ``x``, selects along ``axes``."""
     dtype = real_dtype(x)
     most = math.prod(x.shape[a] for a in axes)
     if mask is None:

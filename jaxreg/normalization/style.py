@@ -18,7 +18,7 @@ def adaptive_instance_norm(
     eps: ArrayLike = 1e-5,
     where: jax.Array | None = None,
 ) -> jax.Array:
-    r"""Gives each channel of each example the mean and the deviation of a style.
+    r"""Gives each channel of each example the mean and standard deviation of a style.
 
     .. math::
 
@@ -30,7 +30,7 @@ def adaptive_instance_norm(
     Args:
       x: Content, a real floating-point array ``[batch, *spatial, channels]``.
       style_mean: Mean :math:`m` of the style, ``[batch, channels]``.
-      style_stddev: Deviation :math:`s` of the style, ``[batch, channels]``.
+      style_stddev: Standard deviation :math:`s` of the style, ``[batch, channels]``.
       eps: Added to the variance, zero or positive.
       where: Mask of the elements that enter the statistics, see the module's docstring.
 

@@ -15,7 +15,7 @@ from jaxreg._numerics import peak
 
 
 def gram(x: jax.Array) -> jax.Array:
-    """Returns products of all pairs of columns, in full precision."""
+    """Returns the Gram matrix of the columns of ``x``, in full precision."""
     return exact(x.conj().T, x)
 
 
@@ -88,7 +88,7 @@ def _turn(w: jax.Array, tangent: jax.Array, factors: Callable[[jax.Array], jax.A
 
 
 def _largest(values: jax.Array) -> jax.Array:
-    """Returns factors of the largest singular value, shared among values equal to it."""
+    """Returns 1 for the largest singular value, split evenly among ties, and 0 elsewhere."""
     top = jnp.max(values)
     near = values >= top * (1 - len(values) * jnp.finfo(values.dtype).eps)
     shares = near.astype(values.dtype) / jnp.sum(near).astype(values.dtype)
@@ -96,6 +96,6 @@ def _largest(values: jax.Array) -> jax.Array:
 
 
 def _nonzero(values: jax.Array, rows: int) -> jax.Array:
-    """Returns 1 for each singular value that is not zero up to rounding, else 0."""
+    """Returns 1 for each singular value above the rounding error, else 0."""
     least = rows * jnp.finfo(values.dtype).eps * jnp.max(values)
     return jnp.where(values <= least, jnp.zeros_like(values), jnp.ones_like(values))

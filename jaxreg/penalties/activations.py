@@ -17,7 +17,7 @@ from jaxreg.penalties._singular import gram
 def activity(
     x: jax.Array, *, penalty: Callable[[jax.Array], jax.Array], weight: ArrayLike
 ) -> jax.Array:
-    r"""Returns the weighted penalty of the activations of a layer.
+    r"""Returns ``weight * penalty(x)`` for the activations ``x`` of a layer.
 
     .. math::
 
@@ -53,7 +53,7 @@ def activity(
 
 
 def per_example(penalty: Callable[[jax.Array], jax.Array]) -> Callable[[jax.Array], jax.Array]:
-    r"""Turns a penalty of one example into a penalty of a batch: the mean over its first axis.
+    r"""Lifts a penalty of one example to a batch, as the mean over the batch axis.
 
     .. math::
 
@@ -77,7 +77,7 @@ def per_example(penalty: Callable[[jax.Array], jax.Array]) -> Callable[[jax.Arra
 
 
 def decorrelation(x: jax.Array) -> jax.Array:
-    r"""Returns half the sum of squared covariances between features (DeCov).
+    r"""Returns half the sum of squared covariances between different features (DeCov).
 
     .. math::
 

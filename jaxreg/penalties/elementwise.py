@@ -166,7 +166,7 @@ def distance(w: jax.Array, start: jax.Array) -> jax.Array:
 
 
 def magnitude(w: jax.Array) -> jax.Array:
-    """Returns absolute values, wide, with derivative 0 at zero; ``jnp.abs`` has 1 there."""
+    """Returns absolute values in float32 or wider, with derivative 0 at 0 (``jnp.abs`` has 1)."""
     zero = w == 0
     size = jnp.abs(widen(jnp.where(zero, jnp.ones_like(w), w)))
     return jnp.where(zero, jnp.zeros_like(size), size)

@@ -12,7 +12,7 @@ from jaxreg.penalties.elementwise import magnitude
 
 
 def group_lasso(w: jax.Array, *, axis: int | tuple[int, ...] | None = None) -> jax.Array:
-    r"""Returns the sum of the norms of groups of weights, which drives whole groups to zero.
+    r"""Returns the sum of group norms, which drives whole groups of weights to zero.
 
     .. math::
 
@@ -95,7 +95,7 @@ def total_variation(x: jax.Array, *, axis: int | tuple[int, ...]) -> jax.Array:
 
 
 def isotropic_total_variation(x: jax.Array, *, axis: int | tuple[int, ...]) -> jax.Array:
-    r"""Returns the sum of the lengths of the gradient of an image.
+    r"""Returns the sum of gradient magnitudes over all positions of an image.
 
     .. math::
 
@@ -131,7 +131,7 @@ def isotropic_total_variation(x: jax.Array, *, axis: int | tuple[int, ...]) -> j
 
 
 def _differences(x: jax.Array, axis: int | tuple[int, ...]) -> jax.Array:
-    """Returns differences to the next element, ``[axes, *x.shape]``, 0 after the last."""
+    """Returns forward differences ``[axes, *x.shape]``, 0 at the last element of each axis."""
     check_floating(x, "x")
     axes = canonical_axes(axis, x.ndim)
     if not axes:

@@ -1,4 +1,4 @@
-"""Penalties of kernels as matrices, ``[everything else, outputs]``."""
+"""Penalties of kernels reshaped to matrices ``[everything else, outputs]``."""
 
 import jax
 import jax.numpy as jnp
@@ -52,7 +52,7 @@ def orthogonality(w: jax.Array, *, axis: Axes = -1) -> jax.Array:
 
 
 def spectral(w: jax.Array, *, axis: Axes = -1) -> jax.Array:
-    r"""Returns the largest singular value (spectral norm).
+    r"""Returns the spectral norm of a kernel, its largest singular value.
 
     .. math::
 
@@ -97,7 +97,7 @@ def spectral(w: jax.Array, *, axis: Axes = -1) -> jax.Array:
 
 
 def nuclear(w: jax.Array, *, axis: Axes = -1) -> jax.Array:
-    r"""Returns the sum of the singular values (nuclear or trace norm), which favors low rank.
+    r"""Returns the nuclear norm (sum of singular values), which favors kernels of low rank.
 
     .. math::
 

@@ -1,4 +1,4 @@
-"""Sums of a penalty over the arrays of a tree."""
+"""Sums of a penalty over the arrays of a pytree."""
 
 import functools
 from collections.abc import Callable
@@ -20,7 +20,7 @@ def total(
     rest: tuple[Any, ...] = (),
     stacked: Mask = None,
 ) -> jax.Array:
-    r"""Sums a penalty over the arrays of a parameter tree.
+    r"""Sums a penalty over the selected arrays of a parameter pytree.
 
     .. math::
 
@@ -82,7 +82,7 @@ def _term(
     w: jax.Array,
     *rest: jax.Array,
 ) -> jax.Array:
-    """Returns the penalty of one leaf, or of its layers, which a mask may leave out."""
+    """Returns the penalty of one leaf after masking, summed over the layers of a stack."""
     size = jnp.size(use)
     shape = jnp.shape(use)
     layers = size > 1 and in_stack and shape == (len(w), *(1,) * (w.ndim - 1))
@@ -100,7 +100,7 @@ def _term(
 
 
 def sum_numbers(numbers: Any) -> jax.Array:
-    """Sums all floating-point numbers in a tree."""
+    """Sums the elements of all floating-point leaves of a pytree."""
     return total(numbers, jnp.sum)
 
 

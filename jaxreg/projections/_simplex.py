@@ -1,4 +1,4 @@
-r"""Closest point of a simplex: the excess of numbers over a level that gives it the right sum.
+r"""Projection onto a simplex: subtracts a level from all numbers and clips them to at least 0.
 
 Newton's method finds the level from below, in a few sums over the row, and without a sort. The sums
 that decide the result are exact, in integers, so they are the same in any order and on any mesh.
@@ -17,7 +17,7 @@ _Level = tuple[jax.Array, jax.Array]  # a number and its rounding error
 
 
 def excess(x: jax.Array, total: jax.Array, axes: tuple[int, ...]) -> jax.Array:
-    r"""Returns the closest array to ``x`` without negative numbers and with the sum ``total``.
+    r"""Projects ``x`` onto the nonnegative arrays whose sum is ``total``.
 
     .. math::
 
@@ -44,7 +44,7 @@ def excess(x: jax.Array, total: jax.Array, axes: tuple[int, ...]) -> jax.Array:
 
 
 def power_of_two(total: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Returns the largest power of two up to a number, or 1 for 0, and its exact inverse."""
+    """Returns the largest power of two not above ``total``, or 1 for 0, and its exact inverse."""
     total = jax.lax.stop_gradient(total)
     usable = (total > 0) & jnp.isfinite(total)
     _, exponent = jnp.frexp(jnp.where(usable, total, jnp.ones_like(total)))
@@ -56,7 +56,7 @@ def power_of_two(total: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def _level(x: jax.Array, total: jax.Array, axes: tuple[int, ...]) -> _Level:
-    """Returns the level before the last step."""
+    """Returns the level before the last Newton step, as a number and its rounding error."""
     largest = jnp.max(x, axis=axes, keepdims=True)
     start = _sum_of_two(largest, -total)
     numbers = math.prod(x.shape[a] for a in axes)
@@ -86,14 +86,14 @@ def _level(x: jax.Array, total: jax.Array, axes: tuple[int, ...]) -> _Level:
 
 
 def _sum_of_two(a: jax.Array, b: jax.Array) -> _Level:
-    """Returns the sum of two numbers and the error of its rounding."""
+    """Returns the rounded sum of two numbers and its rounding error."""
     total = a + b
     of_b = total - a
     return total, (a - (total - of_b)) + (b - of_b)
 
 
 def _number_of(active: jax.Array, axes: tuple[int, ...], like: jax.Array) -> jax.Array:
-    """Counts active elements, and returns 1 for none."""
+    """Counts the true elements of ``active`` along ``axes``, with a minimum of 1."""
     count = jnp.sum(active, axis=axes, keepdims=True, dtype=jnp.int32)
     return jnp.maximum(count, 1).astype(like.dtype)
 
@@ -104,7 +104,7 @@ def _rough_surplus(x: jax.Array, total: jax.Array, axes: tuple[int, ...]) -> jax
 
 @partial(jax.custom_jvp, nondiff_argnums=(2,))
 def surplus(x: jax.Array, total: jax.Array, axes: tuple[int, ...]) -> jax.Array:
-    r"""Returns the exact :math:`\sum_i x_i - t` of numbers in ``[0, 4]``, rounded at the end.
+    r"""Returns :math:`\sum_i x_i - t` for ``x`` in ``[0, 4]``, summed exactly and rounded once.
 
     The numbers are cut into words short enough for their sums to fit into 32-bit integers. The
     part below the last word is less than a rounding of 1.

@@ -1,4 +1,4 @@
-"""Projections of kernels as matrices, ``[everything else, outputs]``."""
+"""Projections of kernels reshaped to matrices ``[everything else, outputs]``."""
 
 import math
 
@@ -13,7 +13,7 @@ from jaxreg._numerics import as_strength
 
 
 def spectral_ball(w: jax.Array, *, radius: ArrayLike, axis: Axes = -1) -> jax.Array:
-    r"""Clips the singular values of a kernel: the closest matrix with no larger gain.
+    r"""Clips the singular values of a kernel to at most ``radius``.
 
     .. math::
 

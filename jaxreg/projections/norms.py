@@ -1,4 +1,4 @@
-"""Projections of the norms of units: onto balls, spheres and shells."""
+"""Projections of the weights of each unit onto balls, spheres and shells."""
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ from jaxreg.projections._units import check_size, units
 def max_norm(
     w: jax.Array, *, radius: ArrayLike, axis: int | tuple[int, ...] | None = None
 ) -> jax.Array:
-    r"""Scales the incoming weights of every unit into a ball.
+    r"""Scales down the incoming weights of each unit whose norm exceeds ``radius``.
 
     .. math::
 
@@ -118,13 +118,13 @@ def min_max_norm(
     relaxation: ArrayLike = 1.0,
     axis: int | tuple[int, ...] | None = None,
 ) -> jax.Array:
-    r"""Scales the incoming weights of every unit until their norm is within bounds.
+    r"""Scales the incoming weights of each unit to a norm within ``[low, high]``.
 
     .. math::
 
       w_j \leftarrow w_j \frac{(1 - r) \|w_j\| + r \min(\max(\|w_j\|, a), b)}{\|w_j\|}
 
-    With a relaxation of 1 it is the projection; a smaller one goes that part of the way. A unit of
+    A relaxation of 1 gives the projection, a smaller relaxation an average with ``w``. A unit of
     zeros has no direction to grow in and remains zero.
 
     Args:
@@ -133,7 +133,8 @@ def min_max_norm(
         reduced axes of size 1.
       high: Largest norm :math:`b`, with the same shapes, or infinity; in arrays it wins over a
         larger lower bound.
-      relaxation: Part :math:`r` of the way, in [0, 1]; 0 returns ``w`` exactly.
+      relaxation: Weight :math:`r` of the projection in an average with ``w``, in [0, 1]; 0 returns
+        ``w`` exactly.
       axis: Axes that the norm of one unit runs over, by default all but the last, as in
         :func:`max_norm`.
 
@@ -176,5 +177,5 @@ def min_max_norm(
 
 
 def _rounding(w: jax.Array, norm: jax.Array) -> float:
-    """Returns the largest relative error of a norm after ``w`` was rounded once."""
+    """Returns the largest relative error of the norm of weights rounded to the dtype of ``w``."""
     return float(jnp.finfo(w.dtype).eps) / 2 + 4 * float(jnp.finfo(norm.dtype).eps)

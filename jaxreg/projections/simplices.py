@@ -16,7 +16,7 @@ from jaxreg.projections._units import check_size, units
 def l1_ball(
     w: jax.Array, *, radius: ArrayLike, axis: int | tuple[int, ...] | None = None
 ) -> jax.Array:
-    r"""Returns the closest point in a ball of the sum of absolute values, for every unit.
+    r"""Projects the weights of each unit onto the L1 ball of a given radius.
 
     .. math::
 
@@ -78,7 +78,7 @@ def l1_ball(
 
 
 def simplex(w: jax.Array, *, axis: int | tuple[int, ...], total: ArrayLike = 1.0) -> jax.Array:
-    r"""Returns the closest point of the simplex: no negative weights, and a given sum.
+    r"""Projects ``w`` onto the simplex of nonnegative weights whose sum is ``total``.
 
     .. math::
 
@@ -170,12 +170,12 @@ def non_negative(w: jax.Array) -> jax.Array:
 
 
 def _per_unit(value: ArrayLike, like: jax.Array) -> jax.Array:
-    """Broadcasts a size to each unit, with the shape and the sharding of ``like``."""
+    """Broadcasts ``value``, one number per unit, to the shape and the sharding of ``like``."""
     return place_like(jnp.broadcast_to(as_strength(value, like), like.shape), like)
 
 
 def _rounding_of_sums(w: jax.Array, axes: tuple[int, ...]) -> tuple[float, float]:
-    """Returns the largest relative and absolute error of a sum after its weights were rounded.
+    """Returns the largest relative and absolute error of sums of weights rounded to ``w.dtype``.
 
     The absolute part counts subnormal weights of a narrow dtype, which the wide one has as normal
     numbers.

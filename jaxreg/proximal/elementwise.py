@@ -1,4 +1,4 @@
-"""Proximal operators of single weights, and the check of step sizes."""
+"""Elementwise proximal operators, and the validation of step sizes."""
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ from jaxreg._numerics import align, widen
 
 
 def l1(w: jax.Array, *, step: ArrayLike) -> jax.Array:
-    r"""Applies the soft threshold, the proximal operator of the sum of absolute values.
+    r"""Applies soft thresholding, the proximal operator of the sum of absolute values.
 
     .. math::
 
@@ -126,7 +126,7 @@ def elastic_net(w: jax.Array, *, l1: ArrayLike, l2: ArrayLike, step: ArrayLike) 
 
 
 def l0(w: jax.Array, *, step: ArrayLike) -> jax.Array:
-    r"""Applies the hard threshold, a proximal operator of the number of nonzero weights.
+    r"""Applies hard thresholding, a proximal operator of the number of nonzero weights.
 
     .. math::
 
@@ -165,7 +165,7 @@ def l0(w: jax.Array, *, step: ArrayLike) -> jax.Array:
 
 
 def box(w: jax.Array, *, low: ArrayLike, high: ArrayLike, step: ArrayLike) -> jax.Array:
-    r"""Clips weights to a box: the proximal operator of a penalty that is infinite outside.
+    r"""Clips weights to ``[low, high]``: the proximal operator of the box's indicator function.
 
     .. math::
 
@@ -215,7 +215,7 @@ def box(w: jax.Array, *, low: ArrayLike, high: ArrayLike, step: ArrayLike) -> ja
 
 
 def check_step(w: jax.Array, value: ArrayLike, name: str = "step") -> jax.Array:
-    """Checks a step size or a factor of it, and clips traced negative values to 0."""
+    """Validates ``value``, clips it to at least 0 and expands it to broadcast to ``w``."""
     check_floating(w, "w")
     check_nonnegative(value, name)
     check_broadcasts(value, name, w.shape)
@@ -223,18 +223,18 @@ def check_step(w: jax.Array, value: ArrayLike, name: str = "step") -> jax.Array:
 
 
 def times(step: jax.Array, factor: jax.Array) -> jax.Array:
-    """Multiplies so that a factor of 0 gives 0, even if the other is infinite."""
+    """Returns ``step * factor``, and 0 for 0 times infinity."""
     nothing = (step == 0) | (factor == 0)
     return jnp.where(nothing, jnp.zeros_like(nothing, factor.dtype), step * factor)
 
 
 def soft(wide: jax.Array, t: jax.Array) -> jax.Array:
-    """Applies the soft threshold at ``t``."""
+    """Moves elements toward 0 by ``t``, without crossing 0 (soft thresholding)."""
     return jnp.where(jnp.abs(wide) <= t, jnp.zeros_like(wide), wide - t * _sign(wide))
 
 
 def _sign(w: jax.Array) -> jax.Array:
-    """Returns signs; for complex numbers ``w / abs(w)``, whose derivative JAX's sign lacks."""
+    """Returns the sign; if complex, ``w / abs(w)`` with the derivative that ``jnp.sign`` lacks."""
     if not jnp.iscomplexobj(w):
         return jnp.sign(w)
     zero = w == 0

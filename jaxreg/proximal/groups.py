@@ -27,7 +27,7 @@ from jaxreg.proximal.elementwise import soft, times
 def group_lasso(
     w: jax.Array, *, step: ArrayLike, axis: int | tuple[int, ...] | None = None
 ) -> jax.Array:
-    r"""Applies the block soft threshold, the prox of :func:`jaxreg.penalties.group_lasso`.
+    r"""Applies block soft thresholding, the prox of :func:`jaxreg.penalties.group_lasso`.
 
     .. math::
 
@@ -87,7 +87,7 @@ def sparse_group_lasso(
     step: ArrayLike,
     axis: int | tuple[int, ...] | None = None,
 ) -> jax.Array:
-    r"""Applies the soft threshold and then the block soft threshold (sparse-group lasso).
+    r"""Applies soft, then block soft thresholding, the prox of the sparse-group lasso.
 
     .. math::
 
@@ -137,7 +137,7 @@ def sparse_group_lasso(
 def _check_groups(
     w: jax.Array, step: ArrayLike, axis: int | tuple[int, ...] | None
 ) -> tuple[jax.Array, tuple[int, ...]]:
-    """Checks the step sizes of groups or weights, and clips traced negative values to 0."""
+    """Validates ``step`` and ``axis``; returns nonnegative step sizes and the axes of a group."""
     check_floating(w, "w")
     check_nonnegative(step, "step")
     axes = tuple(range(w.ndim - 1)) if axis is None else canonical_axes(axis, w.ndim)
@@ -147,14 +147,14 @@ def _check_groups(
 
 
 def _one_each(step: ArrayLike, ndim: int, axes: tuple[int, ...]) -> bool:
-    """Tells whether a step size is the same for all weights of a group."""
+    """Returns whether ``step`` has size 1 along all axes of a group."""
     shape = jnp.shape(step)
     shape = (1,) * (ndim - len(shape)) + shape
     return all(shape[a] == 1 for a in axes)
 
 
 def _shrink(wide: jax.Array, t: jax.Array, axes: tuple[int, ...]) -> jax.Array:
-    """Applies the block soft threshold, the identity where ``t`` is 0."""
+    """Applies block soft thresholding with step size ``t``; the identity where ``t`` is 0."""
     if wide.size == 0:
         return wide
     # In units of the largest element all squares are in range, even in derivatives of divisions.
@@ -170,7 +170,7 @@ def _shrink(wide: jax.Array, t: jax.Array, axes: tuple[int, ...]) -> jax.Array:
 def _factor_of_groups(
     w: jax.Array, cut: jax.Array, axes: tuple[int, ...]
 ) -> tuple[jax.Array, jax.Array]:
-    """Returns a mask of groups that vanish and the factor of the others, by steps of groups."""
+    """Returns a mask of groups that become 0, and shrink factors, for one step size per group."""
     total = jnp.sum(square(w), axis=axes, keepdims=True)
     within = jnp.sqrt(jax.lax.stop_gradient(total)) <= cut
     norm = jnp.sqrt(jnp.where(within, jnp.ones_like(total), total))
@@ -180,7 +180,7 @@ def _factor_of_groups(
 def _factor_of_weights(
     w: jax.Array, cut: jax.Array, axes: tuple[int, ...]
 ) -> tuple[jax.Array, jax.Array]:
-    """Returns a mask of groups that vanish and the factors of weights, by steps of weights."""
+    """Returns a mask of groups that become 0, and shrink factors, for one step size per weight."""
     size = jnp.abs(jax.lax.stop_gradient(w))
     fixed = jax.lax.stop_gradient(cut)
     dual = jnp.where(size == 0, jnp.zeros_like(size), size / fixed)
@@ -193,7 +193,7 @@ def _factor_of_weights(
 
 @partial(jax.custom_jvp, nondiff_argnums=(2,))
 def _radius(w: jax.Array, cut: jax.Array, axes: tuple[int, ...]) -> jax.Array:
-    r"""Solves :math:`\sum_i |w_i|^2 / (r + c_i)^2 = 1` for :math:`r`, with a peak of ``w`` of 1.
+    r"""Solves :math:`\sum_i |w_i|^2 / (r + c_i)^2 = 1` for :math:`r`, given :math:`\max |w_i| = 1`.
 
     The inverse of the root of that sum is a concave function of the radius, so Newton's method
     rises to the radius at which it is 1. It starts at the largest radius at which one quotient
@@ -222,7 +222,7 @@ def _radius(w: jax.Array, cut: jax.Array, axes: tuple[int, ...]) -> jax.Array:
 
 @_radius.defjvp
 def _radius_jvp(axes: tuple[int, ...], primals: tuple, tangents: tuple) -> tuple:
-    """Differentiates the equation, not the iterations to its root."""
+    """Differentiates the root implicitly, not through the iterations of Newton's method."""
     (w, cut), (by_w, by_cut) = primals, tangents
     radius = _radius(w, cut, axes)
     inverse = 1 / (radius + cut)

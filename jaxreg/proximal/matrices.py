@@ -1,4 +1,4 @@
-"""Proximal operators of kernels as matrices, ``[everything else, outputs]``."""
+"""Proximal operators of kernels reshaped to matrices ``[everything else, outputs]``."""
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from jaxreg._numerics import as_strength
 
 
 def nuclear(w: jax.Array, *, step: ArrayLike, axis: Axes = -1) -> jax.Array:
-    r"""Applies the soft threshold to singular values, the proximal operator of the nuclear norm.
+    r"""Soft-thresholds singular values: the proximal operator of the nuclear norm.
 
     .. math::
 

@@ -1,4 +1,4 @@
-"""Reparametrizations: functions ``w -> w`` of a weight that a layer uses instead of its parameter.
+"""Reparametrizations: functions from a parameter to the weight that a layer uses.
 
 The optimizer sees the parameter; the weight is computed from it at every call. ``axis`` names the
 axes of a kernel that hold its outputs, the last one in Flax (see :func:`output_axes` for

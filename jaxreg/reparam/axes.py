@@ -10,7 +10,7 @@ from jaxreg._numerics import as_strength
 
 
 def output_axes(path: tuple[str, ...], w: jax.Array) -> Axes:
-    """Returns the axes of a kernel of Flax that hold its outputs.
+    """Returns the output axes of a Flax kernel.
 
     It is the last axis, or the last two axes of ``[features, heads, depth]``, a kernel with three
     axes that belongs to the ``query``, ``key`` or ``value`` of an attention. Pass it as
@@ -38,7 +38,7 @@ def output_axes(path: tuple[str, ...], w: jax.Array) -> Axes:
 def align_scale(
     scale: ArrayLike, w: jax.Array, outputs: tuple[int, ...], others: tuple[int, ...]
 ) -> jax.Array:
-    """Checks a factor of the outputs and aligns it with the axes of ``w``."""
+    """Validates a scale per output and expands it to broadcast to ``w``."""
     shape = tuple(w.shape[a] for a in outputs)
     check_broadcasts(scale, "scale", shape)
     return jnp.expand_dims(jnp.broadcast_to(as_strength(scale, w), shape), others)

@@ -115,7 +115,7 @@ def spectral_norm_sigma(
 def spectral_norm_vector(
     key: jax.Array, w: jax.Array, *, steps: int = 15, axis: Axes = -1
 ) -> jax.Array:
-    r"""Finds the first vector of :func:`spectral_norm` from the first weight, by block Lanczos.
+    r"""Computes the initial vector ``u`` of :func:`spectral_norm` by block Lanczos.
 
     .. math::
 
@@ -166,7 +166,7 @@ def spectral_norm_vector(
 
 
 def _largest(rows: jax.Array, start: jax.Array, steps: int) -> tuple[jax.Array, jax.Array]:
-    """Returns the right singular vector in the Krylov space of ``start``, and its squared value."""
+    """Returns the top right singular vector in a Krylov space and its squared singular value."""
     product = partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
     size = start.shape[1]
 
@@ -188,7 +188,7 @@ def _largest(rows: jax.Array, start: jax.Array, steps: int) -> tuple[jax.Array, 
 
 
 def _check_steps(steps: int, zero: str) -> None:
-    """Raises unless ``steps`` is at least 0, and says what 0 does."""
+    """Raises unless ``steps`` is at least 0; ``zero`` is the last part of the error message."""
     check_static_integer(steps, "steps")
     if steps < 0:
         raise ValueError(f"`steps` must be at least 0, got {steps}; {zero}.")
@@ -197,7 +197,7 @@ def _check_steps(steps: int, zero: str) -> None:
 def _check_spectral(
     w: jax.Array, u: jax.Array, axis: Axes
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Checks a weight and its vector; returns the output axes and all others."""
+    """Validates ``w`` and ``u``; returns the output axes and the remaining axes of ``w``."""
     check_real(w, "w")
     check_real(u, "u")
     outputs, others = split_axes(w, axis)
@@ -208,7 +208,7 @@ def _check_spectral(
 def _iterate(
     w: jax.Array, u: jax.Array, steps: int, outputs: tuple[int, ...], others: tuple[int, ...]
 ) -> tuple[jax.Array, jax.Array]:
-    """Returns the vector after some steps and the singular value, both with the axes of ``w``."""
+    """Returns ``u`` after ``steps`` power iterations and ``sigma``, both with the rank of ``w``."""
     fixed = jax.lax.stop_gradient(widen(w))
     u = jnp.expand_dims(jax.lax.stop_gradient(u).astype(fixed.dtype), others)
     if steps == 0:
@@ -224,7 +224,7 @@ def _iterate(
 def _power_iteration(
     w: jax.Array, u: jax.Array, outputs: tuple[int, ...], others: tuple[int, ...]
 ) -> tuple[jax.Array, jax.Array]:
-    """Takes one step from ``u``, or returns ``u`` if the weight is zero or not finite."""
+    """Returns the next ``u``, unchanged if ``w`` is zero or not finite, and the next ``v``."""
     v = unit(_sum(w * u, outputs), axis=None)
     # A vector orthogonal to all weights, as after its outputs were pruned, would never recover.
     restart = jnp.cos(jnp.arange(v.size, dtype=w.dtype)).reshape(v.shape)
@@ -234,10 +234,10 @@ def _power_iteration(
 
 
 def _sum(products: jax.Array, axes: tuple[int, ...]) -> jax.Array:
-    """Sums products; a matrix product would round to bfloat16 on TPU and gather shards."""
+    """Sums ``products`` over ``axes``; matmul would round to bfloat16 on TPU and gather shards."""
     return jnp.sum(products, axes, keepdims=True)
 
 
 def _is_unit(x: jax.Array) -> jax.Array:
-    """Tells whether ``x`` is a unit vector, and not zero, infinite or NaN."""
+    """Returns whether normalization gave a unit vector ``x``, rather than zeros or NaN."""
     return jnp.sum(square(x), keepdims=True) > 0.5

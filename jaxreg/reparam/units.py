@@ -1,4 +1,4 @@
-"""Weights of each output with a given length, or with mean 0 and variance 1."""
+"""Weight normalization and weight standardization."""
 
 import math
 
@@ -14,7 +14,7 @@ from jaxreg.reparam.axes import align_scale
 
 
 def weight_norm(v: jax.Array, *, scale: ArrayLike, axis: Axes = -1) -> jax.Array:
-    r"""Gives the weights of each output a given length and keeps their direction.
+    r"""Rescales the weights of each output to a given norm (weight normalization).
 
     .. math::
 
@@ -24,8 +24,8 @@ def weight_norm(v: jax.Array, *, scale: ArrayLike, axis: Axes = -1) -> jax.Array
 
     Args:
       v: Floating-point array :math:`v`, such as a kernel.
-      scale: Lengths :math:`g`, one number or of the shape of the output axes;
-        :func:`weight_norm_scale` gives the lengths for :math:`w = v`.
+      scale: Norms :math:`g`, one number or of the shape of the output axes;
+        :func:`weight_norm_scale` gives the norms for :math:`w = v`.
       axis: Output axes.
 
     Returns:
@@ -54,7 +54,7 @@ def weight_norm(v: jax.Array, *, scale: ArrayLike, axis: Axes = -1) -> jax.Array
 
 
 def weight_norm_scale(v: jax.Array, *, axis: Axes = -1) -> jax.Array:
-    r"""Returns the lengths for which :func:`weight_norm` is the identity.
+    r"""Returns the ``scale`` for which :func:`weight_norm` is the identity.
 
     .. math::
 
@@ -140,7 +140,7 @@ def weight_standardization(
 
 
 def weight_standardization_scale(w: jax.Array, *, axis: Axes = -1) -> jax.Array:
-    r"""Returns the factors for which a standardized layer keeps the variance of its inputs.
+    r"""Returns the ``scale`` for which a standardized layer preserves the variance of its inputs.
 
     .. math::
 
