@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 
 class Verdict(StrEnum):
-    """Verdict on a history."""
+    """Verdict on the loss curves of a run."""
 
     HEALTHY = "healthy"
     OVERFITTING = "overfitting"
