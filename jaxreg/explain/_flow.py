@@ -22,7 +22,7 @@ def mark_target(name: str, tree: Any) -> Any:
 
 
 def dependencies(function: Callable[..., Any], *inputs: Any) -> set[tuple[str, str]]:
-    """Returns the names of all marked pairs ``(source, target)`` with a target that depends on it.
+    """Returns name pairs ``(source, target)`` in which the marked target depends on the source.
 
     In loops and branches every output counts as depending on every input.
     """

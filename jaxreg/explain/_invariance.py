@@ -15,7 +15,7 @@ _PAIRS = ((1.0, 4.0, 0.05), (64.0, 4096.0, 1e-3))
 
 
 def scale_invariant(apply: Callable[[Any], Any], params: Any, names: Collection[str]) -> list[str]:
-    """Returns the names of leaves that affect the outputs, but not by their scale.
+    """Returns the names of leaves whose values affect the outputs, but whose scale does not.
 
     A leaf is rescaled together with the bias next to it.
     """

@@ -92,7 +92,7 @@ def explain(
     """Lists the regularizers of each parameter and activation, and warns of known conflicts.
 
     Args:
-      model: Linen or NNX module, the latter in training; None to look at the optimizer alone.
+      model: Linen module, or NNX module in training mode; None to examine only the optimizer.
       optimizer: Optax transformation, or an object that holds one as ``tx``.
       params: Variables or parameters of a Linen module; None for an NNX module, which holds them.
       *inputs: A batch for the model. Use real values: a norm needs something to normalize.

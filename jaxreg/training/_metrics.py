@@ -8,7 +8,7 @@ from jax.typing import ArrayLike
 
 
 def scalar_metric(metric: ArrayLike) -> jax.Array:
-    """Returns the metric in float32; raises unless it is a single number."""
+    """Returns the metric in float32; raises unless it is a scalar."""
     if jnp.ndim(metric) != 0:
         raise ValueError(
             f"`metric` must be a scalar, got shape {jnp.shape(metric)}; "

@@ -103,9 +103,9 @@ def update(
     Args:
       state: State from :func:`init` or the previous update.
       metric: Value :math:`m` of the metric, a scalar; negative values are allowed.
-      params: Parameters that it was measured with, shaped like the ones in the state and stored in
-        their dtypes.
-      patience: Number :math:`N` of values without improvement to stop at, zero or positive;
+      params: Parameters that the metric was measured with, of the shapes in the state; they are
+        stored in the dtypes of the state.
+      patience: Number :math:`N` of values without improvement that stop training, zero or positive;
         infinity never stops.
       min_delta: Minimum size :math:`\delta` of an improvement, zero or positive.
       start: Number of values to ignore first, zero or positive (Keras' ``start_from_epoch``).
@@ -173,8 +173,8 @@ def update_maximizing(
     Args:
       state: State from :func:`init` or the previous update.
       metric: Value of the metric, a scalar.
-      params: Parameters that it was measured with, shaped like the ones in the state.
-      patience: Number of values without improvement to stop at, zero or positive.
+      params: Parameters that the metric was measured with, of the shapes in the state.
+      patience: Number of values without improvement that stop training, zero or positive.
       min_delta: Minimum size of an improvement, zero or positive.
       start: Number of values to ignore first, zero or positive.
       stopping_threshold: Value above which the metric ends training.

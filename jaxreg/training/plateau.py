@@ -1,4 +1,4 @@
-"""A strength that changes when a metric stalls, in ``jit``, ``scan`` and ``vmap``.
+"""A strength that changes when a metric stalls; works in ``jit``, ``scan`` and ``vmap``.
 
 At the ``patience``-th value in a row without improvement (a patience of 0 counts as 1) the strength
 is multiplied by ``factor``, and the count starts over. An improvement lies below the best value by

@@ -1,4 +1,4 @@
-"""Averages of the parameters along the path of an optimizer."""
+"""Running averages of the parameters during training."""
 
 from collections.abc import Callable
 from functools import partial
@@ -117,8 +117,8 @@ def stochastic_weight_average(
     average. For batch norms and sparse parameters see :func:`exponential_average`.
 
     Args:
-      start: Number of updates :math:`s` before the first parameters that count.
-      period: Number of updates :math:`c` from one to the next, at least 1.
+      start: Number of updates :math:`s` before the first parameters in the average.
+      period: Number of updates :math:`c` between averaged parameters, at least 1.
 
     Returns:
       A transformation; its update needs ``params``.
@@ -242,7 +242,8 @@ def read_average(state: Any, params: Any) -> Any:
 
     Args:
       state: State of a chain, wrapped or not, that has :func:`exponential_average`,
-        :func:`stochastic_weight_average` or :func:`lookahead` in it, once for any parameter.
+        :func:`stochastic_weight_average` or :func:`lookahead` in it, at most once
+        for each parameter.
       params: Newest parameters, for the dtypes and for the leaves that were masked out.
 
     Returns:
@@ -279,7 +280,7 @@ def _average(
     initial_weight: ArrayLike,
     name: str,
 ) -> optax.GradientTransformationExtraArgs:
-    """Makes a transformation that averages parameters; ``share`` returns its step and weight."""
+    """Makes a transformation that averages parameters with step sizes from ``share``."""
 
     def init(params: Any) -> AverageState:
         total = jnp.clip(jnp.asarray(initial_weight, jnp.result_type(float)), 0, 1)

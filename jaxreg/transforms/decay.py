@@ -243,7 +243,7 @@ def _masked_decay(
     name: str,
     part: Callable[[jax.Array, jax.Array], jax.Array] = _all_of,
 ) -> optax.GradientTransformationExtraArgs:
-    """Makes the transformation that subtracts ``share(state) * part(w, u)`` under ``mask``."""
+    """Makes a transformation that subtracts ``share(state) * part(w, u)`` from selected weights."""
     check_mask(mask)
     check_multipliers(multipliers)
 

@@ -113,7 +113,7 @@ def proximal(
     multipliers: Any = None,
     stacked: Mask = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Takes a proximal step after the step of the optimizer.
+    r"""Takes a proximal step after each step of the optimizer.
 
     .. math::
 

@@ -322,7 +322,7 @@ def _correct_bias(moment: jax.Array, decay: ArrayLike, count: jax.Array | None) 
 
 
 def _from_first_step(d: jax.Array, count: jax.Array | None) -> jax.Array:
-    """Returns ``d``, or infinity before the first step of the optimizer: no weight moves then."""
+    """Replaces ``d`` by infinity before the optimizer's first step, so that weights stay fixed."""
     return d if count is None else jnp.where(count == 0, jnp.full_like(d, jnp.inf), d)
 
 

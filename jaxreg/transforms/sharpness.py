@@ -82,7 +82,7 @@ def asam_perturbation(
       gradients: Tree of gradients; None is unchanged, and integers become zero.
       params: Tree of parameters.
       radius: Radius :math:`\rho`, zero or positive.
-      eta: Term added to magnitudes, so that zeros move too; zero or positive.
+      eta: Term added to magnitudes, so that zero weights are perturbed too; zero or positive.
 
     Returns:
       Tree to add to the parameters, with the structure and the dtypes of ``gradients``.
@@ -183,7 +183,7 @@ def asam(
     Args:
       inner: The optimizer, with everything that changes gradients or moves the parameters.
       radius: Radius :math:`\rho_t`, zero or positive, or a schedule of it.
-      eta: Term added to magnitudes, so that zeros move too; zero or positive.
+      eta: Term added to magnitudes, so that zero weights are perturbed too; zero or positive.
 
     Returns:
       A transformation; its update needs ``params`` and ``grad_fn``, a function from the parameters
