@@ -1,4 +1,4 @@
-"""Ranks the techniques by the rows of the table whose conditions are met."""
+"""Ranks the techniques by the rows of the advice table whose conditions are met."""
 
 import operator
 from collections.abc import Collection
@@ -18,7 +18,7 @@ LARGE_ROWS = 1_000_000
 
 
 class Advice(NamedTuple):
-    """Advice on one technique; ``str()`` of it is the text to read."""
+    """Advice for or against one technique; ``str()`` formats it as text."""
 
     technique: str
     avoid: bool  # whether the advice is against it
@@ -30,7 +30,7 @@ class Advice(NamedTuple):
 
     @property
     def strength(self) -> str:
-        """The strength to start with, as an argument; empty if there is none to choose."""
+        """The initial strength as text, such as ``rate 0.1 to 0.5``; empty if there is none."""
         start = self.start
         if not start.argument or self.avoid:
             return ""
@@ -38,7 +38,7 @@ class Advice(NamedTuple):
         return f"{start.argument} {ends}"
 
     def __str__(self) -> str:
-        """Writes the technique, its address, and the reasons."""
+        """Returns the technique, its address, the reasons and the sources as text."""
         head = f"avoid {self.technique}" if self.avoid else self.technique
         where = "" if self.avoid else f": {self.start.address}"
         strength = f", {self.strength}" if self.strength else ""
@@ -65,7 +65,7 @@ def advise(
 ) -> tuple[Advice, ...]:
     """Ranks the techniques for a task, a model and data.
 
-    Arguments left out decide nothing: a statement about small batches needs a ``batch_size``.
+    Omitted arguments match no condition: a statement about small batches needs a ``batch_size``.
 
     Args:
       task: One of ``"classification"``, ``"regression"``, ``"sequence"``, ``"detection"``,
@@ -117,7 +117,7 @@ def _check_words(name: str, given: Collection[Any], known: tuple[str, ...]) -> N
 
 
 def _sizes(name: str, value: int | None, small: int, large: int) -> frozenset[str]:
-    """Returns the word for a number, if it has one."""
+    """Returns ``{"small"}``, ``{"large"}`` or an empty set for a number."""
     if value is None:
         return frozenset()
     if operator.index(value) < 1:
@@ -140,7 +140,7 @@ def _holds(row: Row, facts: dict[str, frozenset[Any]]) -> bool:
 
 
 def _by_technique(rows: Collection[Row]) -> list[list[Row]]:
-    """Groups the rows; if one of a technique is against it, only such rows remain."""
+    """Groups rows by technique; drops the rows for a technique if any row is against it."""
     groups: dict[str, list[Row]] = {}
     for row in rows:
         groups.setdefault(row.technique, []).append(row)
@@ -148,7 +148,7 @@ def _by_technique(rows: Collection[Row]) -> list[list[Row]]:
 
 
 def _gather(rows: list[Row]) -> Advice:
-    """Makes the advice of the rows of one technique."""
+    """Combines the rows of one technique into its advice."""
     rows = sorted(rows, key=lambda row: -row.weight)
     first = rows[0]
     return Advice(

@@ -20,8 +20,8 @@ class Row:
 
     Attributes:
       technique: Name of the technique.
-      reason: Why.
-      tasks: Tasks that it holds for; empty for any. All conditions have to be met.
+      reason: Reason for or against the technique.
+      tasks: Tasks that the statement holds for; empty for any. All conditions must be met.
       architectures: Kinds of models; empty for any.
       rows: ``"small"`` or ``"large"`` data; empty for any.
       batch: ``"small"``, ``"large"`` or ``"variable"`` batches; empty for any.

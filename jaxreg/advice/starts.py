@@ -1,11 +1,11 @@
-"""The code of each technique, and the range of its strength to start with."""
+"""The address of each technique in code, and the range of its initial strength."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)
 class Start:
-    """A technique as code: its address, and the range of its strength to start in.
+    """Address of a technique in code, and the range of its initial strength.
 
     Attributes:
       address: Address of the code, in jaxreg or in Optax.

@@ -14,7 +14,7 @@ _NOISES = 5.0
 
 
 class Curves(NamedTuple):
-    """The curves of one run, one number per epoch; empty if there is none."""
+    """The curves of one run, one number per epoch; a missing curve is an empty array."""
 
     train_loss: np.ndarray
     validation_loss: np.ndarray
@@ -23,7 +23,7 @@ class Curves(NamedTuple):
 
 
 class Finite(NamedTuple):
-    """The finite values of a curve, and the epoch from which it is no longer finite."""
+    """The finite values of a curve, and the epoch at which it diverged."""
 
     epochs: np.ndarray  # counted from 1
     values: np.ndarray
@@ -31,7 +31,7 @@ class Finite(NamedTuple):
 
 
 class Turn(NamedTuple):
-    """The minimum of a curve, and its rise since then."""
+    """The minimum of a curve, and the rise from there to the end."""
 
     epoch: int  # counted from 1
     lowest: float
@@ -67,7 +67,7 @@ def read(history: Any, name: str = "history") -> Curves:
 
 
 def _curve(value: Any, name: str) -> np.ndarray:
-    """Returns one number per epoch; several runs, ``[epochs, runs]``, are averaged."""
+    """Returns a curve with one float64 per epoch; averages several runs, ``[epochs, runs]``."""
     if value is None:
         return np.zeros(0)
     try:
@@ -84,9 +84,10 @@ def _curve(value: Any, name: str) -> np.ndarray:
 
 
 def finite(curve: np.ndarray) -> Finite:
-    """Tells epochs without a measurement (NaN in between) from a run that broke.
+    """Returns the finite values of a curve, and the epoch at which the run diverged, or 0.
 
-    An infinite value is a break. So is NaN up to the end, if there was no pause as long before.
+    The run diverged at its first infinite value, or at NaNs that last until the end, if no earlier
+    gap between measurements was as long.
     """
     good = np.isfinite(curve)
     epochs = np.flatnonzero(good) + 1
@@ -102,7 +103,7 @@ def finite(curve: np.ndarray) -> Finite:
 
 
 def window(count: int, share: float) -> int:
-    """Returns the number of epochs in a share of a run, at least 3 and at most all."""
+    """Returns ``share * count`` epochs, rounded up, at least 3 and at most ``count``."""
     return min(count, max(3, math.ceil(share * count)))
 
 
@@ -136,7 +137,7 @@ def has_fallen(values: np.ndarray) -> bool:
 
 
 def turn(curve: Finite, share: float) -> Turn:
-    """Returns the minimum of the smoothed curve and the rise since then, 0 at the end."""
+    """Returns the minimum of the smoothed curve, and the rise since; 0 for a minimum at the end."""
     smoothed = smooth(curve.values)
     at = int(np.argmin(smoothed))
     lowest = float(smoothed[at])
@@ -146,7 +147,7 @@ def turn(curve: Finite, share: float) -> Turn:
 
 
 def fall_at_end(values: np.ndarray, share: float) -> float:
-    """Returns the fall of a straight line through the last epochs, as a share of the whole."""
+    """Returns the linear fall over the last epochs, as a fraction of the whole fall."""
     size = window(values.size, share)
     slope = np.polyfit(np.arange(size), values[-size:], 1)[0] if size > 1 else 0.0
     whole = float(values[0] - np.min(smooth(values)))

@@ -1,11 +1,11 @@
-"""The verdicts on a history, and the changes to try after each."""
+"""The verdicts on a run, and the changes to try after each."""
 
 from enum import StrEnum
 from typing import NamedTuple
 
 
 class Verdict(StrEnum):
-    """Verdict on a history."""
+    """Verdict on the loss curves of a run."""
 
     HEALTHY = "healthy"
     OVERFITTING = "overfitting"
@@ -17,7 +17,7 @@ class Verdict(StrEnum):
 
 
 class Change(NamedTuple):
-    """A change to try."""
+    """A change to try after a verdict."""
 
     what: str
     address: str  # in jaxreg; empty for anything else

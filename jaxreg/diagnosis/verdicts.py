@@ -13,27 +13,28 @@ __all__ = ["Diagnosis", "Evidence", "Thresholds", "diagnose"]
 
 
 class Thresholds(NamedTuple):
-    """Values at which the verdicts begin; losses in units of the loss at the start.
+    """Thresholds of the verdicts; losses are in units of the initial training loss.
 
     Attributes:
       epochs: Fewest epochs to judge by.
-      end: Share of the epochs that are the end.
+      end: Fraction of the epochs that counts as the end of a run.
       poor: Level of the training loss from which training counts as poor.
-      learned: Level below which a loss that still falls is not underfitting.
-      gap: Gap that is large if it is also most of the validation loss.
-      excess: Share of the validation loss that such a gap needs to be.
+      learned: Level of the training loss below which a loss that still falls is not underfitting.
+      gap: Validation loss minus training loss that is large if ``excess`` is reached as well.
+      excess: Fraction of the validation loss that such a gap must be.
       wide_gap: Gap that is large for any validation loss.
       burden: Distance of the training loss above the validation loss from which the noise or the
         penalties of training are too strong.
       rise: Rise of the validation loss from its minimum that is a sign of overfitting.
-      relative_rise: The same in units of the minimum (Prechelt's generalization loss).
+      relative_rise: Such a rise, in units of the minimum (Prechelt's generalization loss).
       noises: Factor by which the rise has to exceed the noise.
       falling: Share of the whole fall in the last epochs from which a run was stopped too soon.
       noise: Standard deviation about the trend from which a run is unstable.
       jump: Rise from one epoch to the next that is an instability.
       divergence: Rise of the training loss from its minimum that is an instability.
       cost: Distance of the training loss above the baseline's from which regularization is costly.
-      loss: Distance of the validation loss above the baseline's best from which it does not pay.
+      loss: Distance of the validation loss above the baseline's best from which regularization
+        does not pay.
       memorized: Training accuracy that counts as perfect.
       accuracy_gap: Difference of the accuracies that is large if training accuracy is perfect.
     """
@@ -60,7 +61,7 @@ class Thresholds(NamedTuple):
 
 
 class Evidence(NamedTuple):
-    """The numbers behind a verdict; NaN is unknown. Units as in :class:`Thresholds`."""
+    """Measurements behind a verdict, in the units of :class:`Thresholds`; NaN means unknown."""
 
     epochs: int = 0
     initial: float = math.nan  # training loss at the start, as it was given
@@ -85,7 +86,7 @@ class Evidence(NamedTuple):
 
 
 class Diagnosis(NamedTuple):
-    """Result of :func:`diagnose`; ``str()`` of it is the text to read."""
+    """Result of :func:`diagnose`; ``str()`` formats it as text."""
 
     verdict: Verdict
     reasons: tuple[str, ...]  # each quotes its numbers
@@ -93,7 +94,7 @@ class Diagnosis(NamedTuple):
     evidence: Evidence
 
     def __str__(self) -> str:
-        """Writes the verdict, the reasons and the changes, one per line."""
+        """Returns the verdict, the reasons and the changes as text, one per line."""
         changes = [f"{c.what} ({c.address})" if c.address else c.what for c in self.changes]
         return "\n".join(
             [
@@ -111,7 +112,7 @@ def diagnose(
     floor: float = 0.0,
     thresholds: Thresholds = Thresholds(),  # noqa: B008
 ) -> Diagnosis:
-    """Tells from the curves of a run what is wrong with it, and what to change.
+    """Diagnoses a run from its loss curves, and suggests changes.
 
     Args:
       history: Mapping, or any object, with ``train_loss`` and, for more than instability,
@@ -147,7 +148,7 @@ def diagnose(
 
 
 def _measure(curves: Curves, floor: float, limits: Thresholds) -> Evidence:
-    """Evidence of one run."""
+    """Measures the evidence of one run, without a baseline."""
     train = _curves.finite(curves.train_loss)
     validation = _curves.finite(curves.validation_loss)
     broke = min((b for b in (train.broke_at, validation.broke_at) if b), default=0)
@@ -186,7 +187,7 @@ def _measure(curves: Curves, floor: float, limits: Thresholds) -> Evidence:
 
 
 def _unit(train: Finite, validation: Finite, floor: float) -> tuple[float, bool]:
-    """Returns the unit of the losses, and whether it is the loss at the start above the floor."""
+    """Returns the unit of the losses, and whether it is the initial loss minus the floor."""
     values = np.concatenate([train.values, validation.values])
     start = float(train.values[0])
     if values.min() >= floor:
@@ -205,7 +206,7 @@ def _last(curve: np.ndarray, limits: Thresholds) -> float:
 def _compare(
     evidence: Evidence, curves: Curves, baseline: Curves, floor: float, limits: Thresholds
 ) -> Evidence:
-    """Adds the cost and the gain of the regularization, in the units of the baseline."""
+    """Adds the cost and the gain of the regularization, in the unit of the baseline."""
     train = _curves.finite(baseline.train_loss)
     validation = _curves.finite(baseline.validation_loss)
     if not train.values.size or not curves.train_loss.size:
@@ -224,7 +225,7 @@ _Finding = tuple[Verdict, tuple[str, ...]]
 
 
 def _judge(e: Evidence, limits: Thresholds) -> _Finding:
-    """Returns the first verdict with a reason; instability spoils all other measurements."""
+    """Returns the verdict and reasons of the first rule that applies, instability first."""
     for rule in (_instability, _nothing, _excess, _poverty, _turn, _gap, _haste):
         found = rule(e, limits)
         if found:
@@ -285,7 +286,7 @@ def _excess(e: Evidence, limits: Thresholds) -> _Finding | None:
 
 
 def _poverty(e: Evidence, limits: Thresholds) -> _Finding | None:
-    """Finds poor training, with or without a sign that regularization is the cause."""
+    """Finds a high training loss, with or without a sign that regularization is the cause."""
     burden = max(limits.burden, e.noise)
     if e.level >= limits.learned and e.gap <= -(burden if e.level >= limits.poor else 2 * burden):
         return Verdict.TOO_MUCH, (
@@ -303,7 +304,7 @@ def _poverty(e: Evidence, limits: Thresholds) -> _Finding | None:
 
 
 def _rises(e: Evidence, limits: Thresholds) -> bool:
-    """Tells whether the validation loss turned while the training loss did not."""
+    """Tells whether the validation loss rises beyond its noise, above the training loss."""
     relative = math.isnan(e.relative_rise) or e.relative_rise >= limits.relative_rise
     return e.rise >= max(limits.rise, limits.noises * e.noise) and relative and e.gap > 0
 

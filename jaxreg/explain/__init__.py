@@ -1,4 +1,4 @@
-"""Explanation of a training: its regularizers for each parameter, and known conflicts.
+"""Explanation of a training setup: the regularizers of each parameter, and known conflicts.
 
 :func:`explain` finds everything by trying and by tracing: it calls the optimizer without a
 gradient at weights of many sizes, traces the model to see which modules follow on which, and

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 
 class Known(NamedTuple):
-    """A known conflict."""
+    """A known conflict between regularizers."""
 
     what: str
     why: str

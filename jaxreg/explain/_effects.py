@@ -1,4 +1,4 @@
-"""Reads the regularizers of a leaf, their strength and their order, from its response."""
+"""Infers the regularizers of a leaf, their strengths and order, from its probed response."""
 
 from typing import NamedTuple
 
@@ -18,7 +18,7 @@ MINI_STEPS = "mini steps"
 
 
 class Effect(NamedTuple):
-    """A regularizer of a leaf, and its strength."""
+    """A regularizer that acts on a leaf, and its strength."""
 
     kind: str
     strength: float
@@ -26,14 +26,14 @@ class Effect(NamedTuple):
 
 
 class Found(NamedTuple):
-    """All effects on one leaf, and its problems."""
+    """Regularizers that act on one leaf, and problems of the optimizer chain there."""
 
     effects: tuple[Effect, ...]
     problems: tuple[str, ...]
 
 
 def of_leaf(response: Response, probed: Probed) -> Found:
-    """Finds the effects of an optimizer on a leaf besides following its gradient."""
+    """Infers the regularizers that an optimizer applies to a leaf."""
     problems = (MINI_STEPS,) if abs(response.in_mini_step) > _NOTHING else ()
     if not any(np.any(move) for move in response.moves):
         effects = () if response.follows else (Effect("frozen", 1.0, "never moves"),)
@@ -43,7 +43,7 @@ def of_leaf(response: Response, probed: Probed) -> Found:
 
 
 def of_penalty(response: Response) -> Found:
-    """Finds the effect of a penalty in the loss on a leaf, from its gradient."""
+    """Infers the effect of a penalty in the loss on a leaf, from the gradient of the penalty."""
     if not any(np.any(move) for move in response.moves):
         return Found((), ())
     shares = response.shares
@@ -94,7 +94,7 @@ def _of_moves(response: Response, probed: Probed) -> Found:
 
 
 def _in_metric(response: Response, *, fades: bool) -> tuple[Effect, ...]:
-    """Returns a proximal step whose threshold past gradients divide, and the effects beside it."""
+    """Returns the effects on a leaf with a proximal step in the optimizer's metric."""
     others = np.flatnonzero(np.abs(response.shares - 1) >= EXACT)
     zeros = SCALES[int(others[0]) - 1 if others.size else -1]
     effects = [Effect("proximal step to exact zeros", zeros, "largest zero without a gradient")]
@@ -108,23 +108,23 @@ def _in_metric(response: Response, *, fades: bool) -> tuple[Effect, ...]:
 
 
 def _rests(response: Response) -> bool:
-    """Tells whether a second update has nothing left to do, as after a projection."""
+    """Tells whether a second update leaves the leaf unchanged, as after a projection."""
     again = np.abs(response.again).max()
     landing = np.abs(_landing(response, _LARGE)).max()
     return bool(again <= 1e-8 * landing and again <= EXACT * np.abs(response.moves[_LARGE]).max())
 
 
 def _last_free(shares: np.ndarray) -> int:
-    """Index of the largest scale before a constraint sets in: from there shares only rise."""
+    """Returns the index of the last scale before the share rises, as under a constraint."""
     rising = np.flatnonzero(np.diff(shares) > 1e-9 + EXACT * np.abs(shares[:-1]))
     return int(rising[0]) if rising.size else len(shares) - 1
 
 
 def _decay_and_threshold(response: Response, shares: np.ndarray, last: int) -> tuple[float, float]:
-    """Solves ``c(s) = a + b / s`` at the two largest scales at which it holds, a decade apart.
+    """Fits ``c(s) = a + b / s`` to the shares at the two largest unconstrained scales.
 
     Returns:
-      The share ``a``, and the threshold that ``b`` takes from every weight.
+      The decay ``a``, and the threshold per weight that follows from ``b``.
     """
     if last == 0:
         return 0.0, 0.0
@@ -140,7 +140,7 @@ def _decay_and_threshold(response: Response, shares: np.ndarray, last: int) -> t
 
 
 def _is_even(response: Response, at: int = _ONE) -> bool:
-    """Tells whether all weights lose the same share."""
+    """Tells whether an update removes the same fraction of every weight."""
     at = min(at, SCALES.index(1e2))
     moved = response.moves[at] / (SCALES[at] * response.weights)
     spread = float(np.max(np.abs(moved - np.mean(moved))))
@@ -148,7 +148,7 @@ def _is_even(response: Response, at: int = _ONE) -> bool:
 
 
 def _hard_zero(shares: np.ndarray) -> float:
-    """Returns the largest scale at which weights become zero, to an order of magnitude."""
+    """Returns the largest probed scale at which the weights become zero."""
     return SCALES[int(np.flatnonzero(np.abs(shares - 1) < EXACT)[-1])]
 
 
@@ -157,14 +157,14 @@ def _landing(response: Response, at: int) -> np.ndarray:
 
 
 def _wanders(response: Response) -> bool:
-    """Tells whether weights ten times as large land elsewhere, which a constraint rules out."""
+    """Tells whether weights ten times as large end elsewhere, unlike after a final projection."""
     near = _landing(response, _LARGE)
     far = _landing(response, _LARGE + 1)
     return float(np.abs(far - near).max()) > 1e-3 * float(np.abs(near).max())
 
 
 def _constraint(response: Response, decay: float) -> Effect:
-    """Returns the constraint that large weights land on, without a decay after it."""
+    """Returns the projection of large weights as an effect, with a later ``decay`` undone."""
     landing = _landing(response, _LARGE)
     if _wanders(response):
         landing = landing + decay * SCALES[_LARGE] * response.weights

@@ -1,4 +1,4 @@
-"""Finds the marked values that depend on others, from the trace of a function."""
+"""Finds dependencies between marked values in the jaxpr of a function."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,17 +12,17 @@ _NONE: frozenset[str] = frozenset()
 
 
 def mark_source(name: str, tree: Any) -> Any:
-    """Returns the arrays of ``tree`` with a mark, by which a trace shows where they go."""
+    """Returns ``tree`` with its arrays marked as the source ``name`` for :func:`dependencies`."""
     return jax.tree.map(lambda x: checkpoint_name(x, _SOURCE + name), tree)
 
 
 def mark_target(name: str, tree: Any) -> Any:
-    """Returns the arrays of ``tree`` with a mark, by which a trace shows where they come from."""
+    """Returns ``tree`` with its arrays marked as the target ``name`` for :func:`dependencies`."""
     return jax.tree.map(lambda x: checkpoint_name(x, _TARGET + name), tree)
 
 
 def dependencies(function: Callable[..., Any], *inputs: Any) -> set[tuple[str, str]]:
-    """Returns pairs of a source and a target that depends on it, by the names of their marks.
+    """Returns name pairs ``(source, target)`` in which the marked target depends on the source.
 
     In loops and branches every output counts as depending on every input.
     """
@@ -35,7 +35,7 @@ def dependencies(function: Callable[..., Any], *inputs: Any) -> set[tuple[str, s
 def _walk(
     program: Any, given: Sequence[frozenset[str]], pairs: set[tuple[str, str]]
 ) -> list[frozenset[str]]:
-    """Returns the sources that each output depends on, and adds to ``pairs``."""
+    """Returns the sources that each output of a jaxpr depends on; adds new pairs to ``pairs``."""
     known = dict(zip(program.invars, given, strict=True))
 
     def sources(variable: Any) -> frozenset[str]:
@@ -57,7 +57,7 @@ def _walk(
 def _through(
     equation: Any, ins: list[frozenset[str]], pairs: set[tuple[str, str]]
 ) -> list[frozenset[str]]:
-    """Returns the sources that each output of one equation depends on."""
+    """Returns the sources that each output of one equation depends on; adds to ``pairs``."""
     everything = _NONE.union(*ins)
     inner = list(programs(equation.params.values()))
     if len(inner) == 1 and equation.primitive.name not in _LOOPS:
@@ -80,7 +80,7 @@ def _arguments(
 
 
 def programs(values: Any) -> Any:
-    """Yields the programs among the parameters of an equation."""
+    """Yields the jaxprs among the parameters of an equation."""
     for value in values:
         if isinstance(value, list | tuple):
             yield from programs(value)

@@ -1,4 +1,4 @@
-"""Finds weights whose scale does not matter, because a norm follows, by rescaling them."""
+"""Finds scale-invariant weights, such as kernels before a norm, by rescaling them."""
 
 from collections.abc import Callable, Collection
 from typing import Any
@@ -15,7 +15,7 @@ _PAIRS = ((1.0, 4.0, 0.05), (64.0, 4096.0, 1e-3))
 
 
 def scale_invariant(apply: Callable[[Any], Any], params: Any, names: Collection[str]) -> list[str]:
-    """Returns the leaves whose scale changes no output, though their values do.
+    """Returns the names of leaves whose values affect the outputs, but whose scale does not.
 
     A leaf is rescaled together with the bias next to it.
     """
@@ -35,18 +35,18 @@ def scale_invariant(apply: Callable[[Any], Any], params: Any, names: Collection[
 
 
 def _flat(outputs: Any) -> jax.Array:
-    """Returns all floating-point outputs in one vector."""
+    """Concatenates all floating-point outputs into one float32 vector."""
     leaves = [jnp.ravel(x) for x in jax.tree.leaves(outputs) if is_floating(x)]
     return jnp.concatenate([x.astype(jnp.float32) for x in leaves] or [jnp.zeros(0)])
 
 
 def _differs(a: jax.Array, b: jax.Array, most: float) -> bool:
-    """Tells whether outputs differ by more than a share of their size; never if not finite."""
+    """Tells whether ``max(abs(a - b))`` exceeds ``most * max(abs(b))``; False for NaN."""
     return bool(jnp.max(jnp.abs(a - b), initial=0.0) > most * jnp.max(jnp.abs(b), initial=0.0))
 
 
 def _rescale(params: Any, name: str, factor: float) -> Any:
-    """Rescales a leaf of the parameters; a negative factor flips the sign of a third of it."""
+    """Scales a leaf and its bias by ``factor``; if negative, flips a third of the leaf's signs."""
     bias = f"{name.rpartition('/')[0]}/bias".lstrip("/")
 
     def change(path: Any, leaf: Any) -> Any:

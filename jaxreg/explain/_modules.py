@@ -56,7 +56,7 @@ class Tape:
     used: dict[str, Used] = dataclasses.field(default_factory=dict)
 
     def add(self, path: str, module: Any, kind: str) -> None:
-        """Records a module."""
+        """Records a module, its path and its strength."""
         for name in _STRENGTHS:
             value = getattr(module, name, None)
             if is_static(value):
@@ -77,7 +77,7 @@ class Model(NamedTuple):
 def of_linen(
     module: Any, variables: Any, inputs: tuple[Any, ...], call: Callable[..., Any] | None
 ) -> Model:
-    """Traces a Linen module, or a function ``(variables, *inputs)`` that applies one."""
+    """Traces a Linen module, or ``call(variables, *inputs)``, and records its regularizers."""
     if "params" not in variables:
         variables = {"params": variables}
     call = call or partial(_apply, module)
@@ -96,7 +96,7 @@ def of_linen(
 
 
 def _apply(module: nn.Module, variables: Any, *inputs: Any) -> Any:
-    """Calls a module in training, by the usual names of such an argument."""
+    """Applies a module in training mode, by an argument such as ``train`` or ``deterministic``."""
     training = {"train": True, "training": True, "is_training": True, "deterministic": False}
     known = inspect.signature(type(module).__call__).parameters
     mode = {name: value for name, value in training.items() if name in known}
@@ -106,7 +106,7 @@ def _apply(module: nn.Module, variables: Any, *inputs: Any) -> Any:
 
 
 def _record(tape: Tape, call: Callable[..., Any], args: Any, kwargs: Any, context: Any) -> Any:
-    """Interceptor that records and marks modules, and changes no value."""
+    """Intercepts Linen calls, to record regularizing modules and mark their inputs or outputs."""
     module: Any = context.module
     if context.method_name != "__call__" or not _regularizes(module):
         return call(*args, **kwargs)
@@ -127,7 +127,7 @@ def _is_batch_norm(module: Any) -> bool:
 
 
 def _shifts(module: Any, kind: str) -> bool:
-    """Tells whether the variance of activations differs between training and evaluation."""
+    """Tells whether a module changes the variance of activations in training only."""
     rate = getattr(module, "rate", None)
     return (
         isinstance(module, _NOISE) and kind not in _NO_SHIFT and not (is_static(rate) and rate == 0)
@@ -135,7 +135,7 @@ def _shifts(module: Any, kind: str) -> bool:
 
 
 def of_nnx(module: nnx.Module, inputs: tuple[Any, ...], call: Callable[..., Any] | None) -> Model:
-    """Traces an NNX module in the mode that it is in."""
+    """Traces an NNX module in its current mode, and records its regularizers."""
     call = call or operator.call
     tape = Tape()
     marked = nnx.clone(module)
@@ -160,7 +160,7 @@ def _fresh(state: Any) -> Any:
 
 
 class _Recorder(nnx.Module):
-    """Mixin that records and marks a regularizing module, put before its class."""
+    """Mixin, first base class of a regularizing NNX module, that records and marks its calls."""
 
     def __call__(self: Any, *args: Any, **kwargs: Any) -> Any:
         call = super().__call__

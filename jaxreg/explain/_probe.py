@@ -1,4 +1,4 @@
-r"""Finds the moves of an optimizer besides following the gradient, by trying it.
+r"""Probes an optimizer for changes of the weights that do not follow the gradient.
 
 An update with zero gradients at weights :math:`s w` moves them by :math:`D(s)`. It removes the
 share :math:`c(s) = -\langle D(s), w \rangle / (s \langle w, w \rangle)`, measured over many orders
@@ -31,7 +31,7 @@ _FAR = 1e3
 
 
 class Response(NamedTuple):
-    """Moves of one leaf without a gradient."""
+    """Response of one leaf to probing updates, most of them with zero gradients."""
 
     weights: np.ndarray  # the weights w that were tried
     moves: tuple[np.ndarray, ...]  # D(s) for every scale
@@ -45,14 +45,14 @@ class Response(NamedTuple):
 
     @property
     def shares(self) -> np.ndarray:
-        """The share ``c(s)`` for every scale."""
+        """The share ``c(s)`` of the weights that an update removes, for every scale ``s``."""
         return np.array(
             [share(m, self.weights, s) for m, s in zip(self.moves, SCALES, strict=True)]
         )
 
 
 class Probed(NamedTuple):
-    """Findings about an optimizer."""
+    """Measurements of an optimizer, for each leaf and overall."""
 
     responses: dict[str, Response]  # by leaf, without None and integers
     step: int  # the step of STEPS at which it was tried
@@ -62,19 +62,19 @@ class Probed(NamedTuple):
 
 
 def share(move: np.ndarray, weights: np.ndarray, scale: float) -> float:
-    """Returns the share of the weights that a move removes."""
+    """Returns the fraction of the weights that the update ``move`` removes."""
     size = scale * float(np.vdot(weights, weights).real)
     return -float(np.vdot(weights, move).real) / size if size else 0.0
 
 
 def leaf_names(tree: Any) -> dict[str, Any]:
-    """Returns the leaves of a tree by their names, such as ``Dense_0/kernel``."""
+    """Returns the leaves of a tree, keyed by names such as ``Dense_0/kernel``."""
     leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
     return {"/".join(path_names(path)) or "params": leaf for path, leaf in leaves}
 
 
 def weights_like(params: Any) -> Any:
-    """Draws parameters of the same shapes, of both signs and away from zero, in float64."""
+    """Draws float64 weights of the shapes of ``params``, of both signs and away from zero."""
     rng = np.random.default_rng(0)
 
     def draw(leaf: Any) -> Any:
@@ -90,7 +90,7 @@ def weights_like(params: Any) -> Any:
 
 
 def probe(optimizer: Any, params: Any) -> Probed:
-    """Tries an optimizer at made-up weights of the shapes of the parameters.
+    """Measures the updates of an optimizer at random weights of the shapes of ``params``.
 
     Args:
       optimizer: Optax transformation, ``optax.MultiSteps``, or an object that holds one as ``tx``.
@@ -111,7 +111,7 @@ def probe(optimizer: Any, params: Any) -> Probed:
 
 
 class _Trial:
-    """An optimizer, weights, and the state from which every update starts."""
+    """An optimizer, random weights, and the state from which every probing update starts."""
 
     def __init__(self, tx: Any, weights: Any):
         tx = optax.with_extra_args_support(tx)
@@ -125,11 +125,11 @@ class _Trial:
         self.start = self.at(STEPS[0])
 
     def move(self, params: Any, state: Any = None) -> Any:
-        """Returns the updates without a gradient."""
+        """Returns the updates for zero gradients."""
         return self.update(self.zeros, params, self.start if state is None else state)[0]
 
     def at(self, step: int) -> Any:
-        """Returns the state at a step of the schedules, at which the next gradient is passed on."""
+        """Returns the state at ``step``, with ``optax.MultiSteps`` about to apply an update."""
         counts = {"count": step, "mini_step": self.mini_steps - 1}
         return _with_counts(self.first, counts)
 
@@ -190,7 +190,7 @@ def _probe(trial: _Trial) -> Probed:
 
 
 def _before_and_after(trial: _Trial) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Returns the moves of large weights, at first and after large gradients.
+    """Returns the updates of large weights, before and after steps with large gradients.
 
     A pull before the preconditioner of the optimizer is divided by the size of past gradients.
     """
@@ -204,14 +204,14 @@ def _before_and_after(trial: _Trial) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _pull_without_momentum(trial: _Trial, state: Any) -> dict[str, Any]:
-    """Returns half the difference of the moves for both signs of large weights."""
+    """Returns the part of the updates that is odd in the weights, which excludes momentum."""
     far = trial.move(_scale(trial.weights, _FAR), state)
     opposite = trial.move(_scale(trial.weights, -_FAR), state)
     return leaf_names(jax.tree.map(lambda a, b: (a - b) / 2, far, opposite))
 
 
 def _coupled_leaves(trial: _Trial) -> set[str]:
-    """Finds leaves whose slices move differently if the first one is ten times as large."""
+    """Returns the names of leaves in which a larger first slice changes updates of other slices."""
 
     def enlarge(leaf: Any) -> Any:
         if not is_floating(leaf) or np.ndim(leaf) < 3:
@@ -231,7 +231,7 @@ def _coupled_leaves(trial: _Trial) -> set[str]:
 
 
 def _slices_differ(a: Any, b: Any) -> bool:
-    """Tells whether slices after the first differ by more than rounding."""
+    """Tells whether the slices after the first differ by more than rounding error."""
     if not is_floating(a):
         return False
     sizes = np.abs(np.asarray(a))
@@ -243,14 +243,14 @@ def _slices_differ(a: Any, b: Any) -> bool:
 
 
 def _idle_and_busy(trial: _Trial) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Returns the moves without and with a gradient at odd rows; even rows always have one."""
+    """Returns the updates without the gradient step, for zero and nonzero gradients of odd rows."""
     return _move_without_step(trial, 0.0), _move_without_step(trial, 1.0)
 
 
 def _move_without_step(trial: _Trial, factor: float) -> dict[str, Any]:
-    """Returns the moves where gradients of odd rows are multiplied by a factor.
+    """Returns updates without the gradient step, with gradients of odd rows times ``factor``.
 
-    Half the sum for gradients of both signs leaves out the step along the gradient.
+    The mean of the updates for both signs of the gradients cancels the gradient step.
     """
 
     def scale_odd_rows(leaf: Any) -> Any:
@@ -272,12 +272,12 @@ def _half_sum(a: Any, b: Any) -> Any:
 
 
 def _share_of_odd_rows(move: Any, w: np.ndarray) -> float:
-    """Returns the share that a move removes from odd rows."""
+    """Returns the fraction of the odd rows that the update ``move`` removes."""
     return share(np.asarray(move)[1::2], w[1::2], 1.0) if w.ndim else 0.0
 
 
 def _is_adaptive(trial: _Trial, size: float) -> bool:
-    """Tells whether a hundredfold gradient makes a step less than ten times as large."""
+    """Tells whether 100 times larger gradients make the step less than 10 times larger."""
     sizes = []
     for gradient in (size, 100 * size):
         params = _scale(trial.weights, 0.0)
@@ -296,7 +296,7 @@ def _scale(tree: Any, factor: float) -> Any:
 
 
 def _counters(state: Any) -> dict[str, int]:
-    """Returns the single integers in a state by their own names."""
+    """Returns the integer scalars in a state, keyed by the last name of their path."""
     return {
         name.rpartition("/")[2]: int(leaf)
         for name, leaf in leaf_names(state).items()
@@ -309,7 +309,7 @@ def _is_counter(leaf: Any) -> bool:
 
 
 def _with_counts(state: Any, counts: dict[str, int]) -> Any:
-    """Returns the state with other values of the counters of these names."""
+    """Returns the state with the named counters set to the values in ``counts``."""
 
     def set_count(path: Any, leaf: Any) -> Any:
         own = "".join(path_names(path)[-1:])
@@ -321,7 +321,7 @@ def _with_counts(state: Any, counts: dict[str, int]) -> Any:
 
 
 def probe_penalty(penalty: Callable[[Any], Any], params: Any) -> dict[str, Response]:
-    """Probes the gradient of a penalty, as a step of SGD with learning rate 1."""
+    """Probes the gradient of a penalty as the step of SGD with learning rate 1."""
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
         del updates

@@ -11,14 +11,14 @@ from jaxreg.explain import _flow, _probe
 
 
 def stacked_names(params: Any, apply: Callable[[Any], Any] | None) -> set[str]:
-    """Returns the names of leaves that a model scans over, or that look as if it does.
+    """Returns the names of leaves that a model scans over, or that look like stacked kernels.
 
     A kernel looks like a stack if a bias or a scale beside it has two axes, which are the first and
     the last axis of the kernel.
 
     Args:
       params: Tree of parameters.
-      apply: Model as a function of them; None if there is none.
+      apply: Model as a function of the parameters; None if there is no model.
     """
     found = set() if apply is None else scanned_names(apply, params)
     leaves = _probe.leaf_names(params)
@@ -35,14 +35,14 @@ def stacked_names(params: Any, apply: Callable[[Any], Any] | None) -> set[str]:
 
 
 def scanned_names(function: Callable[[Any], Any], params: Any) -> set[str]:
-    """Returns the names of leaves that a loop takes slice by slice."""
+    """Returns the names of leaves that a ``jax.lax.scan`` in ``function`` slices."""
     program = jax.make_jaxpr(function)(params).jaxpr
     names = list(_probe.leaf_names(params))
     return set(_sliced_names(program, names if len(names) == len(program.invars) else []))
 
 
 def _sliced_names(program: Any, given: Sequence[str | None]) -> Iterator[str]:
-    """Yields the names of arguments that reach the slices of a loop unchanged."""
+    """Yields the names of arguments that reach a ``jax.lax.scan`` unchanged and are sliced."""
     known = dict(zip(program.invars, given, strict=False))
     for equation in program.eqns:
         ins = [None if hasattr(v, "val") else known.get(v) for v in equation.invars]

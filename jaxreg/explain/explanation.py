@@ -25,7 +25,7 @@ _LEAST_SMOOTHING = 1e-3
 
 
 class Effect(NamedTuple):
-    """One regularizer at one place."""
+    """A regularizer at one parameter leaf or module."""
 
     place: str  # leaf of the parameters, or path of a module
     regularizer: str
@@ -44,14 +44,14 @@ class Conflict(NamedTuple):
 
 
 class Explanation(NamedTuple):
-    """Result of :func:`explain`; ``str()`` of it is the table to read."""
+    """Result of :func:`explain`; ``str()`` formats it as a table."""
 
     effects: tuple[Effect, ...]  # at least one for every leaf; "none" if nothing acts on it
     conflicts: tuple[Conflict, ...]
     step: int  # step of the schedules at which the strengths hold
 
     def __str__(self) -> str:
-        """Writes one line per effect, in columns, and the conflicts below."""
+        """Returns a table with one line per effect, followed by the conflicts."""
         cells = [("where", "regularizer", "strength", "")]
         cells += [(e.place, e.regularizer, _number(e.strength), e.unit) for e in self.effects]
         widths = [max(len(row[column]) for row in cells) for column in range(4)]
@@ -92,7 +92,7 @@ def explain(
     """Lists the regularizers of each parameter and activation, and warns of known conflicts.
 
     Args:
-      model: Linen or NNX module, the latter in training; None to look at the optimizer alone.
+      model: Linen module, or NNX module in training mode; None to examine only the optimizer.
       optimizer: Optax transformation, or an object that holds one as ``tx``.
       params: Variables or parameters of a Linen module; None for an NNX module, which holds them.
       *inputs: A batch for the model. Use real values: a norm needs something to normalize.
@@ -172,7 +172,7 @@ def _module_effects(traced: _modules.Model | None) -> list[Effect]:
 
 
 def _conflict(known: _conflicts.Known, where: list[str]) -> list[Conflict]:
-    """Returns a list with the conflict, empty if it occurs nowhere."""
+    """Returns a list with the conflict at ``where``; empty if ``where`` is empty."""
     if not where:
         return []
     return [Conflict(known.what, tuple(where), known.why, known.source, known.fix)]
@@ -199,7 +199,7 @@ def _leaf_conflicts(effects: list[Effect], params: Any) -> list[Conflict]:
 
 
 def _row_conflicts(found: dict[str, _effects.Found], probed: _probe.Probed) -> list[Conflict]:
-    """Finds embedding tables that lose rows whose tokens have not occurred."""
+    """Finds embedding tables in which rows of unseen tokens shrink."""
     tables = [
         name
         for name, response in probed.responses.items()
@@ -213,7 +213,7 @@ def _row_conflicts(found: dict[str, _effects.Found], probed: _probe.Probed) -> l
 def _stack_conflicts(
     traced: _modules.Model | None, params: Any, *responses: dict[str, _probe.Response]
 ) -> list[Conflict]:
-    """Finds stacks of layers in which one layer changes the steps of the others."""
+    """Finds stacked kernels that are regularized jointly instead of layer by layer."""
     coupled = {name for found in responses for name, r in found.items() if r.couples}
     if not coupled:
         return []
@@ -238,7 +238,7 @@ def _model_conflicts(traced: _modules.Model | None, effects: list[Effect]) -> li
 
 
 def _target_conflicts(loss: Callable[[Any, Any], Any] | None, targets: Any) -> list[Conflict]:
-    """Finds soft targets in a loss that smooths labels."""
+    """Finds soft targets passed to a loss that smooths labels itself."""
     if (
         loss is None
         or targets is None
@@ -254,7 +254,7 @@ def _target_conflicts(loss: Callable[[Any, Any], Any] | None, targets: Any) -> l
 
 
 def _smoothing(loss: Callable[[Any, Any], Any], hard: jax.Array) -> float:
-    """Estimates the label smoothing of a loss, as the share that it takes from hard targets.
+    """Estimates the label smoothing ``alpha`` of a loss from its gradients for hard targets.
 
     The gradient of a cross-entropy with respect to the logits is ``c (p - q)``, with the effective
     targets ``q``. Its values at zero logits and at very confident ones give ``c`` and then ``q``.

@@ -1,4 +1,4 @@
-"""The training loop: values with an ``update`` function, and helpers around them.
+"""Helpers for a training loop, such as early stopping, schedules and ensembles.
 
 - ``early_stopping``: when to stop, and the best parameters so far.
 - ``plateau``: a strength that follows a metric.
@@ -19,7 +19,7 @@ _ON_FIRST_USE = ("statistics",)
 
 
 def __getattr__(name: str) -> Any:
-    """Imports a module that needs Flax on first use."""
+    """Imports a module that needs Flax when it is first accessed."""
     if name in _ON_FIRST_USE:
         return importlib.import_module(f"jaxreg.training.{name}")
     raise AttributeError(f"module 'jaxreg.training' has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""Comparison of a metric with the best one so far, and states that keep their dtypes."""
+"""Helpers of early stopping and plateaus: comparing metrics, and keeping the dtypes of states."""
 
 from typing import TypeVar
 
@@ -8,7 +8,7 @@ from jax.typing import ArrayLike
 
 
 def scalar_metric(metric: ArrayLike) -> jax.Array:
-    """Returns the metric in float32; raises unless it is a single number."""
+    """Returns the metric in float32; raises unless it is a scalar."""
     if jnp.ndim(metric) != 0:
         raise ValueError(
             f"`metric` must be a scalar, got shape {jnp.shape(metric)}; "
@@ -20,7 +20,7 @@ def scalar_metric(metric: ArrayLike) -> jax.Array:
 def is_improvement(
     metric: jax.Array, best: jax.Array, has_best: jax.Array, min_delta: ArrayLike
 ) -> jax.Array:
-    """Tells whether a metric to be minimized lies below the best one by more than ``min_delta``.
+    """Tells whether ``metric`` lies below ``best`` by more than ``min_delta``.
 
     The first number always is an improvement, and NaN never is.
     """
@@ -33,7 +33,7 @@ State = TypeVar("State")
 
 
 def with_dtypes_of(state: State, new: State) -> State:
-    """Returns the new state in the dtypes of the old one, as a scan over it requires."""
+    """Casts the leaves of ``new`` to the dtypes of ``state``, as ``jax.lax.scan`` requires."""
     return jax.tree.map(
         lambda old, leaf: leaf if leaf.dtype == old.dtype else leaf.astype(old.dtype), state, new
     )

@@ -1,4 +1,4 @@
-"""Digests of stored states, which check that a loaded state is exactly the one that was saved.
+"""Digests of pytrees, to check that a loaded state is exactly the saved one.
 
 A bit that flips on a disk or on the way to it goes unnoticed: Orbax checks its own records, but
 loads array data unchecked. So store the digests of a state beside it, and verify the state after
@@ -38,7 +38,7 @@ __all__ = ["digest", "verify"]
 
 
 def digest(tree: Any) -> dict[str, str]:
-    """Returns the dtype, shape and SHA-256 of every leaf, by its path.
+    """Returns the dtype, shape and SHA-256 hash of every leaf, keyed by its path.
 
     Two leaves have the same digest if dtype, shape and all bytes agree: NaN equals NaN of the same
     bits, and 0.0 differs from -0.0. The device and the sharding of an array do not count, nor does
@@ -82,7 +82,7 @@ def digest(tree: Any) -> dict[str, str]:
 
 
 def verify(tree: Any, digests: Mapping[str, str]) -> None:
-    """Raises unless a tree is exactly the one that digests were taken of.
+    """Raises unless the digests of ``tree`` equal ``digests``.
 
     Args:
       tree: The pytree, as :func:`digest` takes it.
@@ -116,7 +116,7 @@ def verify(tree: Any, digests: Mapping[str, str]) -> None:
 
 
 def _content(name: str, leaf: Any) -> tuple[str, bytes | memoryview]:
-    """Returns dtype and shape of a leaf, and its bytes, the same on every machine."""
+    """Returns the dtype and shape of a leaf as text, and its bytes, the same on every machine."""
     match leaf:
         case jax.Array() if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             return _kind(leaf), _bytes(np.asarray(jax.random.key_data(leaf)))
@@ -135,18 +135,18 @@ def _content(name: str, leaf: Any) -> tuple[str, bytes | memoryview]:
 
 
 def _kind(leaf: Any) -> str:
-    """Returns dtype and shape as text: ``bfloat16[3,4]``, ``key<fry>[]``."""
+    """Returns the dtype and shape of a leaf as text, such as ``bfloat16[3,4]``, ``key<fry>[]``."""
     return f"{leaf.dtype.name}[{','.join(map(str, leaf.shape))}]"
 
 
 def _bytes(array: np.ndarray) -> memoryview:
-    """Returns the elements in order, with the lowest byte first."""
+    """Returns the bytes of an array in C order and little-endian."""
     ordered = array.astype(array.dtype.newbyteorder("<"), copy=False)
     return np.ascontiguousarray(ordered).reshape(-1).view(np.uint8).data
 
 
 def _difference(name: str, found: str | None, expected: Any) -> str:
-    """Describes the mismatch in words."""
+    """Describes the mismatch between two digests of the leaf ``name``."""
     if found is None:
         return f"`{name}` is missing"
     if expected is None:

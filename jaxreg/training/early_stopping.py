@@ -1,4 +1,4 @@
-"""Early stopping as a value: a pytree that works in ``jit``, ``scan`` and ``vmap``.
+"""Early stopping whose state is a pytree that works in ``jit``, ``scan`` and ``vmap``.
 
 Training stops at the ``patience``-th value in a row without improvement (a patience of 0 counts as
 1). An improvement lies below the best value by more than ``min_delta``; the first number always is
@@ -57,7 +57,7 @@ class EarlyStopping(NamedTuple):
 
 
 def init(params: Any) -> EarlyStopping:
-    """Returns the state before the first metric, with a copy of the parameters as the best ones.
+    """Returns the initial state, with a copy of ``params`` as the best parameters.
 
     Args:
       params: Any pytree of arrays. It is copied, so that its buffers may be donated afterwards.
@@ -92,7 +92,7 @@ def update(
     stopping_threshold: ArrayLike = -math.inf,
     divergence_threshold: ArrayLike = math.inf,
 ) -> EarlyStopping:
-    r"""Records one value of a metric to be minimized.
+    r"""Updates the state with one value of a metric to be minimized.
 
     .. math::
 
@@ -103,9 +103,9 @@ def update(
     Args:
       state: State from :func:`init` or the previous update.
       metric: Value :math:`m` of the metric, a scalar; negative values are allowed.
-      params: Parameters that it was measured with, shaped like the ones in the state and stored in
-        their dtypes.
-      patience: Number :math:`N` of values without improvement to stop at, zero or positive;
+      params: Parameters that the metric was measured with, of the shapes in the state; they are
+        stored in the dtypes of the state.
+      patience: Number :math:`N` of values without improvement that stop training, zero or positive;
         infinity never stops.
       min_delta: Minimum size :math:`\delta` of an improvement, zero or positive.
       start: Number of values to ignore first, zero or positive (Keras' ``start_from_epoch``).
@@ -166,15 +166,15 @@ def update_maximizing(
     stopping_threshold: ArrayLike = math.inf,
     divergence_threshold: ArrayLike = -math.inf,
 ) -> EarlyStopping:
-    """Records one value of a metric to be maximized, such as accuracy.
+    """Updates the state with one value of a metric to be maximized, such as accuracy.
 
     Equals :func:`update` with the negated metric; ``best_metric`` is the negated best value.
 
     Args:
       state: State from :func:`init` or the previous update.
       metric: Value of the metric, a scalar.
-      params: Parameters that it was measured with, shaped like the ones in the state.
-      patience: Number of values without improvement to stop at, zero or positive.
+      params: Parameters that the metric was measured with, of the shapes in the state.
+      patience: Number of values without improvement that stop training, zero or positive.
       min_delta: Minimum size of an improvement, zero or positive.
       start: Number of values to ignore first, zero or positive.
       stopping_threshold: Value above which the metric ends training.
@@ -213,7 +213,7 @@ def update_maximizing(
 
 
 def _either(improved: jax.Array, params: Any, best: Any) -> Any:
-    """Returns the parameters if they are an improvement, in the dtypes of the best ones."""
+    """Returns ``params`` if ``improved``, else ``best``, in the dtypes of ``best``."""
     tree = jax.tree.structure(best)
     if jax.tree.structure(params) != tree:
         raise ValueError(
@@ -224,7 +224,7 @@ def _either(improved: jax.Array, params: Any, best: Any) -> Any:
 
 
 def _like(new: Any, old: jax.Array) -> Any:
-    """Returns one leaf in the dtype of another."""
+    """Casts ``new`` to the dtype of ``old``; raises if the shapes or the kinds of dtype differ."""
     if jnp.shape(new) != old.shape:
         raise ValueError(
             f"`params` must have the shapes of the state, {old.shape}, got "

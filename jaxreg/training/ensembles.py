@@ -1,4 +1,4 @@
-r"""Predictions of an ensemble: their mean, its uncertainty, and the gain of more members.
+r"""Ensembles: mean and uncertainty of their predictions, and the gain from more members.
 
 The members of an ensemble are networks that were trained separately, or passes of one network with
 different dropout masks (MC dropout); their predictions are stacked along the first axis. The
@@ -60,14 +60,14 @@ __all__ = [
 
 
 class Prediction(NamedTuple):
-    """Mean and variance of predictions, each like one of them, in float32 or wider."""
+    """Mean and variance over predictions, with the structure of one, in float32 or wider."""
 
     mean: Any
     variance: Any
 
 
 class ClassUncertainty(NamedTuple):
-    """Class probabilities of an ensemble, and their uncertainty in two parts; in nats."""
+    """Class probabilities of an ensemble, and the two parts of their entropy, in nats."""
 
     log_probabilities: jax.Array  # shape=(..., classes), of the mean probabilities
     entropy: jax.Array  # shape=(...), of the mean: the whole uncertainty
@@ -83,14 +83,14 @@ class Estimate(NamedTuple):
 
 
 class ErrorMoments(NamedTuple):
-    """Mean square and mean product of the errors of members, with standard errors."""
+    """Mean square of one member's error, and mean product of two members' errors."""
 
     variance: Estimate  # V, of one member
     covariance: Estimate  # C, of two different members
 
 
 def monte_carlo(apply: Callable[[jax.Array], Any], keys: jax.Array) -> Prediction:
-    r"""Mean and variance of random predictions, such as the passes of a network with dropout.
+    r"""Returns the mean and variance of predictions over random keys, as in MC dropout.
 
     .. math::
 
@@ -146,7 +146,7 @@ def monte_carlo(apply: Callable[[jax.Array], Any], keys: jax.Array) -> Predictio
 
 
 def class_uncertainty(logits: jax.Array) -> ClassUncertainty:
-    r"""Uncertainty of members that classify, in two parts.
+    r"""Splits the predictive entropy of an ensemble of classifiers into two parts.
 
     .. math::
 
@@ -207,7 +207,7 @@ def class_uncertainty(logits: jax.Array) -> ClassUncertainty:
 
 
 def ensemble_mse(variance: ArrayLike, covariance: ArrayLike, *, members: ArrayLike) -> jax.Array:
-    r"""Mean squared error of the average of an ensemble, from the errors of its members.
+    r"""Returns the mean squared error of an ensemble's average from the errors of its members.
 
     .. math::
 
@@ -252,7 +252,7 @@ def ensemble_mse(variance: ArrayLike, covariance: ArrayLike, *, members: ArrayLi
 
 
 def error_moments(predictions: jax.Array, targets: jax.Array) -> ErrorMoments:
-    r"""Estimates :math:`V` and :math:`C` of :func:`ensemble_mse`, without bias.
+    r"""Returns unbiased estimates of :math:`V` and :math:`C` in :func:`ensemble_mse`.
 
     .. math::
 
@@ -295,7 +295,7 @@ def error_moments(predictions: jax.Array, targets: jax.Array) -> ErrorMoments:
 
 
 def predicted_mse(predictions: jax.Array, targets: jax.Array, *, members: ArrayLike) -> Estimate:
-    r"""Error of the average of other members, as :func:`ensemble_mse` of :func:`error_moments`.
+    r"""Predicts the mean squared error of an ensemble with a given number of members.
 
     .. math::
 
@@ -343,7 +343,7 @@ def predicted_mse(predictions: jax.Array, targets: jax.Array, *, members: ArrayL
 
 
 def _by_member(predictions: jax.Array, targets: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Returns for each member the mean square of its error, and its mean product with others'."""
+    """Returns each member's mean squared error, and its mean product with the others' errors."""
     check_real(predictions, "predictions")
     check_real(targets, "targets")
     if predictions.ndim < 1 or predictions.shape[0] < 3 or not predictions.size:
@@ -365,27 +365,27 @@ def _by_member(predictions: jax.Array, targets: jax.Array) -> tuple[jax.Array, j
 
 
 def _leave_one_out(by_member: jax.Array, order: int) -> jax.Array:
-    """Returns the change of the mean over sets of ``order`` members without each one in turn."""
+    """Returns the changes of a mean over sets of ``order`` members as each member is left out."""
     return order * (jnp.mean(by_member) - by_member) / (by_member.shape[0] - order)
 
 
 def _jackknife(changes: jax.Array) -> jax.Array:
-    """Returns the standard error of an estimate from its changes along the last axis."""
+    """Returns the jackknife standard error from the leave-one-out changes along the last axis."""
     number = changes.shape[-1]
     return jnp.sqrt((number - 1) / number) * safe_norm(changes, axis=-1)[..., 0]
 
 
 def _finite(x: jax.Array) -> jax.Array:
-    """Replaces infinity and NaN, from which no difference can be taken, with zero."""
+    """Replaces infinity and NaN with zero, since differences of them are NaN."""
     return jnp.where(jnp.isfinite(x), x, jnp.zeros_like(x))
 
 
 def _is_typed(keys: jax.Array) -> bool:
-    """Tells whether keys are typed, without a last axis of words."""
+    """Tells whether ``keys`` are typed PRNG keys and not raw ``uint32`` words."""
     return jnp.issubdtype(jnp.result_type(keys), jax.dtypes.prng_key)
 
 
 def _check_members(members: ArrayLike) -> None:
-    """Raises if a number of members is less than 1; arrays pass."""
+    """Raises if ``members`` is a Python or NumPy number below 1."""
     if is_static(members) and not float(members) >= 1:  # pyright: ignore[reportArgumentType]
         raise ValueError(f"`members` must be at least 1, got {members}.")

@@ -1,4 +1,4 @@
-"""A strength that follows a metric: a pytree that works in ``jit``, ``scan`` and ``vmap``.
+"""A strength that changes when a metric stalls; works in ``jit``, ``scan`` and ``vmap``.
 
 At the ``patience``-th value in a row without improvement (a patience of 0 counts as 1) the strength
 is multiplied by ``factor``, and the count starts over. An improvement lies below the best value by
@@ -41,7 +41,7 @@ __all__ = ["Plateau", "init", "update", "update_maximizing"]
 
 
 class Plateau(NamedTuple):
-    """A strength, and the best value of the metric that it follows."""
+    """State of a strength that changes when a metric stalls."""
 
     strength: jax.Array  # shape=(), float32
     best_metric: jax.Array  # shape=(), float32; infinity before the first number
@@ -50,7 +50,7 @@ class Plateau(NamedTuple):
 
 
 def init(strength: ArrayLike) -> Plateau:
-    """Returns the state before the first metric.
+    """Returns the initial state.
 
     Args:
       strength: Initial strength, zero or positive. Zero remains zero under any factor.
@@ -87,7 +87,7 @@ def update(
     minimum: ArrayLike = 0.0,
     maximum: ArrayLike = jnp.inf,
 ) -> Plateau:
-    r"""Records one value of a metric to be minimized.
+    r"""Updates the strength with one value of a metric to be minimized.
 
     .. math::
 
@@ -159,7 +159,7 @@ def update_maximizing(
     minimum: ArrayLike = 0.0,
     maximum: ArrayLike = jnp.inf,
 ) -> Plateau:
-    """Records one value of a metric to be maximized, such as accuracy.
+    """Updates the strength with one value of a metric to be maximized, such as accuracy.
 
     Equals :func:`update` with the negated metric; ``best_metric`` is the negated best value.
 

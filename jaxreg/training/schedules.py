@@ -1,4 +1,4 @@
-r"""Rates of dropout over the steps of training: functions of the step, like Optax schedules.
+r"""Dropout rates as functions of the training step, like Optax schedules.
 
 With :func:`functools.partial` they are schedules, ``partial(early_dropout, rate=0.1, steps=500)``,
 and work wherever Optax or this library takes one. Every argument may be a traced array, even the
@@ -34,7 +34,7 @@ __all__ = ["curriculum_dropout", "early_dropout", "late_dropout"]
 
 
 def curriculum_dropout(step: ArrayLike, *, rate: ArrayLike, gamma: ArrayLike) -> jax.Array:
-    r"""Rate that rises from 0 towards its limit, fast at first.
+    r"""Returns a dropout rate that rises from 0 toward its limit, fast at first.
 
     .. math::
 
@@ -76,7 +76,7 @@ def curriculum_dropout(step: ArrayLike, *, rate: ArrayLike, gamma: ArrayLike) ->
 
 
 def early_dropout(step: ArrayLike, *, rate: ArrayLike, steps: ArrayLike) -> jax.Array:
-    r"""Rate that falls linearly to 0 and remains there, against underfitting.
+    r"""Returns a dropout rate that falls linearly to 0 and remains there, against underfitting.
 
     .. math::
 
@@ -118,7 +118,7 @@ def early_dropout(step: ArrayLike, *, rate: ArrayLike, steps: ArrayLike) -> jax.
 
 
 def late_dropout(step: ArrayLike, *, rate: ArrayLike, start: ArrayLike) -> jax.Array:
-    r"""Rate that jumps from 0 to its value during training, against overfitting.
+    r"""Returns a dropout rate that jumps from 0 to ``rate`` at ``start``, against overfitting.
 
     .. math::
 
@@ -152,11 +152,11 @@ def late_dropout(step: ArrayLike, *, rate: ArrayLike, start: ArrayLike) -> jax.A
 
 
 def _float32(value: ArrayLike) -> jax.Array:
-    """Casts a count or a strength to the dtype of schedules."""
+    """Casts a step or a rate to float32, the dtype of schedules."""
     return jnp.asarray(value, jnp.float32)
 
 
 def _check_number(value: ArrayLike, name: str) -> None:
-    """Raises unless ``value`` is one nonnegative number; traced values pass."""
+    """Raises if ``value`` is not a scalar, or is a negative Python or NumPy number."""
     check_scalar(value, name)
     check_nonnegative(value, name)

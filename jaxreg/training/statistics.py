@@ -46,7 +46,7 @@ Model = TypeVar("Model", bound=nnx.Module)
 def recalibrate(
     apply: Callable[[Any, Any], Any], variables: Mapping[str, Any], batches: Iterable[Any]
 ) -> dict[str, Any]:
-    """Returns the variables of a Linen model with population statistics for its batch norms.
+    """Returns the variables of a Linen model with batch norm statistics computed over ``batches``.
 
     The batch norms may come from Flax or jaxreg, with any momentum. ``apply`` is compiled once for
     each shape of a batch.
@@ -110,7 +110,7 @@ def recalibrate(
 def recalibrate_model(
     model: Model, batches: Iterable[Any], *, call: Callable[..., Any] = operator.call
 ) -> Model:
-    """Returns an NNX model with population statistics for its batch norms.
+    """Returns a copy of an NNX model with batch norm statistics computed over ``batches``.
 
     The batch norms may come from Flax or jaxreg, with any momentum. The call is compiled once for
     each shape of a batch.
@@ -164,7 +164,7 @@ def recalibrate_model(
 
 
 def _combine(a: Moments, b: Moments) -> Moments:
-    """Combines the moments of two sets, in the dtypes of ``a``; at count 0 ``a`` is unused."""
+    """Merges the moments of two sets, in the dtypes of ``a``; ignores a set whose count is 0."""
     count = a.count + b.count
     share = b.count / jnp.maximum(count, 1)
     delta = b.mean - a.mean
@@ -180,7 +180,7 @@ def _combine(a: Moments, b: Moments) -> Moments:
 
 
 def _add_batch(norm: Any, stats: Moments, x: jax.Array, mask: jax.Array | None) -> Moments:
-    """Adds the elements of one call of a norm to its statistics."""
+    """Merges the moments of ``x``, the input of one batch norm, into ``stats``."""
     features = canonical_axes(norm.axis, x.ndim)
     reduced = tuple(a for a in range(x.ndim) if a not in features)
     across = {"axis_name": norm.axis_name, "axis_index_groups": norm.axis_index_groups}
@@ -189,7 +189,7 @@ def _add_batch(norm: Any, stats: Moments, x: jax.Array, mask: jax.Array | None) 
 
 
 def _collect(call: Callable[..., Any], args: Any, kwargs: Any, context: Any) -> Any:
-    """Interceptor that collects moments in calls of a batch norm that average them."""
+    """Intercepts Linen calls, to collect moments of the inputs of batch norms in training."""
     norm: Any = context.module
     if (
         context.method_name != "__call__"
@@ -208,7 +208,7 @@ def _collect(call: Callable[..., Any], args: Any, kwargs: Any, context: Any) -> 
 
 
 class _Collecting(nnx.Module):
-    """Mixin that collects moments in a batch norm, put before its class."""
+    """Mixin, first base class of an NNX batch norm, that collects moments of its inputs."""
 
     def __call__(
         self: Any,
@@ -229,15 +229,15 @@ class _Collecting(nnx.Module):
 
 
 def _known_variance(count: jax.Array, new: jax.Array, old: jax.Array) -> jax.Array:
-    """Returns the new variance of norms that saw more than one element, else the old one."""
+    """Returns ``new`` where ``count``, the number of elements, is above 1, else ``old``."""
     return jnp.where(count > 1, new, old)
 
 
 def _updated_stats(result: Any) -> Any:
-    """Returns the statistics in the result of ``apply``.
+    """Returns the updated ``batch_stats`` in the result of ``apply``.
 
     Raises:
-      TypeError: There are no statistics in it.
+      TypeError: ``result`` has no ``batch_stats``.
     """
     is_pair = isinstance(result, tuple) and len(result) == 2
     if not is_pair or not isinstance(result[1], Mapping) or "batch_stats" not in result[1]:
@@ -250,7 +250,7 @@ def _updated_stats(result: Any) -> Any:
 
 
 def _check_counts(counts: list[jax.Array]) -> None:
-    """Raises unless some norm saw an element."""
+    """Raises if no batch norm saw any element."""
     if not any(bool(jnp.any(count > 0)) for count in counts):
         raise ValueError(
             "`batches` must hold elements for a batch norm in training, got none; pass at least "

@@ -1,4 +1,4 @@
-"""Optax forms of the techniques: transformations to chain with any optimizer.
+"""Optax transformations for regularization, to chain with or wrap around an optimizer.
 
 - Lifts: ``add_penalty_gradient`` (any penalty, before the optimizer), ``proximal`` (any proximal
   operator) and ``project`` (any projection), both after it.

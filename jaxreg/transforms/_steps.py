@@ -1,4 +1,4 @@
-"""Strengths of transformations, leaves to skip, and steps computed in float32."""
+"""Helpers of transformations: strengths, multipliers, and updates computed in float32."""
 
 import numbers
 from collections.abc import Callable
@@ -18,7 +18,7 @@ Schedule = optax.ScalarOrSchedule
 
 
 class StepState(NamedTuple):
-    """Number of updates so far; schedules of strengths are called with it."""
+    """Number of updates so far, at which schedules are evaluated."""
 
     # A scalar of int32. The name is Optax's; it hides the method of tuples.
     count: jax.Array  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -36,18 +36,18 @@ def next_state(state: StepState) -> StepState:
 
 
 def check_strength(value: Schedule, name: str) -> None:
-    """Raises for a negative number; schedules and arrays pass."""
+    """Raises if ``value`` is a negative Python or NumPy number; schedules and arrays pass."""
     if not callable(value):
         check_nonnegative(value, name)
 
 
 def strength_at(value: Schedule, state: StepState) -> jax.Array:
-    """Returns the value of a strength at a step; it may be a schedule."""
+    """Returns a constant strength, or the value of a schedule at the current step."""
     return jnp.asarray(value(state.count) if callable(value) else value, jnp.result_type(float))
 
 
 def check_params(params: Any, name: str) -> None:
-    """Raises if ``update`` was called without parameters."""
+    """Raises if the update of the transformation ``name`` got no ``params``."""
     if params is None:
         raise ValueError(
             f"`params` must be given to the update of `{name}`, got None; "
@@ -56,7 +56,7 @@ def check_params(params: Any, name: str) -> None:
 
 
 def check_multipliers(multipliers: Any) -> None:
-    """Raises for a single value in place of a tree or a function."""
+    """Raises if ``multipliers`` is a single value instead of a tree or a function."""
     if isinstance(multipliers, str | numbers.Number | np.generic | np.ndarray | jax.Array):
         raise TypeError(
             "`multipliers` must be a tree of numbers or a function of the parameters, got "
@@ -66,7 +66,7 @@ def check_multipliers(multipliers: Any) -> None:
 
 
 def multipliers_for(multipliers: Any, params: Any) -> Any:
-    """Returns the tree of multipliers, shaped like the parameters."""
+    """Returns a tree of multipliers with the structure of ``params``; 1 by default."""
     if multipliers is None:
         return jax.tree.map(lambda _: 1.0, params)
     values = jax.tree.structure(params).unflatten(leaves_for(multipliers, params, "multipliers"))
@@ -87,14 +87,14 @@ def _is_number(value: Any) -> bool:
 
 
 def where(mask: Any, move: Callable[[], jax.Array], u: jax.Array) -> jax.Array:
-    """Takes ``move()`` where a mask is True: for a whole leaf, or for parts of it."""
+    """Returns ``move()`` where ``mask`` is True, else ``u``; a bool selects the whole leaf."""
     if isinstance(mask, bool):
         return move() if mask else u
     return jnp.where(mask, move(), u)
 
 
 def at_rest(u: Any, w: Any) -> Any:
-    """Replaces the gradient of an integer, which has dtype float0, by zeros that can be added."""
+    """Replaces a float0 gradient by zeros of the dtype of ``w``, an integer or boolean leaf."""
     if getattr(u, "dtype", None) != jax.dtypes.float0 or not hasattr(w, "dtype"):
         return u
     counts = jnp.issubdtype(w.dtype, jnp.integer) or w.dtype == bool
@@ -102,12 +102,12 @@ def at_rest(u: Any, w: Any) -> Any:
 
 
 def at_rest_of(updates: Any, params: Any) -> Any:
-    """Applies :func:`at_rest` to every leaf, so that updates of integers can be added."""
+    """Applies :func:`at_rest` to every leaf, so that updates can be added to the parameters."""
     return jax.tree.map(at_rest, updates, params, is_leaf=lambda u: u is None)
 
 
 def map_steps(step: Callable[..., jax.Array], updates: Any, params: Any, *rest: Any) -> Any:
-    """Replaces the updates of floating-point parameters, computing in float32 or wider.
+    """Maps ``step`` over floating-point parameters and their updates, in float32 or wider.
 
     Args:
       step: Function of a parameter and its update, both wide, and of the leaves of ``rest``, to the
@@ -133,7 +133,7 @@ def map_steps(step: Callable[..., jax.Array], updates: Any, params: Any, *rest: 
 
 
 def newest(w: Any, u: Any) -> Any:
-    """Returns a parameter after its update, rounded as ``optax.apply_updates`` does."""
+    """Returns a parameter plus its update, rounded exactly as by ``optax.apply_updates``."""
     if w is None or u is None or not jnp.issubdtype(jnp.result_type(w), jnp.number):
         return w
     if getattr(u, "dtype", None) == jax.dtypes.float0:

@@ -1,4 +1,4 @@
-"""Averages of the parameters along the path of an optimizer."""
+"""Running averages of the parameters during training."""
 
 from collections.abc import Callable
 from functools import partial
@@ -23,7 +23,7 @@ from jaxreg.transforms._steps import (
 
 
 class AverageState(NamedTuple):
-    """Average of the parameters, which :func:`read_average` reads, and its weight so far."""
+    """Running average of the parameters, which :func:`read_average` reads, and its total weight."""
 
     # Updates so far, int32. The name is Optax's; it hides the method of tuples.
     count: jax.Array  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -32,7 +32,7 @@ class AverageState(NamedTuple):
 
 
 class LookaheadState(NamedTuple):
-    """Slow weights, which :func:`read_average` reads, and the state of the optimizer."""
+    """Slow weights, which :func:`read_average` reads, and the state of the inner optimizer."""
 
     # Updates so far, int32. The name is Optax's; it hides the method of tuples.
     count: jax.Array  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -104,7 +104,7 @@ def exponential_average(
 def stochastic_weight_average(
     *, start: ArrayLike, period: ArrayLike
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Keeps the equal-weight average of the parameters in its state (SWA).
+    r"""Keeps the equally weighted average of the parameters in its state (SWA).
 
     .. math::
 
@@ -117,8 +117,8 @@ def stochastic_weight_average(
     average. For batch norms and sparse parameters see :func:`exponential_average`.
 
     Args:
-      start: Number of updates :math:`s` before the first parameters that count.
-      period: Number of updates :math:`c` from one to the next, at least 1.
+      start: Number of updates :math:`s` before the first parameters in the average.
+      period: Number of updates :math:`c` between averaged parameters, at least 1.
 
     Returns:
       A transformation; its update needs ``params``.
@@ -163,7 +163,7 @@ def lookahead(
     step_size: Schedule,
     reset: Callable[[Any], Any] | None = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Goes back part of the way after every few steps of an optimizer (Lookahead).
+    r"""Pulls the parameters back toward slow weights after every ``period`` steps (Lookahead).
 
     .. math::
 
@@ -242,7 +242,8 @@ def read_average(state: Any, params: Any) -> Any:
 
     Args:
       state: State of a chain, wrapped or not, that has :func:`exponential_average`,
-        :func:`stochastic_weight_average` or :func:`lookahead` in it, once for any parameter.
+        :func:`stochastic_weight_average` or :func:`lookahead` in it, at most once
+        for each parameter.
       params: Newest parameters, for the dtypes and for the leaves that were masked out.
 
     Returns:
@@ -279,7 +280,7 @@ def _average(
     initial_weight: ArrayLike,
     name: str,
 ) -> optax.GradientTransformationExtraArgs:
-    """Moves an average toward the newest parameters by ``share(count, total)`` of the way."""
+    """Makes a transformation that averages parameters with step sizes from ``share``."""
 
     def init(params: Any) -> AverageState:
         total = jnp.clip(jnp.asarray(initial_weight, jnp.result_type(float)), 0, 1)
@@ -300,12 +301,12 @@ def _average(
 
 
 def _map_leaves(function: Callable[..., Any], updates: Any, *trees: Any) -> Any:
-    """Maps over leaves; an update may be None where the parameter is not."""
+    """Maps ``function`` over all leaves, including leaves where ``updates`` is None."""
     return jax.tree.map(function, updates, *trees, is_leaf=lambda u: u is None)
 
 
 def _blend(share: jax.Array, u: Any, w: Any, average: Any) -> Any:
-    """Moves the average of one leaf toward its newest value."""
+    """Moves the average of one leaf toward the updated leaf by the fraction ``share``."""
     last = newest(w, u)
     if last is None or not is_floating(last):
         return _wide_copy(last)
@@ -316,26 +317,26 @@ def _blend(share: jax.Array, u: Any, w: Any, average: Any) -> Any:
 
 
 def _rejoin(back: jax.Array, u: Any, w: Any, slow: Any) -> Any:
-    """Returns the update that leads to the slow weights, or the optimizer's."""
+    """Returns the update from ``w`` to the slow weights where ``back`` is True, else ``u``."""
     if u is None or not is_floating(w):
         return u
     return jnp.where(back, (slow - jnp.asarray(w, slow.dtype)).astype(jnp.result_type(u)), u)
 
 
 def _in_dtype(w: Any, slow: Any) -> Any:
-    """Casts slow weights to the dtype of the parameters."""
+    """Casts one leaf of the slow weights to the dtype of the parameter ``w``."""
     return slow if w is None else jnp.asarray(slow, jnp.result_type(w))
 
 
 def _wide_copy(w: Any) -> Any:
-    """Copies a leaf, floats in float32 or wider; parameters and states may be donated together."""
+    """Copies a leaf, so that its buffer can be donated; floats become float32 or wider."""
     if w is None:
         return None
     return jnp.array(w, wide_dtype(jnp.result_type(w)) if is_floating(w) else None, copy=True)
 
 
 def _averages(state: Any) -> dict[tuple[str, ...], Any]:
-    """Returns averages by the names of their parameters.
+    """Returns the averages in an optimizer's state, keyed by the path of the parameter.
 
     Raises:
       ValueError: There are none, or several of one parameter.
@@ -358,7 +359,7 @@ def _averages(state: Any) -> dict[tuple[str, ...], Any]:
 
 
 def _by_name(tree: Any) -> dict[tuple[str, ...], Any]:
-    """Returns leaves by name, without the boxes in which an NNX optimizer keeps its state."""
+    """Returns the leaves of a tree keyed by path; paths omit the boxes of NNX variables."""
     return {path_names(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 
 
@@ -367,12 +368,12 @@ def _holds_average(state: Any) -> bool:
 
 
 def _divide(part: jax.Array, total: jax.Array) -> jax.Array:
-    """Divides a part by the total, which is zero only if the part is."""
+    """Returns ``part / total``, or 0 if the total is 0."""
     return jnp.where(total > 0, part / jnp.where(total > 0, total, jnp.ones_like(total)), 0)
 
 
 def _integer(value: ArrayLike, least: int = 0) -> jax.Array:
-    """Casts to a number of steps, at least ``least``; a search may pass it in any dtype."""
+    """Casts a number of steps of any dtype to int32, and clips it to at least ``least``."""
     return jnp.maximum(jnp.asarray(value).astype(jnp.int32), least)
 
 
@@ -381,6 +382,6 @@ def _check_share(value: ArrayLike, name: str) -> None:
 
 
 def _check_period(period: ArrayLike) -> None:
-    """Raises for a number below 1; arrays pass."""
+    """Raises if ``period`` is a Python or NumPy number below 1."""
     if is_static(period) and not float(period) >= 1:  # pyright: ignore[reportArgumentType]
         raise ValueError(f"`period` must be a number of steps, at least 1, got {period}.")

@@ -1,4 +1,4 @@
-"""Gradients without their mean."""
+"""Gradient centralization."""
 
 import math
 from typing import Any

@@ -62,7 +62,7 @@ def decoupled_decay(
     mask: Mask = masks.kernels,
     multipliers: Any = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Shrinks weights by a share of the learning rate, outside the gradient.
+    r"""Shrinks weights in proportion to the learning rate, outside the gradient (as in AdamW).
 
     .. math::
 
@@ -116,7 +116,7 @@ def decoupled_decay(
 def independent_decay(
     weight: Schedule, *, mask: Mask = masks.kernels, multipliers: Any = None
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Shrinks weights by a share that does not depend on the learning rate.
+    r"""Shrinks weights by a fraction that does not depend on the learning rate.
 
     .. math::
 
@@ -174,7 +174,7 @@ def cautious_decay(
     mask: Mask = masks.kernels,
     multipliers: Any = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Shrinks only the weights that the optimizer does not enlarge.
+    r"""Shrinks only the weights that the optimizer's step does not move away from zero.
 
     .. math::
 
@@ -243,7 +243,7 @@ def _masked_decay(
     name: str,
     part: Callable[[jax.Array, jax.Array], jax.Array] = _all_of,
 ) -> optax.GradientTransformationExtraArgs:
-    """Subtracts ``share(state) * part(w, u)`` from the weights that the mask selects."""
+    """Makes a transformation that subtracts ``share(state) * part(w, u)`` from selected weights."""
     check_mask(mask)
     check_multipliers(multipliers)
 

@@ -1,4 +1,4 @@
-"""Transformations inside optimizers that keep iterates of their own."""
+"""Wrapper for transformations that must see their own iterates, not the parameters."""
 
 from typing import Any, NamedTuple
 
@@ -10,14 +10,14 @@ from jaxreg.transforms._steps import at_rest_of, check_params, newest
 
 
 class IteratesState(NamedTuple):
-    """Sum of the updates, from the initial parameters on, and the state of the transformation."""
+    """Initial parameters plus all updates, and the state of the inner transformation."""
 
     iterates: Any  # the initial parameters plus all updates so far, in their dtypes
     inner_state: Any
 
 
 def own_iterates(inner: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
-    r"""Shows a chain its own iterates, the sums of its updates, in place of the parameters.
+    r"""Passes the inner transformation its own iterates in place of the parameters.
 
     .. math::
 

@@ -1,4 +1,4 @@
-"""Steps that depend on the depth of a parameter in the model."""
+"""Layer-wise learning rates."""
 
 import operator
 from collections.abc import Callable
@@ -25,7 +25,7 @@ from jaxreg.transforms._steps import (
 def layerwise_scale(
     factor: Schedule, depth: Any | Callable[[Any], Any]
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Scales the update of a parameter by its distance from the output.
+    r"""Scales updates by ``factor`` to the power of the layer's distance from the deepest layer.
 
     .. math::
 
@@ -103,7 +103,7 @@ def layerwise_scale(
 
 
 def _depths(depth: Any, params: Any) -> Any:
-    """Returns the tree of depths; a function must see all parameters to find the deepest."""
+    """Returns the tree of depths; raises if a function of the tree gets masked parameters."""
     if is_function_of_tree(depth, params):
         if any(map(_is_masked, jax.tree.leaves(params, is_leaf=_is_masked))):
             raise ValueError(

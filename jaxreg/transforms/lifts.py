@@ -1,4 +1,4 @@
-"""Optax transformations made from functions of one array."""
+"""Optax transformations made from penalties, proximal operators and projections."""
 
 from collections.abc import Callable
 from functools import partial
@@ -28,10 +28,10 @@ from jaxreg.transforms._steps import (
 
 
 class ProximalOperator(Protocol):
-    """Function ``w -> w`` that takes a step, such as :func:`jaxreg.proximal.l1`."""
+    """Function that takes a proximal step on one array, such as :func:`jaxreg.proximal.l1`."""
 
     def __call__(self, w: jax.Array, /, *, step: ArrayLike) -> jax.Array:
-        """Minimizes the penalty near ``w``."""
+        """Returns the proximal point of ``w`` for the step size ``step``."""
         ...
 
 
@@ -42,7 +42,7 @@ def add_penalty_gradient(
     multipliers: Any = None,
     stacked: Mask = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Adds the gradient of a penalty to the gradients.
+    r"""Adds the gradient of a penalty to the gradients of the loss.
 
     .. math::
 
@@ -113,7 +113,7 @@ def proximal(
     multipliers: Any = None,
     stacked: Mask = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Takes a proximal step after the step of the optimizer.
+    r"""Takes a proximal step after each step of the optimizer.
 
     .. math::
 
@@ -192,7 +192,7 @@ def project(
     *,
     stacked: Mask = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Keeps every parameter inside a constraint set.
+    r"""Projects every parameter onto a constraint set after each update.
 
     .. math::
 
@@ -255,7 +255,7 @@ def project(
 
 
 def _step_within(w: jax.Array, goal: jax.Array) -> jax.Array:
-    """Returns a step from ``w`` that ends elementwise at ``goal`` or closer to zero.
+    """Returns a step whose rounded sum with ``w`` is, elementwise, ``goal`` or closer to zero.
 
     Far from a small ball a step cannot be finer than the spacing of numbers at ``w``.
     """

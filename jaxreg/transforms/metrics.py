@@ -34,7 +34,7 @@ Metric = Callable[[Any], Any]
 
 
 class PreconditionedState(NamedTuple):
-    """Number of updates so far, and the state of the optimizer."""
+    """Number of updates so far, and the state of the inner optimizer."""
 
     step: StepState
     inner_state: Any
@@ -50,7 +50,7 @@ def preconditioned_proximal(
     mask: Mask = None,
     stacked: Mask = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Takes a proximal step in the optimizer's own metric after each of its updates.
+    r"""Takes a proximal step in the metric of an adaptive optimizer after each of its updates.
 
     A weight that never had a gradient has a metric near 0, and the first step takes it to the
     minimum of the penalty. With an L1 penalty, the rows of an embedding table whose tokens have not
@@ -145,7 +145,7 @@ def preconditioned_proximal(
 def adam_metric(
     *, b2: ArrayLike = 0.999, eps: ArrayLike = 1e-8, eps_root: ArrayLike = 0.0
 ) -> Metric:
-    r"""Makes the metric of Adam, for :func:`preconditioned_proximal`.
+    r"""Returns Adam's metric, a function of its state, for :func:`preconditioned_proximal`.
 
     .. math::
 
@@ -199,7 +199,7 @@ def adam_metric(
 def rmsprop_metric(
     *, decay: ArrayLike = 0.9, eps: ArrayLike = 1e-8, eps_outside: ArrayLike = 0.0
 ) -> Metric:
-    r"""Makes the metric of RMSProp, for :func:`preconditioned_proximal`.
+    r"""Returns RMSProp's metric, a function of its state, for :func:`preconditioned_proximal`.
 
     .. math::
 
@@ -256,7 +256,7 @@ def rmsprop_metric(
 
 
 def adagrad_metric(*, eps: ArrayLike = 1e-7) -> Metric:
-    r"""Makes the metric of Adagrad, for :func:`preconditioned_proximal`.
+    r"""Returns Adagrad's metric, a function of its state, for :func:`preconditioned_proximal`.
 
     .. math::
 
@@ -302,7 +302,7 @@ def adagrad_metric(*, eps: ArrayLike = 1e-7) -> Metric:
 
 
 def _find(state: Any, optimizer: str, names: tuple[str, ...]) -> Any:
-    """Finds the only state with one of these names, at any depth."""
+    """Returns the only optimizer state with one of these names, at any depth of ``state``."""
     found = [s for name in names for _, s in optax.tree.get_all_with_path(state, name)]
     if len(found) != 1:
         raise ValueError(
@@ -314,7 +314,7 @@ def _find(state: Any, optimizer: str, names: tuple[str, ...]) -> Any:
 
 
 def _correct_bias(moment: jax.Array, decay: ArrayLike, count: jax.Array | None) -> jax.Array:
-    """Returns the moment without the bias from its start at 0, computed as in Optax."""
+    """Corrects the bias of a moment that was initialized to 0, exactly as Optax does."""
     wide = widen(moment)
     if count is None:
         return wide
@@ -322,12 +322,12 @@ def _correct_bias(moment: jax.Array, decay: ArrayLike, count: jax.Array | None) 
 
 
 def _from_first_step(d: jax.Array, count: jax.Array | None) -> jax.Array:
-    """Makes a metric infinite before the optimizer's first step, so that no weight moves."""
+    """Replaces ``d`` by infinity before the optimizer's first step, so that weights stay fixed."""
     return d if count is None else jnp.where(count == 0, jnp.full_like(d, jnp.inf), d)
 
 
 def _mask_out(diagonals: Any, chosen: Any) -> Any:
-    """Replaces the leaves that the mask does not select by None."""
+    """Replaces the diagonals of leaves whose mask is False by None."""
     if all(flag is True for flag in jax.tree.leaves(chosen)):
         return diagonals
 
@@ -343,7 +343,7 @@ def _proximal(
     steps: jax.Array,
     in_stack: bool,  # noqa: FBT001
 ) -> jax.Array:
-    """Returns the proximal point, layer by layer in a stack."""
+    """Applies the proximal operator to a leaf, layer by layer if the leaf is a stack."""
     if not in_stack:
         return prox(w, step=steps)
     if steps.ndim == w.ndim:
@@ -353,13 +353,13 @@ def _proximal(
 
 
 def _quotient(factor: jax.Array, d: jax.Array) -> jax.Array:
-    """Divides ``factor`` by ``d``; 0 for a factor of 0, even if the metric is 0."""
+    """Returns ``factor / d``, or 0 where ``factor`` is 0, even if ``d`` is 0 there."""
     quotient = factor / jnp.asarray(d, factor.dtype)
     return jnp.where(factor == 0, jnp.zeros_like(quotient), quotient)
 
 
 def _check_structure(diagonals: Any, updates: Any) -> Any:
-    """Raises unless there is a diagonal, or None, for every update."""
+    """Returns ``diagonals``; raises unless they have a leaf, or None, for every update."""
     try:
         jax.tree.map(lambda *_: None, updates, diagonals, is_leaf=lambda u: u is None)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Compensation of the rounding of narrow parameters, so that small steps are not lost."""
+"""Compensated rounding of low-precision parameters, so that small steps are not lost."""
 
 from typing import Any, NamedTuple
 
@@ -12,7 +12,7 @@ from jaxreg.transforms._steps import at_rest_of, check_params
 
 
 class CompensationState(NamedTuple):
-    """Rounding errors carried to the next step, and the state of the optimizer."""
+    """Rounding errors carried to the next step, and the state of the inner transformation."""
 
     lost: Any  # float32 leaves for parameters of 16 bits and fewer, None for the others
     inner_state: Any
@@ -21,7 +21,7 @@ class CompensationState(NamedTuple):
 def compensate_rounding(
     inner: optax.GradientTransformation,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Carries the rounding errors of narrow parameters to the next step.
+    r"""Carries the rounding errors of low-precision parameters to the next step.
 
     .. math::
 
@@ -113,7 +113,7 @@ def _widen_update(u: Any, lost: jax.Array | None) -> Any:
 
 
 def _round(w: Any, wide: Any, given: Any, step: Any, lost: Any) -> tuple[Any, Any]:
-    """Returns the update of a narrow parameter and its rounding error; keeps wide ones."""
+    """Returns the update of one leaf and its new rounding error; passes wide leaves through."""
     if step is None or lost is None:
         return step, lost
     goal = wide + step
@@ -125,5 +125,5 @@ def _round(w: Any, wide: Any, given: Any, step: Any, lost: Any) -> tuple[Any, An
 
 
 def _exactly(w: jax.Array) -> jax.Array:
-    """Casts a narrow parameter to float32, without digits that XLA may keep across two casts."""
+    """Casts a low-precision leaf to float32, without the excess precision that XLA may keep."""
     return round_to(w.astype(jnp.float32), w.dtype)

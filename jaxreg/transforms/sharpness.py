@@ -1,4 +1,4 @@
-"""Optimizers on the gradient at the worst point nearby, which find flat minima."""
+"""Sharpness-aware minimization (SAM, ASAM), which finds flat minima."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -23,14 +23,14 @@ from jaxreg.transforms._steps import (
 
 
 class SharpnessState(NamedTuple):
-    """Number of updates so far, and the state of the optimizer."""
+    """Number of updates so far, and the state of the inner optimizer."""
 
     step: StepState
     inner_state: Any
 
 
 def sam_perturbation(gradients: Any, *, radius: ArrayLike) -> Any:
-    r"""Returns the step to the worst point of a ball around the parameters, to first order.
+    r"""Returns the perturbation within a ball that increases the loss most, to first order.
 
     .. math::
 
@@ -67,7 +67,7 @@ def sam_perturbation(gradients: Any, *, radius: ArrayLike) -> Any:
 def asam_perturbation(
     gradients: Any, params: Any, *, radius: ArrayLike, eta: ArrayLike = 0.01
 ) -> Any:
-    r"""Returns the step to the worst point nearby, in relation to the magnitudes of parameters.
+    r"""Returns the perturbation that increases the loss most, relative to parameter magnitudes.
 
     .. math::
 
@@ -82,7 +82,7 @@ def asam_perturbation(
       gradients: Tree of gradients; None is unchanged, and integers become zero.
       params: Tree of parameters.
       radius: Radius :math:`\rho`, zero or positive.
-      eta: Term added to magnitudes, so that zeros move too; zero or positive.
+      eta: Term added to magnitudes, so that zero weights are perturbed too; zero or positive.
 
     Returns:
       Tree to add to the parameters, with the structure and the dtypes of ``gradients``.
@@ -113,7 +113,7 @@ def asam_perturbation(
 def sam(
     inner: optax.GradientTransformation, radius: Schedule
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Gives an optimizer the gradient at the worst point of a ball (SAM).
+    r"""Passes an optimizer the gradient at the worst point of a ball around the parameters (SAM).
 
     .. math::
 
@@ -170,7 +170,7 @@ def sam(
 def asam(
     inner: optax.GradientTransformation, radius: Schedule, *, eta: ArrayLike = 0.01
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Gives an optimizer the gradient at the worst point nearby, in relative terms (ASAM).
+    r"""Passes an optimizer the gradient at the worst point of a magnitude-scaled ball (ASAM).
 
     .. math::
 
@@ -183,7 +183,7 @@ def asam(
     Args:
       inner: The optimizer, with everything that changes gradients or moves the parameters.
       radius: Radius :math:`\rho_t`, zero or positive, or a schedule of it.
-      eta: Term added to magnitudes, so that zeros move too; zero or positive.
+      eta: Term added to magnitudes, so that zero weights are perturbed too; zero or positive.
 
     Returns:
       A transformation; its update needs ``params`` and ``grad_fn``, a function from the parameters
@@ -221,7 +221,7 @@ def _descend_from(
     radius: Schedule,
     name: str,
 ) -> optax.GradientTransformationExtraArgs:
-    """Makes an optimizer that takes the gradients at perturbed parameters."""
+    """Makes a transformation that passes ``inner`` the gradients at perturbed parameters."""
     check_strength(radius, "radius")
     inner = optax.with_extra_args_support(inner)
 
@@ -262,7 +262,7 @@ def _perturb(
     radius: ArrayLike,
     scale: Callable[[jax.Array, jax.Array], jax.Array],
 ) -> Any:
-    """Perturbs every floating-point leaf, whose magnitudes have the given scale."""
+    """Returns ``radius * s**2 * g / norm(s * g)``, with ``s = scale(w, g)``, and 0 for integers."""
     leaves, tree = jax.tree.flatten(gradients, is_leaf=lambda g: g is None)
     weights = tree.flatten_up_to(params)
     leaves = [_rest(g) for g in leaves]
@@ -277,7 +277,7 @@ def _perturb(
 
 
 def _rest(g: Any) -> Any:
-    """Replaces an integer, which would move a counter, by zero; keeps all others."""
+    """Zeros integer leaves, so that counters do not advance; returns other leaves unchanged."""
     if g is not None and jnp.result_type(g) == jax.dtypes.float0:
         return jnp.zeros(g.shape, bool)  # This can be added to integers of every dtype.
     if g is None or not jnp.issubdtype(jnp.result_type(g), jnp.integer):
@@ -286,7 +286,7 @@ def _rest(g: Any) -> Any:
 
 
 def _unit(leaves: Sequence[jax.Array]) -> list[jax.Array]:
-    """Divides leaves by the norm of all of them; zero if the norm is zero."""
+    """Divides all leaves by their joint norm; returns zeros if the norm is zero."""
     if not leaves:
         return []
     norms = [safe_norm(x, axis=None).reshape(()) for x in leaves]
@@ -297,7 +297,7 @@ def _unit(leaves: Sequence[jax.Array]) -> list[jax.Array]:
 
 
 def _move(params: Any, perturbation: Any) -> Any:
-    """Returns the parameters at the worst point, with their own dtypes."""
+    """Adds the perturbation to the parameters, and keeps the dtypes of the parameters."""
 
     def leaf(e: Any, w: Any) -> Any:
         if e is None or not is_floating(w):
@@ -309,7 +309,7 @@ def _move(params: Any, perturbation: Any) -> Any:
 
 
 def _choose(given: jax.Array, updates: Any, gradients: Any) -> Any:
-    """Keeps the updates if ``given``, else takes the gradients, in the dtypes of the updates."""
+    """Selects ``updates`` if ``given`` is True, else ``gradients`` in the dtypes of ``updates``."""
 
     def leaf(u: Any, g: Any) -> Any:
         if u is None or not is_floating(u):
@@ -320,7 +320,7 @@ def _choose(given: jax.Array, updates: Any, gradients: Any) -> Any:
 
 
 def _check_whole(params: Any, name: str) -> None:
-    """Raises if a mask hides parameters that the loss needs."""
+    """Raises if ``params`` has masked leaves, since the loss needs all parameters."""
     leaves = jax.tree.leaves(params, is_leaf=_is_masked)
     if any(map(_is_masked, leaves)):
         raise ValueError(
