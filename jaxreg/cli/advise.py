@@ -1,4 +1,4 @@
-"""``jaxreg advise``: the techniques to begin with, for a task, a model and data."""
+"""``jaxreg advise``: ranks the techniques to try first for a task, a model and data."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from jaxreg.cli.printing import print_json, print_text
 
 
 def add_command(commands: Any) -> None:
-    """Adds the command to the parser of the command line."""
+    """Adds the ``advise`` subcommand to the argument parser of ``jaxreg``."""
     parser = commands.add_parser(
         "advise",
         help="rank the techniques to begin with",
@@ -28,7 +28,7 @@ def add_command(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs the command; raises ValueError with one line to print if the input is wrong."""
+    """Runs ``jaxreg advise``; raises ValueError with a one-line message on invalid input."""
     try:
         found = advise(
             task=args.task,

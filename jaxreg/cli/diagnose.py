@@ -1,4 +1,4 @@
-"""``jaxreg diagnose``: the verdict on a run from its loss curves."""
+"""``jaxreg diagnose``: tells overfitting from underfitting by the loss curves of a run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from jaxreg.cli.printing import print_json, print_text
 
 
 def add_command(commands: Any) -> None:
-    """Adds the command to the parser of the command line."""
+    """Adds the ``diagnose`` subcommand to the argument parser of ``jaxreg``."""
     parser = commands.add_parser(
         "diagnose",
         help="diagnose a run from its loss curves, and name the changes to try",
@@ -36,7 +36,7 @@ def add_command(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs the command; raises ValueError with one line to print if the input is wrong."""
+    """Runs ``jaxreg diagnose``; raises ValueError with a one-line message on invalid input."""
     from jaxreg.diagnosis import diagnose
 
     if not math.isfinite(args.floor):

@@ -1,4 +1,4 @@
-"""``jaxreg explain``: the regularizers of each parameter, and known conflicts."""
+"""``jaxreg explain``: lists the regularizers of each parameter, and known conflicts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
 
 def add_command(commands: Any) -> None:
-    """Adds the command to the parser of the command line."""
+    """Adds the ``explain`` subcommand to the argument parser of ``jaxreg``."""
     parser = commands.add_parser(
         "explain",
         help="list the regularizers of each parameter, and known conflicts",
@@ -42,7 +42,7 @@ def add_command(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs the command; raises with one line to print if the input is wrong."""
+    """Runs ``jaxreg explain``; raises ValueError or ImportError on invalid input."""
     if (args.function is None) == (args.recipe is None):
         raise ValueError("Give either MODULE:FUNCTION or `--recipe`; see jaxreg explain --help")
     # Imports Flax, which the other commands do without.
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _arguments_of_function(spec: str) -> _Arguments:
-    """Returns the arguments of ``explain`` that a user's function makes."""
+    """Calls the user's function ``spec`` and returns its result as arguments of ``explain``."""
     made = load_function(spec)()
     if isinstance(made, Mapping):
         return _arguments_of_mapping(made, spec)
@@ -90,7 +90,7 @@ def _arguments_of_mapping(made: Mapping[Any, Any], spec: str) -> _Arguments:
 
 
 def _arguments_of_recipe(text: str) -> _Arguments:
-    """Returns the arguments of ``explain`` for a recipe on the network and the data of a study."""
+    """Returns the arguments of ``explain`` for a recipe on the circles data and its MLP."""
     recipe = _read_recipe(text)
     import jax
 
@@ -111,7 +111,7 @@ def _arguments_of_recipe(text: str) -> _Arguments:
 
 
 def _read_recipe(text: str) -> Recipe:
-    """Reads ``l2=0.5,dropout=0.2,batch_norm``."""
+    """Parses a recipe from text such as ``l2=0.5,dropout=0.2,batch_norm``."""
     values: dict[str, Any] = {}
     for part in filter(None, (part.strip() for part in text.split(","))):
         name, _, value = part.partition("=")

@@ -1,4 +1,4 @@
-"""Reads histories of losses from files of a study or of the user."""
+"""Reads loss histories from the files of a study, or from CSV and JSON files of the user."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ SINGLE_RUN = ""
 
 
 def read(path: str | Path) -> dict[str, History]:
-    """Reads the histories of a file.
+    """Reads the loss history of each arm from a CSV or JSON file.
 
-    A CSV file has a header with ``train_loss`` and more, and a line per epoch. With a column
-    ``arm`` it holds several runs, and with ``seed`` several seeds of each, as a study writes them.
-    A JSON file holds an object of lists, or a list of objects with the same names.
+    A CSV file has a header with ``train_loss`` and other curves, and a line per epoch. A column
+    ``arm`` separates several runs, and a column ``seed`` the seeds of each run, as in the files of
+    a study. A JSON file holds an object of lists, or a list of objects with the same names.
 
     Args:
       path: A file, or the folder of a study, whose ``history.csv`` is read.
 
     Returns:
-      The histories by the names of their arms; the name is empty if there are no arms.
+      Dictionary from the name of each arm to its history; the name is ``""`` without arms.
 
     Raises:
       ValueError: There is no such file, or it holds no history.
@@ -73,7 +73,7 @@ def _from_csv(text: str, path: Path) -> dict[str, History]:
 def _by_arm(
     rows: list[Mapping[str, Any]], path: Path, csv_head: str | None = None
 ) -> dict[str, History]:
-    """Returns the histories of the arms, in the order of the file."""
+    """Groups rows by arm, in the order of the file, and returns the history of each arm."""
     names = set().union(*rows) if rows else set((csv_head or "").split(","))
     fields = [name for name in CURVE_NAMES if name in names]
     if not fields and (rows or csv_head):
@@ -87,7 +87,7 @@ def _by_arm(
 
 
 def _by_seed(rows: list[Mapping[str, Any]], name: str, path: Path) -> np.ndarray:
-    """Returns one column per seed; a study writes all seeds of an epoch together."""
+    """Returns the curve ``name`` as an array ``[epochs, seeds]``."""
     seeds: dict[str, list[Any]] = {}
     for row in rows:
         seeds.setdefault(str(row.get("seed", "")), []).append(row.get(name))
@@ -98,7 +98,7 @@ def _by_seed(rows: list[Mapping[str, Any]], name: str, path: Path) -> np.ndarray
 
 
 def _numbers(column: Any, name: str, path: Path) -> np.ndarray:
-    """Returns the numbers of a column; empty cells were not measured."""
+    """Converts a column to an array of floats; empty cells and None become NaN."""
     if not isinstance(column, Iterable) or isinstance(column, str):
         raise ValueError(f"`HISTORY` must hold a list under {name}, got {column!r:.40} in {path}.")
     values = [math.nan if value in (None, "") else value for value in column]
@@ -109,7 +109,7 @@ def _numbers(column: Any, name: str, path: Path) -> np.ndarray:
 
 
 def _check_empty(names: Iterable[str], path: Path) -> None:
-    """Raises if a file without losses holds anything else."""
+    """Raises ValueError if a file without losses has columns of other names."""
     found = ", ".join(sorted(map(str, names)))
     if found:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Imports functions of the user, named on the command line."""
+"""Imports the user's functions by the names given on the command line."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 
 def load_function(spec: str) -> Callable[..., Any]:
-    """Imports a function; modules of the current folder are found, too.
+    """Imports a function by name, also from modules in the current folder.
 
     Args:
       spec: ``module:function``, such as ``training.setup:make``.
@@ -19,7 +19,7 @@ def load_function(spec: str) -> Callable[..., Any]:
       The function.
 
     Raises:
-      ValueError: ``spec`` is not such a name, or there is no such function.
+      ValueError: ``spec`` is not ``module:function``, or the module has no such function.
       ImportError: The module cannot be imported.
 
     Example:

@@ -1,4 +1,4 @@
-"""Runs the command line, and ends every failure in one line."""
+"""Entry point of the command line; reports every error as a one-line message."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ _INTERRUPTED = 130
 
 
 class _Parser(argparse.ArgumentParser):
-    """Parser that raises on wrong input, so that it ends in one line like any other."""
+    """Argument parser that raises ValueError on invalid input, where argparse would exit."""
 
     def error(self, message: str) -> NoReturn:
         raise ValueError(f"{message}; see {self.prog} --help")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line.
+    """Runs the ``jaxreg`` command line and returns its exit status.
 
     Args:
-      argv: Arguments; by default those given to the process.
+      argv: Command-line arguments; by default ``sys.argv[1:]``.
 
     Returns:
-      The exit status: 0, 2 for wrong input, 130 when interrupted.
+      The exit status: 0 for success, 2 for an error, 130 for an interrupt.
 
     Example:
       >>> from jaxreg.cli.main import main
@@ -77,7 +77,7 @@ def _run(argv: Sequence[str], progress: study.Progress) -> int:
 
 
 def _leave_pipe() -> None:
-    """Discards the rest of the output, so that the end of the process does not fail on it."""
+    """Redirects stdout to the null device, so that the flush at exit does not fail."""
     with suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())

@@ -1,4 +1,4 @@
-"""Prints texts in color on a terminal, and results as JSON."""
+"""Prints text in color on a terminal, and results as JSON."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _STYLES = {
 
 
 def print_text(text: str) -> None:
-    """Prints text, in color on a terminal and unchanged elsewhere."""
+    """Prints text, in color if the output is a terminal."""
     if not sys.stdout.isatty():
         print(text)
         return
@@ -37,19 +37,19 @@ def print_text(text: str) -> None:
 
 
 def style_of(line: str) -> str:
-    """Returns the style of a line: by its first word, or bold at the start of a paragraph."""
+    """Returns the style of a line: by its first word, else bold if it is not indented."""
     word = line.split()[0].rstrip(":") if line.strip() else ""
     is_head = bool(line) and not line.startswith(" ")
     return _STYLES.get(word, "bold" if is_head else "")
 
 
 def print_json(value: Any) -> None:
-    """Prints a result as JSON: records become objects, NaN and infinity become null."""
+    """Prints a result as indented JSON, with null for NaN and infinity."""
     print(json.dumps(_plain(value), indent=2, ensure_ascii=False))
 
 
 def _plain(value: Any) -> Any:
-    """Converts a value to what JSON can hold."""
+    """Converts to JSON types: dataclasses and named tuples to dicts, non-finite floats to None."""
     if isinstance(value, str):
         return value
     if isinstance(value, float) and not math.isfinite(value):

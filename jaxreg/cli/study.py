@@ -1,4 +1,4 @@
-"""``jaxreg study`` and ``jaxreg list``."""
+"""``jaxreg study`` compares regularizers by training; ``jaxreg list`` lists them."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from jaxreg.study.techniques import (
 
 @dataclass
 class Progress:
-    """Progress of a command, which decides the message of an interrupt."""
+    """Holds ``writing``: until it is True, an interrupt reports that nothing was written."""
 
     writing: bool = False
 
 
 class _Order(NamedTuple):
-    """A checked command with everything that training needs."""
+    """Validated arguments of ``jaxreg study``, with the data and the grids to train."""
 
     data: str
     task: Task
@@ -50,12 +50,12 @@ class _Order(NamedTuple):
 
 
 def add_list(commands: Any) -> None:
-    """Adds ``jaxreg list`` to the parser of the command line."""
+    """Adds the ``list`` subcommand to the argument parser of ``jaxreg``."""
     commands.add_parser("list", help="list the arms of a study and the code behind each")
 
 
 def add_command(commands: Any) -> None:
-    """Adds ``jaxreg study`` to the parser of the command line."""
+    """Adds the ``study`` subcommand to the argument parser of ``jaxreg``."""
     parser = commands.add_parser(
         "study",
         help="train every arm over strengths and seeds, and name the recipe to use",
@@ -89,7 +89,7 @@ def add_command(commands: Any) -> None:
 
 
 def run_list(args: argparse.Namespace) -> int:
-    """Prints the arms, the code behind each and a summary."""
+    """Prints each arm with the function that implements it and a short summary."""
     del args
     rows = [
         ("baseline", "optax.adam", "no regularization"),
@@ -108,7 +108,7 @@ def _only_for(technique: Technique) -> str:
 
 
 def _order(args: argparse.Namespace, command: str) -> _Order:
-    """Checks the arguments; raises ValueError, ImportError or OSError with one line to print."""
+    """Validates the arguments and loads the data; raises ValueError, ImportError or OSError."""
     if args.data not in TASKS:
         raise ValueError(f"`--data` must be one of {', '.join(TASKS)}, got {args.data}.")
     task = TASKS[args.data]
@@ -144,7 +144,7 @@ def _order(args: argparse.Namespace, command: str) -> _Order:
 
 
 def _arm_names(text: str) -> tuple[str, ...]:
-    """Reads the arms, in the order of the table and once each, and adds the baseline."""
+    """Parses ``--arms`` to unique names in table order, with the baseline added."""
     if text in ("all", "default"):
         return ARM_NAMES if text == "all" else DEFAULT_ARMS
     asked = {name.strip() for name in text.split(",")}
@@ -165,7 +165,7 @@ def _arm_names(text: str) -> tuple[str, ...]:
 def _suited_arms(
     names: tuple[str, ...], x: Array, *, everything: bool
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Returns the arms for rows of this kind, and a remark if others were left out."""
+    """Returns the arms that suit the rows ``x``, and a remark that lists the arms left out."""
     own = kind(x)
     others = [each for each in TECHNIQUES if each.name in names and own not in each.kinds]
     if not others:
@@ -187,7 +187,7 @@ def _check_range(option: str, value: int | None, least: int, most: float = math.
 
 
 def _check_devices() -> None:
-    """Starts the backend, which fails if JAX is asked for a device that does not exist."""
+    """Starts the JAX backend; raises ValueError if the requested device does not exist."""
     import jax
 
     try:
@@ -206,12 +206,12 @@ def _grid(name: str, task: Task, count: int | None) -> Grid:
 
 
 def run(args: argparse.Namespace, command: str, progress: Progress) -> int:
-    """Trains, writes the report and prints the table.
+    """Runs ``jaxreg study``: trains all arms, writes the report and prints the table.
 
     Args:
       args: The parsed arguments.
-      command: The whole command, for the report.
-      progress: Is told when the report is written.
+      command: The full command line, to quote in the report.
+      progress: Object whose ``writing`` is set to True before the report is written.
 
     Returns:
       The exit status.
@@ -236,7 +236,7 @@ def run(args: argparse.Namespace, command: str, progress: Progress) -> int:
 
 
 def _use_all_cores(most: int) -> None:
-    """Makes every core a device, so that the cores share the runs."""
+    """Makes each CPU core a JAX device, up to ``most``, so that runs train in parallel."""
     import jax
 
     chosen = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")

@@ -19,20 +19,20 @@ Array = Any
 
 
 class Split(NamedTuple):
-    """Rows ``[rows, ...]`` and integer labels ``[rows]`` of the three sets.
+    """Rows ``[rows, ...]`` and integer labels ``[rows]`` for training, validation and test.
 
     The shape of a row gives its kind: a table ``[features]``, a series ``[time, channels]`` or an
     image ``[height, width, channels]`` of numbers, or a text ``[length]`` of integers.
 
     Attributes:
       train_x: Training rows.
-      train_y: Their labels.
+      train_y: Training labels.
       validation_x: Validation rows.
-      validation_y: Their labels.
+      validation_y: Validation labels.
       test_x: Test rows.
-      test_y: Their labels.
-      mean: Mean that standardizing subtracted from the rows, with the shape of a row, or 0.
-      stddev: Standard deviation that it then divided them by, with the shape of a row, or 1.
+      test_y: Test labels.
+      mean: Mean subtracted from the rows to standardize them, with the shape of a row, or 0.
+      stddev: Standard deviation that the rows were divided by, with the shape of a row, or 1.
     """
 
     train_x: Array
@@ -46,7 +46,7 @@ class Split(NamedTuple):
 
     @property
     def sizes(self) -> tuple[int, int, int]:
-        """Rows of the training, validation and test sets."""
+        """Numbers of rows in the training, validation and test sets."""
         return len(self.train_y), len(self.validation_y), len(self.test_y)
 
 
@@ -54,7 +54,7 @@ Splitter = Callable[[int], Split]
 
 
 def kind(x: Array) -> str:
-    """Returns the kind of rows, by their shape and dtype.
+    """Returns the kind of the rows (table, series, image or text) from their shape and dtype.
 
     Args:
       x: Rows, ``[rows, ...]``.
@@ -74,7 +74,7 @@ def kind(x: Array) -> str:
 
 
 def extra(module: str) -> Any:
-    """Imports a module that the ``study`` extra installs.
+    """Imports an optional dependency that ``pip install "jaxreg[study]"`` installs.
 
     Args:
       module: Full name of the module.
@@ -95,10 +95,10 @@ def extra(module: str) -> Any:
 
 
 def stratified_split(x: np.ndarray, y: np.ndarray, *, train_size: int) -> Splitter:
-    """Returns a function from a seed to a split that keeps the share of every class.
+    """Returns a function from a seed to a stratified training, validation and test split.
 
     The test rows are drawn once and are the same for every seed: choices are pooled over seeds, so
-    no seed may validate with a row that another one tests with. A seed splits the other rows into
+    no seed may validate on a row that another seed tests on. A seed splits the other rows into
     training and validation. The validation set is half of the rows that are not for training, but
     no more than ``train_size``. Features are standardized with the mean and the standard deviation
     of the training rows.
@@ -115,7 +115,7 @@ def stratified_split(x: np.ndarray, y: np.ndarray, *, train_size: int) -> Splitt
       Function from a seed to a :class:`Split`.
 
     Raises:
-      ValueError: An argument breaks its rule.
+      ValueError: ``x``, ``y`` or ``train_size`` is not as described.
 
     Example:
       >>> import numpy as np
@@ -165,7 +165,7 @@ def _row_drawer(y: np.ndarray, train_size: int) -> Callable[[int], tuple[np.ndar
 
 
 def _check_rows(x: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Returns features and labels in the types of a split, or raises ValueError."""
+    """Returns float32 rows and int32 labels, or raises ValueError if either is invalid."""
     # A number too large for the type becomes infinite, which the check below reports.
     with np.errstate(over="ignore"):
         x = np.asarray(x, np.float32)
@@ -194,7 +194,7 @@ def _check_rows(x: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _some(values: np.ndarray) -> str:
-    """Writes the first five of the values."""
+    """Formats the first five values as text."""
     text = ", ".join(map(str, values[:5].tolist()))
     return f"{text}, ..." if len(values) > 5 else text
 
@@ -206,13 +206,13 @@ def digits(*, train_size: int) -> Splitter:
 
 
 def digit_rows(*, train_size: int) -> Splitter:
-    """Loads the same digits row by row: series of 8 steps of 8 channels, ten classes."""
+    """Loads scikit-learn's digits as series: 8 time steps (rows of pixels) of 8 channels."""
     x, y = extra("sklearn.datasets").load_digits(return_X_y=True)
     return stratified_split(x.reshape(-1, 8, 8), y, train_size=train_size)
 
 
 def text(*, train_size: int) -> Splitter:
-    """Makes 2000 sentences of :mod:`jaxreg.study.sentences`, labeled by their sentiment.
+    """Generates 2000 sentences with :mod:`jaxreg.study.sentences`, labeled by sentiment.
 
     One label in ten is flipped, in all three sets.
     """
@@ -232,7 +232,7 @@ def breast_cancer(*, train_size: int) -> Splitter:
 
 
 def circles(*, train_size: int) -> Splitter:
-    r"""Points of a square, labeled by a circle that cuts its corners off.
+    r"""Draws points of a square, labeled by whether they lie outside a circle.
 
     .. math::
 
@@ -267,17 +267,17 @@ def _with_labels(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 @dataclass(frozen=True)
 class Task:
-    """A data set with the model and the training that suit it.
+    """A data set with default settings for its model and its training.
 
     Attributes:
-      load: Function from ``train_size`` to a splitter.
+      load: Function from ``train_size`` to a function from a seed to a :class:`Split`.
       num_classes: Number of classes.
       train_size: Default number of training rows.
       hidden: Widths of the hidden layers.
       epochs: Default number of epochs.
       batch_size: Rows of a batch.
       learning_rate: Learning rate of Adam.
-      strengths: Grids that replace the default ones, by arm.
+      strengths: Strengths by arm, which replace the default grids.
       shape: Shape of a row; empty for a table.
       vocabulary: Number of words of a text; 0 for other rows.
     """

@@ -1,9 +1,9 @@
-"""The figures of the report as inline SVG: text that scales, colors that follow the page.
+"""Draws the figures of the report as inline SVG with the fonts and colors of the page.
 
-Every function returns one ``<svg>`` element. Matplotlib draws it; :func:`_inline` turns the file it
-writes into an element that can share a document with others: no global styles, no identifiers but
-the referenced ones (and those under a prefix), fonts from the page, palette colors as CSS
-variables that a dark page may redefine, and a title and a description for screen readers.
+Matplotlib draws a figure; :func:`_inline` turns its file into an ``<svg>`` element that can share
+a page with others: no global styles, only referenced identifiers (under a prefix), fonts from the
+page, palette colors as CSS variables that a dark page may redefine, and a title and a description
+for screen readers.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ _STYLE = {
 
 
 class _Words(NamedTuple):
-    """Text for screen readers, and the prefix of the identifiers."""
+    """Title and description for screen readers, and the prefix of a figure's SVG identifiers."""
 
     prefix: str
     title: str
@@ -64,7 +64,7 @@ class _Words(NamedTuple):
 
 
 def forest(study: Study) -> str:
-    """Draws the paired differences to the baseline with their intervals, one row per arm."""
+    """Draws each arm's difference in test accuracy to the baseline, with its interval."""
     arms = study.arms[1:]
     words = _Words(
         "figure-forest",
@@ -93,7 +93,7 @@ def forest(study: Study) -> str:
 
 
 def gap(study: Study) -> str:
-    """Draws test against training accuracy, one row per arm."""
+    """Draws the training and test accuracy of each arm on one row, joined by a line."""
     table = summary.rows(study)
     words = _Words(
         "figure-gap",
@@ -128,13 +128,13 @@ def gap(study: Study) -> str:
 
 
 def loss_curves(study: Study) -> list[tuple[Arm, str]]:
-    """Draws training and validation loss over epochs for every arm, on the same scale."""
+    """Draws one figure per arm: training and validation loss, on the same scale for all arms."""
     scale = _loss_scale(study)
     return [(arm, _loss_curve(arm, index, scale)) for index, arm in enumerate(study.arms)]
 
 
 def strength_curves(study: Study) -> list[tuple[Arm, str]]:
-    """Draws accuracy against strength for every arm that tried more than one strength."""
+    """Draws one figure per arm with more than one strength: accuracy against strength."""
     return [
         (arm, _strength_curve(arm, study.arms[0], index))
         for index, arm in enumerate(study.arms)
@@ -143,7 +143,7 @@ def strength_curves(study: Study) -> list[tuple[Arm, str]]:
 
 
 def _loss_scale(study: Study) -> tuple[float, float]:
-    """Returns the limits of the loss axis, which include the bands of all arms."""
+    """Returns limits of the loss axis that include the losses of all arms and seeds."""
     bands = [
         band(values)[1:] for arm in study.arms for values in (arm.train_loss, arm.validation_loss)
     ]
@@ -224,7 +224,7 @@ def _strength_axis(axes: Axes, arm: Arm) -> None:
 
 
 def lowest(arm: Arm) -> str:
-    """Writes the lowest finite mean validation loss of an arm."""
+    """Formats an arm's lowest mean validation loss, or "none" if no loss is finite."""
     mean, _, _ = band(arm.validation_loss)
     return _loss(min(mean[np.isfinite(mean)], default=math.nan))
 
@@ -234,9 +234,9 @@ def _loss(value: float) -> str:
 
 
 def band(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns the mean over seeds and the band from the lowest to the highest seed, by epoch.
+    """Returns the mean, the minimum and the maximum over seeds of the losses of each epoch.
 
-    Losses that are not finite are left out; an epoch without finite losses is NaN.
+    Losses that are not finite are ignored; an epoch without finite losses is NaN.
     """
     values = np.asarray(values, np.float64)
     finite = np.isfinite(values)
@@ -251,7 +251,7 @@ def band(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def _rows_figure(
     draw: Callable[[Axes], None], study: Study, arms: tuple[Arm, ...], words: _Words
 ) -> str:
-    """Draws a figure with one labeled row per arm; the chosen arm's label is bold."""
+    """Draws a figure with one labeled row per arm, the chosen arm's label in bold."""
     labels = [_label(arm) for arm in arms]
     left = 18 + 6.1 * max((len(label) for label in labels), default=0)
     height = _ROW_HEIGHT * max(1, len(arms)) + 46
@@ -271,7 +271,7 @@ def _rows_figure(
 
 
 def _panel(draw: Callable[[Axes], None], words: _Words) -> str:
-    """Draws one small multiple."""
+    """Draws a small figure with horizontal grid lines, for one arm."""
 
     def draw_panel(axes: Axes) -> None:
         draw(axes)
@@ -287,7 +287,7 @@ def _render(
     size: tuple[float, float],
     margins: tuple[float, float, float, float],
 ) -> str:
-    """Draws into axes with fixed margins (left, right, bottom, top, all in pixels)."""
+    """Returns a figure as inline SVG; margins are left, right, bottom and top in pixels."""
     # The import takes half a second, and only a report needs it.
     import matplotlib
     from matplotlib.figure import Figure
@@ -319,7 +319,7 @@ def _render(
 
 
 def _plain_log_ticks(axis) -> None:
-    """Labels a logarithmic axis with plain numbers, such as 0.01, not powers of ten."""
+    """Labels a logarithmic axis with decimal numbers such as 0.01, not powers of ten."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     low, high = sorted(axis.get_view_interval())
@@ -347,7 +347,7 @@ _IN_TAGS = (
 
 
 def _inline(svg: str, words: _Words) -> str:
-    """Turns a file by Matplotlib into an element of a page with other figures."""
+    """Converts Matplotlib's SVG file to an ``<svg>`` element for a page with several figures."""
     svg = _TAG.sub(lambda tag: _clean_tag(tag.group(), words.prefix), _REMOVED.sub("", svg))
     box = re.search(r'viewBox="([^"]*)"', svg)
     assert box is not None, "Matplotlib writes a viewBox"
@@ -362,7 +362,7 @@ def _inline(svg: str, words: _Words) -> str:
 
 
 def _clean_tag(tag: str, prefix: str) -> str:
-    """Cleans one tag; the text between tags comes from the data and is never changed."""
+    """Removes fonts and excess digits from an SVG tag, prefixes its ids, inserts CSS colors."""
     for pattern, replacement in _IN_TAGS:
         tag = pattern.sub(replacement, tag)
     tag = tag.replace(' id="', f' id="{prefix}-').replace('xlink:href="#', f'href="#{prefix}-')

@@ -1,4 +1,4 @@
-"""Atomic writing of files: each appears complete or not at all."""
+"""Writes files atomically: each appears complete or not at all."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ REPORT = "report.html"
 
 
 def check_folder(folder: str | Path) -> None:
-    """Raises if files cannot be written to a folder, which need not exist yet.
+    """Raises ValueError if files cannot be written to a folder, which need not exist yet.
 
     Args:
-      folder: The folder; the check leaves nothing in it.
+      folder: The folder; the check leaves no file in it.
 
     Raises:
       ValueError: Files cannot be written to the folder.
@@ -48,7 +48,7 @@ def check_folder(folder: str | Path) -> None:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Writes a text file so that it is never partly written, even after a crash.
+    """Writes a text file atomically, so that not even a crash leaves it incomplete.
 
     Args:
       path: The file; its folder must exist. An existing file is replaced.
@@ -58,13 +58,13 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def write_all(folder: Path, texts: Mapping[str, str]) -> None:
-    """Writes text files: first all of them under temporary names, then each to its place.
+    """Writes text files under temporary names, then renames each to its final name.
 
-    So an error while writing, such as a full disk, leaves the old files unchanged.
+    An error while writing, such as a full disk, therefore leaves the old files unchanged.
 
     Args:
       folder: An existing folder. Files with the same names are replaced.
-      texts: The contents by name, written as UTF-8.
+      texts: Dictionary from file name to content, which is written as UTF-8.
     """
     contents = {name: text.encode("utf-8") for name, text in texts.items()}
     partial = {name: folder / f".{name}.{os.getpid()}.partial" for name in contents}

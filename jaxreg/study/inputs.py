@@ -1,4 +1,4 @@
-"""Changes of a batch before the model sees it, each also as lines of a program."""
+"""Augmentations of a batch, each as a function and as source code for ``recipe.py``."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _AS_MEASURED = "rows = x * stddev + mean"
 
 
 class Batch(NamedTuple):
-    """Rows of a training step.
+    """Training batch: rows, labels and the statistics that standardized the rows.
 
     Attributes:
       x: Rows, standardized if they are numbers.
       labels: Class ids ``[batch]``, or distributions ``[batch, num_classes]``.
-      mean: Mean that was subtracted from the features.
-      stddev: Standard deviation that they were then divided by.
+      mean: Mean subtracted from the rows to standardize them.
+      stddev: Standard deviation that the rows were divided by.
       num_classes: Number of classes.
     """
 
@@ -37,11 +37,12 @@ class Batch(NamedTuple):
 
 
 class Input(NamedTuple):
-    """A change of a batch, and the same as lines over the names of :class:`Batch`.
+    """An augmentation of a batch, as a function and as source code.
 
     Attributes:
       change: Function from the key, the batch and the strength to rows and labels.
-      code: The lines, with ``{key}`` for the name of the key and ``{strength}`` for the strength.
+      code: Source lines over the fields of :class:`Batch`, with ``{key}`` for the name of the key
+        and ``{strength}`` for the strength.
     """
 
     change: Callable[[jax.Array, Batch, Any], Changed]
@@ -49,12 +50,12 @@ class Input(NamedTuple):
 
     @property
     def needs_scale(self) -> bool:
-        """True if it acts on rows in their units before standardizing."""
+        """True if the augmentation acts on rows in original units, before standardization."""
         return _AS_MEASURED in self.code
 
 
 def as_measured(batch: Batch, change: Callable[[jax.Array], jax.Array]) -> Changed:
-    """Changes rows in their units before standardizing."""
+    """Applies ``change`` to the rows in original units, and returns standardized rows."""
     rows = batch.x * batch.stddev + batch.mean
     return batch.x + (change(rows) - rows) / batch.stddev, batch.labels
 
@@ -160,7 +161,7 @@ MIXING = ("cutmix", "mixup")
 
 
 def change_batch(key: jax.Array, recipe: Recipe, names: Sequence[str], batch: Batch) -> Batch:
-    """Applies to a batch the changes that a recipe switches on.
+    """Applies the augmentations that a recipe switches on to a batch.
 
     Args:
       key: PRNG key.

@@ -1,4 +1,4 @@
-"""Models of a study: two or three pure functions, made from a Linen or an NNX module."""
+"""Models of a study as three pure functions, made from a Linen or an NNX module."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ EMBEDDING = 16
 
 
 class Model(NamedTuple):
-    """A model as pure functions of its variables; ``variables["params"]`` are trained.
+    """A model as three pure functions; only ``variables["params"]`` are trained.
 
     Attributes:
       init: ``(key, x) -> variables``.
-      train: ``(variables, x, key) -> (logits, variables)``, with batch statistics and noise. The
-        leaves of ``variables["losses"]``, if there are any, are added to the loss and dropped.
-      predict: ``(variables, x) -> logits``.
+      train: ``(variables, x, key) -> (logits, variables)``, in training mode. The leaves of
+        ``variables["losses"]``, if there are any, are added to the loss and then dropped.
+      predict: ``(variables, x) -> logits``, in evaluation mode.
     """
 
     init: Callable[[jax.Array, jax.Array], Variables]
@@ -34,7 +34,7 @@ class Model(NamedTuple):
 
 
 def from_linen(module: nn.Module) -> Model:
-    """Wraps a Linen module that is called as ``module(x, train=...)``.
+    """Makes a :class:`Model` from a Linen module that is called as ``module(x, train=...)``.
 
     Args:
       module: Module that returns logits, ``[batch, classes]``. It may keep ``batch_stats``, sow
@@ -61,7 +61,7 @@ def from_linen(module: nn.Module) -> Model:
 
 
 def from_nnx(make: Callable[[Recipe, nnx.Rngs], nnx.Module]) -> Callable[[Recipe], Model]:
-    """Turns a function that makes NNX modules into one that makes models for a study.
+    """Converts a function that makes NNX modules to a function that makes models for a study.
 
     Args:
       make: Function ``(recipe, rngs) -> module``. The module is called as ``module(x)``, after
@@ -141,13 +141,13 @@ class Bottleneck(nn.Module):
 
 
 class MLP(nn.Module):
-    """Dense layers over all numbers of a row, with the layers a recipe asks for in between.
+    """Multilayer perceptron over flattened rows, with the layers that a recipe switches on.
 
     Attributes:
       hidden: Widths of the hidden layers.
       num_classes: Number of logits.
-      dropout: Rate of the dropout after every hidden layer; None leaves the layers out. The same
-        holds for the four weights below.
+      dropout: Rate of the dropout after every hidden layer; None omits the dropout layers. None
+        omits each of the four weights below as well.
       activity_l1: Weight of the absolute activations of every hidden layer.
       decorrelation: Weight of the covariances of every hidden layer.
       l0: Weight of the gates on every hidden layer.

@@ -1,4 +1,4 @@
-"""Operations on the examples of a batch, which a policy applies at random."""
+"""Augmentation operations, which a policy applies to random examples of a batch."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from jaxreg.study.technique_rows import KINDS, TECHNIQUES
 
 
 class Operation(NamedTuple):
-    """An operation that a policy can apply to examples.
+    """An augmentation that a policy can apply, with the range of its magnitudes.
 
     Attributes:
       change: Function from the key, the batch and the magnitude to rows and labels.
-      kinds: Kinds of rows that it is for.
+      kinds: Kinds of rows that the operation accepts.
       low: Smallest magnitude that a search draws.
       high: Largest magnitude that a search draws.
-      measured: Whether it acts on rows in their units before standardizing.
+      measured: Whether it acts on rows in original units, before standardization.
     """
 
     change: Callable[[jax.Array, Batch, Any], inputs.Changed]
@@ -85,14 +85,14 @@ def apply_policy(
     mean: ArrayLike = 0.0,
     stddev: ArrayLike = 1.0,
 ) -> jax.Array:
-    """Applies the operations of a policy to each example of a batch at random.
+    """Applies the operations of a policy in sequence, each to random examples of a batch.
 
     Args:
       key: PRNG key.
       policy: The policy; its numbers may be traced.
-      x: Examples ``[batch, ...]`` of a kind that the operations are for.
-      mean: Mean that standardizing subtracted from the examples.
-      stddev: Standard deviation that it then divided them by.
+      x: Examples ``[batch, ...]`` of a kind that the operations accept.
+      mean: Mean subtracted from the examples to standardize them.
+      stddev: Standard deviation that the examples were divided by.
 
     Returns:
       Array with the shape and dtype of ``x``.
@@ -125,14 +125,14 @@ def apply_policy(
 
 
 def check_suited(recipes: Sequence[Recipe], x: Any) -> None:
-    """Raises if a recipe is for other rows than these.
+    """Raises ValueError if a technique of a recipe does not suit the kind of the rows.
 
     Args:
       recipes: The recipes.
       x: Rows, ``[rows, ...]``.
 
     Raises:
-      ValueError: A recipe switches on a technique for other data; the message names it.
+      ValueError: A recipe switches on a technique for another kind of rows.
     """
     own = kind(x)
     on = {name for recipe in recipes for name in recipe.structure}
@@ -150,7 +150,7 @@ def check_suited(recipes: Sequence[Recipe], x: Any) -> None:
 
 
 def check_names(names: tuple[str, ...]) -> None:
-    """Raises ValueError if there is no operation, or an unknown one."""
+    """Raises ValueError if ``names`` is empty or contains an unknown operation."""
     unknown = [name for name in names if name not in OPERATIONS]
     if unknown or not names:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""The optimizer of a recipe: the links before, after and around Adam, each also as code."""
+"""The optimizer of a recipe: Adam with links before and after it, and wrappers around it."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ Optimizer = optax.GradientTransformation
 
 
 class Link(NamedTuple):
-    """One link of the chain, and the same as an expression for a program.
+    """A transformation in a chain with Adam, as a function and as source code.
 
     Attributes:
-      make: Function of the strength and of the learning rate.
-      code: The expression, with ``{strength}`` for the strength.
+      make: Function from the strength and the learning rate to the transformation.
+      code: Expression, with ``{strength}`` for the strength.
     """
 
     make: Callable[[Any, Any], Optimizer]
@@ -27,11 +27,11 @@ class Link(NamedTuple):
 
 
 class Wrapper(NamedTuple):
-    """A wrapper of a whole optimizer, and the same as an expression over ``inner``.
+    """A wrapper of the whole optimizer, as a function and as source code.
 
     Attributes:
-      make: Function of the optimizer, of the strength and of the learning rate.
-      code: The expression, with ``{strength}`` for the strength.
+      make: Function from the optimizer, the strength and the learning rate to a new optimizer.
+      code: Expression over ``inner``, with ``{strength}`` for the strength.
     """
 
     make: Callable[[Optimizer, Any, Any], Optimizer]
@@ -127,15 +127,15 @@ AVERAGING = ("lookahead", "average_steps")
 
 
 def optimizer(recipe: Recipe, learning_rate: float) -> optax.GradientTransformationExtraArgs:
-    """Builds Adam with the links and wrappers that a recipe switches on.
+    """Builds Adam with the gradient transformations that a recipe switches on.
 
     Args:
       recipe: The recipe; its strengths may be traced.
       learning_rate: Learning rate of Adam, of the decays and of the proximal steps.
 
     Returns:
-      The optimizer. A recipe that is off leaves Adam's updates unchanged. With `sam` or `asam` its
-      update needs a ``grad_fn``; any other optimizer ignores it.
+      The optimizer, which equals Adam for the recipe ``Recipe()``. With ``sam`` or ``asam``, its
+      ``update`` needs a ``grad_fn``; any other optimizer ignores ``grad_fn``.
 
     Example:
       >>> import jax.numpy as jnp
@@ -163,7 +163,7 @@ def optimizer(recipe: Recipe, learning_rate: float) -> optax.GradientTransformat
 
 
 def params_to_evaluate(recipe: Recipe, state: Any, params: Any) -> Any:
-    """Returns the average of the parameters if a recipe keeps one, else the newest parameters.
+    """Returns the averaged parameters if the recipe averages them, else the newest ones.
 
     Args:
       recipe: The recipe.

@@ -23,7 +23,7 @@ _SQUARE = '<rect x="11" y="2" width="8" height="8" {}/>'
 
 
 def html(study: Study) -> str:
-    """Writes the page; the same study gives the same bytes."""
+    """Returns the HTML of the report; the same study gives the same text."""
     table = summary.rows(study)
     sections = (
         _table(study, table),
@@ -235,7 +235,7 @@ def _panel(svg: str, arm: Arm, detail: str, remark: str = "") -> str:
 
 
 def _key(entries: Iterable[tuple[str, str, str]]) -> str:
-    """Explains line styles; screen readers read the labels and skip the swatches."""
+    """Returns the HTML legend of a figure from (label, shape, color) entries."""
     items = []
     for label, shape, color in entries:
         paint = f'fill="var(--{color})" stroke="var(--{color})" stroke-width="2"'
@@ -252,7 +252,7 @@ def _definitions(style: str, entries: Iterable[tuple[str, str]]) -> str:
 
 
 def _divergence(arm: Arm) -> str:
-    """Says how many seeds diverged; the curves show only their finite losses."""
+    """Returns a remark that counts the diverged seeds of an arm; empty if there are none."""
     finite = np.isfinite(arm.train_loss) & np.isfinite(arm.validation_loss)
     count = int((~finite).any(axis=0).sum())
     return f", {count} of {finite.shape[1]} seeds diverged" if count else ""
@@ -267,7 +267,7 @@ def _words(name: str) -> str:
 
 
 def _minus(text: str) -> str:
-    """Sets a true minus sign before numbers."""
+    """Replaces hyphens before numbers by minus signs."""
     return _NEGATIVE.sub("\N{MINUS SIGN}", text)
 
 

@@ -1,4 +1,4 @@
-"""Random search for an augmentation policy on the user's own data."""
+"""Searches for an augmentation policy at random on the user's data."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from jaxreg.study.techniques import Grid, grid
 def search_policy(
     train: Train, operations: Sequence[str], *, trials: int, seed: int = 0
 ) -> Comparison:
-    """Draws policies at random, trains them all, and chooses the best one on validation.
+    """Draws random policies, trains with each, and chooses the best by validation accuracy.
 
-    Magnitudes are drawn from the ranges of :data:`jaxreg.study.operations.OPERATIONS`, evenly on a
-    logarithmic scale, and probabilities evenly from 0 to 1. They are strengths of a recipe, so all
-    trials and seeds are trained by one compiled program. The test set takes no part in the choice.
+    Magnitudes are log-uniform in the ranges of :data:`jaxreg.study.operations.OPERATIONS`, and
+    probabilities are uniform from 0 to 1. Both are strengths of a recipe, so one compiled program
+    trains all trials and seeds. The test set takes no part in the choice.
     The validation accuracy of the best of many trials is too optimistic; its test accuracy is not.
 
     Args:
@@ -28,7 +28,7 @@ def search_policy(
         ``functools.partial(run, make_model, data, seeds=8, epochs=60)``.
       operations: Names of the operations, in the order in which they are applied.
       trials: Number of policies, at least 1.
-      seed: Seed of the draws.
+      seed: Seed of the random policies.
 
     Returns:
       The baseline and the arm ``"policy"``. The arm's recipe holds the policy; its difference to
@@ -36,7 +36,7 @@ def search_policy(
 
     Raises:
       ValueError: ``trials`` is below 1, ``operations`` is empty, or an operation is unknown or is
-        for other rows.
+        for another kind of rows.
 
     Example:
       >>> from functools import partial
@@ -61,7 +61,7 @@ def search_policy(
 
 
 def _draw_policy(names: tuple[str, ...], rng: np.random.Generator) -> Policy:
-    """Draws one policy; its numbers have four digits, so a report shows them exactly."""
+    """Draws a random policy, rounded to four digits so that the report shows exact numbers."""
 
     def magnitude(name: str) -> float:
         low = math.log(OPERATIONS[name].low)

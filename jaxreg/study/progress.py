@@ -1,4 +1,4 @@
-"""Progress of a study: a bar on a terminal, plain lines in a log."""
+"""Shows the progress of a study: a bar on a terminal, plain lines in a log."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from jaxreg.study.summary import percent, recipe_text
 
 
 class Bar:
-    """Counts trained recipes and names the best one so far, by mean validation accuracy.
+    """Shows the number of trained recipes, and the recipe with the best validation accuracy.
 
     Attributes:
-      console: Console to write to: a bar on a terminal, otherwise one line per recipe.
+      console: Console to write to. It gets a bar if it is a terminal, else a line per recipe.
     """
 
     def __init__(self, console: Console) -> None:
@@ -50,7 +50,7 @@ class Bar:
         self._bar.stop()
 
     def watch(self, run: Callable[..., Runs]) -> Callable[[Sequence[Recipe]], Runs]:
-        """Returns a function that trains recipes with ``run(recipes=..., progress=...)``."""
+        """Returns a function that trains recipes with ``run`` and updates the bar."""
 
         def train(recipes: Sequence[Recipe]) -> Runs:
             self._total += len(recipes)

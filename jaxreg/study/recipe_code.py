@@ -1,4 +1,4 @@
-"""The chosen recipe as a complete program that is short enough to paste."""
+"""Generates a short, complete training program for the chosen recipe (``recipe.py``)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _MODULES = (
 
 
 def source(study: Study) -> str:
-    """Writes the program of the chosen recipe, without code for techniques that are off."""
+    """Returns the source of a program that trains with the chosen recipe."""
     arm = summary.chosen_arm(study)
     known = study.data in TASKS
     on = dict(summary.techniques(arm.recipe))
@@ -63,7 +63,7 @@ def source(study: Study) -> str:
 
 
 def _stand_in(suited: Sequence[tuple[str, ...]]) -> str:
-    """Returns a data set with a kind of rows that suits all techniques."""
+    """Returns the name of a built-in data set whose kind of rows suits all techniques."""
     return next(data for data, kind in _STAND_INS.items() if all(kind in each for each in suited))
 
 
@@ -88,7 +88,7 @@ def _head(study: Study, parts: Parts) -> str:
 
 
 def _use(parts: Parts) -> str:
-    """Says which parts of the program to keep for another model and other data."""
+    """Returns a sentence that lists the parts to keep for another model and other data."""
     parts_to_keep = [*_functions_to_keep(parts), *_pieces_to_keep(parts)]
     if not parts_to_keep:
         return "Runs as it is; no regularization is on."
@@ -98,7 +98,7 @@ def _use(parts: Parts) -> str:
 
 
 def _functions_to_keep(parts: Parts) -> Iterator[str]:
-    """Yields the functions and constants that belong to the recipe."""
+    """Yields the names of the functions and constants that implement the recipe."""
     if parts.links or parts.wrappers:
         yield "`make_optimizer`"
     if parts.policy:
@@ -113,7 +113,7 @@ def _functions_to_keep(parts: Parts) -> Iterator[str]:
 
 
 def _pieces_to_keep(parts: Parts) -> Iterator[str]:
-    """Yields the pieces of the model and of the loop that belong to the recipe."""
+    """Yields descriptions of the parts of ``Model`` and ``main`` that implement the recipe."""
     if "dropout" in parts.on:
         yield "the dropout of `Model`"
     if "batch_norm" in parts.on:
@@ -127,12 +127,12 @@ def _pieces_to_keep(parts: Parts) -> Iterator[str]:
 
 
 def _one_line(text: str) -> str:
-    """Makes text from outside safe for a comment."""
+    """Replaces unprintable characters, such as newlines, by spaces, for use in a comment."""
     return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
 def _imports(parts: Parts, body: str) -> str:
-    """Writes the imports that the program needs."""
+    """Returns the import statements that the program needs."""
     blocks = (_standard_imports(body), _package_imports(parts), _jaxreg_imports(parts, body))
     return "\n\n".join("\n".join(block) for block in map(list, blocks) if block)
 
@@ -188,7 +188,7 @@ def _constants(parts: Parts) -> str:
 
 
 def _policy(parts: Parts) -> str:
-    """Writes the policy, each of its values on a line."""
+    """Returns the source of the constant ``POLICY``, or an empty text without a policy."""
     policy = parts.policy
     if policy is None:
         return ""
@@ -208,7 +208,7 @@ def _tuple_lines(name: str, values: Iterable[str]) -> list[str]:
 
 
 def _layers(parts: Parts) -> list[str]:
-    """Copies the source of the study's own layers."""
+    """Returns the source of the layers ``Gates`` and ``Bottleneck`` if the recipe uses them."""
     used = {"l0": models.Gates, "bottleneck": models.Bottleneck}
     return [inspect.getsource(layer).rstrip() for name, layer in used.items() if name in parts.on]
 

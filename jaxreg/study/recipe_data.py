@@ -1,4 +1,4 @@
-"""The data loader of the program that a study writes."""
+"""Generates the data loader of ``recipe.py``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from jaxreg.study.recipe_parts import Parts
 
 
 def loader(parts: Parts) -> str:
-    """Writes the function that loads the data."""
+    """Returns the source of the function ``load_data``."""
     stops = "early_stopping" in parts.on
     sets = "training, validation and test rows" if stops else "training and test rows"
     writers = {"circles": _circles, "text": _text}
@@ -16,7 +16,7 @@ def loader(parts: Parts) -> str:
 
 
 def names(parts: Parts) -> str:
-    """Writes the names of the values that the function returns."""
+    """Returns the names of the values that ``load_data`` returns, separated by commas."""
     text = "x, labels, "
     if "early_stopping" in parts.on:
         text += "validation_x, validation_labels, "
@@ -94,7 +94,7 @@ def _arrays(sets: str) -> list[str]:
 
 
 def _each(results: str, value: str, name: str, arguments: str) -> list[str]:
-    """Assigns the same expression of several arguments to several names."""
+    """Returns lines that evaluate ``value`` for each argument and assign to ``results``."""
     line = f"{results} = ({value} for {name} in ({arguments}))"
     if len(line) <= 96:
         return [line]

@@ -1,4 +1,4 @@
-"""The loss of the program that a study writes."""
+"""Generates the loss function of ``recipe.py``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ CROSS_ENTROPY = "optax.softmax_cross_entropy_with_integer_labels(logits, labels)
 
 
 def loss(parts: Parts) -> str:
-    """Writes the function from parameters and a batch to the loss."""
+    """Returns the source of the function ``loss``."""
     statistics = "batch_norm" in parts.on
     if statistics:
         lines = [
@@ -33,7 +33,7 @@ def loss(parts: Parts) -> str:
 
 
 def _cross_entropy(parts: Parts) -> str:
-    """Writes the cross entropy: of class ids, smoothed or not, or of distributions."""
+    """Returns the expression of the cross entropy, with label smoothing and mixed labels."""
     alpha = literal(parts.on.get("label_smoothing") or 0.0)
     smoothed = "label_smoothing" in parts.on
     if not parts.mixes:
@@ -45,7 +45,7 @@ def _cross_entropy(parts: Parts) -> str:
 
 
 def _uses(parts: Parts) -> list[str]:
-    """Lists the names of the keys that the loss uses."""
+    """Returns the names of the PRNG keys that the loss uses."""
     uses = [f"{name}_key" for name in parts.inputs]
     if parts.policy:
         uses.insert(0, "policy_key")
@@ -59,7 +59,7 @@ def _uses(parts: Parts) -> list[str]:
 
 
 def _keys(parts: Parts) -> list[str]:
-    """Splits the key among its uses; a single use takes the key itself."""
+    """Returns the lines that split ``key``; none if the loss uses at most one key."""
     uses = _uses(parts)
     if len(uses) < 2:
         return []
@@ -71,7 +71,7 @@ def _keys(parts: Parts) -> list[str]:
 
 
 def _inputs(parts: Parts) -> list[str]:
-    """Changes the batch as the study does."""
+    """Returns the lines that augment the batch as the study does."""
     lines = []
     split = bool(_keys(parts))
     if parts.policy:
@@ -89,7 +89,7 @@ def _inputs(parts: Parts) -> list[str]:
 
 
 def _forward(parts: Parts) -> list[str]:
-    """Calls the model in training, and computes the values that terms of the loss use."""
+    """Returns the lines that call the model and compute the inputs of the loss terms."""
     statistics = ["batch_stats"] if "batch_norm" in parts.on else []
     result = "logits"
     if parts.sows:
@@ -128,7 +128,7 @@ def _call(parts: Parts, key: str, collections: list[str]) -> str:
 
 
 def _additions(parts: Parts) -> list[str]:
-    """Adds penalties to the loss as the study does."""
+    """Returns the lines that add penalties to the loss as the study does."""
     lines = ["value += penalty"] if parts.sows else []
     for name in parts.terms:
         lines.append(f"value += {literal(parts.on[name])} * {TERMS[name].code}")

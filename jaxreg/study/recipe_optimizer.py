@@ -1,4 +1,4 @@
-"""The optimizer and the training step of the program that a study writes."""
+"""Generates the optimizer and the training step of ``recipe.py``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from jaxreg.study.recipe_parts import Parts, literal
 
 
 def optimizer(parts: Parts) -> str:
-    """Writes the function that makes the optimizer."""
+    """Returns the source of the function ``make_optimizer``."""
     links = [*_links(parts, BEFORE), "optax.adam(LEARNING_RATE)", *_links(parts, AFTER)]
     inner = links[0]
     if len(links) > 1:
@@ -25,7 +25,7 @@ def optimizer(parts: Parts) -> str:
 
 
 def step(parts: Parts) -> str:
-    """Writes the training step."""
+    """Returns the source of the function ``step``, which is one training step."""
     batch = f"x, labels{parts.arguments}"
     lines = [
         "@jax.jit",
@@ -59,7 +59,7 @@ def step(parts: Parts) -> str:
 
 
 def average(parts: Parts) -> list[str]:
-    """Writes the lines of the loop that read the averaged variables."""
+    """Returns the lines of the training loop that read the averaged parameters."""
     state = "state" + ".inner_state" * sum(name in parts.on for name in SHARPNESS)
     if "average_steps" in parts.on:
         state += "[-1]"
@@ -78,6 +78,6 @@ def _links(parts: Parts, table: Mapping[str, Link]) -> list[str]:
 
 
 def _strength(parts: Parts, name: str) -> str:
-    """Writes the strength of a technique; empty if it has none."""
+    """Formats the strength of a technique; empty for a technique without a strength."""
     value = parts.on[name]
     return "" if value is None else literal(value)

@@ -1,4 +1,4 @@
-"""Contents of the program that a study writes."""
+"""Derives the contents of ``recipe.py`` from a recipe and its data."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SOWING = {"activity_l1", "decorrelation", "l0", "bottleneck"}
 
 
 class Parts(NamedTuple):
-    """Contents of the program, which follow from the recipe and the data."""
+    """Recipe and data of the program, with properties that decide its contents."""
 
     on: dict[str, float | None]
     task: Task
@@ -29,12 +29,12 @@ class Parts(NamedTuple):
 
     @property
     def inputs(self) -> list[str]:
-        """Changes of a batch before the model sees it, in the order of the study."""
+        """Names of the augmentations that are on, in the order of the study."""
         return [name for name in INPUTS if name in self.on]
 
     @property
     def mixes(self) -> bool:
-        """True if labels become distributions."""
+        """True if an augmentation mixes labels into distributions."""
         return bool(self.on.keys() & set(MIXING))
 
     @property
@@ -44,13 +44,13 @@ class Parts(NamedTuple):
 
     @property
     def needs_shape(self) -> bool:
-        """True if rows must keep their shape."""
+        """True if rows must keep their shape, for a technique or a word embedding."""
         special = any("table" not in each for each in kinds(self.on, self.policy))
         return special or bool(self.task.vocabulary)
 
     @property
     def needs_scale(self) -> bool:
-        """True if a change of a batch needs the mean and standard deviation of the features."""
+        """True if an augmentation needs the mean and the standard deviation of the rows."""
         operations = self.policy.names if self.policy else ()
         return any(INPUTS[name].needs_scale for name in self.inputs) or any(
             OPERATIONS[name].measured for name in operations
@@ -58,27 +58,27 @@ class Parts(NamedTuple):
 
     @property
     def terms(self) -> list[str]:
-        """Terms that are added to the loss, in the order of the study."""
+        """Names of the penalties added to the loss, in the order of the study."""
         return [name for name in TERMS if name in self.on]
 
     @property
     def links(self) -> list[str]:
-        """Links before and after Adam in the chain."""
+        """Names of the techniques chained before and after Adam."""
         return [name for name in (*BEFORE, *AFTER) if name in self.on]
 
     @property
     def wrappers(self) -> list[str]:
-        """Wrappers of the chain, from the inside out."""
+        """Names of the techniques that wrap the optimizer, innermost first."""
         return [name for name in AROUND if name in self.on]
 
     @property
     def needs_grad_fn(self) -> bool:
-        """True if the optimizer computes gradients at other parameters."""
+        """True if the optimizer needs a ``grad_fn`` for gradients at perturbed parameters."""
         return bool(self.on.keys() & SHARPNESS)
 
     @property
     def averages(self) -> bool:
-        """True if an average of the parameters is evaluated."""
+        """True if averaged parameters are evaluated in place of the newest."""
         return bool(self.on.keys() & AVERAGING)
 
     @property
@@ -93,12 +93,12 @@ class Parts(NamedTuple):
 
     @property
     def has_modes(self) -> bool:
-        """True if the model differs between training and evaluation."""
+        """True if the model takes ``train=`` because training differs from evaluation."""
         return self.has_noise or self.sows or "batch_norm" in self.on
 
     @property
     def arguments(self) -> str:
-        """Arguments of the loss besides the batch, each with a comma before it."""
+        """Further arguments of ``loss`` after the batch, such as ``", key, start"``."""
         draws = any("key=" in TERMS[name].code for name in self.terms)
         text = ""
         if self.has_noise or draws or self.inputs or self.policy:
@@ -111,12 +111,12 @@ class Parts(NamedTuple):
 
     @property
     def held_out(self) -> str:
-        """Rows that the loop evaluates on; a loop that stops early must not use the test rows."""
+        """Set evaluated after each epoch: "validation" with early stopping, else "test"."""
         return "validation" if "early_stopping" in self.on else "test"
 
 
 def kinds(on: Iterable[str], policy: Policy | None) -> list[tuple[str, ...]]:
-    """Lists the kinds of rows that each technique and each operation of a policy is for."""
+    """Returns the accepted kinds of rows of each technique and each policy operation."""
     operations = policy.names if policy else ()
     return [
         *(each.kinds for each in TECHNIQUES if each.name in on),
@@ -125,5 +125,5 @@ def kinds(on: Iterable[str], policy: Policy | None) -> list[tuple[str, ...]]:
 
 
 def literal(value: float | None) -> str:
-    """Writes a strength with four digits, which is precise enough for any training run."""
+    """Formats a strength as a literal with four significant digits."""
     return f"{value:.4g}"

@@ -1,4 +1,4 @@
-"""Recipes: a strength per technique."""
+"""Recipes, which hold a strength for every technique, and augmentation policies."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ Structure = tuple[str, ...]
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Policy:
-    """Operations that are applied to every example of a batch in turn, each at random.
+    """Augmentations applied to each example in sequence, each with its own probability.
 
-    A pytree of the magnitudes and probabilities, so that a search over them is one program.
+    A policy is a pytree of magnitudes and probabilities, so that a search compiles one program.
 
     Attributes:
       names: Names of operations, from :data:`jaxreg.study.operations.OPERATIONS`.
@@ -37,7 +37,7 @@ class Policy:
     probabilities: tuple[Any, ...]
 
     def __str__(self) -> str:
-        """Writes the operations in their order."""
+        """Returns a text with the name, magnitude and probability of each operation."""
         rows = zip(self.names, self.magnitudes, self.probabilities, strict=True)
         return ", ".join(f"{name} {size:.3g} (p {share:.3g})" for name, size, share in rows)
 
@@ -58,11 +58,11 @@ class Recipe:
       dropout: Probability of dropping a hidden unit, in ``[0, 1)``.
       label_smoothing: Share of the target spread over all classes, in ``[0, 1]``.
       max_norm: Largest norm of the weights into a unit, ``> 0``; infinity is off.
-      patience: Epochs without a better validation loss before a run stops and goes back to
+      patience: Epochs without a better validation loss before a run stops and returns to
         its best parameters, ``>= 0``; infinity is off.
       elastic_net: Weight of half the L1 and half the L2 penalty, through the gradient.
       group_lasso: Weight of the penalty on the norm of all weights into a unit.
-      orthogonality: Weight of the penalty.
+      orthogonality: Weight of :func:`jaxreg.penalties.orthogonality`.
       spectral: Weight of the largest singular values.
       nuclear: Weight of the sums of the singular values.
       distance: Weight of half the squared distance to the initial parameters (L2-SP).
@@ -75,16 +75,17 @@ class Recipe:
         :func:`jaxreg.smoothness.graph_laplacian`.
       bottleneck: Weight of the rate of a Gaussian bottleneck before the last layer.
       confidence_penalty: Weight of the negative entropy of the predictions.
-      r_drop: Weight of the divergence of two passes with different noise; needs a dropout.
+      r_drop: Weight of the divergence of two passes with different noise; needs dropout.
       flood: Level that the loss does not fall below, ``>= 0``.
       cautious_decay: Weight of :func:`jaxreg.transforms.cautious_decay`.
       independent_decay: Weight of the decay that the learning rate does not scale.
-      sparse_units: Weight of the proximal step that closes all weights into a unit together.
+      sparse_units: Weight of the proximal step that shrinks all weights into a unit as a group.
       adaptive_l1: Weight of the proximal L1 step in the metric of Adam.
       average_steps: Number of steps :math:`1 / (1 - d)` that the running average of the parameters
         looks back on, ``>= 1``; 0 is off. The average is evaluated, with the batch statistics of
         the newest parameters.
-      lookahead: Step size of the slow weights, in ``[0, 1]``, every 5 steps; they are evaluated.
+      lookahead: Step size of the slow weights, in ``[0, 1]``. They move every 5 steps and are
+        evaluated.
       sam: Radius of :func:`jaxreg.transforms.sam`.
       asam: Radius of :func:`jaxreg.transforms.asam`.
       augmentation: Largest shift and scaling of an image, relative to its height and its size;
@@ -149,7 +150,7 @@ class Recipe:
     centralize: bool = dataclasses.field(default=False, metadata={"static": True})
 
     def __post_init__(self) -> None:
-        """Checks the strengths that are Python numbers; arrays and tracers pass."""
+        """Raises ValueError if a strength is an invalid Python number; arrays are not checked."""
         for name in strength_names():
             value = getattr(self, name)
             rule, holds = _RULES.get(name, _WEIGHT)
@@ -159,28 +160,28 @@ class Recipe:
 
     @property
     def structure(self) -> Structure:
-        """Names of the techniques that are on and change the program (needs Python numbers)."""
+        """Names of active techniques that change the program; strengths must be untraced."""
         names = (*strength_names(), *_SWITCHES)
         on = tuple(name for name in names if name not in _ALWAYS and getattr(self, name) > 0)
         # Policies with the same operations share a program.
         return on + tuple(f"policy {name}" for name in (self.policy.names if self.policy else ()))
 
     def has(self, name: str) -> bool:
-        """Tells if a program must include a technique; a traced strength may turn out to be 0."""
+        """Returns whether a program must include a technique; False only for an untraced 0."""
         value = getattr(self, name)
         return name in _ALWAYS or not (isinstance(value, bool | int | float) and value == 0)
 
     def only(self, structure: Structure) -> Recipe:
-        """Returns the recipe with a Python 0 for each technique that is not in ``structure``.
+        """Returns a copy with an untraced 0 for each technique that is not in ``structure``.
 
-        So a model can leave out layers that are off although the strengths are traced.
+        A model can therefore omit layers that are off although the other strengths are traced.
         """
         off = {name for name in strength_names() if name not in (*structure, *_ALWAYS)}
         return dataclasses.replace(self, **dict.fromkeys(off, 0.0))
 
 
 def strength_names() -> tuple[str, ...]:
-    """Returns the names of all strengths of a recipe."""
+    """Returns the names of the recipe's fields that are numeric strengths."""
     others = (*_SWITCHES, "policy")
     return tuple(f.name for f in dataclasses.fields(Recipe) if f.name not in others)
 
@@ -202,10 +203,10 @@ _RULES = {
 
 
 def combine(recipes: Sequence[Recipe]) -> Recipe:
-    """Joins recipes into one that switches on all of their techniques.
+    """Returns a recipe with all techniques of the given recipes.
 
     Args:
-      recipes: Recipes that set different techniques. If two set the same one, the last one counts.
+      recipes: Recipes with different techniques. If two set the same technique, the last counts.
 
     Returns:
       The combined recipe.

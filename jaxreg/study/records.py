@@ -1,4 +1,4 @@
-"""Results of a study as plain values: the runner fills them, the report reads them."""
+"""Result types of a study, which the report reads."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from jaxreg.study.recipes import Recipe
 
 
 class Interval(NamedTuple):
-    """A mean with the two ends of its confidence interval, in accuracy (0.01 is one point)."""
+    """A mean with its confidence interval, in accuracy (0.01 is one percentage point)."""
 
     mean: float
     low: float
@@ -20,7 +20,7 @@ class Interval(NamedTuple):
 
 @dataclass(frozen=True)
 class Arm:
-    """One technique at the strength that validation chose, over all seeds.
+    """Results of one technique over all seeds, at the strength chosen on validation.
 
     Attributes:
       name: Name of the arm, as on the command line.
@@ -32,7 +32,7 @@ class Arm:
       test: Test accuracy, ``[seeds]``.
       train_loss: Mean training loss of each epoch, ``[epochs, seeds]``. A run that stopped early
         repeats the value of its last epoch.
-      validation_loss: Validation loss after each epoch, ``[epochs, seeds]``, continued likewise.
+      validation_loss: Validation loss after each epoch, ``[epochs, seeds]``, repeated likewise.
       strengths: The grid of strengths tried, ascending; empty for an arm without strengths.
       grid_validation: Validation accuracy, ``[strengths, seeds]``.
       grid_test: Test accuracy, ``[strengths, seeds]``.
@@ -55,7 +55,7 @@ class Arm:
 
 @dataclass(frozen=True)
 class Study:
-    """A finished study.
+    """Results of a study: all arms, the chosen arm, and the settings.
 
     Attributes:
       data: Name of the data set.
@@ -67,7 +67,7 @@ class Study:
       command: The command that reproduces the study.
       environment: Versions and device: ``python``, ``jax``, ``flax``, ``optax``, ``jaxreg``,
         ``device``.
-      notes: Remarks of the protocol, to print below the table.
+      notes: Remarks, printed below the table.
     """
 
     data: str

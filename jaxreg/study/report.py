@@ -1,4 +1,4 @@
-"""Output of a study: the table on the terminal, and the files.
+"""Prints the table of a study and writes its files.
 
 :func:`print_table` prints the table; :func:`write` writes ``results.csv`` (the table in full
 precision), ``history.csv`` (the losses of every seed and epoch), ``report.html`` and ``recipe.py``.
@@ -37,7 +37,7 @@ _SHORT = {summary.REFERENCE: "", summary.UNCLEAR: "n.d."}
 
 
 class _Layout(NamedTuple):
-    """Layout of a table."""
+    """Layout of the printed table: padding, marks and optional columns."""
 
     spaces: int
     marks: dict[str, str]
@@ -59,11 +59,11 @@ _LAYOUTS = (
 
 
 def print_table(study: Study, console: Console) -> None:
-    """Prints one row per arm, and notes that explain the numbers.
+    """Prints the table of a study, one row per arm, and notes that explain the numbers.
 
     Accuracies are percentages and differences percentage points. Rows are never wrapped or cut,
-    whatever the width of the console. Without a terminal the text is always the same, laid out for
-    100 columns. On a terminal too narrow for the column of diagnoses, they are below the table.
+    whatever the width of the console. Without a terminal, the text is always the same, laid out for
+    100 columns. A terminal too narrow for the column of diagnoses gets them below the table.
 
     Args:
       study: The study.
@@ -102,7 +102,7 @@ def write(study: Study, folder: Path) -> None:
 
 
 def _table(rows: Sequence[Row], study: Study, layout: _Layout) -> Table:
-    """Lays out the table at its natural width."""
+    """Returns the table as a Rich object, wide enough for its longest cells."""
     # Rich comes with the study extra.
     from rich import box
     from rich.console import Console
@@ -192,7 +192,7 @@ def _notes(study: Study, rows: Sequence[Row], layout: _Layout) -> Iterable[str]:
 
 
 def _results(study: Study) -> str:
-    """Writes the table in full precision, with the whole recipe of every arm."""
+    """Returns ``results.csv``: a row per arm in full precision, with its whole recipe."""
     fields = [field.name for field in dataclasses.fields(Recipe)]
     heads = [
         "arm",
@@ -232,7 +232,7 @@ def _results(study: Study) -> str:
 
 
 def _history(study: Study) -> str:
-    """Writes the losses of every arm, epoch and seed; epochs count from 1 and seeds from 0."""
+    """Returns ``history.csv``: a row of losses per arm, epoch (from 1) and seed (from 0)."""
     lines = (
         [arm.name, epoch, seed, train, validation]
         for arm in study.arms
@@ -253,5 +253,5 @@ def _csv(heads: Sequence[str], lines: Iterable[Sequence[Any]]) -> str:
 
 
 def _exact(value: Any) -> Any:
-    """Writes a NumPy number with enough digits to read back the same value."""
+    """Converts a NumPy scalar to text that parses to the same value."""
     return str(value) if isinstance(value, np.generic) else value

@@ -1,4 +1,4 @@
-"""Training: one compiled program for all recipes and seeds that share a structure."""
+"""Trains recipes over seeds, with one compiled program per set of active techniques."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _RUNS_TOGETHER = 128
 
 
 class Runs(NamedTuple):
-    """Results of all runs, in NumPy arrays.
+    """Accuracies and losses of all recipes and seeds.
 
     Attributes:
       train: Training accuracy at the end, ``[recipes, seeds]``.
@@ -51,7 +51,7 @@ class Runs(NamedTuple):
 
 
 class _Plan(NamedTuple):
-    """Static values that the compiled program depends on."""
+    """Static arguments of the compiled program."""
 
     make_model: MakeModel
     epochs: int
@@ -63,7 +63,7 @@ class _Plan(NamedTuple):
 
 
 class _State(NamedTuple):
-    """A run between two epochs."""
+    """Training state of a run between two epochs."""
 
     variables: Any
     optimizer: optax.OptState
@@ -84,7 +84,7 @@ def run(
     learning_rate: float = 1e-3,
     progress: Progress | None = None,
 ) -> Runs:
-    """Trains every recipe with every seed.
+    """Trains every recipe with every seed and returns the accuracies and losses.
 
     A seed decides the split, the initial weights, the order of the batches and the noise, so two
     recipes are paired by seed. Every epoch takes the rows in a new order and leaves out those
@@ -94,7 +94,7 @@ def run(
     Args:
       make_model: Function from a recipe, whose strengths are traced, to a Linen module called as
         ``module(x, train=...)``, or to a :class:`jaxreg.study.Model`. Strengths of costly
-        techniques that are off are the Python number 0, so that the model can leave them out.
+        techniques that are off are an untraced 0, so that the model can leave them out.
         Pass the same function again to reuse the compiled programs.
       data: Function from a seed to its :class:`jaxreg.study.Split`; all splits have the same sizes.
       recipes: The recipes, with Python numbers as strengths.
@@ -106,11 +106,11 @@ def run(
         validation accuracies, ``[indices, seeds]``.
 
     Returns:
-      The results.
+      The accuracies and losses of all runs.
 
     Raises:
       ValueError: There is no recipe, a count is below 1, a batch is larger than the training set,
-        or a recipe is for other data, such as images.
+        or a recipe is for another kind of rows, such as images.
 
     Example:
       >>> import numpy as np
@@ -151,7 +151,7 @@ def _check_counts(**counts: int) -> None:
 
 
 def _splits(plan: _Plan, data: Splitter, seeds: int) -> Split:
-    """Stacks the splits of all seeds and copies them to every device, once for all blocks."""
+    """Stacks the splits of all seeds along a new first axis, replicated on every device."""
     splits = Split(*map(np.stack, zip(*map(data, range(seeds)), strict=True)))
     rows = splits.train_y.shape[1]
     if plan.batch_size > rows:
@@ -162,7 +162,7 @@ def _splits(plan: _Plan, data: Splitter, seeds: int) -> Split:
 
 
 def _blocks(recipes: Sequence[Recipe], size: int) -> Iterator[tuple[Structure, list[int]]]:
-    """Yields each structure with the indices of up to ``size`` recipes that share it."""
+    """Groups recipes by structure; yields each with up to ``size`` indices of recipes."""
     groups: dict[Structure, list[int]] = {}
     for index, recipe in enumerate(recipes):
         groups.setdefault(recipe.structure, []).append(index)
@@ -178,7 +178,7 @@ def _mesh(devices: tuple[Any, ...]) -> jax.sharding.Mesh:
 def _train_block(
     plan: _Plan, recipes: Sequence[Recipe], splits: Split, seeds: int, block_size: int
 ) -> Runs:
-    """Trains ``recipes``, padded to ``block_size`` so that all blocks share a program."""
+    """Trains recipes, padded to ``block_size`` so that all blocks share a compiled program."""
     filled = [*recipes, *[recipes[-1]] * (block_size - len(recipes))]
     stacked = jax.tree.map(
         lambda *strengths: np.repeat(np.asarray(strengths, np.float32), seeds), *filled
@@ -197,7 +197,7 @@ def _train_block(
 
 @partial(jax.jit, static_argnums=0)
 def _train_runs(plan: _Plan, recipes: Recipe, seeds: jax.Array, splits: Split) -> Runs:
-    """Trains one run per row of ``recipes`` and ``seeds``, which are sharded over devices."""
+    """Trains a run per (recipe, seed) pair, with the pairs sharded over devices."""
 
     def train_rows(recipes, seeds, splits):
         def train_row(row):
@@ -222,7 +222,7 @@ def _train_runs(plan: _Plan, recipes: Recipe, seeds: jax.Array, splits: Split) -
 
 
 def _train(plan: _Plan, recipe: Recipe, split: Split, key: jax.Array) -> Runs:
-    """Trains one run from its initial weights to its results."""
+    """Trains one recipe with one seed and returns its accuracies and losses."""
     recipe = recipe.only(plan.structure)
     made = plan.make_model(recipe)
     model = made if isinstance(made, Model) else from_linen(made)
@@ -289,7 +289,7 @@ def _loss(
     start: Any,
     key: jax.Array,
 ) -> tuple[jax.Array, Any]:
-    """Returns the loss of a batch with all penalties, and the new variables."""
+    """Returns the loss of a batch including all penalties, and the updated variables."""
     if recipe.policy is not None:
         moved = apply_policy(
             jax.random.fold_in(key, 3),
@@ -322,7 +322,7 @@ def _loss(
 
 
 def _cross_entropy(logits: jax.Array, labels: jax.Array, alpha: Any) -> jax.Array:
-    """Returns the cross entropy of class ids, or of distributions if the recipe mixes labels."""
+    """Returns the smoothed cross entropy for labels that are class ids or distributions."""
     if labels.ndim < logits.ndim:
         return targets.smoothed_cross_entropy(logits, labels, alpha=alpha)
     return optax.softmax_cross_entropy(logits, optax.smooth_labels(labels, alpha)).mean()
@@ -337,7 +337,7 @@ def _epoch(
     state: _State,
     key: jax.Array,
 ) -> _State:
-    """Trains for one epoch, then measures the validation loss."""
+    """Trains for one epoch and evaluates; returns the new training state."""
     rows = split.train_y.shape[0]
     steps = rows // plan.batch_size
     order_key, noise_key = jax.random.split(key)

@@ -1,4 +1,4 @@
-"""The protocol: choose on validation, report on test, compare with the baseline by seed."""
+"""Chooses strengths on validation, and compares arms with the baseline on test, by seed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _DIGITS = 6
 
 
 class Comparison(NamedTuple):
-    """The arms of a study, the name of the one with the best validation accuracy, and remarks."""
+    """The arms of a study, the name of the arm chosen on validation, and remarks."""
 
     arms: tuple[Arm, ...]
     chosen: str
@@ -29,9 +29,9 @@ class Comparison(NamedTuple):
 
 
 def best(validation: np.ndarray, loss: np.ndarray) -> int:
-    """Returns the row with the best mean validation accuracy; ties go to the lowest loss.
+    """Returns the index of the best mean validation accuracy; the lowest loss breaks ties.
 
-    Means are compared to six decimal places. The first of rows that are equal in both wins.
+    Means are compared to six decimal places. If rows tie in both, the first row wins.
 
     Args:
       validation: Validation accuracy, ``[rows, seeds]``.
@@ -53,7 +53,7 @@ def best(validation: np.ndarray, loss: np.ndarray) -> int:
 
 
 def paired_difference(values: np.ndarray, baseline: np.ndarray) -> Interval:
-    r"""Computes the mean of paired differences with a 95% expanded percentile bootstrap interval.
+    r"""Returns the mean of paired differences and its 95% expanded percentile bootstrap interval.
 
     The interval ends at the quantiles :math:`\alpha` and :math:`1 - \alpha` of the means of
     resampled pairs. Resampling :math:`n` pairs makes the mean look more certain than it is. So
@@ -69,7 +69,7 @@ def paired_difference(values: np.ndarray, baseline: np.ndarray) -> Interval:
       baseline: The baseline's values for the same seeds, ``[seeds]``.
 
     Returns:
-      The interval, which is the same for the same numbers.
+      The mean with its interval, deterministic for the same inputs.
 
     Raises:
       ValueError: There are fewer than two seeds.
@@ -95,28 +95,28 @@ def paired_difference(values: np.ndarray, baseline: np.ndarray) -> Interval:
 
 
 def _tail_share(count: int) -> float:
-    """Returns the share of means beyond each end of the interval, for ``count`` pairs."""
+    """Returns the bootstrap tail probability of the 95% interval for ``count`` pairs."""
     stats = extra("scipy.stats")
     quantile = stats.t.ppf(0.975, count - 1)
     return float(stats.norm.cdf(-np.sqrt(count / (count - 1)) * quantile))
 
 
 def compare(train: Train, grids: Sequence[Grid], *, combined: bool = False) -> Comparison:
-    """Runs the protocol over arms.
+    """Trains all arms, chooses each arm's strength on validation, and compares them on test.
 
     Every arm gets the strength with the best mean validation accuracy over seeds. The combined arm
     joins arms that beat the baseline on validation, at their chosen strengths: the best two, the
-    best three, and so on. Validation chooses among these too. The test set takes no part in any
-    choice.
+    best three, and so on. Validation also chooses among these combinations. The test set takes no
+    part in any choice.
 
     Args:
       train: Function from recipes to their :class:`jaxreg.study.Runs`, such as
         ``functools.partial(run, make_model, data, seeds=16, epochs=60)``.
       grids: The arms, the baseline first.
-      combined: Whether to add the combined arm; it needs two techniques.
+      combined: Whether to add the combined arm, which needs two techniques.
 
     Returns:
-      The arms in the order of ``grids``, then the combined one.
+      The arms in the order of ``grids``, then the combined arm.
 
     Raises:
       ValueError: The first grid is not the baseline, ``combined`` has fewer than two techniques to
@@ -156,7 +156,7 @@ def compare(train: Train, grids: Sequence[Grid], *, combined: bool = False) -> C
 
 
 def _choose(grid: Grid, rows: Runs, baseline: np.ndarray) -> tuple[Arm, np.ndarray]:
-    """Returns an arm at the strength that validation chooses, and its validation loss."""
+    """Returns an arm at its best strength on validation, and its validation loss per seed."""
     chosen = best(rows.validation, rows.loss)
     listed = len(grid.strengths)
     arm = Arm(
@@ -177,7 +177,7 @@ def _choose(grid: Grid, rows: Runs, baseline: np.ndarray) -> tuple[Arm, np.ndarr
 
 
 def _candidates(arms: Sequence[Arm]) -> tuple[list[Recipe], tuple[str, ...]]:
-    """Joins the best two, the best three, ... of the arms that beat the baseline."""
+    """Returns recipes that combine the best 2, 3, ... arms that beat the baseline, and notes."""
     baseline, *others = arms
     gains = np.array([_gain(arm.validation, baseline.validation) for arm in others])
     # A stable sort keeps the order of the table for equal gains.
@@ -195,6 +195,6 @@ def _candidates(arms: Sequence[Arm]) -> tuple[list[Recipe], tuple[str, ...]]:
 
 
 def _gain(values: np.ndarray, baseline: np.ndarray) -> float:
-    """Returns the mean difference, rounded so that the error of float32 becomes zero."""
+    """Returns the mean of ``values - baseline``, free of float32 rounding error."""
     difference = np.asarray(values, np.float64) - np.asarray(baseline, np.float64)
     return float(np.round(difference.mean(), _DIGITS))

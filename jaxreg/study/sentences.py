@@ -44,11 +44,11 @@ _IDS = {word: index for index, word in enumerate(WORDS)}
 
 
 def sentences(count: int, *, seed: int, noise: float) -> tuple[np.ndarray, np.ndarray]:
-    """Makes sentences.
+    """Generates random sentences with sentiment labels.
 
     Args:
       count: Number of sentences.
-      seed: Seed of the words.
+      seed: Seed of the words and of the flipped labels.
       noise: Share of the labels that are flipped, in ``[0, 1]``.
 
     Returns:
@@ -74,7 +74,7 @@ def sentences(count: int, *, seed: int, noise: float) -> tuple[np.ndarray, np.nd
 
 
 def _clause(rng: np.random.Generator) -> tuple[list[str], bool]:
-    """Returns the words of a clause, and True if the clause is positive."""
+    """Returns the words of a random clause, and True if its sentiment is positive."""
     good = rng.random() < 0.5
     negated = rng.random() < 0.3
     words = [_one_of(rng, ["the", "this", "that", "my"]), _frequent(rng, _NOUNS)]

@@ -1,4 +1,4 @@
-"""Numbers and sentences shared by the terminal, the page and the recipe."""
+"""Computes the numbers and sentences that the table, the HTML page and the recipe share."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ _SHORT_VERDICTS = {
 
 
 class Row(NamedTuple):
-    """One arm of the table; accuracies are means over seeds, as fractions."""
+    """One row of the table; accuracies are fractions, averaged over seeds."""
 
     name: str
     strength: float | None
@@ -69,7 +69,7 @@ class Row(NamedTuple):
 
 
 def rows(study: Study) -> list[Row]:
-    """Returns the table of a study, one row per arm, the baseline first."""
+    """Returns the rows of a study's table, one per arm, the baseline first."""
     return [
         Row(
             name=arm.name,
@@ -89,7 +89,7 @@ def rows(study: Study) -> list[Row]:
 
 
 def _published_accuracy(arm: Arm, study: Study) -> float | None:
-    """Returns the published accuracy if the arm ran with the published settings, else None."""
+    """Returns the published accuracy if the arm used the published settings, else None."""
     figure = PUBLISHED.get(study.data, {}).get(arm.name)
     if figure is None:
         return None
@@ -101,7 +101,7 @@ def _published_accuracy(arm: Arm, study: Study) -> float | None:
 
 
 def mean_interval(values: np.ndarray) -> Interval:
-    """Returns the mean with its 95% Student interval over seeds (the mean alone for one seed)."""
+    """Returns the mean over seeds with its 95% Student interval, of width 0 for one seed."""
     # SciPy is slow to import, and only a finished study needs it.
     from scipy import stats
 
@@ -119,7 +119,7 @@ def mean(values: np.ndarray) -> float:
 
 
 def mark(arm: Arm, study: Study) -> str:
-    """Says on which side of the baseline an arm is, if its interval excludes zero."""
+    """Compares an arm to the baseline: "reference", "higher", "lower" or "not distinguishable"."""
     if arm is study.arms[0]:
         return REFERENCE
     if study.seeds < _LEAST_SEEDS:
@@ -132,28 +132,28 @@ def mark(arm: Arm, study: Study) -> str:
 
 
 def diagnosis(arm: Arm, study: Study) -> Verdict:
-    """Diagnoses an arm by its losses and the baseline's."""
+    """Returns the diagnosis of an arm from its losses and the baseline's losses."""
     baseline = study.arms[0]
     return diagnose(arm, baseline=None if arm is baseline else baseline).verdict
 
 
 def short(verdict: Verdict) -> str:
-    """Writes a verdict in one or two words, for a column."""
+    """Returns a verdict in one or two words, to fit a column."""
     return _SHORT_VERDICTS.get(verdict, str(verdict))
 
 
 def unclear_note(study: Study) -> str:
-    """Explains the mark of an arm that may be no better than the baseline."""
+    """Returns the note that explains the mark "not distinguishable"."""
     return _FEW_SEEDS_NOTE if study.seeds < _LEAST_SEEDS else _UNCLEAR_NOTE
 
 
 def chosen_arm(study: Study) -> Arm:
-    """Returns the arm that validation chose."""
+    """Returns the arm with the best validation accuracy."""
     return next(arm for arm in study.arms if arm.name == study.chosen)
 
 
 def techniques(recipe: Recipe) -> list[tuple[str, float | None]]:
-    """Lists the techniques of a recipe, by arm name; None marks one without a strength."""
+    """Returns the arm name and the strength (None if it has none) of each active technique."""
     off = Recipe()
     on = [each for each in TECHNIQUES if getattr(recipe, each.field) != getattr(off, each.field)]
     with_strength = [(each.name, float(getattr(recipe, each.field))) for each in on if each.low]
@@ -161,7 +161,7 @@ def techniques(recipe: Recipe) -> list[tuple[str, float | None]]:
 
 
 def recipe_text(recipe: Recipe) -> str:
-    """Writes a recipe in one line.
+    """Formats the active techniques of a recipe and their strengths on one line.
 
     Example:
       >>> from jaxreg.study import Recipe
@@ -175,27 +175,27 @@ def recipe_text(recipe: Recipe) -> str:
 
 
 def number(value: float | None) -> str:
-    """Writes a strength with three digits; None becomes an empty text."""
+    """Formats a strength with three significant digits; None becomes an empty string."""
     return "" if value is None else f"{value:.3g}"
 
 
 def percent(value: float) -> str:
-    """Writes a fraction as a percentage with one decimal, without the percent sign."""
+    """Formats a fraction as a percentage with one decimal, without the percent sign."""
     return f"{100 * value:.1f}"
 
 
 def points(value: float) -> str:
-    """Writes a difference of fractions in percentage points, always with its sign."""
+    """Formats a difference of fractions as percentage points, always with a sign."""
     return f"{100 * value:+.2f}"
 
 
 def interval_points(interval: Interval) -> str:
-    """Writes a difference and its interval in percentage points."""
+    """Formats a difference and its interval in percentage points."""
     return f"{points(interval.mean)} [{points(interval.low)}, {points(interval.high)}]"
 
 
 def verdict(study: Study) -> str:
-    """Says in one sentence which arm was chosen and how certain its gain is."""
+    """Returns a sentence that names the chosen arm, its gain and the gain's interval."""
     arm = chosen_arm(study)
     test = f"{percent(mean(arm.test))}% on test"
     if len(study.arms) == 1:
@@ -220,7 +220,7 @@ def verdict(study: Study) -> str:
 
 
 def combinations(study: Study) -> list[str]:
-    """Writes the recipes of arms with more than one technique, one line each."""
+    """Returns a line with the recipe of each arm that has more than one technique."""
     return [
         f"{arm.name} = {recipe_text(arm.recipe)}"
         for arm in study.arms

@@ -1,4 +1,4 @@
-"""The techniques of a study: for each one its field of a recipe, its grid and its function."""
+"""The techniques of a study, each with its recipe field, grid of strengths and function."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ NUMBERS = ("table", "series", "image")
 
 @dataclass(frozen=True)
 class Technique:
-    """One technique of a study: its field of a recipe, its grid and its function.
+    """A technique of a study, with its recipe field, grid of strengths and function.
 
     Attributes:
       name: Name of the arm.
-      field: Field of :class:`Recipe` that it sets.
-      function: Full name of the function behind it.
+      field: Field of :class:`Recipe` that the technique sets.
+      function: Full name of the function that implements it.
       summary: Its effect in a few words.
       low: Smallest strength of the default grid; None if it has no strength.
       high: Largest strength of the default grid; None if it has no strength.
-      needs: Other fields that its recipes set, with their values.
-      kinds: Kinds of rows that it is for.
+      needs: Further recipe fields that the technique requires, with their values.
+      kinds: Kinds of rows that it accepts.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Technique:
     kinds: tuple[str, ...] = tuple(KINDS)
 
     def recipe(self, strength: float | None = None) -> Recipe:
-        """Returns the recipe with this technique alone; pass no strength if it has none."""
+        """Returns a recipe with only this technique; omit ``strength`` if it has none."""
         changed: dict[str, Any] = dict(self.needs)
         changed[self.field] = True if strength is None else strength
         return Recipe(**changed)

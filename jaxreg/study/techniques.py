@@ -1,4 +1,4 @@
-"""The arms of a study: the techniques, each over its strengths."""
+"""The arms of a study: a grid of recipes over strengths for each technique."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ DEFAULT_ARMS = ("baseline", *(technique.name for technique in TECHNIQUES[:7]), "
 
 
 class Grid(NamedTuple):
-    """An arm before training: its recipes, one per strength.
+    """An arm to train: a technique's recipes, one per strength.
 
     Attributes:
       name: Name of the arm.
       strengths: Strengths, ascending; empty for an arm without strengths.
-      recipes: One recipe per strength, or the only recipe.
+      recipes: One recipe per strength, or a single recipe without strengths.
     """
 
     name: str
@@ -40,12 +40,12 @@ class Grid(NamedTuple):
 
 
 def grid(name: str, *, count: int = 5, strengths: Sequence[float] | None = None) -> Grid:
-    """Returns the recipes of an arm over its strengths.
+    """Returns the grid of an arm: a recipe for each of its strengths.
 
     Args:
       name: Name of the arm: one of :data:`ARM_NAMES` except ``"combined"``, which needs the
         results of the other arms.
-      count: Number of strengths, spaced evenly on a logarithmic scale, at least 1.
+      count: Number of log-spaced strengths, at least 1.
       strengths: Strengths to use in place of the default grid.
 
     Returns:
@@ -75,7 +75,7 @@ def grid(name: str, *, count: int = 5, strengths: Sequence[float] | None = None)
 
 
 def _log_spaced(low: float, high: float, count: int) -> list[float]:
-    """Spaces ``count`` numbers evenly on a logarithmic scale; a single one is in the middle."""
+    """Returns ``count`` log-spaced numbers from ``low`` to ``high`` (the middle if 1)."""
     shares = [(i + 0.5) / count if count == 1 else i / (count - 1) for i in range(count)]
     return [float(f"{low * (high / low) ** share:.2g}") for share in shares]
 

@@ -1,4 +1,4 @@
-"""Terms that a recipe can add to the loss, each also as an expression for a program."""
+"""Penalties that a recipe adds to the loss, each as a function and as source code."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from jaxreg.study.recipes import Recipe
 
 
 class View(NamedTuple):
-    """The values of a training step that a term can use.
+    """Values of a training step that a penalty can use.
 
     Attributes:
       params: Parameters of the model.
-      start: Parameters before training.
+      start: Initial parameters.
       x: Rows of the batch.
-      logits: Output of the model in training.
-      predict: ``x -> logits``, the model in evaluation.
-      again: Output of another forward pass in training, with its own noise, for `r_drop`.
+      logits: Output of the model in training mode.
+      predict: ``x -> logits``, the model in evaluation mode.
+      again: Output of a second forward pass with other noise, for ``r_drop``; else None.
       key: PRNG key.
     """
 
@@ -35,11 +35,11 @@ class View(NamedTuple):
 
 
 class Term(NamedTuple):
-    """A penalty, and the same as an expression over the names of :class:`View`.
+    """A penalty on the values of :class:`View`, as a function and as source code.
 
     Attributes:
       penalty: The penalty, to be multiplied by the strength of the recipe.
-      code: The expression, laid out for the body of a function.
+      code: Expression over the fields of :class:`View`, indented for a function body.
     """
 
     penalty: Callable[[View], jax.Array]
@@ -105,16 +105,16 @@ TERMS = {
 
 
 def add_terms(loss: jax.Array, recipe: Recipe, names: Sequence[str], view: View) -> jax.Array:
-    """Adds the terms of a recipe to a loss.
+    """Adds the penalties of a recipe to a loss, each times its strength.
 
     Args:
       loss: The loss.
       recipe: The recipe, whose strengths may be traced.
-      names: Techniques that are on; those that are no terms of the loss are ignored.
-      view: The training step.
+      names: Techniques that are on; techniques without a penalty here are ignored.
+      view: Values of the training step.
 
     Returns:
-      The sum.
+      The loss with the penalties.
     """
     for name in names:
         if name in TERMS:
