@@ -35,7 +35,7 @@ def check_labels(logits: jax.Array, labels: jax.Array, name: str = "labels") -> 
 def check_where(
     where: jax.Array | None, shape: tuple[int, ...], name: str = "labels", part: str = ""
 ) -> None:
-    """Raises unless ``where`` is None or has ``shape``, described by ``name + part`` in errors."""
+    """Raises unless ``where`` is None or has ``shape``; ``name + part`` names it in the error."""
     if where is not None and where.shape != shape:
         raise ValueError(
             f"`where` must have the shape of `{name}`{part}, {shape}, got {where.shape}."

@@ -52,7 +52,7 @@ def map_with_keys(function: Callable[..., jax.Array], key: jax.Array, tree: Any,
 def map_kernels(
     function: Callable[[jax.Array, jax.Array], jax.Array], key: jax.Array, params: Any
 ) -> Any:
-    """Returns ``params`` with every kernel ``w`` replaced by ``function(own_key, w)``.
+    """Replaces every kernel ``w`` by ``function(key, w)``, with a PRNG key for each kernel.
 
     Args:
       function: Random function of an array.

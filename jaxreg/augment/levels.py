@@ -218,7 +218,7 @@ def _by_products(levels: jax.Array) -> jax.Array:
 def _by_example(
     function: Callable[..., jax.Array], table: jax.Array, levels: jax.Array
 ) -> jax.Array:
-    """Applies ``function`` to each example's flattened table and its levels' table indices."""
+    """Returns ``function(table, indices)`` of each example, the flat table read at its levels."""
     channels = levels.shape[-1]
     starts = 256 * jnp.arange(channels, dtype=levels.dtype)
 

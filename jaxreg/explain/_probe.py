@@ -190,7 +190,7 @@ def _probe(trial: _Trial) -> Probed:
 
 
 def _before_and_after(trial: _Trial) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Returns the updates of large weights, before and after steps with large gradients.
+    """Returns two updates of large weights: at the start, and after steps of large gradients.
 
     A pull before the preconditioner of the optimizer is divided by the size of past gradients.
     """

@@ -277,7 +277,7 @@ def _perturb(
 
 
 def _rest(g: Any) -> Any:
-    """Zeros integer leaves, so that counters do not advance; returns other leaves unchanged."""
+    """Replaces integer updates by zeros, which leave counters unchanged; keeps the others."""
     if g is not None and jnp.result_type(g) == jax.dtypes.float0:
         return jnp.zeros(g.shape, bool)  # This can be added to integers of every dtype.
     if g is None or not jnp.issubdtype(jnp.result_type(g), jnp.integer):

@@ -69,7 +69,7 @@ def test_what_happens_on_the_way_decides_how_it_ends(writing, monkeypatch, capsy
         ("diagnose none.csv", "`HISTORY` must be a file, got none.csv, which does not exist"),
         ("diagnose notes.txt", "`HISTORY` must be a .csv or .json file or a study's folder"),
         ("diagnose .", "`HISTORY` must be a file, got history.csv, which does not exist"),
-        ("diagnose words.csv", "`HISTORY` must hold numbers as train_loss, got words.csv"),
+        ("diagnose words.csv", "`HISTORY` must hold only numbers in train_loss, got in words.csv"),
         ("diagnose other.csv", "must have train_loss and validation_loss, got other.csv with a, b"),
         ("diagnose other.json", "must have train_loss and validation_loss, got other.json with a"),
         ("diagnose broken.json", "`HISTORY` must be JSON, got broken.json"),
