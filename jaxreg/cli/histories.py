@@ -105,7 +105,8 @@ def _numbers(column: Any, name: str, path: Path) -> np.ndarray:
     try:
         return np.array([float(value) for value in values])
     except (TypeError, ValueError) as error:
-        raise ValueError(f"`HISTORY` must hold only numbers in {name}, got in {path}: {error}.") from error
+        message = f"`HISTORY` must hold only numbers in {name}, got in {path}: {error}."
+        raise ValueError(message) from error
 
 
 def _check_empty(names: Iterable[str], path: Path) -> None:

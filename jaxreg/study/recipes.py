@@ -160,7 +160,7 @@ class Recipe:
 
     @property
     def structure(self) -> Structure:
-        """Names of active techniques that alter the compiled program; strengths must be untraced."""
+        """Names of active techniques that alter the compiled program; strengths are untraced."""
         names = (*strength_names(), *_SWITCHES)
         on = tuple(name for name in names if name not in _ALWAYS and getattr(self, name) > 0)
         # Policies with the same operations share a program.

@@ -79,7 +79,7 @@ def test_a_file_without_epochs_is_an_empty_history(text, tmp_path):
     [
         ("none.csv", None, "must be a file, got .*none.csv, which does not exist"),
         ("notes.txt", "loss", "must be a .csv or .json file or a study's folder, got .*notes.txt"),
-        ("words.csv", "train_loss\nlow\n", "must hold only numbers in train_loss, got in .*words.csv: "),
+        ("words.csv", "train_loss\nlow\n", "only numbers in train_loss, got in .*words.csv: "),
         ("other.csv", "b,a\n1,2\n", "must have train_loss and validation_loss, .* with a, b"),
         ("head.csv", "b,a\n", "must have train_loss and validation_loss, .* with a, b"),
         ("other.json", '{"a": [1]}', "must have train_loss and validation_loss, .* with a"),
