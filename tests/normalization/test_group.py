@@ -122,7 +122,7 @@ def test_low_precision(dtype):
 def test_edges_are_finite(shape, masked):
     x = draw(*shape, mean=3)
     scale = np.ones(4, np.float32)
-    where = np.zeros(shape[:1], bool) if masked else None
+    where = np.zeros((*shape[:1], *(1 for _ in shape[1:])), bool) if masked else None
 
     def function(x, scale):
         y = group_norm(x, scale=scale, where=where)
