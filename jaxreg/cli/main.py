@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import NoReturn
 
-from jaxreg._version import __version__
+from jaxreg import __version__
 from jaxreg.cli import advise, diagnose, explain, study
 
 _USAGE_ERROR = 2

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxreg._version import __version__
+from jaxreg import __version__
 from jaxreg.study.data import TASKS, Array, Splitter, Task, extra, kind
 from jaxreg.study.files import check_folder
 from jaxreg.study.records import Study

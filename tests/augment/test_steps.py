@@ -1,4 +1,4 @@
-"""How steps are applied: in which order, what is computed where, and how often traced."""
+"""Steps of policies: their order, what each device computes, and the number of traces."""
 
 import collections
 from functools import partial

@@ -18,9 +18,12 @@ NORMS = {"flax": flax_nnx.BatchNorm, "jaxreg": nnx.BatchNorm}
 @pytest.mark.parametrize("norm", NORMS)
 def test_frozen_statistics_while_scale_and_bias_train(norm):
     """``use_running_average=True`` in training: statistics stay to the bit, parameters move."""
-    x, mean, var = draw(16, 3, mean=2), draw(3), draw(3) ** 2
+    x = draw(16, 3, mean=2)
+    mean = draw(3)
+    var = draw(3) ** 2
     layer = NORMS[norm](3, use_running_average=True, rngs=flax_nnx.Rngs(0))
-    layer.mean[...], layer.var[...] = jnp.asarray(mean), jnp.asarray(var)
+    layer.mean[...] = jnp.asarray(mean)
+    layer.var[...] = jnp.asarray(var)
     train = flax_nnx.Optimizer(layer, optax.sgd(0.1), wrt=flax_nnx.Param)
 
     @flax_nnx.jit
@@ -47,7 +50,8 @@ def test_orbax_checkpoints_load_both_ways(source, tmp_path):
     """Flax's checkpoints restore into our module, and ours into Flax's."""
     target = "flax" if source == "jaxreg" else "jaxreg"
     x = draw(8, 3, mean=2)
-    ours, theirs = (NORMS[name](3, rngs=flax_nnx.Rngs(0)) for name in (source, target))
+    ours = NORMS[source](3, rngs=flax_nnx.Rngs(0))
+    theirs = NORMS[target](3, rngs=flax_nnx.Rngs(0))
     ours(x)
     with orbax.checkpoint.StandardCheckpointer() as checkpointer:
         checkpointer.save(tmp_path / "nnx", flax_nnx.state(ours))
