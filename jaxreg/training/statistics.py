@@ -168,7 +168,7 @@ def _combine(a: Moments, b: Moments) -> Moments:
     count = a.count + b.count
     share = b.count / jnp.maximum(count, 1)
     delta = b.mean - a.mean
-    var = a.var + share * (b.var - a.var) + share * (1 - share) * delta**2
+    var = a.var + share * (b.var - a.var) + share * (1 - share) * jnp.abs(delta) ** 2
     together = Moments(a.mean + share * delta, var, count)
     is_first = a.count == 0
     is_empty = b.count == 0

@@ -66,6 +66,29 @@ def test_a_large_mean_keeps_the_variance(framework, norm):
     assert_moments(stats, data.mean((0, 1)), data.var((0, 1)), rtol=1e-3)
 
 
+@few("framework", ["linen", "nnx"])
+def test_complex_numbers_have_a_real_variance(framework):
+    """The means of the batches differ in their phase, whose square would be negative."""
+    batches = [
+        (rows + 3j * index * (rows[::-1] + 1)).astype(np.complex64)
+        for index, rows in enumerate(some_batches(SIZES, 3))
+    ]
+    if framework == "linen":
+        module = linen.BatchNorm(use_running_average=False)
+        old = variables_of_norm(3)
+        old["batch_stats"]["mean"] = np.zeros(3, np.complex64)
+        stats = statistics.recalibrate(trains(module), old, batches)["batch_stats"]
+    else:
+        layer = nnx.BatchNorm(3, rngs=flax_nnx.Rngs(0))
+        # Training makes the mean complex.
+        flax_nnx.jit(lambda layer, x: layer(x))(layer, batches[0])
+        stats = of_model(statistics.recalibrate_model(layer, batches))
+    data = np.concatenate(batches).astype(np.complex128)
+    np.testing.assert_allclose(stats["mean"], data.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(stats["var"], data.var(0), rtol=1e-5)
+    assert (stats["mean"].dtype, stats["var"].dtype) == (jnp.complex64, jnp.float32)
+
+
 def test_old_statistics_do_not_matter():
     """Not even where they were lost."""
     batches = some_batches(SIZES, 3)
