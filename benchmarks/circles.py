@@ -16,10 +16,10 @@ import torch
 from benchmarks import circles_torch
 from benchmarks.measuring import Row, seconds
 from jaxreg.study import Recipe, Runs, mlp, run
-from jaxreg.study.data import TASKS
+from jaxreg.study.data import DATA_SETS
 
-TASK = TASKS["circles"]
-RECIPES = (Recipe(), Recipe(l1=0.01), Recipe(l2=0.01), Recipe(dropout=0.5))
+TASK = DATA_SETS["circles"]
+RECIPES = (Recipe(), Recipe({"l1": 0.01}), Recipe({"l2": 0.01}), Recipe({"dropout": 0.5}))
 SEEDS = 16
 TORCH_SEEDS = 4
 

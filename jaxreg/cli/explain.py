@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from jaxreg.cli.loading import load_function
 from jaxreg.cli.printing import print_json, print_text
-from jaxreg.study.recipes import Recipe, strength_names
+from jaxreg.study.data.functions import load_function
 
 _POSITIONAL = ("model", "optimizer", "params", "inputs")
 _OPTIONS = ("call", "penalty", "loss", "targets")
@@ -66,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _arguments_of_function(spec: str) -> _Arguments:
     """Calls the user's function ``spec`` and returns its result as arguments of ``explain``."""
-    made = load_function(spec)()
+    made = load_function(spec, "MODULE:FUNCTION")()
     if isinstance(made, Mapping):
         return _arguments_of_mapping(made, spec)
     if not isinstance(made, tuple) or len(made) < 2:
@@ -95,36 +94,36 @@ def _arguments_of_recipe(text: str) -> _Arguments:
     import jax
 
     from jaxreg.study import from_linen, mlp, optimizer
-    from jaxreg.study.data import TASKS
+    from jaxreg.study.data import DATA_SETS
 
-    task = TASKS["circles"]
-    split = task.load(train_size=task.train_size)(0)
-    x = jax.numpy.asarray(split.train_x[: task.batch_size])
-    model = from_linen(mlp(task.hidden, task.num_classes)(recipe))
+    preset = DATA_SETS["circles"]
+    split = preset.load(train_size=preset.train_size)(0)
+    x = jax.numpy.asarray(split.train_x[: preset.batch_size])
+    model = from_linen(mlp(preset.hidden, preset.num_classes)(recipe))
     key = jax.random.key(0)
 
     def call(variables: Any, x: Any) -> Any:
         return model.train(variables, x, key)[0]
 
-    chain = optimizer(recipe, task.learning_rate)
+    chain = optimizer(recipe, preset.learning_rate)
     return (model, chain, model.init(key, x), x), {"call": call}
 
 
-def _read_recipe(text: str) -> Recipe:
+def _read_recipe(text: str) -> Any:
     """Parses a recipe from text such as ``l2=0.5,dropout=0.2,batch_norm``."""
+    from jaxreg.study.arms import ARMS
+    from jaxreg.study.recipes import Recipe
+
     values: dict[str, Any] = {}
     for part in filter(None, (part.strip() for part in text.split(","))):
         name, _, value = part.partition("=")
-        if name == "batch_norm" and not value:
+        if name not in ARMS:
+            raise ValueError(f"`--recipe` must name arms of `jaxreg list`, got {name!r}.")
+        if not ARMS[name].has_strength and not value:
             values[name] = True
             continue
-        if name not in strength_names():
-            raise ValueError(
-                f"`--recipe` must name strengths of {', '.join(strength_names())} or batch_norm, "
-                f"got {name!r}."
-            )
         with suppress(ValueError):
             values[name] = float(value)
         if name not in values:
             raise ValueError(f"`--recipe` must have a number for {name}, got {value!r}.")
-    return Recipe(**values)
+    return Recipe(values)

@@ -12,6 +12,7 @@ from typing import NoReturn
 
 from jaxreg import __version__
 from jaxreg.cli import advise, diagnose, explain, study
+from jaxreg.cli.ending import Ending
 
 _USAGE_ERROR = 2
 _INTERRUPTED = 130
@@ -24,11 +25,12 @@ class _Parser(argparse.ArgumentParser):
         raise ValueError(f"{message}; see {self.prog} --help")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, *, ending: Ending | None = None) -> int:
     """Runs the ``jaxreg`` command line and returns its exit status.
 
     Args:
       argv: Command-line arguments; by default ``sys.argv[1:]``.
+      ending: State for an interrupt, which the command updates.
 
     Returns:
       The exit status: 0 for success, 2 for an error, 130 for an interrupt.
@@ -39,9 +41,9 @@ def main(argv: Sequence[str] | None = None) -> int:
       2
     """
     argv = sys.argv[1:] if argv is None else list(argv)
-    progress = study.Progress()
+    ending = Ending() if ending is None else ending
     try:
-        status = _run(argv, progress)
+        status = _run(argv, ending)
         # A closed pipe can still be told from an error here.
         sys.stdout.flush()
     except BrokenPipeError:
@@ -49,24 +51,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     except SystemExit:
         # Rich ends this way if the pipe of the table or of the progress closes.
-        return 0 if progress.writing else _USAGE_ERROR
+        return 0 if ending.writing else _USAGE_ERROR
     except KeyboardInterrupt:
-        remark = "" if progress.writing else "; nothing was written"
-        print(f"jaxreg: interrupted{remark}.", file=sys.stderr)
+        print(f"jaxreg: interrupted{ending.remark}.", file=sys.stderr)
         return _INTERRUPTED
     except (ValueError, ImportError, OSError) as error:
         return _fail(error)
     return status
 
 
-def _run(argv: Sequence[str], progress: study.Progress) -> int:
+def _run(argv: Sequence[str], ending: Ending) -> int:
     try:
         args = _parser().parse_args(argv)
     except SystemExit as ended:
         # argparse ends `--help` and `--version` this way, with 0.
         return int(ended.code or 0)
     if args.command == "study":
-        return study.run(args, shlex.join(["jaxreg", *argv]), progress)
+        return study.run(args, shlex.join(["jaxreg", *argv]), ending)
     commands: dict[str, Callable[[argparse.Namespace], int]] = {
         "advise": advise.run,
         "diagnose": diagnose.run,

@@ -3,50 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import math
-import os
+import hashlib
+import json
+import shutil
 import time
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from jaxreg import __version__
-from jaxreg.study.data import TASKS, Array, Splitter, Task, extra, kind
-from jaxreg.study.files import check_folder
-from jaxreg.study.records import Study
-from jaxreg.study.techniques import (
-    ARM_NAMES,
-    DEFAULT_ARMS,
-    KINDS,
-    TECHNIQUES,
-    Grid,
-    Technique,
-    grid,
-)
+from jaxreg.cli.ending import CAN_RESUME, Ending
+from jaxreg.cli.orders import MODELS, SEARCHES, Order, make_order
+from jaxreg.study.data import DATA_SETS
 
-
-@dataclass
-class Progress:
-    """Holds ``writing``: until it is True, an interrupt reports that nothing was written."""
-
-    writing: bool = False
-
-
-class _Order(NamedTuple):
-    """Validated arguments of ``jaxreg study``, with the data and the grids to train."""
-
-    data: str
-    task: Task
-    split: Splitter
-    grids: tuple[Grid, ...]
-    combined: bool
-    left_out: tuple[str, ...]
-    seeds: int
-    epochs: int
-    out: Path
-    command: str
+# Folder of the finished runs of a study that has not ended.
+RUNS = ".runs"
 
 
 def add_list(commands: Any) -> None:
@@ -63,230 +34,293 @@ def add_command(commands: Any) -> None:
         "validation and reported on test, with differences to the baseline paired by seed.",
         allow_abbrev=False,
     )
-    add = parser.add_argument
-    add("--data", default="digits", metavar="NAME", help=f"{', '.join(TASKS)} (default: digits)")
+    _add_data(parser.add_argument_group("data").add_argument)
+    _add_training(parser.add_argument_group("training").add_argument)
+    _add_processes(parser.add_argument_group("several processes").add_argument)
+
+
+def _add_data(add: Any) -> None:
+    add(
+        "--data",
+        default="digits",
+        metavar="DATA",
+        help="a .csv, .tsv, .parquet or .npz file, a folder of images by class, "
+        f"MODULE.py:FUNCTION, or one of {', '.join(DATA_SETS)} (default: digits)",
+    )
+    add("--target", metavar="COLUMN", help="column to predict (default: the last one)")
+    add("--groups", metavar="COLUMN", help="column of groups that no split may divide")
+    add(
+        "--task",
+        choices=("classification", "regression"),
+        help="what to predict (default: by the values of the target)",
+    )
+    add("--metric", metavar="NAME", help="metric that chooses (default: accuracy, or r2)")
+    add("--train-size", type=int, metavar="N", help="training rows (default: by the data)")
+    add("--folds", type=int, default=1, metavar="K", help="test on each of K folds (default: 1)")
+
+
+def _add_training(add: Any) -> None:
+    add(
+        "--model",
+        metavar="MODEL",
+        help=f"{', '.join(MODELS)}, or FILE.py:FUNCTION of a recipe (default: by the data)",
+    )
     add(
         "--arms",
         default="default",
         metavar="NAME,NAME",
         help="all, default, or arms of `jaxreg list` (default: default)",
     )
-    add(
-        "--strengths",
-        type=int,
-        metavar="N",
-        help="at most N strengths of every arm (default: by data set)",
-    )
+    add("--search", choices=SEARCHES, default="grid", help="search of strengths (default: grid)")
+    add("--strengths", type=int, metavar="N", help="strengths of every arm (default: 5)")
     add("--seeds", type=int, default=16, metavar="N", help="seeds of every arm (default: 16)")
-    add("--epochs", type=int, metavar="N", help="epochs (default: by data set)")
-    add("--train-size", type=int, metavar="N", help="training rows (default: by data set)")
+    add("--epochs", type=int, metavar="N", help="epochs (default: by the data)")
     add(
         "--out",
         default="jaxreg-study",
         metavar="DIR",
         help="folder of the report (default: ./jaxreg-study)",
     )
+    add("--resume", action="store_true", help="go on with an interrupted study in the same folder")
+
+
+def _add_processes(add: Any) -> None:
+    add("--coordinator", metavar="HOST:PORT", help="address of the first process")
+    add("--num-processes", type=int, metavar="N", help="number of processes")
+    add("--process-id", type=int, metavar="I", help="number of this process, from 0")
 
 
 def run_list(args: argparse.Namespace) -> int:
     """Prints each arm with the function that implements it and a short summary."""
+    from jaxreg.study.arms import ARMS, KINDS, TASKS
+
     del args
-    rows = [
-        ("baseline", "optax.adam", "no regularization"),
-        *((each.name, each.function, each.summary + _only_for(each)) for each in TECHNIQUES),
-        ("combined", "jaxreg.study.compare", "the best of the arms together"),
-    ]
+    rows = [("baseline", "optax.adam", "no regularization")]
+    for arm in ARMS.values():
+        limits = [] if len(arm.kinds) == len(KINDS) else [*arm.kinds]
+        if len(arm.tasks) < len(TASKS):
+            limits += arm.tasks
+        only = f" ({', '.join(limits)})" if limits else ""
+        other = f"; also called {', '.join(arm.aliases)}" if arm.aliases else ""
+        rows.append((arm.name, arm.source, arm.summary + only + other))
+    rows.append(("combined", "jaxreg.study.compare", "the best of the arms together"))
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
     for name, function, summary in rows:
         print(f"{name:{widths[0]}}  {function:{widths[1]}}  {summary}")
     return 0
 
 
-def _only_for(technique: Technique) -> str:
-    every = len(technique.kinds) == len(KINDS)
-    return "" if every else f" ({', '.join(technique.kinds)})"
-
-
-def _order(args: argparse.Namespace, command: str) -> _Order:
-    """Validates the arguments and loads the data; raises ValueError, ImportError or OSError."""
-    if args.data not in TASKS:
-        raise ValueError(f"`--data` must be one of {', '.join(TASKS)}, got {args.data}.")
-    task = TASKS[args.data]
-    names = _arm_names(args.arms)
-    epochs = task.epochs if args.epochs is None else args.epochs
-    _check_range("--seeds", args.seeds, 2, 1000)
-    _check_range("--epochs", epochs, 1, 100_000)
-    _check_range("--strengths", args.strengths, 1, 100)
-    _check_range("--train-size", args.train_size, task.batch_size)
-    check_folder(args.out)
-    # The report needs them only at the end, which is too late to find them missing.
-    for module in ("sklearn", "matplotlib", "rich"):
-        extra(module)
-    try:
-        split = task.load(train_size=args.train_size or task.train_size)
-    except ValueError as error:
-        raise ValueError(str(error).replace("`train_size`", "`--train-size`")) from error
-    names, left_out = _suited_arms(names, split(0).train_x, everything=args.arms == "all")
-    _use_all_cores(args.seeds)
-    _check_devices()
-    return _Order(
-        data=args.data,
-        task=task,
-        split=split,
-        grids=tuple(_grid(name, task, args.strengths) for name in names if name != "combined"),
-        combined="combined" in names,
-        left_out=left_out,
-        seeds=args.seeds,
-        epochs=epochs,
-        out=Path(args.out),
-        command=command,
-    )
-
-
-def _arm_names(text: str) -> tuple[str, ...]:
-    """Parses ``--arms`` to unique names in table order, with the baseline added."""
-    if text in ("all", "default"):
-        return ARM_NAMES if text == "all" else DEFAULT_ARMS
-    asked = {name.strip() for name in text.split(",")}
-    unknown = sorted(asked - set(ARM_NAMES))
-    if unknown:
-        raise ValueError(
-            f"`--arms` must be all, default or some of {','.join(ARM_NAMES)}, "
-            f"got {','.join(unknown)!r}."
-        )
-    names = tuple(name for name in ARM_NAMES if name in asked | {"baseline"})
-    if "combined" in names and len(names) < 4:
-        raise ValueError(
-            f"`--arms` must name at least two other techniques with `combined`, got {text}."
-        )
-    return names
-
-
-def _suited_arms(
-    names: tuple[str, ...], x: Array, *, everything: bool
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Returns the arms that suit the rows ``x``, and a remark that lists the arms left out."""
-    own = kind(x)
-    others = [each for each in TECHNIQUES if each.name in names and own not in each.kinds]
-    if not others:
-        return names, ()
-    listed = ", ".join(f"{each.name} ({', '.join(each.kinds)})" for each in others)
-    if not everything:
-        raise ValueError(
-            f"`--arms` must suit the data, whose rows are a {own}; leave out {listed}."
-        )
-    left_out = {each.name for each in others}
-    suited = tuple(name for name in names if name not in left_out)
-    return suited, (f"Left out, because the rows are a {own}: {listed}.",)
-
-
-def _check_range(option: str, value: int | None, least: int, most: float = math.inf) -> None:
-    if value is not None and not least <= value <= most:
-        rule = f"at least {least}" if value < least else f"at most {most}"
-        raise ValueError(f"`{option}` must be {rule}, got {value}.")
-
-
-def _check_devices() -> None:
-    """Starts the JAX backend; raises ValueError if the requested device does not exist."""
-    import jax
-
-    try:
-        jax.devices()
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(
-            f"JAX finds no device to train on: {str(error) or type(error).__name__}; "
-            "see the environment variable JAX_PLATFORMS."
-        ) from error
-
-
-def _grid(name: str, task: Task, count: int | None) -> Grid:
-    if count is None:
-        return grid(name, strengths=task.strengths.get(name))
-    return grid(name, count=count)
-
-
-def run(args: argparse.Namespace, command: str, progress: Progress) -> int:
+def run(args: argparse.Namespace, command: str, ending: Ending) -> int:
     """Runs ``jaxreg study``: trains all arms, writes the report and prints the table.
 
     Args:
       args: The parsed arguments.
       command: The full command line, to quote in the report.
-      progress: Object whose ``writing`` is set to True before the report is written.
+      ending: State for an interrupt, which this function updates.
 
     Returns:
       The exit status.
     """
-    order = _order(args, command)
+    start = time.monotonic()
+    is_first = _join_processes(args)
+    order = make_order(args, command)
+    journal = _open_journal(order)
+    ending.remark = CAN_RESUME
+    study, weights = _train(order, journal)
+    if not is_first:
+        return 0
+    # The files come first: a pipe that closes while the table is printed must not cost the report.
+    ending.writing = True
+    ending.remark = ""
     from rich.console import Console
 
-    from jaxreg.study import report
+    from jaxreg.study.reports import print_table
+    from jaxreg.study.reports.summary import summarize
 
-    start = time.monotonic()
-    console = Console()
-    study = _train(order)
-    # The files come first: a pipe that closes while the table is printed must not cost the report.
-    progress.writing = True
-    order.out.mkdir(parents=True, exist_ok=True)
-    report.write(study, order.out)
+    summary = summarize(study)
+    _write(order, summary, weights)
     seconds = time.monotonic() - start
-    report.print_table(study, console)
+    console = Console()
+    print_table(summary, console)
     done = f"Wrote {order.out}: open report.html, paste recipe.py ({seconds:.0f} s)."
     console.print(done, markup=False, highlight=False, soft_wrap=True)
     return 0
 
 
-def _use_all_cores(most: int) -> None:
-    """Makes each CPU core a JAX device, up to ``most``, so that runs train in parallel."""
+def _join_processes(args: argparse.Namespace) -> bool:
+    """Joins the processes of a study; returns whether this is the first one."""
+    flags = (args.coordinator, args.num_processes, args.process_id)
+    if all(flag is None for flag in flags):
+        return True
+    if any(flag is None for flag in flags):
+        raise ValueError(
+            "`--coordinator`, `--num-processes` and `--process-id` must be given together."
+        )
     import jax
 
-    chosen = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
-    # A number chosen by the user, or a backend that already runs, is left alone.
-    current = jax.config.jax_num_cpu_devices  # pyright: ignore[reportAttributeAccessIssue]
-    if not chosen and current == -1:
-        with suppress(RuntimeError):
-            jax.config.update("jax_num_cpu_devices", min(os.cpu_count() or 1, most))
+    from jaxreg.cli.orders import use_all_cores
+
+    use_all_cores(args.seeds)
+    jax.distributed.initialize(args.coordinator, args.num_processes, args.process_id)
+    return jax.process_index() == 0
 
 
-def _train(order: _Order) -> Study:
+def _train(order: Order, journal: Any) -> tuple[Any, Any]:
+    """Trains all arms; returns the study and the weights of the chosen recipe for seed 0."""
     from rich.console import Console
 
-    from jaxreg.study import models, progress, runner, selection
+    from jaxreg.study import progress, runner, search, selection
 
-    run = partial(
-        runner.run,
-        models.mlp(order.task.hidden, order.task.num_classes, vocabulary=order.task.vocabulary),
-        order.split,
-        seeds=order.seeds,
-        epochs=order.epochs,
-        batch_size=order.task.batch_size,
-        learning_rate=order.task.learning_rate,
-    )
-    with progress.Bar(Console(stderr=True)) as bar:
-        found = selection.compare(bar.watch(run), order.grids, combined=order.combined)
-    return Study(
+    settings = {
+        "epochs": order.epochs,
+        "batch_size": order.batch_size,
+        "learning_rate": order.learning_rate,
+        "objective": order.objective,
+    }
+    split = order.loaded.split
+    trainer = runner.Trainer(order.make_model, split, seeds=order.seeds, **settings)
+    grids = [_grid(name, order) for name in order.names]
+    with progress.Bar(Console(stderr=True), order.objective.metric) as bar:
+        train = bar.watch(partial(trainer, journal=journal))
+        if order.search == "halving":
+            grids = search.halve(
+                lambda recipes, seeds: train(recipes, seeds=seeds),
+                grids,
+                seeds=order.seeds,
+                lower_is_better=order.objective.metric.lower_is_better,
+            )
+        found = selection.compare(train, grids, combined=order.combined, objective=order.objective)
+        weights = runner.fit(order.make_model, split, found.best.recipe, seed=0, **settings)
+    study = replace(
+        found,
         data=order.data,
-        arms=found.arms,
-        chosen=found.chosen,
-        seeds=order.seeds,
-        epochs=order.epochs,
-        sizes=order.split(0).sizes,
+        sizes=split(0).sizes,
         command=order.command,
-        environment=_environment(),
-        notes=(*found.notes, *order.left_out),
+        notes=(*found.notes, *order.notes),
     )
+    return study, weights
 
 
-def _environment() -> dict[str, str]:
-    import platform
-    from importlib.metadata import version
+def _grid(name: str, order: Order) -> Any:
+    """Returns the grid of an arm by the search and the data set."""
+    from jaxreg.study.grids import grid
+    from jaxreg.study.search import random_grid
 
+    preset = DATA_SETS.get(order.data)
+    if order.search == "random":
+        return random_grid(name, count=order.strengths or 5)
+    if order.strengths is not None:
+        return grid(name, count=order.strengths)
+    return grid(name, strengths=preset.strengths.get(name) if preset else None)
+
+
+def _open_journal(order: Order) -> Any:
+    """Opens the journal of finished runs in the folder of the report.
+
+    Raises:
+      ValueError: ``--resume`` asks for runs of a study with other data, model or training.
+    """
     import jax
 
-    versions = {name: version(name) for name in ("jax", "flax", "optax")}
-    devices = jax.devices()
+    from jaxreg.study.journal import Journal
+
+    if jax.process_index() > 0:
+        return Journal()
+    folder = order.out / RUNS
+    digest = folder / "study.json"
+    own = _describe(order)
+    if not order.resume:
+        shutil.rmtree(folder, ignore_errors=True)
+    elif digest.is_file() and json.loads(digest.read_text(encoding="utf-8")) != own:
+        raise ValueError(
+            f"`--resume` must go on with the same data, model and training, but {folder} is of "
+            "another study; leave out `--resume` to start anew."
+        )
+    journal = Journal(folder)
+    digest.write_text(json.dumps(own), encoding="utf-8")
+    return journal
+
+
+def _describe(order: Order) -> dict[str, Any]:
+    """Returns what the results of a run depend on, besides its recipe and its seed."""
+    from jaxreg.study.records import environment
+
+    rows = hashlib.sha256()
+    for seed in range(min(order.seeds, 2)):
+        for array in order.loaded.split(seed):
+            rows.update(array.tobytes())
+    path = Path(order.model.partition(":")[0])
+    source = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
     return {
-        "python": platform.python_version(),
-        **versions,
-        "jaxreg": __version__,
-        "device": f"{len(devices)} x {devices[0].device_kind}",
+        "rows": rows.hexdigest(),
+        "model": [order.model, source],
+        "training": [order.epochs, order.batch_size, order.learning_rate],
+        "objective": [metric.name for metric in order.objective.metrics],
+        "environment": {k: v for k, v in environment().items() if k != "device"},
     }
+
+
+def _write(order: Order, summary: Any, weights: Any) -> None:
+    """Writes the report, the program and the weights, and removes the journal."""
+    from jaxreg.study.reports import write
+
+    order.out.mkdir(parents=True, exist_ok=True)
+    write(summary, order.out, program=_program(order, summary))
+    _write_weights(order.out / "best", weights)
+    shutil.rmtree(order.out / RUNS, ignore_errors=True)
+
+
+def _program(order: Order, summary: Any) -> str:
+    """Returns the text of ``recipe.py``."""
+    from jaxreg.study.program import Origin, source
+    from jaxreg.study.recipes import Recipe
+
+    is_own = ":" in order.model
+    imports = [
+        "from jaxreg.study.data.functions import load_function",
+        "from jaxreg.study.models import as_make_model",
+    ]
+    origin = Origin(
+        data_import=order.loaded.data_import,
+        data_code=order.loaded.data_code,
+        batch_size=order.batch_size,
+        learning_rate=order.learning_rate,
+        model_import="\n".join(imports) if is_own else "",
+        model_code=f"as_make_model(load_function({json.dumps(order.model)}))" if is_own else "",
+        network=None if is_own else order.make_model(Recipe()),
+    )
+    return source(
+        summary.study.best.recipe,
+        origin,
+        order.objective,
+        epochs=order.epochs,
+        num_classes=order.loaded.outputs if order.loaded.task == "classification" else None,
+        remarks=[
+            f"Data: {order.data}. Recipe: {summary.recipe}.",
+            summary.headline,
+            f"Made by: {order.command}",
+        ],
+    )
+
+
+def _write_weights(folder: Path, weights: Any) -> None:
+    """Writes weights as an Orbax checkpoint and as an ``.npz`` file with a name for each leaf."""
+    import jax
+    import numpy as np
+    import orbax.checkpoint as ocp
+
+    def as_numbers(leaf: Any) -> Any:
+        is_key = jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        return np.asarray(jax.random.key_data(leaf) if is_key else leaf)
+
+    plain = jax.tree.map(as_numbers, weights)
+    partial_folder = folder.with_name(f".{folder.name}")
+    shutil.rmtree(partial_folder, ignore_errors=True)
+    partial_folder.mkdir(parents=True)
+    leaves = jax.tree_util.tree_leaves_with_path(plain)
+    names = {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
+    np.savez(partial_folder / "weights.npz", **names)
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save((partial_folder / "checkpoint").absolute(), plain)
+    shutil.rmtree(folder, ignore_errors=True)
+    partial_folder.rename(folder)

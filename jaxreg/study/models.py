@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import inspect
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 from flax import linen as nn
 from flax import nnx
+from jax.core import Tracer
 
-from jaxreg import dropout, information, linen, penalties
-from jaxreg.nnx import with_penalties
+import jaxreg.nnx
 from jaxreg.study.recipes import Recipe
 
 Variables = dict[str, Any]
-# Width of the embedding of a word.
-EMBEDDING = 16
+MakeModel = Callable[[Recipe], Any]
 
 
 class Model(NamedTuple):
@@ -23,9 +23,9 @@ class Model(NamedTuple):
 
     Attributes:
       init: ``(key, x) -> variables``.
-      train: ``(variables, x, key) -> (logits, variables)``, in training mode. The leaves of
+      train: ``(variables, x, key) -> (outputs, variables)``, in training mode. The leaves of
         ``variables["losses"]``, if there are any, are added to the loss and then dropped.
-      predict: ``(variables, x) -> logits``, in evaluation mode.
+      predict: ``(variables, x) -> outputs``, in evaluation mode.
     """
 
     init: Callable[[jax.Array, jax.Array], Variables]
@@ -33,13 +33,52 @@ class Model(NamedTuple):
     predict: Callable[[Variables, jax.Array], Any]
 
 
+def as_model(made: Any) -> Model:
+    """Returns a :class:`Model` from what ``make_model`` returned: a Linen module or a model.
+
+    Raises:
+      TypeError: It returned something else.
+    """
+    if isinstance(made, Model):
+        return made
+    if isinstance(made, nn.Module):
+        return from_linen(made)
+    hint = "; wrap the function that makes it in `from_nnx`" if isinstance(made, nnx.Module) else ""
+    raise TypeError(
+        "`make_model` must return a Linen module or a jaxreg.study.Model, got "
+        f"{type(made).__name__}{hint}."
+    )
+
+
+def as_make_model(make: Callable[..., Any]) -> MakeModel:
+    """Returns a function from a recipe to a model, from a user's function for Linen or NNX.
+
+    Args:
+      make: ``(recipe) -> module`` for Linen, or ``(recipe, rngs) -> module`` for NNX; a class of
+        such a module is one too. Further arguments need defaults.
+
+    Raises:
+      TypeError: The function takes other arguments.
+    """
+    if isinstance(make, type) and issubclass(make, nnx.Module):
+        return from_nnx(make)
+    arguments = inspect.signature(make).parameters.values()
+    count = sum(each.default is each.empty for each in arguments)
+    if count not in (1, 2):
+        raise TypeError(
+            f"`model` must be a function of `recipe` for Linen or of `recipe` and `rngs` for NNX, "
+            f"got {count} arguments."
+        )
+    return make if count == 1 else from_nnx(make)
+
+
 def from_linen(module: nn.Module) -> Model:
     """Makes a :class:`Model` from a Linen module that is called as ``module(x, train=...)``.
 
     Args:
-      module: Module that returns logits, ``[batch, classes]``. It may keep ``batch_stats``, sow
-        penalties in ``losses`` as :class:`jaxreg.linen.ActivityPenalty` does, and draw from the
-        ``"dropout"`` stream.
+      module: Module that returns logits, ``[batch, classes]``, or predictions of a regression. It
+        may keep ``batch_stats``, sow penalties in ``losses`` as
+        :class:`jaxreg.linen.ActivityPenalty` does, and draw from the ``"dropout"`` stream.
 
     Returns:
       The model.
@@ -49,10 +88,10 @@ def from_linen(module: nn.Module) -> Model:
         return dict(module.init(key, x, train=False))
 
     def train(variables, x, key):
-        logits, updates = module.apply(
+        outputs, updates = module.apply(
             variables, x, train=True, rngs={"dropout": key}, mutable=["batch_stats", "losses"]
         )
-        return logits, {**variables, **updates}
+        return outputs, {**variables, **updates}
 
     def predict(variables, x):
         return module.apply(variables, x, train=False)
@@ -65,36 +104,35 @@ def from_nnx(make: Callable[[Recipe, nnx.Rngs], nnx.Module]) -> Callable[[Recipe
 
     Args:
       make: Function ``(recipe, rngs) -> module``. The module is called as ``module(x)``, after
-        ``module.train()`` or ``module.eval()``.
+        ``module.train()`` or ``module.eval()``. Strengths of the recipe are traced: give them to
+        modules of :mod:`jaxreg.nnx`, which keep them as state.
 
     Returns:
       Function from a recipe to a model, for :func:`jaxreg.study.run`.
     """
 
     def make_model(recipe: Recipe) -> Model:
-        def module_of(key):
-            return make(recipe, nnx.Rngs(key))
-
-        graph = nnx.graphdef(nnx.eval_shape(lambda: module_of(jax.random.key(0))))
-
         def variables_of(module):
+            _check_untraced(module)
             _, params, rest = nnx.split(module, nnx.Param, ...)
             return {"params": params, "rest": rest}
 
         def rebuild(variables):
+            # The graph is made anew, because a graph that outlives its trace holds dead tracers.
+            graph = nnx.graphdef(nnx.eval_shape(lambda: make(recipe, nnx.Rngs(0))))
             # Without a copy, NNX would write to variables from outside the transformation.
             return nnx.merge(graph, variables["params"], variables["rest"], copy=True)
 
         def init(key, x):
             del x
-            return variables_of(module_of(key))
+            return variables_of(make(recipe, nnx.Rngs(key)))
 
         def train(variables, x, key):
             module = rebuild(variables)
             module.train()
-            nnx.reseed(module, dropout=key)
-            logits, penalty = with_penalties(module)(x)
-            return logits, {**variables_of(module), "losses": penalty}
+            _reseed(module, key)
+            outputs, penalty = jaxreg.nnx.with_penalties(module)(x)
+            return outputs, {**variables_of(module), "losses": penalty}
 
         def predict(variables, x):
             module = rebuild(variables)
@@ -106,116 +144,28 @@ def from_nnx(make: Callable[[Recipe, nnx.Rngs], nnx.Module]) -> Callable[[Recipe
     return make_model
 
 
-class Gates(nn.Module):
-    """Multiplies units by hard concrete gates and penalizes the expected number of open ones."""
-
-    weight: Any
-
-    @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        log_alpha = self.param("log_alpha", nn.initializers.constant(2.0), x.shape[-1:])
-        counted = linen.ActivityPenalty(penalties.hard_concrete_l0, self.weight)(log_alpha)
-        if train:
-            return x * dropout.hard_concrete(self.make_rng("dropout"), counted)
-        return x * dropout.hard_concrete_inference(counted)
+def _reseed(module: nnx.Module, key: jax.Array) -> None:
+    """Gives every stream of a module a new key, whatever its name is."""
+    streams = (node for _, node in nnx.iter_graph(module) if isinstance(node, nnx.RngStream))
+    names = sorted({stream.tag for stream in streams})
+    keys: dict[str, Any] = {
+        name: jax.random.fold_in(key, index) for index, name in enumerate(names)
+    }
+    nnx.reseed(module, policy="match_shape", **keys)
 
 
-class Bottleneck(nn.Module):
-    """Samples a Gaussian code and penalizes its rate; in evaluation the code is its mean."""
-
-    features: int
-    weight: Any
-
-    @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        mean = nn.Dense(self.features)(x)
-        log_var = nn.Dense(self.features)(x)
-
-        def rate(mean: jax.Array) -> jax.Array:
-            return information.gaussian_kl(mean, log_var).mean()
-
-        mean = linen.ActivityPenalty(rate, self.weight)(mean)
-        if not train:
-            return mean
-        return information.sample_gaussian(self.make_rng("dropout"), mean, log_var)
-
-
-class MLP(nn.Module):
-    """Multilayer perceptron over flattened rows, with the layers that a recipe switches on.
-
-    Attributes:
-      hidden: Widths of the hidden layers.
-      num_classes: Number of logits.
-      dropout: Rate of the dropout after every hidden layer; None omits the dropout layers. None
-        omits each of the four weights below as well.
-      activity_l1: Weight of the absolute activations of every hidden layer.
-      decorrelation: Weight of the covariances of every hidden layer.
-      l0: Weight of the gates on every hidden layer.
-      bottleneck: Weight of the rate of a Gaussian bottleneck, as wide as the last hidden layer.
-      batch_norm: Whether every hidden layer is batch-normalized.
-      vocabulary: Number of words if a row is a text, whose words are then embedded; else 0.
-    """
-
-    hidden: Sequence[int]
-    num_classes: int
-    dropout: Any = None
-    activity_l1: Any = None
-    decorrelation: Any = None
-    l0: Any = None
-    bottleneck: Any = None
-    batch_norm: bool = False
-    vocabulary: int = 0
-
-    @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        if self.vocabulary:
-            x = nn.Embed(self.vocabulary, EMBEDDING)(x)
-        x = x.reshape(len(x), -1)
-        for width in self.hidden:
-            x = nn.Dense(width)(x)
-            if self.batch_norm:
-                x = linen.BatchNorm(use_running_average=not train)(x)
-            x = nn.relu(x)
-            if self.l0 is not None:
-                x = Gates(self.l0)(x, train=train)
-            if self.activity_l1 is not None:
-                penalty = penalties.per_example(penalties.l1)
-                x = linen.ActivityPenalty(penalty, self.activity_l1)(x)
-            if self.decorrelation is not None:
-                x = linen.ActivityPenalty(penalties.decorrelation, self.decorrelation)(x)
-            if self.dropout is not None:
-                x = linen.Dropout(self.dropout, deterministic=not train)(x)
-        if self.bottleneck is not None:
-            x = Bottleneck(self.hidden[-1], self.bottleneck)(x, train=train)
-        return nn.Dense(self.num_classes)(x)
-
-
-def mlp(hidden: Sequence[int], num_classes: int, *, vocabulary: int = 0) -> Callable[[Recipe], MLP]:
-    """Returns a function that makes multilayer perceptrons for :func:`jaxreg.study.run`.
-
-    Args:
-      hidden: Widths of the hidden layers.
-      num_classes: Number of logits.
-      vocabulary: Number of words if a row is a text, else 0.
-
-    Returns:
-      Function from a recipe to an :class:`MLP`.
-
-    Example:
-      >>> from jaxreg.study import Recipe, mlp
-      >>> mlp((8,), 2)(Recipe(batch_norm=True)).batch_norm
-      True
-    """
-
-    def make_model(recipe: Recipe) -> MLP:
-        def strength(name: str) -> Any:
-            value = getattr(recipe, name)
-            return None if isinstance(value, int | float) and value == 0 else value
-
-        layers = ("dropout", "activity_l1", "decorrelation", "l0", "bottleneck")
-        chosen = {name: strength(name) for name in layers}
-        return MLP(
-            hidden, num_classes, **chosen, batch_norm=recipe.batch_norm, vocabulary=vocabulary
-        )
-
-    return make_model
+def _check_untraced(module: nnx.Module) -> None:
+    """Raises TypeError if a module of the graph keeps a traced strength outside its state."""
+    state = jax.tree.leaves(nnx.state(module))
+    for path, node in nnx.iter_graph(module):
+        if not isinstance(node, nnx.Module):
+            continue
+        for name, value in vars(node).items():
+            if isinstance(value, Tracer) and not any(value is leaf for leaf in state):
+                place = "/".join(map(str, (*path, name)))
+                own = type(node).__name__
+                fix = f"use jaxreg.nnx.{own}" if hasattr(jaxreg.nnx, own) else "mark it as nnx.data"
+                raise TypeError(
+                    "`make` must give traced strengths to modules of jaxreg.nnx, got one in "
+                    f"{place} of {own}, which takes Python numbers only; {fix}."
+                )

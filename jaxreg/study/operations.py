@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -10,70 +10,87 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxreg import augment
-from jaxreg.study import inputs
+from jaxreg.study.arms import ARMS, KINDS
+from jaxreg.study.arms.row import BatchChange, arguments
+from jaxreg.study.batch import Batch, change
 from jaxreg.study.data import kind
-from jaxreg.study.inputs import Batch
-from jaxreg.study.recipes import Policy, Recipe
-from jaxreg.study.technique_rows import KINDS, TECHNIQUES
+from jaxreg.study.recipes import POLICY, Policy, Recipe
 
 
 class Operation(NamedTuple):
     """An augmentation that a policy can apply, with the range of its magnitudes.
 
     Attributes:
-      change: Function from the key, the batch and the magnitude to rows and labels.
+      acts: The change of the batch; its strength is the magnitude.
       kinds: Kinds of rows that the operation accepts.
       low: Smallest magnitude that a search draws.
       high: Largest magnitude that a search draws.
-      measured: Whether it acts on rows in original units, before standardization.
     """
 
-    change: Callable[[jax.Array, Batch, Any], inputs.Changed]
+    acts: BatchChange
     kinds: tuple[str, ...]
     low: float
     high: float
-    measured: bool = True
+
+    @property
+    def is_measured(self) -> bool:
+        """Tells whether it acts on rows in original units, before standardization."""
+        return "stddev" in arguments(self.acts.function)
 
 
-def _rotate(key: jax.Array, batch: Batch, size: Any) -> inputs.Changed:
-    return inputs.as_measured(
-        batch, lambda image: augment.random_rotate(key, image, degrees=90 * size)
-    )
+def rotate_images(
+    key: jax.Array, x: jax.Array, strength: Any, mean: jax.Array, stddev: jax.Array
+) -> jax.Array:
+    """Rotates images; 1 is up to 90 degrees."""
+    rows = x * stddev + mean
+    return x + (augment.random_rotate(key, rows, degrees=90 * strength) - rows) / stddev
 
 
-def _translate(key: jax.Array, batch: Batch, size: Any) -> inputs.Changed:
-    height, width = batch.x.shape[1:3]
-    return inputs.as_measured(
-        batch,
-        lambda image: augment.random_translate(key, image, x=size * width, y=size * height),
-    )
+def translate_images(
+    key: jax.Array, x: jax.Array, strength: Any, mean: jax.Array, stddev: jax.Array
+) -> jax.Array:
+    """Shifts images; 1 is up to their height and width."""
+    rows = x * stddev + mean
+    height, width = x.shape[1:3]
+    moved = augment.random_translate(key, rows, x=strength * width, y=strength * height)
+    return x + (moved - rows) / stddev
 
 
-def _scale(key: jax.Array, batch: Batch, size: Any) -> inputs.Changed:
-    return inputs.as_measured(batch, lambda image: augment.random_affine(key, image, scale=size))
+def scale_images(
+    key: jax.Array, x: jax.Array, strength: Any, mean: jax.Array, stddev: jax.Array
+) -> jax.Array:
+    """Scales images; 1 is up to twice their size."""
+    rows = x * stddev + mean
+    return x + (augment.random_affine(key, rows, scale=strength) - rows) / stddev
 
 
-def _shear(key: jax.Array, batch: Batch, size: Any) -> inputs.Changed:
-    return inputs.as_measured(batch, lambda image: augment.random_shear(key, image, x=size, y=0.0))
+def shear_images(
+    key: jax.Array, x: jax.Array, strength: Any, mean: jax.Array, stddev: jax.Array
+) -> jax.Array:
+    """Shears images along their rows."""
+    rows = x * stddev + mean
+    return x + (augment.random_shear(key, rows, x=strength, y=0.0) - rows) / stddev
 
 
-def _of_arm(name: str, kinds: tuple[str, ...], low: float, high: float) -> Operation:
-    arm = inputs.INPUTS[name]
-    return Operation(arm.change, kinds, low, high, measured=arm.needs_scale)
+def _of_arm(name: str) -> Operation:
+    arm = ARMS[name]
+    assert isinstance(arm.acts, BatchChange)
+    assert arm.grid is not None
+    return Operation(arm.acts, arm.kinds, arm.grid.low, arm.grid.high)
 
 
 # Magnitudes are relative: to 90 degrees, to the sides or the size of an image, to a standard
 # deviation. For words they are probabilities.
 OPERATIONS: Mapping[str, Operation] = {
-    "rotate": Operation(_rotate, ("image",), 0.01, 0.3),
-    "translate": Operation(_translate, ("image",), 0.01, 0.3),
-    "scale": Operation(_scale, ("image",), 0.01, 0.3),
-    "shear": Operation(_shear, ("image",), 0.01, 0.3),
-    "cutout": _of_arm("cutout", ("image",), 0.1, 0.6),
-    "magnitude_warp": _of_arm("magnitude_warp", ("series",), 0.05, 0.5),
-    "time_warp": _of_arm("time_warp", ("series",), 0.05, 0.5),
-    "jitter": _of_arm("jitter", ("table", "series", "image"), 0.05, 1.0),
-    "token_dropout": _of_arm("token_dropout", ("text",), 0.05, 0.5),
+    "rotate": Operation(BatchChange(rotate_images), ("image",), 0.01, 0.3),
+    "translate": Operation(BatchChange(translate_images), ("image",), 0.01, 0.3),
+    "scale": Operation(BatchChange(scale_images), ("image",), 0.01, 0.3),
+    "shear": Operation(BatchChange(shear_images), ("image",), 0.01, 0.3),
+    "cutout": _of_arm("cutout"),
+    "magnitude_warp": _of_arm("magnitude_warp"),
+    "time_warp": _of_arm("time_warp"),
+    "jitter": _of_arm("jitter"),
+    "token_dropout": _of_arm("token_dropout"),
 }
 
 
@@ -95,7 +112,7 @@ def apply_policy(
       stddev: Standard deviation that the examples were divided by.
 
     Returns:
-      Array with the shape and dtype of ``x``.
+      jax.Array with the shape and dtype of ``x``.
 
     Raises:
       ValueError: The policy names an unknown operation.
@@ -116,7 +133,7 @@ def apply_policy(
     ):
         own_key, chosen_key = jax.random.split(jax.random.fold_in(key, index))
         batch = Batch(x, labels, jnp.asarray(mean), jnp.asarray(stddev), 1)
-        changed, _ = OPERATIONS[name].change(own_key, batch, size)
+        changed = change(OPERATIONS[name].acts, own_key, batch, size).x
         # The integer 1 is allowed, but `bernoulli` takes floats only.
         p = jnp.asarray(probability, jnp.float32)
         chosen = jax.random.bernoulli(chosen_key, p, (len(x),))
@@ -124,20 +141,22 @@ def apply_policy(
     return x
 
 
-def check_suited(recipes: Sequence[Recipe], x: Any) -> None:
-    """Raises ValueError if a technique of a recipe does not suit the kind of the rows.
+def check_suited(recipes: Sequence[Recipe], x: Any, task: str) -> None:
+    """Raises ValueError if an arm of a recipe does not suit the rows or the task.
 
     Args:
       recipes: The recipes.
       x: Rows, ``[rows, ...]``.
+      task: Classification or regression.
 
     Raises:
-      ValueError: A recipe switches on a technique for another kind of rows.
+      ValueError: A recipe switches on an arm for another kind of rows, or for another task.
     """
     own = kind(x)
-    on = {name for recipe in recipes for name in recipe.structure}
-    kinds = {each.name: each.kinds for each in TECHNIQUES if each.field in on}
-    kinds |= {n: each.kinds for n, each in OPERATIONS.items() if f"policy {n}" in on}
+    on = {name for recipe in recipes for name in recipe if name != POLICY}
+    operations = {name for recipe in recipes if recipe.policy for name in recipe.policy.names}
+    kinds = {name: arm.kinds for name, arm in ARMS.items() if name in on}
+    kinds |= {name: each.kinds for name, each in OPERATIONS.items() if name in operations}
     unsuited = {name: suited for name, suited in kinds.items() if own not in suited}
     if unsuited:
         listed = "; ".join(
@@ -146,6 +165,11 @@ def check_suited(recipes: Sequence[Recipe], x: Any) -> None:
         )
         raise ValueError(
             f"`recipes` must suit the rows, here a {own} of shape {x.shape[1:]}, but {listed}."
+        )
+    others = [name for name, arm in ARMS.items() if name in on and task not in arm.tasks]
+    if others:
+        raise ValueError(
+            f"`recipes` must suit the task, here {task}; leave out {', '.join(others)}."
         )
 
 

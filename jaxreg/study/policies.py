@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 
 import numpy as np
 
+from jaxreg.study.grids import Grid, grid
+from jaxreg.study.objectives import CLASSIFICATION, Objective
 from jaxreg.study.operations import OPERATIONS, check_names
 from jaxreg.study.recipes import Policy, Recipe
-from jaxreg.study.selection import Comparison, Train, compare
-from jaxreg.study.techniques import Grid, grid
+from jaxreg.study.records import Study
+from jaxreg.study.selection import Train, compare
 
 
 def search_policy(
-    train: Train, operations: Sequence[str], *, trials: int, seed: int = 0
-) -> Comparison:
-    """Draws random policies, trains with each, and chooses the best by validation accuracy.
+    train: Train,
+    operations: Sequence[str],
+    *,
+    trials: int,
+    seed: int = 0,
+    objective: Objective = CLASSIFICATION,
+) -> Study:
+    """Draws random policies, trains with each, and chooses the best by validation score.
 
     Magnitudes are log-uniform in the ranges of :data:`jaxreg.study.operations.OPERATIONS`, and
     probabilities are uniform from 0 to 1. Both are strengths of a recipe, so one compiled program
     trains all trials and seeds. The test set takes no part in the choice.
-    The validation accuracy of the best of many trials is too optimistic; its test accuracy is not.
+    The validation score of the best of many trials is too optimistic; its test score is not.
 
     Args:
       train: Function from recipes to their :class:`jaxreg.study.Runs`, such as
@@ -29,6 +37,7 @@ def search_policy(
       operations: Names of the operations, in the order in which they are applied.
       trials: Number of policies, at least 1.
       seed: Seed of the random policies.
+      objective: The objective that ``train`` uses, for the direction of its metric.
 
     Returns:
       The baseline and the arm ``"policy"``. The arm's recipe holds the policy; its difference to
@@ -46,8 +55,8 @@ def search_policy(
       >>> data = stratified_split(x, (x[:, 0] > 0).astype(int), train_size=60)
       >>> train = partial(run, mlp((4,), 2), data, seeds=2, epochs=1)
       >>> found = search_policy(train, ["jitter"], trials=3)
-      >>> found.arms[1].recipe.policy.names, found.notes
-      (('jitter',), ('policy: the best of 3 on validation.',))
+      >>> found.arms[1].recipe.policy.names, found.notes[-1]
+      (('jitter',), 'policy: the best of 3 on validation.')
     """
     if trials < 1:
         raise ValueError(f"`trials` must be at least 1, got {trials}.")
@@ -55,9 +64,12 @@ def search_policy(
     check_names(names)
     rng = np.random.default_rng(seed)
     policies = [_draw_policy(names, rng) for _ in range(trials)]
-    recipes = tuple(Recipe(policy=policy) for policy in policies)
-    found = compare(train, [grid("baseline"), Grid("policy", (), recipes)])
-    return found._replace(notes=(*found.notes, f"policy: the best of {trials} on validation."))
+    recipes = tuple(Recipe({"policy": policy}) for policy in policies)
+    grids = [grid("baseline"), Grid("policy", (), recipes)]
+    found = compare(train, grids, objective=objective)
+    return dataclasses.replace(
+        found, notes=(*found.notes, f"policy: the best of {trials} on validation.")
+    )
 
 
 def _draw_policy(names: tuple[str, ...], rng: np.random.Generator) -> Policy:

@@ -1,16 +1,18 @@
-"""Recipes, which hold a strength for every technique, and augmentation policies."""
+"""Recipes, which map arms to strengths, and augmentation policies."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 
-# Names of the techniques that change the program; runs that share them are trained together.
+from jaxreg.study.arms import ARMS, Arm, find
+
+POLICY = "policy"
+# Names of the arms that change the program; runs that share them are trained together.
 Structure = tuple[str, ...]
 
 
@@ -42,184 +44,165 @@ class Policy:
         return ", ".join(f"{name} {size:.3g} (p {share:.3g})" for name, size, share in rows)
 
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """A strength for every technique; the defaults switch everything off.
+@jax.tree_util.register_pytree_node_class
+class Recipe(Mapping[str, Any]):
+    """An immutable mapping from the arms that are on to their strengths.
 
-    A pytree whose leaves are the strengths, so a whole grid of recipes is one recipe with array
-    leaves. Techniques without a strength are static: ``batch_norm`` decides which layers the model
-    has, and ``centralize`` which links the optimizer has. Penalties without a reference have the
-    same name in :mod:`jaxreg.penalties` and are summed over the kernels. Weights are ``>= 0``.
+    A recipe is a pytree whose leaves are the strengths, so a whole grid of recipes is one recipe
+    with array leaves. Arms without a strength are True and part of the structure. A name that is
+    not in the mapping is off. As an attribute, every arm has a value: ``recipe.dropout`` is 0.0 if
+    dropout is off, and ``recipe.batch_norm`` is False.
 
-    Attributes:
-      l1: Weight of the proximal L1 step, ``>= 0``.
-      l2: Weight of the decoupled decay, ``>= 0``.
-      dropout: Probability of dropping a hidden unit, in ``[0, 1)``.
-      label_smoothing: Share of the target spread over all classes, in ``[0, 1]``.
-      max_norm: Largest norm of the weights into a unit, ``> 0``; infinity is off.
-      patience: Epochs without a better validation loss before a run stops and returns to
-        its best parameters, ``>= 0``; infinity is off.
-      elastic_net: Weight of half the L1 and half the L2 penalty, through the gradient.
-      group_lasso: Weight of the penalty on the norm of all weights into a unit.
-      orthogonality: Weight of :func:`jaxreg.penalties.orthogonality`.
-      spectral: Weight of the largest singular values.
-      nuclear: Weight of the sums of the singular values.
-      distance: Weight of half the squared distance to the initial parameters (L2-SP).
-      decorrelation: Weight of the squared covariances of hidden units (DeCov).
-      activity_l1: Weight of the absolute activations of hidden units, mean over the batch.
-      l0: Weight of the expected number of open hard concrete gates on hidden units.
-      jacobian: Weight of :func:`jaxreg.smoothness.jacobian`.
-      virtual_adversarial: Weight of :func:`jaxreg.smoothness.virtual_adversarial`, radius 1.
-      graph_laplacian: Weight of the mean over the pairs of a batch of
-        :func:`jaxreg.smoothness.graph_laplacian`.
-      bottleneck: Weight of the rate of a Gaussian bottleneck before the last layer.
-      confidence_penalty: Weight of the negative entropy of the predictions.
-      r_drop: Weight of the divergence of two passes with different noise; needs dropout.
-      flood: Level that the loss does not fall below, ``>= 0``.
-      cautious_decay: Weight of :func:`jaxreg.transforms.cautious_decay`.
-      independent_decay: Weight of the decay that the learning rate does not scale.
-      sparse_units: Weight of the proximal step that shrinks all weights into a unit as a group.
-      adaptive_l1: Weight of the proximal L1 step in the metric of Adam.
-      average_steps: Number of steps :math:`1 / (1 - d)` that the running average of the parameters
-        looks back on, ``>= 1``; 0 is off. The average is evaluated, with the batch statistics of
-        the newest parameters.
-      lookahead: Step size of the slow weights, in ``[0, 1]``. They move every 5 steps and are
-        evaluated.
-      sam: Radius of :func:`jaxreg.transforms.sam`.
-      asam: Radius of :func:`jaxreg.transforms.asam`.
-      augmentation: Largest shift and scaling of an image, relative to its height and its size;
-        at 1 the image is also rotated by up to 90 degrees.
-      cutout: Sides of the box that is erased from an image, relative to its sides, in ``[0, 1]``.
-      cutmix: Parameter of the Beta distribution of :func:`jaxreg.augment.random_cutmix`.
-      mixup: Parameter of the Beta distribution of :func:`jaxreg.augment.random_mixup`.
-      jitter: Standard deviation of normal noise on standardized rows.
-      magnitude_warp: Standard deviation around 1 of the curve that multiplies a series.
-      time_warp: Standard deviation of the logarithm of the speed of a series.
-      token_dropout: Probability of replacing a word with the unknown one, in ``[0, 1)``.
-      policy: Random operations on the examples of a batch, see :class:`Policy`; None is off.
-      batch_norm: Whether every hidden layer is batch-normalized.
-      centralize: Whether the mean of each kernel's gradient is subtracted.
+    Args:
+      strengths: Strengths by the names of `jaxreg list`, within the ranges of
+        :data:`jaxreg.study.arms.ARMS`. The name ``"policy"`` takes a :class:`Policy`.
+
+    Raises:
+      ValueError: There is no such arm, or a number is out of range. Arrays are not checked.
 
     Example:
       >>> from jaxreg.study import Recipe
-      >>> Recipe(l2=0.1, dropout=0.5).structure
-      ('dropout',)
+      >>> recipe = Recipe({"l2": 0.1, "dropout": 0.5})
+      >>> recipe["l2"], recipe.dropout, recipe.l1, recipe.batch_norm
+      (0.1, 0.5, 0.0, False)
+      >>> Recipe({"l2": 0.0}) == Recipe({})
+      True
     """
 
-    l1: Any = 0.0
-    l2: Any = 0.0
-    dropout: Any = 0.0
-    label_smoothing: Any = 0.0
-    max_norm: Any = math.inf
-    patience: Any = math.inf
-    elastic_net: Any = 0.0
-    group_lasso: Any = 0.0
-    orthogonality: Any = 0.0
-    spectral: Any = 0.0
-    nuclear: Any = 0.0
-    distance: Any = 0.0
-    decorrelation: Any = 0.0
-    activity_l1: Any = 0.0
-    l0: Any = 0.0
-    jacobian: Any = 0.0
-    virtual_adversarial: Any = 0.0
-    graph_laplacian: Any = 0.0
-    bottleneck: Any = 0.0
-    confidence_penalty: Any = 0.0
-    r_drop: Any = 0.0
-    flood: Any = 0.0
-    cautious_decay: Any = 0.0
-    independent_decay: Any = 0.0
-    sparse_units: Any = 0.0
-    adaptive_l1: Any = 0.0
-    average_steps: Any = 0.0
-    lookahead: Any = 0.0
-    sam: Any = 0.0
-    asam: Any = 0.0
-    augmentation: Any = 0.0
-    cutout: Any = 0.0
-    cutmix: Any = 0.0
-    mixup: Any = 0.0
-    jitter: Any = 0.0
-    token_dropout: Any = 0.0
-    magnitude_warp: Any = 0.0
-    time_warp: Any = 0.0
-    policy: Policy | None = None
-    batch_norm: bool = dataclasses.field(default=False, metadata={"static": True})
-    centralize: bool = dataclasses.field(default=False, metadata={"static": True})
+    __slots__ = ("_strengths",)
+    _strengths: Mapping[str, Any]
 
-    def __post_init__(self) -> None:
-        """Raises ValueError if a strength is an invalid Python number; arrays are not checked."""
-        for name in strength_names():
-            value = getattr(self, name)
-            rule, holds = _RULES.get(name, _WEIGHT)
-            if isinstance(value, int | float) and not holds(value):
-                default = getattr(Recipe, name)
-                raise ValueError(f"`{name}` must be {rule}, got {value}; {default} is off.")
+    def __init__(self, strengths: Mapping[str, Any] | None = None) -> None:
+        on = {}
+        for name, value in (strengths or {}).items():
+            if name == POLICY:
+                _check_policy(value)
+                if value is not None:
+                    on[name] = value
+                continue
+            arm = find(name)
+            if arm.name != name and arm.name in (strengths or {}):
+                raise ValueError(f"`{name}` must not stand beside `{arm.name}`, which is the same.")
+            _check_strength(arm, value)
+            if not _is_off(arm, value):
+                on[arm.name] = value
+        object.__setattr__(self, "_strengths", _in_order(on))
+
+    def __getitem__(self, name: str) -> Any:
+        return self._strengths[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._strengths)
+
+    def __len__(self) -> int:
+        return len(self._strengths)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        if name == POLICY:
+            return self._strengths.get(name)
+        try:
+            arm = find(name)
+        except ValueError as error:
+            raise AttributeError(str(error)) from None
+        return self._strengths.get(arm.name, arm.off)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(f"a recipe is immutable; make a new one with `{name}`.")
+
+    def __hash__(self) -> int:
+        return hash(tuple(self._strengths.items()))
+
+    def __repr__(self) -> str:
+        return f"Recipe({dict(self._strengths)})"
+
+    def __reduce__(self) -> Any:
+        return _restore, (dict(self._strengths),)
+
+    def tree_flatten(self) -> tuple[tuple[Any, ...], tuple[str, ...]]:
+        """Returns the strengths, and the names of all arms."""
+        leaves = tuple(value for name, value in self.items() if _is_leaf(name))
+        return leaves, tuple(self)
+
+    @classmethod
+    def tree_unflatten(cls, names: tuple[str, ...], leaves: Sequence[Any]) -> Recipe:
+        """Returns the recipe with these strengths, which are not checked."""
+        rest = iter(leaves)
+        return _restore({name: next(rest) if _is_leaf(name) else True for name in names})
 
     @property
     def structure(self) -> Structure:
-        """Names of active techniques that alter the compiled program; strengths are untraced."""
-        names = (*strength_names(), *_SWITCHES)
-        on = tuple(name for name in names if name not in _ALWAYS and getattr(self, name) > 0)
+        """Names of the arms and the operations that change the compiled program."""
+        on = [name for name in self if name != POLICY and not ARMS[name].cheap]
         # Policies with the same operations share a program.
-        return on + tuple(f"policy {name}" for name in (self.policy.names if self.policy else ()))
+        policy = self._strengths.get(POLICY)
+        return (*on, *(f"policy {name}" for name in (policy.names if policy else ())))
 
-    def has(self, name: str) -> bool:
-        """Returns whether a program must include a technique; False only for an untraced 0."""
-        value = getattr(self, name)
-        return name in _ALWAYS or not (isinstance(value, bool | int | float) and value == 0)
-
-    def only(self, structure: Structure) -> Recipe:
-        """Returns a copy with an untraced 0 for each technique that is not in ``structure``.
-
-        A model can therefore omit layers that are off although the other strengths are traced.
-        """
-        off = {name for name in strength_names() if name not in (*structure, *_ALWAYS)}
-        return dataclasses.replace(self, **dict.fromkeys(off, 0.0))
+    def with_cheap(self) -> Recipe:
+        """Returns the recipe with a strength for each cheap arm, so that programs are shared."""
+        cheap = {name: arm.off for name, arm in ARMS.items() if arm.cheap}
+        return _restore(_in_order(cheap | dict(self._strengths)))
 
 
-def strength_names() -> tuple[str, ...]:
-    """Returns the names of the recipe's fields that are numeric strengths."""
-    others = (*_SWITCHES, "policy")
-    return tuple(f.name for f in dataclasses.fields(Recipe) if f.name not in others)
+def _restore(strengths: Mapping[str, Any]) -> Recipe:
+    recipe = object.__new__(Recipe)
+    object.__setattr__(recipe, "_strengths", strengths)
+    return recipe
 
 
-# These cost almost nothing when they are off, so recipes with and without them share a program.
-_ALWAYS = ("l1", "l2", "label_smoothing", "max_norm", "patience")
-_SWITCHES = ("batch_norm", "centralize")
-_WEIGHT = ("finite and at least 0", lambda v: 0 <= v < math.inf)
-_RULES = {
-    "dropout": ("in [0, 1)", lambda v: 0 <= v < 1),
-    "label_smoothing": ("in [0, 1]", lambda v: 0 <= v <= 1),
-    "max_norm": ("above 0", lambda v: v > 0),
-    "patience": ("at least 0", lambda v: v >= 0),
-    "average_steps": ("finite and at least 1, or 0", lambda v: v == 0 or 1 <= v < math.inf),
-    "lookahead": ("in [0, 1]", lambda v: 0 <= v <= 1),
-    "token_dropout": ("in [0, 1)", lambda v: 0 <= v < 1),
-    "cutout": ("in [0, 1]", lambda v: 0 <= v <= 1),
-}
+def _in_order(strengths: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Returns the strengths in the order of the table, so that equal recipes share a structure."""
+    return {name: strengths[name] for name in (*ARMS, POLICY) if name in strengths}
+
+
+def _is_leaf(name: str) -> bool:
+    """Returns whether an arm has a strength, which may be traced."""
+    return name == POLICY or ARMS[name].has_strength
+
+
+def _check_policy(value: Any) -> None:
+    if not (value is None or isinstance(value, Policy)):
+        raise ValueError(f"`policy` must be a jaxreg.study.Policy or None, got {value!r}.")
+
+
+def _check_strength(arm: Arm[Any], value: Any) -> None:
+    """Raises ValueError if a value is no strength, or a number out of the range of an arm."""
+    if not arm.has_strength:
+        if not isinstance(value, bool):
+            raise ValueError(f"`{arm.name}` must be True or False, got {value!r}.")
+    elif isinstance(value, bool) or not (isinstance(value, int | float) or hasattr(value, "dtype")):
+        raise ValueError(f"`{arm.name}` must be a number, {arm.rule.text}, got {value!r}.")
+    elif isinstance(value, int | float) and not arm.rule.holds(value):
+        raise ValueError(
+            f"`{arm.name}` must be {arm.rule.text}, got {value}; leave it out to switch it off."
+        )
+
+
+def _is_off(arm: Arm[Any], value: Any) -> bool:
+    return isinstance(value, int | float) and value == arm.off
 
 
 def combine(recipes: Sequence[Recipe]) -> Recipe:
-    """Returns a recipe with all techniques of the given recipes.
+    """Returns a recipe with all arms of the given recipes.
 
     Args:
-      recipes: Recipes with different techniques. If two set the same technique, the last counts.
+      recipes: Recipes with different arms. If two have the same arm, or arms that take the place of
+        one another such as two norms, the last counts.
 
     Returns:
       The combined recipe.
 
     Example:
       >>> from jaxreg.study.recipes import Recipe, combine
-      >>> combine([Recipe(l2=0.5), Recipe(dropout=0.2)]).dropout
+      >>> combine([Recipe({"l2": 0.5}), Recipe({"dropout": 0.2})]).dropout
       0.2
     """
-    off = Recipe()
-    changed: dict[str, Any] = {}
+    joined: dict[str, Any] = {}
     for recipe in recipes:
-        for name in (field.name for field in dataclasses.fields(recipe)):
-            if getattr(recipe, name) != getattr(off, name):
-                changed[name] = getattr(recipe, name)
-    return Recipe(**changed)
+        slots = {ARMS[name].slot for name in recipe if name != POLICY} - {""}
+        others = (n for n in joined if n != POLICY and ARMS[n].slot in slots)
+        for name in list(others):
+            del joined[name]
+        joined |= recipe
+    return Recipe(joined)

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import version
 from typing import NamedTuple
 
+import jax
 import numpy as np
 
+from jaxreg import __version__
+from jaxreg.study.objectives import CLASSIFICATION, Objective
 from jaxreg.study.recipes import Recipe
 
 
 class Interval(NamedTuple):
-    """A mean with its confidence interval, in accuracy (0.01 is one percentage point)."""
+    """A mean with its confidence interval, in the metric (0.01 of accuracy is one point)."""
 
     mean: float
     low: float
@@ -19,24 +25,28 @@ class Interval(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Arm:
-    """Results of one technique over all seeds, at the strength chosen on validation.
+class ArmResult:
+    """Results of one arm over all seeds, at the strength chosen on validation.
+
+    Scores are of the first metric of the study.
 
     Attributes:
       name: Name of the arm, as on the command line.
       recipe: The recipe at the chosen strength; its leaves are Python numbers.
       strength: The chosen strength; None for an arm without strengths (the baseline, batch
         normalization, the combination).
-      train: Training accuracy, ``[seeds]``.
-      validation: Validation accuracy, ``[seeds]``.
-      test: Test accuracy, ``[seeds]``.
-      train_loss: Mean training loss of each epoch, ``[epochs, seeds]``. A run that stopped early
-        repeats the value of its last epoch.
-      validation_loss: Validation loss after each epoch, ``[epochs, seeds]``, repeated likewise.
+      train: Training score, ``[seeds]``.
+      validation: Validation score, ``[seeds]``.
+      test: Test score, ``[seeds]``.
+      train_loss: Plain loss of training rows after each epoch, ``[epochs, seeds]``, without noise,
+        penalties, and changes of the batch and the labels. A run that stopped early repeats the
+        value of its last epoch.
+      validation_loss: Plain loss of the validation rows after each epoch, likewise.
       strengths: The grid of strengths tried, ascending; empty for an arm without strengths.
-      grid_validation: Validation accuracy, ``[strengths, seeds]``.
-      grid_test: Test accuracy, ``[strengths, seeds]``.
-      difference: Test accuracy minus the baseline's, paired by seed; all zero for the baseline.
+      grid_validation: Validation score, ``[strengths, seeds]``.
+      grid_test: Test score, ``[strengths, seeds]``.
+      difference: Test score minus the baseline's, paired by seed; all zero for the baseline.
+      others: Mean of each further metric on test.
     """
 
     name: str
@@ -51,6 +61,15 @@ class Arm:
     grid_validation: np.ndarray
     grid_test: np.ndarray
     difference: Interval
+    others: Mapping[str, float] = field(default_factory=dict)
+
+
+class Ablation(NamedTuple):
+    """A part of the combination, and the change of the test score when it is taken away."""
+
+    name: str
+    strength: float | None
+    difference: Interval
 
 
 @dataclass(frozen=True)
@@ -58,24 +77,55 @@ class Study:
     """Results of a study: all arms, the chosen arm, and the settings.
 
     Attributes:
-      data: Name of the data set.
       arms: The arms in the order of the table; the first one is the baseline.
-      chosen: Name of the arm with the best mean validation accuracy.
-      seeds: Number of seeds of every arm.
-      epochs: Number of epochs of every run.
-      sizes: Rows of the training, validation and test sets.
-      command: The command that reproduces the study.
+      chosen: Name of the arm with the best mean validation score.
+      notes: Remarks, printed below the table.
+      ablation: The combination with each part taken away; empty without a combination.
+      objective: The task and its metrics; the first metric is the score.
+      data: Name of the data set.
+      sizes: Rows of the training, validation and test sets; None if they are not known.
+      command: The command that reproduces the study; empty for a study from Python.
       environment: Versions and device: ``python``, ``jax``, ``flax``, ``optax``, ``jaxreg``,
         ``device``.
-      notes: Remarks, printed below the table.
     """
 
-    data: str
-    arms: tuple[Arm, ...]
+    arms: tuple[ArmResult, ...]
     chosen: str
-    seeds: int
-    epochs: int
-    sizes: tuple[int, int, int]
-    command: str
-    environment: dict[str, str]
     notes: tuple[str, ...] = ()
+    ablation: tuple[Ablation, ...] = ()
+    objective: Objective = CLASSIFICATION
+    data: str = "your data"
+    sizes: tuple[int, int, int] | None = None
+    command: str = ""
+    environment: Mapping[str, str] = field(default_factory=lambda: environment())
+
+    @property
+    def seeds(self) -> int:
+        """Number of seeds of every arm."""
+        return len(self.arms[0].test)
+
+    @property
+    def epochs(self) -> int:
+        """Number of epochs of every run."""
+        return len(self.arms[0].train_loss)
+
+    @property
+    def baseline(self) -> ArmResult:
+        """The first arm."""
+        return self.arms[0]
+
+    @property
+    def best(self) -> ArmResult:
+        """The chosen arm."""
+        return next(arm for arm in self.arms if arm.name == self.chosen)
+
+
+def environment() -> dict[str, str]:
+    """Returns the versions and the device of this process."""
+    devices = jax.devices()
+    return {
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("jax", "flax", "optax")},
+        "jaxreg": __version__,
+        "device": f"{len(devices)} x {devices[0].device_kind}",
+    }

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jaxreg.cli import histories
-from jaxreg.study import report
+from jaxreg.study.reports import csv_files
 from tests.cli.helpers import EPOCHS, TIME, TRAIN, VALIDATION, run_command, write_csv
 from tests.study.helpers import make_study
 
@@ -36,7 +36,7 @@ def test_diagnose_prints_json_without_nan(folder, capsys):
 
 def test_diagnose_tells_of_every_arm_of_a_study(folder, capsys):
     study = make_study()
-    (folder / "history.csv").write_text(report._history(study))
+    (folder / "history.csv").write_text(csv_files.history(study))
     names = [arm.name for arm in study.arms]
     text = run_command(capsys, "diagnose", folder)
     assert re.findall(r"^(\w+): ", text, re.M) == names

@@ -68,8 +68,10 @@ def test_explain_looks_at_the_model_of_a_recipe(capsys, monkeypatch):
     monkeypatch.setattr(models, "from_linen", from_linen)
     run_command(capsys, "explain", "--recipe", " l2=0.5, dropout=0.25,batch_norm")
     module = given["module"]
-    assert (module.hidden, module.num_classes) == ((50, 50), 2)
-    assert (module.dropout, module.batch_norm) == (0.25, True)
+    assert (module.hidden, module.outputs) == ((50, 50), 2)
+    layers = module.layers.by_place
+    assert [strength for _, strength in layers["units"]] == [0.25]
+    assert [function.__name__ for function, _ in layers["normalization"]] == ["normalize_batch"]
     model, chain, variables, x = given["arguments"]
     assert isinstance(model, models.Model)
     assert x.shape == (32, 2)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxreg.cli import histories
-from jaxreg.study import report
+from jaxreg.study.reports import csv_files
 from tests.study.helpers import make_study
 
 HEAD = "epoch,train_loss,validation_loss\n"
@@ -19,7 +19,7 @@ def write(folder, name, text):
 
 def test_what_a_study_writes_is_read_back(tmp_path):
     study = make_study()
-    (tmp_path / "history.csv").write_text(report._history(study))
+    (tmp_path / "history.csv").write_text(csv_files.history(study))
     for path in (tmp_path, tmp_path / "history.csv", str(tmp_path)):
         arms = histories.read(path)
         assert list(arms) == [arm.name for arm in study.arms]

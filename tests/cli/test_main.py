@@ -30,7 +30,7 @@ def test_commands_without_training_load_no_framework(tmp_path):
     code = (
         "import sys; from jaxreg.cli.main import main; "
         "statuses = [main(line.split()) for line in ("
-        "'--help', 'list', 'advise --rows 10', 'diagnose run.csv', 'study --arms ridge')];"
+        "'--help', 'advise --rows 10', 'diagnose run.csv', 'study --seeds 1')];"
         "heavy = {'flax', 'optax', 'sklearn', 'matplotlib', 'rich', 'scipy'} & set(sys.modules);"
         "sys.exit(f'loaded {heavy}, ended with {statuses}')"
     )
@@ -39,15 +39,17 @@ def test_commands_without_training_load_no_framework(tmp_path):
         env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False,
     )  # fmt: skip
     wrong, told = done.stderr.splitlines()
-    assert wrong.startswith("jaxreg: `--arms` must be all, default or some of ")
-    assert told == "loaded set(), ended with [0, 0, 0, 0, 2]"
+    assert wrong.startswith("jaxreg: `--seeds` must be at least 2")
+    assert told == "loaded set(), ended with [0, 0, 0, 2]"
 
 
 @pytest.mark.parametrize("writing", [False, True])
 def test_what_happens_on_the_way_decides_how_it_ends(writing, monkeypatch, capsys):
     def ends(error):
-        def run(argv, progress):
-            progress.writing = writing
+        def run(argv, ending):
+            ending.writing = writing
+            if writing:
+                ending.remark = ""
             raise error
 
         monkeypatch.setattr(command_line, "_run", run)
@@ -79,14 +81,14 @@ def test_what_happens_on_the_way_decides_how_it_ends(writing, monkeypatch, capsy
         ("diagnose run.csv --floor nan", "`--floor` must be a finite number, got nan"),
         ("explain", "Give either MODULE:FUNCTION or `--recipe`"),
         ("explain a:b --recipe l2=1", "Give either MODULE:FUNCTION or `--recipe`"),
-        ("explain advice_errors", "must be given as MODULE:FUNCTION, got 'advice_errors'"),
-        ("explain nowhere.at.all:make", "cannot import 'nowhere.at.all' of nowhere.at.all:make"),
-        ("explain advice_errors:absent", "'advice_errors' must have a function 'absent'"),
-        ("explain advice_errors:constant", "'advice_errors' must have a function 'constant'"),
+        ("explain advice_errors", "must be FILE.py:FUNCTION or MODULE:FUNCTION, got advice_errors"),
+        ("explain nowhere.at.all:make", "cannot import nowhere.at.all for `MODULE:FUNCTION`"),
+        ("explain advice_errors:absent", "must name a function of advice_errors, .*, got absent"),
+        ("explain advice_errors:constant", "name a function of advice_errors, .*, got constant"),
         ("explain advice_errors:number", r"must return \(model, optimizer, .* got int"),
         ("explain advice_errors:wrong", "`optimizer` must be an Optax transformation, got int"),
         ("explain advice_errors:misspelled", "must return a mapping with keys among .*, got optim"),
-        ("explain --recipe ridge=1", "`--recipe` must name strengths of l1, .*, got 'ridge'"),
+        ("explain --recipe ridge=1", "`--recipe` must name arms of `jaxreg list`, got 'ridge'"),
         ("explain --recipe l2=much", "`--recipe` must have a number for l2, got 'much'"),
         ("explain --recipe l2=-1", "`l2` must be finite and at least 0, got -1.0"),
         ("advise --task poetry", "`--task` must be one of classification, .*, got poetry"),

@@ -1,136 +1,80 @@
-"""``jaxreg study`` and ``jaxreg list``: what they print and write, and how wrong input ends."""
+"""``jaxreg study`` and ``jaxreg list``: what they train, print and write."""
 
 import csv
-import os
+import json
 import re
-import sys
 from pathlib import Path
 
 import pytest
 
 from jaxreg.cli import study
 from jaxreg.cli.main import main
-from jaxreg.study import files, report
-from jaxreg.study.techniques import ARM_NAMES, DEFAULT_ARMS
+from jaxreg.study.arms import ARM_NAMES, DEFAULT_ARMS
 from tests.study.helpers import make_study
 
-FILES = {"results.csv", "history.csv", "report.html", "recipe.py"}
+FILES = {"results.csv", "history.csv", "report.html", "recipe.py", "best"}
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ("", "required: COMMAND"),
-        ("stdy", "invalid choice: 'stdy'"),
-        ("study --dat digits", "unrecognized arguments: --dat"),
-        ("study --data mnist", "`--data` must be one of digits, .*, got mnist"),
-        ("study --arms baseline,ridge", "`--arms` must be all, default or some of .*, got 'ridge'"),
-        ("study --arms=", "`--arms` must be all, default or some of .*, got ''"),
-        ("study --arms l2,combined", "`--arms` must name at least two other techniques"),
-        (
-            "study --data circles --arms l2,cutout,augmentation",
-            "must suit the data, whose rows are a table; leave out augmentation .image., cutout",
-        ),
-        ("study --seeds 1", "`--seeds` must be at least 2, got 1"),
-        ("study --seeds many", "--seeds: invalid int value: 'many'"),
-        ("study --epochs 0", "`--epochs` must be at least 1, got 0"),
-        ("study --seeds 1001", "`--seeds` must be at most 1000, got 1001"),
-        ("study --epochs 100001", "`--epochs` must be at most 100000, got 100001"),
-        ("study --strengths 101", "`--strengths` must be at most 100, got 101"),
-        ("study --out=", "`--out` must be a folder, got nothing"),
-        ("study --seeds many", "see jaxreg study --help"),
-        ("study --strengths 0", "`--strengths` must be at least 1, got 0"),
-        ("study --train-size 5", "`--train-size` must be at least 50, got 5"),
-        ("study --train-size 1700", "`--train-size` must be from 2 to 1697, .*, got 1700"),
-        ("study --data circles --train-size 1001", "`--train-size` must be from 2 to 1000"),
-        ("study --out taken/report", "`--out` must be a folder, got taken/report, but taken is a"),
-        ("study --out taken", "`--out` must be a folder, got taken, but taken is a file"),
-    ],
-)
-def test_wrong_input_ends_in_one_line(arguments, message, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "taken").touch()
-    assert main(arguments.split()) == 2
-    printed = capsys.readouterr()
-    assert printed.out == ""
-    assert printed.err.startswith("jaxreg: ")
-    assert printed.err.endswith("\n")
-    assert printed.err.count("\n") == 1
-    assert re.search(message, printed.err)
-    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
-
-
-def test_a_read_only_folder_ends_in_one_line(tmp_path, monkeypatch, capsys):
-    def refuse(**_):
-        raise OSError(30, "Read-only file system")
-
-    monkeypatch.setattr(files.tempfile, "TemporaryFile", refuse)
-    assert main(["study", "--out", str(tmp_path / "report")]) == 2
-    assert "is not writable: Read-only file system" in capsys.readouterr().err
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize("name", ["sklearn", "matplotlib", "rich"])
-def test_a_missing_extra_names_the_line_that_installs_it(name, tmp_path, monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, name, None)
-    assert main(["study", "--out", str(tmp_path / "report")]) == 2
-    error = capsys.readouterr().err
-    assert error.count("\n") == 1
-    assert (
-        f'a study needs {name}, which is not installed; write: pip install "jaxreg[study]"' in error
-    )
-    assert not list(tmp_path.iterdir())
-
-
-def test_an_interrupted_study_leaves_nothing(tmp_path, monkeypatch, capsys):
-    def interrupt(_):
+def test_an_interrupted_study_says_how_to_go_on(tmp_path, monkeypatch, capsys):
+    def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(study, "_train", interrupt)
-    assert main(["study", "--out", str(tmp_path / "report")]) == 130
+    monkeypatch.setattr(study, "make_order", interrupt)
+    arguments = ["study", "--out", str(tmp_path / "report")]
+    assert main(arguments) == 130
     assert capsys.readouterr().err == "jaxreg: interrupted; nothing was written.\n"
     assert not list(tmp_path.iterdir())
+    monkeypatch.undo()
+    monkeypatch.setattr(study, "_train", interrupt)
+    assert main(arguments) == 130
+    assert capsys.readouterr().err == "jaxreg: interrupted; add `--resume` to go on.\n"
 
 
 def test_list_names_every_arm_and_the_code_behind_it(capsys):
     assert main(["list"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert tuple(line.split()[0] for line in lines) == ARM_NAMES
-    assert all("jaxreg." in line for line in lines[1:])
+    assert all(re.search(r" (jaxreg|optax)\.", line) for line in lines)
+    text = "\n".join(lines)
+    for part in ("(image)", "(classification)", "also called weight_decay"):
+        assert part in text
 
 
 @pytest.fixture
-def order_study(tmp_path, monkeypatch, capsys):
+def order_study(tmp_path, monkeypatch):
     """Runs a command whose training is made up, and returns what it was asked to train."""
     orders = []
     written = []
 
-    def train(order):
+    def train(order, journal):
         orders.append(order)
-        return make_study()
+        return make_study(), None
 
     def command(*arguments):
         assert main(["study", "--out", str(tmp_path / "out" / "report"), *arguments]) == 0
         return orders[-1]
 
     monkeypatch.setattr(study, "_train", train)
-    monkeypatch.setattr(report, "write", lambda study, folder: written.append(folder))
+    monkeypatch.setattr(study, "_write", lambda order, summary, weights: written.append(order.out))
     return command, written
 
 
-def test_the_defaults_are_those_of_the_task(order_study, tmp_path, capsys):
+def grids(order):
+    return [study._grid(name, order) for name in order.names]
+
+
+def test_the_defaults_are_those_of_the_data_set(order_study, tmp_path, capsys):
     command, written = order_study
     order = command()
-    assert order.data == "digits"
-    assert [grid.name for grid in order.grids] == list(DEFAULT_ARMS[:-1])
-    assert (order.combined, order.left_out) == (True, ())
-    assert (order.seeds, order.epochs) == (16, 60)
-    assert order.split(0).sizes == (300, 300, 1197)
-    assert len(order.grids[1].strengths) == 5
+    assert (order.data, order.model, order.loaded.kind) == ("digits", "mlp", "image")
+    assert order.names == DEFAULT_ARMS[:-1]
+    assert (order.combined, order.notes) == (True, ())
+    assert (order.seeds, order.epochs, order.batch_size) == (16, 60, 50)
+    assert order.loaded.split(0).sizes == (300, 300, 1197)
+    assert {len(grid.strengths) for grid in grids(order)} == {0, 5}
     folder = tmp_path / "out" / "report"
     assert order.command == f"jaxreg study --out {folder}"
     assert written == [folder]
-    assert folder.is_dir()
     last = capsys.readouterr().out.splitlines()[-1]
     assert last.startswith(f"Wrote {folder}: open report.html, paste recipe.py (")
 
@@ -138,29 +82,36 @@ def test_the_defaults_are_those_of_the_task(order_study, tmp_path, capsys):
 def test_options_reach_the_training(order_study):
     command, _ = order_study
     order = command(
-        "--data", "circles", "--arms", "l2, l1,batch_norm", "--seeds", "3", "--epochs", "7",
-        "--train-size", "100", "--strengths", "2",
+        "--data", "circles", "--arms", "weight_decay, l1,batch_norm", "--seeds", "3", "--epochs",
+        "7", "--train-size", "100", "--strengths", "2", "--metric", "macro_f1",
     )  # fmt: skip
-    assert [grid.name for grid in order.grids] == ["baseline", "l1", "l2", "batch_norm"]
-    assert [len(grid.strengths) for grid in order.grids] == [0, 2, 2, 0]
+    assert sorted(order.names) == ["baseline", "batch_norm", "l1", "l2"]
+    assert sorted(len(grid.strengths) for grid in grids(order)) == [0, 0, 2, 2]
     assert (order.data, order.combined, order.seeds, order.epochs) == ("circles", False, 3, 7)
-    assert order.split(0).sizes == (100, 1000, 1000)
-    assert order.command.endswith("--arms 'l2, l1,batch_norm' --seeds 3 --epochs 7 "
-                                  "--train-size 100 --strengths 2")  # fmt: skip
+    assert order.objective.metric.name == "macro_f1"
+    assert order.loaded.split(0).sizes == (100, 1000, 1000)
     published = command("--data", "circles", "--arms", "l1,dropout,combined")
-    assert [grid.strengths for grid in published.grids] == [(), (0.01,), (0.5,)]
+    assert [grid.strengths for grid in grids(published)] == [(), (0.01,), (0.5,)]
     assert published.combined
+    drawn = command("--arms", "l1", "--search", "random", "--strengths", "3")
+    assert len(grids(drawn)[1].strengths) == 3
+    assert grids(drawn)[1] != study._grid("l1", published)
 
 
-def test_all_arms_are_those_for_the_rows(order_study):
+def test_default_arms_and_one_more(order_study):
+    order = order_study[0]("--data", "circles", "--arms", "default,jitter")
+    assert order.names == (*DEFAULT_ARMS[:-1], "jitter")
+
+
+def test_all_arms_are_those_for_the_rows_and_the_model(order_study):
     order = order_study[0]("--data", "circles", "--arms", "all")
-    names = [grid.name for grid in order.grids]
-    assert "jitter" in names
-    assert not {"cutout", "time_warp", "token_dropout"} & set(names)
-    (note,) = order.left_out
-    assert note.startswith("Left out, because the rows are a table: ")
+    assert "jitter" in order.names
+    assert not {"cutout", "time_warp", "token_dropout", "drop_path"} & set(order.names)
+    rows, model = order.notes
+    assert rows.startswith("Left out, because the rows are a table for classification: ")
     for text in ("cutout (image)", "time_warp (series)", "token_dropout (text)"):
-        assert text in note
+        assert text in rows
+    assert model == "Left out, because the model mlp does not use them: drop_path."
 
 
 def test_every_number_may_be_at_its_ends(order_study):
@@ -168,66 +119,78 @@ def test_every_number_may_be_at_its_ends(order_study):
         order = order_study[0](
             "--arms", "l1", "--seeds", seeds, "--epochs", epochs, "--strengths", strengths
         )
-        assert (order.seeds, order.epochs) == (int(seeds), int(epochs))
-    assert order_study[0]("--train-size", "50").split(0).sizes[0] == 50
+        assert (order.seeds, order.epochs, order.strengths) == tuple(
+            map(int, (seeds, epochs, strengths))
+        )
+    assert order_study[0]("--train-size", "50").loaded.split(0).sizes[0] == 50
 
 
-def test_a_small_study_prints_its_table_and_writes_its_files(tmp_path, monkeypatch, capsys):
+SMALL = "study --data circles --arms l2,l1 --seeds 2 --epochs 1 --train-size 64"
+
+
+@pytest.fixture(scope="module")
+def small_study(tmp_path_factory):
+    """A folder with the files of a small study."""
+    folder = tmp_path_factory.mktemp("study")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert main([*SMALL.split(), "--out", "a"]) == 0
+    return folder / "a"
+
+
+def test_a_small_study_writes_its_files(small_study):
+    assert {path.name for path in small_study.iterdir()} == FILES
+    arms = ["baseline", "l2", "l1"]
+    with Path(small_study, "results.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["arm"] for row in rows] == arms
+    assert [json.loads(row["recipe"]) for row in rows] == [{}, {"l2": 0.01}, {"l1": 0.01}]
+    with Path(small_study, "history.csv").open(newline="", encoding="utf-8") as file:
+        assert len(list(csv.DictReader(file))) == 3 * 2
+    page = Path(small_study, "report.html").read_text(encoding="utf-8")
+    for name in ("jax", "flax", "optax", "device"):
+        assert f"<dt>{name}</dt>" in page
+    assert f"jaxreg {SMALL}" in page
+
+
+def test_the_best_weights_are_those_of_the_chosen_recipe(small_study):
+    import numpy as np
+
+    with np.load(small_study / "best" / "weights.npz") as arrays:
+        shapes = {name: array.shape for name, array in arrays.items()}
+    assert shapes["params/Dense_0/kernel"] == (2, 50)
+    assert shapes["params/Dense_2/bias"] == (2,)
+    assert (small_study / "best" / "checkpoint").is_dir()
+
+
+def test_the_table_and_the_progress_are_printed(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    command = "study --data circles --arms l2,l1 --seeds 2 --epochs 1 --train-size 64 --out a"
-    assert main(command.split()) == 0
+    monkeypatch.setattr(study, "_write", lambda *_: None)
+    assert main([*SMALL.split(), "--out", "a"]) == 0
     printed = capsys.readouterr()
     *lines, last = printed.out.splitlines()
     assert re.fullmatch(r"Wrote a: open report.html, paste recipe.py \(\d+ s\)\.", last)
     assert "published" not in printed.out
-    arms = ["baseline", "l1", "l2"]
-    assert [line.split()[0] for line in lines[3:6]] == arms
+    assert [line.split()[0] for line in lines[3:6]] == ["baseline", "l2", "l1"]
     # No terminal, so the progress is plain lines.
     assert printed.err.splitlines()[0].startswith("1/3 no regularization: ")
+
+
+def test_a_study_goes_on_with_the_runs_that_it_has(tmp_path, monkeypatch, capsys):
+    """The second command trains nothing; other data are refused."""
+    monkeypatch.chdir(tmp_path)
+    write = study._write
+    monkeypatch.setattr(study, "_write", lambda *_: None)
+    arguments = [*SMALL.split(), "--out", "a"]
+    assert main(arguments) == 0
+    first = capsys.readouterr().out.splitlines()[:-1]
+    assert list(Path("a", study.RUNS).glob("*.npz"))
+    monkeypatch.setattr("jaxreg.study.runner.train_runs", None)
+    assert main([*arguments, "--resume"]) == 0
+    assert capsys.readouterr().out.splitlines()[:-1] == first
+    other = [*arguments, "--resume", "--epochs", "2"]
+    assert main(other) == 2
+    assert "`--resume` must go on with the same data, model and" in capsys.readouterr().err
+    monkeypatch.setattr(study, "_write", write)
+    assert main([*arguments, "--resume"]) == 0
     assert {path.name for path in Path("a").iterdir()} == FILES
-    with Path("a", "results.csv").open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    assert [row["arm"] for row in rows] == arms
-    assert [float(row["recipe_l2"]) for row in rows] == [0, 0, 0.01]
-    with Path("a", "history.csv").open(newline="", encoding="utf-8") as file:
-        assert len(list(csv.DictReader(file))) == 3 * 2
-    page = Path("a", "report.html").read_text(encoding="utf-8")
-    for name in ("jax", "flax", "optax", "device"):
-        assert f"<dt>{name}</dt>" in page
-    assert f"jaxreg {command}" in page
-
-
-@pytest.mark.parametrize(
-    ("flags", "current", "seeds", "chosen"),
-    [("", -1, 2, 2), ("", -1, 1000, 4), ("", 3, 2, None),
-     ("--xla_force_host_platform_device_count=2", -1, 2, None)],
-)  # fmt: skip
-def test_every_core_gets_a_device_unless_somebody_chose(flags, current, seeds, chosen, monkeypatch):
-    import jax
-
-    class Config:
-        jax_num_cpu_devices = current
-        given = None
-
-        def update(self, name, value):
-            assert name == "jax_num_cpu_devices"
-            self.given = value
-
-    config = Config()
-    monkeypatch.setattr(jax, "config", config)
-    monkeypatch.setattr(os, "cpu_count", lambda: 4)
-    monkeypatch.setenv("XLA_FLAGS", flags)
-    study._use_all_cores(seeds)
-    assert config.given == chosen
-
-
-def test_a_missing_device_ends_in_one_line(monkeypatch, capsys, tmp_path):
-    import jax
-
-    def fail():
-        raise RuntimeError("no such platform")
-
-    monkeypatch.setattr(jax, "devices", fail)
-    assert main(["study", "--out", str(tmp_path / "a")]) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("jaxreg: JAX finds no device to train on: no such platform; see ")

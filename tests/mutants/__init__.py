@@ -17,6 +17,8 @@ from tests.mutants import (
     normalization,
     sequences,
     study,
+    study_data,
+    study_reports,
     training,
     weights,
 )
@@ -34,6 +36,8 @@ TABLES = (
     sequences,
     training,
     study,
+    study_data,
+    study_reports,
     adapters,
 )
 MUTANTS: tuple[Mutant, ...] = tuple(mutant for table in TABLES for mutant in table.MUTANTS)

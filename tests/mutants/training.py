@@ -124,7 +124,7 @@ MUTANTS = (
     ),
     Mutant(
         "training/statistics.py",
-        "+ share * (1 - share) * delta**2",
+        "+ share * (1 - share) * jnp.abs(delta) ** 2",
         "",
         "variance between the batches lost",
     ),

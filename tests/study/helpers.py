@@ -1,4 +1,4 @@
-"""Small data that train fast, and made-up results of finished studies."""
+"""Made-up results of finished studies, and readers of what reports print."""
 
 import dataclasses
 import io
@@ -8,120 +8,99 @@ from html.parser import HTMLParser
 import numpy as np
 from rich.console import Console
 
-from jaxreg.study import data, report
-from jaxreg.study.data import TASKS
+from jaxreg.study.data import DATA_SETS
+from jaxreg.study.objectives import CLASSIFICATION, REGRESSION
 from jaxreg.study.recipes import Recipe
-from jaxreg.study.records import Arm, Interval, Study
+from jaxreg.study.records import Ablation, ArmResult, Interval, Study
+from jaxreg.study.reports import print_table
+from jaxreg.study.reports.summary import summarize
 
 SEEDS, EPOCHS = 6, 5
 ALL_ON = Recipe(
-    l1=0.03, l2=0.5, dropout=0.25, label_smoothing=0.1, max_norm=2.0, patience=3.0, batch_norm=True
-)
+    {
+        "l1": 0.03, "l2": 0.5, "dropout": 0.25, "label_smoothing": 0.1, "max_norm": 2.0,
+        "early_stopping": 3.0, "batch_norm": True,
+    }
+)  # fmt: skip
 
 
-def blobs(seed):
-    """Two overlapping clouds, drawn anew for every seed."""
+def make_arm(name, gain, interval, *, recipe=None, strengths=(), seed=0, seeds=SEEDS):
+    """An arm with scores about 0.9 and losses that hardly change."""
     rng = np.random.default_rng(seed)
-
-    def rows(count):
-        y = rng.integers(0, 2, count)
-        x = rng.normal(size=(count, 3)) + y[:, None]
-        return x.astype(np.float32), y.astype(np.int32)
-
-    return data.Split(*rows(50), *rows(30), *rows(40))
-
-
-def shaped(*shape):
-    """The clouds as rows of another shape, with a mean and a deviation."""
-
-    def split(seed):
-        found = blobs(seed)
-        row = np.linspace(0.5, 1.5, math.prod(shape), dtype=np.float32).reshape(shape)
-        rows = [
-            part[:, :1].reshape(-1, *(1,) * len(shape)) * row if part.ndim == 2 else part
-            for part in found[:6]
-        ]
-        return data.Split(*rows, mean=row, stddev=2 * row)
-
-    return split
-
-
-def words(seed):
-    """Texts of five words, one of which determines the label; ids 0 and 1 are no words."""
-    rng = np.random.default_rng(seed)
-
-    def rows(count):
-        y = rng.integers(0, 2, count)
-        x = rng.integers(4, 7, (count, 5))
-        x[:, 1] = 2 + y
-        x[:, 3:] = 0
-        return x.astype(np.int32), y.astype(np.int32)
-
-    return data.Split(*rows(50), *rows(30), *rows(40))
-
-
-# Data for every kind of row, with the size of its vocabulary.
-KINDS = {
-    "table": (blobs, 0),
-    "series": (shaped(4, 2), 0),
-    "image": (shaped(4, 5, 2), 0),
-    "text": (words, 7),
-}
-
-
-def make_arm(name, gain, interval, *, recipe=None, strengths=(), seed=0):
-    rng = np.random.default_rng(seed)
-    accuracy = 0.9 + gain + rng.normal(0, 0.01, (3, SEEDS))
-    loss = rng.lognormal(-1, 0.1, (2, EPOCHS, SEEDS)).astype(np.float32)
-    grid = 0.9 + rng.normal(0, 0.01, (2, len(strengths), SEEDS))
-    return Arm(
+    score = 0.9 + gain + rng.normal(0, 0.01, (3, seeds))
+    loss = rng.lognormal(-1, 0.1, (2, EPOCHS, seeds)).astype(np.float32)
+    grid = 0.9 + rng.normal(0, 0.01, (2, len(strengths), seeds))
+    return ArmResult(
         name=name,
-        recipe=recipe or Recipe(),
+        recipe=Recipe() if recipe is None else recipe,
         strength=strengths[0] if strengths else None,
-        train=np.minimum(accuracy[0] + 0.1, 1),
-        validation=accuracy[1],
-        test=accuracy[2],
+        train=np.minimum(score[0] + 0.1, 1),
+        validation=score[1],
+        test=score[2],
         train_loss=loss[0],
         validation_loss=loss[1],
         strengths=strengths,
         grid_validation=grid[0],
         grid_test=grid[1],
         difference=Interval(*interval),
+        others={"balanced_accuracy": score[2].mean() - 0.002, "macro_f1": score[2].mean() - 0.004},
     )
 
 
-def make_study(data="digits", command="jaxreg study --seeds 4", name="l1", **changes):
+ABLATION = (
+    Ablation("l1", 0.03, Interval(-0.01, -0.02, -0.001)),
+    Ablation("dropout", 0.25, Interval(0.001, -0.01, 0.012)),
+    Ablation("batch_norm", None, Interval(0.01, 0.002, 0.02)),
+)
+
+
+def make_study(data="digits", command="jaxreg study --seeds 4", name="l1", seeds=SEEDS, **changes):
+    """A study with a better, an unclear and a worse arm, and a combination that was chosen."""
     arms = (
-        make_arm("baseline", 0, (0, 0, 0)),
-        make_arm(name, 0.01, (0.01, 0.004, 0.016), recipe=Recipe(l1=0.1), strengths=(0.1, 1.0),
-                 seed=1),
-        make_arm("max_norm", 0.0, (0.001, -0.01, 0.012), recipe=Recipe(max_norm=2.0),
-                 strengths=(2.0, math.inf), seed=2),
-        make_arm("batch_norm", -0.02, (-0.02, -0.03, -0.01), recipe=Recipe(batch_norm=True),
-                 seed=3),
-        make_arm("combined", 0.02, (0.02, 0.01, 0.03), recipe=ALL_ON, seed=4),
+        make_arm("baseline", 0, (0, 0, 0), seeds=seeds),
+        make_arm(name, 0.01, (0.01, 0.004, 0.016), recipe=Recipe({"l1": 0.1}), strengths=(0.1, 1.0),
+                 seed=1, seeds=seeds),
+        make_arm("max_norm", 0.0, (0.001, -0.01, 0.012), recipe=Recipe({"max_norm": 2.0}),
+                 strengths=(2.0, math.inf), seed=2, seeds=seeds),
+        make_arm("batch_norm", -0.02, (-0.02, -0.03, -0.01), recipe=Recipe({"batch_norm": True}),
+                 seed=3, seeds=seeds),
+        make_arm("combined", 0.02, (0.02, 0.01, 0.03), recipe=ALL_ON, seed=4, seeds=seeds),
     )  # fmt: skip
-    environment = {"python": "3.11", "jaxreg": "1.0", "device": "1 x cpu"}
     fields = {
-        "chosen": "combined", "notes": ("A remark on the way.",), "seeds": SEEDS, "epochs": EPOCHS,
+        "arms": arms,
+        "chosen": "combined",
+        "notes": ("A remark on the way.",),
+        "ablation": ABLATION,
+        "objective": CLASSIFICATION,
+        "data": data,
         "sizes": (300, 300, 1197),
-    } | changes  # fmt: skip
-    return Study(data=data, arms=arms, command=command, environment=environment, **fields)
+        "command": command,
+        "environment": {"python": "3.11", "jaxreg": "1.0", "device": "1 x cpu"},
+    }
+    return Study(**(fields | changes))
 
 
-def with_recipe(recipe, data="digits"):
-    study = make_study(data)
-    chosen = dataclasses.replace(study.arms[-1], recipe=recipe)
-    return dataclasses.replace(study, arms=(*study.arms[:-1], chosen))
+def with_metric(study, name):
+    """The study as a regression whose scores are of another metric; smaller may be better."""
+    objective = REGRESSION.with_metric(name)
+    others = {metric.name: 0.5 for metric in objective.metrics[1:]}
+    arms = tuple(dataclasses.replace(arm, others=others) for arm in study.arms)
+    return dataclasses.replace(study, objective=objective, arms=arms)
+
+
+def with_arms(study, *arms, **changes):
+    """The study with other arms, of which the last one was chosen."""
+    return dataclasses.replace(study, arms=arms, **{"chosen": arms[-1].name} | changes)
 
 
 def printed(study, **options):
     console = Console(file=io.StringIO(), **options)
-    report.print_table(study, console)
+    print_table(summarize(study), console)
     return console.file.getvalue()
 
 
 def table_rows(text):
+    """The lines of the printed table by their first word."""
     table, *_ = text.split("\n\n")
     return {line.split()[0]: line for line in table.splitlines()}
 
@@ -159,24 +138,12 @@ class Page(HTMLParser):
         return [(attributes, inside) for tag, attributes, inside in self.tags if tag in names]
 
 
-def with_curves(**curves):
-    """A study whose first arms have the given curves, the same for every seed."""
-    study = make_study()
-    arms = list(study.arms)
-    for index, (train, validation) in enumerate(curves.values()):
-        losses = {"train_loss": train, "validation_loss": validation}
-        columns = {
-            key: np.repeat(np.array(loss, np.float32)[:, None], SEEDS, axis=1)
-            for key, loss in losses.items()
-        }
-        arms[index] = dataclasses.replace(arms[index], **columns)
-    return dataclasses.replace(study, arms=tuple(arms))
-
-
-def circles_as_published(*, strength=0.01, **changes):
-    task = TASKS["circles"]
-    fields = {"epochs": task.epochs, "sizes": (task.train_size, 1000, 1000)} | changes
+def circles_as_published(*, strength=0.01, epochs=None, **changes):
+    """A study of the circles with the published settings, unless they are changed."""
+    data_set = DATA_SETS["circles"]
+    fields = {"sizes": (data_set.train_size, 1000, 1000)} | changes
     study = make_study("circles", **fields)
-    arms = list(study.arms)
+    loss = np.ones((data_set.epochs if epochs is None else epochs, SEEDS), np.float32)
+    arms = [dataclasses.replace(arm, train_loss=loss, validation_loss=loss) for arm in study.arms]
     arms[1] = dataclasses.replace(arms[1], strength=strength)
     return dataclasses.replace(study, arms=tuple(arms))

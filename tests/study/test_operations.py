@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 
 from jaxreg import augment
-from jaxreg.study import Policy, Recipe, apply_policy, inputs, operations
+from jaxreg.study import Policy, Recipe, apply_policy, operations
+from jaxreg.study.arms import ARMS
+from jaxreg.study.arms.row import BatchChange
+from jaxreg.study.batch import Batch, change
 from jaxreg.study.operations import OPERATIONS, check_suited
 from tests.helpers import few
 
@@ -75,22 +78,22 @@ def test_magnitudes_are_shares(name, function, want, monkeypatch):
         return image + 6
 
     monkeypatch.setattr(augment, function, record)
-    batch = inputs.Batch(ROWS["image"], np.arange(100), np.float32(5), np.float32(2), 1)
-    moved, labels = OPERATIONS[name].change(KEY, batch, 0.1)
+    batch = Batch(ROWS["image"], np.arange(100), np.float32(5), np.float32(2), 1)
+    moved = change(OPERATIONS[name].acts, KEY, batch, 0.1)
     assert given.pop("image").tolist() == (ROWS["image"] * np.float32(2) + np.float32(5)).tolist()
     assert given == pytest.approx(want)
-    np.testing.assert_allclose(moved, ROWS["image"] + 3, rtol=1e-5)
-    np.testing.assert_array_equal(labels, batch.labels)
+    np.testing.assert_allclose(moved.x, ROWS["image"] + 3, rtol=1e-5)
+    np.testing.assert_array_equal(moved.labels, batch.labels)
 
 
 def test_a_policy_hands_the_scale_and_the_magnitude_on(monkeypatch):
     given = []
 
-    def change(key, batch, size):
-        given.append((batch.mean, batch.stddev, size, jax.random.key_data(key)))
-        return batch.x + size, batch.labels
+    def function(key, x, strength, mean, stddev):
+        given.append((mean, stddev, strength, jax.random.key_data(key)))
+        return x + strength
 
-    fake = operations.Operation(change, ("table",), 0.1, 1.0)
+    fake = operations.Operation(BatchChange(function), ("table",), 0.1, 1.0)
     monkeypatch.setattr(operations, "OPERATIONS", {"first": fake, "second": fake})
 
     @jax.jit
@@ -119,21 +122,23 @@ def test_operations_are_for_these_rows_and_magnitudes():
         "jitter": (("table", "series", "image"), 0.05, 1.0),
         "token_dropout": (("text",), 0.05, 0.5),
     }
-    measured = {name for name, each in OPERATIONS.items() if each.measured}
+    measured = {name for name, each in OPERATIONS.items() if each.is_measured}
     assert measured == set(OPERATIONS) - {"cutout", "jitter", "token_dropout"}
     for name in ("cutout", "magnitude_warp", "time_warp", "jitter", "token_dropout"):
-        assert OPERATIONS[name].change is inputs.INPUTS[name].change
+        assert OPERATIONS[name].acts is ARMS[name].acts
 
 
-def test_recipes_must_suit_the_rows():
+def test_recipes_must_suit_the_rows_and_the_task():
     policy = Policy(("rotate", "cutout"), (0.1, 0.25), (0.5, 1.0))
-    recipe = Recipe(l2=0.5, policy=policy)
+    recipe = Recipe({"l2": 0.5, "policy": policy})
     with pytest.raises(ValueError, match=r"here a table .* but rotate is for image .*; cutout is"):
-        check_suited([recipe], ROWS["table"])
+        check_suited([recipe], ROWS["table"], "classification")
     with pytest.raises(ValueError, match=r"a series of shape \(9, 2\), but cutmix is for image"):
-        check_suited([Recipe(), Recipe(cutmix=0.5)], ROWS["series"])
-    check_suited([recipe, Recipe(jitter=0.1)], ROWS["image"])
-    check_suited([Recipe(jitter=0.1), Recipe(l1=1.0)], ROWS["table"])
+        check_suited([Recipe(), Recipe({"cutmix": 0.5})], ROWS["series"], "classification")
+    with pytest.raises(ValueError, match="suit the task, here regression; leave out r_drop"):
+        check_suited([Recipe({"r_drop": 0.5, "l1": 0.1})], ROWS["table"], "regression")
+    check_suited([recipe, Recipe({"jitter": 0.1})], ROWS["image"], "regression")
+    check_suited([Recipe({"jitter": 0.1}), Recipe({"r_drop": 1})], ROWS["table"], "classification")
 
 
 def test_unknown_operations_are_named():

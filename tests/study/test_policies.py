@@ -6,54 +6,65 @@ from functools import partial
 import numpy as np
 import pytest
 
-from jaxreg.study import Recipe, Runs, models, run, search_policy
+from jaxreg.study import REGRESSION, Recipe, Runs, run, search_policy
 from jaxreg.study.operations import OPERATIONS
-from tests.study.helpers import KINDS
+from tests.study.rows import KINDS
 
 SEEDS = 3
+NAMES = ("rotate", "cutout")
 
 
-def made_up(accuracy):
-    """A trainer with the accuracies that functions of the policy say."""
+def made_up(scores):
+    """A trainer with the validation and test scores that functions of the policy say."""
     trained = []
 
-    def train(wanted):
-        trained.extend(wanted)
-        rows = [[function(recipe.policy) for recipe in wanted] for function in accuracy]
+    def train(recipes):
+        trained.extend(recipes)
+        rows = [[function(recipe.policy) for recipe in recipes] for function in scores]
         validation = np.array(rows[0])[:, None] + np.zeros(SEEDS)
         test = np.array(rows[1])[:, None] + np.zeros(SEEDS)
-        curve = np.zeros((len(wanted), 2, SEEDS))
-        return Runs(validation, validation, test, -validation, curve, curve)
+        curve = np.zeros((len(recipes), 2, SEEDS))
+        return Runs(validation, validation, test, -validation, curve, curve, {})
 
     return train, trained
 
 
+def near(policy):
+    return 0.5 if policy is None else 0.9 - abs(policy.probabilities[1] - 0.3)
+
+
+def linear(policy):
+    return 0.6 if policy is None else 0.6 + policy.probabilities[1] / 10
+
+
 def test_the_search_chooses_on_validation_and_reports_on_test():
-    def validation(policy):
-        return 0.5 if policy is None else 0.9 - abs(policy.probabilities[1] - 0.3)
-
-    def test(policy):
-        return 0.6 if policy is None else 0.6 + policy.probabilities[1] / 10
-
-    train, trained = made_up((validation, test))
-    names = ("rotate", "cutout")
-    found = search_policy(train, names, trials=40)
+    train, trained = made_up((near, linear))
+    found = search_policy(train, NAMES, trials=40)
     assert trained[0] == Recipe()
     assert len(trained) == 41
     shares = [recipe.policy.probabilities[1] for recipe in trained[1:]]
     best = min(shares, key=lambda share: abs(share - 0.3))
     policy = found.arms[1].recipe.policy
     assert policy.probabilities[1] == best
-    assert policy.names == names
+    assert policy.names == NAMES
     np.testing.assert_allclose(found.arms[1].difference.mean, best / 10, atol=1e-6)
     assert [arm.name for arm in found.arms] == ["baseline", "policy"]
     for number in (*policy.magnitudes, *policy.probabilities):
         assert number == float(f"{number:.4g}")
     assert found.chosen == "policy"
-    assert found.notes == ("policy: the best of 40 on validation.",)
-    again, _ = made_up((validation, test))
-    assert search_policy(again, names, trials=40).arms[1].recipe == found.arms[1].recipe
-    assert search_policy(again, names, trials=40, seed=1).arms[1].recipe != found.arms[1].recipe
+    assert found.notes[-1] == "policy: the best of 40 on validation."
+    again, _ = made_up((near, linear))
+    assert search_policy(again, NAMES, trials=40).arms[1].recipe == found.arms[1].recipe
+    assert search_policy(again, NAMES, trials=40, seed=1).arms[1].recipe != found.arms[1].recipe
+
+
+def test_a_smaller_error_is_better():
+    train, trained = made_up((linear, linear))
+    objective = REGRESSION.with_metric("rmse")
+    found = search_policy(train, NAMES, trials=9, objective=objective)
+    least = min(recipe.policy.probabilities[1] for recipe in trained[1:])
+    assert found.arms[1].recipe.policy.probabilities[1] == least
+    assert found.objective is objective
 
 
 def test_policies_are_drawn_from_the_ranges_of_their_operations():
@@ -72,14 +83,14 @@ def test_policies_are_drawn_from_the_ranges_of_their_operations():
 
 
 def test_wrong_searches_say_what_is_wrong():
-    train, _ = made_up((lambda policy: 0.5, lambda policy: 0.5))
+    train, _ = made_up((near, near))
     with pytest.raises(ValueError, match="`trials` must be at least 1, got 0"):
         search_policy(train, ["jitter"], trials=0)
     with pytest.raises(ValueError, match=r"`operations` must be some of rotate, .*, got warp"):
         search_policy(train, ["jitter", "warp"], trials=1)
     with pytest.raises(ValueError, match=r"`operations` must be some of rotate, .*, got none"):
         search_policy(train, [], trials=1)
-    text, _ = KINDS["text"]
-    train = partial(run, models.mlp((4,), 2, vocabulary=7), text, seeds=2, epochs=1, batch_size=20)
+    text, make_model = KINDS["text"]
+    train = partial(run, make_model, text, seeds=2, epochs=1, batch_size=20)
     with pytest.raises(ValueError, match=r"here a text .* jitter is for table"):
         search_policy(train, ["jitter"], trials=1)

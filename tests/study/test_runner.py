@@ -1,29 +1,43 @@
 """Training, against Adam in NumPy, at sizes that train in a blink."""
 
 from functools import partial
-from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
+from flax import nnx
+from sklearn import metrics
 
-from jaxreg import targets
-from jaxreg.study import Policy, Recipe, Runs, inputs, models, run, runner
-from tests.study.helpers import blobs
+import jaxreg.nnx
+from jaxreg.study import (
+    REGRESSION,
+    Recipe,
+    Runs,
+    Split,
+    compare,
+    from_nnx,
+    grid,
+    loop,
+    mlp,
+    run,
+    runner,
+)
+from tests.study.rows import blobs, numbers
 
 SEEDS, EPOCHS, BATCH, RATE = 3, 12, 20, 0.1
-MODEL = models.mlp((8,), 2)
-TRAIN = partial(run, MODEL, blobs, seeds=SEEDS, epochs=EPOCHS, batch_size=BATCH, learning_rate=RATE)
-PLAN = runner._Plan(MODEL, EPOCHS, BATCH, RATE, tuple(jax.local_devices()), 1)
+MODEL = mlp((8,), 2)
+OPTIONS = {"epochs": EPOCHS, "batch_size": BATCH, "learning_rate": RATE}
+TRAIN = partial(run, MODEL, blobs, seeds=SEEDS, **OPTIONS)
 # All of one structure, so that one program trains them.
 GRID = {
     "off": Recipe(),
-    "patience": Recipe(patience=1),
-    "l1": Recipe(l1=3.0),
-    "l2": Recipe(l2=9.0),
-    "max_norm": Recipe(max_norm=0.1),
-    "label_smoothing": Recipe(label_smoothing=0.5),
+    "stopping": Recipe({"early_stopping": 1}),
+    "l1": Recipe({"l1": 3.0}),
+    "l2": Recipe({"l2": 9.0}),
+    "max_norm": Recipe({"max_norm": 0.1}),
+    "label_smoothing": Recipe({"label_smoothing": 0.5}),
 }
 
 
@@ -31,7 +45,7 @@ GRID = {
 def runs():
     """Every run of the grid by its name."""
     found = TRAIN(list(GRID.values()))
-    return {name: Runs(*(array[row] for array in found)) for row, name in enumerate(GRID)}
+    return {n: jax.tree.map(lambda a, row=row: a[row], found) for row, n in enumerate(GRID)}
 
 
 # The same network in NumPy.
@@ -75,54 +89,59 @@ def gradients(params, x, y):
 
 
 def by_numpy(seed):
-    """Mean training loss and parameters of every epoch."""
+    """Parameters after every epoch."""
     given, batches = starts(seed)
     split = blobs(seed)
     params = {(a, b): np.float64(w) for a, leaves in given.items() for b, w in leaves.items()}
-    first = {name: 0 for name in params}
-    second = {name: 0 for name in params}
-    losses = []
+    first = dict.fromkeys(params, 0)
+    second = dict.fromkeys(params, 0)
     path = []
     count = 0
     for epoch in np.asarray(batches):
-        values = []
         for rows in epoch:
             count += 1
             x = np.float64(split.train_x[rows])
-            y = split.train_y[rows]
-            values.append(loss_and_accuracy(params, x, y)[0])
-            for name, g in gradients(params, x, y).items():
+            for name, g in gradients(params, x, split.train_y[rows]).items():
                 first[name] = 0.9 * first[name] + 0.1 * g
                 second[name] = 0.999 * second[name] + 0.001 * g**2
                 size = np.sqrt(second[name] / (1 - 0.999**count)) + 1e-8
                 step = first[name] / (1 - 0.9**count) / size
                 params = {**params, name: params[name] - RATE * step}
-        losses.append(np.mean(values))
         path.append(params)
-    return losses, path
+    return path
 
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_a_recipe_that_is_off_is_plain_adam(seed, runs):
+    """The training loss is of the rows that were trained on, as many as there are for validation,
+    and after the epoch, so that it compares with the one of validation."""
     found = runs["off"]
-    losses, path = by_numpy(seed)
+    path = by_numpy(seed)
     split = blobs(seed)
-    np.testing.assert_allclose(found.train_loss[:, seed], losses, rtol=2e-3)
-    validation = [
-        loss_and_accuracy(params, split.validation_x, split.validation_y)[0] for params in path
-    ]
-    np.testing.assert_allclose(found.validation_loss[:, seed], validation, rtol=2e-3)
-    np.testing.assert_allclose(found.loss[seed], validation[-1], rtol=2e-3)
+    rows = {
+        "train_loss": (split.train_x[:30], split.train_y[:30]),
+        "validation_loss": (split.validation_x, split.validation_y),
+    }
+    for name, own in rows.items():
+        want = [loss_and_accuracy(params, *own)[0] for params in path]
+        np.testing.assert_allclose(getattr(found, name)[:, seed], want, rtol=2e-3, err_msg=name)
+    np.testing.assert_allclose(found.loss[seed], want[-1], rtol=2e-3)
     for part in ("train", "validation", "test"):
-        rows = getattr(split, f"{part}_x"), getattr(split, f"{part}_y")
-        _, accuracy = loss_and_accuracy(path[-1], *rows)
+        own = getattr(split, f"{part}_x"), getattr(split, f"{part}_y")
+        _, accuracy = loss_and_accuracy(path[-1], *own)
         np.testing.assert_allclose(getattr(found, part)[seed], accuracy, atol=1e-6)
+    guess = forward(path[-1], split.test_x)[1].argmax(axis=1)
+    want = {
+        "balanced_accuracy": metrics.balanced_accuracy_score(split.test_y, guess),
+        "macro_f1": metrics.f1_score(split.test_y, guess, average="macro"),
+    }
+    assert {name: array[seed] for name, array in found.others.items()} == pytest.approx(want)
 
 
 def test_a_stopped_run_goes_back_to_its_best_epoch(runs):
     """With a patience of 1 a run stops at the first rise and goes back by one epoch."""
     full = runs["off"]
-    stopped = runs["patience"]
+    stopped = runs["stopping"]
     best = [int(np.flatnonzero(np.diff(losses) >= 0)[0]) for losses in full.validation_loss.T]
     assert max(best) < EPOCHS - 2
     for seed, epoch in enumerate(best):
@@ -133,8 +152,7 @@ def test_a_stopped_run_goes_back_to_its_best_epoch(runs):
             np.testing.assert_array_equal(after[epoch + 2 :], before[epoch + 1])
         np.testing.assert_allclose(stopped.loss[seed], full.validation_loss[epoch, seed], rtol=1e-6)
     split = blobs(1)
-    params = by_numpy(1)[1][best[1]]
-    _, accuracy = loss_and_accuracy(params, split.test_x, split.test_y)
+    _, accuracy = loss_and_accuracy(by_numpy(1)[best[1]], split.test_x, split.test_y)
     np.testing.assert_allclose(stopped.test[1], accuracy, atol=1e-6)
 
 
@@ -147,52 +165,71 @@ def test_results_have_the_shapes_they_promise(runs):
     for found in runs.values():
         for name in ("train", "validation", "test", "loss"):
             assert getattr(found, name).shape == (SEEDS,)
+        assert found.test_rows.shape == (40, SEEDS)
+        np.testing.assert_allclose(found.test_rows.mean(axis=0), found.test, atol=1e-6)
         assert found.train_loss.shape == found.validation_loss.shape == (EPOCHS, SEEDS)
-        assert all(np.isfinite(array).all() for array in found)
+        assert all(np.isfinite(array).all() for array in jax.tree.leaves(found))
 
 
 def test_a_run_among_others_is_the_run_alone(runs):
     seen = []
-    names = ["l2", "off", "patience"]
-    found = TRAIN(
+    names = ["l2", "off", "stopping"]
+    trainer = runner.Trainer(MODEL, blobs, seeds=SEEDS, **OPTIONS)
+    found = trainer(
         [GRID[name] for name in names],
-        progress=lambda block, accuracies: seen.append((list(block), accuracies)),
+        progress=lambda indices, scores: seen.append((list(indices), scores)),
     )
     for row, name in enumerate(names):
-        for one, other in zip(found, runs[name], strict=True):
+        for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(runs[name]), strict=True):
             np.testing.assert_array_equal(one[row], other, err_msg=name)
-    assert [block for block, _ in seen] == [[0], [1], [2]]
-    for row, (_, accuracies) in enumerate(seen):
-        np.testing.assert_array_equal(accuracies[0], found.validation[row])
+    assert [indices for indices, _ in seen] == [[0], [1], [2]]
+    for row, (_, scores) in enumerate(seen):
+        np.testing.assert_array_equal(scores[0], found.validation[row])
 
 
-# Blocks of runs.
+def test_the_variables_of_a_run_have_its_scores(runs):
+    """Here of one that stopped, so they are of its best epoch."""
+    variables = runner.fit(MODEL, blobs, GRID["stopping"], seed=1, **OPTIONS)
+    params = {
+        (a, b): np.float64(w)
+        for a, leaves in variables["params"].items()
+        for b, w in leaves.items()
+    }
+    split = blobs(1)
+    loss, accuracy = loss_and_accuracy(params, split.validation_x, split.validation_y)
+    np.testing.assert_allclose(loss, runs["stopping"].loss[1], rtol=1e-4)
+    np.testing.assert_allclose(accuracy, runs["stopping"].validation[1], atol=1e-6)
+    _, accuracy = loss_and_accuracy(params, split.test_x, split.test_y)
+    np.testing.assert_allclose(accuracy, runs["stopping"].test[1], atol=1e-6)
 
 
-def test_recipes_of_one_structure_are_trained_in_blocks():
-    grid = [Recipe(), Recipe(dropout=0.1), Recipe(l2=1.0), Recipe(dropout=0.5), Recipe(l1=0.1)]
-    found = list(runner._blocks(grid, 2))
-    assert found == [((), [0, 2]), ((), [4]), (("dropout",), [1, 3])]
+def test_a_regression_is_trained_and_scored():
+    """With labels that are mixed, and half a decay, which the plain loss does not show."""
+    make_model = mlp((8,), 1)
+    recipe = Recipe({"mixup": 0.2, "l2": 0.1})
+    runs = run(make_model, numbers, [recipe], seeds=2, **OPTIONS)
+    params = runner.fit(make_model, numbers, recipe, seed=1, **OPTIONS)["params"]
+    split = numbers(1)
+    x = np.float64(split.test_x)
+    hidden = np.maximum(x @ params["Dense_0"]["kernel"] + params["Dense_0"]["bias"], 0)
+    outputs = (hidden @ params["Dense_1"]["kernel"] + params["Dense_1"]["bias"])[:, 0]
+    want = {
+        "rmse": metrics.mean_squared_error(split.test_y, outputs) ** 0.5,
+        "mae": metrics.mean_absolute_error(split.test_y, outputs),
+    }
+    np.testing.assert_allclose(runs.test[0, 1], metrics.r2_score(split.test_y, outputs), rtol=1e-4)
+    found = {name: array[0, 1] for name, array in runs.others.items()}
+    assert found == pytest.approx(want, rel=1e-4)
+    assert runs.test[0].min() > 0.7
+    assert (runs.loss[0] < runs.train_loss[0, 0]).all()
 
 
-def test_a_block_is_filled_up_and_its_results_are_taken_apart(monkeypatch):
-    """Two recipes of a block of three, with two seeds, on eight devices."""
-    given = []
+# Groups of runs.
 
-    def train(plan, recipes, seeds, splits):
-        given.append((recipes, seeds))
-        value = 10 * recipes.l2 + seeds
-        return Runs(*[value] * 4, *[value[:, None] + np.arange(5) / 10] * 2)
 
-    monkeypatch.setattr(runner, "_train_runs", train)
-    found = runner._train_block(PLAN, [Recipe(l2=1.0), Recipe(l2=2.0)], None, 2, 3)
-    recipes, seeds = given[0]
-    np.testing.assert_array_equal(recipes.l2, [1, 1, 2, 2, 2, 2, 2, 2])
-    np.testing.assert_array_equal(seeds, [0, 1, 0, 1, 0, 1, 1, 1])
-    assert recipes.l2.dtype == np.float32
-    np.testing.assert_array_equal(found.test[:2], [[10, 11], [20, 21]])
-    assert found.train_loss.shape == (3, 5, 2)
-    np.testing.assert_allclose(found.validation_loss[1, :, 1], 21 + np.arange(5) / 10)
+def test_recipes_of_one_structure_are_grouped():
+    recipes = [{}, {"dropout": 0.1}, {"l2": 1.0}, {"dropout": 0.5}, {"l1": 0.1}]
+    assert list(runner._groups([Recipe(each) for each in recipes])) == [[0, 2, 4], [1, 3]]
 
 
 def test_one_trace_per_structure_with_tracers_for_what_is_on():
@@ -202,114 +239,56 @@ def test_one_trace_per_structure_with_tracers_for_what_is_on():
         made.append(recipe)
         return MODEL(recipe)
 
-    recipe = Recipe(dropout=0.1, l2=0.1, distance=0.1)
-    plan = PLAN._replace(make_model=counting, structure=recipe.structure)
-    split = blobs(0)
+    recipe = Recipe({"dropout": 0.1, "l2": 0.1, "distance": 0.1}).with_cheap()
+    plan = loop.Plan(counting, runner.objective_for(blobs(0).train_y), EPOCHS, BATCH, RATE,
+                     tuple(jax.local_devices()), 1, 2)  # fmt: skip
     numbers = jax.tree.map(np.float32, recipe)
-    out = jax.eval_shape(partial(runner._train, plan), numbers, split, jax.random.key(0))
-    assert out.train_loss.shape == (EPOCHS,)
+    shapes = jax.eval_shape(partial(loop._train, plan), numbers, blobs(0), jax.random.key(0))
+    assert shapes.train_loss.shape == (EPOCHS,)
     assert len(made) == 1
-    # A rate that is off is a number, so that the model can leave the layer out.
     assert isinstance(made[0].dropout, jax.core.Tracer)
     assert isinstance(made[0].l2, jax.core.Tracer)
-    assert isinstance(made[0].l0, float)
+    # A layer that is off is not in the recipe, so that the model can leave it out.
+    assert "l0" not in made[0]
 
 
-# The loss.
-
-W = np.sin(np.arange(6.0, dtype=np.float32)).reshape(3, 2)
-SOWN = {"a": jnp.float32(0.25), "b": (jnp.float32(0.5),)}
+# Models of the user.
 
 
-def some_model():
-    """Logits with noise of their own, penalties that are sown, and statistics."""
+class NnxNetwork(nnx.Module):
+    def __init__(self, recipe, rngs):
+        self.inner = nnx.Linear(3, 8, rngs=rngs)
+        self.dropout = jaxreg.nnx.Dropout(recipe.dropout, rngs=rngs)
+        self.outer = nnx.Linear(8, 2, rngs=rngs)
 
-    def train(variables, x, key):
-        logits = x @ variables["params"] * (1 + jax.random.uniform(key))
-        return logits, {**variables, "losses": SOWN, "batch_stats": 7}
-
-    return models.Model(None, train, lambda variables, x: x @ variables["params"])
-
-
-def test_the_loss_is_the_sum_of_its_parts(monkeypatch):
-    """Cross entropy after the changes of the batch, terms, what was sown, and flooding."""
-    keys = {}
-
-    def policy(key, policy, x, *, mean, stddev):
-        keys["policy"] = key
-        return x * policy.magnitudes[0] + mean / stddev
-
-    def change_batch(key, recipe, names, batch):
-        keys["inputs"] = key
-        return batch._replace(x=batch.x + recipe.jitter)
-
-    monkeypatch.setattr(runner, "apply_policy", policy)
-    monkeypatch.setattr(runner.inputs, "change_batch", change_batch)
-    recipe = Recipe(
-        label_smoothing=0.1, r_drop=0.3, distance=0.2, jitter=0.5,
-        policy=Policy(("jitter",), (2.0,), (1.0,)),
-    )  # fmt: skip
-    split = blobs(0)
-    x, y = split.train_x[:6], split.train_y[:6]
-    key = jax.random.wrap_key_data(np.array([0, 5], np.uint32))
-
-    @jax.jit
-    def compute(w, x):
-        batch = inputs.Batch(x, y, np.float32(1.5), np.float32(2), 2)
-        variables = {"params": w}
-        values = []
-        for given in (recipe, Recipe(flood=2.0)):
-            plan = PLAN._replace(structure=given.structure)
-            value, updated = runner._loss(plan, some_model(), given, variables, batch, w / 2, key)
-            assert set(updated) == {"params", "batch_stats"}
-            values.append(value)
-        again_key = jax.random.split(jax.random.fold_in(key, 1))[1]
-        draws = jax.random.uniform(key), jax.random.uniform(again_key)
-        own = jax.random.key_data(jnp.stack([keys["policy"], keys["inputs"]]))
-        return values, draws, own, jax.random.key_data(key)
-
-    (value, flooded), (first, second), own, words = compute(W, x)
-
-    def probabilities(logits):
-        p = np.exp(logits)
-        return p / p.sum(axis=1, keepdims=True)
-
-    rows = np.float64(x) * 2 + 0.75 + 0.5
-    p = probabilities(rows @ W * (1 + float(first)))
-    q = probabilities(rows @ W * (1 + float(second)))
-    smooth = 0.9 * np.eye(2)[y] + 0.05
-    want = -(smooth * np.log(p)).sum(axis=1).mean() + 0.75
-    want += 0.3 * 0.5 * ((p - q) * np.log(p / q)).sum(axis=1).mean()
-    want += 0.2 * 0.5 * (np.float64(W) ** 2 / 4).sum()
-    np.testing.assert_allclose(value, want, rtol=1e-5)
-    p = probabilities((np.float64(x) + 0) @ W * (1 + float(first)))
-    plain = -np.log(p[np.arange(6), y]).mean() + 0.75
-    assert plain < 2
-    np.testing.assert_allclose(flooded, 4 - plain, rtol=1e-5)
-    assert len({tuple(row) for row in [*np.asarray(own), np.asarray(words)]}) == 3
+    def __call__(self, x):
+        return self.outer(self.dropout(nnx.relu(self.inner(x))))
 
 
-def test_mixed_labels_are_trained_as_the_two_parts_of_them():
-    logits = np.sin(np.arange(12.0, dtype=np.float32)).reshape(4, 3)
-    a = np.array([0, 1, 2, 1])
-    b = np.array([2, 1, 0, 0])
-    lam = np.float32([1.0, 0.3, 0.5, 0.8])
-    rows = lam[:, None] * np.eye(3, dtype=np.float32)[a]
-    rows += (1 - lam[:, None]) * np.eye(3, dtype=np.float32)[b]
+def test_an_nnx_model_over_a_grid_of_dropout_in_one_process():
+    train = partial(run, from_nnx(NnxNetwork), blobs, seeds=2, epochs=3, batch_size=25)
+    study = compare(train, [grid("baseline"), grid("dropout", strengths=[0.2, 0.8])])
+    assert [arm.name for arm in study.arms] == ["baseline", "dropout"]
+    alone = run(from_nnx(NnxNetwork), blobs, [Recipe()], seeds=2, epochs=3, batch_size=25)
+    np.testing.assert_array_equal(study.arms[0].test, alone.test[0])
+    np.testing.assert_array_equal(study.arms[0].train_loss, alone.train_loss[0])
+    curves = train([Recipe({"dropout": rate}) for rate in (0.2, 0.8)]).train_loss
+    assert (curves[0] != curves[1]).all()
+    assert (curves[0] != alone.train_loss[0]).all()
 
-    @jax.jit
-    def both(logits, alpha):
-        plain = targets.smoothed_cross_entropy(logits, a, alpha=alpha)
-        found = runner._cross_entropy(logits, rows, alpha), runner._cross_entropy(logits, a, alpha)
-        return *found, plain
 
-    log_p = logits - np.log(np.exp(np.float64(logits)).sum(axis=1, keepdims=True))
-    for alpha in (0.0, 0.2):
-        mixed, hard, plain = both(logits, np.float32(alpha))
-        for labels, found in ((rows, mixed), (np.eye(3)[a], hard)):
-            smooth = (1 - alpha) * labels + alpha / 3
-            np.testing.assert_allclose(found, -(smooth * log_p).sum(axis=1).mean(), rtol=1e-5)
-        np.testing.assert_allclose(plain, hard, rtol=1e-6)
+class Plain(nn.Module):
+    @nn.compact
+    def __call__(self, x, *, train):
+        return nn.Dense(2)(x)
+
+
+class Wide(nn.Module):
+    """Returns an image of logits."""
+
+    @nn.compact
+    def __call__(self, x, *, train):
+        return nn.Dense(2)(x[:, None])
 
 
 # Wrong arguments.
@@ -321,30 +300,77 @@ def test_counts_below_one_raise(name):
         TRAIN([Recipe()], **{name: 0})
 
 
-def test_no_recipe_and_a_batch_too_large_raise():
-    with pytest.raises(ValueError, match="`recipes` must be at least 1, got 0"):
-        TRAIN([])
-    with pytest.raises(ValueError, match="`batch_size` must be at most the 50 training rows, got"):
-        TRAIN([Recipe()], batch_size=51)
+def three_classes(seed):
+    split = blobs(seed)
+    split.test_y[0] = 2
+    return split
 
 
-def test_a_recipe_for_other_rows_raises():
-    message = r"`recipes` must suit the rows, here a table of shape \(3,\), but cutout is for image"
+def of_another_size(seed):
+    split = blobs(seed)
+    return split if seed < 2 else split._replace(test_x=split.test_x[1:], test_y=split.test_y[1:])
+
+
+@pytest.mark.parametrize(
+    ("make_model", "data", "recipes", "options", "message"),
+    [
+        (MODEL, blobs, [], {}, "`recipes` must be at least 1, got 0"),
+        (MODEL, blobs, [{}], {"batch_size": 51},
+         "`batch_size` must be at most the 50 training rows, got 51"),
+        (MODEL, blobs, [{}, {"cutout": 0.5, "mixup": 1.0}], {},
+         r"`recipes` must suit the rows, here a table of shape \(3,\), but cutout is for image"),
+        (mlp((8,), 1), numbers, [{"label_smoothing": 0.1}], {},
+         "`recipes` must suit the task, here regression; leave out label_smoothing"),
+        (lambda recipe: Plain(), blobs, [{}, {"dropout": 0.5}], {},
+         "`recipes` must have arms that the model heeds, .* dropout"),
+        (MODEL, three_classes, [{}], {},
+         r"`make_model` must return logits \[batch, 3\] for the 3 classes of the labels, got"),
+        (lambda recipe: Wide(), blobs, [{}], {}, r"got outputs of shape \(2, 1, 2\) for a batch"),
+        (MODEL, numbers, [{}], {},
+         r"`make_model` must return a prediction for each of the targets 1 of a row, got outputs"),
+        (MODEL, of_another_size, [{}], {},
+         "`data` must give splits of the same sizes for all seeds, got"),
+    ],
+)  # fmt: skip
+def test_wrong_arguments_raise_before_training(make_model, data, recipes, options, message):
+    train = partial(run, make_model, data, seeds=SEEDS, **OPTIONS)
     with pytest.raises(ValueError, match=message):
-        TRAIN([Recipe(), Recipe(cutout=0.5, mixup=1.0)])
+        train([Recipe(each) for each in recipes], **options)
 
 
-def test_many_runs_advance_together_on_an_accelerator(monkeypatch):
-    plans = []
+def test_what_is_no_model_raises():
+    with pytest.raises(TypeError, match="`make_model` must return a Linen module or"):
+        run(lambda recipe: lambda x: x, blobs, [Recipe()], seeds=1, epochs=1)
 
-    def splits(plan, data, seeds):
-        plans.append(plan)
-        raise InterruptedError
 
-    monkeypatch.setattr(runner, "_splits", splits)
-    for platform, together in (("cpu", 1), ("gpu", 128), ("tpu", 128)):
-        device = SimpleNamespace(platform=platform)
-        monkeypatch.setattr(runner.jax, "local_devices", lambda device=device: [device])
-        with pytest.raises(InterruptedError):
-            TRAIN([Recipe()])
-        assert plans[-1].together == together
+@pytest.mark.parametrize(
+    ("recipe", "options", "message"),
+    [
+        ({}, {"epochs": 0}, "`epochs` must be at least 1, got 0"),
+        ({}, {"batch_size": 51}, "`batch_size` must be at most the 50 training rows"),
+        ({"cutout": 0.5}, {}, "`recipes` must suit the rows"),
+        ({"drop_path": 0.5}, {}, "`recipes` must have arms that the model heeds"),
+    ],
+)
+def test_fitting_checks_as_running_does(recipe, options, message):
+    with pytest.raises(ValueError, match=message):
+        runner.fit(MODEL, blobs, Recipe(recipe), seed=0, **{**OPTIONS, **options})
+
+
+def test_several_targets_are_predicted_together():
+    def data(seed):
+        split = numbers(seed)
+        labels = [np.stack([y, -y], axis=1) for y in (split[1], split[3], split[5])]
+        return Split(split[0], labels[0], split[2], labels[1], split[4], labels[2])
+
+    shapes = runner.count_outputs(mlp((8,), 2), runner.stack_splits(data, 2), REGRESSION)
+    assert shapes is None
+    with pytest.raises(ValueError, match=r"each of the targets \(2,\) of a row"):
+        runner.count_outputs(mlp((8,), 1), runner.stack_splits(data, 2), REGRESSION)
+
+
+def test_results_are_cut_by_recipes():
+    runs = Runs(*[np.arange(6).reshape(3, 2)] * 6, {"rmse": np.arange(3)})
+    found = runs.rows(1, 3)
+    np.testing.assert_array_equal(found.test, [[2, 3], [4, 5]])
+    np.testing.assert_array_equal(found.others["rmse"], [1, 2])

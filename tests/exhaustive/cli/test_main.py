@@ -8,10 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from jaxreg.study.techniques import DEFAULT_ARMS
+from jaxreg.study.arms import DEFAULT_ARMS
 
 ROOT = Path(__file__).parents[3]
-FILES = {"results.csv", "history.csv", "report.html", "recipe.py"}
+FILES = {"results.csv", "history.csv", "report.html", "recipe.py", "best"}
 
 
 def call(*arguments, cwd, **environment):

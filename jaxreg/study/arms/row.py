@@ -1,0 +1,235 @@
+"""The row of an arm, and the places of a training step where an arm acts.
+
+An arm acts by one plain function. The study calls it, and ``recipe.py`` prints its source, so the
+program that a study hands over trains exactly as the study did.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from jaxreg.study.data import KINDS
+
+NUMBERS = ("table", "series", "image")
+TASKS = ("classification", "regression")
+
+
+class Term(NamedTuple):
+    """Adds ``strength * function(...)`` to the loss.
+
+    Attributes:
+      function: Penalty of values of the training step, which it asks for by the names of its
+        arguments: ``params``, their ``start``, the rows ``x``, the ``logits`` or predictions, the
+        function ``predict`` in evaluation mode, the outputs of a second pass ``again``, a ``key``.
+    """
+
+    function: Callable[..., Any]
+
+
+class Criterion(NamedTuple):
+    """Replaces the plain cross entropy.
+
+    Attributes:
+      function: ``(logits, labels, strength) -> value``, the plain cross entropy at strength 0. The
+        labels are class ids, or distributions after mixing.
+    """
+
+    function: Callable[..., Any]
+
+
+class LossChange(NamedTuple):
+    """Changes the loss of a batch, after all terms were added.
+
+    Attributes:
+      function: ``(value, strength) -> value``.
+    """
+
+    function: Callable[..., Any]
+
+
+class GradientLink(NamedTuple):
+    """Links a transformation before Adam, which changes the gradients.
+
+    Attributes:
+      function: ``(strength) -> transformation``; without arguments if the arm has no strength.
+    """
+
+    function: Callable[..., Any]
+
+
+class UpdateLink(NamedTuple):
+    """Links a transformation after Adam, which changes the updates.
+
+    Attributes:
+      function: ``(strength, learning_rate) -> transformation``.
+    """
+
+    function: Callable[..., Any]
+
+
+class Wrapper(NamedTuple):
+    """Wraps the whole optimizer.
+
+    Attributes:
+      function: ``(inner, strength, learning_rate) -> transformation``.
+      path: Names and indices that lead from the wrapper's state to the state of ``inner``, or to
+        the average if ``averages``.
+      averages: Whether the wrapper keeps an average of the parameters, which is evaluated.
+      needs_gradients: Whether its update needs ``grad_fn``.
+    """
+
+    function: Callable[..., Any]
+    path: tuple[str | int, ...] = ()
+    averages: bool = False
+    needs_gradients: bool = False
+
+
+class BatchChange(NamedTuple):
+    """Changes a batch before the model sees it.
+
+    Attributes:
+      function: Function of a PRNG key ``key``, the rows ``x`` and the ``strength``, which may also
+        ask for ``labels``, ``mean``, ``stddev`` and ``num_classes`` by name. Returns the rows, or
+        the rows and the labels if it asks for labels.
+    """
+
+    function: Callable[..., Any]
+
+
+class Layer(NamedTuple):
+    """Adds a layer to a model.
+
+    Attributes:
+      function: ``(x, strength, *, train) -> x``, called inside a compact Linen module; it may leave
+        out ``strength`` or ``train``.
+      place: Name of the place in a built-in model, one of :data:`PLACES`.
+      draws: Whether it draws from the ``"dropout"`` stream in training.
+      sows: Whether it sows a penalty.
+    """
+
+    function: Callable[..., Any]
+    place: str
+    draws: bool = False
+    sows: bool = False
+
+
+class Stop(NamedTuple):
+    """Ends a run early, after ``strength`` epochs without a better validation loss."""
+
+
+Action = (
+    Criterion | Term | LossChange | GradientLink | UpdateLink | Wrapper | BatchChange | Layer | Stop
+)
+
+PLACES = {
+    "normalization": "before a nonlinearity",
+    "units": "after the nonlinearity of a hidden layer",
+    "maps": "after the nonlinearity of a convolution",
+    "branch": "on a residual branch",
+    "last": "before the last layer",
+}
+
+
+class Rule(NamedTuple):
+    """Range of a strength: in words, and as a test of a number."""
+
+    text: str
+    holds: Callable[[float], bool]
+
+
+WEIGHT = Rule("finite and at least 0", lambda value: 0 <= value < math.inf)
+RATE = Rule("in [0, 1)", lambda value: 0 <= value < 1)
+SHARE = Rule("in [0, 1]", lambda value: 0 <= value <= 1)
+
+
+class LogGrid(NamedTuple):
+    """Logarithmically spaced strengths.
+
+    Attributes:
+      low: Smallest strength.
+      high: Largest strength.
+      digits: Decimal places to round to; None keeps two significant digits.
+    """
+
+    low: float
+    high: float
+    digits: int | None = None
+
+    def strengths(self, count: int) -> list[float]:
+        """Returns ``count`` strengths from ``low`` to ``high``, or the middle one."""
+        shares = [0.5] if count == 1 else [i / (count - 1) for i in range(count)]
+        values = [float(f"{self.low * (self.high / self.low) ** share:.2g}") for share in shares]
+        return values if self.digits is None else [round(value, self.digits) for value in values]
+
+
+A = TypeVar("A", bound=Action)
+
+
+@dataclass(frozen=True)
+class Arm(Generic[A]):
+    """An arm of a study: a technique, its strengths, and what it does.
+
+    Attributes:
+      name: Name on the command line and in a :class:`jaxreg.study.Recipe`.
+      summary: Its effect in a few words.
+      source: Full name of the function that implements it.
+      acts: Place where it acts, with its function.
+      grid: Strengths of the default grid; None if the arm has no strength.
+      rule: Range of the strength.
+      label: Meaning of the strength, for the axis of a figure.
+      kinds: Kinds of rows that it accepts.
+      tasks: Tasks that it suits.
+      needs: Other arms that it requires, with their strengths.
+      off: Strength that switches it off; False for an arm without a strength.
+      cheap: Whether it costs almost nothing when it is off, so that recipes with and without it
+        share a program.
+      default: Whether it is one of the default arms.
+      slot: Name of a place for one arm; of the arms with the same slot, a combination has the last.
+      aliases: Other names of the same technique.
+    """
+
+    name: str
+    summary: str
+    source: str
+    acts: A
+    grid: LogGrid | None = None
+    rule: Rule = WEIGHT
+    label: str = "strength"
+    kinds: tuple[str, ...] = tuple(KINDS)
+    tasks: tuple[str, ...] = TASKS
+    needs: Mapping[str, float] = field(default_factory=dict)
+    off: float = 0.0
+    cheap: bool = False
+    default: bool = False
+    slot: str = ""
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def has_strength(self) -> bool:
+        """Tells whether the arm has a strength; without one it is on or off."""
+        return self.grid is not None
+
+    def weaken(self, strength: float, share: float) -> float:
+        """Returns the strength whose distance to the one that is off is ``share`` as large.
+
+        If infinity is off, it is ``strength / share``. A strength stays that would leave its range.
+        """
+        if self.off == math.inf:
+            weaker = strength / share
+        else:
+            weaker = self.off + share * (strength - self.off)
+        return weaker if self.rule.holds(weaker) else strength
+
+
+def arguments(function: Callable[..., Any]) -> tuple[str, ...]:
+    """Returns the names of a function's arguments."""
+    return tuple(inspect.signature(function).parameters)
+
+
+def call(function: Callable[..., Any], values: Mapping[str, Any]) -> Any:
+    """Calls a function with the values that it asks for by name."""
+    return function(**{name: values[name] for name in arguments(function)})

@@ -1,0 +1,14 @@
+"""Whole trainings of the default networks."""
+
+import pytest
+
+from jaxreg.study import Recipe, run
+from tests.study.rows import KINDS
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_default_network_of_a_kind_learns(kind):
+    data, make_model = KINDS[kind]
+    runs = run(make_model, data, [Recipe()], seeds=2, epochs=30, batch_size=25, learning_rate=0.03)
+    assert (runs.train_loss[0, -1] < 0.8 * runs.train_loss[0, 0]).all()
+    assert runs.test.min() > (0.95 if kind == "text" else 0.6)
