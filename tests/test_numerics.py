@@ -208,7 +208,10 @@ def numbers_and_halves(dtype):
     halves = own[1:] / 2 + own[:-1] / 2
     near = [np.nextafter(halves, np.float32(end)) for end in (-np.inf, np.inf)]
     odd = np.float32([np.inf, -np.inf, np.nan, 1e30, -1e30, 1e-30, 0.0])
-    return np.concatenate([own, halves, *near, odd, own[-1:] * np.float32(1.04)])
+    # Beyond the largest bfloat16 is infinity.
+    with np.errstate(over="ignore"):
+        beyond = own[-1:] * np.float32(1.04)
+    return np.concatenate([own, halves, *near, odd, beyond])
 
 
 @few("dtype", [jnp.float8_e4m3fn, jnp.float8_e5m2, jnp.float8_e4m3fnuz, np.float16, jnp.bfloat16])

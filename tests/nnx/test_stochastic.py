@@ -369,5 +369,6 @@ def test_tabulate_lists_modules_alone(row):
     layer = flax_nnx.eval_shape(lambda: row.nnx(**{**row.fields, "rngs": flax_nnx.Rngs(0)}))
     layer = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), layer)
     table = flax_nnx.tabulate(layer, *row.inputs, console_kwargs=PLAIN)
-    wrapped = [(row.inside, "Linear")] if row.inside else []
+    kind = "Conv" if row.name.endswith("convolution") else "Linear"
+    wrapped = [(row.inside, kind)] if row.inside else []
     assert listed(table) == [("", row.kind), *wrapped]
