@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import sys
 import threading
 from contextlib import suppress
@@ -38,15 +39,21 @@ def _watch_interrupts(ending: Ending) -> None:
     Python would raise KeyboardInterrupt in the main thread: after a compiled program returns, or in
     a callback of the garbage collector, which ignores exceptions.
     """
-    if not hasattr(signal, "pthread_sigmask"):
-        return
-    # Threads inherit the mask, so the interrupt waits for the one that asks for it.
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    threading.Thread(target=_wait_for_interrupt, args=(ending,), daemon=True).start()
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
+    signal.signal(signal.SIGINT, _do_nothing)
+    # Python's own handler, in C, writes the number of the signal there at once.
+    signal.set_wakeup_fd(theirs.detach())
+    threading.Thread(target=_wait_for_interrupt, args=(ours, ending), daemon=True).start()
 
 
-def _wait_for_interrupt(ending: Ending) -> None:
-    signal.sigwait({signal.SIGINT})
+def _do_nothing(number: int, frame: object) -> None:
+    """Takes the place of the handler that raises KeyboardInterrupt."""
+
+
+def _wait_for_interrupt(numbers: socket.socket, ending: Ending) -> None:
+    while signal.SIGINT not in numbers.recv(1):
+        pass
     # A progress bar hides the cursor.
     show_cursor = "\x1b[?25h" if sys.stderr.isatty() else ""
     print(f"{show_cursor}jaxreg: interrupted{ending.remark}.", file=sys.stderr)

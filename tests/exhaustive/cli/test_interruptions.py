@@ -108,3 +108,35 @@ def test_two_processes_give_the_same_numbers(whole, tmp_path):
     assert out == ""
     assert table == whole[0]
     assert numbers(tmp_path / "a") == whole[1]
+
+
+IN_A_CALLBACK = """
+import gc, os, signal, sys, traceback
+
+def press(phase, info):
+    files = [frame.f_code.co_filename for frame, _ in traceback.walk_stack(None)]
+    if not pressed and any(f"jaxreg{os.sep}study{os.sep}loop" in name for name in files):
+        pressed.append(True)
+        os.kill(os.getpid(), signal.SIGINT)
+
+pressed = []
+gc.callbacks.append(press)
+from jaxreg.__main__ import entry
+sys.argv = ["jaxreg", *sys.argv[1:]]
+sys.exit(entry())
+"""
+
+
+def test_an_interrupt_in_a_callback_of_the_garbage_collector_ends_the_run(tmp_path):
+    """Exceptions that callbacks raise are ignored."""
+    done = subprocess.run(
+        [sys.executable, "-c", IN_A_CALLBACK, *STUDY, "--out", "a"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 130
+    assert done.stderr.splitlines()[-1] == "jaxreg: interrupted; add `--resume` to go on."
