@@ -49,7 +49,7 @@ def test_rows_of_any_shape_and_words_become_numbers():
 
 def convolve(params, name, x):
     """A convolution of 3 x 3 with a border of zeros."""
-    kernel = np.float64(params[name]["kernel"])
+    kernel = np.asarray(params[name]["kernel"], np.float64)
     padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
     height, width = x.shape[1:3]
     out = np.zeros((*x.shape[:3], kernel.shape[-1]))

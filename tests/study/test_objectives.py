@@ -72,14 +72,23 @@ def test_a_target_that_is_constant_is_met_or_not(scores):
     assert scores[3] == [metrics.r2_score(flat, PREDICTIONS[:, 0]), metrics.r2_score(flat, flat)]
 
 
+def rows_of(metric, outputs, labels):
+    assert metric.by_row is not None
+    return metric.by_row(outputs, labels)
+
+
 @pytest.fixture(scope="module")
 def rows():
     """All metrics by row, with what they are of, by one program."""
 
     @jax.jit
     def compute(logits, predictions):
-        classes = {m.name: m.by_row(logits, LABELS) for m in CLASSIFICATION.metrics}
-        return classes | {m.name: m.by_row(predictions, TARGETS) for m in REGRESSION.metrics}
+        pairs = ((CLASSIFICATION, logits, LABELS), (REGRESSION, predictions, TARGETS))
+        return {
+            metric.name: rows_of(metric, outputs, labels)
+            for objective, outputs, labels in pairs
+            for metric in objective.metrics
+        }
 
     return jax.device_get(compute(LOGITS, PREDICTIONS))
 
