@@ -6,7 +6,8 @@ import argparse
 import math
 import os
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,6 @@ def make_order(args: argparse.Namespace, command: str) -> Order:
 
     Raises:
       ValueError: An argument is wrong.
-      TypeError: The model is not one.
       ImportError: An optional dependency is missing, or the model's module.
       OSError: A file or a folder cannot be used.
     """
@@ -82,6 +82,8 @@ def make_order(args: argparse.Namespace, command: str) -> Order:
     for module in _EXTRAS:
         extra(module)
     loaded = _load_data(args)
+    # A split fits transformers, and the checks below all look at the first one.
+    loaded = replace(loaded, split=lru_cache(maxsize=1)(loaded.split))
     use_all_cores(args.seeds)
     _check_devices()
     # They import JAX and Flax, which a wrong argument above need not wait for.
@@ -261,12 +263,12 @@ def _suited_arms(
             others[name] = f"{name} ({', '.join(row.kinds)})"
         elif loaded.task not in row.tasks:
             others[name] = f"{name} ({', '.join(row.tasks)})"
-    rows = f"the rows are {_with_article(loaded.kind)} for {loaded.task}"
+    rows = f"the rows are {_kind_in_words(loaded.kind)} for {loaded.task}"
     rule = f"suit the data: {rows}"
     return _leave_out(names, others, named, rule, rows)
 
 
-def _with_article(kind: str) -> str:
+def _kind_in_words(kind: str) -> str:
     return {"image": "images", "text": "texts", "table": "a table"}.get(kind, kind)
 
 
@@ -320,7 +322,7 @@ def _make_model(name: str | None, loaded: Loaded, preset: Any) -> tuple[str, Any
         return name, transformer(32, 2, loaded.outputs, vocabulary=loaded.vocabulary)
     suited = {"image": "mlp, convnet", "series": "mlp, transformer", "text": "mlp, transformer"}
     raise ValueError(
-        f"`--model` must be {suited.get(loaded.kind, 'mlp')} for {_with_article(loaded.kind)}, or "
+        f"`--model` must be {suited.get(loaded.kind, 'mlp')} for {_kind_in_words(loaded.kind)}, or "
         f"FILE.py:FUNCTION, got {name}."
     )
 

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from jaxreg.cli.ending import CAN_RESUME, Ending
-from jaxreg.cli.orders import MODELS, SEARCHES, Order, make_order
+from jaxreg.cli.orders import MODELS, SEARCHES, Order, make_order, use_all_cores
 from jaxreg.study.data import DATA_SETS
+from jaxreg.study.reports.files import write_whole
 
 # Folder of the finished runs of a study that has not ended.
 RUNS = ".runs"
@@ -156,9 +157,10 @@ def _join_processes(args: argparse.Namespace) -> bool:
         raise ValueError(
             "`--coordinator`, `--num-processes` and `--process-id` must be given together."
         )
+    if args.resume:
+        # Each process would have to know the same runs.
+        raise ValueError("`--resume` must be given to one process, got `--coordinator` as well.")
     import jax
-
-    from jaxreg.cli.orders import use_all_cores
 
     use_all_cores(args.seeds)
     jax.distributed.initialize(args.coordinator, args.num_processes, args.process_id)
@@ -237,7 +239,7 @@ def _open_journal(order: Order) -> Any:
             "another study; leave out `--resume` to start anew."
         )
     journal = Journal(folder)
-    digest.write_text(json.dumps(own), encoding="utf-8")
+    write_whole(digest, json.dumps(own))
     return journal
 
 

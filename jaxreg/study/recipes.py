@@ -82,7 +82,9 @@ class Recipe(Mapping[str, Any]):
                 continue
             arm = find(name)
             if arm.name != name and arm.name in (strengths or {}):
-                raise ValueError(f"`{name}` must not stand beside `{arm.name}`, which is the same.")
+                raise ValueError(
+                    f"`{name}` must not be given beside `{arm.name}`: they are one arm."
+                )
             _check_strength(arm, value)
             if not _is_off(arm, value):
                 on[arm.name] = value

@@ -40,11 +40,7 @@ def random_grid(name: str, *, count: int, seed: int = 0) -> Grid:
         return grid(name)
     # The name decides the stream, so that an arm keeps its strengths whatever the other arms are.
     rng = np.random.default_rng([seed, *name.encode()])
-    shares = rng.uniform(size=count)
-    drawn = row.grid.low * (row.grid.high / row.grid.low) ** shares
-    digits = row.grid.digits
-    rounded = [float(f"{x:.2g}") if digits is None else round(float(x), digits) for x in drawn]
-    return grid(name, strengths=rounded)
+    return grid(name, strengths=[row.grid.at(share) for share in rng.uniform(size=count)])
 
 
 def halve(

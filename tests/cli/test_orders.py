@@ -126,6 +126,10 @@ def assert_refused(arguments, message, folder, capsys):
         ("--task poetry", "argument --task: invalid choice: 'poetry'"),
         ("--coordinator localhost:1", "`--num-processes` and `--process-id` must be given toget"),
         ("--process-id 0 --num-processes 2", "`--coordinator`, .* must be given together"),
+        (
+            "--resume --coordinator localhost:1 --process-id 0 --num-processes 2",
+            "`--resume` must be given to one process, got `--coordinator` as well",
+        ),
         ("--out=", "`--out` must be a folder, got nothing"),
         ("--out taken/report", "`--out` must be a folder, got taken/report, but taken is a"),
         ("--out taken", "`--out` must be a folder, got taken, but taken is a file"),

@@ -85,7 +85,9 @@ def attend(params, x, kept):
     def heads(name):
         return np.einsum("btd,dhk->bthk", x, np.float64(own[name]["kernel"])) + own[name]["bias"]
 
-    query, key, value = heads("query"), heads("key"), heads("value")
+    query = heads("query")
+    key = heads("key")
+    value = heads("value")
     scores = np.einsum("bqhk,bthk->bhqt", query, key) / np.sqrt(query.shape[-1])
     scores = np.where(kept[:, None, None, :], scores, -1e30)
     weights = np.exp(scores - scores.max(axis=-1, keepdims=True))

@@ -107,13 +107,11 @@ class Layer(NamedTuple):
       function: ``(x, strength, *, train) -> x``, called inside a compact Linen module; it may leave
         out ``strength`` or ``train``.
       place: Name of the place in a built-in model, one of :data:`PLACES`.
-      draws: Whether it draws from the ``"dropout"`` stream in training.
       sows: Whether it sows a penalty.
     """
 
     function: Callable[..., Any]
     place: str
-    draws: bool = False
     sows: bool = False
 
 
@@ -162,8 +160,12 @@ class LogGrid(NamedTuple):
     def strengths(self, count: int) -> list[float]:
         """Returns ``count`` strengths from ``low`` to ``high``, or the middle one."""
         shares = [0.5] if count == 1 else [i / (count - 1) for i in range(count)]
-        values = [float(f"{self.low * (self.high / self.low) ** share:.2g}") for share in shares]
-        return values if self.digits is None else [round(value, self.digits) for value in values]
+        return [self.at(share) for share in shares]
+
+    def at(self, share: float) -> float:
+        """Returns the rounded strength at a share of the way from ``low`` to ``high``."""
+        value = float(f"{self.low * (self.high / self.low) ** share:.2g}")
+        return value if self.digits is None else round(value, self.digits)
 
 
 A = TypeVar("A", bound=Action)
@@ -216,7 +218,7 @@ class Arm(Generic[A]):
     def weaken(self, strength: float, share: float) -> float:
         """Returns the strength whose distance to the one that is off is ``share`` as large.
 
-        If infinity is off, it is ``strength / share``. A strength stays that would leave its range.
+        If infinity is off, it is ``strength / share``. A strength that would leave its range stays.
         """
         if self.off == math.inf:
             weaker = strength / share

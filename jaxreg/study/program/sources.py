@@ -33,7 +33,8 @@ class Sources:
             return
         module = sys.modules[thing.__module__]
         text = text or inspect.getsource(thing).rstrip()
-        for name in names_in(text):
+        # A set of texts has another order in every process.
+        for name in sorted(names_in(text)):
             other = getattr(module, name, None)
             if other is not thing and _is_local(other, module):
                 self.add(other)

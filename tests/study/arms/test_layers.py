@@ -211,5 +211,3 @@ def test_every_layer_is_at_the_place_of_its_kind():
     }  # fmt: skip
     sows = {arm.name for arm in arms.acting(Layer) if arm.acts.sows}
     assert sows == {"l0", "activity_l1", "decorrelation", "bottleneck"}
-    draws = {arm.name for arm in arms.acting(Layer) if arm.acts.draws}
-    assert draws == {"l0", "bottleneck"} | {name for name in places if "drop" in name}

@@ -28,7 +28,8 @@ def test_a_network_that_is_printed_is_the_one_of_the_study(name):
     assert "self.layers" not in text
     names = {"nn": nn, "jax": jax, "Sequence": tuple}
     exec(text.replace("Sequence[int]", "tuple"), names)
-    ours, theirs = make(Recipe()), names[name]()
+    ours = make(Recipe())
+    theirs = names[name]()
     key = jax.random.wrap_key_data(np.zeros(2, np.uint32))
     shapes = jax.eval_shape(lambda key: ours.init(key, x, train=False), key)
     variables = random_like(shapes)
