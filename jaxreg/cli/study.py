@@ -322,7 +322,11 @@ def _write_weights(folder: Path, weights: Any) -> None:
     leaves = jax.tree_util.tree_leaves_with_path(plain)
     names = {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
     np.savez(partial_folder / "weights.npz", **names)
-    with ocp.StandardCheckpointer() as checkpointer:
+    # By default all processes of a study would have to save, and the first one would wait for them.
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=0, active_processes={0}, barrier_sync_key_prefix="best"
+    )
+    with ocp.StandardCheckpointer(multiprocessing_options=alone) as checkpointer:
         checkpointer.save((partial_folder / "checkpoint").absolute(), plain)
     shutil.rmtree(folder, ignore_errors=True)
     partial_folder.rename(folder)
