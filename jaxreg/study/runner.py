@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from itertools import islice
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from itertools import islice, zip_longest
 from typing import Any
 
 import jax
@@ -21,6 +23,8 @@ from jaxreg.study.operations import check_suited
 from jaxreg.study.recipes import Recipe, Structure
 from jaxreg.study.runs import Runs
 
+# A recipe and a seed.
+_Run = tuple[Recipe, int]
 Progress = Callable[[Sequence[int], np.ndarray], None]
 
 # Number of runs that train together on an accelerator. On CPU one run at a time is faster, because
@@ -46,7 +50,7 @@ def run(
     A seed decides the split, the initial weights, the order of the batches and the noise, so two
     recipes are paired by seed. Every epoch takes the rows in a new order and leaves out those
     that do not fill a batch. A recipe with early stopping is evaluated at its best validation
-    loss, any other recipe at its end.
+    loss, any other recipe at the end of training.
 
     Args:
       make_model: Function from a recipe, whose strengths are traced, to a Linen module called as
@@ -150,7 +154,7 @@ class Trainer:
           seeds: Number of seeds to train, the first ones; by default all.
           progress: Function that is called with the indices of the recipes just trained and their
             validation scores, ``[indices, seeds]``.
-          journal: Runs that are known, and the place for those that are not.
+          journal: Finished runs, which are not trained again; new runs are added to it.
         """
         _check_counts(recipes=len(recipes))
         check_suited(recipes, self._rows, self.objective.task)
@@ -158,35 +162,31 @@ class Trainer:
         seeds = self.seeds if seeds is None else seeds
         journal = Journal() if journal is None else journal
         results: list[Any] = [None] * len(recipes)
-        for indices in _groups(recipes):
-            for index in indices:
-                # A call trains what the journal lacks of this recipe and of the next ones.
-                self._train([recipes[i] for i in indices if i >= index], seeds, journal)
-                own = [journal[recipes[index], seed] for seed in range(seeds)]
-                results[index] = jax.tree.map(lambda *rows: np.stack(rows, axis=-1), *own)
-                if progress is not None:
-                    progress([index], results[index].validation[None])
+        groups = [*_groups(recipes)]
+        for indices, following in zip_longest(groups, groups[1:], fillvalue=[]):
+            with self._compile_meanwhile([recipes[i] for i in following], seeds, journal):
+                for index in indices:
+                    # A call trains what the journal lacks of this recipe and of the next ones.
+                    self._train([recipes[i] for i in indices if i >= index], seeds, journal)
+                    own = [journal[recipes[index], seed] for seed in range(seeds)]
+                    results[index] = jax.tree.map(lambda *rows: np.stack(rows, axis=-1), *own)
+                    if progress is not None:
+                        progress([index], results[index].validation[None])
         return jax.tree.map(lambda *arrays: np.stack(arrays), *results)
 
     def _train(self, recipes: Sequence[Recipe], seeds: int, journal: Journal) -> None:
         """Trains until the journal has all seeds of the first recipe.
 
-        All calls have the same number of runs, so that every number of recipes and seeds shares a
-        compiled program. What is left of a call after the first recipe trains the next ones. Every
-        process trains its part of a call, and they exchange the results.
+        All calls have the same number of runs, so one compiled program serves any number of recipes
+        and seeds. A call that the first recipe does not fill also trains the next ones. Every
+        process trains its part of a call, and the processes exchange the results.
         """
-        own_size = len(self._plan.devices) * max(_RUNS_IN_TURN, self._plan.together)
+        own_size = self._own_size
         size = own_size * jax.process_count()
         first = own_size * jax.process_index()
         while any((recipes[0], seed) not in journal for seed in range(seeds)):
-            missing = (
-                (recipe, seed)
-                for recipe in recipes
-                for seed in range(seeds)
-                if (recipe, seed) not in journal
-            )
-            runs = list(islice(missing, size))
-            # The last run is repeated to fill up.
+            runs = list(islice(_missing(recipes, seeds, journal), size))
+            # The last run is repeated to fill the call.
             filled = [*runs, *[runs[-1]] * (size - len(runs))]
             out = self._train_filled(filled[first : first + own_size])
             if size > own_size:
@@ -194,14 +194,56 @@ class Trainer:
             rows = [jax.tree.map(lambda array, i=i: array[i], out) for i in range(len(runs))]
             journal.add(dict(zip(runs, rows, strict=True)))
 
-    def _train_filled(self, runs: Sequence[tuple[Recipe, int]]) -> Runs:
-        """Trains as many runs as one call takes, on the devices of this process."""
-        stacked = jax.tree.map(
-            lambda *strengths: np.asarray(strengths, np.float32),
-            *(recipe.with_cheap() for recipe, _ in runs),
-        )
-        own = np.array([seed for _, seed in runs])
-        return jax.tree.map(np.asarray, train_runs(self._plan, stacked, own, self._splits))
+    @property
+    def _own_size(self) -> int:
+        """The number of runs that this process trains in one call."""
+        return len(self._plan.devices) * max(_RUNS_IN_TURN, self._plan.together)
+
+    def _train_filled(self, runs: Sequence[_Run]) -> Runs:
+        """Trains the runs of one call on the devices of this process."""
+        recipes, seeds = _stack_runs(runs)
+        return jax.tree.map(np.asarray, train_runs(self._plan, recipes, seeds, self._splits))
+
+    @contextmanager
+    def _compile_meanwhile(
+        self, recipes: Sequence[Recipe], seeds: int, journal: Journal
+    ) -> Iterator[None]:
+        """Compiles the program that the recipes share on another core while the body runs.
+
+        Compiles nothing if the journal has all of their runs. A failure is raised again when the
+        recipes are trained.
+        """
+        missing = next(_missing(recipes, seeds, journal), None)
+        if missing is None:
+            yield
+            return
+        thread = threading.Thread(target=self._compile, args=(missing,))
+        thread.start()
+        try:
+            yield
+        finally:
+            thread.join()
+
+    def _compile(self, run: _Run) -> None:
+        recipes, seeds = _stack_runs([run] * self._own_size)
+        with suppress(Exception):
+            train_runs.lower(self._plan, recipes, seeds, self._splits).compile()
+
+
+def _missing(recipes: Sequence[Recipe], seeds: int, journal: Journal) -> Iterator[_Run]:
+    """Yields the runs that the journal lacks."""
+    for recipe in recipes:
+        for seed in range(seeds):
+            if (recipe, seed) not in journal:
+                yield recipe, seed
+
+
+def _stack_runs(runs: Sequence[_Run]) -> tuple[Recipe, np.ndarray]:
+    """Returns the stacked strengths and the seeds of the runs."""
+    strengths = jax.tree.map(
+        lambda *values: np.asarray(values, np.float32), *(recipe.with_cheap() for recipe, _ in runs)
+    )
+    return strengths, np.array([seed for _, seed in runs])
 
 
 def _groups(recipes: Sequence[Recipe]) -> Iterable[list[int]]:
@@ -239,7 +281,7 @@ def fit(
       The variables that :func:`run` evaluates.
 
     Raises:
-      ValueError: As for :func:`run`.
+      ValueError: See :func:`run`.
 
     Example:
       >>> import numpy as np
@@ -282,7 +324,7 @@ def _check_counts(**counts: int) -> None:
 def _check_batch_size(batch_size: int, rows: int) -> None:
     if batch_size > rows:
         raise ValueError(
-            f"`batch_size` must be at most the {rows} training rows, got {batch_size}."
+            f"`batch_size` must be at most {rows}, the number of training rows, got {batch_size}."
         )
 
 
@@ -295,7 +337,7 @@ def stack_splits(data: Splitter, seeds: int) -> Split:
     splits = [data(seed) for seed in range(seeds)]
     sizes = sorted({split.sizes for split in splits})
     if len(sizes) > 1:
-        raise ValueError(f"`data` must give splits of the same sizes for all seeds, got {sizes}.")
+        raise ValueError(f"`data` must return splits of one size for all seeds, got {sizes}.")
     return Split(*map(np.stack, zip(*splits, strict=True)))
 
 
@@ -312,14 +354,14 @@ def count_outputs(make_model: MakeModel, splits: Split, objective: Objective) ->
         targets = splits.train_y.shape[2:]
         if outputs.size != 2 * int(np.prod(targets, dtype=int)):
             raise ValueError(
-                f"`make_model` must return a prediction for each of the targets {targets or 1} of "
-                f"a row, got outputs of shape {outputs.shape[1:]}."
+                f"`make_model` must return a model with one output per target ({targets or 1} for "
+                f"a row), got outputs of shape {outputs.shape[1:]}."
             )
         return None
     most = 1 + max(int(part.max()) for part in (splits.train_y, splits.validation_y, splits.test_y))
     if len(outputs.shape) != 2 or outputs.shape[1] < most:
         raise ValueError(
-            f"`make_model` must return logits [batch, {most}] for the {most} classes of the "
-            f"labels, got outputs of shape {outputs.shape} for a batch of 2."
+            f"`make_model` must return a model with logits [batch, {most}] for the {most} classes "
+            f"of the labels, got outputs of shape {outputs.shape} for a batch of 2."
         )
     return outputs.shape[1]

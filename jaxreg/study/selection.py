@@ -20,10 +20,13 @@ from jaxreg.study.runner import Runs
 Train = Callable[[Sequence[Recipe]], Runs]
 
 # With fewer seeds, chance alone would put all of them on one side of the baseline in more than 5%
-# of studies (its probability is 2 / 2^seeds).
+# of studies (the probability is 2 / 2^seeds).
 LEAST_SEEDS = 6
 # Joint strengths of a combination, as shares of the strengths that are best alone.
 JOINT_SHARES = (1.0, 0.5)
+# Most arms in a combination. Every number of arms is a program to compile, and what ranks lower
+# hardly beats the baseline.
+MOST_JOINED = 8
 _RESAMPLES = 10_000
 _LEAST_RESAMPLES = 20
 # Decimal places to compare: finer than the share of one row, coarser than the error of float32.
@@ -65,7 +68,7 @@ def paired_difference(
 ) -> Interval:
     r"""Returns the mean of paired differences and its 95% interval.
 
-    Over seeds it is the expanded percentile bootstrap. It ends at the quantiles :math:`\alpha` and
+    Over seeds it is the expanded percentile bootstrap: it ends at the quantiles :math:`\alpha` and
     :math:`1 - \alpha` of the means of resampled pairs. Resampling :math:`n` pairs makes the mean
     look more certain than it is. So :math:`\alpha` is smaller than 0.025, by as much as Student's
     interval is wider than the normal one (Hesterberg 2015, What Teachers Should Know About the
@@ -75,14 +78,16 @@ def paired_difference(
 
       \alpha = \Phi\left(-\sqrt{n / (n - 1)} \; t_{0.975, n - 1}\right)
 
-    All seeds test on the same rows, and other rows could have been drawn. The half-width of a
-    normal interval of the mean over rows is added to both sides, as a root of the sum of squares.
+    All seeds test on the same rows, but other rows could have been drawn. Half the width of a
+    normal interval for the mean over rows is therefore added to both sides, as the root of the sum
+    of squares.
 
     Args:
       values: One value per seed, ``[seeds]``; at least 2 seeds.
       baseline: The baseline's values for the same seeds, ``[seeds]``.
-      rows: Difference of every test row, mean over seeds, ``[rows]``; None leaves its part out.
-      comparisons: Number of intervals that are to hold together; each has the level
+      rows: Difference for every test row, averaged over seeds, ``[rows]``; None ignores the
+        uncertainty from the choice of rows.
+      comparisons: Number of intervals that should hold simultaneously; each has the level
         ``1 - 0.05 / comparisons`` (Bonferroni).
 
     Returns:
@@ -104,7 +109,7 @@ def paired_difference(
     )
     count = len(differences)
     if count < 2:
-        raise ValueError(f"`values` must have at least 2 seeds, got {count}.")
+        raise ValueError(f"`values` must contain at least 2 seeds, got {count}.")
     tail = 0.025 / comparisons
     mean = float(differences.mean())
     low, high = _ends_over_seeds(differences, tail)
@@ -119,7 +124,7 @@ def _ends_over_seeds(differences: np.ndarray, tail: float) -> tuple[float, float
     count = len(differences)
     share = _tail_share(count, tail)
     if share * _RESAMPLES < _LEAST_RESAMPLES:
-        # Too few resamples are beyond the ends, so the ends are Student's.
+        # Too few resamples are beyond the ends, so Student's interval is used instead.
         quantile = float(extra("scipy.stats").t.ppf(1 - tail, count - 1))
         half = quantile * float(differences.std(ddof=1)) / math.sqrt(count)
         return float(differences.mean()) - half, float(differences.mean()) + half
@@ -136,7 +141,7 @@ def _tail_share(count: int, tail: float) -> float:
 
 
 def _half_width_over_rows(rows: np.ndarray, tail: float) -> float:
-    """Returns half of the normal interval of a mean over test rows."""
+    """Returns half the width of the normal interval for a mean over test rows."""
     rows = np.asarray(rows, np.float64)
     if len(rows) < 2:
         return math.inf
@@ -151,7 +156,7 @@ class _Baseline(NamedTuple):
     comparisons: int
 
     def difference(self, runs: Runs) -> Interval:
-        """Returns the difference of the test scores of runs to these."""
+        """Returns how the test score of ``runs`` differs from the baseline's, with an interval."""
         rows = None
         if runs.test_rows is not None and self.runs.test_rows is not None:
             rows = np.asarray(runs.test_rows - self.runs.test_rows, np.float64).mean(axis=-1)
@@ -175,10 +180,10 @@ def compare(
     """Trains all arms, chooses each arm's strength on validation, and compares them on test.
 
     Every arm gets the strength with the best mean validation score over seeds. The combined arm
-    joins arms that beat the baseline on validation: the best two, the best three, and so on, at
-    their chosen strengths and at half of them. Validation also chooses among these combinations.
-    The chosen combination is then trained with each part taken away. The test set takes no part in
-    any choice.
+    joins arms that beat the baseline on validation: the best two, the best three, and so on up
+    to eight, at their chosen strengths and at half of them. Validation also chooses among these
+    combinations. The chosen combination is then trained without each of its parts. The test set
+    takes no part in any choice.
 
     Args:
       train: Function from recipes to their :class:`jaxreg.study.Runs`, such as
@@ -245,7 +250,7 @@ def _check_objective(objective: Objective, runs: Runs) -> None:
     others = [name for name in runs.others if name not in known]
     if others:
         raise ValueError(
-            f"`objective` must be the one that `train` uses, got {objective.task} by "
+            f"`objective` must be the one that `train` uses, got {objective.task} with "
             f"{objective.metric.name}, but the runs have {', '.join(others)} as a further metric; "
             "pass the same objective to `compare`, such as jaxreg.study.REGRESSION."
         )
@@ -322,10 +327,10 @@ def _candidates(
     # A stable sort keeps the order of the table for equal gains.
     ranked = [others[i] for i in np.argsort(-gains, kind="stable")]
     beating = int((gains > 0).sum())
-    # The best comes last, so that its strengths and its norm count.
+    # The best comes last, so that its strengths and its norm take precedence.
     joined = [
         weaken(combine([arm.recipe for arm in reversed(ranked[:n])]), share)
-        for n in range(2, max(beating, 2) + 1)
+        for n in range(2, min(max(beating, 2), MOST_JOINED) + 1)
         for share in JOINT_SHARES
     ]
     joined = list(dict.fromkeys(joined))
@@ -340,7 +345,7 @@ def _candidates(
 
 
 def weaken(recipe: Recipe, share: float) -> Recipe:
-    """Returns a recipe with a share of every strength; arms without a strength stay."""
+    """Returns a recipe with every strength weakened to a share; other arms are unchanged."""
     weaker = {}
     for name, value in recipe.items():
         has_strength = name != POLICY and ARMS[name].has_strength
@@ -349,7 +354,7 @@ def weaken(recipe: Recipe, share: float) -> Recipe:
 
 
 def _ablate(train: Train, combined: ArmResult) -> tuple[Ablation, ...]:
-    """Returns the change of the combination's test score when each of its parts is taken away."""
+    """Returns the change of the combination's test score without each of its parts."""
     parts = list(combined.recipe)
     if len(parts) < 2:
         return ()

@@ -48,6 +48,22 @@ def runs():
     return {n: jax.tree.map(lambda a, row=row: a[row], found) for row, n in enumerate(GRID)}
 
 
+def test_the_next_program_compiles_once_while_another_one_trains(caplog, runs):
+    del runs  # The program of the first recipe has been compiled for the other tests.
+    jax.config.update("jax_log_compiles", True)
+    try:
+        TRAIN([GRID["off"], Recipe({"centralize": True})])
+    finally:
+        jax.config.update("jax_log_compiles", False)
+    threads = [
+        record.threadName
+        for record in caplog.records
+        if record.getMessage().startswith("Finished XLA compilation of jit(train_runs)")
+    ]
+    assert len(threads) == 1
+    assert threads != ["MainThread"]
+
+
 # The same network in NumPy.
 
 
@@ -316,20 +332,20 @@ def of_another_size(seed):
     [
         (MODEL, blobs, [], {}, "`recipes` must be at least 1, got 0"),
         (MODEL, blobs, [{}], {"batch_size": 51},
-         "`batch_size` must be at most the 50 training rows, got 51"),
+         "`batch_size` must be at most 50, the number of .*, got 51"),
         (MODEL, blobs, [{}, {"cutout": 0.5, "mixup": 1.0}], {},
-         r"`recipes` must suit the rows, here a table of shape \(3,\), but cutout is for image"),
+         r"`recipes` must suit the rows \(table of shape \(3,\)\), but cutout is for image"),
         (mlp((8,), 1), numbers, [{"label_smoothing": 0.1}], {},
-         "`recipes` must suit the task, here regression; leave out label_smoothing"),
+         "`recipes` must suit the task .regression.; leave out label_smoothing"),
         (lambda recipe: Plain(), blobs, [{}, {"dropout": 0.5}], {},
-         "`recipes` must have arms that the model heeds, .* dropout"),
+         "`recipes` must contain only arms that the model uses, .* dropout"),
         (MODEL, three_classes, [{}], {},
-         r"`make_model` must return logits \[batch, 3\] for the 3 classes of the labels, got"),
+         r"`make_model` must return a model with logits \[batch, 3\] for the 3 classes of the "),
         (lambda recipe: Wide(), blobs, [{}], {}, r"got outputs of shape \(2, 1, 2\) for a batch"),
         (MODEL, numbers, [{}], {},
-         r"`make_model` must return a prediction for each of the targets 1 of a row, got outputs"),
+         r"`make_model` must return a model with one output per target \(1 for a row\), got"),
         (MODEL, of_another_size, [{}], {},
-         "`data` must give splits of the same sizes for all seeds, got"),
+         "`data` must return splits of one size for all seeds, got"),
     ],
 )  # fmt: skip
 def test_wrong_arguments_raise_before_training(make_model, data, recipes, options, message):
@@ -347,9 +363,9 @@ def test_what_is_no_model_raises():
     ("recipe", "options", "message"),
     [
         ({}, {"epochs": 0}, "`epochs` must be at least 1, got 0"),
-        ({}, {"batch_size": 51}, "`batch_size` must be at most the 50 training rows"),
+        ({}, {"batch_size": 51}, "`batch_size` must be at most 50, the number of training rows"),
         ({"cutout": 0.5}, {}, "`recipes` must suit the rows"),
-        ({"drop_path": 0.5}, {}, "`recipes` must have arms that the model heeds"),
+        ({"drop_path": 0.5}, {}, "`recipes` must contain only arms that the model uses"),
     ],
 )
 def test_fitting_checks_as_running_does(recipe, options, message):
@@ -365,7 +381,7 @@ def test_several_targets_are_predicted_together():
 
     shapes = runner.count_outputs(mlp((8,), 2), runner.stack_splits(data, 2), REGRESSION)
     assert shapes is None
-    with pytest.raises(ValueError, match=r"each of the targets \(2,\) of a row"):
+    with pytest.raises(ValueError, match=r"per target \(\(2,\) for a row\)"):
         runner.count_outputs(mlp((8,), 1), runner.stack_splits(data, 2), REGRESSION)
 
 

@@ -129,6 +129,22 @@ def test_the_combined_arm_joins_those_that_beat_the_baseline():
     assert len(set(trained)) == len(trained)
 
 
+def test_a_combination_joins_at_most_eight_arms():
+    names = ["l1", "l2", "elastic_net", "group_lasso", "max_norm", "dropout", "jitter", "mixup",
+             "label_smoothing", "gradient_clipping"]  # fmt: skip
+    gains = dict(zip(names, np.arange(10, 0, -1) / 100, strict=True))
+
+    def train(recipes):
+        best = [sum(gains[name] for name in recipe) for recipe in recipes]
+        values = np.array(best)[:, None] + np.zeros(SEEDS)
+        curve = np.zeros((len(recipes), EPOCHS, SEEDS))
+        return Runs(values, values, values, -values, curve, curve, {})
+
+    found = compare(train, [BASELINE, *(grid(name, count=1) for name in names)], combined=True)
+    assert found.notes[0] == "combined: the best of 14 combinations on validation."
+    assert set(found.arms[-1].recipe) == set(names[:8])
+
+
 def test_arms_without_a_strength_stay_in_a_weaker_combination():
     weaker = selection.weaken(
         Recipe({"batch_norm": True, "l2": 2.0, "max_norm": 0.5, "early_stopping": 3}), 0.5
@@ -206,7 +222,7 @@ def test_comparisons_say_what_is_wrong():
     with pytest.raises(ValueError, match="`grids` must start with the baseline, got"):
         compare(made_up({}, {}), [])
     train = made_up(Table(0.5), Table(0.5), metric="rmse")
-    with pytest.raises(ValueError, match=r"`objective` must be the one .* by accuracy, .*rmse as"):
+    with pytest.raises(ValueError, match=r"`objective` must be the one .* with accuracy, .*rmse as"):
         compare(train, [BASELINE, L2])
     with pytest.raises(ValueError, match="`combined` needs at least two techniques, got 1"):
         compare(made_up({}, {}), [BASELINE, L2], combined=True)
@@ -251,7 +267,7 @@ def test_a_difference_that_is_only_the_error_of_float32_is_none():
 
 
 def test_an_interval_needs_two_seeds():
-    with pytest.raises(ValueError, match="`values` must have at least 2 seeds, got 1"):
+    with pytest.raises(ValueError, match="`values` must contain at least 2 seeds, got 1"):
         selection.paired_difference(np.ones(1), np.ones(1))
 
 
