@@ -32,7 +32,7 @@ def add_command(commands: Any) -> None:
         "study",
         help="train every arm over strengths and seeds, and name the recipe to use",
         description="Trains every arm over strengths and seeds. Strengths are chosen on "
-        "validation and reported on test, with differences to the baseline paired by seed.",
+        "validation and reported on test, with differences from the baseline paired by seed.",
         allow_abbrev=False,
     )
     _add_data(parser.add_argument_group("data").add_argument)
@@ -46,9 +46,9 @@ def _add_data(add: Any) -> None:
         default="digits",
         metavar="DATA",
         help="a .csv, .tsv, .parquet or .npz file, a folder of images by class, "
-        f"MODULE.py:FUNCTION, or one of {', '.join(DATA_SETS)} (default: digits)",
+        f"FILE.py:FUNCTION, or one of {', '.join(DATA_SETS)} (default: digits)",
     )
-    add("--target", metavar="COLUMN", help="column to predict (default: the last one)")
+    add("--target", metavar="COLUMN", help="column to predict (default: target, class, label or y)")
     add("--groups", metavar="COLUMN", help="column of groups that no split may divide")
     add(
         "--task",
@@ -159,7 +159,7 @@ def _join_processes(args: argparse.Namespace) -> bool:
         )
     if args.resume:
         # Each process would have to know the same runs.
-        raise ValueError("`--resume` must be given to one process, got `--coordinator` as well.")
+        raise ValueError("`--resume` must be used in one process, got `--coordinator` as well.")
     import jax
 
     use_all_cores(args.seeds)
@@ -173,14 +173,16 @@ def _train(order: Order, journal: Any) -> tuple[Any, Any]:
 
     from jaxreg.study import progress, runner, search, selection
 
-    settings = {
-        "epochs": order.epochs,
-        "batch_size": order.batch_size,
-        "learning_rate": order.learning_rate,
-        "objective": order.objective,
-    }
     split = order.loaded.split
-    trainer = runner.Trainer(order.make_model, split, seeds=order.seeds, **settings)
+    trainer = runner.Trainer(
+        order.make_model,
+        split,
+        seeds=order.seeds,
+        epochs=order.epochs,
+        batch_size=order.batch_size,
+        learning_rate=order.learning_rate,
+        objective=order.objective,
+    )
     grids = [_grid(name, order) for name in order.names]
     with progress.Bar(Console(stderr=True), order.objective.metric) as bar:
         train = bar.watch(partial(trainer, journal=journal))
@@ -192,7 +194,7 @@ def _train(order: Order, journal: Any) -> tuple[Any, Any]:
                 lower_is_better=order.objective.metric.lower_is_better,
             )
         found = selection.compare(train, grids, combined=order.combined, objective=order.objective)
-        weights = runner.fit(order.make_model, split, found.best.recipe, seed=0, **settings)
+        weights = trainer.fit(found.best.recipe)
     study = replace(
         found,
         data=order.data,
@@ -204,7 +206,7 @@ def _train(order: Order, journal: Any) -> tuple[Any, Any]:
 
 
 def _grid(name: str, order: Order) -> Any:
-    """Returns the grid of an arm by the search and the data set."""
+    """Returns the grid of an arm for the order's search and data set."""
     from jaxreg.study.grids import grid
     from jaxreg.study.search import random_grid
 
@@ -220,7 +222,7 @@ def _open_journal(order: Order) -> Any:
     """Opens the journal of finished runs in the folder of the report.
 
     Raises:
-      ValueError: ``--resume`` asks for runs of a study with other data, model or training.
+      ValueError: ``--resume`` finds the runs of a study with other data, model or training.
     """
     import jax
 
@@ -235,8 +237,8 @@ def _open_journal(order: Order) -> Any:
         shutil.rmtree(folder, ignore_errors=True)
     elif digest.is_file() and json.loads(digest.read_text(encoding="utf-8")) != own:
         raise ValueError(
-            f"`--resume` must go on with the same data, model and training, but {folder} is of "
-            "another study; leave out `--resume` to start anew."
+            f"`--resume` must be used with the same data, model and training, but {folder} is from "
+            "another study; leave out `--resume` to start over."
         )
     journal = Journal(folder)
     write_whole(digest, json.dumps(own))

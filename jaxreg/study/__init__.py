@@ -1,10 +1,12 @@
 """Studies that compare regularizers over strengths and seeds, with confidence intervals.
 
-``jaxreg study`` on the command line is a thin layer over this package:
+An arm of a study is one technique, trained at each strength of its grid. ``jaxreg study`` on the
+command line is a thin layer over this package:
 
-- :func:`run` trains every recipe with every seed, runs of one structure in one compiled program.
+- :func:`run` trains every recipe with every seed; runs with the same structure share a compiled
+  program. A :class:`Trainer` does so in several calls, and returns the weights of a run.
 - :func:`compare` adds the protocol: strengths are chosen on validation and reported on test, and
-  differences to the baseline are paired by seed. Its two steps are :func:`best` and
+  differences from the baseline are paired by seed. Its two steps are :func:`best` and
   :func:`paired_difference`. It returns a :class:`Study`, which :func:`report` writes to a folder.
 - :class:`Recipe` maps arms to strengths, and :class:`Grid` holds the recipes of an arm (made by
   :func:`grid`). :func:`combine` joins recipes, and :func:`optimizer` builds the optimizer of a
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
     from jaxreg.study.recipes import Policy, Recipe, combine
     from jaxreg.study.records import Ablation, ArmResult, Interval, Study
     from jaxreg.study.reports import report
-    from jaxreg.study.runner import Runs, run
+    from jaxreg.study.runner import Runs, Trainer, run
     from jaxreg.study.selection import best, compare, paired_difference
 
 __all__ = [
@@ -53,6 +55,7 @@ __all__ = [
     "Runs",
     "Split",
     "Study",
+    "Trainer",
     "apply_policy",
     "best",
     "combine",
@@ -87,6 +90,7 @@ _MODULES = {
     "Runs": "runner",
     "Split": "data.splits",
     "Study": "records",
+    "Trainer": "runner",
     "apply_policy": "operations",
     "best": "selection",
     "combine": "recipes",

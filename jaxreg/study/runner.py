@@ -156,9 +156,7 @@ class Trainer:
             validation scores, ``[indices, seeds]``.
           journal: Finished runs, which are not trained again; new runs are added to it.
         """
-        _check_counts(recipes=len(recipes))
-        check_suited(recipes, self._rows, self.objective.task)
-        check_heeded(self._plan.make_model, recipes, self._rows)
+        self._check(recipes)
         seeds = self.seeds if seeds is None else seeds
         journal = Journal() if journal is None else journal
         results: list[Any] = [None] * len(recipes)
@@ -173,6 +171,42 @@ class Trainer:
                     if progress is not None:
                         progress([index], results[index].validation[None])
         return jax.tree.map(lambda *arrays: np.stack(arrays), *results)
+
+    def fit(self, recipe: Recipe, *, seed: int = 0) -> Any:
+        """Trains one recipe with one seed, as a call does, and returns the variables.
+
+        Args:
+          recipe: The recipe, with Python numbers as strengths.
+          seed: The seed, one of the trainer's.
+
+        Returns:
+          The variables that a call evaluates.
+
+        Example:
+          >>> import numpy as np
+          >>> from jaxreg.study import Recipe, Trainer, mlp, stratified_split
+          >>> x = np.random.default_rng(0).normal(size=(200, 2))
+          >>> data = stratified_split(x, (x[:, 0] > 0).astype(int), train_size=60)
+          >>> trainer = Trainer(mlp((4,), 2), data, seeds=2, epochs=1)
+          >>> trainer.fit(Recipe({"l2": 1.0}), seed=1)["params"]["Dense_0"]["kernel"].shape
+          (2, 4)
+        """
+        self._check([recipe])
+        strengths = jax.tree.map(np.float32, recipe.with_cheap())
+        split = jax.tree.map(lambda array: np.asarray(array[seed]), self._splits)
+        key = jax.random.key(seed)
+        train_one = jax.jit(lambda recipe, split: train(self._plan, recipe, split, key)[1])
+        return train_one(strengths, split)
+
+    def _check(self, recipes: Sequence[Recipe]) -> None:
+        """Raises ValueError unless the data and the model suit the recipes."""
+        if not recipes:
+            raise ValueError(
+                "`recipes` must contain at least one recipe, got none; pass [Recipe()] for the "
+                "baseline."
+            )
+        check_suited(recipes, self._rows, self.objective.task)
+        check_heeded(self._plan.make_model, recipes, self._rows)
 
     def _train(self, recipes: Sequence[Recipe], seeds: int, journal: Journal) -> None:
         """Trains until the journal has all seeds of the first recipe.
@@ -252,67 +286,6 @@ def _groups(recipes: Sequence[Recipe]) -> Iterable[list[int]]:
     for index, recipe in enumerate(recipes):
         groups.setdefault(recipe.structure, []).append(index)
     return groups.values()
-
-
-def fit(
-    make_model: MakeModel,
-    data: Splitter,
-    recipe: Recipe,
-    *,
-    seed: int,
-    epochs: int,
-    batch_size: int = 32,
-    learning_rate: float = 1e-3,
-    objective: Objective | None = None,
-) -> Any:
-    """Trains one recipe with one seed, as :func:`run` does, and returns the variables.
-
-    Args:
-      make_model: Function from a recipe to a model, as for :func:`run`.
-      data: Function from a seed to its :class:`jaxreg.study.Split`.
-      recipe: The recipe.
-      seed: The seed.
-      epochs: Number of epochs.
-      batch_size: Rows of a batch.
-      learning_rate: Learning rate.
-      objective: Loss and metrics, as for :func:`run`.
-
-    Returns:
-      The variables that :func:`run` evaluates.
-
-    Raises:
-      ValueError: See :func:`run`.
-
-    Example:
-      >>> import numpy as np
-      >>> from jaxreg.study import Recipe, mlp, stratified_split
-      >>> from jaxreg.study.runner import fit
-      >>> x = np.random.default_rng(0).normal(size=(200, 2))
-      >>> data = stratified_split(x, (x[:, 0] > 0).astype(int), train_size=60)
-      >>> variables = fit(mlp((4,), 2), data, Recipe({"l2": 1.0}), seed=0, epochs=1)
-      >>> variables["params"]["Dense_0"]["kernel"].shape
-      (2, 4)
-    """
-    _check_counts(epochs=epochs, batch_size=batch_size)
-    split = data(seed)
-    stacked = jax.tree.map(lambda array: np.asarray(array)[None], split)
-    objective = objective_for(stacked.train_y) if objective is None else objective
-    _check_batch_size(batch_size, len(split.train_y))
-    check_suited([recipe], split.train_x, objective.task)
-    check_heeded(make_model, [recipe], split.train_x)
-    plan = Plan(
-        make_model=make_model,
-        objective=objective,
-        epochs=epochs,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        devices=tuple(jax.local_devices()),
-        together=1,
-        num_classes=count_outputs(make_model, stacked, objective),
-    )
-    strengths = jax.tree.map(lambda strength: np.asarray(strength, np.float32), recipe.with_cheap())
-    own = jax.jit(lambda recipe, split: train(plan, recipe, split, jax.random.key(seed))[1])
-    return own(strengths, split)
 
 
 def _check_counts(**counts: int) -> None:

@@ -16,6 +16,7 @@ from jaxreg.study import (
     Recipe,
     Runs,
     Split,
+    Trainer,
     compare,
     from_nnx,
     grid,
@@ -190,7 +191,7 @@ def test_results_have_the_shapes_they_promise(runs):
 def test_a_run_among_others_is_the_run_alone(runs):
     seen = []
     names = ["l2", "off", "stopping"]
-    trainer = runner.Trainer(MODEL, blobs, seeds=SEEDS, **OPTIONS)
+    trainer = Trainer(MODEL, blobs, seeds=SEEDS, **OPTIONS)
     found = trainer(
         [GRID[name] for name in names],
         progress=lambda indices, scores: seen.append((list(indices), scores)),
@@ -205,7 +206,7 @@ def test_a_run_among_others_is_the_run_alone(runs):
 
 def test_the_variables_of_a_run_have_its_scores(runs):
     """Here of one that stopped, so they are of its best epoch."""
-    variables = runner.fit(MODEL, blobs, GRID["stopping"], seed=1, **OPTIONS)
+    variables = Trainer(MODEL, blobs, seeds=2, **OPTIONS).fit(GRID["stopping"], seed=1)
     params = {
         (a, b): np.float64(w)
         for a, leaves in variables["params"].items()
@@ -223,8 +224,9 @@ def test_a_regression_is_trained_and_scored():
     """With labels that are mixed, and half a decay, which the plain loss does not show."""
     make_model = mlp((8,), 1)
     recipe = Recipe({"mixup": 0.2, "l2": 0.1})
-    runs = run(make_model, numbers, [recipe], seeds=2, **OPTIONS)
-    params = runner.fit(make_model, numbers, recipe, seed=1, **OPTIONS)["params"]
+    trainer = Trainer(make_model, numbers, seeds=2, **OPTIONS)
+    runs = trainer([recipe])
+    params = trainer.fit(recipe, seed=1)["params"]
     split = numbers(1)
     x = np.float64(split.test_x)
     hidden = np.maximum(x @ params["Dense_0"]["kernel"] + params["Dense_0"]["bias"], 0)
@@ -330,7 +332,8 @@ def of_another_size(seed):
 @pytest.mark.parametrize(
     ("make_model", "data", "recipes", "options", "message"),
     [
-        (MODEL, blobs, [], {}, "`recipes` must be at least 1, got 0"),
+        (MODEL, blobs, [], {}, "`recipes` must contain at least one recipe, got none; pass"),
+        (MODEL, blobs, [{}], {"epochs": 0}, "`epochs` must be at least 1, got 0"),
         (MODEL, blobs, [{}], {"batch_size": 51},
          "`batch_size` must be at most 50, the number of .*, got 51"),
         (MODEL, blobs, [{}, {"cutout": 0.5, "mixup": 1.0}], {},
@@ -360,17 +363,15 @@ def test_what_is_no_model_raises():
 
 
 @pytest.mark.parametrize(
-    ("recipe", "options", "message"),
+    ("recipe", "message"),
     [
-        ({}, {"epochs": 0}, "`epochs` must be at least 1, got 0"),
-        ({}, {"batch_size": 51}, "`batch_size` must be at most 50, the number of training rows"),
-        ({"cutout": 0.5}, {}, "`recipes` must suit the rows"),
-        ({"drop_path": 0.5}, {}, "`recipes` must contain only arms that the model uses"),
+        ({"cutout": 0.5}, "`recipes` must suit the rows"),
+        ({"drop_path": 0.5}, "`recipes` must contain only arms that the model uses"),
     ],
 )
-def test_fitting_checks_as_running_does(recipe, options, message):
+def test_fitting_checks_as_running_does(recipe, message):
     with pytest.raises(ValueError, match=message):
-        runner.fit(MODEL, blobs, Recipe(recipe), seed=0, **{**OPTIONS, **options})
+        Trainer(MODEL, blobs, seeds=1, **OPTIONS).fit(Recipe(recipe))
 
 
 def test_several_targets_are_predicted_together():
