@@ -81,7 +81,7 @@ def _sampler_rows(batch: int, side: int, turns: int) -> list[Row]:
 
 
 def _rand_augment_rows(batch: int, side: int, turns: int) -> list[Row]:
-    """Compares with Kornia, which draws once per call: image by image, and once for all."""
+    """Compares with Kornia, which draws once per call: one call per image, and one for all."""
     images = jax.random.uniform(jax.random.key(1), (batch, side, side, 3))
     kornia = importlib.import_module("kornia.augmentation.auto")
     torch = importlib.import_module("torch")

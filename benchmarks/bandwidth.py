@@ -15,9 +15,9 @@ from jaxreg import dropout, normalization
 
 STEPS = 20
 KINDS = ("forward", "forward and gradient")
-# Numbers of arrays that must be read or written, by kind: the input and the result; with the
-# gradient also the cotangent, the gradient, and for norms the input again. A row fits on the chip
-# and is read once, but statistics of columns need another pass over the input and the cotangent.
+# Numbers of arrays to read or write, by kind: the input and the result; with the gradient also the
+# cotangent, the gradient, and for norms the input again. A row fits on the chip and is read once,
+# but statistics of columns need another pass over the input and the cotangent.
 _PASSES = {
     "dropout": (2, 4),
     "layer_norm": (2, 5),

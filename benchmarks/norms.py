@@ -1,4 +1,4 @@
-"""Normalization in training, compared with Flax and torch.
+"""Normalization in training mode, compared with Flax and torch.
 
 Flax's default variance is the mean of the squares minus the square of the mean, which loses digits
 if the mean is large; ours is as accurate as two passes. The inputs have mean 1 and standard

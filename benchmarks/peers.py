@@ -56,7 +56,7 @@ def of_jax(function: Callable[..., Any], *inputs: jax.Array) -> Pair:
 
 
 def of_keras(layer: Any, x: jax.Array) -> Pair:
-    """Returns calls of a Keras layer in training, whose seed is passed in and out as state."""
+    """Returns calls of a Keras layer in training mode, with its seed as state."""
     layer.build(x.shape)
 
     def function(seed, x):

@@ -1,8 +1,8 @@
 """A training step of LeNet with a Jacobian penalty, compared with the plain step and torch.
 
-Against the plain step, the ratio is 1 over the number of plain steps that ours takes. The exact
-norm needs about one plain step and one gradient of the images for each of the ten outputs, so its
-ratio is below 1/10. XLA counts the operations.
+Compared with the plain step, a ratio of 1/n means that ours costs as much as n plain steps. The
+exact norm needs about one plain step and one gradient of the images for each of the ten outputs, so
+its ratio is below 1/10. XLA counts the operations.
 """
 
 from collections.abc import Callable
@@ -106,7 +106,7 @@ def _step(penalty: Penalty | None, x: jax.Array) -> tuple[Any, ...]:
 
 
 def torch_projection(logits: Any, x: Any) -> Any:
-    """Penalizes one projection of unit length, as the paper's authors do."""
+    """Penalizes one projection of unit length, as Hoffman et al. (2019) do."""
     u = torch.nn.functional.normalize(torch.randn(logits.shape), dim=1)
     (rows,) = torch.autograd.grad(logits, x, u, create_graph=True)
     return OUTPUTS * rows.pow(2).sum() / len(x)

@@ -1,11 +1,11 @@
-"""Training steps of deep residual networks, with stochastic depth and without.
+"""Training steps of deep residual networks, with and without stochastic depth.
 
 The rates grow linearly from 0 to 1/2, so that three quarters of the blocks are kept on average and
 the ratio is at most 4/3. The number of kept blocks depends on the key, so the time is a mean over
 many steps with different keys.
 
 On CPU, XLA's code for the gradient of a convolution is many times slower inside a branch or a loop
-than outside (https://github.com/jax-ml/jax/issues/12868). The row of convolutions shows it.
+than outside (https://github.com/jax-ml/jax/issues/12868). The row for convolutions shows this.
 """
 
 from collections.abc import Callable

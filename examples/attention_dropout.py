@@ -60,14 +60,14 @@ def different_masks(attention) -> int:
 
 
 def with_linen(attention, rate: float, x: jax.Array) -> jax.Array:
-    """Computes self-attention in training, in Linen."""
+    """Computes self-attention in training mode, in Linen."""
     module = nn.MultiHeadDotProductAttention(HEADS, dropout_rate=rate, attention_fn=attention)
     variables = module.init(jax.random.key(1), x, deterministic=True)
     return module.apply(variables, x, deterministic=False, rngs={"dropout": jax.random.key(2)})
 
 
 def with_nnx(attention, rate: float, x: jax.Array) -> jax.Array:
-    """Computes self-attention in training, in NNX."""
+    """Computes self-attention in training mode, in NNX."""
     module = nnx.MultiHeadAttention(
         HEADS,
         in_features=x.shape[-1],

@@ -4,8 +4,8 @@ Networks are trained on 300 handwritten digits in three ways: without augmentati
 mixtures, and without augmentation but with a penalty, the Jensen-Shannon divergence of the
 predictions for a digit and for two of its mixtures (Hendrycks et al., 2020). They are tested on
 unseen digits, clean and with corruptions that AugMix does not use: noise, blur, low contrast and
-missing pixels. Seeds differ in their rows, weights, batches and draws. Printed are the mean
-accuracy over seeds and the mean difference to no augmentation, paired by seed, both with standard
+missing pixels. Seeds differ in their rows, weights, batches and draws. The program prints the mean
+accuracy over seeds and the mean difference from no augmentation, paired by seed, both with standard
 errors. Both ways help with blur, and the divergence also with holes. With noise the divergence does
 worse, and with clean digits slightly worse. Results for 8 by 8 digits do not carry over to
 photographs.
@@ -21,7 +21,7 @@ from sklearn.datasets import load_digits
 
 from jaxreg import augment, information, noise
 
-# Weights of three losses: cross entropy of digits, cross entropy of mixtures, divergence.
+# Weights of the three losses: cross entropy of digits, cross entropy of mixtures, divergence.
 ARMS = {"plain": (1.0, 0.0, 0.0), "mixtures": (0.0, 1.0, 0.0), "divergence": (1.0, 0.0, 12.0)}
 SEEDS = 6
 TRAINING_ROWS = 300
@@ -96,7 +96,7 @@ def train(weights, key, x, y):
 
 
 def table(title: str, names, scores) -> None:
-    """Prints means over seeds and their standard errors, one line for each arm."""
+    """Prints means over seeds and their standard errors, one line per arm."""
     print(f"{title}\n{'':12}" + "".join(f"{name:>17}" for name in scores))
     for index, name in enumerate(names):
         cells = (values[index] for values in scores.values())
@@ -115,7 +115,7 @@ def main() -> None:
     scores = jax.jit(over_seeds)(jnp.array([*ARMS.values()]), keys, *load())
     table("accuracy", ARMS, scores)
     differences = {name: values[1:] - values[0] for name, values in scores.items()}
-    table("difference to plain", [*ARMS][1:], differences)
+    table("difference from plain", [*ARMS][1:], differences)
 
 
 if __name__ == "__main__":

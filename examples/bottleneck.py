@@ -25,7 +25,7 @@ LATENT = 16
 LEARNING_RATE = 2e-3
 BATCH_SIZE = 100
 EPOCHS = 120
-SAMPLES = 12  # Codes over which a prediction is averaged in evaluation, as in the paper.
+SAMPLES = 12  # Codes over which evaluation averages a prediction, as in Alemi et al. (2017).
 
 
 class Network(nn.Module):

@@ -104,7 +104,7 @@ SPECTROGRAM: tuple[Call, ...] = (
 
 
 def draws(call: Call) -> bool:
-    """Tells if a call takes a key."""
+    """Returns whether a call takes a key."""
     return "key" in inspect.signature(call.func).parameters
 
 

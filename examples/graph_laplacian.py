@@ -1,4 +1,4 @@
-"""Ten labels of each digit and all images: do similar predictions for neighbors help?
+"""Ten labeled images of each digit, and all other images without labels: does a graph help?
 
 The graph of the ten nearest neighbors needs no labels, so it joins all images, including the test
 images (transductive learning). Each seed draws new labeled images, the same for all arms. The loss
@@ -77,7 +77,7 @@ def fit(
 
 
 def draw(accuracies: dict[float, np.ndarray], path: str) -> None:
-    """Draws one line for each seed, which is a choice of labels."""
+    """Draws one line per seed, which is a choice of labeled images."""
     figure, axis = plt.subplots(figsize=(6, 4), layout="constrained")
     names = [f"{weight:g}" for weight in accuracies]
     table = np.stack(list(accuracies.values()))

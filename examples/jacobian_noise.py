@@ -49,7 +49,7 @@ def load() -> list[jax.Array]:
 
 @jax.jit
 def fit(key: jax.Array, weight: jax.Array, x: jax.Array, y: jax.Array):
-    """Trains one network with a penalty of this ``weight``."""
+    """Trains one network with the penalty at this ``weight``."""
     init_key, key = jax.random.split(key)
     steps = len(x) // BATCH_SIZE
     tx = optax.adam(optax.linear_schedule(LEARNING_RATE, 0.0, steps * EPOCHS))

@@ -3,9 +3,9 @@
 Networks are trained on 150 handwritten digits with several values of ``alpha``, over 20 seeds in
 one vmapped program. The expected calibration error (ECE) is the mean distance of confidence and
 accuracy over ten bins of confidence (Guo et al., 2017). Seeds differ in their training rows,
-weights and batches. Printed are means over seeds on the other rows, with standard errors. Every
-``alpha`` improves accuracy. Calibration and cross entropy improve only if ``alpha`` is large enough
-to remove overconfidence and small enough to avoid underconfidence.
+weights and batches. The program prints means over seeds on the other rows, with standard errors.
+Every ``alpha`` improves accuracy. Calibration and cross entropy improve only if ``alpha`` is large
+enough to remove overconfidence and small enough to avoid underconfidence.
 
     python examples/label_smoothing.py [figure.png]
 """
@@ -92,7 +92,7 @@ def mean_and_error(values: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def table(title: str, alphas: jax.Array, scores: dict[str, jax.Array]) -> None:
-    """Prints means and their standard errors, one line for each ``alpha``."""
+    """Prints means and their standard errors, one line per ``alpha``."""
     print(f"{title}\nalpha " + "".join(f"{name:>20}" for name in scores))
     for index, alpha in enumerate(alphas):
         cells = (mean_and_error(values[index]) for values in scores.values())
@@ -133,7 +133,7 @@ def main() -> None:
     scores, bins = jax.jit(over_alphas)(ALPHAS, keys, *load())
     differences = {name: values[1:] - values[0] for name, values in scores.items()}
     table("mean over seeds", ALPHAS, scores)
-    table("difference to no smoothing, paired by seed", ALPHAS[1:], differences)
+    table("difference from no smoothing, paired by seed", ALPHAS[1:], differences)
     draw(scores, bins, path)
     print(f"figure: {path}")
 

@@ -29,7 +29,7 @@ BATCH_SIZE = 16
 EPOCHS = 60
 SEEDS = 5
 RATE = 0.25
-# Name: (rate, True for a new mask at each time step).
+# By name: the rate, and True for a new mask at each time step.
 ARMS = {"no dropout": (0.0, False), "per step": (RATE, True), "locked": (RATE, False)}
 
 

@@ -122,7 +122,7 @@ def main() -> None:
     path = sys.argv[1] if len(sys.argv) > 1 else "mc_dropout_rotation.png"
     train_key, key = jax.random.split(jax.random.key(1))
     x, y, test_x, test_y = load()
-    first = int(jnp.argmax(test_y == 1))  # As in the paper, a one is drawn.
+    first = int(jnp.argmax(test_y == 1))  # A one is drawn, as in Gal and Ghahramani (2016).
     order = jnp.argsort(jnp.arange(len(test_y)) != first, stable=True)
     test_x, test_y = test_x[order], test_y[order]
     params = jax.jit(train)(train_key, x, y)

@@ -80,7 +80,7 @@ def evaluate(model: Network, x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax
 
 
 def fit(model: Network, x, y, validation_x, validation_y) -> int:
-    """Trains ``model``, leaves it at its best epoch and returns the number of epochs."""
+    """Trains ``model``, restores its best epoch and returns the number of epochs."""
     optimizer = flax_nnx.Optimizer(model, transformation(), wrt=flax_nnx.Param)
     learned = (flax_nnx.Param, flax_nnx.BatchStat)
     stopping = early_stopping.init(flax_nnx.state(model, learned))

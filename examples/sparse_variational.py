@@ -1,7 +1,7 @@
 """Sparse variational dropout: every weight learns its own dropout rate, and most can be pruned.
 
 Trains a network on scikit-learn's digits, with the weight of the divergence from the prior warmed
-up from zero. Weights with ``log_alpha > 3`` are pruned in evaluation.
+up from zero. Weights with ``log_alpha > 3`` are pruned in evaluation mode.
 
     python examples/sparse_variational.py [figure.png]
 """
@@ -28,7 +28,7 @@ THRESHOLD = 3.0
 
 
 class Network(nn.Module):
-    """Two hidden layers; weights above the threshold count as zero in evaluation."""
+    """Two hidden layers; weights above the threshold count as zero in evaluation mode."""
 
     threshold: float = THRESHOLD
 

@@ -141,7 +141,7 @@ def draw(results: dict[str, tuple[np.ndarray, float]], path: str) -> None:
 
 
 def main() -> None:
-    """Trains with and without, prints slopes and covered modes, and draws the points."""
+    """Trains with and without spectral norm, prints slopes and covered modes, draws points."""
     mpl.use("Agg")
     path = sys.argv[1] if len(sys.argv) > 1 else "spectral_gan.png"
     results = {}

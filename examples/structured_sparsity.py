@@ -50,7 +50,7 @@ def load() -> list[jax.Array]:
 
 
 def optimizer(steps: int, weight: jax.Array) -> optax.GradientTransformationExtraArgs:
-    """Chains momentum and a proximal step for convolution kernels, scaled to its step size."""
+    """Chains momentum and a proximal step on convolutions, scaled to momentum's step size."""
     schedule = optax.cosine_decay_schedule(LEARNING_RATE, steps)
     shrink = transforms.proximal(
         proximal.group_lasso, weight, lambda step: schedule(step) / (1 - MOMENTUM)
@@ -126,7 +126,7 @@ def compile_for(params, x: jax.Array):
 
 
 def seconds(function, x: jax.Array) -> float:
-    """Measures the time of the shortest of 30 runs."""
+    """Returns the shortest time of 30 runs."""
     runs = []
     for _ in range(30):
         start = time.perf_counter()

@@ -3,9 +3,9 @@
 A toy language has 30 meanings with four words each, and a sentence is positive if its mean meaning
 is. A convolutional classifier sees 80 sentences, so many words occur once or never. It is trained
 with each augmentation on token ids or embeddings, and with translation into a language that has one
-word for each meaning, and back; two functions take the place of translation models. Printed are the
-mean accuracy over seeds on new sentences and the mean difference to no augmentation, paired by
-seed, with standard errors. Augmentations that know which words are synonyms gain most.
+word for each meaning, and back; two functions take the place of translation models. The program
+prints the mean accuracy over seeds on new sentences and the mean difference from no augmentation,
+paired by seed, with standard errors. Augmentations that know which words are synonyms gain most.
 
     python examples/text_augmentation.py
 """

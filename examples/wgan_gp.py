@@ -1,4 +1,4 @@
-"""A Wasserstein GAN on a ring of eight Gaussians, with gradient penalty and without.
+"""A Wasserstein GAN on a ring of eight Gaussians, with and without gradient penalty.
 
 The critic measures a distance only if its slope is at most 1 everywhere; without the penalty its
 slope is not bounded. Trains all seeds of an arm in one vmapped program.

@@ -1,7 +1,7 @@
 """Functional regularization for JAX and Flax.
 
-Every technique is written once, as a pure function that imports nothing but JAX, in the namespace
-named after the place of a training step where it acts:
+Every technique is written once, as a pure function that imports only JAX and NumPy. Its namespace
+is named after the part of a training step where it acts:
 
 - ``dropout``, ``noise``: activations, ``(key, x) -> x``.
 - ``normalization``: activations with statistics, ``(x, stats) -> (y, stats)``.
@@ -10,7 +10,7 @@ named after the place of a training step where it acts:
   ``(f, x) -> scalar``, ``mean, log_var -> kl`` and ``logits, labels -> loss``.
 - ``proximal``, ``projections``: the update, ``w -> w``.
 - ``augment``: the data, ``image -> image`` and ``(key, image) -> image``.
-- ``masks``: selections of the parameters that a regularizer touches.
+- ``masks``: selections of the parameters to regularize.
 
 The other packages are imported on first use, so that ``import jaxreg`` imports neither Flax nor
 Optax:
@@ -18,10 +18,10 @@ Optax:
 - ``linen``, ``nnx``: adapters without mathematics for Flax modules.
 - ``transforms``: adapters for Optax chains.
 - ``training``: early stopping, schedules, ensembles and more for the training loop.
-- ``explain``, ``diagnosis``, ``advice``: the regularizers at work, the verdict on a run, and the
-  techniques to begin with.
-- ``study``: measures which regularizer helps.
-- ``testing``: holds a regularizer of your own to the same contract.
+- ``explain``, ``diagnosis``, ``advice``: show what regularizers do, judge a training run, and
+  suggest techniques to try first.
+- ``study``: measures which regularizers help.
+- ``testing``: checks a regularizer of your own against the same contract.
 
 >>> import jax.numpy as jnp
 >>> import jaxreg

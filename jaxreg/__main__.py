@@ -21,7 +21,7 @@ def entry() -> int:
     ending = Ending()
     _watch_interrupts(ending)
     try:
-        # Imported inside, so that an interrupt while modules load is handled, too.
+        # Imported here, so that an interrupt while modules load is handled too.
         from jaxreg.cli.main import main
 
         status = main(ending=ending)
@@ -36,13 +36,13 @@ def entry() -> int:
 def _watch_interrupts(ending: Ending) -> None:
     """Starts a thread that ends the process at the first interrupt.
 
-    Python would raise KeyboardInterrupt in the main thread: after a compiled program returns, or in
-    a callback of the garbage collector, which ignores exceptions.
+    Python would raise KeyboardInterrupt in the main thread: only after a compiled program returns,
+    or in a garbage-collector callback, which ignores exceptions.
     """
     ours, theirs = socket.socketpair()
     theirs.setblocking(False)
     signal.signal(signal.SIGINT, _do_nothing)
-    # Python's own handler, in C, writes the number of the signal there at once.
+    # Python's handler in C writes the signal number there at once.
     signal.set_wakeup_fd(theirs.detach())
     threading.Thread(target=_wait_for_interrupt, args=(ours, ending), daemon=True).start()
 

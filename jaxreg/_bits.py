@@ -48,8 +48,8 @@ def below(words: jax.Array, rate: jax.Array) -> jax.Array:
     """Returns booleans, true where a random 32-bit word is below ``rate * 2**32``.
 
     The comparison of 32 bits with an integer is exact to 2**-32, whereas a comparison with uniform
-    float32 numbers rounds a small rate to multiples of 2**-23. A rate of 0 is never true and a rate
-    of 1 always.
+    float32 numbers rounds a small rate to multiples of 2**-23. A rate of 0 gives only False, and a
+    rate of 1 only True.
     """
     rate = rate.astype(jnp.float32)
     return (words < (rate * 2.0**32).astype(jnp.uint32)) | (rate >= 1)
@@ -68,7 +68,7 @@ def normal(
 ) -> jax.Array:
     r"""Returns standard normal random numbers in float32, at most 6.3 in magnitude.
 
-    One bit is the sign, the others a tail probability :math:`v` with the magnitude
+    One bit gives the sign; the others give a tail probability :math:`v`, whose magnitude is
     :math:`\sqrt 2 \, \mathrm{erf}^{-1}(1 - v)`. The logarithm is computed from the small number
     :math:`v` itself and loses no digits in the tail. The polynomials are from Giles, "Approximating
     the erfinv function", 2010, single precision: within 3e-6 up to a magnitude of 5.4, and within

@@ -98,9 +98,9 @@ def _shape_error(value: ArrayLike, name: str) -> ValueError:
 
 
 def check_axes(x: jax.Array, least: int, layout: str, name: str = "x") -> None:
-    """Raises if ``x`` has fewer than ``least`` axes; the error describes them by ``layout``."""
+    """Raises if ``x`` has fewer than ``least`` axes; the message shows the expected ``layout``."""
     if x.ndim < least:
-        raise ValueError(f"`{name}` must have the axes {layout}, got shape {x.shape}.")
+        raise ValueError(f"`{name}` must have axes {layout}, got shape {x.shape}.")
 
 
 def check_broadcasts(value: ArrayLike, name: str, shape: tuple[int, ...]) -> None:
@@ -125,8 +125,8 @@ def check_mask(mask: ArrayLike | None, x: jax.Array, name: str = "where") -> Non
         fits = False
     if not fits:
         raise ValueError(
-            f"`{name}` must broadcast to `x` from the last axes, as in NumPy, got shape {shape} "
-            f"for {x.shape}; add axes of size 1, for example {name}[..., None]."
+            f"`{name}` must broadcast to the shape of `x`, {x.shape}, got shape {shape}; add axes "
+            f"of size 1, for example {name}[..., None]."
         )
 
 
@@ -146,7 +146,7 @@ def check_real(x: jax.Array, name: str) -> None:
     check_floating(x, name)
     if jnp.iscomplexobj(x):
         raise TypeError(
-            f"`{name}` must have a real dtype, got {x.dtype}; pass its real and its imaginary part "
+            f"`{name}` must have a real dtype, got {x.dtype}; pass its real and imaginary parts "
             "separately."
         )
 
@@ -156,7 +156,7 @@ def check_integer(x: jax.Array, name: str) -> None:
     if not hasattr(x, "dtype"):
         raise TypeError(f"`{name}` must be an array, got {type(x).__name__}; pass jnp.asarray(...)")
     if not jnp.issubdtype(x.dtype, jnp.integer):
-        raise TypeError(f"`{name}` must hold integer class ids, got dtype {x.dtype}.")
+        raise TypeError(f"`{name}` must be integer class ids, got dtype {x.dtype}.")
 
 
 def check_static_integer(value: int, name: str) -> None:
@@ -222,7 +222,7 @@ def group_count(num_groups: int | None, group_size: int | None, channels: int) -
     """Returns the number of channel groups, given by ``num_groups`` or ``group_size``."""
     if (num_groups is None) == (group_size is None):
         raise ValueError(
-            "One of `num_groups` and `group_size` must be None, got "
+            "Exactly one of `num_groups` and `group_size` must be None, got "
             f"{num_groups} and {group_size}; pass num_groups=None with a size."
         )
     name = "group_size" if num_groups is None else "num_groups"
@@ -244,5 +244,6 @@ def check_shapes(shape: list[int], **arrays: jax.Array | None) -> None:
     for name, a in arrays.items():
         if a is not None and a.shape != tuple(shape):
             raise ValueError(
-                f"`{name}` must have the shape of the feature axes, {tuple(shape)}, got {a.shape}."
+                f"`{name}` must have the same shape as the feature axes, {tuple(shape)}, got "
+                f"{a.shape}."
             )

@@ -1,4 +1,4 @@
-"""Finds pairs of a layer and the batch norm that follows it, by marks in a model's trace.
+"""Pairs each batch norm with the layer before it, by marks in a model's trace.
 
 A mark is an identity operation that is visible in the trace. The trace shows that a norm reads the
 output of a layer, and that nothing else does; a tree of variables does not show this.
@@ -121,7 +121,7 @@ def _layer_before(name: str, tape: Tape, marks: dict[str, list[_Mark]]) -> str:
     norm = tape.norms[name]
     calls = marks[_norm(name)]
     if norm.is_training:
-        raise _refuse(name, "it uses the statistics of the batch; call the model in evaluation")
+        raise _refuse(name, "it uses the statistics of the batch; call it in evaluation mode")
     if len(calls) != 1:
         raise _refuse(name, f"it is called {len(calls)} times outside of scan, remat and jit")
     layer = next((layer for layer in tape.layers if _layer(layer) == calls[0].source), None)
@@ -147,7 +147,7 @@ def _layer_before(name: str, tape: Tape, marks: dict[str, list[_Mark]]) -> str:
 def _refuse(name: str, reason: str) -> ValueError:
     return ValueError(
         f"`norms` must be batch norms that fold into the layer before them, got {name!r}: "
-        f"{reason}. To keep it, list only the others in `norms`."
+        f"{reason}. To leave it as it is, list only the other norms in `norms`."
     )
 
 

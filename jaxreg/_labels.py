@@ -16,19 +16,19 @@ def check_logits(logits: jax.Array, name: str) -> None:
     check_real(logits, name)
     if logits.ndim == 0 or logits.shape[-1] == 0:
         raise ValueError(
-            f"`{name}` must have the axes [..., num_classes], with at least one class, got shape "
+            f"`{name}` must have axes [..., num_classes], with at least one class, got shape "
             f"{logits.shape}."
         )
 
 
 def check_labels(logits: jax.Array, labels: jax.Array, name: str = "labels") -> None:
-    """Raises unless ``labels`` holds an integer class id for each row of ``logits``."""
+    """Raises unless ``labels`` contains an integer class id for each row of ``logits``."""
     check_logits(logits, "logits")
     check_integer(labels, name)
     if logits.shape[:-1] != labels.shape:
         raise ValueError(
-            f"`{name}` must have the shape of `logits` without its last axis, got {labels.shape} "
-            f"for logits of shape {logits.shape}."
+            f"`{name}` must have the same shape as `logits` without its last axis, "
+            f"{logits.shape[:-1]}, got {labels.shape}."
         )
 
 
@@ -38,7 +38,7 @@ def check_where(
     """Raises unless ``where`` is None or has ``shape``; ``name + part`` names it in the error."""
     if where is not None and where.shape != shape:
         raise ValueError(
-            f"`where` must have the shape of `{name}`{part}, {shape}, got {where.shape}."
+            f"`where` must have the same shape as `{name}`{part}, {shape}, got {where.shape}."
         )
 
 
@@ -52,11 +52,11 @@ def check_weights(
     if not any(
         jnp.issubdtype(where.dtype, kind) for kind in (jnp.bool_, jnp.integer, jnp.floating)
     ):
-        raise TypeError(f"`where` must hold booleans or real weights, got dtype {where.dtype}.")
+        raise TypeError(f"`where` must contain booleans or real weights, got dtype {where.dtype}.")
     if isinstance(where, np.ndarray | np.generic) and not (where >= 0).all():
         wrong = np.asarray(where)[~(np.asarray(where) >= 0)]
         raise ValueError(
-            f"`where` must hold weights that are zero or positive, got {wrong.flat[0]}; pass a "
+            f"`where` must contain weights that are zero or positive, got {wrong.flat[0]}; pass a "
             "mask to leave examples out."
         )
 
@@ -74,7 +74,7 @@ def example_weights(counted: jax.Array, where: jax.Array | None, dtype: jnp.dtyp
 
 
 def keep_weighted(weights: jax.Array, x: jax.Array) -> jax.Array:
-    """Zeros the rows of ``x`` with weight 0, so that no 0 * inf gives NaN in the gradient."""
+    """Zeros the rows of ``x`` with weight 0, so that 0 * inf does not give NaN in the gradient."""
     return jnp.where((weights != 0)[..., None], x, jnp.zeros((), x.dtype))
 
 

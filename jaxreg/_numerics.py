@@ -114,7 +114,7 @@ def peak(x: jax.Array, *, axis: int | tuple[int, ...] | None) -> jax.Array:
     largest = jax.lax.stop_gradient(jnp.max(jnp.abs(x), axis=axis, keepdims=True))
     # Neither the scale nor its inverse may be subnormal, which many devices flush to zero.
     least = 2 * jnp.finfo(largest.dtype).tiny
-    # XLA multiplies constant divisors, and the square of `least` underflows: a zero becomes 1.
+    # XLA multiplies constant divisors, and the square of `least` underflows, so a zero becomes 1.
     scales = jnp.isfinite(largest) & (largest != 0)
     return jnp.where(scales, jnp.clip(largest, least, 1 / least), jnp.ones_like(largest))
 

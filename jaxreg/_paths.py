@@ -9,7 +9,7 @@ def path_names(path: tuple[Any, ...]) -> tuple[str, ...]:
     """Returns the names along a JAX key path, from the root to the parameter's own name.
 
     Boxes of NNX and of partition metadata add a ``value`` below the parameter's own name, which is
-    left out. Wrappers of Flax join several names to one, ``Dense_0/kernel/scale``.
+    left out. Flax's wrappers join several names into one, such as ``Dense_0/kernel/scale``.
     """
     names = "/".join(str(_name(key)) for key in path).split("/")
     while names and names[-1] == "value":
@@ -25,5 +25,5 @@ def plain_keys(path: tuple[Any, ...]) -> tuple[tuple[Any, ...], tuple[str, ...]]
 
 
 def _name(key: Any) -> Any:
-    """Returns the key, name or index that an entry of a JAX key path holds."""
+    """Returns the key, name or index in an entry of a JAX key path."""
     return getattr(key, "key", getattr(key, "name", getattr(key, "idx", key)))

@@ -1,7 +1,7 @@
 """Reductions of per-example losses: the mean, the sum and count, or no reduction.
 
-A reduction is a function of losses and weights of the same shape, the weights zero or positive. A
-loss takes it as ``reduce``.
+A reduction is a function of losses and of nonnegative weights with the same shape. A loss takes it
+as ``reduce``.
 """
 
 from typing import NamedTuple
@@ -39,10 +39,10 @@ def sum_and_count(losses: jax.Array, weights: jax.Array) -> SumAndCount:
 
       \Big(\sum_i w_i L_i, \; \sum_i w_i\Big)
 
-    The mean over several micro-batches or devices is the quotient of the sums over all of them, not
-    the mean of their means, which gives an example more weight if few others in its batch count.
-    Both sums are linear, and so are their gradients: ``jax.value_and_grad(f, has_aux=True)`` of a
-    function that returns the pair gives the gradient of the sum.
+    For the mean over several micro-batches or devices, add up the pairs and divide once. A mean of
+    the means would give an example more weight if few others in its batch count. Both sums are
+    linear, and so are their gradients: ``jax.value_and_grad(f, has_aux=True)`` of a function that
+    returns the pair gives the gradient of the sum.
 
     Args:
       losses: Real floating-point array :math:`L` of any shape.
@@ -52,7 +52,7 @@ def sum_and_count(losses: jax.Array, weights: jax.Array) -> SumAndCount:
       The pair, float32 or wider; its ``mean()`` is the :func:`weighted_mean`.
 
     Raises:
-      TypeError: ``losses`` or ``weights`` are not real floating-point.
+      TypeError: ``losses`` or ``weights`` is not real and floating-point.
       ValueError: Their shapes differ.
 
     Example:
@@ -89,7 +89,7 @@ def weighted_mean(losses: jax.Array, weights: jax.Array) -> jax.Array:
       Scalar, float32 or wider; 0 with a gradient of 0 if all weights are 0.
 
     Raises:
-      TypeError: ``losses`` or ``weights`` are not real floating-point.
+      TypeError: ``losses`` or ``weights`` is not real and floating-point.
       ValueError: Their shapes differ.
 
     Example:
@@ -108,9 +108,9 @@ def mean_of_all(losses: jax.Array, weights: jax.Array) -> jax.Array:
 
       \frac{1}{N} \sum_{i = 1}^N w_i L_i
 
-    If every example counts, it equals the :func:`weighted_mean`, but need not add up weights: for a
-    batch that is sharded over devices only the sum of the losses is exchanged. An example that does
-    not count adds 0 to the sum and 1 to the number.
+    If every example counts, it equals the :func:`weighted_mean`, but does not sum the weights:
+    devices that share a batch exchange only the sum of the losses. An example that does not count
+    adds 0 to the sum and 1 to the number.
 
     Args:
       losses: Real floating-point array :math:`L` of any shape.
@@ -120,7 +120,7 @@ def mean_of_all(losses: jax.Array, weights: jax.Array) -> jax.Array:
       Scalar, float32 or wider.
 
     Raises:
-      TypeError: ``losses`` or ``weights`` are not real floating-point.
+      TypeError: ``losses`` or ``weights`` is not real and floating-point.
       ValueError: Their shapes differ.
 
     Example:
@@ -144,7 +144,7 @@ def per_example(losses: jax.Array, weights: jax.Array) -> jax.Array:
       Array with the shape of ``losses``, float32 or wider; 0 for examples that do not count.
 
     Raises:
-      TypeError: ``losses`` or ``weights`` are not real floating-point.
+      TypeError: ``losses`` or ``weights`` is not real and floating-point.
       ValueError: Their shapes differ.
 
     Example:
@@ -167,7 +167,7 @@ def _widen_both(losses: jax.Array, weights: jax.Array) -> tuple[jax.Array, jax.A
     check_real(weights, "weights")
     if losses.shape != weights.shape:
         raise ValueError(
-            f"`weights` must have the shape of `losses`, {losses.shape}, got {weights.shape}."
+            f"`weights` must have the same shape as `losses`, {losses.shape}, got {weights.shape}."
         )
     losses = widen(losses)
     return losses, jnp.asarray(weights, losses.dtype)

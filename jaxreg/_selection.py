@@ -34,7 +34,7 @@ def check_mask(mask: Mask, name: str = "mask") -> None:
         # Under inject_hyperparams Optax calls a mask with the step, as a schedule, and passes one
         # boolean.
         every = "all" if name == "mask" else "none"
-        fix = f'pass None for {every}, and under optax.inject_hyperparams static_args=("{name}",)'
+        fix = f'pass None for {every}; under optax.inject_hyperparams, pass static_args=("{name}",)'
         if isinstance(mask, str):
             fix = f"pass masks.match({mask!r}) to select by name"
         raise TypeError(
@@ -47,12 +47,12 @@ def select(mask: Mask, params: Any, name: str = "mask") -> Any:
     """Resolves ``mask`` to a tree of booleans that marks the selected leaves of ``params``.
 
     Args:
-      mask: Tree of booleans shaped like ``params`` or a prefix of it, a function that makes one, or
-        None for all. A leaf may be a boolean array that broadcasts to the parameter, to select
-        parts of it. A tree of other containers, such as an NNX state for its pure values, is
-        matched by the names of the leaves.
-      params: Tree of parameters. For leaves that are not floating-point arrays, values of the mask
-        that are not booleans are ignored.
+      mask: Tree of booleans shaped like ``params`` or a prefix of it, a function that returns one,
+        or None for all. A leaf may be a boolean array that broadcasts to the parameter, to select
+        parts of it. A tree of different containers, such as an NNX state in place of a tree of
+        dictionaries, is matched by the names of the leaves.
+      params: Tree of parameters. For leaves that are not floating-point arrays, mask values that
+        are not booleans are ignored.
       name: Name of the argument in errors.
 
     Returns:
@@ -61,7 +61,7 @@ def select(mask: Mask, params: Any, name: str = "mask") -> Any:
 
     Raises:
       TypeError: A leaf of the mask is not boolean.
-      ValueError: The tree of the mask does not match, or an array does not broadcast to its
+      ValueError: The mask's tree structure does not match, or an array does not broadcast to its
         parameter.
     """
     places, tree = jax.tree_util.tree_flatten_with_path(params)
@@ -75,8 +75,8 @@ def leaves_for(given: Any, params: Any, name: str) -> list[Any]:
     """Returns the leaves of ``given`` that belong to the leaves of ``params``, in their order.
 
     Args:
-      given: Tree shaped like ``params``, a prefix of it, or a function that makes one. A tree of
-        other containers is matched by the names of the leaves.
+      given: Tree shaped like ``params``, a prefix of it, or a function that returns one. A tree of
+        different containers is matched by the names of the leaves.
       params: Tree of parameters.
       name: Name of the argument in errors.
 
@@ -90,7 +90,8 @@ def leaves_for(given: Any, params: Any, name: str) -> list[Any]:
         leaves = _by_name(tree, params)
         if leaves is None:
             raise ValueError(
-                f"`{name}` must have the tree of the parameters, or a prefix of it: {error}"
+                f"`{name}` must have the tree structure of the parameters, or a prefix of it: "
+                f"{error}"
             ) from error
         return leaves
 
@@ -138,7 +139,7 @@ def _check_leaf(flag: Any, path: tuple[Any, ...], w: Any, name: str) -> Any:
         fits = False
     if not fits:
         raise ValueError(
-            f"`{name}` must hold a boolean for {where}, or an array of them that broadcasts to its "
+            f"`{name}` must give a boolean for {where}, or a boolean array that broadcasts to its "
             f"shape {shape}, got shape {flag.shape}; to mask rows, add a last axis of size 1."
         )
     return flag
@@ -154,7 +155,7 @@ def select_stacked(stacked: Mask, params: Any) -> Any:
     """Returns a tree of booleans that marks leaves with one kernel per layer on their first axis.
 
     Args:
-      stacked: Mask as in :func:`select`, of whole leaves; None for no leaf.
+      stacked: Mask as in :func:`select`, of whole leaves; None means no leaf.
       params: Tree of parameters.
 
     Returns:
@@ -162,7 +163,7 @@ def select_stacked(stacked: Mask, params: Any) -> Any:
 
     Raises:
       TypeError: A leaf of the mask is not a static boolean.
-      ValueError: The tree of the mask does not match, or it selects a single number.
+      ValueError: The mask's tree structure does not match, or it selects a single number.
     """
     if stacked is None:
         return jax.tree.map(lambda _: False, params)
@@ -171,13 +172,13 @@ def select_stacked(stacked: Mask, params: Any) -> Any:
         where = "/".join(path_names(path)) or "the root"
         if not isinstance(flag, bool):
             raise TypeError(
-                f"`stacked` must hold one static boolean for each leaf, got {_describe(flag)} for "
+                f"`stacked` must give one static boolean per leaf, got {_describe(flag)} for "
                 f"{where}; select all layers of a stack or none."
             )
         if flag and is_floating(w) and jnp.ndim(w) == 0:
             raise ValueError(
-                f"`stacked` must select arrays with an axis for layers, got the number {where}; "
-                "leave it out."
+                f"`stacked` must select arrays with an axis for layers, but {where} is a single "
+                "number; do not select it."
             )
         return flag and is_floating(w)
 

@@ -17,7 +17,7 @@ def is_matrix(path: tuple[Any, ...], w: Any, *, strict: bool) -> bool:
     if strict and w.ndim > 2:
         raise ValueError(
             f"Input is {w.ndim}D but error_on_non_matrix is True: `error_on_non_matrix` must be "
-            f"False for {'/'.join(map(str, path))} of shape {w.shape}, which then is flattened."
+            f"False for {'/'.join(map(str, path))} of shape {w.shape}, which is then flattened."
         )
     return w.ndim >= 2
 
@@ -48,13 +48,14 @@ def stop_at_zeros(
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Returns ``step``, or ``w`` and zero statistics for a bias whose power iteration has ended.
 
-    In Flax the iteration ends for good at a bias of zeros, as it is when training starts: zeros are
-    stored, and the bias is never divided. The iteration of a kernel always goes on.
+    In Flax the iteration ends for good once a bias is all zeros, as it usually is at
+    initialization: Flax stores zeros, and never divides the bias. The iteration of a kernel always
+    continues.
 
     Args:
       kernel: Describes the parameter.
       w: Parameter.
-      u: Vector that is stored.
+      u: Stored vector.
       step: Divided parameter, new vector and singular value.
     """
     if is_kernel(kernel.path, w):

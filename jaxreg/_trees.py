@@ -77,8 +77,9 @@ def find_kernels(
 
     Args:
       params: Parameter tree.
-      selects: Tells from the path and the shape of one kernel whether to reparametrize it.
-      feature_axes: Output axes, None for none, or a function of the names and the kernel.
+      selects: Function of the path and the shape of one kernel that returns whether to
+        reparametrize it.
+      feature_axes: Output axes, None for no axes, or a function of the path's names and the kernel.
       stacked: Mask of the leaves with one kernel per layer along their first axis.
       prefix: Names that precede the names in the tree.
     """

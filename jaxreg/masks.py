@@ -2,9 +2,10 @@
 
 They look at names and shapes, never at values, and work on Linen parameters, on an NNX state and on
 any other pytree. Pass masks to ``optax.masked``, to :func:`jaxreg.penalties.total` or to the decays
-of :mod:`jaxreg.transforms`; pass :func:`multipliers` to those decays and lifts, and :func:`depth`
-to :func:`jaxreg.transforms.layerwise_scale`. :func:`all_of`, :func:`any_of` and :func:`negate`
-combine masks.
+of :mod:`jaxreg.transforms`. Pass :func:`multipliers` to those decays, or to
+``add_penalty_gradient`` or ``proximal`` there, and pass :func:`depth` to
+:func:`jaxreg.transforms.layerwise_scale`. :func:`all_of`, :func:`any_of` and :func:`negate` combine
+masks.
 
 Patterns match whole names along the path: ``Dense_1`` matches ``encoder/Dense_1/kernel`` but not
 ``Dense_10/kernel``. Boxes of partition metadata do not count as names.
@@ -28,6 +29,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from jaxreg import _signatures
 from jaxreg._checks import check_nonnegative, is_floating
 from jaxreg._paths import path_names
 from jaxreg._selection import Mask, check_mask, select, select_stacked
@@ -57,15 +59,15 @@ def kernels(params: Any, *, stacked: Mask = None) -> Any:
 
     Args:
       params: Parameter tree.
-      stacked: Mask of the leaves that hold one array per layer along their first axis, as with
-        ``nn.scan`` and ``nnx.vmap``; that axis does not count. None for no leaf.
+      stacked: Mask of the leaves that stack one array per layer along their first axis, as
+        ``nn.scan`` and ``nnx.vmap`` do; that axis does not count. None means no leaf.
 
     Returns:
       Tree of booleans with the structure of ``params``.
 
     Raises:
       TypeError: ``stacked`` is not a mask of whole leaves.
-      ValueError: ``stacked`` has another tree.
+      ValueError: ``stacked`` has a different tree structure.
 
     Example:
       >>> import jax.numpy as jnp
@@ -107,7 +109,7 @@ def match(regex: str) -> Callable[[Any], Any]:
 
     The expression has to match one or more whole names along the path, joined by ``/``: ``kernel``
     selects ``Dense_0/kernel`` but not ``Dense_0/kernel_2``; ``^head/.*`` selects everything below
-    ``head`` at the root. The dtype of a leaf does not count.
+    ``head`` at the root. Leaves of every dtype can match.
 
     Args:
       regex: Regular expression of Python's ``re``.
@@ -118,7 +120,7 @@ def match(regex: str) -> Callable[[Any], Any]:
 
     Raises:
       ValueError: ``regex`` is not a regular expression.
-      TypeError: ``regex`` is not a string, but for example the parameters themselves.
+      TypeError: ``regex`` is not a string; for example, it is the parameter tree itself.
 
     Example:
       >>> import jax.numpy as jnp
@@ -144,11 +146,11 @@ def all_of(*masks: Mask) -> Callable[[Any], Any]:
       *masks: Masks: functions of the parameters, trees of booleans, or None for all parameters.
 
     Returns:
-      Function from a parameter tree to a tree of booleans with its structure. If a mask has an
-      array for parts of a leaf, so has the result.
+      Function from a parameter tree to a tree of booleans with its structure. If a mask selects
+      parts of a leaf by an array, so does the result.
 
     Raises:
-      TypeError: A mask is a single value, or a leaf of it is not a boolean.
+      TypeError: A mask is a single value, or one of its leaves is not a boolean.
 
     Example:
       >>> import jax.numpy as jnp
@@ -168,11 +170,11 @@ def any_of(*masks: Mask) -> Callable[[Any], Any]:
       *masks: Masks as in :func:`all_of`.
 
     Returns:
-      Function from a parameter tree to a tree of booleans with its structure. If a mask has an
-      array for parts of a leaf, so has the result.
+      Function from a parameter tree to a tree of booleans with its structure. If a mask selects
+      parts of a leaf by an array, so does the result.
 
     Raises:
-      TypeError: A mask is a single value, or a leaf of it is not a boolean.
+      TypeError: A mask is a single value, or one of its leaves is not a boolean.
 
     Example:
       >>> import jax.numpy as jnp
@@ -191,11 +193,11 @@ def negate(mask: Mask) -> Callable[[Any], Any]:
       mask: Mask as in :func:`all_of`.
 
     Returns:
-      Function from a parameter tree to a tree of booleans with its structure. If the mask has an
-      array for parts of a leaf, so has the result.
+      Function from a parameter tree to a tree of booleans with its structure. If the mask selects
+      parts of a leaf by an array, so does the result.
 
     Raises:
-      TypeError: The mask is a single value, or a leaf of it is not a boolean.
+      TypeError: The mask is a single value, or one of its leaves is not a boolean.
 
     Example:
       >>> import jax.numpy as jnp
@@ -211,10 +213,10 @@ def multipliers(
 ) -> Callable[[Any], Any]:
     r"""Returns a function from parameters to multipliers, chosen by regular expressions for paths.
 
-    This is the form of ``wd_mults`` and ``lr_mults`` of big_vision. A pattern has to match the
+    The patterns work like ``wd_mults`` and ``lr_mults`` in big_vision. A pattern has to match the
     whole path, whose names are joined by ``/``; the first match counts. ``.*/kernel`` matches
-    ``Dense_0/kernel``, ``kernel`` does not. The decays and lifts of :mod:`jaxreg.transforms` take
-    the result as ``multipliers``.
+    ``Dense_0/kernel``, ``kernel`` does not. The decays of :mod:`jaxreg.transforms`,
+    ``add_penalty_gradient`` and ``proximal`` take the result as ``multipliers``.
 
     Args:
       patterns: Pairs of a regular expression and a multiplier, zero or positive; the first
@@ -262,22 +264,22 @@ def depth(params: Any, order: Sequence[str], *, stacked: Mask = None) -> Any:
 
       d(w) = \min \{i : \text{order}_i \text{ matches the path of } w\}
 
-    A stack of layers takes as many places as it has layers, and gets an array of their depths
-    instead of one integer.
+    A stack of layers takes up one depth per layer, and gets an array of depths instead of one
+    integer.
 
     Args:
       params: Parameter tree.
       order: Names or regular expressions from the input to the output, each as in :func:`match`;
         the first that matches counts. Join names of the same depth by ``|``.
-      stacked: Mask of the leaves that hold one array per layer along their first axis, as with
-        ``nn.scan`` and ``nnx.vmap``. None for no leaf.
+      stacked: Mask of the leaves that stack one array per layer along their first axis, as
+        ``nn.scan`` and ``nnx.vmap`` do. None means no leaf.
 
     Returns:
       Tree of integers, from 0 at the input, with the structure of ``params``. A stack has a NumPy
-      array with one integer for each layer.
+      array with one integer per layer.
 
     Raises:
-      ValueError: No expression matches a parameter, which the error names, or the stacks of one
+      ValueError: No expression matches a parameter, which the message names, or the stacks of one
         expression have different numbers of layers.
       TypeError: ``order`` is a single string.
 
@@ -303,9 +305,10 @@ def depth(params: Any, order: Sequence[str], *, stacked: Mask = None) -> Any:
                 return i
         fix = 'add a name, or end with ".*" for the rest'
         if not name:
-            fix = 'under optax.inject_hyperparams pass static_args=("depth",)'
+            fix = 'under optax.inject_hyperparams, pass static_args=("depth",)'
         raise ValueError(
-            f"`order` must match every parameter, got {tuple(order)} and {name!r}; {fix}."
+            f"`order` must match every parameter, got {tuple(order)}, which does not match "
+            f"{name!r}; {fix}."
         )
 
     places = jax.tree_util.tree_map_with_path(position, params)
@@ -323,7 +326,7 @@ def _unroll(places: Any, params: Any, stacked: Any, order: Sequence[str]) -> Any
             count = jnp.shape(w)[0]
             if layers[place] not in (1, count):
                 raise ValueError(
-                    "`stacked` must select stacks of the same number of layers for each expression "
+                    "`stacked` must select stacks with equal numbers of layers for each expression "
                     f"of `order`, got {layers[place]} and {count} for {order[place]!r}; give each "
                     "stack its own expression."
                 )
@@ -386,13 +389,16 @@ def _whole_names(regex: str, argument: str) -> re.Pattern[str]:
 def _compile(regex: str, argument: str) -> re.Pattern[str]:
     if not isinstance(regex, str):
         raise TypeError(
-            f"`{argument}` must give regular expressions as strings, got {type(regex).__name__}; "
+            f"`{argument}` must use strings as regular expressions, got {type(regex).__name__}; "
             "call masks.match(regex) first, then its result with the parameters."
         )
     try:
         return re.compile(regex)
     except re.error as error:
         raise ValueError(
-            f"`{argument}` must give regular expressions, got {regex!r}: {error}; "
+            f"`{argument}` must use valid regular expressions, got {regex!r}: {error}; "
             "escape literal characters with re.escape."
         ) from None
+
+
+_signatures.show(__name__)

@@ -6,7 +6,7 @@ exactly the identity. A negative Python or NumPy strength raises; negative eleme
 count as 0. Noise is sampled and added in float32 and rounded once, so that low precision is as
 unbiased as float32. The backward pass draws the noise again from the key and stores none.
 
-There is no evaluation mode: do not call the function in evaluation.
+The functions have no evaluation mode: do not call them at evaluation time.
 
 The random bits of an element are a hash of the key and the element's position: the same on one
 device and on many. Pass ``bits=jax.random.bits`` to use JAX's generator instead; it is several
@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxreg import _bits
+from jaxreg import _bits, _signatures
 from jaxreg._checks import (
     check_broadcasts,
     check_floating,
@@ -33,11 +33,13 @@ from jaxreg._checks import (
     is_floating,
 )
 from jaxreg._numerics import align, as_strength, widen
+from jaxreg._scopes import mark
 from jaxreg._trees import map_with_keys
 
 __all__ = ["gaussian_noise", "perturb", "salt_and_pepper", "uniform_noise"]
 
 
+@mark("stddev")
 def gaussian_noise(
     key: jax.Array, x: jax.Array, *, stddev: ArrayLike, bits: _bits.Bits | None = None
 ) -> jax.Array:
@@ -58,7 +60,7 @@ def gaussian_noise(
       Array with the shape and dtype of ``x``, equal to it in expectation.
 
     Raises:
-      TypeError: ``x`` is not real floating-point, or ``key`` is not one key.
+      TypeError: ``x`` is not real floating-point, or ``key`` is not a single PRNG key.
       ValueError: ``stddev`` is a negative number or does not broadcast to ``x``.
 
     Example:
@@ -77,6 +79,7 @@ def gaussian_noise(
     return _add(key, x, _noise_size(stddev, "stddev", x), _bits.normal, bits)
 
 
+@mark("limit")
 def uniform_noise(
     key: jax.Array, x: jax.Array, *, limit: ArrayLike, bits: _bits.Bits | None = None
 ) -> jax.Array:
@@ -99,7 +102,7 @@ def uniform_noise(
       Array with the shape and dtype of ``x``, equal to it in expectation.
 
     Raises:
-      TypeError: ``x`` is not real floating-point, or ``key`` is not one key.
+      TypeError: ``x`` is not real floating-point, or ``key`` is not a single PRNG key.
       ValueError: ``limit`` is a negative number or does not broadcast to ``x``.
 
     Example:
@@ -118,6 +121,7 @@ def uniform_noise(
     return _add(key, x, _noise_size(limit, "limit", x), _symmetric_uniform, bits)
 
 
+@mark("rate")
 def salt_and_pepper(
     key: jax.Array,
     x: jax.Array,
@@ -149,7 +153,7 @@ def salt_and_pepper(
       Array with the shape and dtype of ``x``.
 
     Raises:
-      TypeError: ``x`` is not floating-point, or ``key`` is not one key.
+      TypeError: ``x`` is not floating-point, or ``key`` is not a single PRNG key.
       ValueError: ``rate`` is a number outside ``[0, 1]``, or ``low`` or ``high`` does not
         broadcast to ``x``.
 
@@ -173,6 +177,7 @@ def salt_and_pepper(
     return _replace(key, x, p, align(low, x), align(high, x), bits)
 
 
+@mark("stddev")
 def perturb(
     key: jax.Array, params: Any, *, stddev: ArrayLike, bits: _bits.Bits | None = None
 ) -> Any:
@@ -188,7 +193,7 @@ def perturb(
     Args:
       key: PRNG key.
       params: Any pytree: Linen parameters, an NNX state, a list of arrays. Leaves that are not
-        floating-point (counters, keys) pass through.
+        floating-point (counters, keys) are unchanged.
       stddev: Standard deviation :math:`\sigma`, zero or positive.
       bits: Source of random bits in place of the package's own, such as ``jax.random.bits``.
 
@@ -196,7 +201,7 @@ def perturb(
       Tree like ``params``, equal to it in expectation.
 
     Raises:
-      TypeError: A leaf of ``params`` is complex, or ``key`` is not one key.
+      TypeError: A leaf of ``params`` is complex, or ``key`` is not a single PRNG key.
       ValueError: ``stddev`` is negative or not a single number.
 
     Example:
@@ -265,3 +270,6 @@ def _replace(
     value = jnp.where(_bits.below(words, rate / 2), low, high).astype(x.dtype)
     replaced = jnp.where(_bits.below(words, rate), value, x)
     return jnp.where(jnp.isnan(rate), jnp.full_like(x, jnp.nan), replaced)
+
+
+_signatures.show(__name__)

@@ -30,6 +30,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from jaxreg import _signatures
 from jaxreg._checks import (
     check_between,
     check_broadcasts,
@@ -57,6 +58,7 @@ from jaxreg._reductions import (
     sum_and_count,
     weighted_mean,
 )
+from jaxreg._scopes import mark
 from jaxreg._sharding import place_like
 
 __all__ = [
@@ -73,6 +75,7 @@ __all__ = [
 ]
 
 
+@mark("alpha")
 def smooth_labels(labels: jax.Array, *, alpha: ArrayLike, num_classes: int) -> jax.Array:
     r"""Returns smoothed labels: probability ``alpha`` is spread evenly over all classes.
 
@@ -83,7 +86,7 @@ def smooth_labels(labels: jax.Array, *, alpha: ArrayLike, num_classes: int) -> j
     Args:
       labels: Integer class ids :math:`y`, ``[...]``.
       alpha: Share :math:`\alpha` in ``[0, 1]`` that is spread over all :math:`K` classes, the true
-        one included (the convention of the paper, torch, Keras and Optax).
+        one included (the convention of Szegedy et al., torch, Keras and Optax).
       num_classes: Number of classes :math:`K`.
 
     Returns:
@@ -108,6 +111,7 @@ def smooth_labels(labels: jax.Array, *, alpha: ArrayLike, num_classes: int) -> j
     return _rows(labels, 1 - share + share / num_classes, share / num_classes, num_classes)
 
 
+@mark("alpha")
 def smooth_labels_excluding(labels: jax.Array, *, alpha: ArrayLike, num_classes: int) -> jax.Array:
     r"""Returns smoothed labels: probability ``alpha`` is spread evenly over the other classes.
 
@@ -117,7 +121,7 @@ def smooth_labels_excluding(labels: jax.Array, *, alpha: ArrayLike, num_classes:
 
     This is the convention of fairseq and of Flax's examples. It is :func:`smooth_labels` with
     :math:`\alpha K / (K - 1)`; :func:`smoothed_cross_entropy` with that value computes the same
-    loss without the rows. A single class has no others and keeps all of the probability.
+    loss without these arrays. If there is only one class, it keeps all of the probability.
 
     Args:
       labels: Integer class ids :math:`y`, ``[...]``.
@@ -148,6 +152,7 @@ def smooth_labels_excluding(labels: jax.Array, *, alpha: ArrayLike, num_classes:
     return _rows(labels, 1 - share, share / max(num_classes - 1, 1), num_classes)
 
 
+@mark("alpha")
 def smoothed_cross_entropy(
     logits: jax.Array,
     labels: jax.Array,
@@ -164,7 +169,7 @@ def smoothed_cross_entropy(
       L_i = \log \sum_k e^{z_{ik}} - (1 - \alpha) z_{i y_i} - \frac{\alpha}{K} \sum_k z_{ik}
 
     The weight :math:`w_i` is 0 for a label out of range and for a row of zeros; if all weights are
-    0, the loss and its gradient are 0. With ``alpha`` 0 it is the cross entropy.
+    0, the loss and its gradient are 0. With ``alpha=0`` it is the cross entropy.
 
     Args:
       logits: Unnormalized log probabilities :math:`z`, ``[..., num_classes]``.
@@ -176,10 +181,10 @@ def smoothed_cross_entropy(
         positive, ``[...]``. ``class_weights[labels]`` weights the classes, as torch's ``weight``
         does without smoothing.
       reduce: Function of the losses and the weights, both ``[...]``; :mod:`jaxreg.targets` lists
-        them.
+        the choices.
 
     Returns:
-      Scalar, float32 or wider; with another ``reduce`` its result.
+      Scalar, float32 or wider; with another ``reduce``, whatever it returns.
 
     Raises:
       TypeError: ``logits`` are not real floating-point, or ``labels`` are neither integers nor
@@ -207,7 +212,7 @@ def smoothed_cross_entropy(
       Szegedy et al., `Rethinking the Inception Architecture for Computer Vision
       <https://arxiv.org/abs/1512.00567>`_, 2016
     """
-    check_between(alpha, "alpha", 0, 1, "the share of smoothing")
+    check_between(alpha, "alpha", 0, 1, "a share of smoothing")
     if _are_distributions(logits, labels):
         losses, weights = _losses_of_rows(logits, labels, alpha, where)
         return reduce(losses, weights)
@@ -219,6 +224,7 @@ def smoothed_cross_entropy(
     return reduce(cross_entropies(keep_weighted(weights, wide), labels, share), weights)
 
 
+@mark("share")
 def mixed_cross_entropy(
     logits: jax.Array,
     labels_a: jax.Array,
@@ -238,23 +244,23 @@ def mixed_cross_entropy(
 
     This is the loss of mixup and of CutMix. A label out of range adds nothing to :math:`L_i`. The
     weight :math:`w_i` is 0 if no label in range has a share; if all weights are 0, the loss and its
-    gradient are 0. The loss equals :func:`smoothed_cross_entropy` of the mixed rows, but never
-    makes the rows; with a share of 1 it is the loss of the first labels. If only one of the two
-    labels is out of range, torch's ``lam * loss(labels_a) + (1 - lam) * loss(labels_b)`` differs:
-    it takes the mean of each part over its own labels.
+    gradient are 0. The loss equals :func:`smoothed_cross_entropy` of the mixed label distributions,
+    but never builds them. With a share of 1 it is the loss of the first labels. If only one of the
+    two labels is out of range, torch's ``lam * loss(labels_a) + (1 - lam) * loss(labels_b)``
+    differs: it takes the mean of each part over its own labels.
 
     Args:
       logits: Unnormalized log probabilities :math:`z` of mixed examples, ``[..., num_classes]``.
       labels_a: Integer class ids :math:`a` of the first parts, ``[...]``.
       labels_b: Integer class ids :math:`b` of the second parts, ``[...]``.
       share: Share :math:`\lambda` in ``[0, 1]`` of the first part: a number, or an array that
-        broadcasts to the labels, such as one share for each example.
+        broadcasts to the labels, such as one share per example.
       alpha: Share in ``[0, 1]`` of smoothing, as in :func:`smoothed_cross_entropy`.
       where: Mask or weights :math:`w` of the examples, as in :func:`smoothed_cross_entropy`.
       reduce: Function of the losses and the weights, as in :func:`smoothed_cross_entropy`.
 
     Returns:
-      Scalar, float32 or wider; with another ``reduce`` its result.
+      Scalar, float32 or wider; with another ``reduce``, whatever it returns.
 
     Raises:
       TypeError: ``logits`` are not real floating-point, or the labels are not integers.
@@ -275,10 +281,10 @@ def mixed_cross_entropy(
     """
     check_labels(logits, labels_a, "labels_a")
     check_labels(logits, labels_b, "labels_b")
-    check_between(alpha, "alpha", 0, 1, "the share of smoothing")
+    check_between(alpha, "alpha", 0, 1, "a share of smoothing")
     check_broadcasts(share, "share", labels_a.shape)
     if is_static(share):
-        check_between(share, "share", 0, 1, "the share of the first labels")
+        check_between(share, "share", 0, 1, "a share of the first labels")
     check_weights(where, labels_a.shape, "labels_a")
     smoothing = jnp.clip(as_strength(alpha, logits), 0, 1)
     wide = widen(logits)
@@ -293,6 +299,7 @@ def mixed_cross_entropy(
     return reduce(losses, weights)
 
 
+@mark("level")
 def flood(loss: jax.Array, *, level: ArrayLike) -> jax.Array:
     r"""Floods a loss: reflects values below ``level`` to the same distance above it.
 
@@ -301,13 +308,13 @@ def flood(loss: jax.Array, *, level: ArrayLike) -> jax.Array:
       \tilde L = |L - b| + b
 
     Above the level this is exactly the loss. Below it the gradient has the opposite sign, and at
-    the level it is 0. The paper floods the mean over a batch; an array is flooded element by
-    element, which is not the same.
+    the level it is 0. Ishida et al. flood the mean over a batch. An array is flooded element by
+    element, which gives a different result.
 
     Args:
       loss: Floating-point array of any shape, usually the mean loss of a batch.
-      level: Level :math:`b` in units of the loss. Zero changes no loss that is zero or positive,
-        and minus infinity changes none.
+      level: Level :math:`b` in units of the loss. A level of 0 changes no loss that is zero or
+        positive, and minus infinity changes no loss at all.
 
     Returns:
       Array with the shape and dtype of ``loss``.
@@ -363,7 +370,7 @@ def _losses_of_rows(
 def _check_share(labels: jax.Array, alpha: ArrayLike, num_classes: int) -> jax.Array:
     """Checks the arguments of label smoothing; returns ``alpha`` clipped to ``[0, 1]``."""
     check_integer(labels, "labels")
-    check_between(alpha, "alpha", 0, 1, "the share of smoothing")
+    check_between(alpha, "alpha", 0, 1, "a share of smoothing")
     check_static_integer(num_classes, "num_classes")
     if num_classes < 1:
         raise ValueError(f"`num_classes` must be at least 1, got {num_classes}.")
@@ -377,3 +384,6 @@ def _rows(labels: jax.Array, own: jax.Array, other: jax.Array, num_classes: int)
     ids = jax.lax.expand_dims(ids, range(labels.ndim))
     rows = jnp.where(widen_labels(labels)[..., None] == ids, own, other)
     return jnp.where(is_class(labels, num_classes)[..., None], rows, jnp.zeros_like(rows))
+
+
+_signatures.show(__name__)

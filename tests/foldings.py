@@ -39,7 +39,7 @@ def plain(layer, norm, x):
 REFUSED = {
     "activation": (
         lambda layer, norm, x: norm(jax.nn.relu(layer(x)), True),
-        r"got 'norm': its input is not the output of a dense layer or a convolution\. To keep",
+        r"got 'norm': its input is not the output of a dense layer or a convolution\. To leave",
     ),
     "no_layer": (lambda layer, norm, x: layer(norm(x, True)), r"'norm': its input is not the"),
     "reshape": (
@@ -68,6 +68,6 @@ REFUSED = {
     ),
     "training": (
         lambda layer, norm, x: norm(layer(x), False),
-        r"'norm': it uses the statistics of the batch; call the model in evaluation",
+        r"'norm': it uses the statistics of the batch; call it in evaluation mode",
     ),
 }

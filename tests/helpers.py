@@ -1,4 +1,4 @@
-"""Parameters in two tiers, bounds of random functions, bytes kept for the backward pass."""
+"""Test parameters in two tiers, bounds for random functions, bytes kept for the backward pass."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -12,7 +12,7 @@ import pytest
 def few(names: str | Sequence[str], values: Iterable[Any], **options: Any) -> Callable[[Any], Any]:
     """Parametrizes a test; the default suite runs the first case and one other.
 
-    A hash of its name chooses the other one among the combinations of all ``few`` of the test.
+    A hash of the test's name chooses the other one among the combinations of all its ``few``.
     ``pytest --exhaustive`` runs the remaining ones. Use ``pytest.mark.parametrize`` if every value
     is a different test, such as a wrong argument with its message.
     """
@@ -25,7 +25,7 @@ def few(names: str | Sequence[str], values: Iterable[Any], **options: Any) -> Ca
 def first_of(
     names: str | Sequence[str], values: Iterable[Any], **options: Any
 ) -> Callable[[Any], Any]:
-    """Parametrizes a test that takes seconds: the default suite runs its first case alone."""
+    """Parametrizes a test that takes seconds: the default suite runs only its first case."""
     thin = few(names, values, **options)
     return lambda function: pytest.mark.first(thin(function))
 
@@ -35,17 +35,17 @@ FIVE_SIGMA = math.erfc(5 / math.sqrt(2))
 
 
 def assert_rate(measured, rate, samples):
-    """The fraction of independent events is their probability within 5 standard errors."""
+    """Checks that the fraction of independent events is ``rate`` within 5 standard errors."""
     assert abs(measured - rate) <= 5 * math.sqrt(rate * (1 - rate) / samples)
 
 
 def always(word):
-    """A source of bits that draws the same word everywhere."""
+    """Returns a source of bits that draws the same word everywhere."""
     return lambda key, shape, dtype: jnp.full(shape, word, dtype)
 
 
 def residual_bytes(pull):
-    """Bytes that a function from ``jax.vjp`` holds."""
+    """Returns the number of bytes that a function from ``jax.vjp`` keeps."""
     keys = jax.dtypes.prng_key
     leaves = [
         jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, keys) else leaf

@@ -101,7 +101,7 @@ def test_the_ends_of_a_range_pass():
 
 def test_too_few_axes_are_named():
     for x, least in ((np.ones(2), 2), (np.ones(()), 1)):
-        with pytest.raises(ValueError, match=r"`w` must have the axes \[in, out\], got shape"):
+        with pytest.raises(ValueError, match=r"`w` must have axes \[in, out\], got shape"):
             _checks.check_axes(x, least, "[in, out]", "w")
     _checks.check_axes(np.ones(2), 1, "[in]")
 
@@ -118,7 +118,7 @@ def test_a_list_is_not_an_array(check):
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bool_])
 def test_class_ids_must_be_integers(dtype):
-    with pytest.raises(TypeError, match="`labels` must hold integer class ids, got dtype"):
+    with pytest.raises(TypeError, match="`labels` must be integer class ids, got dtype"):
         _checks.check_integer(np.ones(2, dtype), "labels")
 
 
@@ -200,7 +200,7 @@ def test_groups_of_channels():
     assert _checks.group_count(None, 3, 6) == 2
     assert _checks.group_count(None, 6, 6) == 1
     for number, size in ((2, 3), (None, None)):
-        with pytest.raises(ValueError, match="One of `num_groups` and `group_size` must be None"):
+        with pytest.raises(ValueError, match="Exactly one of `num_groups` and `group_size` "):
             _checks.group_count(number, size, 6)
     for size in (4, 0, -1):
         with pytest.raises(
@@ -221,6 +221,6 @@ def test_eps_is_one_number_that_is_not_negative():
 
 def test_parameters_have_the_shape_of_the_feature_axes():
     _checks.check_shapes([3], a=None, b=np.ones(3))
-    message = r"`b` must have the shape of the feature axes, \(3,\), got \(2,\)"
+    message = r"`b` must have the same shape as the feature axes, \(3,\), got \(2,\)"
     with pytest.raises(ValueError, match=message):
         _checks.check_shapes([3], a=None, b=np.ones(2))

@@ -93,12 +93,12 @@ def normalized_twice(tape, x, w):
 REFUSED = {
     "activation": (
         lambda tape, x, w: norm(tape, jnp.sin(layer(tape, x, w))),
-        r"got 'norm': its input is not the output of a dense layer or a convolution\. To keep it",
+        r"got 'norm': its input is not the output of a dense layer or a convolution\. To leave it",
     ),
     "no layer": (lambda tape, x, w: norm(tape, x), "its input is not the output"),
     "training": (
         lambda tape, x, w: norm(tape, layer(tape, x, w), is_training=True),
-        "it uses the statistics of the batch; call the model in evaluation",
+        "it uses the statistics of the batch; call it in evaluation mode",
     ),
     "axis": (
         lambda tape, x, w: norm(tape, layer(tape, x, w), axis=0),

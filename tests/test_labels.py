@@ -106,7 +106,7 @@ def test_an_excluded_class_does_not_cost_where_it_has_no_share():
 
 @pytest.mark.parametrize("shape", [(), (3, 0)])
 def test_logits_without_classes_raise(shape):
-    message = r"`z` must have the axes \[\.\.\., num_classes\], with at least one class, got shape"
+    message = r"`z` must have axes \[\.\.\., num_classes\], with at least one class, got shape"
     refuses(ValueError, message, _labels.check_logits, jnp.float32(np.zeros(shape)), "z")
 
 
@@ -114,9 +114,9 @@ def test_wrong_labels_raise():
     logits = np.zeros((2, 3), np.float32)
     labels = np.zeros(2, np.int32)
     _labels.check_labels(logits, labels)
-    message = r"`y` must have the shape of `logits` without its last axis, got \(3,\) for logits of"
+    message = r"`y` must have the same shape as `logits` without its last axis, \(\d,\), got \(3,\)"
     refuses(ValueError, message, _labels.check_labels, logits, np.zeros(3, int), "y")
-    message = "`labels` must hold integer class ids, got dtype float32"
+    message = "`labels` must be integer class ids, got dtype float32"
     refuses(TypeError, message, _labels.check_labels, logits, labels.astype("f4"))
     message = "`logits` must have a floating-point dtype, got int32"
     refuses(TypeError, message, _labels.check_labels, logits.astype("i4"), labels)
@@ -127,11 +127,11 @@ def test_wrong_labels_raise():
 def test_a_mask_of_another_shape_raises():
     _labels.check_where(None, (2,))
     _labels.check_where(np.ones(2), (2,))
-    message = r"`where` must have the shape of `labels`, \(2,\), got \(2, 1\)"
+    message = r"`where` must have the same shape as `labels`, \(2,\), got \(2, 1\)"
     refuses(ValueError, message, _labels.check_where, np.ones((2, 1)), (2,))
-    message = r"`where` must have the shape of `d`, \(2,\), got \(3,\)"
+    message = r"`where` must have the same shape as `d`, \(2,\), got \(3,\)"
     refuses(ValueError, message, _labels.check_where, np.ones(3), (2,), "d")
-    message = r"`where` must have the shape of `d` without a part, \(2,\), got \(3,\)"
+    message = r"`where` must have the same shape as `d` without a part, \(2,\), got \(3,\)"
     refuses(ValueError, message, _labels.check_where, np.ones(3), (2,), "d", " without a part")
 
 
@@ -141,11 +141,11 @@ def test_weights_that_are_negative_or_no_real_numbers_raise():
     _labels.check_weights(np.array([0, 3], np.uint8), (2,))
     _labels.check_weights(jnp.array([-1.0, 1.0]), (2,))
     for weights in (np.array([1.0, -0.5]), np.array([1, -2]), np.array([np.nan, 1.0])):
-        message = "`where` must hold weights that are zero or positive, got (-0.5|-2|nan); pass"
+        message = "`where` must contain weights that are zero or positive, got (-0.5|-2|nan); pass"
         refuses(ValueError, message, _labels.check_weights, weights, (2,))
-    message = "`where` must hold booleans or real weights, got dtype complex64"
+    message = "`where` must contain booleans or real weights, got dtype complex64"
     refuses(TypeError, message, _labels.check_weights, np.ones(2, np.complex64), (2,))
-    message = "`where` must hold booleans or real weights, got dtype key"
+    message = "`where` must contain booleans or real weights, got dtype key"
     refuses(TypeError, message, _labels.check_weights, jax.random.split(jax.random.key(0)), (2,))
 
 

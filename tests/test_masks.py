@@ -276,17 +276,15 @@ def test_a_mask_by_path_where_masks_are_taken():
 
 @pytest.mark.parametrize("regex", ["(", "*kernel", "[", "a)(b"])
 def test_what_is_no_expression_is_named(regex):
-    with pytest.raises(ValueError, match=r"`regex` must give regular expressions, got .*escape"):
+    with pytest.raises(ValueError, match=r"`regex` must use valid regular expressions, .*escape"):
         masks.match(regex)
-    with pytest.raises(ValueError, match=r"`order` must give regular expressions, got .*escape"):
+    with pytest.raises(ValueError, match=r"`order` must use valid regular expressions, .*escape"):
         masks.depth({}, ("fine", regex))
 
 
 def test_a_factory_handed_over_as_the_mask_is_named():
     tx = transforms.independent_decay(0.5, mask=masks.match)
-    with pytest.raises(
-        TypeError, match=r"`regex` must give .* strings, got dict; call masks.match"
-    ):
+    with pytest.raises(TypeError, match=r"`regex` must use strings .*, got dict; call masks.match"):
         tx.update(PARAMS, tx.init(PARAMS), PARAMS)
 
 
@@ -384,9 +382,9 @@ def test_multipliers_that_are_none_are_named():
             TypeError, match=r"`patterns` must be pairs of a regular expression and"
         ):
             masks.multipliers(patterns)
-    with pytest.raises(TypeError, match=r"`patterns` must give .* strings, got float"):
+    with pytest.raises(TypeError, match=r"`patterns` must use strings .*, got float"):
         masks.multipliers([(1.0, ".*")])
-    with pytest.raises(ValueError, match=r"`patterns` must give regular expressions, got '\('"):
+    with pytest.raises(ValueError, match=r"`patterns` must use valid regular .*, got '\('"):
         masks.multipliers([("(", 1.0)])
     with pytest.raises(ValueError, match="`patterns` must be zero or positive, got -1"):
         masks.multipliers([(".*", -1.0)])
@@ -477,14 +475,14 @@ def test_depths_of_an_nnx_state_and_of_boxes():
 def test_a_parameter_without_a_place_is_named():
     with pytest.raises(ValueError, match=r"`order` must match every parameter.*'head/kernel'; add"):
         masks.depth(model(), ("embed|position", "block_0", "block_1", "^norm"))
-    with pytest.raises(ValueError, match=r"got \('block_1',\) and 'block_10/kernel'"):
+    with pytest.raises(ValueError, match=r"got \('block_1',\), .* 'block_10/kernel'"):
         masks.depth({"block_10": {"kernel": ones(2)}}, ("block_1",))
 
 
 def test_a_string_is_not_an_order():
     with pytest.raises(TypeError, match=r"`order` must be a sequence of names, got 'head'; pass"):
         masks.depth(model(), "head")
-    with pytest.raises(TypeError, match=r"`order` must give .* strings, got int"):
+    with pytest.raises(TypeError, match=r"`order` must use strings .*, got int"):
         masks.depth(model(), (0, 1))
 
 

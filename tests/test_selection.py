@@ -57,7 +57,7 @@ def test_a_mask_is_a_tree_a_prefix_a_function_or_nothing():
     assert _selection.select(lambda p: {"a": p is PARAMS, "d": False}, PARAMS) == part
     assert _selection.select(jax.tree_util.Partial(masks.match("a")), PARAMS) == part
     for mask in ({"a": True}, [True, False], lambda p: {"x": True, "d": True}, {**part, "e": True}):
-        with pytest.raises(ValueError, match=r"`mask` must have the tree of the parameters, or"):
+        with pytest.raises(ValueError, match=r"`mask` must have the tree structure of the .*, or"):
             _selection.select(mask, PARAMS)
 
 
@@ -111,11 +111,11 @@ def test_arrays_of_booleans_are_for_parts_of_a_parameter():
         assert _selection.select({"w": np.zeros(shape, bool)}, {"w": w})["w"] is False
         assert _selection.select({"w": jnp.asarray(np.ones(shape, bool))}, {"w": w})["w"] is True
     for shape in ((3,), (2, 3), (1, 3, 2)):
-        with pytest.raises(ValueError, match=r"`mask` must hold a boolean for w, or .* \(3, 2\), "):
+        with pytest.raises(ValueError, match=r"`mask` must give a boolean for w, or .* \(3, 2\), "):
             _selection.select({"w": np.ones(shape, bool)}, {"w": w})
-    with pytest.raises(TypeError, match=r"`stacked` must hold one static boolean .* for w"):
+    with pytest.raises(TypeError, match=r"`stacked` must give one static boolean .* for w"):
         _selection.select_stacked({"w": np.ones((3, 1), bool)}, {"w": w})
-    with pytest.raises(ValueError, match=r"`stacked` must select arrays with an axis .* number w"):
+    with pytest.raises(ValueError, match=r"`stacked` must select arrays with an axis .* w is a"):
         _selection.select_stacked({"w": True}, {"w": np.float32(1)})
 
 
@@ -199,7 +199,7 @@ def test_sums_of_penalties_take_masks_of_whole_leaves():
     assert total(True) == 8
     traced = jax.jit(lambda on: total({"table": on, "bias": True}))
     assert (traced(np.array(True)), traced(np.array(False))) == (8, 2)
-    with pytest.raises(ValueError, match=r"`mask` must hold one boolean for each leaf of a pen"):
+    with pytest.raises(ValueError, match=r"`mask` must give one boolean per leaf"):
         total({"table": ROWS, "bias": True})
 
 

@@ -746,13 +746,13 @@ def test_descent_on_a_flooded_loss_floats_at_the_level():
 @pytest.mark.parametrize("alpha", [-0.1, 1.5, np.nan, np.float32(2)])
 def test_a_share_outside_its_range_raises(alpha):
     """It would give negative probabilities."""
-    message = r"`alpha` must be the share of smoothing in \[0, 1\]"
+    message = r"`alpha` must be a share of smoothing in \[0, 1\]"
     refuses(ValueError, message, targets.smoothed_cross_entropy, LOGITS, A, alpha=alpha)
     options = {"share": 0.3, "alpha": alpha}
     refuses(ValueError, message, targets.mixed_cross_entropy, LOGITS, A, B, **options)
     for smooth in (targets.smooth_labels, targets.smooth_labels_excluding):
         refuses(ValueError, message, smooth, A, alpha=alpha, num_classes=5)
-    message = "`share` must be the share of the first labels in"
+    message = "`share` must be a share of the first labels in"
     refuses(ValueError, message, targets.mixed_cross_entropy, LOGITS, A, B, share=alpha)
 
 
@@ -763,34 +763,34 @@ def test_wrong_arguments_of_rows_raise(smooth):
         refuses(ValueError, message, smooth, A, alpha=0.1, num_classes=number)
     message = r"`num_classes` must be an integer, got float 2\.0"
     refuses(TypeError, message, smooth, A, alpha=0.1, num_classes=2.0)
-    message = "`labels` must hold integer class ids"
+    message = "`labels` must be integer class ids"
     refuses(TypeError, message, smooth, np.eye(2, dtype="f4"), alpha=0.1, num_classes=2)
 
 
 def test_wrong_arguments_of_losses_raise():
     smooth, mix = targets.smoothed_cross_entropy, targets.mixed_cross_entropy
-    message = "`labels` must hold integer class ids, got dtype float32"
+    message = "`labels` must be integer class ids, got dtype float32"
     refuses(TypeError, message, smooth, LOGITS, A.astype("f4"), alpha=0.1)
-    message = "`where` must have the shape of `labels`, "
+    message = "`where` must have the same shape as `labels`, "
     refuses(ValueError, message, smooth, LOGITS, A, alpha=0.1, where=np.ones((8, 1)))
-    message = "`where` must have the shape of `labels_a`, "
+    message = "`where` must have the same shape as `labels_a`, "
     refuses(ValueError, message, mix, LOGITS, A, B, share=0.3, where=np.ones((8, 1)))
-    message = r"`where` must have the shape of `labels` without its last axis, \(8,\), got \(8, 5\)"
+    message = r"`where` must have the same shape as `labels` without its last axis, \(8,\), got "
     refuses(ValueError, message, smooth, LOGITS, LOGITS, alpha=0.1, where=np.ones((8, 5)))
-    message = "`labels` must hold integer class ids, got dtype float32"
+    message = "`labels` must be integer class ids, got dtype float32"
     refuses(TypeError, message, smooth, LOGITS, LOGITS[:, :4], alpha=0.1)
-    message = "`where` must hold weights that are zero or positive, got -1"
+    message = "`where` must contain weights that are zero or positive, got -1"
     for labels in (A, LOGITS):
         refuses(ValueError, message, smooth, LOGITS, labels, alpha=0.1, where=-np.ones(8))
     refuses(ValueError, message, mix, LOGITS, A, B, share=0.3, where=-np.ones(8))
-    message = r"`weights` must have the shape of `losses`, \(8,\), got \(5,\)"
+    message = r"`weights` must have the same shape as `losses`, \(8,\), got \(5,\)"
     for reduce in (targets.weighted_mean, targets.mean_of_all, targets.per_example):
         refuses(ValueError, message, reduce, LOGITS[:, 0], LOGITS[0])
         refuses(TypeError, "`losses` must have a floating-point", reduce, A, LOGITS[:, 0])
         refuses(TypeError, "`weights` must have a floating-point", reduce, LOGITS[:, 0], A)
-    message = "`labels_b` must have the shape of `logits` without"
+    message = "`labels_b` must have the same shape as `logits` without"
     refuses(ValueError, message, mix, LOGITS, A, B[:-1], share=0.3)
-    message = "`labels_a` must hold integer class ids, got dtype float"
+    message = "`labels_a` must be integer class ids, got dtype float"
     refuses(TypeError, message, mix, LOGITS, A.astype("f4"), B, share=0.3)
     refuses(TypeError, "`loss` must have a floating-point", targets.flood, A, level=0.0)
     refuses(ValueError, "`level` must be a number in", targets.flood, LOGITS, level=np.nan)

@@ -2,12 +2,15 @@
 
 import operator
 from collections.abc import Collection
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any
 
+from jaxreg.advice.measuring import combine, read
+from jaxreg.advice.records import Advice
 from jaxreg.advice.rows import ARCHITECTURES, NEEDS, ROWS, TASKS, Row
-from jaxreg.advice.starts import STARTS, Start
+from jaxreg.advice.starts import STARTS
 
-__all__ = ["Advice", "advise"]
+__all__ = ["advise"]
 
 # Below it the error of batch norm grows: figure 1 of Wu and He 2018.
 SMALL_BATCH = 16
@@ -15,43 +18,6 @@ SMALL_BATCH = 16
 # counts as neither.
 SMALL_ROWS = 10_000
 LARGE_ROWS = 1_000_000
-
-
-class Advice(NamedTuple):
-    """Advice for or against one technique; ``str()`` formats it as text."""
-
-    technique: str
-    avoid: bool  # whether the advice is against it
-    reasons: tuple[str, ...]  # the weightiest first
-    start: Start  # the code, and the strength to start with
-    sources: tuple[str, ...]  # published work behind the reasons
-    against: tuple[str, ...]  # objections from published work
-    weight: int  # of all reasons together, by which the techniques are ranked
-
-    @property
-    def strength(self) -> str:
-        """The initial strength as text, such as ``rate 0.1 to 0.5``; empty if there is none."""
-        start = self.start
-        if not start.argument or self.avoid:
-            return ""
-        ends = f"{start.low:g}" if start.low == start.high else f"{start.low:g} to {start.high:g}"
-        return f"{start.argument} {ends}"
-
-    def __str__(self) -> str:
-        """Returns the technique, its address, the reasons and the sources as text."""
-        head = f"avoid {self.technique}" if self.avoid else self.technique
-        where = "" if self.avoid else f": {self.start.address}"
-        strength = f", {self.strength}" if self.strength else ""
-        note = [] if self.avoid or not self.start.note else [f"  mind: {self.start.note}"]
-        return "\n".join(
-            [
-                f"{head}{where}{strength}",
-                *(f"  {why}" for why in self.reasons),
-                *note,
-                *(f"  but: {text}" for text in self.against),
-                *(f"  see: {text}" for text in self.sources),
-            ]
-        )
 
 
 def advise(
@@ -62,6 +28,7 @@ def advise(
     batch_size: int | None = None,
     variable_batch: bool = False,
     needs: Collection[str] = (),
+    study: str | Path | None = None,
 ) -> tuple[Advice, ...]:
     """Ranks the techniques for a task, a model and data.
 
@@ -78,13 +45,19 @@ def advise(
       needs: Further needs, of ``"sparsity"``, ``"correlated_inputs"``,
         ``"calibration"``, ``"robustness"``, ``"noisy_labels"``, ``"fast_training"``,
         ``"unknown_epochs"``, ``"few_labels"``.
+      study: Folder of a study of your data, such as ``jaxreg study`` writes it. What it measured
+        decides: an arm that is better than the baseline comes first, with its strength, and one
+        that is worse is advised against. Published statements that differ stay as objections.
+        Techniques that the study could not tell from the baseline come after those that it did not
+        measure.
 
     Returns:
       Techniques to use, the best supported first, then those to avoid. No technique is in both: if
-      statements differ, the one against it holds.
+      published statements differ, the one against it holds.
 
     Raises:
-      ValueError: A word is none of these, or a number is below 1.
+      ValueError: A word is none of these, a number is below 1, or ``study`` is not the folder of a
+        study.
 
     Example:
       >>> from jaxreg.advice import advise
@@ -107,7 +80,8 @@ def advise(
     if variable_batch:
         facts["batch"] |= {"variable"}
     holding = [row for row in ROWS if _holds(row, facts)]
-    return tuple(sorted(map(_gather, _by_technique(holding)), key=_order))
+    published = map(_gather, _by_technique(holding))
+    return combine(published, () if study is None else read(study))
 
 
 def _check_words(name: str, given: Collection[Any], known: tuple[str, ...]) -> None:
@@ -161,7 +135,3 @@ def _gather(rows: list[Row]) -> Advice:
         # The strongest statement decides; the others only rank equals.
         weight=100 * first.weight + sum(row.weight for row in rows),
     )
-
-
-def _order(advice: Advice) -> tuple[bool, int]:
-    return advice.avoid, -advice.weight

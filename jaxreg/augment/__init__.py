@@ -2,25 +2,27 @@ r"""Augmentation of images: functions ``image -> image`` and ``(key, image) -> i
 
 An image is a floating-point array ``[..., height, width, channels]``: one image or any batch. Its
 values are in ``[0, 1]`` for color, and in any range for geometry; convert ``uint8`` with
-:func:`to_float` and :func:`to_uint8`. A strength is one number for all examples, or an array of the
-leading axes with one for each, and may be traced. ``random_x`` draws an argument of ``x`` for each
-example of a batch, so one key augments a whole batch, with the same result on one device and on
-many. A strength that does nothing returns the image exactly, and the dtype is kept.
+:func:`to_float` and :func:`to_uint8`. A strength is a single number, or an array with the leading
+axes of the image, one number per example. It may be traced. ``random_f`` draws the arguments of
+``f`` separately for each example, so one key augments a whole batch, with the same result on one
+device and on many. A strength that means no change returns the image exactly, and the dtype is
+kept.
 
-Shelves:
+Submodules:
 
 - :mod:`jaxreg.augment.matrices`: rotations, shifts and others as matrices. Compose them with
-  :func:`matrices.chain` and resample once with :func:`affine`; labels, points and boxes follow by
-  the same matrix.
+  :func:`matrices.chain` and resample once with :func:`affine`; the same matrix moves labels, points
+  and boxes.
 - :mod:`jaxreg.augment.sampling`: how an image is read between its pixels.
 - :mod:`jaxreg.augment.borders`: which pixels are read beyond the border.
 - :mod:`jaxreg.augment.partners`: which examples :func:`random_mixup` and :func:`random_cutmix` mix.
-- :mod:`jaxreg.augment.operations`: operations of the policies.
+- :mod:`jaxreg.augment.operations`: operations for policies such as :func:`rand_augment`.
 - :mod:`jaxreg.augment.series`: time series.
 - :mod:`jaxreg.augment.tables`: new examples of rare classes.
 - :mod:`jaxreg.augment.text`: token ids and their embeddings.
 """
 
+from jaxreg import _signatures
 from jaxreg.augment import borders, matrices, operations, partners, sampling, series, tables, text
 from jaxreg.augment.color import (
     brightness,
@@ -190,3 +192,5 @@ __all__ = [
     "trivial_augment",
     "with_probability",
 ]
+
+_signatures.show(__name__)

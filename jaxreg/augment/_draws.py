@@ -1,4 +1,4 @@
-"""Random numbers, booleans and signs, one for each example, and checks of their limits."""
+"""Random numbers, booleans and signs, one per example, and checks of their limits."""
 
 from collections.abc import Sequence
 
@@ -20,7 +20,7 @@ from jaxreg.augment._images import append_axes
 
 
 def limit(value: ArrayLike, name: str, like: jax.Array) -> jax.Array:
-    """Returns ``value`` as an array; raises unless it is one finite, nonnegative number."""
+    """Returns ``value`` as an array; raises unless it is a single finite, nonnegative number."""
     check_scalar(value, name)
     check_nonnegative(value, name)
     check_finite(value, name)
@@ -51,8 +51,9 @@ def uniform(key: jax.Array, image: jax.Array) -> jax.Array:
     check_key(key)
     lead = image.shape[:-3]
     drawn = _bits.uniform(key, (*lead, 1, 1, 1), like=image)
-    # A division by 1. XLA repeats cheap arithmetic wherever a number is broadcast to pixels, so it
-    # would draw again for every pixel, which is ten times as slow; it computes a quotient once.
+    # Dividing by 1 makes XLA compute the numbers only once. XLA repeats cheap arithmetic wherever a
+    # number is broadcast to pixels, so it would draw again for every pixel, which is ten times as
+    # slow.
     drawn = drawn / jnp.maximum(drawn, 1)
     return drawn.reshape(lead).astype(real_dtype(image))
 

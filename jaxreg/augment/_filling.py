@@ -44,18 +44,18 @@ def check_fill(fill: ArrayLike, dtype: DTypeLike) -> None:
     if isinstance(values, jax.Array):
         if not floating and jnp.issubdtype(values.dtype, jnp.floating):
             raise TypeError(
-                f"`fill` must hold integers for an image of {dtype}, got an array of "
+                f"`fill` must contain integers for an image of {dtype}, got an array of "
                 f"{values.dtype}; convert it with fill.astype(image.dtype)."
             )
     elif not np.all(_holds(dtype, values)):
         raise ValueError(
-            f"`fill` must be a number that {jnp.dtype(dtype)} holds, got {fill}; choose another "
-            "number, or convert the image to a wider dtype first."
+            f"`fill` must be a number that {jnp.dtype(dtype)} can represent, got {fill}; pass "
+            "another number, or convert the image to a wider dtype first."
         )
 
 
 def _holds(dtype: DTypeLike, values: np.ndarray) -> np.ndarray:
-    """Returns a boolean mask of the values that ``dtype`` can hold; a float dtype may round."""
+    """Returns a mask of the values that ``dtype`` can represent; a float dtype may round them."""
     if jnp.issubdtype(dtype, jnp.floating):
         with np.errstate(over="ignore"):
             return ~np.isfinite(values) | np.isfinite(values.astype(dtype))

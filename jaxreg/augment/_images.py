@@ -1,4 +1,4 @@
-"""Checks of image arguments, and broadcasting of numbers and conditions for each example."""
+"""Checks of image arguments, and broadcasting of numbers and conditions, one per example."""
 
 from collections.abc import Callable, Sequence
 
@@ -38,8 +38,8 @@ def as_pixels(image: jax.Array, name: str = "image") -> jax.Array:
     """Returns ``image`` like :func:`as_image`, but also accepts images of integers and booleans.
 
     Raises:
-      TypeError: ``image`` does not hold real floating-point numbers, integers or booleans.
-      ValueError: ``image`` lacks one of the axes height, width and channels, or holds integers
+      TypeError: ``image`` does not contain real floating-point numbers, integers or booleans.
+      ValueError: ``image`` lacks one of the axes height, width and channels, or contains integers
         with so many channels that the last axis is probably the width.
     """
     if not is_labels(image):
@@ -55,7 +55,7 @@ def as_pixels(image: jax.Array, name: str = "image") -> jax.Array:
 
 
 def is_labels(image: jax.Array) -> bool:
-    """Tells whether an image holds integers or booleans, which cannot be interpolated."""
+    """Returns whether an image contains integers or booleans, which cannot be interpolated."""
     dtype = getattr(image, "dtype", None)
     return any(
         dtype is not None and jnp.issubdtype(dtype, kind) for kind in (jnp.integer, jnp.bool_)
@@ -66,7 +66,7 @@ def check_axes(image: jax.Array, name: str = "image") -> None:
     """Raises unless ``image`` has the axes height, width and channels."""
     if image.ndim < 3:
         raise ValueError(
-            f"`{name}` must have the shape [..., height, width, channels], got {image.shape}; add "
+            f"`{name}` must have shape [..., height, width, channels], got {image.shape}; add "
             f"an axis of one channel with {name}[..., None]."
         )
 
@@ -93,7 +93,7 @@ def check_fits(size: Size, image: jax.Array) -> None:
     if size[0] > height or size[1] > width:
         raise ValueError(
             f"`size` must be at most the {height} x {width} pixels of `image`, got "
-            f"{size[0]} x {size[1]}; enlarge it first with augment.pad or augment.resize."
+            f"{size[0]} x {size[1]}; enlarge the image first with augment.pad or augment.resize."
         )
 
 
@@ -102,7 +102,7 @@ def check_result(result: jax.Array, image: jax.Array) -> jax.Array:
     if result.shape != image.shape or result.dtype != image.dtype:
         raise ValueError(
             f"`function` must keep the shape and dtype, {image.dtype} of shape {image.shape}, got "
-            f"{result.dtype} of shape {result.shape}; change sizes before or after."
+            f"{result.dtype} of shape {result.shape}; change the size before or after it."
         )
     return result
 
@@ -115,7 +115,7 @@ def map_colors(function: Callable[[jax.Array], jax.Array], image: jax.Array) -> 
 
 
 def per_example(value: ArrayLike, name: str, image: jax.Array) -> jax.Array:
-    """Returns a strength as a scalar, or as ``[..., 1, 1, 1]`` with a number for each example."""
+    """Returns a strength as a scalar, or as ``[..., 1, 1, 1]`` with one number per example."""
     lead = image.shape[:-3]
     check_broadcasts(value, name, lead)
     value = as_strength(value, image)

@@ -14,8 +14,8 @@ def check_partner(x: jax.Array, other: jax.Array, name: str) -> None:
     """Raises unless ``other`` has the shape and dtype of ``x``, and both have a batch axis."""
     if x.ndim < 1 or x.shape != other.shape or x.dtype != other.dtype:
         raise ValueError(
-            f"`{name}` must have the shape and dtype of its partner, [batch, ...], got "
-            f"{other.dtype} of shape {other.shape} for {x.dtype} of shape {x.shape}."
+            f"`{name}` must have the same shape, [batch, ...], and dtype as the array it is mixed "
+            f"with, {x.dtype} of shape {x.shape}, got {other.dtype} of shape {other.shape}."
         )
 
 
@@ -54,7 +54,7 @@ def paste_labels(
 
 
 def are_of_pixels(labels: jax.Array, image: jax.Array) -> bool:
-    """Tells whether ``labels`` begin with the batch, height and width axes of ``image``."""
+    """Returns whether ``labels`` begin with the batch, height and width axes of ``image``."""
     return jnp.ndim(labels) >= 3 and jnp.shape(labels)[:3] == image.shape[:3]
 
 
@@ -68,13 +68,14 @@ def _check_labels(x: jax.Array, labels: jax.Array, other: jax.Array) -> None:
     # Integers with two axes are more likely one-hot labels than ids.
     if labels.shape[:1] != x.shape[:1] or (is_labels(labels) and labels.ndim == 2):
         raise ValueError(
-            f"`labels` must be class ids of shape {x.shape[:1]} or of pixels, or floats of shape "
-            f"({x.shape[0]}, ...), got {labels.dtype} of shape {labels.shape}; convert one-hot "
-            "labels with labels.astype(jnp.float32)."
+            f"`labels` must be integer class ids, one per example (shape {x.shape[:1]}) or one per "
+            f"pixel, or floats of shape ({x.shape[0]}, ...), got {labels.dtype} of shape "
+            f"{labels.shape}; convert integer one-hot labels with labels.astype(jnp.float32)."
         )
     if labels.shape != other.shape:
         raise ValueError(
-            f"`other_labels` must have the shape of `labels`, {labels.shape}, got {other.shape}."
+            f"`other_labels` must have the same shape as `labels`, {labels.shape}, got "
+            f"{other.shape}."
         )
 
 

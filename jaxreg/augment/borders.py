@@ -1,7 +1,7 @@
 """Borders: functions that choose the pixels to read beyond the border of an image.
 
 A border takes integer indices and the length of an axis, and returns indices within the axis. Write
-your own in the same form. Without a border, a constant ``fill`` is read.
+your own in the same form. If ``border`` is None, the constant ``fill`` is read.
 """
 
 from collections.abc import Callable
@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from jaxreg import _signatures
 from jaxreg.augment._filling import check_fill, filling
 from jaxreg.augment._images import select
 
@@ -105,3 +106,6 @@ def value_beyond(fill: ArrayLike, image: jax.Array) -> jax.Array:
     """Returns the fill as a scalar, or per channel with as many axes as ``image``."""
     value = filling(fill, image, image.shape[-1:])
     return value if value.ndim == 0 else value.reshape((1,) * (image.ndim - 1) + value.shape)
+
+
+_signatures.show(__name__)

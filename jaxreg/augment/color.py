@@ -34,7 +34,7 @@ def brightness(image: jax.Array, *, factor: ArrayLike) -> jax.Array:
 
     Args:
       image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``.
-      factor: Factor :math:`f`, zero or positive, one for all or one for each example.
+      factor: Factor :math:`f`, zero or positive: a single number, or one per example.
 
     Returns:
       Array with the shape and dtype of ``image``.
@@ -62,7 +62,7 @@ def contrast(image: jax.Array, *, factor: ArrayLike) -> jax.Array:
     Args:
       image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``, gray or colored,
         with opacity or without.
-      factor: Factor :math:`f`, zero or positive, one for all or one for each example.
+      factor: Factor :math:`f`, zero or positive: a single number, or one per example.
 
     Returns:
       Array with the shape and dtype of ``image``. PIL rounds the mean to a whole level of 255.
@@ -94,7 +94,7 @@ def saturation(image: jax.Array, *, factor: ArrayLike) -> jax.Array:
     Args:
       image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``, with opacity or
         without; gray is unchanged.
-      factor: Factor :math:`f`, zero or positive, one for all or one for each example.
+      factor: Factor :math:`f`, zero or positive: a single number, or one per example.
 
     Returns:
       Array with the shape and dtype of ``image``.
@@ -127,7 +127,7 @@ def hue(image: jax.Array, *, shift: ArrayLike) -> jax.Array:
     Args:
       image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``, with opacity or
         without; gray is unchanged.
-      shift: Shift :math:`s`, where 1 is the whole circle, one for all or one for each example.
+      shift: Shift :math:`s`, where 1 is the whole circle: a single number, or one per example.
 
     Returns:
       Array with the shape and dtype of ``image``, with finite gradients also at gray.
@@ -181,7 +181,7 @@ def gamma(image: jax.Array, *, gamma: ArrayLike) -> jax.Array:
     Args:
       image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``; negative values
         count as 0, where the gradient is 0 too.
-      gamma: Power :math:`\gamma`, zero or positive, one for all or one for each example; 1 is
+      gamma: Power :math:`\gamma`, zero or positive: a single number, or one per example; 1 is
         exactly the identity.
 
     Returns:
@@ -270,7 +270,7 @@ def solarize(image: jax.Array, *, threshold: ArrayLike) -> jax.Array:
 
     Args:
       image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``.
-      threshold: Least value :math:`t` that is inverted, one for all or one for each example; a
+      threshold: Least value :math:`t` that is inverted: a single number, or one per example; a
         threshold above 1 is the identity.
 
     Returns:
@@ -300,16 +300,17 @@ def normalize(image: jax.Array, *, mean: ArrayLike, stddev: ArrayLike) -> jax.Ar
 
     Args:
       image: Floating-point array ``[..., height, width, channels]``.
-      mean: Mean :math:`\mu`: a number, or one for each channel, opacity included.
-      stddev: Standard deviation :math:`\sigma`, positive, likewise; a traced 0 counts as 1.
+      mean: Mean :math:`\mu`: a number, or one per channel, opacity included.
+      stddev: Standard deviation :math:`\sigma`, positive, in the same form as ``mean``; a traced 0
+        counts as 1.
 
     Returns:
       Array with the shape and dtype of ``image``.
 
     Raises:
       TypeError: ``image`` is not real floating-point.
-      ValueError: ``mean`` or ``stddev`` is not one number or one for each channel, one is not
-        finite, or ``stddev`` is not positive.
+      ValueError: ``mean`` or ``stddev`` is not a number or one per channel, a number is not finite,
+        or ``stddev`` is not positive.
 
     Example:
       >>> import jax.numpy as jnp
@@ -355,8 +356,8 @@ def _as_colors(image: jax.Array) -> jax.Array:
     image = as_image(image)
     if image.shape[-1] not in (1, 2, 3, 4):
         raise ValueError(
-            "`image` must have one channel or three (red, green and blue), and may have one of "
-            f"opacity after them, got {image.shape[-1]}; pass image[..., :3] and keep the others."
+            "`image` must have one channel or three (red, green and blue), and may have opacity "
+            f"after them, got {image.shape[-1]} channels; pass image[..., :3] and keep the others."
         )
     return image
 
@@ -377,7 +378,7 @@ def _gray(x: jax.Array) -> jax.Array:
 
 
 def _gray_mean(x: jax.Array) -> jax.Array:
-    """Returns the mean of the gray image, one number for each example."""
+    """Returns the mean of the gray image, one number per example."""
     *lead, height, width, channels = x.shape
     weights = jnp.array(_LUMA if channels == 3 else (1,), x.dtype) / max(height * width, 1)
     # Rows first, because one sum over channels and pixels takes up to 8 times as long on a CPU.

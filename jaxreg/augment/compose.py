@@ -1,6 +1,6 @@
 """Functions that combine augmentations, which are functions ``(key, image) -> image``.
 
-They take whole batches, and decide for each example.
+They take whole batches, and decide separately for each example.
 """
 
 from collections.abc import Callable
@@ -11,6 +11,7 @@ from jax.typing import ArrayLike
 
 from jaxreg import _bits
 from jaxreg._checks import check_key, check_rate
+from jaxreg._scopes import name_scope
 from jaxreg._sharding import place_first
 from jaxreg.augment._draws import decide, die
 from jaxreg.augment._images import append_axes, as_pixels, check_result, select
@@ -25,7 +26,7 @@ def sequence(first: Augmentation, *others: Augmentation) -> Augmentation:
 
     Args:
       first: Function of a key and images.
-      *others: Further functions.
+      *others: More such functions.
 
     Returns:
       Function of a key and images.
@@ -78,6 +79,7 @@ def with_probability(function: Augmentation, *, probability: ArrayLike) -> Augme
     """
     check_rate(probability, "probability")
 
+    @name_scope("augment.with_probability", "probability", probability)
     def apply_to_some(key: jax.Array, image: jax.Array) -> jax.Array:
         check_key(key)
         image = as_pixels(image)
@@ -93,11 +95,10 @@ def one_of(first: Augmentation, *others: Augmentation) -> Augmentation:
 
     Args:
       first: Function of a key and images that keeps their shape.
-      *others: Further functions.
+      *others: More such functions.
 
     Returns:
-      Function of a key and images. It applies all functions, and keeps one result for each
-      example.
+      Function of a key and images. It applies all functions, and keeps one result per example.
 
     Example:
       >>> from functools import partial
@@ -108,6 +109,7 @@ def one_of(first: Augmentation, *others: Augmentation) -> Augmentation:
       [0. 1.]
     """
 
+    @name_scope("augment.one_of")
     def apply_one(key: jax.Array, image: jax.Array) -> jax.Array:
         check_key(key)
         image = as_pixels(image)
@@ -128,10 +130,11 @@ def for_each(function: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
     The functions of this package already take batches; use ``for_each`` for other functions.
 
     Args:
-      function: Function of a key, one image ``[height, width, channels]``, and further arrays.
+      function: Function of a key, one image ``[height, width, channels]``, and any number of other
+        arrays.
 
     Returns:
-      Function of a key, a batch, and batches of the further arrays.
+      Function of a key, a batch, and batches of the other arrays.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -152,12 +155,13 @@ def for_each(function: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
 def switch(first: Mixing, second: Mixing, *, probability: ArrayLike) -> Mixing:
     """Returns a function that applies one of two mixing functions, at random, to each example.
 
-    With both enabled, timm chooses once for a batch, CutMix with the probability ``switch_prob``.
-    For that, use ``jax.lax.cond`` with a coin and the same two functions.
+    With both enabled, timm chooses once per batch: CutMix with probability ``switch_prob``,
+    otherwise mixup. For that, use ``jax.lax.cond`` with a random boolean and the same two
+    functions.
 
     Args:
       first: Function of a key, a batch and its labels that returns :class:`Mixed`:
-        :func:`random_mixup` or :func:`random_cutmix` with their options, or another.
+        :func:`random_mixup` or :func:`random_cutmix` with their options, or a function like them.
       second: Another function, whose results have the same shapes and dtypes.
       probability: Probability of ``second``, in ``[0, 1]``.
 
@@ -190,6 +194,7 @@ def switch(first: Mixing, second: Mixing, *, probability: ArrayLike) -> Mixing:
     """
     check_rate(probability, "probability")
 
+    @name_scope("augment.switch", "probability", probability)
     def mix(key: jax.Array, x: jax.Array, labels: jax.Array) -> Mixed:
         check_key(key)
         coin, *keys = jax.random.split(key, 3)

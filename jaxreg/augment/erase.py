@@ -11,12 +11,14 @@ from jaxreg._checks import (
     check_positive,
     check_rate,
 )
+from jaxreg._scopes import mark
 from jaxreg._sharding import place_like
 from jaxreg.augment._draws import between, decide, limits, positive_limits
 from jaxreg.augment._filling import filling
 from jaxreg.augment._images import as_pixels, per_example, select
 
 
+@mark()
 def cutout(
     image: jax.Array,
     *,
@@ -30,13 +32,13 @@ def cutout(
 
     Args:
       image: Array ``[..., height, width, channels]``, of floats or of labels.
-      row: Row of the box's center, from 0 to the height, one for all or one for each example.
-      column: Column of the box's center, from 0 to the width, likewise.
-      height: Height of the box, likewise; its borders are rounded to whole pixels and cut off at
-        the border of the image. 0 is exactly the identity.
-      width: Width of the box, likewise.
-      fill: Values of the erased pixels: numbers that the dtype holds and that broadcast to
-        ``image``, such as noise.
+      row: Row of the box's center, from 0 to the height: a single number, or one per example.
+      column: Column of the box's center, from 0 to the width, in the same form as ``row``.
+      height: Height of the box, in the same form as ``row``. The edges of the box are rounded to
+        whole pixels, and it is cut off at the border of the image. 0 is exactly the identity.
+      width: Width of the box, in the same form as ``height``.
+      fill: Value for the erased pixels: a number, or an array that broadcasts to ``image``, such as
+        noise.
 
     Returns:
       Array with the shape and dtype of ``image``.
@@ -73,6 +75,7 @@ def cutout(
     return _erase(image, mask, fill)
 
 
+@mark()
 def random_cutout(
     key: jax.Array,
     image: jax.Array,
@@ -86,16 +89,16 @@ def random_cutout(
     Args:
       key: PRNG key.
       image: Array ``[..., height, width, channels]``, of floats or of labels.
-      height: Height of the box, one for all or one for each example; 0 erases nothing.
-      width: Width of the box, likewise.
-      fill: Values of the erased pixels: numbers that the dtype holds and that broadcast to
-        ``image``, such as noise.
+      height: Height of the box: a single number, or one per example; 0 erases nothing.
+      width: Width of the box, in the same form as ``height``.
+      fill: Value for the erased pixels: a number, or an array that broadcasts to ``image``, such as
+        noise.
 
     Returns:
       Array with the shape and dtype of ``image``.
 
     Raises:
-      TypeError: ``image`` is complex, or ``key`` is not one key.
+      TypeError: ``image`` is complex, or ``key`` is not a single PRNG key.
       ValueError: A side is negative or does not broadcast to the leading axes.
 
     Example:
@@ -113,6 +116,7 @@ def random_cutout(
     return cutout(image, row=row, column=column, height=height, width=width, fill=fill)
 
 
+@mark("probability")
 def random_erasing(
     key: jax.Array,
     image: jax.Array,
@@ -124,7 +128,7 @@ def random_erasing(
 ) -> jax.Array:
     """Fills a box of random area, aspect ratio and position in randomly chosen images.
 
-    In torchvision and timm the ratio is of height to width; the default range is the same for both.
+    torchvision and timm use the ratio of height to width; the default range is the same either way.
 
     Args:
       key: PRNG key.
@@ -132,15 +136,15 @@ def random_erasing(
       probability: Probability of erasing, in ``[0, 1]``.
       scale: Least and largest area of the box, as a share of the image.
       ratio: Least and largest ratio of width to height, positive, whose logarithm is uniform.
-      fill: Values of the erased pixels: numbers that the dtype holds and that broadcast to
-        ``image``, such as noise.
+      fill: Value for the erased pixels: a number, or an array that broadcasts to ``image``, such as
+        noise.
 
     Returns:
-      Array with the shape and dtype of ``image``. A side longer than the image's is cut to it; the
-      paper draws again instead.
+      Array with the shape and dtype of ``image``. A side longer than the image is cut off; Zhong et
+      al. draw again instead.
 
     Raises:
-      TypeError: ``image`` is complex, or ``key`` is not one key.
+      TypeError: ``image`` is complex, or ``key`` is not a single PRNG key.
       ValueError: ``probability`` is a number outside ``[0, 1]``, a limit is negative or infinite,
         or a ratio is 0.
 
@@ -173,6 +177,7 @@ def random_erasing(
     return select(decide(keys[4], image, probability), erased, image)
 
 
+@mark("share")
 def grid_mask(
     image: jax.Array,
     *,
@@ -190,14 +195,14 @@ def grid_mask(
 
     Args:
       image: Array ``[..., height, width, channels]``, of floats or of labels.
-      spacing: Distance :math:`d` of the squares in pixels, positive, one for all or one for each
+      spacing: Distance :math:`d` of the squares in pixels, positive: a single number, or one per
         example.
-      share: Side of a square over ``spacing``, :math:`r`, in ``[0, 1]``, one minus the paper's:
-        :math:`r^2` of the image is erased, and 0 is exactly the identity.
-      row: Row :math:`\delta_y` where a square begins, likewise.
-      column: Column :math:`\delta_x` where a square begins, likewise.
-      fill: Values of the erased pixels: numbers that the dtype holds and that broadcast to
-        ``image``.
+      share: Side of a square divided by ``spacing``, :math:`r`, in ``[0, 1]``; Chen et al. give one
+        minus this number. The share :math:`r^2` of the image is erased, and 0 is exactly the
+        identity.
+      row: Row :math:`\delta_y` where a square begins, in the same form as ``spacing``.
+      column: Column :math:`\delta_x` where a square begins, in the same form as ``spacing``.
+      fill: Value for the erased pixels: a number, or an array that broadcasts to ``image``.
 
     Returns:
       Array with the shape and dtype of ``image``.
@@ -233,6 +238,7 @@ def grid_mask(
     return _erase(image, inside, fill)
 
 
+@mark("share")
 def random_grid_mask(
     key: jax.Array,
     image: jax.Array,
@@ -247,15 +253,14 @@ def random_grid_mask(
       key: PRNG key.
       image: Array ``[..., height, width, channels]``, of floats or of labels.
       spacing: Least and largest distance of the squares in pixels.
-      share: Side of a square over the distance, see :func:`grid_mask`.
-      fill: Values of the erased pixels: numbers that the dtype holds and that broadcast to
-        ``image``.
+      share: Side of a square divided by the distance; see :func:`grid_mask`.
+      fill: Value for the erased pixels: a number, or an array that broadcasts to ``image``.
 
     Returns:
       Array with the shape and dtype of ``image``.
 
     Raises:
-      TypeError: ``image`` is complex, or ``key`` is not one key.
+      TypeError: ``image`` is complex, or ``key`` is not a single PRNG key.
       ValueError: A limit is not positive and finite, or ``share`` is outside ``[0, 1]``.
 
     Example:
@@ -283,7 +288,7 @@ def box(
     height = _for_pixels(height, image)
     width = _for_pixels(width, image)
     rows, columns = _pixels(image, row.dtype)
-    # Rounds half up, so that a box with whole sides has that many pixels wherever it is.
+    # Rounds half up, so that a box with whole sides has the same number of pixels wherever it is.
     top = jnp.floor(row - height / 2 + 0.5)
     bottom = jnp.floor(row + height / 2 + 0.5)
     left = jnp.floor(column - width / 2 + 0.5)

@@ -6,6 +6,7 @@ from jax.typing import ArrayLike
 
 from jaxreg._checks import check_finite, check_nonnegative, check_static_integer
 from jaxreg._numerics import widen
+from jaxreg._scopes import mark
 from jaxreg.augment._draws import between, limit, limits
 from jaxreg.augment._images import as_image, map_colors, per_example, select
 from jaxreg.augment.borders import Border, edge, extend
@@ -22,7 +23,7 @@ def gaussian_blur(
 
     Args:
       image: Floating-point array ``[..., height, width, channels]``.
-      sigma: Standard deviation :math:`\sigma` in pixels, one for all or one for each example; 0 is
+      sigma: Standard deviation :math:`\sigma` in pixels: a single number, or one per example; 0 is
         exactly the identity.
       radius: Pixels :math:`r` after which the kernel is cut off, an untraced integer. torchvision
         takes the kernel size ``2 * radius + 1``.
@@ -69,7 +70,7 @@ def sharpness(image: jax.Array, *, factor: ArrayLike) -> jax.Array:
     Args:
       image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``; opacity, the
         last of two channels or of four, is unchanged.
-      factor: Weight :math:`f` of the image, one for all or one for each example: 0 smooths, 1 is
+      factor: Weight :math:`f` of the image, a single number or one per example: 0 smooths, 1 is
         exactly the identity, more sharpens.
 
     Returns:
@@ -106,6 +107,7 @@ def _sharpen(image: jax.Array, f: jax.Array) -> jax.Array:
     return select(f == 1, image, y)
 
 
+@mark("sigma")
 def random_gaussian_blur(
     key: jax.Array, image: jax.Array, *, sigma: tuple[ArrayLike, ArrayLike], radius: int
 ) -> jax.Array:
@@ -121,7 +123,7 @@ def random_gaussian_blur(
       Array with the shape and dtype of ``image``.
 
     Raises:
-      TypeError: ``image`` is not real floating-point, or ``key`` is not one key.
+      TypeError: ``image`` is not real floating-point, or ``key`` is not a single PRNG key.
       ValueError: A standard deviation is negative, infinite or not a single number.
 
     Example:
@@ -137,6 +139,7 @@ def random_gaussian_blur(
     return gaussian_blur(image, sigma=between(key, image, low, high), radius=radius)
 
 
+@mark("amount")
 def random_sharpness(key: jax.Array, image: jax.Array, *, amount: ArrayLike) -> jax.Array:
     """Applies :func:`sharpness` with a factor drawn uniformly around 1.
 
@@ -149,7 +152,7 @@ def random_sharpness(key: jax.Array, image: jax.Array, *, amount: ArrayLike) -> 
       Array with the shape and dtype of ``image``.
 
     Raises:
-      TypeError: ``image`` is not real floating-point, or ``key`` is not one key.
+      TypeError: ``image`` is not real floating-point, or ``key`` is not a single PRNG key.
       ValueError: ``amount`` is negative or not a single number.
 
     Example:

@@ -3,8 +3,8 @@
 Draw one matrix, and pass it to :func:`affine` and to these functions. Points and boxes are in
 pixels from the top left corner of the image: an image spans ``[0, width]`` by ``[0, height]``, the
 center of its first pixel is ``(0.5, 0.5)``, and a mirror takes :math:`x` to ``width - x``, as for
-torchvision's boxes. The points of albumentations and kornia count pixels: add 0.5 before and
-subtract it after.
+torchvision's boxes. In albumentations and kornia, the center of the first pixel is ``(0, 0)``: add
+0.5 before, and subtract it after.
 """
 
 from collections.abc import Sequence
@@ -31,15 +31,15 @@ def affine_labels(
 ) -> jax.Array:
     """Warps per-pixel labels, such as a segmentation mask, as :func:`affine` warps an image.
 
-    It is :func:`affine` of ``labels[..., None]``, the form in which all functions of geometry take
-    labels.
+    It is :func:`affine` applied to ``labels[..., None]``, the form of labels that the other
+    geometric functions take.
 
     Args:
       labels: Array of integers or booleans ``[..., height, width]``.
-      matrix: Matrices ``[..., 3, 3]``, one for all or one for each example.
+      matrix: Matrices ``[..., 3, 3]``: a single matrix, or one per example.
       size: Height and width of the result, by default the size of ``labels``.
-      fill: Label beyond the border, which the dtype of ``labels`` can hold.
-      border: Labels to read beyond the border instead of ``fill``, as in :func:`affine`.
+      fill: Label for pixels outside the image, which the dtype of ``labels`` can represent.
+      border: Rule for labels outside the image, in place of ``fill``; see :func:`affine`.
 
     Returns:
       Array ``[..., *size]`` of the dtype of ``labels``, read at the nearest pixels.
@@ -62,7 +62,7 @@ def affine_labels(
         check_integer(labels, "labels")
     if labels.ndim < 2 or 0 in labels.shape[-2:]:
         raise ValueError(
-            f"`labels` must have the shape [..., height, width] with pixels, got {labels.shape}."
+            f"`labels` must have shape [..., height, width], not empty, got {labels.shape}."
         )
     image = jnp.asarray(labels)[..., None]
     return affine(image, matrix, size=size, fill=fill, border=border)[..., 0]
@@ -79,7 +79,7 @@ def keypoints(
 
     Args:
       points: Floating-point array ``[..., points, 2]``, :math:`x` before :math:`y`.
-      matrix: Matrices ``[..., 3, 3]``, one for all or one for each example.
+      matrix: Matrices ``[..., 3, 3]``: a single matrix, or one per example.
       image_size: Height and width of the image.
       size: Height and width of the result, by default the size of the image.
 
@@ -122,11 +122,12 @@ def boxes(
 ) -> jax.Array:
     """Maps boxes by the matrix given to :func:`affine` for the image, and clips them to the result.
 
-    A new box bounds the mapped corners; under a perspective, only the part before the horizon.
+    A new box bounds the mapped corners; under a perspective, it bounds only the part in front of
+    the horizon.
 
     Args:
       corners: Floating-point array ``[..., boxes, 4]`` of left, top, right and bottom.
-      matrix: Matrices ``[..., 3, 3]``, one for all or one for each example.
+      matrix: Matrices ``[..., 3, 3]``: a single matrix, or one per example.
       image_size: Height and width of the image.
       size: Height and width of the result, by default the size of the image.
 

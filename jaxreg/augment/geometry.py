@@ -2,12 +2,12 @@
 
 An angle turns counter-clockwise, as in PIL, kornia, albumentations and torchvision's ``rotate``. A
 positive shear moves the lower part to the right. torchvision's ``affine`` and ``RandomAffine``
-count both the other way. Pixels are squares about their centers. A geometry that moves nothing
-returns the image exactly.
+count both the other way. Pixels are squares about their centers. A warp that moves nothing returns
+the image exactly.
 
 Labels are arrays of integers or booleans, such as segmentation masks. They are read at the nearest
-pixels, so the result holds only their values and ``fill``. They need a channel, as images do:
-``labels[..., None]``.
+pixels, so the result contains only their values and ``fill``. They need a channel axis, as images
+do: ``labels[..., None]``.
 """
 
 from collections.abc import Sequence
@@ -47,12 +47,13 @@ def affine(
 
     Args:
       image: Array ``[..., height, width, channels]``, of floats or of labels: integers or booleans.
-      matrix: Matrices :math:`M`, ``[..., 3, 3]``, one for all or one for each example, as
+      matrix: Matrices :math:`M`, ``[..., 3, 3]``: a single matrix, or one per example, as
         :func:`matrices.rotation` and :func:`matrices.window` make them.
       size: Height and width of the result, by default the size of ``image``. The center of the
         image is the center of the result.
-      fill: Value beyond the border, a number or one for each channel, that the dtype can hold.
-      border: Pixels to read beyond the border instead of ``fill``: :func:`borders.edge`,
+      fill: Value for pixels outside the image: a number, or one per channel, that the dtype of
+        ``image`` can represent.
+      border: Rule for pixels outside the image, in place of ``fill``: :func:`borders.edge`,
         :func:`borders.reflect`, :func:`borders.wrap` or a function like them.
       sample: Function that reads between pixels: :func:`sampling.bilinear`, the default,
         :func:`sampling.nearest`, the default for labels, :func:`sampling.bilinear_matmul` or a
@@ -63,9 +64,9 @@ def affine(
       pixels that it skips; :func:`resize` does.
 
     Raises:
-      TypeError: ``image`` is complex, or labels with a ``sample`` that averages.
+      TypeError: ``image`` is complex, or contains labels although ``sample`` averages.
       ValueError: ``matrix`` is not of shape ``[..., 3, 3]``, ``size`` is not a pair, or the dtype
-        cannot hold ``fill``.
+        cannot represent ``fill``.
 
     Example:
       >>> import jax.numpy as jnp
@@ -98,17 +99,17 @@ def perspective(
       image: Array ``[..., height, width, channels]``, of floats or of labels.
       matrix: Matrices :math:`M`, ``[..., 3, 3]``, as :func:`matrices.quadrilateral` makes them.
       size: Height and width of the result, by default the size of ``image``.
-      fill: Value beyond the border and the horizon, a number or one for each channel.
-      border: Pixels to read beyond the border instead of ``fill``, as in :func:`affine`.
+      fill: Value for pixels outside the image or behind the horizon: a number, or one per channel.
+      border: Rule for pixels outside the image, in place of ``fill``; see :func:`affine`.
       sample: Function that reads between pixels, as in :func:`affine`.
 
     Returns:
       Array ``[..., *size, channels]`` of the dtype of ``image``.
 
     Raises:
-      TypeError: ``image`` is complex, or labels with a ``sample`` that averages.
+      TypeError: ``image`` is complex, or contains labels although ``sample`` averages.
       ValueError: ``matrix`` is not of shape ``[..., 3, 3]``, ``size`` is not a pair, or the dtype
-        cannot hold ``fill``.
+        cannot represent ``fill``.
 
     Example:
       >>> import jax.numpy as jnp
@@ -127,9 +128,10 @@ def rotate(
 
     Args:
       image: Array ``[..., height, width, channels]``, of floats or of labels.
-      degrees: Angle, one for all or one for each example.
-      fill: Value beyond the border, a number or one for each channel, that the dtype can hold.
-      border: Pixels to read beyond the border instead of ``fill``, as in :func:`affine`.
+      degrees: Angle: a single number, or one per example.
+      fill: Value for pixels outside the image: a number, or one per channel, that the dtype of
+        ``image`` can represent.
+      border: Rule for pixels outside the image, in place of ``fill``; see :func:`affine`.
 
     Returns:
       Array with the shape and dtype of ``image``.
@@ -163,10 +165,11 @@ def translate(
 
     Args:
       image: Array ``[..., height, width, channels]``, of floats or of labels.
-      x: Pixels to the right, one number for all or one for each example.
+      x: Pixels to the right: a single number, or one per example.
       y: Pixels downward, in the same form.
-      fill: Value beyond the border, a number or one for each channel, that the dtype can hold.
-      border: Pixels to read beyond the border instead of ``fill``, as in :func:`affine`.
+      fill: Value for pixels outside the image: a number, or one per channel, that the dtype of
+        ``image`` can represent.
+      border: Rule for pixels outside the image, in place of ``fill``; see :func:`affine`.
 
     Returns:
       Array with the shape and dtype of ``image``.
@@ -199,10 +202,11 @@ def scale(
 
     Args:
       image: Array ``[..., height, width, channels]``, of floats or of labels.
-      x: Factor of widths, one for all or one for each example; below 1 shrinks.
+      x: Factor of widths: a single number, or one per example; below 1 shrinks.
       y: Factor of heights, in the same form.
-      fill: Value beyond the border, a number or one for each channel, that the dtype can hold.
-      border: Pixels to read beyond the border instead of ``fill``, as in :func:`affine`.
+      fill: Value for pixels outside the image: a number, or one per channel, that the dtype of
+        ``image`` can represent.
+      border: Rule for pixels outside the image, in place of ``fill``; see :func:`affine`.
 
     Returns:
       Array with the shape and dtype of ``image``.
@@ -239,10 +243,11 @@ def shear(
 
     Args:
       image: Array ``[..., height, width, channels]``, of floats or of labels.
-      x: Shear :math:`s_x`, the tangent of an angle, one for all or one for each example.
+      x: Shear :math:`s_x`, the tangent of an angle: a single number, or one per example.
       y: Shear :math:`s_y`, in the same form.
-      fill: Value beyond the border, a number or one for each channel, that the dtype can hold.
-      border: Pixels to read beyond the border instead of ``fill``, as in :func:`affine`.
+      fill: Value for pixels outside the image: a number, or one per channel, that the dtype of
+        ``image`` can represent.
+      border: Rule for pixels outside the image, in place of ``fill``; see :func:`affine`.
 
     Returns:
       Array with the shape and dtype of ``image``.
@@ -282,8 +287,9 @@ def elastic(
     Args:
       image: Array ``[..., height, width, channels]``, of floats or of labels.
       displacement: Pixels :math:`(d_x, d_y)`, ``[..., height, width, 2]``.
-      fill: Value beyond the border, a number or one for each channel, that the dtype can hold.
-      border: Pixels to read beyond the border instead of ``fill``, as in :func:`affine`.
+      fill: Value for pixels outside the image: a number, or one per channel, that the dtype of
+        ``image`` can represent.
+      border: Rule for pixels outside the image, in place of ``fill``; see :func:`affine`.
       sample: Function that reads between pixels, as in :func:`affine`.
 
     Returns:

@@ -1,6 +1,6 @@
 """Random color changes, drawn for each example of a batch.
 
-An amount is the largest distance of a factor from 1, and 0 is exactly the identity.
+``amount`` is the largest distance of a factor from 1, and 0 is exactly the identity.
 """
 
 import jax
@@ -9,11 +9,13 @@ from jax.typing import ArrayLike
 
 from jaxreg._checks import check_between, check_key, check_nonnegative, check_rate
 from jaxreg._numerics import widen
+from jaxreg._scopes import mark
 from jaxreg.augment import color, levels
 from jaxreg.augment._draws import between, decide, limit, symmetric
 from jaxreg.augment._images import as_image, select
 
 
+@mark("amount")
 def random_brightness(key: jax.Array, image: jax.Array, *, amount: ArrayLike) -> jax.Array:
     """Applies :func:`brightness` with a factor drawn uniformly around 1.
 
@@ -26,7 +28,7 @@ def random_brightness(key: jax.Array, image: jax.Array, *, amount: ArrayLike) ->
       Array with the shape and dtype of ``image``.
 
     Raises:
-      TypeError: ``image`` is not real floating-point, or ``key`` is not one key.
+      TypeError: ``image`` is not real floating-point, or ``key`` is not a single PRNG key.
       ValueError: ``amount`` is negative, infinite or not a single number.
 
     Example:
@@ -40,6 +42,7 @@ def random_brightness(key: jax.Array, image: jax.Array, *, amount: ArrayLike) ->
     return color.brightness(image, factor=_factor(key, image, amount, "amount"))
 
 
+@mark("amount")
 def random_contrast(key: jax.Array, image: jax.Array, *, amount: ArrayLike) -> jax.Array:
     """Applies :func:`contrast` with a factor drawn uniformly around 1.
 
@@ -53,7 +56,7 @@ def random_contrast(key: jax.Array, image: jax.Array, *, amount: ArrayLike) -> j
       Array with the shape and dtype of ``image``.
 
     Raises:
-      TypeError: ``image`` is not real floating-point, or ``key`` is not one key.
+      TypeError: ``image`` is not real floating-point, or ``key`` is not a single PRNG key.
       ValueError: ``amount`` is negative, infinite or not a single number.
 
     Example:
@@ -66,6 +69,7 @@ def random_contrast(key: jax.Array, image: jax.Array, *, amount: ArrayLike) -> j
     return color.contrast(image, factor=_factor(key, image, amount, "amount"))
 
 
+@mark("amount")
 def random_saturation(key: jax.Array, image: jax.Array, *, amount: ArrayLike) -> jax.Array:
     """Applies :func:`saturation` with a factor drawn uniformly around 1.
 
@@ -79,7 +83,7 @@ def random_saturation(key: jax.Array, image: jax.Array, *, amount: ArrayLike) ->
       Array with the shape and dtype of ``image``.
 
     Raises:
-      TypeError: ``image`` is not real floating-point, or ``key`` is not one key.
+      TypeError: ``image`` is not real floating-point, or ``key`` is not a single PRNG key.
       ValueError: ``amount`` is negative, infinite or not a single number.
 
     Example:
@@ -92,6 +96,7 @@ def random_saturation(key: jax.Array, image: jax.Array, *, amount: ArrayLike) ->
     return color.saturation(image, factor=_factor(key, image, amount, "amount"))
 
 
+@mark("shift")
 def random_hue(key: jax.Array, image: jax.Array, *, shift: ArrayLike) -> jax.Array:
     """Shifts the hue by an amount drawn uniformly between ``-shift`` and ``shift``.
 
@@ -105,7 +110,7 @@ def random_hue(key: jax.Array, image: jax.Array, *, shift: ArrayLike) -> jax.Arr
       Array with the shape and dtype of ``image``.
 
     Raises:
-      TypeError: ``image`` is not real floating-point, or ``key`` is not one key.
+      TypeError: ``image`` is not real floating-point, or ``key`` is not a single PRNG key.
       ValueError: ``shift`` is negative, infinite or not a single number.
 
     Example:
@@ -119,6 +124,7 @@ def random_hue(key: jax.Array, image: jax.Array, *, shift: ArrayLike) -> jax.Arr
     return color.hue(image, shift=symmetric(key, image, limit(shift, "shift", image)))
 
 
+@mark("amount")
 def random_gamma(key: jax.Array, image: jax.Array, *, amount: ArrayLike) -> jax.Array:
     r"""Raises all values to a random power, whose logarithm is uniform around 0.
 
@@ -135,7 +141,7 @@ def random_gamma(key: jax.Array, image: jax.Array, *, amount: ArrayLike) -> jax.
       Array with the shape and dtype of ``image``.
 
     Raises:
-      TypeError: ``image`` is not real floating-point, or ``key`` is not one key.
+      TypeError: ``image`` is not real floating-point, or ``key`` is not a single PRNG key.
       ValueError: ``amount`` is negative, infinite or not a single number.
 
     Example:
@@ -150,6 +156,7 @@ def random_gamma(key: jax.Array, image: jax.Array, *, amount: ArrayLike) -> jax.
     return color.gamma(image, gamma=jnp.exp(exponent))
 
 
+@mark("probability")
 def random_grayscale(key: jax.Array, image: jax.Array, *, probability: ArrayLike) -> jax.Array:
     """Converts randomly chosen images to gray.
 
@@ -163,7 +170,7 @@ def random_grayscale(key: jax.Array, image: jax.Array, *, probability: ArrayLike
       Array with the shape and dtype of ``image``.
 
     Raises:
-      TypeError: ``image`` is not real floating-point, or ``key`` is not one key.
+      TypeError: ``image`` is not real floating-point, or ``key`` is not a single PRNG key.
       ValueError: ``probability`` is a number outside ``[0, 1]``.
 
     Example:
@@ -180,6 +187,7 @@ def random_grayscale(key: jax.Array, image: jax.Array, *, probability: ArrayLike
     return select(decide(key, image, probability), gray, image)
 
 
+@mark("probability")
 def random_invert(key: jax.Array, image: jax.Array, *, probability: ArrayLike) -> jax.Array:
     """Inverts all color values of randomly chosen images.
 
@@ -192,7 +200,7 @@ def random_invert(key: jax.Array, image: jax.Array, *, probability: ArrayLike) -
       Array with the shape and dtype of ``image``.
 
     Raises:
-      TypeError: ``image`` is not real floating-point, or ``key`` is not one key.
+      TypeError: ``image`` is not real floating-point, or ``key`` is not a single PRNG key.
       ValueError: ``probability`` is a number outside ``[0, 1]``.
 
     Example:
@@ -207,6 +215,7 @@ def random_invert(key: jax.Array, image: jax.Array, *, probability: ArrayLike) -
     return select(decide(key, image, probability), color.invert(image), image)
 
 
+@mark("probability")
 def random_solarize(
     key: jax.Array, image: jax.Array, *, threshold: ArrayLike, probability: ArrayLike
 ) -> jax.Array:
@@ -215,14 +224,14 @@ def random_solarize(
     Args:
       key: PRNG key.
       image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``.
-      threshold: Least value that is inverted, one for all or one for each example.
+      threshold: Least value that is inverted: a single number, or one per example.
       probability: Probability of inverting, in ``[0, 1]``.
 
     Returns:
       Array with the shape and dtype of ``image``.
 
     Raises:
-      TypeError: ``image`` is not real floating-point, or ``key`` is not one key.
+      TypeError: ``image`` is not real floating-point, or ``key`` is not a single PRNG key.
       ValueError: ``probability`` is a number outside ``[0, 1]``.
 
     Example:
@@ -239,6 +248,7 @@ def random_solarize(
     return select(decide(key, image, probability), solarized, image)
 
 
+@mark("probability")
 def random_posterize(
     key: jax.Array, image: jax.Array, *, bits: ArrayLike, probability: ArrayLike
 ) -> jax.Array:
@@ -247,14 +257,14 @@ def random_posterize(
     Args:
       key: PRNG key.
       image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``.
-      bits: Number of bits, 0 to 8, one for all or one for each example.
+      bits: Number of bits, 0 to 8: a single number, or one per example.
       probability: Probability of posterizing, in ``[0, 1]``.
 
     Returns:
       Array with the shape and dtype of ``image``.
 
     Raises:
-      TypeError: ``image`` is not real floating-point, or ``key`` is not one key.
+      TypeError: ``image`` is not real floating-point, or ``key`` is not a single PRNG key.
       ValueError: ``probability`` is a number outside ``[0, 1]``.
 
     Example:
@@ -286,10 +296,10 @@ def color_jitter(
     Args:
       image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``, gray or colored,
         with opacity or without.
-      brightness: Factor of :func:`brightness`, one for all or one for each example.
-      contrast: Factor of :func:`contrast`, likewise.
-      saturation: Factor of :func:`saturation`, likewise.
-      hue: Shift of :func:`hue`, likewise.
+      brightness: Factor of :func:`brightness`: a single number, or one per example.
+      contrast: Factor of :func:`contrast`, in the same form.
+      saturation: Factor of :func:`saturation`, in the same form.
+      hue: Shift of :func:`hue`, in the same form.
 
     Returns:
       Array with the shape and dtype of ``image``.
@@ -316,6 +326,7 @@ def color_jitter(
     return color.hue(y, shift=hue).astype(image.dtype)
 
 
+@mark()
 def random_color_jitter(
     key: jax.Array,
     image: jax.Array,
@@ -342,7 +353,7 @@ def random_color_jitter(
       Array with the shape and dtype of ``image``.
 
     Raises:
-      TypeError: ``image`` is not real floating-point, or ``key`` is not one key.
+      TypeError: ``image`` is not real floating-point, or ``key`` is not a single PRNG key.
       ValueError: A limit is negative or not a single number, or ``image`` has more than four
         channels.
 

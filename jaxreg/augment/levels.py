@@ -1,6 +1,6 @@
 """Conversions from and to ``uint8``, posterizing, equalizing and automatic contrast.
 
-A float in ``[0, 1]`` means the level nearest to it. For values that ``to_float`` makes of a
+A float in ``[0, 1]`` stands for the nearest level. For values that ``to_float`` makes of a
 ``uint8`` image, the results after ``to_uint8`` equal PIL's exactly. Opacity, the last of two or of
 four channels, is unchanged.
 """
@@ -75,7 +75,7 @@ def posterize(image: jax.Array, *, bits: ArrayLike) -> jax.Array:
 
     Args:
       image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``.
-      bits: Number of bits, 0 to 8, rounded; one for all or one for each example. 8 is exactly the
+      bits: Number of bits, 0 to 8, rounded: a single number, or one per example. 8 is exactly the
         identity.
 
     Returns:
@@ -114,8 +114,8 @@ def equalize(image: jax.Array) -> jax.Array:
         ``2**24`` pixels.
 
     Returns:
-      Array with the shape and dtype of ``image``; its gradient is 0. A channel of a single level
-      keeps it.
+      Array with the shape and dtype of ``image``; its gradient is 0. A channel with a single level
+      is unchanged.
 
     Raises:
       TypeError: ``image`` is not real floating-point.
@@ -151,7 +151,7 @@ def autocontrast(image: jax.Array) -> jax.Array:
       image: Floating-point array ``[..., height, width, channels]``.
 
     Returns:
-      Array with the shape and dtype of ``image``; a channel of a single value keeps it.
+      Array with the shape and dtype of ``image``; a channel with a single value is unchanged.
 
     Raises:
       TypeError: ``image`` is not real floating-point.

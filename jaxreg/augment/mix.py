@@ -4,7 +4,7 @@ Labels are integer class ids ``[batch]`` or ``[batch, height, width, ...]``, whi
 makes one-hot, or floats of any shape ``[batch, ...]``, such as distributions
 ``[batch, num_classes]`` and regression targets. Labels of pixels, such as a segmentation mask or a
 depth ``[batch, height, width, ...]``, are not averaged by :func:`cutmix` but pasted with their
-pixels; there a mask needs no ``num_classes`` and keeps its dtype.
+pixels. A mask needs no ``num_classes`` there, and keeps its dtype.
 
 The partners of a batch come from :func:`partners.shuffle` by default, which on a sharded batch
 sends examples to all devices. :func:`partners.reverse` sends each to one device, and
@@ -29,6 +29,7 @@ from jaxreg._checks import (
     check_scalar,
 )
 from jaxreg._numerics import as_strength
+from jaxreg._scopes import mark
 from jaxreg._sharding import place_first, place_like
 from jaxreg.augment._draws import between
 from jaxreg.augment._images import as_pixels, select
@@ -64,6 +65,7 @@ class Mixed(NamedTuple):
     share: jax.Array
 
 
+@mark("share")
 def mixup(
     x: jax.Array,
     labels: jax.Array,
@@ -86,9 +88,9 @@ def mixup(
       x: Floating-point array :math:`u`, ``[batch, ...]``.
       labels: Labels :math:`y`: class ids ``[batch]``, distributions or other floats
         ``[batch, ...]``, or class ids of pixels.
-      other: Examples to mix in, :math:`u'`, of the shape and dtype of ``x``.
-      other_labels: Their labels :math:`y'`, of the shape of ``labels``.
-      share: Share :math:`\lambda` in ``[0, 1]`` of ``x``, one for all or one for each example; 1 is
+      other: Examples to mix in, :math:`u'`, with the shape and dtype of ``x``.
+      other_labels: Their labels :math:`y'`, with the shape of ``labels``.
+      share: Share :math:`\lambda` in ``[0, 1]`` of ``x``: a single number, or one per example; 1 is
         exactly the identity.
       num_classes: Number of classes, for class ids; an id out of range becomes zeros.
 
@@ -97,8 +99,8 @@ def mixup(
 
     Raises:
       TypeError: ``x`` is not real floating-point.
-      ValueError: The shapes do not fit, ``share`` is a number outside ``[0, 1]``, or class ids come
-        without ``num_classes``.
+      ValueError: The shapes do not fit, ``share`` is a number outside ``[0, 1]``, or ``labels`` are
+        class ids and ``num_classes`` is None.
 
     Example:
       >>> import jax.numpy as jnp
@@ -122,6 +124,7 @@ def mixup(
     return Mixed(select(column == 1, x, average(x, other, column)), mixed_labels, own_share)
 
 
+@mark("share")
 def cutmix(
     image: jax.Array,
     labels: jax.Array,
@@ -142,17 +145,18 @@ def cutmix(
 
     The box is rounded to whole pixels and cut off at the border, and the labels follow the
     remaining area. In an image of one row or column, such as a series, the box spans it, and its
-    other side is :math:`1 - \lambda`.
+    other side covers the share :math:`1 - \lambda`.
 
     Args:
       image: Array ``[batch, height, width, channels]``, of floats or of labels.
       labels: Labels :math:`y`: class ids ``[batch]``, distributions or other floats
         ``[batch, ...]``, or labels of pixels ``[batch, height, width, ...]``.
-      other: Images to paste from, of the shape and dtype of ``image``.
-      other_labels: Their labels :math:`y'`, of the shape of ``labels``.
-      share: Requested share :math:`\lambda` in ``[0, 1]`` of ``image``, one for all or one for each
+      other: Images to paste from, with the shape and dtype of ``image``.
+      other_labels: Their labels :math:`y'`, with the shape of ``labels``.
+      share: Requested share :math:`\lambda` in ``[0, 1]`` of ``image``: a single number, or one per
         example; 1 is exactly the identity.
-      center: Row and column of the center of the box, from 0 to the height and the width, likewise.
+      center: Row and column of the center of the box, from 0 to the height and the width, each in
+        the same form as ``share``.
       num_classes: Number of classes, for class ids; an id out of range becomes zeros.
         Without it, ids of pixels stay ids.
 
@@ -161,8 +165,8 @@ def cutmix(
 
     Raises:
       TypeError: ``image`` is complex.
-      ValueError: The shapes do not fit, ``share`` is a number outside ``[0, 1]``, or class ids
-        of images come without ``num_classes``.
+      ValueError: The shapes do not fit, ``share`` is a number outside ``[0, 1]``, or ``labels`` are
+        class ids of images and ``num_classes`` is None.
 
     Example:
       >>> import jax.numpy as jnp
@@ -198,6 +202,7 @@ def cutmix(
     return Mixed(select(pasted, place_like(other, image), image), mixed_labels, own_share)
 
 
+@mark("alpha")
 def random_mixup(
     key: jax.Array,
     x: jax.Array,
@@ -217,9 +222,9 @@ def random_mixup(
     Args:
       key: PRNG key.
       x: Floating-point array ``[batch, ...]``: inputs, or hidden activations for manifold mixup.
-      labels: Class ids, distributions or other floats, as for :func:`mixup`.
+      labels: Class ids, distributions or other floats, as in :func:`mixup`.
       alpha: Parameter :math:`\alpha`, zero or positive; 0 is exactly the identity, and infinity
-        mixes in one half.
+        gives shares of one half.
       num_classes: Number of classes, for class ids.
       partners: Function that chooses the examples to mix in; :func:`partners.shuffle` by default.
       draw: Function that draws the shares; :func:`partners.share_per_example` by default.
@@ -228,7 +233,7 @@ def random_mixup(
       The mixed batch, see :func:`mixup`.
 
     Raises:
-      TypeError: ``x`` is not real floating-point, or ``key`` is not one key.
+      TypeError: ``x`` is not real floating-point, or ``key`` is not a single PRNG key.
       ValueError: ``alpha`` is negative or not a single number, or :func:`mixup` raises.
 
     Example:
@@ -245,6 +250,7 @@ def random_mixup(
     return mixup(x, labels, other, other_labels, share=share, num_classes=num_classes)
 
 
+@mark("alpha")
 def random_cutmix(
     key: jax.Array,
     image: jax.Array,
@@ -264,18 +270,19 @@ def random_cutmix(
     Args:
       key: PRNG key.
       image: Array ``[batch, height, width, channels]``, of floats or of labels.
-      labels: Class ids, distributions, other floats or labels of pixels, as for :func:`cutmix`.
-      alpha: Parameter :math:`\alpha`, zero or positive; 0 pastes nothing, and infinity one half.
+      labels: Class ids, distributions, other floats or labels of pixels, as in :func:`cutmix`.
+      alpha: Parameter :math:`\alpha`, zero or positive; 0 pastes nothing, and infinity pastes one
+        half.
       num_classes: Number of classes, for class ids.
       partners: Function that chooses the images to paste from; :func:`partners.shuffle` by default.
       draw: Function that draws the shares; :func:`partners.share_per_example` by default.
 
     Returns:
-      The mixed batch, see :func:`cutmix`. The center of the box is uniform over the image and drawn
-      for each example.
+      The mixed batch, see :func:`cutmix`. The center of the box is uniform over the image, and
+      drawn separately for each example.
 
     Raises:
-      TypeError: ``image`` is complex, or ``key`` is not one key.
+      TypeError: ``image`` is complex, or ``key`` is not a single PRNG key.
       ValueError: ``alpha`` is negative or not a single number, or :func:`cutmix` raises.
 
     Example:
@@ -330,7 +337,7 @@ def _check_batch(x: jax.Array) -> None:
 def _check_images(image: jax.Array) -> None:
     if image.ndim != 4:
         raise ValueError(
-            f"`image` must have the shape [batch, height, width, channels], got {image.shape}."
+            f"`image` must have shape [batch, height, width, channels], got {image.shape}."
         )
 
 

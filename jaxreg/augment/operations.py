@@ -4,8 +4,8 @@ A :class:`Warp` moves points, and two of them in a row are resampled once. An :c
 changes an image in any other way. Both are values: use the ones in this module, change a range with
 ``ROTATE._replace(high=10.0)``, or make your own from any function of images.
 
-The values hold the published ranges. A magnitude, up to 30 in :func:`rand_augment` and up to 9 in
-:func:`auto_augment`, goes from ``low`` to ``high``:
+Their ranges are the published ones. A magnitude, up to 30 in :func:`jaxreg.augment.rand_augment`
+and up to 9 in :func:`jaxreg.augment.auto_augment`, goes from ``low`` to ``high``:
 
 =============================================  ====================================
 ``SHEAR_X``, ``SHEAR_Y``                       about the top left corner by ±0.3

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from jaxreg import _signatures
 from jaxreg._checks import check_static_integer
 from jaxreg._sharding import examples_of_device, place_like, whole_along
 from jaxreg.augment._shares import beta
@@ -23,7 +24,7 @@ def shuffle(key: jax.Array, x: jax.Array) -> jax.Array:
       x: Array ``[batch, ...]``.
 
     Returns:
-      Array of the shape and dtype of ``x``.
+      Array with the shape and dtype of ``x``.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -45,7 +46,7 @@ def reverse(key: jax.Array, x: jax.Array) -> jax.Array:
       x: Array ``[batch, ...]``.
 
     Returns:
-      Array of the shape and dtype of ``x``. In a batch of odd length, the middle example is its
+      Array with the shape and dtype of ``x``. In a batch of odd length, the middle example is its
       own partner.
 
     Example:
@@ -62,16 +63,16 @@ def reverse_within(size: int) -> Partners:
     """Returns a function that reverses each group of ``size`` consecutive examples of a batch.
 
     No example is moved if every group is on one device: choose a ``size`` that divides the number
-    of examples of a device. Otherwise an Explicit mesh gathers the batch.
+    of examples per device. Otherwise an Explicit mesh gathers the batch.
 
     Args:
-      size: Number of examples of a group; it must divide the batch.
+      size: Number of examples per group; it must divide the batch size.
 
     Returns:
       Function of a key, which is not used, and an array ``[batch, ...]``.
 
     Raises:
-      ValueError: ``size`` does not divide the batch.
+      ValueError: ``size`` does not divide the batch size.
 
     Example:
       >>> import jax.numpy as jnp
@@ -84,7 +85,7 @@ def reverse_within(size: int) -> Partners:
     def reverse_groups(key: jax.Array, x: jax.Array) -> jax.Array:
         del key
         if size < 1 or x.shape[0] % size:
-            raise ValueError(f"`size` must divide the batch of {x.shape[0]}, got {size}.")
+            raise ValueError(f"`size` must divide the batch size, {x.shape[0]}, got {size}.")
         own = x if examples_of_device(x) % size == 0 else whole_along(x, [0])
         groups = own.reshape((x.shape[0] // size, size, *x.shape[1:]))
         return place_like(jnp.flip(groups, axis=1).reshape(x.shape), x)
@@ -130,3 +131,6 @@ def share_per_batch(key: jax.Array, x: jax.Array, alpha: jax.Array) -> jax.Array
       1.0
     """
     return beta(key, x, alpha, ())
+
+
+_signatures.show(__name__)

@@ -1,10 +1,10 @@
-r"""Random sequences of operations, drawn for each example.
+r"""Random sequences of operations, drawn separately for each example.
 
-Two geometries in a row are resampled once, by the product of their matrices, so the second can
-bring back pixels that the first moved beyond the border.
+Two warps in a row share one resampling, by the product of their matrices, so the second can bring
+back pixels that the first moved outside the image.
 
-Geometry moves all channels of an image with opacity, and operations on colors keep its opacity.
-Beyond the border opacity is 1, unless ``fill`` has a number for each channel. Operations on colors
+A warp moves all channels of an image with opacity, and operations on colors keep its opacity.
+Outside the image opacity is 1, unless ``fill`` has one number per channel. Operations on colors
 clip to ``[0, 1]`` as in :mod:`jaxreg.augment.color`.
 """
 
@@ -24,6 +24,7 @@ from jaxreg._checks import (
     check_static_integer,
 )
 from jaxreg._numerics import as_strength, real_dtype, widen
+from jaxreg._scopes import mark
 from jaxreg.augment._draws import die, sign, uniform
 from jaxreg.augment._images import append_axes, as_image, place_by_example, select
 from jaxreg.augment._shares import beta, dirichlet
@@ -38,6 +39,7 @@ _AUG_MIX_LEVELS = 10
 _LEAST_SEVERITY = 0.1
 
 
+@mark("magnitude")
 def rand_augment(
     key: jax.Array,
     image: jax.Array,
@@ -56,17 +58,17 @@ def rand_augment(
         with opacity or without.
       magnitude: Magnitude of all operations, from 0 to 30.
       number: Number of operations to apply, an untraced integer.
-      operations: Operations to draw from, the paper's 14 by default. At magnitude 0 only
+      operations: Operations to draw from, by default the 14 of Cubuk et al. At magnitude 0 only
         ``AUTO_CONTRAST`` and ``EQUALIZE``, which have no strength, change the image.
-      fill: Value beyond the border: a number for all colors, or one for each channel.
-      sample: How geometry reads between pixels, as in :func:`affine`.
+      fill: Value for pixels outside the image: a number for all colors, or one per channel.
+      sample: Function that reads between pixels, as in :func:`affine`.
 
     Returns:
       Array with the shape and dtype of ``image``.
 
     Raises:
-      TypeError: ``image`` is not real floating-point, ``key`` is not one key, or ``number`` is not
-        an integer.
+      TypeError: ``image`` is not real floating-point, ``key`` is not a single PRNG key, or
+        ``number`` is not an integer.
       ValueError: ``magnitude`` is a number outside ``[0, 30]``, ``number`` is negative, or there
         are no operations.
 
@@ -93,6 +95,7 @@ def rand_augment(
     return apply(image, choices, fill, sample)
 
 
+@mark()
 def trivial_augment(
     key: jax.Array,
     image: jax.Array,
@@ -107,15 +110,15 @@ def trivial_augment(
       key: PRNG key.
       image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``, gray or colored,
         with opacity or without.
-      operations: Operations to draw from, the 14 of the paper's wide space by default.
-      fill: Value beyond the border: a number for all colors, or one for each channel.
-      sample: How geometry reads between pixels, as in :func:`affine`.
+      operations: Operations to draw from, by default the 14 of Mueller and Hutter's wide space.
+      fill: Value for pixels outside the image: a number for all colors, or one per channel.
+      sample: Function that reads between pixels, as in :func:`affine`.
 
     Returns:
       Array with the shape and dtype of ``image``.
 
     Raises:
-      TypeError: ``image`` is not real floating-point, or ``key`` is not one key.
+      TypeError: ``image`` is not real floating-point, or ``key`` is not a single PRNG key.
       ValueError: There are no operations.
 
     Example:
@@ -138,6 +141,7 @@ def trivial_augment(
     return apply(image, [draw_choice(key, image, operations, level)], fill, sample)
 
 
+@mark()
 def auto_augment(
     key: jax.Array,
     image: jax.Array,
@@ -156,14 +160,14 @@ def auto_augment(
         ``CIFAR10_POLICY``, ``IMAGENET_POLICY``, ``SVHN_POLICY``, or your own sequences of
         :class:`Step`. Probabilities, magnitudes and ranges of operations may be traced, for a
         search.
-      fill: Value beyond the border: a number for all colors, or one for each channel.
-      sample: How geometry reads between pixels, as in :func:`affine`.
+      fill: Value for pixels outside the image: a number for all colors, or one per channel.
+      sample: Function that reads between pixels, as in :func:`affine`.
 
     Returns:
       Array with the shape and dtype of ``image``.
 
     Raises:
-      TypeError: ``image`` is not real floating-point, or ``key`` is not one key.
+      TypeError: ``image`` is not real floating-point, or ``key`` is not a single PRNG key.
       ValueError: ``policy`` has no sequences, a probability is outside ``[0, 1]``, or a magnitude
         is outside ``[0, 9]``.
 
@@ -192,6 +196,7 @@ def auto_augment(
     return apply(image, choices, fill, sample)
 
 
+@mark("severity")
 def aug_mix(
     key: jax.Array,
     image: jax.Array,
@@ -210,7 +215,7 @@ def aug_mix(
       v = m u + (1 - m) \sum_{i=1}^{k} w_i \, c_i(u), \qquad
       m \sim \mathrm{Beta}(\alpha, \alpha), \quad w \sim \mathrm{Dirichlet}(\alpha, \dots, \alpha)
 
-    The paper's loss is the cross entropy of the image plus 12 times the mean of
+    Hendrycks et al. minimize the cross entropy of the image plus 12 times the mean of
     :func:`jaxreg.information.jensen_shannon` of the logits of the image and of two such averages.
 
     Args:
@@ -223,15 +228,15 @@ def aug_mix(
         gives the image and each chain its mean share.
       width: Number of chains :math:`k`, an untraced integer.
       depth: Least and largest number of operations of a chain, drawn uniformly.
-      operations: Operations to draw from, the paper's 9 by default.
-      fill: Value beyond the border: a number for all colors, or one for each channel.
+      operations: Operations to draw from, by default the 9 of Hendrycks et al.
+      fill: Value for pixels outside the image: a number for all colors, or one per channel.
 
     Returns:
       Array with the shape and dtype of ``image``.
 
     Raises:
-      TypeError: ``image`` is not real floating-point, ``key`` is not one key, or ``width`` is not
-        an integer.
+      TypeError: ``image`` is not real floating-point, ``key`` is not a single PRNG key, or
+        ``width`` is not an integer.
       ValueError: ``severity`` is a number outside ``[0.1, 10]``, ``alpha`` is negative, ``width``
         is not positive, or ``depth`` is not a range.
 
@@ -318,7 +323,7 @@ def _entry(which: jax.Array, values: Sequence[ArrayLike], image: jax.Array) -> j
 
 def _check_policy(policy: Sequence[Sequence[Step]]) -> None:
     if not len(policy) or not any(map(len, policy)):
-        raise ValueError("`policy` must hold at least one sequence of steps, got none.")
+        raise ValueError("`policy` must contain at least one sequence of steps, but is empty.")
     for step in (step for steps in policy for step in steps):
         check_rate(step.probability, "probability")
         check_between(step.magnitude, "magnitude", 0, _AUTO_AUGMENT_LEVELS)
@@ -334,5 +339,5 @@ def _check_chains(width: int, depth: tuple[int, int]) -> None:
         check_static_integer(length, "depth")
     if not 1 <= depth[0] <= depth[1]:
         raise ValueError(
-            f"`depth` must rise from 1 or more, got {depth}; pass (3, 3) for chains of three."
+            f"`depth` must ascend from 1 or more, got {depth}; pass (3, 3) for chains of three."
         )

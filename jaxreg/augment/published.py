@@ -1,6 +1,6 @@
 """The published policies of AutoAugment, as tuples of :class:`Step`.
 
-Each has 25 pairs of steps. Operations without strength list the paper's magnitude, which is not
+Each has 25 pairs of steps. Operations without a strength list the published magnitude, which is not
 used.
 
 References:

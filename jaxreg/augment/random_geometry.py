@@ -1,7 +1,7 @@
 """Random warps: functions ``(key, image) -> image`` that draw separately for each example.
 
-A limit is the largest magnitude of an argument of the function without ``random_``. With limits of
-0 the image is returned exactly.
+``random_f`` draws the arguments of ``f`` within limits. With limits of 0 the image is returned
+exactly.
 """
 
 import jax
@@ -11,6 +11,7 @@ from jax.typing import ArrayLike
 from jaxreg import _bits
 from jaxreg._checks import check_key
 from jaxreg._numerics import real_dtype
+from jaxreg._scopes import mark
 from jaxreg.augment import matrices
 from jaxreg.augment._draws import limit
 from jaxreg.augment._images import as_pixels
@@ -19,6 +20,7 @@ from jaxreg.augment.filters import gaussian_blur
 from jaxreg.augment.geometry import affine, elastic, perspective
 
 
+@mark("degrees")
 def random_rotate(
     key: jax.Array,
     image: jax.Array,
@@ -33,14 +35,15 @@ def random_rotate(
       key: PRNG key.
       image: Array ``[..., height, width, channels]``, of floats or of labels.
       degrees: Largest angle, zero or positive.
-      fill: Value beyond the border, a number or one for each channel, that the dtype can hold.
-      border: Pixels to read beyond the border instead of ``fill``, as in :func:`affine`.
+      fill: Value for pixels outside the image: a number, or one per channel, that the dtype of
+        ``image`` can represent.
+      border: Rule for pixels outside the image, in place of ``fill``; see :func:`affine`.
 
     Returns:
       Array with the shape and dtype of ``image``.
 
     Raises:
-      TypeError: ``image`` is complex, or ``key`` is not one key.
+      TypeError: ``image`` is complex, or ``key`` is not a single PRNG key.
       ValueError: ``degrees`` is negative or not a single number.
 
     Example:
@@ -55,6 +58,7 @@ def random_rotate(
     return affine(image, matrix, fill=fill, border=border)
 
 
+@mark()
 def random_translate(
     key: jax.Array,
     image: jax.Array,
@@ -71,14 +75,15 @@ def random_translate(
       image: Array ``[..., height, width, channels]``, of floats or of labels.
       x: Largest shift to the right or to the left, in pixels.
       y: Largest shift up or down, in pixels.
-      fill: Value beyond the border, a number or one for each channel, that the dtype can hold.
-      border: Pixels to read beyond the border instead of ``fill``, as in :func:`affine`.
+      fill: Value for pixels outside the image: a number, or one per channel, that the dtype of
+        ``image`` can represent.
+      border: Rule for pixels outside the image, in place of ``fill``; see :func:`affine`.
 
     Returns:
       Array with the shape and dtype of ``image``.
 
     Raises:
-      TypeError: ``image`` is complex, or ``key`` is not one key.
+      TypeError: ``image`` is complex, or ``key`` is not a single PRNG key.
       ValueError: A limit is negative or not a single number.
 
     Example:
@@ -93,6 +98,7 @@ def random_translate(
     return affine(image, matrix, fill=fill, border=border)
 
 
+@mark()
 def random_scale(
     key: jax.Array,
     image: jax.Array,
@@ -109,14 +115,15 @@ def random_scale(
       image: Array ``[..., height, width, channels]``, of floats or of labels.
       x: Limit for widths: 0.25 gives a factor between 0.8 and 1.25.
       y: Limit for heights, in the same form.
-      fill: Value beyond the border, a number or one for each channel, that the dtype can hold.
-      border: Pixels to read beyond the border instead of ``fill``, as in :func:`affine`.
+      fill: Value for pixels outside the image: a number, or one per channel, that the dtype of
+        ``image`` can represent.
+      border: Rule for pixels outside the image, in place of ``fill``; see :func:`affine`.
 
     Returns:
       Array with the shape and dtype of ``image``.
 
     Raises:
-      TypeError: ``image`` is complex, or ``key`` is not one key.
+      TypeError: ``image`` is complex, or ``key`` is not a single PRNG key.
       ValueError: A limit is negative or not a single number.
 
     Example:
@@ -130,6 +137,7 @@ def random_scale(
     return affine(image, matrix, fill=fill, border=border)
 
 
+@mark()
 def random_shear(
     key: jax.Array,
     image: jax.Array,
@@ -146,14 +154,15 @@ def random_shear(
       image: Array ``[..., height, width, channels]``, of floats or of labels.
       x: Largest shear of columns, the tangent of an angle.
       y: Largest shear of rows.
-      fill: Value beyond the border, a number or one for each channel, that the dtype can hold.
-      border: Pixels to read beyond the border instead of ``fill``, as in :func:`affine`.
+      fill: Value for pixels outside the image: a number, or one per channel, that the dtype of
+        ``image`` can represent.
+      border: Rule for pixels outside the image, in place of ``fill``; see :func:`affine`.
 
     Returns:
       Array with the shape and dtype of ``image``.
 
     Raises:
-      TypeError: ``image`` is complex, or ``key`` is not one key.
+      TypeError: ``image`` is complex, or ``key`` is not a single PRNG key.
       ValueError: A limit is negative or not a single number.
 
     Example:
@@ -167,6 +176,7 @@ def random_shear(
     return affine(image, matrix, fill=fill, border=border)
 
 
+@mark()
 def random_affine(
     key: jax.Array,
     image: jax.Array,
@@ -190,14 +200,15 @@ def random_affine(
       shift: Largest shift along each axis, in pixels.
       scale: Limit of the scale factor of both axes: 0.25 gives a factor between 0.8 and 1.25.
       shear: Largest shear of columns, the tangent of an angle.
-      fill: Value beyond the border, a number or one for each channel, that the dtype can hold.
-      border: Pixels to read beyond the border instead of ``fill``, as in :func:`affine`.
+      fill: Value for pixels outside the image: a number, or one per channel, that the dtype of
+        ``image`` can represent.
+      border: Rule for pixels outside the image, in place of ``fill``; see :func:`affine`.
 
     Returns:
       Array with the shape and dtype of ``image``.
 
     Raises:
-      TypeError: ``image`` is complex, or ``key`` is not one key.
+      TypeError: ``image`` is complex, or ``key`` is not a single PRNG key.
       ValueError: A limit is negative or not a single number.
 
     Example:
@@ -222,6 +233,7 @@ def random_affine(
     return affine(image, matrix, fill=fill, border=border)
 
 
+@mark("distortion")
 def random_perspective(
     key: jax.Array,
     image: jax.Array,
@@ -237,14 +249,15 @@ def random_perspective(
       image: Array ``[..., height, width, channels]``, of floats or of labels.
       distortion: Largest shift of a corner along each axis, as a share in ``[0, 1]`` of half the
         height and half the width, as in torchvision.
-      fill: Value beyond the border, a number or one for each channel, that the dtype can hold.
-      border: Pixels to read beyond the border instead of ``fill``, as in :func:`affine`.
+      fill: Value for pixels outside the image: a number, or one per channel, that the dtype of
+        ``image`` can represent.
+      border: Rule for pixels outside the image, in place of ``fill``; see :func:`affine`.
 
     Returns:
       Array with the shape and dtype of ``image``.
 
     Raises:
-      TypeError: ``image`` is complex, or ``key`` is not one key.
+      TypeError: ``image`` is complex, or ``key`` is not a single PRNG key.
       ValueError: ``distortion`` is a number outside ``[0, 1]``.
 
     Example:
@@ -258,6 +271,7 @@ def random_perspective(
     return perspective(image, matrix, fill=fill, border=border)
 
 
+@mark("strength")
 def random_elastic(
     key: jax.Array,
     image: jax.Array,
@@ -274,9 +288,9 @@ def random_elastic(
 
       d = \alpha \, G_\sigma * u, \qquad u \sim \mathrm U(-1, 1)
 
-    The factor is in pixels, as in the paper and in albumentations. On a square image torchvision's
-    ``alpha`` is twice this factor, with a ``radius`` of four times ``sigma``. kornia's is in halves
-    of the width and of the height.
+    The factor is in pixels, as in Simard et al. and in albumentations. On a square image
+    torchvision's ``alpha`` is twice this factor, with a ``radius`` of four times ``sigma``.
+    kornia's is in halves of the width and of the height.
 
     Args:
       key: PRNG key.
@@ -284,14 +298,15 @@ def random_elastic(
       strength: Factor :math:`\alpha` of the displacement, in pixels.
       sigma: Standard deviation of the Gaussian, in pixels.
       radius: Pixels after which the Gaussian is cut off, such as three or four times ``sigma``.
-      fill: Value beyond the border, a number or one for each channel, that the dtype can hold.
-      border: Pixels to read beyond the border instead of ``fill``, as in :func:`affine`.
+      fill: Value for pixels outside the image: a number, or one per channel, that the dtype of
+        ``image`` can represent.
+      border: Rule for pixels outside the image, in place of ``fill``; see :func:`affine`.
 
     Returns:
       Array with the shape and dtype of ``image``.
 
     Raises:
-      TypeError: ``image`` is complex, or ``key`` is not one key.
+      TypeError: ``image`` is complex, or ``key`` is not a single PRNG key.
       ValueError: ``strength`` or ``sigma`` is negative or not a single number.
 
     Example:

@@ -7,12 +7,14 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxreg._checks import check_key, check_rate
+from jaxreg._scopes import mark
 from jaxreg.augment._draws import decide, die, uniform
 from jaxreg.augment._images import append_axes, as_pixels, check_fits, check_size, select
 from jaxreg.augment.matrices.random import draw_window
 from jaxreg.augment.windows import crop, flip_left_right, flip_up_down, resized_crop, rot90
 
 
+@mark("probability")
 def random_flip_left_right(
     key: jax.Array, image: jax.Array, *, probability: ArrayLike
 ) -> jax.Array:
@@ -27,7 +29,7 @@ def random_flip_left_right(
       Array with the shape and dtype of ``image``.
 
     Raises:
-      TypeError: ``image`` is complex, or ``key`` is not one key.
+      TypeError: ``image`` is complex, or ``key`` is not a single PRNG key.
       ValueError: ``probability`` is a number outside ``[0, 1]``.
 
     Example:
@@ -43,6 +45,7 @@ def random_flip_left_right(
     return select(decide(key, image, probability), flip_left_right(image), image)
 
 
+@mark("probability")
 def random_flip_up_down(key: jax.Array, image: jax.Array, *, probability: ArrayLike) -> jax.Array:
     """Mirrors randomly chosen images top to bottom.
 
@@ -55,7 +58,7 @@ def random_flip_up_down(key: jax.Array, image: jax.Array, *, probability: ArrayL
       Array with the shape and dtype of ``image``.
 
     Raises:
-      TypeError: ``image`` is complex, or ``key`` is not one key.
+      TypeError: ``image`` is complex, or ``key`` is not a single PRNG key.
       ValueError: ``probability`` is a number outside ``[0, 1]``.
 
     Example:
@@ -71,6 +74,7 @@ def random_flip_up_down(key: jax.Array, image: jax.Array, *, probability: ArrayL
     return select(decide(key, image, probability), flip_up_down(image), image)
 
 
+@mark()
 def random_rot90(key: jax.Array, image: jax.Array) -> jax.Array:
     """Rotates a square image by 0, 90, 180 or 270 degrees, drawn uniformly.
 
@@ -82,7 +86,7 @@ def random_rot90(key: jax.Array, image: jax.Array) -> jax.Array:
       Array with the shape and dtype of ``image``.
 
     Raises:
-      TypeError: ``image`` is complex, or ``key`` is not one key.
+      TypeError: ``image`` is complex, or ``key`` is not a single PRNG key.
       ValueError: ``image`` is not square, so the shape of the result would be random.
 
     Example:
@@ -104,6 +108,7 @@ def random_rot90(key: jax.Array, image: jax.Array) -> jax.Array:
     return select(turns % 2 == 1, rot90(half, turns=1), half)
 
 
+@mark()
 def random_crop(key: jax.Array, image: jax.Array, *, size: Sequence[int]) -> jax.Array:
     """Crops an image to ``size`` at a uniformly drawn position of whole pixels.
 
@@ -117,7 +122,7 @@ def random_crop(key: jax.Array, image: jax.Array, *, size: Sequence[int]) -> jax
       Array ``[..., *size, channels]`` of the dtype of ``image``.
 
     Raises:
-      TypeError: ``image`` is complex, or ``key`` is not one key.
+      TypeError: ``image`` is complex, or ``key`` is not a single PRNG key.
       ValueError: ``image`` is smaller than ``size``.
 
     Example:
@@ -139,6 +144,7 @@ def random_crop(key: jax.Array, image: jax.Array, *, size: Sequence[int]) -> jax
     return crop(image, top=top, left=left, size=size)
 
 
+@mark()
 def random_resized_crop(
     key: jax.Array,
     image: jax.Array,
@@ -163,7 +169,7 @@ def random_resized_crop(
       Array ``[..., *size, channels]`` of the dtype of ``image``, see :func:`resized_crop`.
 
     Raises:
-      TypeError: ``image`` is complex, or ``key`` is not one key.
+      TypeError: ``image`` is complex, or ``key`` is not a single PRNG key.
       ValueError: ``size`` is not a pair of positive integers, or a limit is not positive and
         finite; only the least share may be 0.
 

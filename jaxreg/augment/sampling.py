@@ -1,7 +1,8 @@
 r"""Samplers: functions that read an image between its pixels and beyond its border.
 
-The center of the pixel in row :math:`i` and column :math:`j` is at :math:`y = i, x = j`. Beyond the
-border they read ``fill``, or the pixels that a function of :mod:`jaxreg.augment.borders` names.
+The center of the pixel in row :math:`i` and column :math:`j` is at :math:`y = i, x = j`. Outside
+the image they read ``fill``, or the pixels that a function of :mod:`jaxreg.augment.borders`
+chooses.
 """
 
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from jaxreg import _signatures
 from jaxreg._numerics import as_strength, real_dtype, widen
 from jaxreg.augment._filling import check_fill
 from jaxreg.augment._images import as_image, as_pixels, is_labels, place_by_example, select
@@ -37,17 +39,18 @@ def bilinear(
 
       v(x, y) = \sum_{i, j} \max(0, 1 - |y - i|) \, \max(0, 1 - |x - j|) \, u_{ij}
 
-    It gathers. On devices that gather slowly, :func:`bilinear_matmul` reads the same values by
-    products of matrices. :func:`augment.resize` and :func:`augment.resized_crop` are separable and
-    gather nothing.
+    It reads pixels with a gather. On devices that gather slowly, :func:`bilinear_matmul` reads the
+    same values with matrix products. :func:`jaxreg.augment.resize` and
+    :func:`jaxreg.augment.resized_crop` are separable and do not gather.
 
     Args:
       image: Pixels :math:`u`, ``[..., height, width, channels]``.
       x: Columns of the points, ``[..., rows, columns]`` with the leading axes of ``image``.
       y: Rows of the points, of the same shape.
-      fill: Value beyond the border, a number or one for each channel.
-      border: Pixels to read beyond the border instead of ``fill``: a function of integer indices
-        and the length of an axis that returns indices within it, such as :func:`borders.edge`.
+      fill: Value for pixels outside the image: a number, or one per channel.
+      border: Rule for pixels outside the image, in place of ``fill``: a function of integer indices
+        and the length of an axis that returns indices within the axis, such as
+        :func:`jaxreg.augment.borders.edge`.
 
     Returns:
       Array ``[..., rows, columns, channels]`` of the dtype of ``image``; without a border,
@@ -106,8 +109,8 @@ def bilinear_matmul(
         make any point of its channel NaN.
       x: Columns of the points, ``[..., rows, columns]`` with the leading axes of ``image``.
       y: Rows of the points, of the same shape.
-      fill: Value beyond the border, a number or one for each channel.
-      border: Pixels to read beyond the border instead of ``fill``, as in :func:`bilinear`.
+      fill: Value for pixels outside the image: a number, or one per channel.
+      border: Rule for pixels outside the image, in place of ``fill``; see :func:`bilinear`.
       precision: Precision of the product with :math:`A`, as in ``jax.lax.dot``; float32 by default.
 
     Returns:
@@ -164,8 +167,9 @@ def nearest(
       image: Pixels ``[..., height, width, channels]``: floats, or labels (integers or booleans).
       x: Columns of the points, ``[..., rows, columns]`` with the leading axes of ``image``.
       y: Rows of the points, of the same shape.
-      fill: Value beyond the border, a number or one for each channel, that the dtype can hold.
-      border: Pixels to read beyond the border instead of ``fill``, as in :func:`bilinear`.
+      fill: Value for pixels outside the image: a number, or one per channel, that the dtype of
+        ``image`` can represent.
+      border: Rule for pixels outside the image, in place of ``fill``; see :func:`bilinear`.
 
     Returns:
       Array ``[..., rows, columns, channels]`` of the dtype of ``image``; without a border,
@@ -173,7 +177,8 @@ def nearest(
 
     Raises:
       TypeError: ``image`` is complex.
-      ValueError: The shapes do not fit, ``image`` has no pixels, or its dtype cannot hold ``fill``.
+      ValueError: The shapes do not fit, ``image`` has no pixels, or its dtype cannot represent
+        ``fill``.
 
     Example:
       >>> import jax.numpy as jnp
@@ -245,12 +250,12 @@ def _limit(position: jax.Array) -> jax.Array:
 
 
 def _as_continuous(image: jax.Array) -> jax.Array:
-    """Returns ``image`` like :func:`as_image`; raises a separate error for labels."""
+    """Returns ``image`` as :func:`as_image` does; rejects labels with an error of its own."""
     if is_labels(image):
         raise TypeError(
-            f"`image` must have a floating-point dtype, got {image.dtype}, to be read between "
-            "pixels; pass sample=augment.sampling.nearest for labels, and convert levels of color "
-            "first with augment.to_float(image)."
+            "`image` must have a floating-point dtype to be read between pixels, got "
+            f"{image.dtype}; pass sample=augment.sampling.nearest for labels, or convert color "
+            "levels first with augment.to_float(image)."
         )
     return as_image(image)
 
@@ -260,7 +265,7 @@ def _check_points(
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Checks the shapes of ``image``, ``x`` and ``y``, and shards the points like ``image``."""
     if 0 in image.shape[-3:-1]:
-        raise ValueError(f"`image` must have pixels, got shape {image.shape}.")
+        raise ValueError(f"`image` must have at least one pixel, got shape {image.shape}.")
     for points, name in ((x, "x"), (y, "y")):
         if jnp.ndim(points) != image.ndim - 1 or jnp.shape(points)[:-2] != image.shape[:-3]:
             raise ValueError(
@@ -281,3 +286,6 @@ def _gather(image: jax.Array, row: jax.Array, column: jax.Array) -> jax.Array:
     for _ in range(image.ndim - 3):
         take = jax.vmap(take)
     return take(image, row, column)
+
+
+_signatures.show(__name__)

@@ -4,8 +4,8 @@ A CPU goes from example to example and computes only the chosen operation. Other
 branch for every example. There, under ``jax.vmap``, and if a batch may be spread over devices, all
 operations of a step are computed for all examples and one result of each is kept.
 
-Geometries are matrices, which are chosen before anything is resampled. Two steps in a row share one
-resampling: colors of the first, geometry of both, colors of the second.
+Warps are matrices, which are chosen before anything is resampled. Two steps in a row share one
+resampling: colors of the first, warps of both, colors of the second.
 """
 
 import dataclasses
@@ -55,7 +55,7 @@ def draw_choice(
 ) -> Choice:
     """Draws an operation uniformly, and the sign of its strength, for each example."""
     if not len(operations):
-        raise ValueError("`operations` must hold at least one operation, got none.")
+        raise ValueError("`operations` must contain at least one operation, but is empty.")
     number_key, sign_key = jax.random.split(key)
     number = die(number_key, image, len(operations))
     return choose(image, operations, number, level, sign(sign_key, image))
@@ -80,7 +80,7 @@ def choose(
         hash(plain)
     except TypeError as error:
         raise TypeError(
-            f"`operations` must hold functions that can be hashed, got one that cannot ({error}); "
+            f"`operations` must contain hashable functions, but one is not hashable ({error}); "
             "wrap it in a function or in functools.partial."
         ) from None
     return Choice(plain, number, strengths)
@@ -135,7 +135,7 @@ def _apply_by_two(
     recolor: Callable[[jax.Array, Choice], jax.Array],
     warp: Callable[[jax.Array, list[Choice], jax.Array], jax.Array],
 ) -> jax.Array:
-    """Applies choices in pairs: first color operation, a joint warp, second color operation."""
+    """Applies choices in pairs: the first's color operation, a joint warp, the second's colors."""
     for start in range(0, len(choices), 2):
         two = choices[start : start + 2]
         image = recolor(image, two[0])
@@ -146,12 +146,12 @@ def _apply_by_two(
 
 
 def _recolor_all(image: jax.Array, choice: Choice) -> jax.Array:
-    """Computes every operation other than a warp for all images, and keeps the chosen results."""
+    """Computes every operation except warps for all images, and keeps the chosen results."""
     result = image
     for number, function in _recolorings(choice):
         result = select(append_axes(choice.number == number), function(image), result)
-    # Without the barrier XLA computes a step again for each pixel that the next one reads around a
-    # pixel.
+    # Without the barrier, XLA would recompute a step for each neighboring pixel that the next step
+    # reads.
     return jax.lax.optimization_barrier(result)
 
 
@@ -166,7 +166,7 @@ def _recolor_chosen(image: jax.Array, choice: Choice) -> jax.Array:
 
 
 def _recolorings(choice: Choice) -> list[tuple[int, Callable[[jax.Array], jax.Array]]]:
-    """Returns the index of each operation other than a warp, and its function of an image."""
+    """Returns pairs ``(index, function of an image)``, one per operation that is not a warp."""
 
     def recolor(image: jax.Array, operation: Operation, value: jax.Array) -> jax.Array:
         return vary_with(check_result(operation.function(image, value), image), image)
@@ -193,7 +193,7 @@ def _warp(
 def _warp_if_chosen(
     image: jax.Array, choices: list[Choice], fill: jax.Array, *, sample: Sampler
 ) -> jax.Array:
-    """Applies the warps of ``choices`` to a single image, if any is chosen."""
+    """Warps a single image if ``choices`` chooses any warp; otherwise returns it unchanged."""
     is_warp = [
         choice.number == number
         for choice in choices

@@ -122,8 +122,8 @@ def crop(image: jax.Array, *, top: ArrayLike, left: ArrayLike, size: Sequence[in
 
     Args:
       image: Array ``[..., height, width, channels]``, of floats or of labels.
-      top: Rows above the window, an integer, one for all or one for each example. A window that
-        would cross the border is shifted back to it.
+      top: Rows above the window: a single integer, or one per example. A window that would cross
+        the border is shifted back inside.
       left: Columns to the left of the window, in the same form.
       size: Height and width of the result, at most the size of ``image``.
 
@@ -166,8 +166,8 @@ def resize(image: jax.Array, *, size: Sequence[int]) -> jax.Array:
 
     along each axis, with the ratio :math:`r` of the old size to the new one. It is the bilinear
     filter of PIL, and of torchvision with ``antialias``, as a product with a matrix along each
-    axis. Labels are read at the nearest pixels, as with PIL's ``NEAREST`` and torchvision's
-    ``NEAREST_EXACT``.
+    axis. Labels are read at the nearest pixels, as PIL's ``NEAREST`` and torchvision's
+    ``NEAREST_EXACT`` do.
 
     Args:
       image: Array ``[..., height, width, channels]``, of floats or of labels.
@@ -207,11 +207,11 @@ def resized_crop(
 
     It is PIL's ``resize`` with its bilinear filter and a ``box``: at the edge of the window the
     filter reads the pixels of the image beyond it. Labels are read at the nearest pixels. A
-    negative width or height, with ``left`` or ``top`` at the other end, flips.
+    negative width or height, with ``left`` or ``top`` at the opposite edge, flips the window.
 
     Args:
       image: Array ``[..., height, width, channels]``, of floats or of labels.
-      top: Rows above the window, one number for all or one for each example, not necessarily whole.
+      top: Rows above the window: a single number, or one per example, not necessarily whole.
       left: Columns to the left of the window, in the same form.
       height: Height of the window, in the same form.
       width: Width of the window, in the same form.
@@ -237,7 +237,7 @@ def resized_crop(
     image = as_pixels(image)
     size = check_size(size)
     if 0 in image.shape[-3:-1]:
-        raise ValueError(f"`image` must have pixels, got shape {image.shape}.")
+        raise ValueError(f"`image` must have at least one pixel, got shape {image.shape}.")
     check_finite(top, "top")
     check_finite(left, "left")
     check_finite(height, "height")
@@ -266,7 +266,8 @@ def pad(
     Args:
       image: Array ``[..., height, width, channels]``, of floats or of labels.
       width: Number of pixels on every side, or at the top, the bottom, the left and the right.
-      fill: Value of the new pixels, a number or one for each channel, that the dtype can hold.
+      fill: Value for the new pixels: a number, or one per channel, that the dtype of ``image`` can
+        represent.
       border: Pixels to copy instead of ``fill``: :func:`borders.edge`, :func:`borders.reflect`,
         :func:`borders.wrap` or a function like them.
 
@@ -275,7 +276,7 @@ def pad(
 
     Raises:
       TypeError: ``image`` is complex, or a width is not an integer.
-      ValueError: A width is negative, or there are not one or four of them.
+      ValueError: A width is negative, or the number of widths is not one or four.
 
     Example:
       >>> import jax.numpy as jnp
@@ -290,8 +291,8 @@ def pad(
         check_static_integer(value, "width")
     if len(widths) != 4 or min(widths) < 0:
         raise ValueError(
-            "`width` must be one number, zero or positive, or four of them (top, bottom, left, "
-            f"right), got {width}."
+            "`width` must be a single number, zero or positive, or four numbers (top, bottom, "
+            f"left, right), got {width}."
         )
     return extend(image, widths[:2], widths[2:], fill=fill, border=border)
 

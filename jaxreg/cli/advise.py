@@ -24,6 +24,7 @@ def add_command(commands: Any) -> None:
     add("--batch-size", type=int, metavar="N", help="examples per batch and device")
     add("--variable-batch", action="store_true", help="batches differ in size")
     add("--needs", default="", metavar="NAME,NAME", help=", ".join(NEEDS))
+    add("--study", metavar="FOLDER", help="folder of a study of your data, to combine with")
     add("--json", action="store_true", help="print JSON")
 
 
@@ -37,6 +38,7 @@ def run(args: argparse.Namespace) -> int:
             batch_size=args.batch_size,
             variable_batch=args.variable_batch,
             needs=[need.strip() for need in args.needs.split(",") if need.strip()],
+            study=args.study,
         )
     except ValueError as error:
         # The options are named like the arguments, but spelled with dashes.

@@ -10,10 +10,10 @@ CAN_RESUME = "; add `--resume` to go on"
 
 @dataclass
 class Ending:
-    """Holds what an interrupt says, and whether the results are being written.
+    """Stores what an interrupt prints, and whether the results are being written.
 
     Attributes:
-      remark: Remark behind "interrupted".
+      remark: Remark after "interrupted".
       writing: Whether the report is complete or being written.
     """
 

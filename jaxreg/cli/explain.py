@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 from jaxreg.cli.printing import print_json, print_text
-from jaxreg.study.data.functions import load_function
+from jaxreg.study.data.functions import load_object
 
 _POSITIONAL = ("model", "optimizer", "params", "inputs")
 _OPTIONS = ("call", "penalty", "loss", "targets")
@@ -22,15 +22,17 @@ def add_command(commands: Any) -> None:
     parser = commands.add_parser(
         "explain",
         help="list the regularizers of each parameter, and known conflicts",
-        description="Lists the regularizers of each parameter and activation, and known conflicts.",
+        description="Lists the regularizers of each parameter and activation, known conflicts, and "
+        "practices with a price.",
         allow_abbrev=False,
     )
     add = parser.add_argument
     add(
         "function",
         nargs="?",
-        metavar="MODULE:FUNCTION",
-        help="function without arguments that returns model, optimizer, params and inputs",
+        metavar="MODULE:NAME",
+        help="a model, a TrainState, a tuple (model, optimizer, params, *inputs), a mapping of "
+        "these names, or a function without arguments that returns one; also FILE.py:NAME",
     )
     add(
         "--recipe",
@@ -43,14 +45,14 @@ def add_command(commands: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Runs ``jaxreg explain``; raises ValueError or ImportError on invalid input."""
     if (args.function is None) == (args.recipe is None):
-        raise ValueError("Give either MODULE:FUNCTION or `--recipe`; see jaxreg explain --help")
+        raise ValueError("Give either MODULE:NAME or `--recipe`; see jaxreg explain --help")
     # Imports Flax, which the other commands do without.
     from jaxreg.explain import explain
 
     if args.recipe is not None:
         arguments, options = _arguments_of_recipe(args.recipe)
     else:
-        arguments, options = _arguments_of_function(args.function)
+        arguments, options = _arguments_of_name(args.function)
     try:
         found = explain(*arguments, **options)
     except TypeError as error:
@@ -63,17 +65,27 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _arguments_of_function(spec: str) -> _Arguments:
-    """Calls the user's function ``spec`` and returns its result as arguments of ``explain``."""
-    made = load_function(spec, "MODULE:FUNCTION")()
+def _arguments_of_name(spec: str) -> _Arguments:
+    """Returns what the user's ``spec`` names, or what it returns, as arguments of ``explain``."""
+    made = load_object(spec, "MODULE:NAME")
+    if _is_maker(made):
+        try:
+            made = made()
+        except Exception as error:
+            text = " ".join(str(error).split())
+            raise ValueError(
+                f"`{spec}` must run without arguments, but raised {type(error).__name__}: {text}"
+            ) from error
     if isinstance(made, Mapping):
         return _arguments_of_mapping(made, spec)
-    if not isinstance(made, tuple) or len(made) < 2:
-        raise ValueError(
-            f"`{spec}` must return (model, optimizer, params, *inputs) or a mapping of these "
-            f"names, got {type(made).__name__}."
-        )
-    return made, {}
+    return (made,), {}
+
+
+def _is_maker(value: Any) -> bool:
+    """Tells whether a value is to be called: a function or a class, but not a model."""
+    from flax import linen, nnx
+
+    return callable(value) and not isinstance(value, linen.Module | nnx.Module)
 
 
 def _arguments_of_mapping(made: Mapping[Any, Any], spec: str) -> _Arguments:
@@ -85,7 +97,8 @@ def _arguments_of_mapping(made: Mapping[Any, Any], spec: str) -> _Arguments:
         )
     first = (made.get("model"), made.get("optimizer"), made.get("params"))
     options = {name: made[name] for name in _OPTIONS if name in made}
-    return (*first, *made.get("inputs", ())), options
+    inputs = made.get("inputs", ())
+    return (*first, *(inputs if isinstance(inputs, tuple | list) else (inputs,))), options
 
 
 def _arguments_of_recipe(text: str) -> _Arguments:

@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None, *, ending: Ending | None = None) -> 
     ending = Ending() if ending is None else ending
     try:
         status = _run(argv, ending)
-        # A closed pipe can still be told from an error here.
+        # Here, a closed pipe can still be distinguished from other errors.
         sys.stdout.flush()
     except BrokenPipeError:
         _leave_pipe()

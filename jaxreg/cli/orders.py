@@ -41,7 +41,7 @@ class Order:
       batch_size: Rows of a batch.
       learning_rate: Learning rate of Adam.
       out: Folder of the report.
-      resume: Whether to go on with the runs of an interrupted study.
+      resume: Whether to continue an interrupted study.
       command: The command line.
     """
 
@@ -86,7 +86,7 @@ def make_order(args: argparse.Namespace, command: str) -> Order:
     loaded = replace(loaded, split=lru_cache(maxsize=1)(loaded.split))
     use_all_cores(args.seeds)
     _check_devices()
-    # They import JAX and Flax, which a wrong argument above need not wait for.
+    # This imports JAX and Flax, which takes seconds, so a wrong argument is reported before.
     from jaxreg.study.objectives import OBJECTIVES
 
     preset = DATA_SETS.get(args.data)
@@ -164,14 +164,14 @@ def _load_data(args: argparse.Namespace) -> Loaded:
 
 
 def _with_options(text: str) -> str:
-    """Replaces arguments of the Python functions by the options of the command line."""
+    """Replaces arguments of the Python functions with the options of the command line."""
     for name in ("data", "target", "groups", "task", "folds", "train_size", "metric"):
         text = text.replace(f"`{name}`", f"`--{name.replace('_', '-')}`")
     return text
 
 
 def _load_preset(args: argparse.Namespace) -> Loaded:
-    """Loads a built-in data set, which takes no options of a file."""
+    """Loads a built-in data set, which does not take the options for files."""
     given = {"--target": args.target, "--groups": args.groups, "--task": args.task}
     for option, value in given.items():
         if value is not None:
@@ -197,7 +197,7 @@ def _load_preset(args: argparse.Namespace) -> Loaded:
 
 
 def _arm_names(text: str) -> tuple[tuple[str, ...], frozenset[str]]:
-    """Parses ``--arms`` to names in the order of the table, and the names given one by one."""
+    """Parses ``--arms`` into names in the order of the table, and the names given explicitly."""
     from jaxreg.study.arms import ARM_NAMES, DEFAULT_ARMS
 
     groups = {"all": ARM_NAMES, "default": DEFAULT_ARMS}
@@ -207,7 +207,7 @@ def _arm_names(text: str) -> tuple[tuple[str, ...], frozenset[str]]:
     names = tuple(name for name in ARM_NAMES if name in asked)
     if "combined" in names and len(names) < 4:
         raise ValueError(
-            f"`--arms` must name at least two other techniques with `combined`, got {text}."
+            f"`--arms` must name at least two techniques besides `combined`, got {text}."
         )
     return names, frozenset(named)
 
@@ -234,8 +234,8 @@ def _leave_out(
 
     Args:
       names: All arms.
-      others: Text on each arm that does not suit.
-      named: Arms that were asked for one by one.
+      others: Descriptions of the arms that do not suit, by name.
+      named: Arms that were given explicitly.
       rule: The rule for an error.
       reason: The reason for a remark.
     """
@@ -251,7 +251,7 @@ def _leave_out(
 def _suited_arms(
     names: tuple[str, ...], named: frozenset[str], loaded: Loaded
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Returns the arms that suit the rows and the task, and a remark about those left out."""
+    """Returns the arms that suit the data and the task, and a remark about any left out."""
     from jaxreg.study.arms import ARMS
 
     others = {}
@@ -275,7 +275,7 @@ def _kind_in_words(kind: str) -> str:
 def _heeded_arms(
     names: tuple[str, ...], named: frozenset[str], make_model: Any, loaded: Loaded, model: str
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Returns the arms that change the model or need no place in it, and a remark."""
+    """Returns the arms without the layers that the model ignores, and a remark about these."""
     from jaxreg.study.heeding import find_unheeded
 
     rows = loaded.split(0).train_x
@@ -285,10 +285,10 @@ def _heeded_arms(
         # The user's code may raise anything.
         text = str(error).partition("\n")[0]
         raise ValueError(
-            f"`--model` must take rows of shape {rows.shape[1:]}, but {model} raised "
+            f"`--model` must accept rows of shape {rows.shape[1:]}, but {model} raised "
             f"{type(error).__name__}: {text}"
         ) from error
-    rule = f"be used by the model, as `recipe.NAME` in one of your own, which {model} does not"
+    rule = f"name arms that the model uses (your own as `recipe.NAME`), but {model} ignores some"
     reason = f"the model {model} does not use them"
     return _leave_out(names, {name: name for name in found}, named, rule, reason)
 

@@ -12,6 +12,7 @@ from typing import Any
 # Styles of lines by their first word.
 _STYLES = {
     "conflict": "bold red",
+    "note": "bold yellow",
     "avoid": "red",
     "try": "green",
     "why": "",
@@ -19,7 +20,11 @@ _STYLES = {
     "see": "dim",
     "but": "yellow",
     "mind": "yellow",
+    "strength": "dim",
+    "use": "green",
+    "your": "bold",
     "because": "",
+    "read": "dim",
     "where": "",
 }
 

@@ -17,6 +17,9 @@ falls, is a sign of too little regularization, and a poor training loss of too m
 the same model without regularization tells whether a poor training loss comes from the
 regularization or from the model itself. ``jaxreg diagnose`` prints the same.
 
+:func:`read` and :func:`read_runs` read the histories that Keras, Lightning, Hugging Face, Weights
+and Biases, TensorBoard, pandas and others write.
+
 References:
   Prechelt, `Early Stopping, But When? <https://doi.org/10.1007/3-540-49430-8_3>`_, 1998 (the rise
   in units of the minimum, above 5%); Goodfellow, Bengio and Courville, `Deep Learning
@@ -25,14 +28,25 @@ References:
 
 from jaxreg.diagnosis._curves import CURVE_NAMES
 from jaxreg.diagnosis.changes import Change, Verdict
-from jaxreg.diagnosis.verdicts import Diagnosis, Evidence, Thresholds, diagnose
+from jaxreg.diagnosis.reading import History, read, read_runs
+from jaxreg.diagnosis.verdicts import (
+    Diagnosis,
+    Evidence,
+    Thresholds,
+    diagnose,
+    diagnose_better,
+)
 
 __all__ = [
     "CURVE_NAMES",
     "Change",
     "Diagnosis",
     "Evidence",
+    "History",
     "Thresholds",
     "Verdict",
     "diagnose",
+    "diagnose_better",
+    "read",
+    "read_runs",
 ]

@@ -1,7 +1,10 @@
 """The verdicts on a run, and the changes to try after each."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Verdict(StrEnum):
@@ -45,7 +48,7 @@ CHANGES = {
         Change(
             "decay the weights, or three times as strongly", "jaxreg.transforms.decoupled_decay"
         ),
-        Change("raise the dropout rate by 0.1", "jaxreg.dropout.dropout"),
+        Change("drop hidden units, or 0.1 more of them", "jaxreg.dropout.dropout"),
         Change("look for the strength on validation", "jaxreg.study.compare"),
         Change("more data, or augmented data", ""),
     ),
@@ -53,7 +56,7 @@ CHANGES = {
         Change(
             "a third of the weight of every penalty and decay", "jaxreg.transforms.decoupled_decay"
         ),
-        Change("halve the dropout rate", "jaxreg.dropout.dropout"),
+        Change("half of the dropout rate, if it drops units", "jaxreg.dropout.dropout"),
         Change("remove the techniques one by one and compare", "jaxreg.study.compare"),
     ),
     Verdict.UNSTABLE: (
@@ -67,3 +70,33 @@ CHANGES = {
         Change("record a training and a validation loss per epoch, for 5 epochs or more", ""),
     ),
 }
+
+
+def changes_after(verdict: Verdict, parts: Mapping[str, Any] | None) -> tuple[Change, ...]:
+    """Returns the changes to try after a verdict, in the order to try them.
+
+    Args:
+      verdict: The verdict.
+      parts: Strengths of the regularizers of the run by name, or None if they are not known. Only
+        these are made weaker or stronger then.
+    """
+    if parts is None or verdict not in (Verdict.TOO_LITTLE, Verdict.TOO_MUCH):
+        return CHANGES[verdict]
+    if not parts:
+        # There is nothing to make stronger, so a first technique is the change.
+        return CHANGES[Verdict.OVERFITTING if verdict == Verdict.TOO_LITTLE else verdict]
+    listed = ", ".join(_name(name, strength) for name, strength in parts.items())
+    if verdict == Verdict.TOO_LITTLE:
+        return (
+            Change(f"make stronger: {listed}", "jaxreg.study.compare"),
+            Change("more data, or augmented data", ""),
+        )
+    return (
+        Change(f"make weaker: {listed}", "jaxreg.study.compare"),
+        Change("remove the techniques one by one and compare", "jaxreg.study.compare"),
+    )
+
+
+def _name(name: str, strength: Any) -> str:
+    is_number = isinstance(strength, int | float) and not isinstance(strength, bool)
+    return f"{name} (now {strength:g})" if is_number else name

@@ -1,15 +1,16 @@
 """Measures the curves of a run and judges them by thresholds."""
 
 import math
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxreg.diagnosis import _curves
 from jaxreg.diagnosis._curves import Curves, Finite
-from jaxreg.diagnosis.changes import CHANGES, Change, Verdict
+from jaxreg.diagnosis.changes import Change, Verdict, changes_after
 
-__all__ = ["Diagnosis", "Evidence", "Thresholds", "diagnose"]
+__all__ = ["Diagnosis", "Evidence", "Thresholds", "diagnose", "diagnose_better"]
 
 
 class Thresholds(NamedTuple):
@@ -70,7 +71,7 @@ class Evidence(NamedTuple):
     level: float = math.nan
     gap: float = math.nan
     excess: float = math.nan  # share of the validation loss that the gap is
-    best_epoch: int = 0  # of the validation loss
+    best_epoch: float = math.nan  # of the validation loss
     rise: float = math.nan  # of the validation loss since then
     relative_rise: float = math.nan  # the same in units of the minimum
     train_rise: float = math.nan  # of the training loss since its own minimum
@@ -78,7 +79,10 @@ class Evidence(NamedTuple):
     falling: float = math.nan  # share of the whole fall of the training loss, at the end
     noise: float = math.nan  # the larger one of both curves
     jump: float = math.nan  # largest rise of the training loss in one epoch
-    broke_at: int = 0  # first epoch without a finite loss for good
+    broke_at: float = math.nan  # first epoch without a finite loss for good
+    last_epoch: float = math.nan  # in which anything was measured
+    unmeasured: int = 0  # epochs after that
+    counter: str = "epoch"  # or "step", if the history counts steps
     train_accuracy: float = math.nan
     validation_accuracy: float = math.nan
     cost: float = math.nan  # training loss above the one of the baseline
@@ -109,6 +113,7 @@ def diagnose(
     history: Any,
     *,
     baseline: Any = None,
+    parts: Mapping[str, Any] | None = None,
     floor: float = 0.0,
     thresholds: Thresholds = Thresholds(),  # noqa: B008
 ) -> Diagnosis:
@@ -117,10 +122,14 @@ def diagnose(
     Args:
       history: Mapping, or any object, with ``train_loss`` and, for more than instability,
         ``validation_loss``; optionally ``train_accuracy`` and ``validation_accuracy``. Each has one
-        number per epoch, NaN where nothing was measured, or the shape ``[epochs, runs]``, which
-        is averaged over the runs. An arm of a study is such an object.
+        number per epoch, None or a mask where nothing was measured, or the shape
+        ``[epochs, runs]``, which is averaged over the runs. NaN to the end is a divergence, and a
+        gap before. Optionally ``epoch`` has the number of each epoch; they are counted from 1
+        without. :func:`~jaxreg.diagnosis.read` and an arm of a study are such objects.
       baseline: History of the same model without regularization, which shows the cost of the
         regularization in training and its gain in validation.
+      parts: Strengths of what regularizes the run by name, such as the recipe of an arm; without,
+        the changes are for any run.
       floor: Loss of a perfect prediction; the entropy of the labels if these are noisy.
       thresholds: Values at which the verdicts begin.
 
@@ -144,15 +153,64 @@ def diagnose(
     if other is not None:
         evidence = _compare(evidence, curves, other, floor, thresholds)
     verdict, reasons = _judge(evidence, thresholds)
-    return Diagnosis(verdict, reasons, CHANGES[verdict], evidence)
+    if evidence.unmeasured:
+        reasons = (
+            *reasons,
+            f"nothing was measured after {evidence.counter} {evidence.last_epoch}, though "
+            f"{evidence.unmeasured} more follow; some programs write NaN like that",
+        )
+    return Diagnosis(verdict, reasons, changes_after(verdict, parts), evidence)
+
+
+def diagnose_better(
+    history: Any,
+    *,
+    baseline: Any = None,
+    parts: Mapping[str, Any] | None = None,
+    floor: float = 0.0,
+    thresholds: Thresholds = Thresholds(),  # noqa: B008
+) -> Diagnosis:
+    """Diagnoses a run that scores better than its baseline, or that is the baseline.
+
+    Such a run never has too much regularization, though its losses may rise: regularization makes a
+    model less certain, and smoothed labels keep the losses up. If the losses say so beside the
+    baseline, they are judged alone, and if they say the same then, there is no verdict.
+
+    Args:
+      history: As for :func:`diagnose`, and so are all others.
+      baseline: History of the same model without regularization; None for itself.
+      parts: Strengths of what regularizes the run by name.
+      floor: Loss of a perfect prediction.
+      thresholds: Values at which the verdicts begin.
+
+    Returns:
+      The diagnosis, which is never ``TOO_MUCH``.
+
+    Raises:
+      TypeError: As for :func:`diagnose`.
+      ValueError: As for :func:`diagnose`.
+
+    Example:
+      >>> from jaxreg.diagnosis import diagnose, diagnose_better
+      >>> loss = [2.3, 0.5, 0.5, 0.8, 1.0, 1.0]
+      >>> history = {"train_loss": loss, "validation_loss": loss}
+      >>> print(diagnose(history).verdict, diagnose_better(history).verdict, sep=", ")
+      too much regularization, not enough to say
+    """
+    for other in (baseline, None):
+        found = diagnose(history, baseline=other, parts=parts, floor=floor, thresholds=thresholds)
+        if found.verdict != Verdict.TOO_MUCH:
+            return found
+    verdict = Verdict.NOT_ENOUGH
+    reasons = (*found.reasons, "but its score is as good as the baseline's or better")
+    return found._replace(verdict=verdict, reasons=reasons, changes=changes_after(verdict, parts))
 
 
 def _measure(curves: Curves, floor: float, limits: Thresholds) -> Evidence:
     """Measures the evidence of one run, without a baseline."""
     train = _curves.finite(curves.train_loss)
     validation = _curves.finite(curves.validation_loss)
-    broke = min((b for b in (train.broke_at, validation.broke_at) if b), default=0)
-    evidence = Evidence(epochs=int(train.values.size), broke_at=broke)
+    evidence = _measure_extent(curves, train, validation)
     if not train.values.size:
         return evidence
     unit, known = _unit(train, validation, floor)
@@ -179,11 +237,31 @@ def _measure(curves: Curves, floor: float, limits: Thresholds) -> Evidence:
         validation=value,
         gap=(value - at_end) / unit,
         excess=(value - at_end) / above if known and above > 0 else math.nan,
-        best_epoch=turn.epoch,
+        best_epoch=_label(curves, turn.at),
         rise=turn.rise / unit,
         relative_rise=turn.rise / least if known and least > 0 else math.nan,
         noise=max(evidence.noise, _curves.noise(validation.values) / unit),
     )
+
+
+def _measure_extent(curves: Curves, train: Finite, validation: Finite) -> Evidence:
+    """Measures how far a run got."""
+    breaks = [place for place in (train.broke_at, validation.broke_at) if place >= 0]
+    losses = [curve for curve in (curves.train_loss, curves.validation_loss) if curve.size]
+    measured = np.flatnonzero(~np.all([np.ma.getmaskarray(curve) for curve in losses], axis=0))
+    return Evidence(
+        epochs=int(train.values.size),
+        broke_at=_label(curves, min(breaks)) if breaks else math.nan,
+        last_epoch=_label(curves, measured[-1]) if measured.size else math.nan,
+        unmeasured=int(curves.epoch.size - 1 - measured[-1]) if measured.size else 0,
+        counter=curves.counter,
+    )
+
+
+def _label(curves: Curves, place: int) -> float:
+    """Returns the number of an epoch, as an integer if it is one."""
+    label = float(curves.epoch[place])
+    return int(label) if label.is_integer() else label
 
 
 def _unit(train: Finite, validation: Finite, floor: float) -> tuple[float, bool]:
@@ -198,7 +276,7 @@ def _unit(train: Finite, validation: Finite, floor: float) -> tuple[float, bool]
     return max(float(np.ptp(values)), abs(start)), False
 
 
-def _last(curve: np.ndarray, limits: Thresholds) -> float:
+def _last(curve: np.ma.MaskedArray, limits: Thresholds) -> float:
     values = _curves.finite(curve).values
     return _curves.end(values, limits.end) if values.size else math.nan
 
@@ -234,14 +312,14 @@ def _judge(e: Evidence, limits: Thresholds) -> _Finding:
     known = "" if math.isnan(e.level) else f", the training loss at {e.level:.3f} of it"
     return Verdict.HEALTHY, (
         f"{reason}{known}, and the validation loss ends {e.rise:.3f} above its minimum "
-        f"of epoch {e.best_epoch} (noise {e.noise:.3f})",
+        f"of {e.counter} {e.best_epoch} (noise {e.noise:.3f})",
     )
 
 
 def _instability(e: Evidence, limits: Thresholds) -> _Finding | None:
     reasons = []
-    if e.broke_at and e.epochs:
-        reasons.append(f"a loss is not finite from epoch {e.broke_at} on")
+    if not math.isnan(e.broke_at) and e.epochs:
+        reasons.append(f"a loss is not finite from {e.counter} {e.broke_at} on")
     if e.epochs >= limits.epochs:
         if e.noise >= limits.noise:
             reasons.append(
@@ -313,8 +391,9 @@ def _turn(e: Evidence, limits: Thresholds) -> _Finding | None:
     reasons = []
     if _rises(e, limits):
         reasons.append(
-            f"the validation loss ends {e.rise:.3f} of the initial loss above its minimum of epoch "
-            f"{e.best_epoch} of {e.epochs}, with a gap of {e.gap:.3f} (noise {e.noise:.3f})"
+            f"the validation loss ends {e.rise:.3f} of the initial loss above its minimum of "
+            f"{e.counter} {e.best_epoch}, at {e.counter} {e.last_epoch}, with a gap of "
+            f"{e.gap:.3f} (noise {e.noise:.3f})"
         )
     lead = e.train_accuracy - e.validation_accuracy
     if e.train_accuracy >= limits.memorized and lead >= limits.accuracy_gap:
@@ -335,7 +414,8 @@ def _gap(e: Evidence, limits: Thresholds) -> _Finding | None:
         share = "" if math.isnan(e.excess) else f", {e.excess:.2f} of the validation loss"
         return Verdict.TOO_LITTLE, (
             f"the validation loss ends {e.gap:.3f} of the initial loss above the training loss"
-            f"{share}, though it does not rise (by {e.rise:.3f} since epoch {e.best_epoch})",
+            f"{share}, though it does not rise (by {e.rise:.3f} since {e.counter} "
+            f"{e.best_epoch})",
         )
     return None
 

@@ -1,19 +1,20 @@
 """Dropout: functions ``(key, x) -> x`` that randomly remove parts of ``x``.
 
-All of them keep the dtype of ``x``, and all but ``patch_dropout`` its shape. A ``rate`` is the
-probability of *dropping*; it may be a traced array. A rate of 0 is exactly the identity. A Python
-or NumPy rate outside ``[0, 1]`` raises; an array is clipped to that range. Products are computed in
-float32 and rounded once, so that low precision is as unbiased as float32. The backward pass draws
-the mask again from the key and stores no mask.
+All of them keep the dtype of ``x``, and all except ``patch_dropout`` keep its shape. A ``rate`` is
+the probability of *dropping*; it may be a traced array. A rate of 0 is exactly the identity. A
+Python or NumPy rate outside ``[0, 1]`` raises; an array is clipped to that range. Products are
+computed in float32 and rounded once, so that low precision is as unbiased as float32. The backward
+pass draws the mask again from the key and stores no mask.
 
-There is no evaluation mode: do not call the function in evaluation. The few techniques that do
-something in evaluation have a second function for it.
+The functions have no evaluation mode: do not call them at evaluation time. The few techniques that
+act at evaluation time have a second function for it.
 
 The random bits of an element are a hash of the key and the element's position: the same on one
 device and on many. Pass ``bits=jax.random.bits`` to use JAX's generator instead; it is several
 times slower.
 """
 
+from jaxreg import _signatures
 from jaxreg.dropout.alpha import alpha_dropout, feature_alpha_dropout
 from jaxreg.dropout.block import drop_block
 from jaxreg.dropout.concrete import (
@@ -81,3 +82,5 @@ __all__ = [
     "zoneout",
     "zoneout_mean",
 ]
+
+_signatures.show(__name__)

@@ -9,6 +9,7 @@ from jax.typing import ArrayLike
 from jaxreg import _bits
 from jaxreg._checks import check_axes, check_floating, check_key, check_rate
 from jaxreg._numerics import as_strength, widen
+from jaxreg._scopes import mark
 
 # Constants of SELU by Klambauer et al., equation 14, with the digits of their appendix.
 _SELU_ALPHA = 1.6732632423543772848170429916717
@@ -16,6 +17,7 @@ _SELU_SCALE = 1.0507009873554804934193349852946
 _SATURATION = -_SELU_SCALE * _SELU_ALPHA
 
 
+@mark("rate")
 def alpha_dropout(
     key: jax.Array, x: jax.Array, *, rate: ArrayLike, bits: _bits.Bits | None = None
 ) -> jax.Array:
@@ -27,9 +29,9 @@ def alpha_dropout(
       m_i \sim \mathrm{Bernoulli}(1 - p), \qquad
       a = \bigl((1 - p) (1 + p \, \alpha'^2)\bigr)^{-1/2}
 
-    with :math:`\alpha' = \lim_{x \to -\infty} \mathrm{selu}(x) \approx -1.7581`. Input of mean 0
-    and variance 1 keeps both; to keep the variance, the mean over masks is not ``x`` but
-    :math:`a (1 - p) \, x`.
+    with :math:`\alpha' = \lim_{x \to -\infty} \mathrm{selu}(x) \approx -1.7581`. Inputs with mean 0
+    and variance 1 keep both. Because :math:`a` keeps the variance, the mean over masks is
+    :math:`a (1 - p) \, x` instead of ``x``.
 
     Args:
       key: PRNG key.
@@ -42,7 +44,7 @@ def alpha_dropout(
       Array with the shape and dtype of ``x``.
 
     Raises:
-      TypeError: ``x`` is not floating-point, or ``key`` is not one key.
+      TypeError: ``x`` is not floating-point, or ``key`` is not a single PRNG key.
       ValueError: ``rate`` is a number outside ``[0, 1]``.
 
     Example:
@@ -64,6 +66,7 @@ def alpha_dropout(
     return _mask_and_rescale(key, x, p, x.shape, bits)
 
 
+@mark("rate")
 def feature_alpha_dropout(
     key: jax.Array, x: jax.Array, *, rate: ArrayLike, bits: _bits.Bits | None = None
 ) -> jax.Array:
@@ -74,8 +77,8 @@ def feature_alpha_dropout(
       y_{n s c} = a \, (m_{n c} x_{n s c} + (1 - m_{n c}) \alpha' - p \, \alpha'), \qquad
       m_{n c} \sim \mathrm{Bernoulli}(1 - p)
 
-    with :math:`a` and :math:`\alpha'` as in :func:`alpha_dropout`, and one decision for a channel,
-    as in :func:`spatial_dropout`.
+    with :math:`a` and :math:`\alpha'` as in :func:`alpha_dropout`, and one decision per channel, as
+    in :func:`spatial_dropout`.
 
     Args:
       key: PRNG key.
@@ -88,7 +91,7 @@ def feature_alpha_dropout(
       Array with the shape and dtype of ``x``.
 
     Raises:
-      TypeError: ``x`` is not floating-point, or ``key`` is not one key.
+      TypeError: ``x`` is not floating-point, or ``key`` is not a single PRNG key.
       ValueError: ``rate`` is a number outside ``[0, 1]``, or ``x`` has fewer than two axes.
 
     Example:

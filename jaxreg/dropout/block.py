@@ -19,6 +19,7 @@ from jaxreg._checks import (
     is_static,
 )
 from jaxreg._numerics import as_strength, widen
+from jaxreg._scopes import mark
 from jaxreg._sharding import place_like, whole_along
 
 # Reaches float32 precision from 1e-6 to 1 - 2**-24, for up to 64 x 64 x 64 blocks; 7 would do.
@@ -38,6 +39,7 @@ class _Mask(NamedTuple):
         return tuple(n - size.get(axis, 1) + 1 for axis, n in enumerate(self.shape))
 
 
+@mark("rate")
 def drop_block(
     key: jax.Array,
     x: jax.Array,
@@ -57,15 +59,15 @@ def drop_block(
       \frac 1 N \sum_i (1 - \gamma)^{|K_i|} = 1 - p
 
     Blocks start independently at the positions :math:`k` where they fit into the map, and
-    :math:`K_i` are the starts whose block covers position :math:`i`. The paper approximates
-    :math:`\gamma`; here it solves the last equation, so that the expected share of dropped elements
-    is :math:`p` for every size of map and block. The scale makes the mean of the mask over an
-    example 1; :math:`N` counts the elements of an example, not of the batch, so that examples are
-    independent. An example has one scale: border elements, which fewer blocks cover, are above
-    ``x`` in expectation, and central ones below.
+    :math:`K_i` are the starts whose block covers position :math:`i`. Ghiasi et al. approximate
+    :math:`\gamma`; here it solves the last equation exactly, so that the expected share of dropped
+    elements is :math:`p` for every size of map and block. The scale makes the mean of the mask over
+    an example 1; :math:`N` counts the elements of an example, not of the batch, so that examples
+    are independent. All elements of an example have the same scale, so in expectation border
+    elements, which fewer blocks cover, are above ``x``, and central ones below.
 
-    A block of size 1 is elementwise dropout, a block of the whole map spatial dropout. For block
-    dropout of features use ``axis=-1`` on ``[batch, features]``.
+    With blocks of size 1 it is elementwise dropout, and with one block as large as the map it is
+    spatial dropout. To drop blocks of features, use ``axis=-1`` on ``[batch, features]``.
 
     Args:
       key: PRNG key.
@@ -82,9 +84,9 @@ def drop_block(
       Array with the shape and dtype of ``x``; an example that loses every element is zero.
 
     Raises:
-      TypeError: ``x`` is not floating-point, or ``key`` is not one key.
+      TypeError: ``x`` is not floating-point, or ``key`` is not a single PRNG key.
       ValueError: ``rate`` is a number outside ``[0, 1]``, a block does not fit into its axis, or
-        the axes are not one to three axes other than the first.
+        ``axis`` does not name one to three axes, or names the first axis.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -106,8 +108,8 @@ def drop_block(
     for a, _ in sizes:
         if a in shared:
             raise ValueError(
-                f"`broadcast_axes` must not hold the block axis {a}, got {broadcast_axes}; "
-                "a longer `block_size` drops more along it."
+                f"`broadcast_axes` must not contain the block axis {a}, got {broadcast_axes}; "
+                "to drop more along it, pass a larger `block_size`."
             )
     shape = tuple(1 if a in shared else size for a, size in enumerate(x.shape))
     mask = _Mask(shape, sizes)
@@ -125,7 +127,7 @@ def _block_sizes(
     axes = canonical_axes(given, x.ndim)
     if not 1 <= len(axes) <= 3 or 0 in axes:
         raise ValueError(
-            "`axis` must name one, two or three axes other than the batch axis 0, got "
+            "`axis` must name one to three axes, and not the batch axis 0, got "
             f"{axes} for `x` of shape {x.shape}; pass axis=-1 for [batch, features]."
         )
     if not isinstance(block_size, Sequence):
@@ -133,7 +135,7 @@ def _block_sizes(
     order = given if isinstance(given, Sequence) else (given,)
     if len(block_size) != len(axes):
         raise ValueError(
-            f"`block_size` must be one length, or one for each of the {len(axes)} block axes, got "
+            f"`block_size` must be a single length, or one per block axis, {len(axes)} in all, got "
             f"{block_size}."
         )
     pairs = zip(order, block_size, strict=True)

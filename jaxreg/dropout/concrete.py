@@ -18,12 +18,14 @@ from jaxreg._checks import (
     is_static,
 )
 from jaxreg._numerics import align, as_strength, square, widen
+from jaxreg._scopes import mark
 
 # Beyond these logits the result does not change, but intermediate numbers overflow.
 _LOGITS = (-1000.0, 60.0)
 _COLDEST = 1e-6
 
 
+@mark("logit")
 def concrete_dropout(
     key: jax.Array,
     x: jax.Array,
@@ -40,10 +42,10 @@ def concrete_dropout(
       z_i = \sigma\left(\frac{l + \log u_i - \log(1 - u_i)}{T}\right), \qquad
       u_i \sim \mathcal U(0, 1), \qquad p = \sigma(l)
 
-    At any temperature :math:`z_i > 1/2` with probability :math:`p`. As :math:`T` goes to 0 this
-    becomes :func:`dropout` at the rate :math:`p`, and the mean over masks ``x``; the paper's
-    experiments use :math:`T = 0.1`. Add :func:`concrete_dropout_penalty` to the loss. In evaluation
-    the paper averages over masks; leaving the function out needs one pass only.
+    At any temperature :math:`z_i > 1/2` with probability :math:`p`. As :math:`T` goes to 0, this
+    becomes :func:`dropout` at the rate :math:`p`, and the mean over masks becomes ``x``. Gal et al.
+    use :math:`T = 0.1`. Add :func:`concrete_dropout_penalty` to the loss. At evaluation time, Gal
+    et al. average over masks; omitting the function needs only one pass.
 
     The uniform numbers :math:`u_i` are odd multiples of 2**-24: the probability of dropping an
     element is :math:`p` to within 2**-24, and 0 for a logit below -16.6.
@@ -60,7 +62,7 @@ def concrete_dropout(
       Array with the shape and dtype of ``x``.
 
     Raises:
-      TypeError: ``x`` is not floating-point, or ``key`` is not one key.
+      TypeError: ``x`` is not floating-point, or ``key`` is not a single PRNG key.
       ValueError: ``logit`` is NaN or does not broadcast to ``x``, or ``temperature`` is a number
         that is not positive.
 
@@ -81,10 +83,11 @@ def concrete_dropout(
     _check_number(logit, "logit")
     check_scalar(temperature, "temperature")
     if is_static(temperature) and not float(temperature) > 0:  # pyright: ignore[reportArgumentType]
-        raise ValueError(f"`temperature` must be positive, got {temperature}; the paper uses 0.1.")
+        raise ValueError(f"`temperature` must be positive, got {temperature}; Gal et al. use 0.1.")
     return _concrete(key, x, align(logit, x), as_strength(temperature, x), bits)
 
 
+@mark("weight")
 def concrete_dropout_penalty(
     w: jax.Array, *, logit: ArrayLike, weight: ArrayLike, entropy_weight: ArrayLike
 ) -> jax.Array:
@@ -96,8 +99,8 @@ def concrete_dropout_penalty(
         + \eta \sum_{k=1}^K \left(p_k \log p_k + (1 - p_k) \log(1 - p_k)\right), \qquad
       p = \sigma(l)
 
-    The paper weighs the divergence by :math:`1 / N`, the number of examples, in a loss that is the
-    mean of :math:`-\log p(y \mid x)`, as cross entropy is. With a prior of length scale
+    In a loss that is the mean of :math:`-\log p(y \mid x)` over :math:`N` examples, such as cross
+    entropy, Gal et al. weight the divergence by :math:`1 / N`. With a prior of length scale
     :math:`\ell` this is :math:`\lambda = \ell^2 / (2 N)` and :math:`\eta = 1 / N`. For the mean of
     squared errors of a model with precision :math:`\tau`, the inverse variance of observations,
     both are multiplied by :math:`2 / \tau`: :math:`\lambda = \ell^2 / (\tau N)` and
@@ -107,7 +110,7 @@ def concrete_dropout_penalty(
     Args:
       w: Weights of the layer that follows, floating-point, ``[..., in, out]``; its :math:`K` inputs
         are the second axis from the end.
-      logit: Logit :math:`l` of the rate, one number or one for each input; more than 60 counts as
+      logit: Logit :math:`l` of the rate: a single number, or one per input. More than 60 counts as
         60.
       weight: Factor :math:`\lambda` of the squares, zero or positive.
       entropy_weight: Factor :math:`\eta` of the negative entropies, zero or positive.
@@ -133,7 +136,7 @@ def concrete_dropout_penalty(
     """
     check_floating(w, "w")
     if w.ndim < 2:
-        raise ValueError(f"`w` must have the axes [..., in, out], got shape {w.shape}.")
+        raise ValueError(f"`w` must have axes [..., in, out], got shape {w.shape}.")
     inputs = w.shape[-2:-1]
     check_broadcasts(logit, "logit", inputs)
     _check_number(logit, "logit")

@@ -17,6 +17,7 @@ from jaxreg._checks import (
     is_static_zero,
 )
 from jaxreg._numerics import as_strength, keep_rate, widen
+from jaxreg._scopes import mark
 
 Block = Callable[[jax.Array], jax.Array]
 
@@ -28,9 +29,8 @@ def drop_path_rates(final_rate: ArrayLike, depth: int) -> tuple[ArrayLike, ...]:
 
       p_i = \frac{i}{d - 1} \, p, \qquad i = 0, \dots, d - 1
 
-    Early blocks compute features that all others build on. The paper counts from 1, so that the
-    first block is dropped too; this is the rule of ConvNeXt, vision transformers and timm, which
-    always keep the first block.
+    Early blocks compute features that all others build on. The first block is always kept, as in
+    ConvNeXt, vision transformers and timm. Huang et al. count from 1, so that it is dropped too.
 
     Args:
       final_rate: Rate :math:`p` of the last block, or of the only one, in ``[0, 1]``.
@@ -38,7 +38,7 @@ def drop_path_rates(final_rate: ArrayLike, depth: int) -> tuple[ArrayLike, ...]:
 
     Returns:
       Tuple of ``depth`` numbers for :func:`drop_path` or :func:`stochastic_depth`; arrays if
-      ``final_rate`` is one.
+      ``final_rate`` is an array.
 
     Raises:
       TypeError: ``depth`` is not an integer, or ``final_rate`` is an array of integers.
@@ -68,6 +68,7 @@ def drop_path_rates(final_rate: ArrayLike, depth: int) -> tuple[ArrayLike, ...]:
     return tuple(last * (i / (depth - 1)) for i in range(depth))
 
 
+@mark("rate")
 def stochastic_depth(
     key: jax.Array,
     block: Block,
@@ -87,25 +88,25 @@ def stochastic_depth(
     computed. ``jax.vmap`` over keys, rates or ``x`` turns the ``cond`` into a select, which always
     computes the block. :func:`drop_path` decides for every example and always computes. On CPU, XLA
     computes convolutions in a conditional about ten times slower than elsewhere, which costs more
-    than skipping saves; dense blocks are not affected. Use :func:`full_depth` in evaluation.
+    than skipping saves; dense layers are not affected. Use :func:`full_depth` at evaluation time.
 
     Args:
       key: PRNG key.
-      block: The function :math:`f`, without the shortcut; its result is like ``x``. It may close
-        over parameters, and gradients reach them.
+      block: The function :math:`f`, without the shortcut; its result has the shape and dtype of
+        ``x``. It may close over parameters, and gradients reach them.
       x: Floating-point array of any shape.
       rate: Probability :math:`p` of skipping, in ``[0, 1]``. A Python or NumPy 0 always adds and
         draws nothing; a rate of 1 returns ``x``.
-      cond: Called as ``cond(predicate, true_function, false_function, x)``; pass a lifted one in a
-        module.
+      cond: Function called as ``cond(predicate, true_function, false_function, x)``. Inside a Flax
+        module, pass a lifted one, such as ``nnx.cond``.
       bits: Source of random bits in place of the package's own, such as ``jax.random.bits``.
 
     Returns:
       Array with the shape and dtype of ``x``, equal to ``x + block(x)`` in expectation.
 
     Raises:
-      TypeError: ``x`` is not floating-point, ``key`` is not one key, or ``block`` does not return
-        an array of the dtype of ``x``.
+      TypeError: ``x`` is not floating-point, ``key`` is not a single PRNG key, or ``block`` does
+        not return an array of the dtype of ``x``.
       ValueError: ``rate`` is a number outside ``[0, 1]``, or ``block`` changes the shape.
 
     Example:
@@ -134,19 +135,20 @@ def stochastic_depth(
         return _sum(x, branch, p, keep_rate(rate, x))
 
     skipped = _bits.bernoulli(key, p, (), like=p, bits=bits)
-    # The decision at a rate of NaN depends on the platform: always add, which returns NaN.
+    # The decision at a rate of NaN depends on the platform, so always add, which returns NaN.
     return cond(~skipped | jnp.isnan(p), add_branch, lambda x: x, x)
 
 
 def full_depth(block: Block, x: jax.Array) -> jax.Array:
-    r"""Adds a residual block's output to ``x``: :func:`stochastic_depth` in evaluation.
+    r"""Adds a residual block's output to ``x``, as :func:`stochastic_depth` does on average.
 
     .. math::
 
       y = x + f(x)
 
     Args:
-      block: The function :math:`f`, without the shortcut; its result is like ``x``.
+      block: The function :math:`f`, without the shortcut; its result has the shape and dtype of
+        ``x``.
       x: Floating-point array of any shape.
 
     Returns:
@@ -187,10 +189,10 @@ def _check_branch(branch: jax.Array, x: jax.Array) -> None:
         raise TypeError(f"`block` must return an array, got {type(branch).__name__}.")
     if branch.shape != x.shape:
         raise ValueError(
-            f"`block` must return the shape of `x`, {x.shape}, got {branch.shape}; if the "
+            f"`block` must keep the shape of `x`, {x.shape}, got {branch.shape}; if the "
             "shortcut has weights of its own, use drop_path."
         )
     if branch.dtype != x.dtype:
         raise TypeError(
-            f"`block` must return the dtype of `x`, {x.dtype}, got {branch.dtype}; cast it inside."
+            f"`block` must keep the dtype of `x`, {x.dtype}, got {branch.dtype}; cast its result."
         )

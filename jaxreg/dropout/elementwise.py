@@ -11,8 +11,10 @@ from jax.typing import ArrayLike
 from jaxreg import _bits
 from jaxreg._checks import canonical_axes, check_floating, check_key, check_rate, is_static
 from jaxreg._numerics import as_strength, keep_rate, widen
+from jaxreg._scopes import mark
 
 
+@mark("rate")
 def dropout(
     key: jax.Array,
     x: jax.Array,
@@ -39,7 +41,7 @@ def dropout(
       Array with the shape and dtype of ``x``, equal to it in expectation.
 
     Raises:
-      TypeError: ``x`` is not floating-point, or ``key`` is not one key.
+      TypeError: ``x`` is not floating-point, or ``key`` is not a single PRNG key.
       ValueError: ``rate`` is a number outside ``[0, 1]``.
 
     Example:
@@ -62,6 +64,7 @@ def dropout(
     return _mask_and_scale(key, x, p, keep_rate(rate, x), mask_shape, bits)
 
 
+@mark("rate")
 def classical_dropout(
     key: jax.Array, x: jax.Array, *, rate: ArrayLike, bits: _bits.Bits | None = None
 ) -> jax.Array:
@@ -71,7 +74,8 @@ def classical_dropout(
 
       y_i = m_i x_i, \qquad m_i \sim \mathrm{Bernoulli}(1 - p)
 
-    Evaluation then needs :func:`classical_scale`. :func:`dropout` does both in training.
+    At evaluation time, apply :func:`classical_scale`. :func:`dropout` scales during training
+    instead.
 
     Args:
       key: PRNG key.
@@ -83,7 +87,7 @@ def classical_dropout(
       Array with the shape and dtype of ``x``, equal to ``(1 - rate) * x`` in expectation.
 
     Raises:
-      TypeError: ``x`` is not floating-point, or ``key`` is not one key.
+      TypeError: ``x`` is not floating-point, or ``key`` is not a single PRNG key.
       ValueError: ``rate`` is a number outside ``[0, 1]``.
 
     Example:
@@ -105,7 +109,7 @@ def classical_dropout(
 
 
 def classical_scale(x: jax.Array, *, rate: ArrayLike) -> jax.Array:
-    r"""Multiplies ``x`` by ``1 - rate``: :func:`classical_dropout` in evaluation.
+    r"""Multiplies ``x`` by ``1 - rate``, the evaluation counterpart of :func:`classical_dropout`.
 
     .. math::
 
@@ -113,7 +117,7 @@ def classical_scale(x: jax.Array, *, rate: ArrayLike) -> jax.Array:
 
     Args:
       x: Floating-point array of any shape.
-      rate: Probability :math:`p` of dropping in training, in ``[0, 1]``.
+      rate: Probability :math:`p` of dropping an element during training, in ``[0, 1]``.
 
     Returns:
       Array with the shape and dtype of ``x``.
@@ -140,6 +144,7 @@ def classical_scale(x: jax.Array, *, rate: ArrayLike) -> jax.Array:
     return jnp.where(p == 0, x, scaled)
 
 
+@mark("rate")
 def gaussian_dropout(
     key: jax.Array, x: jax.Array, *, rate: ArrayLike, bits: _bits.Bits | None = None
 ) -> jax.Array:
@@ -153,15 +158,15 @@ def gaussian_dropout(
     Args:
       key: PRNG key.
       x: Floating-point array of any shape.
-      rate: Rate :math:`p` of the dropout that has this variance, in ``[0, 1)``. An array is clipped
-        to the largest float32 below 1.
+      rate: Rate :math:`p` of dropout with the same variance, in ``[0, 1)``. An array is clipped to
+        the largest float32 below 1.
       bits: Source of random bits in place of the package's own, such as ``jax.random.bits``.
 
     Returns:
       Array with the shape and dtype of ``x``, equal to it in expectation.
 
     Raises:
-      TypeError: ``x`` is not floating-point, or ``key`` is not one key.
+      TypeError: ``x`` is not floating-point, or ``key`` is not a single PRNG key.
       ValueError: ``rate`` is a number outside ``[0, 1)``.
 
     Example:

@@ -10,8 +10,10 @@ from jaxreg import _bits
 from jaxreg._checks import check_key
 from jaxreg._gates import HIGH, LOW, TEMPERATURE, gate_strengths
 from jaxreg._numerics import widen
+from jaxreg._scopes import mark
 
 
+@mark()
 def hard_concrete(
     key: jax.Array,
     log_alpha: jax.Array,
@@ -30,22 +32,23 @@ def hard_concrete(
       u_i \sim \mathcal U(0, 1)
 
     Multiply weights, or outputs of units, by the gates, and add
-    :func:`jaxreg.penalties.hard_concrete_l0` of the same arguments to the loss. Gates of groups of
-    weights have a shape such as ``[groups, 1]``. In evaluation use :func:`hard_concrete_inference`.
+    :func:`jaxreg.penalties.hard_concrete_l0` of the same arguments to the loss. Gates for groups of
+    weights have a shape such as ``[groups, 1]``. At evaluation time, use
+    :func:`hard_concrete_inference`.
 
     Args:
       key: PRNG key.
-      log_alpha: Real floating-point parameters :math:`\log \alpha`, one for each gate.
+      log_alpha: Real floating-point parameters :math:`\log \alpha`, one per gate.
       temperature: Temperature :math:`\beta`, positive; less than 1e-6 counts as 1e-6.
       low: Lower end :math:`\gamma` before the gate is clipped to ``[0, 1]``, negative.
-      high: Upper end :math:`\zeta`, above 1. The defaults are the paper's.
+      high: Upper end :math:`\zeta`, above 1. The defaults are from Louizos et al.
       bits: Source of random bits in place of the package's own, such as ``jax.random.bits``.
 
     Returns:
       Gates with the shape and dtype of ``log_alpha``.
 
     Raises:
-      TypeError: ``log_alpha`` is not real and floating-point, or ``key`` is not one key.
+      TypeError: ``log_alpha`` is not real and floating-point, or ``key`` is not a single PRNG key.
       ValueError: ``temperature`` is a number that is not positive, ``low`` a number that is not
         negative, or ``high`` a number that is not above 1.
 
@@ -68,14 +71,14 @@ def hard_concrete(
 def hard_concrete_inference(
     log_alpha: jax.Array, *, low: ArrayLike = LOW, high: ArrayLike = HIGH
 ) -> jax.Array:
-    r"""Returns deterministic gates for evaluation with :func:`hard_concrete`.
+    r"""Returns deterministic gates, the evaluation counterpart of :func:`hard_concrete`.
 
     .. math::
 
       \hat z_i = \min(1, \max(0, \gamma + (\zeta - \gamma) \, \sigma(\log \alpha_i)))
 
     Args:
-      log_alpha: Real floating-point parameters :math:`\log \alpha`, one for each gate.
+      log_alpha: Real floating-point parameters :math:`\log \alpha`, one per gate.
       low: Lower end :math:`\gamma`, negative.
       high: Upper end :math:`\zeta`, above 1.
 

@@ -9,9 +9,11 @@ from jax.typing import ArrayLike
 from jaxreg import _bits
 from jaxreg._checks import check_floating, check_key, check_rate
 from jaxreg._numerics import as_strength, widen
+from jaxreg._scopes import mark
 from jaxreg._sharding import place_like
 
 
+@mark("rate")
 def zoneout(
     key: jax.Array,
     new: jax.Array,
@@ -27,13 +29,13 @@ def zoneout(
       h_i = m_i h^\text{old}_i + (1 - m_i) h^\text{new}_i, \qquad m_i \sim \mathrm{Bernoulli}(p)
 
     Units that keep their state pass information and gradients through the time step unchanged. For
-    an LSTM, call it for each of the two states, with a key and a rate each. Use
-    :func:`zoneout_mean` in evaluation.
+    an LSTM, call it once for each of its two states, each with its own key and rate. Use
+    :func:`zoneout_mean` at evaluation time.
 
     Args:
-      key: PRNG key, another one for each time step.
+      key: PRNG key, a new one for each time step.
       new: State that the cell has computed, a floating-point array of any shape.
-      old: State before that, of the same shape and dtype.
+      old: Previous state, with the same shape and dtype.
       rate: Probability :math:`p` that a unit keeps its old state, in ``[0, 1]``.
       bits: Source of random bits in place of the package's own, such as ``jax.random.bits``.
 
@@ -41,9 +43,9 @@ def zoneout(
       Array with the shape and dtype of ``new``; exactly ``new`` at a rate of 0 and ``old`` at 1.
 
     Raises:
-      TypeError: ``new`` is not floating-point, ``old`` has another dtype, or ``key`` is not one
-        key.
-      ValueError: ``rate`` is a number outside ``[0, 1]``, or ``old`` has another shape.
+      TypeError: ``new`` is not floating-point, ``old`` has a different dtype, or ``key`` is not a
+        single PRNG key.
+      ValueError: ``rate`` is a number outside ``[0, 1]``, or ``old`` has a different shape.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -71,15 +73,15 @@ def zoneout_mean(new: jax.Array, old: jax.Array, *, rate: ArrayLike) -> jax.Arra
 
     Args:
       new: State that the cell has computed, a floating-point array of any shape.
-      old: State before that, of the same shape and dtype.
-      rate: Probability :math:`p` in training that a unit keeps its old state, in ``[0, 1]``.
+      old: Previous state, with the same shape and dtype.
+      rate: Probability :math:`p` that a unit keeps its old state during training, in ``[0, 1]``.
 
     Returns:
       Array with the shape and dtype of ``new``; exactly ``new`` at a rate of 0 and ``old`` at 1.
 
     Raises:
-      TypeError: ``new`` is not floating-point, or ``old`` has another dtype.
-      ValueError: ``rate`` is a number outside ``[0, 1]``, or ``old`` has another shape.
+      TypeError: ``new`` is not floating-point, or ``old`` has a different dtype.
+      ValueError: ``rate`` is a number outside ``[0, 1]``, or ``old`` has a different shape.
 
     Example:
       >>> import jax.numpy as jnp
@@ -96,7 +98,7 @@ def zoneout_mean(new: jax.Array, old: jax.Array, *, rate: ArrayLike) -> jax.Arra
     p = jnp.clip(as_strength(rate, new), 0, 1)
     old = place_like(old, new)
     mean = (p * widen(old) + (1 - p) * widen(new)).astype(new.dtype)
-    # A product with 0 would keep NaN and infinities of the state that has no part in the mean.
+    # A product with 0 would keep NaN and infinities of the state that the mean excludes.
     return jnp.where(p == 0, new, jnp.where(p == 1, old, mean))
 
 
@@ -115,8 +117,8 @@ def _check_states(new: jax.Array, old: jax.Array) -> None:
     check_floating(old, "old")
     if old.dtype != new.dtype:
         raise TypeError(
-            f"`old` must have the dtype of `new`, {new.dtype}, got {old.dtype}; "
+            f"`old` must have the same dtype as `new`, {new.dtype}, got {old.dtype}; "
             "convert it with old.astype(new.dtype)."
         )
     if old.shape != new.shape:
-        raise ValueError(f"`old` must have the shape of `new`, {new.shape}, got {old.shape}.")
+        raise ValueError(f"`old` must have the same shape as `new`, {new.shape}, got {old.shape}.")

@@ -5,9 +5,11 @@ from jax.typing import ArrayLike
 
 from jaxreg import _bits
 from jaxreg._checks import canonical_axes, check_axes, check_floating
+from jaxreg._scopes import mark
 from jaxreg.dropout.elementwise import dropout
 
 
+@mark("rate")
 def spatial_dropout(
     key: jax.Array, x: jax.Array, *, rate: ArrayLike, bits: _bits.Bits | None = None
 ) -> jax.Array:
@@ -17,8 +19,8 @@ def spatial_dropout(
 
       y_{n s c} = \frac{m_{n c}}{1 - p} \, x_{n s c}, \qquad m_{n c} \sim \mathrm{Bernoulli}(1 - p)
 
-    Neighboring pixels of a feature map are alike, so that a network can read off the neighbors what
-    elementwise dropout removes.
+    Neighboring pixels of a feature map are similar, so a network can recover from the neighbors
+    what elementwise dropout removes.
 
     Args:
       key: PRNG key.
@@ -30,7 +32,7 @@ def spatial_dropout(
       Array with the shape and dtype of ``x``, equal to it in expectation.
 
     Raises:
-      TypeError: ``x`` is not floating-point, or ``key`` is not one key.
+      TypeError: ``x`` is not floating-point, or ``key`` is not a single PRNG key.
       ValueError: ``rate`` is a number outside ``[0, 1]``, or ``x`` has fewer than two axes.
 
     Example:
@@ -49,6 +51,7 @@ def spatial_dropout(
     return dropout(key, x, rate=rate, broadcast_axes=range(1, x.ndim - 1), bits=bits)
 
 
+@mark("rate")
 def drop_path(
     key: jax.Array, x: jax.Array, *, rate: ArrayLike, bits: _bits.Bits | None = None
 ) -> jax.Array:
@@ -64,14 +67,14 @@ def drop_path(
     Args:
       key: PRNG key.
       x: Output of the branch, floating-point, ``[batch, ...]``.
-      rate: Probability :math:`p` of dropping an example, in ``[0, 1]``.
+      rate: Probability :math:`p` of dropping the branch for an example, in ``[0, 1]``.
       bits: Source of random bits in place of the package's own, such as ``jax.random.bits``.
 
     Returns:
       Array with the shape and dtype of ``x``, equal to it in expectation.
 
     Raises:
-      TypeError: ``x`` is not floating-point, or ``key`` is not one key.
+      TypeError: ``x`` is not floating-point, or ``key`` is not a single PRNG key.
       ValueError: ``rate`` is a number outside ``[0, 1]``, or ``x`` has no axis.
 
     Example:
@@ -91,6 +94,7 @@ def drop_path(
     return dropout(key, x, rate=rate, broadcast_axes=range(1, x.ndim), bits=bits)
 
 
+@mark("rate")
 def locked_dropout(
     key: jax.Array,
     x: jax.Array,
@@ -108,7 +112,7 @@ def locked_dropout(
     Args:
       key: PRNG key.
       x: Floating-point array with a time axis, such as ``[batch, time, features]``.
-      rate: Probability :math:`p` of dropping, in ``[0, 1]``.
+      rate: Probability :math:`p` of dropping a feature of an example, in ``[0, 1]``.
       time_axis: Axis along which one decision is shared.
       bits: Source of random bits in place of the package's own, such as ``jax.random.bits``.
 
@@ -116,7 +120,7 @@ def locked_dropout(
       Array with the shape and dtype of ``x``, equal to it in expectation.
 
     Raises:
-      TypeError: ``x`` is not floating-point, or ``key`` is not one key.
+      TypeError: ``x`` is not floating-point, or ``key`` is not a single PRNG key.
       ValueError: ``rate`` is a number outside ``[0, 1]``, or ``x`` has no such axis.
 
     Example:
@@ -136,10 +140,11 @@ def locked_dropout(
     return dropout(key, x, rate=rate, broadcast_axes=shared, bits=bits)
 
 
+@mark("rate")
 def embedding_dropout(
     key: jax.Array, table: jax.Array, *, rate: ArrayLike, bits: _bits.Bits | None = None
 ) -> jax.Array:
-    r"""Drops random rows of an embedding table, and with a row all occurrences of its word.
+    r"""Drops random rows of an embedding table, and thereby all occurrences of their words.
 
     .. math::
 
@@ -155,7 +160,7 @@ def embedding_dropout(
       Array with the shape and dtype of ``table``, equal to it in expectation.
 
     Raises:
-      TypeError: ``table`` is not floating-point, or ``key`` is not one key.
+      TypeError: ``table`` is not floating-point, or ``key`` is not a single PRNG key.
       ValueError: ``rate`` is a number outside ``[0, 1]``, or ``table`` has no axis.
 
     Example:
@@ -174,6 +179,7 @@ def embedding_dropout(
     return dropout(key, table, rate=rate, broadcast_axes=range(1, table.ndim), bits=bits)
 
 
+@mark("rate")
 def drop_connect(
     key: jax.Array, w: jax.Array, *, rate: ArrayLike, bits: _bits.Bits | None = None
 ) -> jax.Array:
@@ -183,8 +189,9 @@ def drop_connect(
 
       w'_{i j} = \frac{m_{i j}}{1 - p} \, w_{i j}, \qquad m_{i j} \sim \mathrm{Bernoulli}(1 - p)
 
-    One mask serves the whole batch. The paper draws one for each example and approximates the
-    evaluation by moment matching; with the factor in training, evaluation uses ``w`` itself.
+    One mask serves the whole batch. Kept weights are scaled during training, so evaluation uses
+    ``w`` itself. Wan et al. draw one mask per example, and approximate evaluation by moment
+    matching.
 
     Args:
       key: PRNG key.
@@ -196,7 +203,7 @@ def drop_connect(
       Array with the shape and dtype of ``w``, equal to it in expectation.
 
     Raises:
-      TypeError: ``w`` is not floating-point, or ``key`` is not one key.
+      TypeError: ``w`` is not floating-point, or ``key`` is not a single PRNG key.
       ValueError: ``rate`` is a number outside ``[0, 1]``.
 
     Example:

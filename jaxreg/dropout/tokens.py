@@ -15,11 +15,13 @@ from jaxreg._checks import (
     check_static_integer,
     is_static,
 )
+from jaxreg._scopes import mark
 from jaxreg._sharding import explicit_sharding, whole_along
 
 _LAYOUT = "[batch, tokens, ...]"
 
 
+@mark("rate")
 def patch_dropout(
     key: jax.Array,
     x: jax.Array,
@@ -42,7 +44,7 @@ def patch_dropout(
       key: PRNG key.
       x: Floating-point array ``[batch, tokens, ...]``.
       rate: Share :math:`p` of the :math:`N` tokens after the prefix to drop, a Python or NumPy
-        number in ``[0, 1]``. It decides the shape of the result, so that it cannot be traced. At
+        number in ``[0, 1]``. It determines the shape of the result, so it cannot be traced. At
         least one token is kept.
       prefix: Number of leading tokens, such as a class token, that are always kept.
       bits: Source of random bits in place of the package's own, such as ``jax.random.bits``.
@@ -52,8 +54,8 @@ def patch_dropout(
       ``x``, ``int32[batch, prefix + k]``, prefix included. A rate of 0 returns ``x``.
 
     Raises:
-      TypeError: ``x`` is not floating-point, ``key`` is not one key, ``rate`` is a JAX array,
-        or ``prefix`` is not an integer.
+      TypeError: ``x`` is not floating-point, ``key`` is not a single PRNG key, ``rate`` is a JAX
+        array, or ``prefix`` is not an integer.
       ValueError: ``rate`` is outside ``[0, 1]``, ``x`` has fewer than two axes, or ``prefix`` is
         larger than the number of tokens.
 
@@ -90,7 +92,7 @@ def patch_dropout(
 
 
 def every_patch(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    r"""Returns all tokens and their positions: :func:`patch_dropout` in evaluation.
+    r"""Returns all tokens and their positions, the evaluation counterpart of :func:`patch_dropout`.
 
     .. math::
 

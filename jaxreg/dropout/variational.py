@@ -23,6 +23,7 @@ from jaxreg._checks import (
     is_static,
 )
 from jaxreg._numerics import align, as_strength, wide_dtype, widen
+from jaxreg._scopes import mark
 
 # Above it, alpha / (1 + alpha) rounds to 1 in float32; `gaussian_dropout` clips its rate there.
 _LARGEST = 24 * math.log(2)
@@ -30,6 +31,7 @@ _LARGEST = 24 * math.log(2)
 _EPS = 1e-8
 
 
+@mark()
 def variational_dropout(
     key: jax.Array, x: jax.Array, *, log_alpha: ArrayLike, bits: _bits.Bits | None = None
 ) -> jax.Array:
@@ -46,15 +48,15 @@ def variational_dropout(
       key: PRNG key.
       x: Floating-point array of any shape.
       log_alpha: Logarithm of the variance :math:`\alpha` relative to ``x``: a number, or an array
-        that broadcasts to ``x``. Minus infinity is exactly the identity. More than 16.6, at
-        which the rate of dropout rounds to 1, counts as 16.6.
+        that broadcasts to ``x``. Minus infinity is exactly the identity. More than 16.6, at which
+        the dropout rate rounds to 1, counts as 16.6.
       bits: Source of random bits in place of the package's own, such as ``jax.random.bits``.
 
     Returns:
       Array with the shape and dtype of ``x``, equal to it in expectation.
 
     Raises:
-      TypeError: ``x`` is not floating-point, or ``key`` is not one key.
+      TypeError: ``x`` is not floating-point, or ``key`` is not a single PRNG key.
       ValueError: ``log_alpha`` is NaN or infinity, or does not broadcast to ``x``.
 
     Example:
@@ -79,6 +81,7 @@ def variational_dropout(
     return _noisy(key, x, align(log_alpha, x), bits)
 
 
+@mark()
 def variational_dropout_kl(log_alpha: jax.Array) -> jax.Array:
     r"""Returns the approximate KL divergence of Gaussian weights from a log-uniform prior.
 
@@ -88,9 +91,9 @@ def variational_dropout_kl(log_alpha: jax.Array) -> jax.Array:
         + \tfrac{1}{2} \log(1 + \alpha_i^{-1})
 
     with :math:`k = (0.63576, 1.8732, 1.48695)`, within 0.0094 of the exact integral for each
-    element. The improper prior leaves a constant open; it is chosen so that the divergence goes to
-    0 as :math:`\alpha` grows. In a loss that is a mean over :math:`N` examples its weight is
-    :math:`1 / N`, often raised from zero during the first epochs.
+    element. The improper prior leaves a constant undetermined; it is chosen so that the divergence
+    goes to 0 as :math:`\alpha` grows. In a loss that is a mean over :math:`N` examples its weight
+    is :math:`1 / N`, often raised from zero during the first epochs.
 
     Args:
       log_alpha: Logarithms of :math:`\alpha`, floating-point, of any shape.
@@ -114,7 +117,7 @@ def variational_dropout_kl(log_alpha: jax.Array) -> jax.Array:
     """
     check_real(log_alpha, "log_alpha")
     wide = widen(log_alpha)
-    # The paper's form subtracts two numbers near k1 from each other, which loses digits.
+    # The form of Molchanov et al. subtracts two numbers near k1, which loses digits.
     tail = 0.63576 * jax.nn.sigmoid(-1.8732 - 1.48695 * wide)
     return jnp.sum(tail + jax.nn.softplus(-wide) / 2)
 
@@ -132,7 +135,7 @@ def variational_log_alpha(kernel: jax.Array, log_var: ArrayLike) -> jax.Array:
 
     Args:
       kernel: Means :math:`\theta` of the weights, floating-point, of any shape.
-      log_var: Logarithms of their variances :math:`\sigma^2`, broadcasting to ``kernel``.
+      log_var: Logarithms of their variances :math:`\sigma^2`, which broadcast to ``kernel``.
 
     Returns:
       Array with the shape and dtype of ``kernel``.
@@ -155,6 +158,7 @@ def variational_log_alpha(kernel: jax.Array, log_var: ArrayLike) -> jax.Array:
     return _wide_log_alpha(kernel, log_var).astype(kernel.dtype)
 
 
+@mark()
 def variational_dense(
     key: jax.Array,
     x: jax.Array,
@@ -172,26 +176,27 @@ def variational_dense(
         + \varepsilon_{n j} \sqrt{\sum_i x_{n i}^2 \sigma^2_{i j}}, \qquad
       \varepsilon_{n j} \sim \mathcal N(0, 1)
 
-    Each output is distributed as with weights :math:`w_{i j} \sim \mathcal N(\theta_{i j},
-    \sigma^2_{i j})` drawn for each example separately. Products have the dtype of ``x``, squares
-    and variances a dtype with the range of float32, and sums are accumulated in float32 or wider.
-    The backward pass draws the noise again; it stores the variances of the outputs, which would
-    take a matrix product to recompute.
+    Each output is distributed as if weights
+    :math:`w_{i j} \sim \mathcal N(\theta_{i j}, \sigma^2_{i j})` were drawn separately for each
+    example. Products have the dtype of ``x``, squares and variances a dtype with the range of
+    float32, and sums are accumulated in float32 or wider. The backward pass draws the noise again;
+    it stores the variances of the outputs, which would take a matrix product to recompute.
 
     Args:
       key: PRNG key.
       x: Inputs ``[..., in]``.
       kernel: Means :math:`\theta` of the weights ``[in, out]``.
-      log_var: Logarithms of their variances :math:`\sigma^2`, broadcasting to ``kernel``; more
+      log_var: Logarithms of their variances :math:`\sigma^2`, which broadcast to ``kernel``; more
         than 16.6 counts as 16.6.
-      bias: Array that broadcasts to ``[out]``, without noise.
+      bias: Array that broadcasts to ``[out]``, added without noise.
       bits: Source of random bits in place of the package's own, such as ``jax.random.bits``.
 
     Returns:
       Array ``[..., out]`` with the dtype of ``x``.
 
     Raises:
-      TypeError: ``x`` or ``kernel`` is not real floating-point, or ``key`` is not one key.
+      TypeError: ``x`` or ``kernel`` is not real floating-point, or ``key`` is not a single PRNG
+        key.
       ValueError: The shapes of ``x`` and ``kernel`` do not match, or ``log_var`` or ``bias``
         does not broadcast, or ``log_var`` is NaN.
 
@@ -227,12 +232,12 @@ def variational_dense_inference(
 
       y_{n j} = \sum_{i: \log \alpha_{i j} \le t} x_{n i} \theta_{i j} + b_j
 
-    It is :func:`variational_dense` in evaluation, with the weights of :func:`variational_prune`.
+    It is the evaluation counterpart of :func:`variational_dense`.
 
     Args:
       x: Inputs ``[..., in]``.
       kernel: Means :math:`\theta` of the weights ``[in, out]``.
-      log_var: Logarithms of their variances, broadcasting to ``kernel``.
+      log_var: Logarithms of their variances, which broadcast to ``kernel``.
       bias: Array that broadcasts to ``[out]``.
       threshold: Largest :math:`\log \alpha` of a weight that is used.
 
@@ -270,11 +275,11 @@ def variational_prune(
       \theta'_{i j} = \begin{cases} \theta_{i j} & \log \alpha_{i j} \le t \\ 0 & \text{else}
         \end{cases}
 
-    The default is the paper's: :math:`\log \alpha = 3` is a rate of dropout of 0.95.
+    The default is from Molchanov et al.: :math:`\log \alpha = 3` is a dropout rate of 0.95.
 
     Args:
       kernel: Means :math:`\theta` of the weights, floating-point, of any shape.
-      log_var: Logarithms of their variances, broadcasting to ``kernel``.
+      log_var: Logarithms of their variances, which broadcast to ``kernel``.
       threshold: Largest :math:`\log \alpha`, see :func:`variational_log_alpha`, of a weight that is
         kept; infinity is exactly the identity.
 
@@ -361,7 +366,7 @@ def _check_dense(x: jax.Array, kernel: jax.Array, bias: ArrayLike | None) -> Non
     check_real(kernel, "kernel")
     if kernel.ndim != 2 or x.ndim == 0 or x.shape[-1] != kernel.shape[0]:
         raise ValueError(
-            "`kernel` must have the axes [in, out] and `x` [..., in], got shapes "
+            "`kernel` must have axes [in, out] and `x` axes [..., in], got shapes "
             f"{kernel.shape} and {x.shape}."
         )
     if bias is not None:

@@ -1,10 +1,10 @@
-"""The known conflicts between regularizers, with the reason, the source and the fix."""
+"""The known conflicts and practices with a price: the reason, the source and the fix."""
 
 from typing import NamedTuple
 
 
 class Known(NamedTuple):
-    """A known conflict between regularizers."""
+    """A known conflict between regularizers, or a practice that has a price."""
 
     what: str
     why: str
@@ -18,6 +18,15 @@ SHIFT = Known(
     "which is absent at evaluation",
     "Li et al. 2019, https://arxiv.org/abs/1801.05134",
     "drop after the last batch norm, or recalibrate with jaxreg.training.statistics",
+)
+SKIPPED = Known(
+    "stochastic depth before batch norm",
+    "the sum behind a branch that is skipped at random has another variance in training than at "
+    "evaluation; it is common practice, since the branch that is kept carries most of it",
+    "Huang et al. 2016, https://arxiv.org/abs/1603.09382, section 3; Li et al. 2019, "
+    "https://arxiv.org/abs/1801.05134",
+    "keep it, with rates that grow from zero (jaxreg.dropout.drop_path_rates); at high rates "
+    "recalibrate with jaxreg.training.statistics",
 )
 COUPLED = Known(
     "L2 through the scaling of the optimizer",
@@ -66,7 +75,8 @@ SOFT_TARGETS = Known(
     "mixed or distilled targets hold the confidence already; smoothing them again loses it",
     "Müller, Kornblith and Hinton 2019, https://arxiv.org/abs/1906.02629 (distillation); "
     "Carratino et al. 2022, https://arxiv.org/abs/2006.06049 (mixup smooths labels by itself)",
-    "alpha=0 in jaxreg.targets.smoothed_cross_entropy if targets are mixed or from a teacher",
+    "keep it if both were tuned together, as in timm's recipes; otherwise alpha=0 in "
+    "jaxreg.targets.smoothed_cross_entropy",
 )
 STACKED = Known(
     "a stack of layers taken for one kernel",
@@ -82,4 +92,24 @@ UNUSED_ROWS = Known(
     "zero before their tokens occur",
     "Yun, Lozano and Yang 2020, https://arxiv.org/abs/2007.07484, equation 3",
     "mask=jaxreg.masks.all_of(masks.kernels, masks.negate(masks.match('embedding')))",
+)
+UNCALLED = Known(
+    "the model was not called",
+    "without a batch nobody can tell what acts inside its calls, what stands before a norm, and "
+    "which functions of jaxreg it calls",
+    "help(jaxreg.explain.explain)",
+    "pass a batch: explain(model, optimizer, params, x), with None for the params of an NNX module",
+)
+UNTRIED = Known(
+    "the optimizer was not given",
+    "decay, clipping and averages are part of it, and so are most conflicts",
+    "help(jaxreg.explain.explain)",
+    "pass it: explain(model, optimizer)",
+)
+IDLE = Known(
+    "modules that are off",
+    "they drew no random numbers when the model was called, as in evaluation",
+    "https://flax.readthedocs.io/en/latest/api_reference/flax.nnx/nn/stochastic.html",
+    "model.train() for an NNX module; for a Linen module pass `call` with its argument for "
+    "training",
 )

@@ -4,17 +4,23 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxreg.explain._probe import EXACT, SCALES, Probed, Response
+from jaxreg.explain._curves import EXACT, NOTHING, Curve, Fit
+from jaxreg.explain._probe import Probed, Response, is_uneven
 
-_ONE = SCALES.index(1.0)
-_LARGE = SCALES.index(1e6)
-# Smaller moves, at weights near 1, are rounding errors of double precision.
-_NOTHING = 1e-13
+_LARGE = 1e6
+# A proximal step takes at least this share of the smallest weights, if something scales it later.
+_LEAST_OF_ALL = 0.01
 
 COUPLED = "coupled"
 NOT_LAST = "not last"
 SCALED_AFTER = "scaled after"
 MINI_STEPS = "mini steps"
+
+_OF_WEIGHT = "of the weight per step"
+_WHERE_IT_SHRINKS = "of the weight per step that does not enlarge it"
+_NEAR_ONE = "of the weight per step, at weights and gradients near 1"
+_OF_EACH = "of each weight per step"
+_IN_METRIC = "of each weight in a first step with gradients of size 1"
 
 
 class Effect(NamedTuple):
@@ -34,142 +40,153 @@ class Found(NamedTuple):
 
 def of_leaf(response: Response, probed: Probed) -> Found:
     """Infers the regularizers that an optimizer applies to a leaf."""
-    problems = (MINI_STEPS,) if abs(response.in_mini_step) > _NOTHING else ()
-    if not any(np.any(move) for move in response.moves):
-        effects = () if response.follows else (Effect("frozen", 1.0, "never moves"),)
+    problems = (MINI_STEPS,) if abs(response.in_mini_step) > NOTHING else ()
+    if not response.rest.moves:
+        effects = _of_rest(response, probed)
         return Found(effects, problems)
-    found = _of_moves(response, probed)
+    found = _of_moves(response)
     return Found(found.effects, (*found.problems, *problems))
 
 
 def of_penalty(response: Response) -> Found:
     """Infers the effect of a penalty in the loss on a leaf, from the gradient of the penalty."""
-    if not any(np.any(move) for move in response.moves):
+    curve = response.rest
+    if not curve.moves:
         return Found((), ())
-    shares = response.shares
-    if _is_even(response) and np.allclose(shares, shares[0], rtol=1e-3):
-        return Found((Effect("L2 penalty", float(shares[_ONE]), "times the weight"),), ())
-    pull = float(np.mean(np.abs(response.moves[_ONE])))
-    return Found((Effect("penalty", pull, "mean gradient at weights near 1"),), ())
+    shares = curve.shares
+    one = curve.at(1.0)
+    if curve.is_even(one) and np.allclose(shares, shares[0], rtol=1e-3):
+        return Found((Effect("L2 penalty", float(shares[one]), "times the weight"),), ())
+    return Found((Effect("penalty", _size(curve), "mean gradient at weights near 1"),), ())
 
 
-def _of_moves(response: Response, probed: Probed) -> Found:
-    shares = response.shares
-    fades = abs(response.after) < 0.01 * abs(response.before)
-    if np.all(np.abs(shares[: SCALES.index(1e2) + 1] - 1) < EXACT) and not _rests(response):
-        return Found(_in_metric(response, fades=fades), ())
-    if fades and probed.is_bounded:
-        size = float(np.mean(np.abs(response.moves[_ONE])))
+def _size(curve: Curve) -> float:
+    """Returns the mean size of the moves at weights near 1."""
+    return float(np.mean(np.abs(curve.move(1.0))))
+
+
+def _of_rest(response: Response, probed: Probed) -> tuple[Effect, ...]:
+    """Returns the effects on a leaf that no update pulls anywhere."""
+    if np.any(response.drift) and not probed.trial.is_random:
+        size = float(np.mean(np.abs(response.drift)))
+        return (Effect("moves without a gradient", size, "per step"),)
+    if response.follows or np.any(response.drift):
+        return ()
+    return (Effect("frozen", 1.0, "never moves"),)
+
+
+def _of_moves(response: Response) -> Found:
+    rest = response.rest
+    if _rests(response):
+        return Found((_constraint(rest, 0.0),), ())
+    smaller, small = rest.shares[:2]
+    # The gradient of a norm pulls as much at smaller weights; a proximal step stops at zero.
+    stops = abs(small - smaller) < EXACT * abs(small)
+    ends_in_zeros = stops and smaller > _LEAST_OF_ALL
+    still = rest.fit()
+    busy = response.busy.fit()
+    in_metric = ends_in_zeros and _is_in_metric(still, busy)
+    takes_most = rest.shares[rest.at(1.0)] > 0.5  # as a hard threshold in a metric does
+    if is_uneven(response.pulls) and not in_metric and not takes_most:
         kind = "penalty through the optimizer's scaling"
-        return Found((Effect(kind, size, "per step at first, less after gradients"),), (COUPLED,))
-    if np.any(response.moves[_LARGE]) and _rests(response):
-        return Found((_constraint(response, 0.0),), ())
-    effects: list[Effect] = []
+        unit = "per step at first, less after gradients"
+        return Found((Effect(kind, _size(rest), unit),), (COUPLED,))
+    curve, fit = (response.busy, busy) if in_metric else (rest, still)
+    effects = _pulls(response, fit, stops=stops, in_metric=in_metric, to_zeros=ends_in_zeros)
     problems: list[str] = []
-    last = _last_free(shares)
-    decay, threshold = _decay_and_threshold(response, shares, last)
-    if abs(decay) > EXACT * abs(shares[last]) and abs(decay) > _NOTHING:
-        even = threshold > _NOTHING or _is_even(response, last)
-        kind = "decay" if even else "shrinks some weights"
-        effects.append(Effect(kind, decay, "of the weight per step"))
-    small = shares[1]
-    smaller = shares[0]
-    if threshold > _NOTHING:
-        # The gradient of a norm pulls as much at smaller weights; a proximal step stops at zero.
-        stops = abs(small - smaller) < EXACT * abs(small)
-        kind = "proximal step to exact zeros" if stops else "gradient of an L1 or group penalty"
-        effects.append(Effect(kind, threshold, "of each weight per step"))
-        if stops and abs(smaller - 1) > EXACT:
-            problems.append(NOT_LAST if smaller > 1 else SCALED_AFTER)
-    elif abs(smaller - 1) < EXACT and shares[_ONE] < 0.5:
-        effects.append(Effect("proximal step to exact zeros", _hard_zero(shares), "largest zero"))
-    if last < len(shares) - 1:
-        effects.append(_constraint(response, decay))
-        if _wanders(response):
-            problems.append(NOT_LAST if shares[-1] > 1 else SCALED_AFTER)
+    if ends_in_zeros and abs(smaller - 1) > EXACT and _has_zeros(effects):
+        problems.append(NOT_LAST if smaller > 1 else SCALED_AFTER)
+    if curve.is_bounded:
+        effects.append(_constraint(curve, 0.0 if fit is None else fit.decay))
+        if curve.wanders:
+            problems.append(NOT_LAST if curve.shares[-1] > 1 else SCALED_AFTER)
     if not effects:
-        size = float(np.mean(np.abs(response.moves[_ONE])))
-        effects.append(Effect("moves without a gradient", size, "per step"))
+        effects.append(Effect("moves without a gradient", _size(rest), "per step"))
     return Found(tuple(effects), tuple(problems))
 
 
-def _in_metric(response: Response, *, fades: bool) -> tuple[Effect, ...]:
-    """Returns the effects on a leaf with a proximal step in the optimizer's metric."""
-    others = np.flatnonzero(np.abs(response.shares - 1) >= EXACT)
-    zeros = SCALES[int(others[0]) - 1 if others.size else -1]
-    effects = [Effect("proximal step to exact zeros", zeros, "largest zero without a gradient")]
-    # After large gradients the threshold is negligible.
-    decay = response.after if fades and abs(response.after) > 10 * _NOTHING else 0.0
-    if decay:
-        effects.insert(0, Effect("decay", decay, "of the weight per step"))
-    if _last_free(response.shares) < len(SCALES) - 1:
-        effects.append(_constraint(response, decay))
-    return tuple(effects)
+def _pulls(
+    response: Response, fit: Fit | None, *, stops: bool, in_metric: bool, to_zeros: bool
+) -> list[Effect]:
+    """Returns the decay of a leaf, and what takes the same from all of its weights."""
+    rest = response.rest
+    threshold = 0.0 if fit is None else fit.threshold
+    if threshold > NOTHING and stops and not to_zeros:
+        # The learning rate of the whole model depends on the size of its weights.
+        return [Effect("decay", _busy_share(response), _NEAR_ONE)]
+    decay = _decay(response, fit, in_metric=in_metric)
+    effects = [] if decay is None else [decay]
+    if threshold > NOTHING and to_zeros:
+        unit = _IN_METRIC if in_metric else _OF_EACH
+        effects.append(Effect("proximal step to exact zeros", threshold, unit))
+    elif threshold > NOTHING:
+        effects.append(Effect("gradient of an L1 or group penalty", threshold, _OF_EACH))
+    elif to_zeros and rest.shares[rest.at(1.0)] < 0.5 * rest.shares[0]:
+        effects.append(Effect("proximal step to exact zeros", _hard_zero(rest), "largest zero"))
+    elif to_zeros and _busy_share(response) < 0.5 * rest.shares[0] and decay is None:
+        unit = "largest zero without a gradient"
+        effects.append(Effect("proximal step to exact zeros", _hard_zero(rest), unit))
+    return effects
+
+
+def _busy_share(response: Response) -> float:
+    """Returns the share that is removed from weights near 1, with gradients of size 1."""
+    return float(response.busy.shares[response.busy.at(1.0)])
+
+
+def _has_zeros(effects: list[Effect]) -> bool:
+    return any(effect.kind == "proximal step to exact zeros" for effect in effects)
+
+
+def _is_in_metric(still: Fit | None, busy: Fit | None) -> bool:
+    """Tells whether a proximal step depends on the gradients, as in an optimizer's metric."""
+    if busy is None or busy.threshold <= NOTHING:
+        return False
+    return still is None or not np.isclose(still.threshold, busy.threshold, rtol=0.01, atol=0.0)
+
+
+def _decay(response: Response, fit: Fit | None, *, in_metric: bool) -> Effect | None:
+    """Returns the decay of a leaf as an effect, with a strength that does not need rest."""
+    if fit is None or fit.decay == 0:
+        return None
+    even = fit.threshold > NOTHING or response.rest.is_even(response.rest.last_free)
+    kind = "decay" if even or in_metric else "shrinks some weights"
+    rest = fit.decay
+    # Where clipping bounds a pull, the strength is that below the bound.
+    if in_metric or not np.allclose(response.rest.shares, rest, rtol=1e-3, atol=0.0):
+        return Effect(kind, rest, _OF_WEIGHT)
+    busy = response.busy.fit()
+    if busy is None:
+        return Effect(kind, _busy_share(response), _NEAR_ONE)
+    if np.isclose(busy.decay, rest, rtol=1e-3, atol=0.0):
+        return Effect(kind, rest, _OF_WEIGHT)
+    # Half of the weights agree with a gradient of random signs, the others with its opposite.
+    if np.isclose(2 * busy.decay, rest, rtol=1e-3, atol=0.0):
+        return Effect(kind, rest, _WHERE_IT_SHRINKS)
+    return Effect(kind, busy.decay, _NEAR_ONE)
 
 
 def _rests(response: Response) -> bool:
-    """Tells whether a second update leaves the leaf unchanged, as after a projection."""
+    """Tells whether a second update leaves large weights unchanged, as after a projection."""
+    move = np.abs(response.rest.move(_LARGE)).max()
+    landing = np.abs(response.rest.landing(_LARGE)).max()
     again = np.abs(response.again).max()
-    landing = np.abs(_landing(response, _LARGE)).max()
-    return bool(again <= 1e-8 * landing and again <= EXACT * np.abs(response.moves[_LARGE]).max())
+    return bool(move > 0 and landing > 0 and again <= 1e-8 * landing and again <= EXACT * move)
 
 
-def _last_free(shares: np.ndarray) -> int:
-    """Returns the index of the last scale before the share rises, as under a constraint."""
-    rising = np.flatnonzero(np.diff(shares) > 1e-9 + EXACT * np.abs(shares[:-1]))
-    return int(rising[0]) if rising.size else len(shares) - 1
-
-
-def _decay_and_threshold(response: Response, shares: np.ndarray, last: int) -> tuple[float, float]:
-    """Fits ``c(s) = a + b / s`` to the shares at the two largest unconstrained scales.
-
-    Returns:
-      The decay ``a``, and the threshold per weight that follows from ``b``.
-    """
-    if last == 0:
-        return 0.0, 0.0
-    # At the largest scales a threshold is lost in rounding.
-    high = min(last, SCALES.index(1e2))
-    low_share = shares[high - 1]
-    high_share = shares[high]
-    slope = (low_share - high_share) / 9
-    decay = high_share - slope
-    w = response.weights
-    per_weight = slope * SCALES[high] * float(np.vdot(w, w).real) / float(np.sum(np.abs(w)))
-    return float(decay), float(per_weight) if slope > EXACT * abs(high_share) else 0.0
-
-
-def _is_even(response: Response, at: int = _ONE) -> bool:
-    """Tells whether an update removes the same fraction of every weight."""
-    at = min(at, SCALES.index(1e2))
-    moved = response.moves[at] / (SCALES[at] * response.weights)
-    spread = float(np.max(np.abs(moved - np.mean(moved))))
-    return spread <= max(1e-3 * float(np.max(np.abs(moved))), 1e-12)
-
-
-def _hard_zero(shares: np.ndarray) -> float:
+def _hard_zero(curve: Curve) -> float:
     """Returns the largest probed scale at which the weights become zero."""
-    return SCALES[int(np.flatnonzero(np.abs(shares - 1) < EXACT)[-1])]
+    shares = curve.shares
+    return curve.scales[int(np.flatnonzero(np.abs(shares - shares[0]) < EXACT)[-1])]
 
 
-def _landing(response: Response, at: int) -> np.ndarray:
-    return SCALES[at] * response.weights + response.moves[at]
-
-
-def _wanders(response: Response) -> bool:
-    """Tells whether weights ten times as large end elsewhere, unlike after a final projection."""
-    near = _landing(response, _LARGE)
-    far = _landing(response, _LARGE + 1)
-    return float(np.abs(far - near).max()) > 1e-3 * float(np.abs(near).max())
-
-
-def _constraint(response: Response, decay: float) -> Effect:
+def _constraint(curve: Curve, decay: float) -> Effect:
     """Returns the projection of large weights as an effect, with a later ``decay`` undone."""
-    landing = _landing(response, _LARGE)
-    if _wanders(response):
-        landing = landing + decay * SCALES[_LARGE] * response.weights
+    landing = curve.landing(_LARGE)
+    if curve.wanders:
+        landing = landing + decay * _LARGE * curve.weights
     if np.abs(landing).max() > 1e3 and np.all(landing):
-        return Effect("projection", float(response.shares[_LARGE]), "of the part outside")
+        return Effect("projection", float(curve.shares[curve.at(_LARGE)]), "of the part outside")
     if np.abs(landing).max() > 1e3:
         return Effect("projection", float(np.mean(landing == 0)), "of the weights to zero")
     axes = tuple(range(max(landing.ndim - 1, 1))) if landing.ndim else ()

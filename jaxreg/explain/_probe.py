@@ -4,7 +4,9 @@ An update with zero gradients at weights :math:`s w` moves them by :math:`D(s)`.
 share :math:`c(s) = -\langle D(s), w \rangle / (s \langle w, w \rangle)`, measured over many orders
 of magnitude of :math:`s`: decay removes the same share of all weights, a proximal step all of small
 ones, a constraint nearly all of large ones, and the gradient of a norm far more than all of small
-ones. Nothing is read from inside the transformations.
+ones. The mean of the updates for a gradient and for its opposite tells the same in an optimizer
+that is not at rest, which matters where the strength depends on the gradients. Nothing is read from
+inside the transformations.
 """
 
 import warnings
@@ -17,76 +19,69 @@ import numpy as np
 import optax
 
 from jaxreg._checks import is_floating
-from jaxreg._paths import path_names
+from jaxreg.explain import _trials
+from jaxreg.explain._curves import Curve, Sketch, share
+from jaxreg.explain._trials import Trial, leaf_names
 
-STEPS = (0, 1, 10, 100, 1_000, 10_000, 100_000)
-EXPONENTS = tuple(range(-10, 8))
-SCALES = tuple(10.0**exponent for exponent in EXPONENTS)
-_MOST_MINI_STEPS = 1024
-# Tolerance of shares, which float64 computes to many more digits.
-EXACT = 1e-6
-_PAST = 1e6
-# Scale of weights so far from zero that momentum does not carry them across it.
-_FAR = 1e3
+SCALES = tuple(10.0**exponent for exponent in range(-10, 8))
+# With gradients of size 1, smaller weights are smaller than a step of the optimizer. Between that
+# and the bound of a constraint there may be little room.
+_BUSY_EXPONENTS = (-3, -2.5, -2, -1.5, -1, -0.5, 0, 1, 2, 3, 6, 7)
+BUSY_SCALES = tuple(10.0**exponent for exponent in _BUSY_EXPONENTS)
+_LARGE = 1e6
+# Sizes of past gradients; values that are clipped to 1 still differ by 100.
+_FEW, _MANY = 1e-2, 1e2
+_PAST_STEPS = 3
+
+__all__ = ["Probed", "Response", "leaf_names", "probe", "probe_penalty"]
 
 
 class Response(NamedTuple):
-    """Response of one leaf to probing updates, most of them with zero gradients."""
+    """Response of one leaf to probing updates."""
 
-    weights: np.ndarray  # the weights w that were tried
-    moves: tuple[np.ndarray, ...]  # D(s) for every scale
-    again: np.ndarray  # move of a second update at the scale 10^6
+    rest: Curve  # without gradients
+    busy: Curve  # mean for gradients of size 1 and their opposite, in a first step
+    again: np.ndarray  # move of a second update at the scale 10^6, without gradients
     in_mini_step: float  # share removed while gradients are only accumulated
-    before: float  # share removed from large weights at first
-    after: float  # share removed from large weights after large gradients
+    pulls: tuple[float, float]  # shares removed after small, and after large, past gradients
+    answers: tuple[float, float]  # parts of a gradient `w` that arrive then
+    drift: np.ndarray  # move of zero weights without gradients
     follows: bool  # whether the gradient moves it
     couples: bool  # whether slices along its first axis depend on each other
     forgets: bool  # whether much more is removed from rows without a gradient
 
     @property
-    def shares(self) -> np.ndarray:
-        """The share ``c(s)`` of the weights that an update removes, for every scale ``s``."""
-        return np.array(
-            [share(m, self.weights, s) for m, s in zip(self.moves, SCALES, strict=True)]
-        )
+    def is_rescaled(self) -> bool:
+        """Division of the gradients by the size of past ones, weight by weight."""
+        return is_uneven(self.answers)
 
 
 class Probed(NamedTuple):
     """Measurements of an optimizer, for each leaf and overall."""
 
     responses: dict[str, Response]  # by leaf, without None and integers
-    step: int  # the step of STEPS at which it was tried
-    mini_steps: int  # number of gradients that are accumulated to one step
-    is_adaptive: bool  # whether steps do not grow with small gradients
-    is_bounded: bool  # whether steps do not grow with large ones
+    trial: Trial
+
+    @property
+    def step(self) -> int:
+        """The step of the schedules at which the optimizer was tried."""
+        return self.trial.step
+
+    @property
+    def mini_steps(self) -> int:
+        """The number of gradients that are accumulated to one step."""
+        return self.trial.mini_steps
+
+    @property
+    def is_adaptive(self) -> bool:
+        """Division of some leaf's gradients by the size of past ones."""
+        return any(response.is_rescaled for response in self.responses.values())
 
 
-def share(move: np.ndarray, weights: np.ndarray, scale: float) -> float:
-    """Returns the fraction of the weights that the update ``move`` removes."""
-    size = scale * float(np.vdot(weights, weights).real)
-    return -float(np.vdot(weights, move).real) / size if size else 0.0
-
-
-def leaf_names(tree: Any) -> dict[str, Any]:
-    """Returns the leaves of a tree, keyed by names such as ``Dense_0/kernel``."""
-    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
-    return {"/".join(path_names(path)) or "params": leaf for path, leaf in leaves}
-
-
-def weights_like(params: Any) -> Any:
-    """Draws float64 weights of the shapes of ``params``, of both signs and away from zero."""
-    rng = np.random.default_rng(0)
-
-    def draw(leaf: Any) -> Any:
-        if not is_floating(leaf):
-            return leaf
-        shape = np.shape(leaf)
-        signs = np.resize([1.0, -1.0], max(np.size(leaf), 1))
-        values = rng.uniform(0.5, 1.5, shape)
-        values = values * rng.permutation(signs)[: np.size(leaf)].reshape(shape)
-        return jnp.asarray(values, jnp.promote_types(jnp.result_type(leaf), jnp.float64))
-
-    return jax.tree.map(draw, params)
+def is_uneven(shares: tuple[float, float]) -> bool:
+    """Tells whether two shares, after small and after large gradients, differ by more than 10%."""
+    few, many = shares
+    return abs(few - many) > 0.1 * max(abs(few), abs(many)) > 1e-13
 
 
 def probe(optimizer: Any, params: Any) -> Probed:
@@ -98,6 +93,7 @@ def probe(optimizer: Any, params: Any) -> Probed:
 
     Raises:
       TypeError: ``optimizer`` is not an Optax transformation.
+      ValueError: It takes no step with ``params``.
     """
     tx = getattr(optimizer, "tx", optimizer)
     if not (hasattr(tx, "init") and hasattr(tx, "update")):
@@ -107,110 +103,159 @@ def probe(optimizer: Any, params: Any) -> Probed:
     # In float64 a share of 1e-9 is above rounding; in narrow dtypes even decay would be lost in it.
     with jax.enable_x64(True), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return _probe(_Trial(tx, weights_like(params)))
+        return _probe(Trial(tx, _trials.weights_like(params)))
 
 
-class _Trial:
-    """An optimizer, random weights, and the state from which every probing update starts."""
+def probe_penalty(penalty: Callable[[Any], Any], params: Any) -> dict[str, Response]:
+    """Probes the gradient of a penalty as the step of SGD with learning rate 1."""
 
-    def __init__(self, tx: Any, weights: Any):
-        tx = optax.with_extra_args_support(tx)
-        # Transformations that follow a metric, such as reduce_on_plateau, get one.
-        self.update = jax.jit(lambda g, w, state: tx.update(g, state, w, value=jnp.ones(())))
-        self.weights = weights
-        self.zeros = _scale(weights, 0.0)
-        self.signs = jax.tree.map(lambda w: jnp.ones_like(w) if is_floating(w) else w, weights)
-        self.first = jax.tree.map(jnp.asarray, tx.init(weights))
-        self.mini_steps = self._count_mini_steps()
-        self.start = self.at(STEPS[0])
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        del updates
+        gradients = jax.grad(penalty, allow_int=True)(params)
 
-    def move(self, params: Any, state: Any = None) -> Any:
-        """Returns the updates for zero gradients."""
-        return self.update(self.zeros, params, self.start if state is None else state)[0]
+        def step(w: Any, g: Any) -> Any:
+            return -g if is_floating(w) else jnp.zeros_like(w)
 
-    def at(self, step: int) -> Any:
-        """Returns the state at ``step``, with ``optax.MultiSteps`` about to apply an update."""
-        counts = {"count": step, "mini_step": self.mini_steps - 1}
-        return _with_counts(self.first, counts)
+        return jax.tree.map(step, params, gradients), state
 
-    def _count_mini_steps(self) -> int:
-        if "mini_step" not in _counters(self.first):
-            return 1
-        state = self.first
-        for number in range(1, _MOST_MINI_STEPS + 1):
-            _, state = self.update(self.zeros, self.weights, state)
-            if _counters(state)["mini_step"] == 0:
-                return number
-        return _MOST_MINI_STEPS
+    return probe(optax.GradientTransformation(optax.init_empty_state, update), params).responses
 
 
-def _probe(trial: _Trial) -> Probed:
-    pulls = [_size(trial.move(trial.weights, trial.at(step))) for step in STEPS]
-    # The first step that is not just the beginning of a warmup.
-    step = STEPS[int(np.argmax(np.array(pulls) >= 0.3 * max(pulls)))]
-    trial.start = trial.at(step)
-    moves = [leaf_names(trial.move(_scale(trial.weights, scale))) for scale in SCALES]
-    large = _scale(trial.weights, SCALES[EXPONENTS.index(6)])
-    landed = optax.apply_updates(large, trial.move(large))
+def _probe(trial: Trial) -> Probed:
+    weights = leaf_names(trial.weights)
+    names = [name for name, w in weights.items() if is_floating(w) and np.size(w)]
+    drift = leaf_names(trial.move(_trials.scale(trial.weights, 0.0)))
+    rest = _curves_of(trial.move, trial.weights, names, SCALES, drift)
+    still = leaf_names(trial.zeros)
+    busy = _curves_of(_busy_move(trial), trial.weights, names, BUSY_SCALES, still)
+    large = _trials.scale(trial.weights, _LARGE)
+    landed = _add(large, trial.move(large))
     again = leaf_names(trial.move(landed))
-    waiting = _with_counts(trial.start, {"mini_step": 0})
-    in_mini_step = leaf_names(trial.move(trial.weights, waiting))
-    before, after = _before_and_after(trial)
-    gradient = leaf_names(trial.update(trial.signs, trial.weights, trial.start)[0])
+    waiting = leaf_names(trial.wait(trial.weights))
+    led = [leaf_names(trial.take(g, trial.weights).move) for g in _some_gradients(trial)]
+    pulls, answers = _shares_after(trial, names)
     coupled = _coupled_leaves(trial)
-    idle, busy = _idle_and_busy(trial)
+    forgetful = _forgetful_leaves(trial)
+    alone = leaf_names(trial.move(trial.weights))
     found = {}
-    for name, weights in leaf_names(trial.weights).items():
-        if not is_floating(weights) or np.size(weights) == 0:
-            continue
-        w = np.asarray(weights)
+    for name in names:
+        w = np.asarray(weights[name])
         found[name] = Response(
-            weights=w,
-            moves=tuple(np.asarray(move[name]) for move in moves),
+            rest=rest[name],
+            busy=busy[name],
             again=np.asarray(again[name]),
-            in_mini_step=share(np.asarray(in_mini_step[name]), w, 1.0)
-            if trial.mini_steps > 1
-            else 0.0,
-            before=share(np.asarray(before[name]), w, _FAR),
-            after=share(np.asarray(after[name]), w, _FAR),
-            follows=bool(
-                np.any(np.asarray(gradient[name]) != np.asarray(moves[EXPONENTS.index(0)][name]))
-            ),
+            in_mini_step=share(np.asarray(waiting[name]), w, 1.0) if trial.mini_steps > 1 else 0.0,
+            pulls=pulls[name],
+            answers=answers[name],
+            drift=np.asarray(drift[name]),
+            follows=any(answers[name])
+            or any(np.any(np.asarray(m[name]) != alone[name]) for m in led),
             couples=name in coupled,
-            forgets=_share_of_odd_rows(idle[name], w)
-            > max(10 * abs(_share_of_odd_rows(busy[name], w)), 1e-3),
+            forgets=name in forgetful,
         )
-    return Probed(
-        responses=found,
-        step=step,
-        mini_steps=trial.mini_steps,
-        is_adaptive=_is_adaptive(trial, 1e-6),
-        is_bounded=_is_adaptive(trial, 1e2),
-    )
+    return Probed(found, trial)
 
 
-def _before_and_after(trial: _Trial) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Returns two updates of large weights: at the start, and after steps of large gradients.
+def _some_gradients(trial: Trial) -> list[Any]:
+    """Returns gradients of two sizes, since some optimizers skip large ones."""
+    return [trial.signs, _trials.scale(trial.signs, 1e-3)]
 
-    A pull before the preconditioner of the optimizer is divided by the size of past gradients.
+
+def _curves_of(
+    move: Callable[[Any], Any],
+    weights: Any,
+    names: list[str],
+    scales: tuple[float, ...],
+    drift: dict[str, Any],
+) -> dict[str, Curve]:
+    """Returns the curves of all leaves, for a function from weights to their updates."""
+    leaves = leaf_names(weights)
+    sketches = {n: Sketch(np.asarray(leaves[n]), np.asarray(drift[n])) for n in names}
+    for scale in scales:
+        moved = leaf_names(move(_trials.scale(weights, scale)))
+        for name, sketch in sketches.items():
+            sketch.add(scale, np.asarray(moved[name]))
+    return {name: sketch.curve() for name, sketch in sketches.items()}
+
+
+def _busy_move(trial: Trial) -> Callable[[Any], Any]:
+    """Returns the function from weights to their move with gradients of size 1, without theirs."""
+    return lambda weights: trial.move_of_both_signs(trial.signs, weights)
+
+
+def _add(weights: Any, move: Any) -> Any:
+    return jax.tree.map(lambda w, u: w + np.asarray(u) if is_floating(w) else w, weights, move)
+
+
+def _shares_after(
+    trial: Trial, names: list[str]
+) -> tuple[dict[str, tuple[float, float]], dict[str, tuple[float, float]]]:
+    """Measures what past gradients of different sizes change.
+
+    A pull before the preconditioner of an adaptive optimizer is divided by the size of past
+    gradients, weight by weight. Half of the weights had small gradients, the others large ones, so
+    that a norm of all gradients is the same for both.
+
+    Returns:
+      By leaf, the shares that are removed without a gradient, and the parts of a gradient equal to
+      the weights that arrive in the update; each for small and for large past gradients.
     """
-    far = _scale(trial.weights, _FAR)
-    past = _scale(trial.signs, _PAST)
-    state = trial.start
-    for _ in range(3):
-        _, state = trial.update(past, far, state)
-        state = _with_counts(state, {"mini_step": trial.mini_steps - 1})
-    return _pull_without_momentum(trial, trial.start), _pull_without_momentum(trial, state)
+    w = leaf_names(trial.weights)
+    sums = {name: np.zeros((2, 2)) for name in names}
+    for parity in (0, 1):
+        sizes = leaf_names(_sizes(trial.weights, parity))
+        for sign in (1.0, -1.0):
+            state = _state_after(trial, sign, parity)
+            still = leaf_names(trial.take(trial.zeros, trial.weights, state).move)
+            moved = leaf_names(trial.take(trial.weights, trial.weights, state).move)
+            noise = leaf_names(_random_move(trial, state))
+            for name in names:
+                alone = np.asarray(still[name]) - noise[name]
+                answer = np.asarray(moved[name]) - np.asarray(still[name])
+                for row, size in enumerate((_FEW, _MANY)):
+                    chosen = sizes[name] == size
+                    products = [np.vdot(w[name][chosen], u[chosen]).real for u in (alone, answer)]
+                    sums[name][:, row] -= products
+    squares = {name: 2 * float(np.vdot(w[name], w[name]).real) for name in names}
+    shares = {name: sums[name] / squares[name] for name in names}
+    pulls = {name: (float(s[0, 0]), float(s[0, 1])) for name, s in shares.items()}
+    answers = {name: (float(s[1, 0]), float(s[1, 1])) for name, s in shares.items()}
+    return pulls, answers
 
 
-def _pull_without_momentum(trial: _Trial, state: Any) -> dict[str, Any]:
-    """Returns the part of the updates that is odd in the weights, which excludes momentum."""
-    far = trial.move(_scale(trial.weights, _FAR), state)
-    opposite = trial.move(_scale(trial.weights, -_FAR), state)
-    return leaf_names(jax.tree.map(lambda a, b: (a - b) / 2, far, opposite))
+def _random_move(trial: Trial, state: Any) -> Any:
+    """Returns the part of an update that is noise; zeros if nothing draws random numbers."""
+    if not trial.is_random:
+        return trial.zeros
+    move = trial.take(trial.zeros, _trials.scale(trial.weights, 0.0), state).move
+    return jax.tree.map(np.asarray, move)
 
 
-def _coupled_leaves(trial: _Trial) -> set[str]:
+def _sizes(weights: Any, parity: int) -> Any:
+    """Returns small and large sizes in turn, beginning with one or the other."""
+
+    def alternate(w: np.ndarray) -> np.ndarray:
+        is_large = (np.arange(w.size) + parity) % 2 == 1
+        return np.where(is_large, _MANY, _FEW).reshape(w.shape)
+
+    return _trials.gradient_like(weights, alternate)
+
+
+def _state_after(trial: Trial, sign: float, parity: int) -> Any:
+    """Returns the state after steps with gradients of alternating signs, at fixed weights."""
+    gradient = jax.tree.map(_times, trial.signs, _sizes(trial.weights, parity))
+    state = None
+    for number in range(_PAST_STEPS):
+        turned = _trials.scale(gradient, sign * (-1.0) ** number)
+        state = trial.take(turned, trial.weights, state).state
+    return state
+
+
+def _times(a: Any, b: Any) -> Any:
+    return a * b if is_floating(a) else a
+
+
+def _coupled_leaves(trial: Trial) -> set[str]:
     """Returns the names of leaves in which a larger first slice changes updates of other slices."""
 
     def enlarge(leaf: Any) -> Any:
@@ -219,8 +264,8 @@ def _coupled_leaves(trial: _Trial) -> set[str]:
         return np.concatenate([10 * np.asarray(leaf)[:1], np.asarray(leaf)[1:]])
 
     found = set()
-    for scale in (1.0, 1e6):
-        params = _scale(trial.weights, scale)
+    for scale in (1.0, _LARGE):
+        params = _trials.scale(trial.weights, scale)
         alone = leaf_names(trial.move(params))
         beside = leaf_names(trial.move(jax.tree.map(enlarge, params)))
         differ = {name for name, a in alone.items() if _slices_differ(a, beside[name])}
@@ -242,94 +287,24 @@ def _slices_differ(a: Any, b: Any) -> bool:
     return bool(differences.max(initial=0.0) > 1e-3 * sizes.max(initial=0.0))
 
 
-def _idle_and_busy(trial: _Trial) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Returns the updates without the gradient step, for zero and nonzero gradients of odd rows."""
-    return _move_without_step(trial, 0.0), _move_without_step(trial, 1.0)
+def _forgetful_leaves(trial: Trial) -> set[str]:
+    """Returns the names of leaves in which much more is removed from rows without a gradient."""
+    idle = _shares_of_odd_rows(trial, 0.0)
+    busy = _shares_of_odd_rows(trial, 1.0)
+    return {name for name, removed in idle.items() if removed > max(10 * abs(busy[name]), 1e-3)}
 
 
-def _move_without_step(trial: _Trial, factor: float) -> dict[str, Any]:
-    """Returns updates without the gradient step, with gradients of odd rows times ``factor``.
+def _shares_of_odd_rows(trial: Trial, factor: float) -> dict[str, float]:
+    """Returns the fractions of odd rows that are removed, with their gradients times a factor."""
 
-    The mean of the updates for both signs of the gradients cancels the gradient step.
-    """
+    def scale_odd_rows(g: Any) -> Any:
+        if not is_floating(g) or np.ndim(g) == 0:
+            return g
+        is_even = np.arange(np.shape(g)[0]) % 2 == 0
+        factors = np.where(is_even, 1.0, factor).reshape(-1, *[1] * (np.ndim(g) - 1))
+        return g * factors.astype(g.dtype)
 
-    def scale_odd_rows(leaf: Any) -> Any:
-        if not is_floating(leaf) or np.ndim(leaf) == 0:
-            return leaf
-        is_even = np.arange(np.shape(leaf)[0]) % 2 == 0
-        factors = np.where(is_even, 1.0, factor).reshape(-1, *[1] * (np.ndim(leaf) - 1))
-        return np.asarray(leaf) * factors.astype(np.asarray(leaf).dtype)
-
-    moves = []
-    for sign in (1.0, -1.0):
-        gradient = jax.tree.map(scale_odd_rows, _scale(trial.signs, sign))
-        moves.append(trial.update(gradient, trial.weights, trial.start)[0])
-    return leaf_names(jax.tree.map(_half_sum, *moves))
-
-
-def _half_sum(a: Any, b: Any) -> Any:
-    return (np.asarray(a) + np.asarray(b)) / 2 if is_floating(a) else a
-
-
-def _share_of_odd_rows(move: Any, w: np.ndarray) -> float:
-    """Returns the fraction of the odd rows that the update ``move`` removes."""
-    return share(np.asarray(move)[1::2], w[1::2], 1.0) if w.ndim else 0.0
-
-
-def _is_adaptive(trial: _Trial, size: float) -> bool:
-    """Tells whether 100 times larger gradients make the step less than 10 times larger."""
-    sizes = []
-    for gradient in (size, 100 * size):
-        params = _scale(trial.weights, 0.0)
-        updates, _ = trial.update(_scale(trial.signs, gradient), params, trial.start)
-        still = trial.move(params)
-        sizes.append(_size(jax.tree.map(lambda a, b: a - b, updates, still)))
-    return bool(0 < sizes[1] < 10 * sizes[0])
-
-
-def _size(tree: Any) -> float:
-    return sum(float(jnp.sum(jnp.abs(leaf))) for leaf in jax.tree.leaves(tree) if is_floating(leaf))
-
-
-def _scale(tree: Any, factor: float) -> Any:
-    return jax.tree.map(lambda leaf: leaf * factor if is_floating(leaf) else leaf, tree)
-
-
-def _counters(state: Any) -> dict[str, int]:
-    """Returns the integer scalars in a state, keyed by the last name of their path."""
-    return {
-        name.rpartition("/")[2]: int(leaf)
-        for name, leaf in leaf_names(state).items()
-        if _is_counter(leaf)
-    }
-
-
-def _is_counter(leaf: Any) -> bool:
-    return jnp.ndim(leaf) == 0 and jnp.issubdtype(jnp.result_type(leaf), jnp.integer)
-
-
-def _with_counts(state: Any, counts: dict[str, int]) -> Any:
-    """Returns the state with the named counters set to the values in ``counts``."""
-
-    def set_count(path: Any, leaf: Any) -> Any:
-        own = "".join(path_names(path)[-1:])
-        if own in counts and _is_counter(leaf):
-            return jnp.asarray(counts[own], jnp.result_type(leaf))
-        return leaf
-
-    return jax.tree_util.tree_map_with_path(set_count, state)
-
-
-def probe_penalty(penalty: Callable[[Any], Any], params: Any) -> dict[str, Response]:
-    """Probes the gradient of a penalty as the step of SGD with learning rate 1."""
-
-    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-        del updates
-        gradients = jax.grad(penalty, allow_int=True)(params)
-
-        def step(w: Any, g: Any) -> Any:
-            return -g if is_floating(w) else jnp.zeros_like(w)
-
-        return jax.tree.map(step, params, gradients), state
-
-    return probe(optax.GradientTransformation(optax.init_empty_state, update), params).responses
+    gradient = jax.tree.map(scale_odd_rows, trial.signs)
+    moves = leaf_names(trial.move_of_both_signs(gradient, trial.weights))
+    pairs = {name: (np.asarray(moves[name]), w) for name, w in leaf_names(trial.weights).items()}
+    return {name: share(u[1::2], w[1::2], 1.0) for name, (u, w) in pairs.items() if np.ndim(w)}

@@ -1,57 +1,40 @@
 """Lists the regularizers of each parameter and activation, and the known conflicts."""
 
+import textwrap
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
-from flax import nnx
 
-from jaxreg import masks
-from jaxreg.explain import _conflicts, _effects, _modules, _probe, _stacks
-from jaxreg.explain._invariance import scale_invariant
+from jaxreg.explain import _effects, _findings, _modules, _optimizers, _probe, _subjects, _targets
+from jaxreg.explain._findings import Finding
 
-__all__ = ["Conflict", "Effect", "Explanation", "explain"]
+__all__ = ["Effect", "Explanation", "Finding", "explain"]
 
-_PROBLEMS = {
-    _effects.COUPLED: _conflicts.COUPLED,
-    _effects.NOT_LAST: _conflicts.NOT_LAST,
-    _effects.SCALED_AFTER: _conflicts.SCALED_AFTER,
-    _effects.MINI_STEPS: _conflicts.MINI_STEPS,
-}
 _DECAYS = ("decay", "L2 penalty", "penalty through the optimizer's scaling")
-# Targets are estimated from gradients in float32, so smaller values may be rounding.
-_LEAST_SMOOTHING = 1e-3
+_UNKNOWN = "unknown random numbers"
+_WIDTH = 100
 
 
 class Effect(NamedTuple):
-    """A regularizer at one parameter leaf or module."""
+    """A regularizer at one place."""
 
-    place: str  # leaf of the parameters, or path of a module
+    place: str  # leaf of the parameters, path of a module, "model", "optimizer" or "loss"
     regularizer: str
     strength: float  # NaN if there is no number
     unit: str  # unit of the strength, in words
-
-
-class Conflict(NamedTuple):
-    """A known conflict between regularizers."""
-
-    what: str
-    where: tuple[str, ...]
-    why: str
-    source: str
-    fix: str
 
 
 class Explanation(NamedTuple):
     """Result of :func:`explain`; ``str()`` formats it as a table."""
 
     effects: tuple[Effect, ...]  # at least one for every leaf; "none" if nothing acts on it
-    conflicts: tuple[Conflict, ...]
+    conflicts: tuple[Finding, ...]  # what changes the regularization that was asked for
+    notes: tuple[Finding, ...]  # common practice that has a price, and what could not be seen
     step: int  # step of the schedules at which the strengths hold
 
     def __str__(self) -> str:
-        """Returns a table with one line per effect, followed by the conflicts."""
+        """Returns a table with one line per effect, followed by the conflicts and the notes."""
         cells = [("where", "regularizer", "strength", "")]
         cells += [(e.place, e.regularizer, _number(e.strength), e.unit) for e in self.effects]
         widths = [max(len(row[column]) for row in cells) for column in range(4)]
@@ -62,16 +45,11 @@ class Explanation(NamedTuple):
         if self.step:
             lines.append(f"The strengths hold at step {self.step}.")
         for conflict in self.conflicts:
-            lines += [
-                "",
-                f"conflict: {conflict.what}",
-                f"  where: {', '.join(conflict.where)}",
-                f"  why: {conflict.why}",
-                f"  fix: {conflict.fix}",
-                f"  see: {conflict.source}",
-            ]
+            lines += ["", *_block("conflict", conflict)]
         if not self.conflicts:
             lines += ["", "No known conflict."]
+        for note in self.notes:
+            lines += ["", *_block("note", note)]
         return "\n".join(lines)
 
 
@@ -79,9 +57,27 @@ def _number(value: float) -> str:
     return "" if value != value else f"{value:.3g}"
 
 
+def _block(level: str, finding: Finding) -> list[str]:
+    """Returns the lines of a finding."""
+    where = textwrap.wrap(
+        f"  where: {', '.join(finding.where)}",
+        _WIDTH,
+        subsequent_indent=" " * 9,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return [
+        f"{level}: {finding.what}",
+        *where,
+        f"  why: {finding.why}",
+        f"  fix: {finding.fix}",
+        f"  see: {finding.source}",
+    ]
+
+
 def explain(
     model: Any,
-    optimizer: Any,
+    optimizer: Any = None,
     params: Any = None,
     *inputs: Any,
     call: Callable[..., Any] | None = None,
@@ -92,24 +88,33 @@ def explain(
     """Lists the regularizers of each parameter and activation, and warns of known conflicts.
 
     Args:
-      model: Linen module, or NNX module in training mode; None to examine only the optimizer.
-      optimizer: Optax transformation, or an object that holds one as ``tx``.
-      params: Variables or parameters of a Linen module; None for an NNX module, which holds them.
-      *inputs: A batch for the model. Use real values: a norm needs something to normalize.
+      model: Linen module; NNX module in training mode; function of the parameters and the inputs;
+        or None to examine only the optimizer. A ``TrainState`` or ``nnx.ModelAndOptimizer`` holds
+        the other arguments, too: ``explain(state, x)``. A tuple begins with the model and its
+        optimizer.
+      optimizer: Optax transformation, or an object that holds one as ``tx``; None to examine only
+        the model.
+      params: Variables or parameters of a Linen module; parameters of a function; None for an NNX
+        module, which holds them.
+      *inputs: A batch for the model. Use real values: a norm needs something to normalize. Without
+        a batch the model is not called.
       call: Function that calls the model in training: ``call(variables, *inputs)`` for Linen, by
         default with ``train=True`` or ``deterministic=False`` if it has such an argument;
         ``call(model, *inputs)`` for NNX, by default ``model(*inputs)``.
       penalty: Penalty that is added to the loss, a function of the parameters.
-      loss: The loss ``(logits, targets)``, the mean or the sum over a batch; needed to find
-        conflicts of label smoothing.
-      targets: A batch of targets as they come from the pipeline, mixed if they are mixed there.
+      loss: The loss ``(logits, targets)`` of a batch, to measure its label smoothing and to list
+        the functions that it calls; it needs ``targets``.
+      targets: A batch of targets as they come from the pipeline, mixed if they are mixed there:
+        labels, or distributions over classes.
 
     Returns:
-      The effects, one or more for every leaf, and the conflicts.
+      The effects, one or more for every leaf if there is an optimizer; the conflicts; and the
+      notes. "unknown random numbers" stands where something draws them that is neither a module of
+      Flax or jaxreg nor a function of jaxreg.
 
     Raises:
-      TypeError: ``optimizer`` is not an Optax transformation.
-      ValueError: There are no parameters.
+      TypeError: ``model`` or ``optimizer`` is something else.
+      ValueError: There are no parameters, or the model or the loss fails on the batch.
 
     Example:
       >>> import jax.numpy as jnp, optax
@@ -120,149 +125,96 @@ def explain(
       ...     print(effect.place, effect.regularizer, round(effect.strength, 3), effect.unit)
       dense/bias decay 0.05 of the weight per step
       dense/kernel decay 0.05 of the weight per step
-      >>> print(found.conflicts[0].what)
+      >>> print(found.notes[0].what)
       decay on biases or scales of norms
     """
-    traced = _trace(model, params, inputs, call)
-    tree = params if traced is None else traced.params
-    probed = _probe.probe(optimizer, tree)
-    if not probed.responses:
-        raise ValueError("`params` must hold floating-point arrays, got none; pass the parameters.")
-    found = {name: _effects.of_leaf(r, probed) for name, r in probed.responses.items()}
+    subject = _subjects.sort_out(model, optimizer, params, *inputs)
+    traced = _subjects.trace(subject, call)
+    tree = _subjects.params_of(subject, traced)
+    probed = None if subject.optimizer is None else _probe.probe(subject.optimizer, tree)
+    found = {} if probed is None else _of_leaves(probed)
     pulled = {} if penalty is None else _probe.probe_penalty(penalty, tree)
     added = {name: _effects.of_penalty(response) for name, response in pulled.items()}
-    effects = _leaf_effects(tree, found, added) + _module_effects(traced)
-    conflicts = [
-        *_chain_conflicts(found),
-        *_penalty_conflicts(added, probed),
-        *_leaf_conflicts(effects, tree),
-        *_row_conflicts(found, probed),
-        *_stack_conflicts(traced, tree, probed.responses, pulled),
-        *_model_conflicts(traced, effects),
-        *_target_conflicts(loss, targets),
+    examined = _targets.examine(loss, targets, _outputs(traced, loss))
+    effects = [
+        *_leaf_effects(tree, found, added, probed),
+        *_optimizer_effects(probed),
+        *_model_effects(traced),
+        *_loss_effects(examined),
     ]
-    return Explanation(tuple(effects), tuple(conflicts), probed.step)
+    decayed = list(dict.fromkeys(e.place for e in effects if e.regularizer in _DECAYS))
+    conflicts = [
+        *_findings.of_chain(found),
+        *_findings.of_penalty(added, probed),
+        *_findings.of_tables(found, probed),
+        *_findings.of_stacks(traced, tree, probed.responses if probed else {}, pulled),
+        *_findings.of_noise(traced),
+    ]
+    notes = [
+        *_findings.of_skipping(traced),
+        *_findings.of_decay(traced, tree, decayed),
+        *_findings.of_targets(examined),
+        *_findings.of_what_was_not_seen(traced, has_optimizer=subject.optimizer is not None),
+    ]
+    step = 0 if probed is None else probed.step
+    return Explanation(tuple(effects), tuple(conflicts), tuple(notes), step)
 
 
-def _trace(model: Any, params: Any, inputs: Any, call: Any) -> _modules.Model | None:
-    if model is None:
+def _of_leaves(probed: _probe.Probed) -> dict[str, _effects.Found]:
+    if not probed.responses:
+        raise ValueError("`params` must hold floating-point arrays, got none; pass the parameters.")
+    return {name: _effects.of_leaf(r, probed) for name, r in probed.responses.items()}
+
+
+def _outputs(traced: _modules.Model | None, loss: Callable[..., Any] | None) -> Any:
+    """Returns the shape of the model's output, which a loss takes; None if it is not known."""
+    if loss is None or traced is None or traced.apply is None:
         return None
-    if isinstance(model, nnx.Module):
-        return _modules.of_nnx(model, inputs, call)
-    return _modules.of_linen(model, params, inputs, call)
+    shapes = jax.tree.leaves(jax.eval_shape(traced.apply, traced.params))
+    return shapes[0] if len(shapes) == 1 else None
 
 
 def _leaf_effects(
-    params: Any, found: dict[str, _effects.Found], added: dict[str, _effects.Found]
+    params: Any,
+    found: dict[str, _effects.Found],
+    added: dict[str, _effects.Found],
+    probed: _probe.Probed | None,
 ) -> list[Effect]:
     """Returns the effects on every leaf, in the order of the tree."""
     effects = []
     for name in _probe.leaf_names(params):
         both = [f for f in (added.get(name), found.get(name)) if f is not None]
         own = [Effect(name, *effect) for f in both for effect in f.effects]
-        effects += own or [Effect(name, "none", float("nan"), "")]
+        # Without an optimizer nobody knows what else acts on the leaf.
+        nothing = [] if probed is None else [Effect(name, "none", float("nan"), "")]
+        effects += own or nothing
     return effects
 
 
-def _module_effects(traced: _modules.Model | None) -> list[Effect]:
-    return [
-        Effect(used.path or "model", used.kind, used.strength, used.argument)
-        for used in (traced.used if traced else ())
-    ]
+def _optimizer_effects(probed: _probe.Probed | None) -> list[Effect]:
+    found = [] if probed is None else _optimizers.of_trial(probed.trial)
+    return [Effect("optimizer", *each) for each in found]
 
 
-def _conflict(known: _conflicts.Known, where: list[str]) -> list[Conflict]:
-    """Returns a list with the conflict at ``where``; empty if ``where`` is empty."""
-    if not where:
-        return []
-    return [Conflict(known.what, tuple(where), known.why, known.source, known.fix)]
-
-
-def _chain_conflicts(found: dict[str, _effects.Found]) -> list[Conflict]:
-    return [
-        conflict
-        for problem, known in _PROBLEMS.items()
-        for conflict in _conflict(known, [n for n, f in found.items() if problem in f.problems])
-    ]
-
-
-def _penalty_conflicts(added: dict[str, _effects.Found], probed: _probe.Probed) -> list[Conflict]:
-    """Finds penalties in the loss whose gradients an adaptive optimizer rescales."""
-    touched = [name for name, found in added.items() if found.effects]
-    return _conflict(_conflicts.COUPLED, touched if probed.is_adaptive else [])
-
-
-def _leaf_conflicts(effects: list[Effect], params: Any) -> list[Conflict]:
-    kernels = _probe.leaf_names(masks.kernels(params))
-    decayed = _decayed_leaves(effects)
-    return _conflict(_conflicts.SCALES, [name for name in decayed if not kernels[name]])
-
-
-def _row_conflicts(found: dict[str, _effects.Found], probed: _probe.Probed) -> list[Conflict]:
-    """Finds embedding tables in which rows of unseen tokens shrink."""
-    tables = [
-        name
-        for name, response in probed.responses.items()
-        if response.forgets
-        and name.rpartition("/")[2].startswith("embed")
-        and _effects.COUPLED not in found[name].problems
-    ]
-    return _conflict(_conflicts.UNUSED_ROWS, tables)
-
-
-def _stack_conflicts(
-    traced: _modules.Model | None, params: Any, *responses: dict[str, _probe.Response]
-) -> list[Conflict]:
-    """Finds stacked kernels that are regularized jointly instead of layer by layer."""
-    coupled = {name for found in responses for name, r in found.items() if r.couples}
-    if not coupled:
-        return []
-    stacks = _stacks.stacked_names(params, None if traced is None else traced.apply)
-    return _conflict(_conflicts.STACKED, sorted(coupled & stacks))
-
-
-def _decayed_leaves(effects: list[Effect]) -> list[str]:
-    return list(dict.fromkeys(e.place for e in effects if e.regularizer in _DECAYS))
-
-
-def _model_conflicts(traced: _modules.Model | None, effects: list[Effect]) -> list[Conflict]:
+def _model_effects(traced: _modules.Model | None) -> list[Effect]:
+    """Returns the modules, the pure functions, and places of random numbers not known."""
     if traced is None:
         return []
-    kernels = _probe.leaf_names(masks.kernels(traced.params))
-    decayed = [name for name in _decayed_leaves(effects) if kernels.get(name)]
-    invariant = scale_invariant(traced.apply, traced.params, decayed) if decayed else []
     return [
-        *_conflict(_conflicts.SHIFT, [f"{noise} before {norm}" for noise, norm in traced.shifts]),
-        *_conflict(_conflicts.INVARIANT, invariant),
+        *(Effect(u.place, u.kind, u.strength, u.argument) for u in traced.used),
+        *(Effect(a.place, a.function, a.strength, a.argument) for a in traced.acting),
+        *(Effect(place, _UNKNOWN, float("nan"), "") for place in traced.drawing),
     ]
 
 
-def _target_conflicts(loss: Callable[[Any, Any], Any] | None, targets: Any) -> list[Conflict]:
-    """Finds soft targets passed to a loss that smooths labels itself."""
-    if (
-        loss is None
-        or targets is None
-        or not jnp.issubdtype(jnp.result_type(targets), jnp.floating)
-    ):
-        return []
-    soft = float(jnp.max(jnp.minimum(targets, 1 - targets)))
-    hard = jax.nn.one_hot(jnp.argmax(targets, axis=-1), targets.shape[-1])
-    alpha = _smoothing(loss, hard)
-    if soft < _LEAST_SMOOTHING or alpha < _LEAST_SMOOTHING:
-        return []
-    return _conflict(_conflicts.SOFT_TARGETS, [f"targets soft by {soft:.3g}, alpha {alpha:.3g}"])
-
-
-def _smoothing(loss: Callable[[Any, Any], Any], hard: jax.Array) -> float:
-    """Estimates the label smoothing ``alpha`` of a loss from its gradients for hard targets.
-
-    The gradient of a cross-entropy with respect to the logits is ``c (p - q)``, with the effective
-    targets ``q``. Its values at zero logits and at very confident ones give ``c`` and then ``q``.
-    """
-    gradient = jax.grad(lambda logits: loss(logits, hard))
-    classes = hard.shape[-1]
-    even = gradient(jnp.zeros_like(hard))
-    certain = gradient(100.0 * hard)
-    scale = jnp.sum((certain - even) * hard) / jnp.sum(hard * (1 - 1 / classes))
-    missing = jnp.sum(certain * hard) / jnp.sum(hard) / jnp.where(scale == 0, 1, scale)
-    return float(missing * classes / (classes - 1))
+def _loss_effects(examined: _targets.Examined) -> list[Effect]:
+    effects = []
+    if examined.softness >= _targets.LEAST:
+        unit = "largest share of a second class"
+        effects.append(Effect("loss", "soft targets", examined.softness, unit))
+    if examined.smoothing >= _targets.LEAST:
+        effects.append(Effect("loss", "label smoothing", examined.smoothing, "alpha"))
+    effects += [Effect("loss", a.function, a.strength, a.argument) for a in examined.acting]
+    if examined.draws:
+        effects.append(Effect("loss", _UNKNOWN, float("nan"), ""))
+    return effects

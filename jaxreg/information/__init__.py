@@ -6,6 +6,7 @@ returned in float32 or wider. If a function has no argument for its weight, mult
 your weight.
 """
 
+from jaxreg import _signatures
 from jaxreg.information.categorical import (
     categorical_kl,
     confidence_penalty,
@@ -26,3 +27,5 @@ __all__ = [
     "sample_gaussian",
     "symmetric_kl",
 ]
+
+_signatures.show(__name__)

@@ -5,9 +5,11 @@ import jax.numpy as jnp
 
 from jaxreg._labels import check_logits
 from jaxreg._numerics import widen
+from jaxreg._scopes import mark
 from jaxreg._sharding import place_like
 
 
+@mark()
 def categorical_kl(logits_p: jax.Array, logits_q: jax.Array) -> jax.Array:
     r"""Returns the KL divergence between two categorical distributions, given by their logits.
 
@@ -16,13 +18,13 @@ def categorical_kl(logits_p: jax.Array, logits_q: jax.Array) -> jax.Array:
       \mathrm{KL}(p \,\|\, q) = \sum_k p_k (\log p_k - \log q_k), \qquad
       p = \mathrm{softmax}(z_p), \quad q = \mathrm{softmax}(z_q)
 
-    A class without probability in :math:`p` contributes nothing. If :math:`q` excludes a class
-    that :math:`p` has, the divergence is infinite, and the gradient comes from the other classes.
-    For a teacher without gradient pass ``jax.lax.stop_gradient(logits_p)``.
+    A class with probability 0 in :math:`p` contributes nothing. If :math:`q` excludes a class that
+    :math:`p` has, the divergence is infinite, and the gradient comes from the other classes. To
+    keep gradients out of a teacher, pass ``jax.lax.stop_gradient(logits_p)``.
 
     Args:
       logits_p: Unnormalized log probabilities of :math:`p`, ``[..., num_classes]``; minus infinity
-        excludes a class, if at least one is left.
+        excludes a class, but at least one class must remain.
       logits_q: Unnormalized log probabilities of :math:`q`, with the same shape.
 
     Returns:
@@ -48,6 +50,7 @@ def categorical_kl(logits_p: jax.Array, logits_q: jax.Array) -> jax.Array:
     return _expectation(p, p > 0, log_p, log_q)
 
 
+@mark()
 def symmetric_kl(logits_p: jax.Array, logits_q: jax.Array) -> jax.Array:
     r"""Returns the mean of both KL divergences between two categorical distributions (R-Drop).
 
@@ -61,7 +64,7 @@ def symmetric_kl(logits_p: jax.Array, logits_q: jax.Array) -> jax.Array:
 
     Args:
       logits_p: Unnormalized log probabilities of :math:`p`, ``[..., num_classes]``; minus infinity
-        excludes a class, if at least one is left.
+        excludes a class, but at least one class must remain.
       logits_q: Unnormalized log probabilities of :math:`q`, with the same shape.
 
     Returns:
@@ -89,6 +92,7 @@ def symmetric_kl(logits_p: jax.Array, logits_q: jax.Array) -> jax.Array:
     return _expectation(p - q, (p > 0) | (q > 0), log_p, log_q) / 2
 
 
+@mark()
 def confidence_penalty(logits: jax.Array) -> jax.Array:
     r"""Returns the negative entropy of a categorical distribution.
 
@@ -100,7 +104,7 @@ def confidence_penalty(logits: jax.Array) -> jax.Array:
 
     Args:
       logits: Unnormalized log probabilities :math:`z`, ``[..., num_classes]``; minus infinity
-        excludes a class, if at least one is left.
+        excludes a class, but at least one class must remain.
 
     Returns:
       Array ``[...]`` of values in ``[-log(num_classes), 0]``, float32 or wider.
@@ -126,6 +130,7 @@ def confidence_penalty(logits: jax.Array) -> jax.Array:
     return _expectation(p, p > 0, log_p, jnp.zeros_like(log_p))
 
 
+@mark()
 def jensen_shannon(logits: jax.Array) -> jax.Array:
     r"""Returns the Jensen-Shannon divergence of several categorical distributions.
 
@@ -140,7 +145,8 @@ def jensen_shannon(logits: jax.Array) -> jax.Array:
 
     Args:
       logits: Unnormalized log probabilities :math:`z` of :math:`V` views,
-        ``[views, ..., num_classes]``; minus infinity excludes a class, if at least one is left.
+        ``[views, ..., num_classes]``; minus infinity excludes a class, but at least one class must
+        remain.
 
     Returns:
       Array ``[...]``, float32 or wider.
@@ -201,7 +207,8 @@ def _log_probabilities(logits_p: jax.Array, logits_q: jax.Array) -> tuple[jax.Ar
     check_logits(logits_q, "logits_q")
     if logits_p.shape != logits_q.shape:
         raise ValueError(
-            f"`logits_q` must have the shape of `logits_p`, {logits_p.shape}, got {logits_q.shape}."
+            f"`logits_q` must have the same shape as `logits_p`, {logits_p.shape}, got "
+            f"{logits_q.shape}."
         )
     p = widen(logits_p)
     q = widen(logits_q)

@@ -10,11 +10,13 @@ from jax.typing import ArrayLike
 from jaxreg import _bits
 from jaxreg._checks import check_broadcasts, check_key, check_real, is_static
 from jaxreg._numerics import align, as_strength, square, widen
+from jaxreg._scopes import mark
 
 # Noise of this variance is still within the range of float16.
 _LARGEST = 24 * math.log(2)
 
 
+@mark()
 def gaussian_kl(mean: jax.Array, log_var: ArrayLike) -> jax.Array:
     r"""Returns the KL divergence of diagonal normal distributions from the standard normal one.
 
@@ -23,7 +25,8 @@ def gaussian_kl(mean: jax.Array, log_var: ArrayLike) -> jax.Array:
       \mathrm{KL}_i = \frac{1}{2} \sum_j \left(\mu_{ij}^2 + e^{l_{ij}} - 1 - l_{ij}\right)
 
     The divergence and its gradient are finite for every finite log variance: beyond 16.6 the
-    exponential continues along its tangent. A variance of 0 costs infinity, with a finite gradient.
+    exponential continues along its tangent. A variance of 0 gives an infinite divergence with a
+    finite gradient.
 
     Args:
       mean: Means :math:`\mu`, real floating-point, ``[..., latent]``.
@@ -31,8 +34,8 @@ def gaussian_kl(mean: jax.Array, log_var: ArrayLike) -> jax.Array:
         ``mean``.
 
     Returns:
-      Array ``[...]``, float32 or wider. For the divergence of each single latent, as
-      :func:`free_bits` takes it, pass ``mean[..., None]`` and ``log_var[..., None]``.
+      Array ``[...]``, float32 or wider. For the divergence of each latent separately, which
+      :func:`free_bits` takes, pass ``mean[..., None]`` and ``log_var[..., None]``.
 
     Raises:
       TypeError: ``mean`` is not real floating-point.
@@ -56,6 +59,7 @@ def gaussian_kl(mean: jax.Array, log_var: ArrayLike) -> jax.Array:
     return jnp.sum(square(widen(mean)) + spread, axis=-1) / 2
 
 
+@mark()
 def sample_gaussian(
     key: jax.Array, mean: jax.Array, log_var: ArrayLike, *, bits: _bits.Bits | None = None
 ) -> jax.Array:
@@ -66,7 +70,8 @@ def sample_gaussian(
       z_i = \mu_i + e^{l_i / 2} \varepsilon_i, \qquad \varepsilon_i \sim \mathcal N(0, 1)
 
     The noise is a hash of the key and the position, as in :mod:`jaxreg.noise`; the backward pass
-    draws it again instead of storing it. In evaluation use ``mean``, or average over several keys.
+    draws it again instead of storing it. At evaluation time, use ``mean``, or average over several
+    keys.
 
     Args:
       key: PRNG key.
@@ -79,7 +84,7 @@ def sample_gaussian(
       Array with the shape and dtype of ``mean``.
 
     Raises:
-      TypeError: ``mean`` is not real floating-point, or ``key`` is not one key.
+      TypeError: ``mean`` is not real floating-point, or ``key`` is not a single PRNG key.
       ValueError: ``log_var`` is NaN or does not broadcast to ``mean``.
 
     Example:
@@ -102,13 +107,13 @@ def check_gaussian(mean: jax.Array, log_var: ArrayLike) -> None:
     """Raises unless ``mean`` is a real array ``[..., latent]`` to which ``log_var`` broadcasts."""
     check_real(mean, "mean")
     if mean.ndim == 0:
-        raise ValueError("`mean` must have the axes [..., latent], got a scalar; add an axis.")
+        raise ValueError("`mean` must have axes [..., latent], got a scalar; add an axis.")
     _check_log_var(log_var, mean)
 
 
 def _check_log_var(log_var: ArrayLike, mean: jax.Array) -> None:
     if is_static(log_var) and math.isnan(log_var):  # pyright: ignore[reportArgumentType]
-        raise ValueError("`log_var` must be a number, got nan; 0 is a variance of one.")
+        raise ValueError("`log_var` must be a number, got nan; pass 0 for a variance of 1.")
     check_broadcasts(log_var, "log_var", mean.shape)
 
 

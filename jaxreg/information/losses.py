@@ -19,9 +19,11 @@ from jaxreg._labels import (
 )
 from jaxreg._numerics import align, as_strength, weigh, widen
 from jaxreg._reductions import weighted_mean
+from jaxreg._scopes import mark
 from jaxreg.information.gaussian import check_gaussian, gaussian_kl
 
 
+@mark("beta")
 def beta_vae_loss(
     distortion: jax.Array,
     mean: jax.Array,
@@ -38,14 +40,14 @@ def beta_vae_loss(
       L = \frac{\sum_i w_i L_i}{\sum_i w_i}, \qquad
       L_i = d_i + \beta \, \mathrm{KL}\big(\mathcal N(\mu_i, e^{l_i}) \,\|\, \mathcal N(0, 1)\big)
 
-    With ``beta`` 1 and :math:`d_i = -\log p(x_i \mid z_i)`, summed over the whole example as the
-    divergence is, it is the loss of a variational autoencoder; with 0 it is the mean distortion.
-    If all weights :math:`w` are 0, the loss and its gradient are 0.
+    With ``beta=1`` and :math:`d_i = -\log p(x_i \mid z_i)`, summed over the whole example like the
+    divergence, it is the loss of a variational autoencoder. With ``beta=0`` it is the mean
+    distortion. If all weights :math:`w` are 0, the loss and its gradient are 0.
 
     Args:
       distortion: Reconstruction error :math:`d` of each example, real floating-point, ``[...]``.
       mean: Means :math:`\mu` of the latents, real floating-point, ``[..., latent]``.
-      log_var: Logarithms :math:`l` of their variances, broadcasting to ``mean``, see
+      log_var: Logarithms :math:`l` of their variances, which broadcast to ``mean``; see
         :func:`gaussian_kl`.
       beta: Weight :math:`\beta` of the divergence, zero or positive.
       where: Mask, or weights :math:`w`, of the examples: booleans or numbers that are zero or
@@ -54,7 +56,7 @@ def beta_vae_loss(
         :func:`jaxreg.targets.smoothed_cross_entropy`.
 
     Returns:
-      Scalar, float32 or wider; with another ``reduce`` its result.
+      Scalar, float32 or wider; with another ``reduce``, whatever it returns.
 
     Raises:
       TypeError: ``distortion`` or ``mean`` is not real floating-point.
@@ -80,6 +82,7 @@ def beta_vae_loss(
     return reduce(_lagrangian(wide, mean, log_var, beta, weights), weights)
 
 
+@mark("beta")
 def bottleneck_loss(
     logits: jax.Array,
     labels: jax.Array,
@@ -102,22 +105,23 @@ def bottleneck_loss(
     divergence is an upper bound on the code's information about the input; the cross entropy gives
     a lower bound on its information about the label. Compute the logits from a code drawn by
     :func:`sample_gaussian`. The weight :math:`w_i` is 0 for a label out of range; if all are 0, the
-    loss and its gradient are 0. With ``beta`` 0 it is the cross entropy.
+    loss and its gradient are 0. With ``beta=0`` it is the cross entropy.
 
     Args:
       logits: Unnormalized log probabilities :math:`z`, ``[..., num_classes]``.
       labels: Integer class ids :math:`y`, ``[...]``.
       mean: Means :math:`\mu` of the codes, real floating-point, ``[..., latent]``.
-      log_var: Logarithms :math:`l` of their variances, broadcasting to ``mean``, see
+      log_var: Logarithms :math:`l` of their variances, which broadcast to ``mean``; see
         :func:`gaussian_kl`.
-      beta: Weight :math:`\beta` of the divergence, zero or positive; the paper has 0.001 on MNIST.
+      beta: Weight :math:`\beta` of the divergence, zero or positive; Alemi et al. use 0.001 on
+        MNIST.
       where: Mask, or weights :math:`w`, of the examples: booleans or numbers that are zero or
         positive, with the shape of ``labels``.
       reduce: Function of the losses and the weights, as in
         :func:`jaxreg.targets.smoothed_cross_entropy`.
 
     Returns:
-      Scalar, float32 or wider; with another ``reduce`` its result.
+      Scalar, float32 or wider; with another ``reduce``, whatever it returns.
 
     Raises:
       TypeError: ``logits`` or ``mean`` is not real floating-point, or ``labels`` are not integers.
@@ -147,6 +151,7 @@ def bottleneck_loss(
     return reduce(_lagrangian(distortion, mean, log_var, beta, weights), weights)
 
 
+@mark("level")
 def free_bits(
     kl: jax.Array,
     *,
@@ -161,17 +166,17 @@ def free_bits(
       R = \sum_g \max\Big(\lambda, \; \frac{\sum_i w_i \mathrm{KL}_{ig}}{\sum_i w_i}\Big)
 
     A group whose mean divergence is at most the level has no gradient, so nothing pushes it toward
-    the prior. With ``level`` 0 it is the sum of the means, which are 0 if all weights :math:`w`
-    are.
+    the prior. With ``level=0`` it is the sum of the means. The means are 0 if all weights :math:`w`
+    are 0.
 
     Args:
       kl: Divergence of each example and group, real floating-point, ``[..., groups]``. To make
-        every latent its own group pass ``gaussian_kl(mean[..., None], log_var[..., None])``.
+        every latent its own group, pass ``gaussian_kl(mean[..., None], log_var[..., None])``.
       level: Free amount :math:`\lambda` of each group in nats, zero or positive.
       where: Mask, or weights :math:`w`, of the examples: booleans or numbers that are zero or
         positive, with the shape of ``kl`` without its last axis.
-      reduce: Function of the divergences of one group and the weights that returns their mean. In
-        ``shard_map`` pass the mean over all devices: ``lambda kl, w:
+      reduce: Function of the divergences of one group and the weights that returns their mean.
+        Inside ``shard_map``, pass the mean over all devices: ``lambda kl, w:
         jax.lax.psum(targets.sum_and_count(kl, w), "data").mean()``.
 
     Returns:
@@ -196,7 +201,7 @@ def free_bits(
     """
     check_real(kl, "kl")
     if kl.ndim == 0:
-        raise ValueError("`kl` must have the axes [..., groups], got a scalar; add an axis.")
+        raise ValueError("`kl` must have axes [..., groups], got a scalar; add an axis.")
     check_between(level, "level", 0, math.inf)
     check_weights(where, kl.shape[:-1], "kl", " without its last axis")
     kl = widen(kl)
@@ -224,8 +229,8 @@ def _check_rate(
     check_gaussian(mean, log_var)
     if mean.shape[:-1] != examples:
         raise ValueError(
-            f"`mean` must have the shape of `{name}` and a last axis of latents, got {mean.shape} "
-            f"for {name} of shape {examples}; reshape it so that an example has one row."
+            f"`mean` must have the shape of `{name}`, {examples}, followed by an axis of latents, "
+            f"got {mean.shape}; reshape it to one row per example."
         )
     check_scalar(beta, "beta")
     check_nonnegative(beta, "beta")

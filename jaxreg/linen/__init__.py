@@ -1,5 +1,6 @@
 """Flax Linen modules that wrap the functions of jaxreg."""
 
+from jaxreg import _signatures
 from jaxreg.linen.activity import ActivityPenalty, pop_penalties
 from jaxreg.linen.depth import StochasticDepth
 from jaxreg.linen.dropout import (
@@ -68,3 +69,5 @@ __all__ = [
     "fold_batch_norm",
     "pop_penalties",
 ]
+
+_signatures.show(__name__)

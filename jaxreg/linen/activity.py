@@ -18,13 +18,14 @@ _COLLECTION = "losses"
 class ActivityPenalty(nn.Module):
     """Linen module for :func:`jaxreg.penalties.activity`; returns its input and sows the penalty.
 
-    The penalty is computed only if ``apply`` has ``mutable=["losses"]``: evaluation costs nothing,
-    and ``init`` makes no collection. :func:`pop_penalties` takes the sum over a model, in which
-    several calls of one module add up. In ``nn.scan`` pass ``variable_axes={"losses": 0}``.
+    The penalty is computed only if ``mutable=["losses"]`` is passed to ``apply``, so evaluation
+    costs nothing, and ``init`` makes no collection. Several calls of one module add up.
+    :func:`pop_penalties` sums the penalties of a model. In ``nn.scan``, pass
+    ``variable_axes={"losses": 0}``.
 
     Attributes:
-      penalty: Scalar function of the batch, such as :func:`jaxreg.penalties.decorrelation`. With
-        :func:`jaxreg.penalties.per_example` sums over the batch become means, as in Keras.
+      penalty: Scalar function of the batch, such as :func:`jaxreg.penalties.decorrelation`. Wrap a
+        sum over the batch in :func:`jaxreg.penalties.per_example` for a mean, as in Keras.
       weight: Factor, zero or positive.
 
     Example:
@@ -64,9 +65,9 @@ class ActivityPenalty(nn.Module):
 
 
 def pop_penalties(variables: Mapping[str, Any]) -> tuple[jax.Array, dict[str, Any]]:
-    """Returns the sum of the collection ``losses``, and the variables without it.
+    """Returns the sum of the collection ``losses``, and the variables without this collection.
 
-    If the collection remained, the next step would add its penalties to these.
+    If the collection remained, the next step would add its penalties to the old ones.
 
     Args:
       variables: Updated variables, the second result of ``apply``.
@@ -87,7 +88,7 @@ def pop_penalties(variables: Mapping[str, Any]) -> tuple[jax.Array, dict[str, An
     """
     if _COLLECTION not in variables:
         raise ValueError(
-            f"`variables` must hold the collection 'losses', got {sorted(variables)}; pass "
+            f"`variables` must contain the collection 'losses', got {sorted(variables)}; pass "
             "mutable=['losses'] to `apply` of a model with an ActivityPenalty."
         )
     others = {name: values for name, values in variables.items() if name != _COLLECTION}

@@ -1,4 +1,4 @@
-"""Detects the batch norms of Flax and jaxreg, and their calls in evaluation."""
+"""Detects batch norms of Flax and jaxreg, and calls of them in evaluation mode."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,7 +11,7 @@ _CALLS = (nn.BatchNorm.__call__, BatchNorm.__call__)
 
 
 def is_batch_norm(module: nn.Module) -> bool:
-    """Tells whether a module is a batch norm of Flax or jaxreg.
+    """Returns whether a module is a batch norm of Flax or jaxreg.
 
     Subclasses that override ``__call__`` are excluded, since their behavior is unknown.
     """
@@ -19,6 +19,6 @@ def is_batch_norm(module: nn.Module) -> bool:
 
 
 def evaluates(module: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
-    """Tells whether a batch norm called with these arguments uses its running statistics."""
+    """Returns whether a batch norm called with these arguments uses its running statistics."""
     given = args[1] if len(args) > 1 else kwargs.get("use_running_average")
     return bool(module.use_running_average if given is None else given)

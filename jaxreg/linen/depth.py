@@ -14,14 +14,14 @@ from jaxreg.linen.stochastic import RatedWrapper
 class StochasticDepth(RatedWrapper):
     """Linen module for :func:`jaxreg.dropout.stochastic_depth`.
 
-    It adds the layer's result to the layer's input; evaluation is ``full_depth``. A skipped layer
-    takes no time, and its variables, such as ``batch_stats``, are unchanged. In training the layer
-    does not ``sow`` ``intermediates``, which would have no value when it is skipped. The layer's
-    variables keep their paths.
+    It adds the layer's result to the layer's input; evaluation mode uses
+    :func:`jaxreg.dropout.full_depth`. A skipped layer takes no time, and its variables, such as
+    ``batch_stats``, do not change. In training mode the layer does not ``sow`` ``intermediates``,
+    which would have no value when it is skipped. The layer's variables keep their paths.
 
     Attributes:
       layer: Linen module whose result has the shape of its first input.
-      rate: Probability of skipping the layer for the whole batch; None if every call gives it.
+      rate: Probability of skipping the layer for the whole batch; None if every call passes it.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -40,7 +40,7 @@ class StochasticDepth(RatedWrapper):
 
     def transform(self, key: jax.Array, x: tuple[tuple[Any, ...], dict[str, Any]]) -> Any:
         first, call = _first_and_rest(x)
-        # Its last element is the layer, bound to the variables of the branch that is being traced.
+        # The last element is the layer, bound to the variables of the branch being traced.
         bound: list[Any] = [self.layer]
 
         def block(first: jax.Array) -> jax.Array:
@@ -70,7 +70,7 @@ def _first_and_rest(x: tuple[tuple[Any, ...], dict[str, Any]]) -> tuple[Any, Cal
     if not inputs:
         raise TypeError(
             "`inputs` of StochasticDepth must begin with the array that the layer's result is "
-            f"added to, got the keywords {sorted(options)} alone; pass it by position."
+            f"added to, got only the keywords {sorted(options)}; pass it by position."
         )
     first, *rest = inputs
     return first, lambda layer, first: layer(first, *rest, **options)

@@ -86,7 +86,7 @@ class GaussianDropout(Rated):
     """Linen module for :func:`jaxreg.dropout.gaussian_dropout`.
 
     Attributes:
-      rate: Rate of the dropout whose noise has the same variance, below 1.
+      rate: Rate of the dropout that has the same noise variance, below 1.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -148,7 +148,7 @@ class DropPath(Rated):
     Write the block as ``x + layer(branch(x))``.
 
     Attributes:
-      rate: Probability of dropping an example.
+      rate: Probability of dropping the branch for an example.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -169,7 +169,7 @@ class DropBlock(Rated):
 
     Attributes:
       rate: Probability of dropping an element.
-      block_size: Length of a block, or lengths along each axis.
+      block_size: Side length of a block, or one length per axis.
       axis: Axes that blocks extend over; by default all but the first and the last.
       broadcast_dims: Axes along which the mask is shared.
 
@@ -183,7 +183,7 @@ class DropBlock(Rated):
       (2, 16, 16, 4)
     """
 
-    rate: ArrayLike | None = dataclasses.field()  # without a default, which Rated has
+    rate: ArrayLike | None = dataclasses.field()  # without a default, unlike in Rated
     block_size: int | Sequence[int]  # pyright: ignore[reportGeneralTypeIssues]
     axis: int | Sequence[int] | None = None
     broadcast_dims: int | Sequence[int] = ()
@@ -306,7 +306,7 @@ class ConcreteDropout(Stochastic):
 
     Attributes:
       init_rate: Probability of dropping at the start of training, between 0 and 1.
-      temperature: Softness of the mask; near 0 its values are close to 0 and 1.
+      temperature: Softness of the mask; near 0, its values are close to 0 or 1.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -335,11 +335,11 @@ class ConcreteDropout(Stochastic):
         *,
         temperature: ArrayLike | None = None,
     ) -> Any:
-        """Returns ``transform(key, inputs)`` in training and ``evaluate(inputs)`` otherwise.
+        """Returns ``transform(key, inputs)`` in training mode, otherwise ``evaluate(inputs)``.
 
         Args:
           inputs: Input.
-          deterministic: True in evaluation; needed here or in the constructor.
+          deterministic: True in evaluation mode; required here or in the constructor.
           rng: PRNG key to use in place of one from the stream.
           temperature: Overrides the attribute.
         """

@@ -26,15 +26,15 @@ def fold_batch_norm(
 ) -> tuple[Callable[..., Any], dict[str, Any]]:
     """Folds batch norms into the preceding layers by :func:`jaxreg.normalization.fold_batch_norm`.
 
-    It is for a trained model in evaluation. The model is traced once, to check that each norm reads
-    the output of a ``Dense``, ``DenseGeneral``, ``Conv`` or ``ConvTranspose`` and that nothing else
-    does, outside of scan, remat and jit. Norms of Flax and of jaxreg are folded. In the new
-    variables a folded layer has a new kernel and a bias, and a folded norm has none; the new
-    ``apply`` skips the norm.
+    Use it on a trained model in evaluation mode. The model is traced once to check that each norm
+    reads the output of a ``Dense``, ``DenseGeneral``, ``Conv`` or ``ConvTranspose``, that nothing
+    else reads it, and that both are outside of scan, remat and jit. Norms of Flax and of jaxreg are
+    folded. In the new variables, a folded layer has a new kernel and a bias, and a folded norm has
+    no variables; the new ``apply`` skips the norm.
 
     Args:
-      apply: Function ``(variables, *inputs)`` that calls ``model.apply`` in evaluation, without
-        ``jax.jit``, such as ``functools.partial(model.apply, train=False)``.
+      apply: Function ``(variables, *inputs)`` that calls ``model.apply`` in evaluation mode,
+        without ``jax.jit``, such as ``functools.partial(model.apply, train=False)``.
       variables: Variables of the model, with ``params`` and ``batch_stats``; they are unchanged.
       *inputs: Arrays to trace ``apply`` with; their values do not matter.
       norms: Paths of the norms to fold, such as ``"Block_0/BatchNorm_0"``; all by default.
@@ -45,8 +45,8 @@ def fold_batch_norm(
     Raises:
       TypeError: ``apply`` is a module.
       ValueError: The model has no batch norm, or one of ``norms`` cannot be folded: its input is
-        not a layer's output or is used elsewhere too, the feature axes differ, or it trains. The
-        message names the norm and the layer.
+        not a layer's output or is used elsewhere too, the feature axes differ, or it is in training
+        mode. The message names the norm and the layer.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -68,7 +68,7 @@ def fold_batch_norm(
     if isinstance(apply, nn.Module):
         raise TypeError(
             f"`apply` must be a function of variables and inputs, got the module "
-            f"{type(apply).__name__}; pass its method `apply`, such as "
+            f"{type(apply).__name__}; pass its `apply` method, such as "
             "functools.partial(model.apply, train=False)."
         )
     tape = Tape()
@@ -134,8 +134,8 @@ def _skip(
     if is_batch_norm(module) and (name := "/".join(module.path)) in norms:
         if not evaluates(module, args, kwargs):
             raise ValueError(
-                f"`use_running_average` must be true for the folded {name!r}, got False; train the "
-                "model that is not folded."
+                f"`use_running_average` must be True for the folded {name!r}, got False; train the "
+                "original model instead."
             )
         return args[0].astype(norms[name])
     if isinstance(module, _LAYERS) and not module.use_bias and "/".join(module.path) in layers:

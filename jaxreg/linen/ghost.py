@@ -19,15 +19,15 @@ Limit = ArrayLike | Callable[[jax.Array], ArrayLike]
 class GhostBatchNorm(RunningNorm):
     """Linen module for :func:`jaxreg.normalization.ghost_batch_norm`.
 
-    It has the parameters and statistics of :class:`BatchNorm`, whose checkpoints load under the
-    same name. If the checkpoint has an automatic name, pass ``name="BatchNorm_0"``, or replace all
-    norms of a model by ``class BatchNorm(linen.GhostBatchNorm): pass``. The last axis holds the
-    features. The input of ``init`` may have any number of examples.
+    It has the parameters and statistics of :class:`BatchNorm`, so checkpoints of a ``BatchNorm``
+    with the same name load. If the name was automatic, pass ``name="BatchNorm_0"``, or replace all
+    norms of a model with ``class BatchNorm(linen.GhostBatchNorm): pass``. The features are on the
+    last axis. The input of ``init`` may have any number of examples.
 
     Attributes:
       ghost_batch_size: Number of examples in a ghost batch; must divide the training batch size.
-      use_running_average: True in evaluation. Set here or at the call.
-      momentum: Weight of the old value in the running statistics, for each ghost batch.
+      use_running_average: True in evaluation mode; set it here or at the call.
+      momentum: Weight of the old value in the running statistics, at each ghost batch.
       epsilon: Added to the variance.
       dtype: Dtype of the result; by default the promoted dtype of input and parameters.
       param_dtype: Dtype of the parameters.
@@ -80,8 +80,8 @@ class GhostBatchNorm(RunningNorm):
 class BatchRenorm(BatchNorm, kw_only=True):
     """Linen module for :func:`jaxreg.normalization.batch_renorm`.
 
-    It has the parameters, the statistics and all other attributes of :class:`BatchNorm`, whose
-    checkpoints load; see :class:`GhostBatchNorm` for automatic names.
+    It has the parameters, the statistics and all other attributes of :class:`BatchNorm`, so
+    checkpoints of a ``BatchNorm`` load; see :class:`GhostBatchNorm` about automatic names.
 
     A limit may be a schedule, a function of the number of training steps that this layer has seen.
     The layer then counts them in ``batch_stats/count``. CrossQ, which is batch norm for its first
@@ -89,8 +89,8 @@ class BatchRenorm(BatchNorm, kw_only=True):
     jnp.where(n < 100_000, 0.0, 5.0)``.
 
     Attributes:
-      r_max: Upper bound of the correction of the standard deviation, 1 or more, or a schedule.
-      d_max: Upper bound of the correction of the mean, zero or positive, or a schedule.
+      r_max: Upper bound on the correction of the standard deviation, 1 or more, or a schedule.
+      d_max: Upper bound on the correction of the mean, zero or positive, or a schedule.
 
     Example:
       >>> import jax, jax.numpy as jnp

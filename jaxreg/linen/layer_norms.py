@@ -18,7 +18,7 @@ from jaxreg.linen.normalization import affine_params, feature_shape
 class ExampleNorm(nn.Module):
     """Base class of the norms that normalize each example separately.
 
-    Only the norms annotate fields, since the order of fields is Flax's.
+    Only its subclasses annotate fields, so that the order of the fields is Flax's.
     """
 
     feature_axes = -1
@@ -73,7 +73,7 @@ class LayerNorm(ExampleNorm):
       reduction_axes: Axes that are normalized together.
       feature_axes: Axes along which the parameters vary.
       axis_name: Mesh axis over which the normalized axes are sharded, inside ``shard_map`` or
-        ``pmap``; plain ``jit`` needs none.
+        ``pmap``; not needed under plain ``jit``.
       axis_index_groups: Groups of indices along ``axis_name``, each with its own statistics.
       use_fast_variance: Has no effect: the variance is always accurate.
       force_float32_reductions: Has no effect: statistics are always float32 or wider.
@@ -130,7 +130,7 @@ class RMSNorm(ExampleNorm):
       reduction_axes: Axes that are normalized together.
       feature_axes: Axes along which the factor varies.
       axis_name: Mesh axis over which the normalized axes are sharded, inside ``shard_map`` or
-        ``pmap``; plain ``jit`` needs none.
+        ``pmap``; not needed under plain ``jit``.
       axis_index_groups: Groups of indices along ``axis_name``, each with its own statistics.
       use_fast_variance: Has no effect: the variance is always accurate.
       force_float32_reductions: Has no effect: statistics are always float32 or wider.
@@ -173,7 +173,7 @@ class GroupNorm(ExampleNorm):
 
     It has the arguments, defaults and parameters of ``flax.linen.GroupNorm``. Its results agree
     with Flax's wherever those are correct, and are also correct for large means, any number of
-    batch axes and masks without the channels.
+    batch axes and masks without a channel axis.
 
     Attributes:
       num_groups: Number of groups; None if ``group_size`` is given.
@@ -185,10 +185,10 @@ class GroupNorm(ExampleNorm):
       use_scale: Whether a factor is learned.
       bias_init: Initializer of the offset.
       scale_init: Initializer of the factor.
-      reduction_axes: Axes that are normalized together, among them the last; all but the first
+      reduction_axes: Axes that are normalized together, including the last; all but the first
         by default.
       axis_name: Mesh axis over which the normalized axes are sharded, inside ``shard_map`` or
-        ``pmap``; plain ``jit`` needs none.
+        ``pmap``; not needed under plain ``jit``.
       axis_index_groups: Groups of indices along ``axis_name``, each with its own statistics.
       use_fast_variance: Has no effect: the variance is always accurate.
       force_float32_reductions: Has no effect: statistics are always float32 or wider.
@@ -243,7 +243,7 @@ class InstanceNorm(ExampleNorm):
       scale_init: Initializer of the factor.
       feature_axes: Axes of the channels.
       axis_name: Mesh axis over which the normalized axes are sharded, inside ``shard_map`` or
-        ``pmap``; plain ``jit`` needs none.
+        ``pmap``; not needed under plain ``jit``.
       axis_index_groups: Groups of indices along ``axis_name``, each with its own statistics.
       use_fast_variance: Has no effect: the variance is always accurate.
       force_float32_reductions: Has no effect: statistics are always float32 or wider.

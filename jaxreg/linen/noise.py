@@ -44,11 +44,11 @@ class GaussianNoise(Stochastic):
         *,
         stddev: ArrayLike | None = None,
     ) -> Any:
-        """Returns ``transform(key, inputs)`` in training and ``evaluate(inputs)`` otherwise.
+        """Returns ``transform(key, inputs)`` in training mode, otherwise ``evaluate(inputs)``.
 
         Args:
           inputs: Input.
-          deterministic: True in evaluation; needed here or in the constructor.
+          deterministic: True in evaluation mode; required here or in the constructor.
           rng: PRNG key to use in place of one from the stream.
           stddev: Overrides the attribute.
         """
@@ -93,11 +93,11 @@ class UniformNoise(Stochastic):
         *,
         limit: ArrayLike | None = None,
     ) -> Any:
-        """Returns ``transform(key, inputs)`` in training and ``evaluate(inputs)`` otherwise.
+        """Returns ``transform(key, inputs)`` in training mode, otherwise ``evaluate(inputs)``.
 
         Args:
           inputs: Input.
-          deterministic: True in evaluation; needed here or in the constructor.
+          deterministic: True in evaluation mode; required here or in the constructor.
           rng: PRNG key to use in place of one from the stream.
           limit: Overrides the attribute.
         """

@@ -18,14 +18,14 @@ from jaxreg._numerics import mean_dtype, offset_scale, widen
 class RunningNorm(nn.Module):
     """Base class of the norms with running statistics.
 
-    Only the norms annotate fields, since the order of fields is Flax's.
+    Only its subclasses annotate fields, so that the order of the fields is Flax's.
     """
 
     axis = -1
 
     @nn.nowrap
     def _in_training(self) -> Callable[..., tuple[jax.Array, normalization.BatchStats]]:
-        """Returns the normalization in training, a function of input and running statistics."""
+        """Returns the training-mode function of the input and the running statistics."""
         raise NotImplementedError
 
     @nn.compact
@@ -36,11 +36,11 @@ class RunningNorm(nn.Module):
         *,
         mask: jax.Array | None = None,
     ) -> jax.Array:
-        """Normalizes ``x``, and updates the running statistics in training.
+        """Normalizes ``x``, and updates the running statistics in training mode.
 
         Args:
           x: Input array.
-          use_running_average: True in evaluation; needed here or in the constructor.
+          use_running_average: True in evaluation mode; required here or in the constructor.
           mask: Mask of the elements that enter the statistics; see :mod:`jaxreg.normalization`.
 
         Raises:
@@ -72,13 +72,13 @@ class BatchNorm(RunningNorm):
     """Linen module for :func:`jaxreg.normalization.batch_norm`.
 
     It has the arguments, defaults, parameters (``scale``, ``bias``) and statistics
-    (``batch_stats/mean`` and ``var``) of ``flax.linen.BatchNorm``, so that checkpoints load both
-    ways. Its results agree with Flax's wherever those are correct, and are also correct for large
-    means, masks and unequal counts across devices. Statistics narrower than float32 become float32
-    at the first step.
+    (``batch_stats/mean`` and ``var``) of ``flax.linen.BatchNorm``, so each loads the other's
+    checkpoints. Its results agree with Flax's wherever those are correct, and are also correct for
+    large means, masks and unequal counts across devices. Statistics narrower than float32 become
+    float32 at the first step.
 
     Attributes:
-      use_running_average: True in evaluation. Set here or at the call.
+      use_running_average: True in evaluation mode; set it here or at the call.
       axis: Feature axes.
       momentum: Weight of the old value in the running statistics.
       epsilon: Added to the variance.
@@ -88,9 +88,9 @@ class BatchNorm(RunningNorm):
       use_scale: Whether a factor is learned.
       bias_init: Initializer of the offset.
       scale_init: Initializer of the factor.
-      axis_name: Mesh axis to synchronize over, inside ``shard_map`` or ``pmap``; plain ``jit``
-        needs none. Training inside ``shard_map`` requires it; with an empty tuple each device has
-        its own statistics.
+      axis_name: Mesh axis to synchronize over, inside ``shard_map`` or ``pmap``; not needed under
+        plain ``jit``. Training inside ``shard_map`` requires it; with an empty tuple, each device
+        has its own statistics.
       axis_index_groups: Groups of indices along ``axis_name``, each with its own statistics.
       use_fast_variance: Has no effect: the variance is always accurate.
       force_float32_reductions: Has no effect: statistics are always float32 or wider.

@@ -15,7 +15,7 @@ from jaxreg.linen.stochastic import Parametric, Rated, share_scope
 
 
 class Cell(Parametric, nn.RNNCellBase):
-    """Base class of wrappers of a recurrent cell, whose variables keep their paths.
+    """Base class of modules that wrap a recurrent cell; the cell's variables keep their paths.
 
     Attributes:
       cell: Linen cell to wrap.
@@ -39,7 +39,7 @@ class Cell(Parametric, nn.RNNCellBase):
         if inside.get(name, split) != split:
             raise ValueError(
                 f"`rng_collection` of {type(self).__name__} must differ from its cell's, got "
-                f"{name!r} twice: one needs a key per step, the other one for all steps; pass "
+                f"{name!r} for both: one needs a key per step and the other a single key; pass "
                 'rng_collection="zoneout" to one and add that key to `rngs`.'
             )
         return {**inside, name: split}
@@ -66,9 +66,10 @@ class Cell(Parametric, nn.RNNCellBase):
         """Advances the cell by one time step.
 
         Args:
-          carry: State of the cell.
+          carry: Current state of the cell.
           inputs: Inputs of this step.
-          deterministic: True in evaluation; needed here or, under ``nn.RNN``, in the constructor.
+          deterministic: True in evaluation mode; required here or, under ``nn.RNN``, in the
+            constructor.
           rng: PRNG key to use in place of one from the stream.
         """
         return self._apply((carry, inputs), deterministic=deterministic, rng=rng)
@@ -77,20 +78,23 @@ class Cell(Parametric, nn.RNNCellBase):
 class LockedDropoutCell(Cell):
     """Applies dropout to inputs and hidden state, with the same mask at all time steps.
 
-    It drops by :func:`jaxreg.dropout.dropout`, with new masks at each call. As in the paper only
-    the inputs of the cell's layers are dropped: the cell state of an LSTM and the direct path of a
-    GRU from state to state are unchanged. For this the state must be one array that the cell passes
-    unchanged to its layers, or only the gates may read its last array. Flax's cells are of these
-    kinds. The cell's variables keep their paths.
+    The masks come from :func:`jaxreg.dropout.dropout`, and each call of ``nn.RNN`` draws new ones.
+    As in Gal and Ghahramani, dropout acts only on inputs of the cell's layers: the memory of an
+    LSTM and the direct path of a GRU from state to state are unchanged. This requires that the
+    state is one array, which the cell passes unchanged to its layers, or that only the gates read
+    its last array. Flax's cells meet one of these conditions. The cell's variables keep their
+    paths.
 
-    All steps need the same key. ``nn.RNN`` passes it on with ``split_rngs=cell.split_rngs``, which
-    is ``{"params": False, "dropout": False}``. Without it an error says that there is no key; with
-    ``"dropout": True`` each step would have its own mask.
+    All steps need the same key: pass ``split_rngs=cell.split_rngs`` to ``nn.RNN``, which is
+    ``{"params": False, "dropout": False}``. Without it, Flax raises an error about a missing key;
+    with ``"dropout": True``, each step would have its own mask.
 
     Attributes:
       cell: Linen cell, such as ``nn.LSTMCell``.
       input_rate: Probability of dropping an input.
       state_rate: Probability of dropping an element of the hidden state.
+      deterministic: True in evaluation mode; required here under ``nn.RNN``, else here or at the
+        call.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -131,8 +135,8 @@ class LockedDropoutCell(Cell):
         if memory and isinstance(self.cell, Cell):
             raise ValueError(
                 f"`cell` of LockedDropoutCell must not be a {type(self.cell).__name__} with a "
-                "state of several arrays, which would use the dropped state as its old one; put "
-                "LockedDropoutCell inside, around the cell of Flax."
+                "state of several arrays, because it would take the dropped state for its old one; "
+                "put LockedDropoutCell inside, around the Flax cell."
             )
         seen, dropped = map_with_keys(
             self._drop, key, (inputs, hidden), (self.input_rate, self.state_rate)
@@ -145,7 +149,7 @@ class LockedDropoutCell(Cell):
         if not substitution.happened:
             raise ValueError(
                 f"`cell` must pass its state unchanged to its layers, but no layer of "
-                f"{type(self.cell).__name__} has read it; drop the state inside the cell."
+                f"{type(self.cell).__name__} reads it; apply dropout to the state inside the cell."
             )
         return result
 
@@ -157,17 +161,20 @@ class LockedDropoutCell(Cell):
 class ZoneoutCell(Rated, Cell):
     """Keeps random elements of the previous state, drawn anew at each time step.
 
-    Every floating-point array of the state goes through :func:`jaxreg.dropout.zoneout`, in
-    evaluation through ``zoneout_mean``. If the output is an array of the new state, as in Flax's
-    cells, it is that array after zoneout. The cell's variables keep their paths.
+    Every floating-point array of the state goes through :func:`jaxreg.dropout.zoneout`, or in
+    evaluation mode through :func:`jaxreg.dropout.zoneout_mean`. If the cell's output is part of its
+    new state, as in Flax's cells, zoneout applies to the output too. The cell's variables keep
+    their paths.
 
-    Each step needs its own key. ``nn.RNN`` makes it with ``split_rngs=cell.split_rngs``, which is
-    ``{"params": False, "dropout": True}``. Without it an error says that there is no key; with
-    ``"dropout": False`` all steps would keep the same elements.
+    Each step needs its own key: pass ``split_rngs=cell.split_rngs`` to ``nn.RNN``, which is
+    ``{"params": False, "dropout": True}``. Without it, Flax raises an error about a missing key;
+    with ``"dropout": False``, all steps would keep the same elements.
 
     Attributes:
       cell: Linen cell, such as ``nn.LSTMCell``.
       rate: Probability of keeping an old element instead of the new one.
+      deterministic: True in evaluation mode; required here under ``nn.RNN``, else here or at the
+        call.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -201,9 +208,10 @@ class ZoneoutCell(Rated, Cell):
         """Advances the cell by one time step.
 
         Args:
-          carry: State of the cell.
+          carry: Current state of the cell.
           inputs: Inputs of this step.
-          deterministic: True in evaluation; needed here or, under ``nn.RNN``, in the constructor.
+          deterministic: True in evaluation mode; required here or, under ``nn.RNN``, in the
+            constructor.
           rng: PRNG key to use in place of one from the stream.
           rate: Overrides the attribute.
         """
@@ -232,10 +240,10 @@ class ZoneoutCell(Rated, Cell):
 
 
 class _Substitution:
-    """Interceptor that replaces the input ``old`` of the layers of a cell by ``new``.
+    """Interceptor that replaces ``old`` with ``new`` in the inputs of a cell's layers.
 
-    Inner cells still get ``old``: they pass the state on to their layers, but it also has direct
-    paths in them that must not be dropped.
+    Inner cells still get ``old``, because the state also takes direct paths through them, which
+    must not be dropped. Their layers get ``new``.
     """
 
     def __init__(self, old: jax.Array, new: jax.Array) -> None:

@@ -32,7 +32,7 @@ Change = Callable[[Kernel, jax.Array], jax.Array]
 
 
 class Reparametrized(nn.Module):
-    """Base class of wrappers that call a layer with changed kernels; its parameters are unchanged.
+    """Base class of modules that call a layer with changed kernels; its parameters are unchanged.
 
     Attributes:
       layer_instance: Linen module to call.
@@ -68,22 +68,22 @@ class Reparametrized(nn.Module):
 class WeightNorm(Reparametrized):
     """Calls a layer with :func:`jaxreg.reparam.weight_norm` of its kernels, with learned scales.
 
-    Every scale starts at the norms of its kernel, so that wrapping does not change the output; in
-    Flax it starts at 1. It has the arguments and variables of ``flax.linen.WeightNorm``, and
-    checkpoints load both ways, also with partition metadata, for which Flax names the scales
+    The scales start at the norms of the kernels, so wrapping does not change the output; in Flax
+    they start at 1. It has the arguments and variables of ``flax.linen.WeightNorm``, and each loads
+    the other's checkpoints, even with partition metadata, for which Flax names the scales
     ``kernel/value/scale``. The weights keep the dtype of their parameters; Flax promotes them to
     the dtype of the scale.
 
     Attributes:
       layer_instance: Linen module to call.
-      epsilon: Accepted as in Flax. It has no effect: weights of zeros remain zeros without it.
+      epsilon: Accepted as in Flax, but has no effect: zero weights remain zero without it.
       dtype: Dtype that weights are cast to; by default the dtype of their parameter.
       param_dtype: Dtype of the scales.
-      use_scale: Whether a scale is learned; otherwise all lengths are 1.
-      scale_init: Initializer of the scales. None starts at the norms; Flax's default is ones.
-      feature_axes: Output axes of all kernels, each output with its own length; None for one length
-        of the whole kernel; or a function of a kernel's names and the kernel, such as
-        :func:`jaxreg.reparam.output_axes` for one length per output of attention's projections.
+      use_scale: Whether scales are learned; otherwise all norms are 1.
+      scale_init: Initializer of the scales. None uses the kernels' norms; Flax's default is ones.
+      feature_axes: Output axes of all kernels, with one norm per output; None for a single norm per
+        kernel; or a function of a kernel's path and the kernel, such as
+        :func:`jaxreg.reparam.output_axes` for one norm per output of attention projections.
       variable_filter: Strings; the path of a parameter, such as ``Dense_0/kernel``, must contain
         one of them. None or an empty collection selects all parameters.
       stacked: Mask of the parameters that hold one kernel per layer along their first axis, as
@@ -152,28 +152,28 @@ class WeightNorm(Reparametrized):
 class SpectralNorm(Reparametrized):
     """Calls a layer with :func:`jaxreg.reparam.spectral_norm` applied to its kernels.
 
-    It has the arguments and variables of ``flax.linen.SpectralNorm``, and checkpoints load both
-    ways: the vector ``u`` and the singular value ``sigma`` of each kernel are in ``batch_stats``.
-    Block Lanczos finds them at initialization, where Flax draws ``u`` and sets ``sigma`` to 1.
-    Training updates both and needs ``mutable=["batch_stats"]``; evaluation also iterates from
-    ``u``, but does not store the result.
+    It has the arguments and variables of ``flax.linen.SpectralNorm``, and each loads the other's
+    checkpoints: the vector ``u`` and the singular value ``sigma`` of each kernel are in
+    ``batch_stats``. They are initialized by block Lanczos; Flax draws ``u`` at random and sets
+    ``sigma`` to 1. Training mode updates both and needs ``mutable=["batch_stats"]``; evaluation
+    mode also iterates from ``u``, but does not store the result.
 
-    As in Flax all parameters with two axes or more have statistics, and are flattened to matrices
-    whose columns are the last axis. In the projections of attention this is the depth of one head.
-    ``feature_axes=jaxreg.reparam.output_axes`` treats each projection as the one linear map that it
-    is, and has other vectors in its checkpoints. The biases of these projections have two axes too.
-    They have statistics of zeros and are not divided, as in Flax where they start at zero.
+    As in Flax, all parameters with two or more axes have statistics. They are flattened to matrices
+    whose columns belong to the last axis, which in attention projections is the depth of one head.
+    With ``feature_axes=jaxreg.reparam.output_axes``, each projection is a single linear map, and
+    its checkpoints contain different vectors. The biases of attention projections have two axes
+    too. Their statistics are zeros and they are not divided, as in Flax, where they start at zero.
 
     Attributes:
       layer_instance: Linen module to call.
       n_steps: Number of power iterations per call; with 0 the kernels are not normalized.
-      epsilon: Accepted as in Flax. It has no effect: weights of zeros remain zeros without it.
+      epsilon: Accepted as in Flax, but has no effect: zero weights remain zero without it.
       dtype: Dtype that weights are cast to; by default the dtype of their parameter.
       param_dtype: Dtype of ``u`` and ``sigma``.
-      error_on_non_matrix: Whether to raise for parameters with more than two axes.
+      error_on_non_matrix: Whether parameters with more than two axes are an error.
       collection_name: Collection of ``u`` and ``sigma``.
-      update_stats: True in training. Set here or at the call.
-      feature_axes: Output axes of all kernels, or a function of a kernel's names and the kernel.
+      update_stats: True in training mode; set it here or at the call.
+      feature_axes: Output axes of all kernels, or a function of a kernel's path and the kernel.
       variable_filter: Strings; the path of a parameter, such as ``Dense_0/kernel``, must contain
         one of them. None or an empty collection selects all parameters with two axes or more.
       stacked: Mask of the parameters that hold one kernel per layer along their first axis, as
@@ -204,11 +204,11 @@ class SpectralNorm(Reparametrized):
 
     @nn.compact
     def __call__(self, *args: Any, update_stats: bool | None = None, **kwargs: Any) -> Any:
-        """Calls the layer, and updates ``u`` and ``sigma`` in training.
+        """Calls the layer, and updates ``u`` and ``sigma`` in training mode.
 
         Args:
           *args: Arguments of the layer.
-          update_stats: True in training; needed here or in the constructor.
+          update_stats: True in training mode; required here or in the constructor.
           **kwargs: Keyword arguments of the layer.
 
         Raises:
@@ -266,9 +266,9 @@ class WeightStandardization(Reparametrized):
     Attributes:
       layer_instance: Linen module to call.
       epsilon: Added to the variance.
-      use_scale: Whether a factor of each output is learned, from
-        :func:`jaxreg.reparam.weight_standardization_scale`, as needed if no norm follows the layer.
-      feature_axes: Output axes of all kernels, or a function of a kernel's names and the kernel.
+      use_scale: Whether to learn a factor per output, which starts at
+        :func:`jaxreg.reparam.weight_standardization_scale`; use it if no norm follows the layer.
+      feature_axes: Output axes of all kernels, or a function of a kernel's path and the kernel.
       stacked: Mask of the parameters that hold one kernel per layer along their first axis, as
         under ``nn.scan``. ``feature_axes`` then describes the kernel of one layer.
 
@@ -317,7 +317,7 @@ class WeightStandardization(Reparametrized):
 
 
 def _passes(variable_filter: Collection[str] | None, path: tuple[Any, ...]) -> bool:
-    """Tells whether ``variable_filter`` selects the parameter at a path."""
+    """Returns whether ``variable_filter`` selects the parameter at ``path``."""
     if isinstance(variable_filter, str):
         raise TypeError(
             "`variable_filter` must be a collection of strings, got the string "

@@ -1,4 +1,4 @@
-"""Linen base classes of modules that apply a random function of a key and an input in training."""
+"""Base classes of Linen modules that apply a random function to their input in training mode."""
 
 import inspect
 from typing import Any, TypeVar
@@ -16,15 +16,15 @@ _HOOKS = ("transform", "evaluate", "is_off")  # Methods that `tabulate` must not
 
 
 class Stochastic(nn.Module, kw_only=True):
-    """Returns ``transform(key, x)`` in training and ``evaluate(x)``, by default ``x``, otherwise.
+    """Returns ``transform(key, x)`` in training mode, otherwise ``evaluate(x)``, by default ``x``.
 
-    Subclass it to lift your own function: fields hold its strengths, and ``transform`` calls it.
-    The input may be any pytree.
+    Subclass it to turn your own function into a module: the fields are its strengths, and
+    ``transform`` calls it. The input may be any pytree.
 
     Attributes:
-      deterministic: True in evaluation. Set here or at the call.
-      rng_collection: Name of the stream of keys.
-      axis_name: Mesh axis over which the keys must differ, inside ``shard_map`` or ``pmap``.
+      deterministic: True in evaluation mode; set it here or at the call.
+      rng_collection: Name of the PRNG stream.
+      axis_name: Mesh axis along which devices need different keys, in ``shard_map`` or ``pmap``.
       bits: Source of random bits in place of the package's own, such as ``jax.random.bits``.
 
     Example:
@@ -53,17 +53,17 @@ class Stochastic(nn.Module, kw_only=True):
 
     @nn.nowrap
     def transform(self, key: jax.Array, x: Any) -> Any:
-        """Returns the output in training, random by ``key``; subclasses must define it."""
+        """Returns the output in training mode, given a PRNG key; subclasses must define it."""
         raise NotImplementedError(f"{type(self).__name__} must define `transform(key, x)`.")
 
     @nn.nowrap
     def evaluate(self, x: Any) -> Any:
-        """Returns the output in evaluation: ``x`` unless a subclass overrides this."""
+        """Returns the output in evaluation mode: ``x``, unless a subclass overrides this."""
         return x
 
     @nn.nowrap
     def is_off(self) -> bool:
-        """Tells whether calls in training need no key, as with an untraced strength of zero."""
+        """Returns whether training mode needs no key, because it acts like evaluation mode."""
         return False
 
     def __call__(
@@ -72,11 +72,11 @@ class Stochastic(nn.Module, kw_only=True):
         deterministic: bool | None = None,  # noqa: FBT001
         rng: jax.Array | None = None,
     ) -> Any:
-        """Returns ``transform(key, inputs)`` in training and ``evaluate(inputs)`` otherwise.
+        """Returns ``transform(key, inputs)`` in training mode, otherwise ``evaluate(inputs)``.
 
         Args:
           inputs: Input.
-          deterministic: True in evaluation; needed here or in the constructor.
+          deterministic: True in evaluation mode; required here or in the constructor.
           rng: PRNG key to use in place of one from the stream.
         """
         return self._apply(inputs, deterministic=deterministic, rng=rng)
@@ -98,10 +98,10 @@ class Stochastic(nn.Module, kw_only=True):
 
 
 class Rated(Stochastic):
-    """Base class of modules with a rate, which need no key if it is an untraced 0.
+    """Base class of modules with a rate; a rate of Python or NumPy 0 needs no key.
 
     Attributes:
-      rate: Probability of dropping; None if every call gives it.
+      rate: Probability of dropping; None if every call passes it.
     """
 
     rate: ArrayLike | None = None
@@ -127,11 +127,11 @@ class Rated(Stochastic):
         *,
         rate: ArrayLike | None = None,
     ) -> Any:
-        """Returns ``transform(key, inputs)`` in training and ``evaluate(inputs)`` otherwise.
+        """Returns ``transform(key, inputs)`` in training mode, otherwise ``evaluate(inputs)``.
 
         Args:
           inputs: Input.
-          deterministic: True in evaluation; needed here or in the constructor.
+          deterministic: True in evaluation mode; required here or in the constructor.
           rng: PRNG key to use in place of one from the stream.
           rate: Overrides the attribute.
         """
@@ -139,9 +139,9 @@ class Rated(Stochastic):
 
 
 class Parametric(Stochastic):
-    """Base class of modules with parameters; ``init`` calls them as in evaluation.
+    """Base class of modules with parameters; ``init`` calls them in evaluation mode.
 
-    Training, evaluation and the layer of Flax thus have the same parameters.
+    So both modes have the same parameters, which are also Flax's.
     """
 
     def is_off(self) -> bool:
@@ -149,9 +149,9 @@ class Parametric(Stochastic):
 
 
 class Wrapper(Parametric):
-    """Base class of wrappers of a layer, whose variables keep their paths.
+    """Base class of modules that wrap a layer; the layer's variables keep their paths.
 
-    ``transform`` and ``evaluate`` get a pair of the positional and the keyword arguments.
+    ``transform`` and ``evaluate`` receive the positional and the keyword arguments as a pair.
 
     Attributes:
       layer: Linen module to call.
@@ -168,7 +168,7 @@ class Wrapper(Parametric):
 
 
 class RatedWrapper(Rated, Wrapper):
-    """Base class of wrappers of a layer with a rate."""
+    """Base class of modules that wrap a layer and have a rate."""
 
     def __call__(
         self,
@@ -182,8 +182,8 @@ class RatedWrapper(Rated, Wrapper):
 
         Args:
           *inputs: Arguments of the layer.
-          deterministic: True in evaluation; needed here or in the constructor. The layer does not
-            see it.
+          deterministic: True in evaluation mode; required here or in the constructor. It is not
+            passed to the layer.
           rng: PRNG key to use in place of one from the stream.
           rate: Overrides the attribute.
           **options: Keyword arguments of the layer.
@@ -200,7 +200,7 @@ def shallow_copy(module: Self, **attributes: Any) -> Self:
 
 
 def share_scope(module: nn.Module, wrapped: nn.Module) -> None:
-    """Makes a wrapper and its wrapped module share a scope, so that paths stay the same."""
+    """Makes a wrapper and its wrapped module share a scope, so variable paths do not change."""
     assert module.scope is not None
     assert wrapped.scope is not None
     if wrapped.scope.parent is module.scope:
@@ -210,6 +210,6 @@ def share_scope(module: nn.Module, wrapped: nn.Module) -> None:
 
 def _release_name(scope: Scope, name: str | None) -> None:
     """Frees the reserved name of a child scope of ``scope``."""
-    # `nn.share_scope` gives up the inner scope but leaves its name reserved. A wrapper of a wrapper
-    # has its layer under the same name, `layer`, and would fail. Flax has no public call for it.
+    # `nn.share_scope` drops the inner scope but leaves its name reserved. Nested wrappers would
+    # fail, because each has its layer under the name `layer`. Flax has no public call to free it.
     scope.reservations.pop(name, None)  # type: ignore[arg-type]

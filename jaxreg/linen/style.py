@@ -53,7 +53,8 @@ class AdaptiveInstanceNorm(nn.Module):
 class FilterResponseNorm(nn.Module):
     """Linen module for :func:`jaxreg.normalization.filter_response_norm`.
 
-    Parameters are ``scale``, ``bias`` and ``threshold``. The threshold replaces an activation.
+    Parameters are ``scale``, ``bias`` and ``threshold``. The threshold takes the place of an
+    activation function.
 
     Attributes:
       epsilon: Its absolute value is added to the mean square.

@@ -1,4 +1,4 @@
-"""Linen modules that randomize weights in training."""
+"""Linen modules that randomize weights in training mode."""
 
 from collections.abc import Callable
 from functools import partial
@@ -22,11 +22,10 @@ from jaxreg.linen.stochastic import Parametric, RatedWrapper, Wrapper
 
 
 class DropConnect(RatedWrapper):
-    """Calls a layer with :func:`jaxreg.dropout.drop_connect` applied to its kernels in training.
+    """Applies :func:`jaxreg.dropout.drop_connect` to the kernels of a layer in training mode.
 
-    Kernels are selected by :func:`jaxreg.masks.kernels`; each draws from its own key. One call
-    draws one mask: around ``nn.RNN`` it is the same for all time steps. The layer's variables keep
-    their paths.
+    Kernels are selected by :func:`jaxreg.masks.kernels`; each has its own key. Each call draws new
+    masks, so around ``nn.RNN`` all time steps share them. The layer's variables keep their paths.
 
     Attributes:
       layer: Linen module to call.
@@ -41,7 +40,7 @@ class DropConnect(RatedWrapper):
       >>> variables = layer.init(jax.random.key(1), x, deterministic=True)
       >>> print(jnp.unique(layer.apply(variables, x, deterministic=False, rngs=keys)))
       [0. 2.]
-      >>> print(jax.tree.map(jnp.shape, variables))  # Flax's, so that its checkpoints load.
+      >>> print(jax.tree.map(jnp.shape, variables))  # As in Flax, so its checkpoints load.
       {'params': {'bias': (100,), 'kernel': (1, 100)}}
       >>> layer = linen.DropConnect(nn.Conv(3, (5, 5)), 0.5, deterministic=False)
       >>> image = jnp.ones((1, 8, 8, 2))
@@ -59,9 +58,9 @@ class DropConnect(RatedWrapper):
 
 
 class Perturb(Wrapper):
-    """Calls a layer with :func:`jaxreg.noise.perturb` applied to its parameters in training.
+    """Applies :func:`jaxreg.noise.perturb` to the parameters of a layer in training mode.
 
-    One call draws the noise once: around ``nn.RNN`` it is the same for all time steps. The layer's
+    Each call draws the noise once, so around ``nn.RNN`` all time steps share it. The layer's
     variables keep their paths.
 
     Attributes:
@@ -103,8 +102,8 @@ class Perturb(Wrapper):
 
         Args:
           *inputs: Arguments of the layer.
-          deterministic: True in evaluation; needed here or in the constructor. The layer does not
-            see it.
+          deterministic: True in evaluation mode; required here or in the constructor. It is not
+            passed to the layer.
           rng: PRNG key to use in place of one from the stream.
           stddev: Overrides the attribute.
           **options: Keyword arguments of the layer.
@@ -121,10 +120,10 @@ class Perturb(Wrapper):
 class VariationalDense(Parametric):
     """Linen module for :func:`jaxreg.dropout.variational_dense`; evaluation prunes the weights.
 
-    Parameters are ``kernel``, ``bias`` and ``log_var``. The noise of a weight is ``log_alpha =
-    variational_log_alpha(kernel, log_var)``. Sum ``variational_dropout_kl(log_alpha)`` over all
-    layers, divide by the number of examples, and add the result to the mean loss. Both are
-    functions of :mod:`jaxreg.dropout`.
+    Parameters are ``kernel``, ``bias`` and ``log_var``. The log ratio of a weight's variance to its
+    squared mean is ``log_alpha = variational_log_alpha(kernel, log_var)``. Sum
+    ``variational_dropout_kl(log_alpha)`` over all layers, divide by the number of examples, and add
+    the result to the mean loss. Both functions are in :mod:`jaxreg.dropout`.
 
     Attributes:
       features: Number of outputs.
@@ -133,7 +132,7 @@ class VariationalDense(Parametric):
       kernel_init: Initializer of the means of the weights.
       bias_init: Initializer of the offset.
       log_var_init: Initializer of the logarithms of the variances of the weights.
-      threshold: Weights with a larger ``log_alpha`` count as zero in evaluation.
+      threshold: Weights with a larger ``log_alpha`` count as zero in evaluation mode.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -173,7 +172,7 @@ class VariationalDense(Parametric):
 
         Args:
           inputs: Inputs ``[..., in]``.
-          deterministic: True in evaluation; needed here or in the constructor.
+          deterministic: True in evaluation mode; required here or in the constructor.
           rng: PRNG key to use in place of one from the stream.
           threshold: Overrides the attribute.
         """

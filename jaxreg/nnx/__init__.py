@@ -1,5 +1,6 @@
 """Flax NNX modules that wrap the functions of jaxreg."""
 
+from jaxreg import _signatures
 from jaxreg.nnx.activity import ActivityPenalty, Penalty, with_penalties
 from jaxreg.nnx.depth import StochasticDepth
 from jaxreg.nnx.dropout import (
@@ -70,3 +71,5 @@ __all__ = [
     "fold_batch_norm",
     "with_penalties",
 ]
+
+_signatures.show(__name__)

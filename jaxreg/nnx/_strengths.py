@@ -18,7 +18,7 @@ class Module(nnx.Module):
     """Base class that marks strengths as data if they are arrays, NumPy scalars or tracers.
 
     The strengths are the attributes annotated with ``ArrayLike``. A Python number is static, as in
-    Flax, until an array takes its place; from then on the attribute is data. Flax itself refuses an
+    Flax, until an array takes its place; from then on the attribute is data. Flax itself rejects an
     array in place of a number, and on Python 3.11 treats a tracer as static.
     """
 
@@ -42,10 +42,10 @@ class Module(nnx.Module):
 def shallow_copy(module: Shared, **attributes: Any) -> Shared:
     """Returns a copy with the given attributes that shares layers and variables with ``module``.
 
-    Nothing is split or cloned: streams that advance, and variables that change, do so in both.
+    Nothing is split or cloned, so streams advance and variables change in both.
     """
     copy = object.__new__(type(module))
-    # NNX stores the level of tracing at which a module was made, here the present one.
+    # NNX stores the trace level at which a module was made; the copy needs the current one.
     vars(copy).update(vars(module), _pytree__state=vars(nnx.Module())["_pytree__state"])
     for name, value in attributes.items():
         setattr(copy, name, value)
@@ -53,7 +53,7 @@ def shallow_copy(module: Shared, **attributes: Any) -> Shared:
 
 
 def _is_array_like(hint: Any) -> bool:
-    if isinstance(hint, str):  # The file postpones annotations.
+    if isinstance(hint, str):  # The file has postponed annotations.
         return "ArrayLike" in hint
     return all(kind in get_args(hint) for kind in get_args(ArrayLike))
 

@@ -30,12 +30,12 @@ class ActivityPenalty(Module):
     """NNX module for :func:`jaxreg.penalties.activity`; returns its input and sows the penalty.
 
     The penalty is computed only inside :func:`with_penalties` or ``nnx.capture`` of
-    :class:`Penalty`: evaluation costs nothing, and the model stores nothing. Several calls of one
-    module add up.
+    :class:`Penalty`, so evaluation costs nothing, and the model stores nothing. Several calls of
+    one module add up.
 
     Attributes:
-      penalty: Scalar function of the batch, such as :func:`jaxreg.penalties.decorrelation`. With
-        :func:`jaxreg.penalties.per_example` sums over the batch become means, as in Keras.
+      penalty: Scalar function of the batch, such as :func:`jaxreg.penalties.decorrelation`. Wrap a
+        sum over the batch in :func:`jaxreg.penalties.per_example` for a mean, as in Keras.
       weight: Factor, zero or positive.
 
     Example:

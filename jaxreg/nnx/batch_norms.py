@@ -13,7 +13,7 @@ _CALLS = (nnx.BatchNorm.__call__, BatchNorm.__call__)
 
 
 def is_batch_norm(module: nnx.Module) -> bool:
-    """Tells whether a module is a batch norm of Flax or jaxreg.
+    """Returns whether a module is a batch norm of Flax or jaxreg.
 
     Subclasses that override ``__call__`` are excluded, since their behavior is unknown.
     """
@@ -28,22 +28,22 @@ def named_modules(model: nnx.Module) -> dict[str, Any]:
 def put_before(module: nnx.Module, mixin: type[nnx.Module]) -> None:
     """Changes the class of a module in place to a subclass of ``mixin`` and its current class.
 
-    Calls then go to ``mixin``, which reaches the module's own class by ``super()``. NNX has no
-    interceptors of calls, as Linen has in ``nn.intercept_methods``.
+    Calls then go to ``mixin``, which reaches the module's own class with ``super()``. NNX has no
+    equivalent of Linen's ``nn.intercept_methods``.
     """
     # A wrapper instead would move the variables to other paths, split modules that are shared, and
-    # hide the attributes that parents read. `object` sets it, since NNX would list `__class__`
-    # among the attributes of the module.
+    # hide the attributes that parents read. `setattr` would make NNX list `__class__` among the
+    # attributes of the module.
     object.__setattr__(module, "__class__", _make_subclass(mixin, type(module)))
 
 
-@functools.cache  # JAX keeps every class of modules forever, so each call must not make a new one.
+@functools.cache  # JAX keeps every module class forever, so calls must not make new ones.
 def _make_subclass(mixin: type, kind: type) -> type:
     return types.new_class(kind.__name__, (mixin, kind))
 
 
 def replace(model: nnx.Module, new: Mapping[str, nnx.Module]) -> None:
-    """Replaces the modules at the given paths in every module that holds them.
+    """Replaces the modules at the given paths, in every module that has them as attributes.
 
     Raises:
       ValueError: A module to replace is not an attribute of any module.
@@ -58,6 +58,6 @@ def replace(model: nnx.Module, new: Mapping[str, nnx.Module]) -> None:
                 replaced.add(path)
     if missing := sorted(set(new) - replaced):
         raise ValueError(
-            f"`model` must hold norms as attributes or in nnx.List or nnx.Dict, got {missing[0]!r} "
-            "in another container; put it into one of these."
+            "`model` must have its batch norms as attributes or in an nnx.List or nnx.Dict, got "
+            f"{missing[0]!r} in another container; move it to one of these."
         )

@@ -13,13 +13,14 @@ from jaxreg.nnx.stochastic import RatedWrapper
 class StochasticDepth(RatedWrapper):
     """NNX module for :func:`jaxreg.dropout.stochastic_depth`.
 
-    It adds the layer's result to the layer's input; evaluation is ``full_depth``. A skipped layer
-    takes no time, and its variables, such as batch statistics, are unchanged. The layer cannot
-    ``sow`` intermediates, which would have no value when it is skipped.
+    It adds the layer's result to the layer's input; evaluation mode uses
+    :func:`jaxreg.dropout.full_depth`. A skipped layer takes no time, and its variables, such as
+    batch statistics, do not change. The layer cannot ``sow`` intermediates, which would have no
+    value when it is skipped.
 
     Attributes:
       layer: NNX module whose result has the shape of its first input.
-      rate: Probability of skipping the layer for the whole batch; None if every call gives it.
+      rate: Probability of skipping the layer for the whole batch; None if every call passes it.
 
     Example:
       >>> import jax.numpy as jnp
@@ -69,7 +70,7 @@ def _first_and_rest(x: tuple[tuple[Any, ...], dict[str, Any]]) -> tuple[Any, Cal
     if not inputs:
         raise TypeError(
             "`inputs` of StochasticDepth must begin with the array that the layer's result is "
-            f"added to, got the keywords {sorted(options)} alone; pass it by position."
+            f"added to, got only the keywords {sorted(options)}; pass it by position."
         )
     first, *rest = inputs
     return first, lambda layer, first: layer(first, *rest, **options)

@@ -84,7 +84,7 @@ class GaussianDropout(Rated):
     """NNX module for :func:`jaxreg.dropout.gaussian_dropout`.
 
     Attributes:
-      rate: Rate of the dropout whose noise has the same variance, below 1.
+      rate: Rate of the dropout that has the same noise variance, below 1.
 
     Example:
       >>> import jax.numpy as jnp
@@ -143,7 +143,7 @@ class DropPath(Rated):
     Write the block as ``x + layer(branch(x))``.
 
     Attributes:
-      rate: Probability of dropping an example.
+      rate: Probability of dropping the branch for an example.
 
     Example:
       >>> import jax.numpy as jnp
@@ -164,7 +164,7 @@ class DropBlock(Rated):
 
     Attributes:
       rate: Probability of dropping an element.
-      block_size: Length of a block, or lengths along each axis.
+      block_size: Side length of a block, or one length per axis.
       axis: Axes that blocks extend over; by default all but the first and the last.
       broadcast_dims: Axes along which the mask is shared.
 
@@ -177,7 +177,7 @@ class DropBlock(Rated):
       [1.]
     """
 
-    rate: ArrayLike | None = dataclasses.field()  # without a default, which Rated has
+    rate: ArrayLike | None = dataclasses.field()  # without a default, unlike in Rated
     block_size: int | Sequence[int]
     axis: int | Sequence[int] | None = None
     broadcast_dims: int | Sequence[int] = ()
@@ -304,7 +304,7 @@ class ConcreteDropout(Stochastic):
 
     Attributes:
       init_rate: Probability of dropping at the start of training, between 0 and 1.
-      temperature: Softness of the mask; near 0 its values are close to 0 and 1.
+      temperature: Softness of the mask; near 0, its values are close to 0 or 1.
 
     Example:
       >>> import jax
@@ -332,7 +332,7 @@ class ConcreteDropout(Stochastic):
         rngs: Source | None = None,
         temperature: ArrayLike | None = None,
     ) -> Any:
-        """Returns ``transform(key, inputs)`` in training and ``evaluate(inputs)`` otherwise.
+        """Returns ``transform(key, inputs)`` in training mode, otherwise ``evaluate(inputs)``.
 
         Args:
           inputs: Input.

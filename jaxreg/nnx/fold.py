@@ -24,7 +24,7 @@ class FoldedBatchNorm(nnx.Module):
 
     Attributes:
       dtype: Dtype of the result, as in the replaced norm.
-      use_running_average: True. Calls raise if it is False, since there is nothing left to train.
+      use_running_average: True; if it is False, calls raise, because a folded norm cannot train.
     """
 
     def __init__(self, dtype: DTypeLike):
@@ -42,25 +42,25 @@ class FoldedBatchNorm(nnx.Module):
 
         Args:
           x: Input array.
-          use_running_average: True, as in evaluation.
-          mask: Has no effect, as for a norm in evaluation.
+          use_running_average: Overrides the attribute; must not be False.
+          mask: Has no effect, like the mask of a norm in evaluation mode.
 
         Raises:
-          ValueError: ``use_running_average`` is false.
+          ValueError: ``use_running_average`` is False.
         """
         del mask
         if not evaluates(self, use_running_average):
             raise ValueError(
-                "`use_running_average` must be true for a folded batch norm, got False; train the "
+                "`use_running_average` must be True for a folded batch norm, got False; train the "
                 "original model instead."
             )
         return x.astype(self.dtype)
 
     def set_view(self, use_running_average: bool | None = None) -> None:  # noqa: FBT001
-        """Switches between training and evaluation; called by ``nnx.view``.
+        """Switches between training and evaluation mode; called by ``nnx.view``.
 
         Args:
-          use_running_average: True in evaluation.
+          use_running_average: True in evaluation mode.
         """
         if use_running_average is not None:
             self.use_running_average = use_running_average
@@ -74,14 +74,14 @@ def fold_batch_norm(
 ) -> Model:
     """Folds batch norms into the preceding layers by :func:`jaxreg.normalization.fold_batch_norm`.
 
-    It is for a trained model in evaluation. The model is traced once, to check that each norm reads
-    the output of a ``Linear``, ``LinearGeneral``, ``Conv`` or ``ConvTranspose`` and that nothing
-    else does, outside of scan, remat and jit. Norms of Flax and of jaxreg are folded. In the new
-    model a folded layer has a new kernel and a bias, and a :class:`FoldedBatchNorm` replaces the
-    norm.
+    Use it on a trained model in evaluation mode. The model is traced once to check that each norm
+    reads the output of a ``Linear``, ``LinearGeneral``, ``Conv`` or ``ConvTranspose``, that nothing
+    else reads it, and that both are outside of scan, remat and jit. Norms of Flax and of jaxreg are
+    folded. In the new model, a folded layer has a new kernel and a bias, and a
+    :class:`FoldedBatchNorm` replaces the norm.
 
     Args:
-      model: Model in evaluation, after ``model.eval()``; it is unchanged.
+      model: Model in evaluation mode, after ``model.eval()``; it is not changed.
       *inputs: Arrays to trace the model with; their values do not matter.
       call: Function ``call(model, *inputs)`` that calls the model, without ``nnx.jit``; by default
         ``model(*inputs)``.
@@ -93,8 +93,8 @@ def fold_batch_norm(
     Raises:
       TypeError: ``model`` is not a module.
       ValueError: The model has no batch norm, or one of ``norms`` cannot be folded: its input is
-        not a layer's output or is used elsewhere too, the feature axes differ, or it trains. The
-        message names the norm and the layer.
+        not a layer's output or is used elsewhere too, the feature axes differ, or it is in training
+        mode. The message names the norm and the layer.
 
     Example:
       >>> import jax.numpy as jnp
@@ -116,7 +116,7 @@ def fold_batch_norm(
     if not isinstance(model, nnx.Module):
         raise TypeError(
             f"`model` must be a module, got {type(model).__name__}; pass the model itself, and the "
-            "function that calls it as call=."
+            "function that calls it as `call`."
         )
     tape = Tape()
     graph, state = nnx.split(_copy_with_marks(model, tape))

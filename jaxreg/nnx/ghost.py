@@ -22,14 +22,15 @@ Limit = ArrayLike | Callable[[jax.Array], ArrayLike]
 class GhostBatchNorm(RunningNorm):
     """NNX module for :func:`jaxreg.normalization.ghost_batch_norm`.
 
-    It has the variables of :class:`BatchNorm`, whose states load. The last axis holds the features.
+    It has the variables of :class:`BatchNorm`, so states of a ``BatchNorm`` load. The features are
+    on the last axis.
 
     Attributes:
       num_features: Size of the feature axis.
       ghost_batch_size: Number of examples in a ghost batch; must divide the training batch size.
-      use_running_average: True in evaluation. Also set by ``model.eval()``, ``nnx.view`` or at the
-        call.
-      momentum: Weight of the old value in the running statistics, for each ghost batch.
+      use_running_average: True in evaluation mode. Set it here, with ``model.eval()`` or
+        ``nnx.view``, or at the call.
+      momentum: Weight of the old value in the running statistics, at each ghost batch.
       epsilon: Added to the variance.
       dtype: Dtype of the result; by default the promoted dtype of input and parameters.
       param_dtype: Dtype of the parameters.
@@ -37,7 +38,7 @@ class GhostBatchNorm(RunningNorm):
       use_scale: Whether a factor is learned.
       bias_init: Initializer of the offset.
       scale_init: Initializer of the factor.
-      rngs: Streams of keys for the initializers.
+      rngs: PRNG streams for the initializers.
       bias_metadata: Metadata of the offset's variable, such as its sharding.
       scale_metadata: Metadata of the factor's variable.
       stats_metadata: Metadata of the variables of the running statistics.
@@ -99,17 +100,18 @@ class GhostBatchNorm(RunningNorm):
 class BatchRenorm(BatchNorm):
     """NNX module for :func:`jaxreg.normalization.batch_renorm`.
 
-    It has the variables and all other attributes of :class:`BatchNorm`, whose states load.
+    It has the variables and all other attributes of :class:`BatchNorm`, so states of a
+    ``BatchNorm`` load.
 
     A limit may be a schedule, a function of the number of training steps that this layer has seen.
     The layer then counts them in a variable ``count``. CrossQ, which is batch norm for its first
     100,000 steps, uses ``r_max=lambda n: jnp.where(n < 100_000, 1.0, 3.0)`` and ``d_max=lambda n:
-    jnp.where(n < 100_000, 0.0, 5.0)``. Layers that share a schedule share the program. Limits that
-    are arrays can be changed without recompilation.
+    jnp.where(n < 100_000, 0.0, 5.0)``. Layers with the same schedule share a compiled program.
+    Limits that are arrays can be changed without recompilation.
 
     Attributes:
-      r_max: Upper bound of the correction of the standard deviation, 1 or more, or a schedule.
-      d_max: Upper bound of the correction of the mean, zero or positive, or a schedule.
+      r_max: Upper bound on the correction of the standard deviation, 1 or more, or a schedule.
+      d_max: Upper bound on the correction of the mean, zero or positive, or a schedule.
 
     Example:
       >>> import jax.numpy as jnp

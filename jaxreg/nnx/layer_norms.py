@@ -21,7 +21,7 @@ from jaxreg.nnx.normalization import Norm
 class ExampleNorm(Norm):
     """Base class of the norms that normalize each example separately.
 
-    It is not a dataclass, so that its annotations are not fields: their order is Flax's.
+    It is not a dataclass, so its annotations are not fields: the order of the fields is Flax's.
     """
 
     def __post_init__(
@@ -82,11 +82,11 @@ class LayerNorm(ExampleNorm):
       reduction_axes: Axes that are normalized together.
       feature_axes: Axes along which the parameters vary.
       axis_name: Mesh axis over which the normalized axes are sharded, inside ``shard_map`` or
-        ``pmap``; plain ``jit`` needs none.
+        ``pmap``; not needed under plain ``jit``.
       axis_index_groups: Groups of indices along ``axis_name``, each with its own statistics.
       use_fast_variance: Has no effect: the variance is always accurate.
       promote_dtype: Has no effect: the input is not rounded before it is normalized.
-      rngs: Streams of keys for the initializers.
+      rngs: PRNG streams for the initializers.
       bias_metadata: Metadata of the offset's variable, such as its sharding.
       scale_metadata: Metadata of the factor's variable.
       scale_offset: Added to the factor. With 1 and ``scale_init=nnx.initializers.zeros`` the factor
@@ -148,11 +148,11 @@ class RMSNorm(ExampleNorm):
       reduction_axes: Axes that are normalized together.
       feature_axes: Axes along which the factor varies.
       axis_name: Mesh axis over which the normalized axes are sharded, inside ``shard_map`` or
-        ``pmap``; plain ``jit`` needs none.
+        ``pmap``; not needed under plain ``jit``.
       axis_index_groups: Groups of indices along ``axis_name``, each with its own statistics.
       use_fast_variance: Has no effect: the variance is always accurate.
       promote_dtype: Has no effect: the input is not rounded before it is normalized.
-      rngs: Streams of keys for the initializers.
+      rngs: PRNG streams for the initializers.
       scale_metadata: Metadata of the factor's variable, such as its sharding.
       scale_offset: Added to the factor. With 1 and ``scale_init=nnx.initializers.zeros`` the factor
         is learned around one, as in Gemma and Megatron, and weight decay pulls it to one.
@@ -233,14 +233,14 @@ class GroupNorm(ExampleNorm):
       use_scale: Whether a factor is learned.
       bias_init: Initializer of the offset.
       scale_init: Initializer of the factor.
-      reduction_axes: Axes that are normalized together, among them the last; all but the first
+      reduction_axes: Axes that are normalized together, including the last; all but the first
         by default.
       axis_name: Mesh axis over which the normalized axes are sharded, inside ``shard_map`` or
-        ``pmap``; plain ``jit`` needs none.
+        ``pmap``; not needed under plain ``jit``.
       axis_index_groups: Groups of indices along ``axis_name``, each with its own statistics.
       use_fast_variance: Has no effect: the variance is always accurate.
       promote_dtype: Has no effect: the input is not rounded before it is normalized.
-      rngs: Streams of keys for the initializers.
+      rngs: PRNG streams for the initializers.
       bias_metadata: Metadata of the offset's variable, such as its sharding.
       scale_metadata: Metadata of the factor's variable.
       scale_offset: Added to the factor. With 1 and ``scale_init=nnx.initializers.zeros`` the factor
@@ -305,11 +305,11 @@ class InstanceNorm(ExampleNorm):
       scale_init: Initializer of the factor.
       feature_axes: Axes of the channels.
       axis_name: Mesh axis over which the normalized axes are sharded, inside ``shard_map`` or
-        ``pmap``; plain ``jit`` needs none.
+        ``pmap``; not needed under plain ``jit``.
       axis_index_groups: Groups of indices along ``axis_name``, each with its own statistics.
       use_fast_variance: Has no effect: the variance is always accurate.
       promote_dtype: Has no effect: the input is not rounded before it is normalized.
-      rngs: Streams of keys for the initializers.
+      rngs: PRNG streams for the initializers.
       bias_metadata: Metadata of the offset's variable, such as its sharding.
       scale_metadata: Metadata of the factor's variable.
       scale_offset: Added to the factor. With 1 and ``scale_init=nnx.initializers.zeros`` the factor

@@ -45,7 +45,7 @@ class GaussianNoise(Stochastic):
         rngs: Source | None = None,
         stddev: ArrayLike | None = None,
     ) -> Any:
-        """Returns ``transform(key, inputs)`` in training and ``evaluate(inputs)`` otherwise.
+        """Returns ``transform(key, inputs)`` in training mode, otherwise ``evaluate(inputs)``.
 
         Args:
           inputs: Input.
@@ -94,7 +94,7 @@ class UniformNoise(Stochastic):
         rngs: Source | None = None,
         limit: ArrayLike | None = None,
     ) -> Any:
-        """Returns ``transform(key, inputs)`` in training and ``evaluate(inputs)`` otherwise.
+        """Returns ``transform(key, inputs)`` in training mode, otherwise ``evaluate(inputs)``.
 
         Args:
           inputs: Input.

@@ -46,7 +46,7 @@ class Norm(Module):
                 setattr(self, name, nnx.Param(value, **metadata))
 
     def _params(self) -> dict[str, jax.Array]:
-        """Returns a dict of the arrays ``scale`` and ``bias``, without any that the norm lacks."""
+        """Returns a dict with the arrays ``scale`` and ``bias``, if the norm has them."""
         params = {name: getattr(self, name, None) for name in ("scale", "bias")}
         return {name: param[...] for name, param in params.items() if param is not None}
 
@@ -54,7 +54,7 @@ class Norm(Module):
 class RunningNorm(Norm):
     """Base class of the norms with running statistics.
 
-    It is not a dataclass, so that its annotations are not fields: their order is Flax's.
+    It is not a dataclass, so its annotations are not fields: the order of the fields is Flax's.
     """
 
     use_running_average: bool | None
@@ -67,7 +67,7 @@ class RunningNorm(Norm):
         self.var = nnx.BatchStat(stats.var, **metadata)
 
     def _in_training(self) -> Callable[..., tuple[jax.Array, normalization.BatchStats]]:
-        """Returns the normalization in training, a function of input and running statistics."""
+        """Returns the training-mode function of the input and the running statistics."""
         raise NotImplementedError
 
     def __call__(
@@ -77,7 +77,7 @@ class RunningNorm(Norm):
         *,
         mask: jax.Array | None = None,
     ) -> jax.Array:
-        """Normalizes ``x``, and updates the running statistics in training.
+        """Normalizes ``x``, and updates the running statistics in training mode.
 
         Args:
           x: Input array.
@@ -103,10 +103,10 @@ class RunningNorm(Norm):
         return y.astype(canonicalize_dtype(x, *params.values(), dtype=self.dtype))
 
     def set_view(self, use_running_average: bool | None = None) -> None:  # noqa: FBT001
-        """Switches between training and evaluation; called by ``nnx.view``.
+        """Switches between training and evaluation mode; called by ``nnx.view``.
 
         Args:
-          use_running_average: True in evaluation.
+          use_running_average: True in evaluation mode.
         """
         if use_running_average is not None:
             self.use_running_average = use_running_average
@@ -117,15 +117,15 @@ class BatchNorm(RunningNorm):
     """NNX module for :func:`jaxreg.normalization.batch_norm`.
 
     It has the arguments, defaults and variables (``scale``, ``bias``, ``mean``, ``var``) of
-    ``flax.nnx.BatchNorm``, so that checkpoints load both ways. Its results agree with Flax's
+    ``flax.nnx.BatchNorm``, so each loads the other's checkpoints. Its results agree with Flax's
     wherever those are correct, and are also correct for large means, masks and unequal counts
     across devices. Statistics narrower than float32, as in a model that was cast to bfloat16,
     become float32 at the first step. References keep their dtype, and a warning says so.
 
     Attributes:
       num_features: Size of the feature axis, or sizes of the feature axes.
-      use_running_average: True in evaluation. Also set by ``model.eval()``, ``nnx.view`` or at the
-        call. If it is None, each call must set it.
+      use_running_average: True in evaluation mode. Set it here, with ``model.eval()`` or
+        ``nnx.view``, or at the call; if it is None, each call must set it.
       axis: Feature axes.
       momentum: Weight of the old value in the running statistics.
       epsilon: Added to the variance.
@@ -135,13 +135,13 @@ class BatchNorm(RunningNorm):
       use_scale: Whether a factor is learned.
       bias_init: Initializer of the offset.
       scale_init: Initializer of the factor.
-      axis_name: Mesh axis to synchronize over, inside ``shard_map`` or ``pmap``; plain ``jit``
-        needs none. Training inside ``shard_map`` requires it; with an empty tuple each device has
-        its own statistics.
+      axis_name: Mesh axis to synchronize over, inside ``shard_map`` or ``pmap``; not needed under
+        plain ``jit``. Training inside ``shard_map`` requires it; with an empty tuple, each device
+        has its own statistics.
       axis_index_groups: Groups of indices along ``axis_name``, each with its own statistics.
       use_fast_variance: Has no effect: the variance is always accurate.
       promote_dtype: Has no effect: the input is not rounded before it is normalized.
-      rngs: Streams of keys for the initializers.
+      rngs: PRNG streams for the initializers.
       bias_metadata: Metadata of the offset's variable, such as its sharding.
       scale_metadata: Metadata of the factor's variable.
       stats_metadata: Metadata of the variables of the running statistics.
@@ -210,16 +210,16 @@ class BatchNorm(RunningNorm):
 
 
 def evaluates(norm: Any, use_running_average: bool | None) -> bool:  # noqa: FBT001
-    """Tells whether a batch norm called with this argument uses its running statistics.
+    """Returns whether a batch norm with this ``use_running_average`` uses running statistics.
 
     Raises:
-      ValueError: ``use_running_average`` is None at the call and in the norm.
+      ValueError: ``use_running_average`` is None both at the call and in the norm.
     """
     given = norm.use_running_average if use_running_average is None else use_running_average
     if given is None:
         raise ValueError(
             "`use_running_average` must be True or False, got None; pass it at the call or to the "
-            "constructor, or call train() or eval() of the model."
+            "constructor, or call model.train() or model.eval()."
         )
     return bool(given)
 
@@ -232,7 +232,7 @@ def store(variable: nnx.Variable[Any], value: jax.Array) -> None:
         variable[...] = value
     elif variable.ref:
         warnings.warn(
-            f"Running statistics that are references in {old} stop moving and cannot become wider; "
+            f"Running statistics stored as references in {old} stop moving and cannot be widened; "
             f"create them in {value.dtype}.",
             stacklevel=2,
         )

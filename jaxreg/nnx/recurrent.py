@@ -16,7 +16,7 @@ from jaxreg.nnx.stochastic import Rated, Source, Stochastic
 
 @nnx.dataclass(eq=False)
 class Cell(Stochastic, nnx.RNNCellBase):
-    """Base class of wrappers of a recurrent cell.
+    """Base class of modules that wrap a recurrent cell.
 
     Attributes:
       cell: NNX cell to wrap.
@@ -34,8 +34,8 @@ class Cell(Stochastic, nnx.RNNCellBase):
 
         Args:
           input_shape: Shape of the input of one time step.
-          rngs: Streams for the carry of the cell.
-          carry_init: Initializer of the carry of the cell.
+          rngs: PRNG streams for the cell's carry.
+          carry_init: Initializer of the cell's carry.
         """
         return self.cell.initialize_carry(input_shape, rngs, carry_init)
 
@@ -52,7 +52,7 @@ class LockedCarry(NamedTuple):
 
     Attributes:
       cell: Carry of the wrapped cell.
-      keys: Keys of the input and state masks, one per example; None in evaluation.
+      keys: Keys of the input and state masks, one per example; None if nothing is dropped.
     """
 
     cell: Any
@@ -63,19 +63,18 @@ class LockedCarry(NamedTuple):
 class LockedDropoutCell(Cell):
     """Applies dropout to inputs and hidden state, with the same mask at all time steps.
 
-    It drops by :func:`jaxreg.dropout.dropout`, with new masks at each call and a key for each
-    example. As in the paper only the inputs of the cell's layers are dropped: the cell state of an
-    LSTM and the direct path of a GRU from state to state are unchanged. For this the cell must pass
-    its state unchanged to its layers, as Flax's cells do.
+    The masks come from :func:`jaxreg.dropout.dropout` with one key per example, and each call of
+    ``nnx.RNN`` draws new ones. As in Gal and Ghahramani, dropout acts only on inputs of the cell's
+    layers: the memory of an LSTM and the direct path of a GRU from state to state are unchanged.
+    This requires that the cell passes its state unchanged to its layers, as Flax's cells do.
 
-    The constructor, ``model.eval()`` or ``nnx.view`` sets the mode. Single steps cannot, since the
-    keys are drawn with the first carry.
+    Set the mode in the constructor or with ``model.eval()`` or ``nnx.view``. A single step cannot
+    set it, because the keys are drawn together with the initial carry.
 
     The carry is a tuple of the cell's carry and the keys. ``initialize_carry`` draws the keys from
-    the stream of this module, so that every call of ``nnx.RNN`` has new masks, for any
-    ``broadcast_rngs`` and ``state_axes``. With an ``initial_carry`` from an earlier call it uses
-    the masks of that call. To start from your own state, pass
-    ``cell.initialize_carry(shape, rngs)._replace(cell=state)``.
+    this module's stream, so every call of ``nnx.RNN`` has new masks, for any ``broadcast_rngs`` and
+    ``state_axes``. An ``initial_carry`` from an earlier call reuses the masks of that call. To
+    start from your own state, pass ``cell.initialize_carry(shape, rngs)._replace(cell=state)``.
 
     Attributes:
       cell: NNX cell, such as ``nnx.LSTMCell``.
@@ -116,7 +115,7 @@ class LockedDropoutCell(Cell):
         carry = super().initialize_carry(input_shape, rngs, carry_init)
         if self._evaluates() or self.is_off():
             return LockedCarry(carry, None)
-        # Not from `rngs`, since `nnx.RNN` passes the same seed to all layers.
+        # Not from `rngs`, because `nnx.RNN` passes the same seed to all layers.
         examples = input_shape[: -self.num_feature_axes]
         return LockedCarry(carry, (self._keys(examples), self._keys(examples)))
 
@@ -126,7 +125,7 @@ class LockedDropoutCell(Cell):
         """Advances the cell by one time step.
 
         Args:
-          carry: Result of ``initialize_carry`` or carry of the previous step.
+          carry: Result of ``initialize_carry``, or the carry of the previous step.
           inputs: Inputs of this step.
         """
         if not isinstance(carry, LockedCarry):
@@ -140,8 +139,8 @@ class LockedDropoutCell(Cell):
             state, output = self.evaluate(x)
         elif carry.keys is None:
             raise ValueError(
-                "`carry` must hold keys in training, got one from evaluation; make it with "
-                "`initialize_carry` after model.train()."
+                "`carry` must contain keys in training mode, got one made in evaluation mode; make "
+                "it with `initialize_carry` after model.train()."
             )
         else:
             state, output = self.transform(carry.keys, x)
@@ -166,12 +165,12 @@ class LockedDropoutCell(Cell):
         if not dropped:
             raise ValueError(
                 f"`cell` must pass its state unchanged to its layers, but no layer of "
-                f"{type(self.cell).__name__} has read it; drop the state inside the cell."
+                f"{type(self.cell).__name__} reads it; apply dropout to the state inside the cell."
             )
         return result
 
     def _keys(self, examples: tuple[int, ...]) -> jax.Array:
-        """Returns an array of new keys of the shape ``examples``, one per example."""
+        """Returns new keys, one per example, as an array with the shape ``examples``."""
         return nnx.RngStream(self.make_key(), tag=self.rng_collection).split(examples).key[...]
 
     def _drop(self, keys: jax.Array, x: jax.Array, rate: ArrayLike) -> jax.Array:
@@ -185,12 +184,12 @@ class LockedDropoutCell(Cell):
 class ZoneoutCell(Rated, Cell):
     """Keeps random elements of the previous state, drawn anew at each time step.
 
-    Every floating-point array of the state goes through :func:`jaxreg.dropout.zoneout`, in
-    evaluation through ``zoneout_mean``. If the output is an array of the new state, as in Flax's
-    cells, it is that array after zoneout.
+    Every floating-point array of the state goes through :func:`jaxreg.dropout.zoneout`, or in
+    evaluation mode through :func:`jaxreg.dropout.zoneout_mean`. If the cell's output is part of its
+    new state, as in Flax's cells, zoneout applies to the output too.
 
-    Each step draws its own key from the stream of this module. ``nnx.RNN`` advances the stream
-    unless its ``broadcast_rngs`` selects it; then all steps would keep the same elements.
+    Each step draws its own key from this module's stream. ``nnx.RNN`` advances the stream unless
+    ``broadcast_rngs`` selects it, in which case all steps would keep the same elements.
 
     Attributes:
       cell: NNX cell, such as ``nnx.LSTMCell``.
@@ -222,7 +221,7 @@ class ZoneoutCell(Rated, Cell):
         """Advances the cell by one time step.
 
         Args:
-          carry: State of the cell.
+          carry: Current state of the cell.
           inputs: Inputs of this step.
           deterministic: Overrides the attribute.
           rngs: Key, stream or streams to use in place of the module's own.
@@ -265,8 +264,8 @@ class _Reader(nnx.Module):
 def _with_readers(cell: nnx.RNNCellBase, substitute: Callable[[Any], Any]) -> nnx.RNNCellBase:
     """Returns a copy of a cell that shares its variables, with each layer in a ``_Reader``.
 
-    Inner cells are not wrapped, but their layers are: the state also has direct paths in inner
-    cells that must not be dropped.
+    Inner cells are not wrapped, because the state also takes direct paths through them, which must
+    not be dropped. Their layers are wrapped.
     """
     copy = nnx.clone(cell, variables=False)
     for name, child in list(vars(copy).items()):

@@ -37,10 +37,10 @@ NO_METADATA: Mapping[str, Any] = MappingProxyType({})
 
 @nnx.dataclass(eq=False)
 class Reparametrized(Module):
-    """Base class of wrappers that call a layer with changed kernels; its parameters are unchanged.
+    """Base class of modules that call a layer with changed kernels; its parameters are unchanged.
 
     The constructor selects the kernels. It does not store the filters and functions that select
-    them, so that modules with equal arguments are equal.
+    them, so modules with equal arguments have equal graph definitions.
 
     Attributes:
       layer_instance: NNX module to call.
@@ -83,26 +83,26 @@ class Reparametrized(Module):
 class WeightNorm(Reparametrized):
     """Calls a layer with :func:`jaxreg.reparam.weight_norm` of its kernels, with learned scales.
 
-    Every scale starts at the norms of its kernel, so that wrapping does not change the output; in
-    Flax it starts at 1. It has the arguments and variables of ``flax.nnx.WeightNorm``, and
-    checkpoints load both ways: the scales are parameters by the paths of their kernels,
-    ``scales[("kernel",)]``. (In Flax 0.12.8 they are arrays, and do not train.) The weights keep
-    the dtype of their parameters; Flax promotes them to the dtype of the scale. The parameters are
-    unchanged; Flax overwrites them.
+    The scales start at the norms of the kernels, so wrapping does not change the output; in Flax
+    they start at 1. It has the arguments and variables of ``flax.nnx.WeightNorm``, and each loads
+    the other's checkpoints: the scales are parameters in a dict keyed by the path of the kernel,
+    such as ``scales[("kernel",)]``. (In Flax 0.12.8 they are arrays, which are not trained.) The
+    weights keep the dtype of their parameters; Flax promotes them to the dtype of the scale. The
+    layer's own parameters are unchanged; Flax overwrites them.
 
     Attributes:
       layer_instance: NNX module to call.
-      feature_axes: Output axes of all kernels, each output with its own length; None for one length
-        of the whole kernel; or a function of a kernel's names and the kernel, such as
-        :func:`jaxreg.reparam.output_axes` for one length per output of attention's projections.
-      use_scale: Whether a scale is learned; otherwise all lengths are 1.
-      scale_init: Initializer of the scales. None starts at the norms; Flax's default is ones.
-      epsilon: Accepted as in Flax. It has no effect: weights of zeros remain zeros without it.
+      feature_axes: Output axes of all kernels, with one norm per output; None for a single norm per
+        kernel; or a function of a kernel's path and the kernel, such as
+        :func:`jaxreg.reparam.output_axes` for one norm per output of attention projections.
+      use_scale: Whether scales are learned; otherwise all norms are 1.
+      scale_init: Initializer of the scales. None uses the kernels' norms; Flax's default is ones.
+      epsilon: Accepted as in Flax, but has no effect: zero weights remain zero without it.
       dtype: Dtype that weights are cast to; by default the dtype of their parameter.
       param_dtype: Dtype of the scales.
       variable_filter: Filter of Flax that selects the parameters that are kernels.
       promote_dtype: Accepted as in Flax, which does not use it either.
-      rngs: Streams of keys for ``scale_init``; needed with one.
+      rngs: PRNG streams for ``scale_init``; required with it.
       scale_metadata: Metadata of the variables of the scales, such as their sharding.
       stacked: Mask of the parameters that hold one kernel per layer along their first axis, as
         under ``nnx.vmap``. ``feature_axes`` then describes the kernel of one layer.
@@ -179,29 +179,30 @@ class WeightNorm(Reparametrized):
 class SpectralNorm(Reparametrized):
     """Calls a layer with :func:`jaxreg.reparam.spectral_norm` applied to its kernels.
 
-    It has the arguments and variables of ``flax.nnx.SpectralNorm``, and checkpoints load both ways:
-    the vector ``u`` and the singular value ``sigma`` of each kernel are ``nnx.BatchStat`` by its
-    path, ``batch_stats[("kernel", "u")]``. Block Lanczos finds them in the constructor, where Flax
-    draws ``u`` and sets ``sigma`` to 1. Training updates both; evaluation also iterates from ``u``,
-    but does not store the result. The parameters are unchanged; Flax overwrites them.
+    It has the arguments and variables of ``flax.nnx.SpectralNorm``, and each loads the other's
+    checkpoints: the vector ``u`` and the singular value ``sigma`` of each kernel are
+    ``nnx.BatchStat`` in a dict keyed by its path, such as ``batch_stats[("kernel", "u")]``. They
+    are initialized by block Lanczos; Flax draws ``u`` at random and sets ``sigma`` to 1. Training
+    mode updates both; evaluation mode also iterates from ``u``, but does not store the result. The
+    layer's own parameters are unchanged; Flax overwrites them.
 
-    As in Flax all parameters with two axes or more have statistics, and are flattened to matrices
-    whose columns are the last axis. In the projections of attention this is the depth of one head.
-    ``feature_axes=jaxreg.reparam.output_axes`` treats each projection as the one linear map that it
-    is, and has other vectors in its checkpoints. The biases of these projections have two axes too.
-    They have statistics of zeros and are not divided, as in Flax where they start at zero.
+    As in Flax, all parameters with two or more axes have statistics. They are flattened to matrices
+    whose columns belong to the last axis, which in attention projections is the depth of one head.
+    With ``feature_axes=jaxreg.reparam.output_axes``, each projection is a single linear map, and
+    its checkpoints contain different vectors. The biases of attention projections have two axes
+    too. Their statistics are zeros and they are not divided, as in Flax, where they start at zero.
 
     Attributes:
       layer_instance: NNX module to call.
       n_steps: Number of power iterations per call; with 0 the kernels are not normalized.
-      epsilon: Accepted as in Flax. It has no effect: weights of zeros remain zeros without it.
+      epsilon: Accepted as in Flax, but has no effect: zero weights remain zero without it.
       dtype: Dtype that weights are cast to; by default the dtype of their parameter.
       param_dtype: Dtype of ``u`` and ``sigma``.
-      error_on_non_matrix: Whether to raise for parameters with more than two axes.
-      update_stats: True in training. Also set at the call, or by ``model.eval()`` and ``nnx.view``,
-        which set its opposite ``use_running_average``.
-      rngs: Streams of keys for the first vectors.
-      feature_axes: Output axes of all kernels, or a function of a kernel's names and the kernel.
+      error_on_non_matrix: Whether parameters with more than two axes are an error.
+      update_stats: True in training mode. Set it here, at the call, or with ``model.eval()`` or
+        ``nnx.view``, which set its opposite, ``use_running_average``.
+      rngs: PRNG streams for the initial vectors.
+      feature_axes: Output axes of all kernels, or a function of a kernel's path and the kernel.
       variable_filter: Filter of Flax that selects the parameters that are kernels; by default all
         with two axes or more.
       stats_metadata: Metadata of the variables of the vectors.
@@ -266,22 +267,21 @@ class SpectralNorm(Reparametrized):
         *args: Any,
         **kwargs: Any,
     ) -> Any:
-        """Calls the layer, and updates ``u`` and ``sigma`` in training.
+        """Calls the layer, and updates ``u`` and ``sigma`` in training mode.
 
         Args:
           x: First argument of the layer.
-          update_stats: True in training; overrides the attribute. It is the second argument, as in
-            Flax.
+          update_stats: Overrides the attribute. It is the second positional argument, as in Flax.
           *args: Further arguments of the layer, which may also be given by name.
           **kwargs: Keyword arguments of the layer.
 
         Raises:
-          TypeError: ``update_stats`` is not a boolean, such as a second input.
+          TypeError: ``update_stats`` is not a boolean, for example a second input of the layer.
         """
         if not isinstance(update_stats, bool | None):
             raise TypeError(
-                f"`update_stats` must be a boolean, got {type(update_stats).__name__}; pass a "
-                "second argument of the layer by its name."
+                f"`update_stats` must be a boolean, got {type(update_stats).__name__}; pass the "
+                "layer's second argument by name."
             )
         update = not self.use_running_average if update_stats is None else update_stats
         return self._apply(partial(self._change, update=update), (x, *args), kwargs)
@@ -302,10 +302,10 @@ class SpectralNorm(Reparametrized):
         return result if self.dtype is None else result.astype(self.dtype)
 
     def set_view(self, use_running_average: bool | None = None) -> None:  # noqa: FBT001
-        """Switches between training and evaluation; called by ``nnx.view``.
+        """Switches between training and evaluation mode; called by ``nnx.view``.
 
         Args:
-          use_running_average: True in evaluation.
+          use_running_average: True in evaluation mode.
         """
         if use_running_average is not None:
             self.use_running_average = use_running_average
@@ -320,9 +320,9 @@ class WeightStandardization(Reparametrized):
     Attributes:
       layer_instance: NNX module to call.
       epsilon: Added to the variance.
-      use_scale: Whether a factor of each output is learned, from
-        :func:`jaxreg.reparam.weight_standardization_scale`, as needed if no norm follows the layer.
-      feature_axes: Output axes of all kernels, or a function of a kernel's names and the kernel.
+      use_scale: Whether to learn a factor per output, which starts at
+        :func:`jaxreg.reparam.weight_standardization_scale`; use it if no norm follows the layer.
+      feature_axes: Output axes of all kernels, or a function of a kernel's path and the kernel.
       scale_metadata: Metadata of the variables of the factors, such as their sharding.
       stacked: Mask of the parameters that hold one kernel per layer along their first axis, as
         under ``nnx.vmap``. ``feature_axes`` then describes the kernel of one layer.

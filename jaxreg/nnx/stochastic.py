@@ -1,4 +1,4 @@
-"""NNX base classes of modules that apply a random function of a key and an input in training."""
+"""Base classes of NNX modules that apply a random function to their input in training mode."""
 
 import dataclasses
 import functools
@@ -40,23 +40,24 @@ def hide(method: Method) -> Method:
 
 @nnx.dataclass(eq=False)
 class Stochastic(Module):
-    """Returns ``transform(key, x)`` in training and ``evaluate(x)``, by default ``x``, otherwise.
+    """Returns ``transform(key, x)`` in training mode, otherwise ``evaluate(x)``, by default ``x``.
 
-    Subclass it to lift your own function: fields hold its strengths, and ``transform`` calls it.
-    The input may be any pytree. Under ``nnx.jit`` every call draws anew. Plain ``jax.jit`` of a
-    module repeats the masks of the first call, since the stream does not advance.
+    Subclass it to turn your own function into a module: the fields are its strengths, and
+    ``transform`` calls it. The input may be any pytree. Under ``nnx.jit`` every call draws new
+    masks. Under plain ``jax.jit`` every call repeats the first masks, because the stream does not
+    advance.
 
-    Strengths are the fields annotated with ``jax.typing.ArrayLike``. Arrays are part of the state,
-    Python numbers are not.
+    Strengths are the fields annotated with ``jax.typing.ArrayLike``. A strength that is an array is
+    part of the state; a Python number is not.
 
     Attributes:
-      deterministic: True in evaluation. Also set by ``model.eval()``, ``nnx.view`` or at the call.
-        If it is None, each call must set it.
-      rng_collection: Name of the stream of keys.
-      axis_name: Mesh axis over which the keys must differ, inside ``shard_map`` or ``pmap``.
+      deterministic: True in evaluation mode. Set it here, with ``model.eval()`` or ``nnx.view``, or
+        at the call; if it is None, each call must set it.
+      rng_collection: Name of the PRNG stream.
+      axis_name: Mesh axis along which devices need different keys, in ``shard_map`` or ``pmap``.
       bits: Source of random bits in place of the package's own, such as ``jax.random.bits``.
-      rngs: Streams of keys, from which this module forks its own. Without them every call in
-        training needs ``rngs``.
+      rngs: PRNG streams, from which this module forks its own. Without them, every call in
+        training mode needs ``rngs``.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -88,23 +89,23 @@ class Stochastic(Module):
 
     @hide
     def transform(self, key: jax.Array, x: Any) -> Any:
-        """Returns the output in training, random by ``key``; subclasses must define it."""
+        """Returns the output in training mode, given a PRNG key; subclasses must define it."""
         raise NotImplementedError(f"{type(self).__name__} must define `transform(key, x)`.")
 
     @hide
     def evaluate(self, x: Any) -> Any:
-        """Returns the output in evaluation: ``x`` unless a subclass overrides this."""
+        """Returns the output in evaluation mode: ``x``, unless a subclass overrides this."""
         return x
 
     @hide
     def is_off(self) -> bool:
-        """Tells whether calls in training need no key, as with an untraced strength of zero."""
+        """Returns whether training mode needs no key, because it acts like evaluation mode."""
         return False
 
     def __call__(
         self, inputs: Any, *, deterministic: bool | None = None, rngs: Source | None = None
     ) -> Any:
-        """Returns ``transform(key, inputs)`` in training and ``evaluate(inputs)`` otherwise.
+        """Returns ``transform(key, inputs)`` in training mode, otherwise ``evaluate(inputs)``.
 
         Args:
           inputs: Input.
@@ -124,13 +125,13 @@ class Stochastic(Module):
         return module.transform(self.make_key(rngs), x)
 
     def _evaluates(self, deterministic: bool | None = None) -> bool:  # noqa: FBT001
-        """Tells whether a call with this ``deterministic`` is in evaluation mode."""
+        """Returns whether a call with this ``deterministic`` runs in evaluation mode."""
         evaluates = self.deterministic if deterministic is None else deterministic
         if evaluates is None:
             raise ValueError(
                 f"`deterministic` must be given to {type(self).__name__} in its constructor or at "
-                "the call, got None in both; pass deterministic=True in evaluation and False in "
-                "training, or set it with nnx.view."
+                "the call, got None in both; pass deterministic=True in evaluation mode and False "
+                "in training mode, or set it with nnx.view."
             )
         return evaluates
 
@@ -150,16 +151,16 @@ class Stochastic(Module):
             raise ValueError(
                 "`deterministic` is False, but no `rngs` argument was provided to "
                 f"{type(self).__name__}; pass rngs=nnx.Rngs(seed) to its constructor or at the "
-                "call, or deterministic=True in evaluation."
+                "call, or deterministic=True in evaluation mode."
             )
         key = source if isinstance(source, jax.Array) else self._stream(source)()
         return key if self.axis_name is None else dropout.fold_in_axis(key, self.axis_name)
 
     def set_view(self, deterministic: bool | None = None) -> None:  # noqa: FBT001
-        """Switches between training and evaluation; called by ``nnx.view``.
+        """Switches between training and evaluation mode; called by ``nnx.view``.
 
         Args:
-          deterministic: True in evaluation.
+          deterministic: True in evaluation mode.
         """
         if deterministic is not None:
             self.deterministic = deterministic
@@ -176,10 +177,10 @@ class Stochastic(Module):
 
 @nnx.dataclass(eq=False)
 class Rated(Stochastic):
-    """Base class of modules with a rate, which need no key if it is an untraced 0.
+    """Base class of modules with a rate; a rate of Python or NumPy 0 needs no key.
 
     Attributes:
-      rate: Probability of dropping; None if every call gives it.
+      rate: Probability of dropping; None if every call passes it.
     """
 
     rate: ArrayLike | None = None
@@ -205,7 +206,7 @@ class Rated(Stochastic):
         rngs: Source | None = None,
         rate: ArrayLike | None = None,
     ) -> Any:
-        """Returns ``transform(key, inputs)`` in training and ``evaluate(inputs)`` otherwise.
+        """Returns ``transform(key, inputs)`` in training mode, otherwise ``evaluate(inputs)``.
 
         Args:
           inputs: Input.
@@ -218,9 +219,9 @@ class Rated(Stochastic):
 
 @nnx.dataclass(eq=False)
 class Wrapper(Stochastic):
-    """Base class of wrappers of a layer.
+    """Base class of modules that wrap a layer.
 
-    ``transform`` and ``evaluate`` get a pair of the positional and the keyword arguments.
+    ``transform`` and ``evaluate`` receive the positional and the keyword arguments as a pair.
 
     Attributes:
       layer: NNX module to call.
@@ -235,7 +236,7 @@ class Wrapper(Stochastic):
 
 @nnx.dataclass(eq=False)
 class RatedWrapper(Rated, Wrapper):
-    """Base class of wrappers of a layer with a rate."""
+    """Base class of modules that wrap a layer and have a rate."""
 
     def __call__(
         self,
@@ -249,7 +250,7 @@ class RatedWrapper(Rated, Wrapper):
 
         Args:
           *inputs: Arguments of the layer.
-          deterministic: Overrides the attribute. The layer does not see it.
+          deterministic: Overrides the attribute; it is not passed to the layer.
           rngs: Key, stream or streams to use in place of the module's own.
           rate: Overrides the attribute.
           **options: Keyword arguments of the layer.

@@ -62,7 +62,8 @@ class AdaptiveInstanceNorm(Module):
 class FilterResponseNorm(Module):
     """NNX module for :func:`jaxreg.normalization.filter_response_norm`.
 
-    Parameters are ``scale``, ``bias`` and ``threshold``. The threshold replaces an activation.
+    Parameters are ``scale``, ``bias`` and ``threshold``. The threshold takes the place of an
+    activation function.
 
     Attributes:
       num_features: Number of channels.
@@ -73,7 +74,7 @@ class FilterResponseNorm(Module):
       bias_init: Initializer of the offset.
       scale_init: Initializer of the factor.
       threshold_init: Initializer of the threshold.
-      rngs: Streams of keys for the initializers.
+      rngs: PRNG streams for the initializers.
       bias_metadata: Metadata of the offset's variable, such as its sharding.
       scale_metadata: Metadata of the factor's variable.
       threshold_metadata: Metadata of the threshold's variable.

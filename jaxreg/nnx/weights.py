@@ -1,4 +1,4 @@
-"""NNX modules that randomize weights in training."""
+"""NNX modules that randomize weights in training mode."""
 
 import dataclasses
 from collections.abc import Callable
@@ -23,11 +23,10 @@ from jaxreg.nnx.stochastic import (
 
 
 class DropConnect(RatedWrapper):
-    """Calls a layer with :func:`jaxreg.dropout.drop_connect` applied to its kernels in training.
+    """Applies :func:`jaxreg.dropout.drop_connect` to the kernels of a layer in training mode.
 
-    Kernels are selected by :func:`jaxreg.masks.kernels`; each draws from its own key. The stored
-    kernels are unchanged. One call draws one mask: around ``nnx.RNN`` it is the same for all time
-    steps.
+    Kernels are selected by :func:`jaxreg.masks.kernels`; each has its own key. The stored kernels
+    are unchanged. Each call draws new masks, so around ``nnx.RNN`` all time steps share them.
 
     Attributes:
       layer: NNX module to call.
@@ -56,10 +55,10 @@ class DropConnect(RatedWrapper):
 
 @nnx.dataclass(eq=False)
 class Perturb(Wrapper):
-    """Calls a layer with :func:`jaxreg.noise.perturb` applied to its parameters in training.
+    """Applies :func:`jaxreg.noise.perturb` to the parameters of a layer in training mode.
 
-    The stored parameters are unchanged. One call draws the noise once: around ``nnx.RNN`` it is the
-    same for all time steps.
+    The stored parameters are unchanged. Each call draws the noise once, so around ``nnx.RNN`` all
+    time steps share it.
 
     Attributes:
       layer: NNX module to call.
@@ -99,7 +98,7 @@ class Perturb(Wrapper):
 
         Args:
           *inputs: Arguments of the layer.
-          deterministic: Overrides the attribute. The layer does not see it.
+          deterministic: Overrides the attribute; it is not passed to the layer.
           rngs: Key, stream or streams to use in place of the module's own.
           stddev: Overrides the attribute.
           **options: Keyword arguments of the layer.
@@ -117,10 +116,10 @@ class Perturb(Wrapper):
 class VariationalDense(Stochastic):
     """NNX module for :func:`jaxreg.dropout.variational_dense`; evaluation prunes the weights.
 
-    Parameters are ``kernel``, ``bias`` and ``log_var``. The noise of a weight is ``log_alpha =
-    variational_log_alpha(kernel, log_var)``. Sum ``variational_dropout_kl(log_alpha)`` over all
-    layers, divide by the number of examples, and add the result to the mean loss. Both are
-    functions of :mod:`jaxreg.dropout`.
+    Parameters are ``kernel``, ``bias`` and ``log_var``. The log ratio of a weight's variance to its
+    squared mean is ``log_alpha = variational_log_alpha(kernel, log_var)``. Sum
+    ``variational_dropout_kl(log_alpha)`` over all layers, divide by the number of examples, and add
+    the result to the mean loss. Both functions are in :mod:`jaxreg.dropout`.
 
     Attributes:
       in_features: Number of inputs.
@@ -130,7 +129,7 @@ class VariationalDense(Stochastic):
       kernel_init: Initializer of the means of the weights.
       bias_init: Initializer of the offset.
       log_var_init: Initializer of the logarithms of the variances of the weights.
-      threshold: Weights with a larger ``log_alpha`` count as zero in evaluation.
+      threshold: Weights with a larger ``log_alpha`` count as zero in evaluation mode.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -177,7 +176,7 @@ class VariationalDense(Stochastic):
         rngs: Source | None = None,
         threshold: ArrayLike | None = None,
     ) -> Any:
-        """Returns ``transform(key, inputs)`` in training and ``evaluate(inputs)`` otherwise.
+        """Returns ``transform(key, inputs)`` in training mode, otherwise ``evaluate(inputs)``.
 
         Args:
           inputs: Inputs ``[..., in]``.
@@ -208,7 +207,7 @@ def with_params(layer: nnx.Module, change: Callable[[nnx.State], nnx.State]) -> 
     Updates of its statistics and streams therefore update ``layer``.
     """
     graph, params, others = nnx.split(layer, nnx.Param, ...)
-    # Read the values, since hijax types and references are not leaves of the state.
+    # Read the values, because hijax types and references are not leaves of the state.
     values = jax.tree.map(lambda param: param[...], params, is_leaf=_is_variable)
     put = lambda param, value: param.replace(value)  # noqa: E731
     changed = jax.tree.map(put, params, change(values), is_leaf=_is_variable)

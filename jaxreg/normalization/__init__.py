@@ -5,18 +5,19 @@ Statistics are computed in float32 or wider, as accurately as in two passes, ove
 of ``x`` and is rounded once.
 
 A mask ``where`` may have any dtype (nonzero selects) and broadcasts to ``x`` as in NumPy, from the
-last axes: one of ``[features]`` selects features, and one of ``[batch, time]`` is passed for
-``[batch, time, channels]`` as ``mask[..., None]``. Elements outside the mask do not enter the
-statistics; they are normalized like the others. Infinite and NaN elements outside the mask count as
-0, so that no NaN enters a gradient.
+last axes: a mask ``[features]`` selects features, and a mask ``[batch, time]`` for ``[batch, time,
+channels]`` is passed as ``mask[..., None]``. Elements outside the mask do not enter the statistics;
+they are normalized like the others. Infinite and NaN elements outside the mask count as 0, so that
+no NaN enters a gradient.
 
-Complex numbers are normalized by :math:`E |x - \mu|^2`; norms without an equation for them
+Complex numbers are normalized by :math:`E |x - \mu|^2`; norms that have no complex form
 (``batch_renorm``, ``adaptive_instance_norm``, ``filter_response_norm``) raise a TypeError.
 
 For a factor that is learned as its difference from one, as in Gemma and Megatron, pass ``scale=1 +
 gamma.astype(jnp.float32)``: it is exact for a bfloat16 ``gamma`` too, and decay pulls it to 1.
 """
 
+from jaxreg import _signatures
 from jaxreg.normalization.batch import BatchStats, batch_norm, batch_norm_inference, init_stats
 from jaxreg.normalization.fold import fold_batch_norm
 from jaxreg.normalization.ghost import ghost_batch_norm
@@ -45,3 +46,5 @@ __all__ = [
     "moments",
     "rms_norm",
 ]
+
+_signatures.show(__name__)

@@ -26,12 +26,12 @@ def affine(
 
     Args:
       x: Floating-point array.
-      mean: Array that broadcasts to ``x``; 0 if absent.
+      mean: Array that broadcasts to ``x``; None means 0.
       var: Array with the shape of ``mean``.
       scale: Factor, with the shape of the feature axes.
-      bias: Offset of the same shape; only allowed with a mean.
+      bias: Offset with the same shape; only allowed with a mean.
       eps: Added to the variance.
-      features: Feature axes, sorted numbers in ``[0, ndim)``.
+      features: Feature axes, sorted and nonnegative.
       where: Mask; infinite and NaN elements outside it count as 0.
     """
     others = tuple(a for a in range(x.ndim) if a not in features)
@@ -81,6 +81,6 @@ def check_kinds(x: jax.Array, of: str = "x", **arrays: jax.Array | None) -> None
     for name, a in arrays.items():
         if a is not None and jnp.iscomplexobj(a) and not jnp.iscomplexobj(x):
             raise TypeError(
-                f"`{name}` must be real if `{of}` is, got {a.dtype} for {x.dtype}; make `{of}` "
-                "complex."
+                f"`{name}` must be real because `{of}` is, got {a.dtype}; convert `{of}` to a "
+                "complex dtype."
             )

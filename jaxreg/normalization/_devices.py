@@ -20,7 +20,7 @@ class Devices(NamedTuple):
         """Sums the arrays of a pytree over the devices that share statistics.
 
         Raises:
-          ValueError: The groups do not hold each index of the axis once.
+          ValueError: The groups do not contain each index of the axis once.
         """
         if not self.axis_name:
             return tree
@@ -29,7 +29,7 @@ class Devices(NamedTuple):
         number = jax.lax.axis_size(self.axis_name)
         if sorted(index for group in self.groups for index in group) != list(range(number)):
             raise ValueError(
-                f"`axis_index_groups` must hold each index of {self.axis_name!r}, 0 to "
+                f"`axis_index_groups` must contain each index of {self.axis_name!r}, 0 to "
                 f"{number - 1}, once, got {self.groups}."
             )
         try:
@@ -64,7 +64,7 @@ def as_devices(
 def check_synchronized(x: jax.Array, axis_name: str | tuple[str, ...] | None) -> None:
     """Raises if ``x`` varies along a ``shard_map`` axis and ``axis_name`` is missing.
 
-    Statistics would silently be computed for each device alone.
+    Otherwise, each device would silently compute its own statistics.
     """
     varying = varying_axes(x)
     if varying and axis_name is None:

@@ -18,6 +18,7 @@ from jaxreg._checks import (
     check_shapes,
 )
 from jaxreg._numerics import as_strength, running_dtype
+from jaxreg._scopes import mark
 from jaxreg._sharding import place_like
 from jaxreg.normalization._affine import affine, as_wide, check_kinds
 from jaxreg.normalization._devices import check_synchronized
@@ -52,6 +53,7 @@ def init_stats(shape: int | tuple[int, ...], *, dtype: DTypeLike = jnp.float32) 
     return BatchStats(jnp.zeros(shape, dtype), jnp.ones(shape, jnp.finfo(dtype).dtype))
 
 
+@mark("momentum")
 def batch_norm(
     x: jax.Array,
     stats: BatchStats,
@@ -74,10 +76,10 @@ def batch_norm(
       \mu' = m \mu_0 + (1 - m) \mu, \qquad
       {\sigma'}^2 = m \sigma_0^2 + (1 - m) \frac{n}{n - \text{ddof}} \sigma^2
 
-    The running variance is biased by default, as in Flax and Keras; ``ddof=1`` gives torch's, whose
-    momentum is :math:`1 - m`. A feature with no selected element is normalized with,
-    and keeps, its running statistics. One with a single element, or no more than ``ddof``, has no
-    variance and keeps its running variance.
+    The running variance is biased by default, as in Flax and Keras; ``ddof=1`` gives torch's
+    running variance. In torch, momentum means :math:`1 - m`. A feature with no selected element is
+    normalized with, and keeps, its running statistics. A feature with a single element, or with at
+    most ``ddof`` elements, has no variance and keeps its running variance.
 
     Complex numbers have a complex mean and a real variance :math:`\sigma^2 = E |x - \mu|^2`, as in
     Flax. Running statistics that are narrower than float32, as in a model that was cast to
@@ -85,15 +87,15 @@ def batch_norm(
 
     Args:
       x: Floating-point array; commonly ``[batch, *spatial, features]``.
-      stats: Running statistics :math:`\mu_0, \sigma_0^2`, of the shape of the feature axes.
-      scale: Factor :math:`\gamma` of the shape of the feature axes; 1 if absent.
-      bias: Offset :math:`\beta` of the same shape; 0 if absent.
-      momentum: Weight :math:`m` of the past, in ``[0, 1]``.
+      stats: Running statistics :math:`\mu_0, \sigma_0^2`, with the shape of the feature axes.
+      scale: Factor :math:`\gamma` with the shape of the feature axes; None means 1.
+      bias: Offset :math:`\beta` of the same shape; None means 0.
+      momentum: Weight :math:`m` of the old running statistics, in ``[0, 1]``.
       eps: Added to the variance, zero or positive. With 0 a constant feature becomes 0.
       axis: Feature axes, which have separate statistics; all others are reduced.
-      ddof: Subtracted from the number :math:`n` of elements that the running variance divides by.
-        1 gives torch's; the batch is always normalized with its biased variance.
-      where: Mask of the elements that enter the statistics, see the module's docstring.
+      ddof: Subtracted from the number :math:`n` of elements that the running variance divides by; 1
+        as in torch. The batch is always normalized with its biased variance.
+      where: Mask of the elements that enter the statistics, see :mod:`jaxreg.normalization`.
       axis_name: Mesh axis to synchronize over, see :func:`moments`. It is required inside
         ``shard_map``; an empty tuple gives each device its own statistics.
       axis_index_groups: Groups of indices along that axis, each with its own statistics, see
@@ -121,7 +123,7 @@ def batch_norm(
       Ioffe and Szegedy, `Batch Normalization: Accelerating Deep Network Training by Reducing
       Internal Covariate Shift <https://arxiv.org/abs/1502.03167>`_, 2015
     """
-    check_between(momentum, "momentum", 0, 1, "the weight of the past")
+    check_between(momentum, "momentum", 0, 1, "a weight for old statistics")
     check_ddof(ddof)
     features = canonical_axes(axis, x.ndim)
     reduced = tuple(a for a in range(x.ndim) if a not in features)
@@ -189,7 +191,7 @@ def batch_norm_inference(
     axis: Axes = -1,
     where: jax.Array | None = None,
 ) -> jax.Array:
-    r"""Normalizes ``x`` by given statistics: :func:`batch_norm` in evaluation.
+    r"""Normalizes ``x`` by given statistics, the evaluation counterpart of :func:`batch_norm`.
 
     .. math::
 
@@ -197,9 +199,9 @@ def batch_norm_inference(
 
     Args:
       x: Floating-point array; commonly ``[batch, *spatial, features]``.
-      stats: Statistics :math:`\mu, \sigma^2`, of the shape of the feature axes.
-      scale: Factor :math:`\gamma` of the same shape; 1 if absent.
-      bias: Offset :math:`\beta` of the same shape; 0 if absent.
+      stats: Statistics :math:`\mu, \sigma^2`, with the shape of the feature axes.
+      scale: Factor :math:`\gamma` of the same shape; None means 1.
+      bias: Offset :math:`\beta` of the same shape; None means 0.
       eps: Added to the variance, zero or positive.
       axis: Feature axes.
       where: Mask; infinite and NaN elements outside it count as 0.

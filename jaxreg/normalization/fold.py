@@ -34,16 +34,17 @@ def fold_batch_norm(
 
     Args:
       kernel: Weights :math:`W` of the layer.
-      stats: Running statistics :math:`\mu, \sigma^2` of the norm, of the shape of the output axes.
-      layer_bias: Offset :math:`b` of the layer, of the same shape; 0 if absent.
-      scale: Factor :math:`\gamma` of the norm; 1 if absent.
-      bias: Offset :math:`\beta` of the norm; 0 if absent.
+      stats: Running statistics :math:`\mu, \sigma^2` of the norm, with the shape of the output
+        axes.
+      layer_bias: Offset :math:`b` of the layer, of the same shape; None means 0.
+      scale: Factor :math:`\gamma` of the norm; None means 1.
+      bias: Offset :math:`\beta` of the norm; None means 0.
       eps: Added to the variance by the norm, zero or positive.
       axis: Output axes of the kernel: the last in Flax, several for ``DenseGeneral``, and ``-2``
         for ``ConvTranspose`` with ``transpose_kernel=True``.
 
     Returns:
-      The kernel :math:`W'` and the bias :math:`b'`, also for a layer without a bias.
+      The kernel :math:`W'` and the bias :math:`b'`, even if the layer has no bias.
 
     Raises:
       TypeError: ``kernel`` is not floating-point, or an array is complex and ``kernel`` is not.

@@ -15,6 +15,7 @@ from jaxreg._checks import (
     check_static_integer,
 )
 from jaxreg._numerics import as_strength, running_dtype
+from jaxreg._scopes import mark
 from jaxreg._sharding import explicit_sharding, place_like, whole_along
 from jaxreg.normalization._affine import affine, check_kinds
 from jaxreg.normalization._masks import align_mask
@@ -22,6 +23,7 @@ from jaxreg.normalization.batch import BatchStats, check_ddof, var_with_ddof
 from jaxreg.normalization.statistics import moments
 
 
+@mark("momentum")
 def ghost_batch_norm(
     x: jax.Array,
     stats: BatchStats,
@@ -36,7 +38,7 @@ def ghost_batch_norm(
 ) -> tuple[jax.Array, BatchStats]:
     r"""Normalizes each ghost batch by its own statistics and updates the running statistics.
 
-    Ghost batch :math:`k` of :math:`K` holds ``ghost_batch_size`` consecutive examples:
+    Ghost batch :math:`k` of :math:`K` contains ``ghost_batch_size`` consecutive examples:
 
     .. math::
 
@@ -44,32 +46,32 @@ def ghost_batch_norm(
       \mu' = m^K \mu_0 + (1 - m) \sum_{k=1}^{K} m^{K-k} \mu_k
 
     and likewise for the variance, as if :func:`batch_norm` were called on each ghost batch in turn.
-    So a momentum for small batches is right for every size of the large batch. (The paper averages
-    deviations; here variances are averaged, as in batch norm.) A ghost batch without a selected
-    element is normalized with the running statistics and does not count; one with a single element
-    does not count for the variance.
+    So a momentum that suits small batches suits every size of the large batch. (Hoffer et al.
+    average standard deviations; here variances are averaged, as in batch norm.) A ghost batch
+    without a selected element is normalized with the running statistics and does not count; one
+    with a single element does not count for the variance.
 
-    Use :func:`batch_norm_inference` in evaluation. Inside ``shard_map`` each device has its own
-    ghost batches and running statistics; under ``jit`` they belong to the whole batch.
+    Use :func:`batch_norm_inference` at evaluation time. Inside ``shard_map`` each device has its
+    own ghost batches and running statistics; under ``jit`` they belong to the whole batch.
 
     Args:
       x: Floating-point array ``[batch, *spatial, features]``.
       stats: Running statistics :math:`\mu_0, \sigma_0^2`, ``[features]``.
-      ghost_batch_size: Examples in a ghost batch, a divisor of the batch.
-      scale: Factor :math:`\gamma`, ``[features]``; 1 if absent.
-      bias: Offset :math:`\beta`, ``[features]``; 0 if absent.
-      momentum: Weight :math:`m` of the past in each of the updates, in ``[0, 1]``.
+      ghost_batch_size: Number of examples in a ghost batch, a divisor of the batch size.
+      scale: Factor :math:`\gamma`, ``[features]``; None means 1.
+      bias: Offset :math:`\beta`, ``[features]``; None means 0.
+      momentum: Weight :math:`m` of the old running statistics in each update, in ``[0, 1]``.
       eps: Added to the variance, zero or positive.
-      ddof: As for :func:`batch_norm`, of the running variance and of each ghost batch.
-      where: Mask of the elements that enter the statistics, see the module's docstring.
+      ddof: Same as in :func:`batch_norm`, with :math:`n` the number of elements in a ghost batch.
+      where: Mask of the elements that enter the statistics, see :mod:`jaxreg.normalization`.
 
     Returns:
       The normalized array, with the shape and dtype of ``x``, and the new running statistics.
 
     Raises:
       TypeError: ``x`` is not floating-point, or ``ghost_batch_size`` is not an integer.
-      ValueError: An argument is out of its range or does not have the shape of the features, or
-        the batch is not a multiple of ``ghost_batch_size``.
+      ValueError: An argument is out of its range or does not have the shape of the features, or the
+        batch size is not a multiple of ``ghost_batch_size``.
 
     Example:
       >>> import jax.numpy as jnp
@@ -86,7 +88,7 @@ def ghost_batch_norm(
       training of neural networks <https://arxiv.org/abs/1705.08741>`_, 2017
     """
     check_floating(x, "x")
-    check_between(momentum, "momentum", 0, 1, "the weight of the past")
+    check_between(momentum, "momentum", 0, 1, "a weight for old statistics")
     check_eps(eps)
     check_ddof(ddof)
     _check_sizes(x, ghost_batch_size)
@@ -150,13 +152,13 @@ def _split_batch(x: jax.Array, size: int) -> jax.Array:
 def _check_sizes(x: jax.Array, ghost_batch_size: int) -> None:
     """Raises unless ``ghost_batch_size`` divides the batch size of ``x``."""
     if x.ndim < 2:
-        raise ValueError(f"`x` must be [batch, *spatial, features], got shape {x.shape}.")
+        raise ValueError(f"`x` must have axes [batch, *spatial, features], got shape {x.shape}.")
     check_static_integer(ghost_batch_size, "ghost_batch_size")
     if ghost_batch_size < 1:
         raise ValueError(f"`ghost_batch_size` must be positive, got {ghost_batch_size}.")
     if x.shape[0] % ghost_batch_size:
         raise ValueError(
-            f"`ghost_batch_size` must divide the batch, got {ghost_batch_size} for "
-            f"{x.shape[0]} examples; take a divisor, or pad the batch and mask the padding with "
+            f"`ghost_batch_size` must divide the batch size, {x.shape[0]}, got "
+            f"{ghost_batch_size}; pass a divisor, or pad the batch and mask the padding with "
             "`where`."
         )

@@ -15,6 +15,7 @@ from jaxreg._checks import (
     check_static_integer,
 )
 from jaxreg._numerics import widen
+from jaxreg._scopes import mark
 from jaxreg._sharding import place_like, whole_along
 from jaxreg.normalization._affine import affine
 from jaxreg.normalization._devices import as_devices
@@ -23,6 +24,7 @@ from jaxreg.normalization.layer import mean_and_var
 from jaxreg.normalization.statistics import Moments, moments_along, pool
 
 
+@mark()
 def group_norm(
     x: jax.Array,
     *,
@@ -43,19 +45,19 @@ def group_norm(
 
     with the mean :math:`\mu_g` and the variance :math:`\sigma_g^2` of the selected elements of a
     group :math:`g`, which are 0 and 1 if there are none. A group consists of consecutive channels.
-    With one group it is the layer norm of an image; with one channel in a group it is
+    With one group it is the layer norm of an image, and with one channel per group it is
     ``instance_norm``.
 
     Args:
       x: Floating-point array ``[batch, *spatial, channels]``.
       groups: Number of groups, a divisor of the number of channels.
-      scale: Factor :math:`\gamma` of shape ``[channels]``; 1 if absent.
-      bias: Offset :math:`\beta` of the same shape; 0 if absent.
+      scale: Factor :math:`\gamma` of shape ``[channels]``; None means 1.
+      bias: Offset :math:`\beta` of the same shape; None means 0.
       eps: Added to the variance, zero or positive.
       reduction_axes: Axes that are normalized together, including the last; all but the first by
-        default. Pass them if there are several batch axes or none.
-      where: Mask of the elements that enter the statistics, see the package's docstring; its last
-        axis may have size 1.
+        default. Pass them if there are several batch axes, or no batch axis.
+      where: Mask of the elements that enter the statistics, see :mod:`jaxreg.normalization`; its
+        last axis may have size 1.
       axis_name: Mesh axis over which the positions are sharded, inside ``shard_map`` or ``pmap``.
       axis_index_groups: Groups of indices along that axis, each with its own statistics, see
         :func:`moments`.
@@ -129,9 +131,7 @@ def _check_groups(groups: int, x: jax.Array) -> None:
     """Raises unless the number of groups divides the number of channels."""
     check_static_integer(groups, "groups")
     if x.ndim < 2:
-        raise ValueError(
-            f"`x` must have the axes [batch, *spatial, channels], got shape {x.shape}."
-        )
+        raise ValueError(f"`x` must have axes [batch, *spatial, channels], got shape {x.shape}.")
     if groups < 1 or x.shape[-1] % groups:
         raise ValueError(
             f"`groups` must divide the {x.shape[-1]} channels of `x`, got {groups}; pass one of "

@@ -9,12 +9,14 @@ from jax.typing import ArrayLike
 from jaxreg._axes import Axes
 from jaxreg._checks import canonical_axes, check_eps, check_floating, check_shapes
 from jaxreg._numerics import square, widen
+from jaxreg._scopes import mark
 from jaxreg.normalization._affine import affine
 from jaxreg.normalization._devices import as_devices
 from jaxreg.normalization._masks import align_mask, select
 from jaxreg.normalization.statistics import Moments, count_along, moments_along
 
 
+@mark()
 def layer_norm(
     x: jax.Array,
     *,
@@ -38,12 +40,12 @@ def layer_norm(
 
     Args:
       x: Floating-point array; commonly ``[batch, ..., features]``.
-      scale: Factor :math:`\gamma` of the shape of the feature axes; 1 if absent.
-      bias: Offset :math:`\beta` of the same shape; 0 if absent.
+      scale: Factor :math:`\gamma` with the shape of the feature axes; None means 1.
+      bias: Offset :math:`\beta` of the same shape; None means 0.
       eps: Added to the variance, zero or positive. With 0 a constant example becomes 0.
       reduction_axes: Axes that are normalized together.
       feature_axes: Axes along which ``scale`` and ``bias`` differ.
-      where: Mask of the elements that enter the statistics, see the package's docstring.
+      where: Mask of the elements that enter the statistics, see :mod:`jaxreg.normalization`.
       axis_name: Mesh axis over which the features are sharded, inside ``shard_map`` or ``pmap``.
       axis_index_groups: Groups of indices along that axis, each with its own statistics, see
         :func:`moments`.
@@ -76,6 +78,7 @@ def layer_norm(
     return affine(x, mean, var, scale=scale, bias=bias, eps=eps, features=features, where=where)
 
 
+@mark()
 def instance_norm(
     x: jax.Array,
     *,
@@ -99,11 +102,11 @@ def instance_norm(
 
     Args:
       x: Floating-point array ``[batch, *spatial, channels]``.
-      scale: Factor :math:`\gamma` of the shape of the feature axes; 1 if absent.
-      bias: Offset :math:`\beta` of the same shape; 0 if absent.
+      scale: Factor :math:`\gamma` with the shape of the feature axes; None means 1.
+      bias: Offset :math:`\beta` of the same shape; None means 0.
       eps: Added to the variance, zero or positive.
       feature_axes: Axes of the channels, not the first one.
-      where: Mask of the elements that enter the statistics, see the package's docstring.
+      where: Mask of the elements that enter the statistics, see :mod:`jaxreg.normalization`.
       axis_name: Mesh axis over which the positions are sharded, inside ``shard_map`` or ``pmap``.
       axis_index_groups: Groups of indices along that axis, each with its own statistics, see
         :func:`moments`.
@@ -148,6 +151,7 @@ def instance_norm(
     )
 
 
+@mark()
 def rms_norm(
     x: jax.Array,
     *,
@@ -170,11 +174,11 @@ def rms_norm(
 
     Args:
       x: Floating-point array; commonly ``[batch, ..., features]``.
-      scale: Factor :math:`\gamma` of the shape of the feature axes; 1 if absent.
+      scale: Factor :math:`\gamma` with the shape of the feature axes; None means 1.
       eps: Added to the mean square, zero or positive. With 0 an example of zeros stays 0.
       reduction_axes: Axes that are normalized together.
       feature_axes: Axes along which ``scale`` differs.
-      where: Mask of the elements that enter the mean square, see the package's docstring.
+      where: Mask of the elements that enter the mean square, see :mod:`jaxreg.normalization`.
       axis_name: Mesh axis over which the features are sharded, inside ``shard_map`` or ``pmap``.
       axis_index_groups: Groups of indices along that axis, each with its own statistics, see
         :func:`moments`.

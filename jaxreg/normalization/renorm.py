@@ -18,6 +18,7 @@ from jaxreg._checks import (
     check_shapes,
 )
 from jaxreg._numerics import as_strength, inverse_root
+from jaxreg._scopes import mark
 from jaxreg._sharding import place_like
 from jaxreg.normalization._devices import check_synchronized
 from jaxreg.normalization.batch import (
@@ -30,6 +31,7 @@ from jaxreg.normalization.batch import (
 from jaxreg.normalization.statistics import Moments, moments
 
 
+@mark("momentum")
 def batch_renorm(
     x: jax.Array,
     stats: BatchStats,
@@ -56,26 +58,28 @@ def batch_renorm(
 
     with :math:`\sigma = \sqrt{\sigma^2 + \epsilon}` of the batch :math:`B` and of the running
     statistics before it. No gradient flows into :math:`r` and :math:`d` through the statistics.
-    Without limits it normalizes as in evaluation, with the gradient of training. With ``r_max=1``
-    and ``d_max=0`` it is :func:`batch_norm`. The paper starts with these and raises them to 3 and 5
-    by a schedule, whose values may be traced.
+    Without limits it normalizes as in evaluation mode, with the gradient of training mode. With
+    ``r_max=1`` and ``d_max=0`` it is :func:`batch_norm`. Ioffe starts with these values, and raises
+    them to 3 and 5 by a schedule; they may be traced.
 
-    Statistics are updated as in :func:`batch_norm` (the paper averages deviations, not variances).
-    Use :func:`batch_norm_inference` in evaluation. A feature with no selected element is normalized
-    with, and keeps, its running statistics; one with a single element keeps its running variance.
+    Statistics are updated as in :func:`batch_norm` (Ioffe averages standard deviations, not
+    variances). Use :func:`batch_norm_inference` at evaluation time. A feature with no selected
+    element is normalized with, and keeps, its running statistics; one with a single element keeps
+    its running variance.
 
     Args:
       x: Real floating-point array; commonly ``[batch, *spatial, features]``.
-      stats: Running statistics :math:`\mu, \sigma^2`, of the shape of the feature axes.
-      r_max: Bound :math:`r_{max}` of the change of the deviation, 1 or more; infinity is no bound.
-      d_max: Bound :math:`d_{max}` of the change of the mean, zero or positive.
-      scale: Factor :math:`\gamma` of the shape of the feature axes; 1 if absent.
-      bias: Offset :math:`\beta` of the same shape; 0 if absent.
-      momentum: Weight of the past in the running statistics, in ``[0, 1]``.
+      stats: Running statistics :math:`\mu, \sigma^2`, with the shape of the feature axes.
+      r_max: Bound :math:`r_{max}` on the change in the standard deviation, 1 or more; infinity
+        means no bound.
+      d_max: Bound :math:`d_{max}` on the change in the mean, zero or positive.
+      scale: Factor :math:`\gamma` with the shape of the feature axes; None means 1.
+      bias: Offset :math:`\beta` of the same shape; None means 0.
+      momentum: Weight of the old running statistics, in ``[0, 1]``.
       eps: Added to the variance, zero or positive.
       axis: Feature axes, which have separate statistics; all others are reduced.
-      ddof: As for :func:`batch_norm`, used only for the running variance.
-      where: Mask of the elements that enter the statistics, see the module's docstring.
+      ddof: Same as in :func:`batch_norm`, used only for the running variance.
+      where: Mask of the elements that enter the statistics, see :mod:`jaxreg.normalization`.
       axis_name: Mesh axis to synchronize over, see :func:`moments`. It is required inside
         ``shard_map``; an empty tuple gives each device its own statistics.
       axis_index_groups: Groups of indices along that axis, each with its own statistics, see
@@ -103,8 +107,8 @@ def batch_renorm(
       Models <https://arxiv.org/abs/1702.03275>`_, 2017
     """
     check_real(x, "x")
-    check_between(momentum, "momentum", 0, 1, "the weight of the past")
-    check_between(r_max, "r_max", 1, math.inf, "the largest change of the deviation")
+    check_between(momentum, "momentum", 0, 1, "a weight for old statistics")
+    check_between(r_max, "r_max", 1, math.inf, "the largest factor of the standard deviation")
     check_scalar(d_max, "d_max")
     check_nonnegative(d_max, "d_max")
     check_eps(eps)

@@ -13,8 +13,10 @@ from jaxreg._checks import (
     check_shapes,
 )
 from jaxreg._numerics import as_strength, inverse_root, real_dtype, safe_norm, square, widen
+from jaxreg._scopes import mark
 
 
+@mark()
 def filter_response_norm(
     x: jax.Array,
     *,
@@ -31,22 +33,24 @@ def filter_response_norm(
       \nu^2 = \frac{1}{N} \sum_i x_i^2
 
     over the :math:`N` elements of the spatial axes, all but the first and the last. The maximum is
-    the thresholded linear unit, which replaces the activation; without ``threshold`` it is left
-    out. If :math:`N = 1` the paper learns :math:`\epsilon`, hence its magnitude is used.
+    the thresholded linear unit, which replaces the activation; it is omitted if ``threshold`` is
+    None. The magnitude of :math:`\epsilon` is used, since Singh and Krishnan learn it if
+    :math:`N = 1`.
 
     Args:
       x: Real floating-point array ``[batch, *spatial, channels]``.
-      scale: Factor :math:`\gamma`, ``[channels]``; 1 if absent.
-      bias: Offset :math:`\beta`, ``[channels]``; 0 if absent.
-      threshold: Lower bound :math:`\tau`, ``[channels]``; none if absent.
-      eps: A number or ``[channels]``; its magnitude is added to the mean square.
+      scale: Factor :math:`\gamma`, ``[channels]``; None means 1.
+      bias: Offset :math:`\beta`, ``[channels]``; None means 0.
+      threshold: Lower bound :math:`\tau`, ``[channels]``; None means no bound.
+      eps: A number or an array ``[channels]``; its magnitude is added to the mean square.
 
     Returns:
       Array with the shape and dtype of ``x``.
 
     Raises:
       TypeError: ``x`` is not real floating-point.
-      ValueError: ``x`` has no batch and channel axis, or an argument is not ``[channels]``.
+      ValueError: ``x`` has no batch or channel axis, or an argument does not have shape
+        ``[channels]``.
 
     Example:
       >>> import jax.numpy as jnp
@@ -62,7 +66,7 @@ def filter_response_norm(
     """
     check_real(x, "x")
     if x.ndim < 2:
-        raise ValueError(f"`x` must be [batch, *spatial, channels], got shape {x.shape}.")
+        raise ValueError(f"`x` must have axes [batch, *spatial, channels], got shape {x.shape}.")
     check_shapes([x.shape[-1]], scale=scale, bias=bias, threshold=threshold)
     check_broadcasts(eps, "eps", x.shape[-1:])
     if x.size == 0:
@@ -89,6 +93,7 @@ def filter_response_norm(
     return y.astype(x.dtype)
 
 
+@mark()
 def l2_normalize(x: jax.Array, *, axis: Axes = -1) -> jax.Array:
     r"""Divides vectors by their Euclidean length; a zero vector stays zero.
 
@@ -96,8 +101,8 @@ def l2_normalize(x: jax.Array, *, axis: Axes = -1) -> jax.Array:
 
       y = \frac{x}{\sqrt{\sum_i |x_i|^2}}
 
-    Value and gradient are accurate for vectors of size 1e-30 and 1e30 too, so that no ``eps`` is
-    needed; at zero the gradient is zero.
+    Value and gradient are accurate even for vectors of length 1e-30 or 1e30, so no ``eps`` is
+    needed. At zero the gradient is zero.
 
     Args:
       x: Floating-point array.
@@ -132,9 +137,9 @@ def l2_normalize(x: jax.Array, *, axis: Axes = -1) -> jax.Array:
 
 
 def _within_range(size: jax.Array) -> jax.Array:
-    """Clips a size so that neither it nor its inverse is subnormal; 0 becomes 1."""
+    """Clips a magnitude so that neither it nor its reciprocal is subnormal; 0 becomes 1."""
     least = 2 * jnp.finfo(size.dtype).tiny
-    # XLA multiplies constant divisors, and the square of `least` underflows: a zero becomes 1.
+    # XLA multiplies constant divisors, and the square of `least` underflows, so a zero becomes 1.
     return jnp.where(size == 0, jnp.ones_like(size), jnp.clip(size, least, 1 / least))
 
 

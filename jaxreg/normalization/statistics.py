@@ -48,10 +48,10 @@ def moments(
 
     Args:
       x: Floating-point array.
-      axis: Axis or axes to reduce (in the norms, ``axis`` names the others).
-      where: Mask of the elements to use, see the module's docstring.
+      axis: Axis or axes to reduce. (In the norms, ``axis`` names the axes to keep.)
+      where: Mask of the elements to use, see :mod:`jaxreg.normalization`.
       axis_name: Mesh axis to synchronize over, inside ``shard_map``, ``pmap`` or ``vmap``. Under
-        plain ``jit`` a sharded ``x`` needs none: its statistics are global.
+        plain ``jit``, leave it None even if ``x`` is sharded: statistics are global.
       axis_index_groups: Groups of indices along that axis, such as ``[[0, 1], [2, 3]]``, each with
         its own statistics.
 
@@ -62,7 +62,7 @@ def moments(
     Raises:
       TypeError: ``x`` is not floating-point.
       ValueError: ``axis`` lies outside ``x``, ``where`` does not broadcast to it, or the groups do
-        not hold each index once.
+        not contain each index once.
 
     Example:
       >>> import jax.numpy as jnp

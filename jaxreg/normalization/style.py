@@ -5,11 +5,13 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxreg._checks import check_eps, check_real, check_shapes
+from jaxreg._scopes import mark
 from jaxreg._sharding import place_like
 from jaxreg.normalization._affine import affine
 from jaxreg.normalization.statistics import moments
 
 
+@mark()
 def adaptive_instance_norm(
     x: jax.Array,
     style_mean: jax.Array,
@@ -25,22 +27,23 @@ def adaptive_instance_norm(
       y_{nc} = s_{nc} \, \frac{x_{nc} - \mu_{nc}}{\sqrt{\sigma_{nc}^2 + \epsilon}} + m_{nc}
 
     with mean and biased variance over the spatial axes, all but the first and the last. A channel
-    with one element, a constant or nothing selected becomes the mean of the style.
+    that is constant, such as one with a single element, or has no selected element becomes the mean
+    of the style.
 
     Args:
       x: Content, a real floating-point array ``[batch, *spatial, channels]``.
       style_mean: Mean :math:`m` of the style, ``[batch, channels]``.
       style_stddev: Standard deviation :math:`s` of the style, ``[batch, channels]``.
       eps: Added to the variance, zero or positive.
-      where: Mask of the elements that enter the statistics, see the module's docstring.
+      where: Mask of the elements that enter the statistics, see :mod:`jaxreg.normalization`.
 
     Returns:
       Array with the shape and dtype of ``x``.
 
     Raises:
       TypeError: ``x`` is not real floating-point.
-      ValueError: ``x`` has no spatial axis, ``eps`` is negative, or a style is not
-        ``[batch, channels]``.
+      ValueError: ``x`` has no spatial axis, ``eps`` is negative, or ``style_mean`` or
+        ``style_stddev`` does not have shape ``[batch, channels]``.
 
     Example:
       >>> import jax.numpy as jnp
@@ -58,8 +61,8 @@ def adaptive_instance_norm(
     check_eps(eps)
     if x.ndim < 3:
         raise ValueError(
-            f"`x` must be [batch, *spatial, channels], got shape {x.shape}; a channel without "
-            "spatial axes has no statistics."
+            f"`x` must have axes [batch, *spatial, channels], got shape {x.shape}; a channel "
+            "without spatial axes has no statistics."
         )
     check_shapes([x.shape[0], x.shape[-1]], style_mean=style_mean, style_stddev=style_stddev)
     spatial = tuple(range(1, x.ndim - 1))

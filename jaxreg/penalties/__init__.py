@@ -12,6 +12,7 @@ The same functions are penalties of activations: they sum over the whole batch;
 :func:`per_example` turns them into means over examples.
 """
 
+from jaxreg import _signatures
 from jaxreg.penalties.activations import activity, decorrelation, per_example
 from jaxreg.penalties.elementwise import distance, elastic_net, l1, l2
 from jaxreg.penalties.gates import hard_concrete_l0
@@ -36,3 +37,5 @@ __all__ = [
     "total",
     "total_variation",
 ]
+
+_signatures.show(__name__)

@@ -1,7 +1,7 @@
 """Norms of singular values, with finite derivatives even if singular values repeat or vanish.
 
-Both norms are linear along rays, so each is the product of a matrix with the norm's own gradient, a
-sum of :math:`g_i u_i v_i^T` over singular pairs. They differ in the factors :math:`g`.
+Both norms are linear along rays, so each is the inner product of a matrix and the norm's gradient,
+a sum of :math:`g_i u_i v_i^T` over singular pairs. They differ in the factors :math:`g`.
 """
 
 from collections.abc import Callable

@@ -10,10 +10,12 @@ from jax.typing import ArrayLike
 
 from jaxreg._checks import check_floating, check_nonnegative, check_real, check_scalar
 from jaxreg._numerics import as_strength, square, widen
+from jaxreg._scopes import mark
 from jaxreg._sharding import whole_along
 from jaxreg.penalties._singular import gram
 
 
+@mark("weight")
 def activity(
     x: jax.Array, *, penalty: Callable[[jax.Array], jax.Array], weight: ArrayLike
 ) -> jax.Array:
@@ -25,8 +27,8 @@ def activity(
 
     The modules ``ActivityPenalty`` of :mod:`jaxreg.linen` and :mod:`jaxreg.nnx` add it to the loss.
     The penalty gets the whole batch. A sum such as :func:`l1` grows with the batch; the mean over
-    examples, ``per_example(l1)``, does not, and equals ``activity_regularizer`` of Keras.
-    :func:`decorrelation` is a mean already.
+    examples, ``per_example(l1)``, does not, and equals Keras's ``activity_regularizer``.
+    :func:`decorrelation` is already a mean.
 
     Args:
       x: Floating-point array, ``[batch, ...]``.
@@ -76,6 +78,7 @@ def per_example(penalty: Callable[[jax.Array], jax.Array]) -> Callable[[jax.Arra
     return partial(_mean_over_examples, penalty=penalty)
 
 
+@mark()
 def decorrelation(x: jax.Array) -> jax.Array:
     r"""Returns half the sum of squared covariances between different features (DeCov).
 
@@ -84,7 +87,7 @@ def decorrelation(x: jax.Array) -> jax.Array:
       R(x) = \frac{1}{2} \sum_{i \ne j} C_{i j}^2, \qquad
       C = \frac{1}{N} \sum_{n=1}^N (x_n - \bar x) (x_n - \bar x)^\top
 
-    Variances do not count. The gradient flows through the mean. Inside ``shard_map`` the
+    Variances are not penalized. The gradient flows through the mean. Inside ``shard_map`` the
     covariances are computed within each shard.
 
     Args:
@@ -111,7 +114,7 @@ def decorrelation(x: jax.Array) -> jax.Array:
     """
     check_real(x, "x")
     if x.ndim < 2:
-        raise ValueError(f"`x` must have the axes [batch, features], got shape {x.shape}.")
+        raise ValueError(f"`x` must have axes [batch, features], got shape {x.shape}.")
     x = whole_along(widen(x), range(x.ndim))
     number = math.prod(x.shape[:-1])
     examples = x.reshape(number, x.shape[-1])
@@ -125,5 +128,5 @@ def decorrelation(x: jax.Array) -> jax.Array:
 def _mean_over_examples(x: jax.Array, *, penalty: Callable[[jax.Array], jax.Array]) -> jax.Array:
     check_floating(x, "x")
     if x.ndim == 0:
-        raise ValueError("`x` must have the axes [batch, ...], got a single number.")
+        raise ValueError("`x` must have axes [batch, ...], got a single number.")
     return jnp.sum(jax.vmap(penalty)(x)) / max(len(x), 1)

@@ -6,8 +6,10 @@ from jax.typing import ArrayLike
 
 from jaxreg._checks import check_broadcasts, check_floating, check_nonnegative
 from jaxreg._numerics import align, square, widen
+from jaxreg._scopes import mark
 
 
+@mark()
 def l1(w: jax.Array) -> jax.Array:
     r"""Returns the sum of absolute values (lasso).
 
@@ -15,7 +17,8 @@ def l1(w: jax.Array) -> jax.Array:
 
       R(w) = \sum_i |w_i|
 
-    A gradient step shrinks weights but never makes them zero; :func:`jaxreg.proximal.l1` does.
+    Gradient steps shrink weights but do not make them exactly zero; :func:`jaxreg.proximal.l1`
+    does.
 
     Args:
       w: Floating-point array of any shape.
@@ -40,6 +43,7 @@ def l1(w: jax.Array) -> jax.Array:
     return jnp.sum(magnitude(w))
 
 
+@mark()
 def l2(w: jax.Array) -> jax.Array:
     r"""Returns one half of the sum of squares (ridge).
 
@@ -48,7 +52,7 @@ def l2(w: jax.Array) -> jax.Array:
       R(w) = \frac{1}{2} \sum_i w_i^2
 
     Its gradient is ``w``, so its weight is the ``weight_decay`` of Optax and torch. Keras omits the
-    factor one half: a Keras weight is half of ours.
+    factor one half: the same penalty has half the weight there.
 
     Args:
       w: Floating-point array of any shape.
@@ -73,6 +77,7 @@ def l2(w: jax.Array) -> jax.Array:
     return jnp.sum(square(widen(w))) / 2
 
 
+@mark("l1")
 def elastic_net(w: jax.Array, *, l1: ArrayLike, l2: ArrayLike) -> jax.Array:
     r"""Returns the weighted sum of :func:`l1` and :func:`l2`.
 
@@ -81,13 +86,13 @@ def elastic_net(w: jax.Array, *, l1: ArrayLike, l2: ArrayLike) -> jax.Array:
       R(w) = \sum_i \lambda_{1 i} |w_i| + \frac{1}{2} \sum_i \lambda_{2 i} w_i^2
 
     In scikit-learn's terms, ``l1`` is ``alpha * l1_ratio`` and ``l2`` is ``alpha * (1 -
-    l1_ratio)``. Keras' ``L1L2`` omits the factor one half: its ``l2`` is half of ours. Gradient
-    steps never make weights zero; :func:`jaxreg.proximal.elastic_net` does.
+    l1_ratio)``. Keras's ``L1L2`` omits the factor one half, so its ``l2`` is half of this one.
+    Gradient steps do not make weights exactly zero; :func:`jaxreg.proximal.elastic_net` does.
 
     Args:
       w: Floating-point array of any shape.
       l1: Weight :math:`\lambda_1` of the absolute values, zero or positive. An array that
-        broadcasts to ``w`` weights each of them separately (adaptive lasso).
+        broadcasts to ``w`` weights each value separately (adaptive lasso).
       l2: Weight :math:`\lambda_2` of the squares, zero or positive; may be an array too.
 
     Returns:
@@ -112,11 +117,13 @@ def elastic_net(w: jax.Array, *, l1: ArrayLike, l2: ArrayLike) -> jax.Array:
         check_nonnegative(value, name)
         check_broadcasts(value, name, w.shape)
     wide = widen(w)
-    # The weight multiplies one factor first: a weight of zero is zero even if the square overflows.
+    # The weight multiplies one factor first, so a weight of zero gives zero even if the square
+    # overflows.
     squares = (align(l2, w) * wide * wide.conj()).real
     return jnp.sum(align(l1, w) * magnitude(w)) + jnp.sum(squares) / 2
 
 
+@mark()
 def distance(w: jax.Array, start: jax.Array) -> jax.Array:
     r"""Returns one half of the squared distance from a starting point (L2-SP).
 
@@ -125,11 +132,11 @@ def distance(w: jax.Array, start: jax.Array) -> jax.Array:
       R(w) = \frac{1}{2} \sum_i (w_i - w^0_i)^2
 
     Use it for fine-tuning: it pulls weights toward the pretrained ones instead of zero. For a whole
-    model, call ``total(params, distance, rest=(start,))``. For new layers the paper uses
-    :func:`l2` with its own weight: give each of the two totals its mask.
+    model, call ``total(params, distance, rest=(start,))``. For new layers, Li et al. use :func:`l2`
+    with its own weight: add a second ``total``, and give each its own mask.
 
-    The gradient flows to ``start`` too; pass ``jax.lax.stop_gradient(start)`` to hold a start that
-    is itself a parameter.
+    The gradient flows to ``start`` too; pass ``jax.lax.stop_gradient(start)`` if the start is
+    itself a parameter and should not move.
 
     Args:
       w: Floating-point array of any shape.
@@ -140,7 +147,7 @@ def distance(w: jax.Array, start: jax.Array) -> jax.Array:
 
     Raises:
       TypeError: ``w`` or ``start`` is not floating-point.
-      ValueError: ``start`` has another shape than ``w``.
+      ValueError: ``start`` has a different shape from ``w``.
 
     Example:
       >>> import jax.numpy as jnp
@@ -156,8 +163,8 @@ def distance(w: jax.Array, start: jax.Array) -> jax.Array:
     check_floating(start, "start")
     if start.shape != w.shape:
         raise ValueError(
-            f"`start` must have the shape of `w`, {w.shape}, got {start.shape}; mask out weights "
-            "without a start, such as a new head."
+            f"`start` must have the same shape as `w`, {w.shape}, got {start.shape}; mask out "
+            "weights without a start, such as a new head."
         )
     w = widen(w)
     start = widen(start)

@@ -6,8 +6,10 @@ from jax.typing import ArrayLike
 
 from jaxreg._gates import HIGH, LOW, TEMPERATURE, gate_strengths
 from jaxreg._numerics import widen
+from jaxreg._scopes import mark
 
 
+@mark()
 def hard_concrete_l0(
     log_alpha: jax.Array,
     *,
@@ -22,14 +24,14 @@ def hard_concrete_l0(
       R(\alpha) = \sum_i P(z_i \ne 0)
         = \sum_i \sigma\left(\log \alpha_i - \beta \log \frac{-\gamma}{\zeta}\right)
 
-    It counts gates. To count the weights behind them, multiply it by the number of weights of a
-    gate. The paper adds :math:`\lambda` times the count to the mean of the losses.
+    It counts gates. To count gated weights instead, multiply it by the number of weights per gate.
+    Louizos et al. add :math:`\lambda` times the count to the mean of the losses.
 
     Args:
-      log_alpha: Real floating-point parameters :math:`\log \alpha`, one for each gate.
+      log_alpha: Real floating-point parameters :math:`\log \alpha`, one per gate.
       temperature: Temperature :math:`\beta`, positive; less than 1e-6 counts as 1e-6.
       low: Lower end :math:`\gamma`, negative.
-      high: Upper end :math:`\zeta`, above 1. The defaults are the paper's.
+      high: Upper end :math:`\zeta`, above 1. The defaults are from Louizos et al.
 
     Returns:
       Scalar, float32 or wider.

@@ -7,10 +7,12 @@ import jax.numpy as jnp
 
 from jaxreg._checks import canonical_axes, check_floating
 from jaxreg._numerics import safe_norm, widen
+from jaxreg._scopes import mark
 from jaxreg._sharding import whole_along
 from jaxreg.penalties.elementwise import magnitude
 
 
+@mark()
 def group_lasso(w: jax.Array, *, axis: int | tuple[int, ...] | None = None) -> jax.Array:
     r"""Returns the sum of group norms, which drives whole groups of weights to zero.
 
@@ -18,17 +20,17 @@ def group_lasso(w: jax.Array, *, axis: int | tuple[int, ...] | None = None) -> j
 
       R(w) = \sum_g \sqrt{p_g} \, \|w_g\|
 
-    The root of the group size :math:`p_g` is the paper's: it lets groups of different sizes, as in
-    different layers, share one weight. The mixed norm :math:`\|w\|_{2,1}`, as in scikit-learn's
-    ``MultiTaskLasso``, lacks it: divide by ``math.sqrt(p)``. With groups of one weight it is
-    :func:`l1`.
+    The factor :math:`\sqrt{p_g}`, with :math:`p_g` the group size, is from Yuan and Lin. It lets
+    groups of different sizes, as in different layers, share one weight. The mixed norm
+    :math:`\|w\|_{2,1}`, as in scikit-learn's ``MultiTaskLasso``, lacks this factor: divide by
+    ``math.sqrt(p)``. With groups of one weight it is :func:`l1`.
 
-    At a group of zeros the first and second derivatives are 0. Weights near 1e-30 and 1e30 are
-    exact too.
+    At a group of zeros the first and second derivatives are 0. Results are accurate for weights
+    near 1e-30 and 1e30 too.
 
     Args:
       w: Floating-point array of any shape.
-      axis: Axes that one group runs over. By default all but the last: a group holds the incoming
+      axis: Axes that one group spans. By default all but the last: a group holds the incoming
         weights of a unit of a dense or convolution kernel, as in
         :func:`jaxreg.projections.max_norm`. With ``axis=-1`` a group holds the outgoing weights of
         an input, which selects inputs.
@@ -57,6 +59,7 @@ def group_lasso(w: jax.Array, *, axis: int | tuple[int, ...] | None = None) -> j
     return math.sqrt(size) * jnp.sum(safe_norm(w, axis=axes))
 
 
+@mark()
 def total_variation(x: jax.Array, *, axis: int | tuple[int, ...]) -> jax.Array:
     r"""Returns the sum of absolute differences between neighbors, along each axis separately.
 
@@ -64,8 +67,9 @@ def total_variation(x: jax.Array, *, axis: int | tuple[int, ...]) -> jax.Array:
 
       R(x) = \sum_i \sum_a |x_{i + e_a} - x_i|
 
-    The anisotropic form, as in TensorFlow's ``tf.image.total_variation``. Along one axis of weights
-    it is the fused lasso. Nothing wraps around. Differences of 0 have derivative 0.
+    This is the anisotropic form, as in TensorFlow's ``tf.image.total_variation``. Along one axis of
+    weights it is the fused lasso. The first and last elements are not neighbors. Differences of 0
+    have derivative 0.
 
     Args:
       x: Floating-point array.
@@ -94,6 +98,7 @@ def total_variation(x: jax.Array, *, axis: int | tuple[int, ...]) -> jax.Array:
     return jnp.sum(magnitude(_differences(x, axis)))
 
 
+@mark()
 def isotropic_total_variation(x: jax.Array, *, axis: int | tuple[int, ...]) -> jax.Array:
     r"""Returns the sum of gradient magnitudes over all positions of an image.
 
@@ -101,8 +106,8 @@ def isotropic_total_variation(x: jax.Array, *, axis: int | tuple[int, ...]) -> j
 
       R(x) = \sum_i \sqrt{\sum_a (x_{i + e_a} - x_i)^2}
 
-    The difference after the last element of an axis is 0. Unlike :func:`total_variation` it
-    prefers no direction, up to the grid. A gradient of 0 has derivative 0.
+    The difference after the last element of an axis is 0. Unlike :func:`total_variation`, it
+    prefers no direction, apart from effects of the grid. A gradient of 0 has derivative 0.
 
     Args:
       x: Floating-point array.

@@ -7,9 +7,11 @@ from jaxreg._axes import Axes
 from jaxreg._checks import check_floating, check_real
 from jaxreg._matrices import tall_matrix
 from jaxreg._numerics import square
+from jaxreg._scopes import mark
 from jaxreg.penalties._singular import along, every_direction, gram, largest_direction
 
 
+@mark()
 def orthogonality(w: jax.Array, *, axis: Axes = -1) -> jax.Array:
     r"""Returns the squared distance of the Gram matrix from the identity (soft orthogonality).
 
@@ -19,9 +21,10 @@ def orthogonality(w: jax.Array, *, axis: Axes = -1) -> jax.Array:
 
     :math:`W` is the matrix ``[everything else, outputs]`` if it has at least as many rows as
     columns, so that the outputs become orthonormal. Otherwise it is the transpose, and the rows
-    become orthonormal, since more outputs than inputs cannot be. The penalty is zero only at
-    orthonormal ones. The double form :math:`\|W^\top W - I\|_F^2 + \|W W^\top - I\|_F^2` is twice
-    this plus the constant :math:`m - n`.
+    become orthonormal, since more outputs than inputs cannot all be orthonormal. The penalty is
+    zero only if they are orthonormal. The double form
+    :math:`\|W^\top W - I\|_F^2 + \|W W^\top - I\|_F^2` is twice this plus the constant
+    :math:`m - n`.
 
     Args:
       w: Floating-point array with at least two axes; the Gram matrix of a complex one is
@@ -51,6 +54,7 @@ def orthogonality(w: jax.Array, *, axis: Axes = -1) -> jax.Array:
     return jnp.sum(square(gram(matrix) - jnp.eye(matrix.shape[1], dtype=matrix.dtype)))
 
 
+@mark()
 def spectral(w: jax.Array, *, axis: Axes = -1) -> jax.Array:
     r"""Returns the spectral norm of a kernel, its largest singular value.
 
@@ -58,10 +62,10 @@ def spectral(w: jax.Array, *, axis: Axes = -1) -> jax.Array:
 
       R(W) = \sigma_1, \qquad \nabla R = u_1 v_1^\top
 
-    The paper's penalty is half of its square: ``jnp.square(spectral(w)) / 2``. Unlike
+    Yoshida and Miyato penalize half of its square: ``jnp.square(spectral(w)) / 2``. Unlike
     :func:`jaxreg.reparam.spectral_norm_sigma`, it is exact and needs no state. It takes the
     eigenvalues of the smaller Gram matrix, :math:`\min(m, n)^3` operations; a power iteration from
-    a random start takes hundreds of steps to be as exact.
+    a random start takes hundreds of steps to be as accurate.
 
     If the largest singular value is repeated, up to rounding, the gradient is the mean of
     :math:`u v^\top` over its pairs; at zero it is 0. Both are the subgradients nearest to zero.
@@ -96,6 +100,7 @@ def spectral(w: jax.Array, *, axis: Axes = -1) -> jax.Array:
     return along(largest_direction, tall_matrix(w, axis))
 
 
+@mark()
 def nuclear(w: jax.Array, *, axis: Axes = -1) -> jax.Array:
     r"""Returns the nuclear norm (sum of singular values), which favors kernels of low rank.
 

@@ -30,20 +30,20 @@ def total(
       params: Any pytree: Linen parameters, an NNX state, a list of arrays. Leaves that are not
         floating-point (counters, keys, functions) are skipped.
       penalty: Function of one array, such as :func:`l1`; bind options with ``functools.partial``.
-      mask: Tree of booleans shaped like ``params`` or a prefix of it, or a function that makes one,
-        such as :func:`jaxreg.masks.kernels`; None for all.
-      rest: Further trees with the structure of ``params``, as for ``jax.tree.map``: their leaves
-        are further arguments of the penalty, such as the start of :func:`distance`.
-      stacked: Mask of the leaves that hold one kernel per layer along their first axis, as with
-        ``nn.scan`` and ``nnx.vmap``: the penalty gets one layer at a time and is summed over
-        them. None for no leaf. In a stack ``mask`` may leave out layers, by an array of booleans
+      mask: Tree of booleans shaped like ``params`` or a prefix of it, or a function that returns
+        one, such as :func:`jaxreg.masks.kernels`; None for all.
+      rest: More trees with the structure of ``params``, as in ``jax.tree.map``: their leaves are
+        passed to the penalty as further arguments, such as the start of :func:`distance`.
+      stacked: Mask of the leaves that stack one kernel per layer along their first axis, as
+        ``nn.scan`` and ``nnx.vmap`` do: the penalty gets one layer at a time and is summed over
+        them. None means no leaf. In a stack, ``mask`` may leave out layers by an array of booleans
         ``[layers, 1, ...]``.
 
     Returns:
       Scalar, float32 or wider.
 
     Raises:
-      ValueError: The tree of ``mask``, ``stacked`` or one of ``rest`` differs from the tree of
+      ValueError: ``mask``, ``stacked`` or one of ``rest`` has a different tree structure from
         ``params``.
       TypeError: A leaf of ``mask`` or ``stacked`` is not a boolean.
 
@@ -88,8 +88,8 @@ def _term(
     layers = size > 1 and in_stack and shape == (len(w), *(1,) * (w.ndim - 1))
     if size > 1 and not layers:
         raise ValueError(
-            "`mask` must hold one boolean for each leaf of a penalty, or for each layer of a "
-            f"stack, got shape {shape}; for parts of a leaf, set the rest to zero in the penalty: "
+            "`mask` must give one boolean per leaf, or per layer of a stack, got shape "
+            f"{shape}; for parts of a leaf, set the rest to zero in the penalty: "
             "lambda w: penalties.l2(jnp.where(mask, w, 0))."
         )
     terms = per_layer(penalty, in_stack)(w, *rest)
@@ -108,7 +108,7 @@ def _leaves_of(other: Any, tree: Any, name: str) -> list[Any]:
     leaves, own_tree = jax.tree.flatten(other)
     if own_tree != tree:
         raise ValueError(
-            f"`{name}` must have the tree structure of `params`, got {own_tree} for {tree}."
+            f"`{name}` must have the same tree structure as `params`, {tree}, got {own_tree}."
         )
     return leaves
 

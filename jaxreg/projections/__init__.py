@@ -1,11 +1,12 @@
 """Projections: functions ``w -> w`` onto a constraint set, inside which ``w`` is unchanged.
 
-:func:`jaxreg.transforms.project` keeps the parameters of an optimizer inside such a set. Whole-tree
-sets (one ball for all parameters together) are in ``optax.projections``. For kernels that
+:func:`jaxreg.transforms.project` keeps parameters inside such a set during optimization. For sets
+of whole trees (one ball for all parameters together), see ``optax.projections``. For kernels that
 ``nn.scan`` or ``nnx.vmap`` stacked along a first axis of layers, use ``jax.vmap(projection)``, or
 ``stacked`` of that transformation.
 """
 
+from jaxreg import _signatures
 from jaxreg.projections.matrices import spectral_ball
 from jaxreg.projections.norms import max_norm, min_max_norm, unit_norm
 from jaxreg.projections.simplices import l1_ball, non_negative, simplex
@@ -19,3 +20,5 @@ __all__ = [
     "spectral_ball",
     "unit_norm",
 ]
+
+_signatures.show(__name__)

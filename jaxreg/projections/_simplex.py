@@ -26,7 +26,7 @@ def excess(x: jax.Array, total: jax.Array, axes: tuple[int, ...]) -> jax.Array:
     Args:
       x: Real array, in float32 or wider.
       total: Totals :math:`t`, zero or positive, with the reduced axes of size 1.
-      axes: Axes that one sum runs over.
+      axes: Axes over which each sum is taken.
 
     Returns:
       Array like ``x``. Its sums are off by at most half a rounding of ``total``.

@@ -19,14 +19,14 @@ def spectral_ball(w: jax.Array, *, radius: ArrayLike, axis: Axes = -1) -> jax.Ar
 
       W \leftarrow \sum_i \min(\sigma_i, c) \, u_i v_i^\top
 
-    It computes a singular value decomposition at each step; :func:`jaxreg.reparam.spectral_norm`
-    needs one matrix product, and divides all singular values by the largest one.
+    Each call computes a singular value decomposition. :func:`jaxreg.reparam.spectral_norm` needs
+    only products with vectors, but divides all singular values by the largest one.
 
     Args:
       w: Real floating-point array with at least two axes, the matrix ``[everything else,
         outputs]``.
-      radius: Largest singular value :math:`c`, one number, zero or positive; infinity constrains
-        nothing.
+      radius: Largest singular value :math:`c`, a single number, zero or positive; infinity means no
+        constraint.
       axis: Output axes: ``(-2, -1)`` for the query, key and value kernels of attention,
         ``[features, heads, depth]``.
 
@@ -36,7 +36,7 @@ def spectral_ball(w: jax.Array, *, radius: ArrayLike, axis: Axes = -1) -> jax.Ar
 
     Raises:
       TypeError: ``w`` is not real and floating-point.
-      ValueError: ``radius`` is negative or not one number, ``w`` has fewer than two axes, or
+      ValueError: ``radius`` is negative or not a single number, ``w`` has fewer than two axes, or
         ``axis`` lies outside it.
 
     Example:

@@ -20,10 +20,10 @@ def max_norm(
 
     Args:
       w: Floating-point array.
-      radius: Radius :math:`c`, zero or positive; infinity constrains nothing. One number, or one
-        for each unit, with the reduced axes of size 1.
-      axis: Axes that the norm of one unit runs over. By default all but the last, which holds the
-        units of a dense or convolution kernel. The query, key and value kernels of attention,
+      radius: Radius :math:`c`, zero or positive; infinity means no constraint. A single number, or
+        one per unit, with the reduced axes of size 1.
+      axis: Axes over which the norm of a unit is taken. By default all but the last, which holds
+        the units of a dense or convolution kernel. The query, key and value kernels of attention,
         ``[features, heads, depth]``, need ``axis=0``; their output kernel, ``[heads, depth,
         features]``, needs the default.
 
@@ -78,7 +78,7 @@ def unit_norm(w: jax.Array, *, axis: int | tuple[int, ...] | None = None) -> jax
 
     Args:
       w: Floating-point array.
-      axis: Axes that the norm of one unit runs over, by default all but the last, as in
+      axis: Axes over which the norm of a unit is taken, by default all but the last, as in
         :func:`max_norm`.
 
     Returns:
@@ -129,13 +129,13 @@ def min_max_norm(
 
     Args:
       w: Floating-point array.
-      low: Least norm :math:`a`, zero or positive: one number, or one for each unit, with the
+      low: Least norm :math:`a`, zero or positive: a single number, or one per unit, with the
         reduced axes of size 1.
-      high: Largest norm :math:`b`, with the same shapes, or infinity; in arrays it wins over a
+      high: Largest norm :math:`b`, with the same shapes, or infinity; in arrays it overrides a
         larger lower bound.
       relaxation: Weight :math:`r` of the projection in an average with ``w``, in [0, 1]; 0 returns
         ``w`` exactly.
-      axis: Axes that the norm of one unit runs over, by default all but the last, as in
+      axis: Axes over which the norm of a unit is taken, by default all but the last, as in
         :func:`max_norm`.
 
     Returns:
@@ -160,7 +160,7 @@ def min_max_norm(
       Chollet et al., `Keras <https://keras.io/api/layers/constraints/>`_, 2015, ``MinMaxNorm``
     """
     check_floating(w, "w")
-    check_between(relaxation, "relaxation", 0, 1, "the part of the way to the shell")
+    check_between(relaxation, "relaxation", 0, 1, "a share of the way to the shell")
     axes, per_unit = units(w, axis)
     check_size(low, "low", per_unit)
     check_size(high, "high", per_unit)

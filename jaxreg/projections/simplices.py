@@ -28,9 +28,9 @@ def l1_ball(
 
     Args:
       w: Real floating-point array.
-      radius: Radius :math:`c`, zero or positive; infinity constrains nothing. One number, or one
-        for each unit, with the reduced axes of size 1.
-      axis: Axes that the sum of one unit runs over, by default all but the last, as in
+      radius: Radius :math:`c`, zero or positive; infinity means no constraint. A single number, or
+        one per unit, with the reduced axes of size 1.
+      axis: Axes over which the sum of a unit is taken, by default all but the last, as in
         :func:`max_norm`.
 
     Returns:
@@ -88,15 +88,16 @@ def simplex(w: jax.Array, *, axis: int | tuple[int, ...], total: ArrayLike = 1.0
     become exactly zero, unlike with a softmax.
 
     Args:
-      w: Real floating-point array. Minus infinity excludes a weight, if at least one is left.
-      axis: Axes that one sum runs over.
-      total: Sum :math:`t`, zero or positive: one number, or one for each unit, with the reduced
+      w: Real floating-point array. Minus infinity excludes a weight, but at least one weight must
+        remain.
+      axis: Axes over which each sum is taken.
+      total: Sum :math:`t`, zero or positive: a single number, or one per unit, with the reduced
         axes of size 1.
 
     Returns:
       Array with the shape and dtype of ``w``. Its sums are off by at most one rounding, however
       many weights they have. A point of the simplex, up to that rounding, is unchanged, bit for
-      bit. A unit that holds NaN or infinity becomes NaN.
+      bit. A unit that contains NaN or infinity becomes NaN.
 
     Raises:
       TypeError: ``w`` is not real and floating-point.
@@ -165,7 +166,7 @@ def non_negative(w: jax.Array) -> jax.Array:
       Constraints <https://doi.org/10.1109/TNNLS.2014.2310059>`_, 2015
     """
     check_real(w, "w")
-    # XLA compiles `w < 0` to a maximum, which flushes subnormal numbers; hence the sign.
+    # XLA would compile `w < 0` to a maximum, which flushes subnormal numbers, so compare the sign.
     return jnp.where(jnp.sign(w) < 0, jnp.zeros_like(w), w)
 
 

@@ -21,7 +21,7 @@ def l1(w: jax.Array, *, step: ArrayLike) -> jax.Array:
 
       \mathrm{prox}(w)_i = \mathrm{sign}(w_i) \max(|w_i| - t, 0)
 
-    Weights of a magnitude up to the step size become exactly zero, in every dtype.
+    Weights with a magnitude of at most the step size become exactly zero, in every dtype.
 
     Args:
       w: Floating-point array of any shape.
@@ -55,8 +55,8 @@ def l2(w: jax.Array, *, step: ArrayLike) -> jax.Array:
 
       \mathrm{prox}(w) = \frac{w}{1 + t}
 
-    It shrinks all weights by the same factor. Unlike a gradient step, it never passes zero, however
-    large the step size: implicit decay.
+    It shrinks all weights by the same factor. Unlike a gradient step, it never moves a weight past
+    zero, however large the step size. It is an implicit (backward Euler) step of weight decay.
 
     Args:
       w: Floating-point array of any shape.
@@ -97,7 +97,7 @@ def elastic_net(w: jax.Array, *, l1: ArrayLike, l2: ArrayLike, step: ArrayLike) 
       w: Floating-point array of any shape.
       l1: Weight :math:`\lambda_1` of the absolute values, zero or positive; negative elements of an
         array count as 0.
-      l2: Weight :math:`\lambda_2` of the squares, with the same range.
+      l2: Weight :math:`\lambda_2` of the squares, in the same form as ``l1``.
       step: Step size :math:`t`, zero or positive.
 
     Returns:
@@ -132,10 +132,11 @@ def l0(w: jax.Array, *, step: ArrayLike) -> jax.Array:
 
       \mathrm{prox}(w)_i = w_i \text{ if } |w_i| > \sqrt{2 t}, \text{ else } 0
 
-    Keeping a weight costs :math:`t` and removing it costs half of its square. Weights of a
-    magnitude up to :math:`\sqrt{2 t}` become exactly zero; the others are unchanged, bit for bit.
-    The penalty is not convex: at :math:`\sqrt{2 t}` itself both are minima, and a small change of
-    the weight makes a large change of the result. The derivative by the step size is 0.
+    Keeping a weight costs :math:`t` and removing it costs half of its square. Weights with a
+    magnitude of at most :math:`\sqrt{2 t}` become exactly zero; the others are unchanged, bit for
+    bit. The penalty is not convex: at :math:`\sqrt{2 t}` itself both are minima, and a small change
+    in the weight makes a large change in the result. The derivative with respect to the step size
+    is 0.
 
     Args:
       w: Floating-point array of any shape.
@@ -177,8 +178,8 @@ def box(w: jax.Array, *, low: ArrayLike, high: ArrayLike, step: ArrayLike) -> ja
 
     Args:
       w: Real floating-point array of any shape.
-      low: Lower bounds :math:`a`, broadcasting to ``w``; minus infinity bounds nothing.
-      high: Upper bounds :math:`b`, broadcasting to ``w``; in arrays they win over larger lower
+      low: Lower bounds :math:`a`, which broadcast to ``w``; minus infinity means no bound.
+      high: Upper bounds :math:`b`, which broadcast to ``w``; in arrays they override larger lower
         bounds.
       step: Step size, zero or positive.
 

@@ -1,8 +1,7 @@
 r"""Proximal operators of groups of weights.
 
-With one step size for each group they have a closed form. With one step size for each weight, a
-step in a diagonal metric, the norm of the result is the root of an equation; Newton's method finds
-it.
+With one step size per group they have a closed form. With one step size per weight, which is a step
+in a diagonal metric, the norm of the result is the root of an equation; Newton's method finds it.
 """
 
 import math
@@ -33,8 +32,8 @@ def group_lasso(
 
       \mathrm{prox}(w)_g = w_g \max\left(0, 1 - \frac{t \sqrt{p_g}}{\|w_g\|}\right)
 
-    Groups of a norm up to :math:`t \sqrt{p_g}`, with :math:`p_g` the group size, become exactly
-    zero, in every dtype; the others keep their direction. With one step size for each weight,
+    Groups with a norm of at most :math:`t \sqrt{p_g}`, with :math:`p_g` the group size, become
+    exactly zero, in every dtype; the others keep their direction. With one step size per weight,
     :math:`t_i = s / d_i`, it minimizes in the metric :math:`d`:
 
     .. math::
@@ -44,9 +43,9 @@ def group_lasso(
 
     Args:
       w: Floating-point array.
-      step: Step size :math:`t`, zero or positive: one number, one for each group, with the
-        reduced axes of size 1, or one for each weight.
-      axis: Axes that one group runs over. By default all but the last: a group holds the incoming
+      step: Step size :math:`t`, zero or positive: a single number; one per group, with the reduced
+        axes of size 1; or one per weight.
+      axis: Axes that one group spans. By default all but the last: a group holds the incoming
         weights of a unit. With ``axis=-1`` it holds the outgoing weights of an input.
 
     Returns:
@@ -93,17 +92,17 @@ def sparse_group_lasso(
 
       R(w) = \alpha \|w\|_1 + (1 - \alpha) \sum_g \sqrt{p_g} \, \|w_g\|
 
-    Whole groups become exactly zero, and single weights inside the remaining groups. With a share
-    of 1 it is :func:`l1`, with a share of 0 :func:`group_lasso`. One step size for each weight is a
-    step in a diagonal metric here too. Bind the share for :func:`jaxreg.transforms.proximal`:
+    Whole groups become exactly zero, and so do single weights inside the remaining groups. With a
+    share of 1 it is :func:`l1`, and with a share of 0 :func:`group_lasso`. One step size per weight
+    is a step in a diagonal metric here too. Bind the share for :func:`jaxreg.transforms.proximal`:
     ``partial(sparse_group_lasso, l1_share=0.5)``.
 
     Args:
       w: Floating-point array.
       l1_share: Share :math:`\alpha` of the absolute values, in [0, 1]; arrays are clipped.
-      step: Step size, zero or positive: one number, one for each group, with the reduced axes of
-        size 1, or one for each weight.
-      axis: Axes that one group runs over, by default all but the last.
+      step: Step size, zero or positive: a single number; one per group, with the reduced axes of
+        size 1; or one per weight.
+      axis: Axes that one group spans, by default all but the last.
 
     Returns:
       Array with the shape and dtype of ``w``.

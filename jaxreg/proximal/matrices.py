@@ -18,18 +18,19 @@ def nuclear(w: jax.Array, *, step: ArrayLike, axis: Axes = -1) -> jax.Array:
       \mathrm{prox}(W) = \sum_i \max(\sigma_i - t, 0) \, u_i v_i^\top
 
     The penalty is :func:`jaxreg.penalties.nuclear`. The rank falls by the number of singular values
-    up to :math:`t`, up to the rounding of the product of the others. If all of them vanish, the
-    result is exactly zero. It takes a singular value decomposition, about :math:`20 m n^2`
-    operations for :math:`m \ge n`.
+    that are at most :math:`t`, apart from rounding. If all of them vanish, the result is exactly
+    zero. It takes a singular value decomposition, about :math:`20 m n^2` operations for
+    :math:`m \ge n`.
 
-    It has no form in the metric of an adaptive optimizer, which scales single weights.
+    It has no form in the metric of an adaptive optimizer, which scales each weight separately.
 
-    If singular values repeat or vanish, first derivatives are right and second ones finite.
+    If singular values repeat or vanish, first derivatives are correct and second derivatives are
+    finite.
 
     Args:
       w: Real floating-point array with at least two axes, the matrix ``[everything else,
         outputs]``.
-      step: Step size :math:`t`, one number, zero or positive.
+      step: Step size :math:`t`, a single number, zero or positive.
       axis: Output axes: ``(-2, -1)`` for the query, key and value kernels of attention,
         ``[features, heads, depth]``.
 
@@ -38,8 +39,8 @@ def nuclear(w: jax.Array, *, step: ArrayLike, axis: Axes = -1) -> jax.Array:
 
     Raises:
       TypeError: ``w`` is not real and floating-point.
-      ValueError: ``step`` is negative or not one number, ``w`` has fewer than two axes, or ``axis``
-        lies outside it.
+      ValueError: ``step`` is negative or not a single number, ``w`` has fewer than two axes, or
+        ``axis`` lies outside it.
 
     Example:
       >>> import jax.numpy as jnp
@@ -56,8 +57,8 @@ def nuclear(w: jax.Array, *, step: ArrayLike, axis: Axes = -1) -> jax.Array:
     check_nonnegative(step, "step")
     if jnp.ndim(step) != 0:
         raise ValueError(
-            f"`step` must be a single number, got shape {jnp.shape(step)}; singular values have no "
-            "step size for single weights: chain transforms.proximal after the optimizer instead."
+            f"`step` must be a single number, got shape {jnp.shape(step)}; singular values cannot "
+            "have a step size per weight, so chain transforms.proximal after the optimizer instead."
         )
     t = jnp.maximum(as_strength(step, w), 0)
     matrix, restore = jax.vjp(lambda w: tall_matrix(w, axis), w)

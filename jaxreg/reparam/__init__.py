@@ -6,10 +6,11 @@ attention); all others are reduced. Norms and statistics are computed in float32
 has the dtype of its parameter and is rounded once, and kernels may be sharded along any axis.
 
 ``nn.scan`` and ``nnx.vmap`` stack the kernels of several layers along the first axis,
-``[layers, in, out]``: map over them with ``jax.vmap``. The modules around layers do this for the
-kernels that their mask ``stacked`` selects.
+``[layers, in, out]``: map over them with ``jax.vmap``. The module wrappers do this for the kernels
+that their mask ``stacked`` selects.
 """
 
+from jaxreg import _signatures
 from jaxreg.reparam.axes import output_axes
 from jaxreg.reparam.spectral import spectral_norm, spectral_norm_sigma, spectral_norm_vector
 from jaxreg.reparam.units import (
@@ -29,3 +30,5 @@ __all__ = [
     "weight_standardization",
     "weight_standardization_scale",
 ]
+
+_signatures.show(__name__)

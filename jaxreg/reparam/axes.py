@@ -13,13 +13,13 @@ def output_axes(path: tuple[str, ...], w: jax.Array) -> Axes:
     """Returns the output axes of a Flax kernel.
 
     It is the last axis, or the last two axes of ``[features, heads, depth]``, a kernel with three
-    axes that belongs to the ``query``, ``key`` or ``value`` of an attention. Pass it as
-    ``feature_axes`` to the modules around layers: ``WeightNorm`` and ``SpectralNorm`` use the last
-    axis only, as in Flax. For other layers, such as ``flax.linen.ConvTranspose`` with
-    ``transpose_kernel``, pass the axes or a function of your own.
+    axes that belongs to the ``query``, ``key`` or ``value`` of an attention layer. Pass this
+    function as ``feature_axes`` to the wrappers ``WeightNorm`` and ``SpectralNorm``, which by
+    default use only the last axis, as in Flax. For other layers, such as
+    ``flax.linen.ConvTranspose`` with ``transpose_kernel``, pass the axes or a function of your own.
 
     Args:
-      path: Names from the root of the parameters to the kernel's own.
+      path: Names from the root of the parameters to the kernel, including its own name.
       w: Kernel.
 
     Returns:

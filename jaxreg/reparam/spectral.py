@@ -9,9 +9,11 @@ import jax.numpy as jnp
 from jaxreg._axes import Axes, split_axes
 from jaxreg._checks import check_key, check_real, check_shapes, check_static_integer
 from jaxreg._numerics import peak, safe_norm, square, unit, widen
+from jaxreg._scopes import mark
 from jaxreg._sharding import place_like, whole_along
 
 
+@mark()
 def spectral_norm(
     w: jax.Array, u: jax.Array, *, steps: int = 1, axis: Axes = -1
 ) -> tuple[jax.Array, jax.Array]:
@@ -22,18 +24,20 @@ def spectral_norm(
       v \leftarrow \frac{W^\top u}{\|W^\top u\|}, \quad u \leftarrow \frac{W v}{\|W v\|}
       \quad \text{(steps times)}, \qquad \bar W = \frac{W}{\sigma}, \quad \sigma = u^\top W v
 
-    :math:`W` is the matrix ``[outputs, everything else]``. In training pass the returned vector to
-    the next call. In evaluation either iterate and drop the new vector, as Flax does, or take no
-    step: with ``steps=0``, :math:`v = W^\top u / \|W^\top u\|`, as in torch. As in the paper no
-    gradient flows through the iteration; :math:`\sigma` has the gradient
-    :math:`u v^\top`. For kernels that are stacked layer by layer use ``jax.vmap``.
+    :math:`W` is ``w`` reshaped to the matrix ``[outputs, everything else]``. During training, pass
+    the returned vector to the next call. At evaluation time, either iterate and drop the new
+    vector, as Flax does, or take no step: with ``steps=0``, :math:`v = W^\top u / \|W^\top u\|`, as
+    in torch. As in Miyato et al., no gradient flows through the iteration; :math:`\sigma` has the
+    gradient :math:`u v^\top`. For kernels that are stacked layer by layer, use ``jax.vmap``.
 
     A weight of zeros stays zero, with the gradient of :math:`\bar W = W`. Weights that are zero or
-    not finite leave ``u`` unchanged, so that the iteration continues when good weights return.
+    not finite leave ``u`` unchanged, so that the iteration can continue once the weights are finite
+    and nonzero again.
 
     Args:
       w: Real floating-point array.
-      u: Unit vector, of the shape of the output axes; :func:`spectral_norm_vector` gives the first.
+      u: Unit vector, with the shape of the output axes; :func:`spectral_norm_vector` gives the
+        first.
       steps: Number of power iterations, at least 0.
       axis: Output axes.
 
@@ -42,7 +46,8 @@ def spectral_norm(
 
     Raises:
       TypeError: ``w`` or ``u`` is not real and floating-point, or ``steps`` is not an integer.
-      ValueError: ``steps`` is negative, ``axis`` lies outside ``w``, or ``u`` has another shape.
+      ValueError: ``steps`` is negative, ``axis`` lies outside ``w``, or ``u`` has a different
+        shape.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -59,7 +64,7 @@ def spectral_norm(
       <https://arxiv.org/abs/1802.05957>`_, 2018, algorithm 1
     """
     outputs, others = _check_spectral(w, u, axis)
-    _check_steps(steps, "0 evaluates with the given `u`")
+    _check_steps(steps, "pass 0 to evaluate with the given `u`")
     new, sigma = _iterate(w, u, steps, outputs, others)
     sigma = jnp.where(sigma > 0, sigma, jnp.ones_like(sigma))
     # The constant divides first, since the derivative of a division squares the divisor.
@@ -69,6 +74,7 @@ def spectral_norm(
     return normalized.astype(w.dtype), new
 
 
+@mark()
 def spectral_norm_sigma(
     w: jax.Array, u: jax.Array, *, steps: int = 0, axis: Axes = -1
 ) -> jax.Array:
@@ -78,22 +84,24 @@ def spectral_norm_sigma(
 
       \sigma = u^\top W v
 
-    The vectors are computed as in :func:`spectral_norm` with the same arguments; without steps this
-    is :math:`\|W^\top u\|`. It is never above the largest singular value, and equal to it if ``u``
-    is its left vector.
+    :math:`W` is ``w`` reshaped to the matrix ``[outputs, everything else]``. :math:`u` and
+    :math:`v` are computed as in :func:`spectral_norm`; with ``steps=0``, the result is
+    :math:`\|W^\top u\|`. It is never above the largest singular value, and equals it if ``u`` is
+    the corresponding left singular vector.
 
     Args:
       w: Real floating-point array.
-      u: Unit vector, of the shape of the output axes.
+      u: Unit vector, with the shape of the output axes.
       steps: Number of power iterations, at least 0.
       axis: Output axes.
 
     Returns:
-      One number, in float32 or wider; no gradient flows to ``u``.
+      Scalar, float32 or wider; no gradient flows to ``u``.
 
     Raises:
       TypeError: ``w`` or ``u`` is not real and floating-point, or ``steps`` is not an integer.
-      ValueError: ``steps`` is negative, ``axis`` lies outside ``w``, or ``u`` has another shape.
+      ValueError: ``steps`` is negative, ``axis`` lies outside ``w``, or ``u`` has a different
+        shape.
 
     Example:
       >>> import jax.numpy as jnp
@@ -107,7 +115,7 @@ def spectral_norm_sigma(
       <https://arxiv.org/abs/1802.05957>`_, 2018
     """
     outputs, others = _check_spectral(w, u, axis)
-    _check_steps(steps, "0 uses the given `u`")
+    _check_steps(steps, "pass 0 to use the given `u`")
     _, sigma = _iterate(w, u, steps, outputs, others)
     return jnp.squeeze(sigma)
 
@@ -124,8 +132,8 @@ def spectral_norm_vector(
 
     :math:`X` are four random vectors. After 15 steps of power iteration from one vector, as in
     torch and Equinox, the singular value of a Gaussian kernel has an error of 1 to 2%, since the
-    singular values of random matrices are close; here the error is below 0.1% for up to 1024
-    outputs, and zero up to 60.
+    singular values of random matrices are close together; here the error is below 0.1% for up to
+    1024 outputs, and zero up to 60.
 
     Args:
       key: PRNG key.
@@ -134,7 +142,7 @@ def spectral_norm_vector(
       axis: Output axes.
 
     Returns:
-      Unit vector of the shape of the output axes, in float32 or wider; a random one for a weight
+      Unit vector with the shape of the output axes, in float32 or wider; a random one for a weight
       that is zero or not finite.
 
     Raises:
@@ -154,7 +162,7 @@ def spectral_norm_vector(
     """
     check_key(key)
     check_real(w, "w")
-    _check_steps(steps, "0 draws a vector without looking further")
+    _check_steps(steps, "pass 0 to search only among random vectors")
     outputs, others = split_axes(w, axis)
     shape = [w.shape[a] for a in outputs]
     w = whole_along(jax.lax.stop_gradient(widen(w)), range(w.ndim))
@@ -180,7 +188,7 @@ def _largest(rows: jax.Array, start: jax.Array, steps: int) -> tuple[jax.Array, 
     first = jnp.linalg.qr(start)[0]
     space = jnp.zeros((start.shape[0], (steps + 1) * size), start.dtype).at[:, :size].set(first)
     _, space = jax.lax.fori_loop(0, steps, step, (first, space))
-    # Nearly dependent vectors do no harm: the first factor is always orthonormal.
+    # Nearly dependent vectors are harmless, since the first factor is always orthonormal.
     basis = jnp.linalg.qr(space)[0]
     image = product(rows, basis)
     values, vectors = jnp.linalg.eigh(product(image.T, image))

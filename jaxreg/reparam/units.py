@@ -9,10 +9,12 @@ from jax.typing import ArrayLike
 from jaxreg._axes import Axes, split_axes
 from jaxreg._checks import check_eps, check_floating
 from jaxreg._numerics import as_strength, inverse_root, real_dtype, safe_norm, unit, widen
+from jaxreg._scopes import mark
 from jaxreg.normalization import moments
 from jaxreg.reparam.axes import align_scale
 
 
+@mark()
 def weight_norm(v: jax.Array, *, scale: ArrayLike, axis: Axes = -1) -> jax.Array:
     r"""Rescales the weights of each output to a given norm (weight normalization).
 
@@ -24,7 +26,7 @@ def weight_norm(v: jax.Array, *, scale: ArrayLike, axis: Axes = -1) -> jax.Array
 
     Args:
       v: Floating-point array :math:`v`, such as a kernel.
-      scale: Norms :math:`g`, one number or of the shape of the output axes;
+      scale: Norms :math:`g`: a single number, or an array with the shape of the output axes;
         :func:`weight_norm_scale` gives the norms for :math:`w = v`.
       axis: Output axes.
 
@@ -65,7 +67,7 @@ def weight_norm_scale(v: jax.Array, *, axis: Axes = -1) -> jax.Array:
       axis: Output axes.
 
     Returns:
-      Norms over all other axes, of the shape of the output axes, in float32 or wider.
+      Norms over all other axes, with the shape of the output axes, in float32 or wider.
 
     Raises:
       TypeError: ``v`` is not floating-point.
@@ -85,6 +87,7 @@ def weight_norm_scale(v: jax.Array, *, axis: Axes = -1) -> jax.Array:
     return jnp.squeeze(safe_norm(v, axis=others), others)
 
 
+@mark()
 def weight_standardization(
     w: jax.Array, *, scale: ArrayLike = 1.0, eps: ArrayLike = 1e-8, axis: Axes = -1
 ) -> jax.Array:
@@ -94,13 +97,13 @@ def weight_standardization(
 
       \hat w_j = g_j \frac{w_j - \mu_j}{\sqrt{\sigma_j^2 + \epsilon}}
 
-    The paper leaves :math:`g` at 1, since a norm follows its layers; without a norm start from
-    :func:`weight_standardization_scale`. The default :math:`\epsilon` comes from BiT in timm; the
-    paper adds 1e-5 to the deviation instead.
+    Qiao et al. leave :math:`g` at 1, since a norm follows each of their layers. Without a norm,
+    start from :func:`weight_standardization_scale`. The default :math:`\epsilon` comes from BiT in
+    timm; Qiao et al. add 1e-5 to the standard deviation instead.
 
     Args:
       w: Floating-point array.
-      scale: Factor :math:`g`, one number or of the shape of the output axes.
+      scale: Factor :math:`g`: a single number, or an array with the shape of the output axes.
       eps: Added to the variance, zero or positive. With 0 constant weights become 0.
       axis: Output axes.
 
@@ -151,7 +154,7 @@ def weight_standardization_scale(w: jax.Array, *, axis: Axes = -1) -> jax.Array:
       axis: Output axes.
 
     Returns:
-      Array of the shape of the output axes, in float32 or wider.
+      Array with the shape of the output axes, in float32 or wider.
 
     Raises:
       TypeError: ``w`` is not floating-point.

@@ -15,11 +15,11 @@ def check_batch(x: jax.Array, name: str) -> None:
     """Raises unless ``x`` is a real floating-point array with a batch axis."""
     check_real(x, name)
     if x.ndim == 0:
-        raise ValueError(f"`{name}` must have the axes [batch, ...], got a single number.")
+        raise ValueError(f"`{name}` must have axes [batch, ...], got a single number.")
 
 
 def check_outputs(y: jax.Array, x: jax.Array, name: str) -> None:
-    """Raises unless ``y``, the result of ``name``, is floating-point with one row per example."""
+    """Raises unless ``y``, the result of ``name``, is floating-point, with one row per example."""
     if not hasattr(y, "dtype"):
         raise TypeError(f"`{name}` must return one array, got {type(y).__name__}.")
     if not is_floating(y):
@@ -36,8 +36,8 @@ def check_same(a: jax.Array, b: jax.Array, names: tuple[str, str]) -> None:
     check_floating(b, names[1])
     if (a.shape, a.dtype) != (b.shape, b.dtype):
         raise ValueError(
-            f"`{names[1]}` must have the shape and dtype of `{names[0]}`, {a.shape} and {a.dtype}, "
-            f"got {b.shape} and {b.dtype}."
+            f"`{names[1]}` must have the same shape and dtype as `{names[0]}`, {a.shape} and "
+            f"{a.dtype}, got {b.shape} and {b.dtype}."
         )
 
 

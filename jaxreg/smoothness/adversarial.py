@@ -7,6 +7,7 @@ from jax.typing import ArrayLike
 from jaxreg import _bits
 from jaxreg._checks import check_between, check_key, check_static_integer
 from jaxreg._numerics import as_strength, unit, widen
+from jaxreg._scopes import mark
 from jaxreg.smoothness._batches import (
     Function,
     check_batch,
@@ -16,6 +17,7 @@ from jaxreg.smoothness._batches import (
 )
 
 
+@mark("radius")
 def virtual_adversarial(
     logits_fn: Function, x: jax.Array, *, key: jax.Array, radius: ArrayLike, steps: int = 1
 ) -> jax.Array:
@@ -27,16 +29,16 @@ def virtual_adversarial(
       d_i \leftarrow \frac{H_i d_i}{\|H_i d_i\|} \text{ (steps times)}, \qquad
       H_i = J_i^\top \left(\operatorname{diag} p_i - p_i p_i^\top\right) J_i
 
-    :math:`H` is the Hessian of the divergence at distance 0, and the first :math:`d` is random. The
-    paper approximates the product with :math:`H` by finite differences; here it is exact, from one
-    forward and one reverse derivative, without a small distance to choose. If the product is zero,
-    as with a last layer of zeros, the direction is unchanged. No gradient flows through
-    :math:`p(x)` on the left or through :math:`d`. No labels are needed.
+    :math:`H` is the Hessian of the divergence at distance 0, and the first :math:`d` is random.
+    Miyato et al. approximate the product with :math:`H` by finite differences. Here it is exact: it
+    takes one forward and one reverse derivative, and there is no small distance to choose. If the
+    product is zero, for example because the last layer is all zeros, the direction is unchanged. No
+    gradient flows through :math:`p(x)` on the left or through :math:`d`. No labels are needed.
 
     Args:
-      logits_fn: Function of a batch to unnormalized log probabilities, ``[batch, ...] ->
-        [batch, ..., classes]``, one example at a time. It must be deterministic: close over a
-        fixed key. Minus infinity excludes a class. It must support forward mode.
+      logits_fn: Function from a batch to unnormalized log probabilities, ``[batch, ...] -> [batch,
+        ..., classes]``, that treats each example separately. It must be deterministic, so close
+        over a fixed key. Minus infinity excludes a class. It must support forward-mode derivatives.
       x: Real floating-point inputs, ``[batch, ...]``.
       key: PRNG key.
       radius: Length :math:`\epsilon` of the step from an example, over all its axes, zero or
@@ -47,10 +49,10 @@ def virtual_adversarial(
       Scalar, float32 or wider, zero or positive up to rounding: the mean over all distributions.
 
     Raises:
-      TypeError: ``x`` or the result of ``logits_fn`` is not floating-point, ``key`` is not one key,
-        or ``steps`` is not an integer.
-      ValueError: ``radius`` or ``steps`` is negative, or ``logits_fn`` does not return rows of
-        logits for each example.
+      TypeError: ``x`` or the result of ``logits_fn`` is not floating-point, ``key`` is not a single
+        PRNG key, or ``steps`` is not an integer.
+      ValueError: ``radius`` or ``steps`` is negative, or ``logits_fn`` does not return logits for
+        each example.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -68,7 +70,7 @@ def virtual_adversarial(
     check_between(radius, "radius", 0, float("inf"))
     check_static_integer(steps, "steps")
     if steps < 0:
-        raise ValueError(f"`steps` must be at least 0, got {steps}; 0 uses a random direction.")
+        raise ValueError(f"`steps` must be at least 0, got {steps}; pass 0 for a random direction.")
     logits, along = jax.linearize(logits_fn, x)
     check_outputs(logits, x, "logits_fn")
     if logits.ndim < 2:

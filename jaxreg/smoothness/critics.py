@@ -7,6 +7,7 @@ from jax.typing import ArrayLike
 from jaxreg import _bits
 from jaxreg._checks import check_between, check_key
 from jaxreg._numerics import as_strength, safe_norm, square, widen
+from jaxreg._scopes import mark
 from jaxreg.smoothness._batches import (
     Function,
     check_batch,
@@ -17,6 +18,7 @@ from jaxreg.smoothness._batches import (
 )
 
 
+@mark()
 def gradient_penalty(
     critic: Function, real: jax.Array, fake: jax.Array, *, key: jax.Array, target: ArrayLike = 1.0
 ) -> jax.Array:
@@ -27,16 +29,17 @@ def gradient_penalty(
       \frac{1}{n} \sum_{i=1}^n \left(\|\nabla D(\hat x_i)\| - t\right)^2, \qquad
       \hat x_i = u_i x_i + (1 - u_i) \tilde x_i, \qquad u_i \sim \mathcal U(0, 1)
 
-    Where the gradient is zero, as with a last layer of zeros, the norm has derivative 0, so the
-    example has no effect and nothing becomes NaN. The paper's weight is 10. Gradients also flow to
-    ``real`` and ``fake``; stop them if the critic's step differentiates the generator too.
+    Where the gradient is zero, for example because the last layer is all zeros, the norm has
+    derivative 0, so the example has no effect and nothing becomes NaN. Gulrajani et al. use a
+    weight of 10. Gradients also flow to ``real`` and ``fake``; stop them if the critic's step
+    differentiates the generator too.
 
     For DRAGAN, which penalizes around the real examples, pass noisy real examples as ``fake``; its
-    authors' code has ``real + 0.5 * real.std() * jax.random.uniform(noise_key, real.shape)``.
+    authors use ``real + 0.5 * real.std() * jax.random.uniform(noise_key, real.shape)``.
 
     Args:
-      critic: Function of a batch, ``[batch, ...] -> [batch]`` or ``[batch, 1]``, one example at a
-        time.
+      critic: Function of a batch, ``[batch, ...] -> [batch]`` or ``[batch, 1]``, that treats each
+        example separately.
       real: Real floating-point examples :math:`x`, ``[batch, ...]``.
       fake: Generated examples :math:`\tilde x`, with the shape and dtype of ``real``.
       key: PRNG key.
@@ -46,10 +49,10 @@ def gradient_penalty(
       Scalar, float32 or wider; 0 for an empty batch.
 
     Raises:
-      TypeError: ``real``, ``fake`` or the result of ``critic`` is not floating-point, or ``key``
-        is not one key.
-      ValueError: ``fake`` has another shape or dtype than ``real``, ``critic`` does not return one
-        number for each example, or ``target`` is a negative number.
+      TypeError: ``real``, ``fake`` or the result of ``critic`` is not floating-point, or ``key`` is
+        not a single PRNG key.
+      ValueError: ``fake`` has a different shape or dtype from ``real``, ``critic`` does not return
+        one number per example, or ``target`` is a negative number.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -76,6 +79,7 @@ def gradient_penalty(
     return jnp.sum(square(norm - as_strength(target, norm))) / max(len(real), 1)
 
 
+@mark()
 def zero_centered_penalty(critic: Function, x: jax.Array) -> jax.Array:
     r"""Returns the mean squared norm of a discriminator's input gradients (R1 and R2).
 
@@ -83,11 +87,12 @@ def zero_centered_penalty(critic: Function, x: jax.Array) -> jax.Array:
 
       \frac{1}{n} \sum_{i=1}^n \|\nabla D(x_i)\|^2
 
-    On real examples this is R1, on generated ones R2. The paper's weight is :math:`\gamma / 2`.
+    On real examples this is R1, on generated ones R2. Mescheder et al. use a weight of
+    :math:`\gamma / 2`.
 
     Args:
-      critic: Function of a batch, ``[batch, ...] -> [batch]`` or ``[batch, 1]``, one example at a
-        time.
+      critic: Function of a batch, ``[batch, ...] -> [batch]`` or ``[batch, 1]``, that treats each
+        example separately.
       x: Real floating-point examples, ``[batch, ...]``.
 
     Returns:
@@ -95,7 +100,7 @@ def zero_centered_penalty(critic: Function, x: jax.Array) -> jax.Array:
 
     Raises:
       TypeError: ``x`` or the result of ``critic`` is not floating-point.
-      ValueError: ``critic`` does not return one number for each example.
+      ValueError: ``critic`` does not return one number per example.
 
     Example:
       >>> import jax.numpy as jnp
@@ -117,7 +122,7 @@ def _input_gradient(critic: Function, x: jax.Array) -> jax.Array:
     check_outputs(scores, x, "critic")
     if scores.size != len(x):
         raise ValueError(
-            f"`critic` must return one number for each example, got shape {scores.shape} for "
+            f"`critic` must return one number per example, got shape {scores.shape} for "
             f"{len(x)} examples; for functions with several outputs use jacobian_exact."
         )
     return pull_back(jnp.ones_like(scores))[0]

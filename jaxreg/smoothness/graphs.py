@@ -9,10 +9,11 @@ from jax.typing import ArrayLike
 
 from jaxreg._checks import check_between, check_scalar, check_static_integer, is_static
 from jaxreg._numerics import as_strength, square, widen
+from jaxreg._scopes import mark
 from jaxreg._sharding import whole_along
 from jaxreg.smoothness._batches import check_batch
 
-# Squares of lengths outside this range are too small or too large to divide by.
+# Lengths outside this range have squares that are too small or too large to divide by.
 _LENGTHS = (1e-6, 1e15)
 # Number of coordinate differences in memory at a time, 64 MiB in float32.
 _BLOCK = 2**24
@@ -30,6 +31,7 @@ class Neighbors(NamedTuple):
     weights: jax.Array
 
 
+@mark()
 def graph_laplacian(predictions: jax.Array, affinity: jax.Array | Neighbors) -> jax.Array:
     r"""Returns the sum of squared differences between predictions, weighted by affinity.
 
@@ -38,9 +40,10 @@ def graph_laplacian(predictions: jax.Array, affinity: jax.Array | Neighbors) -> 
       \sum_{i=1}^n \sum_{j=1}^n w_{ij} \|f_i - f_j\|^2
 
     The sum runs over ordered pairs, so each pair counts twice if :math:`w` is symmetric. It is then
-    :math:`2 \operatorname{tr}(f^\top L f)`, with :math:`L` the Laplacian of the graph. The paper
-    divides by :math:`n^2`. No labels are needed: unlabeled examples count like others. It is
-    computed from differences, so it is exactly zero where predictions agree, whatever their size.
+    :math:`2 \operatorname{tr}(f^\top L f)`, with :math:`L` the Laplacian of the graph. Belkin et
+    al. divide by :math:`n^2`. Labels are not used, so unlabeled examples count like labeled ones.
+    It is computed from differences, so it is exactly zero where predictions agree, whatever their
+    size.
 
     Args:
       predictions: Real floating-point predictions :math:`f`, ``[n, ...]``: logits, probabilities or
@@ -129,8 +132,8 @@ def knn_affinity(x: jax.Array, *, neighbors: int, length_scale: ArrayLike) -> Ne
 
     An example is not its own neighbor, but an identical one can be. Ties are broken in favor of
     lower indices. The relation is not symmetric; :func:`graph_laplacian` counts a pair once for
-    each example that has the other as a neighbor. The search takes time :math:`n^2`, so do it once
-    for a data set; memory beyond ``x`` grows only with :math:`n`.
+    each of the two examples that has the other as a neighbor. The search takes time :math:`n^2`, so
+    do it once per data set; memory beyond ``x`` grows only with :math:`n`.
 
     Args:
       x: Real floating-point examples, ``[n, ...]``, labeled or not.
@@ -214,6 +217,6 @@ def _check_neighbors(affinity: Neighbors, rows: int) -> None:
     indices, weights = affinity
     if indices.shape != weights.shape or indices.shape[:1] != (rows,) or indices.ndim != 2:
         raise ValueError(
-            f"`affinity` must hold two arrays [{rows}, neighbors] for {rows} predictions, got "
+            f"`affinity` must contain two arrays [{rows}, neighbors] for {rows} predictions, got "
             f"{indices.shape} and {weights.shape}."
         )

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxreg import _bits
 from jaxreg._checks import check_key, check_static_integer
 from jaxreg._numerics import unit, widen
+from jaxreg._scopes import mark
 from jaxreg.smoothness._batches import (
     Function,
     check_batch,
@@ -23,6 +24,7 @@ from jaxreg.smoothness._batches import (
 _MAX_UNROLLED = 16
 
 
+@mark()
 def jacobian(f: Function, x: jax.Array, *, key: jax.Array, probes: int = 1) -> jax.Array:
     r"""Estimates the mean squared Frobenius norm of the Jacobian from random input directions.
 
@@ -33,28 +35,29 @@ def jacobian(f: Function, x: jax.Array, *, key: jax.Array, probes: int = 1) -> j
       J_i = \frac{\partial f(x)_i}{\partial x_i}, \qquad v_{ik} \sim \mathcal N(0, I)
 
     The estimate is unbiased. A forward derivative gives :math:`J_i v`, so a training step needs no
-    second reverse pass and costs less than with :func:`jacobian_projected`. The variance of an
-    example is :math:`2 \|J^\top J\|_F^2 / m`, as with Gaussian projections of the outputs. The unit
-    projections of :func:`jacobian_projected` have :math:`(C - r) / (C + 2)` of that variance, where
-    :math:`C` is the number of outputs and :math:`r = \|J\|_F^4 / \|J^\top J\|_F^2 \in [1, C]` their
-    effective rank. More than 16 probes are drawn in a loop.
+    second reverse pass and costs less than with :func:`jacobian_projected`. For each example its
+    variance is :math:`2 \|J^\top J\|_F^2 / m`, the same as for Gaussian projections of the outputs.
+    The unit projections of :func:`jacobian_projected` have :math:`(C - r) / (C + 2)` times that
+    variance, where :math:`C` is the number of outputs and
+    :math:`r = \|J\|_F^4 / \|J^\top J\|_F^2 \in [1, C]` their effective rank. More than 16 probes
+    are drawn in a loop.
 
     For an encoder this is the penalty of the contractive autoencoder (Rifai et al., 2011).
 
     Args:
-      f: Function of a batch, ``[batch, ...] -> [batch, ...]``, one example at a time. It must
-        support forward mode; functions with ``jax.custom_vjp`` do not.
+      f: Function of a batch, ``[batch, ...] -> [batch, ...]``, that treats each example separately.
+        It must support forward-mode derivatives; functions with ``jax.custom_vjp`` do not.
       x: Real floating-point inputs, ``[batch, ...]``.
       key: PRNG key.
-      probes: Number :math:`m` of directions for each example, at least 1.
+      probes: Number :math:`m` of directions per example, at least 1.
 
     Returns:
       Scalar, float32 or wider; 0 for an empty batch.
 
     Raises:
-      TypeError: ``x`` or the result of ``f`` is not floating-point, ``key`` is not one key, or
-        ``probes`` is not an integer.
-      ValueError: ``probes`` is less than 1, or ``f`` does not return one row for each example.
+      TypeError: ``x`` or the result of ``f`` is not floating-point, ``key`` is not a single PRNG
+        key, or ``probes`` is not an integer.
+      ValueError: ``probes`` is less than 1, or ``f`` does not return one row per example.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -79,6 +82,7 @@ def jacobian(f: Function, x: jax.Array, *, key: jax.Array, probes: int = 1) -> j
     return _sum_over(term, keys) / (max(len(x), 1) * probes)
 
 
+@mark()
 def jacobian_projected(f: Function, x: jax.Array, *, key: jax.Array, probes: int = 1) -> jax.Array:
     r"""Estimates the mean squared Frobenius norm of the Jacobian from random output projections.
 
@@ -88,23 +92,23 @@ def jacobian_projected(f: Function, x: jax.Array, *, key: jax.Array, probes: int
         \approx \frac{1}{n} \sum_i \|J_i\|_F^2, \qquad
       u_{ik} \text{ uniform on the unit sphere of the } C \text{ outputs}
 
-    This is the paper's algorithm. The estimate is unbiased, and exact for one output.
-    :func:`jacobian` costs less for one probe and has a larger variance, given there. This one also
-    works for functions with ``jax.custom_vjp``.
+    This is the algorithm of Hoffman et al. The estimate is unbiased, and exact if there is only one
+    output. :func:`jacobian` costs less for a single probe, but has a larger variance, which its
+    documentation gives. Unlike :func:`jacobian`, this function works with ``jax.custom_vjp``.
 
     Args:
-      f: Function of a batch, ``[batch, ...] -> [batch, ...]``, one example at a time.
+      f: Function of a batch, ``[batch, ...] -> [batch, ...]``, that treats each example separately.
       x: Real floating-point inputs, ``[batch, ...]``.
       key: PRNG key.
-      probes: Number :math:`m` of projections for each example, at least 1.
+      probes: Number :math:`m` of projections per example, at least 1.
 
     Returns:
       Scalar, float32 or wider; 0 for an empty batch.
 
     Raises:
-      TypeError: ``x`` or the result of ``f`` is not floating-point, ``key`` is not one key, or
-        ``probes`` is not an integer.
-      ValueError: ``probes`` is less than 1, or ``f`` does not return one row for each example.
+      TypeError: ``x`` or the result of ``f`` is not floating-point, ``key`` is not a single PRNG
+        key, or ``probes`` is not an integer.
+      ValueError: ``probes`` is less than 1, or ``f`` does not return one row per example.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -129,6 +133,7 @@ def jacobian_projected(f: Function, x: jax.Array, *, key: jax.Array, probes: int
     return _sum_over(term, keys) * outputs / (max(len(x), 1) * probes)
 
 
+@mark()
 def jacobian_exact(f: Function, x: jax.Array) -> jax.Array:
     r"""Returns the exact mean squared Frobenius norm of the Jacobian.
 
@@ -137,13 +142,13 @@ def jacobian_exact(f: Function, x: jax.Array) -> jax.Array:
       \frac{1}{n} \sum_{i=1}^n \|J_i\|_F^2, \qquad
       J_i = \frac{\partial f(x)_i}{\partial x_i}
 
-    It takes one reverse pass for each output of an example, or one forward pass for each input,
-    whichever are fewer. Passes share the derivative at ``x``; more than 16 run in a loop, whose
-    memory does not grow with their number.
+    It takes one reverse pass per output of an example, or one forward pass per input, whichever is
+    fewer. Passes share the derivative at ``x``; more than 16 run in a loop, whose memory does not
+    grow with their number.
 
     Args:
-      f: Function of a batch, ``[batch, ...] -> [batch, ...]``, one example at a time. It must
-        support forward mode; functions with ``jax.custom_vjp`` do not.
+      f: Function of a batch, ``[batch, ...] -> [batch, ...]``, that treats each example separately.
+        It must support forward-mode derivatives; functions with ``jax.custom_vjp`` do not.
       x: Real floating-point inputs, ``[batch, ...]``.
 
     Returns:
@@ -151,7 +156,7 @@ def jacobian_exact(f: Function, x: jax.Array) -> jax.Array:
 
     Raises:
       TypeError: ``x`` or the result of ``f`` is not floating-point.
-      ValueError: ``f`` does not return one row for each example.
+      ValueError: ``f`` does not return one row per example.
 
     Example:
       >>> import jax.numpy as jnp
@@ -183,10 +188,10 @@ def jacobian_exact(f: Function, x: jax.Array) -> jax.Array:
 def _squares_of_row(along: Function, w: jax.Array, x: jax.Array) -> jax.Array:
     r"""Returns :math:`\|J^\top w\|^2`, where ``along`` is the linear map :math:`v \mapsto J v`.
 
-    JAX would differentiate it by reversing the reverse pass. With :math:`u = J^\top w` it has the
+    JAX would differentiate it by reversing the reverse pass. With :math:`u = J^\top w`, it has the
     same derivative as :math:`2 w^\top J u`, which reverses a forward pass. The reverse pass for
-    :math:`w` is at hand, and the gradients of kernels are computed as in an ordinary training
-    step; on CPU, XLA has no fast convolution for the alternative.
+    :math:`w` is at hand, and the gradients of kernels are computed as in an ordinary training step;
+    on CPU, XLA has no fast convolution for the alternative.
     """
 
     @jax.custom_jvp
@@ -230,5 +235,5 @@ def _probe_keys(x: jax.Array, key: jax.Array, probes: int) -> jax.Array:
     check_key(key)
     check_static_integer(probes, "probes")
     if probes < 1:
-        raise ValueError(f"`probes` must be at least 1, got {probes}; leave the penalty out.")
+        raise ValueError(f"`probes` must be at least 1, got {probes}; for none, omit the penalty.")
     return jax.random.split(key, probes)

@@ -27,8 +27,8 @@ def grid(name: str, *, count: int = 5, strengths: Sequence[float] | None = None)
     """Returns the grid of an arm: a recipe for each of its strengths.
 
     Args:
-      name: Name of the arm, as `jaxreg list` prints it, or ``"baseline"``. The arm ``"combined"``
-        needs the results of the others, see :func:`jaxreg.study.compare`.
+      name: Name of the arm, as ``jaxreg list`` prints it, or ``"baseline"``. The arm ``"combined"``
+        needs the results of the others; see :func:`jaxreg.study.compare`.
       count: Number of log-spaced strengths, at least 1.
       strengths: Strengths to use in place of the default grid.
 

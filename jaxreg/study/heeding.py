@@ -1,4 +1,4 @@
-"""Finds the arms that a model does not heed, by tracing it."""
+"""Finds the arms that a model ignores, by tracing it."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from jaxreg.study.recipes import Recipe
 
 
 def find_unheeded(make_model: MakeModel, names: Iterable[str], x: Any) -> tuple[str, ...]:
-    """Returns the arms that add a layer but leave the training program of a model as it is.
+    """Returns the arms that should add a layer, but do not change a model's training program.
 
     Args:
       make_model: Function from a recipe to a model, as for :func:`jaxreg.study.run`.
-      names: Names of arms. Those that do not act in the model are heeded by every model.
-      x: Rows of the data, for their shape and dtype.
+      names: Names of arms. Arms that act outside the model are never returned.
+      x: Data rows, for their shape and dtype.
 
     Returns:
-      The names that the model does not heed.
+      The names of the arms that the model ignores.
 
     Example:
       >>> import numpy as np
@@ -38,16 +38,16 @@ def find_unheeded(make_model: MakeModel, names: Iterable[str], x: Any) -> tuple[
 
 
 def check_heeded(make_model: MakeModel, recipes: Sequence[Recipe], x: Any) -> None:
-    """Raises ValueError if a recipe switches on an arm that the model does not heed.
+    """Raises ValueError if a recipe switches on an arm that the model ignores.
 
     Args:
       make_model: Function from a recipe to a model.
       recipes: The recipes.
-      x: Rows of the data, for their shape and dtype.
+      x: Data rows, for their shape and dtype.
 
     Raises:
-      ValueError: The model is the same with an arm and without it, so a study of it would say
-        nothing.
+      ValueError: The model is the same with and without an arm, so a study of it would be
+        meaningless.
       TypeError: The model needs a strength as a Python number.
     """
     names = dict.fromkeys(name for recipe in recipes for name in recipe)
@@ -55,7 +55,7 @@ def check_heeded(make_model: MakeModel, recipes: Sequence[Recipe], x: Any) -> No
     if missing:
         uses = ", ".join(f"`recipe.{name}`" for name in missing)
         raise ValueError(
-            f"`recipes` must have arms that the model heeds, but it is the same without "
+            f"`recipes` must contain only arms that the model uses, but it is the same without "
             f"{', '.join(missing)}; use {uses} in `make_model`, or leave out such arms."
         )
 
@@ -68,8 +68,8 @@ def _heeds(make_model: MakeModel, name: str, shape: tuple[int, ...], dtype: str)
         program = _program(make_model, Recipe({name: strength}), rows)
     except jax.errors.ConcretizationTypeError as error:
         raise TypeError(
-            f"`make_model` must give `recipe.{name}`, which is traced, to layers of jaxreg.linen "
-            f"or jaxreg.nnx, and must ask `if {name!r} in recipe`, not `if recipe.{name}`."
+            f"`make_model` must pass `recipe.{name}`, which is traced, to layers of jaxreg.linen "
+            f"or jaxreg.nnx, and must test `if {name!r} in recipe`, not `if recipe.{name}`."
         ) from error
     return program != _baseline(make_model, rows)
 

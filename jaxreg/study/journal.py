@@ -1,4 +1,4 @@
-"""A journal of finished runs, from which an interrupted study goes on."""
+"""A journal of finished runs, from which an interrupted study resumes."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ Key = tuple[Recipe, int]
 class Journal:
     """Finished runs by recipe and seed, in memory and, if there is a folder, on disk.
 
-    A file holds the runs of one call. It appears whole or not at all, so a process may end at any
-    moment; a file that cannot be read counts as absent.
+    A file contains the runs of one call. It appears whole or not at all, so a process may end at
+    any moment; a file that cannot be read counts as absent.
 
     Args:
-      folder: Folder of the files; None keeps the runs in memory alone.
+      folder: Folder of the files; None keeps the runs only in memory.
 
     Example:
       >>> from jaxreg.study import Recipe

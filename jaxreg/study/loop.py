@@ -1,4 +1,4 @@
-"""Trains a call's worth of runs in one compiled program."""
+"""Trains all runs of one call in a compiled program."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def train_runs(plan: Plan, recipes: Recipe, seeds: jax.Array, splits: Split) -> 
             split = jax.tree.map(lambda array: array[seed], splits)
             return _train(plan, recipe, split, jax.random.key(seed))
 
-        # Under a batch of one, `cond` would become `select` and train stopped runs as well.
+        # With a batch of one, `cond` would become `select`, which trains stopped runs too.
         size = None if plan.together == 1 else plan.together
         return jax.lax.map(train_row, (recipes, seeds), batch_size=size)
 
@@ -102,7 +102,7 @@ def train(
     )
 
     def epoch(state, key):
-        # A stopped run no longer changes. If runs train one at a time, it also costs nothing.
+        # A stopped run no longer changes. If runs train one at a time, it also takes no time.
         state = jax.lax.cond(
             state.stopping.should_stop,
             lambda state: state,

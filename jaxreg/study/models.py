@@ -54,8 +54,8 @@ def as_make_model(make: Callable[..., Any]) -> MakeModel:
     """Returns a function from a recipe to a model, from a user's function for Linen or NNX.
 
     Args:
-      make: ``(recipe) -> module`` for Linen, or ``(recipe, rngs) -> module`` for NNX; a class of
-        such a module is one too. Further arguments need defaults.
+      make: ``(recipe) -> module`` for Linen, or ``(recipe, rngs) -> module`` for NNX, or a module
+        class with such a constructor. Further arguments need defaults.
 
     Raises:
       TypeError: The function takes other arguments.
@@ -67,7 +67,7 @@ def as_make_model(make: Callable[..., Any]) -> MakeModel:
     if count not in (1, 2):
         raise TypeError(
             f"`model` must be a function of `recipe` for Linen or of `recipe` and `rngs` for NNX, "
-            f"got {count} arguments."
+            f"got {count} required arguments."
         )
     return make if count == 1 else from_nnx(make)
 
@@ -100,11 +100,11 @@ def from_linen(module: nn.Module) -> Model:
 
 
 def from_nnx(make: Callable[[Recipe, nnx.Rngs], nnx.Module]) -> Callable[[Recipe], Model]:
-    """Converts a function that makes NNX modules to a function that makes models for a study.
+    """Converts a function that makes NNX modules into one that makes models for a study.
 
     Args:
       make: Function ``(recipe, rngs) -> module``. The module is called as ``module(x)``, after
-        ``module.train()`` or ``module.eval()``. Strengths of the recipe are traced: give them to
+        ``module.train()`` or ``module.eval()``. Strengths of the recipe are traced: pass them to
         modules of :mod:`jaxreg.nnx`, which keep them as state.
 
     Returns:
@@ -118,7 +118,7 @@ def from_nnx(make: Callable[[Recipe, nnx.Rngs], nnx.Module]) -> Callable[[Recipe
             return {"params": params, "rest": rest}
 
         def rebuild(variables):
-            # The graph is made anew, because a graph that outlives its trace holds dead tracers.
+            # The graph is made anew, because a graph that outlives its trace has dead tracers.
             graph = nnx.graphdef(nnx.eval_shape(lambda: make(recipe, nnx.Rngs(0))))
             # Without a copy, NNX would write to variables from outside the transformation.
             return nnx.merge(graph, variables["params"], variables["rest"], copy=True)
@@ -166,6 +166,6 @@ def _check_untraced(module: nnx.Module) -> None:
                 own = type(node).__name__
                 fix = f"use jaxreg.nnx.{own}" if hasattr(jaxreg.nnx, own) else "mark it as nnx.data"
                 raise TypeError(
-                    "`make` must give traced strengths to modules of jaxreg.nnx, got one in "
+                    "`make` must pass traced strengths to modules of jaxreg.nnx, got one in "
                     f"{place} of {own}, which takes Python numbers only; {fix}."
                 )

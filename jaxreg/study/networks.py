@@ -22,7 +22,7 @@ Apply = Callable[..., jax.Array]
 
 @dataclass(frozen=True)
 class Layers:
-    """The layers that a recipe adds to a network: functions with their strengths, by place."""
+    """Layers that a recipe adds to a network: functions with their strengths, by place."""
 
     by_place: Mapping[str, Sequence[tuple[Apply, Any]]]
 
@@ -123,7 +123,7 @@ class ConvNet(nn.Module):
 
 
 class Transformer(nn.Module):
-    """Small transformer encoder for series and texts, with the mean over time at its end.
+    """Small transformer encoder for series and texts, which ends with the mean over time.
 
     Attributes:
       width: Width of the residual stream.

@@ -19,8 +19,9 @@ class Metric(NamedTuple):
       score: ``(outputs, labels) -> number``.
       lower_is_better: Whether a smaller number is better.
       percent: Whether the report shows it in percent.
-      by_row: ``(outputs, labels) -> [rows]``, the score as a mean over rows: for a score that is no
-        mean, to first order in the weight of a row. Without it, intervals are over seeds alone.
+      by_row: ``(outputs, labels) -> [rows]``, values whose mean over rows is the score; if the
+        score is not a mean over rows, its first-order expansion in the weights of the rows. Without
+        it, intervals are over seeds only.
     """
 
     name: str
@@ -34,7 +35,7 @@ class Objective(NamedTuple):
     """The loss and the metrics of a task.
 
     Attributes:
-      task: A name of :data:`jaxreg.study.arms.TASKS`.
+      task: One of :data:`jaxreg.study.arms.TASKS`.
       loss: ``(outputs, labels) -> number``, the plain loss of a batch.
       metrics: The metrics; the first one chooses strengths and arms.
     """
@@ -57,7 +58,7 @@ class Objective(NamedTuple):
         found = [metric for metric in self.metrics if metric.name == name]
         if not found:
             listed = ", ".join(metric.name for metric in self.metrics)
-            raise ValueError(f"`metric` of {self.task} must be one of {listed}, got {name}.")
+            raise ValueError(f"`metric` for {self.task} must be one of {listed}, got {name}.")
         return self._replace(metrics=(*found, *(m for m in self.metrics if m.name != name)))
 
 
@@ -77,20 +78,20 @@ def accuracy(outputs: jax.Array, labels: jax.Array) -> jax.Array:
 
 
 def balanced_accuracy(outputs: jax.Array, labels: jax.Array) -> jax.Array:
-    """Returns the mean over the classes that occur of the share of their rows that are right."""
+    """Returns the share of right rows of each class, averaged over the classes that occur."""
     hits, rows, _ = _counts(outputs, labels)
     return (hits / jnp.maximum(rows, 1)).sum() / jnp.maximum((rows > 0).sum(), 1)
 
 
 def macro_f1(outputs: jax.Array, labels: jax.Array) -> jax.Array:
-    """Returns the mean F1 score of the classes that occur, or were predicted."""
+    """Returns the mean F1 score of the classes that occur or are predicted."""
     hits, rows, predicted = _counts(outputs, labels)
     total = rows + predicted
     return (2 * hits / jnp.maximum(total, 1)).sum() / jnp.maximum((total > 0).sum(), 1)
 
 
 def _counts(outputs: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Returns by class how many rows are right, have the label, and were predicted."""
+    """Returns for each class how many rows are right, have the label, and are predicted."""
     classes = outputs.shape[-1]
     own = jax.nn.one_hot(labels, classes)
     guess = jax.nn.one_hot(outputs.argmax(axis=-1), classes)
@@ -98,11 +99,11 @@ def _counts(outputs: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array
 
 
 def r2(outputs: jax.Array, labels: jax.Array) -> jax.Array:
-    """Returns the share of the variance that is explained (R2), mean over the targets."""
+    """Returns the share of the variance that is explained (R2), averaged over the targets."""
     labels = labels.reshape(len(labels), -1)
     residual = jnp.square(labels - outputs.reshape(labels.shape)).sum(axis=0)
     total = jnp.square(labels - labels.mean(axis=0)).sum(axis=0)
-    # As in scikit-learn, a target that is constant counts 1 if it is met and 0 if not.
+    # As in scikit-learn, a constant target scores 1 if it is predicted exactly, else 0.
     constant = jnp.where(residual > 0, 1.0, 0.0)
     return jnp.mean(1 - jnp.where(total > 0, residual / jnp.where(total > 0, total, 1), constant))
 
@@ -118,12 +119,12 @@ def mae(outputs: jax.Array, labels: jax.Array) -> jax.Array:
 
 
 def accuracy_by_row(outputs: jax.Array, labels: jax.Array) -> jax.Array:
-    """Returns 1 for every right row, else 0."""
+    """Returns 1 for every right row and 0 for every wrong one."""
     return (outputs.argmax(axis=-1) == labels).astype(jnp.float32)
 
 
 def balanced_accuracy_by_row(outputs: jax.Array, labels: jax.Array) -> jax.Array:
-    """Returns for every right row the inverse of the share of its class, over the classes."""
+    """Returns ``1 / (classes * share of the row's class)`` for every right row, else 0."""
     _, rows, _ = _counts(outputs, labels)
     weights = len(labels) / jnp.maximum(rows, 1) / jnp.maximum((rows > 0).sum(), 1)
     return weights[labels] * accuracy_by_row(outputs, labels)
@@ -142,7 +143,7 @@ def macro_f1_by_row(outputs: jax.Array, labels: jax.Array) -> jax.Array:
 
 
 def r2_by_row(outputs: jax.Array, labels: jax.Array) -> jax.Array:
-    """Returns 1 minus the squared error of every row in units of the variance."""
+    """Returns 1 minus the squared error of every row, in units of the variance."""
     labels = labels.reshape(len(labels), -1)
     variance = jnp.square(labels - labels.mean(axis=0)).mean(axis=0)
     errors = jnp.square(labels - outputs.reshape(labels.shape))
@@ -158,7 +159,7 @@ def rmse_by_row(outputs: jax.Array, labels: jax.Array) -> jax.Array:
 
 
 def mae_by_row(outputs: jax.Array, labels: jax.Array) -> jax.Array:
-    """Returns the absolute error of every row, mean over the targets."""
+    """Returns the absolute error of every row, averaged over the targets."""
     labels = labels.reshape(len(labels), -1)
     return jnp.abs(labels - outputs.reshape(labels.shape)).mean(axis=1)
 

@@ -34,14 +34,14 @@ class Operation(NamedTuple):
 
     @property
     def is_measured(self) -> bool:
-        """Tells whether it acts on rows in original units, before standardization."""
+        """Returns whether it acts on rows in their original units, not on standardized rows."""
         return "stddev" in arguments(self.acts.function)
 
 
 def rotate_images(
     key: jax.Array, x: jax.Array, strength: Any, mean: jax.Array, stddev: jax.Array
 ) -> jax.Array:
-    """Rotates images; 1 is up to 90 degrees."""
+    """Rotates images at random; strength 1 means up to 90 degrees."""
     rows = x * stddev + mean
     return x + (augment.random_rotate(key, rows, degrees=90 * strength) - rows) / stddev
 
@@ -49,7 +49,7 @@ def rotate_images(
 def translate_images(
     key: jax.Array, x: jax.Array, strength: Any, mean: jax.Array, stddev: jax.Array
 ) -> jax.Array:
-    """Shifts images; 1 is up to their height and width."""
+    """Shifts images at random; strength 1 means up to their height and width."""
     rows = x * stddev + mean
     height, width = x.shape[1:3]
     moved = augment.random_translate(key, rows, x=strength * width, y=strength * height)
@@ -59,7 +59,7 @@ def translate_images(
 def scale_images(
     key: jax.Array, x: jax.Array, strength: Any, mean: jax.Array, stddev: jax.Array
 ) -> jax.Array:
-    """Scales images; 1 is up to twice their size."""
+    """Scales images at random; strength 1 means up to twice their size."""
     rows = x * stddev + mean
     return x + (augment.random_affine(key, rows, scale=strength) - rows) / stddev
 
@@ -67,7 +67,7 @@ def scale_images(
 def shear_images(
     key: jax.Array, x: jax.Array, strength: Any, mean: jax.Array, stddev: jax.Array
 ) -> jax.Array:
-    """Shears images along their rows."""
+    """Shears images horizontally at random."""
     rows = x * stddev + mean
     return x + (augment.random_shear(key, rows, x=strength, y=0.0) - rows) / stddev
 
@@ -112,7 +112,7 @@ def apply_policy(
       stddev: Standard deviation that the examples were divided by.
 
     Returns:
-      jax.Array with the shape and dtype of ``x``.
+      Array with the shape and dtype of ``x``.
 
     Raises:
       ValueError: The policy names an unknown operation.
@@ -164,13 +164,11 @@ def check_suited(recipes: Sequence[Recipe], x: Any, task: str) -> None:
             for name, suited in unsuited.items()
         )
         raise ValueError(
-            f"`recipes` must suit the rows, here a {own} of shape {x.shape[1:]}, but {listed}."
+            f"`recipes` must suit the rows ({own} of shape {x.shape[1:]}), but {listed}."
         )
     others = [name for name, arm in ARMS.items() if name in on and task not in arm.tasks]
     if others:
-        raise ValueError(
-            f"`recipes` must suit the task, here {task}; leave out {', '.join(others)}."
-        )
+        raise ValueError(f"`recipes` must suit the task ({task}); leave out {', '.join(others)}.")
 
 
 def check_names(names: tuple[str, ...]) -> None:

@@ -78,5 +78,5 @@ def average_path(recipe: Recipe) -> tuple[str | int, ...] | None:
 
 
 def needs_gradients(recipe: Recipe) -> bool:
-    """Returns whether the update of the optimizer needs ``grad_fn``."""
+    """Returns whether the optimizer's ``update`` needs the argument ``grad_fn``."""
     return any(arm.acts.needs_gradients for arm in acting(Wrapper) if arm.name in recipe)

@@ -1,4 +1,4 @@
-"""Searches for an augmentation policy at random on the user's data."""
+"""Searches at random for an augmentation policy, on the user's data."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def search_policy(
       objective: The objective that ``train`` uses, for the direction of its metric.
 
     Returns:
-      The baseline and the arm ``"policy"``. The arm's recipe holds the policy; its difference to
+      The baseline and the arm ``"policy"``, whose recipe contains the policy. Its difference from
       the baseline is on test, paired by seed.
 
     Raises:

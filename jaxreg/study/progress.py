@@ -26,8 +26,8 @@ class Bar:
     """Shows the number of trained recipes, the time left, and the best recipe on validation.
 
     Args:
-      console: Console to write to. It gets a bar if it is a terminal, else a line per recipe.
-      metric: The metric that chooses.
+      console: Console to write to: a bar if it is a terminal, else a line per recipe.
+      metric: The metric that chooses the best recipe.
     """
 
     def __init__(self, console: Console, metric: Metric) -> None:

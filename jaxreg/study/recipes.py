@@ -21,11 +21,11 @@ Structure = tuple[str, ...]
 class Policy:
     """Augmentations applied to each example in sequence, each with its own probability.
 
-    A policy is a pytree of magnitudes and probabilities, so that a search compiles one program.
+    A policy is a pytree of magnitudes and probabilities, so a search over them compiles only once.
 
     Attributes:
       names: Names of operations, from :data:`jaxreg.study.operations.OPERATIONS`.
-      magnitudes: Magnitude of each operation; 0 does nothing.
+      magnitudes: Magnitude of each operation; 0 means no change.
       probabilities: Probability of applying each operation to an example, in ``[0, 1]``.
 
     Example:
@@ -54,7 +54,7 @@ class Recipe(Mapping[str, Any]):
     dropout is off, and ``recipe.batch_norm`` is False.
 
     Args:
-      strengths: Strengths by the names of `jaxreg list`, within the ranges of
+      strengths: Strengths by the names that ``jaxreg list`` prints, in the ranges of
         :data:`jaxreg.study.arms.ARMS`. The name ``"policy"`` takes a :class:`Policy`.
 
     Raises:
@@ -83,7 +83,7 @@ class Recipe(Mapping[str, Any]):
             arm = find(name)
             if arm.name != name and arm.name in (strengths or {}):
                 raise ValueError(
-                    f"`{name}` must not be given beside `{arm.name}`: they are one arm."
+                    f"`{name}` must not be given with `{arm.name}`: they are the same arm."
                 )
             _check_strength(arm, value)
             if not _is_off(arm, value):
@@ -154,7 +154,7 @@ def _restore(strengths: Mapping[str, Any]) -> Recipe:
 
 
 def _in_order(strengths: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Returns the strengths in the order of the table, so that equal recipes share a structure."""
+    """Returns the strengths in the order of ``ARMS``, so that equal recipes share a structure."""
     return {name: strengths[name] for name in (*ARMS, POLICY) if name in strengths}
 
 
@@ -169,7 +169,7 @@ def _check_policy(value: Any) -> None:
 
 
 def _check_strength(arm: Arm[Any], value: Any) -> None:
-    """Raises ValueError if a value is no strength, or a number out of the range of an arm."""
+    """Raises ValueError if a value is not a strength, or is a number outside the arm's range."""
     if not arm.has_strength:
         if not isinstance(value, bool):
             raise ValueError(f"`{arm.name}` must be True or False, got {value!r}.")
@@ -189,8 +189,8 @@ def combine(recipes: Sequence[Recipe]) -> Recipe:
     """Returns a recipe with all arms of the given recipes.
 
     Args:
-      recipes: Recipes with different arms. If two have the same arm, or arms that take the place of
-        one another such as two norms, the last counts.
+      recipes: Recipes with different arms. If two have the same arm, or arms that replace each
+        other, such as two norms, the last one takes precedence.
 
     Returns:
       The combined recipe.

@@ -17,7 +17,7 @@ from jaxreg.study.recipes import Recipe
 
 
 class Interval(NamedTuple):
-    """A mean with its confidence interval, in the metric (0.01 of accuracy is one point)."""
+    """A mean with its confidence interval, in units of the metric (0.01 accuracy is a point)."""
 
     mean: float
     low: float
@@ -38,10 +38,10 @@ class ArmResult:
       train: Training score, ``[seeds]``.
       validation: Validation score, ``[seeds]``.
       test: Test score, ``[seeds]``.
-      train_loss: Plain loss of training rows after each epoch, ``[epochs, seeds]``, without noise,
-        penalties, and changes of the batch and the labels. A run that stopped early repeats the
+      train_loss: Plain loss on training rows after each epoch, ``[epochs, seeds]``: without noise,
+        penalties, or changes of the batch and the labels. A run that stopped early repeats the
         value of its last epoch.
-      validation_loss: Plain loss of the validation rows after each epoch, likewise.
+      validation_loss: Plain loss on the validation rows after each epoch, ``[epochs, seeds]``.
       strengths: The grid of strengths tried, ascending; empty for an arm without strengths.
       grid_validation: Validation score, ``[strengths, seeds]``.
       grid_test: Test score, ``[strengths, seeds]``.
@@ -65,7 +65,7 @@ class ArmResult:
 
 
 class Ablation(NamedTuple):
-    """A part of the combination, and the change of the test score when it is taken away."""
+    """A part of the combination, and the change of the test score without this part."""
 
     name: str
     strength: float | None
@@ -80,10 +80,10 @@ class Study:
       arms: The arms in the order of the table; the first one is the baseline.
       chosen: Name of the arm with the best mean validation score.
       notes: Remarks, printed below the table.
-      ablation: The combination with each part taken away; empty without a combination.
+      ablation: The combination without each of its parts; empty without a combination.
       objective: The task and its metrics; the first metric is the score.
       data: Name of the data set.
-      sizes: Rows of the training, validation and test sets; None if they are not known.
+      sizes: Numbers of training, validation and test rows; None if they are unknown.
       command: The command that reproduces the study; empty for a study from Python.
       environment: Versions and device: ``python``, ``jax``, ``flax``, ``optax``, ``jaxreg``,
         ``device``.

@@ -17,13 +17,13 @@ class Runs(NamedTuple):
       validation: Validation score at the end, ``[recipes, seeds]``.
       test: Test score at the end, ``[recipes, seeds]``.
       loss: Validation loss at the end, ``[recipes, seeds]``.
-      train_loss: Plain loss of training rows after each epoch, ``[recipes, epochs, seeds]``. It is
-        without penalties, noise, and changes of the batch and the labels, so that arms compare, and
-        over as many training rows as there are validation rows.
-      validation_loss: Plain loss of the validation rows after each epoch, likewise.
+      train_loss: Plain loss on training rows after each epoch, ``[recipes, epochs, seeds]``. It is
+        without penalties, noise, or changes of the batch and the labels, so that arms are
+        comparable. It is over as many training rows as there are validation rows.
+      validation_loss: Plain loss on the validation rows after each epoch, of the same shape.
       others: Further metrics on the test rows by name, ``[recipes, seeds]``.
       test_rows: The test score of every test row, ``[recipes, rows, seeds]``, for the uncertainty
-        that comes from the choice of test rows; None if it is not known.
+        that comes from the choice of test rows; None if it is unknown.
     """
 
     train: Array

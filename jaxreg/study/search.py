@@ -1,4 +1,4 @@
-"""Searches that leave fewer strengths to train with all seeds."""
+"""Searches that choose a few strengths to train with all seeds."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def random_grid(name: str, *, count: int, seed: int = 0) -> Grid:
       seed: Seed of the strengths; every arm draws its own.
 
     Returns:
-      The grid; an arm without strengths is as in :func:`jaxreg.study.grid`.
+      The grid; for an arm without strengths, the same as from :func:`jaxreg.study.grid`.
 
     Example:
       >>> from jaxreg.study.search import random_grid
@@ -38,7 +38,7 @@ def random_grid(name: str, *, count: int, seed: int = 0) -> Grid:
     row = ARMS.get(name)
     if row is None or row.grid is None:
         return grid(name)
-    # The name decides the stream, so that an arm keeps its strengths whatever the other arms are.
+    # The name decides the stream, so an arm has the same strengths whatever the other arms are.
     rng = np.random.default_rng([seed, *name.encode()])
     return grid(name, strengths=[row.grid.at(share) for share in rng.uniform(size=count)])
 
@@ -46,11 +46,11 @@ def random_grid(name: str, *, count: int, seed: int = 0) -> Grid:
 def halve(
     train: TrainSome, grids: Sequence[Grid], *, seeds: int, lower_is_better: bool = False
 ) -> tuple[Grid, ...]:
-    """Halves the strengths of every arm while it doubles the seeds, until one strength is left.
+    """Halves the strengths of every arm and doubles the seeds, until one strength is left.
 
-    A quarter of the seeds train every strength, half of them the better half, and so on. The choice
-    is by validation (Jamieson and Talwalkar 2016, Non-stochastic Best Arm Identification and
-    Hyperparameter Optimization).
+    A quarter of the seeds train all strengths, half of the seeds train the better half of the
+    strengths, and so on. Strengths are compared on validation (Jamieson and Talwalkar 2016,
+    Non-stochastic Best Arm Identification and Hyperparameter Optimization).
 
     Args:
       train: Function from recipes and a number of seeds to their results.

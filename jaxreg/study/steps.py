@@ -62,7 +62,7 @@ def _view(
     key: jax.Array,
     asked: set[str],
 ) -> dict[str, Any]:
-    """Returns the values of a training step by the names that terms ask for."""
+    """Returns the values that terms can ask for, by name."""
     own_key, again_key = jax.random.split(jax.random.fold_in(key, 1))
     twice = "again" in asked
     return {
@@ -79,7 +79,7 @@ def _view(
 def criterion(
     objective: Objective, recipe: Recipe, outputs: jax.Array, labels: jax.Array
 ) -> jax.Array:
-    """Returns the loss of the task: the plain one, or the one that an arm puts in its place."""
+    """Returns the loss of the task: the plain one, or the one that an arm replaces it with."""
     for arm in acting(Criterion):
         if arm.name in recipe and objective.task in arm.tasks:
             return arm.acts.function(outputs, labels, recipe[arm.name])

@@ -9,6 +9,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any
 
+from jaxreg import _signatures
 from jaxreg.testing import columns, devices, programs
 from jaxreg.testing.subject import Subject
 
@@ -30,8 +31,8 @@ def contract(
       function: Pure function, called as ``function(*inputs, **strengths)``. Bind other options
         first, with ``functools.partial``.
       inputs: Its positional arguments in float32, at a point where it is differentiable. The first
-        may be a key; the first array of floats is the data. Arrays that share the first axis of the
-        data are sharded along with it; make that axis 16 long.
+        may be a key; the first array of floats is the data. Arrays whose first axis has the data's
+        length are sharded along with it; make that length 16.
       strengths: Numbers that may be traced.
       off: Values of strengths at which the function returns its data unchanged, if there are any.
 
@@ -57,7 +58,7 @@ def check_regularizer(
 ) -> None:
     """Runs all checks of :func:`contract` on a function.
 
-    It checks the signature, shape and dtype with strong float32 strengths, jit, jvp and grad
+    It checks the signature, shape and dtype with float32 arrays as strengths, jit, jvp and grad
     against finite differences, vmap, scan, remat, grad of scan, traced strengths without
     recompilation, identity when off, use of keys, ``shard_map``, sharded arrays on Auto and
     Explicit meshes of all devices, and lowering for CPU, GPU and TPU; in float32, bfloat16 and
@@ -109,3 +110,6 @@ def _checks(subject: Subject) -> Iterator[tuple[str, Callable[[], None]]]:
         at_dtype = subject.at(dtype)
         for check in per_dtype:
             yield f"{check.__name__}[{dtype}]", partial(check, at_dtype)
+
+
+_signatures.show(__name__)

@@ -62,7 +62,7 @@ def float64(subject: Subject) -> None:
 
 
 def shape_and_dtype(subject: Subject) -> None:
-    """Checks the output dtypes, and that float32 arrays as strengths do not change them."""
+    """Checks the output dtypes, and that strengths as float32 arrays change no shape or dtype."""
     result = jax.eval_shape(partial(subject.function, **_strong(subject)), *subject.inputs)
     plain = jax.eval_shape(subject, *subject.inputs)
     assert jax.tree.map(_aval, result) == jax.tree.map(_aval, plain), "strong strengths promote"
@@ -70,7 +70,7 @@ def shape_and_dtype(subject: Subject) -> None:
 
 
 def check_dtypes(subject: Subject, result: Any) -> None:
-    """Checks that a first output of the data's shape has its dtype and other floats are float32."""
+    """Checks that a first output shaped like the data has its dtype, and other floats float32."""
     for position, leaf in enumerate(jax.tree.leaves(result)):
         if not is_floating(leaf):
             continue
@@ -87,7 +87,7 @@ def jit(subject: Subject) -> None:
 
 
 def traced_strength(subject: Subject) -> None:
-    """Checks that traced strengths act like untraced ones, and new values do not recompile."""
+    """Checks that traced strengths act like Python numbers, and new values do not recompile."""
     traces = []
 
     @jax.jit
@@ -104,7 +104,7 @@ def traced_strength(subject: Subject) -> None:
 
 
 def off(subject: Subject) -> None:
-    """Checks that the strengths ``off``, untraced or traced, return the data bit for bit."""
+    """Checks that strengths that are off, traced or not, return the data bit for bit."""
     special = jnp.array([0.0, -0.0, 1e-40, jnp.inf, -jnp.inf, jnp.nan], subject.data.dtype)
     call = jax.jit(lambda strengths, *inputs: subject.function(*inputs, **strengths))
     traced_off = {k: jnp.asarray(v, jnp.float32) for k, v in subject.off.items()}

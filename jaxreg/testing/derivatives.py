@@ -19,7 +19,7 @@ def check_derivatives(value: Callable[[Any], jax.Array], point: Any, *, order: i
     Args:
       value: Scalar function of a tree of float64 arrays; needs ``jax.enable_x64``.
       point: Tree at which to differentiate.
-      order: 1, or 2 to check second derivatives by every pair of modes too.
+      order: 1, or 2 to check second derivatives too, in every pair of modes.
     """
     random = np.random.default_rng(0)
 
@@ -72,7 +72,7 @@ def _curvatures(function: Callable[..., jax.Array], s: Any, t: Any) -> dict[str,
 
 
 def _computes_in_float32(value: Callable[[Any], jax.Array], point: Any) -> bool:
-    """Tells whether a function ignores changes of its input that only float64 can represent."""
+    """Returns whether a function ignores changes of its input that only float64 can represent."""
 
     def moves(factor: float) -> bool:
         return bool(value(point) != value(jax.tree.map(lambda a: a * factor, point)))

@@ -1,4 +1,4 @@
-"""Checks that sharding over a mesh of all devices keeps results."""
+"""Checks that sharding over a mesh of all devices does not change results."""
 
 from typing import Any
 
@@ -39,7 +39,7 @@ def explicit_mesh(subject: Subject) -> None:
 
 
 def explicit_mesh_last_axis(subject: Subject) -> None:
-    """Checks result and gradient with only the data sharded, along its last axis."""
+    """Checks the result and gradient when only the data is sharded, along its last axis."""
     data = subject.data
     specs = list(jax.tree.map(lambda _: PartitionSpec(), subject.inputs))
     if data.ndim > 1 and data.shape[-1] % jax.device_count() == 0:

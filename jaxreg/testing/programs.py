@@ -36,7 +36,7 @@ class Traced:
 
     @cached_property
     def result(self) -> Any:
-        """Result of the function, with untraced strengths."""
+        """Result of the function, with Python numbers as strengths."""
         return self.subject(*self.subject.inputs)
 
     @cached_property
@@ -186,12 +186,12 @@ def gradient_of_scan(traced: Traced) -> dict[str, Any]:
 
 
 def traced_strength(traced: Traced) -> dict[str, Any]:
-    """Checks that traced strengths give the same result as untraced ones."""
+    """Checks that traced strengths give the same result as Python numbers."""
     return {"actual": traced.with_strengths(traced.strengths), "expected": traced.result}
 
 
 def mapped_strengths(traced: Traced) -> dict[str, Any]:
-    """Checks that ``vmap`` over strengths gives the same results as untraced ones."""
+    """Checks that ``vmap`` over strengths gives the same results as Python numbers."""
     factors = jnp.asarray(_FACTORS, jnp.float32)
     many = {name: value * factors for name, value in traced.strengths.items()}
     mapped = jax.vmap(traced.with_strengths)(many)
@@ -212,7 +212,7 @@ def _compare_mapped(subject: Subject, results: dict[str, Any]) -> None:
 
 
 def off(traced: Traced) -> dict[str, Any]:
-    """Checks that the strengths ``off``, untraced or traced, return the data bit for bit."""
+    """Checks that strengths that are off, traced or not, return the data bit for bit."""
     subject = traced.subject
     special = jnp.resize(jnp.asarray(_SPECIAL, subject.data.dtype), subject.data.shape)
     results = {}

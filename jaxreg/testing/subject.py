@@ -17,7 +17,7 @@ _TOLERANCE = {"float64": 1e-12, "float32": 2e-6, "bfloat16": 1.6e-2, "float16": 
 
 
 def is_key(leaf: Any) -> bool:
-    """Tells whether an array holds typed PRNG keys."""
+    """Returns whether an array contains typed PRNG keys."""
     return jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key)
 
 
@@ -56,7 +56,7 @@ class Subject:
         for position, argument in enumerate(self.inputs):
             if hasattr(argument, "dtype") and is_floating(argument):
                 return position
-        raise ValueError("`inputs` must hold an array of floats, got none; pass float32 data.")
+        raise ValueError("`inputs` must contain an array of floats, got none; pass float32 data.")
 
     @property
     def data(self) -> jax.Array:

@@ -2,8 +2,8 @@
 
 - ``early_stopping``: when to stop, and the best parameters so far.
 - ``plateau``: a strength that follows a metric.
-- ``schedules``: rates of dropout that follow the step.
-- ``ensembles``: mean and uncertainty of many predictions, and the gain of more of them.
+- ``schedules``: dropout rates that follow the step.
+- ``ensembles``: mean and uncertainty of many predictions, and the benefit of more members.
 - ``digests``: checks that a loaded state is the one that was saved.
 - ``statistics``: population statistics for batch norms; it needs Flax and is imported on first use.
 """

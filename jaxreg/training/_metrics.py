@@ -1,4 +1,4 @@
-"""Helpers of early stopping and plateaus: comparing metrics, and keeping the dtypes of states."""
+"""Helpers for early stopping and plateaus: comparing metrics, and keeping the dtypes of states."""
 
 from typing import TypeVar
 
@@ -20,9 +20,9 @@ def scalar_metric(metric: ArrayLike) -> jax.Array:
 def is_improvement(
     metric: jax.Array, best: jax.Array, has_best: jax.Array, min_delta: ArrayLike
 ) -> jax.Array:
-    """Tells whether ``metric`` lies below ``best`` by more than ``min_delta``.
+    """Returns whether ``metric`` is below ``best`` by more than ``min_delta``.
 
-    The first number always is an improvement, and NaN never is.
+    The first number is always an improvement, and NaN never is.
     """
     first = ~has_best & ~jnp.isnan(metric)
     best = best.astype(jnp.float32)

@@ -3,8 +3,8 @@
 A bit that flips on a disk or on the way to it goes unnoticed: Orbax checks its own records, but
 loads array data unchecked. So store the digests of a state beside it, and verify the state after
 loading. They are strings in a flat dictionary, ``{"dense/kernel": "float32[64,10] 9f86d0..."}``,
-which JSON can hold. They tell which leaves changed, are missing, were added, or came back in
-another shape or dtype.
+which can be saved as JSON. They show which leaves changed, are missing, were added, or came back
+with another shape or dtype.
 
 They guard against accidents, but are not a signature: anyone who can write the state can write
 them.
@@ -17,7 +17,7 @@ Example:
   >>> digests.verify(saved, taken)
   >>> digests.verify(saved | {"w": jnp.array([1.0, 1.0, 1.0000001])}, taken)
   Traceback (most recent call last):
-  ValueError: `tree` must have the given digests, but `w` differs; load a state saved earlier.
+  ValueError: `tree` must match its saved digests, but `w` differs; load an earlier checkpoint.
 
 References:
   NIST, `Secure Hash Standard <https://doi.org/10.6028/NIST.FIPS.180-4>`_, 2015
@@ -32,6 +32,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxreg import _signatures
 from jaxreg._paths import path_names
 
 __all__ = ["digest", "verify"]
@@ -40,10 +41,10 @@ __all__ = ["digest", "verify"]
 def digest(tree: Any) -> dict[str, str]:
     """Returns the dtype, shape and SHA-256 hash of every leaf, keyed by its path.
 
-    Two leaves have the same digest if dtype, shape and all bytes agree: NaN equals NaN of the same
-    bits, and 0.0 differs from -0.0. The device and the sharding of an array do not count, nor does
-    the difference between JAX and NumPy. Tuples and mappings with the same names are one structure.
-    ``None`` has no digest.
+    Two leaves have the same digest if dtype, shape and all bytes agree: NaN equals NaN with the
+    same bits, and 0.0 differs from -0.0. The device and the sharding of an array do not matter, nor
+    whether it is from JAX or NumPy. Tuples and mappings whose leaves have the same names are
+    equivalent. ``None`` has no digest.
 
     Args:
       tree: Pytree of arrays, PRNG keys (typed ones with their implementation), Python numbers and
@@ -51,10 +52,10 @@ def digest(tree: Any) -> dict[str, str]:
         several processes with ``jax.experimental.multihost_utils.process_allgather``.
 
     Returns:
-      Strings ``"dtype[shape] hexadecimals"`` by the names along the path, joined by ``/``.
+      Dict from the names along each leaf's path, joined by ``/``, to ``"dtype[shape] hash"``.
 
     Raises:
-      TypeError: A leaf is of another type.
+      TypeError: A leaf has another type.
       ValueError: Two leaves have the same name.
 
     Example:
@@ -72,7 +73,7 @@ def digest(tree: Any) -> dict[str, str]:
         name = "/".join(path_names(path))
         if name in found:
             raise ValueError(
-                f"`tree` must give every leaf a name of its own, got `{name}` twice; rename one."
+                f"`tree` must give every leaf a different name, got `{name}` twice; rename one."
             )
         kind, data = _content(name, leaf)
         value = hashlib.sha256(f"{kind} ".encode())
@@ -85,7 +86,7 @@ def verify(tree: Any, digests: Mapping[str, str]) -> None:
     """Raises unless the digests of ``tree`` equal ``digests``.
 
     Args:
-      tree: The pytree, as :func:`digest` takes it.
+      tree: Pytree with leaves that :func:`digest` accepts.
       digests: Result of :func:`digest` for the tree that was saved.
 
     Raises:
@@ -100,7 +101,7 @@ def verify(tree: Any, digests: Mapping[str, str]) -> None:
       >>> digests.verify({"a": np.zeros(2), "b": 1}, taken)
     """
     if not isinstance(digests, Mapping):
-        raise TypeError(f"`digests` must be a mapping from `digest`, got {type(digests).__name__}.")
+        raise TypeError(f"`digests` must be a result of `digest`, got {type(digests).__name__}.")
     found = digest(tree)
     names = sorted(found.keys() | digests.keys())
     differences = [
@@ -110,8 +111,8 @@ def verify(tree: Any, digests: Mapping[str, str]) -> None:
     ]
     if differences:
         raise ValueError(
-            f"`tree` must have the given digests, but {', '.join(differences)}; "
-            "load a state saved earlier."
+            f"`tree` must match its saved digests, but {', '.join(differences)}; "
+            "load an earlier checkpoint."
         )
 
 
@@ -129,7 +130,7 @@ def _content(name: str, leaf: Any) -> tuple[str, bytes | memoryview]:
         case complex():
             return "complex[]", struct.pack("<dd", leaf.real, leaf.imag)
     raise TypeError(
-        f"`tree` must hold arrays, keys, numbers and strings, got {type(leaf).__name__} at "
+        f"`tree` must contain only arrays, keys, numbers and strings, got {type(leaf).__name__} at "
         f"`{name}`; leave it out, or store numbers that describe it."
     )
 
@@ -154,3 +155,6 @@ def _difference(name: str, found: str | None, expected: Any) -> str:
     now = found.partition(" ")[0]
     before = str(expected).partition(" ")[0]
     return f"`{name}` differs" if now == before else f"`{name}` is {now} and was {before}"
+
+
+_signatures.show(__name__)

@@ -1,19 +1,20 @@
 """Early stopping whose state is a pytree that works in ``jit``, ``scan`` and ``vmap``.
 
-Training stops at the ``patience``-th value in a row without improvement (a patience of 0 counts as
-1). An improvement lies below the best value by more than ``min_delta``; the first number always is
-one, NaN never is. A stopped state is frozen, so that one of many runs in a ``vmap`` can stop while
-the others continue. ``state.best_params`` can be read at any time.
+Training stops after ``patience`` values in a row without improvement (a patience of 0 counts as 1).
+A value is an improvement if it is below the best value by more than ``min_delta``. The first number
+is always an improvement, and NaN never is. A stopped state no longer changes, so one of many runs
+in a ``vmap`` can stop while the others continue. ``state.best_params`` can be read at any time.
 
 Values before ``start`` are ignored. From ``start`` on, a value that is good enough
 (``stopping_threshold``) or bad enough (``divergence_threshold``) stops at once; NaN is neither, and
 counts against the patience.
 
-The decision belongs to the caller: ``if state.should_stop: break`` in Python, a ``jnp.where`` on
-``state.should_stop`` in a scan. If each device or host sees its own examples, pass the metric of
-all, such as ``jax.lax.pmean(metric, axis_name)`` inside ``shard_map``. Otherwise some devices would
-stop while the others wait for them forever. A scan inside ``shard_map`` rejects a metric that
-varies over devices; between processes ``multihost_utils.assert_equal`` checks a decision.
+The caller ends the loop: ``if state.should_stop: break`` in Python, a ``jnp.where`` on
+``state.should_stop`` in a scan. If each device or host sees its own examples, pass the metric over
+all of them, such as ``jax.lax.pmean(metric, axis_name)`` inside ``shard_map``. Otherwise some
+devices would stop while the others wait for them forever. A scan inside ``shard_map`` rejects a
+metric that varies over devices; ``multihost_utils.assert_equal`` checks that all processes decide
+the same.
 
 Example:
   >>> import jax.numpy as jnp
@@ -39,6 +40,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from jaxreg import _signatures
 from jaxreg._checks import check_between, check_nonnegative
 from jaxreg.training._metrics import is_improvement, scalar_metric, with_dtypes_of
 
@@ -103,21 +105,21 @@ def update(
     Args:
       state: State from :func:`init` or the previous update.
       metric: Value :math:`m` of the metric, a scalar; negative values are allowed.
-      params: Parameters that the metric was measured with, of the shapes in the state; they are
-        stored in the dtypes of the state.
+      params: Parameters that the metric was measured with. They must have the shapes in the state,
+        and are stored with the dtypes of the state.
       patience: Number :math:`N` of values without improvement that stop training, zero or positive;
         infinity never stops.
       min_delta: Minimum size :math:`\delta` of an improvement, zero or positive.
-      start: Number of values to ignore first, zero or positive (Keras' ``start_from_epoch``).
+      start: Number of initial values to ignore, zero or positive (Keras' ``start_from_epoch``).
       stopping_threshold: Value :math:`a` below which the metric ends training; it still becomes the
         best value if it is an improvement.
       divergence_threshold: Value :math:`b` above which the metric ends training.
 
     Returns:
-      The new state; the given one if it had stopped.
+      The new state; the given one if it had already stopped.
 
     Raises:
-      TypeError: ``params`` are of another kind than in the state, such as floats for integers.
+      TypeError: A dtype of ``params`` does not cast to the state's, such as floats to integers.
       ValueError: ``metric`` or a threshold is not a scalar, a number is negative or NaN, or the
         tree or a shape of ``params`` differs from the state.
 
@@ -173,18 +175,18 @@ def update_maximizing(
     Args:
       state: State from :func:`init` or the previous update.
       metric: Value of the metric, a scalar.
-      params: Parameters that the metric was measured with, of the shapes in the state.
+      params: Parameters that the metric was measured with, with the shapes in the state.
       patience: Number of values without improvement that stop training, zero or positive.
       min_delta: Minimum size of an improvement, zero or positive.
-      start: Number of values to ignore first, zero or positive.
+      start: Number of initial values to ignore, zero or positive.
       stopping_threshold: Value above which the metric ends training.
       divergence_threshold: Value below which the metric ends training.
 
     Returns:
-      The new state; the given one if it had stopped.
+      The new state; the given one if it had already stopped.
 
     Raises:
-      TypeError: ``params`` are of another kind than in the state.
+      TypeError: A dtype of ``params`` does not cast to the state's.
       ValueError: ``metric`` or a threshold is not a scalar, a number is negative or NaN, or the
         tree or a shape of ``params`` differs from the state.
 
@@ -217,7 +219,7 @@ def _either(improved: jax.Array, params: Any, best: Any) -> Any:
     tree = jax.tree.structure(best)
     if jax.tree.structure(params) != tree:
         raise ValueError(
-            f"`params` must have the tree of the state, {tree}, got "
+            f"`params` must have the tree structure of the state, {tree}, got "
             f"{jax.tree.structure(params)}; make the state with init(params)."
         )
     return jax.tree.map(lambda new, old: jnp.where(improved, _like(new, old), old), params, best)
@@ -241,3 +243,6 @@ def _like(new: Any, old: jax.Array) -> Any:
             "the state with init(params)."
         )
     return jnp.asarray(new).astype(old.dtype)
+
+
+_signatures.show(__name__)

@@ -1,4 +1,4 @@
-r"""Ensembles: mean and uncertainty of their predictions, and the gain from more members.
+r"""Ensembles: mean and uncertainty of predictions, and the benefit of more members.
 
 The members of an ensemble are networks that were trained separately, or passes of one network with
 different dropout masks (MC dropout); their predictions are stacked along the first axis. The
@@ -40,6 +40,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from jaxreg import _signatures
 from jaxreg._checks import check_floating, check_real, is_static
 from jaxreg._labels import check_logits
 from jaxreg._numerics import as_strength, safe_norm, widen
@@ -96,9 +97,9 @@ def monte_carlo(apply: Callable[[jax.Array], Any], keys: jax.Array) -> Predictio
 
       \mu = \frac{1}{n} \sum_i y_i, \qquad \sigma^2 = \frac{1}{n - 1} \sum_i (y_i - \mu)^2
 
-    This is the variance of the network. The predictive variance of a Gaussian process adds the
-    noise of the targets, :math:`\tau^{-1}` in the paper. The standard error of the mean is
-    :math:`\sigma / \sqrt{n}`. For class probabilities use :func:`class_uncertainty`.
+    This is the variance of the network's output. The predictive variance in Gal and Ghahramani adds
+    the noise of the targets, :math:`\tau^{-1}`. The standard error of the mean is
+    :math:`\sigma / \sqrt{n}`. For class probabilities, use :func:`class_uncertainty`.
 
     Args:
       apply: Function from a key to floating-point predictions, an array or a pytree of arrays, such
@@ -130,13 +131,13 @@ def monte_carlo(apply: Callable[[jax.Array], Any], keys: jax.Array) -> Predictio
     shape = jnp.shape(keys)[: None if _is_typed(keys) else -1]
     if not shape or shape[0] < 2:
         raise ValueError(
-            f"`keys` must hold at least 2 keys along its first axis, got shape {jnp.shape(keys)}; "
+            f"`keys` must contain at least 2 keys along axis 0, got shape {jnp.shape(keys)}; "
             "make them with jax.random.split(key, number)."
         )
     samples = jax.vmap(apply)(keys)
     for leaf in jax.tree.leaves(samples):
         check_floating(leaf, "apply(key)")
-    # Differences to the first sample give variance 0 and an exact mean if nothing varies.
+    # Differences from the first sample give variance 0 and an exact mean if nothing varies.
     first = jax.tree.map(lambda y: _finite(widen(y[0])), samples)
     differences = jax.tree.map(lambda y, start: widen(y) - start[None], samples, first)
     return Prediction(
@@ -188,7 +189,7 @@ def class_uncertainty(logits: jax.Array) -> ClassUncertainty:
     check_logits(logits, "logits")
     if logits.ndim < 2 or not logits.shape[0]:
         raise ValueError(
-            "`logits` must have shape [members, ..., num_classes] with a member, got "
+            "`logits` must have shape [members, ..., num_classes] with at least one member, got "
             f"{logits.shape}; stack the members along the first axis."
         )
     log_p = jax.nn.log_softmax(widen(logits))
@@ -218,9 +219,9 @@ def ensemble_mse(variance: ArrayLike, covariance: ArrayLike, *, members: ArrayLi
 
     Args:
       variance: Mean square :math:`V` of the error of one member.
-      covariance: Mean product :math:`C` of the errors of two members, broadcast with ``variance``.
+      covariance: Mean product :math:`C` of the errors of two members; broadcasts with ``variance``.
       members: Number :math:`k` of members, at least 1, or an array of such numbers that broadcasts
-        with the others; infinity is the limit :math:`C`.
+        with the other arguments; infinity gives the limit :math:`C`.
 
     Returns:
       The error, in the dtype of ``variance``.
@@ -260,12 +261,12 @@ def error_moments(predictions: jax.Array, targets: jax.Array) -> ErrorMoments:
       \hat C = \frac{1}{n (n - 1)} \sum_{i \neq j} \langle \epsilon_i \epsilon_j \rangle
 
     where :math:`\langle \cdot \rangle` is the mean over examples and outputs. The standard errors
-    are estimated by the jackknife over members: they tell how much the estimates would differ with
+    are estimated by the jackknife over members: they show how much the estimates would differ with
     other members on the same examples, not with other examples.
 
     Args:
-      predictions: Real array ``[members, ...]`` of at least 3 members.
-      targets: Array ``[...]`` of the shape of one prediction.
+      predictions: Real array ``[members, ...]`` with at least 3 members.
+      targets: Array ``[...]`` with the shape of one prediction.
 
     Returns:
       Estimates of the variance and the covariance with their standard errors, scalars in float32
@@ -305,13 +306,13 @@ def predicted_mse(predictions: jax.Array, targets: jax.Array, *, members: ArrayL
     error over all subsets of :math:`k` predictions.
 
     Args:
-      predictions: Real array ``[members, ...]`` of at least 3 members.
-      targets: Array ``[...]`` of the shape of one prediction.
+      predictions: Real array ``[members, ...]`` with at least 3 members.
+      targets: Array ``[...]`` with the shape of one prediction.
       members: Number :math:`k` of members to average, at least 1, or an array of such numbers.
 
     Returns:
-      Estimate of the mean squared error and its standard error over members by the jackknife, of
-      the shape of ``members``, in float32 or wider.
+      The mean squared error and its jackknife standard error over members, each with the shape of
+      ``members``, in float32 or wider.
 
     Raises:
       TypeError: ``predictions`` or ``targets`` are not real floating-point.
@@ -348,7 +349,7 @@ def _by_member(predictions: jax.Array, targets: jax.Array) -> tuple[jax.Array, j
     check_real(targets, "targets")
     if predictions.ndim < 1 or predictions.shape[0] < 3 or not predictions.size:
         raise ValueError(
-            "`predictions` must have shape [members, ...] with at least 3 members and an example, "
+            "`predictions` must have shape [members, ...] with at least 3 members and 1 example, "
             f"got {predictions.shape}; stack the members along the first axis."
         )
     if targets.shape != predictions.shape[1:]:
@@ -365,7 +366,7 @@ def _by_member(predictions: jax.Array, targets: jax.Array) -> tuple[jax.Array, j
 
 
 def _leave_one_out(by_member: jax.Array, order: int) -> jax.Array:
-    """Returns the changes of a mean over sets of ``order`` members as each member is left out."""
+    """Returns how a mean over sets of ``order`` members changes when each member is left out."""
     return order * (jnp.mean(by_member) - by_member) / (by_member.shape[0] - order)
 
 
@@ -376,12 +377,12 @@ def _jackknife(changes: jax.Array) -> jax.Array:
 
 
 def _finite(x: jax.Array) -> jax.Array:
-    """Replaces infinity and NaN with zero, since differences of them are NaN."""
+    """Replaces infinity and NaN with zero, because their differences are NaN."""
     return jnp.where(jnp.isfinite(x), x, jnp.zeros_like(x))
 
 
 def _is_typed(keys: jax.Array) -> bool:
-    """Tells whether ``keys`` are typed PRNG keys and not raw ``uint32`` words."""
+    """Returns whether ``keys`` are typed PRNG keys and not raw ``uint32`` words."""
     return jnp.issubdtype(jnp.result_type(keys), jax.dtypes.prng_key)
 
 
@@ -389,3 +390,6 @@ def _check_members(members: ArrayLike) -> None:
     """Raises if ``members`` is a Python or NumPy number below 1."""
     if is_static(members) and not float(members) >= 1:  # pyright: ignore[reportArgumentType]
         raise ValueError(f"`members` must be at least 1, got {members}.")
+
+
+_signatures.show(__name__)

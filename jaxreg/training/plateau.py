@@ -1,14 +1,14 @@
 """A strength that changes when a metric stalls; works in ``jit``, ``scan`` and ``vmap``.
 
-At the ``patience``-th value in a row without improvement (a patience of 0 counts as 1) the strength
-is multiplied by ``factor``, and the count starts over. An improvement lies below the best value by
-more than ``min_delta``; the first number always is one, NaN never is. A ``factor`` above 1
-regularizes more when training stalls.
+After ``patience`` values in a row without improvement (a patience of 0 counts as 1), the strength
+is multiplied by ``factor``, and the count starts over. A value is an improvement if it is below the
+best value by more than ``min_delta``. The first number is always an improvement, and NaN never is.
+A ``factor`` above 1 regularizes more when training stalls.
 
 The strength is an array, as every strength of this library may be: pass ``state.strength`` to a
-penalty, as a rate, or to a transformation. The state of a decay is a count, whatever its strength,
-so the transformation can be made again at every step. On several devices or hosts pass the metric
-of all, as in :mod:`jaxreg.training.early_stopping`.
+penalty, as a rate, or to a transformation. A decay's state is a count for any strength, so the
+transformation can be built again at every step. On several devices or hosts, pass the metric over
+all of them, as in :mod:`jaxreg.training.early_stopping`.
 
 Example:
   >>> import jax, jax.numpy as jnp, optax
@@ -34,6 +34,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from jaxreg import _signatures
 from jaxreg._checks import check_nonnegative, check_scalar, is_static
 from jaxreg.training._metrics import is_improvement, scalar_metric, with_dtypes_of
 
@@ -198,3 +199,6 @@ def update_maximizing(
         minimum=minimum,
         maximum=maximum,
     )
+
+
+_signatures.show(__name__)

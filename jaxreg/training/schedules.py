@@ -7,8 +7,8 @@ number of steps, so that one ``vmap`` runs several schedules side by side.
 Use the schedules of Optax for linear and cosine ramps, warmups, staircases and their combinations:
 ``optax.linear_schedule``, ``cosine_decay_schedule``, ``warmup_cosine_decay_schedule``,
 ``piecewise_constant_schedule`` and ``join_schedules`` work for rates as for learning rates. For a
-ramp over the depth of a network use :func:`jaxreg.dropout.drop_path_rates`, whose last rate may
-come from here, and for a strength that follows a metric :mod:`jaxreg.training.plateau`.
+ramp over the depth of a network, use :func:`jaxreg.dropout.drop_path_rates`, whose last rate may
+come from here; for a strength that follows a metric, use :mod:`jaxreg.training.plateau`.
 
 Example:
   >>> import jax, jax.numpy as jnp
@@ -28,6 +28,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from jaxreg import _signatures
 from jaxreg._checks import check_nonnegative, check_rate, check_scalar
 
 __all__ = ["curriculum_dropout", "early_dropout", "late_dropout"]
@@ -40,18 +41,18 @@ def curriculum_dropout(step: ArrayLike, *, rate: ArrayLike, gamma: ArrayLike) ->
 
       p(t) = p \, (1 - e^{-\gamma t})
 
-    Training begins with the easy task, the whole network. The paper uses :math:`\gamma = 10 / T`
-    for :math:`T` steps, so that the last rate is within :math:`5 \cdot 10^{-5} \, p` of its limit,
-    and writes the formula for the probability of keeping a unit.
+    Training begins with the easy task, the whole network. Morerio et al. use
+    :math:`\gamma = 10 / T` for :math:`T` steps, so that the last rate is within
+    :math:`5 \cdot 10^{-5} \, p` of its limit. They state the probability of keeping a unit.
 
     Args:
       step: Number :math:`t` of finished steps or epochs, of any shape; negative ones count as 0.
       rate: Limit :math:`p`, a probability of dropping in ``[0, 1]``.
-      gamma: Speed :math:`\gamma`, zero or positive: 0 never drops, infinity has the limit from the
-        first step on.
+      gamma: Speed :math:`\gamma`, zero or positive: 0 never drops, infinity reaches the limit at
+        :math:`t > 0`.
 
     Returns:
-      Rate, float32 and of the shape of ``step``.
+      Rate in float32, with the shape of ``step``.
 
     Raises:
       ValueError: ``rate`` is outside ``[0, 1]``, ``gamma`` is negative or NaN, or either is not a
@@ -83,17 +84,17 @@ def early_dropout(step: ArrayLike, *, rate: ArrayLike, steps: ArrayLike) -> jax.
       p(t) = p \, \max(0, 1 - t / T)
 
     For Python numbers it equals ``optax.linear_schedule(rate, 0.0, steps)``; here ``steps`` may be
-    traced, too. The paper's other form, a constant rate that ends, is
+    traced, too. The other form of Liu et al., a constant rate that ends, is
     ``optax.piecewise_constant_schedule(rate, {steps: 0.0})``.
 
     Args:
       step: Number :math:`t` of finished steps or epochs, of any shape; negative ones count as 0.
       rate: Rate :math:`p` of the first step, a probability of dropping in ``[0, 1]``.
-      steps: Step :math:`T` from which nothing is dropped, zero or positive; with infinity the rate
-        is constant.
+      steps: First step :math:`T` at which nothing is dropped, zero or positive; with infinity, the
+        rate is constant.
 
     Returns:
-      Rate, float32 and of the shape of ``step``.
+      Rate in float32, with the shape of ``step``.
 
     Raises:
       ValueError: ``rate`` is outside ``[0, 1]``, ``steps`` is negative or NaN, or either is not a
@@ -130,7 +131,7 @@ def late_dropout(step: ArrayLike, *, rate: ArrayLike, start: ArrayLike) -> jax.A
       start: First step :math:`t_0` that drops, zero or positive; infinity never drops.
 
     Returns:
-      Rate, float32 and of the shape of ``step``.
+      Rate in float32, with the shape of ``step``.
 
     Raises:
       ValueError: ``rate`` is outside ``[0, 1]``, ``start`` is negative or NaN, or either is not a
@@ -160,3 +161,6 @@ def _check_number(value: ArrayLike, name: str) -> None:
     """Raises if ``value`` is not a scalar, or is a negative Python or NumPy number."""
     check_scalar(value, name)
     check_nonnegative(value, name)
+
+
+_signatures.show(__name__)

@@ -1,8 +1,8 @@
 r"""Population statistics for batch norms in place of running averages (precise BN).
 
-The running average of training gives the last batches most weight and mixes statistics of many
-versions of the weights. Here the weights are fixed, the model runs in training on some batches, and
-every batch norm collects the mean and the variance of all elements that it sees:
+A running average gives the last batches of training the most weight and mixes statistics of many
+versions of the weights. Here the weights are fixed, the model runs in training mode on some
+batches, and every batch norm collects the mean and the variance of all elements that it sees:
 
 .. math::
 
@@ -30,7 +30,7 @@ from flax import linen as nn
 from flax import nnx, traverse_util
 from flax.core import meta
 
-from jaxreg import normalization
+from jaxreg import _signatures, normalization
 from jaxreg._checks import canonical_axes
 from jaxreg.linen import batch_norms as linen_norms
 from jaxreg.nnx import batch_norms as nnx_norms
@@ -53,7 +53,7 @@ def recalibrate(
 
     Args:
       apply: Function ``(variables, batch) -> (outputs, updated)`` that calls ``model.apply`` in
-        training with ``mutable=["batch_stats"]``.
+        training mode with ``mutable=["batch_stats"]``.
       variables: Trained variables; they are not changed.
       batches: Batches, each a pytree of arrays, that may differ in size.
 
@@ -63,7 +63,7 @@ def recalibrate(
     Raises:
       TypeError: ``apply`` does not return the updated ``batch_stats``.
       ValueError: There is no batch, ``variables`` has no statistics of a batch norm, or no norm
-        counted an element, as in evaluation.
+        counted an element, as happens in evaluation mode.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -82,7 +82,7 @@ def recalibrate(
     norms = [path[:-1] for path in old if path[-1] == "var" and (*path[:-1], "mean") in old]
     if not norms:
         raise ValueError(
-            "`variables` must have the statistics of batch norms in `batch_stats`, got none; pass "
+            "`variables` must contain statistics of batch norms in `batch_stats`, got none; pass "
             "the result of `model.init`."
         )
 
@@ -91,7 +91,7 @@ def recalibrate(
         with nn.intercept_methods(_collect):
             return _updated_stats(apply(variables, batch))
 
-    # Counts are inputs, so that no program that was compiled without them is called.
+    # The counts are inputs, so a program that was compiled without them is not reused.
     counts = {(*path, _COUNT): jax.tree.map(jnp.zeros_like, old[*path, "var"]) for path in norms}
     state = traverse_util.unflatten_dict({**old, **counts})
     for batch in batches:
@@ -121,11 +121,11 @@ def recalibrate_model(
       call: Function that calls the model, ``call(model, batch)``; by default ``model(batch)``.
 
     Returns:
-      Copy of the model with new values of the ``mean`` and ``var`` of its norms.
+      Copy of the model whose norms have new values of ``mean`` and ``var``.
 
     Raises:
       ValueError: There is no batch, ``model`` has no batch norm, or no norm counted an element, as
-        in evaluation.
+        happens in evaluation mode.
 
     Example:
       >>> import jax.numpy as jnp
@@ -142,7 +142,7 @@ def recalibrate_model(
     modules = nnx_norms.named_modules(collecting)
     norms = {name: m for name, m in modules.items() if nnx_norms.is_batch_norm(m)}
     if not norms:
-        raise ValueError("`model` must have a BatchNorm of Flax or jaxreg, got none.")
+        raise ValueError("`model` must contain a BatchNorm of Flax or jaxreg, got none.")
     for norm in norms.values():
         nnx_norms.put_before(norm, _Collecting)
         norm.recalibration_count = nnx.BatchStat(jnp.zeros_like(norm.var[...]))
@@ -180,7 +180,7 @@ def _combine(a: Moments, b: Moments) -> Moments:
 
 
 def _add_batch(norm: Any, stats: Moments, x: jax.Array, mask: jax.Array | None) -> Moments:
-    """Merges the moments of ``x``, the input of one batch norm, into ``stats``."""
+    """Merges the moments of ``x``, the input to one batch norm, into ``stats``."""
     features = canonical_axes(norm.axis, x.ndim)
     reduced = tuple(a for a in range(x.ndim) if a not in features)
     across = {"axis_name": norm.axis_name, "axis_index_groups": norm.axis_index_groups}
@@ -189,7 +189,7 @@ def _add_batch(norm: Any, stats: Moments, x: jax.Array, mask: jax.Array | None) 
 
 
 def _collect(call: Callable[..., Any], args: Any, kwargs: Any, context: Any) -> Any:
-    """Intercepts Linen calls, to collect moments of the inputs of batch norms in training."""
+    """Intercepts Linen calls to collect moments of the inputs to batch norms in training mode."""
     norm: Any = context.module
     if (
         context.method_name != "__call__"
@@ -208,7 +208,7 @@ def _collect(call: Callable[..., Any], args: Any, kwargs: Any, context: Any) -> 
 
 
 class _Collecting(nnx.Module):
-    """Mixin, first base class of an NNX batch norm, that collects moments of its inputs."""
+    """Mixin that collects moments of an NNX batch norm's inputs; it must be the first base."""
 
     def __call__(
         self: Any,
@@ -244,7 +244,7 @@ def _updated_stats(result: Any) -> Any:
         raise TypeError(
             "`apply` must return `(outputs, updated)` with the statistics in "
             f"`updated['batch_stats']`, got {type(result).__name__}; call the model in training "
-            "with mutable=['batch_stats']."
+            "mode with mutable=['batch_stats']."
         )
     return result[1]["batch_stats"]
 
@@ -253,6 +253,9 @@ def _check_counts(counts: list[jax.Array]) -> None:
     """Raises if no batch norm saw any element."""
     if not any(bool(jnp.any(count > 0)) for count in counts):
         raise ValueError(
-            "`batches` must hold elements for a batch norm in training, got none; pass at least "
-            "one batch, and call the model in training."
+            "`batches` must contain input for a batch norm in training mode, got none; pass at "
+            "least one batch, and call the model in training mode."
         )
+
+
+_signatures.show(__name__)

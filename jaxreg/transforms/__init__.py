@@ -2,8 +2,8 @@
 
 - Lifts: ``add_penalty_gradient`` (any penalty, before the optimizer), ``proximal`` (any proximal
   operator) and ``project`` (any projection), both after it.
-- Decay: ``decoupled_decay`` (as AdamW), ``independent_decay`` (not scaled by the learning rate) and
-  ``cautious_decay`` (where the optimizer does not enlarge a weight). The module
+- Decay: ``decoupled_decay`` (as in AdamW), ``independent_decay`` (not scaled by the learning rate)
+  and ``cautious_decay`` (where the optimizer does not enlarge a weight). The module
   :mod:`jaxreg.transforms.decay` lists the decay of well-known optimizers.
 - Steps by depth: ``layerwise_scale``.
 - Gradients: ``centralize`` subtracts the mean of each unit, before the optimizer.
@@ -11,27 +11,28 @@
   chain, ``lookahead`` around it; ``read_average`` reads them for evaluation.
 - Flat minima: ``sam`` and ``asam`` around the optimizer, with an update that takes a ``grad_fn``;
   ``sam_perturbation`` and ``asam_perturbation`` for a loop of your own.
-- Wrappers: ``preconditioned_proximal``, the proximal step in the metric of Adam, RMSProp or Adagrad
-  (``adam_metric``, ``rmsprop_metric``, ``adagrad_metric``), ``compensate_rounding``, for
+- Wrappers: ``preconditioned_proximal``, for a proximal step in the metric of Adam, RMSProp or
+  Adagrad (``adam_metric``, ``rmsprop_metric``, ``adagrad_metric``), ``compensate_rounding``, for
   parameters in bfloat16, float16 and float8, and ``own_iterates``, for proximal steps and
   projections inside ``optax.contrib.schedule_free``.
 
 Strengths are numbers, arrays (traced ones too) or Optax schedules. Leaves that are not
 floating-point pass through unchanged. Restrict a lift to some parameters with ``optax.masked``.
-Kernels that ``nn.scan`` or ``nnx.vmap`` stacked, ``[layers, in, out]``, are treated one by one
-if ``stacked`` selects them; see ``docs/stacked.md``. ``docs/optimizers.md`` tells where to put each
-transformation in optimizers with iterates of their own: SAM, lookahead, gradient accumulation,
-schedule-free ones. Gradients of integers, which have the dtype float0, come back as zeros.
+Kernels that ``nn.scan`` or ``nnx.vmap`` stacked, ``[layers, in, out]``, are treated separately if
+``stacked`` selects them; see ``docs/stacked.md``. ``docs/optimizers.md`` shows where to put each
+transformation if an optimizer has iterates of its own: SAM, lookahead, gradient accumulation,
+schedule-free optimizers. Gradients of integers, which have the dtype float0, come back as zeros.
 Under ``optax.inject_hyperparams`` name the arguments that are functions but not schedules in
 ``static_args``: ``("prox",)``, ``("penalty",)``, ``("mask",)``, ``("multipliers",)``,
 ``("stacked",)``, ``("depth",)``, ``("inner",)``, and ``("inner", "prox", "metric", "mask")`` for
 ``preconditioned_proximal``.
 
 Parameters in bfloat16 or float16 round small steps away. At 1.0 a step below 0.002 is lost, so a
-decay with a smaller share, such as a weight of 0.1 with a learning rate of 0.001, does nothing.
+smaller decay, such as a weight of 0.1 with a learning rate of 0.001, has no effect.
 ``compensate_rounding`` around the whole chain carries the rounding error to the next step.
 """
 
+from jaxreg import _signatures
 from jaxreg.transforms._steps import StepState
 from jaxreg.transforms.averaging import (
     AverageState,
@@ -93,3 +94,5 @@ __all__ = [
     "sam_perturbation",
     "stochastic_weight_average",
 ]
+
+_signatures.show(__name__)

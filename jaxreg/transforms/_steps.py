@@ -47,7 +47,7 @@ def strength_at(value: Schedule, state: StepState) -> jax.Array:
 
 
 def check_params(params: Any, name: str) -> None:
-    """Raises if the update of the transformation ``name`` got no ``params``."""
+    """Raises if the update of the transformation ``name`` is called without ``params``."""
     if params is None:
         raise ValueError(
             f"`params` must be given to the update of `{name}`, got None; "
@@ -60,8 +60,8 @@ def check_multipliers(multipliers: Any) -> None:
     if isinstance(multipliers, str | numbers.Number | np.generic | np.ndarray | jax.Array):
         raise TypeError(
             "`multipliers` must be a tree of numbers or a function of the parameters, got "
-            f"{multipliers!r}; multiply the weight by a number for all, and under "
-            'optax.inject_hyperparams pass static_args=("multipliers",).'
+            f"{multipliers!r}; to scale all parameters alike, change the weight instead; under "
+            'optax.inject_hyperparams, pass static_args=("multipliers",).'
         )
 
 
@@ -115,7 +115,7 @@ def map_steps(step: Callable[..., jax.Array], updates: Any, params: Any, *rest: 
       updates: Tree of updates. None and the updates of counters and keys are unchanged. Updates of
         integers that have the dtype float0 become integer zeros.
       params: Tree of parameters.
-      *rest: Trees of further arguments. The updates of leaves that they mask out are unchanged.
+      *rest: Trees of further arguments. Updates of leaves that these trees mask out are unchanged.
 
     Returns:
       The new updates, with the dtypes of the old ones.

@@ -59,18 +59,18 @@ def exponential_average(
 
     After training, run :func:`jaxreg.training.statistics.recalibrate` on the averaged parameters of
     a model with batch norms. The average of sparse parameters is zero only where all of them were.
-    A last proximal step of the size used in training restores the zeros, as in
+    A last proximal step, with the size used during training, restores the zeros:
     ``jax.tree.map(partial(proximal.l1, step=learning_rate * weight), average)``.
 
     Args:
-      decay: Decay :math:`d_t` in [0, 1], or a schedule of it; arrays are clipped.
+      decay: Decay :math:`d_t` in [0, 1], or a schedule; arrays are clipped.
       initial_weight: Weight :math:`z_0` of the initial parameters, in [0, 1].
 
     Returns:
       A transformation; its update needs ``params``.
 
     Raises:
-      ValueError: An argument lies outside its range, or the update got no ``params``.
+      ValueError: An argument lies outside its range, or the update is called without ``params``.
 
     Example:
       >>> import jax.numpy as jnp, optax
@@ -111,7 +111,7 @@ def stochastic_weight_average(
       \bar w = \frac{1}{n} \sum_{i=0}^{n-1} w_{s + i c}
 
     It averages the parameters :math:`w_t` after every ``period`` updates, beginning with update
-    ``start``; before ``start`` it holds the newest parameters. A start of 0 counts the initial
+    ``start``; before ``start`` it equals the newest parameters. A start of 0 includes the initial
     parameters. Updates pass through: chain it last, and inside ``optax.MultiSteps``, with a
     learning rate that is constant or cyclic from ``start`` on. :func:`read_average` reads the
     average. For batch norms and sparse parameters see :func:`exponential_average`.
@@ -124,7 +124,8 @@ def stochastic_weight_average(
       A transformation; its update needs ``params``.
 
     Raises:
-      ValueError: ``start`` is negative, ``period`` below 1, or the update got no ``params``.
+      ValueError: ``start`` is negative, ``period`` below 1, or the update is called without
+        ``params``.
 
     Example:
       >>> import jax.numpy as jnp, optax
@@ -172,16 +173,17 @@ def lookahead(
 
     The parameters are the fast weights :math:`w`. The slow weights :math:`\phi` start with them and
     are kept in the state; :func:`read_average` reads them for evaluation. The optimizer keeps its
-    state, as in the paper's experiments, or gets a new one from ``reset``.
+    state, as in the experiments of Zhang et al., or gets a new one from ``reset``.
 
-    Decay, proximal steps and projections belong inside. The slow weights remain in a convex set
-    that the fast ones are projected to; they are zero only where the fast ones were zero each time.
+    Decay, proximal steps and projections belong inside ``inner``. If the fast weights are projected
+    onto a convex set, the slow weights remain in it. The slow weights are zero only where the fast
+    weights were zero each time.
 
     Args:
       inner: The optimizer, with everything that moves the parameters.
       period: Number of steps :math:`k`, at least 1.
-      step_size: Step size :math:`\alpha` of the slow weights, in [0, 1], or a schedule of it;
-        arrays are clipped. With 1 the steps equal the steps of ``inner`` exactly.
+      step_size: Step size :math:`\alpha` of the slow weights, in [0, 1], or a schedule; arrays are
+        clipped. With 1 the steps equal the steps of ``inner`` exactly.
       reset: Function from the slow weights to a new state of the optimizer, called after each
         return to them. ``inner.init`` restarts its momentum and schedules, as ``reset_state`` of
         ``optax.lookahead`` does. None keeps the state.
@@ -190,7 +192,7 @@ def lookahead(
       A transformation; its update needs ``params``. Nothing that changes updates may follow it.
 
     Raises:
-      ValueError: An argument lies outside its range, or the update got no ``params``.
+      ValueError: An argument lies outside its range, or the update is called without ``params``.
 
     Example:
       >>> import jax.numpy as jnp, optax
@@ -241,17 +243,16 @@ def read_average(state: Any, params: Any) -> Any:
     """Reads the average of the parameters from the state of an optimizer.
 
     Args:
-      state: State of a chain, wrapped or not, that has :func:`exponential_average`,
-        :func:`stochastic_weight_average` or :func:`lookahead` in it, at most once
-        for each parameter.
+      state: State of a chain, wrapped or not, that contains :func:`exponential_average`,
+        :func:`stochastic_weight_average` or :func:`lookahead`, at most once for each parameter.
       params: Newest parameters, for the dtypes and for the leaves that were masked out.
 
     Returns:
       New parameters, with the structure and the dtypes of ``params``.
 
     Raises:
-      ValueError: ``state`` has no average, or several of one parameter, or one of a parameter that
-        ``params`` lacks.
+      ValueError: ``state`` contains no average, several averages of a parameter, or an average of a
+        parameter that ``params`` lacks.
 
     Example:
       >>> import jax.numpy as jnp, optax
@@ -265,7 +266,7 @@ def read_average(state: Any, params: Any) -> Any:
     unknown = averages.keys() - _by_name(params).keys()
     if unknown:
         raise ValueError(
-            "`params` must have the structure that the optimizer was initialized with, got no "
+            "`params` must have the structure that the optimizer was initialized with, but has no "
             f"leaf at {'/'.join(min(unknown)) or 'the root'}."
         )
 
@@ -339,20 +340,20 @@ def _averages(state: Any) -> dict[tuple[str, ...], Any]:
     """Returns the averages in an optimizer's state, keyed by the path of the parameter.
 
     Raises:
-      ValueError: There are none, or several of one parameter.
+      ValueError: There is no average, or there are several averages of a parameter.
     """
     states = [s for s in jax.tree.leaves(state, is_leaf=_holds_average) if _holds_average(s)]
     if not states:
         raise ValueError(
-            "`state` must hold an average of the parameters, got none; chain "
-            "transforms.exponential_average or transforms.stochastic_weight_average."
+            "`state` must contain an average of the parameters, but contains none; add "
+            "transforms.exponential_average or transforms.stochastic_weight_average to the chain."
         )
     found: dict[tuple[str, ...], Any] = {}
     for average in (_by_name(s.average) for s in states):
         if found.keys() & average.keys():
             raise ValueError(
-                "`state` must hold one average of each parameter, got several; pass the state of "
-                "one transformation."
+                "`state` must contain one average of each parameter, but contains several; pass "
+                "the state of a single transformation."
             )
         found |= average
     return found

@@ -32,19 +32,20 @@ def centralize(
     of inputs. Optax's also acts on biases and scales that have two axes.
 
     Args:
-      axis: Axes that the mean of one unit runs over. By default all but the last, which holds the
-        units of a dense or convolution kernel. The query, key and value kernels of attention,
+      axis: Axes over which the mean of a unit is taken. By default all but the last, which holds
+        the units of a dense or convolution kernel. The query, key and value kernels of attention,
         ``[features, heads, depth]``, need ``axis=0``; their output kernel, ``[heads, depth,
         features]``, needs the default.
-      stacked: Mask of the leaves that hold one kernel per layer along their first axis, as with
-        ``nn.scan`` and ``nnx.vmap``; ``axis`` does not count that axis. None for no leaf.
+      stacked: Mask of the leaves that stack one kernel per layer along their first axis, as
+        ``nn.scan`` and ``nnx.vmap`` do; ``axis`` refers to one layer. None means no leaf.
 
     Returns:
       A stateless transformation. Gradients of integers, which have the dtype float0, become zeros
       if the update gets ``params``.
 
     Raises:
-      ValueError: ``axis`` lies outside a kernel, in the update, or ``stacked`` has another tree.
+      ValueError: ``axis`` lies outside a kernel, in the update, or ``stacked`` has a different tree
+        structure.
       TypeError: ``stacked`` is not a mask of whole leaves.
 
     Example:

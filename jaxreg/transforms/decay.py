@@ -1,4 +1,4 @@
-r"""Weight decay: one function for each formula.
+r"""Weight decay: one function per formula.
 
 The list converts the decay of well-known optimizers, with a learning rate :math:`\eta_t` that
 starts from or peaks at :math:`\eta`. ``tests/transforms/test_decay_conversions.py`` tests each
@@ -28,7 +28,7 @@ For a decay that depends on the layer, pass ``multipliers``, for example from
 ``independent_decay(0.1, mask=masks.match("block_0/.*kernel"))``.
 
 With ``optax.contrib.schedule_free``, ``lookahead``, ``sam`` and ``optax.MultiSteps`` decay belongs
-inside, after the optimizer that is wrapped.
+inside the wrapper, after the wrapped optimizer.
 """
 
 from collections.abc import Callable
@@ -72,23 +72,23 @@ def decoupled_decay(
     ``optax.adamw``; after plain SGD it equals :func:`jaxreg.penalties.l2` through the gradient.
 
     Args:
-      weight: Decay :math:`\lambda_t`, zero or positive, or a schedule of it.
+      weight: Decay :math:`\lambda_t`, zero or positive, or a schedule.
       learning_rate: Learning rate :math:`\eta_t` of the optimizer, or its schedule.
-      mask: Tree of booleans shaped like the parameters, a function that makes one, or None for all.
-        By default :func:`jaxreg.masks.kernels`: biases and the scales of norms do not decay, while
-        class tokens and position embeddings of two or more axes do. An array of booleans that
+      mask: Tree of booleans shaped like the parameters, a function that returns one, or None for
+        all. By default :func:`jaxreg.masks.kernels`: biases and the scales of norms do not decay,
+        while class tokens and position embeddings of two or more axes do. An array of booleans that
         broadcasts to a parameter, such as ``[rows, 1]``, selects parts of it.
-      multipliers: Tree of factors of the weight, shaped like the parameters, or a function that
-        makes one, such as :func:`jaxreg.masks.multipliers`; None for a factor of 1.
+      multipliers: Tree of factors for the weight, shaped like the parameters, or a function that
+        returns one, such as :func:`jaxreg.masks.multipliers`; None means 1.
 
     Returns:
       A transformation; its update needs ``params``. Nothing that scales updates may follow it,
       except :func:`layerwise_scale` to make the decay depend on the layer too.
 
     Raises:
-      ValueError: A number is negative, the update got no ``params``, or ``mask`` or ``multipliers``
-        has another tree.
-      TypeError: ``mask`` is not a tree of booleans, or ``multipliers`` not one of numbers.
+      ValueError: A number is negative, the update is called without ``params``, or ``mask`` or
+        ``multipliers`` has a different tree structure.
+      TypeError: ``mask`` is not a tree of booleans, or ``multipliers`` is not a tree of numbers.
 
     Example:
       >>> import jax.numpy as jnp, optax
@@ -122,28 +122,28 @@ def independent_decay(
 
       w \leftarrow w + u - \lambda_t \, w
 
-    Chain it after the optimizer. The weight is smaller than in :func:`decoupled_decay` by the
-    factor of the learning rate. Tuning the learning rate does not change the share that decays in
-    a step, nor the angle by which the steps of Adam turn the weights before a norm. The length of
-    these weights is then proportional to the learning rate; under :func:`decoupled_decay` both
-    length and angle grow with its square root.
+    Chain it after the optimizer. The same decay takes a smaller weight than in
+    :func:`decoupled_decay`, by a factor of the learning rate. Tuning the learning rate does not
+    change the share that decays in a step, nor the angle by which a step of Adam rotates the
+    weights before a norm. The length of these weights is then proportional to the learning rate;
+    under :func:`decoupled_decay` both length and angle grow with its square root.
 
     Args:
-      weight: Decay :math:`\lambda_t`, zero or positive, or a schedule of it.
-      mask: Tree of booleans shaped like the parameters, a function that makes one, or None for all.
-        By default :func:`jaxreg.masks.kernels`: biases and the scales of norms do not decay, while
-        class tokens and position embeddings of two or more axes do. An array of booleans that
+      weight: Decay :math:`\lambda_t`, zero or positive, or a schedule.
+      mask: Tree of booleans shaped like the parameters, a function that returns one, or None for
+        all. By default :func:`jaxreg.masks.kernels`: biases and the scales of norms do not decay,
+        while class tokens and position embeddings of two or more axes do. An array of booleans that
         broadcasts to a parameter, such as ``[rows, 1]``, selects parts of it.
-      multipliers: Tree of factors of the weight, shaped like the parameters, or a function that
-        makes one, such as :func:`jaxreg.masks.multipliers`; None for a factor of 1.
+      multipliers: Tree of factors for the weight, shaped like the parameters, or a function that
+        returns one, such as :func:`jaxreg.masks.multipliers`; None means 1.
 
     Returns:
       A transformation; its update needs ``params``. Nothing that scales updates may follow it.
 
     Raises:
-      ValueError: ``weight`` is negative, the update got no ``params``, or ``mask`` or
-        ``multipliers`` has another tree.
-      TypeError: ``mask`` is not a tree of booleans, or ``multipliers`` not one of numbers.
+      ValueError: ``weight`` is negative, the update is called without ``params``, or ``mask`` or
+        ``multipliers`` has a different tree structure.
+      TypeError: ``mask`` is not a tree of booleans, or ``multipliers`` is not a tree of numbers.
 
     Example:
       >>> import jax.numpy as jnp
@@ -181,28 +181,28 @@ def cautious_decay(
       w_i \leftarrow w_i + u_i - \eta_t \lambda_t \, \mathbb{1}[u_i w_i \leq 0] \, w_i
 
     Chain it right after the optimizer: it looks at the signs of the steps :math:`u` before it. A
-    weight whose step is zero decays. With the step :math:`-\eta u` of the paper the condition is
-    :math:`u_i w_i \geq 0`. A complex weight decays if the step does not lead away from zero,
-    :math:`\mathrm{Re}(\bar w_i u_i) \leq 0`.
+    weight whose step is zero decays. (Chen et al. write the step as :math:`-\eta u`, so their
+    condition is :math:`u_i w_i \geq 0`.) A complex weight decays if the step does not lead away
+    from zero, :math:`\mathrm{Re}(\bar w_i u_i) \leq 0`.
 
     Args:
-      weight: Decay :math:`\lambda_t`, zero or positive, or a schedule of it. The paper takes over
-        the weight of :func:`decoupled_decay` without tuning.
+      weight: Decay :math:`\lambda_t`, zero or positive, or a schedule. Chen et al. reuse the weight
+        of :func:`decoupled_decay` without tuning.
       learning_rate: Learning rate :math:`\eta_t` of the optimizer, or its schedule.
-      mask: Tree of booleans shaped like the parameters, a function that makes one, or None for all.
-        By default :func:`jaxreg.masks.kernels`: biases and the scales of norms do not decay, while
-        class tokens and position embeddings of two or more axes do. An array of booleans that
+      mask: Tree of booleans shaped like the parameters, a function that returns one, or None for
+        all. By default :func:`jaxreg.masks.kernels`: biases and the scales of norms do not decay,
+        while class tokens and position embeddings of two or more axes do. An array of booleans that
         broadcasts to a parameter, such as ``[rows, 1]``, selects parts of it.
-      multipliers: Tree of factors of the weight, shaped like the parameters, or a function that
-        makes one, such as :func:`jaxreg.masks.multipliers`; None for a factor of 1.
+      multipliers: Tree of factors for the weight, shaped like the parameters, or a function that
+        returns one, such as :func:`jaxreg.masks.multipliers`; None means 1.
 
     Returns:
       A transformation; its update needs ``params``.
 
     Raises:
-      ValueError: A number is negative, the update got no ``params``, or ``mask`` or ``multipliers``
-        has another tree.
-      TypeError: ``mask`` is not a tree of booleans, or ``multipliers`` not one of numbers.
+      ValueError: A number is negative, the update is called without ``params``, or ``mask`` or
+        ``multipliers`` has a different tree structure.
+      TypeError: ``mask`` is not a tree of booleans, or ``multipliers`` is not a tree of numbers.
 
     Example:
       >>> import jax.numpy as jnp

@@ -27,9 +27,9 @@ def own_iterates(inner: optax.GradientTransformation) -> optax.GradientTransform
     the inner optimizer to another one, :math:`z`, but passes :math:`y` to that optimizer. Weight
     decay acts on :math:`y`, as its authors intend. Proximal steps and projections must act on
     :math:`z`, or their zeros and constraints are lost. Inside this wrapper they do. The points
-    :math:`x` and :math:`y` are averages of :math:`z`, so a projection to a convex set holds for
-    them too. The average of sparse iterates is zero only where all of them were;
-    :func:`exponential_average` tells how to restore the zeros.
+    :math:`x` and :math:`y` are averages of :math:`z`, so they too stay inside a convex set that
+    :math:`z` is projected onto. The average of sparse iterates is zero only where all of them were;
+    :func:`exponential_average` shows how to restore the zeros.
 
     It keeps one more copy of the parameters. Everything that moves them belongs inside.
 
@@ -40,7 +40,7 @@ def own_iterates(inner: optax.GradientTransformation) -> optax.GradientTransform
       A transformation; its update needs ``params``, and uses only their structure.
 
     Raises:
-      ValueError: The update got no ``params``.
+      ValueError: The update is called without ``params``.
 
     Example:
       >>> from functools import partial

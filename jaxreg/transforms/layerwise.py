@@ -31,25 +31,26 @@ def layerwise_scale(
 
       u \leftarrow \gamma_t^{L - d} \, u
 
-    for a parameter at depth :math:`d`, where :math:`L` is the largest depth of the model: a
-    learning rate for each layer. Chain it after the optimizer. It scales the updates before it, so
-    a :func:`decoupled_decay` before it is layer-wise too, as in BEiT and timm, and one after
+    for a parameter at depth :math:`d`, where :math:`L` is the largest depth of the model. Each
+    layer thus has its own learning rate. Chain it after the optimizer. It scales the updates before
+    it, so a :func:`decoupled_decay` before it is layer-wise too, as in BEiT and timm, and one after
     it is not. A chain of decays, each with the mask of its layer, is layer-wise by itself.
 
     Args:
-      factor: Factor :math:`\gamma_t` for one layer, zero or positive, or a schedule of it. With 1
-        nothing happens; with 0 only the last layer is trained.
-      depth: Tree of integers shaped like the parameters, or a function of them that makes one, such
-        as :func:`jaxreg.masks.depth` with its ``order``. A stack of layers, ``[layers, ...]``, may
-        have an array of integers, one for each layer; :func:`jaxreg.masks.depth` makes them from
-        its ``stacked``.
+      factor: Factor :math:`\gamma_t` for one layer, zero or positive, or a schedule. 1 means no
+        change; with 0, only the deepest layer is trained.
+      depth: Tree of integers shaped like the parameters, or a function of them that returns one,
+        such as :func:`jaxreg.masks.depth` with its ``order``. A stack of layers, ``[layers, ...]``,
+        may have an array of integers, one per layer; :func:`jaxreg.masks.depth` makes them from its
+        ``stacked``.
 
     Returns:
       A transformation; its update needs ``params``.
 
     Raises:
-      ValueError: ``factor`` is a negative number, the update got no ``params``, ``depth`` lacks an
-        integer for one of them, or a function for ``depth`` sees only a part of the model.
+      ValueError: ``factor`` is a negative number, the update is called without ``params``,
+        ``depth`` lacks an integer for a parameter, or ``depth`` is a function that sees only part
+        of the model.
       TypeError: ``depth`` is a single number.
 
     Example:
@@ -81,7 +82,7 @@ def layerwise_scale(
     if isinstance(depth, int | jax.Array):
         raise TypeError(
             f"`depth` must be a tree of integers or a function of the parameters, got {depth}; "
-            'under optax.inject_hyperparams pass static_args=("depth",).'
+            'under optax.inject_hyperparams, pass static_args=("depth",).'
         )
 
     def update(
@@ -115,7 +116,7 @@ def _depths(depth: Any, params: Any) -> Any:
         jax.tree.map(_check_depth, params, depth, is_leaf=_is_masked)
     except (TypeError, ValueError) as error:
         raise ValueError(
-            f"`depth` must have an integer for each parameter, got {depth}: {error}"
+            f"`depth` must give an integer for each parameter, got {depth}: {error}"
         ) from error
     return depth
 
@@ -126,7 +127,7 @@ def _check_depth(w: Any, d: Any) -> None:
     if np.ndim(d) == 0:
         operator.index(d)
     elif np.asarray(d).dtype.kind not in "iu" or np.shape(d) != jnp.shape(w)[:1]:
-        raise ValueError(f"{d} does not hold an integer for each layer of shape {jnp.shape(w)}")
+        raise ValueError(f"{d} does not give an integer for each layer of shape {jnp.shape(w)}")
 
 
 def _is_masked(leaf: Any) -> bool:

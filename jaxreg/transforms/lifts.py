@@ -48,25 +48,25 @@ def add_penalty_gradient(
 
       g \leftarrow g + \lambda \nabla R(w)
 
-    Chain it before the optimizer, inside :func:`sam` and other wrappers of optimizers: that is
-    regularization through the loss. Adaptive optimizers such as Adam divide that gradient by their
+    Chain it before the optimizer, inside :func:`sam` and other wrappers of optimizers, for the same
+    effect as a penalty in the loss. Adaptive optimizers such as Adam divide that gradient by their
     running scale, so there :func:`jaxreg.penalties.l2` is not weight decay; use
     :func:`decoupled_decay`.
 
     Args:
       penalty: Function of one array, such as :func:`jaxreg.penalties.l2`.
-      weight: Weight :math:`\lambda`, zero or positive, or a schedule of it.
-      multipliers: Tree of factors of the weight, shaped like the parameters, or a function that
-        makes one, such as :func:`jaxreg.masks.multipliers`; None for a factor of 1.
-      stacked: Mask of the leaves that hold one kernel per layer along their first axis, as with
-        ``nn.scan`` and ``nnx.vmap``; each layer is penalized separately. None for no leaf.
+      weight: Weight :math:`\lambda`, zero or positive, or a schedule.
+      multipliers: Tree of factors for the weight, shaped like the parameters, or a function that
+        returns one, such as :func:`jaxreg.masks.multipliers`; None means 1.
+      stacked: Mask of the leaves that stack one kernel per layer along their first axis, as
+        ``nn.scan`` and ``nnx.vmap`` do; each layer is penalized separately. None means no leaf.
 
     Returns:
       A transformation; its update needs ``params``.
 
     Raises:
-      ValueError: ``weight`` is a negative number, the update got no ``params``, or ``multipliers``
-        or ``stacked`` has another tree.
+      ValueError: ``weight`` is a negative number, the update is called without ``params``, or
+        ``multipliers`` or ``stacked`` has a different tree structure.
       TypeError: ``multipliers`` is not a tree of numbers, or ``stacked`` is not a mask of
         whole leaves.
 
@@ -125,9 +125,9 @@ def proximal(
     SGD the iteration solves the penalized problem, and weights that the operator sets to zero are
     exactly zero. Momentum :math:`\mu` multiplies the step of SGD in the long run: pass
     :math:`\eta_t / (1 - \mu)` here to solve the same problem. After an adaptive optimizer such as
-    Adam the step is taken in the Euclidean metric and not in the optimizer's: the zeros are
-    exact, but they solve another problem; :func:`preconditioned_proximal` solves this one. For
-    Lion and other sign methods no such problem exists.
+    Adam the step is taken in the Euclidean metric and not in the optimizer's: the zeros are exact,
+    but they solve a different problem; :func:`preconditioned_proximal` solves the penalized one.
+    For Lion and other sign methods no such problem exists.
 
     The zeros are exact. Other weights are within one rounding of the proximal point, since no
     update is finer than the spacing of numbers at the weight. For the exact point, leave the step
@@ -136,19 +136,19 @@ def proximal(
 
     Args:
       prox: Proximal operator of one array, such as :func:`jaxreg.proximal.l1`.
-      weight: Weight :math:`\lambda` of the penalty, zero or positive, or a schedule of it.
+      weight: Weight :math:`\lambda` of the penalty, zero or positive, or a schedule.
       learning_rate: Learning rate :math:`\eta_t` of the optimizer, or its schedule.
-      multipliers: Tree of factors of the weight, shaped like the parameters, or a function that
-        makes one, such as :func:`jaxreg.masks.multipliers`; None for a factor of 1.
-      stacked: Mask of the leaves that hold one kernel per layer along their first axis, as with
-        ``nn.scan`` and ``nnx.vmap``; the operator gets them layer by layer. None for no leaf.
+      multipliers: Tree of factors for the weight, shaped like the parameters, or a function that
+        returns one, such as :func:`jaxreg.masks.multipliers`; None means 1.
+      stacked: Mask of the leaves that stack one kernel per layer along their first axis, as
+        ``nn.scan`` and ``nnx.vmap`` do; the operator gets them layer by layer. None means no leaf.
 
     Returns:
       A transformation; its update needs ``params``. Nothing that scales updates may follow it.
 
     Raises:
-      ValueError: A number is negative, the update got no ``params``, or ``multipliers`` or
-        ``stacked`` has another tree.
+      ValueError: A number is negative, the update is called without ``params``, or ``multipliers``
+        or ``stacked`` has a different tree structure.
       TypeError: ``multipliers`` is not a tree of numbers, or ``stacked`` is not a mask of
         whole leaves.
 
@@ -202,21 +202,22 @@ def project(
     ``optax.contrib.schedule_free`` with :func:`own_iterates` around the chain. Parameters that the
     optimizer leaves inside the set get exactly the optimizer's update.
 
-    A chain has to hold the step and the projected point at once. To save that memory, project the
-    new parameters instead, ``jax.tree.map(projection, params)`` after ``optax.apply_updates``. It
-    works in place, in less than half the time on a CPU.
+    A chain has to keep the step and the projected point in memory at once. To save that memory,
+    project the new parameters instead, ``jax.tree.map(projection, params)`` after
+    ``optax.apply_updates``. It works in place, in less than half the time on a CPU.
 
     Args:
       projection: Projection of one array, such as
         ``functools.partial(projections.max_norm, radius=2.0)``.
-      stacked: Mask of the leaves that hold one kernel per layer along their first axis, as with
-        ``nn.scan`` and ``nnx.vmap``; each layer is projected separately. None for no leaf.
+      stacked: Mask of the leaves that stack one kernel per layer along their first axis, as
+        ``nn.scan`` and ``nnx.vmap`` do; each layer is projected separately. None means no leaf.
 
     Returns:
       A stateless transformation; its update needs ``params``.
 
     Raises:
-      ValueError: The update got no ``params``, or ``stacked`` has another tree.
+      ValueError: The update is called without ``params``, or ``stacked`` has a different tree
+        structure.
       TypeError: ``stacked`` is not a mask of whole leaves.
 
     Example:

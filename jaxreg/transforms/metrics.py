@@ -61,7 +61,7 @@ def preconditioned_proximal(
       w \leftarrow \arg\min_v \; \sum_i \frac{d_i}{2} \left(v_i - (w + u)_i\right)^2
         + \eta_t \lambda \, R(v), \qquad u = - \eta_t \, d^{-1} m
 
-    The operator gets the step sizes :math:`\eta_t \lambda / d_i`, one for each weight. When the
+    The operator gets the step sizes :math:`\eta_t \lambda / d_i`, one per weight. When the
     optimizer has converged, so that the momentum :math:`m` is the gradient, the weights solve the
     penalized problem: the one that :func:`proximal` solves after SGD, but not after Adam.
 
@@ -74,27 +74,28 @@ def preconditioned_proximal(
 
     Args:
       inner: The optimizer.
-      prox: Proximal operator of one array that takes a step size for each weight: any of
+      prox: Proximal operator of one array that accepts one step size per weight: any of
         :mod:`jaxreg.proximal` except ``nuclear``.
-      weight: Weight :math:`\lambda` of the penalty, zero or positive, or a schedule of it.
+      weight: Weight :math:`\lambda` of the penalty, zero or positive, or a schedule.
       learning_rate: Learning rate :math:`\eta_t` of the optimizer, or its schedule.
-      metric: Function of the state of ``inner``, after its update, to the tree of the diagonals
+      metric: Function from the state of ``inner``, after its update, to the tree of the diagonals
         :math:`d`: :func:`adam_metric`, :func:`rmsprop_metric`, :func:`adagrad_metric`, or your own.
-      mask: Tree of booleans shaped like the parameters, or a function that makes one, such as
+      mask: Tree of booleans shaped like the parameters, or a function that returns one, such as
         ``masks.all_of(masks.kernels, masks.negate(masks.match("embedding")))``. The optimizer moves
         all parameters; only the selected ones take the proximal step. None selects all. An array of
         booleans that broadcasts to a parameter selects parts of it: the step is computed for the
         whole parameter, and taken there.
-      stacked: Mask of the leaves that hold one kernel per layer along their first axis, as with
-        ``nn.scan`` and ``nnx.vmap``; the operator gets them layer by layer. None for no leaf.
+      stacked: Mask of the leaves that stack one kernel per layer along their first axis, as
+        ``nn.scan`` and ``nnx.vmap`` do; the operator gets them layer by layer. None means no leaf.
 
     Returns:
       A transformation; its update needs ``params``. Nothing that scales updates may follow it.
 
     Raises:
-      ValueError: A number is negative, the update got no ``params``, ``metric`` finds no state or
-        several, or the tree of ``metric``, ``mask`` or ``stacked`` differs from the parameters'.
-      TypeError: ``mask`` is not a tree of booleans, or ``stacked`` not a mask of whole leaves.
+      ValueError: A number is negative, the update is called without ``params``, ``metric`` does not
+        find exactly one state, or the tree of ``metric``, ``mask`` or ``stacked`` differs from the
+        parameters'.
+      TypeError: ``mask`` is not a tree of booleans, or ``stacked`` is not a mask of whole leaves.
 
     Example:
       >>> import jax.numpy as jnp, optax
@@ -163,7 +164,7 @@ def adam_metric(
       eps_root: Term inside the root, as in the optimizer.
 
     Returns:
-      Function of the state of an optimizer to the tree of the diagonals, in float32 or wider.
+      Function from the state of an optimizer to the tree of the diagonals, in float32 or wider.
 
     Raises:
       ValueError: The returned function finds no state of Adam, or several.
@@ -206,7 +207,7 @@ def rmsprop_metric(
       d = \sqrt{\nu + \epsilon} + \epsilon_\mathrm{outside}
 
     It reads the state of ``optax.rmsprop``, ``scale_by_rms`` and ``scale_by_stddev``. The state
-    tells whether the moments are centered, :math:`\nu - |\mu|^2`, and whether their bias is
+    shows whether the moments are centered, :math:`\nu - |\mu|^2`, and whether their bias is
     corrected. With ``momentum=b``, pass ``learning_rate / (1 - b)`` to the proximal step.
 
     Args:
@@ -216,7 +217,7 @@ def rmsprop_metric(
         and 0 inside.
 
     Returns:
-      Function of the state of an optimizer to the tree of the diagonals, in float32 or wider.
+      Function from the state of an optimizer to the tree of the diagonals, in float32 or wider.
 
     Raises:
       ValueError: The returned function finds no state of RMSProp, or several.
@@ -270,7 +271,7 @@ def adagrad_metric(*, eps: ArrayLike = 1e-7) -> Metric:
       eps: Term :math:`\epsilon` inside the root, as in the optimizer.
 
     Returns:
-      Function of the state of an optimizer to the tree of the diagonals, in float32 or wider.
+      Function from the state of an optimizer to the tree of the diagonals, in float32 or wider.
 
     Raises:
       ValueError: The returned function finds no state of Adagrad, or several.
@@ -306,9 +307,9 @@ def _find(state: Any, optimizer: str, names: tuple[str, ...]) -> Any:
     found = [s for name in names for _, s in optax.tree.get_all_with_path(state, name)]
     if len(found) != 1:
         raise ValueError(
-            f"`metric` must find one state of {optimizer} in the state of `inner`, got "
-            f"{len(found)}; pass the metric of the wrapped optimizer, and wrap each optimizer of "
-            "optax.partition separately."
+            f"`metric` is for {optimizer}, so the state of `inner` must contain one state of "
+            f"{optimizer}, got {len(found)}; pass the metric that matches `inner`, and wrap each "
+            "optimizer of optax.partition separately."
         )
     return found[0]
 
@@ -365,6 +366,6 @@ def _check_structure(diagonals: Any, updates: Any) -> Any:
     except ValueError:
         raise ValueError(
             "`metric` must return a tree with the structure of the parameters, got "
-            f"{jax.tree.structure(diagonals)}; leave parameters out as optax.MaskedNode()."
+            f"{jax.tree.structure(diagonals)}; to omit a parameter, return optax.MaskedNode()."
         ) from None
     return diagonals

@@ -40,7 +40,7 @@ def compensate_rounding(
       A transformation; its update needs ``params``. Nothing that changes updates may follow it.
 
     Raises:
-      ValueError: The update got no ``params``.
+      ValueError: The update is called without ``params``.
       TypeError: A parameter has a dtype without negative numbers, such as ``float8_e8m0fnu``.
 
     Example:

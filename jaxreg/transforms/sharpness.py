@@ -76,7 +76,8 @@ def asam_perturbation(
     If the weights of one layer are multiplied by a number and the weights of the next divided by
     it, the perturbed network still computes the same function, unlike with
     :func:`sam_perturbation`. All parameters are treated alike; the authors' code has :math:`T = 1`
-    for biases. Where :math:`T g` is zero, as for ``eta=0`` at zero weights, so is the perturbation.
+    for biases. Where :math:`T g` is zero, such as at zero weights with ``eta=0``, so is the
+    perturbation.
 
     Args:
       gradients: Tree of gradients; None is unchanged, and integers become zero.
@@ -135,15 +136,15 @@ def sam(
 
     Args:
       inner: The optimizer, with everything that changes gradients or moves the parameters.
-      radius: Radius :math:`\rho_t`, zero or positive, or a schedule of it.
+      radius: Radius :math:`\rho_t`, zero or positive, or a schedule.
 
     Returns:
       A transformation; its update needs ``params`` and ``grad_fn``, a function from the parameters
       to gradients like ``grads``.
 
     Raises:
-      ValueError: ``radius`` is a negative number, the update got no ``params`` or no ``grad_fn``,
-        or ``optax.masked`` left out some of the parameters.
+      ValueError: ``radius`` is a negative number, the update is called without ``params`` or
+        ``grad_fn``, or ``optax.masked`` left out some of the parameters.
 
     Example:
       >>> import jax, jax.numpy as jnp, optax
@@ -177,12 +178,12 @@ def asam(
       u = \mathrm{inner}\left(\nabla L(w + \epsilon)\right), \qquad
       \epsilon = \rho_t \frac{T^2 g}{\|T g\|}, \qquad T = |w| + \eta
 
-    Use it as :func:`sam`, whose notes on gradients that are not finite and on narrow parameters
-    hold here too. Its radii are larger: 0.5 in the paper, where SAM has 0.05.
+    Use it like :func:`sam`, whose notes on gradients that are not finite and on narrow parameters
+    apply here too. Its radii are larger: Kwon et al. use 0.5 where SAM uses 0.05.
 
     Args:
       inner: The optimizer, with everything that changes gradients or moves the parameters.
-      radius: Radius :math:`\rho_t`, zero or positive, or a schedule of it.
+      radius: Radius :math:`\rho_t`, zero or positive, or a schedule.
       eta: Term added to magnitudes, so that zero weights are perturbed too; zero or positive.
 
     Returns:
@@ -190,8 +191,8 @@ def asam(
       to gradients like ``grads``.
 
     Raises:
-      ValueError: An argument is a negative number, the update got no ``params`` or no ``grad_fn``,
-        or ``optax.masked`` left out some of the parameters.
+      ValueError: An argument is a negative number, the update is called without ``params`` or
+        ``grad_fn``, or ``optax.masked`` left out some of the parameters.
 
     Example:
       >>> import jax, jax.numpy as jnp, optax
@@ -324,7 +325,7 @@ def _check_whole(params: Any, name: str) -> None:
     leaves = jax.tree.leaves(params, is_leaf=_is_masked)
     if any(map(_is_masked, leaves)):
         raise ValueError(
-            f"`params` must be all parameters in the update of `{name}`, got masked ones; put "
+            f"`params` must be all parameters in the update of `{name}`, but some are masked; put "
             "optax.masked and optax.partition inside it, around `inner`."
         )
 

@@ -6,6 +6,8 @@
 from jaxreg.advice.rows import ROWS
 from jaxreg.advice.starts import STARTS
 
+# Functions that the code of a technique takes.
+FUNCTIONS = {"l1": "proximal.l1", "elastic_net": "proximal.elastic_net"}
 HEAD = ["| technique | for | not for | start with | source |", "|---|---|---|---|---|"]
 
 
@@ -34,10 +36,11 @@ def link(source):
 def start(technique):
     given = STARTS[technique]
     where = f"`{given.address.removeprefix('jaxreg.')}`"
-    if not given.argument:
-        return where
-    ends = f"{given.low:g}" if given.low == given.high else f"{given.low:g} to {given.high:g}"
-    return f"{where}, `{given.argument}` {ends}"
+    function = FUNCTIONS.get(technique)
+    taken = f" of `{function}`" if function else ""
+    word, _, ends = given.strength.partition(" ")
+    word = f"`{word}`" if given.argument else word
+    return f"{where}{taken}, {word} {ends}" if ends else f"{where}{taken}"
 
 
 def table():

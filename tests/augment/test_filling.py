@@ -54,11 +54,11 @@ def shaped(take, image, fill):
 def test_a_fill_that_does_not_fit_is_named(name):
     take = TAKERS[name]
     for fill in (300, -1, 0.5, np.nan, np.inf, np.int64(256), np.float32([0.5])):
-        with pytest.raises(ValueError, match=r"`fill` must be a number that uint8 holds, got"):
+        with pytest.raises(ValueError, match=r"`fill` must be a number that uint8 can represent"):
             shaped(take, LABELS, fill)
-    with pytest.raises(ValueError, match=r"`fill` must be a number that bool holds, got 2"):
+    with pytest.raises(ValueError, match=r"`fill` must be a number that bool can represent, got 2"):
         shaped(take, LABELS.astype(bool), 2)
-    with pytest.raises(TypeError, match=r"`fill` must hold integers for an image of uint8"):
+    with pytest.raises(TypeError, match=r"`fill` must contain integers for an image of uint8"):
         shaped(take, LABELS, jnp.ones(()))
 
 
@@ -68,7 +68,7 @@ def test_a_fill_that_becomes_infinite_or_is_no_number_is_named(name):
     image = np.ones((2, 4, 4, 1), np.float16)
     if name != "affine_labels":
         with pytest.raises(
-            ValueError, match=r"`fill` must be a number that float16 holds, got 1000000"
+            ValueError, match=r"`fill` must be a number that float16 can represent, got 1000000"
         ):
             shaped(take, image, 1e6)
     for fill in ("a", 1j):

@@ -199,7 +199,7 @@ def test_dtypes_of_places_are_kept():
     ("call", "message"),
     [
         (lambda: augment.affine_labels(np.ones(3, int), TURN), r"\[..., height, width\]"),
-        (lambda: augment.affine_labels(np.ones((0, 3), int), TURN), r"with pixels, got \(0, 3\)"),
+        (lambda: augment.affine_labels(np.ones((0, 3), int), TURN), r"not empty, got \(0, 3\)"),
         (lambda: augment.keypoints(np.ones((2, 3)), TURN, image_size=(2, 2)), r"`points` must be"),
         (lambda: augment.keypoints(np.ones(2), TURN, image_size=(2, 2)), r"`points` must be"),
         (lambda: augment.boxes(np.ones((2, 2)), TURN, image_size=(2, 2)), r"`corners` must"),

@@ -303,7 +303,7 @@ def test_a_rotation_taken_back_has_the_gradient_of_the_identity():
         (lambda x: augment.affine(x, np.ones((4, 3, 3))), r"`matrix` must broadcast to shape \(\)"),
         (lambda x: augment.perspective(x, np.eye(2)), r"`matrix` must be of shape .*got \(2, 2\)"),
         (lambda x: augment.elastic(x, np.ones((9, 12, 3))), r"`displacement` must broadcast"),
-        (lambda x: augment.rotate(x[:0], degrees=1.0), r"`image` must have pixels"),
+        (lambda x: augment.rotate(x[:0], degrees=1.0), r"`image` must have at least one pixel"),
     ],
 )
 def test_wrong_arguments_are_named(call, message):

@@ -161,11 +161,11 @@ def test_rows_take_numpy_arrays_of_64_bits():
         (ValueError, lambda: _images.check_fits((10, 12), IMAGE), r"at most the 9 x 12 pixels"),
         (ValueError, lambda: _images.check_fits((9, 13), IMAGE), r"at most the 9 x 12 pixels"),
         (ValueError, lambda: _images.per_example(np.ones(2), "v", NESTED), r"`v` must broadcast"),
-        (ValueError, lambda: _mixing.check_partner(IMAGE, IMAGE[:3], "o"), r"`o` must have the sh"),
+        (ValueError, lambda: _mixing.check_partner(IMAGE, IMAGE[:3], "o"), r"`o` must have the s"),
         (
             ValueError,
             lambda: _mixing.check_partner(IMAGE, np.float64(IMAGE), "o"),
-            r"`o` must have the shape and dtype of its partner",
+            r"`o` must have the same shape, .* and dtype as the array",
         ),
         (ValueError, lambda: _images.check_result(IMAGE[:3], IMAGE), r"keep the shape and dtype"),
         (ValueError, lambda: _images.check_result(np.float64(IMAGE), IMAGE), r"keep the shape"),

@@ -262,13 +262,13 @@ def test_batches_may_be_odd_or_empty():
     [
         (
             lambda: augment.random_mixup(KEY, X, LABELS[:, None], alpha=1.0, num_classes=5),
-            r"`labels` must be class ids of shape \(16,\)",
+            r"`labels` must be integer class ids, one per example \(shape \(16,\)\)",
         ),
         (lambda: augment.random_mixup(KEY, X, LABELS[:5], alpha=1.0, num_classes=5), r"`labels`"),
-        (lambda: augment.random_mixup(KEY, X, ONE_HOT[:5], alpha=1.0), r"`labels` must be class"),
+        (lambda: augment.random_mixup(KEY, X, ONE_HOT[:5], alpha=1.0), r"`labels` must be int"),
         (
             lambda: augment.random_mixup(KEY, X, ONE_HOT.astype(int), alpha=1.0, num_classes=5),
-            r"convert one-hot labels with labels\.astype\(jnp\.float32\)",
+            r"convert integer one-hot labels with labels\.astype\(jnp\.float32\)",
         ),
         (lambda: augment.random_mixup(KEY, X, MASKS, alpha=1.0), r"`num_classes` must be given"),
         (lambda: augment.random_mixup(KEY, X, LABELS, alpha=1.0), r"`num_classes` must be given"),
@@ -276,15 +276,15 @@ def test_batches_may_be_odd_or_empty():
         (lambda: augment.random_cutmix(KEY, X[0], LABELS, alpha=1.0), r"\[batch, height, width"),
         (
             lambda: augment.mixup(X, LABELS, X[:3], LABELS, share=0.5, num_classes=5),
-            r"`other` must have the shape and dtype",
+            r"`other` must have the same shape, .* and dtype",
         ),
         (
             lambda: augment.mixup(X, LABELS, X, LABELS[:3], share=0.5, num_classes=5),
-            r"`other_labels` must have the shape of `labels`, \(16,\), got \(3,\)",
+            r"`other_labels` must have the same shape as `labels`, \(16,\), got \(3,\)",
         ),
         (
             lambda: augment.mixup(X, ONE_HOT, X, ONE_HOT[:, :3], share=0.5),
-            r"`other_labels` must have the shape of `labels`",
+            r"`other_labels` must have the same shape as `labels`",
         ),
     ],
 )

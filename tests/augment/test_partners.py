@@ -116,7 +116,7 @@ def test_no_device_waits_for_others_in_a_loop(kind):
 
 def test_a_size_that_does_not_divide_the_batch_is_named():
     for size in (3, 0, -1):
-        with pytest.raises(ValueError, match=rf"`size` must divide the batch of 16, got {size}"):
+        with pytest.raises(ValueError, match=rf"`size` must divide the batch size, 16, got {size}"):
             partners.reverse_within(size)(KEY, X)
     with pytest.raises(TypeError, match=r"`size` must be an integer"):
         partners.reverse_within(2.0)

@@ -95,7 +95,7 @@ def test_shapes_of_one_image_and_of_none():
 def test_wrong_arguments_are_named():
     with pytest.raises(ValueError, match=r"`image` must be square, got 9 x 12"):
         augment.random_rot90(KEY, IMAGE)
-    with pytest.raises(ValueError, match=r"enlarge it first with augment.pad"):
+    with pytest.raises(ValueError, match=r"enlarge the image first with augment.pad"):
         augment.random_crop(KEY, IMAGE, size=(10, 3))
     with pytest.raises(ValueError, match=r"`scale` must be"):
         augment.random_resized_crop(KEY, IMAGE, size=(4, 4), scale=(-1.0, 1.0))

@@ -200,7 +200,7 @@ def test_wrong_arguments_are_named(sample):
     for arguments, message in (
         ((image, points[0], points), r"`x` must be of shape"),
         ((image, points, points[None]), r"`y` must be of shape"),
-        ((image[:0], points, points), r"`image` must have pixels"),
+        ((image[:0], points, points), r"`image` must have at least one pixel"),
     ):
         with pytest.raises(ValueError, match=message):
             sample(*arguments)

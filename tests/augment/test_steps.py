@@ -140,7 +140,7 @@ def test_operations_that_cannot_be_hashed_are_named():
             return image
 
     unhashable = partial(augment.rand_augment, operations=[operations.Operation(Unhashable())])
-    with pytest.raises(TypeError, match=r"`operations` must hold functions that can be hashed"):
+    with pytest.raises(TypeError, match=r"`operations` must contain hashable functions"):
         jax.eval_shape(unhashable, KEY, IMAGES)
 
 

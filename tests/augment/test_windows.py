@@ -140,11 +140,11 @@ def test_crop_reads_each_example_at_its_own_place():
     ("call", "message"),
     [
         (lambda x: augment.resize(x, size=(0, 2)), r"`size` must be positive, got \(0, 2\)"),
-        (lambda x: augment.resize(x[:0], size=(2, 2)), r"`image` must have pixels"),
+        (lambda x: augment.resize(x[:0], size=(2, 2)), r"`image` must have at least one pixel"),
         (lambda x: augment.crop(x, top=0, left=0, size=(3, 13)), r"`size` must be at most the 9 x"),
-        (lambda x: augment.center_crop(x, size=(10, 3)), r"enlarge it first with augment.pad"),
-        (lambda x: augment.pad(x, width=-1), r"`width` must be one number, zero or positive"),
-        (lambda x: augment.pad(x, width=(1, 2)), r"or four of them .*got \(1, 2\)"),
+        (lambda x: augment.center_crop(x, size=(10, 3)), r"enlarge the image first with augment"),
+        (lambda x: augment.pad(x, width=-1), r"`width` must be a single number, zero or positive"),
+        (lambda x: augment.pad(x, width=(1, 2)), r"or four numbers .*got \(1, 2\)"),
     ],
 )
 def test_wrong_arguments_are_named(call, message):

@@ -61,7 +61,7 @@ OF_LABELS = augment.OF_LABELS
 
 
 def first_rows() -> list[Case]:
-    """The first row of each function, without those that draw strengths."""
+    """Returns the first row of each function, except rows that draw strengths."""
     first: dict[Callable[..., Any], Case] = {}
     for case in FUNCTIONS:
         first.setdefault(case.function, case)
@@ -117,6 +117,9 @@ WITHOUT_ROW = {
     "jaxreg.augment.to_uint8",
     "jaxreg.augment.with_probability",
     "jaxreg.diagnosis.diagnose",
+    "jaxreg.diagnosis.diagnose_better",
+    "jaxreg.diagnosis.read",
+    "jaxreg.diagnosis.read_runs",
     "jaxreg.dropout.concrete_dropout_logit",
     "jaxreg.dropout.drop_path_rates",
     "jaxreg.dropout.fold_in_axis",

@@ -34,12 +34,12 @@ def _size() -> Any:
 
 
 def row(function: Any, *more: jax.Array, **options: Any) -> Case:
-    """A row ``function(images, *more, **strengths)``."""
+    """Returns a row ``function(images, *more, **strengths)``."""
     return row_of(function, IMAGES, *more, **options)
 
 
 def random(function: Any, *, errors: Any = (), off: Any = None, **strengths: Any) -> Case:
-    """A row ``function(key, images, **strengths)``; strengths of 0 switch it off by default."""
+    """Returns a row ``function(key, images, **strengths)``; strengths of 0 are off by default."""
     off = dict.fromkeys(strengths, 0.0) if off is None else off
     return row_of(function, KEY, IMAGES, errors=errors, off=off, **strengths)
 
@@ -315,7 +315,7 @@ _PAIRS = (
 
 
 def _no(name: str) -> Any:
-    return (ValueError, rf"`{name}` must hold at least one", {name: ()})
+    return (ValueError, rf"`{name}` must contain at least one", {name: ()})
 
 
 POLICIES = (

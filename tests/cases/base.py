@@ -41,7 +41,7 @@ class Case:
         return "-".join([f"{module}.{self.function.__name__}", *variant])
 
     def but(self, **changes: Any) -> "Case":
-        """The row with other fields."""
+        """Returns the row with other fields."""
         return dataclasses.replace(self, **changes)
 
     @property
@@ -51,7 +51,7 @@ class Case:
 
     @property
     def draws_strengths(self) -> bool:
-        """Tells whether it draws the strengths of an augmentation with a row of its own."""
+        """Returns whether it draws the strengths of an augmentation that has its own row."""
         drawn = self.function.__name__.startswith("random_") and self.name.startswith("augment.")
         return drawn or self.name.startswith("augment.policies.")
 
@@ -103,7 +103,7 @@ WRONG_RATES = (
 WRONG_ENDS = (
     (ValueError, r"`low` must be negative, got 0\.0", {"low": 0.0}),
     (ValueError, r"`low` must be a single number.*\(8,\)", {"low": X[0]}),
-    (ValueError, r"`high` must be above 1, got 1\.0", {"high": 1.0}),
+    (ValueError, r"`high` must be greater than 1, got 1\.0", {"high": 1.0}),
     (ValueError, r"`high` must be a single number.*\(8,\)", {"high": X[0]}),
 )
 
@@ -117,21 +117,21 @@ WRONG_GATES = (
 def row(
     function: Callable[..., Any], *inputs: Any, errors: Any = (), off: Any = None, **strengths: Any
 ) -> Case:
-    """A row ``function(*inputs, **strengths)``."""
+    """Returns a row ``function(*inputs, **strengths)``."""
     return Case(function, inputs, strengths, off or {}, errors=tuple(errors))
 
 
 def negative(name: str) -> Any:
-    """The error about a negative argument."""
+    """Returns the error about a negative argument."""
     return (ValueError, rf"`{name}` must be zero or positive, got -1\.0", {name: -1.0})
 
 
 def outside(name: str, value: float = 1.5) -> Any:
-    """The error about an argument outside its interval."""
+    """Returns the error about an argument outside its interval."""
     return (ValueError, rf"`{name}` must be .* in \[0.*, .*\], got {value}", {name: value})
 
 
 def misfit(name: str) -> Any:
-    """The error about an argument that is neither one number nor one for each example."""
+    """The error about an argument that is neither a single number nor one per example."""
     wrong = {name: jnp.ones(3)}
     return (ValueError, rf"`{name}` must (broadcast to shape \(16,\)|be a single number)", wrong)

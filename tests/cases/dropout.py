@@ -37,7 +37,7 @@ STEADY_KEY = jax.random.key(81)
 def _dropout(
     function: Callable[..., jax.Array], x: jax.Array, *errors: Any, rate: float = 0.3
 ) -> Case:
-    """Row of a function ``(key, x, *, rate, bits)``."""
+    """Returns a row of a function ``(key, x, *, rate, bits)``."""
     errors = (*WRONG_RATES, WRONG_BITS, *errors)
     return Case(function, (KEY, x), {"rate": rate}, {"rate": 0.0}, errors=errors)
 
@@ -59,7 +59,7 @@ def _full_depth(x: jax.Array) -> jax.Array:
 
 
 def _patch_dropout(key: jax.Array, x: jax.Array) -> jax.Array:
-    """Puts both results into one array, float32 as the contract wants for another shape."""
+    """Puts both results into one array, in float32, as the contract requires for other shapes."""
     kept, indices = dropout.patch_dropout(key, x, rate=0.4)
     kept = widen(kept)
     return kept * indices[..., None].astype(kept.dtype)
@@ -110,7 +110,7 @@ FUNCTIONS = (
             *WRONG_RATES,
             WRONG_BITS,
             (ValueError, r"`block_size` must be in \[1, 5\].*axis 2 .*got 6", {"block_size": 6}),
-            (ValueError, r"`block_size` .* each of the 2 block axes", {"block_size": (1, 1, 1)}),
+            (ValueError, r"`block_size` .* one per block axis, 2", {"block_size": (1, 1, 1)}),
             (TypeError, r"`block_size` must be an integer, got float 2\.0", {"block_size": 2.0}),
             (ValueError, r"`axis` must lie in \[-4, 4\), got 4", {"axis": 4}),
             (ValueError, r"`axis` must name .* batch axis 0, got \(0, 1\)", {"axis": (0, 1)}),

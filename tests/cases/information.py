@@ -58,7 +58,7 @@ FUNCTIONS = (
             (ValueError, r"`beta` must be a single number.*\(8,\)", {"beta": X[0]}),
             (
                 ValueError,
-                r"`where` .* of `distortion`, \(16,\), got \(3,\)",
+                r"`where` .* as `distortion`, \(16,\), got \(3,\)",
                 {"where": MASK[:3, 0]},
             ),
         ),
@@ -82,7 +82,7 @@ FUNCTIONS = (
         errors=(
             (ValueError, r"`beta` must be zero or positive, got -1", {"beta": -1.0}),
             (ValueError, r"`beta` must be a single number.*\(8,\)", {"beta": X[0]}),
-            (ValueError, r"`where` .* of `labels`, \(16,\), got \(3,\)", {"where": MASK[:3, 0]}),
+            (ValueError, r"`where` .* as `labels`, \(16,\), got \(3,\)", {"where": MASK[:3, 0]}),
         ),
     ),
     Case(
@@ -102,7 +102,7 @@ FUNCTIONS = (
             (ValueError, r"`level` must be a single number.*\(8,\)", {"level": X[0]}),
             (
                 ValueError,
-                r"`where` .* of `kl` without its last axis, \(16,\), got \(16, 1\)",
+                r"`where` .* as `kl` without its last axis, \(16,\), got \(16, 1\)",
                 {"where": MASK},
             ),
         ),

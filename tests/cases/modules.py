@@ -32,7 +32,7 @@ UNIT = (np.ones(8) / np.sqrt(8)).astype(np.float32)
 
 
 def unchanged(x: Any, **_: Any) -> Any:
-    """Evaluation of most modules."""
+    """Returns ``x``, as most modules do in evaluation mode."""
     return x
 
 
@@ -77,7 +77,7 @@ class Module:
         return getattr(nnx, self.kind)(**{**self.of_nnx(), **fields})
 
     def arguments(self, **changes: Any) -> dict[str, Any]:
-        """The fields by the names of the function."""
+        """Returns the fields by the names that the function has for them."""
         fields = {**self.fields, **changes}
         return {self.renamed.get(name, name): value for name, value in fields.items()}
 
@@ -86,7 +86,7 @@ class Module:
 
 
 def rated(name: str, function: Callable[..., Any], **others: Any) -> Module:
-    """A module with a rate."""
+    """Returns the row of a module with a rate."""
     fields = {"rate": 0.3, **others.pop("fields", {})}
     return Module(name, function, fields=fields, strength="rate", **others)
 
@@ -176,7 +176,7 @@ def convolution(x: jax.Array, kernel: jax.Array, bias: jax.Array, **_: Any) -> j
 
 
 def dropped(layer: Callable[..., Any]) -> Callable[..., Any]:
-    """A layer whose parameters are a bias and a kernel, in this order."""
+    """Returns a layer whose parameters are a bias and a kernel, in this order."""
 
     def run(key: jax.Array, x: jax.Array, kernel: jax.Array, bias: jax.Array, **options: Any):
         key = jax.random.fold_in(key, 1)
@@ -302,7 +302,7 @@ EPSILON = {"epsilon": "eps"}
 
 
 def running(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A norm of the mean and the variance by name."""
+    """Returns a norm that takes the running mean and variance by name."""
 
     def run(x: jax.Array, mean: jax.Array, var: jax.Array, **options: Any) -> Any:
         y, stats = function(x, BatchStats(mean, var), **options)
@@ -410,13 +410,13 @@ def spectral_norm(
 def spectral_norm_inference(
     x: jax.Array, kernel: Any, bias: Any, u: Any, sigma: Any, n_steps: int, axis: int = -1
 ) -> Any:
-    """Iterates from the vector, as Flax does, and does not store it."""
+    """Iterates from the vector ``u``, as Flax does, and does not store the result."""
     y, _ = spectral_norm(x, kernel, bias, u, sigma, n_steps, axis)
     return y, {"u": u, "sigma": sigma}
 
 
 def around(name: str, function: Callable[..., Any], **others: Any) -> Module:
-    """A wrapper of a dense layer."""
+    """Returns the row of a module that wraps a dense layer."""
     options = {
         "inputs": (SERIES,),
         "mode": None,

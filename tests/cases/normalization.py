@@ -67,7 +67,7 @@ def _fold_batch_norm(
     *,
     eps: Any,
 ) -> Any:
-    """The bias in float32, as the contract wants results of another shape than the data."""
+    """Returns the bias in float32, as the contract requires for another shape than the data's."""
     kernel, offset = normalization.fold_batch_norm(
         kernel, stats, layer_bias=layer_bias, scale=scale, bias=bias, eps=eps
     )
@@ -197,7 +197,7 @@ FUNCTIONS = (
         {"momentum": 0.9, "eps": 0.1},
         options={"ghost_batch_size": 2},
         errors=(
-            (ValueError, r"`ghost_batch_size` must divide.*5 for 16", {"ghost_batch_size": 5}),
+            (ValueError, r"`ghost_batch_size` must divide.*16, got 5", {"ghost_batch_size": 5}),
             (ValueError, r"`ghost_batch_size` must be positive, got 0", {"ghost_batch_size": 0}),
             (TypeError, r"`ghost_batch_size`.*integer.*2\.0", {"ghost_batch_size": 2.0}),
             (ValueError, r"`momentum`.*\[0, 1\].*1\.1", {"momentum": 1.1}),

@@ -23,7 +23,7 @@ POLICY = series.SpecPolicy(0.0, 0.0, 1, 0.0, 2, 0.6)
 
 
 _LENGTH = (
-    (TypeError, r"`length` must count steps, got dtype float32", {"length": 2.0}),
+    (TypeError, r"`length` must be an integer, got dtype float32", {"length": 2.0}),
     (ValueError, r"`length` must be zero or positive, got -1", {"length": -1}),
     (ValueError, r"`length` must broadcast to shape \(16,\)", {"length": jnp.ones(3, jnp.int32)}),
 )

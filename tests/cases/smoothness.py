@@ -13,7 +13,7 @@ from tests.cases.base import KERNEL, KEY, SERIES, Case, X
 
 
 def _outputs(x: jax.Array) -> jax.Array:
-    """Three smooth outputs of every example, rounded once."""
+    """Returns three smooth outputs of every example, rounded once."""
     wide = widen(x)
     return jnp.tanh(wide @ KERNEL[:, :3].astype(wide.dtype)).astype(x.dtype)
 

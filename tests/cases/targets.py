@@ -42,7 +42,7 @@ FUNCTIONS = (
             (ValueError, r"`alpha`.*\[0, 1\].*2", {"alpha": 2.0}),
             (
                 ValueError,
-                r"`where` must hold weights that are zero or positive, got -1",
+                r"`where` must contain weights that are zero or positive, got -1",
                 {"where": -np.ones(16)},
             ),
         ),
@@ -58,10 +58,10 @@ FUNCTIONS = (
         (X, LABELS, LABELS[::-1]),
         {"share": 0.3, "alpha": 0.1},
         errors=(
-            (ValueError, r"`share` must be the share .* in \[0, 1\], got 1\.5", {"share": 1.5}),
+            (ValueError, r"`share` must be a share .* in \[0, 1\], got 1\.5", {"share": 1.5}),
             (ValueError, r"`share` must broadcast to shape \(16,\).*\(5,\)", {"share": X[0, :5]}),
             (ValueError, r"`alpha`.*\[0, 1\].*2", {"alpha": 2.0}),
-            (ValueError, r"`where` .* of `labels_a`, \(16,\), got \(16, 1\)", {"where": MASK}),
+            (ValueError, r"`where` .* as `labels_a`, \(16,\), got \(16, 1\)", {"where": MASK}),
         ),
     ),
     Case(

@@ -2,7 +2,15 @@
 
 import json
 
+import pytest
+
+from jaxreg.cli.main import main
 from tests.cli.helpers import run_command
+
+RESULTS = """arm,metric,strength,difference,difference_low,difference_high,verdict,chosen,recipe
+baseline,accuracy,,0.0,0.0,0.0,reference,False,{}
+dropout,accuracy,0.16,0.02,0.01,0.03,better,True,"{""dropout"": 0.16}"
+"""
 
 
 def test_advise_prints_ranked_techniques_and_json(capsys):
@@ -16,3 +24,19 @@ def test_advise_prints_ranked_techniques_and_json(capsys):
     found = json.loads(run_command(capsys, *arguments, "--json"))
     assert [row["technique"] for row in found if row["avoid"]] == ["batch_norm", "instance_norm"]
     assert all(row["sources"] for row in found)
+
+
+def test_advise_takes_the_folder_of_a_study(capsys, folder):
+    (folder / "results.csv").write_text(RESULTS)
+    first = run_command(capsys, "advise", "--study", folder).split("\n\n")[0]
+    assert first.startswith("dropout: jaxreg.linen.Dropout, rate 0.16\n  your study: dropout 0.16")
+    found = json.loads(run_command(capsys, "advise", "--study", folder, "--json"))
+    assert found[0]["measured"]["difference"] == 0.02
+
+
+@pytest.mark.parametrize("name", ["absent", "."])
+def test_a_folder_without_a_study_is_named(capsys, folder, name):
+    assert main(["advise", "--study", name]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("jaxreg: `--study` must be the folder of a study with results.csv, got")
+    assert error.count("\n") == 1

@@ -13,7 +13,9 @@ from jaxreg.study import models
 from tests.cli.helpers import run_command
 
 SETUP = """
-import jax.numpy as jnp, optax
+import jax, jax.numpy as jnp, optax
+from flax import linen as nn
+from flax.training.train_state import TrainState
 
 PARAMS = {"kernel": jnp.ones((3, 2)), "bias": jnp.zeros(2)}
 
@@ -32,6 +34,18 @@ def wrong():
 def misspelled():
     return {"optim": optax.sgd(0.1)}
 
+def pair():
+    return nn.Dense(2), optax.sgd(0.1)
+
+def breaks():
+    return 1 / 0
+
+def of_one(size):
+    return None
+
+model = nn.Dropout(0.5, deterministic=False)
+whole = {"model": model, "params": {}, "inputs": jnp.ones((3, 2))}
+state = TrainState.create(apply_fn=model.apply, params=PARAMS, tx=optax.sgd(0.1))
 constant = 3
 """  # noqa: E501
 
@@ -42,13 +56,25 @@ def test_explain_takes_a_function(folder, capsys, monkeypatch):
     monkeypatch.delitem(sys.modules, "advice_setup", raising=False)
     text = run_command(capsys, "explain", "advice_setup:make")
     assert re.search(r"^kernel +decay +0\.05  of the weight per step$", text, re.M)
-    assert "conflict: decay on biases or scales of norms" in text
+    assert "note: decay on biases or scales of norms" in text
     found = json.loads(run_command(capsys, "explain", "advice_setup:named", "--json"))
     effects = {row["place"]: (row["regularizer"], row["strength"]) for row in found["effects"]}
     assert effects["kernel"] == ("L2 penalty", pytest.approx(2.0))
     assert effects["bias"] == ("none", None)
-    assert found["conflicts"] == []
+    assert found["conflicts"] == found["notes"] == []
     assert str(folder) not in sys.path
+
+
+@pytest.mark.programs(24)
+def test_explain_takes_an_object(folder, capsys, monkeypatch):
+    (folder / "advice_setup.py").write_text(SETUP)
+    monkeypatch.delitem(sys.modules, "advice_setup", raising=False)
+    text = run_command(capsys, "explain", "advice_setup.py:whole")
+    assert re.search(r"^model +Dropout +0\.5  rate$", text, re.M)
+    assert "note: the optimizer was not given" in text
+    text = run_command(capsys, "explain", "advice_setup:state")
+    assert re.search(r"^kernel +none$", text, re.M)
+    assert "note: the model was not called" in text
 
 
 def test_explain_looks_at_the_model_of_a_recipe(capsys, monkeypatch):
@@ -56,7 +82,7 @@ def test_explain_looks_at_the_model_of_a_recipe(capsys, monkeypatch):
 
     def record(*arguments, **options):
         given.update(arguments=arguments, options=options)
-        return explain.Explanation((), (), 0)
+        return explain.Explanation((), (), (), 0)
 
     def from_linen(module):
         given["module"] = module

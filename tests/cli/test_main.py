@@ -69,23 +69,30 @@ def test_what_happens_on_the_way_decides_how_it_ends(writing, monkeypatch, capsy
     [
         ("diagnose", "required: HISTORY; see jaxreg diagnose --help"),
         ("diagnose none.csv", "`HISTORY` must be a file, got none.csv, which does not exist"),
-        ("diagnose notes.txt", "`HISTORY` must be a .csv or .json file or a study's folder"),
-        ("diagnose .", "`HISTORY` must be a file, got history.csv, which does not exist"),
+        (
+            "diagnose notes.txt",
+            "must have train_loss and validation_loss, got notes.txt with here, nothing",
+        ),
+        ("diagnose .", "`HISTORY` must be a file, or a folder with history.csv, metrics.csv, "),
         ("diagnose words.csv", "`HISTORY` must hold only numbers in train_loss, got in words.csv"),
         ("diagnose other.csv", "must have train_loss and validation_loss, got other.csv with a, b"),
         ("diagnose other.json", "must have train_loss and validation_loss, got other.json with a"),
         ("diagnose broken.json", "`HISTORY` must be JSON, got broken.json"),
-        ("diagnose number.json", "an object of lists or a list of objects, got number.json"),
+        ("diagnose number.json", "`HISTORY` must be a file, an object of lists, .* in number.json"),
+        ("diagnose other.csv --train c", "`--train` must be a column of other.csv, .*, got c"),
         ("diagnose binary.csv", "`HISTORY` must be text in UTF-8, got binary.csv"),
         ("diagnose run.csv --arm l1", "`--arm` must be one of a single run without names, got l1"),
         ("diagnose run.csv --floor nan", "`--floor` must be a finite number, got nan"),
-        ("explain", "Give either MODULE:FUNCTION or `--recipe`"),
-        ("explain a:b --recipe l2=1", "Give either MODULE:FUNCTION or `--recipe`"),
+        ("explain", "Give either MODULE:NAME or `--recipe`"),
+        ("explain a:b --recipe l2=1", "Give either MODULE:NAME or `--recipe`"),
         ("explain advice_errors", "must be FILE.py:FUNCTION or MODULE:FUNCTION, got advice_errors"),
-        ("explain nowhere.at.all:make", "cannot import nowhere.at.all for `MODULE:FUNCTION`"),
-        ("explain advice_errors:absent", "must name a function of advice_errors, .*, got absent"),
-        ("explain advice_errors:constant", "name a function of advice_errors, .*, got constant"),
-        ("explain advice_errors:number", r"must return \(model, optimizer, .* got int"),
+        ("explain nowhere.at.all:make", "cannot import nowhere.at.all for `MODULE:NAME`"),
+        ("explain advice_errors:absent", "must name an object of advice_errors, .*, got absent"),
+        ("explain advice_errors:constant", "`model` must be a module of Flax, .* got int"),
+        ("explain advice_errors:number", "`model` must be a module of Flax, .* got int"),
+        ("explain advice_errors:pair", "`params` must hold the variables of Dense, got None"),
+        ("explain advice_errors:breaks", "run without arguments, but raised ZeroDivisionError"),
+        ("explain advice_errors:of_one", "must run without arguments, but raised TypeError"),
         ("explain advice_errors:wrong", "`optimizer` must be an Optax transformation, got int"),
         ("explain advice_errors:misspelled", "must return a mapping with keys among .*, got optim"),
         ("explain --recipe ridge=1", "`--recipe` must name arms of `jaxreg list`, got 'ridge'"),
@@ -99,13 +106,13 @@ def test_what_happens_on_the_way_decides_how_it_ends(writing, monkeypatch, capsy
 )
 def test_wrong_input_ends_in_one_line(arguments, message, folder, capsys):
     write_csv(folder / "run.csv")
-    (folder / "notes.txt").write_text("loss")
+    (folder / "notes.txt").write_text("nothing here")
     (folder / "words.csv").write_text("train_loss,validation_loss\nlow,lower\n")
     (folder / "other.csv").write_text("a,b\n1,2\n")
     (folder / "other.json").write_text('{"a": [1, 2]}')
     (folder / "broken.json").write_text('{"a": [1, 2')
-    (folder / "number.json").write_text("3")
-    (folder / "binary.csv").write_bytes(b"\xff\xfe")
+    (folder / "number.json").write_text("[3]")
+    (folder / "binary.csv").write_bytes(b"\xc3\x28")
     (folder / "advice_errors.py").write_text(SETUP)
     sys.modules.pop("advice_errors", None)
     assert main(arguments.split()) == 2

@@ -190,7 +190,7 @@ def test_a_study_goes_on_with_the_runs_that_it_has(tmp_path, monkeypatch, capsys
     assert capsys.readouterr().out.splitlines()[:-1] == first
     other = [*arguments, "--resume", "--epochs", "2"]
     assert main(other) == 2
-    assert "`--resume` must go on with the same data, model and" in capsys.readouterr().err
+    assert "`--resume` must be used with the same data, model and" in capsys.readouterr().err
     monkeypatch.setattr(study, "_write", write)
     assert main([*arguments, "--resume"]) == 0
     assert {path.name for path in Path("a").iterdir()} == FILES

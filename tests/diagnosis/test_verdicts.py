@@ -7,7 +7,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from jaxreg.diagnosis import Evidence, Thresholds, Verdict, diagnose, verdicts
+from jaxreg.diagnosis import Evidence, Thresholds, Verdict, diagnose, diagnose_better, verdicts
 from tests.diagnosis.histories import (
     FAMILIES,
     burdened,
@@ -337,6 +337,44 @@ def test_overfitting_beside_a_baseline_is_too_little_regularization():
     assert found.verdict == Verdict.TOO_LITTLE
 
 
+def test_a_run_that_scores_better_never_has_too_much():
+    good = as_history(healthy(60))
+    lossy = as_history([curve + 0.15 for curve in healthy(60)])
+    assert diagnose(lossy, baseline=good).verdict == Verdict.TOO_MUCH
+    assert diagnose_better(lossy, baseline=good).verdict == Verdict.HEALTHY
+    rising = as_history(overtaken(60))
+    assert diagnose(rising).verdict == Verdict.TOO_MUCH
+    found = diagnose_better(rising, baseline=good)
+    assert found.verdict == Verdict.NOT_ENOUGH
+    assert found.reasons[-1] == "but its score is as good as the baseline's or better"
+    worse = as_history(turning(60))
+    assert diagnose_better(worse, baseline=good) == diagnose(worse, baseline=good)
+
+
+@pytest.mark.parametrize(
+    ("curves", "parts", "change"),
+    [
+        (burdened, {"l2": 0.5, "batch_norm": True}, "make weaker: l2 (now 0.5), batch_norm"),
+        (burdened, None, "a third of the weight of every penalty and decay"),
+        (plateau, {"dropout": 0.25}, "make stronger: dropout (now 0.25)"),
+        (plateau, {}, "stop at the best validation loss"),
+        (turning, {"dropout": 0.25}, "stop at the best validation loss"),
+    ],
+)
+def test_changes_name_what_the_run_has(curves, parts, change):
+    assert diagnose(as_history(curves(60)), parts=parts).changes[0].what == change
+
+
+def test_epochs_are_numbered_as_in_the_history():
+    history = as_history(turning(40))
+    first = diagnose(history).evidence
+    found = diagnose({**history, "epoch": np.arange(0, 400, 10), "counter": "step"})
+    assert found.evidence.best_epoch == 10 * (first.best_epoch - 1)
+    assert f"minimum of step {found.evidence.best_epoch}, at step 390" in found.reasons[0]
+    fine = diagnose({**history, "epoch": np.arange(40) / 4}).evidence
+    assert fine.best_epoch == (first.best_epoch - 1) / 4
+
+
 def test_thresholds_are_arguments():
     history = as_history(low_plateau(60))
     assert diagnose(history).verdict == Verdict.TOO_LITTLE
@@ -350,11 +388,12 @@ def test_thresholds_are_arguments():
         ({"loss": [1.0]}, ValueError, r"`history` must have a `train_loss`, .* got \['loss'\]"),
         ([1.0, 0.5], ValueError, r"`history` must have a `train_loss`, .* got list"),
         ({"train_loss": ["low"]}, TypeError, "`train_loss` must hold numbers"),
+        ({"train_loss": [1.0], "epoch": [1, 2]}, ValueError, "`epoch` must have one number per"),
         ({"train_loss": np.ones((2, 2, 2))}, ValueError, r"\[epochs, runs\], got \(2, 2, 2\)"),
         (
             {"train_loss": [1.0, 0.5], "validation_loss": [1.0]},
             ValueError,
-            "`validation_loss` must have one number per epoch .* got 1 and 2; put NaN",
+            "`validation_loss` must have one number per epoch .* got 1 and 2; put None",
         ),
     ],
 )

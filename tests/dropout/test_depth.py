@@ -261,8 +261,8 @@ def test_a_lifted_cond_is_called_like_that_of_jax():
 @pytest.mark.parametrize(
     ("block", "kind", "message"),
     [
-        (lambda x: x[:1], ValueError, r"`block` must return the shape .*\(3, 4\), got \(1, 4\)"),
-        (lambda x: x.sum(), ValueError, r"`block` must return the shape .*got \(\)"),
+        (lambda x: x[:1], ValueError, r"`block` must keep the shape .*\(3, 4\), got \(1, 4\)"),
+        (lambda x: x.sum(), ValueError, r"`block` must keep the shape .*got \(\)"),
         (lambda x: x.astype(jnp.bfloat16), TypeError, r"`block` .* float32, got bfloat16"),
         (lambda x: (x, x), TypeError, r"`block` must return an array, got tuple"),
         (lambda _: None, TypeError, r"`block` must return an array, got NoneType"),

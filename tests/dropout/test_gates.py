@@ -165,9 +165,9 @@ def test_complex_and_integer_parameters_raise():
 @pytest.mark.parametrize(
     ("name", "values", "message"),
     [
-        ("temperature", (0, -0.5, math.nan), "`temperature` must be positive, got .*has 2/3"),
-        ("low", (0, 0.1, math.nan), r"`low` must be negative, got .*the paper has -0\.1"),
-        ("high", (1, 0.9, math.nan), r"`high` must be above 1, got .*the paper has 1\.1"),
+        ("temperature", (0, -0.5, math.nan), "`temperature` must be positive, got .* use 2/3"),
+        ("low", (0, 0.1, math.nan), r"`low` must be negative, got .* use -0\.1"),
+        ("high", (1, 0.9, math.nan), r"`high` must be greater than 1, got .* use 1\.1"),
         ("temperature", (np.ones(2, np.float32),), "`temperature` must be a single number"),
         ("low", (np.ones(2, np.float32),), "`low` must be a single number"),
         ("high", (np.ones(2, np.float32),), "`high` must be a single number"),

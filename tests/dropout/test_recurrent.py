@@ -201,9 +201,9 @@ def mean_state(new, old, rate=0.1):
 @pytest.mark.parametrize("function", [random_state, mean_state])
 def test_states_that_differ_raise(function):
     new = np.ones((2, 3), np.float32)
-    with pytest.raises(ValueError, match=r"`old` must have the shape of `new`, \(2, 3\), got \(3,"):
+    with pytest.raises(ValueError, match=r"`old` must have the same shape as `new`, \(2, 3\), got"):
         function(new, np.ones(3, np.float32))
-    with pytest.raises(TypeError, match=r"`old` must have the dtype .* float32, got bfloat16"):
+    with pytest.raises(TypeError, match=r"`old` must have the same dtype .* float32, got bfloat16"):
         function(new, new.astype(jnp.bfloat16))
     with pytest.raises(TypeError, match="`old` must be an array, got float"):
         function(new, 0.0)

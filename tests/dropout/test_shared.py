@@ -73,8 +73,8 @@ def test_channels_are_those_of_torch(figures):
     ("function", "shape", "message"),
     [
         (dropout.spatial_dropout, (3,), r"`x` .* \[batch, \*spatial, channels\], got .*\(3,\)"),
-        (dropout.drop_path, (), r"`x` must have the axes \[batch, \.\.\.\], got shape \(\)"),
-        (dropout.embedding_dropout, (), r"`table` must have the axes \[vocabulary, \.\.\.\], got"),
+        (dropout.drop_path, (), r"`x` must have axes \[batch, \.\.\.\], got shape \(\)"),
+        (dropout.embedding_dropout, (), r"`table` must have axes \[vocabulary, \.\.\.\], got"),
         (dropout.locked_dropout, (3,), r"`time_axis` must lie in \[-1, 1\), got 1"),
     ],
 )

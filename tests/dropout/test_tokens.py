@@ -241,7 +241,7 @@ def test_wrong_arguments_raise(wrong, kind, message):
 
 def test_arrays_without_tokens_raise():
     for call in (dropout.every_patch, lambda x: dropout.patch_dropout(KEY, x, rate=0.5)):
-        with pytest.raises(ValueError, match=r"`x` must have the axes \[batch, tokens, \.\.\.\]"):
+        with pytest.raises(ValueError, match=r"`x` must have axes \[batch, tokens, \.\.\.\]"):
             call(np.ones(3, np.float32))
         with pytest.raises(TypeError, match=r"`x` must have a floating-point dtype, got int32"):
             call(np.ones((2, 3, 1), np.int32))

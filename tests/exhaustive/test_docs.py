@@ -1,23 +1,59 @@
-"""The documents: their Python blocks run, and their commands are the ones that CI runs."""
+"""The documents: their examples run, and print what the documents show."""
 
+import contextlib
+import io
 import pathlib
 import re
+import shlex
+import shutil
 
 import pytest
 from sybil import Sybil
-from sybil.parsers.markdown import PythonCodeBlockParser
+from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser
+
+from jaxreg.cli.main import main
 
 ROOT = pathlib.Path(__file__).parents[2]
+# The site writes these folders; their blocks come from docstrings, whose tests are the doctests.
+WRITTEN = {"_build", "_generated", "api", "benchmarks", "project", "techniques"}
 DOCUMENTS = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"]
-DOCUMENTS += [str(path.relative_to(ROOT)) for path in sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS += [
+    str(path.relative_to(ROOT))
+    for path in sorted((ROOT / "docs").rglob("*.md"))
+    if not WRITTEN & set(path.relative_to(ROOT / "docs").parts)
+]
+
+
+OUTPUT = re.compile(r"\s*```text\n(.*?)```", re.DOTALL)
+
+
+def run_commands(example):
+    """Runs the lines of a `console` block that begin with `$ jaxreg`, and compares the others."""
+    for command, shown in re.findall(r"^\$ jaxreg (.*)\n((?:(?!\$).*\n)*)", example.parsed, re.M):
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            assert main(shlex.split(command)) == 0
+        assert printed.getvalue().strip() == shown.strip()
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
-def test_python_blocks_run(name):
-    document = Sybil([PythonCodeBlockParser()]).parse(ROOT / name)
+def test_examples_run_and_print_what_is_shown(name, tmp_path, monkeypatch):
+    """A `text` block right after a Python block is what it prints.
+
+    All run in one folder, which holds the results of a study.
+    """
+    console = CodeBlockParser(language="console", evaluator=run_commands)
+    document = Sybil([PythonCodeBlockParser(), console]).parse(ROOT / name)
+    shutil.copytree(ROOT / "docs" / "digits", tmp_path / "digits")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
     examples = list(document.examples())
     for example in examples:
-        example.evaluate()
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            example.evaluate()
+        if shown := OUTPUT.match(document.text, example.region.end):
+            assert printed.getvalue().strip() == shown[1].strip()
     assert examples or name != "README.md"
 
 

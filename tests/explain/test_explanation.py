@@ -11,11 +11,21 @@ import pytest
 from flax import linen as nn
 from flax import nnx
 
-from jaxreg import linen, masks, penalties, projections, proximal, transforms
+from jaxreg import (
+    dropout,
+    linen,
+    masks,
+    normalization,
+    penalties,
+    projections,
+    proximal,
+    targets,
+    transforms,
+)
 from jaxreg import nnx as regularized
 from jaxreg.explain import _effects, _flow, _probe, explain
+from jaxreg.explain._findings import PROBLEMS
 from jaxreg.explain._invariance import scale_invariant
-from jaxreg.explain.explanation import _PROBLEMS
 from tests.explain.models import Clean, Mixed, Network, X, variables
 from tests.helpers import few
 
@@ -43,7 +53,8 @@ def find(optimizer, params=PARAMS, **options):
     found = explain(None, optimizer, params, **options)
     effects = {}
     for effect in found.effects:
-        effects.setdefault(effect.place, {})[effect.regularizer] = effect.strength
+        if effect.place != "optimizer":
+            effects.setdefault(effect.place, {})[effect.regularizer] = effect.strength
     return effects, {conflict.what: conflict.where for conflict in found.conflicts}
 
 
@@ -186,8 +197,13 @@ def test_conflicts_of_chains(optimizer, what):
 
 
 def test_decay_of_biases_and_scales():
-    _, conflicts = find(optax.adamw(RATE, weight_decay=0.1))
-    assert conflicts == {"decay on biases or scales of norms": ("dense/bias", "norm/scale")}
+    found = explain(None, optax.adamw(RATE, weight_decay=0.1), PARAMS)
+    assert not found.conflicts
+    scales = "decay on biases or scales of norms"
+    assert {note.what: note.where for note in found.notes} == {scales: ("dense/bias", "norm/scale")}
+    linear = {"w": np.ones(8, np.float32), "b": np.ones(8, np.float32)}
+    found = explain(None, optax.adamw(RATE, weight_decay=0.1), linear)
+    assert {note.what: note.where for note in found.notes} == {scales: ("b",)}
 
 
 def test_a_penalty_in_the_loss():
@@ -202,13 +218,18 @@ def test_a_penalty_in_the_loss():
     assert conflicts == {COUPLED: (KERNEL,)}
 
 
-def where(module, optimizer=ADAM, **options):
-    found = explain(module, optimizer, variables(module), X, **options)
-    return {conflict.what: conflict.where for conflict in found.conflicts}
-
-
 SHIFT = "dropout before batch norm"
+SKIPPED = "stochastic depth before batch norm"
 INVARIANT = "decay on weights before a norm"
+NOTES = {SKIPPED, INVARIANT}
+
+
+def where(module, optimizer=ADAM, **options):
+    """Places of conflicts and notes by their names, each on the level of its name."""
+    found = explain(module, optimizer, variables(module), X, **options)
+    assert {note.what for note in found.notes} <= NOTES
+    assert not {conflict.what for conflict in found.conflicts} & NOTES
+    return {finding.what: finding.where for finding in (*found.conflicts, *found.notes)}
 
 
 @few(
@@ -228,6 +249,57 @@ def test_no_shift_without_dropout_before_the_norm():
     assert where(Mixed(rate=0.0)) == {}
     assert where(Mixed(drop=linen.AlphaDropout)) == {}
     assert where(Mixed(norm=lambda use_running_average, name: nn.LayerNorm(name=name))) == {}
+
+
+class Branches(nn.Module):
+    """Residual blocks, whose branches end in a module that may skip them."""
+
+    end: partial
+    blocks: int = 3
+
+    @nn.compact
+    def __call__(self, x, *, train):
+        for number in range(self.blocks):
+            branch = linen.BatchNorm(use_running_average=not train, name=f"norm{number}")(x)
+            x = x + self.end(deterministic=not train, name=f"end{number}")(branch)
+        return x
+
+
+@few(
+    "end", [partial(linen.DropPath, 0.1), partial(nn.Dropout, 0.1, broadcast_dims=(-1,))]
+)  # fmt: skip
+def test_branches_that_are_skipped_are_a_note(end):
+    places = ("end0 before norm1 and 1 more", "end1 before norm2")
+    assert where(Branches(end)) == {SKIPPED: places}
+    assert where(Branches(partial(linen.Dropout, 0.1))) == {SHIFT: places}
+
+
+def test_functions_before_batch_norms_and_frozen_norms():
+    key = jax.random.wrap_key_data(np.zeros(2, np.uint32))
+    stats = normalization.init_stats((8,))
+
+    def model(w, x, drop):
+        x = drop(key, x @ w, rate=0.5)
+        return normalization.batch_norm(x, stats)[0]
+
+    def levels(drop):
+        found = explain(model, None, np.eye(8, dtype=np.float32), X, drop)
+        return [[f.where for f in group if f.what in (SHIFT, SKIPPED)] for group in found[1:3]]
+
+    drop, path = "dropout.dropout", "dropout.drop_path"
+    assert levels(dropout.dropout) == [[(f"{drop} before normalization.batch_norm",)], []]
+    assert levels(dropout.drop_path) == [[], [(f"{path} before normalization.batch_norm",)]]
+    assert levels(lambda key, x, rate: x) == [[], []]
+
+    def norm_inside(key, x, rate):
+        block = lambda x: normalization.batch_norm(2 * x, stats)[0]  # noqa: E731
+        return dropout.stochastic_depth(key, block, x, rate=rate)
+
+    depth = "dropout.stochastic_depth before normalization.batch_norm"
+    assert levels(norm_inside) == [[], [(depth,)]]
+    assert explain(lambda w: norm_inside(key, w, 0.5), None, X).notes[0].what != SKIPPED
+    frozen = partial(linen.BatchNorm, use_running_average=True)
+    assert where(Mixed(lambda use_running_average, name: frozen(name=name))) == {}
 
 
 def test_a_shift_through_jit_scan_and_remat():
@@ -315,8 +387,9 @@ def test_nnx_models_are_seen_alike(order):
     before = [np.array(leaf) for leaf in jax.tree.leaves(nnx.state(model, nnx.Param))]
     found = explain(model, optax.chain(ADAM, DECAY), None, X)
     conflicts = {conflict.what: conflict.where for conflict in found.conflicts}
-    want = {INVARIANT: ("first/kernel", "second/kernel")}
-    assert conflicts == want | ({SHIFT: ("drop before norm",)} if order == "early" else {})
+    notes = {note.what: note.where for note in found.notes}
+    assert conflicts == ({SHIFT: ("drop before norm",)} if order == "early" else {})
+    assert notes == {INVARIANT: ("first/kernel", "second/kernel")}
     listed = {effect.place: effect.regularizer for effect in found.effects}
     assert listed["first/kernel"] == "decay"
     assert listed["first/bias"] == "none"
@@ -382,14 +455,12 @@ def test_what_stands_by_a_proximal_step_in_the_metric_of_adam():
         optax.chain(ADAM, DECAY), proximal.l1, 0.01, RATE,
         metric=transforms.adam_metric(), mask=masks.kernels,
     )  # fmt: skip
-    for chain, beside in ((tx, "decay"), (optax.chain(tx, BOUND), "projection")):
+    want = {"decay": 0.1 * RATE, "proximal step to exact zeros": RATE * 0.01}
+    for chain, beside in ((tx, {}), (optax.chain(tx, BOUND), {"projection": 3.0})):
         effects, conflicts = find(chain)
         assert not conflicts
         assert set(effects["dense/bias"]) == {"none"}
-        want = {"decay": 0.1 * RATE, "projection": 3.0}[beside]
-        # A decade below the rate times the weight over the eps of Adam.
-        zeros = {"proximal step to exact zeros": 100.0}
-        assert effects[KERNEL] == {beside: pytest.approx(want, rel=1e-6), **zeros}
+        assert effects[KERNEL] == pytest.approx({**want, **beside}, rel=1e-6)
 
 
 def test_rows_of_a_table_without_gradients():
@@ -417,8 +488,19 @@ MIXED = np.float32(0.7 * HARD + 0.3 * HARD[::-1])
 
 @partial(jax.jit, static_argnames="alpha")
 def smoothing_loss(logits, soft, *, alpha):
+    if soft.ndim == 1:
+        soft = jax.nn.one_hot(soft, logits.shape[-1])
     soft = (1 - alpha) * soft + alpha / soft.shape[-1]
     return -jnp.mean(jnp.sum(soft * jax.nn.log_softmax(logits), axis=-1))
+
+
+def of_loss(**options):
+    """Regularizers and strengths of the loss, and the notes by name."""
+    found = explain(None, None, PARAMS, **options)
+    assert not found.conflicts
+    assert {e.place for e in found.effects} <= {"loss"}
+    notes = {note.what: note.where for note in found.notes if note.where != ("optimizer",)}
+    return {e.regularizer: (e.strength, e.unit) for e in found.effects}, notes
 
 
 @pytest.mark.programs(40)
@@ -428,13 +510,62 @@ def smoothing_loss(logits, soft, *, alpha):
 )
 def test_smoothing_of_soft_targets(alpha, given):
     given_targets = {"hard": HARD, "mixed": MIXED, "labels": LABELS}[given]
-    conflicts = find(ADAM, loss=partial(smoothing_loss, alpha=alpha), targets=given_targets)[1]
-    fits = alpha > 0 and given == "mixed"
-    assert bool(conflicts) == fits
-    if fits:
-        assert conflicts["label smoothing of targets that are soft already"] == (
-            f"targets soft by 0.3, alpha {alpha:g}",
-        )
+    effects, notes = of_loss(loss=partial(smoothing_loss, alpha=alpha), targets=given_targets)
+    want = {}
+    if given == "mixed":
+        want["soft targets"] = (pytest.approx(0.3, rel=1e-5), "largest share of a second class")
+    if alpha:
+        want["label smoothing"] = (pytest.approx(alpha, rel=1e-4), "alpha")
+    assert effects == want
+    assert notes == (
+        {
+            "label smoothing of targets that are soft already": (
+                f"targets soft by 0.3, alpha {alpha:g}",
+            )
+        }
+        if len(want) == 2
+        else {}
+    )
+
+
+def test_losses_that_smooth_no_labels():
+    """Among them those whose gradients look like it at one point, and labels of several classes."""
+    squares = lambda logits, targets: jnp.mean((logits - targets) ** 2)  # noqa: E731
+    assert of_loss(loss=squares, targets=HARD) == ({}, {})
+    assert of_loss(loss=lambda x, _: jnp.sum(x), targets=HARD) == ({}, {})
+    assert of_loss(targets=np.float32([[1, 1, 0], [0, 1, 0.5]])) == ({}, {})
+    assert of_loss(loss=lambda x, _: jnp.abs(jnp.sum(x) - 0.1), targets=HARD) == ({}, {})
+    assert set(of_loss(targets=MIXED)[0]) == {"soft targets"}
+    for function in (targets.smooth_labels, targets.smooth_labels_excluding):
+        own = lambda x, y, f=function: optax.softmax_cross_entropy(  # noqa: E731
+            x, f(y, alpha=0.1, num_classes=3)
+        ).mean()
+        smoothing = of_loss(loss=own, targets=LABELS)[0]["label smoothing"][0]
+        # Excluding the true class takes all of alpha from it, instead of two thirds.
+        share = 1.0 if function is targets.smooth_labels else 1.5
+        assert smoothing == pytest.approx(0.1 * share, rel=1e-4)
+
+
+@pytest.mark.parametrize("padded", [False, True])
+def test_smoothing_of_binary_and_of_padded_losses(padded):
+    def loss(logits, labels):
+        each = optax.sigmoid_binary_cross_entropy(logits, 0.9 * labels + 0.05)
+        if padded:
+            each = optax.softmax_cross_entropy(logits, 0.9 * labels + 0.1 / 3) * np.float32(
+                [1, 0, 1, 1]
+            )
+        return jnp.sum(each)
+
+    assert of_loss(loss=loss, targets=HARD)[0] == {
+        "label smoothing": (pytest.approx(0.1, rel=1e-4), "alpha")
+    }
+
+
+def test_losses_that_fail():
+    with pytest.raises(ValueError, match="`targets` must be a batch of targets for `loss`"):
+        of_loss(loss=smoothing_loss)
+    with pytest.raises(ValueError, match=r"`loss` must take logits of shape \(4, 3\) and "):
+        of_loss(loss=lambda logits: 0.0, targets=HARD)
 
 
 def test_text_is_a_table():
@@ -445,7 +576,8 @@ def test_text_is_a_table():
                                                        strict=True)}) == 1  # fmt: skip
     assert text.endswith("No known conflict.")
     text = str(explain(None, optax.adamw(RATE, weight_decay=0.1), PARAMS))
-    for part in ("conflict: decay on biases", "where: dense/bias, norm/scale", "why: ", "fix: ",
+    assert text.index("No known conflict.") < text.index("note: decay on biases")
+    for part in ("note: decay on biases", "where: dense/bias, norm/scale", "why: ", "fix: ",
                  "see: Goodfellow"):  # fmt: skip
         assert part in text
 
@@ -474,7 +606,7 @@ def test_flow_is_exact_through_jit_and_covers_branches():
         _flow.mark_target("after another", _flow.mark_source("c", b))
         return either
 
-    assert _flow.dependencies(function, np.ones(3, np.float32)) == {
+    assert set(_flow.follow(function, np.ones(3, np.float32)).pairs) == {
         ("a", "only a"),
         ("a", "both"),
         ("b", "both"),
@@ -484,6 +616,6 @@ def test_flow_is_exact_through_jit_and_covers_branches():
 
 
 def test_problem_names_all_have_a_conflict():
-    assert set(_PROBLEMS) == {
+    assert set(PROBLEMS) == {
         _effects.COUPLED, _effects.NOT_LAST, _effects.SCALED_AFTER, _effects.MINI_STEPS,
     }  # fmt: skip

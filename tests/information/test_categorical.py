@@ -215,7 +215,7 @@ def test_jensen_shannon_of_excluded_classes():
 
 @every_measure
 def test_wrong_logits_raise(measure):
-    message = r"`logits_q` must have the shape of `logits_p`, \(2, 3\)"
+    message = r"`logits_q` must have the same shape as `logits_p`, \(2, 3\)"
     refuses(ValueError, message, measure, np.zeros((2, 3), "f4"), np.zeros((3, 2), "f4"))
     for shape in [(), (2, 0)]:
         message = r"`logits_p` .* with at least one class, got shape"

@@ -173,13 +173,13 @@ def test_wrong_arguments_raise():
         return information.sample_gaussian(KEY, mean, log_var)
 
     for function in (information.gaussian_kl, sample):
-        message = r"`log_var` must be a number, got nan; 0 is"
+        message = r"`log_var` must be a number, got nan; pass 0"
         refuses(ValueError, message, function, mean, float("nan"))
         message = r"`log_var` must broadcast to shape \(2, 3\)"
         refuses(ValueError, message, function, mean, np.zeros(2, "f4"))
         message = "`mean` must have a floating-point dtype"
         refuses(TypeError, message, function, np.ones((2, 3), int), 0.0)
-    message = r"`mean` must have the axes \[\.\.\., latent\], got a"
+    message = r"`mean` must have axes \[\.\.\., latent\], got a"
     refuses(ValueError, message, information.gaussian_kl, np.float32(0), 0.0)
     message = r"`key` must be a PRNG key"
     refuses(TypeError, message, information.sample_gaussian, 0, mean, 0.0)

@@ -243,26 +243,26 @@ def test_wrong_arguments_raise():
     labels = np.zeros(2, np.int32)
     vae, bottleneck = information.beta_vae_loss, information.bottleneck_loss
     free_bits = information.free_bits
-    message = r"`kl` must have the axes \[\.\.\., groups\], got a"
+    message = r"`kl` must have axes \[\.\.\., groups\], got a"
     refuses(ValueError, message, free_bits, np.float32(0), level=0.0)
     refuses(ValueError, r"`level` must be .* in \[0, inf\], got -1", free_bits, mean, level=-1)
-    message = r"`where` must have the shape of `kl` without its last axis, \(2,\), got \(3,\)"
+    message = r"`where` must have the same shape as `kl` without its last axis, \(2,\), got \(3,\)"
     refuses(ValueError, message, free_bits, mean, level=0.0, where=np.ones(3))
     refuses(TypeError, "`kl` must have a floating-point", free_bits, labels, level=0.0)
     distortion = np.zeros(2, np.float32)
-    message = r"`mean` .* of `distortion` and .* one row"
+    message = r"`mean` .* of `distortion`, .* one row"
     refuses(ValueError, message, vae, distortion, image, 0.0, beta=1.0)
-    message = r"`where` must have the shape of `distortion`, \(2,\), got \(3,\)"
+    message = r"`where` must have the same shape as `distortion`, \(2,\), got \(3,\)"
     refuses(ValueError, message, vae, distortion, mean, 0.0, beta=1.0, where=np.ones(3))
     message = "`distortion` must have a floating-point"
     refuses(TypeError, message, vae, labels, mean, 0.0, beta=1.0)
-    message = r"`mean` .* of `labels` and a last axis"
+    message = r"`mean` .* of `labels`, .* an axis of"
     refuses(ValueError, message, bottleneck, mean, labels, image, 0.0, beta=1.0)
-    message = r"`labels` must have the shape of `logits` without"
+    message = r"`labels` must have the same shape as `logits` without"
     refuses(ValueError, message, bottleneck, mean, np.zeros(3, int), mean, 0.0, beta=1.0)
-    message = r"`labels` must hold integer class ids"
+    message = r"`labels` must be integer class ids"
     refuses(TypeError, message, bottleneck, mean, distortion, mean, 0.0, beta=1.0)
-    message = r"`where` must have the shape of `labels`, \(2,\), got \(3,\)"
+    message = r"`where` must have the same shape as `labels`, \(2,\), got \(3,\)"
     refuses(ValueError, message, bottleneck, mean, labels, mean, 0.0, beta=1.0, where=np.ones(3))
     for beta, reason in ((-1.0, "zero or positive"), (np.ones(2), "a single number")):
         message = f"`beta` must be {reason}"

@@ -172,7 +172,7 @@ def test_a_traced_weight():
 
 
 def test_variables_without_the_collection_are_named():
-    with pytest.raises(ValueError, match=r"`variables` must hold .*got \['batch_stats'\].*mutable"):
+    with pytest.raises(ValueError, match=r"`variables` must contain .*got \['batch_stats'\].*muta"):
         linen.pop_penalties({"batch_stats": {}})
 
 

@@ -82,7 +82,7 @@ def test_further_inputs_are_passed_on():
 
 def test_a_layer_of_another_dtype_is_named():
     narrow = linen.StochasticDepth(nn.Dense(8, dtype=jnp.bfloat16), 0.5)
-    with pytest.raises(TypeError, match="`block` must return the dtype of `x`"):
+    with pytest.raises(TypeError, match="`block` must keep the dtype of `x`"):
         jax.eval_shape(lambda: narrow.init(KEY, X, deterministic=True))
 
 

@@ -250,14 +250,14 @@ def test_a_folded_model_does_not_train():
         evaluates[0] = False
         return apply(folded, x)
 
-    message = r"`use_running_average` must be true for the folded 'norm', got False; train"
+    message = r"`use_running_average` must be True for the folded 'norm', got False; train"
     with pytest.raises(ValueError, match=message):
         jax.eval_shape(run, jax.eval_shape(Net(plain).init, KEY, IMAGES), IMAGES)
 
 
 def test_a_module_in_place_of_a_function_is_refused():
     variables = jax.eval_shape(Net(plain).init, KEY, IMAGES)
-    message = r"`apply` must be a function .*got the module Net; pass its method `apply`"
+    message = r"`apply` must be a function .*got the module Net; pass its `apply` method"
     with pytest.raises(TypeError, match=message):
         linen.fold_batch_norm(Net(plain), variables, IMAGES)
 

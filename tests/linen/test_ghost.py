@@ -68,7 +68,7 @@ def test_the_first_input_sets_shapes_alone(build):
 
 def test_a_batch_of_another_size_raises():
     layer = ghost(use_running_average=False)
-    with pytest.raises(ValueError, match="`ghost_batch_size` must divide the batch, got 4 for 6"):
+    with pytest.raises(ValueError, match="`ghost_batch_size` must divide the batch size, 6, got 4"):
         jax.eval_shape(lambda x: layer.apply(VARIABLES, x, mutable=["batch_stats"]), draw(6, 3))
 
 

@@ -188,7 +188,7 @@ def test_elements_on_several_devices_are_normalized_together(name):
 
 def test_wrong_arguments_raise():
     for fields in ({"num_groups": 2, "group_size": 3}, {"num_groups": None}):
-        with pytest.raises(ValueError, match="One of `num_groups` and `group_size` must be None"):
+        with pytest.raises(ValueError, match="Exactly one of `num_groups` and `group_size` "):
             jax.eval_shape(linen.GroupNorm(**fields).init, KEY, np.ones((2, 6), np.float32))
 
 
@@ -260,7 +260,7 @@ def test_masks_broadcast_as_those_of_flax(name, shape):
 @every_name
 def test_a_mask_that_does_not_broadcast_is_named(name):
     norm = getattr(linen, name)(**groups(name))
-    message = r"`mask` must broadcast to `x` from the last axes, as in NumPy, got shape \(4, 5\)"
+    message = r"`mask` must broadcast to the shape of `x`, .*, got shape \(4, 5\)"
     with pytest.raises(ValueError, match=message):
         jax.eval_shape(lambda: norm.init(KEY, draw(4, 5, 6), mask=np.ones((4, 5), bool)))
 

@@ -250,7 +250,7 @@ def test_a_mask_of_features_and_one_that_does_not_fit():
     run = jax.jit(lambda x: layer.apply(layer.init(KEY, x), x, mask=mask, mutable=["batch_stats"]))
     stats = run(x)[1]["batch_stats"]
     np.testing.assert_allclose(stats["mean"], np.where(mask, x.mean(0), 0), rtol=1e-5)
-    with pytest.raises(ValueError, match=r"`mask` must broadcast to `x` .*got shape \(8,\)"):
+    with pytest.raises(ValueError, match=r"`mask` must broadcast to the shape .*got shape \(8,\)"):
         jax.eval_shape(lambda: layer.init(KEY, x, mask=np.ones(8, bool)))
 
 

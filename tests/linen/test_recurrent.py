@@ -371,7 +371,7 @@ def test_a_cell_that_reads_its_state_itself_is_named():
             return carry, carry
 
     cell = linen.LockedDropoutCell(Leaky(), 0.5, 0.5, deterministic=False)
-    with pytest.raises(ValueError, match=r"`cell` must pass its state unchanged .* of Leaky has"):
+    with pytest.raises(ValueError, match=r"`cell` must pass its state unchanged .* of Leaky reads"):
         run(cell)
 
 
@@ -397,7 +397,7 @@ def test_both_around_one_cell_need_two_streams():
         linen.ZoneoutCell(linen.LockedDropoutCell(nn.GRUCell(HIDDEN, **FAST), 0.5, 0.5), 0.5),
         linen.LockedDropoutCell(linen.ZoneoutCell(nn.GRUCell(HIDDEN, **FAST), 0.5), 0.5, 0.5),
     ):
-        with pytest.raises(ValueError, match=r"`rng_collection` of .* got 'dropout' twice"):
+        with pytest.raises(ValueError, match=r"`rng_collection` of .* got 'dropout' for both"):
             _ = both.split_rngs
     inner = linen.LockedDropoutCell(nn.SimpleCell(HIDDEN, **FAST), 0.5, 0.5, deterministic=False)
     outer = linen.ZoneoutCell(inner, 0.5, deterministic=False, rng_collection="zoneout")

@@ -10,8 +10,11 @@ from pathlib import Path
 
 from tests.mutants import (
     adapters,
+    advice,
     augment,
+    diagnosis,
     dropout,
+    explain,
     ground,
     losses,
     normalization,
@@ -35,6 +38,9 @@ TABLES = (
     augment,
     sequences,
     training,
+    explain,
+    advice,
+    diagnosis,
     study,
     study_data,
     study_reports,

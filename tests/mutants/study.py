@@ -45,6 +45,7 @@ MUTANTS = (
         "JOINT_SHARES = (1.0,)",
         "no weaker joint strengths",
     ),
+    Mutant("study/selection.py", "MOST_JOINED = 8", "MOST_JOINED = 9", "nine arms are joined"),
     Mutant(
         "study/selection.py",
         "against = _Baseline(pick(runs, 0), len(parts))",
@@ -377,12 +378,6 @@ MUTANTS = (
         "sign = -1 if self._metric.lower_is_better else 1",
         "sign = 1",
         "the largest error is shown as the best",
-    ),
-    Mutant(
-        "cli/histories.py",
-        '[math.nan if value in (None, "") else value for value in column]',
-        '[0.0 if value in (None, "") else value for value in column]',
-        "what is missing becomes zero",
     ),
     Mutant(
         "cli/main.py",

@@ -23,8 +23,8 @@ MUTANTS = (
     ),
     Mutant(
         "study/reports/judgments.py",
-        "if verdict != Verdict.TOO_MUCH or not",
-        "if verdict == Verdict.TOO_MUCH or not",
+        "if baseline is None or _is_better(arm, baseline, units):",
+        "if baseline is None:",
         "the diagnosis contradicts the verdict",
     ),
     Mutant(
@@ -35,8 +35,8 @@ MUTANTS = (
     ),
     Mutant(
         "study/reports/judgments.py",
-        "not (baseline is None or _is_better(arm, baseline, units))",
-        "not _is_better(arm, baseline or study.baseline, units)",
+        "if baseline is None or _is_better(arm, baseline, units):",
+        "if _is_better(arm, baseline or study.baseline, units):",
         "the baseline has too much regularization",
     ),
     Mutant(

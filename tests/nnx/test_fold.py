@@ -201,7 +201,7 @@ def test_a_norm_in_a_container_that_cannot_change_is_refused():
         def __call__(self, x):
             return self.pair[1](self.pair[0](x))
 
-    message = r"`model` must hold norms .* got 'pair/1' in another"
+    message = r"`model` must have its batch norms .* got 'pair/1' in another"
     refuses(message, lambda: Pair(flax_nnx.Rngs(0)))
 
 
@@ -221,7 +221,7 @@ def test_a_model_may_be_called_in_a_way_of_its_own():
 
 def test_a_folded_model_does_not_train():
     """``train``, ``eval`` and ``nnx.view`` reach what stands in the place of the norm."""
-    message = r"`use_running_average` must be true for a folded batch norm, got False; train"
+    message = r"`use_running_average` must be True for a folded batch norm, got False; train"
     model = Net(lambda layer, norm, x: norm(layer(x)))
     model.eval()
     folded = jax.jit(lambda model, x: nnx.fold_batch_norm(model, x))(model, IMAGES)

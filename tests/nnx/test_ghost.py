@@ -81,7 +81,7 @@ def test_metadata_of_the_variables(build):
 
 
 def test_a_batch_of_another_size_raises():
-    with pytest.raises(ValueError, match="`ghost_batch_size` must divide the batch, got 4 for 6"):
+    with pytest.raises(ValueError, match="`ghost_batch_size` must divide the batch size, 6, got 4"):
         jax.eval_shape(lambda x: ghost()(x), X[:6])
 
 

@@ -229,7 +229,7 @@ def test_wrong_arguments_raise():
         return nnx.GroupNorm(6, *arguments, rngs=flax_nnx.Rngs(0))(jnp.ones((2, 6)))
 
     for arguments in ((2, 3), (None, None)):
-        with pytest.raises(ValueError, match="One of `num_groups` and `group_size` must be None"):
+        with pytest.raises(ValueError, match="Exactly one of `num_groups` and `group_size` "):
             jax.eval_shape(lambda a=arguments: call(*a))
     with pytest.raises(ValueError, match="`group_size` must divide the 6 channels, got 4"):
         jax.eval_shape(lambda: call(None, 4))
@@ -353,7 +353,7 @@ def test_groups_of_devices_are_those_of_flax(name):
 
 @every_name
 def test_a_mask_that_does_not_broadcast_is_named(name):
-    message = r"`mask` must broadcast to `x` from the last axes, as in NumPy, got shape \(4, 5\)"
+    message = r"`mask` must broadcast to the shape of `x`, .*, got shape \(4, 5\)"
     with pytest.raises(ValueError, match=message):
         jax.eval_shape(lambda x: build(name)(x, mask=np.ones((4, 5), bool)), draw(4, 5, 6))
 

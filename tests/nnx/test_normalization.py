@@ -273,7 +273,7 @@ def test_a_mode_that_nobody_gave_is_asked_for():
 
 def test_a_mask_that_does_not_broadcast_is_named():
     layer = nnx.BatchNorm(3, rngs=flax_nnx.Rngs(0))
-    with pytest.raises(ValueError, match=r"`mask` must broadcast to `x` .*got shape \(8,\)"):
+    with pytest.raises(ValueError, match=r"`mask` must broadcast to the shape .*got shape \(8,\)"):
         layer(draw(8, 3), mask=np.ones(8, bool))
 
 

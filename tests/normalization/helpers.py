@@ -45,7 +45,7 @@ def refuses_wrong_shapes(function, x, names=("mean", "var", "scale", "bias"), **
     for name in names:
         arrays = {key: np.ones(features, "f4") for key in names} | {name: np.ones(9, "f4")}
         stats = [BatchStats(arrays.pop("mean"), arrays.pop("var"))] if "mean" in names else []
-        message = rf"`{name}` must have the shape of the feature axes, \({features},\), got \(9,\)"
+        message = rf"`{name}` must have the same shape as .*, \({features},\), got \(9,\)"
         refuses(ValueError, message, function, x, *stats, **options, **arrays)
 
 

@@ -423,7 +423,7 @@ def test_complex_parameters_of_real_numbers_are_named(name):
     stats = start(2)._replace(**({"mean": np.ones(2, "c8")} if name == "mean" else {}))
     given = {} if name == "mean" else {name: np.ones(2, "c8")}
     for function in (normalization.batch_norm, normalization.batch_norm_inference):
-        message = f"`{name}` must be real if `x` is, got complex64 for float32"
+        message = f"`{name}` must be real because `x` is, got complex64"
         refuses(TypeError, message, function, draw(4, 2), stats, **given)
 
 

@@ -78,10 +78,10 @@ def test_wrong_arguments_raise():
     refuses(ValueError, "`eps` must be zero or positive, got -1", fold, w, stats, eps=-1)
     refuses(ValueError, r"`axis` must lie in \[-2, 2\), got 2", fold, w, stats, axis=2)
     for key in KEYS:
-        message = rf"`{key}` must have the shape of the feature axes, \(3,\), got \(2,\)"
+        message = rf"`{key}` must have the same shape as the feature axes, \(3,\), got \(2,\)"
         refuses(ValueError, message, fold, w, stats, **{key: np.ones(2, "f4")})
     for key in ("mean", "var"):
-        message = rf"`{key}` must have the shape of the feature axes, \(3,\), got \(2,\)"
+        message = rf"`{key}` must have the same shape as the feature axes, \(3,\), got \(2,\)"
         refuses(ValueError, message, fold, w, stats._replace(**{key: np.ones(2, "f4")}))
 
 
@@ -92,7 +92,7 @@ def test_a_complex_kernel_keeps_both_parts():
     kernel, bias = compiled(normalization.fold_batch_norm, w.astype(np.complex64), stats, eps=0.0)
     np.testing.assert_allclose(kernel, w / 2, rtol=1e-6)
     np.testing.assert_allclose(bias, -mean / 2, rtol=1e-6)
-    message = "`scale` must be real if `kernel` is, got complex64"
+    message = "`scale` must be real because `kernel` is, got complex64"
     refuses(
         TypeError, message, normalization.fold_batch_norm, w.real, start(3), scale=np.ones(3, "c8")
     )

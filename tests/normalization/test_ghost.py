@@ -253,7 +253,7 @@ def test_the_result_lies_where_the_batch_does(size):
 
 
 def test_a_batch_of_another_size_raises_with_the_fix():
-    message = r"`ghost_batch_size` must divide the batch, got 4 for 10 examples; take a divisor, or"
+    message = r"`ghost_batch_size` must divide the batch size, 10, got 4; pass a divisor, or"
     refuses(ValueError, message, ghost, draw(10, 3))
     padded = np.concatenate([draw(10, 3), np.zeros((2, 3), np.float32)])
     y, _ = norm(padded, where=np.arange(12)[:, None] < 10)
@@ -270,7 +270,7 @@ def test_wrong_arguments_raise():
     for size in (0, -4):
         message = f"`ghost_batch_size` must be positive, got {size}"
         refuses(ValueError, message, ghost, draw(8, 3), size=size)
-    message = r"`x` must be \[batch, \*spatial, features\], got .*\(3,\)"
+    message = r"`x` must have axes \[batch, \*spatial, features\], got .*\(3,\)"
     refuses(ValueError, message, ghost, draw(3))
     refuses(ValueError, r"`momentum` must be .* in \[0, 1\], got 2", ghost, draw(4, 3), momentum=2)
     refuses(ValueError, "`eps` must be zero or positive, got -1", ghost, draw(4, 3), eps=-1)

@@ -202,7 +202,7 @@ def test_channels_sharded_on_an_explicit_mesh():
 
 
 def test_wrong_arguments_raise():
-    message = r"`x` must have the axes \[batch, \*spatial, channels\]"
+    message = r"`x` must have axes \[batch, \*spatial, channels\]"
     refuses(ValueError, message, group_norm, draw(4))
     for groups in (4, 0, -1):
         message = f"`groups` must divide the 6 channels of `x`, got {groups}"

@@ -322,7 +322,7 @@ def test_an_axis_that_was_forgotten_is_named():
 
 @pytest.mark.parametrize("r_max", [0.99, 0.0, -3.0, float("nan")])
 def test_a_wrong_bound_of_the_deviation_raises(r_max):
-    message = rf"`r_max` must be the largest change of the deviation in \[1, inf\], got {r_max}"
+    message = rf"`r_max` must be the largest factor of .* in \[1, inf\], got {r_max}"
     refuses(
         ValueError, message, normalization.batch_renorm, draw(4, 3), STATS, r_max=r_max, d_max=0.0
     )
@@ -335,7 +335,7 @@ def test_wrong_arguments_raise():
         refuses(ValueError, message, renorm, x, STATS, r_max=1.0, d_max=d_max)
     message = r"`d_max` must be a single number, got shape \(3,\)"
     refuses(ValueError, message, renorm, x, STATS, r_max=1.0, d_max=np.ones(3))
-    message = r"`momentum` must be the weight of the past in \[0, 1\], got 1\.1"
+    message = r"`momentum` must be a weight for old statistics in \[0, 1\], got 1\.1"
     refuses(ValueError, message, renorm, x, STATS, momentum=1.1, **FREE)
     refuses(ValueError, "`eps` must be zero or positive", renorm, x, STATS, eps=-1.0, **FREE)
     message = "`x` must have a real dtype, got complex64"

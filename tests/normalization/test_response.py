@@ -115,7 +115,7 @@ def test_filter_response_norm_of_nothing(shape):
 
 def test_wrong_arguments_of_filter_response_norm_raise():
     for shape in ((3,), ()):
-        message = r"`x` must be \[batch, \*spatial, channels\], got shape"
+        message = r"`x` must have axes \[batch, \*spatial, channels\], got shape"
         refuses(ValueError, message, frn, np.ones(shape, "f4"))
     x = draw(2, 4, 3)
     refuses_wrong_shapes(frn, x, ("scale", "bias", "threshold"))

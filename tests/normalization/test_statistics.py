@@ -228,5 +228,5 @@ def test_groups_that_miss_a_device_are_refused():
         options = {"axis_name": "d", "axis_index_groups": [[0, 1], [1, 3]]}
         return normalization.moments(x, axis=0, **options)
 
-    message = r"`axis_index_groups` must hold each index of 'd', 0 to 3, once, got \(\(0, 1\), \("
+    message = r"`axis_index_groups` must contain each index of 'd', 0 to 3, once, got \(\(0, 1\), "
     refuses(ValueError, message, jax.vmap(local, axis_name="d"), jnp.ones((4, 3)))

@@ -150,7 +150,7 @@ def test_large_float16_content_does_not_overflow():
 
 @pytest.mark.parametrize("shape", [(4, 3), (3,), ()])
 def test_content_without_spatial_axes_raises(shape):
-    message = r"`x` must be \[batch, \*spatial, channels\], got shape"
+    message = r"`x` must have axes \[batch, \*spatial, channels\], got shape"
     x = np.ones(shape, "f4")
     styles = np.ones((2, 4, 3), "f4")
     refuses(ValueError, message, normalization.adaptive_instance_norm, x, *styles)
@@ -161,7 +161,7 @@ def test_wrong_arguments_raise():
     for name in ("style_mean", "style_stddev"):
         styles = {key: np.ones((2, 3)) for key in ("style_mean", "style_stddev")}
         styles[name] = np.ones((1, 3))
-        message = rf"`{name}` must have the shape of the feature axes, \(2, 3\), got \(1, 3\)"
+        message = rf"`{name}` must have the same shape as the feature axes, \(2, 3\), got \(1, 3\)"
         refuses(ValueError, message, normalization.adaptive_instance_norm, x, **styles)
     refuses(TypeError, "`x` must have a real dtype, got complex64", adapt, x.astype("c8"))
     refuses(ValueError, "`eps` must be zero or positive, got -1", adapt, x, eps=-1)

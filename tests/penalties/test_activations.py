@@ -65,7 +65,7 @@ def test_wrong_activations_are_named():
     helpers.assert_integers_and_booleans_raise(penalties.decorrelation)
     helpers.assert_complex_weights_raise(penalties.decorrelation)
     for shape in ((), (3,)):
-        with pytest.raises(ValueError, match=r"`x` must have the axes \[batch, features\], got"):
+        with pytest.raises(ValueError, match=r"`x` must have axes \[batch, features\], got"):
             penalties.decorrelation(np.ones(shape, np.float32))
 
 
@@ -110,5 +110,5 @@ def test_wrong_arguments_of_activities_are_named():
         penalties.activity(np.ones(3, np.int32), penalty=penalties.l1, weight=1.0)
     with pytest.raises(TypeError, match=r"`x` must have a floating-point dtype, got int32"):
         penalties.per_example(penalties.l1)(np.ones((2, 3), np.int32))
-    with pytest.raises(ValueError, match=r"`x` must have the axes \[batch, ...\], got a single"):
+    with pytest.raises(ValueError, match=r"`x` must have axes \[batch, ...\], got a single"):
         penalties.per_example(penalties.l1)(np.float32(1))

@@ -250,7 +250,7 @@ def test_the_distance_from_a_start_of_another_dtype():
 
 def test_a_start_that_does_not_fit_is_named():
     w = np.ones((2, 3), np.float32)
-    with pytest.raises(ValueError, match=r"`start` must have the shape of `w`, \(2, 3\), got \(3"):
+    with pytest.raises(ValueError, match=r"`start` must have the same shape as `w`, \(2, 3\), got"):
         penalties.distance(w, np.ones(3, np.float32))
     with pytest.raises(TypeError, match=r"`start` must have a floating-point dtype, got int32"):
         penalties.distance(w, np.ones((2, 3), np.int32))

@@ -68,7 +68,7 @@ def test_masks_are_functions_and_trees():
     ids=["missing", "short", "function"],
 )
 def test_a_mask_of_another_structure_raises(mask):
-    with pytest.raises(ValueError, match=r"`mask` must have the tree of the parameters"):
+    with pytest.raises(ValueError, match=r"`mask` must have the tree structure of the parameters"):
         penalties.total(TREE, penalties.l1, mask)
 
 
@@ -183,9 +183,9 @@ def test_the_distance_of_a_tree_that_is_fine_tuned():
     )
     np.testing.assert_allclose(distance(params, start), 12 / 2, rtol=1e-6)
     assert distance(start, start) == 0
-    with pytest.raises(ValueError, match=r"`rest\[0\]` must have the tree structure of `params`"):
+    with pytest.raises(ValueError, match=r"`rest\[0\]` must have the same tree structure"):
         penalties.total(params, penalties.distance, rest=(start["body"],))
-    with pytest.raises(ValueError, match=r"`rest\[1\]` must have the tree structure of `params`"):
+    with pytest.raises(ValueError, match=r"`rest\[1\]` must have the same tree structure"):
         penalties.total(params, lambda w, a, b: w.sum(), rest=(start, start["body"]))
 
 
@@ -272,7 +272,7 @@ def test_a_stack_that_nnx_made():
     [
         ("blocks", TypeError, r"`stacked` must be a tree of booleans, got 'blocks'"),
         ({"blocks": 2, "head": False}, TypeError, r"`stacked` must be a tree of booleans"),
-        ({"blocks": True}, ValueError, r"`stacked` must have the tree of the parameters"),
+        ({"blocks": True}, ValueError, r"`stacked` must have the tree structure of the parameters"),
     ],
     ids=str,
 )
@@ -284,5 +284,5 @@ def test_a_wrong_mask_of_stacks_is_named(stacked, error, message):
 @pytest.mark.parametrize("shape", [(1, 5, 1), (3, 5, 1), (4,)], ids=str)
 def test_a_mask_of_rows_is_refused_in_a_stack_too(shape):
     mask = {"blocks": {"kernel": np.ones(shape, bool)}, "head": {"kernel": True}}
-    with pytest.raises(ValueError, match=r"`mask` must hold one boolean for each leaf .* layer of"):
+    with pytest.raises(ValueError, match=r"`mask` must give one boolean per leaf, or per layer of"):
         penalties.total(LAYERS, penalties.l1, mask, stacked=BLOCKS)

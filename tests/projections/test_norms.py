@@ -181,7 +181,7 @@ def test_wrong_bounds_of_a_shell_are_named():
         projections.min_max_norm(w, low=2.0, high=1.0)
     with pytest.raises(
         ValueError,
-        match=r"`relaxation` must be the part of the way to the shell in \[0, 1\], got 1.5",
+        match=r"`relaxation` must be a share of the way to the shell in \[0, 1\], got 1.5",
     ):
         projections.min_max_norm(w, low=1.0, high=2.0, relaxation=1.5)
     for name in ("low", "high"):

@@ -252,7 +252,7 @@ def test_large_float16_kernels():
 def test_wrong_arguments_raise():
     w = kernel(6, 5)
     for function in (reparam.spectral_norm, reparam.spectral_norm_sigma):
-        message = r"`u` must have the shape of the feature axes, \(5,\), got \(6,\)"
+        message = r"`u` must have the same shape as the feature axes, \(5,\), got \(6,\)"
         refuses(ValueError, message, function, w, np.ones(6, "f4"))
         refuses(TypeError, "`w` must have a real dtype, got complex64", function, w + 0j, U)
         refuses(TypeError, "`u` must have a floating-point dtype", function, w, np.ones(5, int))
@@ -261,9 +261,9 @@ def test_wrong_arguments_raise():
     refuses(TypeError, "`w` must have a floating-point dtype", first, np.ones((2, 2), int))
     refuses(TypeError, "`key` must be a PRNG key", reparam.spectral_norm_vector, 0, w)
     for function, end in (
-        (partial(reparam.spectral_norm, u=U), "0 evaluates with the given `u`"),
-        (partial(reparam.spectral_norm_sigma, u=U), "0 uses the given `u`"),
-        (first, "0 draws a vector without looking further"),
+        (partial(reparam.spectral_norm, u=U), "pass 0 to evaluate with the given `u`"),
+        (partial(reparam.spectral_norm_sigma, u=U), "pass 0 to use the given `u`"),
+        (first, "pass 0 to search only among random vectors"),
     ):
         message = f"`steps` must be at least 0, got -1; {end}"
         refuses(ValueError, message, function, w, steps=-1)

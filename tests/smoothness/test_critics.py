@@ -170,7 +170,7 @@ def test_wrong_arguments_are_named():
     x = np.ones((3, 4), np.float32)
     penalty = smoothness.gradient_penalty
     with pytest.raises(
-        ValueError, match=r"`fake` must have the shape and dtype of `real`.*\(3, 5\)"
+        ValueError, match=r"`fake` must have the same shape and dtype as `real`.*\(3, 5\)"
     ):
         penalty(quadratic, x, np.ones((3, 5), np.float32), key=KEY)
     with pytest.raises(ValueError, match=r"`fake` must have .*float32, got.*bfloat16"):
@@ -179,7 +179,7 @@ def test_wrong_arguments_are_named():
         penalty(quadratic, x, np.ones((3, 4), np.int32), key=KEY)
     with pytest.raises(TypeError, match=r"`real` must have a floating-point dtype, got int32"):
         penalty(quadratic, np.ones((3, 4), np.int32), x, key=KEY)
-    with pytest.raises(ValueError, match=r"`real` must have the axes \[batch, \.\.\.\]"):
+    with pytest.raises(ValueError, match=r"`real` must have axes \[batch, \.\.\.\]"):
         penalty(quadratic, np.float32(1), np.float32(1), key=KEY)
     with pytest.raises(ValueError, match=r"`target` must be a number in \[0, inf\], got -1"):
         penalty(quadratic, x, x, key=KEY, target=-1.0)

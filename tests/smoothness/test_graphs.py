@@ -194,7 +194,7 @@ def test_wrong_graphs_are_named():
         smoothness.graph_laplacian(x, np.ones((4, 2), np.float32))
     for shapes in (((4, 1), (4, 2)), ((3, 2), (3, 2)), ((4,), (4,))):
         wrong = smoothness.Neighbors(np.zeros(shapes[0], np.int32), np.ones(shapes[1]))
-        with pytest.raises(ValueError, match=r"`affinity` must hold two arrays \[4, neighbors\]"):
+        with pytest.raises(ValueError, match=r"`affinity` must contain two arrays \[4, neighbors"):
             smoothness.graph_laplacian(x, wrong)
     with pytest.raises(TypeError, match=r"`predictions` must have a floating-point dtype"):
         smoothness.graph_laplacian(x.astype(np.int32), np.ones((4, 4)))

@@ -304,7 +304,7 @@ def test_wrong_functions_are_named(penalty):
         trace(lambda x: (x, x))
     with pytest.raises(TypeError, match=r"`f` must return floating-point numbers, got int32"):
         trace(lambda x: jnp.argmax(x, axis=-1).astype(np.int32))
-    with pytest.raises(ValueError, match=r"`x` must have the axes \[batch, \.\.\.\]"):
+    with pytest.raises(ValueError, match=r"`x` must have axes \[batch, \.\.\.\]"):
         trace(lambda x: x, np.float32(3))
     with pytest.raises(TypeError, match=r"`x` must have a real dtype, got complex64"):
         trace(lambda x: x, x.astype(np.complex64))

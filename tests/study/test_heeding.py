@@ -1,4 +1,4 @@
-"""Which arms a model heeds, found by tracing it."""
+"""Finds the arms that a model ignores, by tracing it."""
 
 import jax
 import numpy as np
@@ -78,7 +78,7 @@ def test_an_arm_without_effect_is_refused():
     recipes = [Recipe(), Recipe({"l2": 1.0, "layer_norm": True}), Recipe({"dropout": 0.5})]
     with pytest.raises(
         ValueError,
-        match=r"`recipes` must have arms that the model heeds, but it is the same without "
+        match=r"`recipes` must contain only arms that the model uses, but it is the same without "
         r"layer_norm; use `recipe.layer_norm` in `make_model`, or leave out",
     ):
         heeding.check_heeded(Partial, recipes, TABLE)
@@ -98,7 +98,7 @@ def test_a_strength_that_must_be_a_number_is_named():
             return nn.Dense(2)(x)
 
     for make_model in (Branching, lambda recipe: flax_dropout(recipe.dropout)):
-        with pytest.raises(TypeError, match=r"give `recipe.dropout`, which is traced, .* must ask"):
+        with pytest.raises(TypeError, match=r"pass `recipe.dropout`, which .*, and must test"):
             heeding.find_unheeded(make_model, ["dropout"], TABLE)
 
 

@@ -91,7 +91,7 @@ def test_a_layer_that_takes_python_numbers_only_is_named():
             return self.layers[0](x)
 
     message = (
-        r"`make` must give traced strengths to modules of jaxreg.nnx, got one in layers/0/rate of "
+        r"`make` must pass traced strengths to modules of jaxreg.nnx, got one in layers/0/rate of "
         r"Dropout, .*; use jaxreg.nnx.Dropout"
     )
     recipe = Recipe({"dropout": np.float32(0.5)})
@@ -144,7 +144,7 @@ def test_a_function_or_a_class_of_the_user_makes_models(make):
 
 @pytest.mark.parametrize(("make", "count"), [(lambda: None, 0), (lambda a, b, c: None, 3)])
 def test_a_function_of_other_arguments_is_refused(make, count):
-    with pytest.raises(TypeError, match=f"`model` must be a function of .*, got {count} arguments"):
+    with pytest.raises(TypeError, match=f"`model` must be a function .*, got {count} required arg"):
         models.as_make_model(make)
 
 

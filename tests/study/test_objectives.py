@@ -135,7 +135,7 @@ def test_another_metric_comes_first():
     assert names == ["mae", "r2", "rmse"]
     assert REGRESSION.with_metric("mae").metric.lower_is_better
     assert not CLASSIFICATION.metric.lower_is_better
-    with pytest.raises(ValueError, match=r"`metric` of regression must be one of r2, .*, got f1"):
+    with pytest.raises(ValueError, match=r"`metric` for regression must be one of r2, .*, got f1"):
         REGRESSION.with_metric("f1")
 
 

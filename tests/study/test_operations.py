@@ -131,11 +131,11 @@ def test_operations_are_for_these_rows_and_magnitudes():
 def test_recipes_must_suit_the_rows_and_the_task():
     policy = Policy(("rotate", "cutout"), (0.1, 0.25), (0.5, 1.0))
     recipe = Recipe({"l2": 0.5, "policy": policy})
-    with pytest.raises(ValueError, match=r"here a table .* but rotate is for image .*; cutout is"):
+    with pytest.raises(ValueError, match=r"table .*, but rotate is for image .*; cutout is"):
         check_suited([recipe], ROWS["table"], "classification")
-    with pytest.raises(ValueError, match=r"a series of shape \(9, 2\), but cutmix is for image"):
+    with pytest.raises(ValueError, match=r"series of shape \(9, 2\)\), but cutmix is for image"):
         check_suited([Recipe(), Recipe({"cutmix": 0.5})], ROWS["series"], "classification")
-    with pytest.raises(ValueError, match="suit the task, here regression; leave out r_drop"):
+    with pytest.raises(ValueError, match=r"suit the task .regression.; leave out r_drop"):
         check_suited([Recipe({"r_drop": 0.5, "l1": 0.1})], ROWS["table"], "regression")
     check_suited([recipe, Recipe({"jitter": 0.1})], ROWS["image"], "regression")
     check_suited([Recipe({"jitter": 0.1}), Recipe({"r_drop": 1})], ROWS["table"], "classification")

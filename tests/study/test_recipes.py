@@ -46,7 +46,7 @@ def test_an_alias_is_the_arm_itself():
     assert list(Recipe({"patience": 3, "ema": 10.0, "lasso": 0.1})) == [
         "l1", "early_stopping", "average_steps",
     ]  # fmt: skip
-    with pytest.raises(ValueError, match="`weight_decay` must not be given beside `l2`"):
+    with pytest.raises(ValueError, match="`weight_decay` must not be given with `l2`"):
         Recipe({"l2": 1.0, "weight_decay": 2.0})
 
 

@@ -121,7 +121,7 @@ def test_a_flipped_bit_in_memory_is_named():
         bits = 8 * (1 if isinstance(leaf, int) else len(contents(leaf)[0]))
         changed = flip_leaf(leaf, int(generator.integers(bits)))
         others = [*leaves[:position], changed, *leaves[position + 1 :]]
-        with pytest.raises(ValueError, match="differs; load a state saved earlier") as caught:
+        with pytest.raises(ValueError, match="differs; load an earlier checkpoint") as caught:
             digests.verify(treedef.unflatten(others), taken)
         assert leaves_in(caught.value) == {names[position]}
 
@@ -132,7 +132,7 @@ def test_another_structure_shape_or_dtype_is_named(tmp_path):
     saved = {"same": w, "cast": w, "grown": w, "gone": w}
     taken = digests.digest(saved)
     loaded = {"same": w, "cast": narrow, "grown": np.ones((5, 2), np.float32), "new": {"x": w}}
-    with pytest.raises(ValueError, match="must have the given digests") as caught:
+    with pytest.raises(ValueError, match="must match its saved digests") as caught:
         digests.verify(loaded, taken)
     assert leaves_in(caught.value) == {"cast", "grown", "gone", "new/x"}
     for words in (
@@ -159,7 +159,7 @@ def test_digests_that_were_damaged_themselves():
         with pytest.raises(ValueError, match="`a`") as caught:
             digests.verify(x, taken | {"a": damaged})
         assert leaves_in(caught.value) == {"a"}
-    with pytest.raises(TypeError, match="`digests` must be a mapping from `digest`, got list"):
+    with pytest.raises(TypeError, match="`digests` must be a result of `digest`, got list"):
         digests.verify(x, [])
 
 
@@ -167,11 +167,11 @@ def test_digests_that_were_damaged_themselves():
     "leaf", [np.array([None]), len, jax.ShapeDtypeStruct((2,), jnp.float32)], ids=type
 )
 def test_leaves_that_have_no_bytes(leaf):
-    message = f"`tree` must hold arrays, .* got {type(leaf).__name__} at `a/1`; leave it out"
+    message = f"`tree` must contain .* got {type(leaf).__name__} at `a/1`; leave it out"
     with pytest.raises(TypeError, match=message):
         digests.digest({"a": [1, leaf]})
 
 
 def test_two_leaves_of_one_name():
-    with pytest.raises(ValueError, match="a name of its own, got `a/b` twice; rename one"):
+    with pytest.raises(ValueError, match="a different name, got `a/b` twice; rename one"):
         digests.digest({"a/b": 1, "a": {"b": 2}})

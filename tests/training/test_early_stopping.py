@@ -318,7 +318,7 @@ def test_parameters_that_do_not_fit_the_state_are_named():
     message = r"`params` must have the shapes of the state, \(2,\), got \(\)"
     with pytest.raises(ValueError, match=message):
         update({"w": np.int32(0)})
-    with pytest.raises(ValueError, match=r"`params` must have the tree of the state"):
+    with pytest.raises(ValueError, match=r"`params` must have the tree structure of the state"):
         update([np.zeros(2, np.int32)])
 
 

@@ -85,7 +85,7 @@ def test_a_network_without_dropout_has_no_variance():
     ids=str,
 )
 def test_fewer_than_two_keys_raise(keys):
-    with pytest.raises(ValueError, match=r"`keys` must hold at least 2 keys .* got shape \("):
+    with pytest.raises(ValueError, match=r"`keys` must contain at least 2 keys .* got shape \("):
         ensembles.monte_carlo(lambda key: np.ones(3), keys)
 
 
@@ -278,9 +278,9 @@ def test_bfloat16_predictions_are_summed_in_float32():
     ensembles.error_moments, partial(ensembles.predicted_mse, members=2)
 ])  # fmt: skip
 def test_wrong_shapes_and_dtypes_raise(function):
-    with pytest.raises(ValueError, match=r"at least 3 members and an example, got \(2, 5\)"):
+    with pytest.raises(ValueError, match=r"at least 3 members and 1 example, got \(2, 5\)"):
         function(np.ones((2, 5)), np.ones(5))
-    with pytest.raises(ValueError, match=r"at least 3 members and an example, got \(3, 0\)"):
+    with pytest.raises(ValueError, match=r"at least 3 members and 1 example, got \(3, 0\)"):
         function(np.ones((3, 0)), np.ones(0))
     with pytest.raises(ValueError, match=r"`targets` must .* prediction, \(5, 1\), got \(5,\)"):
         function(np.ones((3, 5, 1)), np.ones(5))

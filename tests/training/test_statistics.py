@@ -265,12 +265,12 @@ def test_what_cannot_be_recalibrated_raises():
     x = normal(4, 3)
     variables = net_variables()
     recalibrate = statistics.recalibrate
-    counted = r"`batches` must hold elements .* got none"
+    counted = r"`batches` must contain input for .* got none"
     with pytest.raises(ValueError, match=counted):
         recalibrate(trains(Net()), variables, [])
     with pytest.raises(ValueError, match=counted):
         recalibrate(partial(trains(Net()), train=False), variables, [x])
-    with pytest.raises(ValueError, match=r"`variables` must have the statistics .* got none"):
+    with pytest.raises(ValueError, match=r"`variables` must contain statistics .* got none"):
         recalibrate(trains(Net()), {"params": variables["params"]}, [x])
     with pytest.raises(TypeError, match=r"`apply` must return .*updated.*got \w+; call the model"):
         recalibrate(partial(Net().apply, train=False), variables, [x])
@@ -279,7 +279,7 @@ def test_what_cannot_be_recalibrated_raises():
     with pytest.raises(TypeError, match=r"`apply` must return .*updated.*got tuple"):
         recalibrate(lambda variables, x: (x, {"losses": x}), variables, [x])
 
-    with pytest.raises(ValueError, match=r"`model` must have a BatchNorm .* got none"):
+    with pytest.raises(ValueError, match=r"`model` must contain a BatchNorm .* got none"):
         statistics.recalibrate_model(flax_nnx.Dropout(0.5), [x])
     model = NnxNet(variables)
     with pytest.raises(ValueError, match=counted):

@@ -275,7 +275,7 @@ def test_a_mask_of_another_tree_is_named(make):
     params = {"a": np.ones((1, 1), np.float32), "b": np.ones((1, 1), np.float32)}
     for mask in ({"a": True}, lambda params: [True, False]):
         tx = make(mask=mask)
-        with pytest.raises(ValueError, match=r"`mask` must have the tree of the parameters"):
+        with pytest.raises(ValueError, match=r"`mask` must have the tree structure of"):
             tx.update(params, tx.init(params), params)
 
 

@@ -200,7 +200,7 @@ def test_a_function_of_a_part_is_refused():
 def test_a_tree_of_depths_of_another_model_is_named():
     for depth in ({"a": 0}, {"a": 0, "b": None}, {"a": 0, "b": 0.5}, {"a": 0, "b": {"c": 1.0}}):
         tx = transforms.layerwise_scale(0.5, depth)
-        with pytest.raises(ValueError, match=r"`depth` must have an integer for each parameter"):
+        with pytest.raises(ValueError, match=r"`depth` must give an integer for each parameter"):
             one_step(tx, PAIR, PAIR)
 
 

@@ -433,7 +433,7 @@ def test_zero_is_the_optimizer_alone_to_the_bit(name, off, dtype):
 def test_an_optimizer_of_another_kind_is_named(inner, name):
     metric = getattr(transforms, f"{name}_metric")()
     state = jax.eval_shape(inner.init, ONES)
-    with pytest.raises(ValueError, match=r"`metric` must find one state of (Ad|RMS)\w+ .* got 0;"):
+    with pytest.raises(ValueError, match=r"`metric` is for (Ad|RMS)\w+, .* got 0;"):
         metric(state)
     assert "Lion and other sign methods have no metric" in " ".join(
         transforms.preconditioned_proximal.__doc__.split()
@@ -448,7 +448,7 @@ def refused(tx, params, message):
 def test_two_optimizers_under_one_metric_are_named():
     parts = {"on": optax.adam(0.1), "off": optax.adam(0.2)}
     tx = preconditioned(optax.partition(parts, {"w": "on", "b": "off"}))
-    message = r"`metric` must find one state of Adam .* got 2; .*parti"
+    message = r"`metric` is for Adam, .* got 2; .*parti"
     refused(tx, {"w": ONES, "b": ONES}, message)
 
 

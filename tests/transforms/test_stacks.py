@@ -160,7 +160,7 @@ def test_depths_of_layers_have_to_fit_the_stack():
     params = {"blocks": np.ones((LAYERS, 2), np.float32)}
     for depth in ([0, 1], [0.0, 1.0, 2.0], [[0, 1, 2]]):
         tx = transforms.layerwise_scale(0.5, {"blocks": np.array(depth)})
-        with pytest.raises(ValueError, match="`depth` must have an integer for each parameter"):
+        with pytest.raises(ValueError, match="`depth` must give an integer for each parameter"):
             tx.update(params, tx.init(params), params)
 
 

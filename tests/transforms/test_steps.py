@@ -76,7 +76,7 @@ def test_multipliers_are_a_tree_a_prefix_a_function_or_nothing():
     for wrong in ({**tree, "d": "twice"}, {**tree, "a": ONES}):
         with pytest.raises(TypeError, match=r"`multipliers` must be a tree of numbers, got .* for"):
             _steps.multipliers_for(wrong, params)
-    with pytest.raises(ValueError, match="`multipliers` must have the tree of the parameters"):
+    with pytest.raises(ValueError, match="`multipliers` must have the tree structure of"):
         _steps.multipliers_for({"a": 0.5}, params)
     for single in (0.5, ONES, "half"):
         with pytest.raises(TypeError, match="`multipliers` must be a tree of numbers or a func"):

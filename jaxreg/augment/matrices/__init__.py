@@ -5,11 +5,12 @@ from the center of the image, :math:`x` to the right and :math:`y` downward, so 
 the same for every size. Arguments of shape ``[...]`` give matrices ``[..., 3, 3]``, in float32 or
 wider.
 
-``random_x`` draws a matrix for each example of a batch. Its ``image`` gives the leading axes, the
-size and the dtype; its pixels are not read. A limit is the largest magnitude of an argument of
-``x``, and 0 gives exactly the unit matrix.
+Functions ``random_f`` draw one matrix per example of a batch. Their ``image`` gives the leading
+axes, the size and the dtype; its pixels are not read. A limit bounds an angle, a shift, a factor or
+a shear, and 0 gives exactly the identity matrix.
 """
 
+from jaxreg import _signatures
 from jaxreg.augment.matrices.fixed import (
     chain,
     quadrilateral,
@@ -45,3 +46,5 @@ __all__ = [
     "translation",
     "window",
 ]
+
+_signatures.show(__name__)

@@ -198,7 +198,7 @@ def chain(first: jax.Array, *others: jax.Array) -> jax.Array:
 
     Args:
       first: Matrices ``[..., 3, 3]``.
-      *others: Further matrices, of shapes that broadcast.
+      *others: More matrices, with shapes that broadcast.
 
     Returns:
       Matrices ``[..., 3, 3]``.

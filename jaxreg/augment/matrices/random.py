@@ -1,4 +1,4 @@
-"""Random matrices, one for each example of a batch."""
+"""Random matrices, one per example of a batch."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -9,6 +9,7 @@ from jax.typing import ArrayLike
 
 from jaxreg._checks import check_between, check_key, check_positive, check_rate
 from jaxreg._numerics import as_strength, real_dtype
+from jaxreg._scopes import mark
 from jaxreg._sharding import place_like
 from jaxreg.augment._draws import between, decide, limit, limits, positive_limits, symmetric
 from jaxreg.augment._images import as_pixels
@@ -26,6 +27,7 @@ class Window(NamedTuple):
     width: jax.Array
 
 
+@mark("degrees")
 def random_rotation(key: jax.Array, image: jax.Array, *, degrees: ArrayLike) -> jax.Array:
     """Draws the matrix of a rotation, with an angle uniform in ``(-degrees, degrees)``.
 
@@ -35,10 +37,10 @@ def random_rotation(key: jax.Array, image: jax.Array, *, degrees: ArrayLike) -> 
       degrees: Largest angle, zero or positive.
 
     Returns:
-      Matrices ``[..., 3, 3]`` for :func:`augment.affine`.
+      Matrices ``[..., 3, 3]`` for :func:`jaxreg.augment.affine`.
 
     Raises:
-      TypeError: ``image`` is complex, or ``key`` is not one key.
+      TypeError: ``image`` is complex, or ``key`` is not a single PRNG key.
       ValueError: ``degrees`` is negative or not a single number.
 
     Example:
@@ -53,6 +55,7 @@ def random_rotation(key: jax.Array, image: jax.Array, *, degrees: ArrayLike) -> 
     return fixed.rotation(symmetric(key, image, limit(degrees, "degrees", image)))
 
 
+@mark()
 def random_translation(
     key: jax.Array, image: jax.Array, *, x: ArrayLike, y: ArrayLike
 ) -> jax.Array:
@@ -65,10 +68,10 @@ def random_translation(
       y: Largest shift up or down, in pixels.
 
     Returns:
-      Matrices ``[..., 3, 3]`` for :func:`augment.affine`.
+      Matrices ``[..., 3, 3]`` for :func:`jaxreg.augment.affine`.
 
     Raises:
-      TypeError: ``image`` is complex, or ``key`` is not one key.
+      TypeError: ``image`` is complex, or ``key`` is not a single PRNG key.
       ValueError: A limit is negative or not a single number.
 
     Example:
@@ -84,6 +87,7 @@ def random_translation(
     return fixed.translation(x, y)
 
 
+@mark()
 def random_scaling(key: jax.Array, image: jax.Array, *, x: ArrayLike, y: ArrayLike) -> jax.Array:
     r"""Draws the matrix of a scaling by factors whose logarithms are uniform around 0.
 
@@ -98,10 +102,10 @@ def random_scaling(key: jax.Array, image: jax.Array, *, x: ArrayLike, y: ArrayLi
       y: Limit for heights, in the same form.
 
     Returns:
-      Matrices ``[..., 3, 3]`` for :func:`augment.affine`.
+      Matrices ``[..., 3, 3]`` for :func:`jaxreg.augment.affine`.
 
     Raises:
-      TypeError: ``image`` is complex, or ``key`` is not one key.
+      TypeError: ``image`` is complex, or ``key`` is not a single PRNG key.
       ValueError: A limit is negative or not a single number.
 
     Example:
@@ -119,6 +123,7 @@ def random_scaling(key: jax.Array, image: jax.Array, *, x: ArrayLike, y: ArrayLi
     return fixed.scaling(jnp.exp(x), jnp.exp(y))
 
 
+@mark()
 def random_shearing(key: jax.Array, image: jax.Array, *, x: ArrayLike, y: ArrayLike) -> jax.Array:
     """Draws the matrix of a shear, uniform up to ``x`` and ``y`` in either direction.
 
@@ -129,10 +134,10 @@ def random_shearing(key: jax.Array, image: jax.Array, *, x: ArrayLike, y: ArrayL
       y: Largest shear of rows.
 
     Returns:
-      Matrices ``[..., 3, 3]`` for :func:`augment.affine`.
+      Matrices ``[..., 3, 3]`` for :func:`jaxreg.augment.affine`.
 
     Raises:
-      TypeError: ``image`` is complex, or ``key`` is not one key.
+      TypeError: ``image`` is complex, or ``key`` is not a single PRNG key.
       ValueError: A limit is negative or not a single number.
 
     Example:
@@ -148,6 +153,7 @@ def random_shearing(key: jax.Array, image: jax.Array, *, x: ArrayLike, y: ArrayL
     return fixed.shearing(x, y)
 
 
+@mark("probability")
 def random_reflection(key: jax.Array, image: jax.Array, *, probability: ArrayLike) -> jax.Array:
     """Draws the matrix that mirrors left to right with ``probability``, or else the identity.
 
@@ -157,10 +163,10 @@ def random_reflection(key: jax.Array, image: jax.Array, *, probability: ArrayLik
       probability: Probability of mirroring, in ``[0, 1]``.
 
     Returns:
-      Matrices ``[..., 3, 3]`` for :func:`augment.affine`.
+      Matrices ``[..., 3, 3]`` for :func:`jaxreg.augment.affine`.
 
     Raises:
-      TypeError: ``image`` is complex, or ``key`` is not one key.
+      TypeError: ``image`` is complex, or ``key`` is not a single PRNG key.
       ValueError: ``probability`` is a number outside ``[0, 1]``.
 
     Example:
@@ -178,6 +184,7 @@ def random_reflection(key: jax.Array, image: jax.Array, *, probability: ArrayLik
     return fixed.scaling(x, jnp.ones_like(x))
 
 
+@mark("distortion")
 def random_quadrilateral(key: jax.Array, image: jax.Array, *, distortion: ArrayLike) -> jax.Array:
     """Draws the matrix of a perspective that moves every corner inward by random distances.
 
@@ -188,10 +195,10 @@ def random_quadrilateral(key: jax.Array, image: jax.Array, *, distortion: ArrayL
         height and half the width.
 
     Returns:
-      Matrices ``[..., 3, 3]`` for :func:`augment.perspective`.
+      Matrices ``[..., 3, 3]`` for :func:`jaxreg.augment.perspective`.
 
     Raises:
-      TypeError: ``image`` is complex, or ``key`` is not one key.
+      TypeError: ``image`` is complex, or ``key`` is not a single PRNG key.
       ValueError: ``distortion`` is a number outside ``[0, 1]``.
 
     Example:
@@ -217,6 +224,7 @@ def random_quadrilateral(key: jax.Array, image: jax.Array, *, distortion: ArrayL
     return jnp.where(share == 0, still, matrix)
 
 
+@mark()
 def random_window(
     key: jax.Array,
     image: jax.Array,
@@ -227,7 +235,7 @@ def random_window(
 ) -> jax.Array:
     """Draws the matrix that maps a random window of an image onto a result of ``size``.
 
-    :func:`augment.random_resized_crop` draws the same window with the same key.
+    :func:`jaxreg.augment.random_resized_crop` draws the same window with the same key.
 
     Args:
       key: PRNG key.
@@ -237,10 +245,10 @@ def random_window(
       ratio: Least and largest ratio of width to height, positive.
 
     Returns:
-      Matrices ``[..., 3, 3]`` for :func:`augment.affine`, called with the same ``size``.
+      Matrices ``[..., 3, 3]`` for :func:`jaxreg.augment.affine`, called with the same ``size``.
 
     Raises:
-      TypeError: ``image`` is complex, or ``key`` is not one key.
+      TypeError: ``image`` is complex, or ``key`` is not a single PRNG key.
       ValueError: ``size`` is not a pair of positive integers, or a limit is not positive and
         finite; only the least share may be 0.
 

@@ -1,18 +1,19 @@
 r"""Augmentation of time series: functions ``x -> x`` and ``(key, x) -> x``.
 
 A series is a floating-point array ``[..., time, channels]``: one series or any batch. A strength is
-one number for all or an array of the leading axes, one for each example, and may be traced.
-``random_f`` draws the strengths of ``f`` for each example, the same on one device and on many. A
-strength without effect is exactly the identity; shape and dtype are kept. All channels share one
-clock. Between steps a series is interpolated linearly.
+a single number, or an array with the leading axes of the series, one number per example. It may be
+traced. ``random_f`` draws the strengths of ``f`` separately for each example, the same on one
+device and on many. A strength that means no change is exactly the identity; shape and dtype are
+kept. Warps of time move all channels together. Between steps a series is interpolated linearly.
 
-Series of different lengths are padded at the end, and ``length`` gives the number of steps that
-count. Warps and cuts apply to those steps only, and the padding is unchanged.
+Series of different lengths are padded at the end, and ``length`` gives the number of valid steps.
+Warps and cuts apply to those steps only, and the padding is unchanged.
 
 ``augment.sequence`` chains these functions. ``augment.with_probability`` and ``one_of`` decide for
 each image; pass a series as an image with ``x[..., None, :, :]``.
 """
 
+from jaxreg import _signatures
 from jaxreg.augment.series.clocks import (
     random_time_warp,
     random_window_slice,
@@ -61,3 +62,5 @@ __all__ = [
     "window_slice",
     "window_warp",
 ]
+
+_signatures.show(__name__)

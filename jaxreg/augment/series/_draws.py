@@ -1,4 +1,4 @@
-"""Random numbers for each example of a batch of series."""
+"""Random numbers, drawn separately for each example of a batch of series."""
 
 import jax
 

@@ -22,7 +22,7 @@ def as_series(x: jax.Array) -> jax.Array:
     check_real(x, "x")
     if x.ndim < 2:
         raise ValueError(
-            f"`x` must have the shape [..., time, channels], got {x.shape}; add an axis of one "
+            f"`x` must have shape [..., time, channels], got {x.shape}; add an axis of one "
             "channel with x[..., None]."
         )
     return whole_along(jnp.asarray(x), (x.ndim - 2, x.ndim - 1))
@@ -34,7 +34,7 @@ def count_steps(length: ArrayLike | None, x: jax.Array) -> jax.Array:
     if length is None:
         return jnp.asarray(time, real_dtype(x))
     if not jnp.issubdtype(jnp.result_type(length), jnp.integer):
-        raise TypeError(f"`length` must count steps, got dtype {jnp.result_type(length)}.")
+        raise TypeError(f"`length` must be an integer, got dtype {jnp.result_type(length)}.")
     if np.ndim(length) == 0 and not isinstance(length, jax.Array):
         check_nonnegative(length, "length")
     counted = jnp.clip(jnp.asarray(length, jnp.int32), 0, time).astype(real_dtype(x))

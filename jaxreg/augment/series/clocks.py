@@ -12,6 +12,7 @@ from jaxreg._checks import (
     is_static,
 )
 from jaxreg._numerics import as_strength
+from jaxreg._scopes import mark
 from jaxreg.augment._draws import limit
 from jaxreg.augment.series import splines
 from jaxreg.augment.series._draws import normal, uniform
@@ -38,14 +39,14 @@ def time_warp(x: jax.Array, *, log_speeds: ArrayLike, length: ArrayLike | None =
       \tau(t) = (T - 1) \frac{\int_0^t e^{s(r)} \, dr}{\int_0^{T-1} e^{s(r)} \, dr}
 
     where the cubic spline :math:`s` goes through logarithms that are evenly spaced from the first
-    step to the last. So time never runs backwards, unlike with a spline through speeds. The
-    integral is the trapezoidal rule at the steps. All channels share one clock.
+    step to the last. So time never runs backward, unlike with a spline through speeds. The integral
+    is computed by the trapezoidal rule at the steps. All channels are warped together.
 
     Args:
       x: Floating-point array ``[..., time, channels]``.
       log_speeds: Logarithms of the speed at its knots, ``[..., knots]``. An example whose
         logarithms are all equal is exactly unchanged.
-      length: Number of steps of each example that count, an integer; the last of them stays in
+      length: Number of valid time steps in each example, an integer. The last of them stays in
         place, and padding after it is unchanged.
 
     Returns:
@@ -70,9 +71,7 @@ def time_warp(x: jax.Array, *, log_speeds: ArrayLike, length: ArrayLike | None =
     x = as_series(x)
     knots = jnp.shape(log_speeds)[-1] if jnp.ndim(log_speeds) else 0
     if not knots:
-        raise ValueError(
-            f"`log_speeds` must have the shape [..., knots], got {jnp.shape(log_speeds)}."
-        )
+        raise ValueError(f"`log_speeds` must have shape [..., knots], got {jnp.shape(log_speeds)}.")
     shape = (*x.shape[:-2], knots)
     check_broadcasts(log_speeds, "log_speeds", shape)
     logs = place_by_example(jnp.broadcast_to(as_strength(log_speeds, x), shape), x)
@@ -92,6 +91,7 @@ def time_warp(x: jax.Array, *, log_speeds: ArrayLike, length: ArrayLike | None =
     return replace_steps(x, read(x, position), counted, still)
 
 
+@mark("stddev")
 def random_time_warp(
     key: jax.Array,
     x: jax.Array,
@@ -106,22 +106,24 @@ def random_time_warp(
 
       \log v_k \sim \mathcal N(0, \sigma^2)
 
-    so that each speed is as likely as its inverse. The paper draws speeds from
-    :math:`\mathcal N(1, \sigma^2)`, which is the same to first order but allows negative speeds.
+    so that the speed :math:`v_k` at knot :math:`k` is as likely as its reciprocal. Um et al. draw
+    speeds from :math:`\mathcal N(1, \sigma^2)`, which agrees to first order but allows negative
+    speeds.
 
     Args:
       key: PRNG key.
       x: Floating-point array ``[..., time, channels]``.
       stddev: Standard deviation :math:`\sigma` of the logarithms; 0 is exactly the identity.
-      knots: Number of speeds, including both ends; the papers exclude them, so their 4 is 6 here.
-      length: Number of steps of each example that count, an integer; padding after them is
+      knots: Number of knots, including both ends. Um et al. do not count the ends, so their 4 knots
+        are ``knots=6`` here.
+      length: Number of valid time steps in each example, an integer. Padding after them is
         unchanged.
 
     Returns:
       Array with the shape and dtype of ``x``, see :func:`time_warp`.
 
     Raises:
-      TypeError: ``x`` is not real floating-point, or ``key`` is not one key.
+      TypeError: ``x`` is not real floating-point, or ``key`` is not a single PRNG key.
       ValueError: ``stddev`` is negative or not a single number, or ``knots`` is not positive.
 
     Example:
@@ -153,15 +155,15 @@ def window_slice(
 
     Args:
       x: Floating-point array ``[..., time, channels]``.
-      start: Step :math:`a` where the window begins, not necessarily whole: a number, or one for
-        each example.
-      share: Length :math:`q` of the window as a share of the whole: a number, or one for each
+      start: Step :math:`a` where the window begins, not necessarily whole: a single number, or one
+        per example.
+      share: Length :math:`q` of the window as a share of the whole: a single number, or one per
         example; 1 with a start of 0 is exactly the identity.
-      length: Number of steps of each example that count, an integer; padding after them is
+      length: Number of valid time steps in each example, an integer. Padding after them is
         unchanged.
 
     Returns:
-      Array with the shape and dtype of ``x``. The last step that counts is repeated beyond it.
+      Array with the shape and dtype of ``x``. Beyond the last valid step, that step is repeated.
 
     Raises:
       TypeError: ``x`` is not real floating-point.
@@ -191,6 +193,7 @@ def window_slice(
     return replace_steps(x, read(x, position), counted, (share == 1) & (start == 0))
 
 
+@mark("share")
 def random_window_slice(
     key: jax.Array, x: jax.Array, *, share: ArrayLike, length: ArrayLike | None = None
 ) -> jax.Array:
@@ -203,16 +206,16 @@ def random_window_slice(
     Args:
       key: PRNG key.
       x: Floating-point array ``[..., time, channels]``.
-      share: Length :math:`q` of the window as a share of the whole, in ``[0, 1]``, 0.9 in the
-        paper. 1 is exactly the identity.
-      length: Number of steps of each example that count, an integer; padding after them is
+      share: Length :math:`q` of the window as a share of the whole, in ``[0, 1]``; Le Guennec et
+        al. use 0.9. 1 is exactly the identity.
+      length: Number of valid time steps in each example, an integer. Padding after them is
         unchanged.
 
     Returns:
       Array with the shape and dtype of ``x``, see :func:`window_slice`.
 
     Raises:
-      TypeError: ``x`` is not real floating-point, or ``key`` is not one key.
+      TypeError: ``x`` is not real floating-point, or ``key`` is not a single PRNG key.
       ValueError: ``share`` is a number outside ``[0, 1]``.
 
     Example:
@@ -257,13 +260,13 @@ def window_warp(
 
     Args:
       x: Floating-point array ``[..., time, channels]``.
-      start: Step :math:`a` where the window begins, not necessarily whole: a number, or one for
-        each example; a window that would pass the end is shifted to it.
-      share: Length :math:`q` of the window as a share of the whole: a number, or one for each
+      start: Step :math:`a` where the window begins, not necessarily whole: a single number, or one
+        per example; a window that would pass the end is shifted to it.
+      share: Length :math:`q` of the window as a share of the whole: a single number, or one per
         example; 0 is exactly the identity.
-      factor: Factor :math:`f` of the duration of the window, positive: a number, or one for each
+      factor: Factor :math:`f` of the duration of the window, positive: a single number, or one per
         example; 1 is exactly the identity.
-      length: Number of steps of each example that count, an integer; padding after them is
+      length: Number of valid time steps in each example, an integer. Padding after them is
         unchanged.
 
     Returns:
@@ -308,6 +311,7 @@ def window_warp(
     return replace_steps(x, y, counted, (q == 0) | (f == 1))
 
 
+@mark("share")
 def random_window_warp(
     key: jax.Array,
     x: jax.Array,
@@ -324,14 +328,14 @@ def random_window_warp(
       share: Length of the window as a share of the whole, in ``[0, 1]``; 0 is exactly the identity.
         All places are equally likely.
       factors: The two factors of the duration of the window, positive.
-      length: Number of steps of each example that count, an integer; padding after them is
+      length: Number of valid time steps in each example, an integer. Padding after them is
         unchanged.
 
     Returns:
       Array with the shape and dtype of ``x``, see :func:`window_warp`.
 
     Raises:
-      TypeError: ``x`` is not real floating-point, or ``key`` is not one key.
+      TypeError: ``x`` is not real floating-point, or ``key`` is not a single PRNG key.
       ValueError: ``share`` is a number outside ``[0, 1]``, or a factor is not positive.
 
     Example:
@@ -349,7 +353,7 @@ def random_window_warp(
     x = as_series(x)
     check_between(share, "share", 0, 1)
     if len(factors) != 2:
-        raise ValueError(f"`factors` must be a pair (one, other), got {len(factors)} of them.")
+        raise ValueError(f"`factors` must be a pair, got {len(factors)} factors.")
     for factor in factors:
         _check_factor(factor, "factors")
     drawn = uniform(key, x, 2)
@@ -369,5 +373,5 @@ def _check_share(share: ArrayLike) -> None:
 
 def _check_factor(factor: ArrayLike, name: str) -> None:
     if is_static(factor) and not float(factor) > 0:  # pyright: ignore[reportArgumentType]
-        raise ValueError(f"`{name}` must be positive, got {factor}; 1 changes nothing.")
+        raise ValueError(f"`{name}` must be positive, got {factor}; pass 1 for no change.")
     check_finite(factor, name)

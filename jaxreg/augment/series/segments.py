@@ -8,6 +8,7 @@ from jax.typing import ArrayLike
 
 from jaxreg import _bits
 from jaxreg._checks import check_at_least, check_broadcasts, check_key
+from jaxreg._scopes import mark
 from jaxreg.augment._images import select
 from jaxreg.augment.series._steps import as_series, count_steps, place_by_example, take, times
 
@@ -29,7 +30,7 @@ def permutation(
         permutation of 0, 1 and so on; the identity leaves ``x`` exactly as it is.
       cuts: Steps where the segments begin, except the first, ascending integers
         ``[..., segments - 1]``; from :func:`even_cuts` by default. Equal cuts make empty segments.
-      length: Number of steps of each example that count, an integer; padding after them is
+      length: Number of valid time steps in each example, an integer. Padding after them is
         unchanged.
 
     Returns:
@@ -53,7 +54,7 @@ def permutation(
     x = as_series(x)
     lead = x.shape[:-2]
     if jnp.ndim(order) < 1 or not order.shape[-1]:
-        raise ValueError(f"`order` must have the shape [..., segments], got {jnp.shape(order)}.")
+        raise ValueError(f"`order` must have shape [..., segments], got {jnp.shape(order)}.")
     number = order.shape[-1]
     order = _integers(order, "order", (*lead, number), x)
     counted = _whole(count_steps(length, x), x)
@@ -79,6 +80,7 @@ def permutation(
     return take(x, step + shift)
 
 
+@mark("segments")
 def random_permutation(
     key: jax.Array,
     x: jax.Array,
@@ -95,14 +97,14 @@ def random_permutation(
       segments: Number of segments; 1 is exactly the identity.
       cuts: Function that chooses where segments begin: :func:`even_cuts` by default,
         :func:`random_cuts`, or a function like them.
-      length: Number of steps of each example that count, an integer; padding after them is
+      length: Number of valid time steps in each example, an integer. Padding after them is
         unchanged.
 
     Returns:
       Array with the shape and dtype of ``x``, see :func:`permutation`.
 
     Raises:
-      TypeError: ``x`` is not real floating-point, or ``key`` is not one key.
+      TypeError: ``x`` is not real floating-point, or ``key`` is not a single PRNG key.
       ValueError: ``segments`` is not positive.
 
     Example:
@@ -133,10 +135,10 @@ def even_cuts(key: jax.Array, x: jax.Array, segments: int, counted: jax.Array) -
     """Returns cuts into segments whose lengths differ by at most 1, the longer segments first.
 
     Args:
-      key: Not read.
+      key: Not used.
       x: Array ``[..., time, channels]``.
       segments: Number of segments.
-      counted: Steps of each example that count, integers ``[...]``.
+      counted: Number of valid time steps in each example, integers ``[...]``.
 
     Returns:
       Integers ``[..., segments - 1]``.
@@ -158,7 +160,7 @@ def random_cuts(key: jax.Array, x: jax.Array, segments: int, counted: jax.Array)
       key: PRNG key.
       x: Array ``[..., time, channels]``.
       segments: Number of segments; if there are more segments than steps, the last are empty.
-      counted: Steps of each example that count, integers ``[...]``.
+      counted: Number of valid time steps in each example, integers ``[...]``.
 
     Returns:
       Integers ``[..., segments - 1]``, ascending.
@@ -197,7 +199,7 @@ def _whole(counted: jax.Array, x: jax.Array) -> jax.Array:
 
 def _integers(value: jax.Array, name: str, shape: tuple[int, ...], x: jax.Array) -> jax.Array:
     if not jnp.issubdtype(jnp.result_type(value), jnp.integer):
-        raise TypeError(f"`{name}` must hold integers, got dtype {jnp.result_type(value)}.")
+        raise TypeError(f"`{name}` must contain integers, got dtype {jnp.result_type(value)}.")
     check_broadcasts(value, name, shape)
     return place_by_example(jnp.broadcast_to(jnp.asarray(value, jnp.int32), shape), x)
 

@@ -16,6 +16,7 @@ from jaxreg._checks import (
     check_scalar,
 )
 from jaxreg._numerics import as_strength, real_dtype
+from jaxreg._scopes import mark
 from jaxreg._sharding import place_like
 from jaxreg.augment._images import select
 from jaxreg.augment.series._draws import uniform
@@ -55,6 +56,7 @@ SWITCHBOARD_MILD = SpecPolicy(40, 15, 2, 70, 2, 0.2)
 SWITCHBOARD_STRONG = SpecPolicy(40, 27, 2, 70, 2, 0.2)
 
 
+@mark()
 def random_spec_augment(
     key: jax.Array,
     x: jax.Array,
@@ -77,27 +79,27 @@ def random_spec_augment(
         [t_0, t_0 + t) \text{ is erased}
 
     all uniform, for :math:`\tau` steps and :math:`\nu` channels. Time is stretched linearly on
-    either side of the point that moves, instead of by the paper's spline; both ends stay. A warp of
-    more than half of the series counts as half of it. Bands are at most :math:`F` and :math:`T`
-    wide, as in the paper; torchaudio's are always narrower, and by default the same for a whole
-    batch.
+    either side of the point that moves, whereas Park et al. use a spline; both ends stay in place.
+    A warp of more than half of the series counts as half of it. Bands are at most :math:`F` and
+    :math:`T` wide, as in Park et al. In torchaudio they are always narrower, and by default the
+    same for a whole batch.
 
     Args:
       key: PRNG key.
       x: Floating-point array ``[..., time, frequency]``.
       policy: Widths and numbers of bands, such as ``series.LIBRISPEECH_DOUBLE``. A policy whose
         widths are all 0 is exactly the identity.
-      fill: Value of the erased bands, which broadcasts to ``x``. The paper's 0 is the mean of a
+      fill: Value for the erased bands, which broadcasts to ``x``. Park et al. use 0, the mean of a
         normalized spectrogram.
-      length: Number of steps of each example that count, an integer; padding after them is
+      length: Number of valid time steps in each example, an integer. Padding after them is
         unchanged.
 
     Returns:
       Array with the shape and dtype of ``x``.
 
     Raises:
-      TypeError: ``x`` is not real floating-point, ``key`` is not one key, or a number of bands is
-        not an integer.
+      TypeError: ``x`` is not real floating-point, ``key`` is not a single PRNG key, or a number of
+        bands is not an integer.
       ValueError: A number of ``policy`` is negative, or the share is above 1.
 
     Example:

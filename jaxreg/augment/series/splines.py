@@ -23,8 +23,8 @@ def through(knots: jax.Array, position: jax.Array) -> jax.Array:
 
     Args:
       knots: Values ``[..., knots, channels]`` at 0, 1, and so on.
-      position: Positions to read, ``[..., steps]``, between the first knot and the last, for all
-        or for each example.
+      position: Positions to read, ``[..., steps]``, between the first knot and the last, shared by
+        all examples or separate for each.
 
     Returns:
       Array ``[..., steps, channels]``.

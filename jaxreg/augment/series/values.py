@@ -7,6 +7,7 @@ from jax.typing import ArrayLike
 from jaxreg import noise
 from jaxreg._checks import check_at_least, check_broadcasts, check_scalar
 from jaxreg._numerics import as_strength, widen
+from jaxreg._scopes import mark
 from jaxreg.augment._draws import limit
 from jaxreg.augment.series import splines
 from jaxreg.augment.series._draws import normal
@@ -19,6 +20,7 @@ from jaxreg.augment.series._steps import (
 )
 
 
+@mark("stddev")
 def random_jitter(
     key: jax.Array, x: jax.Array, *, stddev: ArrayLike, length: ArrayLike | None = None
 ) -> jax.Array:
@@ -32,14 +34,14 @@ def random_jitter(
       key: PRNG key.
       x: Floating-point array ``[..., time, channels]``.
       stddev: Standard deviation :math:`\sigma`, in units of ``x``; 0 is exactly the identity.
-      length: Number of steps of each example that count, an integer; padding after them is
+      length: Number of valid time steps in each example, an integer. Padding after them is
         unchanged.
 
     Returns:
       Array with the shape and dtype of ``x``.
 
     Raises:
-      TypeError: ``x`` is not real floating-point, or ``key`` is not one key.
+      TypeError: ``x`` is not real floating-point, or ``key`` is not a single PRNG key.
       ValueError: ``stddev`` is negative or not a single number, or ``x`` lacks an axis.
 
     Example:
@@ -70,9 +72,9 @@ def scaling(x: jax.Array, *, factor: ArrayLike, length: ArrayLike | None = None)
 
     Args:
       x: Floating-point array ``[..., time, channels]``.
-      factor: Factor :math:`f`: a number, one for each channel, or ``[..., channels]``. 1 is exactly
-        the identity.
-      length: Number of steps of each example that count, an integer; padding after them is
+      factor: Factor :math:`f`: a single number, one per channel, or ``[..., channels]``. 1 is
+        exactly the identity.
+      length: Number of valid time steps in each example, an integer. Padding after them is
         unchanged.
 
     Returns:
@@ -99,6 +101,7 @@ def scaling(x: jax.Array, *, factor: ArrayLike, length: ArrayLike | None = None)
     return replace_steps(x, y, count_steps(length, x), still)
 
 
+@mark("stddev")
 def random_scaling(
     key: jax.Array, x: jax.Array, *, stddev: ArrayLike, length: ArrayLike | None = None
 ) -> jax.Array:
@@ -112,14 +115,14 @@ def random_scaling(
       key: PRNG key.
       x: Floating-point array ``[..., time, channels]``.
       stddev: Standard deviation :math:`\sigma` of the factor; 0 is exactly the identity.
-      length: Number of steps of each example that count, an integer; padding after them is
+      length: Number of valid time steps in each example, an integer. Padding after them is
         unchanged.
 
     Returns:
       Array with the shape and dtype of ``x``, see :func:`scaling`.
 
     Raises:
-      TypeError: ``x`` is not real floating-point, or ``key`` is not one key.
+      TypeError: ``x`` is not real floating-point, or ``key`` is not a single PRNG key.
       ValueError: ``stddev`` is negative or not a single number.
 
     Example:
@@ -153,9 +156,9 @@ def magnitude_warp(
 
     Args:
       x: Floating-point array ``[..., time, channels]``.
-      factors: Values of the curve at its knots, ``[..., knots, channels]``, or with one channel for
-        all. An example whose factors are all 1 is exactly unchanged.
-      length: Number of steps of each example that count, an integer; the last knot is at the last
+      factors: Values of the curve at its knots, ``[..., knots, channels]``, or with a single
+        channel that all channels share. An example whose factors are all 1 is exactly unchanged.
+      length: Number of valid time steps in each example, an integer. The last knot is at the last
         of them, and padding after it is unchanged.
 
     Returns:
@@ -179,7 +182,7 @@ def magnitude_warp(
     knots = jnp.shape(factors)[-2] if jnp.ndim(factors) > 1 else 0
     if not knots:
         raise ValueError(
-            f"`factors` must have the shape [..., knots, channels], got {jnp.shape(factors)}."
+            f"`factors` must have shape [..., knots, channels], got {jnp.shape(factors)}."
         )
     shape = (*x.shape[:-2], knots, x.shape[-1])
     check_broadcasts(factors, "factors", shape)
@@ -191,6 +194,7 @@ def magnitude_warp(
     return replace_steps(x, y, counted, jnp.all(factors == 1, axis=(-2, -1))[..., None])
 
 
+@mark("stddev")
 def random_magnitude_warp(
     key: jax.Array,
     x: jax.Array,
@@ -209,15 +213,16 @@ def random_magnitude_warp(
       key: PRNG key.
       x: Floating-point array ``[..., time, channels]``.
       stddev: Standard deviation :math:`\sigma` of the factors; 0 is exactly the identity.
-      knots: Number of factors, including both ends; the papers exclude them, so their 4 is 6 here.
-      length: Number of steps of each example that count, an integer; padding after them is
+      knots: Number of knots, including both ends. Um et al. do not count the ends, so their 4 knots
+        are ``knots=6`` here.
+      length: Number of valid time steps in each example, an integer. Padding after them is
         unchanged.
 
     Returns:
       Array with the shape and dtype of ``x``, see :func:`magnitude_warp`.
 
     Raises:
-      TypeError: ``x`` is not real floating-point, or ``key`` is not one key.
+      TypeError: ``x`` is not real floating-point, or ``key`` is not a single PRNG key.
       ValueError: ``stddev`` is negative or not a single number, or ``knots`` is not positive.
 
     Example:

@@ -20,13 +20,14 @@ from jaxreg._checks import (
 )
 from jaxreg._labels import widen_labels
 from jaxreg._numerics import as_strength, widen
+from jaxreg._scopes import mark
 from jaxreg._sharding import whole_along
 
 _PRECISE = jax.lax.Precision.HIGHEST
 
 
 class Mixture(NamedTuple):
-    """A mixture of Gaussians for each class, over examples of any shape.
+    """One mixture of Gaussians per class, over examples of any shape.
 
     Attributes:
       weights: Weights of the components, ``[num_classes, components]``.
@@ -72,10 +73,10 @@ def fit_mixture(
 
     Args:
       key: PRNG key for the start.
-      x: Floating-point examples ``[examples, ...]``: rows of a table, series, or others.
+      x: Floating-point examples ``[examples, ...]``: rows of a table, series, or other arrays.
       labels: Class ids, integers ``[examples]``; ids out of range are ignored.
       num_classes: Number of classes.
-      components: Number of Gaussians of a class. More components than examples are useless, and
+      components: Number of Gaussians per class. More components than examples are useless, and
         covariances of many features need many examples or a large ``ridge``.
       steps: Number of steps of expectation maximization.
       ridge: Number :math:`\lambda` added to variances, zero or positive; 1e-6 in scikit-learn.
@@ -85,8 +86,8 @@ def fit_mixture(
       The mixtures, float32 or wider. A class without examples has zero means.
 
     Raises:
-      TypeError: ``x`` is not real floating-point, ``key`` is not one key, or ``labels`` are not
-        integers.
+      TypeError: ``x`` is not real floating-point, ``key`` is not a single PRNG key, or ``labels``
+        are not integers.
       ValueError: The shapes do not fit, a number is not positive, or ``ridge`` is negative or
         infinite.
 
@@ -111,7 +112,8 @@ def fit_mixture(
     check_integer(labels, "labels")
     if x.ndim < 1 or not len(x) or labels.shape != x.shape[:1]:
         raise ValueError(
-            "`x` must have the shape [examples, ...] with examples and `labels` [examples], got "
+            "`x` must have at least one example, [examples, ...], and `labels` one id per example, "
+            "[examples], got shapes "
             f"{x.shape} and {labels.shape}."
         )
     _check_count(num_classes, "num_classes", least=1)
@@ -129,6 +131,7 @@ def fit_mixture(
     return Mixture(weights, means.reshape((num_classes, components, *x.shape[1:])), covariances)
 
 
+@mark()
 def sample_mixture(key: jax.Array, mixture: Mixture, *, wanted: jax.Array) -> jax.Array:
     r"""Draws new examples of the ``wanted`` classes from their mixtures of Gaussians.
 
@@ -138,7 +141,7 @@ def sample_mixture(key: jax.Array, mixture: Mixture, *, wanted: jax.Array) -> ja
 
     Args:
       key: PRNG key.
-      mixture: Mixtures from :func:`fit_mixture`, or others.
+      mixture: Mixtures, such as the result of :func:`fit_mixture`.
       wanted: Class ids of the new examples, integers ``[new]``, traced or not, as for
         :func:`smote`. An id out of range counts as the nearest class.
 
@@ -146,7 +149,7 @@ def sample_mixture(key: jax.Array, mixture: Mixture, *, wanted: jax.Array) -> ja
       Array ``[new, ...]`` of the dtype of the means.
 
     Raises:
-      TypeError: ``key`` is not one key, or a class id is not an integer.
+      TypeError: ``key`` is not a single PRNG key, or a class id is not an integer.
       ValueError: ``wanted`` is not of shape ``[new]``.
 
     Example:
@@ -215,7 +218,7 @@ def _fit(
     covariance = jnp.matmul(x.T, x, precision=_PRECISE) / number
     variance = jnp.trace(covariance) / max(x.shape[1], 1)
     least = jnp.maximum(ridge, _LEAST_RIDGE * variance)
-    # Without any example the variance is 0, and the ridge may be 0, too.
+    # Without any example the variance is 0, and the ridge may be 0 too.
     diagonal = jnp.maximum(least, jnp.finfo(x.dtype).tiny ** 0.5) * jnp.eye(x.shape[1])
     diagonal = diagonal.astype(x.dtype)
     means = _seeds(key, x, counted, components)
@@ -233,7 +236,7 @@ _LEAST_RIDGE = 1e-6
 
 
 def _seeds(key: jax.Array, x: jax.Array, counted: jax.Array, components: int) -> jax.Array:
-    """Draws rows as initial means by k-means++, which favors rows far from those already drawn."""
+    """Picks rows as initial means with k-means++, which favors rows far from earlier picks."""
 
     def choose(nearest, key):
         share = jax.random.uniform(key, dtype=x.dtype)

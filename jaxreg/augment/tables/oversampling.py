@@ -9,6 +9,7 @@ from jaxreg import _bits
 from jaxreg._checks import check_integer, check_key, check_real, check_static_integer
 from jaxreg._labels import widen_labels
 from jaxreg._numerics import real_dtype, square, widen
+from jaxreg._scopes import mark
 from jaxreg._sharding import whole_along
 
 Distance = Callable[[jax.Array, jax.Array], jax.Array]
@@ -17,6 +18,7 @@ Distance = Callable[[jax.Array, jax.Array], jax.Array]
 _BLOCK = 2**24
 
 
+@mark()
 def smote(
     key: jax.Array,
     x: jax.Array,
@@ -33,30 +35,31 @@ def smote(
       s = x_i + u \, (x_j - x_i), \qquad u \sim \mathrm U(0, 1), \quad j \in N(i)
 
     as in imbalanced-learn: all examples :math:`i` of the class are equally likely, and so are the
-    nearest :math:`N(i)` of the same class. This function has results where imbalanced-learn raises:
-    if a class has fewer examples than ``neighbors``, it has fewer neighbors; an only example is
-    repeated, and a class without examples gets zeros. An example is not its own neighbor, but an
-    identical one can be. Among examples at the same distance, earlier ones count as nearer.
+    nearest :math:`N(i)` of the same class. This function returns results where imbalanced-learn
+    raises: if a class has fewer examples than ``neighbors``, it has fewer neighbors; if it has a
+    single example, that one is repeated; if it has none, its new examples are zeros. An example is
+    not its own neighbor, but an identical one can be. Among examples at the same distance, earlier
+    ones count as nearer.
 
     Args:
       key: PRNG key.
-      x: Floating-point examples ``[examples, ...]``: rows of a table, series, or others.
+      x: Floating-point examples ``[examples, ...]``: rows of a table, series, or other arrays.
       labels: Class ids of the examples, integers ``[examples]``.
       wanted: Class ids of the new examples, integers ``[new]``, traced or not. To balance all
         classes, pass ``numpy.repeat(numpy.arange(num_classes), shortfall)`` with the integers that
         :func:`shortfall` returns.
-      neighbors: Number of neighbors, positive: 5 in the paper.
+      neighbors: Number of neighbors, positive; Chawla et al. use 5.
       distance: Function of all examples ``[examples, ...]`` and of one example that returns their
         distances ``[examples]``, or numbers in the same order. The default is Euclidean, for a
         series over all steps and channels; your own may weigh channels or align steps.
 
     Returns:
-      Array ``[new, ...]`` of the dtype of ``x``. The time of the search grows with the number of
-      new examples times that in ``x``: draw a set once for many epochs.
+      Array ``[new, ...]`` of the dtype of ``x``. The search time grows with the number of new
+      examples times the number of examples in ``x``, so draw a set once for many epochs.
 
     Raises:
-      TypeError: ``x`` is not real floating-point, ``key`` is not one key, or class ids are not
-        integers.
+      TypeError: ``x`` is not real floating-point, ``key`` is not a single PRNG key, or class ids
+        are not integers.
       ValueError: The shapes do not fit, ``x`` has no examples, or ``neighbors`` is not positive.
 
     Example:
@@ -168,7 +171,9 @@ def _check(x: jax.Array, labels: jax.Array, wanted: jax.Array) -> None:
     check_integer(labels, "labels")
     check_integer(wanted, "wanted")
     if x.ndim < 1 or not len(x):
-        raise ValueError(f"`x` must have the shape [examples, ...] with examples, got {x.shape}.")
+        raise ValueError(
+            f"`x` must have at least one example, [examples, ...], got shape {x.shape}."
+        )
     if labels.shape != x.shape[:1]:
         raise ValueError(
             f"`labels` must be class ids of shape {x.shape[:1]}, got shape {labels.shape}."

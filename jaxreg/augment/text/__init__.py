@@ -1,12 +1,12 @@
 """Augmentation of text: functions ``(key, tokens) -> tokens`` of token ids, and of embeddings.
 
 Token ids are integers ``[..., length]``: one sequence, or any batch of sequences with independent
-draws. ``where`` marks the real tokens; padding is unchanged. ``protected`` holds special ids, such
-as start and end, or a boolean array of positions. Protected tokens are never changed, reordered or
-removed. The array length is fixed: functions that make sequences shorter or longer return the new
-``where`` with the tokens, as :class:`Edited`. Ids keep their dtype.
+draws. ``where`` marks the real tokens; padding is unchanged. ``protected`` is a list of special
+ids, such as start and end, or a boolean array of positions. Protected tokens are never changed,
+reordered or removed. The array length is fixed: functions that make sequences shorter or longer
+return the new ``where`` with the tokens, as :class:`Edited`. Ids keep their dtype.
 
-A ``rate`` is one number, may be traced, and 0 changes nothing. A Python or NumPy rate outside
+A ``rate`` is a single number and may be traced; 0 means no change. A Python or NumPy rate outside
 ``[0, 1]`` raises; an array is clipped. One key augments a whole batch, in the same way on one
 device and on many.
 
@@ -14,6 +14,7 @@ Synonyms are a table ``[vocabulary, k]`` of neighbor ids, padded with -1.
 :func:`neighbors_from_dictionary` and :func:`neighbors_from_embeddings` make such a table.
 """
 
+from jaxreg import _signatures
 from jaxreg.augment.text.edits import random_deletion, random_insertion, random_swap
 from jaxreg.augment.text.embeddings import (
     embedding_interpolation,
@@ -47,3 +48,5 @@ __all__ = [
     "synonym_replacement",
     "token_masking",
 ]
+
+_signatures.show(__name__)

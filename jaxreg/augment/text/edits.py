@@ -6,6 +6,7 @@ from jax.typing import ArrayLike
 
 from jaxreg import _bits
 from jaxreg._checks import check_key
+from jaxreg._scopes import mark
 from jaxreg.augment.text.neighbors import lookup, one_of
 from jaxreg.augment.text.sequences import (
     Edited,
@@ -24,6 +25,7 @@ from jaxreg.augment.text.sequences import (
 )
 
 
+@mark("rate")
 def random_deletion(
     key: jax.Array,
     tokens: jax.Array,
@@ -55,7 +57,7 @@ def random_deletion(
       move to the first positions of real tokens and keep their order.
 
     Raises:
-      TypeError: ``tokens`` or ``pad_id`` are not integers, or ``key`` is not one key.
+      TypeError: ``tokens`` or ``pad_id`` are not integers, or ``key`` is not a single PRNG key.
       ValueError: ``rate`` is a number outside ``[0, 1]``, the shapes do not fit, or ``pad_id`` does
         not fit the dtype.
 
@@ -92,6 +94,7 @@ def random_deletion(
     return Edited(*for_rows(edit, tokens)(tokens, real, free, deleted, words))
 
 
+@mark("rate")
 def random_insertion(
     key: jax.Array,
     tokens: jax.Array,
@@ -119,7 +122,7 @@ def random_insertion(
       key: PRNG key.
       tokens: Token ids ``[..., length]``.
       neighbors: Table ``[vocabulary, k]``, see :func:`synonym_replacement`.
-      rate: Number of insertions for each token :math:`p`, in ``[0, 1]``.
+      rate: Number of insertions per token :math:`p`, in ``[0, 1]``.
       where: Booleans like ``tokens`` that mark real tokens; all by default.
       protected: Ids to keep, or a boolean array of positions.
 
@@ -129,7 +132,7 @@ def random_insertion(
       unprotected tokens are cut off.
 
     Raises:
-      TypeError: ``tokens`` or ``neighbors`` are not integers, or ``key`` is not one key.
+      TypeError: ``tokens`` or ``neighbors`` are not integers, or ``key`` is not a single PRNG key.
       ValueError: ``rate`` is a number outside ``[0, 1]``, the shapes do not fit, or the dtype of
         ``tokens`` is too narrow for the ids of the table.
 
@@ -173,6 +176,7 @@ def random_insertion(
     return Edited(*for_rows(edit, tokens)(*arrays))
 
 
+@mark("rate")
 def random_swap(
     key: jax.Array,
     tokens: jax.Array,
@@ -193,16 +197,16 @@ def random_swap(
     Args:
       key: PRNG key.
       tokens: Token ids ``[..., length]``.
-      rate: Number of swaps for each token :math:`p`, in ``[0, 1]``.
+      rate: Number of swaps per token :math:`p`, in ``[0, 1]``.
       where: Booleans like ``tokens`` that mark real tokens; all by default.
       protected: Ids that keep their positions, or a boolean array of positions.
 
     Returns:
-      Tokens of the same shape and dtype. Swaps run one after the other, so a batch takes as many
-      steps as its example with the most swaps.
+      Tokens of the same shape and dtype. Swaps run one at a time, so a batch takes as many steps as
+      its example with the most swaps.
 
     Raises:
-      TypeError: ``tokens`` are not integers, or ``key`` is not one key.
+      TypeError: ``tokens`` are not integers, or ``key`` is not a single PRNG key.
       ValueError: ``rate`` is a number outside ``[0, 1]``, or the shapes do not fit.
 
     Example:

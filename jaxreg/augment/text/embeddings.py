@@ -17,11 +17,13 @@ from jaxreg._checks import (
 )
 from jaxreg._labels import check_where
 from jaxreg._numerics import align, as_strength
+from jaxreg._scopes import mark
 from jaxreg._sharding import place_like, whole_along
 from jaxreg.augment._mixing import average, check_partner
 from jaxreg.noise import uniform_noise
 
 
+@mark("alpha")
 def embedding_noise(
     key: jax.Array,
     x: jax.Array,
@@ -44,7 +46,7 @@ def embedding_noise(
     Args:
       key: PRNG key.
       x: Real floating-point array ``[..., length, dim]``.
-      alpha: Size :math:`\alpha` of the noise, zero or positive; 5 to 15 in the paper.
+      alpha: Size :math:`\alpha` of the noise, zero or positive; Jain et al. use 5 to 15.
       where: Booleans ``[..., length]`` that mark the tokens that count for :math:`l` and get noise;
         all by default.
       bits: Source of random bits in place of the package's own, such as ``jax.random.bits``.
@@ -53,7 +55,7 @@ def embedding_noise(
       Array with the shape and dtype of ``x``, equal to it in expectation.
 
     Raises:
-      TypeError: ``x`` is not real floating-point, or ``key`` is not one key.
+      TypeError: ``x`` is not real floating-point, or ``key`` is not a single PRNG key.
       ValueError: ``alpha`` is negative, infinite or not a single number, or the shapes do not fit.
 
     Example:
@@ -82,6 +84,7 @@ def embedding_noise(
     return uniform_noise(key, x, limit=limit[..., None], bits=bits)
 
 
+@mark("share")
 def embedding_interpolation(
     x: jax.Array, other: jax.Array, *, share: ArrayLike, where: jax.Array | None = None
 ) -> jax.Array:
@@ -97,7 +100,7 @@ def embedding_interpolation(
 
     Args:
       x: Real floating-point array ``[..., length, dim]``.
-      other: Embeddings to mix in, :math:`x'`, of the shape and dtype of ``x``.
+      other: Embeddings to mix in, :math:`x'`, with the shape and dtype of ``x``.
       share: Share :math:`\lambda` in ``[0, 1]`` of ``x``: a number, or an array that broadcasts to
         ``[..., length]``; 1 is exactly the identity.
       where: Booleans ``[..., length]`` that mark the tokens to mix; all by default. If the partners
@@ -139,6 +142,7 @@ def embedding_interpolation(
     return jnp.where(own == 1, x, average(x, place_like(other, x), own))
 
 
+@mark("amount")
 def random_embedding_interpolation(
     key: jax.Array,
     x: jax.Array,
@@ -148,7 +152,7 @@ def random_embedding_interpolation(
     where: jax.Array | None = None,
     bits: _bits.Bits | None = None,
 ) -> jax.Array:
-    r"""Interpolates between the embeddings ``x`` and ``other``, by a random share for each token.
+    r"""Interpolates between the embeddings ``x`` and ``other``, by a random share per token.
 
     .. math::
 
@@ -157,7 +161,7 @@ def random_embedding_interpolation(
     Args:
       key: PRNG key.
       x: Real floating-point array ``[..., length, dim]``.
-      other: Embeddings to mix in, :math:`x'`, of the shape and dtype of ``x``, see
+      other: Embeddings to mix in, :math:`x'`, with the shape and dtype of ``x``, see
         :func:`embedding_interpolation`.
       amount: Largest share :math:`a` of ``other``, in ``[0, 1]``; 0 is exactly the identity.
       where: Booleans ``[..., length]`` that mark the tokens to mix; all by default.
@@ -167,7 +171,7 @@ def random_embedding_interpolation(
       Array with the shape and dtype of ``x``.
 
     Raises:
-      TypeError: ``x`` is not real floating-point, or ``key`` is not one key.
+      TypeError: ``x`` is not real floating-point, or ``key`` is not a single PRNG key.
       ValueError: The shapes do not fit, or ``amount`` is a number outside ``[0, 1]``.
 
     Example:
@@ -194,6 +198,6 @@ def _as_embeddings(x: jax.Array, where: jax.Array | None) -> jax.Array:
     """Checks embeddings and their mask, and returns the embeddings as a JAX array."""
     check_real(x, "x")
     if x.ndim < 2:
-        raise ValueError(f"`x` must have the shape [..., length, dim], got {x.shape}.")
+        raise ValueError(f"`x` must have shape [..., length, dim], got {x.shape}.")
     check_where(where, x.shape[:-1], "x[..., 0]")
     return jnp.asarray(x)

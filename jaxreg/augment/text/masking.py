@@ -10,6 +10,7 @@ from jax.typing import ArrayLike
 from jaxreg import _bits
 from jaxreg._checks import check_key, check_static_integer, is_static
 from jaxreg._labels import widen_labels
+from jaxreg._scopes import mark
 from jaxreg.augment.text.sequences import (
     Ids,
     check_id,
@@ -60,6 +61,7 @@ class Replacement(NamedTuple):
     random: ArrayLike = 0.1
 
 
+@mark("rate")
 def token_masking(
     key: jax.Array,
     tokens: jax.Array,
@@ -80,7 +82,7 @@ def token_masking(
       \end{cases}
 
     The last case includes the :math:`0.1 \, p` that are chosen and unchanged. Each token is drawn
-    independently, with :math:`p = 0.15` in the paper.
+    independently. Devlin et al. use :math:`p = 0.15`.
 
     Args:
       key: PRNG key.
@@ -94,8 +96,8 @@ def token_masking(
       Tokens of the same shape and dtype, and the labels.
 
     Raises:
-      TypeError: ``tokens`` or the ids of ``replacement`` are not integers, or ``key`` is not one
-        key.
+      TypeError: ``tokens`` or the ids of ``replacement`` are not integers, or ``key`` is not a
+        single PRNG key.
       ValueError: ``rate`` or a share is a number outside ``[0, 1]``, the shares sum to more than 1,
         or the shapes or the dtype do not fit.
 
@@ -122,6 +124,7 @@ def token_masking(
     return _replace(sample, tokens, selected, fate, replacement)
 
 
+@mark("rate")
 def span_masking(
     key: jax.Array,
     tokens: jax.Array,
@@ -138,11 +141,11 @@ def span_masking(
 
       \Pr(\ell) = \frac{q (1 - q)^{\ell - 1}}{1 - (1 - q)^{L}}, \qquad \ell = 1, \dots, L
 
-    Spans of such lengths begin at tokens that are not chosen yet, drawn uniformly, until
+    Spans of such random lengths begin at uniformly drawn tokens that are not chosen yet, until
     :math:`\lceil p \, l \rceil` of the :math:`l` unprotected tokens are chosen; the last span is
     cut to that. A span ends before a protected token or padding, and may overlap earlier spans.
-    With :math:`q = 0.2` and :math:`L = 10` the mean length is 3.8: the paper's "clipped"
-    distribution leaves out all lengths above 10.
+    With :math:`q = 0.2` and :math:`L = 10` the mean length is 3.8: the "clipped" distribution of
+    Joshi et al. excludes all lengths above 10.
 
     Adjacent chosen tokens are replaced in the same way, by the shares of :class:`Replacement`; each
     random id is drawn independently.
@@ -150,7 +153,7 @@ def span_masking(
     Args:
       key: PRNG key.
       tokens: Token ids ``[..., length]``.
-      rate: Share :math:`p` of the tokens, in ``[0, 1]``; 0.15 in the paper.
+      rate: Share :math:`p` of the tokens, in ``[0, 1]``; Joshi et al. use 0.15.
       replacement: The mask, the size of the vocabulary, and the shares if they are not BERT's.
       lengths: Probability :math:`q` that a span ends with a token, in ``(0, 1)``, and the largest
         length :math:`L`.
@@ -158,12 +161,12 @@ def span_masking(
       protected: Ids that are never chosen, or a boolean array of positions.
 
     Returns:
-      Tokens of the same shape and dtype, and the labels. Spans are chosen one after the other, so a
-      batch takes as many steps as its example with the most spans.
+      Tokens of the same shape and dtype, and the labels. Spans are chosen one at a time, so a batch
+      takes as many steps as its example with the most spans.
 
     Raises:
-      TypeError: ``tokens`` or the ids of ``replacement`` are not integers, or ``key`` is not one
-        key.
+      TypeError: ``tokens`` or the ids of ``replacement`` are not integers, or ``key`` is not a
+        single PRNG key.
       ValueError: ``rate`` or a share is a number outside ``[0, 1]``, the shares sum to more than 1,
         ``lengths`` are out of range, or the shapes or the dtype do not fit.
 

@@ -11,6 +11,7 @@ from jaxreg import _bits
 from jaxreg._checks import check_between, check_key, check_real, check_static_integer
 from jaxreg._labels import widen_labels
 from jaxreg._numerics import as_strength, unit
+from jaxreg._scopes import mark
 from jaxreg._sharding import whole_along
 from jaxreg.augment.text.sequences import (
     Ids,
@@ -27,6 +28,7 @@ from jaxreg.augment.text.sequences import (
 _BLOCK = 256
 
 
+@mark("rate")
 def synonym_replacement(
     key: jax.Array,
     tokens: jax.Array,
@@ -46,8 +48,8 @@ def synonym_replacement(
       \end{cases}
 
     EDA replaces a fixed number :math:`\max(1, \lfloor p \, l \rfloor)` of its :math:`l` words; here
-    each token is drawn independently. EDA keeps stop words: give them rows without neighbors, or
-    list them in ``protected``.
+    each token is drawn independently. EDA keeps stop words. To do the same, give them rows without
+    neighbors, or list them in ``protected``.
 
     Args:
       key: PRNG key.
@@ -62,7 +64,7 @@ def synonym_replacement(
       Tokens of the same shape and dtype.
 
     Raises:
-      TypeError: ``tokens`` or ``neighbors`` are not integers, or ``key`` is not one key.
+      TypeError: ``tokens`` or ``neighbors`` are not integers, or ``key`` is not a single PRNG key.
       ValueError: ``rate`` is a number outside ``[0, 1]``, the shapes do not fit, or the dtype of
         ``tokens`` is too narrow for the ids of the table.
 
@@ -92,11 +94,11 @@ def lookup(neighbors: jax.Array, tokens: jax.Array) -> tuple[jax.Array, jax.Arra
     """Returns the neighbor ids ``[..., length, k]`` of tokens, and a mask of valid neighbors."""
     check_tokens(neighbors, "neighbors")
     if neighbors.ndim != 2:
-        raise ValueError(f"`neighbors` must have the shape [vocabulary, k], got {neighbors.shape}.")
+        raise ValueError(f"`neighbors` must have shape [vocabulary, k], got {neighbors.shape}.")
     size = neighbors.shape[0]
     if size > jnp.iinfo(tokens.dtype).max + 1:
         raise ValueError(
-            f"`tokens` must have a dtype that holds the {size} ids of `neighbors`, got "
+            f"`tokens` must have a dtype for the {size} ids of `neighbors`, got "
             f"{tokens.dtype}; convert them with tokens.astype(jnp.int32)."
         )
     if neighbors.size == 0:
@@ -187,9 +189,7 @@ def neighbors_from_embeddings(
     """
     check_real(embeddings, "embeddings")
     if embeddings.ndim != 2:
-        raise ValueError(
-            f"`embeddings` must have the shape [vocabulary, dim], got {embeddings.shape}."
-        )
+        raise ValueError(f"`embeddings` must have shape [vocabulary, dim], got {embeddings.shape}.")
     size = embeddings.shape[0]
     check_static_integer(k, "k")
     if not 1 <= k < size:
@@ -217,6 +217,6 @@ def _check_member(identifier: int, size: int) -> None:
     check_static_integer(identifier, "mapping")
     if not 0 <= identifier < size:
         raise ValueError(
-            f"`mapping` must hold ids in [0, {size}), the vocabulary, got {identifier}; enlarge "
-            "`vocabulary_size` or leave it out."
+            f"`mapping` must contain ids in [0, {size}), the vocabulary, got {identifier}; enlarge "
+            "`vocabulary_size` or omit this id."
         )

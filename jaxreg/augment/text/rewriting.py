@@ -10,6 +10,7 @@ from jax.typing import ArrayLike
 
 from jaxreg import _bits
 from jaxreg._checks import check_key
+from jaxreg._scopes import mark
 from jaxreg._sharding import explicit_sharding, place_like
 from jaxreg.augment.text.sequences import (
     Edited,
@@ -24,6 +25,7 @@ from jaxreg.augment.text.sequences import (
 Rewrite = Callable[[jax.Array, jax.Array, jax.Array], Any]
 
 
+@mark("probability")
 def paraphrase(
     key: jax.Array,
     tokens: jax.Array,
@@ -39,7 +41,7 @@ def paraphrase(
       key: PRNG key.
       tokens: Token ids ``[..., length]``.
       function: Takes a key, all tokens and the booleans that mark real ones, and returns its tokens
-        and booleans, ``[..., any length]`` in the dtype of ``tokens``. This function can be traced
+        and booleans, ``[..., any length]`` in the dtype of ``tokens``. Paraphrasing can be traced
         if ``function`` can.
       probability: Probability of replacing a sequence, in ``[0, 1]``.
       pad_id: Id for padding in replaced sequences.
@@ -48,11 +50,11 @@ def paraphrase(
     Returns:
       Tokens of the same shape and dtype, and booleans that mark the real ones. The real tokens of a
       new sequence come first, cut off at ``length``, followed by ``pad_id``. A sequence of only
-      padding is unchanged, and so is one for which the function returns no real token.
+      padding is unchanged, and so is a sequence for which the function returns no real token.
 
     Raises:
-      TypeError: ``tokens`` or ``pad_id`` are not integers, ``key`` is not one key, or ``function``
-        returns something else.
+      TypeError: ``tokens`` or ``pad_id`` are not integers, ``key`` is not a single PRNG key, or
+        ``function`` returns anything else.
       ValueError: ``probability`` is a number outside ``[0, 1]``, or shapes do not fit.
 
     Example:
@@ -89,6 +91,7 @@ def paraphrase(
     return Edited(jnp.where(replaced, fitted, tokens), jnp.where(replaced, filled, real))
 
 
+@mark("probability")
 def back_translation(
     key: jax.Array,
     tokens: jax.Array,
@@ -117,8 +120,8 @@ def back_translation(
       :func:`paraphrase`.
 
     Raises:
-      TypeError: ``tokens`` or ``pad_id`` are not integers, ``key`` is not one key, or a function
-        returns something else.
+      TypeError: ``tokens`` or ``pad_id`` are not integers, ``key`` is not a single PRNG key, or a
+        function returns anything else.
       ValueError: ``probability`` is a number outside ``[0, 1]``, or shapes do not fit.
 
     Example:

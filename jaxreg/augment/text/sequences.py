@@ -63,15 +63,15 @@ def check_tokens(tokens: jax.Array, name: str = "tokens") -> None:
             f"`{name}` must be an array, got {type(tokens).__name__}; pass jnp.asarray(...)"
         )
     if not jnp.issubdtype(tokens.dtype, jnp.integer):
-        raise TypeError(f"`{name}` must hold integer token ids, got dtype {tokens.dtype}.")
+        raise TypeError(f"`{name}` must be integer token ids, got dtype {tokens.dtype}.")
     if tokens.ndim == 0:
-        raise ValueError(f"`{name}` must have the shape [..., length], got a single number.")
+        raise ValueError(f"`{name}` must have shape [..., length], got a single number.")
 
 
 def check_id(value: ArrayLike, name: str, tokens: jax.Array) -> None:
     """Raises unless ``value`` is an integer; Python and NumPy ids must fit ``tokens.dtype``."""
     if jnp.ndim(value) != 0 or not jnp.issubdtype(jnp.result_type(value), jnp.integer):
-        raise TypeError(f"`{name}` must be one integer, got {value!r}.")
+        raise TypeError(f"`{name}` must be a single integer, got {value!r}.")
     limits = jnp.iinfo(tokens.dtype)
     if is_static(value) and not limits.min <= value <= limits.max:  # pyright: ignore
         raise ValueError(
@@ -147,7 +147,7 @@ def settle(
       ids: Token ids in their order.
       kept: Booleans that mark the ids to keep.
       slots: Booleans that mark the positions to fill.
-      otherwise: Ids for all other positions, of the shape of ``slots``.
+      otherwise: Ids for all other positions, with the shape of ``slots``.
 
     Returns:
       The sequence, and booleans that mark the filled positions.

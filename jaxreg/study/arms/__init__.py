@@ -1,4 +1,4 @@
-"""The arms of a study: one row each, in the file of the place where it acts.
+"""The arms of a study: one row per technique, in the file of the place where it acts.
 
 ==============  ==================================================================
 ``terms``       a term of the loss, its criterion, or a change of the whole loss
@@ -9,7 +9,7 @@
 ==============  ==================================================================
 
 To add an arm, write its function and its row in one of these files. The runner, ``recipe.py``, the
-report and ``jaxreg list`` ask the row.
+report and ``jaxreg list`` read everything from the row.
 """
 
 from __future__ import annotations
@@ -47,16 +47,16 @@ ARMS: Mapping[str, Arm[Any]] = {
     arm.name: arm for arm in sorted(_ROWS, key=lambda arm: not arm.default)
 }
 ARM_NAMES = ("baseline", *ARMS, "combined")
-# Enough for a first look at a data set; the others must be asked for.
+# Enough for a first look at a data set; other arms have to be named.
 DEFAULT_ARMS = ("baseline", *(arm.name for arm in ARMS.values() if arm.default), "combined")
 ALIASES: Mapping[str, str] = {alias: arm.name for arm in _ROWS for alias in arm.aliases}
 
 
 def find(name: str) -> Arm[Any]:
-    """Returns the row of an arm by its name or by an alias.
+    """Returns the row of an arm, given its name or an alias.
 
     Raises:
-      ValueError: There is no such arm; the message has the names that are close.
+      ValueError: There is no such arm; the message suggests similar names.
     """
     arm = ARMS.get(ALIASES.get(name, name))
     if arm is None:

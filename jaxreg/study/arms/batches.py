@@ -44,7 +44,7 @@ def crop_images(
 def apply_rand_augment(
     key: jax.Array, x: jax.Array, strength: Any, mean: jax.Array, stddev: jax.Array
 ) -> jax.Array:
-    """Applies two random operations of RandAugment, on a scale from 0 to the largest value."""
+    """Applies two random operations of RandAugment to rows scaled to ``[0, 1]``."""
     rows = x * stddev + mean
     low = rows.min()
     size = jnp.maximum(rows.max() - low, jnp.finfo(rows.dtype).tiny)
@@ -53,7 +53,7 @@ def apply_rand_augment(
 
 
 def erase_boxes(key: jax.Array, x: jax.Array, strength: Any) -> jax.Array:
-    """Erases a box of every image."""
+    """Erases a random box of every image."""
     height, width = x.shape[1:3]
     return augment.random_cutout(key, x, height=strength * height, width=strength * width)
 
@@ -82,7 +82,7 @@ def add_noise(key: jax.Array, x: jax.Array, strength: Any) -> jax.Array:
 
 
 def drop_words(key: jax.Array, x: jax.Array, strength: Any) -> jax.Array:
-    """Replaces random words with the unknown one."""
+    """Replaces random words with the unknown word."""
     kept = dropout.dropout(key, jnp.ones(x.shape), rate=strength) > 0
     return jnp.where(kept | (x == PADDING), x, UNKNOWN)
 
@@ -98,7 +98,7 @@ def paste_boxes(
 def mix_rows(
     key: jax.Array, x: jax.Array, labels: jax.Array, strength: Any, num_classes: int | None
 ) -> tuple[jax.Array, jax.Array]:
-    """Averages every row with another one, and their labels likewise (mixup)."""
+    """Averages every row with another one, and their labels in the same way (mixup)."""
     mixed = augment.random_mixup(key, x, labels, alpha=strength, num_classes=num_classes)
     return mixed.x, mixed.labels
 

@@ -26,7 +26,7 @@ class Gates(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """Samples a Gaussian code and penalizes its rate; in evaluation the code is its mean."""
+    """Samples a Gaussian code and penalizes its rate; in evaluation mode it returns the mean."""
 
     features: int
     weight: Any
@@ -88,7 +88,7 @@ def gate_units(x: jax.Array, strength: Any, *, train: bool) -> jax.Array:
 
 
 def penalize_activity(x: jax.Array, strength: Any) -> jax.Array:
-    """Penalizes the absolute activations of the units, mean over the batch."""
+    """Penalizes the absolute activations of the units, averaged over the batch."""
     return linen.ActivityPenalty(penalties.per_example(penalties.l1), strength)(x)
 
 
@@ -102,7 +102,7 @@ def squeeze_information(x: jax.Array, strength: Any, *, train: bool) -> jax.Arra
     return Bottleneck(x.shape[-1], strength)(x, train=train)
 
 
-# Norms come before the nonlinearity. Of the layers at one place, the first one comes first.
+# Norms come before the nonlinearity. Layers at the same place run in this order.
 ARMS = (
     Arm(
         name="batch_norm",

@@ -1,4 +1,4 @@
-"""Arms that link a transformation to Adam."""
+"""Arms that chain a transformation before or after Adam."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def decay_cautiously(strength: Any, learning_rate: float) -> optax.GradientTrans
 
 
 def decay_weights(strength: Any, learning_rate: float) -> optax.GradientTransformation:
-    """Decays the weights apart from the gradient, scaled by the learning rate."""
+    """Decays the weights separately from the gradient, scaled by the learning rate."""
     return transforms.decoupled_decay(strength, learning_rate=learning_rate)
 
 

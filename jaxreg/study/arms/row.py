@@ -1,7 +1,7 @@
 """The row of an arm, and the places of a training step where an arm acts.
 
-An arm acts by one plain function. The study calls it, and ``recipe.py`` prints its source, so the
-program that a study hands over trains exactly as the study did.
+An arm acts through one plain function. The study calls it, and ``recipe.py`` contains its source,
+so the program that a study writes trains exactly as the study did.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ class Term(NamedTuple):
     """Adds ``strength * function(...)`` to the loss.
 
     Attributes:
-      function: Penalty of values of the training step, which it asks for by the names of its
-        arguments: ``params``, their ``start``, the rows ``x``, the ``logits`` or predictions, the
-        function ``predict`` in evaluation mode, the outputs of a second pass ``again``, a ``key``.
+      function: Penalty, which asks for values by the names of its arguments: ``params``, the
+        initial parameters ``start``, the data rows ``x``, the model's outputs ``logits``, a
+        function ``predict`` from rows to outputs in evaluation mode, the outputs ``again`` of a
+        second pass with other noise, or a PRNG ``key``.
     """
 
     function: Callable[..., Any]
@@ -34,15 +35,15 @@ class Criterion(NamedTuple):
     """Replaces the plain cross entropy.
 
     Attributes:
-      function: ``(logits, labels, strength) -> value``, the plain cross entropy at strength 0. The
-        labels are class ids, or distributions after mixing.
+      function: ``(logits, labels, strength) -> value``, which is the plain cross entropy at
+        strength 0. The labels are class ids, or distributions after mixing.
     """
 
     function: Callable[..., Any]
 
 
 class LossChange(NamedTuple):
-    """Changes the loss of a batch, after all terms were added.
+    """Changes the loss of a batch, after all terms have been added.
 
     Attributes:
       function: ``(value, strength) -> value``.
@@ -52,7 +53,7 @@ class LossChange(NamedTuple):
 
 
 class GradientLink(NamedTuple):
-    """Links a transformation before Adam, which changes the gradients.
+    """Chains a transformation of the gradients before Adam.
 
     Attributes:
       function: ``(strength) -> transformation``; without arguments if the arm has no strength.
@@ -62,7 +63,7 @@ class GradientLink(NamedTuple):
 
 
 class UpdateLink(NamedTuple):
-    """Links a transformation after Adam, which changes the updates.
+    """Chains a transformation of the updates after Adam.
 
     Attributes:
       function: ``(strength, learning_rate) -> transformation``.
@@ -77,9 +78,9 @@ class Wrapper(NamedTuple):
     Attributes:
       function: ``(inner, strength, learning_rate) -> transformation``.
       path: Names and indices that lead from the wrapper's state to the state of ``inner``, or to
-        the average if ``averages``.
-      averages: Whether the wrapper keeps an average of the parameters, which is evaluated.
-      needs_gradients: Whether its update needs ``grad_fn``.
+        the average if ``averages`` is True.
+      averages: Whether the wrapper keeps an average of the parameters, which is then evaluated.
+      needs_gradients: Whether the wrapper's ``update`` needs the argument ``grad_fn``.
     """
 
     function: Callable[..., Any]
@@ -92,9 +93,9 @@ class BatchChange(NamedTuple):
     """Changes a batch before the model sees it.
 
     Attributes:
-      function: Function of a PRNG key ``key``, the rows ``x`` and the ``strength``, which may also
-        ask for ``labels``, ``mean``, ``stddev`` and ``num_classes`` by name. Returns the rows, or
-        the rows and the labels if it asks for labels.
+      function: Function of a PRNG ``key``, the data rows ``x`` and the ``strength``, which may also
+        ask for ``labels``, ``mean``, ``stddev`` and ``num_classes`` by name. It returns the rows,
+        or the rows and the labels if it asks for labels.
     """
 
     function: Callable[..., Any]
@@ -104,10 +105,10 @@ class Layer(NamedTuple):
     """Adds a layer to a model.
 
     Attributes:
-      function: ``(x, strength, *, train) -> x``, called inside a compact Linen module; it may leave
-        out ``strength`` or ``train``.
-      place: Name of the place in a built-in model, one of :data:`PLACES`.
-      sows: Whether it sows a penalty.
+      function: ``(x, strength, *, train) -> x``, called inside a compact Linen module; ``strength``
+        and ``train`` are optional.
+      place: Name of the place in a built-in model, a key of :data:`PLACES`.
+      sows: Whether the layer sows a penalty.
     """
 
     function: Callable[..., Any]
@@ -158,12 +159,12 @@ class LogGrid(NamedTuple):
     digits: int | None = None
 
     def strengths(self, count: int) -> list[float]:
-        """Returns ``count`` strengths from ``low`` to ``high``, or the middle one."""
+        """Returns ``count`` strengths from ``low`` to ``high``; a single one is in the middle."""
         shares = [0.5] if count == 1 else [i / (count - 1) for i in range(count)]
         return [self.at(share) for share in shares]
 
     def at(self, share: float) -> float:
-        """Returns the rounded strength at a share of the way from ``low`` to ``high``."""
+        """Returns the rounded strength at a share of the logarithmic range."""
         value = float(f"{self.low * (self.high / self.low) ** share:.2g}")
         return value if self.digits is None else round(value, self.digits)
 
@@ -177,20 +178,20 @@ class Arm(Generic[A]):
 
     Attributes:
       name: Name on the command line and in a :class:`jaxreg.study.Recipe`.
-      summary: Its effect in a few words.
+      summary: Effect of the technique in a few words.
       source: Full name of the function that implements it.
       acts: Place where it acts, with its function.
       grid: Strengths of the default grid; None if the arm has no strength.
       rule: Range of the strength.
       label: Meaning of the strength, for the axis of a figure.
-      kinds: Kinds of rows that it accepts.
+      kinds: Kinds of data rows that it accepts.
       tasks: Tasks that it suits.
       needs: Other arms that it requires, with their strengths.
       off: Strength that switches it off; False for an arm without a strength.
       cheap: Whether it costs almost nothing when it is off, so that recipes with and without it
         share a program.
       default: Whether it is one of the default arms.
-      slot: Name of a place for one arm; of the arms with the same slot, a combination has the last.
+      slot: Name that alternatives share, such as norms; a combination keeps the last of them.
       aliases: Other names of the same technique.
     """
 
@@ -212,13 +213,14 @@ class Arm(Generic[A]):
 
     @property
     def has_strength(self) -> bool:
-        """Tells whether the arm has a strength; without one it is on or off."""
+        """Returns whether the arm has a strength, or is simply on or off."""
         return self.grid is not None
 
     def weaken(self, strength: float, share: float) -> float:
-        """Returns the strength whose distance to the one that is off is ``share`` as large.
+        """Returns a weaker strength: its distance from ``off`` is multiplied by ``share``.
 
-        If infinity is off, it is ``strength / share``. A strength that would leave its range stays.
+        If ``off`` is infinity, the result is ``strength / share``. If the result would leave the
+        range of the arm, it is ``strength``.
         """
         if self.off == math.inf:
             weaker = strength / share
@@ -233,5 +235,5 @@ def arguments(function: Callable[..., Any]) -> tuple[str, ...]:
 
 
 def call(function: Callable[..., Any], values: Mapping[str, Any]) -> Any:
-    """Calls a function with the values that it asks for by name."""
+    """Calls a function with the values that its argument names ask for."""
     return function(**{name: values[name] for name in arguments(function)})

@@ -15,70 +15,70 @@ _CLASSES = ("classification",)
 
 
 def elastic_net_penalty(params: Any) -> jax.Array:
-    """Half the L1 and half the L2 penalty of the kernels."""
+    """Returns half the L1 penalty plus half the L2 penalty of the kernels."""
     halves = partial(penalties.elastic_net, l1=0.5, l2=0.5)
     return penalties.total(params, halves, masks.kernels)
 
 
 def group_lasso_penalty(params: Any) -> jax.Array:
-    """Norms of the weights into each unit."""
+    """Returns the group lasso penalty of the kernels, with the weights into a unit as a group."""
     return penalties.total(params, penalties.group_lasso, masks.kernels)
 
 
 def orthogonality_penalty(params: Any) -> jax.Array:
-    """Distance of the kernels to orthogonal ones."""
+    """Returns how far the kernels are from orthogonal ones."""
     return penalties.total(params, penalties.orthogonality, masks.kernels)
 
 
 def spectral_penalty(params: Any) -> jax.Array:
-    """Largest singular values of the kernels."""
+    """Returns the sum of the largest singular values of the kernels."""
     return penalties.total(params, penalties.spectral, masks.kernels)
 
 
 def nuclear_penalty(params: Any) -> jax.Array:
-    """Sums of the singular values of the kernels."""
+    """Returns the sum of all singular values of the kernels."""
     return penalties.total(params, penalties.nuclear, masks.kernels)
 
 
 def distance_penalty(params: Any, start: Any) -> jax.Array:
-    """Half the squared distance to the initial parameters (L2-SP)."""
+    """Returns half the squared distance from the initial parameters (L2-SP)."""
     return penalties.total(params, penalties.distance, rest=(start,))
 
 
 def jacobian_penalty(
     predict: Callable[[jax.Array], jax.Array], x: jax.Array, key: jax.Array
 ) -> jax.Array:
-    """Squared derivatives of the outputs with respect to the rows."""
+    """Returns the squared derivatives of the outputs with respect to the rows."""
     return smoothness.jacobian(predict, x, key=key)
 
 
 def virtual_adversarial_penalty(
     predict: Callable[[jax.Array], jax.Array], x: jax.Array, key: jax.Array
 ) -> jax.Array:
-    """Change of the predictions in the worst direction, at radius 1."""
+    """Returns the change of the predictions in the worst direction, at radius 1."""
     return smoothness.virtual_adversarial(predict, x, key=key, radius=1.0)
 
 
 def graph_laplacian_penalty(logits: jax.Array, x: jax.Array) -> jax.Array:
-    """Differences of the predictions for similar rows, mean over the pairs of a batch."""
-    # A third of the distance of rows of independent standardized features.
+    """Returns how predictions for similar rows differ, averaged over the pairs of a batch."""
+    # A third of the typical distance between rows with independent standardized features.
     length_scale = (2 * x[0].size) ** 0.5 / 3
     affinity = smoothness.rbf_affinity(x, length_scale=length_scale)
     return smoothness.graph_laplacian(jax.nn.softmax(logits), affinity) / len(x) ** 2
 
 
 def low_entropy_penalty(logits: jax.Array) -> jax.Array:
-    """Negative entropy of the predictions."""
+    """Returns the negative entropy of the predictions."""
     return information.confidence_penalty(logits).mean()
 
 
 def r_drop_penalty(logits: jax.Array, again: jax.Array) -> jax.Array:
-    """Divergence of two passes with different noise (R-Drop)."""
+    """Returns the divergence between two passes with different noise (R-Drop)."""
     return information.symmetric_kl(logits, again).mean()
 
 
 def smooth_cross_entropy(logits: jax.Array, labels: jax.Array, strength: Any) -> jax.Array:
-    """Cross entropy with targets that are mixed with the uniform distribution."""
+    """Returns the cross entropy with targets that are mixed with the uniform distribution."""
     return targets.smoothed_cross_entropy(logits, labels, alpha=strength)
 
 

@@ -47,11 +47,11 @@ def ascend_relatively(
 
 
 def ascend(inner: optax.GradientTransformation, strength: Any) -> optax.GradientTransformation:
-    """Takes the gradient at the worst point of a ball."""
+    """Takes the gradient at the worst point of a ball around the weights."""
     return transforms.sam(inner, strength)
 
 
-# From the inside out, so that an average is over the results of all steps inside it.
+# From the inside out, so an average is over the results of all wrappers inside it.
 ARMS = (
     Arm(
         name="adaptive_l1",

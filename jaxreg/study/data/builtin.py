@@ -66,7 +66,7 @@ def circles(*, train_size: int) -> Splitter:
     test = np.random.default_rng(42).random((1000, 2)) * 4 - 2
 
     def make_split(seed: int) -> Split:
-        # The second number keeps this stream apart from the one of the test points.
+        # The second number keeps this stream apart from the test points' stream.
         validation = np.random.default_rng((seed, 1)).random((1000, 2)) * 4 - 2
         return Split(*_with_labels(points), *_with_labels(validation), *_with_labels(test))
 
@@ -85,7 +85,7 @@ def xor(*, train_size: int) -> Splitter:
       x = c + 0.4 \varepsilon, \qquad c \in \{-1, 1\}^2, \qquad y = [\, c_1 \neq c_2 \,]
 
     The seed draws the training rows and 1000 points for validation. The test rows are 1000 fixed
-    points. About one label in eighty cannot be told from its point.
+    points. About one label in eighty contradicts the position of its point.
 
     Args:
       train_size: Number of training rows, at least 2.

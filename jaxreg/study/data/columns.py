@@ -32,7 +32,7 @@ _DATE_FORMATS = ("ISO8601", *map("".join, product((*_DAYS, "%d-%b-%Y"), _TIMES))
 
 @dataclass
 class Columns:
-    """Columns of a table by what they hold; every one has a cell for each row.
+    """Columns of a table by what they contain; each has one cell per row.
 
     Attributes:
       numbers: Numbers, float64; a missing cell is NaN.
@@ -56,7 +56,7 @@ class Columns:
         self.left.setdefault(reason, []).append(name)
 
     def add_number(self, name: str, values: np.ndarray) -> None:
-        """Adds a column of numbers, unless it is the same everywhere."""
+        """Adds a column of numbers, unless all of them are equal."""
         infinite = np.isinf(values)
         if infinite.any():
             self.remarks.append(f"Took infinite cells of {name} for missing: {infinite.sum()}.")
@@ -68,8 +68,8 @@ class Columns:
             return
         if abs(known).max() > _MOST_DIGITS:
             raise ValueError(
-                f"`data` must hold numbers up to {_MOST_DIGITS:g}, got {known[abs(known).argmax()]}"
-                f" in the column {name}; rescale it."
+                f"`data` must contain numbers up to {_MOST_DIGITS:g}, got "
+                f"{known[abs(known).argmax()]} in the column {name}; rescale it."
             )
         if not missing.any() and np.ptp(known) == 0:
             self.leave_out(name, "the same in every row")
@@ -94,7 +94,7 @@ class Columns:
 
 
 def read_columns(frame: Any) -> Columns:
-    """Reads all columns of a pandas table with names that are different texts.
+    """Reads all columns of a pandas table, whose names are different strings.
 
     Raises:
       ValueError: A number is too large.
@@ -106,7 +106,7 @@ def read_columns(frame: Any) -> Columns:
 
 
 def _read_column(found: Columns, name: str, values: Any, *, alone: bool) -> None:
-    """Adds a column by its dtype; words are looked at more closely."""
+    """Adds a column by its dtype; a column of words is examined more closely."""
     pandas = extra("pandas")
     types = pandas.api.types
     if values.isna().all():
@@ -118,7 +118,7 @@ def _read_column(found: Columns, name: str, values: Any, *, alone: bool) -> None
     elif types.is_timedelta64_dtype(values.dtype):
         found.add_number(name, values.dt.total_seconds().to_numpy(dtype=np.float64))
     elif types.is_complex_dtype(values.dtype):
-        raise ValueError(f"`data` must hold real numbers, got complex ones in the column {name}.")
+        raise ValueError(f"`data` must contain real numbers, got complex ones in column {name}.")
     elif types.is_numeric_dtype(values.dtype) or types.is_bool_dtype(values.dtype):
         _add_numbers(found, name, values)
     else:
@@ -140,7 +140,7 @@ def _add_numbers(found: Columns, name: str, values: Any) -> None:
 
 
 def _as_words(values: Any) -> Any:
-    """Returns the cells that are not missing as words without blanks around them."""
+    """Returns the cells as words without blanks around them; empty cells are missing."""
     words = values[values.notna()].astype(object).map(lambda cell: str(cell).strip())
     return words[words != ""].reindex(values.index)
 
@@ -182,7 +182,7 @@ def _read_words(found: Columns, name: str, words: Any, *, alone: bool) -> None:
 
 
 def _add_words(found: Columns, name: str, words: Any) -> None:
-    """Adds a column of categories, unless it is the same everywhere."""
+    """Adds a column of categories, unless all of them are equal."""
     filled = words.astype(object).where(words.notna(), MISSING).map(str)
     if filled.nunique() == 1:
         found.leave_out(name, "the same in every row")
@@ -191,7 +191,7 @@ def _add_words(found: Columns, name: str, words: Any) -> None:
 
 
 def _parse_dates(found: Columns, name: str, known: Any) -> Any:
-    """Returns words as dates; None if some of them are none."""
+    """Returns words as dates; None if some of them are not dates."""
     if not known.str.fullmatch(_DATE).all():
         return None
     to_datetime = extra("pandas").to_datetime

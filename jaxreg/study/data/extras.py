@@ -24,5 +24,5 @@ def extra(module: str, *, install: str = '"jaxreg[study]"') -> Any:
     except ImportError as error:
         package = module.partition(".")[0]
         raise ImportError(
-            f"a study needs {package}, which is not installed; write: pip install {install}"
+            f"a study needs {package}, which is not installed; run: pip install {install}"
         ) from error

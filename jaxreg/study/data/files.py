@@ -45,7 +45,7 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
         hint = ""
         if str(error).startswith("Object arrays"):
             hint = (
-                ", which holds Python objects; convert them by `x.astype(float)` or `astype(str)`"
+                ", which contains Python objects; convert them by `astype(float)` or `astype(str)`"
             )
         raise ValueError(f"`data` must be arrays saved by np.savez, got {path}{hint}.") from error
 
@@ -55,7 +55,7 @@ def _read_parquet(path: Path) -> Any:
     try:
         return extra("pandas").read_parquet(path, engine="pyarrow")
     except (OSError, ValueError, pyarrow.ArrowException) as error:
-        raise ValueError(f"`data` must be a table in Parquet's format, got {path}.") from error
+        raise ValueError(f"`data` must be a table in Parquet format, got {path}.") from error
 
 
 def _read_text(path: Path) -> tuple[Any, tuple[str, ...]]:
@@ -78,7 +78,7 @@ def _read_text(path: Path) -> tuple[Any, tuple[str, ...]]:
 
 
 def _parse(path: Path, options: dict[str, Any]) -> Any:
-    """Reads a table with the names in its first line as they are."""
+    """Reads a table, and keeps the names in its first line as they are."""
     pandas = extra("pandas")
     try:
         with warnings.catch_warnings():
@@ -92,11 +92,11 @@ def _parse(path: Path, options: dict[str, Any]) -> Any:
         text = " ".join(str(error).split()).removeprefix("Error tokenizing data. C error: ")
         raise ValueError(
             f"`data` must be a table whose lines have as many cells as the first, got {path}: "
-            f"{text}; mend that line."
+            f"{text}; correct that line."
         ) from error
     names = head.iloc[0].to_list()
     if len(names) == len(frame.columns):
-        # Pandas would rename the second of two columns of one name.
+        # Pandas would rename the second of two columns with the same name.
         frame.columns = [
             name if isinstance(name, str) else f"column {i}" for i, name in enumerate(names, 1)
         ]
@@ -116,10 +116,10 @@ def _read_head(path: Path) -> tuple[list[str], str]:
         encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "cp1252"
         text = content.decode(encoding, errors="replace")
     if "\0" in text:
-        raise ValueError(f"`data` must be a text file, got bytes that are no text in {path}.")
+        raise ValueError(f"`data` must be a text file, got bytes that are not text in {path}.")
     lines = [line for line in text.splitlines()[:50] if line.strip()]
     if len(lines) < 2:
-        raise ValueError(f"`data` must have a line of names and lines of values, got {path}.")
+        raise ValueError(f"`data` must contain a line of names and lines of values, got {path}.")
     return lines, encoding
 
 

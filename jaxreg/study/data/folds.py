@@ -1,4 +1,4 @@
-"""Draws training, validation and test rows by seed: stratified, grouped, in folds."""
+"""Draws training, validation and test rows by seed: stratified, grouped, or in folds."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import numpy as np
 from jaxreg.study.data.extras import extra
 
 Rows = np.ndarray
-# Function from a seed to the numbers of the training, validation and test rows.
+# Function from a seed to the indices of the training, validation and test rows.
 Draw = Callable[[int], tuple[Rows, Rows, Rows]]
 
 
 class Limits(NamedTuple):
-    """Limits of the sizes of the sets.
+    """Limits on the numbers of rows of the sets.
 
     Attributes:
-      held_out: Fewest rows of the validation set and of the test set.
-      train: Most training rows, if no number is asked for.
-      validation: Most validation rows.
-      test: Most test rows.
+      held_out: Minimum for the validation set and for the test set.
+      train: Maximum for the training set, if the caller asks for no number.
+      validation: Maximum for the validation set.
+      test: Maximum for the test set.
     """
 
     held_out: int
@@ -45,10 +45,10 @@ def row_drawer(
     groups: np.ndarray | None = None,
     folds: int = 1,
 ) -> Draw:
-    """Returns a function from a seed to the numbers of training, validation and test rows.
+    """Returns a function from a seed to the indices of training, validation and test rows.
 
-    The three sets have the same sizes for every seed. Classes keep their shares in all of them. A
-    class with too few rows to be divided goes where chance puts it.
+    The three sets have the same sizes for every seed. Classes keep their shares in all of them. The
+    rows of a class that is too small to be divided are drawn at random.
 
     Without folds, the test rows are drawn once and are the same for every seed: choices are pooled
     over seeds, so no seed may validate on a row that another seed tests on. With folds, seed ``s``
@@ -56,10 +56,11 @@ def row_drawer(
 
     Args:
       y: Labels, ``[rows, ...]``; integers are classes.
-      limits: Limits of the sizes.
-      train_size: Number of training rows; by default 60 of 100 rows, or ``limits.train``.
-      groups: Group of each row, ``[rows]``; a group is in one of the three sets alone. The surplus
-        rows of the last group of a set are left out.
+      limits: Limits on the sizes of the sets.
+      train_size: Number of training rows; by default 60% of the rows (with folds, 75% of the rows
+        outside the test fold), but at most ``limits.train``.
+      groups: Group of each row, ``[rows]``; all rows of a group are in the same set. Surplus rows
+        of the last group of a set are left out.
       folds: Number of folds; 1 for a fixed test set.
 
     Raises:
@@ -85,7 +86,7 @@ def row_drawer(
 
 
 def _slack(groups: np.ndarray | None) -> int:
-    """Returns by how many rows a set of whole groups may be larger than asked for."""
+    """Returns by how many rows a set of whole groups may exceed the requested size."""
     return 0 if groups is None else int(np.bincount(groups).max()) - 1
 
 
@@ -93,13 +94,13 @@ def _check_groups(groups: np.ndarray, limits: Limits) -> None:
     sizes = np.bincount(groups)
     if len(sizes) < 3:
         raise ValueError(
-            f"`groups` must have at least 3 groups, one for each of training, validation and test, "
+            f"`groups` must contain at least 3 groups, one each for training, validation and test, "
             f"got {len(sizes)}."
         )
     least = 2 * limits.held_out + 2
     if len(groups) >= least > len(groups) - 2 * _slack(groups):
         raise ValueError(
-            f"`groups` must be small enough to fill three sets, got one of {sizes.max()} of the "
+            f"`groups` must be small enough to fill three sets, got one with {sizes.max()} of the "
             f"{len(groups)} rows; divide it, or leave it out."
         )
 
@@ -129,7 +130,7 @@ def _check_train_size(train_size: int | None, rows: int, sets: int, limits: Limi
     if train_size is None:
         if rows < least + 2:
             raise ValueError(
-                f"`data` must have more rows: {rows} can be used, and {least + 2} are needed, so "
+                f"`data` must contain more rows: {rows} can be used and {least + 2} are needed, so "
                 f"that {limits.held_out} are left for each of validation and test."
             )
     elif not 2 <= train_size <= rows - least:
@@ -197,9 +198,9 @@ def _take_groups(
     size: int,
     rng: np.random.Generator,
 ) -> tuple[Rows, Rows]:
-    """Returns the rows of random groups, at least ``size``, and the other rows.
+    """Returns the rows of random groups, at least ``size`` rows, and the other rows.
 
-    Of the groups of every class, about the same share is taken; a group has the class of most of
+    About the same share of the groups is taken from every class; a group has the class of most of
     its rows.
     """
     names, own = np.unique(groups[rows], return_inverse=True)
@@ -232,7 +233,7 @@ def _fold_pairs(
         most = min(most, len(np.unique(groups)))
     if folds > most:
         unit = "rows" if groups is None else "groups and rows"
-        raise ValueError(f"`folds` must be from 1 to {most} for so many {unit}, got {folds}.")
+        raise ValueError(f"`folds` must be from 1 to {most} with so few {unit}, got {folds}.")
     every = np.arange(rows)
     strata = _strata(every, classes, folds, rows)
     model_selection = extra("sklearn.model_selection")

@@ -1,4 +1,4 @@
-"""Reads a folder of images with one folder for each class."""
+"""Reads a folder of images with one subfolder per class."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ _LARGEST = 64
 
 
 def read_images(folder: Path) -> Raw:
-    """Reads the images of a folder ``CLASS/IMAGE.png``.
+    """Reads the images of a folder, whose files are ``CLASS/IMAGE.png``.
 
-    Images of different sizes get the most frequent size. Images that are gray everywhere get one
-    channel.
+    All images get the most frequent size, scaled down to at most 64 pixels. If all of them are
+    gray, they get one channel.
 
     Args:
-      folder: The folder; it has at least two folders with images.
+      folder: The folder; it contains at least two folders with images.
 
     Returns:
       The images, uint8 ``[rows, height, width, channels]``, with the names of their folders.
 
     Raises:
-      ValueError: The folder is not as described, or a file is no image.
+      ValueError: The folder is not as described, or a file is not an image.
       ImportError: Pillow is not installed.
     """
     files = _find_files(folder)
@@ -41,7 +41,7 @@ def read_images(folder: Path) -> Raw:
     )
     if (x == x[..., :1]).all():
         x = x[..., :1]
-    # Names of folders are names even if they are digits.
+    # The names of folders are classes even if they are numbers.
     names = extra("pandas").Series([path.parent.name for path in files], dtype="category")
     return Raw(x, names, kind="image", notes=notes)
 
@@ -53,12 +53,12 @@ def _find_files(folder: Path) -> list[Path]:
     full = {name: found for name, found in files.items() if found}
     if len(full) >= 2 and len(full) == len(files):
         return [path for found in full.values() for path in found]
-    rule = "`data` must be a folder with a folder of images for each class"
+    rule = "`data` must be a folder with a folder of images per class"
     if _images_in(folder):
         raise ValueError(f"{rule}, got images in {folder} itself; sort them into folders.")
     empty = enumerate_names(name for name in files if name not in full)
     if full and empty:
-        raise ValueError(f"{rule}, got no image in {empty} of {folder}; take that folder away.")
+        raise ValueError(f"{rule}, got no image in {empty} of {folder}; remove that folder.")
     if full:
         raise ValueError(f"{rule}, got only {enumerate_names(full)} in {folder}.")
     deeper = next((each for each in inner if any(p.is_dir() for p in each.iterdir())), None)
@@ -75,17 +75,17 @@ def _images_in(folder: Path) -> list[Path]:
 
 
 def _open(pillow: Any, path: Path) -> Any:
-    """Opens an image with 8 bits for red, green and blue."""
+    """Opens an image with 8 bits each for red, green and blue."""
     try:
         with pillow.open(path) as image:
             if image.mode.startswith(("I", "F")):
                 raise ValueError(
-                    f"`data` must hold images of 8 bits, got mode {image.mode} in {path}; convert "
+                    f"`data` must contain 8-bit images, got mode {image.mode} in {path}; convert "
                     "them."
                 )
             return image.convert("RGB")
     except OSError as error:
-        raise ValueError(f"`data` must hold images, but {path} is none: {error}.") from error
+        raise ValueError(f"`data` must contain images, but {path} is not one: {error}.") from error
 
 
 def _common_size(pictures: list[Any]) -> tuple[tuple[int, int], tuple[str, ...]]:

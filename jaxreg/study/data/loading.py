@@ -1,4 +1,4 @@
-"""Loads the user's data: the door to this package."""
+"""Loads the user's data: the entry point of this package."""
 
 from __future__ import annotations
 
@@ -41,30 +41,30 @@ def load(
     """Loads data for a study from a file, a folder of images or a function.
 
     Tables are read by pandas and prepared by scikit-learn's transformers: categories, missing
-    cells, dates, heavy tails. Columns that say nothing are left out. Images and series are
-    standardized by channel. A table whose only column is of texts is read as words. All figures
-    come from the training rows of a seed.
+    cells, dates, heavy tails. Uninformative columns are left out. Images and series are
+    standardized by channel. A table whose only column contains texts is read as words. All
+    statistics come from the training rows of a seed.
 
-    Without ``train_size`` 60% of the rows train and 20% each validate and test, but at most 2000,
-    1000 and 3000.
+    By default, 60% of the rows are for training, 20% for validation and 20% for test, but at most
+    2000, 1000 and 3000 rows.
 
     Args:
       source: A file ``.csv``, ``.tsv``, ``.parquet`` or ``.npz`` (arrays x and y), a folder with a
-        folder of images for each class, or a function ``FILE.py:FUNCTION`` or ``MODULE:FUNCTION``.
+        folder of images per class, or a function ``FILE.py:FUNCTION`` or ``MODULE:FUNCTION``.
         The function returns x and y, a mapping with x, y and perhaps groups, a pandas table, or a
         function from a seed to a :class:`jaxreg.study.Split`.
       target: Name of the column or array to predict.
-      groups: Name of the column or array of groups; the rows of a group are in one set alone.
-      task: ``"classification"`` or ``"regression"``; by default found out from the labels.
+      groups: Name of the column or array of groups; all rows of a group are in the same set.
+      task: ``"classification"`` or ``"regression"``; by default inferred from the labels.
       train_size: Number of training rows; at least 10 rows are left for validation and for test.
       folds: Number of folds; seed ``s`` tests on fold ``s % folds``. By default all seeds test on
         the same rows.
 
     Returns:
-      The data, with notes on how they were read.
+      The data, with notes on how it was read.
 
     Raises:
-      ValueError: An argument or the data are wrong; the message names the argument.
+      ValueError: An argument or the data is invalid; the message names the argument.
       ImportError: A package is missing; the message says how to install it.
 
     Example:
@@ -124,7 +124,7 @@ def load(
 
 
 def _code(source: str, options: Mapping[str, Any]) -> str:
-    """Returns an expression that gives the split function again."""
+    """Returns an expression that evaluates to the split function."""
     given = [
         f"{name}={json.dumps(value, ensure_ascii=False)}"
         for name, value in options.items()
@@ -153,7 +153,7 @@ def _read(source: str, target: str | None, groups: str | None) -> Raw | Splitter
         "FILE.py:FUNCTION"
     )
     if path.is_file():
-        raise ValueError(f"{rule}, got {source}, whose format is not known.")
+        raise ValueError(f"{rule}, got {source}, whose format is unknown.")
     if path.suffix.lower() in SUFFIXES:
         raise ValueError(f"{rule}, got {source}, which does not exist.")
     raise ValueError(f"{rule}, got {source or 'nothing'}.")
@@ -182,7 +182,7 @@ def _call(source: str, target: str | None, groups: str | None) -> Raw | Splitter
 
 
 def _run(function: Any, source: str, *arguments: int) -> Any:
-    """Calls a function of the user; its errors become one line."""
+    """Calls a user's function; its errors become one line."""
     try:
         return function(*arguments)
     except ImportError:
@@ -196,7 +196,7 @@ def _run(function: Any, source: str, *arguments: int) -> Any:
 
 
 def _needs_seed(function: Any) -> bool:
-    """Returns whether a function has one argument that must be given, which is then a seed."""
+    """Returns whether a function has exactly one required argument, which is then a seed."""
     try:
         arguments = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):
@@ -209,13 +209,13 @@ def _refuse_options(options: Mapping[str, Any], source: str) -> None:
     for name, value in options.items():
         if value is not None:
             raise ValueError(
-                f"`{name}` does not go with {source}, which decides it by itself, got {value}; "
+                f"`{name}` does not apply to {source}, which decides it itself, got {value}; "
                 "leave it out."
             )
 
 
 def _describe(split: Splitter, code: str, source: str) -> Loaded:
-    """Describes a splitter of the user from its first split."""
+    """Describes a user's splitter from its first split."""
     first = _run(split, source, 0)
     if not isinstance(first, Split):
         raise ValueError(
@@ -261,14 +261,14 @@ def _prepare(raw: Raw) -> Preparation:
 
 
 def _group_numbers(groups: Any) -> np.ndarray | None:
-    """Returns the groups as texts."""
+    """Returns the groups as strings."""
     if groups is None:
         return None
     cells = np.asarray(groups, object)
     empty = int(extra("pandas").isna(cells).sum())
     if empty:
         raise ValueError(
-            f"`groups` must have a group for every row, got {count_of(empty, 'empty cell')}; fill "
+            f"`groups` must give a group for every row, got {count_of(empty, 'empty cell')}; fill "
             "them, or leave out the rows."
         )
     return cells.astype(str)

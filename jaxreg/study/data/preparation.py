@@ -1,4 +1,4 @@
-"""Prepares rows with figures of the training rows alone, and makes the splits of all seeds."""
+"""Prepares rows with statistics of the training rows only, and makes the splits of all seeds."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from jaxreg.study.data.records import Array, Split, Splitter
 
 
 class Encoding(NamedTuple):
-    """Rows as a model sees them, prepared with figures of some training rows.
+    """Rows as a model sees them, prepared with statistics of some training rows.
 
     Attributes:
-      encode: Function from the numbers of rows to the rows.
+      encode: Function from the indices of rows to the prepared rows.
       mean: Mean that was subtracted; it broadcasts to a row.
       stddev: Standard deviation that was divided by; it broadcasts to a row.
     """
@@ -30,8 +30,8 @@ class Preparation(NamedTuple):
     """Preparation of rows.
 
     Attributes:
-      kind: Kind of the prepared rows, a name of ``KINDS``.
-      fit: Function from the numbers of the training rows to an :class:`Encoding`.
+      kind: Kind of the prepared rows, a key of ``KINDS``.
+      fit: Function from the indices of the training rows to an :class:`Encoding`.
       vocabulary: Number of words of a text; 0 for other rows.
       notes: Remarks on how the rows were read.
     """
@@ -43,15 +43,15 @@ class Preparation(NamedTuple):
 
 
 def scale_numbers(x: np.ndarray, kind: str) -> Preparation:
-    """Prepares numbers ``[rows, ..., n]`` by the means and deviations of the last axis.
+    """Standardizes numbers ``[rows, ..., n]``, separately at each index of the last axis.
 
-    A table is standardized by feature, a series and an image by channel, since the steps of a
+    A table is standardized by feature, a series and an image by channel, because the steps of a
     series and the pixels of an image share a unit.
     """
     shape = (1,) * (x.ndim - 2) + x.shape[-1:]
 
     def fit(rows: np.ndarray) -> Encoding:
-        # Float64, so that a feature that is 0.1 everywhere has no deviation of rounding errors.
+        # In float64, rounding does not give a feature that is 0.1 everywhere a deviation.
         flat = x[rows].reshape(-1, x.shape[-1]).astype(np.float64)
         scaler = extra("sklearn.preprocessing").StandardScaler().fit(flat)
         mean = scaler.mean_.reshape(shape)
@@ -76,7 +76,7 @@ def make_splitter(preparation: Preparation, y: np.ndarray, draw: Draw) -> Splitt
     Args:
       preparation: Preparation of the rows.
       y: Labels, ``[rows, ...]``: integers, or numbers to standardize.
-      draw: Function from a seed to the numbers of the rows.
+      draw: Function from a seed to the indices of the rows.
     """
 
     def make_split(seed: int) -> Split:

@@ -1,4 +1,4 @@
-"""Rows and labels as a source holds them, before they are prepared."""
+"""Data rows and labels as a source contains them, before they are prepared."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Raw(NamedTuple):
     Attributes:
       x: A pandas table, an array ``[rows, ...]``, or a list of texts.
       y: Labels, ``[rows, ...]``.
-      kind: Kind of the rows, a name of ``KINDS``, or ``"tokens"`` for texts of word ids.
+      kind: Kind of the rows, a key of ``KINDS``, or ``"tokens"`` for texts of word ids.
       groups: Group of each row, or None.
       notes: Remarks.
     """
@@ -37,40 +37,41 @@ def from_table(frame: Any, target: str | None, groups: str | None) -> Raw:
     """Takes the labels and the groups out of a pandas table.
 
     Raises:
-      ValueError: The table has no such columns, or two of one name.
+      ValueError: The table has no such columns, or two columns with the same name.
     """
     names = [str(name).strip() for name in frame.columns]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ValueError(
-            f"`data` must have columns of different names, got two named {enumerate_names(twice)}; "
+            f"`data` must have different column names, got two columns {enumerate_names(twice)}; "
             "rename one of them."
         )
     frame = frame.set_axis(names, axis=1).reset_index(drop=True)
     if frame.empty:
-        raise ValueError("`data` must have rows, got an empty table.")
+        raise ValueError("`data` must contain rows, got an empty table.")
     target, notes = _target_column(names, target)
     own = None
     if groups is not None:
         check_name("groups", groups, names, "a column of the data")
         if groups == target:
-            raise ValueError(f"`groups` must name another column than `target`, got {groups}.")
+            raise ValueError(f"`groups` must not name the column of `target`, got {groups}.")
         own = frame[groups]
     x = frame.drop(columns=[name for name in (target, groups) if name is not None])
     if not len(x.columns):
-        raise ValueError(f"`data` must have a column besides `target`, got only {target}.")
+        raise ValueError(f"`data` must contain a column besides `target`, got only {target}.")
     return Raw(x, frame[target], "table", own, notes)
 
 
 def _target_column(names: list[str], target: str | None) -> tuple[str, tuple[str, ...]]:
-    """Returns the name of the column to predict; without one asked for, the only usual name."""
+    """Returns the column to predict: ``target``, or else the only one with a usual name."""
     if target is not None:
         check_name("target", target, names, "a column of the data")
         return target, ()
     usual = [name for name in names if name.lower() in _TARGET_COLUMNS]
     if len(usual) != 1:
         raise ValueError(
-            f"`target` must name the column to predict, one of {enumerate_names(names)}."
+            f"`target` must name the column to predict, got none; pass one of "
+            f"{enumerate_names(names)}."
         )
     return usual[0], (f"Predicts the column {usual[0]}; `target` names another one.",)
 
@@ -90,8 +91,8 @@ def from_mapping(found: Mapping[str, Any], target: str | None, groups: str | Non
         labels = next((name for name in _Y_NAMES if name in found), None)
     if rows is None or labels is None:
         raise ValueError(
-            "`data` must hold arrays named x and y (or X and y, data and target), got "
-            f"{enumerate_names(names) or 'none'}; save them by those names."
+            "`data` must contain arrays named x and y (or X and y, data and target), got "
+            f"{enumerate_names(names) or 'none'}; save them under those names."
         )
     if groups is not None:
         check_name("groups", groups, names, "an array of the data")
@@ -111,23 +112,23 @@ def from_pair(x: Any, y: Any, groups: Any = None, *, tokens: bool = False) -> Ra
         255, or images ``[rows, height, width, channels]``.
       y: Labels, ``[rows, ...]``.
       groups: Group of each row, or None.
-      tokens: Whether ``x`` holds word ids ``[rows, length]``.
+      tokens: Whether ``x`` contains word ids ``[rows, length]``.
 
     Raises:
-      ValueError: The rows are of no kind, or the arrays differ in their numbers of rows.
+      ValueError: The rows are of no known kind, or the arrays have different numbers of rows.
     """
     texts = isinstance(x, list | tuple) and len(x) and all(isinstance(each, str) for each in x)
     is_ready: bool = bool(texts) or hasattr(x, "columns")
     own: Any = x if is_ready else _as_array("x", x)
-    # A column of pandas keeps its categories and missing cells.
+    # A pandas column keeps its categories and missing cells.
     y = y if hasattr(y, "isna") else _as_array("y", y)
     for name, rows in (("y", y), ("groups", groups)):
         if rows is not None and len(rows) != len(own):
             raise ValueError(
-                f"`data` must hold as many rows in x as in {name}, got {len(own)} and {len(rows)}."
+                f"`data` must have as many rows in x as in {name}, got {len(own)} and {len(rows)}."
             )
     if not len(own):
-        raise ValueError("`data` must have rows, got none.")
+        raise ValueError("`data` must contain rows, got none.")
     if hasattr(own, "columns"):
         names = [str(name) for name in own.columns]
         return Raw(own.set_axis(names, axis=1).reset_index(drop=True), y, "table", groups)
@@ -146,18 +147,18 @@ def _as_array(name: str, values: Any) -> np.ndarray:
         array = np.asarray(values)
     except ValueError as error:
         raise ValueError(
-            f"`data` must hold {name} with rows of the same shape; pad or cut them."
+            f"`data` must contain {name} with rows of the same shape; pad or cut them."
         ) from error
     if array.ndim == 0:
-        raise ValueError(f"`data` must hold {name} as an array, got {type(values).__name__}.")
+        raise ValueError(f"`data` must contain {name} as an array, got {type(values).__name__}.")
     return array
 
 
 def _check_tokens(x: np.ndarray) -> np.ndarray:
     if x.ndim != 2 or x.dtype.kind not in "iu" or x.min() < 0:
         raise ValueError(
-            f"`data` must hold tokens as integers [rows, length] from 0, got {x.dtype} of shape "
-            f"{x.shape}."
+            f"`data` must contain tokens as integers [rows, length], at least 0, got {x.dtype} of "
+            f"shape {x.shape}."
         )
     return x.astype(np.int32)
 
@@ -177,17 +178,17 @@ def _from_columns(x: np.ndarray, y: Any, groups: Any) -> Raw:
 
 
 def _from_numbers(x: np.ndarray, y: Any, groups: Any) -> Raw:
-    """Tells series and images apart, and gives images a last axis of channels."""
+    """Distinguishes series from images, and gives images a last axis of channels."""
     if x.dtype.kind not in "biuf" or x.ndim > 4:
         raise ValueError(
-            "`data` must hold x as numbers [rows, features], [rows, time, channels] or "
+            "`data` must contain x as numbers [rows, features], [rows, time, channels] or "
             f"[rows, height, width, channels], got {x.dtype} of shape {x.shape}."
         )
     wrong = 0 if x.dtype.kind in "biu" else int(np.count_nonzero(~np.isfinite(x)))
     if wrong:
         raise ValueError(
-            f"`data` must hold finite numbers in x, got {count_of(wrong, 'other')}; replace them, "
-            "or leave out their rows."
+            f"`data` must contain finite numbers in x, got {count_of(wrong, 'other')}; replace "
+            "them, or leave out their rows."
         )
     if x.ndim == 3 and not _is_gray(x):
         note = f"Read as series of {x.shape[1]} steps and {count_of(x.shape[2], 'channel')}"

@@ -1,4 +1,4 @@
-"""Records of a study's data: the split of a seed, and data that were loaded."""
+"""Records of a study's data: the split of a seed, and the loaded data."""
 
 from __future__ import annotations
 
@@ -67,14 +67,14 @@ class Loaded:
 
     Attributes:
       split: Function from a seed to a :class:`Split`; the splits of all seeds have the same sizes.
-      kind: Kind of the rows, a name of ``KINDS``.
+      kind: Kind of the rows, a key of ``KINDS``.
       task: ``"classification"`` or ``"regression"``.
       outputs: Number of classes, or of targets.
-      data_import: Import statement of the name that ``data_code`` calls.
-      data_code: Expression that gives ``split`` again.
+      data_import: Import statement for the name that ``data_code`` calls.
+      data_code: Expression that evaluates to ``split``.
       vocabulary: Number of words of a text; 0 for other rows.
       classes: Names of the classes; empty for regression.
-      notes: Remarks on how the data were read.
+      notes: Remarks on how the data was read.
     """
 
     split: Splitter
@@ -95,7 +95,7 @@ def kind(x: Array) -> str:
       x: Rows, ``[rows, ...]``.
 
     Returns:
-      A name of ``KINDS``.
+      A key of ``KINDS``.
 
     Raises:
       ValueError: A row has no axis, or more than three.
@@ -104,5 +104,5 @@ def kind(x: Array) -> str:
         return "text"
     if not 2 <= x.ndim <= 4:
         listed = ", ".join(f"{name} {shape}" for name, shape in KINDS.items())
-        raise ValueError(f"Rows must be one of {listed}, got shape {x.shape[1:]}.")
+        raise ValueError(f"`x` must contain rows of {listed}, got shape {x.shape[1:]}.")
     return ("table", "series", "image")[x.ndim - 2]

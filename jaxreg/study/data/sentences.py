@@ -1,7 +1,7 @@
 """Sentences of good or bad sentiment from a small grammar: text that needs no download.
 
 The main clause says that something was good or bad; a ``not`` may negate it. A subordinate clause
-about something else may follow, which does not count::
+about something else may follow, which does not affect the label::
 
     the waiter was not really charming although my soup seemed bland      -> bad
     this concert seemed superb                                            -> good

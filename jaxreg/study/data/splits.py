@@ -1,4 +1,4 @@
-"""Splits of arrays into training, validation and test rows by seed."""
+"""Splits arrays into training, validation and test rows by seed."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def stratified_split(x: np.ndarray, y: np.ndarray, *, train_size: int) -> Splitt
     no more than ``train_size``.
 
     Rows are standardized with the mean and the standard deviation of the training rows, computed in
-    float64: a table by feature, a series or an image by channel. Labels that are floating-point
-    numbers make a regression. They are standardized, too, and the rows are drawn without strata.
+    float64: a table by feature, a series or an image by channel. Floating-point labels make a
+    regression. They are standardized, too, and the rows are drawn without strata.
 
     Args:
       x: Finite numbers: ``[rows, features]``, or rows that are series ``[time, channels]`` or
@@ -54,7 +54,7 @@ def stratified_split(x: np.ndarray, y: np.ndarray, *, train_size: int) -> Splitt
     y = np.asarray(y)
     _check_shapes(x, y)
     if x.dtype.kind not in "biuf":
-        raise ValueError(f"`x` must be numbers, got {x.dtype}; replace words by numbers.")
+        raise ValueError(f"`x` must be numbers, got {x.dtype}; replace words with numbers.")
     # A number too large for the type becomes infinite, which the check reports.
     with np.errstate(over="ignore"):
         _check_finite("x", x.astype(np.float32))
@@ -93,15 +93,15 @@ def _check_classes(y: np.ndarray) -> None:
     classes, counts = np.unique(y, return_counts=True)
     if not np.array_equal(classes, np.arange(len(classes))):
         raise ValueError(
-            f"`y` must be labels from 0 to classes - 1 without a gap, got {_some(classes)}; "
+            f"`y` must be labels from 0 to classes - 1 without gaps, got {_some(classes)}; "
             "number them with `np.unique(y, return_inverse=True)[1]`."
         )
     if len(classes) < 2:
-        raise ValueError(f"`y` must have at least two classes, got {len(classes)}.")
+        raise ValueError(f"`y` must contain at least two classes, got {len(classes)}.")
     if counts.min() < 2:
         raise ValueError(
-            f"`y` must have at least 2 rows of every class, got 1 of {_some(classes[counts < 2])}; "
-            "leave them out, or join the class with another."
+            "`y` must contain at least 2 rows of every class, got 1 of "
+            f"{_some(classes[counts < 2])}; leave them out, or join the class with another."
         )
 
 

@@ -21,18 +21,18 @@ _MOST_QUANTILES = 1000
 def prepare_table(frame: Any) -> Preparation:
     """Prepares a pandas table.
 
-    Numbers are filled with the median and standardized; columns with heavy tails are first mapped
-    to a normal distribution by their quantiles. Categories become one column each, the rarest of
-    more than 20 one column together. All of it is fitted on the training rows of a seed in float64.
-    A category that does not occur in them is zero in all columns. A table whose only column is of
-    texts becomes a text.
+    Missing numbers are replaced with the median, and numbers are standardized; columns with heavy
+    tails are first mapped to a normal distribution by their quantiles. Categories become one column
+    each; the rarest of more than 20 share a column. All of it is fitted on the training rows of a
+    seed in float64. A category that does not occur in them counts as one of the rarest, or is zero
+    in all columns if there are at most 20. A table whose only column contains texts becomes a text.
 
     Args:
-      frame: The table, with names that are different texts.
+      frame: The table, with different strings as column names.
 
     Returns:
-      The preparation; its rows are float32 ``[rows, features]``, with as many features for every
-      seed: features that a seed does not have are 0.
+      The preparation; its rows are float32 ``[rows, features]``, with the same number of features
+      for every seed: features that a seed does not have are 0.
 
     Raises:
       ValueError: No column is of use.
@@ -64,7 +64,7 @@ def _prepare_only_texts(columns: Columns) -> Preparation:
     """Prepares a table without numbers and categories: its texts, joined if there are several."""
     if not columns.texts:
         reasons = " ".join(columns.notes())
-        raise ValueError(f"`data` must have a column that says something about a row. {reasons}")
+        raise ValueError(f"`data` must contain a column to predict the target from. {reasons}")
     texts = [" ".join(parts) for parts in zip(*columns.texts.values(), strict=True)]
     prepared = prepare_texts(texts)
     return prepared._replace(notes=(*columns.notes(), *prepared.notes))
@@ -106,7 +106,7 @@ def _count_features(columns: Columns) -> int:
 
 
 def _as_frame(columns: Columns) -> Any:
-    """Returns one table with a prefix to the names by what a column holds."""
+    """Returns one table, with what a column contains as a prefix of its name."""
     named = {f"number {name}": values for name, values in columns.numbers.items()}
     named |= {f"flag {name}": values for name, values in columns.flags.items()}
     named |= {f"category {name}": values for name, values in columns.categories.items()}
@@ -114,7 +114,7 @@ def _as_frame(columns: Columns) -> Any:
 
 
 def _transformer(columns: Columns, heavy: list[str], rows: int) -> Any:
-    """Returns scikit-learn's transformer of the table for so many training rows."""
+    """Returns scikit-learn's transformer of the table for this number of training rows."""
     preprocessing = extra("sklearn.preprocessing")
     make_pipeline = extra("sklearn.pipeline").make_pipeline
     imputer = extra("sklearn.impute").SimpleImputer(strategy="median", keep_empty_features=True)
@@ -122,7 +122,7 @@ def _transformer(columns: Columns, heavy: list[str], rows: int) -> Any:
     quantiles = preprocessing.QuantileTransformer(
         n_quantiles=min(rows, _MOST_QUANTILES), output_distribution="normal", random_state=0
     )
-    # The quantiles 0 and 1 would be 5.2 deviations away from the others.
+    # The quantiles 0 and 1 would be 5.2 standard deviations from the mean.
     clip = preprocessing.FunctionTransformer(np.clip, kw_args={"a_min": -3, "a_max": 3})
     ranked = make_pipeline(imputer, quantiles, clip, preprocessing.StandardScaler())
     encoder = preprocessing.OneHotEncoder(

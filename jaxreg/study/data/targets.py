@@ -21,8 +21,8 @@ class Targets(NamedTuple):
 
     Attributes:
       values: Class ids, int32 ``[rows]``; or targets, float64 ``[rows]`` or ``[rows, targets]``.
-      kept: Whether a row has a label, for all rows.
-      task: A name of ``TASKS``.
+      kept: Whether each row has a label.
+      task: One of ``TASKS``.
       classes: Names of the classes; empty for a regression.
       notes: Remarks.
     """
@@ -44,10 +44,10 @@ def read_targets(y: Any, task: str | None) -> Targets:
 
     Args:
       y: A column of words or numbers ``[rows]``, or numbers ``[rows, targets]``.
-      task: A name of ``TASKS``, or None to find it out.
+      task: One of ``TASKS``, or None to infer it.
 
     Raises:
-      ValueError: The labels fit no task, or not the task that was asked for.
+      ValueError: The labels fit no task, or not the requested one.
     """
     y = y if hasattr(y, "isna") and hasattr(y, "dtype") else np.asarray(y)
     if y.ndim == 2 and y.shape[1] == 1:
@@ -55,7 +55,7 @@ def read_targets(y: Any, task: str | None) -> Targets:
     if y.ndim == 2:
         return _read_matrix(np.asarray(y), task)
     if y.ndim != 1:
-        raise ValueError(f"`target` must be one label for each row, got shape {y.shape}.")
+        raise ValueError(f"`target` must be one label per row, got shape {y.shape}.")
     pandas = extra("pandas")
     column = pandas.Series(y).reset_index(drop=True)
     kept = column.notna().to_numpy()
@@ -78,7 +78,7 @@ def read_targets(y: Any, task: str | None) -> Targets:
 def _note_missing(kept: np.ndarray) -> tuple[str, ...]:
     missing = int(np.count_nonzero(~kept))
     if missing == len(kept):
-        raise ValueError("`target` must have labels, but all of its cells are empty.")
+        raise ValueError("`target` must contain labels, but all of its cells are empty.")
     if not missing:
         return ()
     return (f"Left out {count_of(missing, 'row')} without a label.",)
@@ -128,7 +128,7 @@ def _check_numbers(values: np.ndarray) -> tuple[str, ...]:
     same = np.atleast_1d(np.ptp(values, axis=0) == 0)
     if same.any():
         value = np.atleast_1d(values[0])[same][0]
-        raise ValueError(f"`target` must not be the same everywhere, got {value:g} in all rows.")
+        raise ValueError(f"`target` must vary between rows, got {value:g} in all of them.")
     deviations = abs(values - values.mean(axis=0)) / values.std(axis=0)
     if deviations.max() < 8:
         return ()
@@ -139,9 +139,9 @@ def _check_numbers(values: np.ndarray) -> tuple[str, ...]:
 
 
 def _read_matrix(y: np.ndarray, task: str | None) -> Targets:
-    """Reads targets ``[rows, targets]``; classes in one column each become class ids."""
+    """Reads targets ``[rows, targets]``; one-hot columns become class ids."""
     if y.dtype.kind not in "biuf":
-        raise ValueError(f"`target` must be one label for each row, got shape {y.shape}.")
+        raise ValueError(f"`target` must be one label per row, got shape {y.shape}.")
     ones = np.isin(y, (0, 1)).all() and (y.sum(axis=1) == 1).all()
     kept = np.atleast_1d(np.isfinite(y).all(axis=1))
     notes = _note_missing(kept)
@@ -182,18 +182,18 @@ def _in_order(names: np.ndarray, ids: np.ndarray) -> tuple[list[str], np.ndarray
 
 def _check_counts(names: list[str], counts: np.ndarray) -> None:
     if len(names) < 2:
-        raise ValueError(f"`target` must have at least two classes, got only {names[0]}.")
+        raise ValueError(f"`target` must contain at least two classes, got only {names[0]}.")
     alone = [name for name, count in zip(names, counts, strict=True) if count < 2]
     if len(alone) > len(names) / 2:
         raise ValueError(
-            f"`target` must have at least 2 rows of every class, got 1 of {len(alone)} of "
+            f"`target` must contain at least 2 rows of every class, got 1 of {len(alone)} of "
             f"{len(names)} classes, such as {alone[0]}; is it a number to predict (`task` "
             "regression), or another column?"
         )
     if alone:
         raise ValueError(
-            f"`target` must have at least 2 rows of every class, got 1 of {enumerate_names(alone)};"
-            " leave out such rows, or join the class with another."
+            "`target` must contain at least 2 rows of every class, got 1 of "
+            f"{enumerate_names(alone)}; leave out such rows, or join the class with another."
         )
 
 

@@ -1,4 +1,4 @@
-"""Prepares texts as ids of words, with a vocabulary of the training rows alone."""
+"""Prepares texts as word ids, with a vocabulary from the training rows only."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from jaxreg.study.data.sentences import PADDING, UNKNOWN
 _WORD = re.compile(r"\w+(?:'\w+)?")
 _MOST_WORDS = 2000
 _LONGEST = 64
-# A word that occurs once in the training rows becomes unknown, so that the unknown word is trained.
+# A word that occurs once in the training rows becomes unknown, so the unknown word is trained too.
 _LEAST_COUNT = 2
 
 
 def prepare_texts(texts: Sequence[str]) -> Preparation:
     """Prepares texts as rows of word ids.
 
-    The vocabulary of a seed is the 2000 most frequent words that occur twice in its training rows.
-    Other words get one id for all of them. The size of the vocabulary is the same for all seeds: it
-    is an upper bound. Words are in lower case.
+    The vocabulary of a seed is the 2000 most frequent words among those that occur at least twice
+    in its training rows. All other words share one id. The size of the vocabulary is an upper bound
+    that is the same for all seeds. Words are in lower case.
 
     Args:
-      texts: One text for each row.
+      texts: One text per row.
 
     Returns:
       The preparation; its rows are int32 ``[rows, length]``, padded with 0. Longer texts are cut.
@@ -36,7 +36,7 @@ def prepare_texts(texts: Sequence[str]) -> Preparation:
     words = [_WORD.findall(text.lower()) for text in texts]
     lengths = np.array([len(each) for each in words])
     if not lengths.max(initial=0):
-        raise ValueError("`data` must hold texts with words, got none.")
+        raise ValueError("`data` must contain texts with words, got none.")
     length = int(min(np.ceil(np.quantile(lengths, 0.95)), _LONGEST))
     every = _number_words(words, max(length, 1))
     most = every.max() + 1
@@ -53,7 +53,7 @@ def prepare_texts(texts: Sequence[str]) -> Preparation:
         return Encoding(lambda rows: ids[every[rows]])
 
     if vocabulary == 2:
-        raise ValueError("`data` must hold texts that share words, got none that occurs twice.")
+        raise ValueError("`data` must contain texts that share words, got no word twice.")
     notes = [
         f"Texts are read as words: {vocabulary - 2:,} words at most, {length} of each text; "
         f"{np.mean(lengths > length):.0%} of the texts are longer."

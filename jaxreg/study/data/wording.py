@@ -23,7 +23,7 @@ def count_of(number: int, noun: str) -> str:
 
 
 def check_name(option: str, name: str, names: Iterable[object], what: str) -> None:
-    """Raises ValueError if a name is none of the known ones; suggests the closest.
+    """Raises ValueError if a name is unknown; suggests the closest known one.
 
     Args:
       option: The argument that gave the name.

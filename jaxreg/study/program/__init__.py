@@ -1,7 +1,7 @@
 """Writes ``recipe.py``: the chosen recipe as a short, complete training program.
 
-The program prints the functions of the arms as they ran in the study, and the network with their
-calls in its places.
+The program contains the functions of the arms as they ran in the study, and the source of the
+network, which calls them in its places.
 """
 
 from jaxreg.study.program.origin import Origin

@@ -1,4 +1,4 @@
-"""Prints a built-in network with the layers of a recipe in its places."""
+"""Writes the source of a built-in network with the layers of a recipe in its places."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _calls(place: re.Match[str], recipe: Recipe) -> Iterator[str]:
 
 
 def layer_call(arm: Arm[Layer], name: str, recipe: Recipe) -> str:
-    """Returns the call of a layer's function on a variable."""
+    """Returns the code that calls a layer's function on the variable ``name``."""
     function = arm.acts.function
     given = [name]
     if "strength" in arguments(function):
@@ -53,7 +53,7 @@ def layer_call(arm: Arm[Layer], name: str, recipe: Recipe) -> str:
 
 
 def _with_default(line: str, module: Any) -> str:
-    """Returns the line of a field with the value that the module has."""
+    """Returns the line of a field, with the module's value as its default."""
     field = re.match(r"^    (\w+): ([\w\[\], ]+?)(?: = .*)?$", line)
     if not field or field[1] not in type(module).__dataclass_fields__:
         return line
@@ -61,5 +61,5 @@ def _with_default(line: str, module: Any) -> str:
 
 
 def literal(value: Any) -> str:
-    """Formats a strength as a literal with the digits of float32."""
+    """Formats a strength as a literal with seven digits, as many as float32 has."""
     return repr(value) if isinstance(value, bool) else f"{value:.7g}"

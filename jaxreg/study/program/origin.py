@@ -11,11 +11,11 @@ class Origin:
     """Code that loads the data and makes the model of a study.
 
     Attributes:
-      data_import: Import statement of the name that ``data_code`` calls.
-      data_code: Expression of a function from a seed to a split, such as ``digits(train_size=9)``.
-      model_import: Import statement of the user's function that makes the model; empty for a
-        built-in network, whose source the program prints.
-      model_code: Expression of the user's function from a recipe to a model.
+      data_import: Import statement for the name that ``data_code`` calls.
+      data_code: Expression for a function from a seed to a split, such as ``digits(train_size=9)``.
+      model_import: Import statement for the user's function that makes the model; empty for a
+        built-in network, whose source the program contains.
+      model_code: Expression for the user's function from a recipe to a model.
       network: The built-in network, a module of :mod:`jaxreg.study.networks`; else None.
       batch_size: Rows of a batch.
       learning_rate: Learning rate of Adam.

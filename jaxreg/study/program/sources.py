@@ -11,7 +11,7 @@ from typing import Any
 
 
 class Sources:
-    """Source texts in the order of their use, and the imports of the files they come from.
+    """Source texts in the order of their use, and the imports of the files that they come from.
 
     Attributes:
       texts: Source of each collected function or class by name.
@@ -33,7 +33,7 @@ class Sources:
             return
         module = sys.modules[thing.__module__]
         text = text or inspect.getsource(thing).rstrip()
-        # A set of texts has another order in every process.
+        # A set of strings has a different order in every process.
         for name in sorted(names_in(text)):
             other = getattr(module, name, None)
             if other is not thing and _is_local(other, module):

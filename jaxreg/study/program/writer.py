@@ -28,7 +28,7 @@ from jaxreg.study.program.origin import Origin
 from jaxreg.study.program.sources import Sources
 from jaxreg.study.recipes import Policy, Recipe
 
-# Names that the program itself uses, besides the names of the functions that it prints.
+# Names that the program itself uses, besides the names in the functions that it contains.
 _IMPORTS = """
 import jax
 import jax.numpy as jnp
@@ -56,12 +56,12 @@ class _Parts(NamedTuple):
 
     @property
     def is_network(self) -> bool:
-        """Tells whether the program prints a built-in network."""
+        """Returns whether the program contains a built-in network."""
         return self.origin.network is not None
 
     @property
     def extras(self) -> list[str]:
-        """Names of further arguments of ``loss``: the start of the run, the scale of the rows."""
+        """Names of further arguments of ``loss``: initial parameters, mean, standard deviation."""
         functions = [arm.acts.function for arm in self.on(Term, BatchChange)]
         if self.recipe.policy:
             functions += [OPERATIONS[name].acts.function for name in self.recipe.policy.names]
@@ -69,7 +69,7 @@ class _Parts(NamedTuple):
         return [name for name in ("start", "mean", "stddev") if name in asked]
 
     def function(self, arm: Arm[Any], *given: str, **named: str) -> str:
-        """Returns a call of an arm's function with its strength after the arguments ``given``."""
+        """Returns the code that calls an arm's function with ``given`` and then its strength."""
         function = arm.acts.function
         values = list(given)
         if "strength" in arguments(function):
@@ -149,7 +149,7 @@ def _use(parts: _Parts) -> str:
 
 
 def _one_line(text: str) -> str:
-    """Replaces unprintable characters, such as newlines, by spaces, for use in a comment."""
+    """Replaces unprintable characters, such as newlines, with spaces, for use in a comment."""
     return "".join(letter if letter.isprintable() else " " for letter in text)
 
 

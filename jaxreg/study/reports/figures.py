@@ -46,7 +46,7 @@ class _Bar(NamedTuple):
 
 
 def forest(summary: Summary) -> str:
-    """Draws each arm's difference in the test score to the baseline, with its interval."""
+    """Draws how each arm's test score differs from the baseline's, with its interval."""
     bars = [
         _Bar(row.label, row.difference, row.mark, _spoken(row), row.chosen)
         for row in summary.rows[1:]
@@ -56,7 +56,7 @@ def forest(summary: Summary) -> str:
 
 
 def ablation(summary: Summary) -> str:
-    """Draws how the test score changes without each part of the combination."""
+    """Draws how the combination's test score changes without each of its parts."""
     bars = [
         _Bar(
             part.label,
@@ -152,7 +152,7 @@ def strength_curves(summary: Summary) -> list[str]:
 
 
 def _loss_scale(arms: Sequence[ArmResult]) -> tuple[float, float]:
-    """Returns limits of the loss axis that include the losses of all arms and seeds."""
+    """Returns limits for the loss axis that include the losses of all arms and seeds."""
     curves = [values for arm in arms for values in (arm.train_loss, arm.validation_loss)]
     values = np.concatenate([np.ravel(values) for values in curves]).astype(np.float64)
     values = np.maximum(values[np.isfinite(values)], _FLOOR)
@@ -259,7 +259,7 @@ def band(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def _rows_figure(
     draw: Callable[[Axes], None], bars: Sequence[_Bar], words: Words, units: Units
 ) -> str:
-    """Draws a figure with one labeled row per bar, the chosen arm's label in bold."""
+    """Draws a figure with one labeled row per bar; the chosen arm's label is bold."""
     labels = [_abbreviate(bar.label) for bar in bars]
     left = 18 + 7 * max((len(label) for label in labels), default=0)
     height = _ROW_HEIGHT * max(1, len(bars)) + 46
@@ -290,7 +290,7 @@ def _panel(draw: Callable[[Axes], None], words: Words) -> str:
 
 
 def _round_ticks(axis: Axis, most: int) -> None:
-    """Labels an axis with few round numbers, which have room in any font."""
+    """Labels an axis with few round numbers, so that they fit in any font."""
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     axis.set_major_locator(MaxNLocator(nbins=most, steps=[1, 2, 5, 10]))

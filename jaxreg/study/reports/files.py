@@ -22,17 +22,17 @@ def check_folder(folder: str | Path, name: str = "--out") -> None:
       ValueError: Files cannot be written to the folder.
     """
     if not str(folder):
-        raise ValueError(f"`{name}` must be a folder, got nothing; write . for the current one.")
+        raise ValueError(f"`{name}` must be a folder, got nothing; pass . for the current one.")
     shown = os.fsencode(folder).decode("utf-8", "backslashreplace")
     if shown != str(folder):
         raise ValueError(f"`{name}` must be a folder with a name in UTF-8, got {shown}.")
     folder = Path(folder)
     existing = folder
-    # `exists` is false for a link to nothing, but no folder can be made in its place.
+    # `exists` is false for a broken link, but no folder can be made in its place.
     while not os.path.lexists(existing) and existing != existing.parent:
         existing = existing.parent
     if not existing.is_dir():
-        what = "a link to nothing" if existing.is_symlink() and not existing.exists() else "a file"
+        what = "a broken link" if existing.is_symlink() and not existing.exists() else "a file"
         raise ValueError(f"`{name}` must be a folder, got {folder}, but {existing} is {what}.")
     if (folder / PAGE).is_dir():
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Judges arms: against the baseline by their scores, and by their losses."""
+"""Judges arms by their scores, against the baseline, and by their losses."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from jaxreg.diagnosis import Verdict, diagnose
+from jaxreg.diagnosis import Verdict, diagnose, diagnose_better
 from jaxreg.study.records import ArmResult, Interval, Study
 from jaxreg.study.reports.units import Units
 from jaxreg.study.selection import LEAST_SEEDS
@@ -29,11 +29,11 @@ _SHORT_VERDICTS = {
 
 
 def judge(difference: Interval, seeds: int, units: Units) -> str:
-    """Returns whether a score is better or worse by the interval of its difference.
+    """Returns whether a score is better or worse, given the interval of its difference.
 
     Args:
-      difference: The score minus the one to compare with, and its 95% interval.
-      seeds: Number of seeds; few of them cannot tell.
+      difference: The score minus the score to compare with, and its 95% interval.
+      seeds: Number of seeds; with fewer than ``LEAST_SEEDS``, the result is ``UNCLEAR``.
       units: Units of the score.
 
     Returns:
@@ -50,19 +50,17 @@ def judge(difference: Interval, seeds: int, units: Units) -> str:
 
 
 def diagnose_arm(arm: ArmResult, study: Study, units: Units) -> Verdict:
-    """Returns the verdict on an arm's losses, beside the baseline's.
+    """Returns the verdict on an arm's losses, compared with the baseline's.
 
-    Losses may rise though the scores become better: regularization makes a model less certain. So
-    an arm whose mean score is better than the baseline's, on validation or on test, never has too
-    much regularization, and neither has the baseline. Its losses alone are judged then, and if they
-    say the same, there is no verdict.
+    Losses may rise while scores improve, because regularization makes a model less certain. So
+    "too much" is never the verdict on the baseline, or on an arm whose mean score is better than
+    the baseline's, on validation or on test. Its losses are then judged without the baseline's, and
+    if the verdict is again "too much", there is none.
     """
     baseline = None if arm is study.baseline else study.baseline
-    verdict = diagnose(arm, baseline=baseline).verdict
-    if verdict != Verdict.TOO_MUCH or not (baseline is None or _is_better(arm, baseline, units)):
-        return verdict
-    alone = diagnose(arm).verdict
-    return Verdict.NOT_ENOUGH if alone == Verdict.TOO_MUCH else alone
+    if baseline is None or _is_better(arm, baseline, units):
+        return diagnose_better(arm, baseline=baseline).verdict
+    return diagnose(arm, baseline=baseline).verdict
 
 
 def _is_better(arm: ArmResult, baseline: ArmResult, units: Units) -> bool:

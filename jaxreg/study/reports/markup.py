@@ -12,7 +12,7 @@ _NEGATIVE = re.compile(r"(?<!\S)-(?=\d)|(?<=\[)-(?=\d)")
 
 
 class Line(NamedTuple):
-    """A row of a table: the HTML of its head and its cells, and its class."""
+    """A row of a table: the HTML of its head and its cells, and its CSS class."""
 
     head: str
     cells: Sequence[str]
@@ -30,7 +30,7 @@ def lines(parts: Iterable[str]) -> str:
 
 
 def section(name: str, title: str, *body: str, style: str = "") -> str:
-    """Returns a section with a heading, by which it is named for screen readers."""
+    """Returns a section with a heading, which is also its name for screen readers."""
     kind = f' class="{style}"' if style else ""
     return (
         f'<section id="{name}" aria-labelledby="{name}-title"{kind}>\n'

@@ -43,7 +43,7 @@ def html(summary: Summary, *, program: str = "") -> str:
 
     Args:
       summary: The summary of a study.
-      program: The chosen recipe as a program; an empty one is left out.
+      program: The chosen recipe as a program; left out if it is empty.
     """
     study = summary.study
     title = f"Regularization study: {escape(study.data)}"
@@ -153,7 +153,7 @@ def _result(row: Row, *, published: bool) -> Line:
 
 
 def _change(change: str, interval: str) -> str:
-    """Returns a change whose interval may go to the next line, in one piece."""
+    """Returns a change and its interval, between which a line may break."""
     return f'{plain(change)} <span class="whole">{plain(interval)}</span>'
 
 

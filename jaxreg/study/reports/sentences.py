@@ -36,7 +36,7 @@ def headline(study: Study, units: Units, rows: Sequence[Row]) -> str:
     Args:
       study: The study.
       units: Units of its scores.
-      rows: Its rows.
+      rows: Rows of its table.
     """
     row = next(row for row in rows if row.chosen)
     score = f"{units.score_and_unit(row.test.mean)} on test"
@@ -56,7 +56,7 @@ def headline(study: Study, units: Units, rows: Sequence[Row]) -> str:
 
 
 def _change(row: Row, units: Units) -> str:
-    """Returns the difference to the baseline in words, with its interval."""
+    """Describes the difference from the baseline in words, with its confidence interval."""
     low = units.change(row.difference.low)
     high = units.change(row.difference.high)
     remark = f"; {units.direction}" if units.direction else ""

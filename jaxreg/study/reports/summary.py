@@ -53,13 +53,13 @@ class Row(NamedTuple):
       train: Training score.
       validation: Validation score.
       test: Test score with its 95% interval over seeds.
-      gap: By how much the score is worse on test than in training.
+      gap: By how much the score is worse on test rows than on training rows.
       difference: Test score minus the baseline's, paired by seed, with its 95% interval.
       others: Mean of each further metric on test.
       mark: The arm against the baseline: reference, better, worse, not distinguishable, diverged.
       diagnosis: Verdict on the losses.
       chosen: Whether validation chose the arm.
-      published: Published score of the same settings; None if there is none.
+      published: Published score with the same settings; None if there is none.
       lowest_loss: Lowest mean validation loss of an epoch; NaN if no loss is finite.
       diverged: Number of seeds with a loss that is not finite.
       texts: The numbers as texts.
@@ -84,10 +84,10 @@ class Row(NamedTuple):
 
 
 class Part(NamedTuple):
-    """A part of the combination, and how the test score changes when it is taken away.
+    """A part of the combination, and how the test score changes without it.
 
     Attributes:
-      name: Name of the arm that is taken away.
+      name: Name of the arm that is left out.
       label: Name in words, with the strength.
       difference: Test score without the part minus the score of the combination.
       mark: Helps, hurts, not distinguishable, or diverged.
@@ -152,7 +152,7 @@ class Summary(NamedTuple):
 
     @property
     def has_published(self) -> bool:
-        """Tells whether an arm has a published score."""
+        """Returns whether an arm has a published score."""
         return any(row.published is not None for row in self.rows)
 
 
@@ -291,7 +291,7 @@ def _published_score(arm: ArmResult, study: Study) -> float | None:
 
 
 def _tells_more(study: Study) -> bool:
-    """Returns whether a further metric differs from the score, or is no share of one."""
+    """Returns whether a further metric differs from the score, or is not in percent."""
     metric, *others = study.objective.metrics
     if not metric.percent or any(not other.percent for other in others):
         return bool(others)
@@ -303,7 +303,7 @@ def _tells_more(study: Study) -> bool:
 
 
 def _combinations(study: Study) -> list[str]:
-    """Returns a line with the recipe of each arm that joins several and was not chosen."""
+    """Returns a line with the recipe of each arm that combines arms and was not chosen."""
     return [
         f"{arm.name} = {recipe_text(arm.recipe)}"
         for arm in study.arms
@@ -312,7 +312,7 @@ def _combinations(study: Study) -> list[str]:
 
 
 def _lowest(loss: np.ndarray) -> float:
-    """Returns the lowest mean over seeds of an epoch, of the seeds with a finite loss."""
+    """Returns the lowest loss of an epoch, averaged over the seeds whose loss is finite."""
     finite = np.isfinite(loss)
     sums = np.where(finite, loss, 0).sum(axis=1, dtype=np.float64)
     counts = finite.sum(axis=1)

@@ -113,7 +113,7 @@ def name_in_words(name: str) -> str:
 
 
 def number(value: float | None) -> str:
-    """Formats a strength with three significant digits; None becomes an empty string."""
+    """Formats ``value``, a strength, to three significant digits; None becomes empty."""
     return "" if value is None else f"{value:.3g}"
 
 

@@ -23,8 +23,8 @@ def report(study: Study, folder: str | Path) -> Path:
     with these names are replaced.
 
     Args:
-      study: The study, such as :func:`jaxreg.study.compare` returns it.
-      folder: The folder; it is made if it does not exist.
+      study: The study, as returned by :func:`jaxreg.study.compare`.
+      folder: The folder; it is created if it does not exist.
 
     Returns:
       Path of ``report.html``.
@@ -60,8 +60,8 @@ def write(summary: Summary, folder: Path, *, program: str = "") -> None:
     Args:
       summary: The summary of the study.
       folder: An existing folder.
-      program: Text of ``recipe.py``, which :func:`jaxreg.study.program.source` returns. An empty
-        one is not written, and the page does not show it.
+      program: Text of ``recipe.py``, as returned by :func:`jaxreg.study.program.source`. If it is
+        empty, no ``recipe.py`` is written, and the page does not show it.
     """
     # All texts are made first, so that an error in one of them leaves no file.
     texts = {

@@ -194,8 +194,8 @@ def test_warps_are_chained():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: series.time_warp(X, log_speeds=2.0), r"`log_speeds` must have the sh"),
-        (lambda: series.time_warp(X, log_speeds=X[:, :0, 0]), r"`log_speeds` must have the sh"),
+        (lambda: series.time_warp(X, log_speeds=2.0), r"`log_speeds` must have sh"),
+        (lambda: series.time_warp(X, log_speeds=X[:, :0, 0]), r"`log_speeds` must have sh"),
         (lambda: series.time_warp(X, log_speeds=X[:2, :3, 0]), r"`log_speeds` must broadcast"),
         (lambda: series.window_slice(X, start=0.0, share=-0.5), r"`share` must be .*got -0\.5"),
         (lambda: series.window_slice(X[0, 0], start=0.0, share=0.5), r"\[..., time, channels\]"),
@@ -228,5 +228,5 @@ def test_wrong_arguments_are_named(call, message):
 
 
 def test_lengths_count_steps():
-    with pytest.raises(TypeError, match=r"`length` must count steps, got dtype float"):
+    with pytest.raises(TypeError, match=r"`length` must be an integer, got dtype float"):
         series.window_slice(X, start=0.0, share=0.5, length=2.0)

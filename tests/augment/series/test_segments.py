@@ -95,17 +95,17 @@ def test_each_example_has_a_draw_of_its_own_and_padding_counts_for_nothing(name)
 @pytest.mark.parametrize(
     ("call", "kind", "message"),
     [
-        (lambda: series.permutation(X, order=2), ValueError, r"`order` must have the shape"),
-        (lambda: series.permutation(X, order=X[0, 0]), TypeError, r"`order` must hold integers"),
+        (lambda: series.permutation(X, order=2), ValueError, r"`order` must have shape"),
+        (lambda: series.permutation(X, order=X[0, 0]), TypeError, r"`order` must contain integers"),
         (
             lambda: series.permutation(X, order=np.arange(0)),
             ValueError,
-            r"`order` must have the shape",
+            r"`order` must have shape",
         ),
         (
             lambda: series.permutation(X, order=np.arange(2), cuts=np.ones(1)),
             TypeError,
-            r"`cuts` must hold integers",
+            r"`cuts` must contain integers",
         ),
         (
             lambda: series.permutation(X, order=np.arange(3), cuts=np.arange(3)),

@@ -75,7 +75,7 @@ def test_numbers_for_each_example():
         (
             TypeError,
             lambda: _steps.count_steps(2.0, X),
-            r"`length` must count steps, got",
+            r"`length` must be an integer, got",
         ),
         (
             ValueError,

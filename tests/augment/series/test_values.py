@@ -109,8 +109,8 @@ def test_scales_are_decided_on_by_example():
     [
         (lambda: series.scaling(X[0, :, 0], factor=2.0), r"\[..., time, channels\]"),
         (lambda: series.scaling(X, factor=X[0]), r"`factor` must broadcast"),
-        (lambda: series.magnitude_warp(X, factors=2.0), r"`factors` must have the sh"),
-        (lambda: series.magnitude_warp(X, factors=X[:, :0]), r"`factors` must have the sh"),
+        (lambda: series.magnitude_warp(X, factors=2.0), r"`factors` must have sh"),
+        (lambda: series.magnitude_warp(X, factors=X[:, :0]), r"`factors` must have sh"),
         (lambda: series.random_jitter(KEY, X, stddev=-1.0), r"`stddev` must be zero or positive"),
         (lambda: series.random_scaling(KEY, X, stddev=np.ones(3)), r"`stddev` must be a single"),
         (

@@ -169,8 +169,8 @@ OPTIONS = {"num_classes": 3, "components": 1, "steps": 1}
         (X, LABELS, {"components": 0}, r"`components` must be at least 1, got 0"),
         (X, LABELS, {"num_classes": 0}, r"`num_classes` must be at least 1, got 0"),
         (X, LABELS, {"steps": -1}, r"`steps` must be at least 0, got -1"),
-        (X, LABELS[:2], {}, r"`x` must have the shape .* got \(24, 3\) and \(2,\)"),
-        (X[:0], LABELS[:0], {}, r"`x` must have the shape .* with examples"),
+        (X, LABELS[:2], {}, r"`x` must have at least one .* got shapes \(24, 3\) and \(2,\)"),
+        (X[:0], LABELS[:0], {}, r"`x` must have at least one example"),
         (X, LABELS, {"ridge": -1.0}, r"`ridge` must be zero or positive, got -1\.0"),
     ],
 )

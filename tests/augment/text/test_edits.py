@@ -200,5 +200,5 @@ def test_padding_and_special_tokens_stay(name, dtype):
 
 
 def test_a_table_of_another_rank_is_named():
-    with pytest.raises(ValueError, match=r"`neighbors` must have the shape \[vocabulary, k\]"):
+    with pytest.raises(ValueError, match=r"`neighbors` must have shape \[vocabulary, k\]"):
         text.random_insertion(KEY, jnp.arange(3), rate=0.5, neighbors=TABLE[0])

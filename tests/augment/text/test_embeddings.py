@@ -100,17 +100,17 @@ def test_random_shares_are_uniform_and_one_for_each_token():
     [
         (
             lambda: text.embedding_noise(KEY, X[0, 0], alpha=1.0),
-            r"`x` must have the shape \[..., l",
+            r"`x` must have shape \[..., l",
         ),
         (lambda: text.embedding_noise(KEY, X, alpha=-1.0), r"`alpha` must be zero or positive"),
         (lambda: text.embedding_noise(KEY, X, alpha=np.ones(5)), r"`alpha` must be a single numb"),
         (
             lambda: text.embedding_noise(KEY, X, alpha=1.0, where=WHERE[0]),
-            r"`where` must have the shape of `x\[\.\.\., 0\]`",
+            r"`where` must have the same shape as `x\[\.\.\., 0\]`",
         ),
         (
             lambda: text.embedding_interpolation(X, OTHER[:3], share=0.5),
-            r"`other` must have the shape and dtype",
+            r"`other` must have the same shape, .* and dtype",
         ),
         (lambda: text.embedding_interpolation(X, OTHER, share=1.5), r"`share` must be a probabil"),
         (lambda: text.embedding_interpolation(X, OTHER, share=np.ones(5)), r"`share` must broad"),

@@ -192,7 +192,7 @@ def test_padding_and_special_tokens_stay(function, dtype):
 
 
 WRONG = [
-    ({"replacement": BERT._replace(mask_id=0.5)}, TypeError, r"`mask_id` must be one integer"),
+    ({"replacement": BERT._replace(mask_id=0.5)}, TypeError, r"`mask_id` must be a single integer"),
     ({"replacement": BERT._replace(mask_id=300)}, ValueError, r"`mask_id` must fit the uint8"),
     ({"replacement": BERT._replace(vocabulary_size=0)}, ValueError, r"`vocabulary_size` must be p"),
     ({"replacement": BERT._replace(vocabulary_size=300)}, ValueError, r"`vocabulary_size` must f"),
@@ -200,7 +200,7 @@ WRONG = [
     ({"replacement": BERT._replace(random=-0.1)}, ValueError, r"`random` must be a probability"),
     ({"replacement": BERT._replace(random=0.5)}, ValueError, r"`masked` and `random` .*got 1\.3"),
     ({"rate": -0.5}, ValueError, r"`rate` must be a probability in \[0, 1\], got -0\.5"),
-    ({"where": np.ones(3, bool)}, ValueError, r"`where` must have the shape of `tokens`"),
+    ({"where": np.ones(3, bool)}, ValueError, r"`where` must have the same shape as `tokens`"),
 ]
 WRONG_LENGTHS = [
     ({"lengths": (1.0, 10)}, ValueError, r"`lengths` must be a probability in \(0, 1\)"),

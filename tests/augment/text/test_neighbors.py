@@ -145,24 +145,24 @@ ONES = np.ones((3, 2), np.float32)
         (
             lambda: text.synonym_replacement(KEY, np.arange(3), rate=0.5, neighbors=TABLE[0]),
             ValueError,
-            r"`neighbors` must have the shape \[vocabulary, k\], got \(3,\)",
+            r"`neighbors` must have shape \[vocabulary, k\], got \(3,\)",
         ),
         (
             lambda: text.synonym_replacement(
                 KEY, np.int8([1]), rate=0.5, neighbors=np.zeros((129, 1), int)
             ),
             ValueError,
-            r"`tokens` must have a dtype that holds the 129 ids of `neighbors`, got int8",
+            r"`tokens` must have a dtype for the 129 ids of `neighbors`, got int8",
         ),
         (
             lambda: text.neighbors_from_dictionary({0: [4]}, vocabulary_size=4, k=1),
             ValueError,
-            r"`mapping` must hold ids in \[0, 4\), the vocabulary, got 4",
+            r"`mapping` must contain ids in \[0, 4\), the vocabulary, got 4",
         ),
         (
             lambda: text.neighbors_from_dictionary({-1: [0]}, vocabulary_size=4, k=1),
             ValueError,
-            r"`mapping` must hold ids in \[0, 4\), the vocabulary, got -1",
+            r"`mapping` must contain ids in \[0, 4\), the vocabulary, got -1",
         ),
         (
             lambda: text.neighbors_from_dictionary({"a": [0]}, vocabulary_size=4, k=1),
@@ -187,7 +187,7 @@ ONES = np.ones((3, 2), np.float32)
         (
             lambda: text.neighbors_from_embeddings(ONES[0], k=1),
             ValueError,
-            r"`embeddings` must have the shape \[vocabulary, dim\]",
+            r"`embeddings` must have shape \[vocabulary, dim\]",
         ),
         (
             lambda: text.neighbors_from_embeddings(ONES.astype(int), k=1),

@@ -129,7 +129,7 @@ def test_sequences_without_length_or_a_batch():
     ("function", "kind", "message"),
     [
         (lambda k, t, w: t, TypeError, r"`NAME` must return two arrays, .*got \w+\."),
-        (lambda k, t, w: (t + 0.5, w), TypeError, r"`NAME` must hold integer token ids"),
+        (lambda k, t, w: (t + 0.5, w), TypeError, r"`NAME` must be integer token ids"),
         (
             lambda k, t, w: (t[:2], w[:2]),
             ValueError,
@@ -161,7 +161,7 @@ def test_wrong_arguments_are_named():
     options = {"function": longer, "probability": 0.5, "pad_id": 0}
     with pytest.raises(ValueError, match=r"`probability` must be a probability in \[0, 1\], got 2"):
         text.paraphrase(KEY, TOKENS, **options | {"probability": 2})
-    with pytest.raises(TypeError, match=r"`pad_id` must be one integer"):
+    with pytest.raises(TypeError, match=r"`pad_id` must be a single integer"):
         text.paraphrase(KEY, TOKENS, **options | {"pad_id": 0.5})
     with pytest.raises(TypeError, match=r"`function` must return tokens of dtype int32, got int16"):
         text.paraphrase(

@@ -98,12 +98,12 @@ ROW = np.arange(3)
         (
             lambda: text.random_swap(KEY, np.ones(3), rate=0.5),
             TypeError,
-            r"`tokens` must hold integer token ids, got dtype float",
+            r"`tokens` must be integer token ids, got dtype float",
         ),
         (
             lambda: text.random_swap(KEY, np.int32(3), rate=0.5),
             ValueError,
-            r"`tokens` must have the shape \[\.\.\., length\]",
+            r"`tokens` must have shape \[\.\.\., length\]",
         ),
         (
             lambda: text.random_swap(KEY, ROW, rate=1.5),
@@ -113,7 +113,7 @@ ROW = np.arange(3)
         (
             lambda: text.random_swap(KEY, ROW, rate=0.5, where=np.ones(2, bool)),
             ValueError,
-            r"`where` must have the shape of `tokens`, \(3,\), got \(2,\)",
+            r"`where` must have the same shape as `tokens`, \(3,\), got \(2,\)",
         ),
         (
             lambda: text.random_swap(KEY, ROW, rate=0.5, protected=[0.5]),
@@ -134,12 +134,12 @@ ROW = np.arange(3)
         (
             lambda: text.random_deletion(KEY, ROW, rate=0.5, pad_id=0.5),
             TypeError,
-            r"`pad_id` must be one integer, got 0\.5",
+            r"`pad_id` must be a single integer, got 0\.5",
         ),
         (
             lambda: text.random_deletion(KEY, ROW, rate=0.5, pad_id=np.arange(2)),
             TypeError,
-            r"`pad_id` must be one integer",
+            r"`pad_id` must be a single integer",
         ),
         (
             lambda: text.random_deletion(KEY, np.uint8(ROW), rate=0.5, pad_id=-1),

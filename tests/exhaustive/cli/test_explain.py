@@ -13,4 +13,4 @@ def test_explain_takes_a_recipe(capsys):
     assert re.search(r"kernel +projection +2  largest norm of a unit", text)
     assert re.search(r"Dropout +0\.25  rate", text)
     assert "conflict: dropout before batch norm" in text
-    assert "conflict: decay on weights before a norm" in text
+    assert "note: decay on weights before a norm" in text

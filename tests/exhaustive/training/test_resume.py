@@ -54,7 +54,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(example, tmp_path):
     lose_a_file(folder / "5")
     told, errors, code = train(8)
     assert code == 0, errors
-    assert "checkpoint 6 cannot be used: `tree` must have the given digests, but `" in told
+    assert "checkpoint 6 cannot be used: `tree` must match its saved digests, but `" in told
     assert "checkpoint 5 cannot be used: " in told
     assert "resumed after step 4" in told
     expected = kills.uninterrupted(example, 8)

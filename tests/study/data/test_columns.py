@@ -159,11 +159,11 @@ def test_words_that_are_no_dates_are_categories(word):
     ("cells", "message"),
     [
         (np.append(NOISE[1:], 1e200), r"numbers up to 1e\+100, got 1e\+200 in the column a"),
-        (NOISE * 1j, "real numbers, got complex ones in the column a"),
+        (NOISE * 1j, "real numbers, got complex ones in column a"),
     ],
 )
 def test_numbers_out_of_range_raise(cells, message):
-    with pytest.raises(ValueError, match=f"`data` must hold {message}"):
+    with pytest.raises(ValueError, match=f"`data` must contain {message}"):
         read(a=cells)
 
 

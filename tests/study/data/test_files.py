@@ -43,11 +43,11 @@ def test_a_column_without_a_name_gets_one(tmp_path):
     [
         ("t.csv", "", "a line of names and lines of values"),
         ("t.csv", "a,b\n\n", "a line of names and lines of values"),
-        ("t.csv", "a,a,b\n1,2,3\n", "got two named a; rename"),
+        ("t.csv", "a,a,b\n1,2,3\n", "got two columns a; rename"),
         (
             "t.csv",
             "a,b\n1,2\n1,2,3,4\n",
-            "as many cells as the first, .*Expected 2 .*mend that line",
+            "as many cells as the first, .*Expected 2 .*correct that line",
         ),
         ("t.csv", "a,b\n1,2,3\n1,2,3\n", "as many cells as the first"),
         ("t.csv", "a\0b\n\0\n", "a text file"),
@@ -66,7 +66,7 @@ def test_arrays_are_read_by_name(tmp_path):
     found = read_file(path, None, "who")
     assert (found.kind, found.x.shape, list(found.y)) == ("series", (4, 2, 3), list("abab"))
     np.savez(path, x=np.array([None, 1]), y=[1, 2])
-    with pytest.raises(ValueError, match=r"got .*, which holds Python objects; convert them by"):
+    with pytest.raises(ValueError, match=r"got .*, which contains Python objects; convert them"):
         read_file(path, None, None)
 
 
@@ -75,5 +75,5 @@ def test_parquet_asks_for_its_package_only_then(tmp_path, monkeypatch):
         raise ImportError(module)
 
     monkeypatch.setattr(extras, "import_module", missing)
-    with pytest.raises(ImportError, match=r"needs pyarrow, .*; write: pip install pyarrow$"):
+    with pytest.raises(ImportError, match=r"needs pyarrow, .*; run: pip install pyarrow$"):
         read_file(tmp_path / "t.parquet", "y", None)

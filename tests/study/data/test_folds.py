@@ -59,11 +59,11 @@ def test_a_training_size_that_does_not_fit_raises(size):
 
 
 def test_too_few_rows_raise():
-    with pytest.raises(ValueError, match="`data` must have more rows: 21 can be used, and 22 are"):
+    with pytest.raises(ValueError, match="must contain more rows: 21 can be used and 22 are"):
         row_drawer(np.arange(21) % 2, limits=LIMITS)
-    with pytest.raises(ValueError, match="`data` must have more rows: 18 can be used, and 22 are"):
+    with pytest.raises(ValueError, match="must contain more rows: 18 can be used and 22 are"):
         row_drawer(np.arange(20) % 2, limits=LIMITS, groups=np.arange(20) // 2)
-    with pytest.raises(ValueError, match="`data` must have more rows: 11 can be used, and 12 are"):
+    with pytest.raises(ValueError, match="must contain more rows: 11 can be used and 12 are"):
         row_drawer(np.arange(22) % 2, limits=LIMITS, folds=2)
 
 
@@ -128,8 +128,8 @@ def test_groups_of_very_different_sizes_give_sets_of_the_same_sizes():
 @pytest.mark.parametrize(
     ("groups", "message"),
     [
-        (np.arange(100) // 50, "`groups` must have at least 3 groups, .*, got 2"),
-        (np.maximum(np.arange(100) - 60, 0), "`groups` must be small enough .* of 61 of the 100"),
+        (np.arange(100) // 50, "`groups` must contain at least 3 groups, .*, got 2"),
+        (np.maximum(np.arange(100) - 60, 0), "`groups` must be small enough .* with 61 of the 100"),
     ],
 )
 def test_groups_that_fill_no_three_sets_raise(groups, message):
@@ -140,8 +140,8 @@ def test_groups_that_fill_no_three_sets_raise(groups, message):
 @pytest.mark.parametrize(
     ("folds", "groups", "message"),
     [
-        (11, None, "`folds` must be from 1 to 10 for so many rows, got 11"),
-        (5, np.arange(100) // 25, "`folds` must be from 1 to 4 for so many groups and rows, got 5"),
+        (11, None, "`folds` must be from 1 to 10 with so few rows, got 11"),
+        (5, np.arange(100) // 25, "`folds` must be from 1 to 4 with so few groups and rows, got 5"),
         (4, np.repeat(np.arange(4), [32, 32, 31, 5]), "`folds` must leave at least 10 rows"),
     ],
 )

@@ -34,7 +34,7 @@ def test_functions_of_files_and_modules_are_found(tmp_path, monkeypatch):
     [
         ("own.py", ValueError, "must be FILE.py:FUNCTION or MODULE:FUNCTION, got own.py"),
         ("own.py:", ValueError, "must be FILE.py:FUNCTION or MODULE:FUNCTION, got own.py:"),
-        ("nowhere.py:f", ValueError, "must name a file that exists, got nowhere.py"),
+        ("nowhere.py:f", ValueError, "must name an existing file, got nowhere.py"),
         ("own.py:mak", ValueError, "must name a function of own.py, one of make, got mak; did you"),
         ("broken.py:f", ValueError, "must be importable, but broken.py raised SyntaxError: "),
         ("raising.py:f", ValueError, "must be importable, but raising.py raised ValueError: inv"),

@@ -52,7 +52,7 @@ def test_large_images_are_scaled_down(tmp_path):
     [
         (["1.png"], "got images in .* itself; sort them"),
         (["a/1.png"], "got only a in"),
-        (["a/1.png", "b/x.txt"], "got no image in b of .*; take that folder away"),
+        (["a/1.png", "b/x.txt"], "got no image in b of .*; remove that folder"),
         (["train/a/1.png", "train/b/1.png"], "got no image .* did you mean .*train"),
         ([], "got no image"),
     ],
@@ -70,8 +70,8 @@ def test_files_that_are_no_images_of_8_bits_raise(tmp_path):
     for name in "ab":
         save(tmp_path / name / "1.png", np.zeros((2, 2), np.uint8))
     (tmp_path / "b" / "2.png").write_text("no image")
-    with pytest.raises(ValueError, match=r"`data` must hold images, but .*2.png is none"):
+    with pytest.raises(ValueError, match=r"`data` must contain images, but .*2.png is not one"):
         read_images(tmp_path)
     save(tmp_path / "b" / "2.png", np.zeros((2, 2), np.uint16))
-    with pytest.raises(ValueError, match=r"`data` must hold images of 8 bits, got mode I"):
+    with pytest.raises(ValueError, match=r"`data` must contain 8-bit images, got mode I"):
         read_images(tmp_path)

@@ -204,9 +204,9 @@ def test_functions_return_arrays_tables_or_splits():
             "`data` must be .* own.py:raising_later raised KeyError: 'hm'",
         ),
         ("own.py:no_split", {}, "`data` must be a function from a seed to .*Split, got ndarray"),
-        ("own.py:by_seed", {"folds": 3}, "`folds` does not go with own.py:by_seed, .*, got 3"),
-        ("own.py:splitter", {"train_size": 9}, "`train_size` does not go with own.py:splitter"),
-        ("own.py:pair", {"target": "y"}, "`target` does not go with own.py:pair, .*, got y"),
+        ("own.py:by_seed", {"folds": 3}, "`folds` does not apply to own.py:by_seed, .*, got 3"),
+        ("own.py:splitter", {"train_size": 9}, "`train_size` does not apply to own.py:splitter"),
+        ("own.py:pair", {"target": "y"}, "`target` does not apply to own.py:pair, .*, got y"),
     ):
         with pytest.raises(ValueError, match=message):
             load(source, **options)
@@ -218,11 +218,11 @@ def test_functions_return_arrays_tables_or_splits():
         ("", {}, "`data` must be digits, .*, got nothing"),
         ("your.csv", {}, "`data` must be digits, .* got your.csv, which does not exist"),
         ("your", {}, r"`data` must be digits, .*FUNCTION, got your\.$"),
-        ("notes.txt", {}, "`data` must be digits, .* got notes.txt, whose format is not known"),
+        ("notes.txt", {}, "`data` must be digits, .* got notes.txt, whose format is unknown"),
         ("mine.csv", {"task": "sorting"}, "`task` must be classification or regression, got sort"),
         ("mine.csv", {"folds": 0}, "`folds` must be at least 1, got 0"),
         ("mine.csv", {"train_size": 101}, "`train_size` must be from 2 to 100, .*, got 101"),
-        ("mine.csv", {"groups": "holes"}, "`groups` must have a group for every row, got 3 empty"),
+        ("mine.csv", {"groups": "holes"}, "`groups` must give a group for every row, got 3 empty"),
         (".", {"target": "y"}, "`target` is for tables and arrays, got y with a folder"),
         (".", {"groups": "y"}, "`groups` is for tables and arrays, got y with a folder"),
     ],

@@ -26,7 +26,7 @@ def test_a_usual_name_of_a_target_is_enough():
     assert list(found.x.columns) == ["a", "who"]
     assert found.notes == ("Predicts the column class; `target` names another one.",)
     for frame in (FRAME.assign(Y=1), FRAME[["who"]]):
-        with pytest.raises(ValueError, match="`target` must name the column to predict, one of "):
+        with pytest.raises(ValueError, match=r"`target` must name .*, got none; pass one of "):
             from_table(frame, None, None)
 
 
@@ -35,15 +35,15 @@ def test_a_usual_name_of_a_target_is_enough():
     [
         (FRAME, "clas", None, "`target` must name a column .*, got clas; did you mean class"),
         (FRAME, "class", "q", r"`groups` must name a column .*, got q\.$"),
-        (FRAME, "class", "class", "`groups` must name another column than `target`, got class"),
-        (FRAME[:0], "class", None, "`data` must have rows, got an empty table"),
+        (FRAME, "class", "class", "`groups` must not name the column of `target`, got class"),
+        (FRAME[:0], "class", None, "`data` must contain rows, got an empty table"),
         (
             FRAME[["class"]],
             None,
             None,
-            "`data` must have a column besides `target`, got only class",
+            "`data` must contain a column besides `target`, got only class",
         ),
-        (FRAME.assign(a=1), "class", None, "`data` must have columns of .*, got two named a;"),
+        (FRAME.assign(a=1), "class", None, "must have different column names, got two columns a;"),
     ],
 )
 def test_tables_without_the_columns_raise(frame, target, groups, message):
@@ -71,7 +71,7 @@ def test_arrays_may_be_named():
     assert found.notes == ("Takes the groups from the array groups.",)
     bunch = from_mapping(load_iris(), None, None)
     assert (bunch.x.shape, len(bunch.y)) == ((150, 4), 150)
-    with pytest.raises(ValueError, match=r"`data` must hold arrays named x and y .*, got x, z;"):
+    with pytest.raises(ValueError, match=r"`data` must contain arrays named x and y .*, got x, z;"):
         from_mapping({"x": Y, "z": Y}, None, None)
     with pytest.raises(ValueError, match="`target` must name an array of the data, one of"):
         from_mapping(arrays, "agee", None)
@@ -129,13 +129,13 @@ def test_texts_and_word_ids_are_texts():
     ],
 )
 def test_arrays_of_no_kind_raise(x, y, message):
-    with pytest.raises(ValueError, match=f"`data` must (hold|have) {message}"):
+    with pytest.raises(ValueError, match=f"`data` must (contain|have) {message}"):
         from_pair(x, y)
 
 
 @pytest.mark.parametrize("tokens", [np.ones((12, 4)), np.full((12, 4), -1), np.ones(12, int)])
 def test_tokens_of_another_form_raise(tokens):
-    with pytest.raises(ValueError, match=r"`data` must hold tokens as integers .rows, length"):
+    with pytest.raises(ValueError, match=r"`data` must contain tokens as integers .rows, length"):
         from_pair(tokens, Y, tokens=True)
 
 

@@ -22,7 +22,7 @@ def test_the_shape_of_a_row_tells_its_kind(shape, dtype, kind):
 
 @pytest.mark.parametrize("shape", [(3,), (3, 1, 1, 1, 1)])
 def test_rows_of_other_shapes_raise(shape):
-    with pytest.raises(ValueError, match=r"Rows must be one of table .*, got shape \("):
+    with pytest.raises(ValueError, match=r"`x` must contain rows of table .*, got shape \("):
         data.kind(np.ones(shape))
 
 

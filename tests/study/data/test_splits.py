@@ -99,10 +99,10 @@ def test_a_class_of_two_rows_is_divided_as_well_as_it_can_be():
         (np.ones((200, 1, 1, 1, 1)), Y, r"may also be a series .time, channels. or an image"),
         (np.ones((200, 2)), np.full(200, np.inf), "`y` must be finite, got 200 other"),
         (np.ones((200, 2)), Y + 1, "`y` must be labels from 0 .*, got 1, 2;"),
-        (np.ones((200, 2)), np.zeros(200, int), "`y` must have at least two classes, got 1"),
+        (np.ones((200, 2)), np.zeros(200, int), "`y` must contain at least two classes, got 1"),
         (np.ones((200, 2)), np.minimum(np.arange(200), 2), "2 rows of every class, got 1 of 0, 1"),
-        (np.ones((200, 2)), np.arange(200) % 6 + 1, r"without a gap, got 1, 2, 3, 4, 5, \.\.\.;"),
-        (np.ones((200, 2)), np.arange(200) % 5 + 1, "without a gap, got 1, 2, 3, 4, 5;"),
+        (np.ones((200, 2)), np.arange(200) % 6 + 1, r"without gaps, got 1, 2, 3, 4, 5, \.\.\.;"),
+        (np.ones((200, 2)), np.arange(200) % 5 + 1, "without gaps, got 1, 2, 3, 4, 5;"),
     ],
 )
 def test_data_that_cannot_be_split_raises(x, y, message):

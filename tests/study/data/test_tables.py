@@ -122,5 +122,5 @@ def test_texts_beside_other_columns_are_left_out():
 
 
 def test_a_table_that_says_nothing_raises():
-    with pytest.raises(ValueError, match=r"`data` must have a column that .* in every row: a, b"):
+    with pytest.raises(ValueError, match=r"`data` must contain a column .* in every row: a, b"):
         prepare(a=np.full(200, 0.1), b=["x"] * 200)

@@ -82,7 +82,7 @@ def test_rows_without_a_label_are_left_out():
     numbers[4, 0] = np.nan
     found = read_targets(numbers, None)
     assert (found.values.shape, found.outputs) == ((59, 2), 2)
-    with pytest.raises(ValueError, match="`target` must have labels, but all"):
+    with pytest.raises(ValueError, match="`target` must contain labels, but all"):
         read_targets(np.full(60, np.nan), None)
 
 
@@ -104,22 +104,22 @@ def test_labels_far_from_the_others_are_named():
 @pytest.mark.parametrize(
     ("labels", "task", "message"),
     [
-        (np.full(60, "a"), None, "`target` must have at least two classes, got only a"),
+        (np.full(60, "a"), None, "`target` must contain at least two classes, got only a"),
         (
             np.append(ROWS[:59] % 2, 7),
             None,
-            "`target` must have at least 2 rows of .*, got 1 of 7;",
+            "`target` must contain at least 2 rows of .*, got 1 of 7;",
         ),
         (ROWS.astype(str), "classification", "got 1 of 60 of 60 classes, such as 0; .*`task` regr"),
-        (np.full(60, 1.5), None, "`target` must not be the same everywhere, got 1.5"),
-        (np.stack([ROWS * 1.5, ROWS * 0 + 7], axis=1), None, "same everywhere, got 7 in all"),
+        (np.full(60, 1.5), None, "`target` must vary between rows, got 1.5"),
+        (np.stack([ROWS * 1.5, ROWS * 0 + 7], axis=1), None, "vary between rows, got 7 in all"),
         (np.append(ROWS[:59] * 1.5, np.inf), None, "`target` must be finite, got 1 other number;"),
         (
             np.zeros((60, 2, 2)),
             None,
-            r"`target` must be one label for each row, got shape .60, 2, 2",
+            r"`target` must be one label per row, got shape .60, 2, 2",
         ),
-        (np.full((60, 2), "a"), None, r"`target` must be one label for each row, got shape .60, 2"),
+        (np.full((60, 2), "a"), None, r"`target` must be one label per row, got shape .60, 2"),
     ],
 )
 def test_labels_that_fit_no_task_raise(labels, task, message):

@@ -60,7 +60,7 @@ def test_texts_without_a_word_are_padding():
 
 @pytest.mark.parametrize(
     ("texts", "message"),
-    [(["", "?"], "`data` must hold texts with words"), (["a", "b"], "none that occurs twice")],
+    [(["", "?"], "`data` must contain texts with words"), (["a", "b"], "got no word twice")],
 )
 def test_texts_that_say_nothing_raise(texts, message):
     with pytest.raises(ValueError, match=message):

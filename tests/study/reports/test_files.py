@@ -10,7 +10,7 @@ from jaxreg.study.reports import files
 def test_folders_that_cannot_take_a_report_raise(tmp_path):
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
     (tmp_path / "report.html").mkdir()
-    with pytest.raises(ValueError, match="is a link to nothing"):
+    with pytest.raises(ValueError, match="is a broken link"):
         files.check_folder(tmp_path / "link")
     with pytest.raises(ValueError, match=r"for report\.html, got"):
         files.check_folder(tmp_path)
