@@ -11,6 +11,7 @@ import inspect
 import sys
 import types
 import typing
+from collections.abc import Mapping, Sequence
 from types import FunctionType
 from typing import Any
 
@@ -22,17 +23,50 @@ _COMMON: dict[Any, str] = {ArrayLike: "ArrayLike", jax.Array: "jax.Array"}
 
 
 class _Word:
-    """Stands for a type or a value in a signature, and prints as one word."""
+    """Stands for a type or a value in a printed signature."""
 
-    def __init__(self, text: str, value: Any = None) -> None:
+    def __init__(self, text: str) -> None:
         self.text = text
-        self.value = value
 
     def __repr__(self) -> str:
         return self.text
 
-    def __call__(self, *args: Any, **options: Any) -> Any:
-        return self.value(*args, **options)
+
+class _Signature(inspect.Signature):
+    """Signature that prints default values with an address in memory by their names.
+
+    The parameters hold the values themselves, for programs that read or bind them.
+    """
+
+    def __init__(
+        self,
+        parameters: Sequence[inspect.Parameter] | None = None,
+        *,
+        return_annotation: Any = inspect.Signature.empty,
+        scope: Mapping[str, Any] = types.MappingProxyType({}),
+    ) -> None:
+        super().__init__(parameters, return_annotation=return_annotation)
+        self.scope = scope
+
+    def replace(self, **changes: Any) -> "_Signature":
+        changed = super().replace(**changes)
+        changed.scope = self.scope
+        return changed
+
+    def __str__(self) -> str:
+        return str(self._in_print())
+
+    def format(self, **options: Any) -> str:
+        return self._in_print().format(**options)  # pyright: ignore[reportAttributeAccessIssue]
+
+    def _in_print(self) -> inspect.Signature:
+        parameters = [
+            each.replace(default=_Word(_name_of(each.default, self.scope)))
+            if each.default is not each.empty and " at 0x" in repr(each.default)
+            else each
+            for each in self.parameters.values()
+        ]
+        return inspect.Signature(parameters, return_annotation=self.return_annotation)
 
 
 class _OfClass:
@@ -95,25 +129,19 @@ def in_words(signature: inspect.Signature, scope: dict[str, Any]) -> inspect.Sig
       scope: Names by which its types and values are known.
     """
     known = _COMMON | _aliases(scope)
-    parameters = [_parameter(each, known, scope) for each in signature.parameters.values()]
+    parameters = [
+        each.replace(annotation=_as_word(each.annotation, known))
+        if each.annotation is not each.empty
+        else each
+        for each in signature.parameters.values()
+    ]
     returned = signature.return_annotation
     if returned is not signature.empty:
         returned = _as_word(returned, known)
-    return inspect.Signature(parameters, return_annotation=returned)
+    return _Signature(parameters, return_annotation=returned, scope=scope)
 
 
-def _parameter(
-    parameter: inspect.Parameter, known: dict[Any, str], scope: dict[str, Any]
-) -> inspect.Parameter:
-    if parameter.annotation is not parameter.empty:
-        parameter = parameter.replace(annotation=_as_word(parameter.annotation, known))
-    if parameter.default is not parameter.empty and " at 0x" in repr(parameter.default):
-        name = _name_of(parameter.default, scope)
-        parameter = parameter.replace(default=_Word(name, parameter.default))
-    return parameter
-
-
-def _name_of(value: Any, scope: dict[str, Any]) -> str:
+def _name_of(value: Any, scope: Mapping[str, Any]) -> str:
     """Returns the name of a value in a scope, or its own name, or dots."""
     own = next((name for name, other in scope.items() if other is value), "")
     return own or getattr(value, "__name__", "...")

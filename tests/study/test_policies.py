@@ -92,5 +92,5 @@ def test_wrong_searches_say_what_is_wrong():
         search_policy(train, [], trials=1)
     text, make_model = KINDS["text"]
     train = partial(run, make_model, text, seeds=2, epochs=1, batch_size=20)
-    with pytest.raises(ValueError, match=r"here a text .* jitter is for table"):
+    with pytest.raises(ValueError, match=r"text of shape .* jitter is for table"):
         search_policy(train, ["jitter"], trials=1)
