@@ -36,8 +36,8 @@ def entry() -> int:
 def _watch_interrupts(ending: Ending) -> None:
     """Starts a thread that ends the process at the first interrupt.
 
-    Python would raise KeyboardInterrupt in the main thread: only after a compiled program returns,
-    or in a garbage-collector callback, which ignores exceptions.
+    Without it, Python would raise KeyboardInterrupt in the main thread, where a compiled program
+    delays it and a callback of the garbage collector ignores it. ``ending`` tells what to print.
     """
     ours, theirs = socket.socketpair()
     theirs.setblocking(False)

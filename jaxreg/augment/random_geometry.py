@@ -288,9 +288,9 @@ def random_elastic(
 
       d = \alpha \, G_\sigma * u, \qquad u \sim \mathrm U(-1, 1)
 
-    The factor is in pixels, as in Simard et al. and in albumentations. On a square image
-    torchvision's ``alpha`` is twice this factor, with a ``radius`` of four times ``sigma``.
-    kornia's is in halves of the width and of the height.
+    ``strength`` is in pixels, as in Simard et al. and in albumentations. To match torchvision on a
+    square image, use half of its ``alpha``, and a ``radius`` of four times its ``sigma``. kornia
+    measures ``alpha`` in units of half the width and half the height.
 
     Args:
       key: PRNG key.

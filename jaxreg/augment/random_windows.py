@@ -100,8 +100,8 @@ def random_rot90(key: jax.Array, image: jax.Array) -> jax.Array:
     image = as_pixels(image)
     if image.shape[-3] != image.shape[-2]:
         raise ValueError(
-            f"`image` must be square, got {image.shape[-3]} x {image.shape[-2]}; crop it first, or "
-            "turn it by 180 degrees with both flips."
+            f"`image` must be square for quarter turns, got {image.shape[-3]} x {image.shape[-2]}; "
+            "crop it first, or make half turns: a horizontal and a vertical flip."
         )
     turns = append_axes(die(key, image, 4))
     half = select(turns >= 2, rot90(image, turns=2), image)

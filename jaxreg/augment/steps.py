@@ -40,7 +40,8 @@ class Choice:
     """The operation that one step applies to each example.
 
     Attributes:
-      operations: The operations to choose from; their ranges are not read.
+      operations: The operations to choose from. ``strengths`` has the values, so their ranges of
+        strengths are ignored.
       number: Index of the chosen operation, ``[...]``; an index out of range chooses none.
       strengths: Strength of each operation if it is chosen, ``[...]``.
     """

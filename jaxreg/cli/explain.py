@@ -131,7 +131,7 @@ def _read_recipe(text: str) -> Any:
     for part in filter(None, (part.strip() for part in text.split(","))):
         name, _, value = part.partition("=")
         if name not in ARMS:
-            raise ValueError(f"`--recipe` must name arms of `jaxreg list`, got {name!r}.")
+            raise ValueError(f"`--recipe` must have names that `jaxreg list` shows, got {name!r}.")
         if not ARMS[name].has_strength and not value:
             values[name] = True
             continue

@@ -40,15 +40,15 @@ def follow(
     sources: Collection[str] = (),
     targets: Collection[str] = (),
 ) -> Flow:
-    """Traces a function, and walks through its program.
+    """Traces a function and finds which marked targets depend on which marked sources.
 
     In loops and branches every output counts as depending on every input.
 
     Args:
       function: Function of arrays.
       *inputs: Its arguments.
-      sources: Addresses of pure functions whose results are sources, too.
-      targets: Addresses of pure functions whose inputs are targets, too.
+      sources: Pure functions, such as ``dropout.dropout``, whose results also count as sources.
+      targets: Pure functions whose inputs also count as targets.
     """
     program = jax.make_jaxpr(function)(*inputs).jaxpr
     walk = _Walk(frozenset(sources), frozenset(targets))
@@ -58,7 +58,7 @@ def follow(
 
 @dataclass
 class _Walk:
-    """A walk, with what it found so far; dicts keep the order."""
+    """A walk through a jaxpr and its findings so far; dicts serve as ordered sets."""
 
     sources: frozenset[str]
     targets: frozenset[str]

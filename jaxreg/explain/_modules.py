@@ -300,7 +300,7 @@ def _skips(module: Any, args: tuple[Any, ...]) -> bool:
 
 
 def _fresh(state: Any) -> Any:
-    """Copies a state; statistics in NumPy arrays, as from a file, could not be updated."""
+    """Copies a state into JAX arrays; a model cannot update statistics that are NumPy arrays."""
 
     def copy(leaf: Any) -> Any:
         return jnp.asarray(leaf) if isinstance(leaf, np.ndarray) else leaf

@@ -134,7 +134,7 @@ def fold_batch_norm(
 
 
 class _MarkedLayer(nnx.Module):
-    """Mixin that makes a layer record its kernel and its result on the tape."""
+    """Mixin that makes a layer append its kernel and its result to a list of calls, the tape."""
 
     def __call__(self: Any, x: jax.Array, *args: Any, **kwargs: Any) -> jax.Array:
         y = super().__call__(x, *args, **kwargs)

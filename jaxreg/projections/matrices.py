@@ -23,7 +23,7 @@ def spectral_ball(w: jax.Array, *, radius: ArrayLike, axis: Axes = -1) -> jax.Ar
     only products with vectors, but divides all singular values by the largest one.
 
     Args:
-      w: Real floating-point array with at least two axes, the matrix ``[everything else,
+      w: Real floating-point array with at least two axes, treated as a matrix ``[everything else,
         outputs]``.
       radius: Largest singular value :math:`c`, a single number, zero or positive; infinity means no
         constraint.
@@ -32,7 +32,7 @@ def spectral_ball(w: jax.Array, *, radius: ArrayLike, axis: Axes = -1) -> jax.Ar
 
     Returns:
       Array with the shape and dtype of ``w``. A matrix inside the ball is unchanged, bit for bit;
-      any other ends a few roundings inside.
+      any other lands inside its boundary, by a few rounding errors.
 
     Raises:
       TypeError: ``w`` is not real and floating-point.

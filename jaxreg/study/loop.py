@@ -24,7 +24,7 @@ from jaxreg.training import early_stopping
 
 
 class Plan(NamedTuple):
-    """Static arguments of the compiled program."""
+    """Static arguments of the compiled training loop."""
 
     make_model: MakeModel
     objective: Objective

@@ -77,7 +77,7 @@ class Subject:
         return _programs(self)[1]
 
     def value_and_pullback(self, *inputs: Any) -> Any:
-        """Returns the result, and the gradient of the sum of outputs with respect to the data."""
+        """Returns the function's output, and the gradient of its sum with respect to the data."""
         position = self.data_position
 
         def of_data(data: jax.Array) -> Any:

@@ -28,8 +28,8 @@ def centralize(
     ``optax.masked``. A unit with one incoming weight keeps its gradient, which would become zero.
 
     It differs from ``optax.centralize``, which takes the mean over all axes but the *first*. That
-    is right for kernels with the units first; in a Flax kernel, ``[in, out]``, it centers the rows
-    of inputs. Optax's also acts on biases and scales that have two axes.
+    is right for kernels with the units first; in a Flax kernel, ``[in, out]``, it centers the
+    outgoing weights of each input. Optax's also acts on biases and scales that have two axes.
 
     Args:
       axis: Axes over which the mean of a unit is taken. By default all but the last, which holds
@@ -44,9 +44,9 @@ def centralize(
       if the update gets ``params``.
 
     Raises:
-      ValueError: ``axis`` lies outside a kernel, in the update, or ``stacked`` has a different tree
-        structure.
-      TypeError: ``stacked`` is not a mask of whole leaves.
+      ValueError: On update, ``axis`` lies outside a kernel, or the tree structure of ``stacked``
+        differs from the gradients'.
+      TypeError: ``stacked`` does not hold one boolean per leaf.
 
     Example:
       >>> import jax.numpy as jnp

@@ -1,6 +1,6 @@
-"""The README's table of techniques, written from the data of the advice.
+"""The table of techniques in docs/guides/choosing.md, written from the data of the advice.
 
-``python -m tests.advice.table`` prints it; put it into the README if the data changes.
+``python -m tests.advice.table`` prints it; put it into the page if the data changes.
 """
 
 from jaxreg.advice.rows import ROWS

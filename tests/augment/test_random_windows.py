@@ -93,7 +93,7 @@ def test_shapes_of_one_image_and_of_none():
 
 
 def test_wrong_arguments_are_named():
-    with pytest.raises(ValueError, match=r"`image` must be square, got 9 x 12"):
+    with pytest.raises(ValueError, match=r"`image` must be square for quarter turns, got 9 x 12"):
         augment.random_rot90(KEY, IMAGE)
     with pytest.raises(ValueError, match=r"enlarge the image first with augment.pad"):
         augment.random_crop(KEY, IMAGE, size=(10, 3))

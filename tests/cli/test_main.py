@@ -95,7 +95,10 @@ def test_what_happens_on_the_way_decides_how_it_ends(writing, monkeypatch, capsy
         ("explain advice_errors:of_one", "must run without arguments, but raised TypeError"),
         ("explain advice_errors:wrong", "`optimizer` must be an Optax transformation, got int"),
         ("explain advice_errors:misspelled", "must return a mapping with keys among .*, got optim"),
-        ("explain --recipe ridge=1", "`--recipe` must name arms of `jaxreg list`, got 'ridge'"),
+        (
+            "explain --recipe ridge=1",
+            "`--recipe` must have names that `jaxreg list` shows, got 'ridge'",
+        ),
         ("explain --recipe l2=much", "`--recipe` must have a number for l2, got 'much'"),
         ("explain --recipe l2=-1", "`l2` must be finite and at least 0, got -1.0"),
         ("advise --task poetry", "`--task` must be one of classification, .*, got poetry"),

@@ -260,7 +260,10 @@ def _rounding(key: jax.Array, tokens: jax.Array) -> jax.Array:
 
 
 def _operations(rate: jax.Array, free: jax.Array, rounding: jax.Array) -> jax.Array:
-    """Returns the number of edits: rate times tokens, stochastically rounded, so unbiased."""
+    """Returns the number of edits: ``rate`` times the ``free`` tokens, rounded at random.
+
+    ``rounding`` is a uniform draw, so the mean is exact.
+    """
     exact = rate * count(free).astype(jnp.float32)
     whole = jnp.floor(exact)
     return (whole + (rounding < exact - whole).astype(jnp.float32)).astype(jnp.int32)

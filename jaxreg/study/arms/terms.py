@@ -48,7 +48,7 @@ def distance_penalty(params: Any, start: Any) -> jax.Array:
 def jacobian_penalty(
     predict: Callable[[jax.Array], jax.Array], x: jax.Array, key: jax.Array
 ) -> jax.Array:
-    """Returns the squared derivatives of the outputs with respect to the rows."""
+    """Returns the mean over rows of the squared norm of the Jacobian of ``predict``."""
     return smoothness.jacobian(predict, x, key=key)
 
 
