@@ -87,8 +87,8 @@ def show(module: str) -> None:
     Example:
       >>> import inspect
       >>> from jaxreg import dropout
-      >>> inspect.signature(dropout.classical_scale)
-      <Signature (x: jax.Array, *, rate: ArrayLike) -> jax.Array>
+      >>> print(inspect.signature(dropout.classical_scale))
+      (x: jax.Array, *, rate: ArrayLike) -> jax.Array
     """
     members = vars(sys.modules[module])
     for name in members["__all__"]:

@@ -1,0 +1,100 @@
+"""Reads what the benchmarks and the study measured, for the pages of the techniques."""
+
+from __future__ import annotations
+
+import csv
+import functools
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "benchmarks" / "RESULTS.md"
+# The study of all arms, or of the default arms until that file exists.
+DIGITS = (ROOT / "docs" / "measured" / "digits.csv", ROOT / "docs" / "digits" / "results.csv")
+CELLS = 6
+# Work that only reads and writes the arrays, or leaves the technique out.
+BOUNDS = ("copy", "multiply", "plain", "optax.adamw", "all blocks")
+
+
+class Cost(NamedTuple):
+    """One row of the benchmarks."""
+
+    work: str
+    peer: str
+    ours: float
+    theirs: float
+    unit: str
+
+    @property
+    def relative(self) -> float:
+        """Our cost as a multiple of the peer's."""
+        return self.ours / self.theirs
+
+    @property
+    def is_bound(self) -> bool:
+        """Tells whether the peer is a lower bound, such as a copy."""
+        return self.peer.startswith(BOUNDS)
+
+
+class Measured(NamedTuple):
+    """One arm of the study on digits; accuracies are shares."""
+
+    arm: str
+    strength: str
+    test: float
+    difference: float | None
+    low: float | None
+    high: float | None
+    verdict: str
+
+
+@functools.cache
+def costs(path: Path = RESULTS) -> tuple[Cost, ...]:
+    """Reads the rows of the benchmarks."""
+    found = []
+    for line in path.read_text().splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if len(cells) == CELLS and _is_number(cells[2]) and _is_number(cells[3]):
+            work, peer, ours, theirs, unit, _ = cells
+            found.append(Cost(work, peer, float(ours), float(theirs), unit))
+    return tuple(found)
+
+
+def costs_of(works: tuple[str, ...]) -> list[Cost]:
+    """Returns the rows whose work begins with one of ``works``, lower bounds first."""
+    rows = [row for row in costs() if works and row.work.startswith(works)]
+    return sorted(rows, key=lambda row: not row.is_bound)
+
+
+@functools.cache
+def digits(paths: tuple[Path, ...] = DIGITS) -> dict[str, Measured]:
+    """Reads the arms of the study on digits from the first file that exists."""
+    found = [path for path in paths if path.exists()]
+    if not found:
+        return {}
+    with found[0].open(newline="") as stream:
+        return {row["arm"]: _measured(row) for row in csv.DictReader(stream)}
+
+
+def _measured(row: dict[str, str]) -> Measured:
+    return Measured(
+        row["arm"],
+        row["strength"],
+        float(row["test"]),
+        _number(row["difference"]),
+        _number(row["difference_low"]),
+        _number(row["difference_high"]),
+        row["verdict"],
+    )
+
+
+def _number(text: str) -> float | None:
+    return float(text) if _is_number(text) else None
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
