@@ -5,7 +5,6 @@ not change what is computed.
 """
 
 import functools
-import inspect
 from collections.abc import Callable
 from types import FunctionType
 from typing import Any, ParamSpec, TypeVar, cast
@@ -40,9 +39,8 @@ def mark(strength: str = "") -> Callable[[Callable[P, R]], Callable[P, R]]:
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
-        parameters = inspect.signature(function).parameters
-        default = parameters[strength].default if strength else None
-        return _put_inside(function, address(function), strength, default)
+        defaults = getattr(function, "__kwdefaults__", None) or {}
+        return _put_inside(function, address(function), strength, defaults.get(strength))
 
     return decorate
 

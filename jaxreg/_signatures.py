@@ -69,6 +69,40 @@ class _Signature(inspect.Signature):
         return inspect.Signature(parameters, return_annotation=self.return_annotation)
 
 
+class _Later(_Signature):
+    """Signature of a function that is put in words when it is first read: most never are."""
+
+    def __init__(self, function: Any) -> None:
+        self._function = function
+
+    @functools.cached_property
+    def _words(self) -> _Signature:
+        # Otherwise `inspect` would return this very signature.
+        del self._function.__signature__
+        try:
+            plain = inspect.signature(self._function)
+        finally:
+            self._function.__signature__ = self
+        return in_words(plain, _scope(self._function))
+
+    @property
+    def parameters(self) -> Mapping[str, inspect.Parameter]:
+        return self._words.parameters
+
+    @property
+    def return_annotation(self) -> Any:
+        return self._words.return_annotation
+
+    def replace(self, **changes: Any) -> _Signature:
+        return self._words.replace(**changes)
+
+    def __reduce__(self) -> Any:
+        return self._words.__reduce__()
+
+    def _in_print(self) -> inspect.Signature:
+        return self._words._in_print()
+
+
 class _OfClass:
     """Signature of a class, computed for each subclass when it is read."""
 
@@ -100,7 +134,7 @@ def show(module: str) -> None:
 
 
 def _show_function(function: Any) -> None:
-    function.__signature__ = in_words(inspect.signature(function), _scope(function))
+    function.__signature__ = _Later(function)
 
 
 def _show_class(kind: Any) -> None:
@@ -121,7 +155,7 @@ def of_class(kind: type) -> inspect.Signature:
     return in_words(inspect.Signature(parameters), scope)
 
 
-def in_words(signature: inspect.Signature, scope: dict[str, Any]) -> inspect.Signature:
+def in_words(signature: inspect.Signature, scope: dict[str, Any]) -> _Signature:
     """Returns a signature with words for types and for default values with an address.
 
     Args:

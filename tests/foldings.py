@@ -23,7 +23,7 @@ def trained(tree):
 
 
 def has_root(function, *inputs):
-    """Tells whether a function takes a square root, as norms do and folded ones do not."""
+    """Returns whether a function takes a square root, as norms do and folded ones do not."""
     return "sqrt" in str(jax.make_jaxpr(function)(*inputs))
 
 

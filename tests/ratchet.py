@@ -48,7 +48,7 @@ class Ratchet:
         return result
 
     def limits(self, item):
-        """Tells whether an item is a test of the default suite, not an example in a docstring."""
+        """Returns whether an item is a test of the default suite, not an example in a docstring."""
         exhaustive = self.config.option.exhaustive or "exhaustive" in item.path.parts
         return isinstance(item, pytest.Function) and not exhaustive
 
@@ -71,7 +71,7 @@ class Ratchet:
             terminalreporter.write_line(message(count), red=True)
 
     def is_whole_suite(self):
-        """Tells whether the whole default suite ran, on few enough workers to share programs."""
+        """Returns whether the whole default suite ran, on few enough workers to share programs."""
         option = self.config.option
         narrowed = option.exhaustive or option.shard or option.keyword or option.markexpr
         named = self.config.args_source is not pytest.Config.ArgsSource.TESTPATHS

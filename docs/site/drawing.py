@@ -73,7 +73,7 @@ def draw(picture: Picture, theme: Theme) -> Figure:
 
 
 def _is_narrow(picture: Picture) -> bool:
-    """Tells whether a picture is a single panel that would be tall at full width."""
+    """Returns whether a picture is a single panel that would be tall at full width."""
     (first, *others) = picture.panels
     return not others and not isinstance(first, Heat | Words)
 
@@ -178,7 +178,7 @@ def _draw_points(axes: Axes, panel: Points, theme: Theme) -> None:
         values = np.asarray(points)
         axes.plot(values[:, 0], values[:, 1], "o", markersize=4, label=name)
     if panel.arrows:
-        starts, ends = (np.asarray(points) for points in list(panel.groups.values())[:2])
+        starts, ends = list(panel.groups.values())[:2]
         for start, end in zip(starts, ends, strict=True):
             axes.annotate(
                 "", end, start, arrowprops={"arrowstyle": "->", "color": theme.faint, "lw": 0.8}

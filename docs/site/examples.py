@@ -58,15 +58,13 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "wgan_gp",
         "spectral_gan",
     ),
-    "Data": ("aug_mix", "text_augmentation", "gallery"),
+    "Data": ("aug_mix", "text_augmentation"),
 }
-# The gallery has a page of its own.
-UNLISTED = ("gallery",)
 
 
 def names() -> list[str]:
     """Returns the names of the examples on the page."""
-    return [name for group in GROUPS.values() for name in group if name not in UNLISTED]
+    return [name for group in GROUPS.values() for name in group]
 
 
 def run(name: str) -> None:
@@ -128,8 +126,7 @@ def page() -> str:
     for title, group in GROUPS.items():
         parts.append(f"## {title}")
         for name in group:
-            if name not in UNLISTED:
-                parts += entry(name)
+            parts += entry(name)
     return "\n\n".join(parts) + "\n"
 
 

@@ -7,6 +7,8 @@ import functools
 from pathlib import Path
 from typing import NamedTuple
 
+from benchmarks.measuring import Row
+
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "RESULTS.md"
 # The study of all arms, or of the default arms until that file exists.
@@ -14,26 +16,6 @@ DIGITS = (ROOT / "docs" / "measured" / "digits.csv", ROOT / "docs" / "digits" / 
 CELLS = 6
 # Work that only reads and writes the arrays, or leaves the technique out.
 BOUNDS = ("copy", "multiply", "plain", "optax.adamw", "all blocks")
-
-
-class Cost(NamedTuple):
-    """One row of the benchmarks."""
-
-    work: str
-    peer: str
-    ours: float
-    theirs: float
-    unit: str
-
-    @property
-    def relative(self) -> float:
-        """Our cost as a multiple of the peer's."""
-        return self.ours / self.theirs
-
-    @property
-    def is_bound(self) -> bool:
-        """Tells whether the peer is a lower bound, such as a copy."""
-        return self.peer.startswith(BOUNDS)
 
 
 class Measured(NamedTuple):
@@ -49,21 +31,26 @@ class Measured(NamedTuple):
 
 
 @functools.cache
-def costs(path: Path = RESULTS) -> tuple[Cost, ...]:
+def costs(path: Path = RESULTS) -> tuple[Row, ...]:
     """Reads the rows of the benchmarks."""
     found = []
     for line in path.read_text().splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         if len(cells) == CELLS and _is_number(cells[2]) and _is_number(cells[3]):
             work, peer, ours, theirs, unit, _ = cells
-            found.append(Cost(work, peer, float(ours), float(theirs), unit))
+            found.append(Row(work, peer, float(ours), float(theirs), unit))
     return tuple(found)
 
 
-def costs_of(works: tuple[str, ...]) -> list[Cost]:
+def is_bound(row: Row) -> bool:
+    """Returns whether the peer of a row is a lower bound, such as a copy."""
+    return row.peer.startswith(BOUNDS)
+
+
+def costs_of(works: tuple[str, ...]) -> list[Row]:
     """Returns the rows whose work begins with one of ``works``, lower bounds first."""
     rows = [row for row in costs() if works and row.work.startswith(works)]
-    return sorted(rows, key=lambda row: not row.is_bound)
+    return sorted(rows, key=lambda row: not is_bound(row))
 
 
 @functools.cache

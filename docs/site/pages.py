@@ -177,7 +177,7 @@ def _cost(row: Technique) -> str:
         "|---|---|---|---|---|",
     ]
     lines += [
-        f"| {c.work} | {c.peer} | {c.ours:g} {c.unit} | {c.theirs:g} {c.unit} | {c.relative:.2f} |"
+        f"| {c.work} | {c.peer} | {c.ours:g} {c.unit} | {c.theirs:g} {c.unit} | {1 / c.ratio:.2f} |"
         for c in rows
     ]
     return "\n".join(lines)

@@ -102,7 +102,7 @@ def _sizes(name: str, value: int | None, small: int, large: int) -> frozenset[st
 
 
 def _holds(row: Row, facts: dict[str, frozenset[Any]]) -> bool:
-    """Tells whether all conditions of a row are met."""
+    """Returns whether all conditions of a row are met."""
     conditions = {
         "tasks": row.tasks,
         "architectures": row.architectures,

@@ -82,7 +82,7 @@ def _arguments_of_name(spec: str) -> _Arguments:
 
 
 def _is_maker(value: Any) -> bool:
-    """Tells whether a value is to be called: a function or a class, but not a model."""
+    """Returns whether a value is to be called: a function or a class, but not a model."""
     from flax import linen, nnx
 
     return callable(value) and not isinstance(value, linen.Module | nnx.Module)

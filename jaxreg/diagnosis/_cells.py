@@ -17,7 +17,7 @@ _BLANKS = re.compile(r"[\s\u00a0\u2009\u202f']")
 
 
 def is_missing(cell: Any) -> bool:
-    """Tells whether a cell is empty, or says that nothing was measured."""
+    """Returns whether a cell is empty, or says that nothing was measured."""
     if cell is None:
         return True
     if isinstance(cell, int | float):
@@ -71,7 +71,7 @@ def numbers(cells: Iterable[Any]) -> np.ma.MaskedArray:
 
 
 def are_numbers(cells: Iterable[Any]) -> bool:
-    """Tells whether every cell is a number or missing."""
+    """Returns whether every cell is a number or missing."""
     try:
         numbers(cells)
     except (TypeError, ValueError):

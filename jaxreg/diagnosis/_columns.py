@@ -66,7 +66,7 @@ def choose(table: Table, wanted: Wanted, place: str) -> Chosen:
 
 
 def holds_both(table: Table) -> bool:
-    """Tells whether a table has losses of training and of validation."""
+    """Returns whether a table has losses of training and of validation."""
     found = {known.name.part for known in _candidates(table) if "loss" in known.name.kind}
     return bool(found & {"validation", "test"}) and bool(found & {"train", ""})
 

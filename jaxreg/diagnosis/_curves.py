@@ -195,7 +195,7 @@ def noise(values: np.ndarray) -> float:
 
 
 def has_fallen(values: np.ndarray) -> bool:
-    """Tells whether a curve fell by more than its noise explains."""
+    """Returns whether a curve fell by more than its noise explains."""
     fall = float(values[0] - np.min(smooth(values)))
     return fall > max(_NOISES * noise(values), 0.0)
 

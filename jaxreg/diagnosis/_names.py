@@ -55,23 +55,23 @@ def to_words(name: Any) -> tuple[str, ...]:
 
 
 def is_part(name: Any) -> bool:
-    """Tells whether a name says only which part of the data something was measured on."""
+    """Returns whether a name says only which part of the data something was measured on."""
     words = to_words(name)
     return bool(words) and set(words) <= _PARTS
 
 
 def is_counter(name: Any) -> bool:
-    """Tells whether a column of this name counts epochs or steps."""
+    """Returns whether a column of this name counts epochs or steps."""
     return is_epoch(name) or is_step(name)
 
 
 def is_epoch(name: Any) -> bool:
-    """Tells whether a column of this name counts epochs."""
+    """Returns whether a column of this name counts epochs."""
     return _is_count(name, _EPOCHS)
 
 
 def is_step(name: Any) -> bool:
-    """Tells whether a column of this name counts steps or iterations."""
+    """Returns whether a column of this name counts steps or iterations."""
     return _is_count(name, _STEPS)
 
 

@@ -88,7 +88,7 @@ def average_between_evaluations(points: Points) -> Points:
 
 
 def is_apart(points: Points) -> bool:
-    """Tells whether training and validation were mostly measured at different places."""
+    """Returns whether training and validation were mostly measured at different places."""
     train = ~_mask(points.curves["train_loss"])
     tested = _is_evaluated(points.curves)
     shared = np.count_nonzero(train & tested)
@@ -117,7 +117,7 @@ def _mask(curve: Masked) -> np.ndarray:
 
 
 def _is_newest_first(labels: np.ndarray, curves: Mapping[str, Masked]) -> bool:
-    """Tells whether the count falls from row to row, more often than it rises."""
+    """Returns whether the count falls from row to row, more often than it rises."""
     steps = [np.sign(np.diff(labels[~_mask(curve)])).sum() for curve in curves.values()]
     return sum(steps) < 0
 

@@ -97,7 +97,7 @@ def _flatten(value: Mapping[str, Any], before: str = "") -> list[tuple[str, Any]
 
 
 def _is_list(value: Any) -> bool:
-    """Tells whether a value is a list, an array or the like."""
+    """Returns whether a value is a list, an array or the like."""
     if isinstance(value, str | bytes | Mapping):
         return False
     return isinstance(value, Sequence) or getattr(value, "ndim", 0) == 1

@@ -145,7 +145,7 @@ def _from_runs_in_names(table: Table) -> Table:
 
 
 def is_numeric(row: Iterable[Any]) -> bool:
-    """Tells whether a row holds numbers and no name."""
+    """Returns whether a row holds numbers and no name."""
     try:
         for cell in row:
             number(cell)

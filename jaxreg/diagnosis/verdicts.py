@@ -382,7 +382,7 @@ def _poverty(e: Evidence, limits: Thresholds) -> _Finding | None:
 
 
 def _rises(e: Evidence, limits: Thresholds) -> bool:
-    """Tells whether the validation loss rises beyond its noise, above the training loss."""
+    """Returns whether the validation loss rises beyond its noise, above the training loss."""
     relative = math.isnan(e.relative_rise) or e.relative_rise >= limits.relative_rise
     return e.rise >= max(limits.rise, limits.noises * e.noise) and relative and e.gap > 0
 

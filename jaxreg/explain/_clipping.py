@@ -182,7 +182,7 @@ def _are_same(a: Response, b: Response) -> bool:
 
 
 def _is_same(a: np.ndarray, b: np.ndarray) -> bool:
-    """Tells whether two arrays agree, compared to their largest numbers."""
+    """Returns whether two arrays agree, compared to their largest numbers."""
     largest = float(np.max(np.abs(b), initial=0.0))
     differs = np.abs(a - b) > _SAME * largest  # False for NaN.
     return not bool(np.any(differs))

@@ -63,7 +63,7 @@ class Curve(NamedTuple):
         return scale * self.weights + self.move(scale)
 
     def is_even(self, at: int) -> bool:
-        """Tells whether the update at an index removes the same fraction of every weight."""
+        """Returns whether the update at an index removes the same fraction of every weight."""
         return self.evens[min(at, self.at(1e2))]
 
     def fit(self) -> Fit | None:

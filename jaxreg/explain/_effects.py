@@ -139,7 +139,7 @@ def _has_zeros(effects: list[Effect]) -> bool:
 
 
 def _is_in_metric(still: Fit | None, busy: Fit | None) -> bool:
-    """Tells whether a proximal step depends on the gradients, as in an optimizer's metric."""
+    """Returns whether a proximal step depends on the gradients, as in an optimizer's metric."""
     if busy is None or busy.threshold <= NOTHING:
         return False
     return still is None or not np.isclose(still.threshold, busy.threshold, rtol=0.01, atol=0.0)
@@ -167,7 +167,7 @@ def _decay(response: Response, fit: Fit | None, *, in_metric: bool) -> Effect | 
 
 
 def _rests(response: Response) -> bool:
-    """Tells whether a second update leaves large weights unchanged, as after a projection."""
+    """Returns whether a second update leaves large weights unchanged, as after a projection."""
     move = np.abs(response.rest.move(_LARGE)).max()
     landing = np.abs(response.rest.landing(_LARGE)).max()
     again = np.abs(response.again).max()

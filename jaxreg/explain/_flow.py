@@ -140,7 +140,7 @@ class _Walk:
 
 
 def draws(program: Any) -> bool:
-    """Tells whether a jaxpr draws random numbers, at any depth."""
+    """Returns whether a jaxpr draws random numbers, at any depth."""
     inner = (inner for equation in program.eqns for inner in programs(equation.params.values()))
     names = {equation.primitive.name for equation in program.eqns}
     return bool(names & _RANDOM) or any(map(draws, inner))

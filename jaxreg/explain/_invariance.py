@@ -41,7 +41,7 @@ def _flat(outputs: Any) -> jax.Array:
 
 
 def _differs(a: jax.Array, b: jax.Array, most: float) -> bool:
-    """Tells whether ``max(abs(a - b))`` exceeds ``most * max(abs(b))``; False for NaN."""
+    """Returns whether ``max(abs(a - b))`` exceeds ``most * max(abs(b))``; False for NaN."""
     return bool(jnp.max(jnp.abs(a - b), initial=0.0) > most * jnp.max(jnp.abs(b), initial=0.0))
 
 

@@ -282,14 +282,14 @@ def _strengths(module: Any, given: dict[str, Any]) -> list[tuple[str, float]]:
 
 
 def _shifts(module: Any) -> bool:
-    """Tells whether a module changes the variance of activations in training only."""
+    """Returns whether a module changes the variance of activations in training only."""
     rate = getattr(module, "rate", None)
     silent = is_static(rate) and rate == 0
     return _is_noise(module) and _kind(module) not in _NO_SHIFT and not silent
 
 
 def _skips(module: Any, args: tuple[Any, ...]) -> bool:
-    """Tells whether a module drops all of an example, which skips a branch of a residual block."""
+    """Returns whether a module drops whole examples, which skips a branch of a residual block."""
     if isinstance(module, _BRANCHES):
         return True
     if not (isinstance(module, nn.Dropout | nnx.Dropout) and args):

@@ -79,7 +79,7 @@ class Probed(NamedTuple):
 
 
 def is_uneven(shares: tuple[float, float]) -> bool:
-    """Tells whether two shares, after small and after large gradients, differ by more than 10%."""
+    """Returns whether shares after small and after large gradients differ by more than 10%."""
     few, many = shares
     return abs(few - many) > 0.1 * max(abs(few), abs(many)) > 1e-13
 
@@ -276,7 +276,7 @@ def _coupled_leaves(trial: Trial) -> set[str]:
 
 
 def _slices_differ(a: Any, b: Any) -> bool:
-    """Tells whether the slices after the first differ by more than rounding error."""
+    """Returns whether the slices after the first differ by more than rounding error."""
     if not is_floating(a):
         return False
     sizes = np.abs(np.asarray(a))

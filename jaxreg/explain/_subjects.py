@@ -158,7 +158,7 @@ def _with_batch(model: Any, optimizer: Any, params: Any, others: tuple[Any, ...]
 
 
 def _is_optimizer(value: Any) -> bool:
-    """Tells whether a value is an Optax transformation or holds one."""
+    """Returns whether a value is an Optax transformation or holds one."""
     held = getattr(value, "tx", value)
     return hasattr(held, "init") and hasattr(held, "update")
 
@@ -181,7 +181,7 @@ def _variables_of(state: TrainState) -> Any:
 
 
 def _needs_no_batch(function: Callable[..., Any], params: Any) -> bool:
-    """Tells whether a function can be called with the parameters alone."""
+    """Returns whether a function can be called with the parameters alone."""
     try:
         inspect.signature(function).bind(params)
     except (TypeError, ValueError):

@@ -112,7 +112,7 @@ def size(tree: Any) -> float:
 
 
 def is_finite(tree: Any) -> bool:
-    """Tells whether no floating-point leaf holds NaN or infinity."""
+    """Returns whether no floating-point leaf holds NaN or infinity."""
     return all(bool(np.all(np.isfinite(x))) for x in jax.tree.leaves(tree) if is_floating(x))
 
 
@@ -286,7 +286,7 @@ class Trial:
         return _integers(self.update(self.zeros, state, self.weights).state)
 
     def _waits(self, name: str) -> bool:
-        """Tells whether a gradient has no effect in the first phase of a cycle."""
+        """Returns whether a gradient has no effect in the first phase of a cycle."""
         phases = {other: period - 1 for other, period in self._cycles.items()}
         state = _with_counts(self._first, {**phases, name: 0})
         moves = [self.update(g, state, self.weights).move for g in (self.signs, self.zeros)]

@@ -53,9 +53,10 @@ def exponential_average(
     Updates pass through. The average is of the parameters after the update, so chain it last, and
     inside ``optax.MultiSteps``. :func:`read_average` reads it. Dividing by the sum of weights
     :math:`z_t` is Adam's bias correction. With ``initial_weight=1`` the sum is always 1 and the
-    average starts at the initial parameters, as in timm, Keras and ``optax.incremental_update``,
-    whose step size is :math:`1 - d`. The warm-up of timm is the schedule
-    ``lambda t: jnp.minimum(0.9999, 1 - (1 + t / gamma) ** (-2 / 3))``.
+    average starts at the initial parameters, as with ``optax.incremental_update``, whose step size
+    is :math:`1 - d`. Keras, torch, and timm with its ``step`` take the parameters of the first
+    update whole, as the schedule ``lambda t: jnp.where(t == 0, 0.0, d)`` does. The warm-up of timm
+    is ``lambda t: jnp.minimum(0.9999, 1 - (1 + t / gamma) ** (-2 / 3))``.
 
     After training, run :func:`jaxreg.training.statistics.recalibrate` on the averaged parameters of
     a model with batch norms. The average of sparse parameters is zero only where all of them were.

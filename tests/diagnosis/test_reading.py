@@ -42,14 +42,15 @@ def numbers(values):
 def test_a_file_gets_the_verdict_of_its_numbers(name, tmp_path):
     form = FORMATS[name]
     for kind in KINDS if form.keeps_nan else KINDS[:-1]:
-        train, validation = (2.3 * curve for curve in kind(EPOCHS))
+        train, validation = 2.3 * np.asarray(kind(EPOCHS))
         want = diagnose({"train_loss": train, "validation_loss": form.seen(validation)})
         history = read(write(tmp_path, form.write(train, validation)), **form.options)
         found = diagnose(history)
         assert found.verdict == want.verdict, found
         assert history.counter == form.counter
         for field in ("epochs", "initial", "train", "validation", "level", "gap", "rise", "noise"):
-            got, expected = getattr(found.evidence, field), getattr(want.evidence, field)
+            got = getattr(found.evidence, field)
+            expected = getattr(want.evidence, field)
             assert got == pytest.approx(expected, rel=1e-9, nan_ok=True), field
         for field in ("best_epoch", "broke_at", "last_epoch"):
             place = getattr(want.evidence, field) - 1
@@ -124,7 +125,8 @@ def test_a_seed_that_ends_earlier_does_not_bend_the_mean(ends):
     want = diagnose({"train_loss": TRAIN + 0.15, "validation_loss": VALIDATION + 0.15})
     assert found.verdict == want.verdict == Verdict.OVERFITTING
     for field in ("initial", "train", "validation", "gap", "rise"):
-        got, expected = getattr(found.evidence, field), getattr(want.evidence, field)
+        got = getattr(found.evidence, field)
+        expected = getattr(want.evidence, field)
         assert got == pytest.approx(expected), field
 
 

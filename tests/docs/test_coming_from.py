@@ -28,8 +28,7 @@ def rows(page: pathlib.Path) -> list[tuple[str, str, str]]:
         elif not line.startswith("|"):
             inside = False
         elif inside and not line.startswith("|---"):
-            first, second, third = (cell.strip() for cell in line.strip("|").split(" | ", 2))
-            found.append((first, second, third))
+            found.append(tuple(cell.strip() for cell in line.strip("|").split(" | ", 2)))
     return found
 
 

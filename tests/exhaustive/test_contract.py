@@ -32,7 +32,7 @@ PROGRAMS += [(case, "float32") for case in FIRST if case.function in cases.WRAPP
 
 
 def runs(case, column, dtype):
-    """Tells whether a column of a row is checked by itself; what needs no dtype has none."""
+    """Returns whether a column of a row is checked by itself; what needs no dtype has none."""
     if case.draws_strengths:
         columns = {"float32": EAGER | {"explicit_mesh"}}
     elif case in FIRST:

@@ -62,5 +62,5 @@ def assert_all_finite(tree):
 
 
 def same_bits(ours, theirs):
-    """Tells whether two float32 arrays are equal, including the signs of zeros."""
+    """Returns whether two float32 arrays are equal, including the signs of zeros."""
     return np.asarray(ours).tobytes() == np.asarray(theirs).tobytes()

@@ -81,7 +81,7 @@ def spectrally_normalized(layer, order, dim):
 
 
 def after_a_weight_of_zeros():
-    """Tells whether torch's weight is finite then, and with a good weight again."""
+    """Returns whether torch's weight is finite then, and with a good weight again."""
     import torch
     from torch.nn.utils import parametrizations
 

@@ -87,7 +87,7 @@ def some_state() -> State:
 
 
 def is_key(leaf: Any) -> bool:
-    """Tells whether a leaf holds typed keys."""
+    """Returns whether a leaf holds typed keys."""
     return isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 

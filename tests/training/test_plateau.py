@@ -70,7 +70,7 @@ def strengths(*arguments, **options):
 
 
 def starts_finite(curve):
-    """Tells whether the published class counts the first number of a curve."""
+    """Returns whether the published class counts the first number of a curve."""
     numbers = curve[~np.isnan(curve)]
     return len(numbers) == 0 or numbers[0] < INF
 

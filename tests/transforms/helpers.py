@@ -61,7 +61,7 @@ def zeros(params):
 
 
 def same_bits(tree, other):
-    """Tells whether two trees hold the same bytes."""
+    """Returns whether two trees hold the same bytes."""
     pairs = zip(jax.tree.leaves(tree), jax.tree.leaves(other), strict=True)
     return all(np.asarray(a).tobytes() == np.asarray(b).tobytes() for a, b in pairs)
 

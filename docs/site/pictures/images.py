@@ -143,7 +143,8 @@ def applied(photograph: Callable[[], jax.Array], codes: tuple[str, ...]) -> Pict
 def mixed(codes: tuple[str, str]) -> Picture:
     """Shows two photographs mixed, and the digits of a batch."""
     fixed, drawn = codes
-    image, other = china(), flower()
+    image = china()
+    other = flower()
     one = jnp.array([0])
     result = evaluate(
         fixed, x=image[None], image=image[None], labels=one, other=other[None],

@@ -85,7 +85,7 @@ def batch(number=16, length=8, dtype=np.int32):
 
 
 def in_a_row(tokens, part):
-    """Tells whether a list of ids is a subsequence of another."""
+    """Returns whether a list of ids is a subsequence of another."""
     rest = iter(tokens)
     return all(one in rest for one in part)
 

@@ -103,7 +103,7 @@ def kill(process, folder, moment):
 
 
 def half_deleted(folder):
-    """Tells whether a checkpoint lacks files that every complete one has."""
+    """Returns whether a checkpoint lacks files that every complete one has."""
     return any(
         not (folder / str(step) / name).exists()
         for step in complete(folder)

@@ -21,7 +21,8 @@ from tests.explain.recipes.base import (
     variables_of,
 )
 
-REAL, FAKE = rows(4, 8), rows(4, 8)
+REAL = rows(4, 8)
+FAKE = rows(4, 8)
 
 
 class Critic(nn.Module):

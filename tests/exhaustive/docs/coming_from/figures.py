@@ -4,7 +4,11 @@ import json
 import pathlib
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+
+from jaxreg import transforms
 
 REFERENCES = pathlib.Path(__file__).parents[3] / "references"
 
@@ -23,3 +27,16 @@ def close(actual: Any, expected: Any, **options: float) -> None:
     """Compares with a figure, within the rounding of float32 by default."""
     limits = {"rtol": 1e-5, "atol": 1e-5, **options}
     np.testing.assert_allclose(np.asarray(actual), np.asarray(expected), **limits)
+
+
+def average_along(walk, transformation):
+    """The averages of parameters that an Optax transformation keeps along a walk of them."""
+    walk = array(walk)
+
+    def step(state, pair):
+        old, new = pair
+        updates, state = transformation.update(new - old, state, old)
+        return state, transforms.read_average(state, old + updates)
+
+    pairs = (jnp.asarray(walk[:-1]), jnp.asarray(walk[1:]))
+    return jax.jit(lambda: jax.lax.scan(step, transformation.init(walk[0]), pairs)[1])()

@@ -10,7 +10,8 @@ from jaxreg import dropout, masks, normalization, penalties, projections, repara
 from tests.exhaustive.docs.coming_from.figures import array, close, load
 
 EQUINOX = load("equinox")
-X, W = array(EQUINOX["x"]), array(EQUINOX["w"])
+X = array(EQUINOX["x"])
+W = array(EQUINOX["w"])
 KEY = jax.random.key(0)
 
 

@@ -22,7 +22,9 @@ from jaxreg import (
 from tests.exhaustive.docs.coming_from.figures import array, close, load
 
 KERAS = load("keras")
-X, W, IMAGE = (array(KERAS[name]) for name in ("x", "w", "image"))
+X = array(KERAS["x"])
+W = array(KERAS["w"])
+IMAGE = array(KERAS["image"])
 KEY = jax.random.key(0)
 
 

@@ -6,24 +6,12 @@ import numpy as np
 import optax
 
 from jaxreg import augment, dropout, information, normalization, reparam, targets, transforms
-from tests.exhaustive.docs.coming_from.figures import array, close, load
+from tests.exhaustive.docs.coming_from.figures import array, average_along, close, load
 
 TIMM = load("timm")
-X, LABELS = array(TIMM["x"]), np.array(TIMM["labels"])
+X = array(TIMM["x"])
+LABELS = np.array(TIMM["labels"])
 KEY = jax.random.key(0)
-
-
-def follow(transformation):
-    """Averages along the walk of the parameters."""
-    walk = array(TIMM["walk"])
-
-    def step(state, pair):
-        old, new = pair
-        updates, state = transformation.update(new - old, state, old)
-        return state, transforms.read_average(state, old + updates)
-
-    pairs = jnp.asarray(walk[:-1]), jnp.asarray(walk[1:])
-    return jax.jit(lambda: jax.lax.scan(step, transformation.init(walk[0]), pairs)[1])()
 
 
 def test_drop_path():
@@ -44,7 +32,7 @@ def test_drop_block_meets_its_rate():
     assert shares["7 of 12"] > 0.2
     assert shares["7 of 7"] > 0.9
     for name in shares:
-        block, size = (int(number) for number in name.split(" of "))
+        block, size = map(int, name.split(" of "))
         ones = jnp.ones((1000, size, size, 1))
         y = dropout.drop_block(KEY, ones, rate=0.1, block_size=block)
         close(jnp.mean(y == 0), 0.1, atol=0.05 if block == size else 0.02)
@@ -106,7 +94,7 @@ def test_averages():
     moving = transforms.exponential_average(
         lambda t: jnp.where(t == 0, 0.0, 0.9), initial_weight=1.0
     )
-    close(follow(moving), TIMM["averages"]["plain"])
+    close(average_along(TIMM["walk"], moving), TIMM["averages"]["plain"])
 
 
 def test_adaptive_clipping():

@@ -7,31 +7,18 @@ import optax
 from flax import linen as nn
 
 from jaxreg import linen, normalization, projections, targets, transforms
-from tests.exhaustive.docs.coming_from.figures import array, close, load
+from tests.exhaustive.docs.coming_from.figures import array, average_along, close, load
 
 TORCH = load("torch")
 X = array(TORCH["x"])
 
 
-def follow(transformation):
-    """Averages along the walk of the parameters."""
-    walk = array(TORCH["walk"])
-
-    def step(state, pair):
-        old, new = pair
-        updates, state = transformation.update(new - old, state, old)
-        return state, transforms.read_average(state, old + updates)
-
-    pairs = jnp.asarray(walk[:-1]), jnp.asarray(walk[1:])
-    return jax.jit(lambda: jax.lax.scan(step, transformation.init(walk[0]), pairs)[1])()
-
-
 def test_averaged_models():
     equal = transforms.stochastic_weight_average(start=1, period=1)
-    close(follow(equal), TORCH["averages"]["swa"])
+    close(average_along(TORCH["walk"], equal), TORCH["averages"]["swa"])
     moving = transforms.exponential_average(lambda t: jnp.where(t == 0, 0.0, 0.9))
-    close(follow(moving), TORCH["averages"]["ema"])
-    corrected = follow(transforms.exponential_average(0.9))
+    close(average_along(TORCH["walk"], moving), TORCH["averages"]["ema"])
+    corrected = average_along(TORCH["walk"], transforms.exponential_average(0.9))
     assert np.abs(corrected - array(TORCH["averages"]["ema"])).max() > 0.1
 
 
@@ -77,7 +64,9 @@ def test_max_norm_of_an_embedding():
 
 def test_fuse_conv_bn_eval():
     """Kernels are ``[out, in, height, width]`` in torch."""
-    conv, norm, both = (TORCH["fused"][name] for name in ("conv", "norm", "both"))
+    conv = TORCH["fused"]["conv"]
+    norm = TORCH["fused"]["norm"]
+    both = TORCH["fused"]["both"]
     kernel = np.moveaxis(array(conv["weight"]), (2, 3, 1, 0), (0, 1, 2, 3))
     stats = normalization.BatchStats(array(norm["running_mean"]), array(norm["running_var"]))
     folded, bias = normalization.fold_batch_norm(
