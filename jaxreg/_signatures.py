@@ -86,7 +86,7 @@ class _Later(_Signature):
         return in_words(plain, _scope(self._function))
 
     @property
-    def parameters(self) -> Mapping[str, inspect.Parameter]:
+    def parameters(self) -> types.MappingProxyType[str, inspect.Parameter]:
         return self._words.parameters
 
     @property
