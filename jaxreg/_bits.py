@@ -9,6 +9,7 @@ position, not on devices or shardings. ``benchmarks/randomness.py`` tests the ha
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -53,6 +54,15 @@ def below(words: jax.Array, rate: jax.Array) -> jax.Array:
     """
     rate = rate.astype(jnp.float32)
     return (words < (rate * 2.0**32).astype(jnp.uint32)) | (rate >= 1)
+
+
+def once(decisions: jax.Array) -> jax.Array:
+    """Returns equal booleans, for broadcasting, that XLA does not compute again for each element.
+
+    XLA repeats cheap operations in the loop that broadcasts them, also behind a barrier, but not a
+    root.
+    """
+    return jnp.sqrt(decisions.astype(jnp.float32)) != 0
 
 
 def uniform(
@@ -102,6 +112,13 @@ def draw(
         return _call_source(bits, key, shape, sharding)
     if jax.config.jax_debug_key_reuse:  # type: ignore[attr-defined]
         jax.random.bits(key)  # The checker does not count reading a key's words as a use.
+    typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+    return _hashed(jax.random.key_data(key) if typed else key, shape, sharding)
+
+
+@partial(jax.jit, static_argnums=(1, 2))
+def _hashed(key: jax.Array, shape: tuple[int, ...], sharding: NamedSharding | None) -> jax.Array:
+    """Hashes the index of each element; the programs of all layers share one copy of it."""
     keys = subkeys(key)
     coordinates = []
     for axis, size in enumerate(shape):

@@ -244,6 +244,7 @@ def _symmetric_uniform(
     return 2 * _bits.uniform(key, shape, like=like, bits=bits) - 1
 
 
+@partial(jax.jit, static_argnums=(3, 4))
 @partial(jax.checkpoint, static_argnums=(3, 4))
 def _add(
     key: jax.Array,
@@ -257,6 +258,7 @@ def _add(
     return jnp.where(size == 0, x, noisy)
 
 
+@partial(jax.jit, static_argnums=(5,))
 @partial(jax.checkpoint, static_argnums=(5,))
 def _replace(
     key: jax.Array,

@@ -116,6 +116,7 @@ def feature_alpha_dropout(
     return _mask_and_rescale(key, x, p, mask_shape, bits)
 
 
+@partial(jax.jit, static_argnums=(3, 4))
 @partial(jax.checkpoint, static_argnums=(3, 4))
 def _mask_and_rescale(
     key: jax.Array,
@@ -126,6 +127,8 @@ def _mask_and_rescale(
 ) -> jax.Array:
     """Sets elements to SELU's negative limit with probability ``rate``; restores the variance."""
     dropped = _bits.bernoulli(key, rate, mask_shape, like=x, bits=bits)
+    if mask_shape != x.shape:
+        dropped = _bits.once(dropped)
     saturation = as_strength(_SATURATION, x)
     # A rate of 1 gives zeros. Its slope is infinite, so the slope of a rate of 0 is used instead.
     certain = rate >= 1

@@ -153,6 +153,7 @@ def _check_block_size(size: int, axis: int, x: jax.Array) -> int:
     return int(size)
 
 
+@partial(jax.jit, static_argnums=(4, 5))
 @partial(jax.checkpoint, static_argnums=(4, 5))
 def _mask_and_scale(
     key: jax.Array,

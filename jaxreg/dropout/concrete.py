@@ -180,6 +180,7 @@ def concrete_dropout_logit(init_rate: float) -> float:
     return math.log(init_rate) - math.log1p(-init_rate)
 
 
+@partial(jax.jit, static_argnums=(4,))
 @partial(jax.checkpoint, static_argnums=(4,))
 def _concrete(
     key: jax.Array,

@@ -219,6 +219,7 @@ def fold_in_axis(key: jax.Array, axis_name: str | tuple[str, ...]) -> jax.Array:
     return jax.random.fold_in(key, jax.lax.axis_index(axis_name))
 
 
+@partial(jax.jit, static_argnums=(4, 5))
 @partial(jax.checkpoint, static_argnums=(4, 5))
 def _mask_and_scale(
     key: jax.Array,
@@ -229,7 +230,9 @@ def _mask_and_scale(
     bits: _bits.Bits | None,
 ) -> jax.Array:
     """Drops elements with probability ``p``; divides the rest by ``keep``, which is ``1 - p``."""
-    dropped = _bits.below(_bits.draw(key, mask_shape, like=x, bits=bits), p)
+    dropped = _bits.bernoulli(key, p, mask_shape, like=x, bits=bits)
+    if mask_shape != x.shape:
+        dropped = _bits.once(dropped)
     # A rate of 1 drops everything: dividing by 1 instead of 0 keeps NaN out of the gradient.
     keep = jnp.where(p >= 1, jnp.ones_like(p), keep)
     scaled = widen(x) / keep
@@ -238,11 +241,12 @@ def _mask_and_scale(
         # divisor is slightly off, which would round all of these ties the same way. Rounding to
         # 18 bits first restores the ties, and half of them round up.
         scaled = jax.lax.reduce_precision(scaled, exponent_bits=8, mantissa_bits=18)
-    scaled = scaled.astype(x.dtype)
+    scaled = jnp.where(dropped, jnp.zeros_like(scaled), scaled).astype(x.dtype)
     # Even a division by 1 is not exact on devices that flush subnormal numbers to zero.
-    return jnp.where(p == 0, x, jnp.where(dropped, jnp.zeros_like(x), scaled))
+    return jnp.where(p == 0, x, scaled)
 
 
+@partial(jax.jit, static_argnums=(3,))
 @partial(jax.checkpoint, static_argnums=(3,))
 def _mask(key: jax.Array, x: jax.Array, rate: jax.Array, bits: _bits.Bits | None) -> jax.Array:
     dropped = _bits.bernoulli(key, rate, x.shape, like=x, bits=bits)
@@ -250,6 +254,7 @@ def _mask(key: jax.Array, x: jax.Array, rate: jax.Array, bits: _bits.Bits | None
     return jnp.where(jnp.isnan(rate), jnp.full_like(x, jnp.nan), kept)
 
 
+@partial(jax.jit, static_argnums=(3,))
 @partial(jax.checkpoint, static_argnums=(3,))
 def _gaussian(key: jax.Array, x: jax.Array, rate: jax.Array, bits: _bits.Bits | None) -> jax.Array:
     noise = _bits.normal(key, x.shape, like=x, bits=bits).astype(rate.dtype)

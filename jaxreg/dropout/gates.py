@@ -104,6 +104,7 @@ def hard_concrete_inference(
     return _stretch(jax.nn.sigmoid(widen(log_alpha)), ends).astype(log_alpha.dtype)
 
 
+@partial(jax.jit, static_argnums=(4,))
 @partial(jax.checkpoint, static_argnums=(4,))
 def _gates(
     key: jax.Array,

@@ -102,6 +102,7 @@ def zoneout_mean(new: jax.Array, old: jax.Array, *, rate: ArrayLike) -> jax.Arra
     return jnp.where(p == 0, new, jnp.where(p == 1, old, mean))
 
 
+@partial(jax.jit, static_argnums=(4,))
 @partial(jax.checkpoint, static_argnums=(4,))
 def _zoneout(
     key: jax.Array, new: jax.Array, old: jax.Array, rate: jax.Array, bits: _bits.Bits | None

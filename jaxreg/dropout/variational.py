@@ -306,6 +306,7 @@ def variational_prune(
     return jnp.where(noise, jnp.zeros_like(kernel), kernel)
 
 
+@partial(jax.jit, static_argnums=(3,))
 @partial(jax.checkpoint, static_argnums=(3,))
 def _noisy(
     key: jax.Array, x: jax.Array, log_alpha: jax.Array, bits: _bits.Bits | None
@@ -316,6 +317,7 @@ def _noisy(
     return jnp.where(log_alpha == -jnp.inf, x, noisy)
 
 
+@partial(jax.jit, static_argnums=(5,))
 @partial(jax.checkpoint, static_argnums=(5,), policy=jax.checkpoint_policies.dots_saveable)
 def _dense(
     key: jax.Array,

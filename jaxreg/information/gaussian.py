@@ -117,6 +117,7 @@ def _check_log_var(log_var: ArrayLike, mean: jax.Array) -> None:
     check_broadcasts(log_var, "log_var", mean.shape)
 
 
+@partial(jax.jit, static_argnums=(3,))
 @partial(jax.checkpoint, static_argnums=(3,))
 def _sample(
     key: jax.Array, mean: jax.Array, log_var: jax.Array, bits: _bits.Bits | None
