@@ -22,7 +22,7 @@ from jaxreg._scopes import mark
 from jaxreg._sharding import place_like
 from jaxreg.normalization._affine import affine, as_wide, check_kinds
 from jaxreg.normalization._devices import check_synchronized
-from jaxreg.normalization.statistics import Moments, moments
+from jaxreg.normalization.statistics import Moments, moments_near
 
 
 class BatchStats(NamedTuple):
@@ -129,9 +129,10 @@ def batch_norm(
     reduced = tuple(a for a in range(x.ndim) if a not in features)
     check_synchronized(x, axis_name)
     across = {"axis_name": axis_name, "axis_index_groups": axis_index_groups}
-    batch = moments(x, axis=reduced, where=where, **across)
+    check_floating(x, "x")
     check_shapes([x.shape[a] for a in features], mean=stats.mean, var=stats.var)
     check_kinds(x, mean=stats.mean)
+    batch = moments_near(stats.mean, x, axis=reduced, where=where, **across)
     used = fill_empty(batch, stats)
     y = batch_norm_inference(x, used, scale=scale, bias=bias, eps=eps, axis=axis, where=where)
     return y, update_stats(stats, batch, momentum, ddof)

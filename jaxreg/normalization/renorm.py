@@ -28,7 +28,7 @@ from jaxreg.normalization.batch import (
     fill_empty,
     update_stats,
 )
-from jaxreg.normalization.statistics import Moments, moments
+from jaxreg.normalization.statistics import Moments, moments_near
 
 
 @mark("momentum")
@@ -119,7 +119,7 @@ def batch_renorm(
     reduced = tuple(a for a in range(x.ndim) if a not in features)
     check_synchronized(x, axis_name)
     across = {"axis_name": axis_name, "axis_index_groups": axis_index_groups}
-    batch = moments(x, axis=reduced, where=where, **across)
+    batch = moments_near(stats.mean, x, axis=reduced, where=where, **across)
     fixed_batch, fixed_stats, fixed_eps = jax.lax.stop_gradient((batch, stats, eps))
     r_max = as_strength(r_max, batch.mean)
     d_max = as_strength(d_max, batch.mean)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxreg._axes import Axes
 from jaxreg._checks import canonical_axes, check_floating
 from jaxreg._numerics import real_dtype, square, widen
-from jaxreg._sharding import place_like
+from jaxreg._sharding import explicit_sharding, for_shape, place_like
 from jaxreg.normalization._devices import Devices, as_devices, gather
 from jaxreg.normalization._masks import align_mask, select
 
@@ -80,28 +80,55 @@ def moments(
     return jax.tree.map(lambda a: jnp.squeeze(a, axes), result)
 
 
+def moments_near(
+    pivot: jax.Array,
+    x: jax.Array,
+    *,
+    axis: tuple[int, ...],
+    where: jax.Array | None,
+    axis_name: str | tuple[str, ...] | None,
+    axis_index_groups: Sequence[Sequence[int]] | None,
+) -> Moments:
+    """Returns :func:`moments`, in one pass where the mean is close to a known ``pivot``.
+
+    A running mean is such a number. Sums about it do not wait for the batch mean of all devices.
+    Without elements, the mean is the pivot.
+    """
+    mask = None if where is None else align_mask(where, x)
+    devices = as_devices(axis_name, axis_index_groups)
+    x = widen(x)
+    known = jax.lax.stop_gradient(jnp.expand_dims(pivot, axis)).astype(x.dtype)
+    sharding = explicit_sharding(x)
+    if sharding is not None:
+        known = jax.sharding.reshard(known, for_shape(sharding, known.shape))
+    result = moments_along(x, mask, axis, devices, known)
+    return jax.tree.map(lambda a: jnp.squeeze(a, axis), result)
+
+
 def moments_along(
     x: jax.Array,
     mask: jax.Array | None,
     axes: tuple[int, ...],
     devices: Devices,
+    pivot: jax.Array | None = None,
 ) -> Moments:
     """Returns moments of a float32 or wider array along ``axes``, which keep size 1."""
     count = count_along(x, axes, mask)
-    result = _moments(x, mask, count, axes, devices)
+    result = _moments(x, mask, count, pivot, axes, devices)
     count = place_like(jnp.broadcast_to(result.count, result.mean.shape), result.mean)
     return result._replace(count=count)
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(3, 4))
+@partial(jax.custom_jvp, nondiff_argnums=(4, 5))
 def _moments(
     x: jax.Array,
     mask: jax.Array | None,
     count: jax.Array,
+    pivot: jax.Array | None,
     axes: tuple[int, ...],
     devices: Devices,
 ) -> Moments:
-    mean, var = _local_mean_and_var(x, mask, count, axes)
+    mean, var = _local_mean_and_var(x, mask, count, pivot, axes)
     local = Moments(mean, var, count)
     return _pool_devices(local, devices) if devices.axis_name else local
 
@@ -110,17 +137,17 @@ def _moments(
 def _moments_jvp(
     axes: tuple[int, ...],
     devices: Devices,
-    primals: tuple[jax.Array, jax.Array | None, jax.Array],
-    tangents: tuple[jax.Array, Any, Any],
+    primals: tuple[jax.Array, jax.Array | None, jax.Array, jax.Array | None],
+    tangents: tuple[jax.Array, Any, Any, Any],
 ) -> tuple[Moments, Moments]:
     """Returns moments and closed-form tangents; the variance's derivative by its mean is zero.
 
     Automatic derivatives would compute this zero by another reduction, and differentiate the choice
     between one pass and two.
     """
-    x, mask, count = primals
+    x, mask, count, pivot = primals
     dx = select(tangents[0], mask)
-    result = _moments(x, mask, count, axes, devices)
+    result = _moments(x, mask, count, pivot, axes, devices)
     deviation = select(x - result.mean, mask)
     first = jnp.sum(dx, axes, keepdims=True)
     second = 2 * jnp.sum((deviation.conj() * dx).real, axes, keepdims=True)
@@ -129,57 +156,69 @@ def _moments_jvp(
     return result, Moments(first / divisor, second / divisor, jnp.zeros_like(result.count))
 
 
-@partial(jax.jit, static_argnums=3)
+@partial(jax.jit, static_argnums=4)
 def _local_mean_and_var(
-    x: jax.Array, mask: jax.Array | None, count: jax.Array, axes: tuple[int, ...]
+    x: jax.Array,
+    mask: jax.Array | None,
+    count: jax.Array,
+    pivot: jax.Array | None,
+    axes: tuple[int, ...],
 ) -> tuple[jax.Array, jax.Array]:
     """Returns mean and variance of the elements on this device.
 
-    A conditional makes a GPU wait for the host, and keeps its compiler from fusing two passes over
-    a row, so only the CPU tries a single pass.
+    Two passes wait for the mean of all devices before they sum deviations. One pass needs a
+    conditional, which makes a GPU wait for the host and keeps its compiler from fusing two passes
+    over a row. So a CPU tries one pass, a TPU does if it knows a ``pivot``, and a GPU does not.
     """
-    x = select(x, mask)
     divisor = jnp.maximum(count, 1)
+    two_passes = partial(_two_passes, axes=axes)
+    one_pass = partial(_one_pass, axes=axes)
+    if pivot is None:
+        return jax.lax.platform_dependent(
+            select(x, mask), mask, divisor, jnp.zeros((), x.dtype), cpu=one_pass, default=two_passes
+        )
+    return jax.lax.platform_dependent(
+        select(x, mask), mask, divisor, pivot, cpu=one_pass, tpu=one_pass, default=two_passes
+    )
+
+
+def _two_passes(
+    x: jax.Array,
+    mask: jax.Array | None,
+    divisor: jax.Array,
+    pivot: jax.Array,
+    *,
+    axes: tuple[int, ...],
+) -> tuple[jax.Array, jax.Array]:
+    """Returns the mean, and the mean squared deviation from it by a second pass over ``x``."""
+    del pivot
     mean = jnp.sum(x, axes, keepdims=True) / divisor
-    two_passes = partial(_var_about_mean, axes=axes)
-    one_pass = partial(_var_from_squares, axes=axes)
-    arrays = (x, mask, mean, divisor)
-    return mean, jax.lax.platform_dependent(*arrays, cpu=one_pass, default=two_passes)
+    return mean, jnp.sum(square(select(x - mean, mask)), axes, keepdims=True) / divisor
 
 
-def _var_about_mean(
+def _one_pass(
     x: jax.Array,
     mask: jax.Array | None,
-    mean: jax.Array,
     divisor: jax.Array,
+    pivot: jax.Array,
     *,
     axes: tuple[int, ...],
-) -> jax.Array:
-    """Returns the mean squared deviation from ``mean``, by a second pass over ``x``."""
-    return jnp.sum(square(select(x - mean, mask)), axes, keepdims=True) / divisor
+) -> tuple[jax.Array, jax.Array]:
+    """Returns mean and variance in one pass, or in two if one pass loses more than 4 of 24 bits.
 
-
-def _var_from_squares(
-    x: jax.Array,
-    mask: jax.Array | None,
-    mean: jax.Array,
-    divisor: jax.Array,
-    *,
-    axes: tuple[int, ...],
-) -> jax.Array:
-    """Returns the variance in one pass, or in two if one pass loses more than 4 of 24 bits.
-
-    One pass gives the mean square and the mean. If subtracting the squared mean cancels digits in
-    any slice, the variance is computed again from deviations.
+    One pass sums the distances from ``pivot`` and their squares. If subtracting the squared mean
+    distance cancels digits in any slice, both are computed again.
     """
-    squares = jnp.sum(square(x), axes, keepdims=True) / divisor
-    var = squares - square(mean)
+    distance = select(x - pivot, mask)
+    shift = jnp.sum(distance, axes, keepdims=True) / divisor
+    squares = jnp.sum(square(distance), axes, keepdims=True) / divisor
+    var = squares - square(shift)
     accurate = jnp.all(squares <= _CANCELLATION * var)
 
-    def keep(*_: Any) -> jax.Array:
-        return var
+    def keep(*_: Any) -> tuple[jax.Array, jax.Array]:
+        return pivot + shift, var
 
-    return jax.lax.cond(accurate, keep, partial(_var_about_mean, axes=axes), x, mask, mean, divisor)
+    return jax.lax.cond(accurate, keep, partial(_two_passes, axes=axes), x, mask, divisor, pivot)
 
 
 def _pool_devices(local: Moments, devices: Devices) -> Moments:
