@@ -571,3 +571,28 @@ def test_wrong_arguments_raise(function):
     refuses(TypeError, message, function, np.ones((4, 2), np.int32), start(2))
     message = r"`axis` must lie in \[-2, 2\), got 2"
     refuses(ValueError, message, function, draw(4, 2), start(2), axis=2)
+
+
+@pytest.mark.parametrize("mean", [0.0, 3.0, 1e4])
+@few("running", [1e4, 0.0, -1e8, np.nan, np.inf, 3.0])
+def test_the_running_mean_does_not_limit_the_accuracy(mean, running):
+    """It is where sums begin; where it is far from the batch, a second pass repairs them."""
+    x = draw(4096, 3)
+    x[:, 1] += mean
+    stats = BatchStats(jnp.full(3, running, jnp.float32), jnp.ones(3))
+    _, after = norm(x, stats, momentum=0.0)
+    wide = x.astype(np.float64)
+    if np.isfinite(running):
+        np.testing.assert_allclose(after.mean, wide.mean(0), rtol=1e-6, atol=2e-7)
+    np.testing.assert_allclose(after.var, wide.var(0), rtol=5e-6)
+
+
+def test_a_tpu_sums_about_the_running_mean():
+    """One sum then serves mean and variance, where two passes would wait for each other."""
+    run = jax.jit(lambda x: normalization.batch_norm(x, start(3)))
+    traced = run.trace(jax.ShapeDtypeStruct((8, 3), jnp.float32))
+    branches = {
+        platform: traced.lower(lowering_platforms=(platform,)).as_text().count("stablehlo.case")
+        for platform in ("cpu", "cuda", "tpu")
+    }
+    assert branches["cpu"] == branches["tpu"] == branches["cuda"] + 1

@@ -1,0 +1,59 @@
+"""What the compiler gets: layers share one hash, and parts are hashed once."""
+
+import re
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from jaxreg import dropout, noise
+
+KEY = jax.random.key(0)
+OF_PARTS = {
+    "spatial_dropout": (dropout.spatial_dropout, (4, 6, 5, 8)),
+    "drop_path": (dropout.drop_path, (4, 6, 5, 8)),
+    "locked_dropout": (dropout.locked_dropout, (4, 6, 8)),
+    "embedding_dropout": (dropout.embedding_dropout, (16, 8)),
+    "feature_alpha_dropout": (dropout.feature_alpha_dropout, (4, 6, 5, 8)),
+    "broadcast_axes": (partial(dropout.dropout, broadcast_axes=1), (4, 6, 8)),
+}
+
+
+@pytest.mark.parametrize("name", OF_PARTS)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_loop_over_elements_does_not_hash(name, dtype):
+    function, shape = OF_PARTS[name]
+
+    def both(x):
+        y, pull = jax.vjp(lambda x: function(KEY, x, rate=0.3), x)
+        return y, pull(y)
+
+    text = jax.jit(both).lower(jnp.ones(shape, dtype)).compile().as_text()
+    sizes = ",".join(map(str, shape))
+    loops = [loop for loop in text.split("\n\n") if f"[{sizes}]" in loop]
+    assert loops
+    for loop in loops:
+        assert not re.search(r" = u32\[[\d,]*\]\S* multiply\(", loop)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        partial(dropout.dropout, rate=0.3),
+        partial(dropout.gaussian_dropout, rate=0.3),
+        partial(noise.gaussian_noise, stddev=0.3),
+    ],
+    ids=["dropout", "gaussian_dropout", "gaussian_noise"],
+)
+def test_layers_share_one_copy_of_the_hash(layer):
+    def text(depth):
+        def network(x, keys):
+            for i in range(depth):
+                x = jnp.tanh(layer(keys[i], x))
+            return x.sum()
+
+        keys = jax.random.split(KEY, 8)
+        return jax.jit(jax.grad(network)).lower(jnp.ones((4, 8)), keys).as_text()
+
+    assert text(8).count("stablehlo.xor") == text(2).count("stablehlo.xor")

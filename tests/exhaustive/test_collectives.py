@@ -1,0 +1,54 @@
+"""The table of collectives is that of the compiled programs."""
+
+import csv
+
+import jax
+import pytest
+
+from tests.exhaustive import collectives
+
+
+def table():
+    with collectives.TABLE.open(newline="") as stream:
+        header, *rows = csv.reader(stream)
+    assert tuple(header) == collectives.HEADER
+    found = {}
+    for row in rows:
+        found.setdefault(row[0], []).append(tuple(row))
+    return found
+
+
+ROWS = table()
+
+
+@pytest.fixture(autouse=True)
+def program_of_an_accelerator(monkeypatch):
+    jax.clear_caches()  # Functions that were traced before would keep the branch of a CPU.
+    monkeypatch.setattr(jax.lax, "platform_dependent", collectives.of_accelerator)
+    yield
+    jax.clear_caches()
+
+
+def test_every_technique_has_rows():
+    assert list(ROWS) == collectives.names()
+
+
+@pytest.mark.parametrize("name", collectives.names())
+def test_a_technique_sends_what_the_table_says(name):
+    assert collectives.rows_of(name) == ROWS[name]
+
+
+def test_two_branches_are_told_apart():
+    """The counts of one program with a conditional, a loop and neither."""
+    text = """HloModule a
+
+%branch (p: f32[8]) -> f32[8] {
+  ROOT %a = f32[8]{0} all-reduce(%p), to_apply=%add
+}
+
+ENTRY %main (x: f32[8]) -> f32[8] {
+  %r = (f32[8,2]{1,0}, f32[]) all-reduce(%x, %y), to_apply=%add
+  %g = f32[3]{0} all-gather(%x), dimensions={0}
+}
+"""
+    assert collectives.count(text) == ("1 all-reduce, 1 all-gather", 20, "1 all-reduce")
