@@ -24,6 +24,7 @@ TOPICS = (
     "norms",
     "smoothness",
     "optimizer",
+    "programs",
     "bandwidth",
     "augment",
 )

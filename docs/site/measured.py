@@ -13,6 +13,8 @@ ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "RESULTS.md"
 # The study of all arms, or of the default arms until that file exists.
 DIGITS = (ROOT / "docs" / "measured" / "digits.csv", ROOT / "docs" / "digits" / "results.csv")
+# Written by ``tests/exhaustive/collectives.py``.
+COLLECTIVES = ROOT / "docs" / "measured" / "collectives.csv"
 CELLS = 6
 # Work that only reads and writes the arrays, or leaves the technique out.
 BOUNDS = ("copy", "multiply", "plain", "optax.adamw", "all blocks")
@@ -28,6 +30,17 @@ class Measured(NamedTuple):
     low: float | None
     high: float | None
     verdict: str
+
+
+class Sent(NamedTuple):
+    """Communication of one program of a technique on a mesh of eight devices."""
+
+    mesh: str
+    mode: str
+    program: str
+    collectives: str
+    elements: int
+    sometimes: str
 
 
 @functools.cache
@@ -61,6 +74,32 @@ def digits(paths: tuple[Path, ...] = DIGITS) -> dict[str, Measured]:
         return {}
     with found[0].open(newline="") as stream:
         return {row["arm"]: _measured(row) for row in csv.DictReader(stream)}
+
+
+@functools.cache
+def communication(path: Path = COLLECTIVES) -> dict[str, list[Sent]]:
+    """Reads the collectives of every function and transformation, by its address.
+
+    A function with several rows has those of its first one.
+    """
+    firsts: dict[str, str] = {}
+    found: dict[str, list[Sent]] = {}
+    with path.open(newline="") as stream:
+        for row in csv.DictReader(stream):
+            address = _address(row["technique"])
+            if firsts.setdefault(address, row["technique"]) == row["technique"]:
+                cells = (row["mesh"], row["mode"], row["program"], row["collectives"])
+                sent = Sent(*cells, int(row["elements"]), row["sometimes"])
+                found.setdefault(address, []).append(sent)
+    return found
+
+
+def _address(technique: str) -> str:
+    """Returns the public address of a row, such as ``penalties.l1``."""
+    if technique.startswith("optimizer with "):
+        return f"transforms.{technique.removeprefix('optimizer with ')}"
+    package, *_, name = technique.partition("-")[0].split(".")
+    return f"{package}.{name}"
 
 
 def _measured(row: dict[str, str]) -> Measured:

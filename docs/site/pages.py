@@ -36,6 +36,7 @@ def technique(row: Technique, place: Place, picture: Record) -> str:
         *_chain(row),
         "## Cost",
         _cost(row),
+        *_communication(row),
         *_digits(row),
         "## What can go wrong",
         "\n".join(f"- {risk}" for risk in row.risks),
@@ -181,6 +182,37 @@ def _cost(row: Technique) -> str:
         for c in rows
     ]
     return "\n".join(lines)
+
+
+def _communication(row: Technique) -> Iterable[str]:
+    known = measured.communication()
+    if row.functions[0] not in known:
+        return
+    yield "## On a mesh"
+    sent = known[row.functions[0]]
+    if not any(count.collectives or count.sometimes for count in sent):
+        yield (
+            "No communication: on eight devices with the batch or both batch and features spread, "
+            "forward and backward ([how it is counted](/guides/communication.md))."
+        )
+        return
+    programs = list(dict.fromkeys(count.program for count in sent))
+    lines = [
+        "Communication on eight devices. On a mesh of 8 the batch is spread, on 4 x 2 the features "
+        "as well ([how it is counted](/guides/communication.md)).",
+        "",
+        f"| mesh | {' | '.join(programs)} |",
+        "|---|" + len(programs) * "---|",
+    ]
+    for mesh, mode in dict.fromkeys((count.mesh, count.mode) for count in sent):
+        cells = [_sent(count) for count in sent if (count.mesh, count.mode) == (mesh, mode)]
+        lines.append(f"| {mesh.replace('x', ' x ')}, {mode} | {' | '.join(cells)} |")
+    yield "\n".join(lines)
+
+
+def _sent(count: measured.Sent) -> str:
+    always = f"{count.collectives}: {count.elements} numbers" if count.collectives else "none"
+    return f"{always}; rarely {count.sometimes}" if count.sometimes else always
 
 
 def _digits(row: Technique) -> Iterable[str]:
