@@ -6,10 +6,14 @@ import zlib
 from collections import defaultdict
 from pathlib import Path
 
-import jax
-import jaxlib
+# Threads of OpenBLAS wait for each other when XLA calls them from several threads of its own. The
+# library reads this once, when NumPy and SciPy load it.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-from tests import ratchet
+import jax  # noqa: E402
+import jaxlib  # noqa: E402
+
+from tests import ratchet  # noqa: E402
 
 EXHAUSTIVE = Path(__file__).parent / "exhaustive"
 

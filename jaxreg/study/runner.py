@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from itertools import islice, zip_longest
 from typing import Any
 
@@ -162,7 +162,8 @@ class Trainer:
         results: list[Any] = [None] * len(recipes)
         groups = [*_groups(recipes)]
         for indices, following in zip_longest(groups, groups[1:], fillvalue=[]):
-            with self._compile_meanwhile([recipes[i] for i in following], seeds, journal):
+            later = [recipes[i] for i in following]
+            with _one_thread_each(), self._compile_meanwhile(later, seeds, journal):
                 for index in indices:
                     # A call trains what the journal lacks of this recipe and of the next ones.
                     self._train([recipes[i] for i in indices if i >= index], seeds, journal)
@@ -196,7 +197,8 @@ class Trainer:
         split = jax.tree.map(lambda array: np.asarray(array[seed]), self._splits)
         key = jax.random.key(seed)
         train_one = jax.jit(lambda recipe, split: train(self._plan, recipe, split, key)[1])
-        return train_one(strengths, split)
+        with _one_thread_each():
+            return jax.block_until_ready(train_one(strengths, split))
 
     def _check(self, recipes: Sequence[Recipe]) -> None:
         """Raises ValueError unless the data and the model suit the recipes."""
@@ -262,6 +264,19 @@ class Trainer:
         recipes, seeds = _stack_runs([run] * self._own_size)
         with suppress(Exception):
             train_runs.lower(self._plan, recipes, seeds, self._splits).compile()
+
+
+def _one_thread_each() -> AbstractContextManager[Any]:
+    """Limits BLAS to one thread, since XLA already calls it from a thread for each core.
+
+    With more, the threads of OpenBLAS wait for each other: singular values of a stack of small
+    matrices take up to two hundred times as long.
+    """
+    try:
+        from threadpoolctl import threadpool_limits
+    except ModuleNotFoundError:  # It comes with the extra `study`.
+        return nullcontext()
+    return threadpool_limits(1, user_api="blas")
 
 
 def _missing(recipes: Sequence[Recipe], seeds: int, journal: Journal) -> Iterator[_Run]:

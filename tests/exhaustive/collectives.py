@@ -68,15 +68,15 @@ def of_accelerator(*arguments, default, tpu=None, **others):
     return (tpu or default)(*arguments)
 
 
-def on_mesh(size: str, mode: str):
-    """Returns the mesh of a row of the table."""
+def on_mesh(name: str, size: str, mode: str):
+    """Returns the mesh of a row of the table; nobody spreads the channels of images or words."""
     shape = SIZES[size]
-    names = ("data", "model")[: len(shape)]
+    names = ("data", "copies" if name.startswith("augment.") else "model")[: len(shape)]
     return jax.make_mesh(shape, names, axis_types=(MODES[mode],) * len(shape))
 
 
 def spec_of(leaf, shape, mesh):
-    """Shards the first axis and, on a mesh of two axes, features; ``shape`` is the data's."""
+    """Shards the first axis and, on a mesh with an axis for it, features of data of ``shape``."""
     if is_key(leaf) or leaf.ndim == 0 or leaf.shape[0] != shape[0] or shape[0] % 8:
         return P()
     features = [None] * (leaf.ndim - 1)
@@ -137,7 +137,7 @@ def rows_of(name: str) -> list[tuple[str, ...]]:
     rows = []
     for size in SIZES:
         for mode in MODES:
-            mesh = on_mesh(size, mode)
+            mesh = on_mesh(name, size, mode)
             if name in functions:
                 counts = of_function(functions[name], mesh)
                 programs = ("forward", "with gradient")

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import threadpoolctl
 from flax import linen as nn
 from flax import nnx
 from sklearn import metrics
@@ -391,3 +392,24 @@ def test_results_are_cut_by_recipes():
     found = runs.rows(1, 3)
     np.testing.assert_array_equal(found.test, [[2, 3], [4, 5]])
     np.testing.assert_array_equal(found.others["rmse"], [1, 2])
+
+
+def test_blas_has_one_thread_while_runs_train(monkeypatch, runs):
+    """XLA calls it from all of its threads, and the threads of OpenBLAS would wait."""
+    del runs  # The program has been compiled for the other tests.
+    counts = []
+    trained = runner.train_runs
+
+    def counted(*arguments):
+        counts.extend(
+            library["num_threads"]
+            for library in threadpoolctl.threadpool_info()
+            if library["user_api"] == "blas"
+        )
+        return trained(*arguments)
+
+    monkeypatch.setattr(runner, "train_runs", counted)
+    with threadpoolctl.threadpool_limits(2, user_api="blas"):
+        TRAIN([GRID["off"]])
+    assert counts
+    assert set(counts) == {1}

@@ -1,6 +1,6 @@
 """Techniques in the loss."""
 
-from docs.site.rows.row import Place, Technique
+from docs.site.rows.row import THREADS, Place, Technique
 
 
 def _chain(penalty: str, weight: str = "1e-4") -> str:
@@ -79,8 +79,8 @@ WEIGHTS = (
         title="Spectral penalty",
         functions=("penalties.spectral",),
         also=("spectral norm regularization", "Lipschitz penalty", "Yoshida and Miyato 2017"),
-        risks=("A singular value decomposition in every step takes long for large kernels; "
-               "[spectral norm](../reparam/spectral_norm.md) uses a few products.",),
+        risks=("An eigenvalue decomposition in every step takes long for large kernels; "
+               "[spectral norm](../reparam/spectral_norm.md) uses a few products.", THREADS),
         chain=_chain("penalties.spectral"),
     ),
     Technique(
@@ -88,7 +88,8 @@ WEIGHTS = (
         title="Nuclear norm penalty",
         functions=("penalties.nuclear",),
         also=("trace norm", "low-rank regularization", "Schatten 1-norm"),
-        risks=("A singular value decomposition in every step takes long for large kernels.",),
+        risks=("A singular value decomposition in every step takes long for large kernels.",
+               THREADS),
         chain=_chain("penalties.nuclear"),
     ),
     Technique(

@@ -39,3 +39,9 @@ class Place:
     title: str
     about: str
     techniques: tuple[Technique, ...]
+
+
+THREADS = (
+    "On a CPU, set `OPENBLAS_NUM_THREADS=1` before Python starts: for stacks of small kernels the "
+    "threads of OpenBLAS otherwise wait for each other, up to two hundred times as long."
+)

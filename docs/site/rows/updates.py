@@ -1,6 +1,6 @@
 """Techniques in the update, the gradient, the path and the selection of parameters."""
 
-from docs.site.rows.row import Place, Technique
+from docs.site.rows.row import THREADS, Place, Technique
 
 
 def _prox(prox: str, weight: str = "1e-3") -> str:
@@ -71,7 +71,7 @@ PROXIMAL = (
         page="proximal/nuclear", title="Singular value thresholding",
         functions=("proximal.nuclear",),
         also=("proximal operator of the nuclear norm", "SVT", "low-rank layers"),
-        risks=(SVD, LAST), chain=_prox("proximal.nuclear"),
+        risks=(SVD, THREADS, LAST), chain=_prox("proximal.nuclear"),
     ),
     Technique(
         page="proximal/l0", title="Hard thresholding", functions=("proximal.l0",),
@@ -121,7 +121,7 @@ PROJECTIONS = (
         page="projections/spectral_ball", title="Spectral ball",
         functions=("projections.spectral_ball",),
         also=("clipping of singular values", "Lipschitz constraint"),
-        risks=(SVD, LAST), chain=_project("partial(projections.spectral_ball, radius=1.0)"),
+        risks=(SVD, THREADS, LAST), chain=_project("partial(projections.spectral_ball, radius=1.0)"),
     ),
     Technique(
         page="projections/non_negative", title="Nonnegative weights",
