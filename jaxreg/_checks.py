@@ -33,8 +33,8 @@ def check_given(value: Strength | None, name: str, module: object) -> Strength:
     """Returns ``value``; raises if it is None, given neither in the constructor nor at the call."""
     if value is None:
         raise ValueError(
-            f"`{name}` must be given to {type(module).__name__} in its constructor or at the call, "
-            f"got None in both; pass {name}=..."
+            f"`{name}` must be given to {type(module).__name__} in its constructor or when called, "
+            f"got None for both; pass {name}=..."
         )
     return value
 

@@ -16,13 +16,18 @@ from jaxreg._numerics import weigh, widen
 class SumAndCount(NamedTuple):
     """Sum of weighted losses and sum of the weights, to be added over batches and devices.
 
-    >>> import jax.numpy as jnp
-    >>> from jaxreg import targets
-    >>> print(targets.SumAndCount(jnp.array(6.0), jnp.array(3.0)).mean())
-    2.0
+    Attributes:
+      total: Sum of the weighted losses, a scalar, float32 or wider.
+      count: Sum of the weights, a scalar of the same dtype, not always whole.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg import targets
+      >>> print(targets.SumAndCount(jnp.array(6.0), jnp.array(3.0)).mean())
+      2.0
     """
 
-    total: jax.Array  # shape=(), float32 or wider
+    total: jax.Array
     # A scalar of the same dtype, not always whole. The name hides the method of tuples.
     count: jax.Array  # pyright: ignore[reportIncompatibleMethodOverride]
 
@@ -46,7 +51,7 @@ def sum_and_count(losses: jax.Array, weights: jax.Array) -> SumAndCount:
 
     Args:
       losses: Real floating-point array :math:`L` of any shape.
-      weights: Weights :math:`w` of the same shape.
+      weights: Weights :math:`w`, zero or positive, of the same shape.
 
     Returns:
       The pair, float32 or wider; its ``mean()`` is the :func:`weighted_mean`.
@@ -83,7 +88,7 @@ def weighted_mean(losses: jax.Array, weights: jax.Array) -> jax.Array:
 
     Args:
       losses: Real floating-point array :math:`L` of any shape.
-      weights: Weights :math:`w` of the same shape.
+      weights: Weights :math:`w`, zero or positive, of the same shape.
 
     Returns:
       Scalar, float32 or wider; 0 with a gradient of 0 if all weights are 0.
@@ -114,7 +119,7 @@ def mean_of_all(losses: jax.Array, weights: jax.Array) -> jax.Array:
 
     Args:
       losses: Real floating-point array :math:`L` of any shape.
-      weights: Weights :math:`w` of the same shape.
+      weights: Weights :math:`w`, zero or positive, of the same shape.
 
     Returns:
       Scalar, float32 or wider.
@@ -138,7 +143,7 @@ def per_example(losses: jax.Array, weights: jax.Array) -> jax.Array:
 
     Args:
       losses: Real floating-point array :math:`L` of any shape.
-      weights: Weights :math:`w` of the same shape.
+      weights: Weights :math:`w`, zero or positive, of the same shape.
 
     Returns:
       Array with the shape of ``losses``, float32 or wider; 0 for examples that do not count.

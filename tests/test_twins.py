@@ -7,7 +7,8 @@ import pytest
 
 from jaxreg import linen, nnx
 
-FLAX = {"NNX": "Linen", "nnx.vmap": "nn.scan", "nnx.": "nn."}  # words of NNX by those of Linen
+# Words of NNX by those of Linen.
+FLAX = {"NNX": "Linen", "flax.nnx.vmap": "nn.scan", "flax.nnx.": "nn."}
 MODES = {"deterministic", "use_running_average", "update_stats"}  # set in ways that differ
 OWN = {*MODES, "variable_filter"}  # the last is of another type
 TWINS = [n for n in linen.__all__ if n in nnx.__all__ and inspect.isclass(getattr(linen, n))]

@@ -59,8 +59,9 @@ def _parse(row: Mapping[str, Any], path: Path) -> Measured:
         )
     except (AttributeError, TypeError, ValueError) as error:
         raise ValueError(
-            f"`study` must hold a {RESULTS} as `jaxreg study` writes it, got {path} with a row of "
-            f"{row['arm']} that cannot be read: {error}."
+            f"`study` must hold a {RESULTS} as `jaxreg study` writes it, got {path}, where "
+            f"the row of the arm {row['arm']!r} cannot be read ({error}); correct this row, or run "
+            "the study again."
         ) from error
 
 

@@ -10,17 +10,29 @@ DIVERGED = "diverged"
 
 
 class Measured(NamedTuple):
-    """Result of an arm, from a study's ``results.csv``; ``str()`` formats it as text."""
+    """Result of an arm, from a study's ``results.csv``; ``str()`` formats it as text.
+
+    Attributes:
+      arm: Name of the arm.
+      metric: Name of the score.
+      strength: Strength chosen on validation; None if the arm has none.
+      difference: Test score minus the baseline's.
+      low: Lower end of the 95% interval of the difference.
+      high: Upper end of this interval.
+      verdict: "better", "worse", "not distinguishable" or "diverged".
+      chosen: Whether validation chose the arm.
+      recipe: Arms and strengths as text, such as "l2 0.5 + dropout 0.08".
+    """
 
     arm: str
-    metric: str  # name of the score
-    strength: float | None  # None if the arm has none
-    difference: float  # test score minus the baseline's
-    low: float  # of the 95% interval of the difference
+    metric: str
+    strength: float | None
+    difference: float
+    low: float
     high: float
-    verdict: str  # "better", "worse", "not distinguishable" or "diverged"
-    chosen: bool  # whether validation chose the arm
-    recipe: str  # arms and strengths, such as "l2 0.5 + dropout 0.08"
+    verdict: str
+    chosen: bool
+    recipe: str
 
     @property
     def is_worse(self) -> bool:
@@ -39,16 +51,27 @@ class Measured(NamedTuple):
 
 
 class Advice(NamedTuple):
-    """Advice for or against one technique; ``str()`` formats it as text."""
+    """Advice for or against one technique; ``str()`` formats it as text.
+
+    Attributes:
+      technique: Name of the technique.
+      avoid: Whether the advice is against it.
+      reasons: Reasons for the advice, the weightiest first.
+      start: Code of the technique, and the strength to start with.
+      sources: Published work behind the reasons.
+      against: Objections from published work.
+      weight: Weight of all reasons together, by which the techniques are ranked.
+      measured: Result of a study; None without a study.
+    """
 
     technique: str
-    avoid: bool  # whether the advice is against it
-    reasons: tuple[str, ...]  # the weightiest first
-    start: Start  # the code, and the strength to start with
-    sources: tuple[str, ...]  # published work behind the reasons
-    against: tuple[str, ...]  # objections from published work
-    weight: int  # of all reasons together, by which the techniques are ranked
-    measured: Measured | None = None  # what a study found; None without a study
+    avoid: bool
+    reasons: tuple[str, ...]
+    start: Start
+    sources: tuple[str, ...]
+    against: tuple[str, ...]
+    weight: int
+    measured: Measured | None = None
 
     @property
     def strength(self) -> str:

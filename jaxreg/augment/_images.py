@@ -108,7 +108,7 @@ def check_result(result: jax.Array, image: jax.Array) -> jax.Array:
 
 
 def map_colors(function: Callable[[jax.Array], jax.Array], image: jax.Array) -> jax.Array:
-    """Applies a function to the color channels; keeps opacity, the last of 2 or 4 channels."""
+    """Applies a function to the color channels; keeps alpha, the last of 2 or 4 channels."""
     if image.shape[-1] not in (2, 4):
         return function(image)
     return jnp.concatenate([function(image[..., :-1]), image[..., -1:]], axis=-1)

@@ -3,8 +3,8 @@ r"""Color: functions of images in ``[0, 1]``, which keep that range.
 A factor means the same as in PIL and torchvision: 1 is exactly the identity, and 0 removes all
 brightness, contrast or color. Gray is :math:`0.299 r + 0.587 g + 0.114 b`.
 
-Four channels are red, green, blue and opacity, and two are gray and opacity. Opacity is never
-changed. With any other number of channels, each is a color.
+Four channels are red, green, blue and alpha (opacity), and two are gray and alpha. The alpha
+channel is never changed. With any other number of channels, each is a color.
 
 Brightness, contrast, saturation, gamma, sharpness, posterize and equalize clip values outside
 ``[0, 1]``, unless their strength is the identity. Hue, grayscale, invert, solarize and autocontrast
@@ -61,7 +61,7 @@ def contrast(image: jax.Array, *, factor: ArrayLike) -> jax.Array:
 
     Args:
       image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``, gray or colored,
-        with opacity or without.
+        with or without an alpha channel.
       factor: Factor :math:`f`, zero or positive: a single number, or one per example.
 
     Returns:
@@ -92,8 +92,8 @@ def saturation(image: jax.Array, *, factor: ArrayLike) -> jax.Array:
     and the smallest channel.
 
     Args:
-      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``, with opacity or
-        without; gray is unchanged.
+      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``, with or without
+        an alpha channel; gray is unchanged.
       factor: Factor :math:`f`, zero or positive: a single number, or one per example.
 
     Returns:
@@ -125,8 +125,8 @@ def hue(image: jax.Array, *, shift: ArrayLike) -> jax.Array:
       \qquad k = c h + c \, ((n + 6 s) \bmod 6), \qquad n = 5, 3, 1
 
     Args:
-      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``, with opacity or
-        without; gray is unchanged.
+      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``, with or without
+        an alpha channel; gray is unchanged.
       shift: Shift :math:`s`, where 1 is the whole circle: a single number, or one per example.
 
     Returns:
@@ -215,8 +215,8 @@ def grayscale(image: jax.Array) -> jax.Array:
     """Converts colors to gray, and keeps the number of channels.
 
     Args:
-      image: Floating-point array ``[..., height, width, channels]``, gray or colored, with
-        opacity or without.
+      image: Floating-point array ``[..., height, width, channels]``, gray or colored, with or
+        without an alpha channel.
 
     Returns:
       Array with the shape and dtype of ``image``.
@@ -300,7 +300,7 @@ def normalize(image: jax.Array, *, mean: ArrayLike, stddev: ArrayLike) -> jax.Ar
 
     Args:
       image: Floating-point array ``[..., height, width, channels]``.
-      mean: Mean :math:`\mu`: a number, or one per channel, opacity included.
+      mean: Mean :math:`\mu`: a number, or one per channel, the alpha channel included.
       stddev: Standard deviation :math:`\sigma`, positive, in the same form as ``mean``; a traced 0
         counts as 1.
 
@@ -352,11 +352,11 @@ def _blend(image: jax.Array, factor: ArrayLike, other: Callable) -> jax.Array:
 
 
 def _as_colors(image: jax.Array) -> jax.Array:
-    """Returns the image; raises unless it is gray or colored, with opacity or without."""
+    """Returns the image; raises unless it is gray or colored, with or without an alpha channel."""
     image = as_image(image)
     if image.shape[-1] not in (1, 2, 3, 4):
         raise ValueError(
-            "`image` must have one channel or three (red, green and blue), and may have opacity "
+            "`image` must have one channel or three (red, green and blue), and may have alpha "
             f"after them, got {image.shape[-1]} channels; pass image[..., :3] and keep the others."
         )
     return image

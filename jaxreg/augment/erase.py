@@ -31,7 +31,7 @@ def cutout(
     """Fills a box of an image with ``fill``.
 
     Args:
-      image: Array ``[..., height, width, channels]``, of floats or of labels.
+      image: Array ``[..., height, width, channels]`` of floats, integers or booleans.
       row: Row of the box's center, from 0 to the height: a single number, or one per example.
       column: Column of the box's center, from 0 to the width, in the same form as ``row``.
       height: Height of the box, in the same form as ``row``. The edges of the box are rounded to
@@ -87,8 +87,8 @@ def random_cutout(
     """Fills a box around a uniformly drawn point; the image's border may cut the box off.
 
     Args:
-      key: PRNG key.
-      image: Array ``[..., height, width, channels]``, of floats or of labels.
+      key: PRNG key; each example of a batch has its own draw.
+      image: Array ``[..., height, width, channels]`` of floats, integers or booleans.
       height: Height of the box: a single number, or one per example; 0 erases nothing.
       width: Width of the box, in the same form as ``height``.
       fill: Value for the erased pixels: a number, or an array that broadcasts to ``image``, such as
@@ -131,8 +131,8 @@ def random_erasing(
     torchvision and timm use the ratio of height to width; the default range is the same either way.
 
     Args:
-      key: PRNG key.
-      image: Array ``[..., height, width, channels]``, of floats or of labels.
+      key: PRNG key; each example of a batch has its own draw.
+      image: Array ``[..., height, width, channels]`` of floats, integers or booleans.
       probability: Probability of erasing, in ``[0, 1]``.
       scale: Least and largest area of the box, as a share of the image.
       ratio: Least and largest ratio of width to height, positive, whose logarithm is uniform.
@@ -194,7 +194,7 @@ def grid_mask(
       (i - \delta_y) \bmod d < r d \quad \text{and} \quad (j - \delta_x) \bmod d < r d
 
     Args:
-      image: Array ``[..., height, width, channels]``, of floats or of labels.
+      image: Array ``[..., height, width, channels]`` of floats, integers or booleans.
       spacing: Distance :math:`d` of the squares in pixels, positive: a single number, or one per
         example.
       share: Side of a square divided by ``spacing``, :math:`r`, in ``[0, 1]``; Chen et al. give one
@@ -250,8 +250,8 @@ def random_grid_mask(
     """Fills a regular grid of squares with random spacing and offset.
 
     Args:
-      key: PRNG key.
-      image: Array ``[..., height, width, channels]``, of floats or of labels.
+      key: PRNG key; each example of a batch has its own draw.
+      image: Array ``[..., height, width, channels]`` of floats, integers or booleans.
       spacing: Least and largest distance of the squares in pixels.
       share: Side of a square divided by the distance; see :func:`grid_mask`.
       fill: Value for the erased pixels: a number, or an array that broadcasts to ``image``.

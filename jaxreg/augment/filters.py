@@ -25,8 +25,8 @@ def gaussian_blur(
       image: Floating-point array ``[..., height, width, channels]``.
       sigma: Standard deviation :math:`\sigma` in pixels: a single number, or one per example; 0 is
         exactly the identity.
-      radius: Pixels :math:`r` after which the kernel is cut off, an untraced integer. torchvision
-        takes the kernel size ``2 * radius + 1``.
+      radius: Radius :math:`r` of the kernel in pixels, an untraced integer. torchvision takes the
+        kernel size ``2 * radius + 1``.
       border: How to continue the image beyond its border: :func:`borders.edge`,
         :func:`borders.reflect` (torchvision's), :func:`borders.wrap` or a function like them.
 
@@ -68,8 +68,8 @@ def sharpness(image: jax.Array, *, factor: ArrayLike) -> jax.Array:
     The pixels at the border are not smoothed.
 
     Args:
-      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``; opacity, the
-        last of two channels or of four, is unchanged.
+      image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``; the alpha
+        channel, the last of two or of four, is unchanged.
       factor: Weight :math:`f` of the image, a single number or one per example: 0 smooths, 1 is
         exactly the identity, more sharpens.
 
@@ -113,11 +113,14 @@ def random_gaussian_blur(
 ) -> jax.Array:
     """Blurs an image with a Gaussian kernel whose standard deviation is drawn uniformly.
 
+    It is :func:`gaussian_blur` with :func:`borders.edge`, which repeats the pixels at the border.
+
     Args:
-      key: PRNG key.
+      key: PRNG key; each example of a batch has its own draw.
       image: Floating-point array ``[..., height, width, channels]``.
       sigma: Least and largest standard deviation in pixels.
-      radius: Pixels after which the kernel is cut off.
+      radius: Radius of the kernel in pixels, an untraced integer. The kernel has ``2 * radius + 1``
+        weights along each axis.
 
     Returns:
       Array with the shape and dtype of ``image``.
@@ -144,7 +147,7 @@ def random_sharpness(key: jax.Array, image: jax.Array, *, amount: ArrayLike) -> 
     """Applies :func:`sharpness` with a factor drawn uniformly around 1.
 
     Args:
-      key: PRNG key.
+      key: PRNG key; each example of a batch has its own draw.
       image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``.
       amount: Largest distance of the factor of :func:`sharpness` from 1; the factor is at least 0.
 

@@ -7,7 +7,8 @@ the image exactly.
 
 Labels are arrays of integers or booleans, such as segmentation masks. They are read at the nearest
 pixels, so the result contains only their values and ``fill``. They need a channel axis, as images
-do: ``labels[..., None]``.
+do: ``labels[..., None]``. A ``uint8`` image counts as labels too: convert it with :func:`to_float`
+to interpolate its colors.
 """
 
 from collections.abc import Sequence
@@ -46,7 +47,8 @@ def affine(
     :func:`affine_labels`.
 
     Args:
-      image: Array ``[..., height, width, channels]``, of floats or of labels: integers or booleans.
+      image: Array ``[..., height, width, channels]``. Floats are interpolated; integers, ``uint8``
+        images included, and booleans are read at the nearest pixels.
       matrix: Matrices :math:`M`, ``[..., 3, 3]``: a single matrix, or one per example, as
         :func:`matrices.rotation` and :func:`matrices.window` make them.
       size: Height and width of the result, by default the size of ``image``. The center of the
@@ -56,15 +58,15 @@ def affine(
       border: Rule for pixels outside the image, in place of ``fill``: :func:`borders.edge`,
         :func:`borders.reflect`, :func:`borders.wrap` or a function like them.
       sample: Function that reads between pixels: :func:`sampling.bilinear`, the default,
-        :func:`sampling.nearest`, the default for labels, :func:`sampling.bilinear_matmul` or a
-        function like them.
+        :func:`sampling.nearest`, the default for integers and booleans,
+        :func:`sampling.bilinear_matmul` or a function like them.
 
     Returns:
       Array ``[..., *size, channels]`` of the dtype of ``image``. Shrinking does not average the
       pixels that it skips; :func:`resize` does.
 
     Raises:
-      TypeError: ``image`` is complex, or contains labels although ``sample`` averages.
+      TypeError: ``image`` is complex, or holds integers or booleans although ``sample`` averages.
       ValueError: ``matrix`` is not of shape ``[..., 3, 3]``, ``size`` is not a pair, or the dtype
         cannot represent ``fill``.
 
@@ -96,7 +98,8 @@ def perspective(
     """Warps an image by the matrix of a perspective; identical to :func:`affine`.
 
     Args:
-      image: Array ``[..., height, width, channels]``, of floats or of labels.
+      image: Array ``[..., height, width, channels]``. Floats are interpolated; integers, ``uint8``
+        images included, and booleans are read at the nearest pixels.
       matrix: Matrices :math:`M`, ``[..., 3, 3]``, as :func:`matrices.quadrilateral` makes them.
       size: Height and width of the result, by default the size of ``image``.
       fill: Value for pixels outside the image or behind the horizon: a number, or one per channel.
@@ -107,7 +110,7 @@ def perspective(
       Array ``[..., *size, channels]`` of the dtype of ``image``.
 
     Raises:
-      TypeError: ``image`` is complex, or contains labels although ``sample`` averages.
+      TypeError: ``image`` is complex, or holds integers or booleans although ``sample`` averages.
       ValueError: ``matrix`` is not of shape ``[..., 3, 3]``, ``size`` is not a pair, or the dtype
         cannot represent ``fill``.
 
@@ -127,7 +130,8 @@ def rotate(
     """Rotates an image counter-clockwise about its center.
 
     Args:
-      image: Array ``[..., height, width, channels]``, of floats or of labels.
+      image: Array ``[..., height, width, channels]``. Floats are interpolated; integers, ``uint8``
+        images included, and booleans are read at the nearest pixels.
       degrees: Angle: a single number, or one per example.
       fill: Value for pixels outside the image: a number, or one per channel, that the dtype of
         ``image`` can represent.
@@ -164,7 +168,8 @@ def translate(
     """Shifts an image by ``x`` pixels to the right and ``y`` pixels down.
 
     Args:
-      image: Array ``[..., height, width, channels]``, of floats or of labels.
+      image: Array ``[..., height, width, channels]``. Floats are interpolated; integers, ``uint8``
+        images included, and booleans are read at the nearest pixels.
       x: Pixels to the right: a single number, or one per example.
       y: Pixels downward, in the same form.
       fill: Value for pixels outside the image: a number, or one per channel, that the dtype of
@@ -201,7 +206,8 @@ def scale(
     """Scales an image about its center, and keeps the height and width of the array.
 
     Args:
-      image: Array ``[..., height, width, channels]``, of floats or of labels.
+      image: Array ``[..., height, width, channels]``. Floats are interpolated; integers, ``uint8``
+        images included, and booleans are read at the nearest pixels.
       x: Factor of widths: a single number, or one per example; below 1 shrinks.
       y: Factor of heights, in the same form.
       fill: Value for pixels outside the image: a number, or one per channel, that the dtype of
@@ -242,7 +248,8 @@ def shear(
       x' = x + s_x y, \qquad y' = y + s_y x
 
     Args:
-      image: Array ``[..., height, width, channels]``, of floats or of labels.
+      image: Array ``[..., height, width, channels]``. Floats are interpolated; integers, ``uint8``
+        images included, and booleans are read at the nearest pixels.
       x: Shear :math:`s_x`, the tangent of an angle: a single number, or one per example.
       y: Shear :math:`s_y`, in the same form.
       fill: Value for pixels outside the image: a number, or one per channel, that the dtype of
@@ -285,7 +292,8 @@ def elastic(
       v(x, y) = u(x + d_x(x, y), \; y + d_y(x, y))
 
     Args:
-      image: Array ``[..., height, width, channels]``, of floats or of labels.
+      image: Array ``[..., height, width, channels]``. Floats are interpolated; integers, ``uint8``
+        images included, and booleans are read at the nearest pixels.
       displacement: Pixels :math:`(d_x, d_y)`, ``[..., height, width, 2]``.
       fill: Value for pixels outside the image: a number, or one per channel, that the dtype of
         ``image`` can represent.

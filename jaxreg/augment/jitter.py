@@ -20,7 +20,7 @@ def random_brightness(key: jax.Array, image: jax.Array, *, amount: ArrayLike) ->
     """Applies :func:`brightness` with a factor drawn uniformly around 1.
 
     Args:
-      key: PRNG key.
+      key: PRNG key; each example of a batch has its own draw.
       image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``.
       amount: Largest distance of the factor of :func:`brightness` from 1; the factor is at least 0.
 
@@ -47,9 +47,9 @@ def random_contrast(key: jax.Array, image: jax.Array, *, amount: ArrayLike) -> j
     """Applies :func:`contrast` with a factor drawn uniformly around 1.
 
     Args:
-      key: PRNG key.
+      key: PRNG key; each example of a batch has its own draw.
       image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``, gray or colored,
-        with opacity or without.
+        with or without an alpha channel.
       amount: Largest distance of the factor of :func:`contrast` from 1; the factor is at least 0.
 
     Returns:
@@ -74,9 +74,9 @@ def random_saturation(key: jax.Array, image: jax.Array, *, amount: ArrayLike) ->
     """Applies :func:`saturation` with a factor drawn uniformly around 1.
 
     Args:
-      key: PRNG key.
+      key: PRNG key; each example of a batch has its own draw.
       image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``, gray or colored,
-        with opacity or without.
+        with or without an alpha channel.
       amount: Largest distance of the factor of :func:`saturation` from 1; the factor is at least 0.
 
     Returns:
@@ -101,9 +101,9 @@ def random_hue(key: jax.Array, image: jax.Array, *, shift: ArrayLike) -> jax.Arr
     """Shifts the hue by an amount drawn uniformly between ``-shift`` and ``shift``.
 
     Args:
-      key: PRNG key.
+      key: PRNG key; each example of a batch has its own draw.
       image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``, gray or colored,
-        with opacity or without.
+        with or without an alpha channel.
       shift: Largest shift, where 1 is the whole circle.
 
     Returns:
@@ -133,7 +133,7 @@ def random_gamma(key: jax.Array, image: jax.Array, *, amount: ArrayLike) -> jax.
       \gamma = (1 + r)^u, \qquad u \sim \mathrm U(-1, 1)
 
     Args:
-      key: PRNG key.
+      key: PRNG key; each example of a batch has its own draw.
       image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``.
       amount: Limit :math:`r`: 0.25 gives powers between 0.8 and 1.25.
 
@@ -161,9 +161,9 @@ def random_grayscale(key: jax.Array, image: jax.Array, *, probability: ArrayLike
     """Converts randomly chosen images to gray.
 
     Args:
-      key: PRNG key.
-      image: Floating-point array ``[..., height, width, channels]``, gray or colored, with
-        opacity or without.
+      key: PRNG key; each example of a batch has its own draw.
+      image: Floating-point array ``[..., height, width, channels]``, gray or colored, with or
+        without an alpha channel.
       probability: Probability of converting an image, in ``[0, 1]``.
 
     Returns:
@@ -192,7 +192,7 @@ def random_invert(key: jax.Array, image: jax.Array, *, probability: ArrayLike) -
     """Inverts all color values of randomly chosen images.
 
     Args:
-      key: PRNG key.
+      key: PRNG key; each example of a batch has its own draw.
       image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``.
       probability: Probability of inverting an image, in ``[0, 1]``.
 
@@ -222,7 +222,7 @@ def random_solarize(
     """Inverts the values at or above a threshold in randomly chosen images.
 
     Args:
-      key: PRNG key.
+      key: PRNG key; each example of a batch has its own draw.
       image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``.
       threshold: Least value that is inverted: a single number, or one per example.
       probability: Probability of inverting, in ``[0, 1]``.
@@ -255,7 +255,7 @@ def random_posterize(
     """Applies :func:`posterize` to randomly chosen images.
 
     Args:
-      key: PRNG key.
+      key: PRNG key; each example of a batch has its own draw.
       image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``.
       bits: Number of bits, 0 to 8: a single number, or one per example.
       probability: Probability of posterizing, in ``[0, 1]``.
@@ -295,18 +295,18 @@ def color_jitter(
 
     Args:
       image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``, gray or colored,
-        with opacity or without.
+        with or without an alpha channel.
       brightness: Factor of :func:`brightness`: a single number, or one per example.
       contrast: Factor of :func:`contrast`, in the same form.
       saturation: Factor of :func:`saturation`, in the same form.
-      hue: Shift of :func:`hue`, in the same form.
+      hue: Shift of :func:`hue`, where 1 is the whole circle, in the same form.
 
     Returns:
       Array with the shape and dtype of ``image``.
 
     Raises:
       TypeError: ``image`` is not real floating-point.
-      ValueError: A strength does not broadcast to the leading axes, a factor is negative, or
+      ValueError: An argument does not broadcast to the leading axes, a factor is negative, or
         ``image`` has more than four channels.
 
     Example:
@@ -341,9 +341,9 @@ def random_color_jitter(
     torchvision also draws the order at random.
 
     Args:
-      key: PRNG key.
+      key: PRNG key; each example of a batch has its own draw.
       image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``, gray or colored,
-        with opacity or without.
+        with or without an alpha channel.
       brightness: Largest distance of the factor of :func:`brightness` from 1.
       contrast: Largest distance of the factor of :func:`contrast` from 1.
       saturation: Largest distance of the factor of :func:`saturation` from 1.

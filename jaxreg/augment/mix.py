@@ -47,17 +47,20 @@ from jaxreg.augment.partners import Draw, Partners, share_per_example, shuffle
 class Mixed(NamedTuple):
     """A mixed batch, its mixed labels, and the share of each original example in its mixture.
 
-    ``labels`` keep their shape, with an axis of ``num_classes`` after it for class ids, in float32
-    or wider; pasted labels of pixels keep their dtype. ``share`` has shape ``[batch]``, in float32
-    or wider.
+    Attributes:
+      x: The mixed batch, with the shape and dtype of the original one.
+      labels: The mixed labels. Class ids get an axis of ``num_classes``, in float32 or wider;
+        pasted labels of pixels keep their dtype.
+      share: Share of each original example in its mixture, ``[batch]``, in float32 or wider.
 
-    >>> import jax.numpy as jnp
-    >>> from jaxreg import augment
-    >>> x, labels = jnp.array([[1.0], [2.0]]), jnp.array([0, 1])
-    >>> mixed = augment.mixup(x, labels, x[::-1], labels[::-1], share=0.75, num_classes=2)
-    >>> print(mixed.labels)
-    [[0.75 0.25]
-     [0.25 0.75]]
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg import augment
+      >>> x, labels = jnp.array([[1.0], [2.0]]), jnp.array([0, 1])
+      >>> mixed = augment.mixup(x, labels, x[::-1], labels[::-1], share=0.75, num_classes=2)
+      >>> print(mixed.labels)
+      [[0.75 0.25]
+       [0.25 0.75]]
     """
 
     x: jax.Array
@@ -148,7 +151,7 @@ def cutmix(
     other side covers the share :math:`1 - \lambda`.
 
     Args:
-      image: Array ``[batch, height, width, channels]``, of floats or of labels.
+      image: Array ``[batch, height, width, channels]`` of floats, integers or booleans.
       labels: Labels :math:`y`: class ids ``[batch]``, distributions or other floats
         ``[batch, ...]``, or labels of pixels ``[batch, height, width, ...]``.
       other: Images to paste from, with the shape and dtype of ``image``.
@@ -269,7 +272,7 @@ def random_cutmix(
 
     Args:
       key: PRNG key.
-      image: Array ``[batch, height, width, channels]``, of floats or of labels.
+      image: Array ``[batch, height, width, channels]`` of floats, integers or booleans.
       labels: Class ids, distributions, other floats or labels of pixels, as in :func:`cutmix`.
       alpha: Parameter :math:`\alpha`, zero or positive; 0 pastes nothing, and infinity pastes one
         half.

@@ -37,18 +37,24 @@ class Operation(NamedTuple):
 
     It returns images of the same shape and dtype. Each result must depend on nothing but its own
     image and strength: a CPU computes it for one image at a time, only if it is chosen, and without
-    ``jax.jit`` it is compiled once and cached. Strengths go from ``low`` to ``high`` with the
-    level; if ``signed``, they are negated for half of the examples.
+    ``jax.jit`` it is compiled once and cached.
 
-    >>> import jax, jax.numpy as jnp
-    >>> from jaxreg import augment
-    >>> darker = augment.Operation(
-    ...     lambda image, strength: augment.brightness(image, factor=1 - strength), high=0.5
-    ... )
-    >>> key, image = jax.random.key(0), jnp.ones((1, 2, 2, 3))
-    >>> y = augment.rand_augment(key, image, operations=[darker], magnitude=30)
-    >>> print(y.min())
-    0.25
+    Attributes:
+      function: Function of images ``[..., height, width, channels]`` and of strengths ``[...]``.
+      low: Strength at magnitude 0.
+      high: Strength at the largest magnitude.
+      signed: Whether strengths are negated for half of the examples.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg import augment
+      >>> darker = augment.Operation(
+      ...     lambda image, strength: augment.brightness(image, factor=1 - strength), high=0.5
+      ... )
+      >>> key, image = jax.random.key(0), jnp.ones((1, 2, 2, 3))
+      >>> y = augment.rand_augment(key, image, operations=[darker], magnitude=30)
+      >>> print(y.min())
+      0.25
     """
 
     function: Callable[[jax.Array, jax.Array], jax.Array]
@@ -60,16 +66,22 @@ class Operation(NamedTuple):
 class Warp(NamedTuple):
     """A geometric operation, given by a function that returns matrices ``[..., 3, 3]``.
 
-    The matrices are as in :func:`affine`, and strengths are drawn as for an :class:`Operation`.
+    Attributes:
+      matrix: Function of images ``[..., height, width, channels]`` and of strengths ``[...]`` that
+        returns matrices ``[..., 3, 3]``, as in :func:`affine`.
+      low: Strength at magnitude 0.
+      high: Strength at the largest magnitude.
+      signed: Whether strengths are negated for half of the examples.
 
-    >>> import jax, jax.numpy as jnp
-    >>> from jaxreg import augment
-    >>> scaling = augment.matrices.scaling
-    >>> zoom = augment.Warp(lambda image, strength: scaling(1 + strength, 1.0), high=1.0)
-    >>> key, image = jax.random.key(0), jnp.arange(4.0).reshape(1, 4, 1)
-    >>> options = {"operations": [zoom], "number": 1, "sample": augment.sampling.bilinear}
-    >>> print(augment.rand_augment(key, image, magnitude=30, **options)[0, :, 0])
-    [0.75 1.25 1.75 2.25]
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg import augment
+      >>> scaling = augment.matrices.scaling
+      >>> zoom = augment.Warp(lambda image, strength: scaling(1 + strength, 1.0), high=1.0)
+      >>> key, image = jax.random.key(0), jnp.arange(4.0).reshape(1, 4, 1)
+      >>> options = {"operations": [zoom], "number": 1, "sample": augment.sampling.bilinear}
+      >>> print(augment.rand_augment(key, image, magnitude=30, **options)[0, :, 0])
+      [0.75 1.25 1.75 2.25]
     """
 
     matrix: Callable[[jax.Array, jax.Array], jax.Array]

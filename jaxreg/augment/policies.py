@@ -3,9 +3,9 @@ r"""Random sequences of operations, drawn separately for each example.
 Two warps in a row share one resampling, by the product of their matrices, so the second can bring
 back pixels that the first moved outside the image.
 
-A warp moves all channels of an image with opacity, and operations on colors keep its opacity.
-Outside the image opacity is 1, unless ``fill`` has one number per channel. Operations on colors
-clip to ``[0, 1]`` as in :mod:`jaxreg.augment.color`.
+A warp moves all channels of an image, an alpha channel (opacity) included. Operations on colors
+keep the alpha channel. Outside the image it is 1, unless ``fill`` has one number per channel.
+Operations on colors clip to ``[0, 1]`` as in :mod:`jaxreg.augment.color`.
 """
 
 import dataclasses
@@ -53,9 +53,9 @@ def rand_augment(
     """Applies ``number`` operations in turn, each drawn uniformly from a set.
 
     Args:
-      key: PRNG key.
+      key: PRNG key; each example of a batch has its own draw.
       image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``, gray or colored,
-        with opacity or without.
+        with or without an alpha channel.
       magnitude: Magnitude of all operations, from 0 to 30.
       number: Number of operations to apply, an untraced integer.
       operations: Operations to draw from, by default the 14 of Cubuk et al. At magnitude 0 only
@@ -107,9 +107,9 @@ def trivial_augment(
     """Applies one operation of a set at one of 31 levels, both drawn uniformly.
 
     Args:
-      key: PRNG key.
+      key: PRNG key; each example of a batch has its own draw.
       image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``, gray or colored,
-        with opacity or without.
+        with or without an alpha channel.
       operations: Operations to draw from, by default the 14 of Mueller and Hutter's wide space.
       fill: Value for pixels outside the image: a number for all colors, or one per channel.
       sample: Function that reads between pixels, as in :func:`affine`.
@@ -153,9 +153,9 @@ def auto_augment(
     """Draws a sequence of steps from a policy, and applies each step with its own probability.
 
     Args:
-      key: PRNG key.
+      key: PRNG key; each example of a batch has its own draw.
       image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``, gray or colored,
-        with opacity or without.
+        with or without an alpha channel.
       policy: Sequences of steps, one of which is drawn uniformly for each example:
         ``CIFAR10_POLICY``, ``IMAGENET_POLICY``, ``SVHN_POLICY``, or your own sequences of
         :class:`Step`. Probabilities, magnitudes and ranges of operations may be traced, for a
@@ -215,17 +215,20 @@ def aug_mix(
       v = m u + (1 - m) \sum_{i=1}^{k} w_i \, c_i(u), \qquad
       m \sim \mathrm{Beta}(\alpha, \alpha), \quad w \sim \mathrm{Dirichlet}(\alpha, \dots, \alpha)
 
+    Here :math:`u` is the image, :math:`v` the result, and :math:`c_i` the chain number :math:`i`,
+    which applies its operations in turn. Each example has its own :math:`m`, :math:`w` and chains.
+
     Hendrycks et al. minimize the cross entropy of the image plus 12 times the mean of
     :func:`jaxreg.information.jensen_shannon` of the logits of the image and of two such averages.
 
     Args:
-      key: PRNG key.
+      key: PRNG key; each example of a batch has its own draw.
       image: Floating-point array ``[..., height, width, channels]`` in ``[0, 1]``, gray or colored,
-        with opacity or without.
+        with or without an alpha channel.
       severity: Largest magnitude :math:`s`, from 0.1 to 10; the operations' magnitudes are uniform
         in :math:`(0.1, s)`.
       alpha: Parameter :math:`\alpha`, zero or positive; 0 is exactly the identity, and infinity
-        gives the image and each chain its mean share.
+        weights the image by 1/2 and each chain by :math:`1 / (2 k)`.
       width: Number of chains :math:`k`, an untraced integer.
       depth: Least and largest number of operations of a chain, drawn uniformly.
       operations: Operations to draw from, by default the 9 of Hendrycks et al.
@@ -236,9 +239,9 @@ def aug_mix(
 
     Raises:
       TypeError: ``image`` is not real floating-point, ``key`` is not a single PRNG key, or
-        ``width`` is not an integer.
+        ``width`` or a number of ``depth`` is not an integer.
       ValueError: ``severity`` is a number outside ``[0.1, 10]``, ``alpha`` is negative, ``width``
-        is not positive, or ``depth`` is not a range.
+        is not positive, or ``depth`` is not a pair that ascends from 1 or more.
 
     Example:
       >>> import jax, jax.numpy as jnp

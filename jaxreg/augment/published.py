@@ -35,10 +35,16 @@ from jaxreg.augment.operations import (
 class Step(NamedTuple):
     """An operation of a policy, its probability, and its magnitude from 0 to 9.
 
-    >>> from jaxreg import augment
-    >>> step = augment.CIFAR10_POLICY[1][0]
-    >>> print(step.operation is augment.operations.ROTATE, step.probability, step.magnitude)
-    True 0.7 2
+    Attributes:
+      operation: Operation or warp to apply, from :mod:`jaxreg.augment.operations` or your own.
+      probability: Probability of applying it to an example, in ``[0, 1]``.
+      magnitude: Magnitude from 0 to 9, which goes from ``low`` to ``high`` of the operation.
+
+    Example:
+      >>> from jaxreg import augment
+      >>> step = augment.CIFAR10_POLICY[1][0]
+      >>> print(step.operation is augment.operations.ROTATE, step.probability, step.magnitude)
+      True 0.7 2
     """
 
     operation: Operation | Warp

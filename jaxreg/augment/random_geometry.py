@@ -32,8 +32,9 @@ def random_rotate(
     """Rotates an image by an angle drawn uniformly between ``-degrees`` and ``degrees``.
 
     Args:
-      key: PRNG key.
-      image: Array ``[..., height, width, channels]``, of floats or of labels.
+      key: PRNG key; each example of a batch has its own draw.
+      image: Array ``[..., height, width, channels]``. Floats are interpolated; integers, ``uint8``
+        images included, and booleans are read at the nearest pixels.
       degrees: Largest angle, zero or positive.
       fill: Value for pixels outside the image: a number, or one per channel, that the dtype of
         ``image`` can represent.
@@ -71,8 +72,9 @@ def random_translate(
     """Shifts an image by distances drawn uniformly up to ``x`` and ``y`` in either direction.
 
     Args:
-      key: PRNG key.
-      image: Array ``[..., height, width, channels]``, of floats or of labels.
+      key: PRNG key; each example of a batch has its own draw.
+      image: Array ``[..., height, width, channels]``. Floats are interpolated; integers, ``uint8``
+        images included, and booleans are read at the nearest pixels.
       x: Largest shift to the right or to the left, in pixels.
       y: Largest shift up or down, in pixels.
       fill: Value for pixels outside the image: a number, or one per channel, that the dtype of
@@ -111,8 +113,9 @@ def random_scale(
     """Scales an image about its center by random factors, whose logarithms are uniform around 0.
 
     Args:
-      key: PRNG key.
-      image: Array ``[..., height, width, channels]``, of floats or of labels.
+      key: PRNG key; each example of a batch has its own draw.
+      image: Array ``[..., height, width, channels]``. Floats are interpolated; integers, ``uint8``
+        images included, and booleans are read at the nearest pixels.
       x: Limit for widths: 0.25 gives a factor between 0.8 and 1.25.
       y: Limit for heights, in the same form.
       fill: Value for pixels outside the image: a number, or one per channel, that the dtype of
@@ -150,8 +153,9 @@ def random_shear(
     """Shears an image by amounts drawn uniformly up to ``x`` and ``y`` in either direction.
 
     Args:
-      key: PRNG key.
-      image: Array ``[..., height, width, channels]``, of floats or of labels.
+      key: PRNG key; each example of a batch has its own draw.
+      image: Array ``[..., height, width, channels]``. Floats are interpolated; integers, ``uint8``
+        images included, and booleans are read at the nearest pixels.
       x: Largest shear of columns, the tangent of an angle.
       y: Largest shear of rows.
       fill: Value for pixels outside the image: a number, or one per channel, that the dtype of
@@ -194,8 +198,9 @@ def random_affine(
     draws the factor uniformly; here its logarithm is uniform.
 
     Args:
-      key: PRNG key.
-      image: Array ``[..., height, width, channels]``, of floats or of labels.
+      key: PRNG key; each example of a batch has its own draw.
+      image: Array ``[..., height, width, channels]``. Floats are interpolated; integers, ``uint8``
+        images included, and booleans are read at the nearest pixels.
       degrees: Largest angle.
       shift: Largest shift along each axis, in pixels.
       scale: Limit of the scale factor of both axes: 0.25 gives a factor between 0.8 and 1.25.
@@ -245,8 +250,9 @@ def random_perspective(
     """Warps an image by a random perspective that moves every corner inward.
 
     Args:
-      key: PRNG key.
-      image: Array ``[..., height, width, channels]``, of floats or of labels.
+      key: PRNG key; each example of a batch has its own draw.
+      image: Array ``[..., height, width, channels]``. Floats are interpolated; integers, ``uint8``
+        images included, and booleans are read at the nearest pixels.
       distortion: Largest shift of a corner along each axis, as a share in ``[0, 1]`` of half the
         height and half the width, as in torchvision.
       fill: Value for pixels outside the image: a number, or one per channel, that the dtype of
@@ -293,11 +299,13 @@ def random_elastic(
     measures ``alpha`` in units of half the width and half the height.
 
     Args:
-      key: PRNG key.
-      image: Array ``[..., height, width, channels]``, of floats or of labels.
+      key: PRNG key; each example of a batch has its own draw.
+      image: Array ``[..., height, width, channels]``. Floats are interpolated; integers, ``uint8``
+        images included, and booleans are read at the nearest pixels.
       strength: Factor :math:`\alpha` of the displacement, in pixels.
       sigma: Standard deviation of the Gaussian, in pixels.
-      radius: Pixels after which the Gaussian is cut off, such as three or four times ``sigma``.
+      radius: Radius of the Gaussian in pixels, an untraced integer, such as three or four times
+        ``sigma``.
       fill: Value for pixels outside the image: a number, or one per channel, that the dtype of
         ``image`` can represent.
       border: Rule for pixels outside the image, in place of ``fill``; see :func:`affine`.

@@ -21,8 +21,8 @@ def random_flip_left_right(
     """Mirrors randomly chosen images left to right.
 
     Args:
-      key: PRNG key.
-      image: Array ``[..., height, width, channels]``, of floats or of labels.
+      key: PRNG key; each example of a batch has its own draw.
+      image: Array ``[..., height, width, channels]`` of floats, integers or booleans.
       probability: Probability of mirroring, in ``[0, 1]``.
 
     Returns:
@@ -50,8 +50,8 @@ def random_flip_up_down(key: jax.Array, image: jax.Array, *, probability: ArrayL
     """Mirrors randomly chosen images top to bottom.
 
     Args:
-      key: PRNG key.
-      image: Array ``[..., height, width, channels]``, of floats or of labels.
+      key: PRNG key; each example of a batch has its own draw.
+      image: Array ``[..., height, width, channels]`` of floats, integers or booleans.
       probability: Probability of mirroring, in ``[0, 1]``.
 
     Returns:
@@ -79,8 +79,8 @@ def random_rot90(key: jax.Array, image: jax.Array) -> jax.Array:
     """Rotates a square image by 0, 90, 180 or 270 degrees, drawn uniformly.
 
     Args:
-      key: PRNG key.
-      image: Array ``[..., size, size, channels]``, of floats or of labels.
+      key: PRNG key; each example of a batch has its own draw.
+      image: Array ``[..., size, size, channels]`` of floats, integers or booleans.
 
     Returns:
       Array with the shape and dtype of ``image``.
@@ -113,9 +113,9 @@ def random_crop(key: jax.Array, image: jax.Array, *, size: Sequence[int]) -> jax
     """Crops an image to ``size`` at a uniformly drawn position of whole pixels.
 
     Args:
-      key: PRNG key.
-      image: Array ``[..., height, width, channels]``, of floats or of labels; :func:`pad` it first
-        if crops should reach beyond the border.
+      key: PRNG key; each example of a batch has its own draw.
+      image: Array ``[..., height, width, channels]`` of floats, integers or booleans; :func:`pad`
+        it first if crops should reach beyond the border.
       size: Height and width of the result, at most the size of ``image``.
 
     Returns:
@@ -159,8 +159,9 @@ def random_resized_crop(
     middle with an allowed ratio. Sides are whole pixels.
 
     Args:
-      key: PRNG key.
-      image: Array ``[..., height, width, channels]``, of floats or of labels.
+      key: PRNG key; each example of a batch has its own draw.
+      image: Array ``[..., height, width, channels]``. Floats are interpolated; integers, ``uint8``
+        images included, and booleans are read at the nearest pixels.
       size: Height and width of the result.
       scale: Least and largest share of the area of ``image``, the largest positive.
       ratio: Least and largest ratio of width to height, positive; its logarithm is uniform.

@@ -95,7 +95,7 @@ def apply(
 
 
 def _fill_of_colors(fill: ArrayLike, image: jax.Array) -> jax.Array:
-    """Returns ``fill`` as an array; a scalar applies to the colors, with an opacity of 1."""
+    """Returns ``fill`` as an array; a scalar applies to the colors, with an alpha of 1."""
     value = filling(fill, image, image.shape[-1:])
     channels = image.shape[-1]
     if value.ndim or channels not in (2, 4):

@@ -25,7 +25,7 @@ def flip_left_right(image: jax.Array) -> jax.Array:
     """Mirrors an image, left to right.
 
     Args:
-      image: Array ``[..., height, width, channels]``, of floats or of labels.
+      image: Array ``[..., height, width, channels]`` of floats, integers or booleans.
 
     Returns:
       Array with the shape and dtype of ``image``.
@@ -46,7 +46,7 @@ def flip_up_down(image: jax.Array) -> jax.Array:
     """Mirrors an image, top to bottom.
 
     Args:
-      image: Array ``[..., height, width, channels]``, of floats or of labels.
+      image: Array ``[..., height, width, channels]`` of floats, integers or booleans.
 
     Returns:
       Array with the shape and dtype of ``image``.
@@ -67,7 +67,7 @@ def rot90(image: jax.Array, *, turns: int) -> jax.Array:
     """Rotates an image counter-clockwise by a number of right angles.
 
     Args:
-      image: Array ``[..., height, width, channels]``, of floats or of labels.
+      image: Array ``[..., height, width, channels]`` of floats, integers or booleans.
       turns: Number of right angles, an integer of either sign.
 
     Returns:
@@ -92,9 +92,10 @@ def center_crop(image: jax.Array, *, size: Sequence[int]) -> jax.Array:
     """Crops an image to ``size`` around its center.
 
     Args:
-      image: Array ``[..., height, width, channels]``, of floats or of labels.
+      image: Array ``[..., height, width, channels]`` of floats, integers or booleans.
       size: Height and width of the result, at most the size of ``image``. A margin that is not a
-        whole number of pixels is rounded, and a half to even, as in torchvision.
+        whole number of pixels is rounded to whole pixels, with halves rounded to even, as in
+        torchvision.
 
     Returns:
       Array ``[..., *size, channels]`` of the dtype of ``image``.
@@ -121,7 +122,7 @@ def crop(image: jax.Array, *, top: ArrayLike, left: ArrayLike, size: Sequence[in
     """Crops an image to a window of whole pixels.
 
     Args:
-      image: Array ``[..., height, width, channels]``, of floats or of labels.
+      image: Array ``[..., height, width, channels]`` of floats, integers or booleans.
       top: Rows above the window: a single integer, or one per example. A window that would cross
         the border is shifted back inside.
       left: Columns to the left of the window, in the same form.
@@ -166,11 +167,12 @@ def resize(image: jax.Array, *, size: Sequence[int]) -> jax.Array:
 
     along each axis, with the ratio :math:`r` of the old size to the new one. It is the bilinear
     filter of PIL, and of torchvision with ``antialias``, as a product with a matrix along each
-    axis. Labels are read at the nearest pixels, as PIL's ``NEAREST`` and torchvision's
-    ``NEAREST_EXACT`` do.
+    axis. Integers and booleans are read at the nearest pixels, as PIL's ``NEAREST`` and
+    torchvision's ``NEAREST_EXACT`` do.
 
     Args:
-      image: Array ``[..., height, width, channels]``, of floats or of labels.
+      image: Array ``[..., height, width, channels]``. Floats are interpolated; integers, ``uint8``
+        images included, and booleans are read at the nearest pixels.
       size: Height and width of the result.
 
     Returns:
@@ -206,11 +208,12 @@ def resized_crop(
     """Crops a window and resizes it bilinearly, with antialiasing if it shrinks.
 
     It is PIL's ``resize`` with its bilinear filter and a ``box``: at the edge of the window the
-    filter reads the pixels of the image beyond it. Labels are read at the nearest pixels. A
-    negative width or height, with ``left`` or ``top`` at the opposite edge, flips the window.
+    filter reads the pixels of the image beyond it. A negative width or height, with ``left`` or
+    ``top`` at the opposite edge, flips the window.
 
     Args:
-      image: Array ``[..., height, width, channels]``, of floats or of labels.
+      image: Array ``[..., height, width, channels]``. Floats are interpolated; integers, ``uint8``
+        images included, and booleans are read at the nearest pixels.
       top: Rows above the window: a single number, or one per example, not necessarily whole.
       left: Columns to the left of the window, in the same form.
       height: Height of the window, in the same form.
@@ -264,7 +267,7 @@ def pad(
     """Pads an image with ``fill``, or with pixels copied as ``border`` chooses.
 
     Args:
-      image: Array ``[..., height, width, channels]``, of floats or of labels.
+      image: Array ``[..., height, width, channels]`` of floats, integers or booleans.
       width: Number of pixels on every side, or at the top, the bottom, the left and the right.
       fill: Value for the new pixels: a number, or one per channel, that the dtype of ``image`` can
         represent.

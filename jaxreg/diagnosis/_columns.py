@@ -95,7 +95,7 @@ def _find(table: Table, name: str | None, argument: str, place: str) -> int | No
         return found[0]
     if found:
         raise ValueError(f"`{argument}` must name one column, got {name}, which {place} has "
-                         f"{len(found)} times; rename one.")  # fmt: skip
+                         f"{len(found)} times; rename the others.")  # fmt: skip
     near = difflib.get_close_matches(name, table.names, 1)
     hint = f"; did you mean {near[0]}?" if near else "."
     raise ValueError(f"`{argument}` must be a column of {place}, which has {_list(table.names)}, "
@@ -177,8 +177,10 @@ def _counters(table: Table, place: str) -> tuple[int, ...]:
         own = [i for i, name in enumerate(table.names) if is_count(name)]
         twice = [i for i in own if table.names.count(table.names[i]) > 1]
         if twice:
-            raise ValueError(f"`source` must have one column {table.names[twice[0]]}, got "
-                             f"{len(twice)} in {place}; rename one.")  # fmt: skip
+            name = table.names[twice[0]]
+            count = table.names.count(name)
+            raise ValueError(f"`source` must have a single column named {name!r}, got {count} in "
+                             f"{place}; rename the others.")  # fmt: skip
         found.extend(i for i in own if are_numbers(table.columns[i]))
     return tuple(found)
 

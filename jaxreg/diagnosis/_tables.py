@@ -74,7 +74,10 @@ def join(tables: Sequence[Table]) -> Table:
     for table in tables:
         twice = [name for name in table.names if name and table.names.count(name) > 1]
         if twice:
-            raise ValueError(f"`source` must have one column {twice[0]}, got several; rename one.")
+            raise ValueError(
+                f"`source` must have a single column named {twice[0]!r}, got "
+                f"{table.names.count(twice[0])}; rename the others."
+            )
     names = list(dict.fromkeys(name for table in tables for name in table.names))
     columns: dict[str, list[Any]] = {name: [] for name in names}
     for table in tables:

@@ -8,7 +8,21 @@ from typing import Any, NamedTuple
 
 
 class Verdict(StrEnum):
-    """Verdict on the loss curves of a run."""
+    """Verdict of :func:`diagnose` on the training and validation losses of a run.
+
+    Attributes:
+      HEALTHY: None of the other verdicts applies.
+      OVERFITTING: The validation loss rises above the training loss after its minimum, or the
+        accuracy is perfect in training and much lower on validation.
+      UNDERFITTING: The training loss stays high, or still falls at the end.
+      TOO_LITTLE: The validation loss stays far above the training loss without rising, or the run
+        overfits although it is compared with a baseline, and thus regularized.
+      TOO_MUCH: Regularization costs more in training than it gains in validation, both losses rise
+        together, or training ends well above the validation loss.
+      UNSTABLE: A loss stops being finite, scatters or jumps, or the training loss rises far from
+        its minimum.
+      NOT_ENOUGH: There are too few finite losses to judge by.
+    """
 
     HEALTHY = "healthy"
     OVERFITTING = "overfitting"
@@ -20,10 +34,15 @@ class Verdict(StrEnum):
 
 
 class Change(NamedTuple):
-    """A change to try after a verdict."""
+    """A change to try after a verdict.
+
+    Attributes:
+      what: The change in words.
+      address: Address in jaxreg of what makes it; empty if it is not in jaxreg.
+    """
 
     what: str
-    address: str  # in jaxreg; empty for anything else
+    address: str
 
 
 CHANGES = {

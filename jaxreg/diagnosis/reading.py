@@ -32,11 +32,14 @@ class History(NamedTuple):
       train_loss: Losses, ``[epochs]``, or ``[epochs, seeds]`` in a file with seeds; masked where
         nothing was measured.
       validation_loss: The same on validation rows; empty if the file has none.
-      train_accuracy: Accuracies between 0 and 1; empty if the file does not have both.
-      validation_accuracy: The same on validation rows.
+      train_accuracy: Accuracies between 0 and 1, in the same form; empty unless the file has
+        exactly one column of training accuracies and one of validation accuracies.
+      validation_accuracy: The same on validation rows; empty if ``train_accuracy`` is.
       counter: "epoch", or "step" if the file counts steps.
-      columns: Names in the file, by the field that was read from each.
-      replaced: Number of training losses that were replaced by later ones of the same epochs.
+      columns: Dictionary from each curve that was read, such as ``train_loss``, to the name of its
+        column in the file.
+      replaced: Number of training losses that were dropped because later rows count the same epochs
+        again, as after training resumed from a checkpoint.
     """
 
     epoch: np.ndarray
@@ -63,8 +66,8 @@ def read(
       source: As for :func:`read_runs`.
       run: Name of the run in a file with several.
       train: As for :func:`read_runs`, and so are the others.
-      validation: Name of the column with validation losses.
-      epoch: Name of the column that counts epochs or steps.
+      validation: Name of the column with validation losses; None finds it by its name.
+      epoch: Name of the column that counts epochs or steps; None finds it by its name.
 
     Returns:
       The history, for :func:`~jaxreg.diagnosis.diagnose`.
@@ -98,27 +101,30 @@ def read_runs(
 
     Columns are found by their names: ``loss`` and ``val_loss`` as Keras writes them,
     ``train_loss_epoch`` as Lightning does, ``eval_loss``, ``Train Loss`` and the like. Rows are
-    ordered by a column that counts epochs or steps. Several rows of one epoch are averaged, later
-    rows of a resumed training replace earlier ones, and training losses between two evaluations are
-    averaged if the two are measured at different steps. Columns ``arm`` or ``run``, and ``seed``,
-    separate several runs and the seeds of each.
+    ordered by a column that counts epochs or steps. Several rows of one epoch are averaged. If the
+    count goes back, because training resumed from a checkpoint, the later rows replace the earlier
+    ones. If training and validation losses are measured at different steps, the training losses
+    between two evaluations are averaged. Numbers may have decimal commas or decimal points. Columns
+    ``arm`` or ``run``, and ``seed``, separate several runs and the seeds of each.
 
     Args:
       source: A path to CSV with any delimiter, JSON or JSON lines; a folder with ``history.csv``,
-        ``metrics.csv`` or ``trainer_state.json``; an open file; an object of lists or a list of
-        objects; a Keras ``History``, a ``TrainerState`` of Hugging Face, or a data frame. A list of
-        paths holds parts of one run, such as TensorBoard's CSV of each scalar, or a run each.
-      train: Name of the column with training losses, if it is not found by itself. A file without
+        ``metrics.csv`` or ``trainer_state.json``; an open file; a dictionary (a JSON object) of
+        lists, or a list of dictionaries; a Keras ``History``, a ``TrainerState`` of Hugging Face,
+        or a data frame. In a list of paths, each file is a run of its own if one of them has both
+        losses; otherwise the files are parts of one run, such as TensorBoard's CSV of each scalar.
+      train: Name of the column with training losses; None finds it by its name. A file without
         names has columns "1", "2" and so on.
-      validation: Name of the column with validation losses.
-      epoch: Name of the column that counts epochs or steps.
+      validation: Name of the column with validation losses; None finds it by its name.
+      epoch: Name of the column that counts epochs or steps; None finds it by its name.
 
     Returns:
       Dictionary from the name of each run to its history; the name is ``""`` in a file without
       names. Empty cells, ``NA`` and ``null`` are masked: they were not measured. ``nan`` was.
 
     Raises:
-      ValueError: There is no such file, it holds no training loss, or several columns may be meant.
+      ValueError: There is no such file, it holds no training loss, or several columns could be the
+        one with training or validation losses; choose one with ``train`` or ``validation``.
 
     Example:
       >>> import io

@@ -62,39 +62,72 @@ class Thresholds(NamedTuple):
 
 
 class Evidence(NamedTuple):
-    """Measurements behind a verdict, in the units of :class:`Thresholds`; NaN means unknown."""
+    """Measurements behind a verdict, in the units of :class:`Thresholds`; NaN means unknown.
+
+    Attributes:
+      epochs: Number of finite training losses.
+      initial: Training loss at the start, as it was given.
+      train: Training loss at the end, as it was given.
+      validation: Validation loss at the end, as it was given.
+      level: Training loss at the end.
+      gap: Validation loss minus training loss at the end.
+      excess: Share of the validation loss that the gap is.
+      best_epoch: Epoch of the lowest validation loss.
+      rise: Rise of the validation loss since then.
+      relative_rise: The same rise in units of the lowest validation loss.
+      train_rise: Rise of the training loss since its own minimum.
+      falls: Whether the training loss fell out of its noise at all.
+      falling: Share of the whole fall of the training loss that comes at the end.
+      noise: Standard deviation about the trend, the larger one of both curves.
+      jump: Largest rise of the training loss in one epoch.
+      broke_at: First epoch from which a loss is not finite any more.
+      last_epoch: Last epoch in which anything was measured.
+      unmeasured: Number of epochs after that.
+      counter: "epoch", or "step" if the history counts steps.
+      train_accuracy: Training accuracy at the end.
+      validation_accuracy: Validation accuracy at the end.
+      cost: Training loss at the end above the baseline's.
+      gain: Validation loss at the end below the baseline's best one.
+    """
 
     epochs: int = 0
-    initial: float = math.nan  # training loss at the start, as it was given
-    train: float = math.nan  # at the end, as it was given
-    validation: float = math.nan  # at the end, as it was given
+    initial: float = math.nan
+    train: float = math.nan
+    validation: float = math.nan
     level: float = math.nan
     gap: float = math.nan
-    excess: float = math.nan  # share of the validation loss that the gap is
-    best_epoch: float = math.nan  # of the validation loss
-    rise: float = math.nan  # of the validation loss since then
-    relative_rise: float = math.nan  # the same in units of the minimum
-    train_rise: float = math.nan  # of the training loss since its own minimum
-    falls: bool = True  # whether the training loss fell out of its noise at all
-    falling: float = math.nan  # share of the whole fall of the training loss, at the end
-    noise: float = math.nan  # the larger one of both curves
-    jump: float = math.nan  # largest rise of the training loss in one epoch
-    broke_at: float = math.nan  # first epoch without a finite loss for good
-    last_epoch: float = math.nan  # in which anything was measured
-    unmeasured: int = 0  # epochs after that
-    counter: str = "epoch"  # or "step", if the history counts steps
+    excess: float = math.nan
+    best_epoch: float = math.nan
+    rise: float = math.nan
+    relative_rise: float = math.nan
+    train_rise: float = math.nan
+    falls: bool = True
+    falling: float = math.nan
+    noise: float = math.nan
+    jump: float = math.nan
+    broke_at: float = math.nan
+    last_epoch: float = math.nan
+    unmeasured: int = 0
+    counter: str = "epoch"
     train_accuracy: float = math.nan
     validation_accuracy: float = math.nan
-    cost: float = math.nan  # training loss above the one of the baseline
-    gain: float = math.nan  # validation loss below the best one of the baseline
+    cost: float = math.nan
+    gain: float = math.nan
 
 
 class Diagnosis(NamedTuple):
-    """Result of :func:`diagnose`; ``str()`` formats it as text."""
+    """Result of :func:`diagnose`; ``str()`` formats it as text.
+
+    Attributes:
+      verdict: The verdict.
+      reasons: Reasons for it, each with its numbers.
+      changes: Changes to try, in this order.
+      evidence: Measurements that the verdict is based on.
+    """
 
     verdict: Verdict
-    reasons: tuple[str, ...]  # each quotes its numbers
-    changes: tuple[Change, ...]  # to try in this order
+    reasons: tuple[str, ...]
+    changes: tuple[Change, ...]
     evidence: Evidence
 
     def __str__(self) -> str:

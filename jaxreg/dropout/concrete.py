@@ -159,13 +159,14 @@ def concrete_dropout_logit(init_rate: float) -> float:
       l = \log p - \log(1 - p)
 
     Args:
-      init_rate: Probability :math:`p` of dropping at the start, a Python number between 0 and 1.
+      init_rate: Probability :math:`p` of dropping at the start, a Python number in the open
+        interval (0, 1).
 
     Returns:
       Python number.
 
     Raises:
-      ValueError: ``init_rate`` is not between 0 and 1.
+      ValueError: ``init_rate`` is not in the open interval (0, 1).
 
     Example:
       >>> from jaxreg import dropout

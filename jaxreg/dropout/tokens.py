@@ -149,9 +149,9 @@ def _check_static(rate: float) -> None:
     """Raises unless ``rate`` is a Python or NumPy number in ``[0, 1]``."""
     if not is_static(rate):
         raise TypeError(
-            "`rate` of `patch_dropout` must be a Python or NumPy number, got "
-            f"{type(rate).__name__}: it decides the number of kept tokens, which is a shape; pass "
-            "it as a static argument of jax.jit."
+            "`rate` of `patch_dropout` must be a Python or NumPy number, since the shape of the "
+            f"result depends on it, got {type(rate).__name__}; pass float(rate) outside of "
+            "jax.jit, and inside make it a static argument of jax.jit."
         )
     check_rate(rate)
 

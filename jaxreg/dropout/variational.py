@@ -75,7 +75,8 @@ def variational_dropout(
     check_floating(x, "x")
     if is_static(log_alpha) and not float(log_alpha) < math.inf:  # pyright: ignore[reportArgumentType]
         raise ValueError(
-            f"`log_alpha` must be below infinity, got {log_alpha}; pass -inf for no noise."
+            f"`log_alpha` must be below infinity, got {log_alpha}; pass a number, or -inf "
+            "for no noise."
         )
     check_broadcasts(log_alpha, "log_alpha", x.shape)
     return _noisy(key, x, align(log_alpha, x), bits)
@@ -130,8 +131,8 @@ def variational_log_alpha(kernel: jax.Array, log_var: ArrayLike) -> jax.Array:
       \log \alpha_{i j} = \log \sigma^2_{i j} - \log(\theta_{i j}^2 + 10^{-8})
 
     Learning the variance and the mean instead of :math:`\alpha` reduces the variance of gradients
-    (the additive parametrization). The summand of 1e-8 keeps the result and the gradient finite at
-    a mean of zero; it has an effect for means below 1e-3.
+    (the additive parametrization). Adding 1e-8 keeps the result and the gradient finite at a mean
+    of zero; it matters only for means of a magnitude below 1e-3.
 
     Args:
       kernel: Means :math:`\theta` of the weights, floating-point, of any shape.
@@ -359,7 +360,7 @@ def _wide_log_alpha(kernel: jax.Array, log_var: ArrayLike) -> jax.Array:
 
 def _check_log_variance(log_var: ArrayLike, kernel: jax.Array) -> None:
     if is_static(log_var) and math.isnan(log_var):  # pyright: ignore[reportArgumentType]
-        raise ValueError("`log_var` must be a number, got nan; pass -inf for no noise.")
+        raise ValueError("`log_var` must be a number, got nan; pass one, or -inf for no noise.")
     check_broadcasts(log_var, "log_var", kernel.shape)
 
 

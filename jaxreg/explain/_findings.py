@@ -16,10 +16,18 @@ PROBLEMS = {
 
 
 class Finding(NamedTuple):
-    """A known conflict between regularizers, or a practice that has a price."""
+    """A known conflict between regularizers, or a practice that has a price.
+
+    Attributes:
+      what: The conflict or the practice, in a few words.
+      where: Leaves and modules that it concerns.
+      why: Reason why it matters.
+      source: Publication that shows it.
+      fix: Change that avoids it.
+    """
 
     what: str
-    where: tuple[str, ...]  # leaves and modules
+    where: tuple[str, ...]
     why: str
     source: str
     fix: str

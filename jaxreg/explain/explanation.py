@@ -17,21 +17,36 @@ _WIDTH = 100
 
 
 class Effect(NamedTuple):
-    """A regularizer at one place."""
+    """A regularizer at one place.
 
-    place: str  # leaf of the parameters, path of a module, "model", "optimizer" or "loss"
+    Attributes:
+      place: Leaf of the parameters, path of a module, "model", "optimizer" or "loss".
+      regularizer: Name of the regularizer.
+      strength: Its strength; NaN if there is no number.
+      unit: Unit of the strength, in words.
+    """
+
+    place: str
     regularizer: str
-    strength: float  # NaN if there is no number
-    unit: str  # unit of the strength, in words
+    strength: float
+    unit: str
 
 
 class Explanation(NamedTuple):
-    """Result of :func:`explain`; ``str()`` formats it as a table."""
+    """Result of :func:`explain`; ``str()`` formats it as a table.
 
-    effects: tuple[Effect, ...]  # at least one for every leaf; "none" if nothing acts on it
-    conflicts: tuple[Finding, ...]  # what changes the regularization that was asked for
-    notes: tuple[Finding, ...]  # common practice that has a price, and what could not be seen
-    step: int  # step of the schedules at which the strengths hold
+    Attributes:
+      effects: The regularizers by place. With an optimizer there is at least one for every leaf,
+        "none" if nothing acts on it.
+      conflicts: Findings on what changes the regularization that was asked for.
+      notes: Findings on common practice that has a price, and on parts that could not be examined.
+      step: Step of the schedules at which the strengths hold.
+    """
+
+    effects: tuple[Effect, ...]
+    conflicts: tuple[Finding, ...]
+    notes: tuple[Finding, ...]
+    step: int
 
     def __str__(self) -> str:
         """Returns a table with one line per effect, followed by the conflicts and the notes."""
@@ -90,8 +105,8 @@ def explain(
     Args:
       model: Linen module; NNX module in training mode; function of the parameters and the inputs;
         or None to examine only the optimizer. A ``TrainState`` or ``nnx.ModelAndOptimizer`` holds
-        the other arguments, too: ``explain(state, x)``. A tuple begins with the model and its
-        optimizer.
+        the other arguments, too: ``explain(state, x)``. A tuple ``(model, optimizer)`` holds both,
+        and may go on with the parameters (not for NNX) and the batch.
       optimizer: Optax transformation, or an object that holds one as ``tx``; None to examine only
         the model.
       params: Variables or parameters of a Linen module; parameters of a function; None for an NNX
@@ -109,11 +124,12 @@ def explain(
 
     Returns:
       The effects, one or more for every leaf if there is an optimizer; the conflicts; and the
-      notes. "unknown random numbers" stands where something draws them that is neither a module of
-      Flax or jaxreg nor a function of jaxreg.
+      notes. The regularizer "unknown random numbers" marks a place where random numbers are drawn
+      by code that is neither a module of Flax or jaxreg nor a function of jaxreg.
 
     Raises:
-      TypeError: ``model`` or ``optimizer`` is something else.
+      TypeError: ``model`` is none of the kinds above, or ``optimizer`` is no Optax transformation
+        and holds none.
       ValueError: There are no parameters, or the model or the loss fails on the batch.
 
     Example:

@@ -38,11 +38,13 @@ def beta_vae_loss(
     .. math::
 
       L = \frac{\sum_i w_i L_i}{\sum_i w_i}, \qquad
-      L_i = d_i + \beta \, \mathrm{KL}\big(\mathcal N(\mu_i, e^{l_i}) \,\|\, \mathcal N(0, 1)\big)
+      L_i = d_i + \beta \, \mathrm{KL}\big(
+          \mathcal N(\mu_i, \mathrm{diag}(e^{l_i})) \,\|\, \mathcal N(0, I)\big)
 
-    With ``beta=1`` and :math:`d_i = -\log p(x_i \mid z_i)`, summed over the whole example like the
-    divergence, it is the loss of a variational autoencoder. With ``beta=0`` it is the mean
-    distortion. If all weights :math:`w` are 0, the loss and its gradient are 0.
+    The divergence is summed over the last axis of ``mean``. With ``beta=1`` and
+    :math:`d_i = -\log p(x_i \mid z_i)`, summed over the whole example, it is the loss of a
+    variational autoencoder. With ``beta=0`` it is the mean distortion. If all weights :math:`w` are
+    0, the loss and its gradient are 0.
 
     Args:
       distortion: Reconstruction error :math:`d` of each example, real floating-point, ``[...]``.
@@ -99,13 +101,14 @@ def bottleneck_loss(
 
       L = \frac{\sum_i w_i L_i}{\sum_i w_i}, \qquad
       L_i = -\log \mathrm{softmax}(z_i)_{y_i} + \beta \, \mathrm{KL}\big(
-          \mathcal N(\mu_i, e^{l_i}) \,\|\, \mathcal N(0, 1)\big)
+          \mathcal N(\mu_i, \mathrm{diag}(e^{l_i})) \,\|\, \mathcal N(0, I)\big)
 
     It is the variational bound of the information bottleneck, for a classifier on a noisy code. The
-    divergence is an upper bound on the code's information about the input; the cross entropy gives
-    a lower bound on its information about the label. Compute the logits from a code drawn by
-    :func:`sample_gaussian`. The weight :math:`w_i` is 0 for a label out of range; if all are 0, the
-    loss and its gradient are 0. With ``beta=0`` it is the cross entropy.
+    divergence is summed over the last axis of ``mean``. It is an upper bound on the code's
+    information about the input; the cross entropy gives a lower bound on its information about the
+    label. Compute the logits from a code drawn by :func:`sample_gaussian`. The weight :math:`w_i`
+    is 0 for a label out of range; if all are 0, the loss and its gradient are 0. With ``beta=0`` it
+    is the cross entropy.
 
     Args:
       logits: Unnormalized log probabilities :math:`z`, ``[..., num_classes]``.

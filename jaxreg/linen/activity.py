@@ -26,7 +26,7 @@ class ActivityPenalty(nn.Module):
     Attributes:
       penalty: Scalar function of the batch, such as :func:`jaxreg.penalties.decorrelation`. Wrap a
         sum over the batch in :func:`jaxreg.penalties.per_example` for a mean, as in Keras.
-      weight: Factor, zero or positive.
+      weight: Factor, zero or positive; None if every call passes it.
 
     Example:
       >>> import jax, jax.numpy as jnp

@@ -22,6 +22,10 @@ class StochasticDepth(RatedWrapper):
     Attributes:
       layer: Linen module whose result has the shape of its first input.
       rate: Probability of skipping the layer for the whole batch; None if every call passes it.
+      deterministic: True in evaluation mode, False in training mode; None if every call passes it.
+      rng_collection: Name of the PRNG stream that keys come from.
+      axis_name: Mesh axis along which devices need different keys, in ``shard_map`` or ``pmap``.
+      bits: Source of random bits in place of the package's own, such as ``jax.random.bits``.
 
     Example:
       >>> import jax, jax.numpy as jnp

@@ -16,8 +16,12 @@ class Dropout(Rated, nn.Dropout):
     """Linen module for :func:`jaxreg.dropout.dropout`.
 
     Attributes:
-      rate: Probability of dropping.
+      rate: Probability of dropping; None if every call passes it.
       broadcast_dims: Axes along which the mask is shared.
+      deterministic: True in evaluation mode, False in training mode; None if every call passes it.
+      rng_collection: Name of the PRNG stream that keys come from.
+      axis_name: Mesh axis along which devices need different keys, in ``shard_map`` or ``pmap``.
+      bits: Source of random bits in place of the package's own, such as ``jax.random.bits``.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -45,7 +49,11 @@ class ClassicalDropout(Rated):
     """Linen module for :func:`jaxreg.dropout.classical_dropout`; evaluation scales by ``1 - rate``.
 
     Attributes:
-      rate: Probability of dropping.
+      rate: Probability of dropping; None if every call passes it.
+      deterministic: True in evaluation mode, False in training mode; None if every call passes it.
+      rng_collection: Name of the PRNG stream that keys come from.
+      axis_name: Mesh axis along which devices need different keys, in ``shard_map`` or ``pmap``.
+      bits: Source of random bits in place of the package's own, such as ``jax.random.bits``.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -66,7 +74,11 @@ class SpatialDropout(Rated):
     """Linen module for :func:`jaxreg.dropout.spatial_dropout`.
 
     Attributes:
-      rate: Probability of dropping a channel.
+      rate: Probability of dropping a channel; None if every call passes it.
+      deterministic: True in evaluation mode, False in training mode; None if every call passes it.
+      rng_collection: Name of the PRNG stream that keys come from.
+      axis_name: Mesh axis along which devices need different keys, in ``shard_map`` or ``pmap``.
+      bits: Source of random bits in place of the package's own, such as ``jax.random.bits``.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -86,7 +98,12 @@ class GaussianDropout(Rated):
     """Linen module for :func:`jaxreg.dropout.gaussian_dropout`.
 
     Attributes:
-      rate: Rate of the dropout that has the same noise variance, below 1.
+      rate: Rate of the dropout that has the same noise variance, below 1; None if every call passes
+        it.
+      deterministic: True in evaluation mode, False in training mode; None if every call passes it.
+      rng_collection: Name of the PRNG stream that keys come from.
+      axis_name: Mesh axis along which devices need different keys, in ``shard_map`` or ``pmap``.
+      bits: Source of random bits in place of the package's own, such as ``jax.random.bits``.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -106,7 +123,11 @@ class AlphaDropout(Rated):
     """Linen module for :func:`jaxreg.dropout.alpha_dropout`.
 
     Attributes:
-      rate: Probability of dropping.
+      rate: Probability of dropping; None if every call passes it.
+      deterministic: True in evaluation mode, False in training mode; None if every call passes it.
+      rng_collection: Name of the PRNG stream that keys come from.
+      axis_name: Mesh axis along which devices need different keys, in ``shard_map`` or ``pmap``.
+      bits: Source of random bits in place of the package's own, such as ``jax.random.bits``.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -126,7 +147,11 @@ class FeatureAlphaDropout(Rated):
     """Linen module for :func:`jaxreg.dropout.feature_alpha_dropout`.
 
     Attributes:
-      rate: Probability of dropping a channel.
+      rate: Probability of dropping a channel; None if every call passes it.
+      deterministic: True in evaluation mode, False in training mode; None if every call passes it.
+      rng_collection: Name of the PRNG stream that keys come from.
+      axis_name: Mesh axis along which devices need different keys, in ``shard_map`` or ``pmap``.
+      bits: Source of random bits in place of the package's own, such as ``jax.random.bits``.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -148,7 +173,11 @@ class DropPath(Rated):
     Write the block as ``x + layer(branch(x))``.
 
     Attributes:
-      rate: Probability of dropping the branch for an example.
+      rate: Probability of dropping the branch for an example; None if every call passes it.
+      deterministic: True in evaluation mode, False in training mode; None if every call passes it.
+      rng_collection: Name of the PRNG stream that keys come from.
+      axis_name: Mesh axis along which devices need different keys, in ``shard_map`` or ``pmap``.
+      bits: Source of random bits in place of the package's own, such as ``jax.random.bits``.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -168,10 +197,14 @@ class DropBlock(Rated):
     """Linen module for :func:`jaxreg.dropout.drop_block`.
 
     Attributes:
-      rate: Probability of dropping an element.
+      rate: Probability of dropping an element; None if every call passes it.
       block_size: Side length of a block, or one length per axis.
       axis: Axes that blocks extend over; by default all but the first and the last.
       broadcast_dims: Axes along which the mask is shared.
+      deterministic: True in evaluation mode, False in training mode; None if every call passes it.
+      rng_collection: Name of the PRNG stream that keys come from.
+      axis_name: Mesh axis along which devices need different keys, in ``shard_map`` or ``pmap``.
+      bits: Source of random bits in place of the package's own, such as ``jax.random.bits``.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -204,8 +237,12 @@ class LockedDropout(Rated):
     """Linen module for :func:`jaxreg.dropout.locked_dropout`.
 
     Attributes:
-      rate: Probability of dropping.
+      rate: Probability of dropping; None if every call passes it.
       time_axis: Time axis, along which the mask is shared.
+      deterministic: True in evaluation mode, False in training mode; None if every call passes it.
+      rng_collection: Name of the PRNG stream that keys come from.
+      axis_name: Mesh axis along which devices need different keys, in ``shard_map`` or ``pmap``.
+      bits: Source of random bits in place of the package's own, such as ``jax.random.bits``.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -229,7 +266,11 @@ class EmbeddingDropout(Rated):
     """Linen module for :func:`jaxreg.dropout.embedding_dropout`; the input is the embedding table.
 
     Attributes:
-      rate: Probability of dropping a row.
+      rate: Probability of dropping a row; None if every call passes it.
+      deterministic: True in evaluation mode, False in training mode; None if every call passes it.
+      rng_collection: Name of the PRNG stream that keys come from.
+      axis_name: Mesh axis along which devices need different keys, in ``shard_map`` or ``pmap``.
+      bits: Source of random bits in place of the package's own, such as ``jax.random.bits``.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -249,8 +290,12 @@ class PatchDropout(Rated):
     """Linen module for :func:`jaxreg.dropout.patch_dropout`; evaluation keeps all patches.
 
     Attributes:
-      rate: Fraction of the patches to drop, a Python number.
+      rate: Share of the patches to drop, a Python or NumPy number; None if every call passes it.
       prefix: Number of leading tokens that are always kept, such as a class token.
+      deterministic: True in evaluation mode, False in training mode; None if every call passes it.
+      rng_collection: Name of the PRNG stream that keys come from.
+      axis_name: Mesh axis along which devices need different keys, in ``shard_map`` or ``pmap``.
+      bits: Source of random bits in place of the package's own, such as ``jax.random.bits``.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -278,7 +323,12 @@ class Zoneout(Rated):
     The input is the pair ``(new, old)``. See :class:`ZoneoutCell` to wrap a recurrent cell.
 
     Attributes:
-      rate: Probability of keeping an old element instead of the new one.
+      rate: Probability of keeping an old element instead of the new one; None if every call passes
+        it.
+      deterministic: True in evaluation mode, False in training mode; None if every call passes it.
+      rng_collection: Name of the PRNG stream that keys come from.
+      axis_name: Mesh axis along which devices need different keys, in ``shard_map`` or ``pmap``.
+      bits: Source of random bits in place of the package's own, such as ``jax.random.bits``.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -305,8 +355,12 @@ class ConcreteDropout(Stochastic):
     loss; without it the rate goes to zero.
 
     Attributes:
-      init_rate: Probability of dropping at the start of training, between 0 and 1.
-      temperature: Softness of the mask; near 0, its values are close to 0 or 1.
+      init_rate: Probability of dropping at the start of training, in the open interval (0, 1).
+      temperature: Softness of the mask, positive; near 0, its values are close to 0 or 1.
+      deterministic: True in evaluation mode, False in training mode; None if every call passes it.
+      rng_collection: Name of the PRNG stream that keys come from.
+      axis_name: Mesh axis along which devices need different keys, in ``shard_map`` or ``pmap``.
+      bits: Source of random bits in place of the package's own, such as ``jax.random.bits``.
 
     Example:
       >>> import jax, jax.numpy as jnp

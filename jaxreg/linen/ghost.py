@@ -26,7 +26,8 @@ class GhostBatchNorm(RunningNorm):
 
     Attributes:
       ghost_batch_size: Number of examples in a ghost batch; must divide the training batch size.
-      use_running_average: True in evaluation mode; set it here or at the call.
+      use_running_average: True in evaluation mode, False in training mode; None if every call
+        passes it.
       momentum: Weight of the old value in the running statistics, at each ghost batch.
       epsilon: Added to the variance.
       dtype: Dtype of the result; by default the promoted dtype of input and parameters.
@@ -35,8 +36,8 @@ class GhostBatchNorm(RunningNorm):
       use_scale: Whether a factor is learned.
       bias_init: Initializer of the offset.
       scale_init: Initializer of the factor.
-      scale_offset: Added to the factor. With 1 and ``scale_init=nn.initializers.zeros`` the factor
-        is learned around one, as in Gemma and Megatron, and weight decay pulls it to one.
+      scale_offset: Added to the factor. With 1 and ``scale_init=jax.nn.initializers.zeros`` the
+        factor is learned around one, as in Gemma and Megatron, and weight decay pulls it to one.
       ddof: 1 gives an unbiased running variance, see :func:`jaxreg.normalization.ghost_batch_norm`.
       mean_init: Initializer of the running mean, called without a key.
       var_init: Initializer of the running variance, called without a key.
@@ -80,8 +81,8 @@ class GhostBatchNorm(RunningNorm):
 class BatchRenorm(BatchNorm, kw_only=True):
     """Linen module for :func:`jaxreg.normalization.batch_renorm`.
 
-    It has the parameters, the statistics and all other attributes of :class:`BatchNorm`, so
-    checkpoints of a ``BatchNorm`` load; see :class:`GhostBatchNorm` about automatic names.
+    It has the parameters and statistics of :class:`BatchNorm`, so checkpoints of a ``BatchNorm``
+    load; see :class:`GhostBatchNorm` about automatic names.
 
     A limit may be a schedule, a function of the number of training steps that this layer has seen.
     The layer then counts them in ``batch_stats/count``. CrossQ, which is batch norm for its first
@@ -89,6 +90,28 @@ class BatchRenorm(BatchNorm, kw_only=True):
     jnp.where(n < 100_000, 0.0, 5.0)``.
 
     Attributes:
+      use_running_average: True in evaluation mode, False in training mode; None if every call
+        passes it.
+      axis: Feature axes.
+      momentum: Weight of the old value in the running statistics.
+      epsilon: Added to the variance.
+      dtype: Dtype of the result; by default the promoted dtype of input and parameters.
+      param_dtype: Dtype of the parameters.
+      use_bias: Whether an offset is learned.
+      use_scale: Whether a factor is learned.
+      bias_init: Initializer of the offset.
+      scale_init: Initializer of the factor.
+      axis_name: Mesh axis to synchronize over, inside ``shard_map`` or ``pmap``; not needed under
+        plain ``jit``. Training inside ``shard_map`` requires it; with an empty tuple, each device
+        has its own statistics.
+      axis_index_groups: Groups of indices along ``axis_name``, each with its own statistics.
+      use_fast_variance: Has no effect: the variance is always accurate.
+      force_float32_reductions: Has no effect: statistics are always float32 or wider.
+      scale_offset: Added to the factor. With 1 and ``scale_init=jax.nn.initializers.zeros`` the
+        factor is learned around one, as in Gemma and Megatron, and weight decay pulls it to one.
+      ddof: 1 gives an unbiased running variance, see :func:`jaxreg.normalization.batch_renorm`.
+      mean_init: Initializer of the running mean, called without a key.
+      var_init: Initializer of the running variance, called without a key.
       r_max: Upper bound on the correction of the standard deviation, 1 or more, or a schedule.
       d_max: Upper bound on the correction of the mean, zero or positive, or a schedule.
 

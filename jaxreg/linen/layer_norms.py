@@ -59,8 +59,8 @@ class LayerNorm(ExampleNorm):
     """Linen module for :func:`jaxreg.normalization.layer_norm`.
 
     It has the arguments, defaults and parameters of ``flax.linen.LayerNorm``. Its results agree
-    with Flax's wherever those are correct, and are also correct for large means, masks and rows
-    without a selected element.
+    with Flax's wherever those are correct, and are also correct for large means and with a
+    ``mask``, including for rows in which it selects no element.
 
     Attributes:
       epsilon: Added to the variance.
@@ -77,8 +77,8 @@ class LayerNorm(ExampleNorm):
       axis_index_groups: Groups of indices along ``axis_name``, each with its own statistics.
       use_fast_variance: Has no effect: the variance is always accurate.
       force_float32_reductions: Has no effect: statistics are always float32 or wider.
-      scale_offset: Added to the factor. With 1 and ``scale_init=nn.initializers.zeros`` the factor
-        is learned around one, as in Gemma and Megatron, and weight decay pulls it to one.
+      scale_offset: Added to the factor. With 1 and ``scale_init=jax.nn.initializers.zeros`` the
+        factor is learned around one, as in Gemma and Megatron, and weight decay pulls it to one.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -118,8 +118,8 @@ class RMSNorm(ExampleNorm):
     """Linen module for :func:`jaxreg.normalization.rms_norm`.
 
     It has the arguments, defaults and parameters of ``flax.linen.RMSNorm``. Its results agree with
-    Flax's wherever those are correct, and are also correct for masks and rows without a selected
-    element.
+    Flax's wherever those are correct, and are also correct with a ``mask``, including for rows in
+    which it selects no element.
 
     Attributes:
       epsilon: Added to the mean square.
@@ -134,8 +134,8 @@ class RMSNorm(ExampleNorm):
       axis_index_groups: Groups of indices along ``axis_name``, each with its own statistics.
       use_fast_variance: Has no effect: the variance is always accurate.
       force_float32_reductions: Has no effect: statistics are always float32 or wider.
-      scale_offset: Added to the factor. With 1 and ``scale_init=nn.initializers.zeros`` the factor
-        is learned around one, as in Gemma and Megatron, and weight decay pulls it to one.
+      scale_offset: Added to the factor. With 1 and ``scale_init=jax.nn.initializers.zeros`` the
+        factor is learned around one, as in Gemma and Megatron, and weight decay pulls it to one.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -172,8 +172,8 @@ class GroupNorm(ExampleNorm):
     """Linen module for :func:`jaxreg.normalization.group_norm`.
 
     It has the arguments, defaults and parameters of ``flax.linen.GroupNorm``. Its results agree
-    with Flax's wherever those are correct, and are also correct for large means, any number of
-    batch axes and masks without a channel axis.
+    with Flax's wherever those are correct, and are also correct for large means, for any number of
+    batch axes, and with a ``mask`` whose channel axis has size 1.
 
     Attributes:
       num_groups: Number of groups; None if ``group_size`` is given.
@@ -192,8 +192,8 @@ class GroupNorm(ExampleNorm):
       axis_index_groups: Groups of indices along ``axis_name``, each with its own statistics.
       use_fast_variance: Has no effect: the variance is always accurate.
       force_float32_reductions: Has no effect: statistics are always float32 or wider.
-      scale_offset: Added to the factor. With 1 and ``scale_init=nn.initializers.zeros`` the factor
-        is learned around one, as in Gemma and Megatron, and weight decay pulls it to one.
+      scale_offset: Added to the factor. With 1 and ``scale_init=jax.nn.initializers.zeros`` the
+        factor is learned around one, as in Gemma and Megatron, and weight decay pulls it to one.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -230,8 +230,8 @@ class InstanceNorm(ExampleNorm):
     """Linen module for :func:`jaxreg.normalization.instance_norm`.
 
     It has the arguments, defaults and parameters of ``flax.linen.InstanceNorm``. Its results agree
-    with Flax's wherever those are correct, and are also correct for large means, masks and rows
-    without a selected element.
+    with Flax's wherever those are correct, and are also correct for large means and with a
+    ``mask``, including for rows in which it selects no element.
 
     Attributes:
       epsilon: Added to the variance.
@@ -247,8 +247,8 @@ class InstanceNorm(ExampleNorm):
       axis_index_groups: Groups of indices along ``axis_name``, each with its own statistics.
       use_fast_variance: Has no effect: the variance is always accurate.
       force_float32_reductions: Has no effect: statistics are always float32 or wider.
-      scale_offset: Added to the factor. With 1 and ``scale_init=nn.initializers.zeros`` the factor
-        is learned around one, as in Gemma and Megatron, and weight decay pulls it to one.
+      scale_offset: Added to the factor. With 1 and ``scale_init=jax.nn.initializers.zeros`` the
+        factor is learned around one, as in Gemma and Megatron, and weight decay pulls it to one.
 
     Example:
       >>> import jax, jax.numpy as jnp

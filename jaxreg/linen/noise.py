@@ -14,7 +14,12 @@ class GaussianNoise(Stochastic):
     """Linen module for :func:`jaxreg.noise.gaussian_noise`.
 
     Attributes:
-      stddev: Standard deviation: a number, or an array that broadcasts to the input.
+      stddev: Standard deviation: a number, or an array that broadcasts to the input; None if every
+        call passes it.
+      deterministic: True in evaluation mode, False in training mode; None if every call passes it.
+      rng_collection: Name of the PRNG stream that keys come from.
+      axis_name: Mesh axis along which devices need different keys, in ``shard_map`` or ``pmap``.
+      bits: Source of random bits in place of the package's own, such as ``jax.random.bits``.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -63,7 +68,12 @@ class UniformNoise(Stochastic):
     """Linen module for :func:`jaxreg.noise.uniform_noise`.
 
     Attributes:
-      limit: Largest magnitude: a number, or an array that broadcasts to the input.
+      limit: Largest magnitude: a number, or an array that broadcasts to the input; None if every
+        call passes it.
+      deterministic: True in evaluation mode, False in training mode; None if every call passes it.
+      rng_collection: Name of the PRNG stream that keys come from.
+      axis_name: Mesh axis along which devices need different keys, in ``shard_map`` or ``pmap``.
+      bits: Source of random bits in place of the package's own, such as ``jax.random.bits``.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -112,9 +122,13 @@ class SaltAndPepper(Rated):
     """Linen module for :func:`jaxreg.noise.salt_and_pepper`.
 
     Attributes:
-      rate: Probability of replacing an element.
+      rate: Probability of replacing an element; None if every call passes it.
       low: Value of pepper.
       high: Value of salt.
+      deterministic: True in evaluation mode, False in training mode; None if every call passes it.
+      rng_collection: Name of the PRNG stream that keys come from.
+      axis_name: Mesh axis along which devices need different keys, in ``shard_map`` or ``pmap``.
+      bits: Source of random bits in place of the package's own, such as ``jax.random.bits``.
 
     Example:
       >>> import jax, jax.numpy as jnp

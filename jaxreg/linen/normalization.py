@@ -74,11 +74,12 @@ class BatchNorm(RunningNorm):
     It has the arguments, defaults, parameters (``scale``, ``bias``) and statistics
     (``batch_stats/mean`` and ``var``) of ``flax.linen.BatchNorm``, so each loads the other's
     checkpoints. Its results agree with Flax's wherever those are correct, and are also correct for
-    large means, masks and unequal counts across devices. Statistics narrower than float32 become
-    float32 at the first step.
+    large means, with a ``mask``, and for devices with unequal numbers of elements. Statistics
+    narrower than float32 become float32 at the first step.
 
     Attributes:
-      use_running_average: True in evaluation mode; set it here or at the call.
+      use_running_average: True in evaluation mode, False in training mode; None if every call
+        passes it.
       axis: Feature axes.
       momentum: Weight of the old value in the running statistics.
       epsilon: Added to the variance.
@@ -94,8 +95,8 @@ class BatchNorm(RunningNorm):
       axis_index_groups: Groups of indices along ``axis_name``, each with its own statistics.
       use_fast_variance: Has no effect: the variance is always accurate.
       force_float32_reductions: Has no effect: statistics are always float32 or wider.
-      scale_offset: Added to the factor. With 1 and ``scale_init=nn.initializers.zeros`` the factor
-        is learned around one, as in Gemma and Megatron, and weight decay pulls it to one.
+      scale_offset: Added to the factor. With 1 and ``scale_init=jax.nn.initializers.zeros`` the
+        factor is learned around one, as in Gemma and Megatron, and weight decay pulls it to one.
       ddof: 1 gives an unbiased running variance, see :func:`jaxreg.normalization.batch_norm`.
       mean_init: Initializer of the running mean, called without a key.
       var_init: Initializer of the running variance, called without a key.

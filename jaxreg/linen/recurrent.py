@@ -1,4 +1,4 @@
-"""Linen cells that wrap and regularize a recurrent cell, in ``nn.RNN`` or a loop of your own."""
+"""Linen cells that wrap and regularize a recurrent cell, in ``nn.RNN`` or your own loop."""
 
 from collections.abc import Callable
 from functools import partial
@@ -95,6 +95,9 @@ class LockedDropoutCell(Cell):
       state_rate: Probability of dropping an element of the hidden state.
       deterministic: True in evaluation mode; required here under ``nn.RNN``, else here or at the
         call.
+      rng_collection: Name of the PRNG stream that keys come from.
+      axis_name: Mesh axis along which devices need different keys, in ``shard_map`` or ``pmap``.
+      bits: Source of random bits in place of the package's own, such as ``jax.random.bits``.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -172,9 +175,13 @@ class ZoneoutCell(Rated, Cell):
 
     Attributes:
       cell: Linen cell, such as ``nn.LSTMCell``.
-      rate: Probability of keeping an old element instead of the new one.
+      rate: Probability of keeping an old element instead of the new one; None if every call passes
+        it.
       deterministic: True in evaluation mode; required here under ``nn.RNN``, else here or at the
         call.
+      rng_collection: Name of the PRNG stream that keys come from.
+      axis_name: Mesh axis along which devices need different keys, in ``shard_map`` or ``pmap``.
+      bits: Source of random bits in place of the package's own, such as ``jax.random.bits``.
 
     Example:
       >>> import jax, jax.numpy as jnp

@@ -22,8 +22,8 @@ class Stochastic(nn.Module, kw_only=True):
     ``transform`` calls it. The input may be any pytree.
 
     Attributes:
-      deterministic: True in evaluation mode; set it here or at the call.
-      rng_collection: Name of the PRNG stream.
+      deterministic: True in evaluation mode, False in training mode; None if every call passes it.
+      rng_collection: Name of the PRNG stream that keys come from.
       axis_name: Mesh axis along which devices need different keys, in ``shard_map`` or ``pmap``.
       bits: Source of random bits in place of the package's own, such as ``jax.random.bits``.
 
@@ -53,12 +53,21 @@ class Stochastic(nn.Module, kw_only=True):
 
     @nn.nowrap
     def transform(self, key: jax.Array, x: Any) -> Any:
-        """Returns the output in training mode, given a PRNG key; subclasses must define it."""
+        """Returns the output in training mode, given a PRNG key; subclasses must define it.
+
+        Args:
+          key: PRNG key of this call.
+          x: Input of the call.
+        """
         raise NotImplementedError(f"{type(self).__name__} must define `transform(key, x)`.")
 
     @nn.nowrap
     def evaluate(self, x: Any) -> Any:
-        """Returns the output in evaluation mode: ``x``, unless a subclass overrides this."""
+        """Returns the output in evaluation mode: ``x``, unless a subclass overrides this.
+
+        Args:
+          x: Input of the call.
+        """
         return x
 
     @nn.nowrap

@@ -29,7 +29,11 @@ class DropConnect(RatedWrapper):
 
     Attributes:
       layer: Linen module to call.
-      rate: Probability of dropping a weight.
+      rate: Probability of dropping a weight; None if every call passes it.
+      deterministic: True in evaluation mode, False in training mode; None if every call passes it.
+      rng_collection: Name of the PRNG stream that keys come from.
+      axis_name: Mesh axis along which devices need different keys, in ``shard_map`` or ``pmap``.
+      bits: Source of random bits in place of the package's own, such as ``jax.random.bits``.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -65,7 +69,11 @@ class Perturb(Wrapper):
 
     Attributes:
       layer: Linen module to call.
-      stddev: Standard deviation of the noise.
+      stddev: Standard deviation of the noise; None if every call passes it.
+      deterministic: True in evaluation mode, False in training mode; None if every call passes it.
+      rng_collection: Name of the PRNG stream that keys come from.
+      axis_name: Mesh axis along which devices need different keys, in ``shard_map`` or ``pmap``.
+      bits: Source of random bits in place of the package's own, such as ``jax.random.bits``.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -133,6 +141,10 @@ class VariationalDense(Parametric):
       bias_init: Initializer of the offset.
       log_var_init: Initializer of the logarithms of the variances of the weights.
       threshold: Weights with a larger ``log_alpha`` count as zero in evaluation mode.
+      deterministic: True in evaluation mode, False in training mode; None if every call passes it.
+      rng_collection: Name of the PRNG stream that keys come from.
+      axis_name: Mesh axis along which devices need different keys, in ``shard_map`` or ``pmap``.
+      bits: Source of random bits in place of the package's own, such as ``jax.random.bits``.
 
     Example:
       >>> import jax, jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""NNX module that penalizes activations and sows the penalty for ``nnx.capture``."""
+"""NNX module that penalizes activations and sows the penalty for ``flax.nnx.capture``."""
 
 import operator
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from jaxreg.penalties.trees import sum_numbers
 
 
 class Penalty(nnx.Intermediate):
-    """Type of the variables that :class:`ActivityPenalty` sows and ``nnx.capture`` collects.
+    """Type of the variables that :class:`ActivityPenalty` sows and ``flax.nnx.capture`` collects.
 
     Example:
       >>> from flax import nnx as flax_nnx
@@ -29,14 +29,14 @@ class Penalty(nnx.Intermediate):
 class ActivityPenalty(Module):
     """NNX module for :func:`jaxreg.penalties.activity`; returns its input and sows the penalty.
 
-    The penalty is computed only inside :func:`with_penalties` or ``nnx.capture`` of
+    The penalty is computed only inside :func:`with_penalties` or ``flax.nnx.capture`` of
     :class:`Penalty`, so evaluation costs nothing, and the model stores nothing. Several calls of
     one module add up.
 
     Attributes:
       penalty: Scalar function of the batch, such as :func:`jaxreg.penalties.decorrelation`. Wrap a
         sum over the batch in :func:`jaxreg.penalties.per_example` for a mean, as in Keras.
-      weight: Factor, zero or positive.
+      weight: Factor, zero or positive; None if every call passes it.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -76,8 +76,8 @@ class ActivityPenalty(Module):
 def with_penalties(call: Callable[..., Any]) -> Callable[..., tuple[Any, jax.Array]]:
     """Wraps a forward pass to return both its output and the sum of its penalties.
 
-    Use it inside the loss function. ``nnx.jit``, ``nnx.remat`` and ``nnx.scan`` may be inside
-    ``call`` or around the result.
+    Use it inside the loss function. ``flax.nnx.jit``, ``flax.nnx.remat`` and ``flax.nnx.scan`` may
+    be inside ``call`` or around the result.
 
     Args:
       call: NNX module, a method of one, or a function whose first argument is one.

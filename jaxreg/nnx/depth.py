@@ -21,6 +21,13 @@ class StochasticDepth(RatedWrapper):
     Attributes:
       layer: NNX module whose result has the shape of its first input.
       rate: Probability of skipping the layer for the whole batch; None if every call passes it.
+      deterministic: True in evaluation mode; ``model.eval()`` and ``flax.nnx.view`` set it too.
+        None if every call passes it.
+      rng_collection: Name of the PRNG stream that keys come from.
+      axis_name: Mesh axis along which devices need different keys, in ``shard_map`` or ``pmap``.
+      bits: Source of random bits in place of the package's own, such as ``jax.random.bits``.
+      rngs: PRNG streams, from which this module forks its own; None if every training call passes
+        them.
 
     Example:
       >>> import jax.numpy as jnp

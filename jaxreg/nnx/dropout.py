@@ -18,8 +18,15 @@ class Dropout(Rated):
     """NNX module for :func:`jaxreg.dropout.dropout`.
 
     Attributes:
-      rate: Probability of dropping.
+      rate: Probability of dropping; None if every call passes it.
       broadcast_dims: Axes along which the mask is shared.
+      deterministic: True in evaluation mode; ``model.eval()`` and ``flax.nnx.view`` set it too.
+        None if every call passes it.
+      rng_collection: Name of the PRNG stream that keys come from.
+      axis_name: Mesh axis along which devices need different keys, in ``shard_map`` or ``pmap``.
+      bits: Source of random bits in place of the package's own, such as ``jax.random.bits``.
+      rngs: PRNG streams, from which this module forks its own; None if every training call passes
+        them.
 
     Example:
       >>> import jax.numpy as jnp
@@ -42,7 +49,14 @@ class ClassicalDropout(Rated):
     """NNX module for :func:`jaxreg.dropout.classical_dropout`; evaluation scales by ``1 - rate``.
 
     Attributes:
-      rate: Probability of dropping.
+      rate: Probability of dropping; None if every call passes it.
+      deterministic: True in evaluation mode; ``model.eval()`` and ``flax.nnx.view`` set it too.
+        None if every call passes it.
+      rng_collection: Name of the PRNG stream that keys come from.
+      axis_name: Mesh axis along which devices need different keys, in ``shard_map`` or ``pmap``.
+      bits: Source of random bits in place of the package's own, such as ``jax.random.bits``.
+      rngs: PRNG streams, from which this module forks its own; None if every training call passes
+        them.
 
     Example:
       >>> import jax.numpy as jnp
@@ -65,7 +79,14 @@ class SpatialDropout(Rated):
     """NNX module for :func:`jaxreg.dropout.spatial_dropout`.
 
     Attributes:
-      rate: Probability of dropping a channel.
+      rate: Probability of dropping a channel; None if every call passes it.
+      deterministic: True in evaluation mode; ``model.eval()`` and ``flax.nnx.view`` set it too.
+        None if every call passes it.
+      rng_collection: Name of the PRNG stream that keys come from.
+      axis_name: Mesh axis along which devices need different keys, in ``shard_map`` or ``pmap``.
+      bits: Source of random bits in place of the package's own, such as ``jax.random.bits``.
+      rngs: PRNG streams, from which this module forks its own; None if every training call passes
+        them.
 
     Example:
       >>> import jax.numpy as jnp
@@ -84,7 +105,15 @@ class GaussianDropout(Rated):
     """NNX module for :func:`jaxreg.dropout.gaussian_dropout`.
 
     Attributes:
-      rate: Rate of the dropout that has the same noise variance, below 1.
+      rate: Rate of the dropout that has the same noise variance, below 1; None if every call passes
+        it.
+      deterministic: True in evaluation mode; ``model.eval()`` and ``flax.nnx.view`` set it too.
+        None if every call passes it.
+      rng_collection: Name of the PRNG stream that keys come from.
+      axis_name: Mesh axis along which devices need different keys, in ``shard_map`` or ``pmap``.
+      bits: Source of random bits in place of the package's own, such as ``jax.random.bits``.
+      rngs: PRNG streams, from which this module forks its own; None if every training call passes
+        them.
 
     Example:
       >>> import jax.numpy as jnp
@@ -103,7 +132,14 @@ class AlphaDropout(Rated):
     """NNX module for :func:`jaxreg.dropout.alpha_dropout`.
 
     Attributes:
-      rate: Probability of dropping.
+      rate: Probability of dropping; None if every call passes it.
+      deterministic: True in evaluation mode; ``model.eval()`` and ``flax.nnx.view`` set it too.
+        None if every call passes it.
+      rng_collection: Name of the PRNG stream that keys come from.
+      axis_name: Mesh axis along which devices need different keys, in ``shard_map`` or ``pmap``.
+      bits: Source of random bits in place of the package's own, such as ``jax.random.bits``.
+      rngs: PRNG streams, from which this module forks its own; None if every training call passes
+        them.
 
     Example:
       >>> import jax.numpy as jnp
@@ -122,7 +158,14 @@ class FeatureAlphaDropout(Rated):
     """NNX module for :func:`jaxreg.dropout.feature_alpha_dropout`.
 
     Attributes:
-      rate: Probability of dropping a channel.
+      rate: Probability of dropping a channel; None if every call passes it.
+      deterministic: True in evaluation mode; ``model.eval()`` and ``flax.nnx.view`` set it too.
+        None if every call passes it.
+      rng_collection: Name of the PRNG stream that keys come from.
+      axis_name: Mesh axis along which devices need different keys, in ``shard_map`` or ``pmap``.
+      bits: Source of random bits in place of the package's own, such as ``jax.random.bits``.
+      rngs: PRNG streams, from which this module forks its own; None if every training call passes
+        them.
 
     Example:
       >>> import jax.numpy as jnp
@@ -143,7 +186,14 @@ class DropPath(Rated):
     Write the block as ``x + layer(branch(x))``.
 
     Attributes:
-      rate: Probability of dropping the branch for an example.
+      rate: Probability of dropping the branch for an example; None if every call passes it.
+      deterministic: True in evaluation mode; ``model.eval()`` and ``flax.nnx.view`` set it too.
+        None if every call passes it.
+      rng_collection: Name of the PRNG stream that keys come from.
+      axis_name: Mesh axis along which devices need different keys, in ``shard_map`` or ``pmap``.
+      bits: Source of random bits in place of the package's own, such as ``jax.random.bits``.
+      rngs: PRNG streams, from which this module forks its own; None if every training call passes
+        them.
 
     Example:
       >>> import jax.numpy as jnp
@@ -163,10 +213,17 @@ class DropBlock(Rated):
     """NNX module for :func:`jaxreg.dropout.drop_block`.
 
     Attributes:
-      rate: Probability of dropping an element.
+      rate: Probability of dropping an element; None if every call passes it.
       block_size: Side length of a block, or one length per axis.
       axis: Axes that blocks extend over; by default all but the first and the last.
       broadcast_dims: Axes along which the mask is shared.
+      deterministic: True in evaluation mode; ``model.eval()`` and ``flax.nnx.view`` set it too.
+        None if every call passes it.
+      rng_collection: Name of the PRNG stream that keys come from.
+      axis_name: Mesh axis along which devices need different keys, in ``shard_map`` or ``pmap``.
+      bits: Source of random bits in place of the package's own, such as ``jax.random.bits``.
+      rngs: PRNG streams, from which this module forks its own; None if every training call passes
+        them.
 
     Example:
       >>> import jax.numpy as jnp
@@ -199,8 +256,15 @@ class LockedDropout(Rated):
     """NNX module for :func:`jaxreg.dropout.locked_dropout`.
 
     Attributes:
-      rate: Probability of dropping.
+      rate: Probability of dropping; None if every call passes it.
       time_axis: Time axis, along which the mask is shared.
+      deterministic: True in evaluation mode; ``model.eval()`` and ``flax.nnx.view`` set it too.
+        None if every call passes it.
+      rng_collection: Name of the PRNG stream that keys come from.
+      axis_name: Mesh axis along which devices need different keys, in ``shard_map`` or ``pmap``.
+      bits: Source of random bits in place of the package's own, such as ``jax.random.bits``.
+      rngs: PRNG streams, from which this module forks its own; None if every training call passes
+        them.
 
     Example:
       >>> import jax.numpy as jnp
@@ -223,7 +287,14 @@ class EmbeddingDropout(Rated):
     """NNX module for :func:`jaxreg.dropout.embedding_dropout`; the input is the embedding table.
 
     Attributes:
-      rate: Probability of dropping a row.
+      rate: Probability of dropping a row; None if every call passes it.
+      deterministic: True in evaluation mode; ``model.eval()`` and ``flax.nnx.view`` set it too.
+        None if every call passes it.
+      rng_collection: Name of the PRNG stream that keys come from.
+      axis_name: Mesh axis along which devices need different keys, in ``shard_map`` or ``pmap``.
+      bits: Source of random bits in place of the package's own, such as ``jax.random.bits``.
+      rngs: PRNG streams, from which this module forks its own; None if every training call passes
+        them.
 
     Example:
       >>> import jax.numpy as jnp
@@ -243,8 +314,15 @@ class PatchDropout(Rated):
     """NNX module for :func:`jaxreg.dropout.patch_dropout`; evaluation keeps all patches.
 
     Attributes:
-      rate: Fraction of the patches to drop, a Python number.
+      rate: Share of the patches to drop, a Python or NumPy number; None if every call passes it.
       prefix: Number of leading tokens that are always kept, such as a class token.
+      deterministic: True in evaluation mode; ``model.eval()`` and ``flax.nnx.view`` set it too.
+        None if every call passes it.
+      rng_collection: Name of the PRNG stream that keys come from.
+      axis_name: Mesh axis along which devices need different keys, in ``shard_map`` or ``pmap``.
+      bits: Source of random bits in place of the package's own, such as ``jax.random.bits``.
+      rngs: PRNG streams, from which this module forks its own; None if every training call passes
+        them.
 
     Example:
       >>> import jax.numpy as jnp
@@ -273,7 +351,15 @@ class Zoneout(Rated):
     The input is the pair ``(new, old)``. See :class:`ZoneoutCell` to wrap a recurrent cell.
 
     Attributes:
-      rate: Probability of keeping an old element instead of the new one.
+      rate: Probability of keeping an old element instead of the new one; None if every call passes
+        it.
+      deterministic: True in evaluation mode; ``model.eval()`` and ``flax.nnx.view`` set it too.
+        None if every call passes it.
+      rng_collection: Name of the PRNG stream that keys come from.
+      axis_name: Mesh axis along which devices need different keys, in ``shard_map`` or ``pmap``.
+      bits: Source of random bits in place of the package's own, such as ``jax.random.bits``.
+      rngs: PRNG streams, from which this module forks its own; None if every training call passes
+        them.
 
     Example:
       >>> import jax.numpy as jnp
@@ -303,8 +389,15 @@ class ConcreteDropout(Stochastic):
     loss; without it the rate goes to zero.
 
     Attributes:
-      init_rate: Probability of dropping at the start of training, between 0 and 1.
-      temperature: Softness of the mask; near 0, its values are close to 0 or 1.
+      init_rate: Probability of dropping at the start of training, in the open interval (0, 1).
+      temperature: Softness of the mask, positive; near 0, its values are close to 0 or 1.
+      deterministic: True in evaluation mode; ``model.eval()`` and ``flax.nnx.view`` set it too.
+        None if every call passes it.
+      rng_collection: Name of the PRNG stream that keys come from.
+      axis_name: Mesh axis along which devices need different keys, in ``shard_map`` or ``pmap``.
+      bits: Source of random bits in place of the package's own, such as ``jax.random.bits``.
+      rngs: PRNG streams, from which this module forks its own; None if every training call passes
+        them.
 
     Example:
       >>> import jax

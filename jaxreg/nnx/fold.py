@@ -57,7 +57,7 @@ class FoldedBatchNorm(nnx.Module):
         return x.astype(self.dtype)
 
     def set_view(self, use_running_average: bool | None = None) -> None:  # noqa: FBT001
-        """Switches between training and evaluation mode; called by ``nnx.view``.
+        """Switches between training and evaluation mode; called by ``flax.nnx.view``.
 
         Args:
           use_running_average: True in evaluation mode.
@@ -83,8 +83,8 @@ def fold_batch_norm(
     Args:
       model: Model in evaluation mode, after ``model.eval()``; it is not changed.
       *inputs: Arrays to trace the model with; their values do not matter.
-      call: Function ``call(model, *inputs)`` that calls the model, without ``nnx.jit``; by default
-        ``model(*inputs)``.
+      call: Function ``call(model, *inputs)`` that calls the model, without ``flax.nnx.jit``; by
+        default ``model(*inputs)``.
       norms: Paths of the norms to fold, such as ``"blocks/0/norm"``; all by default.
 
     Returns:

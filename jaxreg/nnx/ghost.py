@@ -28,8 +28,8 @@ class GhostBatchNorm(RunningNorm):
     Attributes:
       num_features: Size of the feature axis.
       ghost_batch_size: Number of examples in a ghost batch; must divide the training batch size.
-      use_running_average: True in evaluation mode. Set it here, with ``model.eval()`` or
-        ``nnx.view``, or at the call.
+      use_running_average: True in evaluation mode; ``model.eval()`` and ``flax.nnx.view`` set it
+        too. None if every call passes it.
       momentum: Weight of the old value in the running statistics, at each ghost batch.
       epsilon: Added to the variance.
       dtype: Dtype of the result; by default the promoted dtype of input and parameters.
@@ -42,8 +42,8 @@ class GhostBatchNorm(RunningNorm):
       bias_metadata: Metadata of the offset's variable, such as its sharding.
       scale_metadata: Metadata of the factor's variable.
       stats_metadata: Metadata of the variables of the running statistics.
-      scale_offset: Added to the factor. With 1 and ``scale_init=nnx.initializers.zeros`` the factor
-        is learned around one, as in Gemma and Megatron, and weight decay pulls it to one.
+      scale_offset: Added to the factor. With 1 and ``scale_init=jax.nn.initializers.zeros`` the
+        factor is learned around one, as in Gemma and Megatron, and weight decay pulls it to one.
       ddof: 1 gives an unbiased running variance, see :func:`jaxreg.normalization.ghost_batch_norm`.
 
     Example:
@@ -100,8 +100,7 @@ class GhostBatchNorm(RunningNorm):
 class BatchRenorm(BatchNorm):
     """NNX module for :func:`jaxreg.normalization.batch_renorm`.
 
-    It has the variables and all other attributes of :class:`BatchNorm`, so states of a
-    ``BatchNorm`` load.
+    It has the variables of :class:`BatchNorm`, so states of a ``BatchNorm`` load.
 
     A limit may be a schedule, a function of the number of training steps that this layer has seen.
     The layer then counts them in a variable ``count``. CrossQ, which is batch norm for its first
@@ -110,6 +109,31 @@ class BatchRenorm(BatchNorm):
     Limits that are arrays can be changed without recompilation.
 
     Attributes:
+      num_features: Size of the feature axis, or sizes of the feature axes.
+      use_running_average: True in evaluation mode; ``model.eval()`` and ``flax.nnx.view`` set it
+        too. None if every call passes it.
+      axis: Feature axes.
+      momentum: Weight of the old value in the running statistics.
+      epsilon: Added to the variance.
+      dtype: Dtype of the result; by default the promoted dtype of input and parameters.
+      param_dtype: Dtype of the parameters.
+      use_bias: Whether an offset is learned.
+      use_scale: Whether a factor is learned.
+      bias_init: Initializer of the offset.
+      scale_init: Initializer of the factor.
+      axis_name: Mesh axis to synchronize over, inside ``shard_map`` or ``pmap``; not needed under
+        plain ``jit``. Training inside ``shard_map`` requires it; with an empty tuple, each device
+        has its own statistics.
+      axis_index_groups: Groups of indices along ``axis_name``, each with its own statistics.
+      use_fast_variance: Has no effect: the variance is always accurate.
+      promote_dtype: Has no effect: the input is not rounded before it is normalized.
+      rngs: PRNG streams for the initializers.
+      bias_metadata: Metadata of the offset's variable, such as its sharding.
+      scale_metadata: Metadata of the factor's variable.
+      stats_metadata: Metadata of the variables of the running statistics.
+      scale_offset: Added to the factor. With 1 and ``scale_init=jax.nn.initializers.zeros`` the
+        factor is learned around one, as in Gemma and Megatron, and weight decay pulls it to one.
+      ddof: 1 gives an unbiased running variance, see :func:`jaxreg.normalization.batch_renorm`.
       r_max: Upper bound on the correction of the standard deviation, 1 or more, or a schedule.
       d_max: Upper bound on the correction of the mean, zero or positive, or a schedule.
 

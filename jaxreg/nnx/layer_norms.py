@@ -67,8 +67,8 @@ class LayerNorm(ExampleNorm):
     """NNX module for :func:`jaxreg.normalization.layer_norm`.
 
     It has the arguments, defaults and variables of ``flax.nnx.LayerNorm``. Its results agree with
-    Flax's wherever those are correct, and are also correct for large means, masks and rows without
-    a selected element.
+    Flax's wherever those are correct, and are also correct for large means and with a ``mask``,
+    including for rows in which it selects no element.
 
     Attributes:
       num_features: Size of the feature axis, or sizes of the feature axes.
@@ -89,8 +89,8 @@ class LayerNorm(ExampleNorm):
       rngs: PRNG streams for the initializers.
       bias_metadata: Metadata of the offset's variable, such as its sharding.
       scale_metadata: Metadata of the factor's variable.
-      scale_offset: Added to the factor. With 1 and ``scale_init=nnx.initializers.zeros`` the factor
-        is learned around one, as in Gemma and Megatron, and weight decay pulls it to one.
+      scale_offset: Added to the factor. With 1 and ``scale_init=jax.nn.initializers.zeros`` the
+        factor is learned around one, as in Gemma and Megatron, and weight decay pulls it to one.
 
     Example:
       >>> import jax.numpy as jnp
@@ -135,8 +135,8 @@ class RMSNorm(ExampleNorm):
     """NNX module for :func:`jaxreg.normalization.rms_norm`.
 
     It has the arguments, defaults and variables of ``flax.nnx.RMSNorm``. Its results agree with
-    Flax's wherever those are correct, and are also correct for masks and rows without a selected
-    element.
+    Flax's wherever those are correct, and are also correct with a ``mask``, including for rows in
+    which it selects no element.
 
     Attributes:
       num_features: Size of the feature axis, or sizes of the feature axes.
@@ -154,8 +154,8 @@ class RMSNorm(ExampleNorm):
       promote_dtype: Has no effect: the input is not rounded before it is normalized.
       rngs: PRNG streams for the initializers.
       scale_metadata: Metadata of the factor's variable, such as its sharding.
-      scale_offset: Added to the factor. With 1 and ``scale_init=nnx.initializers.zeros`` the factor
-        is learned around one, as in Gemma and Megatron, and weight decay pulls it to one.
+      scale_offset: Added to the factor. With 1 and ``scale_init=jax.nn.initializers.zeros`` the
+        factor is learned around one, as in Gemma and Megatron, and weight decay pulls it to one.
 
     Example:
       >>> import jax.numpy as jnp
@@ -219,8 +219,8 @@ class GroupNorm(ExampleNorm):
     """NNX module for :func:`jaxreg.normalization.group_norm`.
 
     It has the arguments, defaults and variables of ``flax.nnx.GroupNorm``. Its results agree with
-    Flax's wherever those are correct, and are also correct for large means, any number of batch
-    axes and masks without the channels.
+    Flax's wherever those are correct, and are also correct for large means, for any number of batch
+    axes, and with a ``mask`` whose channel axis has size 1.
 
     Attributes:
       num_features: Number of channels.
@@ -243,8 +243,8 @@ class GroupNorm(ExampleNorm):
       rngs: PRNG streams for the initializers.
       bias_metadata: Metadata of the offset's variable, such as its sharding.
       scale_metadata: Metadata of the factor's variable.
-      scale_offset: Added to the factor. With 1 and ``scale_init=nnx.initializers.zeros`` the factor
-        is learned around one, as in Gemma and Megatron, and weight decay pulls it to one.
+      scale_offset: Added to the factor. With 1 and ``scale_init=jax.nn.initializers.zeros`` the
+        factor is learned around one, as in Gemma and Megatron, and weight decay pulls it to one.
 
     Example:
       >>> import jax.numpy as jnp
@@ -291,8 +291,8 @@ class InstanceNorm(ExampleNorm):
     """NNX module for :func:`jaxreg.normalization.instance_norm`.
 
     It has the arguments, defaults and variables of ``flax.nnx.InstanceNorm``. Its results agree
-    with Flax's wherever those are correct, and are also correct for large means, masks and rows
-    without a selected element.
+    with Flax's wherever those are correct, and are also correct for large means and with a
+    ``mask``, including for rows in which it selects no element.
 
     Attributes:
       num_features: Size of the feature axis, or sizes of the feature axes.
@@ -312,8 +312,8 @@ class InstanceNorm(ExampleNorm):
       rngs: PRNG streams for the initializers.
       bias_metadata: Metadata of the offset's variable, such as its sharding.
       scale_metadata: Metadata of the factor's variable.
-      scale_offset: Added to the factor. With 1 and ``scale_init=nnx.initializers.zeros`` the factor
-        is learned around one, as in Gemma and Megatron, and weight decay pulls it to one.
+      scale_offset: Added to the factor. With 1 and ``scale_init=jax.nn.initializers.zeros`` the
+        factor is learned around one, as in Gemma and Megatron, and weight decay pulls it to one.
 
     Example:
       >>> import jax.numpy as jnp

@@ -16,7 +16,15 @@ class GaussianNoise(Stochastic):
     """NNX module for :func:`jaxreg.noise.gaussian_noise`.
 
     Attributes:
-      stddev: Standard deviation: a number, or an array that broadcasts to the input.
+      stddev: Standard deviation: a number, or an array that broadcasts to the input; None if every
+        call passes it.
+      deterministic: True in evaluation mode; ``model.eval()`` and ``flax.nnx.view`` set it too.
+        None if every call passes it.
+      rng_collection: Name of the PRNG stream that keys come from.
+      axis_name: Mesh axis along which devices need different keys, in ``shard_map`` or ``pmap``.
+      bits: Source of random bits in place of the package's own, such as ``jax.random.bits``.
+      rngs: PRNG streams, from which this module forks its own; None if every training call passes
+        them.
 
     Example:
       >>> import jax.numpy as jnp
@@ -65,7 +73,15 @@ class UniformNoise(Stochastic):
     """NNX module for :func:`jaxreg.noise.uniform_noise`.
 
     Attributes:
-      limit: Largest magnitude: a number, or an array that broadcasts to the input.
+      limit: Largest magnitude: a number, or an array that broadcasts to the input; None if every
+        call passes it.
+      deterministic: True in evaluation mode; ``model.eval()`` and ``flax.nnx.view`` set it too.
+        None if every call passes it.
+      rng_collection: Name of the PRNG stream that keys come from.
+      axis_name: Mesh axis along which devices need different keys, in ``shard_map`` or ``pmap``.
+      bits: Source of random bits in place of the package's own, such as ``jax.random.bits``.
+      rngs: PRNG streams, from which this module forks its own; None if every training call passes
+        them.
 
     Example:
       >>> import jax.numpy as jnp
@@ -114,9 +130,16 @@ class SaltAndPepper(Rated):
     """NNX module for :func:`jaxreg.noise.salt_and_pepper`.
 
     Attributes:
-      rate: Probability of replacing an element.
+      rate: Probability of replacing an element; None if every call passes it.
       low: Value of pepper.
       high: Value of salt.
+      deterministic: True in evaluation mode; ``model.eval()`` and ``flax.nnx.view`` set it too.
+        None if every call passes it.
+      rng_collection: Name of the PRNG stream that keys come from.
+      axis_name: Mesh axis along which devices need different keys, in ``shard_map`` or ``pmap``.
+      bits: Source of random bits in place of the package's own, such as ``jax.random.bits``.
+      rngs: PRNG streams, from which this module forks its own; None if every training call passes
+        them.
 
     Example:
       >>> import jax.numpy as jnp

@@ -103,7 +103,7 @@ class RunningNorm(Norm):
         return y.astype(canonicalize_dtype(x, *params.values(), dtype=self.dtype))
 
     def set_view(self, use_running_average: bool | None = None) -> None:  # noqa: FBT001
-        """Switches between training and evaluation mode; called by ``nnx.view``.
+        """Switches between training and evaluation mode; called by ``flax.nnx.view``.
 
         Args:
           use_running_average: True in evaluation mode.
@@ -118,14 +118,15 @@ class BatchNorm(RunningNorm):
 
     It has the arguments, defaults and variables (``scale``, ``bias``, ``mean``, ``var``) of
     ``flax.nnx.BatchNorm``, so each loads the other's checkpoints. Its results agree with Flax's
-    wherever those are correct, and are also correct for large means, masks and unequal counts
-    across devices. Statistics narrower than float32, as in a model that was cast to bfloat16,
-    become float32 at the first step. References keep their dtype, and a warning says so.
+    wherever those are correct, and are also correct for large means, with a ``mask``, and for
+    devices with unequal numbers of elements. Statistics narrower than float32, as in a model that
+    was cast to bfloat16, become float32 at the first step. References keep their dtype, and a
+    warning says so.
 
     Attributes:
       num_features: Size of the feature axis, or sizes of the feature axes.
-      use_running_average: True in evaluation mode. Set it here, with ``model.eval()`` or
-        ``nnx.view``, or at the call; if it is None, each call must set it.
+      use_running_average: True in evaluation mode; ``model.eval()`` and ``flax.nnx.view`` set it
+        too. None if every call passes it.
       axis: Feature axes.
       momentum: Weight of the old value in the running statistics.
       epsilon: Added to the variance.
@@ -145,8 +146,8 @@ class BatchNorm(RunningNorm):
       bias_metadata: Metadata of the offset's variable, such as its sharding.
       scale_metadata: Metadata of the factor's variable.
       stats_metadata: Metadata of the variables of the running statistics.
-      scale_offset: Added to the factor. With 1 and ``scale_init=nnx.initializers.zeros`` the factor
-        is learned around one, as in Gemma and Megatron, and weight decay pulls it to one.
+      scale_offset: Added to the factor. With 1 and ``scale_init=jax.nn.initializers.zeros`` the
+        factor is learned around one, as in Gemma and Megatron, and weight decay pulls it to one.
       ddof: 1 gives an unbiased running variance, see :func:`jaxreg.normalization.batch_norm`.
 
     Example:

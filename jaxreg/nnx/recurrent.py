@@ -1,4 +1,4 @@
-"""NNX cells that wrap and regularize a recurrent cell, in ``nnx.RNN`` or a loop of your own."""
+"""NNX cells that wrap and regularize a recurrent cell, in ``flax.nnx.RNN`` or your own loop."""
 
 from collections.abc import Callable
 from functools import partial
@@ -64,22 +64,30 @@ class LockedDropoutCell(Cell):
     """Applies dropout to inputs and hidden state, with the same mask at all time steps.
 
     The masks come from :func:`jaxreg.dropout.dropout` with one key per example, and each call of
-    ``nnx.RNN`` draws new ones. As in Gal and Ghahramani, dropout acts only on inputs of the cell's
-    layers: the memory of an LSTM and the direct path of a GRU from state to state are unchanged.
-    This requires that the cell passes its state unchanged to its layers, as Flax's cells do.
+    ``flax.nnx.RNN`` draws new ones. As in Gal and Ghahramani, dropout acts only on inputs of the
+    cell's layers: the memory of an LSTM and the direct path of a GRU from state to state are
+    unchanged. This requires that the cell passes its state unchanged to its layers, as Flax's cells
+    do.
 
-    Set the mode in the constructor or with ``model.eval()`` or ``nnx.view``. A single step cannot
-    set it, because the keys are drawn together with the initial carry.
+    Set the mode in the constructor or with ``model.eval()`` or ``flax.nnx.view``. A single step
+    cannot set it, because the keys are drawn together with the initial carry.
 
     The carry is a tuple of the cell's carry and the keys. ``initialize_carry`` draws the keys from
-    this module's stream, so every call of ``nnx.RNN`` has new masks, for any ``broadcast_rngs`` and
-    ``state_axes``. An ``initial_carry`` from an earlier call reuses the masks of that call. To
-    start from your own state, pass ``cell.initialize_carry(shape, rngs)._replace(cell=state)``.
+    this module's stream, so every call of ``flax.nnx.RNN`` has new masks, for any
+    ``broadcast_rngs`` and ``state_axes``. An ``initial_carry`` from an earlier call reuses the
+    masks of that call. To start from your own state, pass
+    ``cell.initialize_carry(shape, rngs)._replace(cell=state)``.
 
     Attributes:
-      cell: NNX cell, such as ``nnx.LSTMCell``.
+      cell: NNX cell, such as ``flax.nnx.LSTMCell``.
       input_rate: Probability of dropping an input.
       state_rate: Probability of dropping an element of the hidden state.
+      deterministic: True in evaluation mode; ``model.eval()`` and ``flax.nnx.view`` set it too. It
+        must not be None, since a call cannot pass it.
+      rng_collection: Name of the PRNG stream that keys come from.
+      axis_name: Mesh axis along which devices need different keys, in ``shard_map`` or ``pmap``.
+      bits: Source of random bits in place of the package's own, such as ``jax.random.bits``.
+      rngs: PRNG streams, from which this module forks its own; required in training mode.
 
     Example:
       >>> import jax.numpy as jnp
@@ -139,8 +147,8 @@ class LockedDropoutCell(Cell):
             state, output = self.evaluate(x)
         elif carry.keys is None:
             raise ValueError(
-                "`carry` must contain keys in training mode, got one made in evaluation mode; make "
-                "it with `initialize_carry` after model.train()."
+                "`carry` must contain PRNG keys in training mode, got one made in evaluation mode; "
+                "make it with `initialize_carry` after model.train()."
             )
         else:
             state, output = self.transform(carry.keys, x)
@@ -188,12 +196,20 @@ class ZoneoutCell(Rated, Cell):
     evaluation mode through :func:`jaxreg.dropout.zoneout_mean`. If the cell's output is part of its
     new state, as in Flax's cells, zoneout applies to the output too.
 
-    Each step draws its own key from this module's stream. ``nnx.RNN`` advances the stream unless
-    ``broadcast_rngs`` selects it, in which case all steps would keep the same elements.
+    Each step draws its own key from this module's stream. ``flax.nnx.RNN`` advances the stream
+    unless ``broadcast_rngs`` selects it, in which case all steps would keep the same elements.
 
     Attributes:
-      cell: NNX cell, such as ``nnx.LSTMCell``.
-      rate: Probability of keeping an old element instead of the new one.
+      cell: NNX cell, such as ``flax.nnx.LSTMCell``.
+      rate: Probability of keeping an old element instead of the new one; None if every call passes
+        it.
+      deterministic: True in evaluation mode; ``model.eval()`` and ``flax.nnx.view`` set it too.
+        None if every call passes it.
+      rng_collection: Name of the PRNG stream that keys come from.
+      axis_name: Mesh axis along which devices need different keys, in ``shard_map`` or ``pmap``.
+      bits: Source of random bits in place of the package's own, such as ``jax.random.bits``.
+      rngs: PRNG streams, from which this module forks its own; None if every training call passes
+        them.
 
     Example:
       >>> import jax.numpy as jnp

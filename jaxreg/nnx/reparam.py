@@ -105,7 +105,7 @@ class WeightNorm(Reparametrized):
       rngs: PRNG streams for ``scale_init``; required with it.
       scale_metadata: Metadata of the variables of the scales, such as their sharding.
       stacked: Mask of the parameters that hold one kernel per layer along their first axis, as
-        under ``nnx.vmap``. ``feature_axes`` then describes the kernel of one layer.
+        under ``flax.nnx.vmap``. ``feature_axes`` then describes the kernel of one layer.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -181,10 +181,10 @@ class SpectralNorm(Reparametrized):
 
     It has the arguments and variables of ``flax.nnx.SpectralNorm``, and each loads the other's
     checkpoints: the vector ``u`` and the singular value ``sigma`` of each kernel are
-    ``nnx.BatchStat`` in a dict keyed by its path, such as ``batch_stats[("kernel", "u")]``. They
-    are initialized by block Lanczos; Flax draws ``u`` at random and sets ``sigma`` to 1. Training
-    mode updates both; evaluation mode also iterates from ``u``, but does not store the result. The
-    layer's own parameters are unchanged; Flax overwrites them.
+    ``flax.nnx.BatchStat`` in a dict keyed by its path, such as ``batch_stats[("kernel", "u")]``.
+    They are initialized by block Lanczos; Flax draws ``u`` at random and sets ``sigma`` to 1.
+    Training mode updates both; evaluation mode also iterates from ``u``, but does not store the
+    result. The layer's own parameters are unchanged; Flax overwrites them.
 
     As in Flax, all parameters with two or more axes have statistics. They are flattened to matrices
     whose columns belong to the last axis, which in attention projections is the depth of one head.
@@ -200,14 +200,14 @@ class SpectralNorm(Reparametrized):
       param_dtype: Dtype of ``u`` and ``sigma``.
       error_on_non_matrix: Whether parameters with more than two axes are an error.
       update_stats: True in training mode. Set it here, at the call, or with ``model.eval()`` or
-        ``nnx.view``, which set its opposite, ``use_running_average``.
+        ``flax.nnx.view``, which set its opposite, ``use_running_average``.
       rngs: PRNG streams for the initial vectors.
       feature_axes: Output axes of all kernels, or a function of a kernel's path and the kernel.
       variable_filter: Filter of Flax that selects the parameters that are kernels; by default all
         with two axes or more.
       stats_metadata: Metadata of the variables of the vectors.
       stacked: Mask of the parameters that hold one kernel per layer along their first axis, as
-        under ``nnx.vmap``. ``feature_axes`` then describes the kernel of one layer.
+        under ``flax.nnx.vmap``. ``feature_axes`` then describes the kernel of one layer.
 
     Example:
       >>> import jax.numpy as jnp
@@ -302,7 +302,7 @@ class SpectralNorm(Reparametrized):
         return result if self.dtype is None else result.astype(self.dtype)
 
     def set_view(self, use_running_average: bool | None = None) -> None:  # noqa: FBT001
-        """Switches between training and evaluation mode; called by ``nnx.view``.
+        """Switches between training and evaluation mode; called by ``flax.nnx.view``.
 
         Args:
           use_running_average: True in evaluation mode.
@@ -325,7 +325,7 @@ class WeightStandardization(Reparametrized):
       feature_axes: Output axes of all kernels, or a function of a kernel's path and the kernel.
       scale_metadata: Metadata of the variables of the factors, such as their sharding.
       stacked: Mask of the parameters that hold one kernel per layer along their first axis, as
-        under ``nnx.vmap``. ``feature_axes`` then describes the kernel of one layer.
+        under ``flax.nnx.vmap``. ``feature_axes`` then describes the kernel of one layer.
 
     Example:
       >>> import jax.numpy as jnp

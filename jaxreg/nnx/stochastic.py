@@ -20,7 +20,7 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 class _Hidden:
-    """Method hidden from ``nnx.tabulate``, which would list and compile it separately."""
+    """Method hidden from ``flax.nnx.tabulate``, which would list and compile it separately."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.function = function
@@ -34,7 +34,7 @@ class _Hidden:
 
 
 def hide(method: Method) -> Method:
-    """Returns the method, hidden from ``nnx.tabulate``."""
+    """Returns the method, hidden from ``flax.nnx.tabulate``."""
     return _Hidden(method)  # pyright: ignore[reportReturnType]
 
 
@@ -43,7 +43,7 @@ class Stochastic(Module):
     """Returns ``transform(key, x)`` in training mode, otherwise ``evaluate(x)``, by default ``x``.
 
     Subclass it to turn your own function into a module: the fields are its strengths, and
-    ``transform`` calls it. The input may be any pytree. Under ``nnx.jit`` every call draws new
+    ``transform`` calls it. The input may be any pytree. Under ``flax.nnx.jit`` every call draws new
     masks. Under plain ``jax.jit`` every call repeats the first masks, because the stream does not
     advance.
 
@@ -51,13 +51,13 @@ class Stochastic(Module):
     part of the state; a Python number is not.
 
     Attributes:
-      deterministic: True in evaluation mode. Set it here, with ``model.eval()`` or ``nnx.view``, or
-        at the call; if it is None, each call must set it.
-      rng_collection: Name of the PRNG stream.
+      deterministic: True in evaluation mode; ``model.eval()`` and ``flax.nnx.view`` set it too.
+        None if every call passes it.
+      rng_collection: Name of the PRNG stream that keys come from.
       axis_name: Mesh axis along which devices need different keys, in ``shard_map`` or ``pmap``.
       bits: Source of random bits in place of the package's own, such as ``jax.random.bits``.
-      rngs: PRNG streams, from which this module forks its own. Without them, every call in
-        training mode needs ``rngs``.
+      rngs: PRNG streams, from which this module forks its own; None if every training call passes
+        them.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -89,12 +89,21 @@ class Stochastic(Module):
 
     @hide
     def transform(self, key: jax.Array, x: Any) -> Any:
-        """Returns the output in training mode, given a PRNG key; subclasses must define it."""
+        """Returns the output in training mode, given a PRNG key; subclasses must define it.
+
+        Args:
+          key: PRNG key of this call.
+          x: Input of the call.
+        """
         raise NotImplementedError(f"{type(self).__name__} must define `transform(key, x)`.")
 
     @hide
     def evaluate(self, x: Any) -> Any:
-        """Returns the output in evaluation mode: ``x``, unless a subclass overrides this."""
+        """Returns the output in evaluation mode: ``x``, unless a subclass overrides this.
+
+        Args:
+          x: Input of the call.
+        """
         return x
 
     @hide
@@ -129,9 +138,9 @@ class Stochastic(Module):
         evaluates = self.deterministic if deterministic is None else deterministic
         if evaluates is None:
             raise ValueError(
-                f"`deterministic` must be given to {type(self).__name__} in its constructor or at "
-                "the call, got None in both; pass deterministic=True in evaluation mode and False "
-                "in training mode, or set it with nnx.view."
+                f"`deterministic` must be given to {type(self).__name__} in its constructor or "
+                "when called, got None for both; pass deterministic=True in evaluation mode and "
+                "False in training mode, or set it with nnx.view."
             )
         return evaluates
 
@@ -157,7 +166,7 @@ class Stochastic(Module):
         return key if self.axis_name is None else dropout.fold_in_axis(key, self.axis_name)
 
     def set_view(self, deterministic: bool | None = None) -> None:  # noqa: FBT001
-        """Switches between training and evaluation mode; called by ``nnx.view``.
+        """Switches between training and evaluation mode; called by ``flax.nnx.view``.
 
         Args:
           deterministic: True in evaluation mode.
@@ -259,7 +268,7 @@ class RatedWrapper(Rated, Wrapper):
 
 
 def check_streams(module: nnx.Module, rngs: nnx.Rngs | nnx.RngStream | None) -> nnx.Rngs:
-    """Returns ``rngs``; raises ``TypeError`` unless they are ``nnx.Rngs``."""
+    """Returns ``rngs``; raises ``TypeError`` unless they are ``flax.nnx.Rngs``."""
     if isinstance(rngs, nnx.Rngs):
         return rngs
     raise TypeError(

@@ -26,11 +26,18 @@ class DropConnect(RatedWrapper):
     """Applies :func:`jaxreg.dropout.drop_connect` to the kernels of a layer in training mode.
 
     Kernels are selected by :func:`jaxreg.masks.kernels`; each has its own key. The stored kernels
-    are unchanged. Each call draws new masks, so around ``nnx.RNN`` all time steps share them.
+    are unchanged. Each call draws new masks, so around ``flax.nnx.RNN`` all time steps share them.
 
     Attributes:
       layer: NNX module to call.
-      rate: Probability of dropping a weight.
+      rate: Probability of dropping a weight; None if every call passes it.
+      deterministic: True in evaluation mode; ``model.eval()`` and ``flax.nnx.view`` set it too.
+        None if every call passes it.
+      rng_collection: Name of the PRNG stream that keys come from.
+      axis_name: Mesh axis along which devices need different keys, in ``shard_map`` or ``pmap``.
+      bits: Source of random bits in place of the package's own, such as ``jax.random.bits``.
+      rngs: PRNG streams, from which this module forks its own; None if every training call passes
+        them.
 
     Example:
       >>> import jax.numpy as jnp
@@ -57,12 +64,19 @@ class DropConnect(RatedWrapper):
 class Perturb(Wrapper):
     """Applies :func:`jaxreg.noise.perturb` to the parameters of a layer in training mode.
 
-    The stored parameters are unchanged. Each call draws the noise once, so around ``nnx.RNN`` all
-    time steps share it.
+    The stored parameters are unchanged. Each call draws the noise once, so around ``flax.nnx.RNN``
+    all time steps share it.
 
     Attributes:
       layer: NNX module to call.
-      stddev: Standard deviation of the noise.
+      stddev: Standard deviation of the noise; None if every call passes it.
+      deterministic: True in evaluation mode; ``model.eval()`` and ``flax.nnx.view`` set it too.
+        None if every call passes it.
+      rng_collection: Name of the PRNG stream that keys come from.
+      axis_name: Mesh axis along which devices need different keys, in ``shard_map`` or ``pmap``.
+      bits: Source of random bits in place of the package's own, such as ``jax.random.bits``.
+      rngs: PRNG streams, from which this module forks its own; None if every training call passes
+        them.
 
     Example:
       >>> import jax.numpy as jnp
@@ -130,6 +144,13 @@ class VariationalDense(Stochastic):
       bias_init: Initializer of the offset.
       log_var_init: Initializer of the logarithms of the variances of the weights.
       threshold: Weights with a larger ``log_alpha`` count as zero in evaluation mode.
+      deterministic: True in evaluation mode; ``model.eval()`` and ``flax.nnx.view`` set it too.
+        None if every call passes it.
+      rng_collection: Name of the PRNG stream that keys come from.
+      axis_name: Mesh axis along which devices need different keys, in ``shard_map`` or ``pmap``.
+      bits: Source of random bits in place of the package's own, such as ``jax.random.bits``.
+      rngs: PRNG streams for the initializers, from which this module also forks its own for the
+        noise.
 
     Example:
       >>> import jax, jax.numpy as jnp

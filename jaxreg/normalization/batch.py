@@ -26,9 +26,11 @@ from jaxreg.normalization.statistics import Moments, moments_near
 
 
 class BatchStats(NamedTuple):
-    """Running mean and running variance, float32, with the shape of the feature axes.
+    """Running mean and running variance, with the shape of the feature axes.
 
-    The mean of complex numbers is complex64.
+    Attributes:
+      mean: Running mean, float32; complex64 for complex inputs.
+      var: Running variance, float32.
     """
 
     mean: jax.Array

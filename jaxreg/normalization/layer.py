@@ -134,8 +134,8 @@ def instance_norm(
     features = canonical_axes(feature_axes, x.ndim, "feature_axes")
     if 0 in features:
         raise ValueError(
-            f"`feature_axes` must not name the first axis, the batch, got {feature_axes}; move the "
-            "batch to the front."
+            f"`feature_axes` must not name axis 0, which is the batch, got {feature_axes}; leave "
+            "it out, or move the batch to axis 0 with jnp.moveaxis."
         )
     spatial = tuple(a for a in range(1, x.ndim) if a not in features)
     return layer_norm(

@@ -22,7 +22,13 @@ _MOST_GATHERED = 64
 
 
 class Moments(NamedTuple):
-    """Mean, biased variance and number of the reduced elements."""
+    """Mean, biased variance and number of the reduced elements.
+
+    Attributes:
+      mean: Mean, in the accumulation dtype.
+      var: Biased variance, real.
+      count: Number of elements.
+    """
 
     mean: jax.Array
     var: jax.Array

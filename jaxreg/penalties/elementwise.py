@@ -132,8 +132,12 @@ def distance(w: jax.Array, start: jax.Array) -> jax.Array:
       R(w) = \frac{1}{2} \sum_i (w_i - w^0_i)^2
 
     Use it for fine-tuning: it pulls weights toward the pretrained ones instead of zero. For a whole
-    model, call ``total(params, distance, rest=(start,))``. For new layers, Li et al. use :func:`l2`
-    with its own weight: add a second ``total``, and give each its own mask.
+    model, call :func:`total` as ``total(params, distance, rest=(start,))``, where ``start`` is a
+    tree with the structure of ``params``.
+
+    New layers have no pretrained weights. Li et al. penalize them by :func:`l2` with a weight of
+    its own: add ``total(params, l2, new)``, and pass the first ``total`` a mask of the other
+    layers. The leaves of ``start`` that its mask leaves out are not read.
 
     The gradient flows to ``start`` too; pass ``jax.lax.stop_gradient(start)`` if the start is
     itself a parameter and should not move.

@@ -20,9 +20,10 @@ def orthogonality(w: jax.Array, *, axis: Axes = -1) -> jax.Array:
       R(W) = \|W^\top W - I\|_F^2, \qquad W \in \mathbb R^{m \times n}, \; m \ge n
 
     :math:`W` is the matrix ``[everything else, outputs]`` if it has at least as many rows as
-    columns, so that the outputs become orthonormal. Otherwise it is the transpose, and the rows
-    become orthonormal, since more outputs than inputs cannot all be orthonormal. The penalty is
-    zero only if they are orthonormal. The double form
+    columns; then its columns become orthonormal, one per output. Otherwise :math:`W` is the
+    transpose of that matrix, and the rows of ``[everything else, outputs]`` become orthonormal,
+    since more outputs than inputs cannot all be orthonormal. The penalty is zero only if the
+    columns of :math:`W` are orthonormal. The double form
     :math:`\|W^\top W - I\|_F^2 + \|W W^\top - I\|_F^2` is twice this plus the constant
     :math:`m - n`.
 

@@ -131,8 +131,8 @@ def min_max_norm(
       w: Floating-point array.
       low: Least norm :math:`a`, zero or positive: a single number, or one per unit, with the
         reduced axes of size 1.
-      high: Largest norm :math:`b`, with the same shapes, or infinity; in arrays it overrides a
-        larger lower bound.
+      high: Largest norm :math:`b`, zero or positive, infinity included, in the same form as
+        ``low``. In arrays and traced values, a ``high`` below ``low`` takes precedence.
       relaxation: Weight :math:`r` of the projection in an average with ``w``, in [0, 1]; 0 returns
         ``w`` exactly.
       axis: Axes over which the norm of a unit is taken, by default all but the last, as in
@@ -144,8 +144,8 @@ def min_max_norm(
 
     Raises:
       TypeError: ``w`` is not floating-point.
-      ValueError: ``low`` or ``high`` is negative or has another shape, ``low`` is larger than
-        ``high``, ``relaxation`` is outside [0, 1], or ``axis`` lies outside ``w``.
+      ValueError: ``low`` or ``high`` is negative or has another shape, both are numbers and ``low``
+        is larger, ``relaxation`` is outside [0, 1], or ``axis`` lies outside ``w``.
 
     Example:
       >>> import jax.numpy as jnp

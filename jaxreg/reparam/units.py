@@ -143,7 +143,7 @@ def weight_standardization(
 
 
 def weight_standardization_scale(w: jax.Array, *, axis: Axes = -1) -> jax.Array:
-    r"""Returns the ``scale`` for which a standardized layer preserves the variance of its inputs.
+    r"""Returns the ``scale`` of :func:`weight_standardization` that preserves the inputs' variance.
 
     .. math::
 

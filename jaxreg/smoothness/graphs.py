@@ -142,7 +142,8 @@ def knn_affinity(x: jax.Array, *, neighbors: int, length_scale: ArrayLike) -> Ne
         as 1e15. Infinity makes all weights 1.
 
     Returns:
-      :class:`Neighbors` of int32 and of float32 or wider, nearest first.
+      :class:`Neighbors`: ``indices`` in int32 and ``weights`` in float32 or wider, both of shape
+      ``[n, neighbors]``, with the nearest neighbor first.
 
     Raises:
       TypeError: ``x`` is not floating-point, or ``neighbors`` is not an integer.

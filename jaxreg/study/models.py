@@ -37,7 +37,7 @@ def as_model(made: Any) -> Model:
     """Returns a :class:`Model` from what ``make_model`` returned: a Linen module or a model.
 
     Raises:
-      TypeError: It returned something else.
+      TypeError: It returned neither.
     """
     if isinstance(made, Model):
         return made

@@ -52,6 +52,9 @@ class Objective(NamedTuple):
     def with_metric(self, name: str) -> Objective:
         """Returns the objective with another metric first.
 
+        Args:
+          name: Name of one of the metrics.
+
         Raises:
           ValueError: The task has no such metric.
         """

@@ -129,7 +129,12 @@ class Recipe(Mapping[str, Any]):
 
     @classmethod
     def tree_unflatten(cls, names: tuple[str, ...], leaves: Sequence[Any]) -> Recipe:
-        """Returns the recipe with these strengths, which are not checked."""
+        """Returns the recipe with these strengths, which are not checked.
+
+        Args:
+          names: Names of the arms that are on.
+          leaves: Strengths of the arms that have one, in the order of ``names``.
+        """
         rest = iter(leaves)
         return _restore({name: next(rest) if _is_leaf(name) else True for name in names})
 

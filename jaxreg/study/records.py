@@ -17,7 +17,14 @@ from jaxreg.study.recipes import Recipe
 
 
 class Interval(NamedTuple):
-    """A mean with its confidence interval, in units of the metric (0.01 accuracy is a point)."""
+    """A mean with its confidence interval, in units of the metric (0.01 accuracy is a point).
+
+    Attributes:
+      mean: Mean over seeds.
+      low: Lower end of the interval. The intervals of all arms hold jointly at 95%, and so do the
+        intervals of an ablation.
+      high: Upper end of the interval.
+    """
 
     mean: float
     low: float
@@ -65,7 +72,14 @@ class ArmResult:
 
 
 class Ablation(NamedTuple):
-    """A part of the combination, and the change of the test score without this part."""
+    """A part of the combination, and the change in the test score without this part.
+
+    Attributes:
+      name: Name of the part, an arm of the combination.
+      strength: Its strength in the combination; None if it has none.
+      difference: Test score without this part minus the score of the whole combination, paired by
+        seed. If a higher score is better, a number below 0 means that the part helps.
+    """
 
     name: str
     strength: float | None

@@ -36,5 +36,10 @@ class Runs(NamedTuple):
     test_rows: Array | None = None
 
     def rows(self, start: int, stop: int) -> Runs:
-        """Returns the results of the recipes from ``start`` to ``stop``."""
+        """Returns the results of the recipes from ``start`` to ``stop``.
+
+        Args:
+          start: Index of the first recipe.
+          stop: Index after the last recipe.
+        """
         return jax.tree.map(lambda array: array[start:stop], self)

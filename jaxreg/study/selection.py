@@ -180,24 +180,24 @@ def compare(
     """Trains all arms, chooses each arm's strength on validation, and compares them on test.
 
     Every arm gets the strength with the best mean validation score over seeds. The combined arm
-    joins arms that beat the baseline on validation: the best two, the best three, and so on up
-    to eight, at their chosen strengths and at half of them. Validation also chooses among these
-    combinations. The chosen combination is then trained without each of its parts. The test set
-    takes no part in any choice.
+    joins arms that beat the baseline on validation: the best two, the best three, and so on up to
+    eight. Each of these combinations is trained twice: at the chosen strengths of its arms, and
+    with each strength weakened by half. Validation also chooses among them. The chosen combination
+    is then trained without each of its parts. The test set takes no part in any choice.
 
     Args:
       train: Function from recipes to their :class:`jaxreg.study.Runs`, such as
         ``functools.partial(run, make_model, data, seeds=16, epochs=60)``.
       grids: The arms, the baseline first.
-      combined: Whether to add the combined arm, which needs two techniques.
+      combined: Whether to add the combined arm, which needs two arms besides the baseline.
       objective: The objective that ``train`` uses, for the direction of its metric.
 
     Returns:
       The study: arms in the order of ``grids``, then the combined arm.
 
     Raises:
-      ValueError: The first grid is not the baseline, ``combined`` has fewer than two techniques to
-        join, or ``train`` used fewer than two seeds or another objective.
+      ValueError: The first grid is not the baseline, ``combined`` is True with fewer than two arms
+        besides the baseline, or ``train`` used fewer than two seeds or another objective.
 
     Example:
       >>> from functools import partial
@@ -213,7 +213,10 @@ def compare(
     if not grids or grids[0].name != "baseline":
         raise ValueError(f"`grids` must start with the baseline, got {[g.name for g in grids]}.")
     if combined and len(grids) < 3:
-        raise ValueError(f"`combined` needs at least two techniques, got {len(grids) - 1}.")
+        raise ValueError(
+            "`combined` must have at least two arms to join besides the baseline, got "
+            f"{len(grids) - 1}; pass more grids, or combined=False."
+        )
     memo = _Memo(train)
     runs = memo([recipe for grid in grids for recipe in grid.recipes])
     _check_objective(objective, runs)

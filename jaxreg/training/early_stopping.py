@@ -48,14 +48,24 @@ __all__ = ["EarlyStopping", "init", "update", "update_maximizing"]
 
 
 class EarlyStopping(NamedTuple):
-    """State of early stopping."""
+    """State of early stopping.
 
-    best_params: Any  # with structure, shapes and dtypes of the parameters
-    best_metric: jax.Array  # shape=(), float32; infinity before the first number
-    has_best: jax.Array  # shape=(), bool; whether best_params belong to a metric
-    stale: jax.Array  # shape=(), int32; values in a row without improvement
-    should_stop: jax.Array  # shape=(), bool; true from the value that ended training
-    seen: jax.Array  # shape=(), int32; values so far, those before the start included
+    Attributes:
+      best_params: Parameters at the best metric, with the structure, shapes and dtypes of the
+        parameters.
+      best_metric: Best metric so far, float32; infinity before the first number.
+      has_best: Boolean: whether ``best_params`` belong to a metric.
+      stale: Number of values in a row without improvement, int32.
+      should_stop: Boolean: True from the value that ended training.
+      seen: Number of values so far, int32, including those before the start.
+    """
+
+    best_params: Any
+    best_metric: jax.Array
+    has_best: jax.Array
+    stale: jax.Array
+    should_stop: jax.Array
+    seen: jax.Array
 
 
 def init(params: Any) -> EarlyStopping:

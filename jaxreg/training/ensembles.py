@@ -61,33 +61,58 @@ __all__ = [
 
 
 class Prediction(NamedTuple):
-    """Mean and variance over predictions, with the structure of one, in float32 or wider."""
+    """Mean and variance over predictions, in float32 or wider.
+
+    Both have the structure of one prediction.
+
+    Attributes:
+      mean: Mean over the predictions.
+      variance: Unbiased variance of the predictions around their mean.
+    """
 
     mean: Any
     variance: Any
 
 
 class ClassUncertainty(NamedTuple):
-    """Class probabilities of an ensemble, and the two parts of their entropy, in nats."""
+    """Class probabilities of an ensemble, and the two parts of their entropy, in nats.
 
-    log_probabilities: jax.Array  # shape=(..., classes), of the mean probabilities
-    entropy: jax.Array  # shape=(...), of the mean: the whole uncertainty
-    expected_entropy: jax.Array  # shape=(...), mean over members: remains with more data
-    mutual_information: jax.Array  # shape=(...), the difference: the disagreement
+    Attributes:
+      log_probabilities: Logarithms of the mean probabilities, ``[..., classes]``.
+      entropy: Entropy of the mean probabilities, ``[...]``: the whole uncertainty.
+      expected_entropy: Mean over members of their entropies, ``[...]``: the part that remains with
+        more data.
+      mutual_information: Difference of the two, ``[...]``: the disagreement of the members.
+    """
+
+    log_probabilities: jax.Array
+    entropy: jax.Array
+    expected_entropy: jax.Array
+    mutual_information: jax.Array
 
 
 class Estimate(NamedTuple):
-    """An estimate and its standard error."""
+    """An estimate and its standard error.
+
+    Attributes:
+      value: The estimate.
+      standard_error: Its standard error.
+    """
 
     value: jax.Array
     standard_error: jax.Array
 
 
 class ErrorMoments(NamedTuple):
-    """Mean square of one member's error, and mean product of two members' errors."""
+    """Mean square of one member's error, and mean product of two members' errors.
 
-    variance: Estimate  # V, of one member
-    covariance: Estimate  # C, of two different members
+    Attributes:
+      variance: :class:`Estimate` of the mean square of one member's error.
+      covariance: :class:`Estimate` of the mean product of the errors of two different members.
+    """
+
+    variance: Estimate
+    covariance: Estimate
 
 
 def monte_carlo(apply: Callable[[jax.Array], Any], keys: jax.Array) -> Prediction:

@@ -42,12 +42,19 @@ __all__ = ["Plateau", "init", "update", "update_maximizing"]
 
 
 class Plateau(NamedTuple):
-    """State of a strength that changes when a metric stalls."""
+    """State of a strength that changes when a metric stalls.
 
-    strength: jax.Array  # shape=(), float32
-    best_metric: jax.Array  # shape=(), float32; infinity before the first number
-    has_best: jax.Array  # shape=(), bool; whether best_metric is a metric
-    stale: jax.Array  # shape=(), int32; values without improvement since the strength changed
+    Attributes:
+      strength: Current strength, float32.
+      best_metric: Best metric so far, float32; infinity before the first number.
+      has_best: Boolean: whether ``best_metric`` is a metric.
+      stale: Number of values without improvement since the strength changed, int32.
+    """
+
+    strength: jax.Array
+    best_metric: jax.Array
+    has_best: jax.Array
+    stale: jax.Array
 
 
 def init(strength: ArrayLike) -> Plateau:

@@ -18,7 +18,11 @@ Schedule = optax.ScalarOrSchedule
 
 
 class StepState(NamedTuple):
-    """Number of updates so far, at which schedules are evaluated."""
+    """State of the transformations that only count their updates.
+
+    Attributes:
+      count: Number of updates so far, a scalar of int32, at which schedules are evaluated.
+    """
 
     # A scalar of int32. The name is Optax's; it hides the method of tuples.
     count: jax.Array  # pyright: ignore[reportIncompatibleMethodOverride]

@@ -23,20 +23,33 @@ from jaxreg.transforms._steps import (
 
 
 class AverageState(NamedTuple):
-    """Running average of the parameters, which :func:`read_average` reads, and its total weight."""
+    """State of the transformations that average the parameters.
+
+    Attributes:
+      count: Number of updates so far, int32.
+      total: Weight of all parameters in the average, a scalar.
+      average: Average of the parameters, float32 or wider, which :func:`read_average` reads. Leaves
+        that are not floating-point are the newest ones.
+    """
 
     # Updates so far, int32. The name is Optax's; it hides the method of tuples.
     count: jax.Array  # pyright: ignore[reportIncompatibleMethodOverride]
-    total: jax.Array  # shape=(): weight of all parameters in the average
-    average: Any  # float32 or wider; leaves that are not floating-point are the newest ones
+    total: jax.Array
+    average: Any
 
 
 class LookaheadState(NamedTuple):
-    """Slow weights, which :func:`read_average` reads, and the state of the inner optimizer."""
+    """State of :func:`lookahead`.
+
+    Attributes:
+      count: Number of updates so far, int32.
+      average: Slow weights, float32 or wider, which :func:`read_average` reads.
+      inner_state: State of the inner optimizer.
+    """
 
     # Updates so far, int32. The name is Optax's; it hides the method of tuples.
     count: jax.Array  # pyright: ignore[reportIncompatibleMethodOverride]
-    average: Any  # the slow weights, in float32 or wider
+    average: Any
     inner_state: Any
 
 

@@ -10,9 +10,14 @@ from jaxreg.transforms._steps import at_rest_of, check_params, newest
 
 
 class IteratesState(NamedTuple):
-    """Initial parameters plus all updates, and the state of the inner transformation."""
+    """State of :func:`own_iterates`.
 
-    iterates: Any  # the initial parameters plus all updates so far, in their dtypes
+    Attributes:
+      iterates: Initial parameters plus all updates so far, in the dtypes of the parameters.
+      inner_state: State of the wrapped transformation.
+    """
+
+    iterates: Any
     inner_state: Any
 
 

@@ -32,9 +32,10 @@ def layerwise_scale(
       u \leftarrow \gamma_t^{L - d} \, u
 
     for a parameter at depth :math:`d`, where :math:`L` is the largest depth of the model. Each
-    layer thus has its own learning rate. Chain it after the optimizer. It scales the updates before
-    it, so a :func:`decoupled_decay` before it is layer-wise too, as in BEiT and timm, and one after
-    it is not. A chain of decays, each with the mask of its layer, is layer-wise by itself.
+    layer thus has its own learning rate. Chain it after the optimizer, since it scales what comes
+    before it in the chain. So a :func:`decoupled_decay` before it is scaled by layer too, as in
+    BEiT and timm; one after it is equal in all layers. For a weight of your own for each layer,
+    chain several decays, each with the mask of its layer, as in the second example.
 
     Args:
       factor: Factor :math:`\gamma_t` for one layer, zero or positive, or a schedule. 1 means no

@@ -34,7 +34,12 @@ Metric = Callable[[Any], Any]
 
 
 class PreconditionedState(NamedTuple):
-    """Number of updates so far, and the state of the inner optimizer."""
+    """State of :func:`preconditioned_proximal`.
+
+    Attributes:
+      step: Number of updates so far, as a :class:`StepState`.
+      inner_state: State of the inner optimizer.
+    """
 
     step: StepState
     inner_state: Any
@@ -52,14 +57,17 @@ def preconditioned_proximal(
 ) -> optax.GradientTransformationExtraArgs:
     r"""Takes a proximal step in the metric of an adaptive optimizer after each of its updates.
 
-    A weight that never had a gradient has a metric near 0, and the first step takes it to the
-    minimum of the penalty. With an L1 penalty, the rows of an embedding table whose tokens have not
-    occurred yet become zero. Leave such tables out with ``mask``.
+    Such an optimizer divides the step of each weight by a number :math:`d_i`. These numbers are the
+    diagonal of its metric.
 
     .. math::
 
       w \leftarrow \arg\min_v \; \sum_i \frac{d_i}{2} \left(v_i - (w + u)_i\right)^2
         + \eta_t \lambda \, R(v), \qquad u = - \eta_t \, d^{-1} m
+
+    A weight that never had a gradient has a :math:`d_i` near 0, and the first step takes it to the
+    minimum of the penalty. With an L1 penalty, the rows of an embedding table whose tokens have not
+    occurred yet become zero. Leave such tables out with ``mask``.
 
     The operator gets the step sizes :math:`\eta_t \lambda / d_i`, one per weight. When the
     optimizer has converged, so that the momentum :math:`m` is the gradient, the weights solve the
@@ -67,10 +75,11 @@ def preconditioned_proximal(
 
     It is a wrapper, since in a chain no transformation sees the state of another. Wrappers that
     skip or delay steps go around it, such as ``optax.MultiSteps`` and ``optax.apply_if_finite``,
-    and so do :func:`sam`, :func:`lookahead` and :func:`own_iterates`. Include in ``learning_rate``
-    everything else that scales the step inside, such as momentum after RMSProp. Parameters that
-    ``metric`` leaves out, as ``optax.MaskedNode`` or None, have no proximal step. Lion and other
-    sign methods have no metric: use :func:`proximal`, which is Euclidean.
+    and so do :func:`sam`, :func:`lookahead` and :func:`own_iterates`. If something else inside
+    scales the steps, multiply ``learning_rate`` by its factor: by ``1 / (1 - b)`` for RMSProp with
+    ``momentum=b``. Parameters that ``metric`` leaves out, as ``optax.MaskedNode`` or None, have no
+    proximal step. Lion and other sign methods have no metric: use :func:`proximal`, which is
+    Euclidean.
 
     Args:
       inner: The optimizer.
@@ -84,7 +93,7 @@ def preconditioned_proximal(
         ``masks.all_of(masks.kernels, masks.negate(masks.match("embedding")))``. The optimizer moves
         all parameters; only the selected ones take the proximal step. None selects all. An array of
         booleans that broadcasts to a parameter selects parts of it: the step is computed for the
-        whole parameter, and taken there.
+        whole parameter, and its result is used only where the array is True.
       stacked: Mask of the leaves that stack one kernel per layer along their first axis, as
         ``nn.scan`` and ``nnx.vmap`` do; the operator gets them layer by layer. None means no leaf.
 
@@ -208,7 +217,8 @@ def rmsprop_metric(
 
     It reads the state of ``optax.rmsprop``, ``scale_by_rms`` and ``scale_by_stddev``. The state
     shows whether the moments are centered, :math:`\nu - |\mu|^2`, and whether their bias is
-    corrected. With ``momentum=b``, pass ``learning_rate / (1 - b)`` to the proximal step.
+    corrected. With ``momentum=b``, pass ``learning_rate / (1 - b)`` to
+    :func:`preconditioned_proximal`.
 
     Args:
       decay: Decay of the moments, as in the optimizer; used only if the bias is corrected.

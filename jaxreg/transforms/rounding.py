@@ -12,9 +12,15 @@ from jaxreg.transforms._steps import at_rest_of, check_params
 
 
 class CompensationState(NamedTuple):
-    """Rounding errors carried to the next step, and the state of the inner transformation."""
+    """State of :func:`compensate_rounding`.
 
-    lost: Any  # float32 leaves for parameters of 16 bits and fewer, None for the others
+    Attributes:
+      lost: Rounding errors to add to the next step: float32 for parameters of 16 bits and fewer,
+        None for the others.
+      inner_state: State of the wrapped transformation.
+    """
+
+    lost: Any
     inner_state: Any
 
 

@@ -23,7 +23,12 @@ from jaxreg.transforms._steps import (
 
 
 class SharpnessState(NamedTuple):
-    """Number of updates so far, and the state of the inner optimizer."""
+    """State of :func:`sam` and :func:`asam`.
+
+    Attributes:
+      step: Number of updates so far, as a :class:`StepState`.
+      inner_state: State of the inner optimizer.
+    """
 
     step: StepState
     inner_state: Any

@@ -169,7 +169,7 @@ FUNCTIONS = (
         {"eps": 1e-3},
         errors=(
             *WRONG_EPS,
-            (ValueError, r"`feature_axes` must not name the first axis", {"feature_axes": (0, 2)}),
+            (ValueError, r"`feature_axes` must not name axis 0", {"feature_axes": (0, 2)}),
         ),
     ),
     Case(

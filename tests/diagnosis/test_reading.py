@@ -289,7 +289,7 @@ def test_a_file_without_epochs_is_an_empty_history(text):
         ("[3]", "an object of lists, or a list of objects, got list in standard input"),
         ('{"train_loss": 3}', "must hold a list under train_loss, got 3 in standard input"),
         ("loss,loss\n1,2\n", "must have one train loss, got loss, loss in standard input"),
-        ("epoch,loss,epoch\n1,2,3\n", "must have one column epoch, got 2 in standard input"),
+        ("epoch,loss,epoch\n1,2,3\n", "single column named 'epoch', got 2 in standard input"),
         ('{"loss": [1], "loss": [2]}', "must have one loss in an object, got two"),
         ("train_a_loss,train_b_loss\n1,2", "one train loss, got train_a_loss, train_b_loss"),
         ("loss,val_a_loss,val_b_loss\n1,2,3", "one validation loss, got val_a_loss, val_b_loss"),

@@ -215,7 +215,7 @@ def test_shards_of_a_batch_with_keys_of_their_own():
 @pytest.mark.parametrize("rate", [jnp.float32(0.5), jnp.ones(2), None, "half", [0.5]])
 def test_a_rate_that_is_not_static_raises(rate):
     x = np.ones((2, 5, 1), np.float32)
-    message = r"`rate` of `patch_dropout` must be a Python or NumPy number, got .*is a shape"
+    message = r"`rate` of `patch_dropout` must be a Python or NumPy number, since the shape .*, got"
     with pytest.raises(TypeError, match=message):
         dropout.patch_dropout(KEY, x, rate=rate)
     with pytest.raises(TypeError, match=message):

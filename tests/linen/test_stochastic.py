@@ -193,7 +193,7 @@ def test_a_missing_strength_is_named(row):
         variables = module.init(KEY, *row.inputs, deterministic=True) if row.params else {}
         return module.apply(variables, *row.inputs, deterministic=False, rng=KEY)
 
-    message = f"`{row.strength}` must be given to {row.kind} in its constructor or at the call"
+    message = f"`{row.strength}` must be given to {row.kind} in its constructor or when called"
     with pytest.raises(ValueError, match=message):
         jax.eval_shape(apply)
 

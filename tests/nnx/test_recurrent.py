@@ -287,7 +287,7 @@ def test_a_wrong_carry_is_named():
         carry = cell.initialize_carry((16, 4), flax_nnx.Rngs(key))
         cell(carry, x)
         cell.train()
-        with pytest.raises(ValueError, match=r"`carry` must contain keys in training"):
+        with pytest.raises(ValueError, match=r"`carry` must contain PRNG keys in training"):
             cell(carry, x)
         return cell(cell.initialize_carry((16, 4), flax_nnx.Rngs(key))._replace(cell=state), x)[1]
 

@@ -302,7 +302,7 @@ def test_a_missing_strength_is_named(row):
     def call(key):
         return row.nnx(**{**row.fields, row.strength: None})(*row.inputs, rngs=key)
 
-    message = f"`{row.strength}` must be given to {row.kind} in its constructor or at the call"
+    message = f"`{row.strength}` must be given to {row.kind} in its constructor or when called"
     with pytest.raises(ValueError, match=message):
         jax.eval_shape(call, KEY)
 

@@ -96,7 +96,7 @@ def test_channels_of_instance_norm():
     scale = draw(3, seed=1)
     y = compiled(normalization.instance_norm, x, scale=scale, feature_axes=1)
     np.testing.assert_allclose(y, normal(x, 2) * scale[:, None], atol=1e-5)
-    message = r"`feature_axes` must not name the first axis, the batch, got \(0, 1\)"
+    message = r"`feature_axes` must not name axis 0, which is the batch, got \(0, 1\)"
     refuses(ValueError, message, normalization.instance_norm, x, feature_axes=(0, 1))
 
 

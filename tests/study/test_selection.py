@@ -224,7 +224,7 @@ def test_comparisons_say_what_is_wrong():
     train = made_up(Table(0.5), Table(0.5), metric="rmse")
     with pytest.raises(ValueError, match=r"`objective` must be the one .* with accuracy, .*rmse a"):
         compare(train, [BASELINE, L2])
-    with pytest.raises(ValueError, match="`combined` needs at least two techniques, got 1"):
+    with pytest.raises(ValueError, match="at least two arms to join besides the baseline, got 1"):
         compare(made_up({}, {}), [BASELINE, L2], combined=True)
     assert isinstance(BASELINE, Grid)
 

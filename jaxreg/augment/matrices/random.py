@@ -32,8 +32,8 @@ def random_rotation(key: jax.Array, image: jax.Array, *, degrees: ArrayLike) -> 
     """Draws the matrix of a rotation, with an angle uniform in ``(-degrees, degrees)``.
 
     Args:
-      key: PRNG key.
-      image: Array ``[..., height, width, channels]``, of floats or of labels.
+      key: PRNG key; each example of a batch has its own draw.
+      image: Array ``[..., height, width, channels]`` of floats, integers or booleans.
       degrees: Largest angle, zero or positive.
 
     Returns:
@@ -62,8 +62,8 @@ def random_translation(
     """Draws the matrix of a shift, uniform up to ``x`` and ``y`` pixels in either direction.
 
     Args:
-      key: PRNG key.
-      image: Array ``[..., height, width, channels]``, of floats or of labels.
+      key: PRNG key; each example of a batch has its own draw.
+      image: Array ``[..., height, width, channels]`` of floats, integers or booleans.
       x: Largest shift to the right or to the left, in pixels.
       y: Largest shift up or down, in pixels.
 
@@ -96,8 +96,8 @@ def random_scaling(key: jax.Array, image: jax.Array, *, x: ArrayLike, y: ArrayLi
       f = (1 + r)^{u}, \qquad u \sim \mathrm U(-1, 1)
 
     Args:
-      key: PRNG key.
-      image: Array ``[..., height, width, channels]``, of floats or of labels.
+      key: PRNG key; each example of a batch has its own draw.
+      image: Array ``[..., height, width, channels]`` of floats, integers or booleans.
       x: Limit :math:`r` for widths: 0.25 gives a factor between 0.8 and 1.25.
       y: Limit for heights, in the same form.
 
@@ -128,8 +128,8 @@ def random_shearing(key: jax.Array, image: jax.Array, *, x: ArrayLike, y: ArrayL
     """Draws the matrix of a shear, uniform up to ``x`` and ``y`` in either direction.
 
     Args:
-      key: PRNG key.
-      image: Array ``[..., height, width, channels]``, of floats or of labels.
+      key: PRNG key; each example of a batch has its own draw.
+      image: Array ``[..., height, width, channels]`` of floats, integers or booleans.
       x: Largest shear of columns, the tangent of an angle.
       y: Largest shear of rows.
 
@@ -158,8 +158,8 @@ def random_reflection(key: jax.Array, image: jax.Array, *, probability: ArrayLik
     """Draws the matrix that mirrors left to right with ``probability``, or else the identity.
 
     Args:
-      key: PRNG key.
-      image: Array ``[..., height, width, channels]``, of floats or of labels.
+      key: PRNG key; each example of a batch has its own draw.
+      image: Array ``[..., height, width, channels]`` of floats, integers or booleans.
       probability: Probability of mirroring, in ``[0, 1]``.
 
     Returns:
@@ -189,8 +189,8 @@ def random_quadrilateral(key: jax.Array, image: jax.Array, *, distortion: ArrayL
     """Draws the matrix of a perspective that moves every corner inward by random distances.
 
     Args:
-      key: PRNG key.
-      image: Array ``[..., height, width, channels]``, of floats or of labels.
+      key: PRNG key; each example of a batch has its own draw.
+      image: Array ``[..., height, width, channels]`` of floats, integers or booleans.
       distortion: Largest shift of a corner along each axis, as a share in ``[0, 1]`` of half the
         height and half the width.
 
@@ -238,8 +238,8 @@ def random_window(
     :func:`jaxreg.augment.random_resized_crop` draws the same window with the same key.
 
     Args:
-      key: PRNG key.
-      image: Array ``[..., height, width, channels]``, of floats or of labels.
+      key: PRNG key; each example of a batch has its own draw.
+      image: Array ``[..., height, width, channels]`` of floats, integers or booleans.
       size: Height and width of the result.
       scale: Least and largest share of the area of ``image``, the largest positive.
       ratio: Least and largest ratio of width to height, positive.

@@ -167,7 +167,7 @@ def window_slice(
 
     Raises:
       TypeError: ``x`` is not real floating-point.
-      ValueError: A strength does not broadcast to the leading axes of ``x``, or ``share`` is a
+      ValueError: An argument does not broadcast to the leading axes of ``x``, or ``share`` is a
         number outside ``[0, 1]``.
 
     Example:
@@ -274,7 +274,7 @@ def window_warp(
 
     Raises:
       TypeError: ``x`` is not real floating-point.
-      ValueError: A strength does not broadcast to the leading axes of ``x``, ``share`` is a number
+      ValueError: An argument does not broadcast to the leading axes of ``x``, ``share`` is a number
         outside ``[0, 1]``, or ``factor`` is not positive.
 
     Example:

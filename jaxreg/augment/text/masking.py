@@ -28,16 +28,21 @@ from jaxreg.augment.text.sequences import (
 class Masked(NamedTuple):
     """Masked tokens, and labels: the original ids of the chosen tokens, and -1 elsewhere.
 
-    The labels have a signed dtype of at least 32 bits. Losses of :mod:`jaxreg.targets` ignore
-    labels of -1.
+    Losses of :mod:`jaxreg.targets` ignore labels of -1.
 
-    >>> import jax, jax.numpy as jnp
-    >>> from jaxreg.augment import text
-    >>> always = text.Replacement(mask_id=4, vocabulary_size=50, masked=1.0, random=0.0)
-    >>> tokens, key = jnp.array([1, 17, 2]), jax.random.key(0)
-    >>> masked = text.token_masking(key, tokens, rate=1.0, replacement=always, protected=[1, 2])
-    >>> print(masked.tokens, masked.labels)
-    [1 4 2] [-1 17 -1]
+    Attributes:
+      tokens: Token ids after masking, with the shape and dtype of the original ones.
+      labels: Original ids of the chosen tokens, and -1 elsewhere, in a signed dtype of at least 32
+        bits.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg.augment import text
+      >>> always = text.Replacement(mask_id=4, vocabulary_size=50, masked=1.0, random=0.0)
+      >>> tokens, key = jnp.array([1, 17, 2]), jax.random.key(0)
+      >>> masked = text.token_masking(key, tokens, rate=1.0, replacement=always, protected=[1, 2])
+      >>> print(masked.tokens, masked.labels)
+      [1 4 2] [-1 17 -1]
     """
 
     tokens: jax.Array
@@ -47,12 +52,19 @@ class Masked(NamedTuple):
 class Replacement(NamedTuple):
     """Replacement rule for the chosen tokens, with BERT's shares by default.
 
-    A share ``masked`` becomes ``mask_id``, a share ``random`` becomes an id drawn uniformly from
-    ``[0, vocabulary_size)``, and the others are unchanged.
+    The other chosen tokens are unchanged.
 
-    >>> from jaxreg.augment import text
-    >>> print(text.Replacement(mask_id=4, vocabulary_size=50))
-    Replacement(mask_id=4, vocabulary_size=50, masked=0.8, random=0.1)
+    Attributes:
+      mask_id: Id that stands for a masked token.
+      vocabulary_size: Number of ids to draw random ones from.
+      masked: Share of the chosen tokens that become ``mask_id``.
+      random: Share of the chosen tokens that become an id drawn uniformly from ``[0,
+        vocabulary_size)``.
+
+    Example:
+      >>> from jaxreg.augment import text
+      >>> print(text.Replacement(mask_id=4, vocabulary_size=50))
+      Replacement(mask_id=4, vocabulary_size=50, masked=0.8, random=0.1)
     """
 
     mask_id: ArrayLike

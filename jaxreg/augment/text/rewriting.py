@@ -54,7 +54,7 @@ def paraphrase(
 
     Raises:
       TypeError: ``tokens`` or ``pad_id`` are not integers, ``key`` is not a single PRNG key, or
-        ``function`` returns anything else.
+        ``function`` does not return a pair of tokens, in the dtype of ``tokens``, and booleans.
       ValueError: ``probability`` is a number outside ``[0, 1]``, or shapes do not fit.
 
     Example:
@@ -121,7 +121,8 @@ def back_translation(
 
     Raises:
       TypeError: ``tokens`` or ``pad_id`` are not integers, ``key`` is not a single PRNG key, or a
-        function returns anything else.
+        function does not return a pair of integer tokens and booleans, or ``backward`` does not
+        keep the dtype of ``tokens``.
       ValueError: ``probability`` is a number outside ``[0, 1]``, or shapes do not fit.
 
     Example:
@@ -170,9 +171,10 @@ def _check_result(result: Any, tokens: jax.Array, name: str) -> tuple[jax.Array,
     where = jnp.asarray(result[1])
     check_tokens(other, name)
     if other.shape[:-1] != tokens.shape[:-1] or where.shape != other.shape:
+        shape = ", ".join([*map(str, tokens.shape[:-1]), "any length"])
         raise ValueError(
-            f"`{name}` must return tokens of shape {(*tokens.shape[:-1], 'any')} and booleans of "
-            f"the same shape, got {other.shape} and {where.shape}."
+            f"`{name}` must return tokens of shape [{shape}] and booleans of the same shape, got "
+            f"{other.shape} and {where.shape}; keep all axes of `tokens` but the last."
         )
     if where.dtype != bool:
         raise TypeError(f"`{name}` must return booleans as its second array, got {where.dtype}.")

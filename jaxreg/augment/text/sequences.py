@@ -17,14 +17,19 @@ Ids = ArrayLike | Sequence[int]
 
 
 class Edited(NamedTuple):
-    """Edited tokens ``[..., length]``, and a boolean mask of real tokens.
+    """Edited tokens, and a boolean mask of real tokens.
 
-    >>> import jax, jax.numpy as jnp
-    >>> from jaxreg.augment import text
-    >>> tokens = jnp.array([7, 8, 9])
-    >>> tokens, where = text.random_deletion(jax.random.key(0), tokens, rate=1.0, pad_id=0)
-    >>> print(where, tokens[1:])
-    [ True False False] [0 0]
+    Attributes:
+      tokens: Token ids ``[..., length]``.
+      where: Booleans of the same shape that mark the real tokens.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg.augment import text
+      >>> tokens = jnp.array([7, 8, 9])
+      >>> tokens, where = text.random_deletion(jax.random.key(0), tokens, rate=1.0, pad_id=0)
+      >>> print(where, tokens[1:])
+      [ True False False] [0 0]
     """
 
     tokens: jax.Array

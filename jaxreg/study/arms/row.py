@@ -134,7 +134,12 @@ PLACES = {
 
 
 class Rule(NamedTuple):
-    """Range of a strength: in words, and as a test of a number."""
+    """Condition that a strength must meet.
+
+    Attributes:
+      text: The condition in words, for error messages.
+      holds: Function that returns whether a number meets the condition.
+    """
 
     text: str
     holds: Callable[[float], bool]
@@ -180,18 +185,21 @@ class Arm(Generic[A]):
       name: Name on the command line and in a :class:`jaxreg.study.Recipe`.
       summary: Effect of the technique in a few words.
       source: Full name of the function that implements it.
-      acts: Place where it acts, with its function.
+      acts: Place of the training step where it acts, such as ``Term`` for the loss or
+        ``UpdateLink`` for the updates; the instance holds the function that acts there.
       grid: Strengths of the default grid; None if the arm has no strength.
-      rule: Range of the strength.
+      rule: Condition that a strength must meet, in words and as a test.
       label: Meaning of the strength, for the axis of a figure.
       kinds: Kinds of data rows that it accepts.
       tasks: Tasks that it suits.
       needs: Other arms that it requires, with their strengths.
-      off: Strength that switches it off; False for an arm without a strength.
+      off: Strength that switches it off: 0, 1 or infinity, or False for an arm that is only on or
+        off.
       cheap: Whether it costs almost nothing when it is off, so that recipes with and without it
         share a program.
       default: Whether it is one of the default arms.
-      slot: Name that alternatives share, such as norms; a combination keeps the last of them.
+      slot: Name shared by arms that replace each other, such as norms; empty for the others. Of the
+        recipes that :func:`jaxreg.study.combine` joins, the last one decides which of them is kept.
       aliases: Other names of the same technique.
     """
 
@@ -205,7 +213,7 @@ class Arm(Generic[A]):
     kinds: tuple[str, ...] = tuple(KINDS)
     tasks: tuple[str, ...] = TASKS
     needs: Mapping[str, float] = field(default_factory=dict)
-    off: float = 0.0
+    off: float | bool = 0.0
     cheap: bool = False
     default: bool = False
     slot: str = ""
@@ -221,6 +229,10 @@ class Arm(Generic[A]):
 
         If ``off`` is infinity, the result is ``strength / share``. If the result would leave the
         range of the arm, it is ``strength``.
+
+        Args:
+          strength: A strength of the arm.
+          share: Share of the distance from ``off`` that is left, in (0, 1].
         """
         if self.off == math.inf:
             weaker = strength / share

@@ -133,7 +133,7 @@ def test_sequences_without_length_or_a_batch():
         (
             lambda k, t, w: (t[:2], w[:2]),
             ValueError,
-            r"`NAME` must return tokens of shape \(4, 'an",
+            r"`NAME` must return tokens of shape \[4, any length\]",
         ),
         (lambda k, t, w: (t, w[..., :2]), ValueError, r"`NAME` must return tokens of shape"),
         (lambda k, t, w: (t, t), TypeError, r"`NAME` must return booleans as its second array"),
