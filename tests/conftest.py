@@ -10,10 +10,10 @@ from pathlib import Path
 # library reads this once, when NumPy and SciPy load it.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-import jax  # noqa: E402
-import jaxlib  # noqa: E402
+import jax
+import jaxlib
 
-from tests import ratchet  # noqa: E402
+from tests import ratchet
 
 EXHAUSTIVE = Path(__file__).parent / "exhaustive"
 

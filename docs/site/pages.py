@@ -198,8 +198,9 @@ def _communication(row: Technique) -> Iterable[str]:
         return
     programs = list(dict.fromkeys(count.program for count in sent))
     lines = [
-        "Communication on eight devices. On a mesh of 8 the batch is spread, on 4 x 2 also features, "
-        "except those of images and texts ([how it is counted](/guides/communication.md)).",
+        "Communication on eight devices. On a mesh of 8 the batch is spread. On 4 x 2 features are "
+        "spread too, but not those of images and texts "
+        "([how it is counted](/guides/communication.md)).",
         "",
         f"| mesh | {' | '.join(programs)} |",
         "|---|" + len(programs) * "---|",

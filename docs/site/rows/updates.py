@@ -121,7 +121,8 @@ PROJECTIONS = (
         page="projections/spectral_ball", title="Spectral ball",
         functions=("projections.spectral_ball",),
         also=("clipping of singular values", "Lipschitz constraint"),
-        risks=(SVD, THREADS, LAST), chain=_project("partial(projections.spectral_ball, radius=1.0)"),
+        risks=(SVD, THREADS, LAST),
+        chain=_project("partial(projections.spectral_ball, radius=1.0)"),
     ),
     Technique(
         page="projections/non_negative", title="Nonnegative weights",
