@@ -15,6 +15,7 @@ RESULTS = ROOT / "benchmarks" / "RESULTS.md"
 DIGITS = (ROOT / "docs" / "measured" / "digits.csv", ROOT / "docs" / "digits" / "results.csv")
 # Written by ``tests/exhaustive/collectives.py``.
 COLLECTIVES = ROOT / "docs" / "measured" / "collectives.csv"
+TPU = COLLECTIVES.with_name("tpu.csv")
 CELLS = 6
 # Work that only reads and writes the arrays, or leaves the technique out.
 BOUNDS = ("copy", "multiply", "plain", "optax.adamw", "all blocks")
@@ -91,6 +92,16 @@ def communication(path: Path = COLLECTIVES) -> dict[str, list[Sent]]:
                 cells = (row["mesh"], row["mode"], row["program"], row["collectives"])
                 sent = Sent(*cells, int(row["elements"]), row["sometimes"])
                 found.setdefault(address, []).append(sent)
+    return found
+
+
+@functools.cache
+def slow_on_tpu(path: Path = TPU) -> dict[str, str]:
+    """Reads the operations of every function that a TPU does badly, by its address."""
+    found: dict[str, str] = {}
+    with path.open(newline="") as stream:
+        for row in csv.DictReader(stream):
+            found.setdefault(_address(row["technique"]), row["operations"])
     return found
 
 

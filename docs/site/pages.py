@@ -189,6 +189,11 @@ def _communication(row: Technique) -> Iterable[str]:
     if row.functions[0] not in known:
         return
     yield "## On a mesh"
+    if operations := measured.slow_on_tpu().get(row.functions[0]):
+        yield (
+            f"With its gradient, the program for a TPU has {operations}, which TPUs do slowly "
+            "([alternatives](/guides/meshes.md#tpus-and-gpus))."
+        )
     sent = known[row.functions[0]]
     if not any(count.collectives or count.sometimes for count in sent):
         yield (

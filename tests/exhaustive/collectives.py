@@ -22,6 +22,9 @@ from tests import cases
 from tests.transforms.optimizers import OPTIMIZERS, take
 
 TABLE = Path(__file__).parents[2] / "docs" / "measured" / "collectives.csv"
+SLOW_TABLE = TABLE.with_name("tpu.csv")
+# Matrix products and element-wise loops are what a TPU does well.
+SLOW = ("sort", "gather", "scatter", "while")
 KINDS = ("all-reduce", "all-gather", "reduce-scatter", "collective-permute", "all-to-all")
 COLLECTIVE = re.compile(rf" = (.*?) ({'|'.join(KINDS)})\(")
 COMPUTATION = re.compile(r"^(ENTRY )?%?[\w.-]+ \(.*\{$", re.MULTILINE)
@@ -149,6 +152,24 @@ def rows_of(name: str) -> list[tuple[str, ...]]:
     return rows
 
 
+def slow_on_tpu(case) -> str:
+    """Returns the operations of a row, with its gradient, that a TPU does badly; text of counts."""
+    subject = case.subject
+    traced = jax.jit(lambda *inputs: subject.value_and_pullback(*inputs)).trace(*subject.inputs)
+    text = traced.lower(lowering_platforms=("tpu",)).as_text()
+    found = {name: len(re.findall(rf"stablehlo\.{name}\b", text)) for name in SLOW}
+    found |= Counter(re.findall(r"custom_call @(\w+)", text))
+    return ", ".join(f"{number} {name}" for name, number in found.items() if number)
+
+
+def write_slow(path: Path = SLOW_TABLE) -> None:
+    """Writes the table of operations that a TPU does badly."""
+    with path.open("w", newline="") as stream:
+        table = csv.writer(stream, lineterminator="\n")
+        table.writerow(("technique", "operations"))
+        table.writerows((case.name, slow_on_tpu(case)) for case in cases.FUNCTIONS)
+
+
 HEADER = ("technique", "mesh", "mode", "program", "collectives", "elements", "sometimes")
 
 
@@ -167,3 +188,4 @@ def write(path: Path = TABLE) -> None:
 
 if __name__ == "__main__":
     write()
+    write_slow()

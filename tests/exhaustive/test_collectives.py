@@ -5,6 +5,7 @@ import csv
 import jax
 import pytest
 
+from tests import cases
 from tests.exhaustive import collectives
 
 
@@ -36,6 +37,14 @@ def test_every_technique_has_rows():
 @pytest.mark.parametrize("name", collectives.names())
 def test_a_technique_sends_what_the_table_says(name):
     assert collectives.rows_of(name) == ROWS[name]
+
+
+def test_operations_that_a_tpu_does_badly_are_those_of_the_table():
+    with collectives.SLOW_TABLE.open(newline="") as stream:
+        header, *rows = csv.reader(stream)
+    found = [[case.name, collectives.slow_on_tpu(case)] for case in cases.FUNCTIONS]
+    assert header == ["technique", "operations"]
+    assert rows == found
 
 
 def test_two_branches_are_told_apart():
