@@ -28,8 +28,8 @@ Y = np.random.default_rng(1).normal(size=(16, 2)).astype(np.float32)
 
 def make_optimizer(stacked, order):
     kernels = partial(masks.kernels, stacked=stacked)
-    ball = partial(projections.max_norm, radius=0.9)
-    lasso = transforms.proximal(proximal.group_lasso, 0.3, 0.1, stacked=stacked)
+    ball = partial(projections.max_norm, radius=0.5)
+    lasso = transforms.proximal(proximal.group_lasso, 0.05, 0.1, stacked=stacked)
     return optax.chain(
         optax.sgd(0.1, momentum=0.9),
         transforms.layerwise_scale(0.7, partial(masks.depth, order=order, stacked=stacked)),
@@ -87,8 +87,8 @@ class Scanned(nn.Module):
 class Unrolled(nn.Module):
     @nn.compact
     def __call__(self, x):
-        for name, rate, key in zip(NAMES, RATES, KEYS, strict=True):
-            x, _ = Block(name=name)(x, (rate, key))
+        for i, name in enumerate(NAMES):
+            x, _ = Block(name=name)(x, (RATES[i], KEYS[i]))
         return nn.Dense(2, name="head")(x)
 
 
@@ -127,8 +127,8 @@ def train_nnx():
         return layer(x, key)
 
     def run_one_by_one(model, x):
-        for name, key in zip(NAMES, KEYS, strict=True):
-            x = model[name](x, key)
+        for i, name in enumerate(NAMES):
+            x = model[name](x, KEYS[i])
         return model.head(x)
 
     def fit_model(tx, call, model):
@@ -149,9 +149,9 @@ def test_a_model_with_a_stack_trains_like_the_unrolled_model(train):
     assert len(set(losses.tolist())) > 1
     np.testing.assert_allclose(losses, expected, rtol=0, atol=1e-6)
     jax.tree.map(partial(np.testing.assert_allclose, rtol=0, atol=1e-6), unroll(scanned), want)
-    kernels = [want[name][next(k for k in want[name] if "kernel" in want[name][k])]["kernel"]
-               for name in NAMES]  # fmt: skip
-    norms = np.linalg.norm(np.float64(kernels), axis=1)
-    assert (norms < 0.9 + 1e-5).all()  # The constraint binds in some layer, but not for each unit.
-    assert (norms > 0.9 - 1e-5).any()
-    assert (norms < 0.8).any()
+    layers = scanned["blocks"]
+    kernel = layers["linear" if "linear" in layers else "Dense_0"]["kernel"]
+    norms = np.linalg.norm(np.float64(kernel), axis=1)
+    assert (norms < 0.5 + 1e-5).all()  # The bound holds, and binds for some units.
+    assert (norms > 0.5 - 1e-5).any()
+    assert (norms < 0.5 - 1e-3).any()
