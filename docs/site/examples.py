@@ -29,6 +29,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "many_strengths",
         "resume_linen",
         "resume_nnx",
+        "train_sharded",
     ),
     "Networks": ("resnet_drop_block", "attention_dropout", "lstm_locked_dropout"),
     "Norms": (
