@@ -11,8 +11,8 @@ from benchmarks.measuring import Row
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "RESULTS.md"
-# The study of all arms, or of the default arms until that file exists.
-DIGITS = (ROOT / "docs" / "measured" / "digits.csv", ROOT / "docs" / "digits" / "results.csv")
+# Written by ``jaxreg study --data digits --arms all --search halving``.
+DIGITS = ROOT / "docs" / "measured" / "digits.csv"
 # Written by ``tests/exhaustive/collectives.py``.
 COLLECTIVES = ROOT / "docs" / "measured" / "collectives.csv"
 TPU = COLLECTIVES.with_name("tpu.csv")
@@ -68,12 +68,9 @@ def costs_of(works: tuple[str, ...]) -> list[Row]:
 
 
 @functools.cache
-def digits(paths: tuple[Path, ...] = DIGITS) -> dict[str, Measured]:
-    """Reads the arms of the study on digits from the first file that exists."""
-    found = [path for path in paths if path.exists()]
-    if not found:
-        return {}
-    with found[0].open(newline="") as stream:
+def digits(path: Path = DIGITS) -> dict[str, Measured]:
+    """Reads the arms of the study on digits."""
+    with path.open(newline="") as stream:
         return {row["arm"]: _measured(row) for row in csv.DictReader(stream)}
 
 
