@@ -123,9 +123,9 @@ def of_optimizer(make, mesh) -> tuple[Count]:
 
 
 def names() -> list[str]:
-    """Returns the techniques of the table."""
+    """Returns the techniques of the table; of rows with equal names, the first counts."""
     spread = [case.name for case in cases.FUNCTIONS if spreads(case)]
-    return [*spread, *[f"optimizer with {name}" for name in OPTIMIZERS]]
+    return [*dict.fromkeys(spread), *[f"optimizer with {name}" for name in OPTIMIZERS]]
 
 
 def spreads(case) -> bool:
@@ -136,7 +136,7 @@ def spreads(case) -> bool:
 
 def rows_of(name: str) -> list[tuple[str, ...]]:
     """Counts one technique on all meshes, as rows of the table."""
-    functions = {case.name: case for case in cases.FUNCTIONS}
+    functions = {case.name: case for case in reversed(cases.FUNCTIONS)}
     rows = []
     for size in SIZES:
         for mode in MODES:
