@@ -113,11 +113,11 @@ def draw(
     if jax.config.jax_debug_key_reuse:  # type: ignore[attr-defined]
         jax.random.bits(key)  # The checker does not count reading a key's words as a use.
     typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
-    return _hashed(jax.random.key_data(key) if typed else key, shape, sharding)
+    return _hash_positions(jax.random.key_data(key) if typed else key, shape, sharding)
 
 
 @partial(jax.jit, static_argnums=(1, 2))
-def _hashed(key: jax.Array, shape: tuple[int, ...], sharding: NamedSharding | None) -> jax.Array:
+def _hash_positions(key: jax.Array, shape: tuple[int, ...], sharding: NamedSharding | None) -> jax.Array:
     """Hashes the index of each element; the programs of all layers share one copy of it."""
     keys = subkeys(key)
     coordinates = []

@@ -230,7 +230,7 @@ def _mask_and_scale(
     bits: _bits.Bits | None,
 ) -> jax.Array:
     """Drops elements with probability ``p``; divides the rest by ``keep``, which is ``1 - p``."""
-    dropped = _bits.bernoulli(key, p, mask_shape, like=x, bits=bits)
+    dropped = _bits.below(_bits.draw(key, mask_shape, like=x, bits=bits), p)
     if mask_shape != x.shape:
         dropped = _bits.once(dropped)
     # A rate of 1 drops everything: dividing by 1 instead of 0 keeps NaN out of the gradient.

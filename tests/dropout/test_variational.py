@@ -423,7 +423,7 @@ def test_wrong_layers_raise(name):
             call(ones(*x), ones(*kernel))
     with pytest.raises(ValueError, match=r"`log_var` must broadcast .*\(3, 4\).*\(3,\)"):
         call(ones(2, 3), ones(3, 4), ones(3))
-    with pytest.raises(ValueError, match=r"`log_var` must be a number, got nan; pass -inf"):
+    with pytest.raises(ValueError, match=r"`log_var` must be a number, got nan; pass one, or -inf"):
         call(ones(2, 3), ones(3, 4), float("nan"))
     with pytest.raises(ValueError, match=r"`bias` must broadcast"):
         call(ones(2, 3), ones(3, 4), bias=ones(3))
