@@ -117,7 +117,9 @@ def draw(
 
 
 @partial(jax.jit, static_argnums=(1, 2))
-def _hash_positions(key: jax.Array, shape: tuple[int, ...], sharding: NamedSharding | None) -> jax.Array:
+def _hash_positions(
+    key: jax.Array, shape: tuple[int, ...], sharding: NamedSharding | None
+) -> jax.Array:
     """Hashes the index of each element; the programs of all layers share one copy of it."""
     keys = subkeys(key)
     coordinates = []

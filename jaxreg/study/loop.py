@@ -14,6 +14,7 @@ from jax.sharding import PartitionSpec
 from jaxreg.study import steps
 from jaxreg.study.arms import acting
 from jaxreg.study.arms.row import Term, arguments
+from jaxreg.study.convolutions import as_products
 from jaxreg.study.data import Split
 from jaxreg.study.models import MakeModel, Model, as_model
 from jaxreg.study.objectives import Objective
@@ -89,6 +90,8 @@ def train(
 ) -> tuple[Model, Any, tuple[jax.Array, jax.Array]]:
     """Trains one recipe with one seed; returns the model, its variables and the losses."""
     model = as_model(plan.make_model(recipe))
+    if plan.devices[0].platform == "cpu":
+        model = model._replace(train=as_products(model.train))
     chain = optimizer(recipe, plan.learning_rate)
     init_key, epochs_key = jax.random.split(key)
     variables = model.init(init_key, split.train_x[:1])

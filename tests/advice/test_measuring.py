@@ -152,7 +152,10 @@ def test_a_recipe_is_read_with_all_its_parts(tmp_path):
         (lambda path: path.write_text("a,b\n1,2\n"), "without arm, metric, strength, difference"),
         (lambda path: path.write_text(""), "without arm, metric"),
         (lambda path: path.write_bytes(b"\xff\xfe"), "results.csv in UTF-8, got"),
-        (lambda path: path.write_text(path.read_text().replace("2.0", "two")), "row of the arm 'l2'"),
+        (
+            lambda path: path.write_text(path.read_text().replace("2.0", "two")),
+            "row of the arm 'l2'",
+        ),
         (
             lambda path: path.write_text(path.read_text().replace("true", "no word")),
             "row of the arm 'l1'",
