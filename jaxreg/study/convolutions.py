@@ -53,7 +53,8 @@ def _apply(equation: Any, values: list[Any]) -> list[Any]:
         inner = equation.params["jaxpr"]
         return _evaluate(inner.jaxpr, inner.consts, values)
     if primitive is conv_general_dilated_p and _is_plain(equation.params):
-        return [_product(*values, equation.params)]
+        x, kernel = values
+        return [_product(x, kernel, equation.params)]
     results = primitive.bind(*values, **primitive.get_bind_params(equation.params))
     return results if primitive.multiple_results else [results]
 
