@@ -29,11 +29,11 @@ from sharded.settings import Settings
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     run = parser.add_argument_group("run")
-    run.add_argument("--steps", type=int, default=60, help="number of the last step")
+    run.add_argument("--steps", type=int, default=400, help="number of the last step")
     run.add_argument("--mesh", type=sizes, help="DATA,MODEL; by default all devices and 1")
     run.add_argument("--checkpoint", type=Path, help="folder to save to and to resume from")
     run.add_argument("--save-every", type=int, default=100, help="steps between checkpoints")
-    run.add_argument("--log-every", type=int, default=10, help="steps between lines of progress")
+    run.add_argument("--log-every", type=int, default=50, help="steps between lines of progress")
     run.add_argument("--threads", type=int, default=0, help="threads of grain that read ahead")
     run.add_argument("--export", type=Path, help="file for the final state, .npz")
     devices = parser.add_argument_group("devices and processes")
