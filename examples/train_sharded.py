@@ -6,13 +6,10 @@ bound of norms act together. The weights are spread over both axes of the mesh b
 axes, layers run in a scan, and gradients are accumulated over micro-batches. Numbers do not depend
 on the mesh. The parts are in ``examples/sharded``.
 
-To try it on eight virtual devices, with checkpoints::
-
-    python examples/train_sharded.py --devices 8 --mesh 4,2 --checkpoint FOLDER
-
-Kill it at any time and start it again, also with another mesh; it goes on from the newest
-checkpoint. SIGTERM, which announces a preemption, makes it save and exit with status 0. On several
-machines, start it on each, with ``--coordinator``, ``--num-processes`` and ``--process-id``.
+Try it on eight virtual devices with ``--devices 8 --mesh 4,2 --checkpoint FOLDER``. Kill it at any
+time and start it again, also with another mesh; it goes on from the newest checkpoint. SIGTERM,
+which announces a preemption, makes it save and exit with status 0. On several machines, start it on
+each, with ``--coordinator``, ``--num-processes`` and ``--process-id``.
 """
 
 import argparse
