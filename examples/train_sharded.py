@@ -6,13 +6,10 @@ bound of norms act together. The weights are spread over both axes of the mesh b
 axes, layers run in a scan, and gradients are accumulated over micro-batches. Numbers do not depend
 on the mesh. The parts are in ``examples/sharded``.
 
-To try it on eight virtual devices, with checkpoints::
-
-    python examples/train_sharded.py --devices 8 --mesh 4,2 --checkpoint FOLDER
-
-Kill it at any time and start it again, also with another mesh; it goes on from the newest
-checkpoint. SIGTERM, which announces a preemption, makes it save and exit with status 0. On several
-machines, start it on each, with ``--coordinator``, ``--num-processes`` and ``--process-id``.
+Try it on eight virtual devices with ``--devices 8 --mesh 4,2 --checkpoint FOLDER``. Kill it at any
+time and start it again, also with another mesh; it goes on from the newest checkpoint. SIGTERM,
+which announces a preemption, makes it save and exit with status 0. On several machines, start it on
+each, with ``--coordinator``, ``--num-processes`` and ``--process-id``.
 """
 
 import argparse
@@ -29,11 +26,11 @@ from sharded.settings import Settings
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     run = parser.add_argument_group("run")
-    run.add_argument("--steps", type=int, default=60, help="number of the last step")
+    run.add_argument("--steps", type=int, default=400, help="number of the last step")
     run.add_argument("--mesh", type=sizes, help="DATA,MODEL; by default all devices and 1")
     run.add_argument("--checkpoint", type=Path, help="folder to save to and to resume from")
     run.add_argument("--save-every", type=int, default=100, help="steps between checkpoints")
-    run.add_argument("--log-every", type=int, default=10, help="steps between lines of progress")
+    run.add_argument("--log-every", type=int, default=50, help="steps between lines of progress")
     run.add_argument("--threads", type=int, default=0, help="threads of grain that read ahead")
     run.add_argument("--export", type=Path, help="file for the final state, .npz")
     devices = parser.add_argument_group("devices and processes")

@@ -1,6 +1,6 @@
 """Data that are a pure function of an example's number, so that a position is one integer.
 
-Each example counts up from a random number by a random stride, and a model that sees some of its
+Each example counts up from a random number in steps of 1, 2 or 3, and a model that sees some of its
 tokens can tell the others. Replace ``Batches`` by your own source: anything that returns the batch
 of a step. Every process reads the rows of its own devices only.
 
@@ -22,7 +22,8 @@ HELD_OUT = 2**40  # Number of the first example that training does not reach.
 def make_example(settings: Settings, number: int) -> np.ndarray:
     """Returns the tokens of an example."""
     rng = np.random.default_rng((settings.seed, number))
-    first, stride = rng.integers(1, settings.vocabulary - 1, 2)
+    first = rng.integers(settings.vocabulary - 1)
+    stride = rng.integers(1, 4)
     tokens = first + stride * np.arange(settings.length)
     return (tokens % (settings.vocabulary - 1)).astype(np.int32)
 
