@@ -5,6 +5,18 @@ from tests.mutants.row import Mutant
 INVERTED = ("tests/dropout/test_inverted.py",)
 MUTANTS = (
     Mutant(
+        "_bits.py",
+        "return jnp.sqrt(decisions.astype(jnp.float32)) != 0",
+        "return decisions",
+        "whole parts hashed for each element",
+    ),
+    Mutant(
+        "_bits.py",
+        "@partial(jax.jit, static_argnums=(1, 2))\n",
+        "",
+        "a copy of the hash in every layer",
+    ),
+    Mutant(
         "dropout/elementwise.py",
         "keep = jnp.where(p >= 1,",
         "keep = jnp.where(p > 1,",

@@ -4,6 +4,24 @@ from tests.mutants.row import Mutant
 
 MUTANTS = (
     Mutant(
+        "normalization/statistics.py",
+        "accurate = jnp.all(squares <= _CANCELLATION * var)",
+        "accurate = jnp.all(squares <= 1e12 * var)",
+        "one pass however far the pivot is",
+    ),
+    Mutant(
+        "normalization/statistics.py",
+        "return pivot + shift, var",
+        "return shift, var",
+        "a mean without its pivot",
+    ),
+    Mutant(
+        "normalization/statistics.py",
+        "divisor, pivot, cpu=one_pass, tpu=one_pass, default=two_passes",
+        "divisor, pivot, cpu=one_pass, default=two_passes",
+        "two sums in series on a TPU",
+    ),
+    Mutant(
         "normalization/_masks.py",
         "jnp.expand_dims(mask, tuple(range(x.ndim - mask.ndim)))",
         "jnp.expand_dims(mask, tuple(range(mask.ndim, x.ndim)))",

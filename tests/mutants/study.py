@@ -4,6 +4,24 @@ from tests.mutants.row import Mutant
 
 MUTANTS = (
     Mutant(
+        "study/runner.py",
+        'return threadpool_limits(1, user_api="blas")',
+        "return nullcontext()",
+        "threads of BLAS that wait for each other",
+    ),
+    Mutant(
+        "study/convolutions.py",
+        "[places.index(axis) for axis in range(y.ndim)]",
+        "places",
+        "axes permuted the other way round",
+    ),
+    Mutant(
+        "study/convolutions.py",
+        "(1, *strides, 1)",
+        "(1, *(1 for _ in strides), 1)",
+        "no strides",
+    ),
+    Mutant(
         "study/selection.py",
         "score if lower_is_better else -score",
         "-score",

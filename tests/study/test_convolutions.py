@@ -37,7 +37,8 @@ def test_values_and_gradients_are_those_of_the_convolution(name):
 
         return jax.jit(run)(variables, x)
 
-    actual, expected = both(as_products(call)), both(call)
+    actual = both(as_products(call))
+    expected = both(call)
     assert jax.tree.structure(actual) == jax.tree.structure(expected)
     for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
         assert a.dtype == b.dtype
