@@ -9,12 +9,14 @@ MUTANTS = (
         "return jnp.sqrt(decisions.astype(jnp.float32)) != 0",
         "return decisions",
         "whole parts hashed for each element",
+        tests=("tests/dropout/test_programs.py",),
     ),
     Mutant(
         "_bits.py",
         "@partial(jax.jit, static_argnums=(1, 2))\n",
         "",
         "a copy of the hash in every layer",
+        tests=("tests/dropout/test_programs.py",),
     ),
     Mutant(
         "dropout/elementwise.py",
