@@ -12,13 +12,6 @@ MUTANTS = (
         tests=("tests/dropout/test_programs.py",),
     ),
     Mutant(
-        "_bits.py",
-        "@partial(jax.jit, static_argnums=(1, 2))\n",
-        "",
-        "a copy of the hash in every layer",
-        tests=("tests/dropout/test_programs.py",),
-    ),
-    Mutant(
         "dropout/elementwise.py",
         "keep = jnp.where(p >= 1,",
         "keep = jnp.where(p > 1,",
