@@ -57,10 +57,10 @@ def below(words: jax.Array, rate: jax.Array) -> jax.Array:
 
 
 def once(decisions: jax.Array) -> jax.Array:
-    """Returns equal booleans, for broadcasting, that XLA does not compute again for each element.
+    """Returns equal booleans that XLA computes once before it broadcasts them.
 
-    XLA repeats cheap operations in the loop that broadcasts them, also behind a barrier, but not a
-    root.
+    XLA repeats cheap operations in the loop that broadcasts them, even behind a barrier. It does
+    not repeat a square root.
     """
     return jnp.sqrt(decisions.astype(jnp.float32)) != 0
 

@@ -191,7 +191,7 @@ def _communication(row: Technique) -> Iterable[str]:
     yield "## On a mesh"
     if operations := measured.slow_on_tpu().get(row.functions[0]):
         yield (
-            f"With its gradient, the program for a TPU has {operations}, which TPUs do slowly "
+            f"With its gradient, the program for a TPU has {operations}, which are slow there "
             "([alternatives](/guides/meshes.md#tpus-and-gpus))."
         )
     sent = known[row.functions[0]]

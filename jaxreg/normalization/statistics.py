@@ -176,55 +176,65 @@ def _local_mean_and_var(
     conditional, which makes a GPU wait for the host and keeps its compiler from fusing two passes
     over a row. So a CPU tries one pass, a TPU does if it knows a ``pivot``, and a GPU does not.
     """
-    divisor = jnp.maximum(count, 1)
-    two_passes = partial(_two_passes, axes=axes)
     one_pass = partial(_one_pass, axes=axes)
-    if pivot is None:
-        return jax.lax.platform_dependent(
-            select(x, mask), mask, divisor, jnp.zeros((), x.dtype), cpu=one_pass, default=two_passes
-        )
-    return jax.lax.platform_dependent(
-        select(x, mask), mask, divisor, pivot, cpu=one_pass, tpu=one_pass, default=two_passes
-    )
+    branches = {"cpu": one_pass} if pivot is None else {"cpu": one_pass, "tpu": one_pass}
+    arrays = (select(x, mask), mask, jnp.maximum(count, 1), pivot)
+    return jax.lax.platform_dependent(*arrays, **branches, default=partial(_two_passes, axes=axes))
 
 
 def _two_passes(
     x: jax.Array,
     mask: jax.Array | None,
     divisor: jax.Array,
-    pivot: jax.Array,
+    pivot: jax.Array | None,
     *,
     axes: tuple[int, ...],
 ) -> tuple[jax.Array, jax.Array]:
     """Returns the mean, and the mean squared deviation from it by a second pass over ``x``."""
     del pivot
     mean = jnp.sum(x, axes, keepdims=True) / divisor
-    return mean, jnp.sum(square(select(x - mean, mask)), axes, keepdims=True) / divisor
+    return mean, _var_about(mean, x, mask, divisor, axes)
 
 
 def _one_pass(
     x: jax.Array,
     mask: jax.Array | None,
     divisor: jax.Array,
-    pivot: jax.Array,
+    pivot: jax.Array | None,
     *,
     axes: tuple[int, ...],
 ) -> tuple[jax.Array, jax.Array]:
     """Returns mean and variance in one pass, or in two if one pass loses more than 4 of 24 bits.
 
-    One pass sums the distances from ``pivot`` and their squares. If subtracting the squared mean
-    distance cancels digits in any slice, both are computed again.
+    One pass sums the distances from ``pivot``, or from zero, and their squares. If subtracting the
+    squared mean distance cancels digits in any slice, a second pass follows.
     """
-    distance = select(x - pivot, mask)
+    distance = x if pivot is None else select(x - pivot, mask)
     shift = jnp.sum(distance, axes, keepdims=True) / divisor
     squares = jnp.sum(square(distance), axes, keepdims=True) / divisor
+    mean = shift if pivot is None else pivot + shift
     var = squares - square(shift)
     accurate = jnp.all(squares <= _CANCELLATION * var)
 
     def keep(*_: Any) -> tuple[jax.Array, jax.Array]:
-        return pivot + shift, var
+        return mean, var
 
-    return jax.lax.cond(accurate, keep, partial(_two_passes, axes=axes), x, mask, divisor, pivot)
+    def repair(x: jax.Array, mask: jax.Array | None, divisor: jax.Array) -> Any:
+        if pivot is None:
+            return mean, _var_about(mean, x, mask, divisor, axes)
+        return _two_passes(x, mask, divisor, pivot, axes=axes)  # The distances may be all rounding.
+
+    return jax.lax.cond(accurate, keep, repair, x, mask, divisor)
+
+
+def _var_about(
+    mean: jax.Array,
+    x: jax.Array,
+    mask: jax.Array | None,
+    divisor: jax.Array,
+    axes: tuple[int, ...],
+) -> jax.Array:
+    return jnp.sum(square(select(x - mean, mask)), axes, keepdims=True) / divisor
 
 
 def _pool_devices(local: Moments, devices: Devices) -> Moments:

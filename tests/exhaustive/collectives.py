@@ -6,7 +6,6 @@ This writes the table that the test beside it checks and that the documentation 
 """
 
 import csv
-import math
 import re
 from collections import Counter
 from pathlib import Path
@@ -19,14 +18,13 @@ from jax.sharding import PartitionSpec as P
 
 from jaxreg.testing.subject import is_key
 from tests import cases
+from tests.exhaustive.counting import COLLECTIVE, KINDS, numbers_in
 from tests.transforms.optimizers import OPTIMIZERS, take
 
 TABLE = Path(__file__).parents[2] / "docs" / "measured" / "collectives.csv"
 SLOW_TABLE = TABLE.with_name("tpu.csv")
 # Matrix products and element-wise loops are what a TPU does well.
 SLOW = ("sort", "gather", "scatter", "while")
-KINDS = ("all-reduce", "all-gather", "reduce-scatter", "collective-permute", "all-to-all")
-COLLECTIVE = re.compile(rf" = (.*?) ({'|'.join(KINDS)})\(")
 COMPUTATION = re.compile(r"^(ENTRY )?%?[\w.-]+ \(.*\{$", re.MULTILINE)
 # The batch is spread over all devices, or over rows of devices and features over columns.
 SIZES = {"8": (8,), "4x2": (4, 2)}
@@ -53,12 +51,6 @@ def count(text: str) -> Count:
             found[is_entry][kind] += 1
             elements += is_entry * numbers_in(shape)
     return Count(named(found[True]), elements, named(found[False]))
-
-
-def numbers_in(shape: str) -> int:
-    """Returns how many numbers a shape of XLA's text holds, such as ``(f32[8,2], f32[])``."""
-    found = re.findall(r"\[([\d,]*)\]", shape)
-    return sum(math.prod(int(n) for n in sizes.split(",") if n) for sizes in found)
 
 
 def named(counter: Counter) -> str:

@@ -47,8 +47,7 @@ def test_operations_that_a_tpu_does_badly_are_those_of_the_table():
     assert rows == found
 
 
-def test_two_branches_are_told_apart():
-    """The counts of one program with a conditional, a loop and neither."""
+def test_collectives_of_a_branch_are_counted_apart():
     text = """HloModule a
 
 %branch (p: f32[8]) -> f32[8] {

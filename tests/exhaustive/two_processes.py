@@ -14,6 +14,7 @@ import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jaxreg import dropout
+from tests.exhaustive.counting import KINDS
 
 KEY = np.array([3, 4], np.uint32)
 X = np.cos(np.arange(8 * 4 * 12, dtype=np.float32)).reshape(8, 4, 12)
@@ -27,12 +28,11 @@ SPECS = (
     PartitionSpec(None, "device", "process"),
     PartitionSpec(None, ("process", "device"), None),
 )
-_COLLECTIVES = ("all-gather", "all-reduce", "all-to-all", "collective-permute", "reduce-scatter")
 
 
 def collectives(compiled):
     """Names of the communication in a compiled program."""
-    return [name for name in _COLLECTIVES if name in compiled.as_text()]
+    return [name for name in KINDS if name in compiled.as_text()]
 
 
 def write(folder):

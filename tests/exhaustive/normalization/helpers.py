@@ -1,13 +1,11 @@
 """Sharded arrays of the tests of norms, and the collectives of compiled functions."""
 
-import re
-
 import jax
-import numpy as np
 from jax.sharding import AxisType, NamedSharding
 
+from tests.exhaustive.counting import COLLECTIVE, numbers_in
+
 MODES = [AxisType.Auto, AxisType.Explicit]
-COLLECTIVE = r" = (.*?) (?:all-reduce|all-gather|reduce-scatter|collective-permute|all-to-all)\("
 
 
 def place(mesh, spec, array):
@@ -18,12 +16,11 @@ def place(mesh, spec, array):
 def collectives(function, *arguments):
     """The shapes sent by the collectives of a compiled function, in all and unconditionally."""
     text = jax.jit(function).lower(*arguments).compile().as_text()
-    found = re.findall(COLLECTIVE, text)
-    taken = re.findall(COLLECTIVE, text[text.index("\nENTRY") :])
+    found = [shape for shape, _ in COLLECTIVE.findall(text)]
+    taken = [shape for shape, _ in COLLECTIVE.findall(text[text.index("\nENTRY") :])]
     return found, taken
 
 
 def numbers_sent(found):
     """The number of values that the collectives send."""
-    shapes = re.findall(r"\[([\d,]*)\]", "".join(found))
-    return sum(int(np.prod([int(n) for n in shape.split(",") if n])) for shape in shapes)
+    return sum(map(numbers_in, found))
