@@ -14,7 +14,7 @@ from jaxreg.advice.records import BETTER, Advice, Measured
 RESULTS = "results.csv"
 _REFERENCE = "reference"
 _NUMBERS = ("difference", "difference_low", "difference_high")
-_COLUMNS = ("arm", "metric", "strength", *_NUMBERS, "verdict", "chosen", "recipe")
+_COLUMNS = ("arm", "metric", "strength", *_NUMBERS, "verdict", "chosen", "recipe", "code")
 
 
 def read(study: str | Path) -> tuple[Measured, ...]:
@@ -56,6 +56,7 @@ def _parse(row: Mapping[str, Any], path: Path) -> Measured:
             verdict=row["verdict"],
             chosen=row["chosen"] == "True",
             recipe=_recipe(row["arm"], json.loads(row["recipe"])),
+            code=row["code"],
         )
     except (AttributeError, TypeError, ValueError) as error:
         raise ValueError(
@@ -95,7 +96,7 @@ def _merge(advice: Advice, measured: Measured | None) -> Advice:
         return advice._replace(avoid=True, reasons=(), against=objections, measured=measured)
     if measured.verdict != BETTER:
         return advice._replace(measured=measured)
-    start = start_of(measured.arm, measured.strength)
+    start = start_of(measured.arm, measured.code, measured.strength)
     if not advice.avoid:
         return advice._replace(start=start, measured=measured)
     objections = (*advice.reasons, *advice.against)
@@ -106,7 +107,7 @@ def _merge(advice: Advice, measured: Measured | None) -> Advice:
 
 def _advise_alone(technique: str, measured: Measured) -> Advice:
     """Returns the advice on an arm that no published statement is about."""
-    start = start_of(measured.arm, measured.strength)
+    start = start_of(measured.arm, measured.code, measured.strength)
     return Advice(technique, measured.is_worse, (), start, (), (), 0, measured)
 
 

@@ -22,6 +22,7 @@ class Measured(NamedTuple):
       verdict: "better", "worse", "not distinguishable" or "diverged".
       chosen: Whether validation chose the arm.
       recipe: Arms and strengths as text, such as "l2 0.5 + dropout 0.08".
+      code: Code of the arm, such as "jaxreg.linen.Dropout"; empty if it is unknown.
     """
 
     arm: str
@@ -33,6 +34,7 @@ class Measured(NamedTuple):
     verdict: str
     chosen: bool
     recipe: str
+    code: str = ""
 
     @property
     def is_worse(self) -> bool:

@@ -9,7 +9,7 @@ import pytest
 
 from jaxreg.cli import study
 from jaxreg.cli.main import main
-from jaxreg.study.arms import ARM_NAMES, DEFAULT_ARMS
+from jaxreg.study.arms import ARM_NAMES, ARMS, DEFAULT_ARMS
 from tests.study.helpers import make_study
 
 FILES = {"results.csv", "history.csv", "report.html", "recipe.py", "best"}
@@ -145,6 +145,7 @@ def test_a_small_study_writes_its_files(small_study):
         rows = list(csv.DictReader(file))
     assert [row["arm"] for row in rows] == arms
     assert [json.loads(row["recipe"]) for row in rows] == [{}, {"l2": 0.01}, {"l1": 0.01}]
+    assert [row["code"] for row in rows] == ["", ARMS["l2"].source, ARMS["l1"].source]
     with Path(small_study, "history.csv").open(newline="", encoding="utf-8") as file:
         assert len(list(csv.DictReader(file))) == 3 * 2
     page = Path(small_study, "report.html").read_text(encoding="utf-8")

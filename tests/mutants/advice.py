@@ -73,6 +73,13 @@ MUTANTS = (
         ("tests/advice/test_measuring.py",),
     ),
     Mutant(
+        "advice/arms.py",
+        'start.address.removesuffix(".update") not in code',
+        "not code",
+        "the code of a technique in place of the arm's own",
+        ("tests/advice/test_measuring.py",),
+    ),
+    Mutant(
         "advice/records.py",
         "self.verdict in (WORSE, DIVERGED)",
         "self.verdict == WORSE",

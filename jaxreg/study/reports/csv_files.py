@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxreg.study.arms import ARMS
 from jaxreg.study.recipes import Recipe
 from jaxreg.study.records import Study
 from jaxreg.study.reports.summary import Summary
@@ -18,12 +19,12 @@ from jaxreg.study.reports.summary import Summary
 _HEADS = (
     "arm", "metric", "strength", "train", "validation", "test", "test_low", "test_high", "gap",
     "difference", "difference_low", "difference_high", "diagnosis", "verdict", "chosen",
-    "published", "recipe",
+    "published", "recipe", "code",
 )  # fmt: skip
 
 
 def results(summary: Summary) -> str:
-    """Returns ``results.csv``: a row per arm, with its recipe as JSON.
+    """Returns ``results.csv``: a row per arm, with its recipe as JSON and its code.
 
     A column such as ``test_macro_f1`` follows for every further metric.
     """
@@ -43,6 +44,7 @@ def results(summary: Summary) -> str:
             row.chosen,
             row.published,
             recipe_json(arm.recipe),
+            ARMS[row.name].source if row.name in ARMS else "",
             *(row.others.get(name) for name in others),
         ]
         for row, arm in zip(summary.rows, summary.study.arms, strict=True)
