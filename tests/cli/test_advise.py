@@ -7,9 +7,10 @@ import pytest
 from jaxreg.cli.main import main
 from tests.cli.helpers import run_command
 
-RESULTS = """arm,metric,strength,difference,difference_low,difference_high,verdict,chosen,recipe,code
-baseline,accuracy,,0.0,0.0,0.0,reference,False,{},
-dropout,accuracy,0.16,0.02,0.01,0.03,better,True,"{""dropout"": 0.16}",jaxreg.linen.Dropout
+RESULTS = """\
+arm,code,metric,strength,difference,difference_low,difference_high,verdict,chosen,recipe
+baseline,,accuracy,,0.0,0.0,0.0,reference,False,{}
+dropout,jaxreg.linen.Dropout,accuracy,0.16,0.02,0.01,0.03,better,True,"{""dropout"": 0.16}"
 """
 
 
