@@ -41,6 +41,11 @@ def crop_images(
     return x + (moved - rows) / stddev
 
 
+def flip_images(key: jax.Array, x: jax.Array, strength: Any) -> jax.Array:
+    """Mirrors a share of the images left to right."""
+    return augment.random_flip_left_right(key, x, probability=strength)
+
+
 def apply_rand_augment(
     key: jax.Array, x: jax.Array, strength: Any, mean: jax.Array, stddev: jax.Array
 ) -> jax.Array:
@@ -123,6 +128,17 @@ ARMS = (
         rule=SHARE,
         label="largest shift, relative to the sides",
         kinds=("image",),
+    ),
+    Arm(
+        name="random_flip",
+        summary="a share of the images mirrored left to right",
+        source="jaxreg.augment.random_flip_left_right",
+        acts=BatchChange(flip_images),
+        grid=LogGrid(0.1, 0.5),
+        rule=SHARE,
+        label="share of the images",
+        kinds=("image",),
+        aliases=("random_horizontal_flip", "mirror"),
     ),
     Arm(
         name="rand_augment",

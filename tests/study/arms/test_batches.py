@@ -192,6 +192,16 @@ def test_a_cutout_takes_its_share_of_the_sides_and_puts_the_mean_there():
     assert (erased.min() >= 2) & (erased.max() == 4 * 3)
 
 
+def test_a_flip_mirrors_its_share_of_the_images():
+    x = np.zeros((2000, 2, 3, 1), np.float32)
+    x[:, 1, 2] = 1.0
+    batch = Batch(x, np.arange(2000), np.float32(5), np.float32(3), 1)
+    found = apply("random_flip", batch, 0.3).x[..., 0]
+    mirrored = (found == x[:, :, ::-1, 0]).all(axis=(1, 2))
+    assert (mirrored | (found == x[..., 0]).all(axis=(1, 2))).all()
+    np.testing.assert_allclose(mirrored.mean(), 0.3, atol=5 * math.sqrt(0.3 * 0.7 / 2000))
+
+
 def test_noise_has_its_deviation_in_standardized_rows():
     x = np.zeros((4000, 4), np.float32)
     batch = Batch(x, np.arange(4000), np.float32(5), np.float32(3), 1)
