@@ -8,8 +8,10 @@ python -m tests.mutants --only dropout  faults whose path or description contain
 import argparse
 import sys
 import threading
-from collections import Counter
+from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from queue import Empty, SimpleQueue
 
 from tests.conftest import shard
 from tests.mutants import MUTANTS, ROOT, check
@@ -29,8 +31,9 @@ def main() -> int:
         print("\n".join(problems), file=sys.stderr)
         return 2
     with ThreadPoolExecutor(options.jobs) as pool:
-        parts = [chosen[job :: options.jobs] for job in range(options.jobs)]
-        verdicts = [verdict for part in pool.map(work, parts) for verdict in part]
+        waiting = by_package(chosen)
+        parts = pool.map(work, [waiting] * options.jobs)
+        verdicts = [verdict for part in parts for verdict in part]
     return conclude(verdicts)
 
 
@@ -62,16 +65,31 @@ def describe(mutant: Mutant) -> str:
     return f"{mutant.path}:{line}: {mutant.why}"
 
 
-def work(mutants: list[Mutant]) -> list[Verdict]:
-    """Tries faults one after the other in one copy of the project."""
+def by_package(mutants: list[Mutant]) -> SimpleQueue[list[Mutant]]:
+    """Puts the faults of a package together, since they share tests; the longest lists lead."""
+    packages = defaultdict(list)
+    for mutant in mutants:
+        packages[Path(mutant.path).parent].append(mutant)
+    queue = SimpleQueue()
+    for package in sorted(packages.values(), key=len, reverse=True):
+        queue.put(package)
+    return queue
+
+
+def work(waiting: SimpleQueue[list[Mutant]]) -> list[Verdict]:
+    """Tries the faults of one package after the other in one copy of the project."""
     verdicts = []
     with Bench() as bench:
-        for mutant in mutants:
-            verdict = bench.try_out(mutant)
-            verdicts.append(verdict)
-            with PRINTING:
-                print(line_of(verdict), flush=True)
-    return verdicts
+        while True:
+            try:
+                package = waiting.get_nowait()
+            except Empty:
+                return verdicts
+            for mutant in package:
+                verdict = bench.try_out(mutant)
+                verdicts.append(verdict)
+                with PRINTING:
+                    print(line_of(verdict), flush=True)
 
 
 def line_of(verdict: Verdict) -> str:

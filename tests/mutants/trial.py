@@ -1,5 +1,6 @@
 """One copy of the project, in which faults are tried one after the other."""
 
+import json
 import os
 import re
 import shutil
@@ -18,6 +19,8 @@ SURVIVED, ERROR = "SURVIVED", "ERROR"
 LEFT_OUT = shutil.ignore_patterns(
     ".git", ".venv", "__pycache__", ".*_cache", ".hypothesis", "shared"
 )
+START = 1_000_000_000  # the time of the first file written, in seconds
+BYTECODE = ("PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX")  # the copy keeps its own
 PATIENCE = 300.0  # seconds for the tests of a fault; a longer run hangs and counts as killed
 PASSED, FAILED, BROKEN_OFF, NOTHING_RUN = 0, 1, 2, 5  # exit statuses of pytest
 
@@ -56,15 +59,19 @@ class Bench:
         self.folder = tempfile.TemporaryDirectory(prefix="jaxreg-mutants-")
         self.copy = Path(self.folder.name, "project")
         self.sound: dict[Command, Result] = {}
+        self.time = START
 
     def __enter__(self) -> Self:
         shutil.copytree(ROOT, self.copy, ignore=LEFT_OUT)
-        imported = self.python("-c", "import jaxreg; print(jaxreg.__file__)").stdout.strip()
-        if Path(imported).resolve() != (self.copy / "jaxreg" / "__init__.py").resolve():
+        # -P keeps the modules beside the server out of its way.
+        self.server = self.start("-P", "tests/mutants/server.py")
+        imported, _ = self.start("-c", "import jaxreg; print(jaxreg.__file__)").communicate()
+        if Path(imported.strip()).resolve() != (self.copy / "jaxreg" / "__init__.py").resolve():
             raise RuntimeError(f"Python must import the copy, got {imported}")
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.server.communicate()  # It ends with its input.
         self.folder.cleanup()
 
     def try_out(self, mutant: Mutant) -> Verdict:
@@ -97,41 +104,39 @@ class Bench:
     def run_with(self, mutant: Mutant, command: Command, patience: float) -> Result:
         path = self.copy / "jaxreg" / mutant.path
         source = path.read_text()
-        path.write_text(changed(mutant, source))
+        self.write(path, changed(mutant, source))
         try:
             return self.pytest(command, patience)
         finally:
-            path.write_text(source)
+            self.write(path, source)
+
+    def write(self, path: Path, source: str) -> None:
+        """Writes a file with a time of its own, since Python takes bytecode of an equal time."""
+        path.write_text(source)
+        self.time += 1
+        os.utime(path, (self.time, self.time))
 
     def pytest(self, command: Command, patience: float) -> Result:
         start = time.perf_counter()
-        fixed = ("-m", "pytest", "-x", "-q", "-n0", "-rfE", "-p", "no:cacheprovider")
-        try:
-            ended = self.python(*fixed, *command, timeout=patience)
-        except subprocess.TimeoutExpired:
-            return Result(None, "", time.perf_counter() - start)
-        found = re.search(r"^(?:FAILED|ERROR) (.*?)(?: - |$)", ended.stdout, re.MULTILINE)
-        first = found[1] if found else ""
-        return Result(ended.returncode, first, time.perf_counter() - start)
+        output = self.copy.with_name("output")
+        arguments = ("-x", "-q", "-n0", "-rfE", "-p", "no:cacheprovider", *command)
+        print(json.dumps((int(patience), str(output), arguments)), file=self.server.stdin)
+        self.server.stdin.flush()
+        status = json.loads(self.server.stdout.readline())
+        found = re.search(r"^(?:FAILED|ERROR) (.*?)(?: - |$)", output.read_text(), re.MULTILINE)
+        return Result(status, found[1] if found else "", time.perf_counter() - start)
 
-    def python(
-        self, *arguments: str, timeout: float | None = None
-    ) -> subprocess.CompletedProcess[str]:
-        # Without bytecode, because Python would run a stale file after two changes in one second.
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
         # The cache holds the programs that a fault does not change.
-        own = {
-            "PYTHONPATH": str(self.copy),
-            "PYTHONDONTWRITEBYTECODE": "1",
-            "JAXREG_TEST_CACHE": str(self.copy.with_name("cache")),
-        }
-        return subprocess.run(
+        own = {"PYTHONPATH": str(self.copy), "JAXREG_TEST_CACHE": str(self.copy.with_name("cache"))}
+        kept = {name: value for name, value in os.environ.items() if name not in BYTECODE}
+        return subprocess.Popen(
             [sys.executable, *arguments],
             cwd=self.copy,
-            env={**os.environ, **own},
-            capture_output=True,
+            env={**kept, **own},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
             text=True,
-            timeout=timeout,
-            check=False,
         )
 
 
