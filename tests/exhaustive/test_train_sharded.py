@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.exhaustive.test_two_processes import free_port
+from tests.exhaustive.test_processes import free_port
 from tests.exhaustive.training import kills
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "train_sharded.py"
@@ -74,33 +74,35 @@ def run(file, *flags, **options):
     return state
 
 
-def run_in_two_processes(*flags, send=None, **options):
-    """The exit codes and outputs of two processes of four devices; the first may get a signal.
+def run_in_processes(*flags, count=2, send=None, **options):
+    """The exit codes and outputs of processes that share eight devices; the first may get a signal.
 
     They try again if another program took the port between its choice and its use, or if one
-    compiled half a minute longer than the other, which Gloo does not wait for. The second time both
+    compiled half a minute longer than another, which Gloo does not wait for. The second time all
     find their program compiled.
     """
     for _ in range(3):
-        place = {"coordinator": f"localhost:{free_port()}", "num-processes": 2, "devices": 4}
-        both = [start(*flags, **(options | place | {"process-id": i})) for i in range(2)]
+        place = {"coordinator": f"localhost:{free_port()}", "num-processes": count}
+        place["devices"] = 8 // count
+        members = [start(*flags, **(options | place | {"process-id": i})) for i in range(count)]
         try:
             said = ""
             if send:
-                said = wait_for(both[0], "from step")
-                both[0].send_signal(send)
-            outputs = [said + both[0].communicate(timeout=PATIENCE)[0]]
-            if both[0].returncode:  # The other would wait for it.
-                both[1].kill()
-            outputs.append(both[1].communicate(timeout=PATIENCE)[0])
+                said = wait_for(members[0], "from step")
+                members[0].send_signal(send)
+            outputs = [said + members[0].communicate(timeout=PATIENCE)[0]]
+            if members[0].returncode:  # The others would wait for it.
+                for member in members[1:]:
+                    member.kill()
+            outputs += [member.communicate(timeout=PATIENCE)[0] for member in members[1:]]
         finally:
-            for process in both:
-                process.kill()
-                process.wait()
-                process.stdout.close()
+            for member in members:
+                member.kill()
+                member.wait()
+                member.stdout.close()
         if not re.search("Failed to start RPC server|Connect timeout", "".join(outputs)):
             break
-    return [process.returncode for process in both], outputs
+    return [member.returncode for member in members], outputs
 
 
 def wait_for(process, text):
@@ -135,13 +137,14 @@ def test_ten_steps_are_equal_on_every_mesh(options, tmp_path):
         found = difference(run(tmp_path / f"{mesh}.npz", mesh=mesh, **options), alone)
         print(f"{mesh}: {found}")
         assert found <= 1e-6
-    file = tmp_path / "processes.npz"
-    codes, outputs = run_in_two_processes(mesh="4,2", export=file, **options)
-    assert codes == [0, 0], outputs
-    with np.load(file) as arrays:
-        found = difference(dict(arrays), alone)
-    print(f"two processes: {found}")
-    assert found <= 1e-6
+    for count in (2, 4):
+        file = tmp_path / f"{count}_processes.npz"
+        codes, outputs = run_in_processes(count=count, mesh="4,2", export=file, **options)
+        assert codes == [0] * count, outputs
+        with np.load(file) as arrays:
+            found = difference(dict(arrays), alone)
+        print(f"{count} processes: {found}")
+        assert found <= 1e-6
 
 
 @every_framework
@@ -176,7 +179,7 @@ def test_a_run_that_is_stopped_and_killed_has_the_same_bits_on_any_mesh(options,
 def test_a_signal_to_one_of_two_processes_stops_both(tmp_path):
     folder = tmp_path / "checkpoints"
     saved = {"checkpoint": folder, "mesh": "4,2", "steps": 200}
-    codes, outputs = run_in_two_processes(send=signal.SIGTERM, **saved)
+    codes, outputs = run_in_processes(send=signal.SIGTERM, **saved)
     assert codes == [0, 0], outputs
     stopped = int(re.search(r"saved after step (\d+)", outputs[0]).group(1))
     assert kills.complete(folder) == {stopped}

@@ -9,7 +9,7 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jaxreg import dropout
-from tests.exhaustive import two_processes
+from tests.exhaustive import processes
 
 KEY = jax.random.key(12)
 FUNCTIONS = (dropout.dropout, dropout.spatial_dropout, dropout.gaussian_dropout)
@@ -60,10 +60,10 @@ def test_the_result_is_that_of_one_device_without_a_collective(function, kind, s
             for result, value in zip(results, expected, strict=True):
                 np.testing.assert_array_equal(result, value, err_msg=f"{shape} {spec}")
                 assert result.sharding.is_equivalent_to(sharding, len(shape))
-            assert not two_processes.collectives(compiled), f"{shape} {spec}"
+            assert not processes.collectives(compiled), f"{shape} {spec}"
 
 
-@pytest.mark.parametrize("spec", two_processes.SPECS, ids=str)
+@pytest.mark.parametrize("spec", processes.SPECS, ids=str)
 def test_other_bits_are_those_of_one_device(spec):
     mesh = jax.make_mesh((4, 2), ("process", "device"), axis_types=(AxisType.Explicit,) * 2)
     call = jax.jit(lambda x: dropout.dropout(KEY, x, rate=0.3, bits=jax.random.bits))
@@ -79,4 +79,4 @@ def test_a_collective_would_be_seen():
     x = jax.device_put(jnp.ones((16, 24)), NamedSharding(mesh, PartitionSpec("device")))
     with jax.threefry_partitionable(False):
         call = jax.jit(lambda key, x: dropout.dropout(key, x, rate=0.3, bits=jax.random.bits))
-        assert two_processes.collectives(call.lower(KEY, x).compile())
+        assert processes.collectives(call.lower(KEY, x).compile())
