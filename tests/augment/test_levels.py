@@ -14,6 +14,7 @@ RNG = np.random.default_rng(0)
 CONSTANT = np.full(LEVELS.shape, 77, np.uint8)
 TWO_LEVELS = np.where(RNG.random((24, 18, 1)) < 0.9, 10, 200).astype(np.uint8).repeat(3, -1)
 SKEWED = (RNG.random(LEVELS.shape) ** 3 * 255).astype(np.uint8)
+LARGE = (RNG.random((60, 50, 3)) ** 2 * 255).astype(np.uint8)
 
 
 def as_floats(levels):
@@ -62,6 +63,11 @@ def test_equalized_levels_are_pils():
     y = to_levels(jax.jit(augment.equalize)(as_floats(images)))
     for one, image in zip(y, map(Image.fromarray, images), strict=True):
         np.testing.assert_array_equal(one, ImageOps.equalize(image))
+
+
+def test_equalized_levels_of_many_pixels_are_rounded_like_pils():
+    y = to_levels(jax.jit(augment.equalize)(as_floats(LARGE)))
+    np.testing.assert_array_equal(y, ImageOps.equalize(Image.fromarray(LARGE)))
 
 
 def test_few_pixels_stay_as_they_are():

@@ -186,7 +186,6 @@ MUTANTS = (
         "w.shape[in_stack:]",
         "w.shape",
         "a stack is taken for one kernel",
-        ("tests/linen/test_reparam.py", "tests/nnx/test_reparam.py"),
     ),
     Mutant(
         "_trees.py",
