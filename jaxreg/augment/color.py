@@ -300,7 +300,7 @@ def normalize(image: jax.Array, *, mean: ArrayLike, stddev: ArrayLike) -> jax.Ar
 
     Args:
       image: Floating-point array ``[..., height, width, channels]``.
-      mean: Mean :math:`\mu`: a number, or one per channel, the alpha channel included.
+      mean: Mean :math:`\mu`: a number, or one per channel; an alpha channel has its own too.
       stddev: Standard deviation :math:`\sigma`, positive, in the same form as ``mean``; a traced 0
         counts as 1.
 

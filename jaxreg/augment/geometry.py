@@ -41,10 +41,11 @@ def affine(
 
       v(x' / w', y' / w') = u(x, y), \qquad (x', y', w') = M (x, y, 1)
 
-    A matrix whose last row is 0, 0, 1 is an affine map, :math:`v(A p + t) = u(p)`; any other is a
-    perspective. Build the matrix of several steps with :func:`matrices.chain`, and move points,
-    boxes and labels of the image by the same matrix with :func:`keypoints`, :func:`boxes` and
-    :func:`affine_labels`.
+    Points :math:`(x, y)` are in pixels from the center of the image, :math:`x` to the right and
+    :math:`y` downward. A matrix whose last row is 0, 0, 1 is an affine map, :math:`v(A p + t) =
+    u(p)`; any other is a perspective. Build the matrix of several steps with
+    :func:`matrices.chain`, and move points, boxes and labels of the image by the same matrix with
+    :func:`keypoints`, :func:`boxes` and :func:`affine_labels`.
 
     Args:
       image: Array ``[..., height, width, channels]``. Floats are interpolated; integers, ``uint8``

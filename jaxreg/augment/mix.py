@@ -274,8 +274,8 @@ def random_cutmix(
       key: PRNG key.
       image: Array ``[batch, height, width, channels]`` of floats, integers or booleans.
       labels: Class ids, distributions, other floats or labels of pixels, as in :func:`cutmix`.
-      alpha: Parameter :math:`\alpha`, zero or positive; 0 pastes nothing, and infinity pastes one
-        half.
+      alpha: Parameter :math:`\alpha`, zero or positive; 0 pastes nothing, and infinity draws
+        boxes of half the image.
       num_classes: Number of classes, for class ids.
       partners: Function that chooses the images to paste from; :func:`partners.shuffle` by default.
       draw: Function that draws the shares; :func:`partners.share_per_example` by default.

@@ -238,7 +238,7 @@ def _open_journal(order: Order) -> Any:
     elif digest.is_file() and json.loads(digest.read_text(encoding="utf-8")) != own:
         raise ValueError(
             f"`--resume` must be used with the same data, model and training, but {folder} is from "
-            "another study; leave out `--resume` to start over."
+            "another study; leave out `--resume` to start over, which replaces its files."
         )
     journal = Journal(folder)
     write_whole(digest, json.dumps(own))

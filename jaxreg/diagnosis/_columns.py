@@ -140,7 +140,7 @@ def _only(table: Table, known: Sequence[_Candidate], argument: str, place: str) 
     if len(best) > 1:
         names = ", ".join(table.names[candidate.column] for candidate in best)
         raise ValueError(f"`source` must have one {argument} loss, got {names} in {place}; choose "
-                         f"one by its name in `{argument}`, or rename it.")  # fmt: skip
+                         f"one by its name in `{argument}`, or rename the others.")  # fmt: skip
     return best[0].column
 
 

@@ -38,7 +38,8 @@ class Change(NamedTuple):
 
     Attributes:
       what: The change in words.
-      address: Address in jaxreg of what makes it; empty if it is not in jaxreg.
+      address: Function or class of jaxreg that carries it out, such as
+        ``jaxreg.dropout.dropout``; empty if there is none.
     """
 
     what: str

@@ -156,18 +156,20 @@ def diagnose(
       history: Mapping, or any object, with ``train_loss`` and, for more than instability,
         ``validation_loss``; optionally ``train_accuracy`` and ``validation_accuracy``. Each has one
         number per epoch, None or a mask where nothing was measured, or the shape
-        ``[epochs, runs]``, which is averaged over the runs. NaN to the end is a divergence, and a
-        gap before. Optionally ``epoch`` has the number of each epoch; they are counted from 1
-        without. :func:`~jaxreg.diagnosis.read` and an arm of a study are such objects.
+        ``[epochs, runs]``, which is averaged over the runs. NaN after the last number is a
+        divergence; NaN between numbers is a gap. Optionally ``epoch`` has the number of each epoch;
+        without it, epochs count from 1. :func:`~jaxreg.diagnosis.read` and an arm of a study are
+        such objects.
       baseline: History of the same model without regularization, which shows the cost of the
         regularization in training and its gain in validation.
-      parts: Strengths of what regularizes the run by name, such as the recipe of an arm; without,
-        the changes are for any run.
+      parts: What regularizes the run: strengths by name, such as ``{"dropout": 0.3}`` or the recipe
+        of an arm. Any names do; suggestions repeat them. Without it, suggestions fit any run.
       floor: Loss of a perfect prediction; the entropy of the labels if these are noisy.
       thresholds: Values at which the verdicts begin.
 
     Returns:
-      The diagnosis. A history that is empty, short or NaN gets the verdict ``NOT_ENOUGH``.
+      The diagnosis. A history that is empty, short or has no number gets the verdict
+      ``NOT_ENOUGH``.
 
     Raises:
       TypeError: A curve does not hold numbers.
@@ -212,7 +214,7 @@ def diagnose_better(
     Args:
       history: As for :func:`diagnose`, and so are all others.
       baseline: History of the same model without regularization; None for itself.
-      parts: Strengths of what regularizes the run by name.
+      parts: What regularizes the run, strengths by name.
       floor: Loss of a perfect prediction.
       thresholds: Values at which the verdicts begin.
 

@@ -140,7 +140,7 @@ def stochastic_depth(
 
 
 def full_depth(block: Block, x: jax.Array) -> jax.Array:
-    r"""Adds a residual block's output to ``x``, as :func:`stochastic_depth` does on average.
+    r"""Adds a residual block's output to ``x``: the evaluation mode of :func:`stochastic_depth`.
 
     .. math::
 

@@ -161,8 +161,9 @@ class SpectralNorm(Reparametrized):
     As in Flax, all parameters with two or more axes have statistics. They are flattened to matrices
     whose columns belong to the last axis, which in attention projections is the depth of one head.
     With ``feature_axes=jaxreg.reparam.output_axes``, each projection is a single linear map, and
-    its checkpoints contain different vectors. The biases of attention projections have two axes
-    too. Their statistics are zeros and they are not divided, as in Flax, where they start at zero.
+    Flax cannot load its vectors. The biases of attention projections have two axes too. While one
+    of them or its ``u`` is all zeros, as at the start, it is not divided and its statistics stay
+    zero, as in Flax.
 
     Attributes:
       layer_instance: Linen module to call.
@@ -267,7 +268,8 @@ class WeightStandardization(Reparametrized):
       layer_instance: Linen module to call.
       epsilon: Added to the variance.
       use_scale: Whether to learn a factor per output, which starts at
-        :func:`jaxreg.reparam.weight_standardization_scale`; use it if no norm follows the layer.
+        :func:`jaxreg.reparam.weight_standardization_scale`; set it to True if no norm follows the
+        layer.
       feature_axes: Output axes of all kernels, or a function of a kernel's path and the kernel.
       stacked: Mask of the parameters that hold one kernel per layer along their first axis, as
         under ``nn.scan``. ``feature_axes`` then describes the kernel of one layer.

@@ -100,12 +100,14 @@ class GhostBatchNorm(RunningNorm):
 class BatchRenorm(BatchNorm):
     """NNX module for :func:`jaxreg.normalization.batch_renorm`.
 
-    It has the variables of :class:`BatchNorm`, so states of a ``BatchNorm`` load.
+    It has the variables of :class:`BatchNorm`, so states of a ``BatchNorm`` load if no limit is a
+    schedule.
 
     A limit may be a schedule, a function of the number of training steps that this layer has seen.
     The layer then counts them in a variable ``count``. CrossQ, which is batch norm for its first
     100,000 steps, uses ``r_max=lambda n: jnp.where(n < 100_000, 1.0, 3.0)`` and ``d_max=lambda n:
-    jnp.where(n < 100_000, 0.0, 5.0)``. Layers with the same schedule share a compiled program.
+    jnp.where(n < 100_000, 0.0, 5.0)``. Layers that are given one function object share a compiled
+    program.
     Limits that are arrays can be changed without recompilation.
 
     Attributes:

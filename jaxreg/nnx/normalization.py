@@ -120,8 +120,8 @@ class BatchNorm(RunningNorm):
     ``flax.nnx.BatchNorm``, so each loads the other's checkpoints. Its results agree with Flax's
     wherever those are correct, and are also correct for large means, with a ``mask``, and for
     devices with unequal numbers of elements. Statistics narrower than float32, as in a model that
-    was cast to bfloat16, become float32 at the first step. References keep their dtype, and a
-    warning says so.
+    was cast to bfloat16, become float32 at the first step. Statistics that are a ``jax.Ref`` cannot
+    change their dtype; they keep it, and a warning says so.
 
     Attributes:
       num_features: Size of the feature axis, or sizes of the feature axes.

@@ -53,7 +53,7 @@ class ArmResult:
       grid_validation: Validation score, ``[strengths, seeds]``.
       grid_test: Test score, ``[strengths, seeds]``.
       difference: Test score minus the baseline's, paired by seed; all zero for the baseline.
-      others: Mean of each further metric on test.
+      others: Mean test score of each further metric, by its name.
     """
 
     name: str

@@ -48,9 +48,9 @@ def add_penalty_gradient(
 
       g \leftarrow g + \lambda \nabla R(w)
 
-    Chain it before the optimizer, inside :func:`sam` and other wrappers of optimizers, for the same
-    effect as a penalty in the loss. Adaptive optimizers such as Adam divide that gradient by their
-    running scale, so there :func:`jaxreg.penalties.l2` is not weight decay; use
+    Chain it before the optimizer for the same effect as a penalty in the loss; :func:`sam` and
+    other wrappers take the whole chain. Adaptive optimizers such as Adam divide that gradient by
+    their running scale, so there :func:`jaxreg.penalties.l2` is not weight decay; use
     :func:`decoupled_decay`.
 
     Args:

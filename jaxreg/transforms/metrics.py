@@ -217,14 +217,14 @@ def rmsprop_metric(
 
     It reads the state of ``optax.rmsprop``, ``scale_by_rms`` and ``scale_by_stddev``. The state
     shows whether the moments are centered, :math:`\nu - |\mu|^2`, and whether their bias is
-    corrected. With ``momentum=b``, pass ``learning_rate / (1 - b)`` to
+    corrected. With ``momentum=b``, pass ``learning_rate / (1 - b)`` as the learning rate of
     :func:`preconditioned_proximal`.
 
     Args:
       decay: Decay of the moments, as in the optimizer; used only if the bias is corrected.
       eps: Term :math:`\epsilon` inside the root, as in the optimizer.
-      eps_outside: Term outside the root. With ``eps_in_sqrt=False`` Optax uses its ``eps`` there,
-        and 0 inside.
+      eps_outside: Term outside the root. For an optimizer with ``eps_in_sqrt=False``, pass its
+        ``eps`` here, and ``eps=0``.
 
     Returns:
       Function from the state of an optimizer to the tree of the diagonals, in float32 or wider.

@@ -205,6 +205,7 @@ def test_a_run_among_others_is_the_run_alone(runs):
         np.testing.assert_array_equal(scores[0], found.validation[row])
 
 
+@pytest.mark.programs(24)  # By itself it also compiles the program of the fixture.
 def test_the_variables_of_a_run_have_its_scores(runs):
     """Here of one that stopped, so they are of its best epoch."""
     variables = Trainer(MODEL, blobs, seeds=2, **OPTIONS).fit(GRID["stopping"], seed=1)

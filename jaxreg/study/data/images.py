@@ -60,7 +60,9 @@ def _find_files(folder: Path) -> list[Path]:
     if full and empty:
         raise ValueError(f"{rule}, got no image in {empty} of {folder}; remove that folder.")
     if full:
-        raise ValueError(f"{rule}, got only {enumerate_names(full)} in {folder}.")
+        raise ValueError(
+            f"{rule}, got only {enumerate_names(full)} in {folder}; add a folder for another class."
+        )
     deeper = next((each for each in inner if any(p.is_dir() for p in each.iterdir())), None)
     hint = f"; did you mean {deeper}?" if deeper else "."
     raise ValueError(f"{rule}, got no image ({', '.join(_SUFFIXES[:3])}, ...) in {folder}{hint}")

@@ -55,7 +55,7 @@ class Row(NamedTuple):
       test: Test score with its 95% interval over seeds.
       gap: By how much the score is worse on test rows than on training rows.
       difference: Test score minus the baseline's, paired by seed, with its 95% interval.
-      others: Mean of each further metric on test.
+      others: Mean test score of each further metric, by its name.
       mark: The arm against the baseline: reference, better, worse, not distinguishable, diverged.
       diagnosis: Verdict on the losses.
       chosen: Whether validation chose the arm.
