@@ -251,7 +251,7 @@ PATH = (
         title="Exponential moving average of parameters (EMA)",
         functions=("transforms.exponential_average", "transforms.read_average",
                    "transforms.AverageState"),
-        also=("timm `ModelEmaV3`", "PyTorch `swa_utils.get_ema_multi_avg_fn`", "`optax.ema` of "
+        also=("timm `ModelEmaV2`, `ModelEmaV3`", "PyTorch `swa_utils.get_ema_multi_avg_fn`", "`optax.ema` of "
               "updates (not of parameters)", "Keras `use_ema=True`", "Polyak averaging"),
         risks=("Put it last in the chain: it averages the parameters that the updates before it "
                "lead to.",
@@ -294,8 +294,9 @@ MASKS = (
     Technique(
         page="masks/no_bias_or_norm", title="Mask without biases and norms, for weight decay",
         functions=("masks.no_bias_or_norm",),
-        also=("weight decay mask for biases and norms", "`no_weight_decay` of timm"),
-        risks=("It goes by names. A vector with a name of your own is selected, and decays.",),
+        also=("weight decay mask for biases and norms",),
+        risks=("It goes by names. Class tokens and position embeddings are selected, and decay; for "
+               "timm's `no_weight_decay`, see [Coming from timm](../../coming_from/timm.md). A vector with a name of your own is selected, and decays.",),
         chain=_mask("masks.no_bias_or_norm"),
     ),
     Technique(
