@@ -21,6 +21,8 @@ class Verdict(StrEnum):
         together, or training ends well above the validation loss.
       UNSTABLE: A loss stops being finite, scatters or jumps, or the training loss rises far from
         its minimum.
+      UNDECIDED: The losses look like too much regularization, but the run has none, or scores as
+        well as the baseline.
       NOT_ENOUGH: There are too few finite losses to judge by.
     """
 
@@ -30,6 +32,7 @@ class Verdict(StrEnum):
     TOO_LITTLE = "too little regularization"
     TOO_MUCH = "too much regularization"
     UNSTABLE = "unstable"
+    UNDECIDED = "no verdict"
     NOT_ENOUGH = "not enough to say"
 
 
@@ -85,6 +88,10 @@ CHANGES = {
         Change("normalize the activations", "jaxreg.normalization.layer_norm"),
         Change("bound the weights of a unit", "jaxreg.projections.max_norm"),
         Change("larger batches for batch norm, or group norm", "jaxreg.normalization.group_norm"),
+    ),
+    Verdict.UNDECIDED: (
+        Change("go by the score, over more seeds", "jaxreg.study.compare"),
+        Change("train for more epochs, until the losses settle", ""),
     ),
     Verdict.NOT_ENOUGH: (
         Change("record a training and a validation loss per epoch, for 5 epochs or more", ""),

@@ -230,14 +230,17 @@ def diagnose_better(
       >>> loss = [2.3, 0.5, 0.5, 0.8, 1.0, 1.0]
       >>> history = {"train_loss": loss, "validation_loss": loss}
       >>> print(diagnose(history).verdict, diagnose_better(history).verdict, sep=", ")
-      too much regularization, not enough to say
+      too much regularization, no verdict
     """
     for other in (baseline, None):
         found = diagnose(history, baseline=other, parts=parts, floor=floor, thresholds=thresholds)
         if found.verdict != Verdict.TOO_MUCH:
             return found
-    verdict = Verdict.NOT_ENOUGH
-    reasons = (*found.reasons, "but its score is as good as the baseline's or better")
+    verdict = Verdict.UNDECIDED
+    doubt = "its score is as good as the baseline's or better"
+    if baseline is None:
+        doubt = "this is the baseline, which has none"
+    reasons = (*found.reasons, f"that looks like too much regularization, but {doubt}")
     return found._replace(verdict=verdict, reasons=reasons, changes=changes_after(verdict, parts))
 
 

@@ -45,6 +45,19 @@ def test_values_and_gradients_are_those_of_the_convolution(name):
         np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-5)
 
 
+def test_every_order_of_axes_is_kept():
+    x = np.sin(np.arange(2 * 6 * 5 * 3, dtype=np.float32)).reshape(3, 6, 5, 2)
+    kernel = np.cos(np.arange(3 * 3 * 3 * 4, dtype=np.float32)).reshape(4, 3, 3, 3)
+
+    def call(x, kernel):
+        orders = ("CHWN", "OHWI", "HCNW")
+        return jax.lax.conv_general_dilated(x, kernel, (1, 2), "SAME", dimension_numbers=orders)
+
+    np.testing.assert_allclose(
+        jax.jit(as_products(call))(x, kernel), jax.jit(call)(x, kernel), rtol=2e-5, atol=2e-5
+    )
+
+
 def test_a_step_in_a_loop_has_no_convolution():
     x = jnp.ones((2, 6, 5, 3))
     layer = nn.Conv(4, (3, 3))

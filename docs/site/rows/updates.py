@@ -251,8 +251,9 @@ PATH = (
         title="Exponential moving average of parameters (EMA)",
         functions=("transforms.exponential_average", "transforms.read_average",
                    "transforms.AverageState"),
-        also=("timm `ModelEmaV2`, `ModelEmaV3`", "PyTorch `swa_utils.get_ema_multi_avg_fn`", "`optax.ema` of "
-              "updates (not of parameters)", "Keras `use_ema=True`", "Polyak averaging"),
+        also=("timm `ModelEmaV2`, `ModelEmaV3`", "PyTorch `swa_utils.get_ema_multi_avg_fn`",
+              "`optax.ema` of updates (not of parameters)", "Keras `use_ema=True`",
+              "Polyak averaging"),
         risks=("Put it last in the chain: it averages the parameters that the updates before it "
                "lead to.",
                "Running statistics of batch norm are not parameters. Recalibrate them for the "
@@ -295,8 +296,9 @@ MASKS = (
         page="masks/no_bias_or_norm", title="Mask without biases and norms, for weight decay",
         functions=("masks.no_bias_or_norm",),
         also=("weight decay mask for biases and norms",),
-        risks=("It goes by names. Class tokens and position embeddings are selected, and decay; for "
-               "timm's `no_weight_decay`, see [Coming from timm](../../coming_from/timm.md). A vector with a name of your own is selected, and decays.",),
+        risks=("It goes by names. A vector with a name of your own is selected, and decays.",
+               "Class tokens and position embeddings are selected too. For what timm's "
+               "`no_weight_decay` names, see [Coming from timm](../../coming_from/timm.md)."),
         chain=_mask("masks.no_bias_or_norm"),
     ),
     Technique(

@@ -68,7 +68,7 @@ def test_losses_are_judged_beside_the_baselines():
 def test_an_arm_with_a_better_score_is_never_called_too_much():
     assert diagnose_second(BURDENED, score=0.9) == (Verdict.TOO_MUCH, Verdict.TOO_MUCH)
     assert diagnose_second(BURDENED, score=0.91) == (Verdict.HEALTHY, Verdict.TOO_MUCH)
-    assert diagnose_second(ROSE, score=0.91) == (Verdict.NOT_ENOUGH, Verdict.TOO_MUCH)
+    assert diagnose_second(ROSE, score=0.91) == (Verdict.UNDECIDED, Verdict.TOO_MUCH)
     # Of an error, the smaller one is better.
     assert diagnose_second(BURDENED, score=0.91, units=RMSE)[0] == Verdict.TOO_MUCH
     assert diagnose_second(BURDENED, score=0.89, units=RMSE)[0] == Verdict.HEALTHY
@@ -87,7 +87,7 @@ def test_the_baseline_has_nothing_that_could_be_too_much():
     study = make_study()
     alone = with_arms(study, with_losses(study.arms[0], ROSE, score=0.9))
     assert diagnose(alone.arms[0]).verdict == Verdict.TOO_MUCH
-    assert diagnose_arm(alone.arms[0], alone, ACCURACY) == Verdict.NOT_ENOUGH
+    assert diagnose_arm(alone.arms[0], alone, ACCURACY) == Verdict.UNDECIDED
 
 
 def test_a_part_helps_if_the_score_is_worse_without_it():
