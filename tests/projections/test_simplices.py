@@ -145,8 +145,9 @@ def test_points_that_are_easy_to_project():
     np.testing.assert_allclose(found, want, rtol=1e-7)
     assert_same_bits(found[0], w[0])
     assert np.isnan(simplex(np.float32([[inf, 1, 0], [-inf, -inf, -inf]]), axis=1)).all()
-    # Those that add up to the total without being of the simplex.
-    np.testing.assert_allclose(simplex(np.float32([[2, -1, 0]]), axis=1), [[1, 0, 0]])
+    # Rows that add up to the total, whole or in their positive part, outside the simplex.
+    outside = np.float32([[2, -1, 0], [0.75, 0.25, -0.5]])
+    np.testing.assert_allclose(simplex(outside, axis=1), [[1, 0, 0], [0.75, 0.25, 0]])
 
 
 def test_totals_of_nothing_and_of_each_unit():
