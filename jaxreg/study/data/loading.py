@@ -23,7 +23,7 @@ from jaxreg.study.data.records import Loaded, Split, Splitter, kind
 from jaxreg.study.data.tables import prepare_table
 from jaxreg.study.data.targets import TASKS, Targets, read_targets
 from jaxreg.study.data.texts import prepare_texts
-from jaxreg.study.data.wording import count_of
+from jaxreg.study.data.wording import count_of, ending_with_closest
 
 LIMITS = Limits(held_out=10, train=2000, validation=1000, test=3000)
 _IMPORT = "from jaxreg.study.data import load"
@@ -155,7 +155,10 @@ def _read(source: str, target: str | None, groups: str | None) -> Raw | Splitter
     if path.is_file():
         raise ValueError(f"{rule}, got {source}, whose format is unknown.")
     if path.suffix.lower() in SUFFIXES:
-        raise ValueError(f"{rule}, got {source}, which does not exist.")
+        beside = [str(each) for each in path.parent.glob("*")]
+        raise ValueError(
+            f"{rule}, got {source}, which does not exist{ending_with_closest(source, beside)}"
+        )
     raise ValueError(f"{rule}, got {source or 'nothing'}.")
 
 

@@ -36,8 +36,13 @@ def check_name(option: str, name: str, names: Iterable[object], what: str) -> No
         return
     if not known:
         raise ValueError(f"`{option}` must name {what}, but there is none, got {name}.")
-    close = get_close_matches(name, known, 1)
-    hint = f"; did you mean {close[0]}?" if close else "."
     raise ValueError(
-        f"`{option}` must name {what}, one of {enumerate_names(known)}, got {name}{hint}"
+        f"`{option}` must name {what}, one of {enumerate_names(known)}, got {name}"
+        f"{ending_with_closest(name, known)}"
     )
+
+
+def ending_with_closest(name: str, known: Iterable[str]) -> str:
+    """Returns the end of a message about an unknown name: the closest known one, or a period."""
+    close = get_close_matches(name, list(known), 1)
+    return f"; did you mean {close[0]}?" if close else "."

@@ -216,7 +216,8 @@ def test_functions_return_arrays_tables_or_splits():
     ("source", "options", "message"),
     [
         ("", {}, "`data` must be digits, .*, got nothing"),
-        ("your.csv", {}, "`data` must be digits, .* got your.csv, which does not exist"),
+        ("your.csv", {}, r"`data` must be digits, .* got your.csv, which does not exist\.$"),
+        ("mien.csv", {}, r"got mien.csv, which does not exist; did you mean mine.csv\?$"),
         ("your", {}, r"`data` must be digits, .*FUNCTION, got your\.$"),
         ("notes.txt", {}, "`data` must be digits, .* got notes.txt, whose format is unknown"),
         ("mine.csv", {"task": "sorting"}, "`task` must be classification or regression, got sort"),
