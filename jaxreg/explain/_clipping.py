@@ -75,12 +75,19 @@ def _clipped_leaves(trial: Trial) -> _Leaves | None:
     none = _respond(trial, _everywhere, -math.inf, 1.0)
     near = _respond(trial, _everywhere, _LARGEST - 1, 1.0)
     far = _respond(trial, _everywhere, _LARGEST, 1.0)
+    from_zero = _respond(trial, _everywhere, _LARGEST, 0.0)
+
+    def is_projected(name: str) -> bool:
+        # Where the weights end does not depend on where they begin.
+        move = f"move/{name}"
+        return _is_same(weights[name] + far[move], from_zero[move])
 
     def is_clipped(name: str) -> bool:
         own = [key for key in near if f"/{key}".endswith(f"/{name}")]
         # A frozen leaf never responds.
         responds = any(not _is_same(none[key], far[key]) for key in own)
-        return responds and all(_is_same(near[key], far[key]) for key in own)
+        bounded = responds and all(_is_same(near[key], far[key]) for key in own)
+        return bounded and not is_projected(name)
 
     ordered = sorted(sizes, key=lambda name: (-sizes[name], name))
     clipped = [name for name in ordered if is_clipped(name)]

@@ -1,5 +1,6 @@
 """Infers the regularizers of a leaf, their strengths and order, from its probed response."""
 
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -189,6 +190,23 @@ def _constraint(curve: Curve, decay: float) -> Effect:
         return Effect("projection", float(curve.shares[curve.at(_LARGE)]), "of the part outside")
     if np.abs(landing).max() > 1e3:
         return Effect("projection", float(np.mean(landing == 0)), "of the weights to zero")
+    return _bound(landing)
+
+
+def _bound(landing: np.ndarray) -> Effect:
+    """Returns the bound that large weights meet: of each of them, or of the norms of their units.
+
+    Units, whose axes are not known, are the smallest groups whose norms are all equal.
+    """
+    for count in range(landing.ndim):
+        for axes in itertools.combinations(range(landing.ndim), count):
+            norms = _norms(landing, axes)
+            if np.allclose(norms, norms.max(), rtol=1e-3, atol=0.0):
+                unit = "largest norm of a unit" if axes else "largest absolute value"
+                return Effect("projection", float(norms.max()), unit)
     axes = tuple(range(max(landing.ndim - 1, 1))) if landing.ndim else ()
-    norms = np.sqrt(np.sum(np.abs(landing) ** 2, axis=axes))
-    return Effect("projection", float(np.max(norms)), "largest norm of a unit")
+    return Effect("projection", float(_norms(landing, axes).max()), "largest norm of a unit")
+
+
+def _norms(w: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
+    return np.sqrt(np.sum(np.abs(w) ** 2, axis=axes))
