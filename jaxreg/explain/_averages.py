@@ -44,6 +44,20 @@ def find(trial: Trial) -> list[Effect]:
     return effects + [Effect("schedule-free averaging", b, "b1") for b in dict.fromkeys(b1)]
 
 
+def act_in_mini_steps(trial: Trial) -> bool:
+    """Returns whether an average moves while gradients are only accumulated."""
+    if trial.mini_steps == 1:
+        return False
+    before = trial.start(trial.weights)
+    after = trial.wait(_trials.scale(trial.weights, 2.0), since=trial.weights).state
+    names = [n for n, w in leaf_names(trial.weights).items() if is_floating(w)]
+    pairs = [
+        (_copy(before, prefix, names), _copy(after, prefix, names))
+        for prefix in _copies(trial, before)
+    ]
+    return any(_length(_minus(new, old)) > _EXACT * _length(old) for old, new in pairs)
+
+
 def _averaging(decay: float) -> Effect:
     return Effect(
         "weight averaging", decay, "equal weights" if np.isnan(decay) else "decay per step"

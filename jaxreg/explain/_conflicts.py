@@ -65,7 +65,7 @@ NOT_LAST = Known(
 )
 MINI_STEPS = Known(
     "a regularizer outside gradient accumulation",
-    "it acts in every mini-step, so it is stronger by their number",
+    "it acts in every mini-step: a decay is stronger by their number, an average forgets sooner",
     "the order of optax.chain and optax.MultiSteps, "
     "https://optax.readthedocs.io/en/latest/api/optimizer_wrappers.html",
     "put the whole chain inside optax.MultiSteps",

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from jaxreg import masks
-from jaxreg.explain import _conflicts, _effects, _modules, _probe, _stacks, _targets
+from jaxreg.explain import _averages, _conflicts, _effects, _modules, _probe, _stacks, _targets
 from jaxreg.explain._invariance import scale_invariant
 
 PROBLEMS = {
@@ -41,12 +41,16 @@ def find(known: _conflicts.Known, where: Iterable[str]) -> list[Finding]:
     return [Finding(known.what, places, known.why, known.source, known.fix)]
 
 
-def of_chain(found: dict[str, _effects.Found]) -> list[Finding]:
+def of_chain(found: dict[str, _effects.Found], probed: _probe.Probed | None) -> list[Finding]:
     """Finds conflicts inside an optimizer chain."""
+    places = {
+        problem: [name for name, f in found.items() if problem in f.problems]
+        for problem in PROBLEMS
+    }
+    if probed is not None and _averages.act_in_mini_steps(probed.trial):
+        places[_effects.MINI_STEPS].append("optimizer")
     return [
-        finding
-        for problem, known in PROBLEMS.items()
-        for finding in find(known, [n for n, f in found.items() if problem in f.problems])
+        finding for problem, known in PROBLEMS.items() for finding in find(known, places[problem])
     ]
 
 

@@ -131,7 +131,7 @@ def _probe(trial: Trial) -> Probed:
     large = _trials.scale(trial.weights, _LARGE)
     landed = _add(large, trial.move(large))
     again = leaf_names(trial.move(landed))
-    waiting = leaf_names(trial.wait(trial.weights))
+    waiting = leaf_names(trial.wait(trial.weights).move)
     led = [leaf_names(trial.take(g, trial.weights).move) for g in _some_gradients(trial)]
     pulls, answers = _shares_after(trial, names)
     coupled = _coupled_leaves(trial)

@@ -178,10 +178,16 @@ class Trial:
         moves = [self.update(gradient, state, weights).move for gradient in self._rests]
         return moves[0] if len(moves) == 1 else sum_of_halves(*moves)
 
-    def wait(self, weights: Any) -> Any:
-        """Returns the updates without a gradient while gradients are only accumulated."""
+    def wait(self, weights: Any, since: Any = None) -> Step:
+        """Takes a step without a gradient while gradients are only accumulated.
+
+        Args:
+          weights: Weights of the step.
+          since: Weights that the state belongs to; None for the same.
+        """
         counts = {**self._counts(), **dict.fromkeys(self._accumulators, 0)}
-        return self.update(self.zeros, _with_counts(self._init(weights), counts), weights).move
+        state = self._init(weights if since is None else since)
+        return self.update(self.zeros, _with_counts(state, counts), weights)
 
     def take(self, gradient: Any, weights: Any, state: Any = None) -> Step:
         """Takes a whole step with a gradient, from the state that belongs to the weights."""

@@ -160,7 +160,7 @@ def explain(
     ]
     decayed = list(dict.fromkeys(e.place for e in effects if e.regularizer in _DECAYS))
     conflicts = [
-        *_findings.of_chain(found),
+        *_findings.of_chain(found, probed),
         *_findings.of_penalty(added, probed),
         *_findings.of_tables(found, probed),
         *_findings.of_stacks(traced, tree, probed.responses if probed else {}, pulled),

@@ -196,6 +196,29 @@ def test_conflicts_of_chains(optimizer, what):
     assert conflicts == {what: (KERNEL,)}
 
 
+@pytest.mark.parametrize("inside", [True, False])
+def test_an_average_belongs_inside_accumulation(inside):
+    average = transforms.exponential_average(0.9)
+    chain = optax.chain(ADAM, average) if inside else ADAM
+    accumulated = optax.MultiSteps(chain, 2).gradient_transformation()
+    optimizer = accumulated if inside else optax.chain(accumulated, average)
+    found = explain(None, optimizer, PARAMS)
+    assert [each.where for each in found.conflicts] == ([] if inside else [("optimizer",)])
+
+
+def test_a_bound_of_stacked_units_is_the_bound_of_a_layer():
+    params = {"blocks": {"kernel": np.ones((3, 8, 6))}, "head": {"kernel": np.ones((6, 4))}}
+    ball = partial(projections.max_norm, radius=0.9)
+    for step in (
+        transforms.project(ball, stacked=masks.match("blocks")),
+        transforms.project(partial(ball, axis=-1)),
+        transforms.project(lambda w: jnp.clip(w, -0.9, 0.9)),
+    ):
+        found = explain(None, optax.chain(optax.sgd(0.1), step), params)
+        assert {each.regularizer for each in found.effects} == {"projection"}
+        np.testing.assert_allclose([each.strength for each in found.effects], 0.9, rtol=1e-3)
+
+
 def test_decay_of_biases_and_scales():
     found = explain(None, optax.adamw(RATE, weight_decay=0.1), PARAMS)
     assert not found.conflicts
