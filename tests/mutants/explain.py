@@ -125,4 +125,25 @@ MUTANTS = (
         "random numbers that move nothing are noise",
         OPTIMIZERS,
     ),
+    Mutant(
+        "explain/_clipping.py",
+        "return bounded and not is_projected(name)",
+        "return bounded",
+        "a projection is called clipping",
+        ("tests/explain/test_explanation.py",),
+    ),
+    Mutant(
+        "explain/_effects.py",
+        "for count in range(landing.ndim):",
+        "for count in ():",
+        "units of a stack are taken together",
+        ("tests/explain/test_explanation.py",),
+    ),
+    Mutant(
+        "explain/_averages.py",
+        "if trial.mini_steps == 1:",
+        "if trial.mini_steps > 1:",
+        "averages outside accumulation are not seen",
+        ("tests/explain/test_explanation.py",),
+    ),
 )

@@ -317,8 +317,8 @@ MUTANTS = (
     ),
     Mutant(
         "explain/_clipping.py",
-        "return responds and all(",
-        "return all(",
+        "bounded = responds and all(",
+        "bounded = all(",
         "a frozen leaf hides the clipping",
         ("tests/explain/test_optimizers.py",),
     ),
