@@ -190,10 +190,10 @@ def _constraint(curve: Curve, decay: float) -> Effect:
         return Effect("projection", float(curve.shares[curve.at(_LARGE)]), "of the part outside")
     if np.abs(landing).max() > 1e3:
         return Effect("projection", float(np.mean(landing == 0)), "of the weights to zero")
-    return _bound(landing)
+    return _bound_of_units(landing)
 
 
-def _bound(landing: np.ndarray) -> Effect:
+def _bound_of_units(landing: np.ndarray) -> Effect:
     """Returns the bound that large weights meet: of each of them, or of the norms of their units.
 
     Units, whose axes are not known, are the smallest groups whose norms are all equal.
