@@ -11,6 +11,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/**/*.md")
+# Folders of docs/ that the build of the site writes.
+WRITTEN = {"_build", "_generated", "api", "benchmarks", "project", "techniques"}
 VERBS = ("embed",)  # Verbs in -ed.
 PARTICIPLES = re.compile(
     "bound|built|chosen|cut|drawn|forgotten|given|grown|held|hidden|kept|known|left|lost|made|met|"
@@ -37,7 +39,8 @@ def sources(folder: str = "jaxreg", root: Path = ROOT) -> list[Path]:
 
 def documents() -> list[str]:
     paths = [path for pattern in DOCUMENTS for path in sorted(ROOT.glob(pattern))]
-    return [str(path.relative_to(ROOT)) for path in paths]
+    names = [path.relative_to(ROOT) for path in paths]
+    return [str(name) for name in names if name.parts[0] != "docs" or name.parts[1] not in WRITTEN]
 
 
 def count_lines(folder: str = "jaxreg") -> int:
