@@ -161,9 +161,9 @@ class SpectralNorm(Reparametrized):
     As in Flax, all parameters with two or more axes have statistics. They are flattened to matrices
     whose columns belong to the last axis, which in attention projections is the depth of one head.
     With ``feature_axes=jaxreg.reparam.output_axes``, each projection is a single linear map, and
-    Flax cannot load its vectors. The biases of attention projections have two axes too. While one
-    of them or its ``u`` is all zeros, as at the start, it is not divided and its statistics stay
-    zero, as in Flax.
+    Flax cannot load its vectors. The biases of attention projections have two axes too. Their ``u``
+    starts at zeros and stays there, so they are not divided, as in Flax; only a checkpoint with
+    another ``u`` divides them.
 
     Attributes:
       layer_instance: Linen module to call.
