@@ -49,7 +49,7 @@ def recalibrate(
     """Returns the variables of a Linen model with batch norm statistics computed over ``batches``.
 
     The batch norms may come from Flax or jaxreg, with any momentum. ``apply`` is compiled once for
-    each shape of a batch.
+    each shape of a batch. Call this function outside ``jax.jit``: it looks at the counts.
 
     Args:
       apply: Function ``(variables, batch) -> (outputs, updated)`` that calls ``model.apply`` in
@@ -61,7 +61,7 @@ def recalibrate(
       ``variables`` with new values in ``batch_stats``.
 
     Raises:
-      TypeError: ``apply`` does not return the updated ``batch_stats``.
+      TypeError: ``apply`` does not return the updated ``batch_stats``, or arrays are traced.
       ValueError: There is no batch, ``variables`` has no statistics of a batch norm, or no norm
         counted an element, as happens in evaluation mode.
 
@@ -250,7 +250,12 @@ def _updated_stats(result: Any) -> Any:
 
 
 def _check_counts(counts: list[jax.Array]) -> None:
-    """Raises if no batch norm saw any element."""
+    """Raises if no batch norm saw any element, or if nobody can know."""
+    if any(isinstance(count, jax.core.Tracer) for count in counts):
+        raise TypeError(
+            "`batches` must be arrays, got traced ones; recalibrate outside of `jax.jit` and of "
+            "loops of JAX."
+        )
     if not any(bool(jnp.any(count > 0)) for count in counts):
         raise ValueError(
             "`batches` must contain input for a batch norm in training mode, got none; pass at "

@@ -232,6 +232,18 @@ def test_a_norm_that_is_called_twice_sees_both():
     assert_moments(new, data.mean(0), data.var(0))
 
 
+def test_traced_batches_are_refused():
+    apply = trains(linen.BatchNorm(use_running_average=False))
+
+    def run(x):
+        return statistics.recalibrate(apply, variables_of_norm(3), [x])
+
+    with pytest.raises(
+        TypeError, match="`batches` must be arrays, got traced ones; recalibrate out"
+    ):
+        jax.eval_shape(run, np.ones((7, 3), np.float32))
+
+
 def test_a_compiled_apply_stays_as_it_was():
     batches = some_batches((7, 7), 3)
     variables = net_variables()

@@ -47,8 +47,10 @@ BATCH = (
         risks=("`momentum` is the weight of the *past*, as in Flax and Keras: PyTorch's 0.1 is 0.9 "
                "here.",
                "Running variances are biased by default; PyTorch's are not (`ddof=1`).",
-               "Several devices compute separate statistics unless `axis_name` names their mesh "
-               "axis."),
+               "Inside `shard_map`, name the mesh axis with `axis_name`; under plain `jit` the "
+               "statistics of a sharded batch are global.",
+               "Elements outside a mask are normalized too: set padding to zero again before a "
+               "convolution reads it."),
         work=("BatchNorm", "batch_norm"),
     ),
     Technique(
