@@ -29,6 +29,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax import nnx, traverse_util
 from flax.core import meta
+from jax.core import Tracer
 
 from jaxreg import _signatures, normalization
 from jaxreg._checks import canonical_axes
@@ -251,7 +252,7 @@ def _updated_stats(result: Any) -> Any:
 
 def _check_counts(counts: list[jax.Array]) -> None:
     """Raises if no batch norm saw any element, or if nobody can know."""
-    if any(isinstance(count, jax.core.Tracer) for count in counts):
+    if any(isinstance(count, Tracer) for count in counts):
         raise TypeError(
             "`batches` must be arrays, got traced ones; recalibrate outside of `jax.jit` and of "
             "loops of JAX."
