@@ -125,6 +125,7 @@ def recalibrate_model(
       Copy of the model whose norms have new values of ``mean`` and ``var``.
 
     Raises:
+      TypeError: Arrays are traced, as inside ``jax.jit``.
       ValueError: There is no batch, ``model`` has no batch norm, or no norm counted an element, as
         happens in evaluation mode.
 

@@ -10,8 +10,8 @@ import os
 import signal
 import sys
 
-# Each takes a second or more to import. None of them imports jaxreg, which every fork imports anew.
-SLOW = (
+# Most tests import these. None of them imports jaxreg, which every fork imports anew.
+COMMON = (
     "flax.linen",
     "flax.nnx",
     "jax",
@@ -25,7 +25,7 @@ SLOW = (
 
 
 def main() -> None:
-    for name in SLOW:
+    for name in COMMON:
         importlib.import_module(name)
     for line in sys.stdin:
         patience, output, arguments = json.loads(line)

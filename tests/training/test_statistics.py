@@ -235,13 +235,17 @@ def test_a_norm_that_is_called_twice_sees_both():
 def test_traced_batches_are_refused():
     apply = trains(linen.BatchNorm(use_running_average=False))
 
-    def run(x):
+    layer = nnx.BatchNorm(3, rngs=flax_nnx.Rngs(0))
+
+    def of_variables(x):
         return statistics.recalibrate(apply, variables_of_norm(3), [x])
 
-    with pytest.raises(
-        TypeError, match="`batches` must be arrays, got traced ones; recalibrate out"
-    ):
-        jax.eval_shape(run, np.ones((7, 3), np.float32))
+    def of_layer(x):
+        return flax_nnx.state(statistics.recalibrate_model(layer, [x]))
+
+    for run in (of_variables, of_layer):
+        with pytest.raises(TypeError, match="`batches` must be arrays, got traced ones; recalibr"):
+            jax.eval_shape(run, np.ones((7, 3), np.float32))
 
 
 def test_a_compiled_apply_stays_as_it_was():
