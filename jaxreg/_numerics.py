@@ -26,6 +26,15 @@ def widen(x: jax.Array) -> jax.Array:
     return x.astype(wide_dtype(x.dtype))
 
 
+def materialize(x: jax.Array) -> jax.Array:
+    """Returns an equal array that a CPU computes once, for all operations that follow.
+
+    XLA would repeat cheap operations, such as the sums of residual connections, in each loop that
+    reads their result. Accelerators profit from this, since they fuse those loops.
+    """
+    return jax.lax.platform_dependent(x, cpu=jax.lax.optimization_barrier, default=lambda x: x)
+
+
 def as_strength(value: ArrayLike, x: jax.Array) -> jax.Array:
     """Casts a strength, such as a rate, to the real dtype of computations on ``x``.
 

@@ -17,7 +17,7 @@ from jaxreg._checks import (
     check_scalar,
     check_shapes,
 )
-from jaxreg._numerics import as_strength, running_dtype
+from jaxreg._numerics import as_strength, materialize, running_dtype
 from jaxreg._scopes import mark
 from jaxreg._sharding import place_like
 from jaxreg.normalization._affine import affine, as_wide, check_kinds
@@ -134,6 +134,7 @@ def batch_norm(
     check_floating(x, "x")
     check_shapes([x.shape[a] for a in features], mean=stats.mean, var=stats.var)
     check_kinds(x, mean=stats.mean)
+    x = materialize(x)
     batch = moments_near(stats.mean, x, axis=reduced, where=where, **across)
     used = fill_empty(batch, stats)
     y = batch_norm_inference(x, used, scale=scale, bias=bias, eps=eps, axis=axis, where=where)

@@ -8,7 +8,7 @@ from jax.typing import ArrayLike
 
 from jaxreg._axes import Axes
 from jaxreg._checks import canonical_axes, check_eps, check_floating, check_shapes
-from jaxreg._numerics import square, widen
+from jaxreg._numerics import materialize, square, widen
 from jaxreg._scopes import mark
 from jaxreg.normalization._affine import affine
 from jaxreg.normalization._devices import as_devices
@@ -74,6 +74,7 @@ def layer_norm(
     check_shapes([x.shape[a] for a in features], scale=scale, bias=bias)
     mask = None if where is None else align_mask(where, x)
     devices = as_devices(axis_name, axis_index_groups)
+    x = materialize(x)
     mean, var = mean_and_var(moments_along(widen(x), mask, axes, devices))
     return affine(x, mean, var, scale=scale, bias=bias, eps=eps, features=features, where=where)
 

@@ -4,6 +4,12 @@ from tests.mutants.row import Mutant
 
 MUTANTS = (
     Mutant(
+        "normalization/layer.py",
+        "    x = materialize(x)\n",
+        "",
+        "a norm that repeats what comes before it",
+    ),
+    Mutant(
         "normalization/statistics.py",
         "mean = shift if pivot is None else pivot + shift",
         "mean = shift",
