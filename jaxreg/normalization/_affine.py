@@ -1,6 +1,7 @@
 """Affine maps ``scale * (x - mean) / sqrt(var + eps) + bias`` with accurate derivatives."""
 
 import math
+from functools import partial
 from typing import Any
 
 import jax
@@ -11,6 +12,7 @@ from jaxreg._numerics import as_strength, inverse_root, real_dtype, wide_dtype, 
 from jaxreg.normalization._masks import align_mask
 
 
+@partial(jax.jit, static_argnames="features")
 def affine(
     x: jax.Array,
     mean: jax.Array | None,

@@ -120,7 +120,9 @@ def moments_along(
 ) -> Moments:
     """Returns moments of a float32 or wider array along ``axes``, which keep size 1."""
     count = count_along(x, axes, mask)
-    result = _moments(x, mask, count, pivot, axes, devices)
+    # Collectives see the transformations around them only where they are traced with them.
+    find = _moments if devices.axis_name else _shared_moments
+    result = find(x, mask, count, pivot, axes, devices)
     count = place_like(jnp.broadcast_to(result.count, result.mean.shape), result.mean)
     return result._replace(count=count)
 
@@ -162,7 +164,10 @@ def _moments_jvp(
     return result, Moments(first / divisor, second / divisor, jnp.zeros_like(result.count))
 
 
-@partial(jax.jit, static_argnums=4)
+# Layers of one shape share what is traced and lowered.
+_shared_moments = jax.jit(_moments, static_argnums=(4, 5))
+
+
 def _local_mean_and_var(
     x: jax.Array,
     mask: jax.Array | None,

@@ -325,7 +325,12 @@ def _blend(share: jax.Array, u: Any, w: Any, average: Any) -> Any:
     last = newest(w, u)
     if last is None or not is_floating(last):
         return _wide_copy(last)
-    last = jnp.asarray(last, average.dtype)
+    return _toward(jnp.asarray(last, average.dtype), share, average)
+
+
+@jax.jit  # Leaves of one shape share what is traced.
+def _toward(last: jax.Array, share: jax.Array, average: jax.Array) -> jax.Array:
+    """Returns ``average``, moved toward ``last`` by the fraction ``share``."""
     moved = average + share.astype(average.real.dtype) * (last - average)
     # The ends are exact, and an average that does not move ignores infinite and NaN parameters.
     return jnp.where(share == 1, last, jnp.where(share == 0, average, moved))
