@@ -26,8 +26,14 @@ def safe_divide(x: jax.Array, by: jax.Array) -> jax.Array:
 def tall_matrix(w: jax.Array, axis: Axes) -> jax.Array:
     """Reshapes a kernel to ``[other axes, outputs]``, transposed if the transpose has more rows.
 
-    It only reorders elements, so that its transpose as a linear function is its inverse.
+    It only reorders elements, so that its transpose as a linear function is its inverse. On an
+    Explicit mesh every device gets the whole matrix, which decompositions need.
     """
+    return whole_along(spread_tall_matrix(w, axis), (0, 1))
+
+
+def spread_tall_matrix(w: jax.Array, axis: Axes) -> jax.Array:
+    """Returns :func:`tall_matrix`, whose rows stay split if the first axis among them is split."""
     if w.ndim < 2:
         raise ValueError(
             f"`w` must have at least two axes, got shape {w.shape}; select kernels with "
@@ -36,9 +42,9 @@ def tall_matrix(w: jax.Array, axis: Axes) -> jax.Array:
     outputs, others = split_axes(w, axis)
     rows = math.prod(w.shape[a] for a in others)
     columns = math.prod(w.shape[a] for a in outputs)
-    wide = whole_along(widen(w), range(w.ndim))
-    matrix = jnp.transpose(wide, (*others, *outputs)).reshape(rows, columns)
-    return matrix.T if rows < columns else matrix
+    order = (*others, *outputs) if rows >= columns else (*outputs, *others)
+    wide = whole_along(widen(w), order[1:])
+    return jnp.transpose(wide, order).reshape(max(rows, columns), min(rows, columns))
 
 
 @jax.custom_jvp

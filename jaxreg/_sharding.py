@@ -38,6 +38,25 @@ def for_axis(sharding: NamedSharding, axis: int) -> NamedSharding:
     return NamedSharding(sharding.mesh, PartitionSpec(*spec))
 
 
+def replicated(x: jax.Array) -> NamedSharding | None:
+    """Returns the sharding of an array that every device of the Explicit mesh of ``x`` holds."""
+    sharding = explicit_sharding(x)
+    return None if sharding is None else NamedSharding(sharding.mesh, PartitionSpec())
+
+
+def split_sharding(x: jax.Array, parts: int) -> NamedSharding | None:
+    """Returns the sharding of ``x`` with its last axis split into ``[parts, rest]``.
+
+    It is None without an explicit sharding, and where a part would lie on several devices.
+    """
+    sharding = explicit_sharding(x)
+    if sharding is None:
+        return None
+    devices = x.shape[-1] // sharding.shard_shape(x.shape)[-1]
+    spec = PartitionSpec(*sharding.spec, None)
+    return NamedSharding(sharding.mesh, spec) if parts % devices == 0 else None
+
+
 def place_like(x: jax.Array, like: jax.Array) -> jax.Array:
     """Gives ``x`` the explicit sharding of ``like``, as ``jax.lax.select`` requires."""
     sharding = explicit_sharding(like)

@@ -16,7 +16,7 @@ from jaxreg._checks import (
 )
 from jaxreg._numerics import widen
 from jaxreg._scopes import mark
-from jaxreg._sharding import place_like, whole_along
+from jaxreg._sharding import explicit_sharding, place_like, split_sharding, whole_along
 from jaxreg.normalization._affine import affine
 from jaxreg.normalization._devices import as_devices
 from jaxreg.normalization._masks import align_mask
@@ -100,13 +100,16 @@ def _pool_groups(moments: Moments, groups: int) -> Moments:
     """Pools the moments of channels to moments of channel groups, repeated for each channel."""
     shape = moments.mean.shape
     split_shape = (*shape[:-1], groups, shape[-1] // groups)
+    sharding = split_sharding(moments.mean, groups)
 
     def split_channels(a: jax.Array) -> jax.Array:
-        return whole_along(a, [len(shape) - 1]).reshape(split_shape)
+        whole = a if sharding is not None else whole_along(a, [len(shape) - 1])
+        return jnp.reshape(whole, split_shape, out_sharding=sharding)
 
     def repeat(a: jax.Array) -> jax.Array:
-        a = jnp.broadcast_to(a, split_shape).reshape(shape)
-        return place_like(a, moments.mean)
+        a = jnp.broadcast_to(a, split_shape)
+        like = None if sharding is None else explicit_sharding(moments.mean)
+        return place_like(jnp.reshape(a, shape, out_sharding=like), moments.mean)
 
     result = pool(
         jax.tree.map(split_channels, moments), lambda a: jnp.sum(a, axis=-1, keepdims=True)

@@ -12,11 +12,12 @@ import jax.numpy as jnp
 
 from jaxreg._matrices import exact, safe_divide
 from jaxreg._numerics import peak
+from jaxreg._sharding import place_like, replicated, whole_along
 
 
 def gram(x: jax.Array) -> jax.Array:
-    """Returns the Gram matrix of the columns of ``x``, in full precision."""
-    return exact(x.conj().T, x)
+    """Returns the Gram matrix of the columns of ``x``, in full precision, on every device."""
+    return exact(x.conj().T, x, out_sharding=replicated(x))
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
@@ -74,8 +75,10 @@ def _turn(w: jax.Array, tangent: jax.Array, factors: Callable[[jax.Array], jax.A
     """
     if w.size == 0:
         return tangent
+    like = tangent
     scale = peak(w, axis=None)
-    w, tangent = w / scale, tangent / scale
+    w = whole_along(w / scale, (0, 1))
+    tangent = whole_along(tangent / scale, (0, 1))
     left, values, right = jnp.linalg.svd(w, full_matrices=False)
     g = factors(values)
     moved = exact(tangent, right.T)
@@ -84,7 +87,7 @@ def _turn(w: jax.Array, tangent: jax.Array, factors: Callable[[jax.Array], jax.A
     together = safe_divide(g[:, None] + g[None], values[:, None] + values[None])
     turned = apart * (inner + inner.T) / 2 + together * (inner - inner.T) / 2
     outside = (moved - exact(left, inner)) * safe_divide(g, values)[None]
-    return exact(exact(left, turned) + outside, right)
+    return place_like(exact(exact(left, turned) + outside, right), like)
 
 
 def _largest(values: jax.Array) -> jax.Array:

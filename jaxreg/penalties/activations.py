@@ -115,7 +115,8 @@ def decorrelation(x: jax.Array) -> jax.Array:
     check_real(x, "x")
     if x.ndim < 2:
         raise ValueError(f"`x` must have axes [batch, features], got shape {x.shape}.")
-    x = whole_along(widen(x), range(x.ndim))
+    # The batch may stay split: the means and the Gram matrix are sums over it.
+    x = whole_along(widen(x), range(1, x.ndim))
     number = math.prod(x.shape[:-1])
     examples = x.reshape(number, x.shape[-1])
     number = max(number, 1)

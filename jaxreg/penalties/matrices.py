@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from jaxreg._axes import Axes
 from jaxreg._checks import check_floating, check_real
-from jaxreg._matrices import tall_matrix
+from jaxreg._matrices import spread_tall_matrix, tall_matrix
 from jaxreg._numerics import square
 from jaxreg._scopes import mark
 from jaxreg.penalties._singular import along, every_direction, gram, largest_direction
@@ -51,7 +51,7 @@ def orthogonality(w: jax.Array, *, axis: Axes = -1) -> jax.Array:
       CNNs? <https://arxiv.org/abs/1810.09102>`_, 2018
     """
     check_floating(w, "w")
-    matrix = tall_matrix(w, axis)
+    matrix = spread_tall_matrix(w, axis)
     return jnp.sum(square(gram(matrix) - jnp.eye(matrix.shape[1], dtype=matrix.dtype)))
 
 
@@ -98,7 +98,7 @@ def spectral(w: jax.Array, *, axis: Axes = -1) -> jax.Array:
       Learning <https://arxiv.org/abs/1705.10941>`_, 2017
     """
     check_real(w, "w")
-    return along(largest_direction, tall_matrix(w, axis))
+    return along(largest_direction, spread_tall_matrix(w, axis))
 
 
 @mark()
