@@ -12,8 +12,7 @@ is named after the part of a training step where it acts:
 - ``augment``: the data, ``image -> image`` and ``(key, image) -> image``.
 - ``masks``: selections of the parameters to regularize.
 
-The other packages are imported on first use, so that ``import jaxreg`` imports neither Flax nor
-Optax:
+Around them, and the only ones that import Flax or Optax:
 
 - ``linen``, ``nnx``: adapters without mathematics for Flax modules.
 - ``transforms``: adapters for Optax chains.
@@ -23,6 +22,8 @@ Optax:
 - ``study``: measures which regularizers help.
 - ``testing``: checks a regularizer of your own against the same contract.
 
+Each is imported on first use, so ``import jaxreg`` takes no time.
+
 >>> import jax.numpy as jnp
 >>> import jaxreg
 >>> print(jaxreg.penalties.l2(jnp.array([3.0, 4.0])))
@@ -30,23 +31,25 @@ Optax:
 """
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from jaxreg import (
-    augment,
-    dropout,
-    information,
-    masks,
-    noise,
-    normalization,
-    penalties,
-    projections,
-    proximal,
-    reparam,
-    smoothness,
-    targets,
-)
 from jaxreg._version import __version__
+
+if TYPE_CHECKING:
+    from jaxreg import (
+        augment,
+        dropout,
+        information,
+        masks,
+        noise,
+        normalization,
+        penalties,
+        projections,
+        proximal,
+        reparam,
+        smoothness,
+        targets,
+    )
 
 __all__ = [
     "__version__",
@@ -64,7 +67,7 @@ __all__ = [
     "targets",
 ]
 
-_ON_FIRST_USE = (
+_AROUND = (
     "advice",
     "diagnosis",
     "explain",
@@ -78,11 +81,11 @@ _ON_FIRST_USE = (
 
 
 def __getattr__(name: str) -> Any:
-    """Imports a lazily loaded subpackage on first access."""
-    if name in _ON_FIRST_USE:
+    """Imports a package on first access."""
+    if name in __all__ or name in _AROUND:
         return importlib.import_module(f"jaxreg.{name}")
     raise AttributeError(f"module 'jaxreg' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_ON_FIRST_USE})
+    return sorted({*globals(), *__all__, *_AROUND})
