@@ -52,6 +52,15 @@ def keep_rate(rate: ArrayLike, x: jax.Array) -> jax.Array:
     return as_strength(1 - float(rate), x)  # pyright: ignore[reportArgumentType]
 
 
+def nan_where(unknown: jax.Array, x: jax.Array) -> jax.Array:
+    """Returns ``x``, or NaN everywhere if ``unknown``.
+
+    Around a scan, JAX computes once and stores what does not depend on the step, such as an array
+    of NaN. This one does depend on it.
+    """
+    return jnp.where(unknown, jax.lax.stop_gradient(x) * jnp.nan, x)
+
+
 def weigh(weight: jax.Array, x: jax.Array) -> jax.Array:
     """Returns ``weight * x``; a weight of 0 gives 0 even if ``x`` is infinite or NaN."""
     counts = (weight != 0) | jnp.isfinite(x)

@@ -32,7 +32,7 @@ from jaxreg._checks import (
     check_scalar,
     is_floating,
 )
-from jaxreg._numerics import align, as_strength, widen
+from jaxreg._numerics import align, as_strength, nan_where, widen
 from jaxreg._scopes import mark
 from jaxreg._trees import map_with_keys
 
@@ -269,9 +269,11 @@ def _replace(
     bits: _bits.Bits | None,
 ) -> jax.Array:
     words = _bits.draw(key, x.shape, like=x, bits=bits)
-    value = jnp.where(_bits.below(words, rate / 2), low, high).astype(x.dtype)
-    replaced = jnp.where(_bits.below(words, rate), value, x)
-    return jnp.where(jnp.isnan(rate), jnp.full_like(x, jnp.nan), replaced)
+    pepper = _bits.below(words, rate / 2)
+    # The converted booleans are 1 where they count. A scan would store arrays of both values.
+    value = jnp.where(pepper, pepper.astype(low.dtype) * low, (~pepper).astype(high.dtype) * high)
+    replaced = jnp.where(_bits.below(words, rate), value.astype(x.dtype), x)
+    return nan_where(jnp.isnan(rate), replaced)
 
 
 _signatures.show(__name__)

@@ -137,5 +137,7 @@ def _mask_and_rescale(
     # The equation subtracts two close numbers at a rate close to 1; this form loses no digits.
     low = slope * (1 - p) * saturation
     kept = slope * (widen(x) - p * saturation)
-    y = jnp.where(dropped, low.astype(kept.dtype), kept).astype(x.dtype)
-    return jnp.where(rate == 0, x, jnp.where(certain, jnp.zeros_like(x), y))
+    # Converted booleans are 1 and 0 where they count. A scan would store arrays of both values.
+    y = jnp.where(dropped, dropped.astype(kept.dtype) * low.astype(kept.dtype), kept)
+    y = jnp.where(certain, (~dropped).astype(kept.dtype), y)
+    return jnp.where(rate == 0, x, y.astype(x.dtype))

@@ -18,7 +18,7 @@ from jaxreg._checks import (
     check_static_integer,
     is_static,
 )
-from jaxreg._numerics import as_strength, widen
+from jaxreg._numerics import as_strength, nan_where, widen
 from jaxreg._scopes import mark
 from jaxreg._sharding import place_like, whole_along
 
@@ -173,9 +173,9 @@ def _mask_and_scale(
     left = jnp.maximum(number - lost, 1).astype(rate.dtype)
     scaled = (widen(x) * (number / left)).astype(x.dtype)
     dropped = place_like(jnp.broadcast_to(dropped, x.shape), x)
-    y = jnp.where(dropped, jnp.zeros_like(x), scaled)
-    y = jnp.where(jnp.isnan(rate), jnp.full_like(x, jnp.nan), y)
-    return jnp.where(rate == 0, x, y)
+    # The converted boolean is 0 where it counts. A scan would store an array of zeros.
+    y = jnp.where(dropped, (~dropped).astype(x.dtype), scaled)
+    return jnp.where(rate == 0, x, nan_where(jnp.isnan(rate), y))
 
 
 def _cover(starts: jax.Array, sizes: tuple[tuple[int, int], ...]) -> jax.Array:

@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 
 from jaxreg import _bits
 from jaxreg._checks import canonical_axes, check_floating, check_key, check_rate, is_static
-from jaxreg._numerics import as_strength, keep_rate, widen
+from jaxreg._numerics import as_strength, keep_rate, nan_where, widen
 from jaxreg._scopes import mark
 
 
@@ -241,7 +241,8 @@ def _mask_and_scale(
         # divisor is slightly off, which would round all of these ties the same way. Rounding to
         # 18 bits first restores the ties, and half of them round up.
         scaled = jax.lax.reduce_precision(scaled, exponent_bits=8, mantissa_bits=18)
-    scaled = jnp.where(dropped, jnp.zeros_like(scaled), scaled).astype(x.dtype)
+    # The converted boolean is 0 where it counts. A scan would store an array of zeros.
+    scaled = jnp.where(dropped, (~dropped).astype(scaled.dtype), scaled).astype(x.dtype)
     # Even a division by 1 is not exact on devices that flush subnormal numbers to zero.
     return jnp.where(p == 0, x, scaled)
 
@@ -250,8 +251,8 @@ def _mask_and_scale(
 @partial(jax.checkpoint, static_argnums=(3,))
 def _mask(key: jax.Array, x: jax.Array, rate: jax.Array, bits: _bits.Bits | None) -> jax.Array:
     dropped = _bits.bernoulli(key, rate, x.shape, like=x, bits=bits)
-    kept = jnp.where(dropped, jnp.zeros_like(x), x)
-    return jnp.where(jnp.isnan(rate), jnp.full_like(x, jnp.nan), kept)
+    kept = jnp.where(dropped, (~dropped).astype(x.dtype), x)
+    return nan_where(jnp.isnan(rate), kept)
 
 
 @partial(jax.jit, static_argnums=(3,))

@@ -8,7 +8,7 @@ from jax.typing import ArrayLike
 
 from jaxreg import _bits
 from jaxreg._checks import check_floating, check_key, check_rate
-from jaxreg._numerics import as_strength, widen
+from jaxreg._numerics import as_strength, nan_where, widen
 from jaxreg._scopes import mark
 from jaxreg._sharding import place_like
 
@@ -109,7 +109,7 @@ def _zoneout(
 ) -> jax.Array:
     kept = _bits.bernoulli(key, rate, new.shape, like=new, bits=bits)
     state = jnp.where(kept, place_like(old, new), new)
-    return jnp.where(jnp.isnan(rate), jnp.full_like(new, jnp.nan), state)
+    return nan_where(jnp.isnan(rate), state)
 
 
 def _check_states(new: jax.Array, old: jax.Array) -> None:

@@ -5,6 +5,18 @@ from tests.mutants.row import Mutant
 INVERTED = ("tests/dropout/test_inverted.py",)
 MUTANTS = (
     Mutant(
+        "dropout/elementwise.py",
+        "(~dropped).astype(scaled.dtype), scaled",
+        "jnp.zeros_like(scaled), scaled",
+        "an array of zeros that a scan stores",
+    ),
+    Mutant(
+        "_numerics.py",
+        "jax.lax.stop_gradient(x) * jnp.nan",
+        "jnp.full_like(x, jnp.nan)",
+        "an array of NaN that a scan stores",
+    ),
+    Mutant(
         "_bits.py",
         "return jnp.sqrt(decisions.astype(jnp.float32)) != 0",
         "return decisions",
@@ -164,7 +176,7 @@ MUTANTS = (
     ),
     Mutant(
         "dropout/elementwise.py",
-        "kept = jnp.where(dropped, jnp.zeros_like(x), x)",
+        "kept = jnp.where(dropped, (~dropped).astype(x.dtype), x)",
         "kept = jnp.where(dropped, x, jnp.zeros_like(x))",
         "mask inverted",
     ),
@@ -288,8 +300,8 @@ MUTANTS = (
     ),
     Mutant(
         "noise.py",
-        "_bits.below(words, rate / 2), low, high)",
-        "_bits.below(words, rate / 2), high, low)",
+        "pepper = _bits.below(words, rate / 2)",
+        "pepper = ~_bits.below(words, rate / 2)",
         "salt for pepper",
     ),
     Mutant(
@@ -306,8 +318,8 @@ MUTANTS = (
     ),
     Mutant(
         "noise.py",
-        "_bits.below(words, rate), value, x)",
-        "_bits.below(words, rate / 2), value, x)",
+        "_bits.below(words, rate), value.astype(x.dtype), x)",
+        "_bits.below(words, rate / 2), value.astype(x.dtype), x)",
         "half the rate: never high",
     ),
 )

@@ -17,8 +17,8 @@ MUTANTS = (
     ),
     Mutant(
         "penalties/_singular.py",
-        "w, tangent = w / scale, tangent / scale",
-        "w, tangent = w / scale, tangent",
+        "tangent = whole_along(tangent / scale, (0, 1))",
+        "tangent = whole_along(tangent, (0, 1))",
         "missing factor of a second derivative",
     ),
     Mutant(

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxreg import dropout
+from jaxreg import dropout, noise
 
 LAYERS, BATCH, WIDTH = 8, 512, 128
 KEY = jax.random.key(13)
@@ -20,6 +20,8 @@ FUNCTIONS = (
     dropout.classical_dropout,
     dropout.spatial_dropout,
     dropout.gaussian_dropout,
+    dropout.alpha_dropout,
+    noise.salt_and_pepper,
 )
 WITH_JAX_BITS = partial(dropout.dropout, bits=jax.random.bits)
 
