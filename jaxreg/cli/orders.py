@@ -282,12 +282,7 @@ def _heeded_arms(
     try:
         found = find_unheeded(make_model, names, rows)
     except Exception as error:
-        # The user's code may raise anything.
-        text = str(error).partition("\n")[0]
-        raise ValueError(
-            f"`--model` must accept rows of shape {rows.shape[1:]}, but {model} raised "
-            f"{type(error).__name__}: {text}"
-        ) from error
+        raise _refusal(error, rows, model) from error
     rule = f"name arms that the model uses (your own as `recipe.NAME`), but {model} ignores some"
     reason = f"the model {model} does not use them"
     return _leave_out(names, {name: name for name in found}, named, rule, reason)
@@ -299,9 +294,20 @@ def _check_outputs(make_model: Any, loaded: Loaded, objective: Any, model: str) 
 
     try:
         count_outputs(make_model, stack_splits(loaded.split, 1), objective)
-    except (TypeError, ValueError) as error:
-        text = str(error).replace("`make_model`", f"`--model` {model}")
-        raise ValueError(text) from error
+    except Exception as error:
+        text = str(error)
+        if "`make_model`" not in text:
+            raise _refusal(error, loaded.split(0).train_x, model) from error
+        raise ValueError(text.replace("`make_model`", f"`--model` {model}")) from error
+
+
+def _refusal(error: Exception, rows: Any, model: str) -> ValueError:
+    """Returns the error for a model that raised another one, as a user's code may do anywhere."""
+    text = str(error).partition("\n")[0]
+    return ValueError(
+        f"`--model` must accept rows of shape {rows.shape[1:]}, but {model} raised "
+        f"{type(error).__name__}: {text}"
+    )
 
 
 def _make_model(name: str | None, loaded: Loaded, preset: Any) -> tuple[str, Any]:
