@@ -1,4 +1,4 @@
-"""Command line: ``python -m benchmarks [--small] [topic ...]``."""
+"""Command line: ``python -m benchmarks [--quick] [topic ...]``."""
 
 import argparse
 import datetime
@@ -30,16 +30,17 @@ TOPICS = (
 )
 PEERS = ("torch", "keras", "augmax", "dm_pix", "kornia")
 RESULTS = Path(__file__).parent / "RESULTS.md"
-HEADINGS = ("work", "peer", "jaxreg", "peer's", "unit", "peer / jaxreg")
+HEADINGS = ("work", "peer", "jaxreg", "peer's", "floor", "unit", "peer / jaxreg", "jaxreg / floor")
 INTRODUCTION = """\
 Written by `python -m benchmarks`. The implementations of a row take turns in one process, and the
-shortest turn of each counts. The ratio `peer / jaxreg` compares them: above 1 ours is better. Times
-depend on the machine, so compare ratios.
+shortest turn of each counts. Times depend on the machine, so compare ratios. `peer / jaxreg` above
+1 means that ours is faster. `jaxreg / floor` of 1 is the least possible: the floor is what the work
+cannot do without, measured in the same run, such as reading and writing its arrays once. The file
+of each topic says what its floor is.
 
-Some peers are lower bounds, against which a ratio near 1 is the best possible: `multiply` and
-`copy` only read and write the arrays, `plain` is the step without the penalty, and `optax.adamw`
-the step without the L1 step and the norm bound. `all blocks` is the step without stochastic depth,
-against which at most 1.33 is possible, because three quarters of the blocks are computed.
+Some peers do less than ours: `plain` is the step without the penalty, `optax.adamw` the step
+without the L1 step and the norm bound, and `all blocks` the step without stochastic depth, against
+which at most 1.33 is possible, because three quarters of the blocks are computed.
 """
 
 
@@ -47,28 +48,31 @@ def main() -> None:
     """Measures topics and prints the table; writes it if all topics were measured."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("topics", nargs="*", metavar="topic", help=f"one of {', '.join(TOPICS)}")
-    parser.add_argument("--small", action="store_true", help="tiny sizes, to test that it runs")
+    parser.add_argument(
+        "--quick", action="store_true", help="tiny sizes, against the peers that are installed"
+    )
     options = parser.parse_args()
     unknown = [topic for topic in options.topics if topic not in TOPICS]
     if unknown:
         parser.error(f"unknown topic {unknown[0]!r}; use one of {', '.join(TOPICS)}")
-    if any(find_spec(peer) is None for peer in PEERS):
+    if not options.quick and any(find_spec(peer) is None for peer in PEERS):
         parser.error("a peer is missing; run `pip install -r benchmarks/requirements.txt`")
     rows = []
     for topic in options.topics or TOPICS:
         print(f"measuring {topic} ...", file=sys.stderr, flush=True)
         # Each topic has its own process, because threads and devices are set once per process.
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-            rows += pool.submit(rows_of, topic, small=options.small).result()
+            rows += pool.submit(rows_of, topic, small=options.quick).result()
     text = report(rows)
     print(text)
-    if not options.topics and not options.small:
+    if not options.topics and not options.quick:
         RESULTS.write_text(text, encoding="utf-8")
 
 
 def report(rows: Iterable[Row]) -> str:
     """Writes the machine, the versions, the date and the table in Markdown."""
-    packages = ("jaxreg", "jax", "jaxlib", "flax", "optax", *PEERS)
+    peers = [name for name in PEERS if find_spec(name) is not None]
+    packages = ("jaxreg", "jax", "jaxlib", "flax", "optax", *peers)
     versions = ", ".join(f"{name} {version(name)}" for name in packages)
     lines = [
         "# Benchmarks",
@@ -85,8 +89,9 @@ def report(rows: Iterable[Row]) -> str:
 
 def cells(row: Row) -> tuple[str, ...]:
     """Writes the cells of one row."""
-    numbers = (f"{row.ours:.4g}", f"{row.theirs:.4g}", row.unit, f"{row.ratio:.2f}")
-    return (row.work, row.peer, *numbers)
+    measures = (f"{each:.4g}" for each in (row.ours, row.theirs, row.floor))
+    ratios = (f"{each:.2f}" for each in (row.ratio, row.distance))
+    return (row.work, row.peer, *measures, row.unit, *ratios)
 
 
 def table(rows: list[tuple[str, ...]]) -> list[str]:

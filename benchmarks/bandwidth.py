@@ -45,6 +45,7 @@ def measure(*, small: bool) -> list[Row]:
             f"copy of {passes} arrays",
             times[name, kind] / STEPS,
             passes * copy / STEPS,
+            passes * copy / STEPS,
             "ms",
         )
         for name, counts in _PASSES.items()

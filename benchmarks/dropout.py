@@ -3,10 +3,9 @@
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from torch.nn import functional
 
-from benchmarks.measuring import Row
-from benchmarks.peers import array, keras_layers, of_jax, of_keras, of_torch, rows
+from benchmarks.measuring import Row, if_installed
+from benchmarks.peers import FLOOR, array, keras_layers, of_jax, of_keras, of_torch, rows
 from jaxreg import dropout
 
 RATE = 0.1
@@ -38,9 +37,16 @@ def _elementwise(shape: tuple[int, ...], dtype: str, turns: int) -> list[Row]:
     pairs = {
         "jaxreg": of_jax(lambda key, x: dropout.dropout(key, x, rate=RATE), x),
         "flax.linen.Dropout": of_jax(lambda key, x: flax.apply({}, x, rngs={"dropout": key}), x),
-        "keras.layers.Dropout": of_keras(keras_layers().Dropout(RATE, dtype=dtype), x),
-        "torch": of_torch(lambda x: functional.dropout(x, RATE), shape, dtype),
-        "multiply": of_jax(multiply, x),
+        FLOOR: of_jax(multiply, x),
+        **if_installed(
+            "keras",
+            lambda: {
+                "keras.layers.Dropout": of_keras(keras_layers().Dropout(RATE, dtype=dtype), x)
+            },
+        ),
+        **if_installed(
+            "torch", lambda: {"torch": of_torch(lambda f, x: f.dropout(x, RATE), shape, dtype)}
+        ),
     }
     return rows(f"dropout {RATE}, {dtype}", pairs, turns=turns)
 
@@ -48,15 +54,29 @@ def _elementwise(shape: tuple[int, ...], dtype: str, turns: int) -> list[Row]:
 def _spatial(shape: tuple[int, ...], dtype: str, turns: int) -> list[Row]:
     x = array(shape, dtype)
     batch, height, width, channels = shape
+
+    def layer():
+        layers = keras_layers()
+        return layers.SpatialDropout2D(RATE, data_format="channels_last", dtype=dtype)
+
     pairs = {
         "jaxreg": of_jax(lambda key, x: dropout.spatial_dropout(key, x, rate=RATE), x),
-        "keras.layers.SpatialDropout2D": of_keras(
-            keras_layers().SpatialDropout2D(RATE, data_format="channels_last", dtype=dtype), x
-        ),
+        "jax.random": of_jax(_plain_spatial, x),
+        FLOOR: of_jax(multiply, x),
+        **if_installed("keras", lambda: {"keras.layers.SpatialDropout2D": of_keras(layer(), x)}),
         # In torch the channels come before the pixels.
-        "torch": of_torch(
-            lambda x: functional.dropout2d(x, RATE), (batch, channels, height, width), dtype
+        **if_installed(
+            "torch",
+            lambda: {
+                "torch": of_torch(
+                    lambda f, x: f.dropout2d(x, RATE), (batch, channels, height, width), dtype
+                )
+            },
         ),
-        "multiply": of_jax(multiply, x),
     }
     return rows(f"spatial dropout {RATE}, {dtype}", pairs, turns=turns)
+
+
+def _plain_spatial(key: jax.Array, x: jax.Array) -> jax.Array:
+    kept = jax.random.bernoulli(key, 1 - RATE, (len(x), 1, 1, x.shape[-1]))
+    return jnp.where(kept, x / (1 - RATE), 0)

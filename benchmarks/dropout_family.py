@@ -1,7 +1,7 @@
 """The rest of the dropout family, compared with plain code that uses ``jax.random``.
 
-Float32, forward with the gradients of all inputs. The lower bound ``multiply`` reads and writes the
-array once.
+Float32, forward with the gradients of all inputs. The floor reads each input and writes the result
+once, and computes matrix products where the layer has them.
 """
 
 import math
@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from benchmarks.dropout import RATE, multiply
 from benchmarks.measuring import Row
-from benchmarks.peers import KINDS, array, of_jax, rows
+from benchmarks.peers import FLOOR, KINDS, array, of_jax, rows
 from jaxreg import dropout
 
 BLOCK = 7
@@ -22,15 +22,16 @@ TEMPERATURE = 0.1
 
 
 class Contest(NamedTuple):
-    """A function ``(key, *inputs)``, its plain form, and the shapes of the inputs."""
+    """A function ``(key, *inputs)``, its plain form, the shapes of the inputs, and its floor."""
 
     ours: Callable[..., jax.Array]
     plain: Callable[..., jax.Array]
     shapes: tuple[tuple[int, ...], ...]
+    floor: Callable[..., jax.Array] = multiply
 
 
 def measure(*, small: bool) -> list[Row]:
-    """Measures one or two rows for each function."""
+    """Measures one row for each function."""
     turns = 2 if small else 15
     result = []
     for name, contest in {**_on_matrices(small=small), **_on_maps(small=small)}.items():
@@ -38,9 +39,8 @@ def measure(*, small: bool) -> list[Row]:
         pairs = {
             "jaxreg": of_jax(contest.ours, *inputs),
             "jax.random": of_jax(contest.plain, *inputs),
+            FLOOR: of_jax(contest.floor, *inputs),
         }
-        if len(inputs) == 1:
-            pairs["multiply"] = of_jax(multiply, *inputs)
         result += rows(name, pairs, turns=turns, kinds=KINDS[1:])
     return result
 
@@ -78,13 +78,16 @@ def _on_matrices(*, small: bool) -> dict[str, Contest]:
             lambda key, new, old: dropout.zoneout(key, new, old, rate=RATE),
             lambda key, new, old: jnp.where(_keep(key, new.shape), new, old),
             two,
+            floor=lambda key, new, old: new + old,
         ),
         "variational dropout": Contest(
             lambda key, x: dropout.variational_dropout(key, x, log_alpha=LOG_ALPHA),
             lambda key, x: x * (1 + math.exp(LOG_ALPHA / 2) * jax.random.normal(key, x.shape)),
             one,
         ),
-        "variational dense layer": Contest(dropout.variational_dense, _variational_dense, layer),
+        "variational dense layer": Contest(
+            dropout.variational_dense, _variational_dense, layer, floor=_two_products
+        ),
         "concrete dropout": Contest(
             lambda key, x: dropout.concrete_dropout(
                 key, x, logit=LOG_ALPHA, temperature=TEMPERATURE
@@ -115,7 +118,10 @@ def _on_maps(*, small: bool) -> dict[str, Contest]:
             tokens,
         ),
         "patch dropout": Contest(
-            lambda key, x: dropout.patch_dropout(key, x, rate=0.5)[0], _patch_dropout, tokens
+            lambda key, x: dropout.patch_dropout(key, x, rate=0.5)[0],
+            _patch_dropout,
+            tokens,
+            floor=lambda key, x: multiply(key, x[:, : 1 + (x.shape[1] - 1) // 2]),
         ),
     }
 
@@ -141,6 +147,11 @@ def _variational_dense(
     mean = x @ kernel
     variance = jnp.square(x) @ jnp.exp(log_var)
     return mean + jnp.sqrt(variance) * jax.random.normal(key, mean.shape)
+
+
+def _two_products(key: jax.Array, x: jax.Array, kernel: jax.Array, log_var: jax.Array) -> jax.Array:
+    del key
+    return x @ kernel + x @ log_var
 
 
 def _concrete_dropout(key: jax.Array, x: jax.Array) -> jax.Array:

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.measuring import Row, shortest
+from benchmarks.measuring import Row, rows_against, shortest
 from jaxreg import _bits
 
 Words = tuple[jax.Array, jax.Array]
@@ -22,8 +22,8 @@ def measure(*, small: bool) -> list[Row]:
     """Measures the time of drawing a mask of booleans."""
     shape, turns = ((64, 128), 2) if small else ((2048, 4096), 15)
     times = shortest({name: _work(hash_, shape) for name, hash_ in CANDIDATES.items()}, turns=turns)
-    ours = times.pop("two rounds")
-    return [Row("hash: mask of booleans", name, ours, time, "ms") for name, time in times.items()]
+    times["jaxreg"] = times.pop("two rounds")
+    return rows_against("hash: mask of booleans", times, floor="one round")
 
 
 def quality() -> list[tuple[str, str, str]]:

@@ -3,11 +3,13 @@
 import importlib
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from importlib.util import find_spec
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 
 Work = Callable[[], Any]
+T = TypeVar("T")
 
 
 class Row(NamedTuple):
@@ -18,13 +20,15 @@ class Row(NamedTuple):
       peer: Name of the peer that did the same work.
       ours: Our measure; smaller is better.
       theirs: The peer's measure.
-      unit: Unit of both measures.
+      floor: The measure of what the work cannot do without, such as reading and writing its arrays.
+      unit: Unit of the measures.
     """
 
     work: str
     peer: str
     ours: float
     theirs: float
+    floor: float
     unit: str
 
     @property
@@ -32,10 +36,31 @@ class Row(NamedTuple):
         """The peer's measure divided by ours; above 1 ours is better."""
         return self.theirs / self.ours
 
+    @property
+    def distance(self) -> float:
+        """Our measure divided by the floor; 1 is the least possible."""
+        return self.ours / self.floor
+
 
 def rows_of(topic: str, *, small: bool) -> list[Row]:
     """Measures one topic in this process."""
     return importlib.import_module(f"benchmarks.{topic}").measure(small=small)
+
+
+def if_installed(package: str, peers: Callable[[], dict[str, T]]) -> dict[str, T]:
+    """Returns peers by name, or none of them if their package is not installed."""
+    return {} if find_spec(package) is None else peers()
+
+
+def rows_against(
+    work: str, times: Mapping[str, float], *, floor: str, unit: str = "ms"
+) -> list[Row]:
+    """Compares the measure named ``jaxreg`` with the others, beside the one named ``floor``."""
+    peers = {name: time for name, time in times.items() if name not in ("jaxreg", floor)}
+    return [
+        Row(work, peer, times["jaxreg"], theirs, times[floor], unit)
+        for peer, theirs in peers.items()
+    ]
 
 
 def seconds(work: Work) -> float:

@@ -5,8 +5,9 @@ import math
 import jax
 import jax.numpy as jnp
 
-from benchmarks.measuring import Row
-from benchmarks.peers import array, keras_layers, of_jax, of_keras, rows
+from benchmarks.dropout import multiply
+from benchmarks.measuring import Row, if_installed
+from benchmarks.peers import FLOOR, array, keras_layers, of_jax, of_keras, rows
 from jaxreg import dropout, noise
 
 RATE = 0.1
@@ -27,8 +28,14 @@ def _gaussian_dropout(x: jax.Array, dtype: str, turns: int) -> list[Row]:
     scale = math.sqrt(RATE / (1 - RATE))
     pairs = {
         "jaxreg": of_jax(lambda key, x: dropout.gaussian_dropout(key, x, rate=RATE), x),
-        "keras.layers.GaussianDropout": of_keras(
-            keras_layers().GaussianDropout(RATE, dtype=dtype), x
+        FLOOR: of_jax(multiply, x),
+        **if_installed(
+            "keras",
+            lambda: {
+                "keras.layers.GaussianDropout": of_keras(
+                    keras_layers().GaussianDropout(RATE, dtype=dtype), x
+                )
+            },
         ),
         "jax.random.normal": of_jax(
             lambda key, x: x * (1 + scale * jax.random.normal(key, x.shape, x.dtype)), x
@@ -40,8 +47,14 @@ def _gaussian_dropout(x: jax.Array, dtype: str, turns: int) -> list[Row]:
 def _gaussian_noise(x: jax.Array, dtype: str, turns: int) -> list[Row]:
     pairs = {
         "jaxreg": of_jax(lambda key, x: noise.gaussian_noise(key, x, stddev=STDDEV), x),
-        "keras.layers.GaussianNoise": of_keras(
-            keras_layers().GaussianNoise(STDDEV, dtype=dtype), x
+        FLOOR: of_jax(multiply, x),
+        **if_installed(
+            "keras",
+            lambda: {
+                "keras.layers.GaussianNoise": of_keras(
+                    keras_layers().GaussianNoise(STDDEV, dtype=dtype), x
+                )
+            },
         ),
         "jax.random.normal": of_jax(
             lambda key, x: x + STDDEV * jax.random.normal(key, x.shape, x.dtype), x
@@ -56,10 +69,12 @@ def _others(x: jax.Array, turns: int) -> list[Row]:
         "jax.random.uniform": of_jax(
             lambda key, x: x + jax.random.uniform(key, x.shape, minval=-STDDEV, maxval=STDDEV), x
         ),
+        FLOOR: of_jax(multiply, x),
     }
     pepper = {
         "jaxreg": of_jax(lambda key, x: noise.salt_and_pepper(key, x, rate=RATE), x),
         "jax.random.uniform": of_jax(_salt_and_pepper, x),
+        FLOOR: of_jax(multiply, x),
     }
     return [
         *rows(f"uniform noise {STDDEV}, float32", uniform, turns=turns),

@@ -2,21 +2,31 @@
 
 Flax's default variance is the mean of the squares minus the square of the mean, which loses digits
 if the mean is large; ours is as accurate as two passes. The inputs have mean 1 and standard
-deviation 1, as activations do; ``mean 10`` is a batch that needs the second pass.
+deviation 1, as activations do; ``mean 10`` is a batch that needs the second pass. The floor is one
+multiplication by a number, which reads and writes each array once.
 """
 
+import importlib
 from collections.abc import Callable
+from functools import partial
 
 import jax
-import torch
 from flax import linen as nn
-from torch.nn import functional
 
-from benchmarks.measuring import Row, Work, shortest
+from benchmarks.measuring import Row, Work, if_installed, rows_against, shortest
+from benchmarks.peers import FLOOR
 from jaxreg import linen
 
 _KINDS = ("forward", "forward and gradients")
 _NORMS = ("BatchNorm", "LayerNorm", "RMSNorm", "GroupNorm")
+
+
+class Multiply(nn.Module):
+    """Multiplies by a number, as fast as memory is read and written."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return x * self.param("scale", nn.initializers.ones, ())
 
 
 def measure(*, small: bool) -> list[Row]:
@@ -32,15 +42,13 @@ def _rows(name: str, title: str, *, mean: float, small: bool) -> list[Row]:
     works = {
         "jaxreg": _flax_works(getattr(linen, name), shape, mean),
         "flax.linen": _flax_works(getattr(nn, name), shape, mean),
-        "torch": _torch_works(_TORCH[name], shape, mean),
+        FLOOR: _flax_works(Multiply, shape, mean),
+        **if_installed("torch", lambda: {"torch": _torch_works(_TORCH[name], shape, mean)}),
     }
     rows = []
     for place, kind in enumerate(_KINDS):
         times = shortest({peer: pair[place] for peer, pair in works.items()}, turns=turns)
-        ours = times.pop("jaxreg")
-        rows += [
-            Row(f"{title}, float32, {kind}", peer, ours, time, "ms") for peer, time in times.items()
-        ]
+        rows += rows_against(f"{title}, float32, {kind}", times, floor=FLOOR)
     return rows
 
 
@@ -70,19 +78,19 @@ def _flax_works(
     return (lambda: forward(params, stats, x)), (lambda: gradients(params, stats, x, cotangent))
 
 
-def _batch_norm(x, scale, bias):
+def _batch_norm(functional, x, scale, bias):
     return functional.batch_norm(x, None, None, scale, bias, training=True)
 
 
-def _layer_norm(x, scale, bias):
+def _layer_norm(functional, x, scale, bias):
     return functional.layer_norm(x, x.shape[-1:], scale, bias)
 
 
-def _rms_norm(x, scale, _):
+def _rms_norm(functional, x, scale, _):
     return functional.rms_norm(x, x.shape[-1:], scale)
 
 
-def _group_norm(x, scale, bias):
+def _group_norm(functional, x, scale, bias):
     return functional.group_norm(x, 32, scale, bias)
 
 
@@ -91,6 +99,8 @@ _TORCH = dict(zip(_NORMS, (_batch_norm, _layer_norm, _rms_norm, _group_norm), st
 
 def _torch_works(function: Callable, shape: tuple[int, ...], mean: float) -> tuple[Work, Work]:
     """Uses torch's layout, in which the channels come before the positions."""
+    torch = importlib.import_module("torch")
+    function = partial(function, torch.nn.functional)
     features = shape[-1]
     if len(shape) == 4:
         shape = (shape[0], features, *shape[1:3])

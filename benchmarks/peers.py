@@ -1,17 +1,17 @@
 """Timed calls of JAX functions, Keras layers and torch functions, without and with gradients."""
 
+import importlib
 import os
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any, NamedTuple
 
 import jax
-import torch
 
-from benchmarks.measuring import Row, Work, shortest
+from benchmarks.measuring import Row, Work, rows_against, shortest
 
 KINDS = ("forward", "forward and gradient")
-_TORCH_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+FLOOR = "multiply"
 
 
 class Pair(NamedTuple):
@@ -32,15 +32,14 @@ def rows(
 
     Args:
       work: Name of the work.
-      pairs: Pairs by the name of the implementation.
+      pairs: Pairs by the name of the implementation; the one named ``multiply`` is the floor.
       turns: Number of turns of each.
       kinds: Kinds of calls, from :data:`KINDS`.
     """
     result = []
     for kind in kinds:
         times = shortest({n: pair[KINDS.index(kind)] for n, pair in pairs.items()}, turns=turns)
-        ours = times.pop("jaxreg")
-        result += [Row(f"{work}, {kind}", peer, ours, time, "ms") for peer, time in times.items()]
+        result += rows_against(f"{work}, {kind}", times, floor=FLOOR)
     return result
 
 
@@ -66,17 +65,19 @@ def of_keras(layer: Any, x: jax.Array) -> Pair:
     return _compile(function, jax.random.key_data(jax.random.key(0)), x, has_aux=True)
 
 
-def of_torch(function: Callable[[Any], Any], shape: tuple[int, ...], dtype: str) -> Pair:
-    """Returns calls of a torch function of one tensor."""
-    x = torch.randn(shape).to(_TORCH_DTYPES[dtype])
-    cotangent = torch.randn(shape).to(_TORCH_DTYPES[dtype])
+def of_torch(function: Callable[[Any, Any], Any], shape: tuple[int, ...], dtype: str) -> Pair:
+    """Returns calls of ``function(torch.nn.functional, x)`` of one tensor."""
+    torch = importlib.import_module("torch")
+    functional = torch.nn.functional
+    x = torch.randn(shape).to(getattr(torch, dtype))
+    cotangent = torch.randn(shape).to(getattr(torch, dtype))
     leaf = x.clone().requires_grad_()
 
     def gradient():
-        y = function(leaf)
+        y = function(functional, leaf)
         return y, torch.autograd.grad(y, leaf, cotangent)
 
-    return Pair(lambda: function(x), gradient)
+    return Pair(lambda: function(functional, x), gradient)
 
 
 def keras_layers() -> ModuleType:

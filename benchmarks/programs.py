@@ -1,6 +1,7 @@
 """What a training step costs before it runs: a transformer with our parts and with Flax's.
 
-Times are CPU times of this process, since tracing and compiling wait for nothing.
+Times are CPU times of this process, since tracing and compiling wait for nothing. The floor is the
+same transformer without norms, dropout, decay and averages.
 """
 
 import statistics
@@ -13,10 +14,23 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
-from benchmarks.measuring import Row
+from benchmarks.measuring import Row, rows_against
 from jaxreg import linen, transforms
 
 RATE = 0.1
+
+
+class Bare:
+    """Stands for a set of parts that does nothing."""
+
+    @staticmethod
+    def LayerNorm() -> Callable[[jax.Array], jax.Array]:
+        return lambda x: x
+
+    @staticmethod
+    def Dropout(rate: float, *, deterministic: bool) -> Callable[[jax.Array], jax.Array]:
+        del rate, deterministic
+        return lambda x: x
 
 
 class Block(nn.Module):
@@ -52,26 +66,23 @@ class Transformer(nn.Module):
 def measure(*, small: bool) -> list[Row]:
     """Measures the program, and the time to trace and to compile it, as medians of 5."""
     depth, turns = (1, 1) if small else (12, 5)
-    found: dict[str, list[dict[str, float]]] = {"jaxreg": [], "flax": []}
+    found: dict[str, list[dict[str, float]]] = {"jaxreg": [], "flax": [], "bare": []}
     for _ in range(turns):
         for name, measures in found.items():
             measures.append(_costs(*step(name, depth)))
     units = {"tracing": "s", "compiling": "s", "bytes accessed": "MB", "StableHLO": "lines"}
-    return [
-        Row(
-            f"{what}, training step of a transformer of {depth} blocks",
-            "flax, optax",
-            *(statistics.median(each[what] for each in found[name]) for name in found),
-            unit,
-        )
-        for what, unit in units.items()
-    ]
+    rows = []
+    for what, unit in units.items():
+        middle = {name: statistics.median(each[what] for each in found[name]) for name in found}
+        work = f"{what}, training step of a transformer of {depth} blocks"
+        rows += rows_against(work, middle, floor="bare", unit=unit)
+    return rows
 
 
 def step(name: str, depth: int) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-    """Returns a training step and the types of its arguments, with parts of jaxreg or of Flax."""
-    network = Transformer({"jaxreg": linen, "flax": nn}[name], depth)
-    tx = {"jaxreg": _ours, "flax": _theirs}[name]()
+    """Returns a training step and the types of its arguments, with the parts of a library."""
+    network = Transformer({"jaxreg": linen, "flax": nn, "bare": Bare}[name], depth)
+    tx = {"jaxreg": _ours, "flax": _theirs, "bare": lambda: optax.adam(1e-3)}[name]()
     x = jax.ShapeDtypeStruct((16, 32, 32), jnp.float32)
     labels = jax.ShapeDtypeStruct((16,), jnp.int32)
     key = jax.eval_shape(lambda: jax.random.key(0))

@@ -38,7 +38,7 @@ def for_axis(sharding: NamedSharding, axis: int) -> NamedSharding:
     return NamedSharding(sharding.mesh, PartitionSpec(*spec))
 
 
-def replicated(x: jax.Array) -> NamedSharding | None:
+def whole_sharding(x: jax.Array) -> NamedSharding | None:
     """Returns the sharding of an array that every device of the Explicit mesh of ``x`` holds."""
     sharding = explicit_sharding(x)
     return None if sharding is None else NamedSharding(sharding.mesh, PartitionSpec())

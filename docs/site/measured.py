@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import functools
+import math
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,8 +17,8 @@ DIGITS = ROOT / "docs" / "measured" / "digits.csv"
 # Written by ``tests/exhaustive/collectives.py``.
 COLLECTIVES = ROOT / "docs" / "measured" / "collectives.csv"
 TPU = COLLECTIVES.with_name("tpu.csv")
-CELLS = 6
-# Work that only reads and writes the arrays, or leaves the technique out.
+CELLS = (6, 8)  # Tables from before the floors have two fewer.
+# Work that only copies the arrays, or leaves the technique out.
 BOUNDS = ("copy", "multiply", "plain", "optax.adamw", "all blocks")
 
 
@@ -50,19 +51,20 @@ def costs(path: Path = RESULTS) -> tuple[Row, ...]:
     found = []
     for line in path.read_text().splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
-        if len(cells) == CELLS and _is_number(cells[2]) and _is_number(cells[3]):
-            work, peer, ours, theirs, unit, _ = cells
-            found.append(Row(work, peer, float(ours), float(theirs), unit))
+        if len(cells) in CELLS and _is_number(cells[2]) and _is_number(cells[3]):
+            work, peer, ours, theirs, *floor, unit = cells[:5] if len(cells) == 6 else cells[:6]
+            least = float(floor[0]) if floor else math.nan
+            found.append(Row(work, peer, float(ours), float(theirs), least, unit))
     return tuple(found)
 
 
 def is_bound(row: Row) -> bool:
-    """Returns whether the peer of a row is a lower bound, such as a copy."""
+    """Returns whether the peer of a row does less work, such as a copy."""
     return row.peer.startswith(BOUNDS)
 
 
 def costs_of(works: tuple[str, ...]) -> list[Row]:
-    """Returns the rows whose work begins with one of ``works``, lower bounds first."""
+    """Returns the rows whose work begins with one of ``works``, peers that do less first."""
     rows = [row for row in costs() if works and row.work.startswith(works)]
     return sorted(rows, key=lambda row: not is_bound(row))
 

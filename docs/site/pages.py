@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import math
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -170,15 +171,17 @@ def _cost(row: Technique) -> str:
     if not rows:
         return "Not measured."
     lines = [
-        "The last column is the cost of jaxreg as a multiple of the other's. A *copy* or "
-        "*multiply* only reads and writes the arrays; *plain* and *all blocks* are the step "
-        "without the technique. From `benchmarks/RESULTS.md`.",
+        "The last columns are the cost of jaxreg as a multiple of the other's and of the floor, "
+        "which is what the work cannot do without, such as reading and writing its arrays. A "
+        "*copy* only does that; *plain* and *all blocks* are the step without the technique. From "
+        "`benchmarks/RESULTS.md`.",
         "",
-        "| work | other | jaxreg | other's | jaxreg / other |",
-        "|---|---|---|---|---|",
+        "| work | other | jaxreg | other's | jaxreg / other | jaxreg / floor |",
+        "|---|---|---|---|---|---|",
     ]
     lines += [
-        f"| {c.work} | {c.peer} | {c.ours:g} {c.unit} | {c.theirs:g} {c.unit} | {1 / c.ratio:.2f} |"
+        f"| {c.work} | {c.peer} | {c.ours:g} {c.unit} | {c.theirs:g} {c.unit} | {1 / c.ratio:.2f} "
+        f"| {'' if math.isnan(c.floor) else format(c.distance, '.2f')} |"
         for c in rows
     ]
     return "\n".join(lines)

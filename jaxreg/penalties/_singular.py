@@ -12,12 +12,12 @@ import jax.numpy as jnp
 
 from jaxreg._matrices import exact, safe_divide
 from jaxreg._numerics import peak
-from jaxreg._sharding import place_like, replicated, whole_along
+from jaxreg._sharding import place_like, whole_along, whole_sharding
 
 
 def gram(x: jax.Array) -> jax.Array:
     """Returns the Gram matrix of the columns of ``x``, in full precision, on every device."""
-    return exact(x.conj().T, x, out_sharding=replicated(x))
+    return exact(x.conj().T, x, out_sharding=whole_sharding(x))
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
