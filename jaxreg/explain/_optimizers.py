@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxreg._checks import is_floating
@@ -79,7 +80,7 @@ def _asking(trial: Trial) -> Callable[[Any, Any], Any]:
     points: list[Any] = []
 
     def tell(params: Any) -> None:
-        jax.debug.callback(points.append, params)
+        jax.debug.callback(points.append, jax.tree.map(_words, params))
 
     @jax.jit
     def update(gradient: Any, state: Any, weights: Any) -> Any:
@@ -89,9 +90,24 @@ def _asking(trial: Trial) -> Callable[[Any, Any], Any]:
         points.clear()
         jax.block_until_ready(update(gradient, trial.start(weights), weights))
         jax.effects_barrier()
-        return jax.tree.map(_difference, points[-1], weights) if points else None
+        if not points:
+            return None
+        return jax.tree.map(_difference, jax.tree.map(_numbers, points[-1], weights), weights)
 
     return ask
+
+
+def _words(w: Any) -> Any:
+    """Returns float64 numbers as pairs of words, which no thread of a callback rounds."""
+    is_wide = jnp.result_type(w) == jnp.float64
+    return jax.lax.bitcast_convert_type(w, jnp.uint32) if is_wide else w
+
+
+def _numbers(words: Any, like: Any) -> Any:
+    """Returns the numbers of :func:`_words`."""
+    if np.ndim(words) == np.ndim(like):
+        return words
+    return np.ascontiguousarray(words).view(np.float64).reshape(np.shape(like))
 
 
 def _of_ascent(trial: Trial) -> list[Effect]:

@@ -20,6 +20,12 @@ def table():
 
 
 ROWS = table()
+# The table is of jax 0.10. Here 0.12 gathers the radii, 8 numbers, which 0.10 does not.
+SINCE_0_12 = {
+    ("projections.simplices.l1_ball", "4x2", "Explicit", "forward"): (
+        "5 all-reduce, 1 all-gather", "48", "3 all-reduce",
+    ),
+}  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +42,10 @@ def test_every_technique_has_rows():
 
 @pytest.mark.parametrize("name", collectives.names())
 def test_a_technique_sends_what_the_table_says(name):
-    assert collectives.rows_of(name) == ROWS[name]
+    known = ROWS[name]
+    if jax.__version_info__ >= (0, 12):
+        known = [(*row[:4], *SINCE_0_12.get(row[:4], row[4:])) for row in known]
+    assert collectives.rows_of(name) == known
 
 
 def test_operations_that_a_tpu_does_badly_are_those_of_the_table():

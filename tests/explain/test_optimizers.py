@@ -1,5 +1,9 @@
 """Effects of an optimizer as a whole: clipping, flat minima, averages and noise."""
 
+import threading
+
+import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -125,6 +129,29 @@ def test_sharpness_aware_minimization(name):
     kind, strength, own_unit = find(optimizer)[0]
     assert (kind, own_unit) == ("sharpness-aware minimization", unit)
     np.testing.assert_allclose(strength, radius, rtol=1e-3)
+
+
+@pytest.mark.exhaustive
+def test_a_callback_may_run_in_another_thread(monkeypatch):
+    """XLA calls back from threads of its own, in which JAX may round floats to 32 bits."""
+    call_back = jax.debug.callback
+
+    def from_a_thread(function, tree):
+        def run(tree):
+            rounded = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)), tree)
+            function(rounded)
+
+        def start(tree):
+            thread = threading.Thread(target=run, args=(tree,))
+            thread.start()
+            thread.join()
+
+        call_back(start, tree)
+
+    monkeypatch.setattr(jax.debug, "callback", from_a_thread)
+    optimizer, radius, unit = SHARP["sam"]
+    (found,) = find(optimizer)
+    assert found == ("sharpness-aware minimization", pytest.approx(radius), unit)
 
 
 def test_a_radius_of_zero_does_nothing():

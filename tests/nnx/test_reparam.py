@@ -394,7 +394,7 @@ def test_keywords_reach_the_layer_and_positions_are_those_of_flax():
         )
         return layer(SERIES, SERIES)
 
-    with pytest.raises(TypeError, match="`update_stats` must be a boolean, got ndarray; pass a"):
+    with pytest.raises(TypeError, match="`update_stats` must be a boolean, got ndarray; pass the"):
         jax.eval_shape(misplaced)
 
 
