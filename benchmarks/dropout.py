@@ -1,4 +1,4 @@
-"""Dropout and spatial dropout, compared with Flax, Keras, torch and a multiplication."""
+"""Dropout and spatial dropout against Flax, Keras and torch; the floor is a multiplication."""
 
 import jax
 import jax.numpy as jnp

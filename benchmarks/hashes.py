@@ -1,7 +1,7 @@
 """Candidates for the hash that makes random bits: their speed, and how well they mix.
 
 Every candidate hashes an index with the two words of a key. The one in use is ``_bits.hash_index``;
-``one round`` is the control, which tests of randomness must reject.
+``one round`` is the floor, and the control that tests of randomness must reject.
 """
 
 from collections.abc import Callable

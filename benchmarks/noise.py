@@ -1,4 +1,7 @@
-"""Gaussian dropout and noise, compared with Keras and plain code that uses ``jax.random``."""
+"""Gaussian dropout and noise, compared with Keras and plain code that uses ``jax.random``.
+
+The floor is a multiplication.
+"""
 
 import math
 

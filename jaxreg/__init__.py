@@ -12,7 +12,7 @@ is named after the part of a training step where it acts:
 - ``augment``: the data, ``image -> image`` and ``(key, image) -> image``.
 - ``masks``: selections of the parameters to regularize.
 
-Around them, and the only ones that import Flax or Optax:
+Other packages build on them:
 
 - ``linen``, ``nnx``: adapters without mathematics for Flax modules.
 - ``transforms``: adapters for Optax chains.
@@ -22,7 +22,7 @@ Around them, and the only ones that import Flax or Optax:
 - ``study``: measures which regularizers help.
 - ``testing``: checks a regularizer of your own against the same contract.
 
-Each is imported on first use, so ``import jaxreg`` takes no time.
+Each is imported on first use. ``import jaxreg`` alone imports neither these packages nor Flax.
 
 >>> import jax.numpy as jnp
 >>> import jaxreg
@@ -67,7 +67,7 @@ __all__ = [
     "targets",
 ]
 
-_AROUND = (
+_OTHERS = (
     "advice",
     "diagnosis",
     "explain",
@@ -82,10 +82,10 @@ _AROUND = (
 
 def __getattr__(name: str) -> Any:
     """Imports a package on first access."""
-    if name in __all__ or name in _AROUND:
+    if name in __all__ or name in _OTHERS:
         return importlib.import_module(f"jaxreg.{name}")
     raise AttributeError(f"module 'jaxreg' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__, *_AROUND})
+    return sorted({*globals(), *__all__, *_OTHERS})

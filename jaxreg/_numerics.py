@@ -30,7 +30,7 @@ def materialize(x: jax.Array) -> jax.Array:
     """Returns an equal array that a CPU computes once, for all operations that follow.
 
     XLA would repeat cheap operations, such as the sums of residual connections, in each loop that
-    reads their result. Accelerators profit from this, since they fuse those loops.
+    reads their result. Accelerators may repeat them: they fuse such loops into one.
     """
     return jax.lax.platform_dependent(x, cpu=jax.lax.optimization_barrier, default=lambda x: x)
 

@@ -120,7 +120,8 @@ def moments_along(
 ) -> Moments:
     """Returns moments of a float32 or wider array along ``axes``, which keep size 1."""
     count = count_along(x, axes, mask)
-    # Collectives see the transformations around them only where they are traced with them.
+    # Under vmap, a sum over groups of devices fails while it is traced, and Devices replaces it. In
+    # a jitted function it would fail later, where nothing can replace it.
     find = _moments if devices.axis_name else _shared_moments
     result = find(x, mask, count, pivot, axes, devices)
     count = place_like(jnp.broadcast_to(result.count, result.mean.shape), result.mean)
