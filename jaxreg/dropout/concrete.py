@@ -191,12 +191,12 @@ def _concrete(
     bits: _bits.Bits | None,
 ) -> jax.Array:
     u = _bits.uniform(key, x.shape, like=x, bits=bits).astype(logit.dtype)
-    noise = jnp.log(u) - jnp.log1p(-u)
     finite = _within_range(logit)
     heat = jnp.maximum(temperature, _COLDEST)
+    drop = (finite + jnp.log(u / (1 - u))) / heat
     # If 1 / (1 - p) is huge, the kept share underflows, but their product does not.
-    log_kept = jax.nn.log_sigmoid(-(finite + noise) / heat) + jax.nn.softplus(finite)
-    scaled = (widen(x) * jnp.exp(log_kept)).astype(x.dtype)
+    raised = jnp.exp(jax.nn.softplus(finite) - jnp.maximum(drop, 0))
+    scaled = (widen(x) * (raised / (1 + jnp.exp(-jnp.abs(drop))))).astype(x.dtype)
     return jnp.where(logit == -jnp.inf, x, scaled)
 
 

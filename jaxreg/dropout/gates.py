@@ -115,7 +115,7 @@ def _gates(
 ) -> jax.Array:
     logits = widen(log_alpha)
     u = _bits.uniform(key, log_alpha.shape, like=log_alpha, bits=bits).astype(logits.dtype)
-    noise = jnp.log(u) - jnp.log1p(-u)
+    noise = jnp.log(u / (1 - u))
     return _stretch(jax.nn.sigmoid((logits + noise) / heat), ends).astype(log_alpha.dtype)
 
 

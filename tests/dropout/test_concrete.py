@@ -185,6 +185,16 @@ def test_a_logit_above_sixty_counts_as_sixty():
         np.testing.assert_array_equal(draw(x, more, 60.0), largest)
 
 
+def test_a_share_may_be_smaller_than_float32_can_hold():
+    """The kept share is below 1e-38 for most elements, its product with 1 / (1 - p) is not."""
+    x = np.ones((64, 32), np.float32)
+    y = compiled(dropout.concrete_dropout, KEY, x, logit=50.0, temperature=0.5, bits=numbered)
+    u = uniforms(x.shape)
+    drop = (50 + np.log(u / (1 - u))) / 0.5
+    assert np.median(drop) > -math.log(np.finfo(np.float32).smallest_subnormal) - 4
+    np.testing.assert_allclose(y, np.exp(50 - drop), rtol=1e-4)
+
+
 def test_a_traced_temperature_is_clipped():
     x = np.ones(64, np.float32)
     for temperature in (-1.0, 0.0, 1e-7):

@@ -9,12 +9,14 @@ MUTANTS = (
         "(~dropped).astype(scaled.dtype), scaled",
         "jnp.zeros_like(scaled), scaled",
         "an array of zeros that a scan stores",
+        tests=("tests/dropout/test_programs.py",),
     ),
     Mutant(
         "_numerics.py",
         "jax.lax.stop_gradient(x) * jnp.nan",
         "jnp.full_like(x, jnp.nan)",
         "an array of NaN that a scan stores",
+        tests=("tests/dropout/test_programs.py",),
     ),
     Mutant(
         "_bits.py",
@@ -113,9 +115,15 @@ MUTANTS = (
     ),
     Mutant(
         "dropout/concrete.py",
-        "jnp.log(u) - jnp.log1p(-u)",
-        "jnp.log(u) + jnp.log1p(-u)",
+        "jnp.log(u / (1 - u))",
+        "jnp.log(u / (1 + u))",
         "sign in the logistic noise",
+    ),
+    Mutant(
+        "dropout/concrete.py",
+        "jnp.exp(jax.nn.softplus(finite) - jnp.maximum(drop, 0))",
+        "(1 + jnp.exp(finite)) * jnp.exp(-jnp.maximum(drop, 0))",
+        "a share underflows before it is multiplied",
     ),
     Mutant(
         "dropout/concrete.py",
