@@ -5,7 +5,8 @@ the ratio is at most 4/3. The floor is the share of the blocks that are kept. Th
 the key, so the time is a mean over many steps with different keys.
 
 On CPU, XLA's code for the gradient of a convolution is many times slower inside a branch or a loop
-than outside (https://github.com/jax-ml/jax/issues/12868). The row for convolutions shows this.
+than outside (https://github.com/jax-ml/jax/issues/12868). The row for convolutions shows this, and
+``both sides`` computes every block and selects, which costs what all blocks cost.
 """
 
 from collections.abc import Callable
@@ -23,6 +24,8 @@ FINAL_RATE = 0.5
 LEARNING_RATE = 0.01
 CLASSES = 10
 Params = dict[str, Any]
+Block = Callable[[jax.Array], jax.Array]
+Cond = Callable[..., jax.Array]
 
 
 class Network(NamedTuple):
@@ -51,12 +54,20 @@ def measure(*, small: bool) -> list[Row]:
     width, steps = (4, 2) if small else (32, 10)
     image = (8, 8, 8, width)
     convolutions = Network(_convolution, (3, 3, width, width), image, blocks=16, steps=steps)
-    return [_row("dense layers", dense, turns), _row("convolutions", convolutions, turns)]
+    return [
+        _row("dense layers", dense, turns),
+        _row("convolutions", convolutions, turns),
+        _row("convolutions, both sides", convolutions, turns, cond=_select),
+    ]
 
 
-def _row(name: str, network: Network, turns: int) -> Row:
+def _select(added: jax.Array, yes: Block, no: Block, x: jax.Array) -> jax.Array:
+    return jnp.where(added, yes(x), no(x))
+
+
+def _row(name: str, network: Network, turns: int, cond: Cond = jax.lax.cond) -> Row:
     rates = network.rates
-    works = {"jaxreg": _work(network, rates), "all blocks": _work(network, None)}
+    works = {"jaxreg": _work(network, rates, cond), "all blocks": _work(network, None, cond)}
     times = {n: time / network.steps for n, time in shortest(works, turns=turns).items()}
     share = _share_of_kept_blocks(network)
     kept = f"{share:.1%} of {network.blocks} blocks kept"
@@ -65,7 +76,7 @@ def _row(name: str, network: Network, turns: int) -> Row:
     return Row(work, "all blocks", times["jaxreg"], everything, share * everything, "ms")
 
 
-def _work(network: Network, rates: Any) -> Work:
+def _work(network: Network, rates: Any, cond: Cond) -> Work:
     """Returns a call that takes the same steps each time; without rates it computes all blocks."""
     x = jax.random.normal(jax.random.key(2), network.inputs)
     y = jnp.arange(len(x)) % CLASSES
@@ -75,7 +86,7 @@ def _work(network: Network, rates: Any) -> Work:
     @jax.jit
     def step(params: Params, key: jax.Array, x: jax.Array, y: jax.Array) -> Params:
         def loss(params):
-            logits = _logits(network, params, key, x, rates)
+            logits = _logits(network, params, key, x, rates, cond)
             return targets.smoothed_cross_entropy(logits, y, alpha=0.0)
 
         grads = jax.grad(loss)(params)
@@ -108,7 +119,7 @@ def _block_keys(network: Network, key: jax.Array) -> list[jax.Array]:
 
 
 def _logits(
-    network: Network, params: Params, key: jax.Array, x: jax.Array, rates: Any
+    network: Network, params: Params, key: jax.Array, x: jax.Array, rates: Any, cond: Cond
 ) -> jax.Array:
     block_keys = _block_keys(network, key)
     for number, layers in enumerate(params["blocks"]):
@@ -116,7 +127,8 @@ def _logits(
         if rates is None:
             x = x + block(x)
         else:
-            x = dropout.stochastic_depth(block_keys[number], block, x, rate=rates[number])
+            drop = partial(dropout.stochastic_depth, rate=rates[number], cond=cond)
+            x = drop(block_keys[number], block, x)
     return jnp.mean(x, axis=tuple(range(1, x.ndim - 1))) @ params["head"]
 
 
