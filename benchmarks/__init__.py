@@ -7,7 +7,8 @@ Install the peers with ``pip install -r benchmarks/requirements.txt``, then::
 
     python -m benchmarks                 # everything, and writes RESULTS.md
     python -m benchmarks dropout circles # some topics, which are only printed
-    python -m benchmarks --small         # tiny sizes, to test that everything runs
+    python -m benchmarks --quick         # tiny sizes, to test that everything runs
+    python -m benchmarks accelerators    # on a GPU or a TPU, and writes ACCELERATORS.md
 
 Every topic is a module with a function ``measure(small)`` that returns rows.
 """

@@ -5,14 +5,15 @@ import datetime
 import os
 import platform
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from importlib.metadata import version
 from importlib.util import find_spec
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
-from benchmarks.measuring import Row, rows_of
+from benchmarks.measuring import Row, accelerator, rows_of
 
 TOPICS = (
     "circles",
@@ -24,12 +25,14 @@ TOPICS = (
     "norms",
     "smoothness",
     "optimizer",
+    "optimizer_in_order",
     "programs",
-    "bandwidth",
     "augment",
 )
+ACCELERATORS = "accelerators"
 PEERS = ("torch", "keras", "augmax", "dm_pix", "kornia")
 RESULTS = Path(__file__).parent / "RESULTS.md"
+OF_ACCELERATORS = RESULTS.with_name("ACCELERATORS.md")
 HEADINGS = ("work", "peer", "jaxreg", "peer's", "floor", "unit", "peer / jaxreg", "jaxreg / floor")
 INTRODUCTION = """\
 Written by `python -m benchmarks`. The implementations of a row take turns in one process, and the
@@ -45,31 +48,51 @@ which at most 1.33 is possible, because three quarters of the blocks are compute
 
 
 def main() -> None:
-    """Measures topics and prints the table; writes it if all topics were measured."""
+    """Measures topics and prints the table; writes it if a whole table was measured."""
+    known = (*TOPICS, ACCELERATORS)
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("topics", nargs="*", metavar="topic", help=f"one of {', '.join(TOPICS)}")
+    parser.add_argument("topics", nargs="*", metavar="topic", help=f"one of {', '.join(known)}")
     parser.add_argument(
         "--quick", action="store_true", help="tiny sizes, against the peers that are installed"
     )
     options = parser.parse_args()
-    unknown = [topic for topic in options.topics if topic not in TOPICS]
+    unknown = [topic for topic in options.topics if topic not in known]
     if unknown:
-        parser.error(f"unknown topic {unknown[0]!r}; use one of {', '.join(TOPICS)}")
+        parser.error(f"unknown topic {unknown[0]!r}; use one of {', '.join(known)}")
     if not options.quick and any(find_spec(peer) is None for peer in PEERS):
         parser.error("a peer is missing; run `pip install -r benchmarks/requirements.txt`")
-    rows = []
-    for topic in options.topics or TOPICS:
-        print(f"measuring {topic} ...", file=sys.stderr, flush=True)
-        # Each topic has its own process, because threads and devices are set once per process.
-        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-            rows += pool.submit(rows_of, topic, small=options.quick).result()
-    text = report(rows)
+    machine = f"{cpu_name()}, {os.cpu_count()} cores, {platform.system()}"
+    if ACCELERATORS in options.topics:
+        device = _alone(accelerator)
+        if device is None and not options.quick:
+            parser.error("no accelerator found; measure on one, or pass `--quick` to try it here")
+        machine = f"{device or 'CPU'}, {machine}"
+    topics = options.topics or (known if options.quick else TOPICS)
+    text = report(_measure(topics, small=options.quick), machine)
     print(text)
-    if not options.topics and not options.quick:
+    if options.quick:
+        return
+    if not options.topics:
         RESULTS.write_text(text, encoding="utf-8")
+    if options.topics == [ACCELERATORS]:
+        OF_ACCELERATORS.write_text(text, encoding="utf-8")
 
 
-def report(rows: Iterable[Row]) -> str:
+def _measure(topics: Iterable[str], *, small: bool) -> list[Row]:
+    rows = []
+    for topic in topics:
+        print(f"measuring {topic} ...", file=sys.stderr, flush=True)
+        rows += _alone(rows_of, topic, small=small)
+    return rows
+
+
+def _alone(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    """Calls a function in its own process, because threads and devices are set once in each."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(function, *arguments, **options).result()
+
+
+def report(rows: Iterable[Row], machine: str) -> str:
     """Writes the machine, the versions, the date and the table in Markdown."""
     peers = [name for name in PEERS if find_spec(name) is not None]
     packages = ("jaxreg", "jax", "jaxlib", "flax", "optax", *peers)
@@ -78,7 +101,7 @@ def report(rows: Iterable[Row]) -> str:
         "# Benchmarks",
         "",
         f"- Date: {datetime.datetime.now(datetime.UTC).date()}",
-        f"- Machine: {cpu_name()}, {os.cpu_count()} cores, {platform.system()}",
+        f"- Machine: {machine}",
         f"- Versions: Python {platform.python_version()}, {versions}",
         "",
         INTRODUCTION,

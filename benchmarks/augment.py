@@ -40,11 +40,15 @@ def measure(*, small: bool) -> list[Row]:
     """Measures the time of one batch at two sizes."""
     sizes = ((4, 16),) if small else SIZES
     turns = 2 if small else 15
+    return [row for batch, side in sizes for row in rows(batch, side, turns)]
+
+
+def rows(batch: int, side: int, turns: int) -> list[Row]:
+    """Measures the pipeline, its two ways to sample, and RandAugment at one size."""
     return [
-        row
-        for batch, side in sizes
-        for rows in (_pipeline_rows, _sampler_rows, _rand_augment_rows)
-        for row in rows(batch, side, turns)
+        *_pipeline_rows(batch, side, turns),
+        *_sampler_rows(batch, side, turns),
+        *_rand_augment_rows(batch, side, turns),
     ]
 
 
@@ -55,7 +59,7 @@ def _pipeline_rows(batch: int, side: int, turns: int) -> list[Row]:
         FLOOR: partial(_multiply, images),
         **if_installed("augmax", lambda: {"augmax": _with_key(_augmax(side), images)}),
         **if_installed("dm_pix", lambda: {"dm-pix": _with_key(_dm_pix, images)}),
-        **if_installed("kornia", lambda: {"kornia": _kornia(images)}),
+        **_if_on_cpu(lambda: {"kornia": _kornia(images)}),
     }
     times = shortest(works, turns=turns)
     label = f"crop, flip, rotation, jitter, {batch} images of {side} x {side}"
@@ -90,7 +94,7 @@ def _rand_augment_rows(batch: int, side: int, turns: int) -> list[Row]:
     works = {
         "jaxreg": _with_key(jax.jit(augment.rand_augment), images),
         FLOOR: partial(_multiply, images),
-        **if_installed("kornia", lambda: _kornia_rand_augment(images)),
+        **_if_on_cpu(lambda: _kornia_rand_augment(images)),
     }
     times = shortest(works, turns=turns)
     label = f"RandAugment, {batch} images of {side} x {side}"
@@ -100,6 +104,11 @@ def _rand_augment_rows(batch: int, side: int, turns: int) -> list[Row]:
 @jax.jit
 def _multiply(images: jax.Array) -> jax.Array:
     return images * 0.5
+
+
+def _if_on_cpu(peers: Callable[[], dict[str, Work]]) -> dict[str, Work]:
+    """Returns peers in Kornia, whose images are on the CPU, if ours are there too."""
+    return if_installed("kornia", peers) if jax.default_backend() == "cpu" else {}
 
 
 def _kornia_rand_augment(images: jax.Array) -> dict[str, Work]:

@@ -47,6 +47,12 @@ def rows_of(topic: str, *, small: bool) -> list[Row]:
     return importlib.import_module(f"benchmarks.{topic}").measure(small=small)
 
 
+def accelerator() -> str | None:
+    """Returns the kind of the accelerator that JAX uses, or None on a CPU."""
+    device = jax.devices()[0]
+    return None if device.platform == "cpu" else device.device_kind
+
+
 def if_installed(package: str, peers: Callable[[], dict[str, T]]) -> dict[str, T]:
     """Returns peers by name, or none of them if their package is not installed."""
     return {} if find_spec(package) is None else peers()

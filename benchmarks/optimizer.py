@@ -2,13 +2,13 @@
 
 The floor moves the bytes of a step and computes nothing: it reads parameters, gradients and both
 moments, and writes parameters and moments. On a CPU, XLA works on all leaves at once and keeps the
-temporary arrays of all of them; ``leaf after leaf`` is compiled to finish each leaf before the
-next, as accelerators do.
+temporary arrays of all of them; ``optimizer_in_order`` measures the same steps where each leaf is
+finished before the next, as on accelerators.
 """
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,8 +19,6 @@ from jaxreg import masks, projections, proximal, transforms
 
 LEARNING_RATE = 1e-3
 FLOOR = "a copy of the state"
-IN_ORDER = {"xla_cpu_enable_concurrency_optimized_scheduler": False}
-SUFFIX = ", leaf after leaf"
 AFTER = "adam, decay, L1, then max-norm of the parameters"
 PEERS = (
     ("adam, decay, L1", "optax.adamw"),
@@ -30,53 +28,64 @@ PEERS = (
 )
 
 
+class Program(NamedTuple):
+    """A compiled step, and the chain whose state it takes."""
+
+    step: Any
+    chain: optax.GradientTransformation
+
+
 def measure(*, small: bool) -> list[Row]:
+    """Measures 10 million parameters, as many as a small convolutional network has."""
+    return rows(8, 2) if small else rows(447, 15)
+
+
+def rows(width: int, turns: int, suffix: str = "") -> list[Row]:
     """Measures time and peak memory of a jitted step that donates its parameters and state."""
-    width, turns = (8, 2) if small else (447, 15)
-    tree = _params(width)
+    params = parameters(width)
+    compiled = programs(params)
+    works = {name: _steps(program, params) for name, program in compiled.items()}
+    times = shortest(works, turns=turns)
+    size = sum(leaf.size for leaf in jax.tree.leaves(params)) / 1e6
+    label = f"{size:.1f}M parameters in 100 leaves"
+    return [
+        *_rows(f"{suffix}: time, {label}", times, "ms"),
+        *_rows(f"{suffix}: peak memory, {label}", peaks(compiled), "MiB"),
+    ]
+
+
+def parameters(width: int) -> Any:
+    """Returns the parameters of 50 dense layers."""
+    layer = {"kernel": jnp.full((width, width), 0.01), "bias": jnp.zeros(width)}
+    return {f"layer_{i}": jax.tree.map(jnp.copy, layer) for i in range(50)}
+
+
+def programs(params: Any) -> dict[str, Program]:
+    """Compiles the step of every chain, by name."""
     chains = {
         "optax.adamw": optax.adamw(LEARNING_RATE, weight_decay=0.1, mask=masks.kernels),
         "adam, decay, L1": optax.chain(*_shrinking()),
         "adam, decay, L1, max-norm": optax.chain(*_shrinking(), _bounding()),
         # The norm must be known before any weight is scaled, so no compiler can fuse this.
         "the same by hand": optax.chain(*_shrinking(), _plain_max_norm()),
+        FLOOR: _copy(),
     }
-    steps = {name: _compile(tx, tree) for name, tx in chains.items()}
-    steps[AFTER] = _compile(chains["adam, decay, L1"], tree, _max_norm)
-    steps[FLOOR] = _compile(_copy(), tree)
-    steps |= {
-        name + SUFFIX: _compile(tx, tree, options=IN_ORDER)
-        for name, tx in chains.items()
-        if jax.default_backend() == "cpu"
-    }
-    chains[AFTER] = chains["adam, decay, L1"]
-    chains[FLOOR] = _copy()
-    works = {
-        name: _steps(step, chains[name.removesuffix(SUFFIX)], tree) for name, step in steps.items()
-    }
-    times = shortest(works, turns=turns)
-    peaks = {name: _peak(step) / 2**20 for name, step in steps.items()}
-    size = sum(leaf.size for leaf in jax.tree.leaves(tree)) / 1e6
-    label = f"{size:.1f}M parameters in 100 leaves"
-    return [
-        *_rows(f"time, {label}", times, "ms"),
-        *_rows(f"peak memory, {label}", peaks, "MiB"),
-    ]
+    compiled = {name: Program(_compile(tx, params), tx) for name, tx in chains.items()}
+    shrinking = chains["adam, decay, L1"]
+    compiled[AFTER] = Program(_compile(shrinking, params, _max_norm), shrinking)
+    return compiled
+
+
+def peaks(compiled: dict[str, Program]) -> dict[str, float]:
+    """Returns the peak memory of every step, in MiB."""
+    return {name: _peak(program.step) / 2**20 for name, program in compiled.items()}
 
 
 def _rows(label: str, values: dict[str, float], unit: str) -> list[Row]:
-    rows = []
-    for order in ("", SUFFIX):
-        for name, peer in PEERS:
-            if name + order in values and peer + order in values:
-                ours, theirs = values[name + order], values[peer + order]
-                rows.append(Row(f"{name}{order}: {label}", peer, ours, theirs, values[FLOOR], unit))
-    return rows
-
-
-def _params(width: int) -> Any:
-    layer = {"kernel": jnp.full((width, width), 0.01), "bias": jnp.zeros(width)}
-    return {f"layer_{i}": jax.tree.map(jnp.copy, layer) for i in range(50)}
+    return [
+        Row(name + label, peer, values[name], values[peer], values[FLOOR], unit)
+        for name, peer in PEERS
+    ]
 
 
 def _shrinking() -> list[optax.GradientTransformation]:
@@ -115,15 +124,13 @@ def _compile(
     tx: optax.GradientTransformation,
     params: Any,
     after: Callable[[jax.Array], jax.Array] = lambda w: w,
-    options: dict[str, Any] | None = None,
 ) -> Any:
     def step(params, state, grads):
         updates, state = tx.update(grads, state, params)
         return jax.tree.map(after, optax.apply_updates(params, updates)), state
 
     state = tx.init(params)
-    jitted = jax.jit(step, donate_argnums=(0, 1), compiler_options=options)
-    return jitted.lower(params, state, params).compile()
+    return jax.jit(step, donate_argnums=(0, 1)).lower(params, state, params).compile()
 
 
 def _copy() -> optax.GradientTransformation:
@@ -142,13 +149,13 @@ def _copy() -> optax.GradientTransformation:
     return optax.GradientTransformation(init, update)
 
 
-def _steps(step: Any, tx: optax.GradientTransformation, params: Any) -> Work:
+def _steps(program: Program, params: Any) -> Work:
     """Returns a call that takes the next step, on its own parameters."""
-    held = [jax.tree.map(jnp.copy, params), tx.init(params)]
+    held = [jax.tree.map(jnp.copy, params), program.chain.init(params)]
     grads = jax.tree.map(lambda w: jnp.full_like(w, 0.1), params)
 
     def work():
-        held[:] = step(*held, grads)
+        held[:] = program.step(*held, grads)
         return held
 
     return work

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import functools
-import math
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,9 +16,9 @@ DIGITS = ROOT / "docs" / "measured" / "digits.csv"
 # Written by ``tests/exhaustive/collectives.py``.
 COLLECTIVES = ROOT / "docs" / "measured" / "collectives.csv"
 TPU = COLLECTIVES.with_name("tpu.csv")
-CELLS = (6, 8)  # Tables from before the floors have two fewer.
-# Work that only copies the arrays, or leaves the technique out.
-BOUNDS = ("copy", "multiply", "plain", "optax.adamw", "all blocks")
+CELLS = 8
+# Work that leaves the technique out.
+BOUNDS = ("plain", "optax.adamw", "all blocks")
 
 
 class Measured(NamedTuple):
@@ -51,15 +50,14 @@ def costs(path: Path = RESULTS) -> tuple[Row, ...]:
     found = []
     for line in path.read_text().splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
-        if len(cells) in CELLS and _is_number(cells[2]) and _is_number(cells[3]):
-            work, peer, ours, theirs, *floor, unit = cells[:5] if len(cells) == 6 else cells[:6]
-            least = float(floor[0]) if floor else math.nan
-            found.append(Row(work, peer, float(ours), float(theirs), least, unit))
+        if len(cells) == CELLS and _is_number(cells[2]):
+            work, peer, ours, theirs, floor, unit, *_ = cells
+            found.append(Row(work, peer, float(ours), float(theirs), float(floor), unit))
     return tuple(found)
 
 
 def is_bound(row: Row) -> bool:
-    """Returns whether the peer of a row does less work, such as a copy."""
+    """Returns whether the peer of a row does less work, such as the step without a penalty."""
     return row.peer.startswith(BOUNDS)
 
 

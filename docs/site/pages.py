@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import math
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -172,8 +171,8 @@ def _cost(row: Technique) -> str:
         return "Not measured."
     lines = [
         "The last columns are the cost of jaxreg as a multiple of the other's and of the floor, "
-        "which is what the work cannot do without, such as reading and writing its arrays. A "
-        "*copy* only does that; *plain* and *all blocks* are the step without the technique. From "
+        "which is what the work cannot do without, such as reading and writing its arrays. "
+        "*plain* and *all blocks* are the step without the technique. From "
         "`benchmarks/RESULTS.md`.",
         "",
         "| work | other | jaxreg | other's | jaxreg / other | jaxreg / floor |",
@@ -181,7 +180,7 @@ def _cost(row: Technique) -> str:
     ]
     lines += [
         f"| {c.work} | {c.peer} | {c.ours:g} {c.unit} | {c.theirs:g} {c.unit} | {1 / c.ratio:.2f} "
-        f"| {'' if math.isnan(c.floor) else format(c.distance, '.2f')} |"
+        f"| {c.distance:.2f} |"
         for c in rows
     ]
     return "\n".join(lines)

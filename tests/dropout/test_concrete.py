@@ -228,6 +228,12 @@ def test_low_precision_is_float32_rounded_once(dtype):
     assert_same_bits(draw(x, -1.0, 0.3), np.asarray(full).astype(dtype))
 
 
+def test_an_element_takes_one_logarithm_and_two_exponentials():
+    x = np.ones(4096, np.float32)
+    cost = draw.lower(x, 0.5, 0.1).compile().cost_analysis()
+    assert cost["transcendentals"] < 3.1 * x.size
+
+
 def test_the_backward_pass_holds_inputs_only():
     x = np.ones(4096, np.float32)
     pull = jax.jit(lambda *arguments: jax.vjp(draw, *arguments)[1])(x, 0.5, 0.1)

@@ -18,7 +18,7 @@ DROPOUT = (
                "the last batch norm.",
                "The rate is the probability of *dropping*. Papers from before 2015, and JAX code "
                "with `keep_prob`, mean the probability of keeping."),
-        work=("dropout 0.1", "dropout, bfloat16"),
+        work=("dropout 0.1",),
     ),
     Technique(
         page="dropout/classical_dropout",

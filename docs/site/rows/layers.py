@@ -51,7 +51,7 @@ BATCH = (
                "statistics of a sharded batch are global.",
                "Elements outside a mask are normalized too: set padding to zero again before a "
                "convolution reads it."),
-        work=("BatchNorm", "batch_norm"),
+        work=("BatchNorm",),
     ),
     Technique(
         page="normalization/ghost_batch_norm",
@@ -88,7 +88,7 @@ EXAMPLE = (
         also=("PyTorch `nn.LayerNorm`", "Keras `LayerNormalization`", "Flax `LayerNorm`",
               "Haiku `hk.LayerNorm`", "Equinox `eqx.nn.LayerNorm`"),
         risks=("`eps` is 1e-6, as in Flax; PyTorch has 1e-5 and Keras 1e-3.",),
-        work=("LayerNorm", "layer_norm"),
+        work=("LayerNorm",),
     ),
     Technique(
         page="normalization/rms_norm",
@@ -98,7 +98,7 @@ EXAMPLE = (
               "Equinox `eqx.nn.RMSNorm`", "T5 layer norm", "Gemma `1 + gamma` (`scale_offset=1`)"),
         risks=("`eps` differs between models: PyTorch's default depends on the dtype, Llama has "
                "1e-5 or 1e-6.",),
-        work=("RMSNorm", "rms_norm"),
+        work=("RMSNorm",),
     ),
     Technique(
         page="normalization/group_norm",
@@ -108,7 +108,7 @@ EXAMPLE = (
               "Haiku `hk.GroupNorm`", "Equinox `eqx.nn.GroupNorm`"),
         risks=("The default of 32 groups needs channels that 32 divides.",
                "`eps` is 1e-6, as in Flax; PyTorch has 1e-5."),
-        work=("GroupNorm", "group_norm"),
+        work=("GroupNorm",),
     ),
     Technique(
         page="normalization/instance_norm",

@@ -92,7 +92,7 @@ PROJECTIONS = (
         also=("Keras `MaxNorm(max_value)`, `max_norm` kernel constraint", "PyTorch `torch.renorm`",
               "max norm regularization", "Srivastava et al. 2014"),
         risks=(UNITS, LAST), chain=_project("partial(projections.max_norm, radius=3.0)"),
-        work=("adam, decay, L1, max-norm: ", "adam, decay, L1, then max-norm"),
+        work=("adam, decay, L1, max-norm", "adam, decay, L1, then max-norm"),
     ),
     Technique(
         page="projections/unit_norm", title="Unit norm", functions=("projections.unit_norm",),
