@@ -16,6 +16,7 @@ from typing import Any
 from benchmarks.measuring import Row, accelerator, rows_of
 
 TOPICS = (
+    "starting",
     "circles",
     "dropout",
     "noise",
