@@ -1,7 +1,7 @@
 """Shared numerics: accumulation in float32 or wider, a single rounding, norms without NaN."""
 
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 
 from jaxreg._checks import is_static, is_static_zero
-from jaxreg._sharding import place_like
+from jaxreg._sharding import place_like, varying_axes
 
 Tree = TypeVar("Tree")
 
@@ -26,13 +26,26 @@ def widen(x: jax.Array) -> jax.Array:
     return x.astype(wide_dtype(x.dtype))
 
 
-def materialize(x: jax.Array) -> jax.Array:
-    """Returns an equal array that a CPU computes once, for all operations that follow.
+def materialize(x: Tree) -> Tree:
+    """Returns an equal array or tree that a CPU computes once, for all operations that follow.
 
     XLA would repeat cheap operations, such as the sums of residual connections, in each loop that
     reads their result. Accelerators may repeat them: they fuse such loops into one.
     """
     return jax.lax.platform_dependent(x, cpu=jax.lax.optimization_barrier, default=lambda x: x)
+
+
+def reread(*arrays: Any) -> tuple[Any, ...]:
+    """Returns equal arrays, from which a CPU computes again what it computed from the given ones.
+
+    On a CPU, a sum includes the operations on its elements only if nothing else needs their
+    results. XLA takes equal operations on the same arrays for one, and then writes their results to
+    memory: large ones, also where they come from small or narrow arrays.
+    """
+    kinds = {tuple(varying_axes(array)) for array in jax.tree.leaves(arrays)}
+    if len(kinds) > 1:  # Inside shard_map; together, all would vary along all axes.
+        return tuple(jax.tree.map(materialize, array) for array in arrays)
+    return materialize(arrays)
 
 
 def as_strength(value: ArrayLike, x: jax.Array) -> jax.Array:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxreg._numerics import as_strength, inverse_root, real_dtype, wide_dtype, widen
+from jaxreg._numerics import as_strength, inverse_root, real_dtype, reread, wide_dtype, widen
 from jaxreg.normalization._masks import align_mask
 
 
@@ -49,28 +49,58 @@ def affine(
     late = scale is not None and math.prod(jnp.broadcast_shapes(gain.shape, scale.shape)) >= x.size
     if scale is not None and not late:
         gain = gain * scale
-    offset = bias if bias is not None and not late else jnp.zeros_like(gain)
-    y = widen(x) * gain if mean is None else _affine(widen(x), mean, gain, offset)
-    if scale is not None and late:
-        y = y * scale if bias is None else y * scale + bias
-    return y.astype(x.dtype)
+        scale = None
+    return _affine(x, mean, gain, scale, bias).astype(x.dtype)
 
 
 @jax.custom_jvp
-def _affine(x: jax.Array, mean: jax.Array, gain: jax.Array, bias: jax.Array) -> jax.Array:
-    return (x - mean) * gain + bias
+def _affine(
+    x: jax.Array,
+    mean: jax.Array | None,
+    gain: jax.Array,
+    scale: jax.Array | None,
+    bias: jax.Array | None,
+) -> jax.Array:
+    x, mean, gain, scale, bias = reread(x, mean, gain, scale, bias)
+    y = _centered(x, mean) * gain
+    y = y if scale is None else y * scale
+    return y if bias is None else y + bias
 
 
 @_affine.defjvp
-def _affine_jvp(primals: tuple[jax.Array, ...], tangents: tuple[jax.Array, ...]) -> tuple[Any, Any]:
-    """Returns value and tangent; mean and bias of one shape share a sum in the backward pass."""
-    x, mean, gain, bias = primals
-    dx, dmean, dgain, dbias = tangents
-    if mean.shape == bias.shape == gain.shape:
-        dy = dx * gain + (dbias - dmean * gain)
+def _affine_jvp(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
+    return _affine(*primals), _affine_tangent(primals, tangents)
+
+
+# The backward pass holds `x` as it is, in place of its products in float32.
+@partial(jax.checkpoint, prevent_cse=False)
+def _affine_tangent(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> jax.Array:
+    """Returns the tangent of :func:`_affine` in terms that share no product as large as ``x``.
+
+    Each is a sum in the backward pass, which a CPU computes as it reads; it would write a shared
+    product to memory. Mean and bias of one shape have one sum.
+    """
+    x, mean, gain, scale = primals[:4]
+    dx, dmean, dgain, dscale, dbias = tangents
+    if scale is None:
+        dy = widen(dx) * gain
     else:
-        dy = (dx - dmean) * gain + dbias
-    return _affine(*primals), dy + (x - mean) * dgain
+        dy = widen(dx) * (gain * scale)
+        x, mean, gain, scale = reread(x, mean, gain, scale)
+        dy = dy + (_centered(x, mean) * gain) * dscale
+    x, mean, gain, scale = reread(x, mean, gain, scale)
+    late = _centered(x, mean) if scale is None else _centered(x, mean) * scale
+    dy = dy + late * dgain
+    if dmean is not None:
+        moved = dmean * gain
+        if scale is None and dbias is not None and dbias.shape == moved.shape:
+            return dy + (dbias - moved)
+        dy = dy - (moved if scale is None else moved * reread(scale)[0])
+    return dy if dbias is None else dy + dbias
+
+
+def _centered(x: jax.Array, mean: jax.Array | None) -> jax.Array:
+    return widen(x) if mean is None else widen(x) - mean
 
 
 def as_wide(a: jax.Array, x: jax.Array) -> jax.Array:

@@ -14,7 +14,6 @@ from jaxreg._checks import (
     check_shapes,
     check_static_integer,
 )
-from jaxreg._numerics import widen
 from jaxreg._scopes import mark
 from jaxreg._sharding import explicit_sharding, place_like, split_sharding, whole_along
 from jaxreg.normalization._affine import affine
@@ -89,7 +88,7 @@ def group_norm(
     # The moments of channels are few numbers to pool. Splitting `x` into groups would copy it, and
     # move it between devices if the channels are sharded.
     devices = as_devices(axis_name, axis_index_groups)
-    channels = moments_along(widen(x), mask, axes[:-1], devices)
+    channels = moments_along(x, mask, axes[:-1], devices)
     mean, var = mean_and_var(_pool_groups(channels, groups))
     return affine(
         x, mean, var, scale=scale, bias=bias, eps=eps, features=(x.ndim - 1,), where=where

@@ -1,6 +1,7 @@
 """Layer, instance and RMS normalization, which normalize each example separately."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -75,7 +76,7 @@ def layer_norm(
     mask = None if where is None else align_mask(where, x)
     devices = as_devices(axis_name, axis_index_groups)
     x = materialize(x)
-    mean, var = mean_and_var(moments_along(widen(x), mask, axes, devices))
+    mean, var = mean_and_var(moments_along(x, mask, axes, devices))
     return affine(x, mean, var, scale=scale, bias=bias, eps=eps, features=features, where=where)
 
 
@@ -207,7 +208,7 @@ def rms_norm(
     check_eps(eps)
     check_shapes([x.shape[a] for a in features], scale=scale)
     mask = None if where is None else align_mask(where, x)
-    total = jnp.sum(square(widen(select(x, mask))), axes, keepdims=True)
+    total = _sum_squares(select(x, mask), axes)
     devices = as_devices(axis_name, axis_index_groups)
     total, count = devices.total((total, count_along(x, axes, mask)))
     known = count > 0
@@ -215,6 +216,12 @@ def rms_norm(
     return affine(
         x, None, mean_square, scale=scale, bias=None, eps=eps, features=features, where=where
     )
+
+
+# The backward pass holds `x` as it is, in place of its double in float32.
+@partial(jax.checkpoint, static_argnums=(1,), prevent_cse=False)
+def _sum_squares(x: jax.Array, axes: tuple[int, ...]) -> jax.Array:
+    return jnp.sum(square(widen(x)), axes, keepdims=True)
 
 
 def mean_and_var(moments: Moments) -> tuple[jax.Array, jax.Array]:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from jaxreg._axes import Axes
 from jaxreg._checks import canonical_axes, check_floating
-from jaxreg._numerics import real_dtype, square, widen
+from jaxreg._numerics import real_dtype, reread, square, wide_dtype, widen
 from jaxreg._sharding import explicit_sharding, for_shape, place_like
 from jaxreg.normalization._devices import Devices, as_devices, gather
 from jaxreg.normalization._masks import align_mask, select
@@ -82,7 +82,7 @@ def moments(
     axes = canonical_axes(axis, x.ndim)
     mask = None if where is None else align_mask(where, x)
     devices = as_devices(axis_name, axis_index_groups)
-    result = moments_along(widen(x), mask, axes, devices)
+    result = moments_along(x, mask, axes, devices)
     return jax.tree.map(lambda a: jnp.squeeze(a, axes), result)
 
 
@@ -102,8 +102,7 @@ def moments_near(
     """
     mask = None if where is None else align_mask(where, x)
     devices = as_devices(axis_name, axis_index_groups)
-    x = widen(x)
-    known = jax.lax.stop_gradient(jnp.expand_dims(pivot, axis)).astype(x.dtype)
+    known = jax.lax.stop_gradient(jnp.expand_dims(pivot, axis)).astype(wide_dtype(x.dtype))
     sharding = explicit_sharding(x)
     if sharding is not None:
         known = jax.sharding.reshard(known, for_shape(sharding, known.shape))
@@ -118,7 +117,7 @@ def moments_along(
     devices: Devices,
     pivot: jax.Array | None = None,
 ) -> Moments:
-    """Returns moments of a float32 or wider array along ``axes``, which keep size 1."""
+    """Returns moments along ``axes``, which keep size 1, in float32 or wider."""
     count = count_along(x, axes, mask)
     # Under vmap, a sum over groups of devices fails while it is traced, and Devices replaces it. In
     # a jitted function it would fail later, where nothing can replace it.
@@ -155,14 +154,26 @@ def _moments_jvp(
     between one pass and two.
     """
     x, mask, count, pivot = primals
-    dx = select(tangents[0], mask)
     result = _moments(x, mask, count, pivot, axes, devices)
-    deviation = select(x - result.mean, mask)
-    first = jnp.sum(dx, axes, keepdims=True)
-    second = 2 * jnp.sum((deviation.conj() * dx).real, axes, keepdims=True)
-    first, second = devices.total((first, second))
+    first, second = devices.total(_sum_tangents(x, mask, result.mean, tangents[0], axes))
     divisor = jnp.maximum(result.count, 1)
     return result, Moments(first / divisor, second / divisor, jnp.zeros_like(result.count))
+
+
+# The backward pass holds `x` as it is, in place of its deviations in float32.
+@partial(jax.checkpoint, static_argnums=(4,), prevent_cse=False)
+def _sum_tangents(
+    x: jax.Array,
+    mask: jax.Array | None,
+    mean: jax.Array,
+    dx: jax.Array,
+    axes: tuple[int, ...],
+) -> tuple[jax.Array, jax.Array]:
+    """Returns the sums of the tangents, and of their products with twice the deviations."""
+    dx = select(widen(dx), mask)
+    deviation = _distance(*reread(x, mask, mean))
+    products = (deviation.conj() * dx).real
+    return jnp.sum(dx, axes, keepdims=True), 2 * jnp.sum(products, axes, keepdims=True)
 
 
 # Layers of one shape share what is traced and lowered.
@@ -184,7 +195,7 @@ def _local_mean_and_var(
     """
     one_pass = partial(_one_pass, axes=axes)
     branches = {"cpu": one_pass} if pivot is None else {"cpu": one_pass, "tpu": one_pass}
-    arrays = (select(x, mask), mask, jnp.maximum(count, 1), pivot)
+    arrays = (x, mask, jnp.maximum(count, 1), pivot)
     return jax.lax.platform_dependent(*arrays, **branches, default=partial(_two_passes, axes=axes))
 
 
@@ -198,7 +209,7 @@ def _two_passes(
 ) -> tuple[jax.Array, jax.Array]:
     """Returns the mean, and the mean squared deviation from it by a second pass over ``x``."""
     del pivot
-    mean = jnp.sum(x, axes, keepdims=True) / divisor
+    mean = jnp.sum(select(widen(x), mask), axes, keepdims=True) / divisor
     return mean, _var_about(mean, x, mask, divisor, axes)
 
 
@@ -215,8 +226,8 @@ def _one_pass(
     One pass sums the distances from ``pivot``, or from zero, and their squares. If subtracting the
     squared mean distance cancels digits in any slice, a second pass follows.
     """
-    distance = x if pivot is None else select(x - pivot, mask)
-    shift = jnp.sum(distance, axes, keepdims=True) / divisor
+    shift = jnp.sum(_distance(x, mask, pivot), axes, keepdims=True) / divisor
+    distance = _distance(*reread(x, mask, pivot))
     squares = jnp.sum(square(distance), axes, keepdims=True) / divisor
     mean = shift if pivot is None else pivot + shift
     var = squares - square(shift)
@@ -240,7 +251,12 @@ def _var_about(
     divisor: jax.Array,
     axes: tuple[int, ...],
 ) -> jax.Array:
-    return jnp.sum(square(select(x - mean, mask)), axes, keepdims=True) / divisor
+    deviation = _distance(*reread(x, mask, mean))
+    return jnp.sum(square(deviation), axes, keepdims=True) / divisor
+
+
+def _distance(x: jax.Array, mask: jax.Array | None, pivot: jax.Array | None) -> jax.Array:
+    return select(widen(x) if pivot is None else widen(x) - pivot, mask)
 
 
 def _pool_devices(local: Moments, devices: Devices) -> Moments:

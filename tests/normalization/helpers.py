@@ -64,3 +64,13 @@ def assert_all_finite(tree):
 def same_bits(ours, theirs):
     """Returns whether two float32 arrays are equal, including the signs of zeros."""
     return np.asarray(ours).tobytes() == np.asarray(theirs).tobytes()
+
+
+def conditionals(traced):
+    """Number of choices at run time in a traced program, by platform; those by platform are not."""
+    return {
+        platform: traced.lower(lowering_platforms=(platform,))
+        .as_text()
+        .count("(tensor<i1>) -> tensor<i32>")
+        for platform in ("cpu", "cuda", "tpu")
+    }
