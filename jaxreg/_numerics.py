@@ -65,6 +65,11 @@ def keep_rate(rate: ArrayLike, x: jax.Array) -> jax.Array:
     return as_strength(1 - float(rate), x)  # pyright: ignore[reportArgumentType]
 
 
+def widen_for(x: jax.Array, dtype: DTypeLike) -> jax.Array:
+    """Returns ``x`` for a function whose result is cast to ``dtype`` and must be rounded once."""
+    return x if x.dtype == dtype else widen(x)
+
+
 def nan_where(unknown: jax.Array, x: jax.Array) -> jax.Array:
     """Returns ``x``, or NaN everywhere if ``unknown``.
 

@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 
 from jaxreg import normalization
 from jaxreg._checks import check_mask, group_count
-from jaxreg._numerics import offset_scale, widen
+from jaxreg._numerics import offset_scale, widen_for
 from jaxreg.linen.normalization import affine_params, feature_shape
 
 
@@ -44,15 +44,16 @@ class ExampleNorm(nn.Module):
         function = self._function(x.shape[-1])
         params = affine_params(self, shape)
         check_mask(mask, x, "mask")
+        dtype = canonicalize_dtype(x, *params.values(), dtype=self.dtype)
         y = function(
-            widen(x),
+            widen_for(x, dtype),
             eps=self.epsilon,
             where=mask,
             axis_name=None if self.is_initializing() else self.axis_name,
             axis_index_groups=self.axis_index_groups,
             **offset_scale(params, self.scale_offset),
         )
-        return y.astype(canonicalize_dtype(x, *params.values(), dtype=self.dtype))
+        return y.astype(dtype)
 
 
 class LayerNorm(ExampleNorm):

@@ -12,7 +12,7 @@ from jax.typing import ArrayLike
 
 from jaxreg import normalization
 from jaxreg._checks import canonical_axes, check_floating, check_mask
-from jaxreg._numerics import mean_dtype, offset_scale, widen
+from jaxreg._numerics import mean_dtype, offset_scale, widen_for
 
 
 class RunningNorm(nn.Module):
@@ -57,15 +57,17 @@ class RunningNorm(nn.Module):
         params = affine_params(self, shape)
         stats = normalization.BatchStats(mean.value, var.value)
         given = {**offset_scale(params, self.scale_offset), "where": mask}
+        dtype = canonicalize_dtype(x, *params.values(), dtype=self.dtype)
+        read = widen_for(x, dtype)
         in_training = self._in_training()
         if evaluate:
             fields = {"eps": self.epsilon, "axis": self.axis}
-            y = normalization.batch_norm_inference(widen(x), stats, **given, **fields)
+            y = normalization.batch_norm_inference(read, stats, **given, **fields)
         else:
-            y, stats = in_training(widen(x), stats, **given)
+            y, stats = in_training(read, stats, **given)
             if not self.is_initializing():
                 mean.value, var.value = stats
-        return y.astype(canonicalize_dtype(x, *params.values(), dtype=self.dtype))
+        return y.astype(dtype)
 
 
 class BatchNorm(RunningNorm):

@@ -14,7 +14,7 @@ from jax.typing import ArrayLike
 
 from jaxreg import normalization
 from jaxreg._checks import canonical_groups, check_floating, check_mask, group_count
-from jaxreg._numerics import offset_scale, widen
+from jaxreg._numerics import offset_scale, widen_for
 from jaxreg.nnx.normalization import Norm
 
 
@@ -51,15 +51,16 @@ class ExampleNorm(Norm):
         check_floating(x, "x")
         check_mask(mask, x, "mask")
         params = self._params()
+        dtype = canonicalize_dtype(x, *params.values(), dtype=self.dtype)
         y = self._function()(
-            widen(x),
+            widen_for(x, dtype),
             eps=self.epsilon,
             where=mask,
             axis_name=self.axis_name,
             axis_index_groups=self.axis_index_groups,
             **offset_scale(params, self.scale_offset),
         )
-        return y.astype(canonicalize_dtype(x, *params.values(), dtype=self.dtype))
+        return y.astype(dtype)
 
 
 @nnx.dataclass(eq=False)

@@ -15,7 +15,7 @@ from jax.typing import ArrayLike
 
 from jaxreg import normalization
 from jaxreg._checks import canonical_groups, check_floating, check_mask
-from jaxreg._numerics import offset_scale, stop_derivatives, widen
+from jaxreg._numerics import offset_scale, stop_derivatives, widen_for
 from jaxreg.nnx._strengths import Module
 
 
@@ -93,14 +93,16 @@ class RunningNorm(Norm):
         params = self._params()
         stats = normalization.BatchStats(self.mean[...], self.var[...])
         given = {**offset_scale(params, self.scale_offset), "where": mask}
+        dtype = canonicalize_dtype(x, *params.values(), dtype=self.dtype)
+        read = widen_for(x, dtype)
         if evaluates(self, use_running_average):
             fields = {"eps": self.epsilon, "axis": self.axis}
-            y = normalization.batch_norm_inference(widen(x), stats, **given, **fields)
+            y = normalization.batch_norm_inference(read, stats, **given, **fields)
         else:
-            y, stats = self._in_training()(widen(x), stats, **given)
+            y, stats = self._in_training()(read, stats, **given)
             store(self.mean, stats.mean)
             store(self.var, stats.var)
-        return y.astype(canonicalize_dtype(x, *params.values(), dtype=self.dtype))
+        return y.astype(dtype)
 
     def set_view(self, use_running_average: bool | None = None) -> None:  # noqa: FBT001
         """Switches between training and evaluation mode; called by ``flax.nnx.view``.

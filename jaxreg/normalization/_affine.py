@@ -9,12 +9,13 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxreg._numerics import as_strength, inverse_root, real_dtype, reread, wide_dtype, widen
-from jaxreg.normalization._masks import align_mask
+from jaxreg.normalization._masks import align_mask, select
+from jaxreg.normalization._precisions import TwoPrecisions
 
 
 @partial(jax.jit, static_argnames="features")
 def affine(
-    x: jax.Array,
+    x: TwoPrecisions,
     mean: jax.Array | None,
     var: jax.Array,
     *,
@@ -24,10 +25,10 @@ def affine(
     features: tuple[int, ...],
     where: jax.Array | None,
 ) -> jax.Array:
-    """Returns ``scale * (x - mean) / sqrt(var + eps) + bias`` in the dtype of ``x``.
+    """Returns ``scale * (x - mean) / sqrt(var + eps) + bias`` in the dtype that was given.
 
     Args:
-      x: Floating-point array.
+      x: Floating-point array in both precisions.
       mean: Array that broadcasts to ``x``; None means 0.
       var: Array with the shape of ``mean``.
       scale: Factor, with the shape of the feature axes.
@@ -36,60 +37,67 @@ def affine(
       features: Feature axes, sorted and nonnegative.
       where: Mask; infinite and NaN elements outside it count as 0.
     """
-    others = tuple(a for a in range(x.ndim) if a not in features)
-    check_kinds(x, scale=scale, bias=bias)
+    others = tuple(a for a in range(x.wide.ndim) if a not in features)
+    check_kinds(x.wide, scale=scale, bias=bias)
     if scale is not None:
-        scale = as_wide(jnp.expand_dims(scale, others), x)
+        scale = as_wide(jnp.expand_dims(scale, others), x.wide)
     if bias is not None:
-        bias = as_wide(jnp.expand_dims(bias, others), x)
-    gain = inverse_root(var + as_strength(eps, x))
+        bias = as_wide(jnp.expand_dims(bias, others), x.wide)
+    gain = inverse_root(var + as_strength(eps, x.wide))
     if where is not None:
-        x = jnp.where(align_mask(where, x) | jnp.isfinite(x), x, jnp.zeros_like(x))
+        used = align_mask(where, x.given) | jnp.isfinite(x.given)
+        x = TwoPrecisions(select(x.wide, used), select(x.given, used))
     # Combine both factors, unless their product, and its gradient, would be as large as `x`.
-    late = scale is not None and math.prod(jnp.broadcast_shapes(gain.shape, scale.shape)) >= x.size
-    if scale is not None and not late:
+    if scale is not None and _size(gain, scale) < x.wide.size:
         gain = gain * scale
         scale = None
-    return _affine(x, mean, gain, scale, bias).astype(x.dtype)
+    return _affine(x, mean, gain, scale, bias).astype(x.given.dtype)
+
+
+def _size(*arrays: jax.Array) -> int:
+    """Returns the size of a product of arrays."""
+    return math.prod(jnp.broadcast_shapes(*(a.shape for a in arrays)))
 
 
 @jax.custom_jvp
 def _affine(
-    x: jax.Array,
+    x: TwoPrecisions,
     mean: jax.Array | None,
     gain: jax.Array,
     scale: jax.Array | None,
     bias: jax.Array | None,
 ) -> jax.Array:
-    x, mean, gain, scale, bias = reread(x, mean, gain, scale, bias)
-    y = _centered(x, mean) * gain
+    given, mean, gain, scale, bias = reread(x.given, mean, gain, scale, bias)
+    y = _deviation(given, mean) * gain
     y = y if scale is None else y * scale
     return y if bias is None else y + bias
 
 
 @_affine.defjvp
 def _affine_jvp(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
-    return _affine(*primals), _affine_tangent(primals, tangents)
+    x, mean, gain, scale, _ = primals
+    dx, *others = tangents
+    return _affine(*primals), _affine_tangent((x.given, mean, gain, scale), (dx.wide, *others))
 
 
-# The backward pass holds `x` as it is, in place of its products in float32.
+# The backward pass holds `x`, in place of its products.
 @partial(jax.checkpoint, prevent_cse=False)
-def _affine_tangent(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> jax.Array:
+def _affine_tangent(factors: tuple[Any, ...], tangents: tuple[Any, ...]) -> jax.Array:
     """Returns the tangent of :func:`_affine` in terms that share no product as large as ``x``.
 
     Each is a sum in the backward pass, which a CPU computes as it reads; it would write a shared
     product to memory. Mean and bias of one shape have one sum.
     """
-    x, mean, gain, scale = primals[:4]
+    x, mean, gain, scale = factors
     dx, dmean, dgain, dscale, dbias = tangents
     if scale is None:
-        dy = widen(dx) * gain
+        dy = dx * gain
     else:
-        dy = widen(dx) * (gain * scale)
+        dy = dx * (gain * scale)
         x, mean, gain, scale = reread(x, mean, gain, scale)
-        dy = dy + (_centered(x, mean) * gain) * dscale
+        dy = dy + (_deviation(x, mean) * gain) * dscale
     x, mean, gain, scale = reread(x, mean, gain, scale)
-    late = _centered(x, mean) if scale is None else _centered(x, mean) * scale
+    late = _deviation(x, mean) if scale is None else _deviation(x, mean) * scale
     dy = dy + late * dgain
     if dmean is not None:
         moved = dmean * gain
@@ -99,7 +107,7 @@ def _affine_tangent(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> jax.
     return dy if dbias is None else dy + dbias
 
 
-def _centered(x: jax.Array, mean: jax.Array | None) -> jax.Array:
+def _deviation(x: jax.Array, mean: jax.Array | None) -> jax.Array:
     return widen(x) if mean is None else widen(x) - mean
 
 

@@ -22,6 +22,7 @@ from jaxreg._scopes import mark
 from jaxreg._sharding import place_like
 from jaxreg.normalization._affine import affine, as_wide, check_kinds
 from jaxreg.normalization._devices import check_synchronized
+from jaxreg.normalization._precisions import TwoPrecisions, two_precisions
 from jaxreg.normalization.statistics import Moments, moments_near
 
 
@@ -134,10 +135,10 @@ def batch_norm(
     check_floating(x, "x")
     check_shapes([x.shape[a] for a in features], mean=stats.mean, var=stats.var)
     check_kinds(x, mean=stats.mean)
-    x = materialize(x)
-    batch = moments_near(stats.mean, x, axis=reduced, where=where, **across)
+    both = two_precisions(materialize(x))
+    batch = moments_near(stats.mean, both, axis=reduced, where=where, **across)
     used = fill_empty(batch, stats)
-    y = batch_norm_inference(x, used, scale=scale, bias=bias, eps=eps, axis=axis, where=where)
+    y = normalize(both, used, scale=scale, bias=bias, eps=eps, axis=axis, where=where)
     return y, update_stats(stats, batch, momentum, ddof)
 
 
@@ -229,12 +230,29 @@ def batch_norm_inference(
       Internal Covariate Shift <https://arxiv.org/abs/1502.03167>`_, 2015
     """
     check_floating(x, "x")
+    return normalize(
+        two_precisions(x), stats, scale=scale, bias=bias, eps=eps, axis=axis, where=where
+    )
+
+
+def normalize(
+    x: TwoPrecisions,
+    stats: BatchStats,
+    *,
+    scale: jax.Array | None,
+    bias: jax.Array | None,
+    eps: ArrayLike,
+    axis: Axes,
+    where: jax.Array | None,
+) -> jax.Array:
+    """Returns :func:`batch_norm_inference` of an array in both precisions."""
     check_eps(eps)
-    features = canonical_axes(axis, x.ndim)
+    wide = x.wide
+    features = canonical_axes(axis, wide.ndim)
     arrays = {"mean": stats.mean, "var": stats.var, "scale": scale, "bias": bias}
-    check_shapes([x.shape[a] for a in features], **arrays)
-    check_kinds(x, mean=stats.mean)
-    reduced = tuple(a for a in range(x.ndim) if a not in features)
-    mean = as_wide(jnp.expand_dims(stats.mean, reduced), x)
-    var = as_wide(jnp.expand_dims(stats.var, reduced), x)
+    check_shapes([wide.shape[a] for a in features], **arrays)
+    check_kinds(wide, mean=stats.mean)
+    reduced = tuple(a for a in range(wide.ndim) if a not in features)
+    mean = as_wide(jnp.expand_dims(stats.mean, reduced), wide)
+    var = as_wide(jnp.expand_dims(stats.var, reduced), wide)
     return affine(x, mean, var, scale=scale, bias=bias, eps=eps, features=features, where=where)

@@ -19,6 +19,7 @@ from jaxreg._scopes import mark
 from jaxreg._sharding import explicit_sharding, place_like, whole_along
 from jaxreg.normalization._affine import affine, check_kinds
 from jaxreg.normalization._masks import align_mask
+from jaxreg.normalization._precisions import two_precisions
 from jaxreg.normalization.batch import BatchStats, check_ddof, var_with_ddof
 from jaxreg.normalization.statistics import moments
 
@@ -102,7 +103,8 @@ def ghost_batch_norm(
     mean = jnp.expand_dims(_fill_empty(known, batch.mean, stats.mean), inner)
     var = jnp.expand_dims(_fill_empty(known, batch.var, stats.var), inner)
     features = (x.ndim,)
-    y = affine(ghosts, mean, var, scale=scale, bias=bias, eps=eps, features=features, where=mask)
+    strengths = {"scale": scale, "bias": bias, "eps": eps}
+    y = affine(two_precisions(ghosts), mean, var, **strengths, features=features, where=mask)
     past = as_strength(momentum, batch.mean)
     has_var, new_var = var_with_ddof(batch, ddof)
     new = BatchStats(

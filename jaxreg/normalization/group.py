@@ -19,6 +19,7 @@ from jaxreg._sharding import explicit_sharding, place_like, split_sharding, whol
 from jaxreg.normalization._affine import affine
 from jaxreg.normalization._devices import as_devices
 from jaxreg.normalization._masks import align_mask
+from jaxreg.normalization._precisions import two_precisions
 from jaxreg.normalization.layer import mean_and_var
 from jaxreg.normalization.statistics import Moments, moments_along, pool
 
@@ -88,10 +89,11 @@ def group_norm(
     # The moments of channels are few numbers to pool. Splitting `x` into groups would copy it, and
     # move it between devices if the channels are sharded.
     devices = as_devices(axis_name, axis_index_groups)
-    channels = moments_along(x, mask, axes[:-1], devices)
+    both = two_precisions(x)
+    channels = moments_along(both, mask, axes[:-1], devices)
     mean, var = mean_and_var(_pool_groups(channels, groups))
     return affine(
-        x, mean, var, scale=scale, bias=bias, eps=eps, features=(x.ndim - 1,), where=where
+        both, mean, var, scale=scale, bias=bias, eps=eps, features=(x.ndim - 1,), where=where
     )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +15,7 @@ from jaxreg._scopes import mark
 from jaxreg.normalization._affine import affine
 from jaxreg.normalization._devices import as_devices
 from jaxreg.normalization._masks import align_mask, select
+from jaxreg.normalization._precisions import TwoPrecisions, two_precisions
 from jaxreg.normalization.statistics import Moments, count_along, moments_along
 
 
@@ -75,9 +77,9 @@ def layer_norm(
     check_shapes([x.shape[a] for a in features], scale=scale, bias=bias)
     mask = None if where is None else align_mask(where, x)
     devices = as_devices(axis_name, axis_index_groups)
-    x = materialize(x)
-    mean, var = mean_and_var(moments_along(x, mask, axes, devices))
-    return affine(x, mean, var, scale=scale, bias=bias, eps=eps, features=features, where=where)
+    both = two_precisions(materialize(x))
+    mean, var = mean_and_var(moments_along(both, mask, axes, devices))
+    return affine(both, mean, var, scale=scale, bias=bias, eps=eps, features=features, where=where)
 
 
 @mark()
@@ -208,20 +210,39 @@ def rms_norm(
     check_eps(eps)
     check_shapes([x.shape[a] for a in features], scale=scale)
     mask = None if where is None else align_mask(where, x)
-    total = _sum_squares(select(x, mask), axes)
+    both = two_precisions(materialize(x))
+    total = _sum_squares(both, mask, axes)
     devices = as_devices(axis_name, axis_index_groups)
     total, count = devices.total((total, count_along(x, axes, mask)))
     known = count > 0
     mean_square = jnp.where(known, total / jnp.where(known, count, 1), 1)
     return affine(
-        x, None, mean_square, scale=scale, bias=None, eps=eps, features=features, where=where
+        both, None, mean_square, scale=scale, bias=None, eps=eps, features=features, where=where
     )
 
 
-# The backward pass holds `x` as it is, in place of its double in float32.
-@partial(jax.checkpoint, static_argnums=(1,), prevent_cse=False)
-def _sum_squares(x: jax.Array, axes: tuple[int, ...]) -> jax.Array:
-    return jnp.sum(square(widen(x)), axes, keepdims=True)
+@partial(jax.custom_jvp, nondiff_argnums=(2,))
+def _sum_squares(x: TwoPrecisions, mask: jax.Array | None, axes: tuple[int, ...]) -> jax.Array:
+    return jnp.sum(square(select(widen(x.given), mask)), axes, keepdims=True)
+
+
+@_sum_squares.defjvp
+def _sum_squares_jvp(
+    axes: tuple[int, ...],
+    primals: tuple[TwoPrecisions, jax.Array | None],
+    tangents: tuple[TwoPrecisions, Any],
+) -> tuple[jax.Array, jax.Array]:
+    x, mask = primals
+    return _sum_squares(x, mask, axes), _sum_products(x.given, mask, tangents[0].wide, axes)
+
+
+# The backward pass holds `x`, in place of its double in float32.
+@partial(jax.checkpoint, static_argnums=(3,), prevent_cse=False)
+def _sum_products(
+    x: jax.Array, mask: jax.Array | None, dx: jax.Array, axes: tuple[int, ...]
+) -> jax.Array:
+    products = (select(widen(x), mask).conj() * dx).real
+    return 2 * jnp.sum(products, axes, keepdims=True)
 
 
 def mean_and_var(moments: Moments) -> tuple[jax.Array, jax.Array]:

@@ -21,11 +21,12 @@ from jaxreg._numerics import as_strength, inverse_root, materialize
 from jaxreg._scopes import mark
 from jaxreg._sharding import place_like
 from jaxreg.normalization._devices import check_synchronized
+from jaxreg.normalization._precisions import two_precisions
 from jaxreg.normalization.batch import (
     BatchStats,
-    batch_norm_inference,
     check_ddof,
     fill_empty,
+    normalize,
     update_stats,
 )
 from jaxreg.normalization.statistics import Moments, moments_near
@@ -119,8 +120,8 @@ def batch_renorm(
     reduced = tuple(a for a in range(x.ndim) if a not in features)
     check_synchronized(x, axis_name)
     across = {"axis_name": axis_name, "axis_index_groups": axis_index_groups}
-    x = materialize(x)
-    batch = moments_near(stats.mean, x, axis=reduced, where=where, **across)
+    both = two_precisions(materialize(x))
+    batch = moments_near(stats.mean, both, axis=reduced, where=where, **across)
     fixed_batch, fixed_stats, fixed_eps = jax.lax.stop_gradient((batch, stats, eps))
     r_max = as_strength(r_max, batch.mean)
     d_max = as_strength(d_max, batch.mean)
@@ -131,7 +132,7 @@ def batch_renorm(
     if bias is not None:
         shift = shift + place_like(bias.astype(shift.dtype), shift)
     used = fill_empty(batch, stats)
-    y = batch_norm_inference(x, used, scale=gain, bias=shift, eps=eps, axis=axis, where=where)
+    y = normalize(both, used, scale=gain, bias=shift, eps=eps, axis=axis, where=where)
     return y, update_stats(stats, batch, momentum, ddof)
 
 

@@ -10,10 +10,11 @@ import jax.numpy as jnp
 
 from jaxreg._axes import Axes
 from jaxreg._checks import canonical_axes, check_floating
-from jaxreg._numerics import real_dtype, reread, square, wide_dtype, widen
+from jaxreg._numerics import real_dtype, reread, square, widen
 from jaxreg._sharding import explicit_sharding, for_shape, place_like
 from jaxreg.normalization._devices import Devices, as_devices, gather
 from jaxreg.normalization._masks import align_mask, select
+from jaxreg.normalization._precisions import TwoPrecisions, two_precisions
 
 # Largest ratio of the mean square to the variance for which one pass is accurate enough.
 _CANCELLATION = 16
@@ -82,13 +83,13 @@ def moments(
     axes = canonical_axes(axis, x.ndim)
     mask = None if where is None else align_mask(where, x)
     devices = as_devices(axis_name, axis_index_groups)
-    result = moments_along(x, mask, axes, devices)
+    result = moments_along(two_precisions(x), mask, axes, devices)
     return jax.tree.map(lambda a: jnp.squeeze(a, axes), result)
 
 
 def moments_near(
     pivot: jax.Array,
-    x: jax.Array,
+    x: TwoPrecisions,
     *,
     axis: tuple[int, ...],
     where: jax.Array | None,
@@ -100,10 +101,10 @@ def moments_near(
     A running mean is such a number. Sums about it do not wait for the batch mean of all devices.
     Without elements, the mean is the pivot.
     """
-    mask = None if where is None else align_mask(where, x)
+    mask = None if where is None else align_mask(where, x.wide)
     devices = as_devices(axis_name, axis_index_groups)
-    known = jax.lax.stop_gradient(jnp.expand_dims(pivot, axis)).astype(wide_dtype(x.dtype))
-    sharding = explicit_sharding(x)
+    known = jax.lax.stop_gradient(jnp.expand_dims(pivot, axis)).astype(x.wide.dtype)
+    sharding = explicit_sharding(x.wide)
     if sharding is not None:
         known = jax.sharding.reshard(known, for_shape(sharding, known.shape))
     result = moments_along(x, mask, axis, devices, known)
@@ -111,14 +112,14 @@ def moments_near(
 
 
 def moments_along(
-    x: jax.Array,
+    x: TwoPrecisions,
     mask: jax.Array | None,
     axes: tuple[int, ...],
     devices: Devices,
     pivot: jax.Array | None = None,
 ) -> Moments:
     """Returns moments along ``axes``, which keep size 1, in float32 or wider."""
-    count = count_along(x, axes, mask)
+    count = count_along(x.wide, axes, mask)
     # Under vmap, a sum over groups of devices fails while it is traced, and Devices replaces it. In
     # a jitted function it would fail later, where nothing can replace it.
     find = _moments if devices.axis_name else _shared_moments
@@ -129,14 +130,14 @@ def moments_along(
 
 @partial(jax.custom_jvp, nondiff_argnums=(4, 5))
 def _moments(
-    x: jax.Array,
+    x: TwoPrecisions,
     mask: jax.Array | None,
     count: jax.Array,
     pivot: jax.Array | None,
     axes: tuple[int, ...],
     devices: Devices,
 ) -> Moments:
-    mean, var = _local_mean_and_var(x, mask, count, pivot, axes)
+    mean, var = _local_mean_and_var(x.given, mask, count, pivot, axes)
     local = Moments(mean, var, count)
     return _pool_devices(local, devices) if devices.axis_name else local
 
@@ -145,8 +146,8 @@ def _moments(
 def _moments_jvp(
     axes: tuple[int, ...],
     devices: Devices,
-    primals: tuple[jax.Array, jax.Array | None, jax.Array, jax.Array | None],
-    tangents: tuple[jax.Array, Any, Any, Any],
+    primals: tuple[TwoPrecisions, jax.Array | None, jax.Array, jax.Array | None],
+    tangents: tuple[TwoPrecisions, Any, Any, Any],
 ) -> tuple[Moments, Moments]:
     """Returns moments and closed-form tangents; the variance's derivative by its mean is zero.
 
@@ -155,12 +156,12 @@ def _moments_jvp(
     """
     x, mask, count, pivot = primals
     result = _moments(x, mask, count, pivot, axes, devices)
-    first, second = devices.total(_sum_tangents(x, mask, result.mean, tangents[0], axes))
+    first, second = devices.total(_sum_tangents(x.given, mask, result.mean, tangents[0].wide, axes))
     divisor = jnp.maximum(result.count, 1)
     return result, Moments(first / divisor, second / divisor, jnp.zeros_like(result.count))
 
 
-# The backward pass holds `x` as it is, in place of its deviations in float32.
+# The backward pass holds `x`, in place of its deviations.
 @partial(jax.checkpoint, static_argnums=(4,), prevent_cse=False)
 def _sum_tangents(
     x: jax.Array,
@@ -170,7 +171,7 @@ def _sum_tangents(
     axes: tuple[int, ...],
 ) -> tuple[jax.Array, jax.Array]:
     """Returns the sums of the tangents, and of their products with twice the deviations."""
-    dx = select(widen(dx), mask)
+    dx = select(dx, mask)
     deviation = _distance(*reread(x, mask, mean))
     products = (deviation.conj() * dx).real
     return jnp.sum(dx, axes, keepdims=True), 2 * jnp.sum(products, axes, keepdims=True)

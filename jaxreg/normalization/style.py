@@ -8,6 +8,7 @@ from jaxreg._checks import check_eps, check_real, check_shapes
 from jaxreg._scopes import mark
 from jaxreg._sharding import place_like
 from jaxreg.normalization._affine import affine
+from jaxreg.normalization._precisions import two_precisions
 from jaxreg.normalization.statistics import moments
 
 
@@ -73,6 +74,5 @@ def adaptive_instance_norm(
     mean = jnp.expand_dims(batch.mean, spatial)
     var = jnp.expand_dims(batch.var, spatial)
     features = (0, x.ndim - 1)
-    return affine(
-        x, mean, var, scale=known_std, bias=style_mean, eps=eps, features=features, where=where
-    )
+    strengths = {"scale": known_std, "bias": style_mean, "eps": eps}
+    return affine(two_precisions(x), mean, var, **strengths, features=features, where=where)

@@ -36,8 +36,8 @@ MUTANTS = (
     ),
     Mutant(
         "linen/layer_norms.py",
-        "y = function(\n            widen(x),",
-        "y = function(\n            x,",
+        "widen_for(x, dtype),",
+        "x,",
         "bfloat16 rounded twice",
     ),
     Mutant(

@@ -2,11 +2,12 @@
 
 from tests.mutants.row import Mutant
 
+PROGRAMS = ("tests/normalization/test_programs.py",)
 MUTANTS = (
     Mutant(
         "normalization/layer.py",
-        "    x = materialize(x)\n",
-        "",
+        "both = two_precisions(materialize(x))\n    mean",
+        "both = two_precisions(x)\n    mean",
         "a norm that repeats what comes before it",
     ),
     Mutant(
@@ -29,20 +30,59 @@ MUTANTS = (
     ),
     Mutant(
         "normalization/_affine.py",
-        "gain = inverse_root(var + as_strength(eps, x))",
-        "gain = 1 / (jnp.sqrt(var) + as_strength(eps, x))",
+        "gain = inverse_root(var + as_strength(eps, x.wide))",
+        "gain = 1 / (jnp.sqrt(var) + as_strength(eps, x.wide))",
         "eps outside of the root",
     ),
     Mutant(
         "normalization/_affine.py",
-        "(dbias - dmean * gain)",
-        "(dbias + dmean * gain)",
+        "(dbias - moved)",
+        "(dbias + moved)",
         "sign in a hand-written derivative",
     ),
     Mutant(
         "normalization/_affine.py",
-        "dy + (x - mean) * dgain",
-        "dy + x * dgain",
+        "dy = dy - (moved",
+        "dy = dy + (moved",
+        "sign in a derivative where the factors of features are apart",
+    ),
+    Mutant(
+        "normalization/_affine.py",
+        "(_deviation(x, mean) * gain) * dscale",
+        "_deviation(x, mean) * dscale",
+        "a derivative by the factors of features without the deviation's factor",
+    ),
+    Mutant(
+        "normalization/_affine.py",
+        "@partial(jax.checkpoint, prevent_cse=False)\n",
+        "",
+        "the backward pass holds products",
+        tests=PROGRAMS,
+    ),
+    Mutant(
+        "normalization/statistics.py",
+        "@partial(jax.checkpoint, static_argnums=(4,), prevent_cse=False)\n",
+        "",
+        "the backward pass holds deviations",
+        tests=PROGRAMS,
+    ),
+    Mutant(
+        "normalization/statistics.py",
+        "distance = _distance(*reread(x, mask, pivot))",
+        "distance = _distance(x, mask, pivot)",
+        "a CPU writes a wide copy for two sums",
+        tests=PROGRAMS,
+    ),
+    Mutant(
+        "normalization/layer.py",
+        "2 * jnp.sum(products",
+        "jnp.sum(products",
+        "factor 2 of the derivative of a mean square",
+    ),
+    Mutant(
+        "normalization/_affine.py",
+        "late = _deviation(x, mean) if",
+        "late = widen(x) if",
         "a hand-written derivative forgets the mean",
     ),
     Mutant(
@@ -83,8 +123,8 @@ MUTANTS = (
     ),
     Mutant(
         "normalization/batch.py",
-        "batch_norm_inference(x, used,",
-        "batch_norm_inference(x, stats,",
+        "normalize(both, used,",
+        "normalize(both, stats,",
         "running statistics in training",
     ),
     Mutant(
@@ -182,14 +222,14 @@ MUTANTS = (
     ),
     Mutant(
         "normalization/statistics.py",
-        "second = 2 * jnp.sum(",
-        "second = jnp.sum(",
+        "2 * jnp.sum(products",
+        "jnp.sum(products",
         "factor 2 of a derivative lost",
     ),
     Mutant(
         "normalization/statistics.py",
-        "dx = select(tangents[0], mask)",
-        "dx = tangents[0]",
+        "    dx = select(dx, mask)\n",
+        "",
         "dropped mask in a derivative",
     ),
     Mutant(

@@ -4,6 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxreg.normalization import _affine
+from jaxreg.normalization._precisions import two_precisions
 from tests.helpers import few
 from tests.normalization.helpers import assert_all_close, compiled, draw, with_gradients
 
@@ -23,7 +24,7 @@ def test_the_affine_map_and_its_derivatives(late, given):
 
     def function(x, mean, var, scale, bias):
         return _affine.affine(
-            x,
+            two_precisions(x),
             mean,
             var,
             scale=scale if has_scale else None,
@@ -59,7 +60,7 @@ def test_statistics_of_every_example_and_factors_of_features(shape):
 
     def function(x, mean, var, scale, bias):
         options = {"eps": 0.5, "features": (2,), "where": None}
-        return _affine.affine(x, mean, var, scale=scale, bias=bias, **options)
+        return _affine.affine(two_precisions(x), mean, var, scale=scale, bias=bias, **options)
 
     y, gradients = with_gradients(function, dy, x, mean, var, scale, bias)
     root = np.sqrt(var.astype(np.float64) + 0.5)
@@ -81,7 +82,7 @@ def test_a_map_without_a_mean_in_a_narrow_dtype_rounds_once():
 
     def function(x):
         options = {"scale": None, "bias": None, "eps": 0.5, "features": (1,), "where": None}
-        return _affine.affine(x, None, var, **options)
+        return _affine.affine(two_precisions(x), None, var, **options)
 
     y = compiled(function, x)
     assert y.dtype == jnp.bfloat16
@@ -95,6 +96,8 @@ def test_infinities_and_nan_outside_of_a_mask_count_as_zero():
 
     def function(x):
         options = {"scale": None, "bias": None, "eps": 0.0, "features": (1,), "where": mask}
-        return _affine.affine(x, np.ones((1, 2), "f4"), np.full((1, 2), 4.0, "f4"), **options)
+        return _affine.affine(
+            two_precisions(x), np.ones((1, 2), "f4"), np.full((1, 2), 4.0, "f4"), **options
+        )
 
     np.testing.assert_array_equal(compiled(function, x), [[-0.5, 0], [-0.5, np.nan]])
