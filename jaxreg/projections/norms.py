@@ -62,10 +62,8 @@ def max_norm(
     margin = _rounding(w, norm)
     # No unit is outside an infinite radius; keeping it out of the product avoids a NaN gradient.
     inner = jnp.where(outside, bound, jnp.zeros_like(norm)) * (1 - margin)
-    one = jnp.ones_like(norm)
-    factor = jnp.where(outside, inner / jnp.where(outside, norm, one), one)
-    # The factor tells what is outside, so that the loop over weights does not compute it again.
-    return jnp.where(factor == 1, w, (widen(w) * factor).astype(w.dtype))
+    factor = inner / jnp.where(outside, norm, jnp.ones_like(norm))
+    return jnp.where(outside, (widen(w) * factor).astype(w.dtype), w)
 
 
 def unit_norm(w: jax.Array, *, axis: int | tuple[int, ...] | None = None) -> jax.Array:
