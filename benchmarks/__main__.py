@@ -40,7 +40,7 @@ Written by `python -m benchmarks`. The implementations of a row take turns in on
 shortest turn of each counts. Times depend on the machine, so compare ratios. `peer / jaxreg` above
 1 means that ours is faster. `jaxreg / floor` of 1 is the least possible: the floor is what the work
 cannot do without, measured in the same run, such as reading and writing its arrays once. The file
-of each topic says what its floor is.
+of each topic says what its floor is, and why a peer is faster where one is.
 
 Some peers do less than ours: `plain` is the step without the penalty, `optax.adamw` the step
 without the L1 step and the norm bound, and `all blocks` the step without stochastic depth, against

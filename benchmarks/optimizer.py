@@ -4,6 +4,12 @@ The floor moves the bytes of a step and computes nothing: it reads parameters, g
 moments, and writes parameters and moments. On a CPU, XLA works on all leaves at once and keeps the
 temporary arrays of all of them; ``optimizer_in_order`` measures the same steps where each leaf is
 finished before the next, as on accelerators.
+
+``optax.adamw`` leaves the L1 step and the norm bound out. The bound by hand is faster because it
+overflows, and because a weight inside the ball does not get exactly the update of the optimizer, a
+weight outside not always a norm below the bound. Leaf after leaf each of these three costs 3 to 4
+of 26 ms: a pass for the largest magnitude, one that keeps the update, and one that corrects the
+rounding of the step.
 """
 
 from collections.abc import Callable

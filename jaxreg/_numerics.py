@@ -26,26 +26,25 @@ def widen(x: jax.Array) -> jax.Array:
     return x.astype(wide_dtype(x.dtype))
 
 
-def materialize(x: Tree) -> Tree:
-    """Returns an equal array or tree that a CPU computes once, for all operations that follow.
-
-    XLA would repeat cheap operations, such as the sums of residual connections, in each loop that
-    reads their result. Accelerators may repeat them: they fuse such loops into one.
-    """
-    return jax.lax.platform_dependent(x, cpu=jax.lax.optimization_barrier, default=lambda x: x)
-
-
 def reread(*arrays: Any) -> tuple[Any, ...]:
     """Returns equal arrays, from which a CPU computes again what it computed from the given ones.
 
     On a CPU, a sum includes the operations on its elements only if nothing else needs their
     results. XLA takes equal operations on the same arrays for one, and then writes their results to
-    memory: large ones, also where they come from small or narrow arrays.
+    memory: large ones, also where they come from small or narrow arrays. The given arrays
+    themselves are written to memory, so that a loop that reads them does not repeat what they were
+    computed from.
     """
     kinds = {tuple(varying_axes(array)) for array in jax.tree.leaves(arrays)}
     if len(kinds) > 1:  # Inside shard_map; together, all would vary along all axes.
-        return tuple(jax.tree.map(materialize, array) for array in arrays)
-    return materialize(arrays)
+        return tuple(_barrier_on_cpu(array) for array in arrays)
+    return _barrier_on_cpu(arrays)
+
+
+def _barrier_on_cpu(tree: Tree) -> Tree:
+    return jax.lax.platform_dependent(
+        tree, cpu=jax.lax.optimization_barrier, default=lambda tree: tree
+    )
 
 
 def as_strength(value: ArrayLike, x: jax.Array) -> jax.Array:

@@ -17,7 +17,7 @@ from jaxreg._checks import (
     check_scalar,
     check_shapes,
 )
-from jaxreg._numerics import as_strength, materialize, running_dtype
+from jaxreg._numerics import as_strength, running_dtype
 from jaxreg._scopes import mark
 from jaxreg._sharding import place_like
 from jaxreg.normalization._affine import affine, as_wide, check_kinds
@@ -135,7 +135,7 @@ def batch_norm(
     check_floating(x, "x")
     check_shapes([x.shape[a] for a in features], mean=stats.mean, var=stats.var)
     check_kinds(x, mean=stats.mean)
-    both = two_precisions(materialize(x))
+    both = two_precisions(x)
     batch = moments_near(stats.mean, both, axis=reduced, where=where, **across)
     used = fill_empty(batch, stats)
     y = normalize(both, used, scale=scale, bias=bias, eps=eps, axis=axis, where=where)

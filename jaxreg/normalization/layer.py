@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 
 from jaxreg._axes import Axes
 from jaxreg._checks import canonical_axes, check_eps, check_floating, check_shapes
-from jaxreg._numerics import materialize, square, widen
+from jaxreg._numerics import square, widen
 from jaxreg._scopes import mark
 from jaxreg.normalization._affine import affine
 from jaxreg.normalization._devices import as_devices
@@ -77,7 +77,7 @@ def layer_norm(
     check_shapes([x.shape[a] for a in features], scale=scale, bias=bias)
     mask = None if where is None else align_mask(where, x)
     devices = as_devices(axis_name, axis_index_groups)
-    both = two_precisions(materialize(x))
+    both = two_precisions(x)
     mean, var = mean_and_var(moments_along(both, mask, axes, devices))
     return affine(both, mean, var, scale=scale, bias=bias, eps=eps, features=features, where=where)
 
@@ -210,7 +210,7 @@ def rms_norm(
     check_eps(eps)
     check_shapes([x.shape[a] for a in features], scale=scale)
     mask = None if where is None else align_mask(where, x)
-    both = two_precisions(materialize(x))
+    both = two_precisions(x)
     total = _sum_squares(both, mask, axes)
     devices = as_devices(axis_name, axis_index_groups)
     total, count = devices.total((total, count_along(x, axes, mask)))

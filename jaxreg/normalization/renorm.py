@@ -17,7 +17,7 @@ from jaxreg._checks import (
     check_scalar,
     check_shapes,
 )
-from jaxreg._numerics import as_strength, inverse_root, materialize
+from jaxreg._numerics import as_strength, inverse_root
 from jaxreg._scopes import mark
 from jaxreg._sharding import place_like
 from jaxreg.normalization._devices import check_synchronized
@@ -120,7 +120,7 @@ def batch_renorm(
     reduced = tuple(a for a in range(x.ndim) if a not in features)
     check_synchronized(x, axis_name)
     across = {"axis_name": axis_name, "axis_index_groups": axis_index_groups}
-    both = two_precisions(materialize(x))
+    both = two_precisions(x)
     batch = moments_near(stats.mean, both, axis=reduced, where=where, **across)
     fixed_batch, fixed_stats, fixed_eps = jax.lax.stop_gradient((batch, stats, eps))
     r_max = as_strength(r_max, batch.mean)

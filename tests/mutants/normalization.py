@@ -5,10 +5,11 @@ from tests.mutants.row import Mutant
 PROGRAMS = ("tests/normalization/test_programs.py",)
 MUTANTS = (
     Mutant(
-        "normalization/layer.py",
-        "both = two_precisions(materialize(x))\n    mean",
-        "both = two_precisions(x)\n    mean",
+        "_numerics.py",
+        "cpu=jax.lax.optimization_barrier",
+        "cpu=lambda tree: tree",
         "a norm that repeats what comes before it",
+        tests=PROGRAMS,
     ),
     Mutant(
         "normalization/statistics.py",
