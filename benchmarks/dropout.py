@@ -1,4 +1,8 @@
-"""Dropout and spatial dropout against Flax, Keras and torch; the floor is a multiplication."""
+"""Dropout and spatial dropout against Flax, Keras and torch; the floor is a multiplication.
+
+In bfloat16 spatial dropout multiplies in float32, between two conversions. Torch multiplies in
+bfloat16 by a factor rounded to it, 1.109 in place of 1.111, so that its mean is not the input.
+"""
 
 import jax
 import jax.numpy as jnp
