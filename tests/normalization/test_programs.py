@@ -19,9 +19,6 @@ EVERY_NORM = {
     "rms_norm": lambda x: normalization.rms_norm(x, scale=FACTORS["scale"]),
     "group_norm": lambda x: normalization.group_norm(x, groups=4, **FACTORS),
     "batch_norm": lambda x: normalization.batch_norm(x, normalization.init_stats(32), **FACTORS)[0],
-    "batch_renorm": lambda x: normalization.batch_renorm(
-        x, normalization.init_stats(32), r_max=2.0, d_max=1.0, **FACTORS
-    )[0],
 }
 
 NORMS = {
