@@ -18,11 +18,12 @@ import optax
 from flax import linen as nn
 
 from benchmarks import augment, optimizer
+from benchmarks.dropout import RATE
+from benchmarks.dropout_family import plain_alpha_dropout, plain_dropout
 from benchmarks.measuring import Row, Work, if_installed, rows_against, shortest
 from jaxreg import dropout, normalization, targets
 
 STEPS = 20
-RATE = 0.1
 ALPHA = 0.1
 FLOOR = "copy"
 DTYPE = jnp.bfloat16
@@ -114,7 +115,7 @@ def _dropouts() -> list[Contest]:
             "8192 x 8192",
             partial(dropout.alpha_dropout, rate=RATE),
             "jax.random",
-            _alpha,
+            plain_alpha_dropout,
             lambda functional, x: functional.alpha_dropout(x, RATE, training=True),
         ),
         _parts("spatial dropout", "ResNet-50", dropout.spatial_dropout, (0, 3), "dropout2d"),
@@ -128,7 +129,7 @@ def _parts(name: str, shape: str, ours: Layer, kept: tuple[int, ...], torch: str
 
     def plain(key: jax.Array, x: jax.Array) -> jax.Array:
         sizes = tuple(size if axis in kept else 1 for axis, size in enumerate(x.shape))
-        return jnp.where(jax.random.bernoulli(key, 1 - RATE, sizes), x / (1 - RATE), 0)
+        return plain_dropout(key, x, sizes)
 
     theirs = None if torch is None else lambda functional, x: getattr(functional, torch)(x, RATE)
     return Contest(name, shape, partial(ours, rate=RATE), "jax.random", plain, theirs)
@@ -228,13 +229,6 @@ def _torch_rms_norm(functional: Any, x: Any) -> Any:
 def _gaussian(key: jax.Array, x: jax.Array) -> jax.Array:
     scale = (RATE / (1 - RATE)) ** 0.5
     return x * (1 + scale * jax.random.normal(key, x.shape, x.dtype))
-
-
-def _alpha(key: jax.Array, x: jax.Array) -> jax.Array:
-    saturation = -1.7580993408473766
-    factor = ((1 - RATE) * (1 + RATE * saturation**2)) ** -0.5
-    kept = jnp.where(jax.random.bernoulli(key, 1 - RATE, x.shape), x, saturation)
-    return factor * (kept - RATE * saturation)
 
 
 def _copy(key: jax.Array, x: jax.Array, *rest: jax.Array) -> jax.Array:

@@ -5,7 +5,7 @@ color jitter, drawn for each image. It resamples once and changes the colors in 
 
 The floor is one multiplication, which reads and writes every pixel once. ``kornia, the same for
 all`` computes only two operations for a whole batch, where ours draws two for each image. Products
-of matrices are for TPUs; on a CPU use gathers, the default there.
+of matrices are for TPUs; gathers are the default.
 """
 
 import importlib

@@ -57,21 +57,21 @@ def _on_matrices(*, small: bool) -> dict[str, Contest]:
             one,
         ),
         "alpha dropout": Contest(
-            lambda key, x: dropout.alpha_dropout(key, x, rate=RATE), _alpha_dropout, one
+            lambda key, x: dropout.alpha_dropout(key, x, rate=RATE), plain_alpha_dropout, one
         ),
         "DropConnect": Contest(
             lambda key, w: dropout.drop_connect(key, w, rate=RATE),
-            lambda key, w: _inverted_dropout(key, w, w.shape),
+            lambda key, w: plain_dropout(key, w, w.shape),
             one,
         ),
         "DropPath": Contest(
             lambda key, x: dropout.drop_path(key, x, rate=RATE),
-            lambda key, x: _inverted_dropout(key, x, (len(x), 1)),
+            lambda key, x: plain_dropout(key, x, (len(x), 1)),
             one,
         ),
         "embedding dropout": Contest(
             lambda key, table: dropout.embedding_dropout(key, table, rate=RATE),
-            lambda key, table: _inverted_dropout(key, table, (len(table), 1)),
+            lambda key, table: plain_dropout(key, table, (len(table), 1)),
             one,
         ),
         "zoneout": Contest(
@@ -109,12 +109,12 @@ def _on_maps(*, small: bool) -> dict[str, Contest]:
         ),
         "feature alpha dropout": Contest(
             lambda key, x: dropout.feature_alpha_dropout(key, x, rate=RATE),
-            lambda key, x: _alpha_dropout(key, x, (len(x), 1, 1, x.shape[-1])),
+            lambda key, x: plain_alpha_dropout(key, x, (len(x), 1, 1, x.shape[-1])),
             images,
         ),
         "locked dropout": Contest(
             lambda key, x: dropout.locked_dropout(key, x, rate=RATE),
-            lambda key, x: _inverted_dropout(key, x, (len(x), 1, x.shape[-1])),
+            lambda key, x: plain_dropout(key, x, (len(x), 1, x.shape[-1])),
             tokens,
         ),
         "patch dropout": Contest(
@@ -130,11 +130,13 @@ def _keep(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     return jax.random.bernoulli(key, 1 - RATE, shape)
 
 
-def _inverted_dropout(key: jax.Array, x: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+def plain_dropout(key: jax.Array, x: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     return jnp.where(_keep(key, shape), x / (1 - RATE), 0)
 
 
-def _alpha_dropout(key: jax.Array, x: jax.Array, shape: tuple[int, ...] | None = None) -> jax.Array:
+def plain_alpha_dropout(
+    key: jax.Array, x: jax.Array, shape: tuple[int, ...] | None = None
+) -> jax.Array:
     saturation = -1.7580993408473766
     factor = ((1 - RATE) * (1 + RATE * saturation**2)) ** -0.5
     kept = jnp.where(_keep(key, shape or x.shape), x, saturation)

@@ -41,9 +41,9 @@ class Program(NamedTuple):
     chain: optax.GradientTransformation
 
 
-def measure(*, small: bool) -> list[Row]:
+def measure(*, small: bool, suffix: str = "") -> list[Row]:
     """Measures 10 million parameters, as many as a small convolutional network has."""
-    return rows(8, 2) if small else rows(447, 15)
+    return rows(8, 2, suffix) if small else rows(447, 15, suffix)
 
 
 def rows(width: int, turns: int, suffix: str = "") -> list[Row]:

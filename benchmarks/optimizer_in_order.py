@@ -20,8 +20,7 @@ def measure(*, small: bool) -> list[Row]:
     in_order()
     if jax.default_backend() != "cpu":
         return []
-    width, turns = (8, 2) if small else (447, 15)
-    return optimizer.rows(width, turns, ", leaf after leaf")
+    return optimizer.measure(small=small, suffix=", leaf after leaf")
 
 
 def in_order() -> None:

@@ -6,7 +6,7 @@ the key, so the time is a mean over many steps with different keys.
 
 On CPU, XLA's code for the gradient of a convolution is many times slower inside a branch or a loop
 than outside (https://github.com/jax-ml/jax/issues/12868). The row for convolutions shows this, and
-``both sides`` computes every block and selects, which costs what all blocks cost.
+``both sides`` computes every block and selects, which costs a little more than all blocks.
 """
 
 from collections.abc import Callable

@@ -33,7 +33,7 @@ def shuffle(key: jax.Array, x: jax.Array) -> jax.Array:
       [0 1 2 3]
     """
     number = x.shape[0]
-    # Two words are hardly ever equal. `jax.random.permutation` compiles three times as long.
+    # Pairs of words hardly ever repeat. `jax.random.permutation` compiles three times as long.
     words = _bits.draw(key, (number, 2), like=jnp.zeros((number, 2)))
     *_, order = jax.lax.sort((words[:, 0], words[:, 1], jnp.arange(number)), num_keys=2)
     return place_like(jnp.take(whole_along(x, [0]), order, axis=0, mode="clip"), x)
